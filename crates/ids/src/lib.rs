@@ -1,0 +1,16 @@
+//! Typed identifiers and the clock-led generator behind them. Every other crate stands on this one.
+//!
+//! There are no bare `u64` or `String` ids in Madang: 64-bit ids are strings in JSON (a JavaScript number cannot
+//! hold them), places in a log ([`Seq`], [`Ordinal`]) are small dense numbers and stay numbers.
+
+mod client_msg_id;
+mod cursor;
+mod numeric;
+mod snowflake;
+
+pub use client_msg_id::ClientMsgId;
+pub use cursor::{Cursor, Epoch, Position};
+pub use numeric::{
+    ChannelId, ConnectionId, DeviceId, IdError, LogId, MessageId, Millis, Ordinal, Seq, UserId,
+};
+pub use snowflake::{EPOCH_MS, MintedIds, Snowflakes, WorkerError};

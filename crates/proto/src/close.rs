@@ -1,0 +1,110 @@
+//! Why the server closes a socket, and whether to come back.
+
+/// A close code. 4000–4499: reconnect (with backoff). 4500–4999: do not; something must change first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The node leaves; a `reconnect` frame said when to come back.
+    Draining,
+    /// No `hello` within ten seconds.
+    HelloTimeout,
+    /// No heartbeat, or not a byte taken, for too long.
+    Silent,
+    /// The token ended while the socket was open, and no `auth` came.
+    TokenExpired,
+    /// The server failed.
+    Internal,
+    /// The node has no room.
+    Overloaded,
+    /// The token in `hello` is not valid.
+    Unauthorized,
+    /// The device was revoked or logged out.
+    DeviceRevoked,
+    /// A newer connection of the same device took its place.
+    Replaced,
+    /// The peer broke the rules of this protocol, such as a frame before `hello`.
+    ProtocolViolation,
+    /// RFC 6455: a binary frame, which this subprotocol has not.
+    UnsupportedData,
+    /// RFC 6455: a text that is not UTF-8.
+    InvalidUtf8,
+    /// RFC 6455: a frame above 2 MiB.
+    TooBig,
+}
+
+impl CloseReason {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Draining,
+        Self::HelloTimeout,
+        Self::Silent,
+        Self::TokenExpired,
+        Self::Internal,
+        Self::Overloaded,
+        Self::Unauthorized,
+        Self::DeviceRevoked,
+        Self::Replaced,
+        Self::ProtocolViolation,
+        Self::UnsupportedData,
+        Self::InvalidUtf8,
+        Self::TooBig,
+    ];
+
+    /// The code of the close frame.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::InvalidUtf8 => 1007,
+            Self::TooBig => 1009,
+            Self::UnsupportedData => 1003,
+            Self::Draining => 4000,
+            Self::HelloTimeout => 4001,
+            Self::Silent => 4002,
+            Self::TokenExpired => 4003,
+            Self::Internal => 4004,
+            Self::Overloaded => 4005,
+            Self::Unauthorized => 4500,
+            Self::DeviceRevoked => 4501,
+            Self::Replaced => 4502,
+            Self::ProtocolViolation => 4503,
+        }
+    }
+
+    /// The text of the close frame.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::InvalidUtf8 => "a text frame is not UTF-8",
+            Self::TooBig => "a frame is above 2 MiB",
+            Self::UnsupportedData => "binary frames are not supported by madang.v1.json",
+            Self::Draining => "this node is leaving",
+            Self::HelloTimeout => "no hello within 10 s",
+            Self::Silent => "no heartbeat for too long",
+            Self::TokenExpired => "the token has ended",
+            Self::Internal => "the server failed",
+            Self::Overloaded => "this node has no room",
+            Self::Unauthorized => "the token is not valid",
+            Self::DeviceRevoked => "this device was revoked",
+            Self::Replaced => "a newer connection of this device took its place",
+            Self::ProtocolViolation => "the first frame must be hello, once",
+        }
+    }
+
+    /// Whether a client should come back by itself after a close with this code.
+    #[must_use]
+    pub const fn may_reconnect(code: u16) -> bool {
+        !matches!(code, 4500..=4999)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_distinct_and_texts_fit_in_a_close_frame() {
+        let codes: HashSet<u16> = CloseReason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), CloseReason::ALL.len());
+        assert!(CloseReason::ALL.iter().all(|reason| reason.text().len() <= 123));
+    }
+}

@@ -1,0 +1,24 @@
+//! The client wire, stated once: frames of the socket, bodies of REST, error codes, close reasons, limits.
+//!
+//! Everything here is data. What it means is told in `docs/protocol.md`, whose examples are parsed by a test of this
+//! crate.
+#![warn(missing_docs)]
+
+mod client_frame;
+mod close;
+mod entry;
+mod error;
+pub mod limits;
+pub mod rest;
+mod server_frame;
+
+pub use client_frame::{ClientFrame, Hello, ParseError, Request, RequestId, Send};
+pub use close::CloseReason;
+pub use entry::{
+    Body, ChannelCard, ChannelKind, Content, Edited, Entry, Message, Role, UserCard,
+};
+pub use error::{ErrorBody, ErrorCode};
+pub use server_frame::{Ack, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
+
+/// The WebSocket subprotocol of JSON text frames.
+pub const SUBPROTOCOL_JSON: &str = "madang.v1.json";

@@ -1,0 +1,44 @@
+//! Bounds that both sides of the wire know. Every refusal names one of them.
+
+/// Longest text of a message, in Unicode scalars.
+pub const TEXT_CHARS: usize = 100_000;
+/// Longest text of a message, in bytes of UTF-8.
+pub const TEXT_BYTES: usize = 400_000;
+/// Largest custom data of a message, in bytes of JSON.
+pub const DATA_BYTES: usize = 16 * 1024;
+/// Largest client frame. A text of 400,000 bytes may stretch threefold in JSON escapes, hence the size.
+pub const FRAME_BYTES_IN: usize = 1_310_720;
+/// What the WebSocket library is told; above it the socket is closed with 1009.
+pub const FRAME_BYTES_LIBRARY: usize = 2 * 1024 * 1024;
+/// A batch of entries is cut here, unless one entry alone is larger.
+pub const BATCH_BYTES_OUT: usize = 256 * 1024;
+/// Longest `id` of a request.
+pub const REQUEST_ID_BYTES: usize = 64;
+/// Longest handle, in characters; handles are `[a-z0-9_.-]`, at least two characters long.
+pub const HANDLE_CHARS: usize = 32;
+/// Longest display name, in characters.
+pub const DISPLAY_NAME_CHARS: usize = 64;
+/// Shortest password, in characters.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Longest password, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Longest name of a device, in characters.
+pub const DEVICE_NAME_CHARS: usize = 64;
+/// Devices of one user.
+pub const DEVICES_PER_USER: usize = 50;
+/// Longest name of a channel, in characters.
+pub const CHANNEL_NAME_CHARS: usize = 100;
+/// Members of a group, whatever the configuration says.
+pub const GROUP_MEMBERS_MAX: u32 = 500;
+/// Users blocked by one user.
+pub const BLOCKS_PER_USER: usize = 10_000;
+/// Entries of one page of history.
+pub const HISTORY_PAGE: u32 = 200;
+/// Rows of one page of members, channels or snapshot.
+pub const LIST_PAGE: u32 = 500;
+/// Items that a device may be behind before it is told to take a snapshot (one process).
+pub const SYNC_ITEMS: u64 = 10_000;
+/// Seconds in which `hello` must come.
+pub const HELLO_SECONDS: u64 = 10;
+/// Longest idempotency key of REST, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES: usize = 64;

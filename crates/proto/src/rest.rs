@@ -1,0 +1,259 @@
+//! Bodies of the REST API.
+
+use std::collections::BTreeMap;
+
+use madang_ids::{ChannelId, ClientMsgId, Cursor, DeviceId, Millis, Ordinal, Seq, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Body, ChannelCard, ChannelKind, Entry, Role, UserCard};
+
+/// `POST /v1/accounts`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignUp {
+    /// Unique name: `[a-z0-9_.-]{2,32}`; capitals are folded.
+    pub handle: String,
+    /// Name for people, 1 to 64 characters.
+    pub display_name: String,
+    /// 8 characters to 256 bytes.
+    pub password: String,
+    /// What this device is called, at most 64 characters.
+    #[serde(default)]
+    pub device_name: String,
+}
+
+/// `POST /v1/sessions`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Login {
+    /// Whose.
+    pub handle: String,
+    /// Her password.
+    pub password: String,
+    /// What the device is called.
+    #[serde(default)]
+    pub device_name: String,
+    /// A device of hers that logs in again; absent makes a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<DeviceId>,
+}
+
+/// `POST /v1/tokens`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refresh {
+    /// The last refresh token; it serves once.
+    pub refresh_token: String,
+}
+
+/// Answer to sign-up, login, refresh, and a further device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SignedIn {
+    /// Who.
+    pub user: UserCard,
+    /// On which device.
+    pub device_id: DeviceId,
+    /// For `hello` and `Authorization: Bearer`.
+    pub access_token: String,
+    /// When it ends.
+    pub access_expires_at: Millis,
+    /// For the next access token.
+    pub refresh_token: String,
+}
+
+/// `POST /v1/devices`: a further device of the caller, such as a bot's or a paired phone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewDevice {
+    /// What it is called.
+    #[serde(default)]
+    pub device_name: String,
+}
+
+/// `PATCH /v1/me`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProfileChange {
+    /// Name for people.
+    pub display_name: String,
+}
+
+/// A row of `GET /v1/devices`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeviceCard {
+    /// Which.
+    pub id: DeviceId,
+    /// What it is called.
+    pub name: String,
+    /// Since when.
+    pub created_at: Millis,
+    /// How far it has received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Cursor>,
+    /// Whether it is the one that asks.
+    pub is_this: bool,
+}
+
+/// A list without pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct List<T> {
+    /// All of it.
+    pub items: Vec<T>,
+}
+
+/// One page of a list. `next` goes into the `after` of the next call; absent on the last page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where the next page begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `?after=…&limit=…`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PageQuery {
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// 1 to 500, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `POST /v1/channels`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewChannel {
+    /// `direct` or `group`.
+    pub kind: ChannelKind,
+    /// Of a group, 1 to 100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Direct: the other one. Group: who is in it from the start besides the caller.
+    #[serde(default)]
+    pub members: Vec<UserId>,
+}
+
+/// A channel as one of its members sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChannelView {
+    /// Which.
+    #[serde(flatten)]
+    pub card: ChannelCard,
+    /// The last entry's place.
+    pub head_seq: Seq,
+    /// Messages so far.
+    pub head_ordinal: Ordinal,
+    /// When the last entry was appended.
+    pub active_at: Millis,
+    /// How far the caller has read.
+    pub read_seq: Seq,
+    /// Messages after that.
+    pub unread: u64,
+    /// Messages after that which mention the caller.
+    pub mentions: u64,
+    /// The first entry that the caller may read.
+    pub from_seq: Seq,
+    /// The last one, if she is no longer a member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_seq: Option<Seq>,
+    /// The caller's role.
+    pub role: Role,
+}
+
+/// A row of `GET /v1/channels/{id}/members`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemberCard {
+    /// Who.
+    #[serde(flatten)]
+    pub user: UserCard,
+    /// What she may do.
+    pub role: Role,
+    /// Since when.
+    pub joined_at: Millis,
+}
+
+/// `PUT /v1/channels/{id}/members`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddMembers {
+    /// Whom; those who are members already are no error.
+    pub user_ids: Vec<UserId>,
+}
+
+/// `POST /v1/channels/{id}/messages`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendMessage {
+    /// The sender's retry key in this channel.
+    pub client_msg_id: ClientMsgId,
+    /// What.
+    pub body: Body,
+}
+
+/// `PUT /v1/channels/{id}/read`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MarkRead {
+    /// Up to here.
+    pub seq: Seq,
+}
+
+/// Which page of a log. At most one of `before`, `after`, `around`, `at`; none means the last page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryQuery {
+    /// The entries below this place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Seq>,
+    /// The entries above this place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Seq>,
+    /// The entries on both sides of this place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<Seq>,
+    /// The entries from this time on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Millis>,
+    /// 1 to 200, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A page of a log, rising by `seq`, without a hole inside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryPage {
+    /// The log's head when the page was read.
+    pub as_of: Seq,
+    /// The entries. A page ends early where it would exceed 256 KiB.
+    pub entries: Vec<Entry>,
+    /// Whether the caller may read entries below the first of the page.
+    pub more_before: bool,
+    /// Whether there are entries above the last of the page.
+    pub more_after: bool,
+}
+
+/// `POST /v1/snapshot`: what a device without a valid cursor starts from, by pages.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SnapshotQuery {
+    /// Leave out channels whose head is what the device has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub since: BTreeMap<ChannelId, Seq>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// 1 to 500, default 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Whether to add the last 20 messages of the 10 most recent channels (first page only).
+    #[serde(default)]
+    pub recent: bool,
+}
+
+/// A page of the snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// On the first page: taken before anything was read. Resume from it once all pages are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// The channels of this page.
+    pub channels: Vec<ChannelView>,
+    /// On the first page, if asked for: the last entries of the most recent channels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub recent: BTreeMap<ChannelId, Vec<Entry>>,
+    /// Where the next page begins; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}

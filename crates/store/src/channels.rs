@@ -1,0 +1,155 @@
+//! Channels, their seats and members, and how far each has read.
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
+use madang_proto::{ChannelCard, Role};
+
+use crate::error::StoreResult;
+use crate::log::Head;
+use crate::spans::Spans;
+
+/// A conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// Id, kind, name, pair.
+    pub card: ChannelCard,
+    /// Who made it.
+    pub created_by: UserId,
+    /// When.
+    pub created_at: Millis,
+    /// Most members.
+    pub capacity: u32,
+}
+
+/// The seats of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seats {
+    /// Members now.
+    pub count: u32,
+    /// Counts the changes; the compare-and-set compares it.
+    pub rev: u64,
+}
+
+/// A member, keyed by channel. Kept after she left, with her spans.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user_id: UserId,
+    /// What she may do.
+    pub role: Role,
+    /// Since when.
+    pub joined_at: Millis,
+    /// What she may read. She is a member now if they are open.
+    pub spans: Spans,
+    /// Her seat was taken or given back, but the log does not tell yet. Who finds it so finishes it.
+    pub pending: bool,
+}
+
+/// One change of seats: several joins and leaves at once.
+#[derive(Debug, Clone)]
+pub struct SeatChange {
+    /// In which channel.
+    pub channel: ChannelId,
+    /// The revision that the writer saw.
+    pub if_rev: u64,
+    /// Members after the change.
+    pub count: u32,
+    /// The members that change, as they are after it.
+    pub members: Vec<Member>,
+}
+
+/// What became of a change of seats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeatOutcome {
+    /// Done; these are the seats now.
+    Changed(Seats),
+    /// Nothing was changed: the revision is another.
+    Moved(Seats),
+}
+
+/// A member, keyed by user: what an inbox is merged from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Whose.
+    pub user_id: UserId,
+    /// Where.
+    pub channel_id: ChannelId,
+    /// What she may do.
+    pub role: Role,
+    /// What she may read.
+    pub spans: Spans,
+}
+
+/// How far a user has read a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marker {
+    /// Up to here.
+    pub seq: Seq,
+    /// The ordinal there.
+    pub ordinal: Ordinal,
+}
+
+/// A channel as one member has it in her list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// The channel.
+    pub card: ChannelCard,
+    /// Her membership.
+    pub membership: Membership,
+    /// The log's head.
+    pub head: Head,
+    /// How far she has read.
+    pub marker: Marker,
+}
+
+/// In which order a list of channels comes, and where a page begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverviewOrder {
+    /// By id, after this one.
+    Id(Option<ChannelId>),
+    /// The most recently active first, after this one (its head's time, then its id, both falling).
+    Activity(Option<(Millis, ChannelId)>),
+}
+
+/// Channels and members.
+///
+/// # Guarantees
+/// Every write is durable when it returns, and repeating it is harmless. `claim_direct` and `change_seats` are
+/// compare-and-sets: of callers at once one wins. Between calls nothing is atomic.
+#[async_trait]
+pub trait ChannelStore: Send + Sync + 'static {
+    /// Writes a channel that is new; an existing one stays as it is.
+    async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
+    /// A channel.
+    async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
+    /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
+    async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
+
+    /// The seats of a channel.
+    async fn seats(&self, channel: ChannelId) -> StoreResult<Seats>;
+    /// Changes seats by compare-and-set on the revision.
+    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome>;
+    /// Clears `pending` of members whose change the log tells, and writes their spans, unless they changed since
+    /// (another join or leave made them pending again at a later place).
+    async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;
+    /// Members by user, in the order asked for; also those who left.
+    async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>>;
+    /// Members now, by user, after `after`.
+    async fn members(&self, channel: ChannelId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>>;
+    /// Everybody who is or was a member, by user, after `after`: whom a batch of the log may concern.
+    async fn members_ever(&self, channel: ChannelId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>>;
+    /// Members whose seats changed while the log does not tell yet.
+    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
+
+    /// Writes memberships.
+    async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
+    /// The membership of a user in a channel; also one that ended.
+    async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
+    /// Her channels, those that she left left out, by pages.
+    async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>>;
+    /// One channel of hers, also one that she left.
+    async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>>;
+
+    /// Moves a read marker forward. `false` if it was there or beyond already.
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool>;
+}

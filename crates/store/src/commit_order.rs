@@ -1,0 +1,92 @@
+//! The order in which one process commits, from which the local inbox reads. Only stores with a single writer have
+//! one; in a fleet the inbox lives elsewhere.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_ids::{Epoch, LogId, Position, Seq, UserId};
+use tokio::sync::mpsc;
+
+use crate::error::StoreResult;
+use crate::log::Row;
+
+/// Rows that became durable together, with the positions that they took.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Whose log.
+    pub log: LogId,
+    /// The rows, rising.
+    pub rows: Arc<[Row]>,
+    /// The position of the first; the others follow without a hole.
+    pub first: Position,
+}
+
+impl Commit {
+    /// The position of the last row.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position::new(self.first.get() + (self.rows.len() as u64).saturating_sub(1))
+    }
+}
+
+/// Commits in their order. Bounded: a reader that falls behind slows the writer.
+pub type CommitFeed = mpsc::Receiver<Commit>;
+
+/// One process start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochRow {
+    /// The epoch drawn at that start.
+    pub epoch: Epoch,
+    /// The last position committed before it.
+    pub start: Position,
+}
+
+/// A run of rows of one log that concerns a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanItem {
+    /// Whose log.
+    pub log: LogId,
+    /// The first row.
+    pub from: Seq,
+    /// The last row.
+    pub to: Seq,
+    /// The last row's position.
+    pub position: Position,
+}
+
+/// Items of a user after a position.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// Rising by position; rows of one log that follow each other without another's between are one item.
+    pub items: Vec<ScanItem>,
+    /// Everything of hers up to here is in `items`.
+    pub upto: Position,
+    /// Whether there is more after `upto`.
+    pub more: bool,
+}
+
+/// The order of one process's commits.
+///
+/// # Guarantees
+/// Positions rise without a hole, in each log with `seq`. A commit enters the feed once it is durable, in order of
+/// position, each exactly once.
+#[async_trait]
+pub trait CommitOrder: Send + Sync + 'static {
+    /// The feed of commits from now on. There is one; `None` the second time.
+    fn take_feed(&self) -> Option<CommitFeed>;
+    /// The last committed position.
+    fn position(&self) -> Position;
+    /// Notes a process start under `epoch`, durably, and answers with its row.
+    async fn begin_epoch(&self, epoch: Epoch) -> StoreResult<EpochRow>;
+    /// All process starts, in order.
+    async fn epochs(&self) -> StoreResult<Vec<EpochRow>>;
+    /// What concerns `user` after `after`: rows of her channels within her spans, and of her own log, merged by
+    /// position; at most `max_rows` rows. One consistent read. Answers `None` if there are more than `give_up` rows.
+    async fn scan(
+        &self,
+        user: UserId,
+        after: Position,
+        max_rows: usize,
+        give_up: usize,
+    ) -> StoreResult<Option<Scan>>;
+}

@@ -1,0 +1,18 @@
+//! How a store fails.
+
+/// Why an operation of the store has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It was certainly not done, and may be tried again.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// It may have been done or not (a timeout). Read again before anything else.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+    /// The store holds what it should not. A fault of the program or of the disk.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+}
+
+/// What a store answers.
+pub type StoreResult<T> = Result<T, StoreError>;

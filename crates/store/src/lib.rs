@@ -1,0 +1,36 @@
+//! The durable model behind every role: one log per channel, appended by compare-and-set on its head, and the rows
+//! around it. The store alone arbitrates order; every other part may be wrong, late or dead.
+//!
+//! Three implementations stand behind these traits: [`embedded`] (SQLite, one process), [`model`] (memory, with
+//! delayed and unknown outcomes and no atomicity across partitions, for simulation and transcripts), and in a fleet
+//! a CQL one. All pass the suite in [`conformance`].
+#![warn(missing_docs)]
+
+mod accounts;
+mod channels;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod commit_order;
+pub mod embedded;
+mod error;
+mod log;
+#[cfg(feature = "model")]
+pub mod model;
+mod spans;
+
+pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
+pub use channels::{
+    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seats,
+};
+pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
+pub use error::{StoreError, StoreResult};
+pub use log::{
+    Append, AppendOutcome, BodyHash, Head, LogStore, Row, RowChange, RowKey, SendRecord, Tail, MAX_APPEND_BYTES,
+    MAX_APPEND_ROWS,
+};
+pub use spans::{Span, Spans};
+
+/// Everything durable.
+pub trait Store: AccountStore + ChannelStore + LogStore {}
+
+impl<T: AccountStore + ChannelStore + LogStore> Store for T {}
