@@ -1,1 +1,15 @@
-//! Placeholder
+//! The cores: pure state machines that do no IO and own no clock. Shells drive them.
+//!
+//! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox; [`session`] is the protocol of one
+//! connection; [`bucket`] paces callers. [`log`], [`seats`] and [`spans`] are the nouns that they share with every
+//! store.
+#![warn(missing_docs)]
+
+pub mod body;
+pub mod bucket;
+pub mod home;
+pub mod log;
+pub mod seats;
+pub mod session;
+pub mod spans;
+pub mod sync;

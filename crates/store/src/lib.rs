@@ -16,7 +16,6 @@ mod error;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
-mod spans;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
 pub use channels::{
@@ -28,7 +27,7 @@ pub use log::{
     Append, AppendOutcome, BodyHash, Head, LogStore, Row, RowChange, RowKey, SendRecord, Tail, MAX_APPEND_BYTES,
     MAX_APPEND_ROWS,
 };
-pub use spans::{Span, Spans};
+pub use madang_engine::spans::{Span, Spans};
 
 /// Everything durable.
 pub trait Store: AccountStore + ChannelStore + LogStore {}

@@ -1,0 +1,130 @@
+//! What a log is made of, as the cores and every store see it.
+
+use std::sync::Arc;
+
+use madang_ids::{ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_proto::{Content, Entry};
+
+/// The most rows of one append.
+pub const MAX_APPEND_ROWS: usize = 256;
+/// The most bytes of one append, counted as the JSON of its entries. One row alone may be larger.
+pub const MAX_APPEND_BYTES: usize = 1024 * 1024;
+
+/// The first 16 bytes of SHA-256 over the canonical first body of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BodyHash(pub [u8; 16]);
+
+/// What makes a retry recognisable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowKey {
+    /// Who sent it.
+    pub sender: UserId,
+    /// Her retry key.
+    pub client_msg_id: ClientMsgId,
+    /// Hash of the first body; an edit does not change it.
+    pub body_hash: BodyHash,
+}
+
+/// A row of a log. Rows never move or vanish; [`RowChange`] may replace what they say.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// What clients see.
+    pub entry: Entry,
+    /// Messages of the log up to and including this row.
+    pub ordinal: Ordinal,
+    /// Present on messages.
+    pub key: Option<RowKey>,
+}
+
+/// The end of a log. The compare-and-set compares all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Head {
+    /// The last row's place; zero for a log without rows.
+    pub seq: Seq,
+    /// Messages so far.
+    pub ordinal: Ordinal,
+    /// When the last row was appended. Message ids are minted above it.
+    pub at: Millis,
+}
+
+impl Head {
+    /// The head after `row`.
+    #[must_use]
+    pub const fn after(row: &Row) -> Self {
+        Self { seq: row.entry.seq, ordinal: row.ordinal, at: row.entry.at }
+    }
+}
+
+/// A change of what an earlier row says (edit, delete, reactions).
+#[derive(Debug, Clone)]
+pub struct RowChange {
+    /// Which row.
+    pub target: Seq,
+    /// The version that it must have.
+    pub if_version: u32,
+    /// What it says from now on; carries `if_version + 1`.
+    pub content: Content,
+}
+
+/// One append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// To which log.
+    pub log: LogId,
+    /// The head that the writer saw.
+    pub expected: Head,
+    /// 1 to [`MAX_APPEND_ROWS`] rows whose `seq` go on from `expected` without a hole.
+    pub rows: Arc<[Row]>,
+    /// Changes of earlier rows. Applied before the rows, each by compare-and-set on the version; a store without
+    /// atomicity between them and the rows may leave them applied when the append did not happen.
+    pub changes: Vec<RowChange>,
+}
+
+impl Append {
+    /// The head after this append.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.rows.last().map_or(self.expected, Head::after)
+    }
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// All rows are durable.
+    Appended,
+    /// No row was appended: the head is another. Read the tail and check again.
+    Moved {
+        /// The head now.
+        head: Head,
+    },
+    /// No row was appended: a row that was to change has another version.
+    Stale {
+        /// Which row.
+        target: Seq,
+        /// Its version now.
+        version: u32,
+    },
+}
+
+/// The end of a log, as one consistent read.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    /// The head.
+    pub head: Head,
+    /// The last rows up to it, rising.
+    pub rows: Vec<Row>,
+}
+
+/// A message that was sent, by its retry key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendRecord {
+    /// The key, with the hash of the first body.
+    pub key: RowKey,
+    /// The message's place.
+    pub seq: Seq,
+    /// The message's id.
+    pub message_id: MessageId,
+    /// When it was appended; the record is kept for 30 days from then on.
+    pub at: Millis,
+}
