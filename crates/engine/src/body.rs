@@ -1,1 +1,92 @@
-//! x
+//! Checks a message's body and hashes it.
+
+use madang_proto::limits::{DATA_BYTES, TEXT_BYTES, TEXT_CHARS};
+use madang_proto::{Body, ErrorBody, ErrorCode};
+use sha2::{Digest, Sha256};
+
+use crate::log::BodyHash;
+
+/// Refuses a body that is empty or beyond a limit. A character is a Unicode scalar.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn check(body: &Body) -> Result<(), ErrorBody> {
+    let too_large = |field: &str, message: String| Err(ErrorBody::field(ErrorCode::TooLarge, field, message));
+    if body.text.len() > TEXT_BYTES {
+        let message = format!("body.text has {} bytes, the limit is {TEXT_BYTES}", body.text.len());
+        return too_large("body.text", message);
+    }
+    // Only a text with more bytes than that can have more characters.
+    if body.text.len() > TEXT_CHARS {
+        let chars = body.text.chars().count();
+        if chars > TEXT_CHARS {
+            return too_large("body.text", format!("body.text has {chars} characters, the limit is {TEXT_CHARS}"));
+        }
+    }
+    if let Some(data) = &body.data {
+        let bytes = data.to_string().len();
+        if bytes > DATA_BYTES {
+            return too_large("body.data", format!("body.data has {bytes} bytes, the limit is {DATA_BYTES}"));
+        }
+    } else if body.text.is_empty() {
+        return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));
+    }
+    if body.reply_to.is_some_and(|seq| seq.get() == 0) {
+        return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the first seq is 1"));
+    }
+    Ok(())
+}
+
+/// The hash by which a retry with another body is told from a true one. Keys of `data` are in alphabetical order
+/// (serde_json's map keeps them so), each part is preceded by its length.
+#[must_use]
+pub fn hash(body: &Body) -> BodyHash {
+    let data = body.data.as_ref().map(ToString::to_string).unwrap_or_default();
+    let reply_to = body.reply_to.map_or(0, madang_ids::Seq::get);
+    let mut hasher = Sha256::new();
+    hasher.update((body.text.len() as u64).to_be_bytes());
+    hasher.update(body.text.as_bytes());
+    hasher.update((data.len() as u64).to_be_bytes());
+    hasher.update(data.as_bytes());
+    hasher.update(reply_to.to_be_bytes());
+    let digest = hasher.finalize();
+    let mut first = [0; 16];
+    first.copy_from_slice(&digest[..16]);
+    BodyHash(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::Seq;
+    use serde_json::json;
+
+    fn text(text: String) -> Body {
+        Body { text, ..Body::default() }
+    }
+
+    fn refused_field(body: &Body) -> Option<String> {
+        check(body).err().and_then(|error| error.field)
+    }
+
+    #[test]
+    fn limits_are_inclusive() {
+        assert_eq!(refused_field(&text("a".repeat(TEXT_CHARS))), None);
+        assert_eq!(refused_field(&text("a".repeat(TEXT_CHARS + 1))), Some("body.text".into()));
+        assert_eq!(refused_field(&text("\u{1F600}".repeat(TEXT_CHARS))), None);
+        assert_eq!(refused_field(&text(String::new())), Some("body.text".into()));
+        let large = Body { data: Some(json!("a".repeat(DATA_BYTES))), ..Body::default() };
+        assert_eq!(refused_field(&large), Some("body.data".into()));
+        let zero = Body { reply_to: Some(Seq::ZERO), ..text("a".into()) };
+        assert_eq!(refused_field(&zero), Some("body.reply_to".into()));
+    }
+
+    #[test]
+    fn the_hash_tells_bodies_apart_but_not_spellings() {
+        let one = Body { data: Some(json!({"a": 1, "b": 2})), ..text("hi".into()) };
+        let same: Body = serde_json::from_str(r#"{"text":"hi","data":{"b":2,"a":1}}"#).unwrap();
+        assert_eq!(hash(&one), hash(&same));
+        assert_ne!(hash(&one), hash(&text("hi".into())));
+        assert_ne!(hash(&text("hi".into())), hash(&Body { reply_to: Some(Seq::new(1)), ..text("hi".into()) }));
+    }
+}

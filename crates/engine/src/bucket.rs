@@ -1,1 +1,115 @@
-//! x
+//! A token bucket: how fast one caller may go.
+
+use madang_ids::Millis;
+
+/// Rate and burst of a kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls a second in the long run. Zero means no limit.
+    pub per_second: u32,
+    /// Calls at once after a rest.
+    pub burst: u32,
+}
+
+/// One caller's tokens. Sixteen bytes; time is a parameter.
+///
+/// After a refusal the bucket stays shut until the time that it named, so that what a caller had sent behind the
+/// refused call is refused as well: messages are not reordered by a limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Bucket {
+    /// Thousandths of a call.
+    tokens_milli: u32,
+    shut: bool,
+    at: Millis,
+}
+
+impl Bucket {
+    /// A full bucket.
+    #[must_use]
+    pub const fn full(rate: Rate, now: Millis) -> Self {
+        Self { tokens_milli: rate.burst.saturating_mul(1000), shut: false, at: now }
+    }
+
+    /// Takes `calls` at once.
+    ///
+    /// # Errors
+    /// The milliseconds to wait before the same call.
+    pub fn take(&mut self, rate: Rate, calls: u32, now: Millis) -> Result<(), u64> {
+        if rate.per_second == 0 {
+            return Ok(());
+        }
+        self.refill(rate, now);
+        // More than a burst at once is paid for as a burst.
+        let price = calls.min(rate.burst).saturating_mul(1000);
+        let wanted = if self.shut { price.max(rate.burst.saturating_mul(1000) / 4) } else { price };
+        if self.tokens_milli >= wanted {
+            self.tokens_milli -= price;
+            self.shut = false;
+            return Ok(());
+        }
+        self.shut = true;
+        let wanted = price.max(rate.burst.saturating_mul(1000) / 4);
+        let missing = u64::from(wanted.saturating_sub(self.tokens_milli));
+        Err(missing.div_ceil(u64::from(rate.per_second)).max(1))
+    }
+
+    fn refill(&mut self, rate: Rate, now: Millis) {
+        let elapsed_ms = now.get().saturating_sub(self.at.get());
+        let added = elapsed_ms.saturating_mul(u64::from(rate.per_second));
+        let full = u64::from(rate.burst.saturating_mul(1000));
+        let tokens = (u64::from(self.tokens_milli) + added).min(full);
+        self.tokens_milli = u32::try_from(tokens).unwrap_or(u32::MAX);
+        self.at = self.at.max(now);
+    }
+
+    /// Whether the bucket is full at `now`, so that forgetting it changes nothing.
+    #[must_use]
+    pub fn is_full(mut self, rate: Rate, now: Millis) -> bool {
+        self.refill(rate, now);
+        self.tokens_milli >= rate.burst.saturating_mul(1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RATE: Rate = Rate { per_second: 10, burst: 20 };
+
+    fn at(ms: u64) -> Millis {
+        Millis::new(1_000_000 + ms)
+    }
+
+    #[test]
+    fn a_burst_then_a_pause_that_is_kept() {
+        let mut bucket = Bucket::full(RATE, at(0));
+        assert!((0..20).all(|_| bucket.take(RATE, 1, at(0)).is_ok()));
+        assert_eq!(bucket.take(RATE, 1, at(0)), Err(500));
+        // One token is there, but what was sent behind the refused call is refused as well.
+        assert_eq!(bucket.take(RATE, 1, at(100)), Err(400));
+        assert_eq!(bucket.take(RATE, 1, at(500)), Ok(()));
+    }
+
+    #[test]
+    fn zero_means_no_limit() {
+        let none = Rate { per_second: 0, burst: 0 };
+        let mut bucket = Bucket::full(none, at(0));
+        assert!((0..1000).all(|_| bucket.take(none, 1, at(0)).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_burst_and_rate(gaps in proptest::collection::vec(0u64..200, 1..200)) {
+            let mut bucket = Bucket::full(RATE, at(0));
+            let (mut now, mut taken) = (0, 0u64);
+            for gap in gaps {
+                now += gap;
+                if bucket.take(RATE, 1, at(now)).is_ok() {
+                    taken += 1;
+                }
+                prop_assert!(taken * 1000 <= 20_000 + now * 10);
+            }
+        }
+    }
+}
