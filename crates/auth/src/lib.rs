@@ -1,1 +1,15 @@
-//! Placeholder
+//! Who you are: access tokens, refresh tokens, passwords and the secret they hang on.
+//!
+//! First station on the way of a request (G5): the gateway and REST turn a token into [`Claims`] here and take the
+//! user and device from nowhere else. This crate knows neither HTTP nor the store; what is kept (PHC texts, hashes of
+//! refresh tokens) is kept by its callers.
+
+mod passwords;
+mod refresh;
+mod secret;
+mod tokens;
+
+pub use passwords::{MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords};
+pub use refresh::{RefreshToken, RefreshTokenError};
+pub use secret::load_or_create_secret;
+pub use tokens::{Claims, MAX_TOKEN_BYTES, TokenError, Tokens};

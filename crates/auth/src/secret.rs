@@ -1,0 +1,117 @@
+//! The secret under which tokens are signed, in a file of its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Reads the 32 bytes at `path`, or draws them and puts them there (mode 0600). Blocks on the disk.
+///
+/// File and folder are fsynced before the secret is returned: a token is never signed with what a crash would lose. The
+/// file appears whole or not at all, and of two processes that create it at once both get the same.
+///
+/// # Errors
+/// What the disk says; `InvalidData` if the file does not hold exactly 32 bytes (it is never overwritten).
+pub fn load_or_create_secret(path: &Path) -> io::Result<[u8; 32]> {
+    match load(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+        other => return other,
+    }
+    load(path)
+}
+
+fn load(path: &Path) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    // One byte more than wanted shows a file that is too long.
+    let mut bytes = Vec::with_capacity(33);
+    (&mut file).take(33).read_to_end(&mut bytes)?;
+    let secret = bytes.try_into().map_err(|_| {
+        let problem = format!("{} does not hold a secret of exactly 32 bytes", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, problem)
+    })?;
+    // Whoever created it may have died before the name was durable.
+    file.sync_all()?;
+    File::open(folder_of(path))?.sync_all()?;
+    Ok(secret)
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    let draft = draft_of(path);
+    let written = write_draft(&draft).and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    });
+    let removed = fs::remove_file(&draft);
+    written.and(removed)
+}
+
+fn write_draft(draft: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    file.write_all(&rand::random::<[u8; 32]>())?;
+    file.sync_all()
+}
+
+fn draft_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{:016x}.draft", rand::random::<u64>()));
+    path.with_file_name(name)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_secret_stays_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.secret");
+        let secret = load_or_create_secret(&path).unwrap();
+        assert_eq!(load_or_create_secret(&path).unwrap(), secret);
+        assert_ne!(secret, [0; 32]);
+    }
+
+    #[test]
+    fn only_the_owner_may_read_it_and_no_draft_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.secret");
+        load_or_create_secret(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_neither_used_nor_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.secret");
+        for length in [0, 31, 33, 4096] {
+            fs::write(&path, vec![1; length]).unwrap();
+            assert_eq!(load_or_create_secret(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(fs::metadata(&path).unwrap().len(), length as u64);
+        }
+    }
+
+    #[test]
+    fn all_who_create_it_at_once_get_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token.secret");
+        let secrets: Vec<[u8; 32]> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| load_or_create_secret(&path).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    }
+
+    #[test]
+    fn a_missing_folder_is_an_error() {
+        assert!(load_or_create_secret(Path::new("/nonexistent/folder/secret")).is_err());
+    }
+}
