@@ -1,1 +1,315 @@
-//! x
+//! The protocol of one connection: who it is, what may be asked now, when it has gone silent.
+//!
+//! Pure: texts and ticks go in, one [`Step`] comes out. What is delivered by itself is [`crate::sync`]'s matter.
+
+use madang_ids::{Cursor, DeviceId, Millis, UserId};
+use madang_proto::{ClientFrame, CloseReason, ErrorBody, ErrorCode, Request, RequestId, ServerFrame, limits};
+
+use crate::body;
+use crate::bucket::{Bucket, Rate};
+
+/// How patient a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionConfig {
+    /// Frames of any type.
+    pub frames: Rate,
+    /// Messages.
+    pub sends: Rate,
+    /// How long a client may be silent. A heartbeat, or any other frame, ends the silence.
+    pub silence_ms: u64,
+    /// How long a session outlives its token.
+    pub token_grace_ms: u64,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            frames: Rate { per_second: 50, burst: 500 },
+            sends: Rate { per_second: 20, burst: 200 },
+            silence_ms: 25_000,
+            token_grace_ms: 60_000,
+        }
+    }
+}
+
+/// What the verified token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Who.
+    pub user_id: UserId,
+    /// On which device.
+    pub device_id: DeviceId,
+    /// Until when.
+    pub expires_at: Millis,
+}
+
+/// What the shell does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing.
+    Wait,
+    /// Send this.
+    Answer(Box<ServerFrame<'static>>),
+    /// Verify the token of `hello`, then call [`Session::handle_verified`].
+    Verify {
+        /// The token.
+        token: String,
+    },
+    /// Carry out a request of `identity`; the answer repeats `id`.
+    Run {
+        /// Whose.
+        identity: Identity,
+        /// The name of the request.
+        id: Option<RequestId>,
+        /// The request: never `hello`, `heartbeat`.
+        frame: ClientFrame,
+    },
+    /// Say why, then close.
+    Close(CloseReason),
+}
+
+/// A session that begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The name of the `hello`.
+    pub id: Option<RequestId>,
+    /// Who.
+    pub identity: Identity,
+    /// How far the device has received.
+    pub cursor: Option<Cursor>,
+}
+
+/// The protocol state of one connection.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    heard_at: Millis,
+    frames: Bucket,
+    sends: Bucket,
+}
+
+#[derive(Debug)]
+enum Phase {
+    AwaitingHello,
+    Verifying(Box<(Option<RequestId>, Option<Cursor>)>),
+    Open(Identity),
+}
+
+impl Session {
+    /// A connection was accepted.
+    #[must_use]
+    pub const fn new(config: &SessionConfig, now: Millis) -> Self {
+        Self {
+            phase: Phase::AwaitingHello,
+            heard_at: now,
+            frames: Bucket::full(config.frames, now),
+            sends: Bucket::full(config.sends, now),
+        }
+    }
+
+    /// Who it is, once that is known.
+    #[must_use]
+    pub const fn identity(&self) -> Option<Identity> {
+        match &self.phase {
+            Phase::Open(identity) => Some(*identity),
+            _ => None,
+        }
+    }
+
+    /// A text frame came.
+    pub fn handle_text(&mut self, config: &SessionConfig, text: &str, now: Millis) -> Step {
+        self.heard_at = self.heard_at.max(now);
+        if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now) {
+            let id = Request::parse(text).ok().and_then(|request| request.id);
+            let Rate { per_second, burst } = config.frames;
+            let message = format!("more than {per_second} frames a second (burst {burst}) on this connection");
+            return refuse(id, ErrorBody::limited(message, retry_after_ms));
+        }
+        match Request::parse(text) {
+            Ok(Request { id, frame }) => self.handle_frame(config, id, frame, now),
+            Err(refused) => refuse(refused.id, refused.error),
+        }
+    }
+
+    fn handle_frame(
+        &mut self,
+        config: &SessionConfig,
+        id: Option<RequestId>,
+        frame: ClientFrame,
+        now: Millis,
+    ) -> Step {
+        match (&self.phase, frame) {
+            (Phase::AwaitingHello, ClientFrame::Hello(hello)) => {
+                self.phase = Phase::Verifying(Box::new((id, hello.cursor)));
+                Step::Verify { token: hello.token }
+            }
+            (_, ClientFrame::Hello(_)) => {
+                refuse(id, ErrorBody::invalid("type", "hello was said on this connection before; it is said once"))
+            }
+            (_, ClientFrame::Heartbeat) => Step::Answer(Box::new(ServerFrame::Heartbeat { at: now })),
+            (Phase::AwaitingHello | Phase::Verifying(_), _) => {
+                refuse(id, ErrorBody::invalid("type", "the first frame must be hello; wait for welcome"))
+            }
+            (Phase::Open(identity), frame) => {
+                let identity = *identity;
+                match self.check(config, &id, &frame, identity, now) {
+                    Ok(()) => Step::Run { identity, id, frame },
+                    Err(error) => refuse(id, error),
+                }
+            }
+        }
+    }
+
+    fn check(
+        &mut self,
+        config: &SessionConfig,
+        id: &Option<RequestId>,
+        frame: &ClientFrame,
+        identity: Identity,
+        now: Millis,
+    ) -> Result<(), ErrorBody> {
+        if identity.expires_at <= now && !matches!(frame, ClientFrame::Auth { .. }) {
+            let error = "the token has ended; send auth with a new one within 60 s of its end";
+            return Err(ErrorBody::new(ErrorCode::Unauthorized, error));
+        }
+        let wants_id = !matches!(frame, ClientFrame::Received { .. });
+        if wants_id && id.is_none() {
+            return Err(ErrorBody::invalid("id", "id is missing: this request is answered by its id"));
+        }
+        let ClientFrame::Send(send) = frame else { return Ok(()) };
+        body::check(&send.body)?;
+        let Rate { per_second, burst } = config.sends;
+        self.sends.take(config.sends, 1, now).map_err(|retry_after_ms| {
+            let message = format!("more than {per_second} messages a second (burst {burst}) on this connection");
+            ErrorBody::limited(message, retry_after_ms)
+        })
+    }
+
+    /// A binary frame came.
+    #[must_use]
+    pub fn handle_binary(&mut self) -> Step {
+        refuse(None, ErrorBody::invalid("frame", "a binary frame: madang.v1.json has text frames only"))
+    }
+
+    /// The token of `hello` was verified. `None` means that the session must be closed as unauthorized.
+    pub fn handle_verified(&mut self, identity: Option<Identity>) -> Option<Opening> {
+        let Phase::Verifying(hello) = std::mem::replace(&mut self.phase, Phase::AwaitingHello) else { return None };
+        let identity = identity?;
+        self.phase = Phase::Open(identity);
+        Some(Opening { id: hello.0, identity, cursor: hello.1 })
+    }
+
+    /// A token in `auth` was verified. `false` if it names another user or device.
+    pub fn handle_renewed(&mut self, renewed: Identity) -> bool {
+        let Phase::Open(identity) = &mut self.phase else { return false };
+        let is_same = identity.user_id == renewed.user_id && identity.device_id == renewed.device_id;
+        if is_same {
+            *identity = renewed;
+        }
+        is_same
+    }
+
+    /// Time has passed. Called about once a second.
+    #[must_use]
+    pub fn handle_tick(&self, config: &SessionConfig, now: Millis) -> Option<CloseReason> {
+        let silent_ms = now.get().saturating_sub(self.heard_at.get());
+        match &self.phase {
+            Phase::AwaitingHello | Phase::Verifying(_) => {
+                (silent_ms >= limits::HELLO_SECONDS * 1000).then_some(CloseReason::HelloTimeout)
+            }
+            Phase::Open(identity) if identity.expires_at.plus(config.token_grace_ms) <= now => {
+                Some(CloseReason::TokenExpired)
+            }
+            Phase::Open(_) => (silent_ms >= config.silence_ms).then_some(CloseReason::Silent),
+        }
+    }
+}
+
+fn refuse(id: Option<RequestId>, error: ErrorBody) -> Step {
+    Step::Answer(Box::new(ServerFrame::Error { id, error }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: SessionConfig = SessionConfig {
+        frames: Rate { per_second: 50, burst: 500 },
+        sends: Rate { per_second: 20, burst: 200 },
+        silence_ms: 25_000,
+        token_grace_ms: 60_000,
+    };
+
+    fn at(ms: u64) -> Millis {
+        Millis::new(1_000_000 + ms)
+    }
+
+    fn identity() -> Identity {
+        Identity { user_id: UserId::from_raw(1), device_id: DeviceId::from_raw(2), expires_at: at(100_000) }
+    }
+
+    fn open() -> Session {
+        let mut session = Session::new(&CONFIG, at(0));
+        let step = session.handle_text(&CONFIG, r#"{"type":"hello","id":"1","token":"t"}"#, at(0));
+        assert!(matches!(step, Step::Verify { token } if token == "t"));
+        session.handle_verified(Some(identity())).expect("it was verified");
+        session
+    }
+
+    fn refused(step: Step) -> ErrorBody {
+        match step {
+            Step::Answer(frame) => match *frame {
+                ServerFrame::Error { error, .. } => error,
+                other => panic!("not an error: {other:?}"),
+            },
+            other => panic!("not an answer: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hello_comes_first_and_once() {
+        let mut session = Session::new(&CONFIG, at(0));
+        let early = r#"{"type":"read","id":"1","channel_id":"9","seq":1}"#;
+        assert_eq!(refused(session.handle_text(&CONFIG, early, at(0))).field.as_deref(), Some("type"));
+        let mut session = open();
+        let again = r#"{"type":"hello","id":"2","token":"t"}"#;
+        assert_eq!(refused(session.handle_text(&CONFIG, again, at(1))).field.as_deref(), Some("type"));
+        assert!(session.identity().is_some());
+    }
+
+    #[test]
+    fn silence_is_noticed_in_every_phase() {
+        let session = Session::new(&CONFIG, at(0));
+        assert_eq!(session.handle_tick(&CONFIG, at(9_999)), None);
+        assert_eq!(session.handle_tick(&CONFIG, at(10_000)), Some(CloseReason::HelloTimeout));
+        let mut session = open();
+        assert_eq!(session.handle_tick(&CONFIG, at(24_999)), None);
+        session.handle_text(&CONFIG, r#"{"type":"heartbeat"}"#, at(24_999));
+        assert_eq!(session.handle_tick(&CONFIG, at(30_000)), None);
+        assert_eq!(session.handle_tick(&CONFIG, at(49_999)), Some(CloseReason::Silent));
+    }
+
+    #[test]
+    fn an_ended_token_can_be_renewed_for_a_minute() {
+        let mut session = open();
+        let read = r#"{"type":"read","id":"1","channel_id":"9","seq":1}"#;
+        assert_eq!(refused(session.handle_text(&CONFIG, read, at(100_000))).code, ErrorCode::Unauthorized);
+        let auth = r#"{"type":"auth","id":"1","token":"new"}"#;
+        assert!(matches!(session.handle_text(&CONFIG, auth, at(150_000)), Step::Run { .. }));
+        assert!(!session.handle_renewed(Identity { device_id: DeviceId::from_raw(3), ..identity() }));
+        assert!(session.handle_renewed(Identity { expires_at: at(900_000), ..identity() }));
+        assert_eq!(session.handle_tick(&CONFIG, at(160_001)), None);
+    }
+
+    #[test]
+    fn too_many_sends_are_refused_with_a_time() {
+        let mut session = open();
+        let send = r#"{"type":"send","id":"1","channel_id":"9","client_msg_id":"01920000-0000-7000-8000-000000000001","body":{"text":"x"}}"#;
+        for _ in 0..200 {
+            assert!(matches!(session.handle_text(&CONFIG, send, at(0)), Step::Run { .. }));
+        }
+        let error = refused(session.handle_text(&CONFIG, send, at(0)));
+        assert_eq!((error.code, error.retryable), (ErrorCode::Limited, true));
+        assert!(error.retry_after_ms.is_some_and(|wait| wait > 0));
+    }
+}

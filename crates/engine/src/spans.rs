@@ -55,6 +55,13 @@ impl Spans {
         }
     }
 
+    /// Moves the end of the last stay to `until`, if it has ended before.
+    pub fn extend_until(&mut self, until: Seq) {
+        if let Some(end) = self.0.last_mut().and_then(|span| span.until.as_mut()) {
+            *end = until.max(*end);
+        }
+    }
+
     /// The last stay.
     #[must_use]
     pub fn last(&self) -> Option<Span> {

@@ -204,11 +204,12 @@ mod tests {
                 }
                 prop_assert_eq!(&delivered[..], &inbox[..delivered.len()]);
             }
+            // A lost last item shows with the next one, or on resume.
+            cursor = SyncCursor::reading_from(cursor.position());
             while cursor.is_reading() {
                 page(&mut cursor, &inbox, 3, &mut delivered);
             }
-            prop_assert!(inbox.len() - delivered.len() <= 1 || !lose);
-            prop_assert_eq!(&delivered[..], &inbox[..delivered.len()]);
+            prop_assert_eq!(delivered, inbox);
         }
     }
 }

@@ -1,0 +1,267 @@
+//! One append's worth of sends and notes: *check*, look up the retry keys, mint, append, answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
+use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
+
+use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
+use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::log::{Append, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
+
+#[derive(Debug)]
+pub(super) struct Batch {
+    items: Vec<Item>,
+    /// The rows that are out to be appended, one for each item.
+    rows: Option<Arc<[Row]>>,
+}
+
+#[derive(Debug)]
+struct Item {
+    waiting: Waiting,
+    /// Whether the recorded sends were asked for its key.
+    is_looked_up: bool,
+    /// Sends with the same key that came in the same batch; they get the same answer.
+    followers: Vec<Ticket>,
+}
+
+impl Item {
+    fn key(&self) -> Option<RowKey> {
+        match &self.waiting.command {
+            Command::Send { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+}
+
+impl Batch {
+    /// Takes sends and notes from the front of the queue, up to the bounds of an append.
+    pub(super) fn take(queue: &mut VecDeque<Waiting>) -> Self {
+        let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
+        while let Some(front) = queue.front() {
+            bytes += front.command.size_bytes();
+            let is_full = items.len() == MAX_APPEND_ROWS || (bytes > MAX_APPEND_BYTES && !items.is_empty());
+            if is_full || matches!(front.command, Command::Seats(_)) {
+                break;
+            }
+            let Some(waiting) = queue.pop_front() else { break };
+            items.push(Item { waiting, is_looked_up: false, followers: Vec::new() });
+        }
+        Self { items, rows: None }
+    }
+
+    /// Puts the commands back in front of the queue, in their order.
+    pub(super) fn give_back(self, queue: &mut VecDeque<Waiting>) {
+        for (index, mut item) in self.items.into_iter().enumerate().rev() {
+            if let Some(row) = self.rows.as_ref().and_then(|rows| rows.get(index)) {
+                item.waiting.attempt = Some(row.clone());
+            }
+            for follower in item.followers.into_iter().rev() {
+                let command = item.waiting.command.clone();
+                queue.push_front(Waiting { ticket: follower, command, attempt: None });
+            }
+            queue.push_front(item.waiting);
+        }
+    }
+
+    /// The commands with their tickets, followers included.
+    pub(super) fn into_waiting(self) -> Vec<Waiting> {
+        let mut queue = VecDeque::new();
+        self.give_back(&mut queue);
+        queue.into()
+    }
+
+    /// The keys that the recorded sends must be asked for.
+    fn keys_to_look_up(&self) -> Vec<(UserId, ClientMsgId)> {
+        let unknown = self.items.iter().filter(|item| !item.is_looked_up);
+        unknown.filter_map(Item::key).map(|key| (key.sender, key.client_msg_id)).collect()
+    }
+
+    fn senders(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.items.iter().filter_map(Item::key).map(|key| key.sender)
+    }
+}
+
+impl Home {
+    pub(super) fn advance_batch(
+        &mut self,
+        mut batch: Batch,
+        head: Head,
+        now: Millis,
+        ids: &Snowflakes,
+    ) -> Option<Effect> {
+        if let Scope::Channel { kind, .. } = self.scope {
+            let wants_blocks = kind == ChannelKind::Direct;
+            if let Some(lookup) = self.roster.missing(batch.senders(), wants_blocks, now) {
+                self.flight = Flight::Out(Step::Batch(batch));
+                return Some(Effect::Find(lookup));
+            }
+            self.check(&mut batch, kind);
+        }
+        self.answer_retries(&mut batch);
+        let keys = if self.window.is_whole() { Vec::new() } else { batch.keys_to_look_up() };
+        if !keys.is_empty() {
+            self.flight = Flight::Out(Step::Batch(batch));
+            return Some(Effect::FindSends { keys });
+        }
+        self.join_followers(&mut batch);
+        if batch.items.is_empty() {
+            return None;
+        }
+        let append = Append { log: self.log, expected: head, rows: mint(&batch, head, now, ids), changes: Vec::new() };
+        batch.rows = Some(append.rows.clone());
+        let record = self.window.leaving(append.rows.len());
+        self.flight = Flight::Out(Step::Batch(batch));
+        Some(Effect::Append { record, append })
+    }
+
+    /// Refuses who may not speak.
+    fn check(&mut self, batch: &mut Batch, kind: ChannelKind) {
+        let mut kept = Vec::with_capacity(batch.items.len());
+        for item in std::mem::take(&mut batch.items) {
+            let Some(key) = item.key() else {
+                kept.push(item);
+                continue;
+            };
+            let refusal = if self.role_of(key.sender).is_none() {
+                // Who has been a member knows that the channel exists; to others it does not.
+                Some(match self.roster.member(key.sender) {
+                    Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),
+                    None => ErrorBody::not_found("channel_id"),
+                })
+            } else if kind == ChannelKind::Direct && self.roster.is_blocked() {
+                Some(ErrorBody::forbidden("one of you has blocked the other"))
+            } else {
+                None
+            };
+            match refusal {
+                Some(error) => self.reply(item.waiting.ticket, Reply::Refused(error)),
+                None => kept.push(item),
+            }
+        }
+        batch.items = kept;
+    }
+
+    /// Answers sends whose key is in the window.
+    fn answer_retries(&mut self, batch: &mut Batch) {
+        let mut kept = Vec::with_capacity(batch.items.len());
+        for item in std::mem::take(&mut batch.items) {
+            let known = item.key().and_then(|key| Some((key, *self.window.find((key.sender, key.client_msg_id))?)));
+            match known {
+                Some((key, record)) => self.answer_retry(item.waiting.ticket, &key, &record),
+                None => kept.push(item),
+            }
+        }
+        batch.items = kept;
+    }
+
+    fn answer_retry(&mut self, ticket: Ticket, key: &RowKey, record: &SendRecord) {
+        if record.key.body_hash == key.body_hash {
+            self.redrive(record.seq);
+            let SendRecord { seq, message_id, at, .. } = *record;
+            self.reply(ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
+        } else {
+            self.reply(ticket, Reply::Refused(conflict()));
+        }
+    }
+
+    /// The recorded sends were looked up, in the order of [`Batch::keys_to_look_up`].
+    pub(super) fn learn_sends(&mut self, batch: &mut Batch, sends: Vec<Option<SendRecord>>) {
+        let mut found = sends.into_iter();
+        let mut kept = Vec::with_capacity(batch.items.len());
+        for mut item in std::mem::take(&mut batch.items) {
+            let key = item.key().filter(|_| !item.is_looked_up);
+            match key.and_then(|key| found.next().flatten().map(|record| (key, record))) {
+                Some((key, record)) => self.answer_retry(item.waiting.ticket, &key, &record),
+                None => {
+                    item.is_looked_up = true;
+                    kept.push(item);
+                }
+            }
+        }
+        batch.items = kept;
+    }
+
+    /// Of several sends with one key in one batch the first is appended.
+    fn join_followers(&mut self, batch: &mut Batch) {
+        let mut first: HashMap<(UserId, ClientMsgId), usize> = HashMap::new();
+        let mut kept: Vec<Item> = Vec::with_capacity(batch.items.len());
+        for item in std::mem::take(&mut batch.items) {
+            let Some(key) = item.key() else {
+                kept.push(item);
+                continue;
+            };
+            match first.get(&(key.sender, key.client_msg_id)) {
+                Some(&index) if kept[index].key().is_some_and(|known| known.body_hash == key.body_hash) => {
+                    kept[index].followers.push(item.waiting.ticket);
+                    kept[index].followers.extend(item.followers);
+                }
+                Some(_) => self.reply(item.waiting.ticket, Reply::Refused(conflict())),
+                None => {
+                    first.insert((key.sender, key.client_msg_id), kept.len());
+                    kept.push(item);
+                }
+            }
+        }
+        batch.items = kept;
+    }
+
+    pub(super) fn finish_batch(&mut self, batch: Batch) {
+        let Some(rows) = batch.rows else { return };
+        self.take_rows(&rows);
+        for (item, row) in batch.items.into_iter().zip(rows.iter()) {
+            let (seq, at) = (row.entry.seq, row.entry.at);
+            let Some(message) = row.entry.content.message() else {
+                self.reply(item.waiting.ticket, Reply::Noted { seq });
+                continue;
+            };
+            let message_id = message.message_id;
+            self.reply(item.waiting.ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: false }));
+            for follower in item.followers {
+                self.reply(follower, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
+            }
+        }
+    }
+
+    /// Rows of ours are durable: they move the head, enter the window, and go to the inboxes.
+    pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>) {
+        self.window.mark_recorded(rows.len());
+        rows.iter().for_each(|row| self.window.push(row));
+        self.head = rows.last().map(Head::after).or(self.head);
+        self.fanout(rows.clone());
+    }
+}
+
+fn conflict() -> ErrorBody {
+    let message = "client_msg_id was used before in this channel with another body";
+    ErrorBody::field(ErrorCode::Conflict, "client_msg_id", message)
+}
+
+/// The time that a batch carries: above the head's, so that ids rise with `seq` whoever appended last.
+fn mint(batch: &Batch, head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {
+    let minted = ids.mint(now, head.at.next(), batch.items.len() as u64);
+    let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
+    let rows = batch.items.iter().enumerate().map(|(index, item)| {
+        seq = seq.next();
+        let (content, key) = match &item.waiting.command {
+            Command::Send { key, body, .. } => {
+                ordinal = ordinal.next();
+                let message = Message {
+                    message_id: minted.message(index as u64),
+                    ordinal,
+                    sender_id: key.sender,
+                    client_msg_id: key.client_msg_id,
+                    body: body.clone(),
+                    version: 1,
+                };
+                (Content::Message(Box::new(message)), Some(*key))
+            }
+            Command::Note { content } => (content.clone(), None),
+            // `Batch::take` leaves changes of seats in the queue.
+            Command::Seats(request) => (Content::Created { by: request.by }, None),
+        };
+        Row { entry: Entry { seq, at: minted.at, content }, ordinal, key }
+    });
+    rows.collect()
+}

@@ -1,0 +1,242 @@
+//! Joins and leaves: take the seats by compare-and-set, let the log tell, then settle.
+//!
+//! Seats and log are different partitions, so a crash may leave a member *pending*: seated, but the log does not tell.
+//! Whoever loads the log next finishes her before anything else.
+
+use std::sync::Arc;
+
+use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
+use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
+
+use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
+use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::log::{Append, Head, Row};
+use crate::seats::{Member, SeatChange};
+use crate::spans::Spans;
+
+#[derive(Debug)]
+pub(super) struct SeatStep {
+    source: Source,
+    phase: Phase,
+    /// The members that change, as they are after it.
+    members: Vec<Member>,
+    /// What the log has to tell of them.
+    contents: Vec<Content>,
+    rows: Option<Arc<[Row]>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Command(Ticket, SeatRequest),
+    /// Found half-way when the log was loaded.
+    Unfinished,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Plan,
+    Tell,
+    Settle,
+}
+
+/// A plan: the members after the change, what the log tells, and the count of seats.
+struct Plan {
+    members: Vec<Member>,
+    contents: Vec<Content>,
+    count: u32,
+}
+
+impl SeatStep {
+    pub(super) const fn new(ticket: Ticket, request: SeatRequest) -> Self {
+        let source = Source::Command(ticket, request);
+        Self { source, phase: Phase::Plan, members: Vec::new(), contents: Vec::new(), rows: None }
+    }
+
+    /// Finishes members that were found half-way. The log tells of those in `told` already.
+    pub(super) fn finish(unfinished: Vec<(Member, bool)>, founder: Option<UserId>) -> Self {
+        let mut contents: Vec<Content> = founder.map(|by| Content::Created { by }).into_iter().collect();
+        contents.extend(unfinished.iter().filter(|(_, is_told)| !is_told).map(|(member, _)| {
+            let user_id = member.user_id;
+            tell(member, founder.unwrap_or(user_id))
+        }));
+        let members = unfinished.into_iter().map(|(member, _)| member).collect();
+        Self { source: Source::Unfinished, phase: Phase::Tell, members, contents, rows: None }
+    }
+
+    pub(super) fn seated(self) -> Self {
+        Self { phase: Phase::Tell, ..self }
+    }
+
+    /// The command as it was asked, or nothing if the step finishes what was found half-way.
+    pub(super) fn into_waiting(self) -> Option<Waiting> {
+        match self.source {
+            Source::Command(ticket, request) => Some(Waiting::new(ticket, Command::Seats(request))),
+            Source::Unfinished => None,
+        }
+    }
+}
+
+fn tell(member: &Member, by: UserId) -> Content {
+    let user_id = member.user_id;
+    if member.spans.is_open() { Content::Joined { user_id, by } } else { Content::Left { user_id, by } }
+}
+
+impl Home {
+    pub(super) fn advance_seats(
+        &mut self,
+        mut step: SeatStep,
+        head: Head,
+        now: Millis,
+        ids: &Snowflakes,
+    ) -> Option<Effect> {
+        match step.phase {
+            Phase::Plan => self.plan_seats(step, head, now),
+            Phase::Tell if step.contents.is_empty() => {
+                step.phase = Phase::Settle;
+                self.flight = Flight::Ready(Step::Seats(step));
+                None
+            }
+            Phase::Tell => {
+                let rows = rows_of(&step.contents, head, now, ids);
+                step.rows = Some(rows.clone());
+                let record = self.window.leaving(rows.len());
+                self.flight = Flight::Out(Step::Seats(step));
+                let append = Append { log: self.log, expected: head, rows, changes: Vec::new() };
+                Some(Effect::Append { record, append })
+            }
+            Phase::Settle => {
+                let members = step.members.clone();
+                self.flight = Flight::Out(Step::Seats(step));
+                Some(Effect::Settle { members })
+            }
+        }
+    }
+
+    fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
+        let (Source::Command(ticket, request), LogId::Channel(channel)) = (&step.source, self.log) else { return None };
+        let joins = request.joins.iter().map(|join| join.user_id);
+        let users = joins.chain(request.leaves.iter().copied()).chain(request.promote).chain([request.by]);
+        if let Some(lookup) = self.roster.missing(users, false, now) {
+            self.flight = Flight::Out(Step::Seats(step));
+            return Some(Effect::Find(lookup));
+        }
+        match self.plan(request, head, now) {
+            Err(error) => self.reply(*ticket, Reply::Refused(error)),
+            Ok(plan) if plan.members.is_empty() => self.reply(*ticket, Reply::Seated { members: Vec::new() }),
+            Ok(plan) => {
+                let Plan { members, contents, count } = plan;
+                let if_rev = self.roster.seats.rev;
+                step.members.clone_from(&members);
+                step.contents = contents;
+                self.flight = Flight::Out(Step::Seats(step));
+                return Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }));
+            }
+        }
+        None
+    }
+
+    /// *Check*, and what follows from it. Changes nothing.
+    fn plan(&self, request: &SeatRequest, head: Head, now: Millis) -> Result<Plan, ErrorBody> {
+        let Scope::Channel { kind, capacity, created_by } = self.scope else {
+            return Err(ErrorBody::not_found("channel_id"));
+        };
+        self.check_right(request, kind)?;
+        let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count: self.roster.seats.count };
+        if head.seq == Seq::ZERO {
+            plan.contents.push(Content::Created { by: created_by });
+        }
+        let place = |plan: &Plan| head.seq.plus(plan.contents.len() as u64 + 1);
+        for join in &request.joins {
+            let is_planned = plan.members.iter().any(|member| member.user_id == join.user_id);
+            if self.role_of(join.user_id).is_some() || is_planned {
+                continue;
+            }
+            let mut spans = self.roster.member(join.user_id).map_or_else(Spans::default, |was| was.spans.clone());
+            // Everybody who comes in one step sees the step whole.
+            spans.open(head.seq.next());
+            plan.contents.push(Content::Joined { user_id: join.user_id, by: request.by });
+            plan.count += 1;
+            let (user_id, role) = (join.user_id, join.role);
+            plan.members.push(Member { user_id, role, joined_at: now, spans, pending: true });
+        }
+        for &user_id in &request.leaves {
+            let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else { continue };
+            let mut member = Member { pending: true, ..was.clone() };
+            member.spans.close(place(&plan));
+            plan.contents.push(Content::Left { user_id, by: request.by });
+            plan.count = plan.count.saturating_sub(1);
+            plan.members.push(member);
+        }
+        self.plan_successor(request, &mut plan);
+        if plan.count > capacity && plan.count > self.roster.seats.count {
+            let message = format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
+        Ok(plan)
+    }
+
+    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) {
+        let Some(user_id) = request.promote else { return };
+        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else { return };
+        if plan.members.iter().any(|member| member.role == Role::Owner) {
+            plan.members.push(Member { role: Role::Owner, ..was.clone() });
+            plan.contents.push(Content::RoleChanged { user_id, role: Role::Owner, by: request.by });
+        }
+    }
+
+    fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {
+        if request.is_creation {
+            return Ok(());
+        }
+        let Some(role) = self.role_of(request.by) else {
+            return Err(ErrorBody::not_found("channel_id"));
+        };
+        if kind == ChannelKind::Direct {
+            return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
+        }
+        let is_own_leave = request.joins.is_empty() && request.leaves.iter().all(|&user| user == request.by);
+        if !is_own_leave && !role.is_admin() {
+            return Err(ErrorBody::forbidden("only the owner and admins add and remove members"));
+        }
+        let touches_owner = |&user: &UserId| user != request.by && self.role_of(user) == Some(Role::Owner);
+        if request.leaves.iter().any(touches_owner) {
+            return Err(ErrorBody::forbidden("the owner cannot be removed"));
+        }
+        Ok(())
+    }
+
+    /// The log tells: the members can be settled.
+    pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep) {
+        let Some(rows) = step.rows.take() else { return };
+        self.take_rows(&rows);
+        for row in rows.iter() {
+            // A leave that was finished late: she reads up to the entry that tells of it.
+            if let Content::Left { user_id, .. } = row.entry.content
+                && let Some(member) = step.members.iter_mut().find(|member| member.user_id == user_id)
+            {
+                member.spans.extend_until(row.entry.seq);
+            }
+        }
+        step.phase = Phase::Settle;
+        self.flight = Flight::Ready(Step::Seats(step));
+    }
+
+    pub(super) fn finish_seats(&mut self, step: SeatStep) {
+        let members: Vec<Member> =
+            step.members.into_iter().map(|member| Member { pending: false, ..member }).collect();
+        members.iter().for_each(|member| self.roster.put(member.clone()));
+        if let Source::Command(ticket, _) = step.source {
+            self.reply(ticket, Reply::Seated { members });
+        }
+    }
+}
+
+fn rows_of(contents: &[Content], head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {
+    let at = ids.mint(now, head.at.next(), 1).at;
+    let row = |(seq, content): (u64, &Content)| Row {
+        entry: Entry { seq: Seq::new(seq), at, content: content.clone() },
+        ordinal: head.ordinal,
+        key: None,
+    };
+    (head.seq.get() + 1..).zip(contents).map(row).collect()
+}

@@ -1,0 +1,392 @@
+//! The home of one log: checks commands, mints, appends one batch at a time, answers.
+//!
+//! Pure: commands and the outcomes of effects go in, [`Effect`]s come out, time is a parameter. The shell carries out
+//! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
+//! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
+//!
+//! Rooms: [`command`] what is asked and answered, [`window`] the last sends in memory, [`roster`] who may speak,
+//! [`membership`] joins and leaves, this file the order of steps.
+
+mod batch;
+mod command;
+mod membership;
+mod roster;
+mod window;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
+use madang_proto::{ChannelKind, Content, ErrorBody, Role};
+
+pub use command::{Command, Effect, Failure, JoinRequest, Origin, Reply, SeatRequest, Sent, Ticket};
+pub use roster::{Found, Lookup};
+
+use crate::home::batch::Batch;
+use crate::home::membership::SeatStep;
+use crate::home::roster::Roster;
+use crate::home::window::Window;
+use crate::log::{AppendOutcome, Head, Row, SendRecord, Tail};
+use crate::seats::{Member, SeatOutcome, Seats};
+
+/// Commands that wait for one log. Above it, a command is refused with `unavailable`.
+pub const QUEUE_COMMANDS: usize = 4096;
+/// Rows whose retry keys are in memory; exact, or the append misses.
+pub const WINDOW_ROWS: usize = 256;
+
+/// What the shell tells a home about its log when it makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// A user's own log: notes only.
+    User,
+    /// A channel.
+    Channel {
+        /// Its kind.
+        kind: ChannelKind,
+        /// Most members.
+        capacity: u32,
+        /// Who made it; becomes its owner.
+        created_by: UserId,
+    },
+}
+
+/// The home of one log.
+#[derive(Debug)]
+pub struct Home {
+    log: LogId,
+    scope: Scope,
+    /// `None` until the tail was read, and again after an append that did not happen as expected.
+    head: Option<Head>,
+    window: Window,
+    roster: Roster,
+    queue: VecDeque<Waiting>,
+    flight: Flight,
+    replies: VecDeque<Effect>,
+    /// Members found half-way when the log was loaded; they go before any command.
+    unfinished: Vec<(Member, bool)>,
+}
+
+/// A command that has not begun, or begins again.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    command: Command,
+    /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
+    attempt: Option<Row>,
+}
+
+impl Waiting {
+    const fn new(ticket: Ticket, command: Command) -> Self {
+        Self { ticket, command, attempt: None }
+    }
+}
+
+/// The one step that is under way.
+#[derive(Debug)]
+enum Flight {
+    /// Nothing; the next command may begin.
+    Idle,
+    /// An effect is out; its outcome is awaited.
+    Out(Step),
+    /// The batch, or the change of seats, goes on as soon as the shell polls.
+    Ready(Step),
+}
+
+#[derive(Debug)]
+enum Step {
+    Load,
+    Batch(Batch),
+    Seats(SeatStep),
+}
+
+impl Home {
+    /// The home of `log`, which knows nothing of it yet.
+    #[must_use]
+    pub fn new(log: LogId, scope: Scope) -> Self {
+        Self {
+            log,
+            scope,
+            head: None,
+            window: Window::default(),
+            roster: Roster::default(),
+            queue: VecDeque::new(),
+            flight: Flight::Idle,
+            replies: VecDeque::new(),
+            unfinished: Vec::new(),
+        }
+    }
+
+    /// Takes a command; the answer is an [`Effect::Reply`] with the same ticket.
+    pub fn handle_command(&mut self, ticket: Ticket, command: Command) {
+        if self.queue.len() >= QUEUE_COMMANDS {
+            let error = ErrorBody::unavailable(format!("the channel has {QUEUE_COMMANDS} requests waiting"), 500);
+            self.reply(ticket, Reply::Refused(error));
+        } else {
+            self.queue.push_back(Waiting::new(ticket, command));
+        }
+    }
+
+    /// Forgets what is known of members and blocks; the next command looks again.
+    pub fn forget_members(&mut self) {
+        self.roster.forget();
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.replies.is_empty() && matches!(self.flight, Flight::Idle)
+    }
+
+    /// The next effect, or `None` while one of the store is out or nothing is left to do.
+    pub fn poll(&mut self, now: Millis, ids: &Snowflakes) -> Option<Effect> {
+        loop {
+            if let Some(reply) = self.replies.pop_front() {
+                return Some(reply);
+            }
+            match std::mem::replace(&mut self.flight, Flight::Idle) {
+                Flight::Out(step) => {
+                    self.flight = Flight::Out(step);
+                    return None;
+                }
+                Flight::Ready(step) => {
+                    if let Some(effect) = self.advance(step, now, ids) {
+                        return Some(effect);
+                    }
+                }
+                Flight::Idle => {
+                    let step = self.next_step()?;
+                    self.flight = Flight::Ready(step);
+                }
+            }
+        }
+    }
+
+    fn next_step(&mut self) -> Option<Step> {
+        if !self.unfinished.is_empty() {
+            let members = std::mem::take(&mut self.unfinished);
+            let founder = if self.head.is_some_and(|head| head.seq == Seq::ZERO) { self.created_by() } else { None };
+            return Some(Step::Seats(SeatStep::finish(members, founder)));
+        }
+        if !matches!(self.queue.front()?.command, Command::Seats(_)) {
+            return Some(Step::Batch(Batch::take(&mut self.queue)));
+        }
+        let Waiting { ticket, command, .. } = self.queue.pop_front()?;
+        let Command::Seats(request) = command else { return None };
+        Some(Step::Seats(SeatStep::new(ticket, request)))
+    }
+
+    fn advance(&mut self, step: Step, now: Millis, ids: &Snowflakes) -> Option<Effect> {
+        let Some(head) = self.head else {
+            // Loading comes first; the step waits in front of it as commands that were not begun.
+            self.give_back(step);
+            self.flight = Flight::Out(Step::Load);
+            return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS, seats: self.is_channel() });
+        };
+        match step {
+            Step::Load => None,
+            Step::Batch(batch) => self.advance_batch(batch, head, now, ids),
+            Step::Seats(step) => self.advance_seats(step, head, now, ids),
+        }
+    }
+
+    const fn is_channel(&self) -> bool {
+        matches!(self.scope, Scope::Channel { .. })
+    }
+
+    const fn created_by(&self) -> Option<UserId> {
+        match self.scope {
+            Scope::Channel { created_by, .. } => Some(created_by),
+            Scope::User => None,
+        }
+    }
+
+    fn give_back(&mut self, step: Step) {
+        match step {
+            Step::Load => {}
+            Step::Batch(batch) => batch.give_back(&mut self.queue),
+            // What was found half-way is found again by the load that follows.
+            Step::Seats(step) => step.into_waiting().into_iter().for_each(|waiting| self.queue.push_front(waiting)),
+        }
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.replies.push_back(Effect::Reply { ticket, reply });
+    }
+
+    /// The tail was read (and, of a channel, the members found half-way).
+    pub fn handle_loaded(&mut self, loaded: Result<(Tail, Seats, Vec<Member>), Failure>) {
+        let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match loaded {
+            Ok((tail, seats, pending)) => {
+                self.window.load(&tail);
+                self.head = Some(tail.head);
+                self.roster.forget();
+                self.roster.seats = seats;
+                let is_told = |member: &Member| tail.rows.iter().any(|row| tells(row, member));
+                self.unfinished = pending.into_iter().map(|member| (member.clone(), is_told(&member))).collect();
+                self.answer_attempts(&tail);
+            }
+            Err(failure) => self.fail_all(&failure.error()),
+        }
+    }
+
+    /// Notes whose append had an unknown outcome are answered if their rows are there.
+    fn answer_attempts(&mut self, tail: &Tail) {
+        for mut waiting in std::mem::take(&mut self.queue) {
+            let attempt = waiting.attempt.take().filter(|row| row.key.is_none());
+            match attempt.filter(|attempt| tail.rows.iter().any(|row| is_same(row, attempt))) {
+                Some(row) => self.reply(waiting.ticket, Reply::Noted { seq: row.entry.seq }),
+                None => self.queue.push_back(waiting),
+            }
+        }
+    }
+
+    /// Members were looked up.
+    pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Millis) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match found {
+            Ok(found) => {
+                self.roster.learn(found, now);
+                self.flight = Flight::Ready(step);
+            }
+            Err(failure) => self.fail_step(step, &failure.error()),
+        }
+    }
+
+    /// Recorded sends were looked up.
+    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match (sends, step) {
+            (Ok(sends), Step::Batch(mut batch)) => {
+                self.learn_sends(&mut batch, sends);
+                self.flight = Flight::Ready(Step::Batch(batch));
+            }
+            (Err(failure), step) => self.fail_step(step, &failure.error()),
+            (Ok(_), step) => self.flight = Flight::Ready(step),
+        }
+    }
+
+    /// An append came back.
+    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match outcome {
+            Ok(AppendOutcome::Appended) => self.finish_append(step),
+            // Somebody else appended, or the outcome is unknown: the tail tells. Start again at *check*; rows of
+            // ours that are there are found by their keys.
+            Ok(_) | Err(Failure::Unknown(_)) => {
+                self.head = None;
+                self.flight = Flight::Ready(step);
+            }
+            Err(Failure::Unavailable(error)) => self.fail_step(step, &error),
+        }
+    }
+
+    /// A change of seats came back.
+    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        let Step::Seats(step) = step else { return };
+        match outcome {
+            Ok(SeatOutcome::Changed(seats)) => {
+                self.roster.seats = seats;
+                self.flight = Flight::Ready(Step::Seats(step.seated()));
+            }
+            Ok(SeatOutcome::Moved(seats)) => {
+                self.roster.forget();
+                self.roster.seats = seats;
+                self.flight = Flight::Ready(Step::Seats(step));
+            }
+            Err(Failure::Unknown(_)) => {
+                self.head = None;
+                self.flight = Flight::Ready(Step::Seats(step));
+            }
+            Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error),
+        }
+    }
+
+    /// Members were settled, and their own logs told them.
+    pub fn handle_settled(&mut self, settled: Result<(), Failure>) {
+        let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match settled {
+            Ok(()) => self.finish_seats(step),
+            Err(failure) => {
+                // The seats are taken and the log tells; whoever loads the log next finishes the rest.
+                self.head = None;
+                self.fail_step(Step::Seats(step), &failure.error());
+            }
+        }
+    }
+
+    fn finish_append(&mut self, step: Step) {
+        match step {
+            Step::Batch(batch) => self.finish_batch(batch),
+            Step::Seats(step) => self.finish_seat_rows(step),
+            Step::Load => {}
+        }
+    }
+
+    /// Refuses a step, and what waits behind it from the same connections: sends of one connection stay in order.
+    fn fail_step(&mut self, step: Step, error: &ErrorBody) {
+        let mut origins: Vec<Origin> = Vec::new();
+        match step {
+            Step::Load => return self.fail_all(error),
+            Step::Batch(batch) => {
+                for Waiting { ticket, command, .. } in batch.into_waiting() {
+                    origins.extend(command.origin());
+                    self.reply(ticket, Reply::Refused(error.clone()));
+                }
+            }
+            Step::Seats(step) => {
+                let Some(waiting) = step.into_waiting() else {
+                    // What was found half-way is found again by the next load.
+                    self.head = None;
+                    return self.fail_all(error);
+                };
+                self.reply(waiting.ticket, Reply::Refused(error.clone()));
+            }
+        }
+        for waiting in std::mem::take(&mut self.queue) {
+            if waiting.command.origin().is_some_and(|origin| origins.contains(&origin)) {
+                self.reply(waiting.ticket, Reply::Refused(error.clone()));
+            } else {
+                self.queue.push_back(waiting);
+            }
+        }
+    }
+
+    fn fail_all(&mut self, error: &ErrorBody) {
+        for waiting in std::mem::take(&mut self.queue) {
+            self.reply(waiting.ticket, Reply::Refused(error.clone()));
+        }
+    }
+
+    fn role_of(&self, user: UserId) -> Option<Role> {
+        self.roster.role(user)
+    }
+
+    fn fanout(&mut self, rows: Arc<[Row]>) {
+        self.replies.push_back(Effect::Fanout { log: self.log, rows });
+    }
+
+    fn redrive(&mut self, seq: Seq) {
+        self.replies.push_back(Effect::Redrive { log: self.log, seq });
+    }
+}
+
+/// Whether a row tells of a member's last coming or going.
+fn tells(row: &Row, member: &Member) -> bool {
+    let Some(span) = member.spans.last() else { return false };
+    match (&row.entry.content, span.until) {
+        (Content::Joined { user_id, .. }, None) => *user_id == member.user_id && row.entry.seq >= span.from,
+        (Content::Left { user_id, .. }, Some(until)) => *user_id == member.user_id && row.entry.seq >= until,
+        _ => false,
+    }
+}
+
+/// Whether a row found in the log is the one that was to be appended.
+fn is_same(found: &Row, attempt: &Row) -> bool {
+    let json = |row: &Row| serde_json::to_string(&row.entry).ok();
+    found.entry.seq == attempt.entry.seq && found.entry.at == attempt.entry.at && json(found) == json(attempt)
+}
+
+#[cfg(test)]
+mod tests;
