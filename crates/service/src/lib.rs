@@ -1,1 +1,21 @@
-//! Placeholder
+//! What a process needs to live and die well: clock, configuration, telemetry, metrics, health, drain and tasks.
+//!
+//! No message passes here; every role stands on it. It knows nothing of chat besides the unit of time.
+
+mod clock;
+pub mod config;
+mod drain;
+mod health;
+mod metrics;
+mod signals;
+mod tasks;
+pub mod telemetry;
+
+pub use clock::{Clock, ManualClock};
+pub use config::ConfigError;
+pub use drain::{Drain, Phase};
+pub use health::{Check, Health, Readiness};
+pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
+pub use signals::Signals;
+pub use tasks::{Stragglers, Tasks};
+pub use telemetry::{LogFormat, TelemetryConfig};

@@ -1,0 +1,50 @@
+//! SIGTERM and SIGINT: the first drains, the second ends the process at once.
+
+use std::io;
+use std::process;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+
+use crate::drain::{Drain, Phase};
+
+/// Listens for signals while it lives; keep it until the process ends.
+#[derive(Debug)]
+pub struct Signals(AbortHandle);
+
+impl Signals {
+    /// Begins to listen. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If a handler cannot be installed.
+    pub fn listen(drain: Drain) -> io::Result<Self> {
+        let term = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        // Not one of `Tasks`, which would wait for it at the end: it must hear the second signal until then.
+        let task = TaskTracker::new().spawn(listen(drain, term, interrupt));
+        Ok(Self(task.abort_handle()))
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn listen(drain: Drain, mut term: Signal, mut interrupt: Signal) {
+    loop {
+        let (name, number) = tokio::select! {
+            Some(()) = term.recv() => ("SIGTERM", 15),
+            Some(()) = interrupt.recv() => ("SIGINT", 2),
+            else => return,
+        };
+        if drain.phase() != Phase::Running {
+            tracing::warn!(signal = name, "ending at once");
+            process::exit(128 + number);
+        }
+        tracing::info!(signal = name, "draining; a second signal ends the process at once");
+        drain.begin();
+    }
+}

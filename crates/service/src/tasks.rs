@@ -1,0 +1,179 @@
+//! The tasks of a process: each has a name, none outlives the handle.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, thread};
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::drain::Drain;
+
+/// How long cut tasks get to come to their next `.await`. One that computes without awaiting is not waited for longer.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Spawns tasks and waits for them. Cheap to clone; clones share the tasks.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    drain: Drain,
+    tracker: TaskTracker,
+    names: Names,
+}
+
+/// How many tasks of each name live.
+type Names = Arc<Mutex<BTreeMap<&'static str, usize>>>;
+
+/// Tasks that had not ended by themselves when their time was over; they were cut off at an `.await`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cut off: {}", Counts(.tasks))]
+pub struct Stragglers {
+    /// Name and number.
+    pub tasks: Vec<(&'static str, usize)>,
+}
+
+struct Counts<'a>(&'a [(&'static str, usize)]);
+
+impl fmt::Display for Counts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, count)) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{count} {name}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Tasks {
+    /// Tasks that live until `drain` is stopped, at most.
+    #[must_use]
+    pub fn new(drain: Drain) -> Self {
+        Self { drain, tracker: TaskTracker::new(), names: Names::default() }
+    }
+
+    /// The phase under which these tasks live; they watch its `draining` to end well.
+    #[must_use]
+    pub const fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// Runs `future` as a task. It ends by itself, or is dropped at its next `.await` when the drain is stopped. A
+    /// panic is logged with the name and ends this task only. The returned handle may be dropped.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let living = Living::new(name, Arc::clone(&self.names));
+        let drain = self.drain.clone();
+        self.tracker.spawn(async move {
+            let _living = living;
+            tokio::select! {
+                () = future => {}
+                () = drain.stopped() => {}
+            }
+        })
+    }
+
+    /// How many tasks live.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Begins the drain, gives the tasks until `deadline` from now, then stops whoever is left. Afterwards the phase
+    /// is `Stopped`; a task that is spawned later ends at its first `.await`.
+    ///
+    /// # Errors
+    /// [`Stragglers`] names the tasks that had to be cut off.
+    pub async fn close_and_wait(&self, deadline: Duration) -> Result<(), Stragglers> {
+        self.drain.begin();
+        self.tracker.close();
+        if timeout(deadline, self.tracker.wait()).await.is_ok() {
+            self.drain.stop();
+            return Ok(());
+        }
+        let tasks = self.names.lock().iter().map(|(name, count)| (*name, *count)).collect();
+        self.drain.stop();
+        if timeout(CUT_GRACE, self.tracker.wait()).await.is_err() {
+            tracing::error!(tasks = self.count(), "tasks hold on after they were cut off");
+        }
+        Err(Stragglers { tasks })
+    }
+}
+
+/// Counts a task in while it exists.
+struct Living {
+    name: &'static str,
+    names: Names,
+}
+
+impl Living {
+    fn new(name: &'static str, names: Names) -> Self {
+        *names.lock().entry(name).or_default() += 1;
+        Self { name, names }
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(task = self.name, "a task has panicked");
+        }
+        let mut names = self.names.lock();
+        if let Some(count) = names.get_mut(self.name) {
+            *count -= 1;
+            if *count == 0 {
+                names.remove(self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::Phase;
+    use std::future::pending;
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_end_by_themselves_are_waited_for() {
+        let tasks = Tasks::new(Drain::new());
+        for _ in 0..3 {
+            let drain = tasks.drain().clone();
+            tasks.spawn("connection", async move { drain.draining().await });
+        }
+        assert_eq!(tasks.count(), 3);
+        assert_eq!(tasks.close_and_wait(Duration::from_secs(5)).await, Ok(()));
+        assert_eq!((tasks.count(), tasks.drain().phase()), (0, Phase::Stopped));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_do_not_end_are_cut_off_and_named() {
+        let tasks = Tasks::new(Drain::new());
+        tasks.spawn("sweep", pending());
+        tasks.spawn("connection", pending());
+        tasks.spawn("connection", pending());
+        let stragglers = tasks.close_and_wait(Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(stragglers.to_string(), "cut off: 2 connection, 1 sweep");
+        assert_eq!(tasks.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_after_the_end_ends_at_once() {
+        let tasks = Tasks::new(Drain::new());
+        tasks.close_and_wait(Duration::ZERO).await.unwrap();
+        tasks.spawn("late", pending()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_task_only() {
+        let tasks = Tasks::new(Drain::new());
+        let other = tasks.spawn("other", pending());
+        assert!(tasks.spawn("wrong", async { panic!("planted") }).await.is_err());
+        assert!(!other.is_finished());
+        assert_eq!(tasks.count(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! Logs: readable lines for a person, JSON for a collector, always to stderr (stdout belongs to commands).
+
+use std::io::{self, IsTerminal};
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+/// The shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// A line for a person; coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// `text` or `json`; default `text`.
+    pub format: LogFormat,
+    /// Directives as in `RUST_LOG`, which wins over this; default `info`.
+    pub filter: String,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// Why there are no logs.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `RUST_LOG` or `filter` is not a list of directives.
+    #[error("the log filter {text:?} is not valid: {source}")]
+    Filter {
+        /// The directives.
+        text: String,
+        /// What is wrong with them.
+        source: ParseError,
+    },
+    /// Somebody was here before.
+    #[error("logging was already set up: {0}")]
+    Twice(#[from] TryInitError),
+}
+
+/// Sets up logging for the process. Called once, by mains.
+///
+/// # Errors
+/// [`TelemetryError::Filter`] for a filter that cannot be read, [`TelemetryError::Twice`] at the second call.
+pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    let filter = filter(config, std::env::var("RUST_LOG").ok())?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).finish().try_init()?,
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+    }
+    Ok(())
+}
+
+fn filter(config: &TelemetryConfig, rust_log: Option<String>) -> Result<EnvFilter, TelemetryError> {
+    let text = rust_log.filter(|text| !text.is_empty()).unwrap_or_else(|| config.filter.clone());
+    EnvFilter::try_new(&text).map_err(|source| TelemetryError::Filter { text, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_log_wins_over_the_configuration() {
+        let config = TelemetryConfig::default();
+        assert_eq!(filter(&config, None).unwrap().to_string(), "info");
+        assert_eq!(filter(&config, Some(String::new())).unwrap().to_string(), "info");
+        assert_eq!(filter(&config, Some("warn".into())).unwrap().to_string(), "warn");
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_read_is_named() {
+        let error = filter(&TelemetryConfig::default(), Some("a=b=c".into())).unwrap_err();
+        assert!(error.to_string().contains("a=b=c"));
+    }
+}
