@@ -91,9 +91,19 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// Members by user, in the order asked for; also those who left.
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>>;
     /// Members now, by user, after `after`.
-    async fn members(&self, channel: ChannelId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>>;
+    async fn members(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>>;
     /// Everybody who is or was a member, by user, after `after`: whom a batch of the log may concern.
-    async fn members_ever(&self, channel: ChannelId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Member>>;
+    async fn members_ever(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>>;
     /// Members whose seats changed while the log does not tell yet.
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
 
@@ -108,4 +118,11 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// Moves a read marker forward. `false` if it was there or beyond already.
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool>;
+}
+
+/// Whether `settled`, which the log tells, is the change that `found` waits for: not an earlier one that another
+/// join or leave has overtaken. What every implementation of [`ChannelStore::settle_members`] asks.
+pub(crate) fn is_settled_by(found: &Member, settled: &Member) -> bool {
+    let edge = |member: &Member| member.spans.last().map(|span| span.until.unwrap_or(span.from));
+    found.pending && found.spans.is_open() == settled.spans.is_open() && edge(found) <= edge(settled)
 }

@@ -8,9 +8,9 @@
 
 mod accounts;
 mod channels;
+mod commit_order;
 #[cfg(feature = "conformance")]
 pub mod conformance;
-mod commit_order;
 pub mod embedded;
 mod error;
 mod log;
@@ -19,13 +19,14 @@ pub mod model;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
 pub use channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
+    Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use error::{StoreError, StoreResult};
 pub use log::{
-    Append, AppendOutcome, BodyHash, Head, LogStore, Row, RowChange, RowKey, SendRecord, Tail, MAX_APPEND_BYTES,
-    MAX_APPEND_ROWS,
+    Append, AppendOutcome, BodyHash, Head, LogStore, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange,
+    RowKey, SendRecord, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
 

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Seq, UserId};
 
 pub use madang_engine::log::{
-    Append, AppendOutcome, BodyHash, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey,
+    SendRecord, Tail,
 };
 
 use crate::error::StoreResult;
@@ -36,7 +37,12 @@ pub trait LogStore: Send + Sync + 'static {
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>>;
 
     /// The rows of a range, falling from its end; ends after `max_bytes` of entries (at least one row).
-    async fn rows_back(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>>;
+    async fn rows_back(
+        &self,
+        log: LogId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Row>>;
 
     /// The first row at or after `at`, or the place after the head. By bisection: `at` rises with `seq`.
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq>;

@@ -1,0 +1,355 @@
+//! Channels, seats, members by channel and memberships by user, with the read markers.
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
+use madang_proto::ChannelCard;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::Embedded;
+use super::codec::{
+    bound, from_json, int, json, kind, kind_text, limit, number, optional_number, role, role_text,
+    small_number,
+};
+use super::log::head_at;
+use crate::channels::{
+    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
+    Seats, is_settled_by,
+};
+use crate::error::StoreResult;
+
+/// Overviews of a user's channels, `?1`.
+macro_rules! overview_sql {
+    ($where:literal) => {
+        concat!(
+            "SELECT m.user, m.channel, m.role, m.spans, m.marker_seq, m.marker_ordinal,
+             c.id, c.kind, c.name, c.between_one, c.between_other,
+             coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms
+             FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
+             WHERE m.user = ?1 AND m.role IS NOT NULL ",
+            $where
+        )
+    };
+}
+#[async_trait]
+impl ChannelStore for Embedded {
+    async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
+        let channel = channel.clone();
+        self.write(move |transaction| insert_channel(transaction.db(), &channel)).await
+    }
+
+    async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id, kind, name, between_one, between_other, created_by, created_at, capacity
+                 FROM channels WHERE id = ?1",
+            )?;
+            statement.query_row([int(id.raw())], channel_of).optional()
+        })
+        .await
+    }
+
+    async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
+        let pair = (int(one.min(other).raw()), int(one.max(other).raw()));
+        self.write(move |transaction| claim_direct(transaction.db(), pair, candidate)).await
+    }
+
+    async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
+        self.read(move |db| seats(db, channel)).await
+    }
+
+    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
+        self.write(move |transaction| change_seats(transaction.db(), &change)).await
+    }
+
+    async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        let members = members.to_vec();
+        self.write(move |transaction| {
+            members.iter().try_for_each(|member| settle_member(transaction.db(), channel, member))
+        })
+        .await
+    }
+
+    async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
+        let users = users.to_vec();
+        self.read(move |db| users.iter().map(|&user| member(db, channel, user)).collect()).await
+    }
+
+    async fn members(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+                   WHERE channel = ?1 AND is_open = 1 AND user > ?2 ORDER BY user LIMIT ?3";
+        self.read(move |db| member_page(db, sql, channel, after, limit)).await
+    }
+
+    async fn members_ever(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+                   WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
+        self.read(move |db| member_page(db, sql, channel, after, limit)).await
+    }
+
+    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
+        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+                   WHERE channel = ?1 AND pending = 1 AND user > ?2 ORDER BY user LIMIT ?3";
+        self.read(move |db| member_page(db, sql, channel, None, usize::MAX)).await
+    }
+
+    async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
+        let memberships = memberships.to_vec();
+        self.write(move |transaction| {
+            memberships.iter().try_for_each(|membership| put_membership(transaction.db(), membership))
+        })
+        .await
+    }
+
+    async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT user, channel, role, spans FROM memberships
+                 WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
+            )?;
+            statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
+        })
+        .await
+    }
+
+    async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
+        self.read(move |db| match order {
+            OverviewOrder::Id(after) => overview_by_id(db, user, after, limit),
+            OverviewOrder::Activity(after) => overview_by_activity(db, user, after, limit),
+        })
+        .await
+    }
+
+    async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
+        self.read(move |db| {
+            let sql = overview_sql!("AND m.channel = ?2");
+            db.prepare_cached(sql)?.query_row([int(user.raw()), int(channel.raw())], overview_row).optional()
+        })
+        .await
+    }
+
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+        self.write(move |transaction| raise_marker(transaction.db(), user, channel, marker)).await
+    }
+}
+
+/// Moves a read marker forward, also of one who is no member yet.
+pub(super) fn raise_marker(
+    db: &Connection,
+    user: UserId,
+    channel: ChannelId,
+    marker: Marker,
+) -> Result<bool> {
+    if marker.seq == Seq::ZERO {
+        return Ok(false);
+    }
+    let mut statement = db.prepare_cached(
+        "INSERT INTO memberships (user, channel, marker_seq, marker_ordinal) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET marker_seq = excluded.marker_seq, marker_ordinal = excluded.marker_ordinal
+         WHERE excluded.marker_seq > marker_seq",
+    )?;
+    let changed = statement.execute([
+        int(user.raw()),
+        int(channel.raw()),
+        bound(marker.seq.get()),
+        bound(marker.ordinal.get()),
+    ])?;
+    Ok(changed == 1)
+}
+
+fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO channels (id, kind, name, between_one, between_other, created_by, created_at, capacity)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+    )?;
+    statement.execute(params![
+        int(channel.card.id.raw()),
+        kind_text(channel.card.kind),
+        channel.card.name,
+        channel.card.between.map(|[one, _]| int(one.raw())),
+        channel.card.between.map(|[_, other]| int(other.raw())),
+        int(channel.created_by.raw()),
+        int(channel.created_at.get()),
+        channel.capacity,
+    ])?;
+    Ok(())
+}
+
+fn channel_of(row: &Row<'_>) -> Result<Channel> {
+    Ok(Channel {
+        card: card_at(row, 0)?,
+        created_by: UserId::from_raw(number(row, 5)?),
+        created_at: Millis::new(number(row, 6)?),
+        capacity: small_number(row, 7)?,
+    })
+}
+
+fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
+    let one = optional_number(row, column + 3)?.map(UserId::from_raw);
+    let other = optional_number(row, column + 4)?.map(UserId::from_raw);
+    Ok(ChannelCard {
+        id: ChannelId::from_raw(number(row, column)?),
+        kind: kind(row, column + 1)?,
+        name: row.get(column + 2)?,
+        between: one.zip(other).map(|(one, other)| [one, other]),
+    })
+}
+
+fn claim_direct(db: &Connection, (one, other): (i64, i64), candidate: ChannelId) -> Result<ChannelId> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO directs (one, other, channel) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    insert.execute([one, other, int(candidate.raw())])?;
+    let mut read = db.prepare_cached("SELECT channel FROM directs WHERE one = ?1 AND other = ?2")?;
+    read.query_row([one, other], |row| Ok(ChannelId::from_raw(number(row, 0)?)))
+}
+
+fn seats(db: &Connection, channel: ChannelId) -> Result<Seats> {
+    let mut statement = db.prepare_cached("SELECT count, rev FROM seats WHERE channel = ?1")?;
+    let seats = statement
+        .query_row([int(channel.raw())], |row| {
+            Ok(Seats { count: small_number(row, 0)?, rev: number(row, 1)? })
+        })
+        .optional()?;
+    Ok(seats.unwrap_or_default())
+}
+
+fn change_seats(db: &Connection, change: &SeatChange) -> Result<SeatOutcome> {
+    let now = seats(db, change.channel)?;
+    if now.rev != change.if_rev {
+        return Ok(SeatOutcome::Moved(now));
+    }
+    let after = Seats { count: change.count, rev: now.rev + 1 };
+    let mut statement =
+        db.prepare_cached("INSERT OR REPLACE INTO seats (channel, count, rev) VALUES (?1, ?2, ?3)")?;
+    statement.execute([int(change.channel.raw()), i64::from(after.count), int(after.rev)])?;
+    for member in &change.members {
+        put_member(db, change.channel, member)?;
+    }
+    Ok(SeatOutcome::Changed(after))
+}
+
+fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT OR REPLACE INTO members (channel, user, role, joined_at, is_open, pending, spans)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    statement.execute(params![
+        int(channel.raw()),
+        int(member.user_id.raw()),
+        role_text(member.role),
+        int(member.joined_at.get()),
+        member.spans.is_open(),
+        member.pending,
+        json(&member.spans)?,
+    ])?;
+    Ok(())
+}
+
+fn settle_member(db: &Connection, channel: ChannelId, settled: &Member) -> Result<()> {
+    match member(db, channel, settled.user_id)? {
+        Some(mut found) if is_settled_by(&found, settled) => {
+            found.spans = settled.spans.clone();
+            found.pending = false;
+            put_member(db, channel, &found)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn member(db: &Connection, channel: ChannelId, user: UserId) -> Result<Option<Member>> {
+    let mut statement = db.prepare_cached(
+        "SELECT user, role, joined_at, spans, pending FROM members WHERE channel = ?1 AND user = ?2",
+    )?;
+    statement.query_row([int(channel.raw()), int(user.raw())], member_of).optional()
+}
+
+fn member_of(row: &Row<'_>) -> Result<Member> {
+    Ok(Member {
+        user_id: UserId::from_raw(number(row, 0)?),
+        role: role(row, 1)?,
+        joined_at: Millis::new(number(row, 2)?),
+        spans: from_json(row, 3)?,
+        pending: row.get(4)?,
+    })
+}
+
+fn member_page(
+    db: &Connection,
+    sql: &str,
+    channel: ChannelId,
+    after: Option<UserId>,
+    rows: usize,
+) -> Result<Vec<Member>> {
+    let after = after.map_or(0, |user| int(user.raw()));
+    let mut statement = db.prepare_cached(sql)?;
+    statement.query_map([int(channel.raw()), after, limit(rows)], member_of)?.collect()
+}
+
+fn put_membership(db: &Connection, membership: &Membership) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO memberships (user, channel, is_open, role, spans) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans",
+    )?;
+    statement.execute(params![
+        int(membership.user_id.raw()),
+        int(membership.channel_id.raw()),
+        membership.spans.is_open(),
+        role_text(membership.role),
+        json(&membership.spans)?,
+    ])?;
+    Ok(())
+}
+
+fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
+    Ok(Membership {
+        user_id: UserId::from_raw(number(row, column)?),
+        channel_id: ChannelId::from_raw(number(row, column + 1)?),
+        role: role(row, column + 2)?,
+        spans: from_json(row, column + 3)?,
+    })
+}
+
+fn overview_row(row: &Row<'_>) -> Result<Overview> {
+    Ok(Overview {
+        membership: membership_at(row, 0)?,
+        marker: Marker { seq: Seq::new(number(row, 4)?), ordinal: Ordinal::new(number(row, 5)?) },
+        card: card_at(row, 6)?,
+        head: head_at(row, 11)?,
+    })
+}
+
+fn overview_by_id(
+    db: &Connection,
+    user: UserId,
+    after: Option<ChannelId>,
+    rows: usize,
+) -> Result<Vec<Overview>> {
+    let sql = overview_sql!("AND m.is_open = 1 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3");
+    let after = after.map_or(0, |channel| int(channel.raw()));
+    db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
+}
+
+fn overview_by_activity(
+    db: &Connection,
+    user: UserId,
+    after: Option<(Millis, ChannelId)>,
+    rows: usize,
+) -> Result<Vec<Overview>> {
+    let sql = overview_sql!(
+        "AND m.is_open = 1 AND (coalesce(h.at_ms, 0), m.channel) < (?2, ?3)
+         ORDER BY at_ms DESC, m.channel DESC LIMIT ?4"
+    );
+    let (at, channel) =
+        after.map_or((i64::MAX, i64::MAX), |(at, channel)| (bound(at.get()), int(channel.raw())));
+    db.prepare_cached(sql)?.query_map([int(user.raw()), at, channel, limit(rows)], overview_row)?.collect()
+}

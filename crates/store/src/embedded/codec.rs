@@ -1,0 +1,103 @@
+//! Between our types and SQLite's: 63-bit numbers, short texts for enums, JSON for what is a structure.
+
+use madang_proto::{ChannelKind, Role};
+use rusqlite::types::Type;
+use rusqlite::{Error, ErrorCode, Result, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::StoreError;
+
+/// Ids and places lie below 2^63; random values (epochs) keep their bits.
+pub(super) const fn int(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+/// A bound of a range, which callers may leave open at the top.
+pub(super) fn bound(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A limit of rows.
+pub(super) fn limit(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn number(row: &Row<'_>, column: usize) -> Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+pub(super) fn optional_number(row: &Row<'_>, column: usize) -> Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
+}
+
+pub(super) fn small_number(row: &Row<'_>, column: usize) -> Result<u32> {
+    let value = row.get::<_, i64>(column)?;
+    u32::try_from(value).map_err(|_| Error::IntegralValueOutOfRange(column, value))
+}
+
+pub(super) fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(error.into()))
+}
+
+pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text)
+        .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+pub(super) const fn kind_text(kind: ChannelKind) -> &'static str {
+    match kind {
+        ChannelKind::Direct => "direct",
+        ChannelKind::Group => "group",
+        ChannelKind::Open => "open",
+    }
+}
+
+pub(super) fn kind(row: &Row<'_>, column: usize) -> Result<ChannelKind> {
+    match row.get_ref(column)?.as_str()? {
+        "direct" => Ok(ChannelKind::Direct),
+        "group" => Ok(ChannelKind::Group),
+        "open" => Ok(ChannelKind::Open),
+        other => Err(unknown_word(column, other)),
+    }
+}
+
+pub(super) const fn role_text(role: Role) -> &'static str {
+    match role {
+        Role::Owner => "owner",
+        Role::Admin => "admin",
+        Role::Member => "member",
+    }
+}
+
+pub(super) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
+    match row.get_ref(column)?.as_str()? {
+        "owner" => Ok(Role::Owner),
+        "admin" => Ok(Role::Admin),
+        "member" => Ok(Role::Member),
+        other => Err(unknown_word(column, other)),
+    }
+}
+
+fn unknown_word(column: usize, word: &str) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, format!("unknown word {word:?}").into())
+}
+
+/// What an SQL error of a read, or of a transaction that was rolled back, means to callers.
+pub(super) fn store_error(error: &Error) -> StoreError {
+    match error {
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::ToSqlConversionFailure(..) => StoreError::Corrupt(error.to_string()),
+        _ if matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation)
+        ) =>
+        {
+            StoreError::Corrupt(error.to_string())
+        }
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}

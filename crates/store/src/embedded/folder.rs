@@ -1,0 +1,139 @@
+//! The data folder: nobody else's to read, and one process's to use.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::OpenError;
+
+const DATABASE: &str = "madang.db";
+const LOCK: &str = "lock";
+
+/// A data folder, locked as long as this lives. The lock is the kernel's: it goes with the process, however it ends.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        prepare(path).map_err(failed(path))?;
+        let lock = lock(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database's file, there and private. SQLite gives the files beside it the same mode.
+    pub(super) fn database_file(&self) -> Result<PathBuf, OpenError> {
+        let file = self.path.join(DATABASE);
+        private_file(&file).map_err(failed(&file))?;
+        Ok(file)
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Folder { path, source }
+}
+
+/// Makes the folder, or tightens it if it is the store's own. A folder that holds other things is left as it is.
+fn prepare(path: &Path) -> std::io::Result<()> {
+    if !path.try_exists()? {
+        return DirBuilder::new().recursive(true).mode(0o700).create(path);
+    }
+    let is_own = path.join(DATABASE).try_exists()? || path.read_dir()?.next().is_none();
+    if is_own { tighten(path, 0o700) } else { Ok(()) }
+}
+
+/// Takes away what the group and others may do, if the file is ours to change.
+fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
+    let metadata = path.metadata()?;
+    let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if is_ours && metadata.mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    tighten(path, 0o600)?;
+    Ok(file)
+}
+
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join(LOCK);
+    let mut file = private_file(&path).map_err(failed(&path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(OpenError::InUse { folder: folder.to_owned(), holder: holder(&mut file) });
+        }
+        Err(error) => return Err(failed(&path)(error.into())),
+    }
+    note_holder(&mut file).map_err(failed(&path))?;
+    Ok(file)
+}
+
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// For people who look; the lock itself is the kernel's.
+fn note_holder(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn folder_and_files_are_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let folder = Folder::open(&path).unwrap();
+        let file = folder.database_file().unwrap();
+        assert_eq!((mode(&path), mode(&file), mode(&path.join(LOCK))), (0o700, 0o600, 0o600));
+    }
+
+    #[test]
+    fn the_stores_own_folder_is_tightened_and_others_are_not() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(parent.path().join("holiday.jpg"), "x").unwrap();
+        drop(Folder::open(parent.path()).unwrap());
+        assert_eq!(mode(parent.path()), 0o755);
+        std::fs::write(parent.path().join(DATABASE), "").unwrap();
+        let folder = Folder::open(parent.path()).unwrap();
+        assert_eq!(mode(parent.path()), 0o700);
+        assert_eq!(mode(&folder.database_file().unwrap()), 0o600);
+    }
+
+    #[test]
+    fn a_second_user_of_a_folder_is_refused_by_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let held = Folder::open(parent.path()).unwrap();
+        let refusal = Folder::open(parent.path()).unwrap_err().to_string();
+        assert!(refusal.contains(&parent.path().display().to_string()), "{refusal}");
+        assert!(refusal.contains(&std::process::id().to_string()), "{refusal}");
+        drop(held);
+        Folder::open(parent.path()).unwrap();
+    }
+}

@@ -1,0 +1,411 @@
+//! Logs: a row per entry, a head per log, both changed in one transaction.
+
+use std::ops::RangeInclusive;
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_proto::{Content, Entry};
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::Embedded;
+use super::channels::raise_marker;
+use super::codec::{bound, from_json, int, json, limit, number, optional_number, small_number, store_error};
+use super::writer::Transaction;
+use crate::channels::Marker;
+use crate::error::{StoreError, StoreResult};
+use crate::log::{
+    Append, AppendOutcome, BodyHash, Head, LogStore, MAX_APPEND_ROWS, Row, RowKey, SendRecord, Tail,
+};
+
+/// The statements on one of the two tables of logs.
+pub(super) struct Statements {
+    pub(super) head: &'static str,
+    begin_head: &'static str,
+    move_head: &'static str,
+    insert: &'static str,
+    version: &'static str,
+    change: &'static str,
+    rows: &'static str,
+    rows_back: &'static str,
+    at: &'static str,
+    pub(super) positions_back: &'static str,
+}
+
+macro_rules! statements {
+    ($log:literal, $heads:literal) => {
+        Statements {
+            head: concat!("SELECT seq, ordinal, at_ms, pos FROM ", $heads, " WHERE id = ?1"),
+            begin_head: concat!(
+                "INSERT INTO ",
+                $heads,
+                " (id, seq, ordinal, at_ms, pos) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING"
+            ),
+            move_head: concat!(
+                "UPDATE ",
+                $heads,
+                " SET seq = ?2, ordinal = ?3, at_ms = ?4, pos = ?5",
+                " WHERE id = ?1 AND seq = ?6 AND ordinal = ?7 AND at_ms = ?8"
+            ),
+            insert: concat!(
+                "INSERT INTO ",
+                $log,
+                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content)",
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+            ),
+            version: concat!("SELECT version FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
+            change: concat!("UPDATE ", $log, " SET version = ?3, content = ?4 WHERE id = ?1 AND seq = ?2"),
+            rows: concat!(
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                $log,
+                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
+            ),
+            rows_back: concat!(
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                $log,
+                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
+            ),
+            at: concat!("SELECT at_ms FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
+            positions_back: concat!(
+                "SELECT seq, pos FROM ",
+                $log,
+                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
+            ),
+        }
+    };
+}
+
+static CHANNELS: Statements = statements!("log", "heads");
+static USERS: Statements = statements!("user_log", "user_heads");
+
+/// The statements and the key of a log.
+pub(super) const fn place(log: LogId) -> (&'static Statements, i64) {
+    match log {
+        LogId::Channel(id) => (&CHANNELS, int(id.raw())),
+        LogId::User(id) => (&USERS, int(id.raw())),
+    }
+}
+
+#[async_trait]
+impl LogStore for Embedded {
+    async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
+        check(&append)?;
+        let encoded = Encoded::new(append).map_err(|error| store_error(&error))?;
+        self.writer.write(encoded.bytes(), move |transaction| encoded.apply(transaction)).await
+    }
+
+    async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
+        self.writer.settle().await?;
+        self.read(move |db| {
+            let head = head(db, log)?;
+            let from = Seq::new(head.seq.get().saturating_sub(rows as u64) + 1);
+            Ok(Tail { head, rows: read_rows(db, log, from..=head.seq, usize::MAX, false)? })
+        })
+        .await
+    }
+
+    async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>> {
+        let logs = logs.to_vec();
+        self.read(move |db| logs.iter().map(|&log| head(db, log)).collect()).await
+    }
+
+    async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
+        self.read(move |db| read_rows(db, log, range, max_bytes, false)).await
+    }
+
+    async fn rows_back(
+        &self,
+        log: LogId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Row>> {
+        self.read(move |db| read_rows(db, log, range, max_bytes, true)).await
+    }
+
+    async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
+        self.read(move |db| {
+            let (mut low, mut high) = (1, head(db, log)?.seq.get() + 1);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if time_of(db, log, middle)? < at.get() { low = middle + 1 } else { high = middle }
+            }
+            Ok(Seq::new(low))
+        })
+        .await
+    }
+
+    async fn record_sends(&self, channel: ChannelId, records: &[SendRecord]) -> StoreResult<()> {
+        let records = records.to_vec();
+        self.write(move |transaction| {
+            records.iter().try_for_each(|record| insert_send(transaction.db(), channel, record))
+        })
+        .await
+    }
+
+    async fn find_sends(
+        &self,
+        channel: ChannelId,
+        keys: &[(UserId, ClientMsgId)],
+    ) -> StoreResult<Vec<Option<SendRecord>>> {
+        let keys = keys.to_vec();
+        self.read(move |db| keys.iter().map(|&key| find_send(db, channel, key)).collect()).await
+    }
+
+    async fn forget_sends(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
+        self.write(move |transaction| {
+            let mut statement = transaction.db().prepare_cached(
+                "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN
+                 (SELECT channel, sender, client_msg_id FROM sends WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+            )?;
+            statement.execute(params![bound(before.get()), limit(limit_rows)])
+        })
+        .await
+    }
+}
+
+/// Refuses what would make a hole. A fault of the caller, never of its data.
+fn check(append: &Append) -> StoreResult<()> {
+    let is_dense = append
+        .rows
+        .iter()
+        .zip(append.expected.seq.get() + 1..)
+        .all(|(row, expected)| row.entry.seq.get() == expected);
+    let fits = (1..=MAX_APPEND_ROWS).contains(&append.rows.len());
+    if is_dense && fits {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!(
+        "an append to {} has {} rows with a hole",
+        append.log,
+        append.rows.len()
+    )))
+}
+
+/// An append whose JSON is written already, so that the writer's thread need not.
+struct Encoded {
+    append: Append,
+    rows: Vec<String>,
+    changes: Vec<String>,
+    markers: Vec<(UserId, Marker)>,
+}
+
+impl Encoded {
+    fn new(append: Append) -> Result<Self> {
+        let rows = append.rows.iter().map(|row| json(&row.entry.content)).collect::<Result<_>>()?;
+        let changes = append.changes.iter().map(|change| json(&change.content)).collect::<Result<_>>()?;
+        let markers = senders(&append.rows);
+        Ok(Self { append, rows, changes, markers })
+    }
+
+    fn bytes(&self) -> usize {
+        self.rows.iter().chain(&self.changes).map(|content| 2 * content.len() + 256).sum()
+    }
+
+    fn apply(&self, transaction: &mut Transaction<'_>) -> Result<AppendOutcome> {
+        if let Some(refusal) = self.check_changes(transaction.db())? {
+            return Ok(refusal);
+        }
+        let log = self.append.log;
+        let last = transaction.position().get() + self.append.rows.len() as u64;
+        if !self.move_head(transaction.db(), last)? {
+            return Ok(AppendOutcome::Moved { head: head(transaction.db(), log)? });
+        }
+        self.apply_changes(transaction.db())?;
+        let first = transaction.publish(log, &self.append.rows).get();
+        self.insert_rows(transaction.db(), first)?;
+        if let LogId::Channel(channel) = log {
+            for &(sender, marker) in &self.markers {
+                raise_marker(transaction.db(), sender, channel, marker)?;
+            }
+        }
+        Ok(AppendOutcome::Appended)
+    }
+
+    /// Nothing may have been written when a change is refused, so all are checked before.
+    fn check_changes(&self, db: &Connection) -> Result<Option<AppendOutcome>> {
+        if self.append.changes.is_empty() {
+            return Ok(None);
+        }
+        let now = head(db, self.append.log)?;
+        if now != self.append.expected {
+            return Ok(Some(AppendOutcome::Moved { head: now }));
+        }
+        let (statements, id) = place(self.append.log);
+        let mut statement = db.prepare_cached(statements.version)?;
+        let mut changed: Vec<(Seq, u32)> = Vec::new();
+        for change in &self.append.changes {
+            let before = changed.iter().rev().find(|(target, _)| *target == change.target);
+            let version = match before {
+                Some((_, version)) => *version,
+                None => statement
+                    .query_row([id, bound(change.target.get())], |row| small_number(row, 0))
+                    .optional()?
+                    .unwrap_or(0),
+            };
+            if version != change.if_version {
+                return Ok(Some(AppendOutcome::Stale { target: change.target, version }));
+            }
+            changed.push((change.target, version + 1));
+        }
+        Ok(None)
+    }
+
+    fn move_head(&self, db: &Connection, position: u64) -> Result<bool> {
+        let (statements, id) = place(self.append.log);
+        let (old, new) = (self.append.expected, self.append.head());
+        let (seq, ordinal, at) = (int(new.seq.get()), int(new.ordinal.get()), int(new.at.get()));
+        let moved = if old == Head::default() {
+            let mut statement = db.prepare_cached(statements.begin_head)?;
+            statement.execute([id, seq, ordinal, at, int(position)])?
+        } else {
+            let mut statement = db.prepare_cached(statements.move_head)?;
+            let (old_seq, old_ordinal, old_at) =
+                (int(old.seq.get()), int(old.ordinal.get()), int(old.at.get()));
+            statement.execute([id, seq, ordinal, at, int(position), old_seq, old_ordinal, old_at])?
+        };
+        Ok(moved == 1)
+    }
+
+    fn apply_changes(&self, db: &Connection) -> Result<()> {
+        let (statements, id) = place(self.append.log);
+        for (change, content) in self.append.changes.iter().zip(&self.changes) {
+            let mut statement = db.prepare_cached(statements.change)?;
+            statement.execute(params![id, int(change.target.get()), change.if_version + 1, content])?;
+        }
+        Ok(())
+    }
+
+    fn insert_rows(&self, db: &Connection, first: u64) -> Result<()> {
+        let (statements, id) = place(self.append.log);
+        let mut statement = db.prepare_cached(statements.insert)?;
+        for ((row, content), position) in self.append.rows.iter().zip(&self.rows).zip(first..) {
+            let version = row.entry.content.message().map_or(1, |message| message.version);
+            let key = row.key.as_ref();
+            statement.execute(params![
+                id,
+                int(row.entry.seq.get()),
+                int(position),
+                int(row.entry.at.get()),
+                int(row.ordinal.get()),
+                version,
+                key.map(|key| int(key.sender.raw())),
+                key.map(|key| key.client_msg_id.value().to_be_bytes()),
+                key.map(|key| key.body_hash.0),
+                content,
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+/// The last message of each sender: her marker moves to it.
+fn senders(rows: &[Row]) -> Vec<(UserId, Marker)> {
+    let mut markers: Vec<(UserId, Marker)> = Vec::new();
+    for row in rows {
+        let Some(message) = row.entry.content.message() else { continue };
+        let marker = Marker { seq: row.entry.seq, ordinal: row.ordinal };
+        match markers.iter_mut().find(|(sender, _)| *sender == message.sender_id) {
+            Some((_, last)) => *last = marker,
+            None => markers.push((message.sender_id, marker)),
+        }
+    }
+    markers
+}
+
+pub(super) fn head(db: &Connection, log: LogId) -> Result<Head> {
+    let (statements, id) = place(log);
+    let mut statement = db.prepare_cached(statements.head)?;
+    let head = statement.query_row([id], |row| head_at(row, 0)).optional()?;
+    Ok(head.unwrap_or_default())
+}
+
+/// A head in three columns from `column` on.
+pub(super) fn head_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Head> {
+    Ok(Head {
+        seq: Seq::new(number(row, column)?),
+        ordinal: Ordinal::new(number(row, column + 1)?),
+        at: Millis::new(number(row, column + 2)?),
+    })
+}
+
+fn time_of(db: &Connection, log: LogId, seq: u64) -> Result<u64> {
+    let (statements, id) = place(log);
+    db.prepare_cached(statements.at)?.query_row([id, int(seq)], |row| number(row, 0))
+}
+
+fn read_rows(
+    db: &Connection,
+    log: LogId,
+    range: RangeInclusive<Seq>,
+    max_bytes: usize,
+    is_back: bool,
+) -> Result<Vec<Row>> {
+    let (statements, id) = place(log);
+    let mut statement = db.prepare_cached(if is_back { statements.rows_back } else { statements.rows })?;
+    let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    while let Some(row) = found.next()? {
+        bytes = bytes.saturating_add(row.get_ref(6)?.as_str()?.len());
+        if bytes > max_bytes && !rows.is_empty() {
+            break;
+        }
+        rows.push(row_of(row)?);
+    }
+    Ok(rows)
+}
+
+fn row_of(row: &rusqlite::Row<'_>) -> Result<Row> {
+    let content: Content = from_json(row, 6)?;
+    let key = match optional_number(row, 3)? {
+        Some(sender) => Some(RowKey {
+            sender: UserId::from_raw(sender),
+            client_msg_id: client_msg_id(row, 4)?,
+            body_hash: BodyHash(row.get(5)?),
+        }),
+        None => None,
+    };
+    let entry = Entry { seq: Seq::new(number(row, 0)?), at: Millis::new(number(row, 1)?), content };
+    Ok(Row { entry, ordinal: Ordinal::new(number(row, 2)?), key })
+}
+
+fn client_msg_id(row: &rusqlite::Row<'_>, column: usize) -> Result<ClientMsgId> {
+    Ok(ClientMsgId::from_uuid(u128::from_be_bytes(row.get(column)?)))
+}
+
+fn insert_send(db: &Connection, channel: ChannelId, record: &SendRecord) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO sends (channel, sender, client_msg_id, body_hash, seq, message_id, at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+    )?;
+    statement.execute(params![
+        int(channel.raw()),
+        int(record.key.sender.raw()),
+        record.key.client_msg_id.value().to_be_bytes(),
+        record.key.body_hash.0,
+        int(record.seq.get()),
+        int(record.message_id.raw()),
+        int(record.at.get()),
+    ])?;
+    Ok(())
+}
+
+fn find_send(
+    db: &Connection,
+    channel: ChannelId,
+    (sender, client_msg_id): (UserId, ClientMsgId),
+) -> Result<Option<SendRecord>> {
+    let mut statement = db.prepare_cached(
+        "SELECT body_hash, seq, message_id, at_ms FROM sends
+         WHERE channel = ?1 AND sender = ?2 AND client_msg_id = ?3",
+    )?;
+    let key = params![int(channel.raw()), int(sender.raw()), client_msg_id.value().to_be_bytes()];
+    statement
+        .query_row(key, |row| {
+            Ok(SendRecord {
+                key: RowKey { sender, client_msg_id, body_hash: BodyHash(row.get(0)?) },
+                seq: Seq::new(number(row, 1)?),
+                message_id: MessageId::from_raw(number(row, 2)?),
+                at: Millis::new(number(row, 3)?),
+            })
+        })
+        .optional()
+}
