@@ -1,0 +1,58 @@
+//! How long to wait before the next try: exponential with full jitter, so that thousands of clients that lost one
+//! server do not come back in step ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+
+use std::time::Duration;
+
+use rand::Rng;
+use rand::RngExt;
+
+/// Waits that grow until a success.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+    failures: u32,
+}
+
+impl Backoff {
+    /// The first wait lies below `base`; none lies above `cap`.
+    #[must_use]
+    pub const fn new(base: Duration, cap: Duration) -> Self {
+        Self { base, cap, failures: 0 }
+    }
+
+    /// The next try may follow at once.
+    pub const fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Notes a failure and draws the wait after it, from nothing to the present bound.
+    pub fn next_wait(&mut self, random: &mut impl Rng) -> Duration {
+        let bound = self.bound();
+        self.failures = self.failures.saturating_add(1);
+        bound.mul_f64(random.random::<f64>())
+    }
+
+    fn bound(&self) -> Duration {
+        self.base.saturating_mul(1 << self.failures.min(20)).min(self.cap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn waits_grow_to_the_cap_and_start_again_after_a_success() {
+        let mut random = rand::rngs::StdRng::seed_from_u64(1);
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        for round in 0..100_u32 {
+            let bound =
+                Duration::from_millis(100).saturating_mul(1 << round.min(20)).min(Duration::from_secs(5));
+            assert!(backoff.next_wait(&mut random) <= bound, "round {round}");
+        }
+        backoff.reset();
+        assert!(backoff.next_wait(&mut random) <= Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,234 @@
+//! One socket: connect, `hello`, frames in and out. No memory beyond the socket; see [`crate::Client`] for that.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use madang_ids::Cursor;
+use madang_proto::limits::FRAME_BYTES_LIBRARY;
+use madang_proto::{ClientFrame, Hello, Request, RequestId, SUBPROTOCOL_JSON, ServerFrame, Welcome};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::http::Uri;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use crate::error::ClientError;
+
+/// What one read takes from the kernel at most. The library's default of 128 KiB is held, and filled with zeros, per
+/// connection; this keeps thousands of idle clients in one process small.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// TCP, upgrade and `welcome` must each come within this time.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// RFC 6455, 7.1.5: the code of a connection that ended without a close frame.
+const NO_CLOSE_FRAME: u16 = 1006;
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    uri: Uri,
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    /// Reads `http://host:port` (or `ws://`).
+    ///
+    /// # Errors
+    /// Other schemes and broken addresses are refused; TLS is the business of a proxy.
+    pub fn parse(url: &str) -> Result<Self, ClientError> {
+        let bad = || ClientError::Address(url.to_owned());
+        let (scheme, rest) = url.trim_end_matches('/').split_once("://").ok_or_else(bad)?;
+        if scheme != "http" && scheme != "ws" {
+            return Err(bad());
+        }
+        let uri: Uri = format!("ws://{rest}/v1/ws").parse().map_err(|_| bad())?;
+        let host = uri.host().ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(80);
+        Ok(Self { uri, host, port })
+    }
+
+    /// Whether it is this very machine, by an IPv4 loopback address.
+    #[must_use]
+    pub fn is_loopback_v4(&self) -> bool {
+        matches!(self.host.parse(), Ok(IpAddr::V4(address)) if address.is_loopback())
+    }
+}
+
+/// How to make the socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SocketOptions {
+    /// The address to come from; a machine that plays thousands of clients has ports for few per address.
+    pub source: Option<IpAddr>,
+    /// Whether dropping the connection resets it at once, without a farewell, as a phone in a tunnel does.
+    pub reset_on_drop: bool,
+}
+
+/// A frame, as it came.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A text frame. Decode it with [`Connection::decode`].
+    Text(Utf8Bytes),
+    /// The end.
+    Closed {
+        /// The close code; 1006 if there was no close frame.
+        code: u16,
+        /// The text of the close frame.
+        reason: String,
+    },
+}
+
+/// A live socket.
+#[derive(Debug)]
+pub struct Connection {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Connection {
+    /// Connects and upgrades.
+    ///
+    /// # Errors
+    /// If the server is not there, or speaks another protocol.
+    pub async fn open(endpoint: &Endpoint, options: SocketOptions) -> Result<Self, ClientError> {
+        let stream = in_time(connect(endpoint, options)).await?;
+        let request = ClientRequestBuilder::new(endpoint.uri.clone()).with_sub_protocol(SUBPROTOCOL_JSON);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .max_frame_size(Some(FRAME_BYTES_LIBRARY))
+            .max_message_size(Some(FRAME_BYTES_LIBRARY));
+        let upgrade = async { Ok(client_async_with_config(request, stream, Some(config)).await?) };
+        let (socket, _response) = in_time(upgrade).await?;
+        Ok(Self { socket })
+    }
+
+    /// Says who is there and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] or [`ClientError::Closed`] if the server does not want this device.
+    pub async fn hello(&mut self, token: &str, cursor: Option<Cursor>) -> Result<Welcome, ClientError> {
+        let hello = Hello { token: token.to_owned(), cursor };
+        self.send(&Request { id: Some(RequestId("hello".into())), frame: ClientFrame::Hello(hello) }).await?;
+        let text = match in_time(self.next()).await? {
+            Incoming::Text(text) => text,
+            Incoming::Closed { code, reason } => return Err(ClientError::Closed { code, reason }),
+        };
+        match Self::decode(&text)? {
+            ServerFrame::Welcome(welcome) => Ok(*welcome),
+            ServerFrame::Error { error, .. } => Err(ClientError::Refused(error)),
+            _ => Err(ClientError::Protocol("the answer to hello is neither welcome nor error".into())),
+        }
+    }
+
+    /// Writes one frame and flushes it.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
+        self.feed(request).await?;
+        self.flush().await
+    }
+
+    /// Writes one frame into the buffer; [`Self::flush`] sends what gathered.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub async fn feed(&mut self, request: &Request) -> Result<(), ClientError> {
+        let text =
+            serde_json::to_string(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        Ok(self.socket.feed(Message::Text(text.into())).await?)
+    }
+
+    /// Sends what was fed.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub async fn flush(&mut self) -> Result<(), ClientError> {
+        Ok(self.socket.flush().await?)
+    }
+
+    /// The next text frame, or the end. Pings are answered on the way. Cancel safe.
+    ///
+    /// # Errors
+    /// If the socket fails otherwise than by ending, or the server sends a binary frame.
+    pub async fn next(&mut self) -> Result<Incoming, ClientError> {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(Incoming::Text(text)),
+                Some(Ok(Message::Close(frame))) => return Ok(closed(frame)),
+                Some(Ok(Message::Binary(_))) => return Err(ClientError::Protocol("a binary frame".into())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) if is_end(&error) => return Ok(closed(None)),
+                Some(Err(error)) => return Err(error.into()),
+                None => return Ok(closed(None)),
+            }
+        }
+    }
+
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// If it is none of this protocol's.
+    pub fn decode(text: &str) -> Result<ServerFrame<'static>, ClientError> {
+        serde_json::from_str(text).map_err(|error| ClientError::Protocol(error.to_string()))
+    }
+
+    /// Says goodbye. Whether the server hears it does not matter.
+    pub async fn close(mut self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.socket.close(None)).await;
+    }
+}
+
+async fn connect(endpoint: &Endpoint, options: SocketOptions) -> Result<TcpStream, ClientError> {
+    let mut addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+    let address = addresses.next().ok_or_else(|| ClientError::Address(endpoint.host.clone()))?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = options.source {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    if options.reset_on_drop {
+        socket.set_zero_linger()?;
+    }
+    socket.set_nodelay(true)?;
+    Ok(socket.connect(address).await?)
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
+    match tokio::time::timeout(STEP_TIMEOUT, step).await {
+        Ok(result) => result,
+        Err(_) => Err(ClientError::Timeout(STEP_TIMEOUT.as_secs() * 1_000)),
+    }
+}
+
+fn closed(frame: Option<CloseFrame>) -> Incoming {
+    match frame {
+        Some(frame) => Incoming::Closed { code: frame.code.into(), reason: frame.reason.to_string() },
+        None => Incoming::Closed { code: NO_CLOSE_FRAME, reason: "the connection broke".into() },
+    }
+}
+
+/// A process that is killed leaves its sockets in any of these ways.
+const fn is_end(error: &tungstenite::Error) -> bool {
+    matches!(
+        error,
+        tungstenite::Error::ConnectionClosed
+            | tungstenite::Error::AlreadyClosed
+            | tungstenite::Error::Io(_)
+            | tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_others_refused() {
+        let endpoint = Endpoint::parse("http://127.0.0.1:8080/").unwrap();
+        assert_eq!(endpoint.uri.to_string(), "ws://127.0.0.1:8080/v1/ws");
+        assert!(endpoint.is_loopback_v4());
+        for url in ["", "127.0.0.1:8080", "https://example.org", "http://", "ftp://x"] {
+            assert!(Endpoint::parse(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! One connection, from `hello` to its end.
+
+use std::time::Duration;
+
+use madang_ids::{ChannelId, LogId, UserId};
+use madang_proto::rest::{HistoryQuery, SnapshotQuery};
+use madang_proto::{
+    ClientFrame, Entry, ErrorBody, LogKind, Request, RequestId, Resume, ServerFrame, SnapshotReason, Welcome,
+    limits,
+};
+use tokio::time::Instant;
+
+use super::{Command, Driver, Next, after_close};
+use crate::connection::{Connection, Incoming};
+use crate::error::ClientError;
+use crate::event::Event;
+use crate::outbox::Answer;
+use crate::received::{Missing, Piece};
+
+/// A connection on which nothing came for so many heartbeats is dead.
+const SILENT_HEARTBEATS: u32 = 3;
+/// Tokens are renewed when this share of their time is left.
+const RENEW_AT_SHARE: f64 = 0.2;
+
+/// What belongs to one connection.
+struct Live {
+    connection: Connection,
+    user: UserId,
+    beat: Duration,
+    next_beat: Instant,
+    last_heard: Instant,
+    renew_at: Instant,
+    renew_period: Duration,
+    come_back: Option<Duration>,
+}
+
+impl Driver {
+    pub(super) async fn live(&mut self) -> Result<Next, ClientError> {
+        let mut connection = Connection::open(&self.endpoint, self.socket).await?;
+        let welcome = connection.hello(&self.tokens.access, self.received.cursor()).await?;
+        self.backoff.reset();
+        self.renew_first = false;
+        let mut live = Live::new(connection, &welcome);
+        self.tell(Event::Connected { resume: welcome.resume }).await;
+        if let Resume::SnapshotRequired { reason } = welcome.resume {
+            self.take_snapshot(reason).await?;
+        }
+        loop {
+            self.write_outbox(&mut live).await?;
+            if let Some(next) = self.step(&mut live).await? {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Waits for the next thing and handles it.
+    async fn step(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
+        let retry_at = self.outbox.next_deadline().map_or(live.next_beat, Instant::from_std);
+        tokio::select! {
+            incoming = live.connection.next() => return self.handle_incoming(live, incoming?).await,
+            Some(command) = self.commands.recv(), if self.outbox.has_room() => self.command(live, command).await?,
+            () = tokio::time::sleep_until(live.next_beat) => return live.heartbeat().await,
+            () = tokio::time::sleep_until(live.renew_at) => self.renew_in_band(live).await?,
+            () = tokio::time::sleep_until(retry_at) => {}
+            () = self.events.closed() => return Ok(Some(Next::Stop { code: None, reason: "not wanted".into() })),
+        }
+        Ok(None)
+    }
+
+    async fn write_outbox(&mut self, live: &mut Live) -> Result<(), ClientError> {
+        let mut fed = false;
+        while let Some(out) = self.outbox.poll_send(Self::now()) {
+            let frame = ClientFrame::Send(Box::new(out.send.clone()));
+            live.connection.feed(&Request { id: Some(out.request), frame }).await?;
+            fed = true;
+        }
+        if fed { live.connection.flush().await } else { Ok(()) }
+    }
+
+    async fn command(&mut self, live: &mut Live, command: Command) -> Result<(), ClientError> {
+        match command {
+            Command::Send(send) => {
+                // There is room: the caller asked first.
+                let _ = self.outbox.enqueue(send, ());
+                Ok(())
+            }
+            Command::Read(channel_id, seq) => {
+                live.request("read", ClientFrame::Read { channel_id, seq }).await
+            }
+        }
+    }
+
+    async fn handle_incoming(
+        &mut self,
+        live: &mut Live,
+        incoming: Incoming,
+    ) -> Result<Option<Next>, ClientError> {
+        live.last_heard = Instant::now();
+        let text = match incoming {
+            Incoming::Text(text) => text,
+            Incoming::Closed { code, reason } => {
+                return Ok(Some(live.come_back.map_or_else(|| after_close(code, reason), Next::After)));
+            }
+        };
+        match Connection::decode(&text) {
+            Ok(frame) => self.handle_frame(live, frame).await?,
+            // Unknown frames are ignored, so that a newer server and this client interoperate.
+            Err(error) => tracing::debug!(%error, "a frame of the server was not understood"),
+        }
+        Ok(None)
+    }
+
+    async fn handle_frame(
+        &mut self,
+        live: &mut Live,
+        frame: ServerFrame<'static>,
+    ) -> Result<(), ClientError> {
+        match frame {
+            ServerFrame::Entries { log, channel_id, entries } => {
+                let log = match (log, channel_id) {
+                    (LogKind::Channel, Some(channel)) => LogId::Channel(channel),
+                    _ => LogId::User(live.user),
+                };
+                self.handle_entries(live, log, entries.into_owned()).await
+            }
+            ServerFrame::Cursor { cursor } => {
+                self.received.apply_cursor(cursor);
+                self.tell_alive(live, Event::CursorMoved(cursor)).await
+            }
+            ServerFrame::Ack(ack) => {
+                let answer = self.outbox.handle_ack(ack);
+                self.handle_answer(live, answer).await
+            }
+            ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
+            ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
+            ServerFrame::Reconnect { after_ms, .. } => {
+                live.come_back = Some(Duration::from_millis(after_ms));
+                Ok(())
+            }
+            ServerFrame::Welcome(_)
+            | ServerFrame::Done { .. }
+            | ServerFrame::History { .. }
+            | ServerFrame::Heartbeat { .. } => Ok(()),
+        }
+    }
+
+    async fn handle_error(
+        &mut self,
+        live: &mut Live,
+        id: Option<RequestId>,
+        error: ErrorBody,
+    ) -> Result<(), ClientError> {
+        let Some(id) = id else {
+            tracing::debug!(code = ?error.code, message = error.message, "the server could not read a frame");
+            return Ok(());
+        };
+        let answer = self.outbox.handle_error(&id, error, Self::now());
+        self.handle_answer(live, answer).await
+    }
+
+    async fn handle_answer(&mut self, live: &mut Live, answer: Answer<()>) -> Result<(), ClientError> {
+        let event = match answer {
+            Answer::Acked(settled, ack) => Event::Acked { client_msg_id: settled.send.client_msg_id, ack },
+            Answer::Refused(settled, error) => Event::Refused {
+                channel_id: settled.send.channel_id,
+                client_msg_id: settled.send.client_msg_id,
+                error,
+            },
+            Answer::Again | Answer::Unknown => return Ok(()),
+        };
+        self.tell_alive(live, event).await
+    }
+
+    async fn handle_entries(
+        &mut self,
+        live: &mut Live,
+        log: LogId,
+        entries: Vec<Entry>,
+    ) -> Result<(), ClientError> {
+        for piece in self.received.apply(log, entries) {
+            match piece {
+                Piece::Fresh(entries) => self.tell_alive(live, Event::Entries { log, entries }).await?,
+                Piece::Missing(missing) => self.fill(live, log, missing).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a hole from history and tells of it, so that no part is silent. The user's own log has no history: there
+    /// the program is told, and takes a snapshot if it cares.
+    async fn fill(&mut self, live: &mut Live, log: LogId, missing: Missing) -> Result<(), ClientError> {
+        let found = match log {
+            LogId::Channel(channel) => self.read_hole(channel, missing).await.ok(),
+            LogId::User(_) => None,
+        };
+        let Missing { after, before } = missing;
+        self.tell_alive(live, Event::Gap { log, after, before, filled: found.is_some() }).await?;
+        match found {
+            Some(entries) => self.tell_alive(live, Event::Entries { log, entries }).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn read_hole(&self, channel: ChannelId, missing: Missing) -> Result<Vec<Entry>, ClientError> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut after = missing.after;
+        while after.next() < missing.before {
+            let limit = Some(limits::HISTORY_PAGE);
+            let query = HistoryQuery { after: Some(after), limit, ..HistoryQuery::default() };
+            let page = self.rest.history(&self.tokens.access, channel, &query).await?;
+            let inside = page.entries.into_iter().take_while(|entry| entry.seq < missing.before);
+            let before = found.len();
+            found.extend(inside);
+            match found.last() {
+                Some(last) if found.len() > before => after = last.seq,
+                _ => return Err(ClientError::Protocol("history has the hole as well".into())),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes all pages of the snapshot. The connection is registered already, so what is appended meanwhile comes on
+    /// it; its cursors count from here on.
+    async fn take_snapshot(&mut self, reason: SnapshotReason) -> Result<(), ClientError> {
+        let known = self.received.heads().iter();
+        let since = known.filter_map(|(log, seq)| match log {
+            LogId::Channel(channel) => Some((*channel, *seq)),
+            LogId::User(_) => None,
+        });
+        let mut query = SnapshotQuery { since: since.collect(), ..SnapshotQuery::default() };
+        let (mut cursor, mut channels) = (None, Vec::new());
+        loop {
+            let page = self.rest.snapshot(&self.tokens.access, &query).await?;
+            cursor = cursor.or(page.cursor);
+            channels.extend(page.channels);
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        for view in &channels {
+            self.received.apply_head(LogId::Channel(view.card.id), view.head_seq);
+        }
+        self.tell(Event::SnapshotRequired { reason, channels }).await;
+        if let Some(cursor) = cursor {
+            self.received.apply_cursor(cursor);
+            self.tell(Event::CursorMoved(cursor)).await;
+        }
+        Ok(())
+    }
+
+    async fn renew_in_band(&mut self, live: &mut Live) -> Result<(), ClientError> {
+        self.renew().await?;
+        // The answer to `auth` does not say when the token ends, so the time is taken from REST's answer: the next
+        // `welcome` corrects it.
+        live.renew_at = Instant::now() + live.renew_period;
+        live.request("auth", ClientFrame::Auth { token: self.tokens.access.clone() }).await
+    }
+
+    /// Hands an event to the program. While the program does not take it, heartbeats go on: a slow program must not
+    /// look like a dead client.
+    async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
+        loop {
+            tokio::select! {
+                permit = self.events.reserve() => {
+                    if let Ok(permit) = permit {
+                        permit.send(event);
+                    }
+                    return Ok(());
+                }
+                () = tokio::time::sleep_until(live.next_beat) => live.beat().await?,
+            }
+        }
+    }
+}
+
+impl Live {
+    fn new(connection: Connection, welcome: &Welcome) -> Self {
+        let now = Instant::now();
+        let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
+        let life = Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
+        let renew_period = life.mul_f64(1.0 - RENEW_AT_SHARE).max(Duration::from_secs(1));
+        Self {
+            connection,
+            user: welcome.user_id,
+            beat,
+            next_beat: now + beat,
+            last_heard: now,
+            renew_at: now + renew_period,
+            renew_period,
+            come_back: None,
+        }
+    }
+
+    async fn request(&mut self, name: &str, frame: ClientFrame) -> Result<(), ClientError> {
+        self.connection.send(&Request { id: Some(RequestId(name.into())), frame }).await
+    }
+
+    /// Says that this client is alive, and asks whether the server is.
+    async fn heartbeat(&mut self) -> Result<Option<Next>, ClientError> {
+        if self.last_heard.elapsed() > self.beat * SILENT_HEARTBEATS {
+            return Ok(Some(Next::Again("nothing came for three heartbeats".into())));
+        }
+        self.beat().await?;
+        Ok(None)
+    }
+
+    async fn beat(&mut self) -> Result<(), ClientError> {
+        self.next_beat = Instant::now() + self.beat;
+        self.connection.send(&Request { id: None, frame: ClientFrame::Heartbeat }).await
+    }
+}

@@ -1,0 +1,64 @@
+//! What can go wrong between this client and a server.
+
+use madang_proto::ErrorBody;
+
+/// Why a call or a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server answered with a refusal.
+    #[error("refused: {0}")]
+    Refused(ErrorBody),
+    /// The address is none that this client can use.
+    #[error("{0:?} is not an address of a server: expected http://host:port")]
+    Address(String),
+    /// The call did not reach the server, or its answer did not come back whole. The outcome is unknown.
+    #[error("the call failed: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The socket failed.
+    #[error("the socket failed: {0}")]
+    Socket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
+    /// The connection could not be made.
+    #[error("could not connect: {0}")]
+    Connect(#[from] std::io::Error),
+    /// Nothing came in time.
+    #[error("no answer within {0} ms")]
+    Timeout(u64),
+    /// The server closed the connection.
+    #[error("closed with {code}: {reason}")]
+    Closed {
+        /// The close code; 1006 if there was no close frame (RFC 6455, 7.1.5).
+        code: u16,
+        /// The text of the close frame.
+        reason: String,
+    },
+    /// The server sent what this client does not understand.
+    #[error("unexpected answer: {0}")]
+    Protocol(String),
+}
+
+impl ClientError {
+    /// The refusal, if it is one.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&ErrorBody> {
+        match self {
+            Self::Refused(body) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later: everything but a final refusal and a bad address.
+    #[must_use]
+    pub const fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused(body) => body.retryable,
+            Self::Address(_) | Self::Protocol(_) => false,
+            _ => true,
+        }
+    }
+}
+
+impl From<tokio_tungstenite::tungstenite::Error> for ClientError {
+    fn from(error: tokio_tungstenite::tungstenite::Error) -> Self {
+        Self::Socket(Box::new(error))
+    }
+}

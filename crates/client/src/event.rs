@@ -1,0 +1,77 @@
+//! What a client tells the program that uses it.
+
+use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
+use madang_proto::rest::ChannelView;
+use madang_proto::{Ack, Entry, ErrorBody, Resume, SnapshotReason};
+
+use crate::rest::Tokens;
+
+/// Something happened. Events come in the order in which the server said them.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection stands, with this verdict on the cursor.
+    Connected {
+        /// The verdict.
+        resume: Resume,
+    },
+    /// The connection broke or was closed; the client comes back by itself.
+    Disconnected {
+        /// Why, for people.
+        cause: String,
+    },
+    /// New entries of one log, rising, without a hole, none of them told before.
+    Entries {
+        /// Which log.
+        log: LogId,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// Everything told so far is covered by this cursor; a program that keeps its data keeps the cursor with it.
+    CursorMoved(Cursor),
+    /// A message is durable.
+    Acked {
+        /// The key that [`crate::Client::send`] gave.
+        client_msg_id: ClientMsgId,
+        /// Its place.
+        ack: Ack,
+    },
+    /// A message will not be taken. It is no longer in the queue.
+    Refused {
+        /// In which channel.
+        channel_id: ChannelId,
+        /// The key that [`crate::Client::send`] gave.
+        client_msg_id: ClientMsgId,
+        /// Why.
+        error: ErrorBody,
+    },
+    /// This client read too slowly for a while. Nothing is lost.
+    Resync,
+    /// The cursor did not serve. These are the channels that moved; their content is in history.
+    SnapshotRequired {
+        /// Why.
+        reason: SnapshotReason,
+        /// The channels of which this device has not the last entry.
+        channels: Vec<ChannelView>,
+    },
+    /// Entries between two places did not come. If `filled`, they follow, read from history; if not, the program must
+    /// read them when it can.
+    Gap {
+        /// Which log.
+        log: LogId,
+        /// The last entry that was told.
+        after: Seq,
+        /// The first one behind the hole.
+        before: Seq,
+        /// Whether history filled it.
+        filled: bool,
+    },
+    /// There are new tokens; a program that keeps its sign-in keeps them (a refresh token serves once).
+    TokensRenewed(Tokens),
+    /// The end: the client does not come back by itself.
+    Closed {
+        /// The close code of the server, if it was the server's wish.
+        code: Option<u16>,
+        /// Why, for people.
+        reason: String,
+    },
+}

@@ -1,0 +1,249 @@
+//! What must still be acked: a bounded queue of messages that outlives connections. Pure.
+//!
+//! The server appends the sends of one connection to one channel in their order, and when one fails and may be
+//! retried, those in flight behind it fail too. So after such a failure a channel's lane *holds* until everything in
+//! flight in it is answered, and then goes on from the first that failed: the order of the user's words survives any
+//! number of failures, crashes and reconnects, and `client_msg_id` makes each of them one message.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use madang_ids::ChannelId;
+use madang_proto::{Ack, ErrorBody, RequestId, Send};
+
+/// Wait before a retry that the server gave no time for.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(250);
+
+/// Unacked messages in the order of their channel; `T` is whatever the caller wants back with the answer.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    lanes: BTreeMap<ChannelId, Lane<T>>,
+    in_flight: HashMap<u64, ChannelId>,
+    len: usize,
+    capacity: usize,
+    max_in_flight: usize,
+    last_request: u64,
+    last_served: Option<ChannelId>,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    queue: VecDeque<Item<T>>,
+    in_flight: usize,
+    /// Set by a failure: nothing is sent before this, nor before all in flight are answered.
+    hold_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Item<T> {
+    send: Send,
+    tag: T,
+    tries: u32,
+    /// The request under which it is in flight on the present connection.
+    request: Option<u64>,
+}
+
+/// The queue has no room; the message is given back.
+#[derive(Debug)]
+pub struct Full<T>(pub Send, pub T);
+
+/// A message to be written to the socket now.
+#[derive(Debug)]
+pub struct Outgoing<'a, T> {
+    /// The name of the request.
+    pub request: RequestId,
+    /// The message.
+    pub send: &'a Send,
+    /// What the caller gave with it.
+    pub tag: &'a T,
+    /// Which try this is, from 1.
+    pub tries: u32,
+}
+
+/// A message that left the queue.
+#[derive(Debug)]
+pub struct Settled<T> {
+    /// The message.
+    pub send: Send,
+    /// What the caller gave with it.
+    pub tag: T,
+    /// How often it was sent.
+    pub tries: u32,
+}
+
+/// What an answer meant.
+#[derive(Debug)]
+pub enum Answer<T> {
+    /// The message is durable.
+    Acked(Settled<T>, Ack),
+    /// The message will not be taken.
+    Refused(Settled<T>, ErrorBody),
+    /// It will be sent again.
+    Again,
+    /// The request was none of this queue's.
+    Unknown,
+}
+
+impl<T> Outbox<T> {
+    /// A queue of at most `capacity` messages, of which at most `max_in_flight` are unanswered on a connection. The
+    /// server stops reading at 256 in flight, so stay below.
+    #[must_use]
+    pub fn new(capacity: usize, max_in_flight: usize) -> Self {
+        Self {
+            lanes: BTreeMap::new(),
+            in_flight: HashMap::new(),
+            len: 0,
+            capacity,
+            max_in_flight,
+            last_request: 0,
+            last_served: None,
+        }
+    }
+
+    /// Messages that are not settled.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether everything is settled.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether another message fits.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.len < self.capacity
+    }
+
+    /// Messages that are unanswered on the present connection.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Takes a message behind the others of its channel.
+    ///
+    /// # Errors
+    /// Gives it back when the queue is full.
+    pub fn enqueue(&mut self, send: Send, tag: T) -> Result<(), Full<T>> {
+        if !self.has_room() {
+            return Err(Full(send, tag));
+        }
+        self.len += 1;
+        let lane = self.lanes.entry(send.channel_id).or_insert_with(Lane::new);
+        lane.queue.push_back(Item { send, tag, tries: 0, request: None });
+        Ok(())
+    }
+
+    /// The next message to write to the socket, if one may go now. Channels take turns.
+    pub fn poll_send(&mut self, now: Instant) -> Option<Outgoing<'_, T>> {
+        if self.in_flight.len() >= self.max_in_flight {
+            return None;
+        }
+        let channel = self.next_channel(now)?;
+        self.last_served = Some(channel);
+        self.last_request += 1;
+        let request = self.last_request;
+        self.in_flight.insert(request, channel);
+        let lane = self.lanes.get_mut(&channel)?;
+        lane.hold_until = None;
+        lane.in_flight += 1;
+        let item = lane.queue.iter_mut().find(|item| item.request.is_none())?;
+        item.request = Some(request);
+        item.tries += 1;
+        let request = RequestId(request.to_string());
+        Some(Outgoing { request, send: &item.send, tag: &item.tag, tries: item.tries })
+    }
+
+    /// When [`Self::poll_send`] should be asked again though nothing was answered or enqueued: the end of a wait.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let waiting = self.lanes.values().filter(|lane| lane.in_flight == 0);
+        waiting.filter_map(|lane| lane.hold_until).min()
+    }
+
+    /// An ack came.
+    pub fn handle_ack(&mut self, ack: Ack) -> Answer<T> {
+        match ack.id.as_ref().and_then(|id| self.settle(id)) {
+            Some(settled) => Answer::Acked(settled, ack),
+            None => Answer::Unknown,
+        }
+    }
+
+    /// A refusal came.
+    pub fn handle_error(&mut self, id: &RequestId, error: ErrorBody, now: Instant) -> Answer<T> {
+        if !error.retryable {
+            return self.settle(id).map_or(Answer::Unknown, |settled| Answer::Refused(settled, error));
+        }
+        let Some(lane) = parse(id).and_then(|request| self.take_request(request)) else {
+            return Answer::Unknown;
+        };
+        let wait = error.retry_after_ms.map_or(RETRY_AFTER_DEFAULT, Duration::from_millis);
+        lane.hold_until = lane.hold_until.max(Some(now + wait));
+        Answer::Again
+    }
+
+    /// The connection is gone: what was in flight has an unknown outcome and goes out again on the next one.
+    pub fn handle_disconnected(&mut self) {
+        self.in_flight.clear();
+        for lane in self.lanes.values_mut() {
+            lane.in_flight = 0;
+            lane.hold_until = None;
+            lane.queue.iter_mut().for_each(|item| item.request = None);
+        }
+    }
+
+    fn next_channel(&self, now: Instant) -> Option<ChannelId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let ready = |(channel, lane): (&ChannelId, &Lane<T>)| lane.is_ready(now).then_some(*channel);
+        let behind = self.last_served.map_or(Unbounded, Excluded);
+        let rest = self.lanes.range((behind, Unbounded)).find_map(ready);
+        rest.or_else(|| self.lanes.iter().find_map(ready))
+    }
+
+    /// Marks a request as answered; its message is the caller's business.
+    fn take_request(&mut self, request: u64) -> Option<&mut Lane<T>> {
+        let channel = self.in_flight.remove(&request)?;
+        let lane = self.lanes.get_mut(&channel)?;
+        lane.in_flight -= 1;
+        let item = lane.queue.iter_mut().find(|item| item.request == Some(request))?;
+        item.request = None;
+        Some(lane)
+    }
+
+    /// Takes the message of a request out of the queue.
+    fn settle(&mut self, id: &RequestId) -> Option<Settled<T>> {
+        let request = parse(id)?;
+        let channel = self.in_flight.remove(&request)?;
+        let lane = self.lanes.get_mut(&channel)?;
+        let index = lane.queue.iter().position(|item| item.request == Some(request))?;
+        let item = lane.queue.remove(index)?;
+        lane.in_flight -= 1;
+        self.len -= 1;
+        if lane.queue.is_empty() {
+            self.lanes.remove(&channel);
+        }
+        Some(Settled { send: item.send, tag: item.tag, tries: item.tries })
+    }
+}
+
+impl<T> Lane<T> {
+    const fn new() -> Self {
+        Self { queue: VecDeque::new(), in_flight: 0, hold_until: None }
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        let held = self.hold_until.is_some_and(|until| self.in_flight > 0 || now < until);
+        !held && self.in_flight < self.queue.len()
+    }
+}
+
+fn parse(id: &RequestId) -> Option<u64> {
+    id.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What has come, and up to which cursor. Pure.
+//!
+//! A device applies an entry only if its `seq` is above what it has of that log; a `seq` that jumps is a hole, which
+//! the caller fills from history and reports. `seq` is dense, so nothing can be missing in silence (G3, G4).
+
+use std::collections::HashMap;
+
+use madang_ids::{Cursor, LogId, Seq};
+use madang_proto::Entry;
+
+/// The places of one device.
+#[derive(Debug, Clone, Default)]
+pub struct Received {
+    cursor: Option<Cursor>,
+    heads: HashMap<LogId, Seq>,
+}
+
+/// Entries that should have come before these: all between the two places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// The last entry that is there.
+    pub after: Seq,
+    /// The first one behind the hole.
+    pub before: Seq,
+}
+
+/// A part of a batch, in order.
+#[derive(Debug)]
+pub enum Piece {
+    /// A hole.
+    Missing(Missing),
+    /// Entries that are new, without a hole between them.
+    Fresh(Vec<Entry>),
+}
+
+impl Received {
+    /// Goes on from what an earlier run of the program kept.
+    #[must_use]
+    pub fn resume(cursor: Option<Cursor>, heads: HashMap<LogId, Seq>) -> Self {
+        Self { cursor, heads }
+    }
+
+    /// What to give in `hello`.
+    #[must_use]
+    pub const fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// The last entry that is there of `log`.
+    #[must_use]
+    pub fn head(&self, log: LogId) -> Option<Seq> {
+        self.heads.get(&log).copied()
+    }
+
+    /// The last entries of all logs.
+    #[must_use]
+    pub const fn heads(&self) -> &HashMap<LogId, Seq> {
+        &self.heads
+    }
+
+    /// Everything that came so far is covered by `cursor`.
+    pub const fn apply_cursor(&mut self, cursor: Cursor) {
+        self.cursor = Some(cursor);
+    }
+
+    /// A snapshot says that the caller now knows `log` up to here.
+    pub fn apply_head(&mut self, log: LogId, seq: Seq) {
+        let head = self.heads.entry(log).or_default();
+        *head = seq.max(*head);
+    }
+
+    /// Takes a batch: drops what is there already, and cuts the rest at holes. The first batch of a log that was never
+    /// heard of begins it, wherever it begins.
+    pub fn apply(&mut self, log: LogId, entries: Vec<Entry>) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(1);
+        for entry in entries {
+            let head = self.heads.get(&log).copied();
+            if head.is_some_and(|head| entry.seq <= head) {
+                continue;
+            }
+            if let Some(after) = head.filter(|head| entry.seq > head.next()) {
+                pieces.push(Piece::Missing(Missing { after, before: entry.seq }));
+            }
+            self.heads.insert(log, entry.seq);
+            match pieces.last_mut() {
+                Some(Piece::Fresh(fresh)) => fresh.push(entry),
+                _ => pieces.push(Piece::Fresh(vec![entry])),
+            }
+        }
+        pieces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::{ChannelId, Epoch, Millis, Position, UserId};
+    use madang_proto::Content;
+    use proptest::prelude::*;
+
+    const LOG: LogId = LogId::Channel(ChannelId::from_raw(7));
+
+    fn entry(seq: u64) -> Entry {
+        let content = Content::Created { by: UserId::from_raw(1) };
+        Entry { seq: Seq::new(seq), at: Millis::new(seq), content }
+    }
+
+    fn feed(received: &mut Received, seqs: &[u64]) -> (Vec<u64>, Vec<Missing>) {
+        let (mut fresh, mut missing) = (Vec::new(), Vec::new());
+        for piece in received.apply(LOG, seqs.iter().copied().map(entry).collect()) {
+            match piece {
+                Piece::Fresh(entries) => fresh.extend(entries.iter().map(|entry| entry.seq.get())),
+                Piece::Missing(hole) => missing.push(hole),
+            }
+        }
+        (fresh, missing)
+    }
+
+    #[test]
+    fn what_comes_again_is_dropped() {
+        let mut received = Received::default();
+        assert_eq!(feed(&mut received, &[4, 5]).0, [4, 5]);
+        assert_eq!(feed(&mut received, &[4, 5, 6]).0, [6]);
+        assert_eq!(received.head(LOG), Some(Seq::new(6)));
+    }
+
+    #[test]
+    fn a_jump_is_a_hole_between_two_places() {
+        let mut received = Received::default();
+        feed(&mut received, &[1]);
+        let (fresh, missing) = feed(&mut received, &[4, 5, 8]);
+        assert_eq!(fresh, [4, 5, 8]);
+        let hole = |after, before| Missing { after: Seq::new(after), before: Seq::new(before) };
+        assert_eq!(missing, [hole(1, 4), hole(5, 8)]);
+    }
+
+    #[test]
+    fn a_cursor_is_kept_for_the_next_hello() {
+        let mut received = Received::default();
+        let cursor = Cursor { epoch: Epoch::from_raw(1), position: Position::new(9) };
+        received.apply_cursor(cursor);
+        assert_eq!(received.cursor(), Some(cursor));
+    }
+
+    proptest! {
+        #[test]
+        fn fresh_and_missing_together_are_dense(jumps in prop::collection::vec((0_u64..9, 1_usize..5), 1..40)) {
+            let mut received = Received::default();
+            received.apply_head(LOG, Seq::ZERO);
+            let mut covered = Vec::new();
+            let mut place = 0_i64;
+            for (jump, count) in jumps {
+                place = (place + jump as i64 - 4).max(0);
+                let seqs: Vec<u64> = (1..=count as u64).map(|step| place as u64 + step).collect();
+                let (fresh, missing) = feed(&mut received, &seqs);
+                covered.extend(missing.iter().flat_map(|hole| hole.after.get() + 1..hole.before.get()));
+                covered.extend(fresh);
+                place += count as i64;
+            }
+            covered.sort_unstable();
+            let expected: Vec<u64> = (1..=covered.len() as u64).collect();
+            prop_assert_eq!(covered, expected);
+        }
+    }
+}
