@@ -9,7 +9,7 @@ use madang_service::{Drain, Phase, Signals, Tasks};
 const CHILD: &str = "SIGNALS_TEST_CHILD";
 
 fn send(signal: &str, process: u32) {
-    let sent = Command::new("kill").args([signal, &process.to_string()]).status().unwrap();
+    let sent = Command::new("kill").args([signal, &process.to_string()]).status().expect("`kill` runs");
     assert!(sent.success());
 }
 
