@@ -150,12 +150,12 @@ mod tests {
         // Spelt otherwise here, so that this file does not find itself.
         let test =
             "std::thread::nap(x);\nnap(y).await;\ntokio::time::nap_until(z);\n".replace("nap", "sleep");
-        let unit = format!("thread::sleep(x);\n#[cfg(test)]\nmod tests {{\n{test}");
+        let unit = format!("{test}#[cfg(test)]\nmod tests {{\n{test}");
         let tree = Tree::of(&[("a/tests/b.rs", &test), ("a/src/b.rs", &unit), ("a/src/c.rs", &test)]);
         let expected = [
-            at("a/src/b.rs", 4),
-            at("a/src/b.rs", 5),
             at("a/src/b.rs", 6),
+            at("a/src/b.rs", 7),
+            at("a/src/b.rs", 8),
             at("a/tests/b.rs", 1),
             at("a/tests/b.rs", 2),
             at("a/tests/b.rs", 3),
