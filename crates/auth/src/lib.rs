@@ -4,6 +4,8 @@
 //! user and device from nowhere else. This crate knows neither HTTP nor the store; what is kept (PHC texts, hashes of
 //! refresh tokens) is kept by its callers.
 
+#![warn(missing_docs)]
+
 mod passwords;
 mod refresh;
 mod secret;

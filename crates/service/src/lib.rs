@@ -2,6 +2,8 @@
 //!
 //! No message passes here; every role stands on it. It knows nothing of chat besides the unit of time.
 
+#![warn(missing_docs)]
+
 mod clock;
 pub mod config;
 mod drain;
