@@ -81,6 +81,9 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
 
+    /// The channel of a pair, if there is one.
+    async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>>;
+
     /// The seats of a channel.
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats>;
     /// Changes seats by compare-and-set on the revision.

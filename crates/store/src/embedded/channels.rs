@@ -53,6 +53,16 @@ impl ChannelStore for Embedded {
         self.write(move |transaction| claim_direct(transaction.db(), pair, candidate)).await
     }
 
+    async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
+        let pair = [int(one.min(other).raw()), int(one.max(other).raw())];
+        self.read(move |db| {
+            let mut statement =
+                db.prepare_cached("SELECT channel FROM directs WHERE one = ?1 AND other = ?2")?;
+            statement.query_row(pair, |row| Ok(ChannelId::from_raw(number(row, 0)?))).optional()
+        })
+        .await
+    }
+
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
         self.read(move |db| seats(db, channel)).await
     }

@@ -1,0 +1,152 @@
+//! How many one-row appends a second the embedded store takes, beside a bare loop of group commits with the same
+//! bytes on the same disk. `cargo run --release -p madang-store --example appends`.
+#![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Position, Seq, UserId};
+use madang_proto::{Body, Content, Entry, Message};
+use madang_store::embedded::{Embedded, EmbeddedConfig};
+use madang_store::{
+    Append, AppendOutcome, BodyHash, ChannelStore, CommitOrder, Head, LogStore, Membership, Row, RowKey,
+    Spans,
+};
+use tokio::task::JoinSet;
+
+const ROUND: Duration = Duration::from_secs(3);
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(".").unwrap();
+    for in_flight in [1, 16, 64, 256] {
+        let path = folder.path().join(format!("store-{in_flight}"));
+        let store = Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap();
+        let rows = runtime.block_on(appends(&store, in_flight));
+        let bare = bare_commits(&folder.path().join(format!("bare-{in_flight}.db")), in_flight);
+        println!("{in_flight:>4} in flight: {rows:>7.0} rows/s, bare loop {bare:>7.0} rows/s");
+    }
+    let path = folder.path().join("scan");
+    let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() }).unwrap();
+    runtime.block_on(scans(&store));
+    drop(store);
+    let start = Instant::now();
+    let store = Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap();
+    println!("open with {} rows: {:?}", store.position().get(), start.elapsed());
+}
+
+fn message(channel: u64, expected: Head) -> Append {
+    let sender_id = UserId::from_raw(channel + 1_000_000);
+    let seq = expected.seq.next();
+    let client_msg_id = ClientMsgId::from_uuid((u128::from(channel) << 64) | u128::from(seq.get()));
+    let body = Body {
+        text: "a line of about eighty characters, as people write them in a chat all day".into(),
+        ..Body::default()
+    };
+    let message_id = MessageId::from_raw(seq.get());
+    let message =
+        Message { message_id, ordinal: Ordinal::new(seq.get()), sender_id, client_msg_id, body, version: 1 };
+    let key = Some(RowKey { sender: sender_id, client_msg_id, body_hash: BodyHash([7; 16]) });
+    let entry = Entry { seq, at: Millis::new(seq.get()), content: Content::Message(Box::new(message)) };
+    let rows = Arc::new([Row { entry, ordinal: Ordinal::new(seq.get()), key }]);
+    Append { log: LogId::Channel(ChannelId::from_raw(channel)), expected, rows, changes: Vec::new() }
+}
+
+async fn appends(store: &Arc<Embedded>, in_flight: u64) -> f64 {
+    let start = Instant::now();
+    let mut tasks = JoinSet::new();
+    for channel in 1..=in_flight {
+        let store = Arc::clone(store);
+        tasks.spawn(async move {
+            let (mut head, mut rows) = (Head::default(), 0_u64);
+            while start.elapsed() < ROUND {
+                let append = message(channel, head);
+                head = append.head();
+                assert_eq!(store.append(append).await.unwrap(), AppendOutcome::Appended);
+                rows += 1;
+            }
+            rows
+        });
+    }
+    let rows: u64 = tasks.join_all().await.into_iter().sum();
+    rows as f64 / start.elapsed().as_secs_f64()
+}
+
+/// One thread, no queue, no heads, no markers: what the disk and SQLite give at most.
+fn bare_commits(path: &std::path::Path, group: u64) -> f64 {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
+         CREATE TABLE log (id INTEGER, seq INTEGER, a INTEGER, b INTEGER, c INTEGER, d INTEGER, e INTEGER,
+         f BLOB, g BLOB, content TEXT, PRIMARY KEY (id, seq)) WITHOUT ROWID;",
+    )
+    .unwrap();
+    let (start, mut seq) = (Instant::now(), 0_u64);
+    while start.elapsed() < ROUND {
+        db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for channel in 1..=group {
+            let expected = Head { seq: Seq::new(seq), ..Head::default() };
+            let content = serde_json::to_string(&message(channel, expected).rows[0].entry.content).unwrap();
+            let mut insert =
+                db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?2, ?2, ?2, 1, ?1, ?3, ?3, ?4)").unwrap();
+            insert.execute(rusqlite::params![channel as i64, seq as i64, [7_u8; 16], content]).unwrap();
+        }
+        db.execute_batch("COMMIT").unwrap();
+        seq += 1;
+    }
+    (seq * group) as f64 / start.elapsed().as_secs_f64()
+}
+
+/// A user of 500 channels of 400 rows returns 1,000 entries in 50 of them behind.
+async fn scans(store: &Arc<Embedded>) {
+    let user = UserId::from_raw(1);
+    let mut heads = vec![Head::default(); 500];
+    for _ in 0..100 {
+        fill(store, &mut heads, 4).await;
+    }
+    let memberships: Vec<Membership> = (1..=500)
+        .map(|channel| Membership {
+            user_id: user,
+            channel_id: ChannelId::from_raw(channel),
+            role: madang_proto::Role::Member,
+            spans: Spans::since(Seq::new(1)),
+        })
+        .collect();
+    store.put_memberships(&memberships).await.unwrap();
+    let after = store.position();
+    for _ in 0..5 {
+        fill(store, &mut heads[..50], 4).await;
+    }
+    for (what, after) in [("1,000 missed entries", after), ("nothing missed", store.position())] {
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..50 {
+            let start = Instant::now();
+            let scan = store.scan(user, after, 1_000, 10_000).await.unwrap().unwrap();
+            times.push(start.elapsed());
+            assert_eq!(scan.upto, store.position());
+        }
+        times.sort_unstable();
+        println!("scan of 500 channels, {what}: median {:?}, worst {:?}", times[25], times[49]);
+    }
+    let start = Instant::now();
+    assert!(store.scan(user, Position::ZERO, 1_000, 10_000).await.unwrap().is_none());
+    println!("scan that gives up at 10,000: {:?}", start.elapsed());
+}
+
+async fn fill(store: &Arc<Embedded>, heads: &mut [Head], rows: u64) {
+    let mut tasks = JoinSet::new();
+    for (index, head) in heads.iter_mut().enumerate() {
+        let mut append = message(index as u64 + 1, *head);
+        let mut all = append.rows.to_vec();
+        for _ in 1..rows {
+            all.extend(message(index as u64 + 1, Head::after(&all[all.len() - 1])).rows.to_vec());
+        }
+        append.rows = all.into();
+        *head = append.head();
+        let store = Arc::clone(store);
+        tasks.spawn(async move { store.append(append).await });
+    }
+    for outcome in tasks.join_all().await {
+        assert_eq!(outcome.unwrap(), AppendOutcome::Appended);
+    }
+}

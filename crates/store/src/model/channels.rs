@@ -1,0 +1,186 @@
+//! Channels and members in memory.
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, LogId, UserId};
+
+use super::{Model, Mutant, State};
+use crate::channels::{
+    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
+    Seats, is_settled_by,
+};
+use crate::error::StoreResult;
+
+#[async_trait]
+impl ChannelStore for Model {
+    async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
+        self.write(|state| {
+            state.channels.entry(channel.card.id).or_insert_with(|| channel.clone());
+        })
+        .await
+    }
+
+    async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
+        self.read(|state| state.channels.get(&id).cloned()).await
+    }
+
+    async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
+        let pair = (one.min(other), one.max(other));
+        let always = self.is_mutant(Mutant::DirectAlwaysCandidate);
+        self.write(|state| {
+            let claimed = *state.directs.entry(pair).or_insert(candidate);
+            if always { candidate } else { claimed }
+        })
+        .await
+    }
+
+    async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
+        self.read(|state| state.directs.get(&(one.min(other), one.max(other))).copied()).await
+    }
+
+    async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
+        self.read(|state| state.seats.get(&channel).copied().unwrap_or_default()).await
+    }
+
+    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
+        let is_blind = self.is_mutant(Mutant::SeatsIgnoreRevision);
+        self.write(|state| {
+            let seats = state.seats.entry(change.channel).or_default();
+            if seats.rev != change.if_rev && !is_blind {
+                return SeatOutcome::Moved(*seats);
+            }
+            *seats = Seats { count: change.count, rev: seats.rev + 1 };
+            let seats = *seats;
+            for member in &change.members {
+                state.members.insert((change.channel, member.user_id), member.clone());
+            }
+            SeatOutcome::Changed(seats)
+        })
+        .await
+    }
+
+    async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        let is_blind = self.is_mutant(Mutant::SettleIgnoresLaterChange);
+        self.write_each(members, |state, settled| {
+            let found = state.members.get_mut(&(channel, settled.user_id));
+            if let Some(found) = found.filter(|found| is_blind || is_settled_by(found, settled)) {
+                found.spans = settled.spans.clone();
+                found.pending = false;
+            }
+        })
+        .await
+    }
+
+    async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
+        self.read(|state| users.iter().map(|&user| state.members.get(&(channel, user)).cloned()).collect())
+            .await
+    }
+
+    async fn members(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        self.read(|state| {
+            let is_now = |member: &&Member| member.spans.is_open() && Some(member.user_id) > after;
+            state.members_of(channel).filter(is_now).take(limit).cloned().collect()
+        })
+        .await
+    }
+
+    async fn members_ever(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        self.read(|state| {
+            let is_later = |member: &&Member| Some(member.user_id) > after;
+            state.members_of(channel).filter(is_later).take(limit).cloned().collect()
+        })
+        .await
+    }
+
+    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
+        self.read(|state| state.members_of(channel).filter(|member| member.pending).cloned().collect()).await
+    }
+
+    async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
+        self.write_each(memberships, |state, membership| {
+            state.memberships.insert((membership.user_id, membership.channel_id), membership.clone());
+        })
+        .await
+    }
+
+    async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
+        self.read(|state| state.memberships.get(&(user, channel)).cloned()).await
+    }
+
+    async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
+        let skips_ties = self.is_mutant(Mutant::ActivitySkipsTies);
+        self.read(|state| {
+            let mut all: Vec<Overview> = state
+                .memberships
+                .values()
+                .filter(|membership| membership.user_id == user && membership.spans.is_open())
+                .filter_map(|membership| state.overview(membership))
+                .collect();
+            match order {
+                OverviewOrder::Id(after) => all.retain(|overview| Some(overview.card.id) > after),
+                OverviewOrder::Activity(after) => {
+                    let key = |overview: &Overview| (overview.head.at, overview.card.id);
+                    all.retain(|overview| {
+                        after.is_none_or(|after| {
+                            key(overview) < after && (!skips_ties || overview.head.at < after.0)
+                        })
+                    });
+                    all.sort_by_key(|overview| std::cmp::Reverse(key(overview)));
+                }
+            }
+            all.truncate(limit);
+            all
+        })
+        .await
+    }
+
+    async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
+        self.read(|state| state.overview(state.memberships.get(&(user, channel))?)).await
+    }
+
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+        let goes_back = self.is_mutant(Mutant::MarkerGoesBack);
+        self.write(|state| state.raise_marker(user, channel, marker, goes_back)).await
+    }
+}
+
+impl State {
+    fn members_of(&self, channel: ChannelId) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |((place, _), _)| *place == channel).map(|(_, member)| member)
+    }
+
+    fn overview(&self, membership: &Membership) -> Option<Overview> {
+        let channel = self.channels.get(&membership.channel_id)?;
+        let key = (membership.user_id, membership.channel_id);
+        Some(Overview {
+            card: channel.card.clone(),
+            membership: membership.clone(),
+            head: self.head(LogId::Channel(membership.channel_id)),
+            marker: self.markers.get(&key).copied().unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn raise_marker(
+        &mut self,
+        user: UserId,
+        channel: ChannelId,
+        marker: Marker,
+        goes_back: bool,
+    ) -> bool {
+        let place = self.markers.entry((user, channel)).or_default();
+        let moves = marker.seq > place.seq || goes_back;
+        if moves {
+            *place = marker;
+        }
+        moves
+    }
+}

@@ -1,0 +1,326 @@
+//! Logs in memory.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Position, Seq, UserId};
+use tokio::sync::mpsc::OwnedPermit;
+
+use super::{Fate, Log, Model, Mutant, State, Stored, unavailable, unknown};
+use crate::channels::Marker;
+use crate::commit_order::Commit;
+use crate::error::{StoreError, StoreResult};
+use crate::log::{Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, Row, RowChange, SendRecord, Tail};
+
+/// Appends of unknown outcome that a log keeps in mind; more are lost.
+const MAX_LATE: usize = 16;
+
+#[async_trait]
+impl LogStore for Model {
+    async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
+        check(&append)?;
+        self.delay().await;
+        if self.dice.lock().is_heads() {
+            self.apply_late(append.log).await;
+        }
+        let fate = self.dice.lock().append_fate(append.log);
+        match fate {
+            Fate::Done => {
+                let outcome = self.apply(&append, true).await;
+                self.delay().await;
+                Ok(outcome)
+            }
+            Fate::Unavailable => Err(unavailable()),
+            Fate::UnknownDone => {
+                self.apply(&append, false).await;
+                Err(unknown())
+            }
+            Fate::UnknownLost => Err(unknown()),
+            Fate::UnknownLate => {
+                let mut state = self.state.lock();
+                let late = &mut state.logs.entry(append.log).or_default().late;
+                if late.len() < MAX_LATE {
+                    late.push(append);
+                }
+                Err(unknown())
+            }
+            Fate::UnknownChangesOnly => {
+                self.apply_changes(append.log, &append.changes);
+                Err(unknown())
+            }
+        }
+    }
+
+    async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
+        if !self.is_mutant(Mutant::TailSettlesNothing) {
+            self.apply_late(log).await;
+        }
+        let rows = if self.is_mutant(Mutant::TailLacksLastRow) { rows.saturating_sub(1) } else { rows };
+        self.read(|state| {
+            let Some(log) = state.logs.get(&log) else { return Tail::default() };
+            let from = log.rows.len().saturating_sub(rows);
+            Tail { head: log.head, rows: log.rows[from..].iter().map(|stored| stored.row.clone()).collect() }
+        })
+        .await
+    }
+
+    async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>> {
+        self.read(|state| logs.iter().map(|&log| state.head(log)).collect()).await
+    }
+
+    async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
+        let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
+        self.read(|state| limited(state.stored(log, &range), max_bytes)).await
+    }
+
+    async fn rows_back(
+        &self,
+        log: LogId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Row>> {
+        let skipped = usize::from(self.is_mutant(Mutant::RowsBackOffByOne));
+        self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
+    }
+
+    async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
+        let less = u64::from(self.is_mutant(Mutant::SeqAtOffByOne));
+        self.read(|state| {
+            let before = state
+                .logs
+                .get(&log)
+                .map_or(0, |log| log.rows.partition_point(|stored| stored.row.entry.at < at));
+            Seq::new(before as u64 + 1 - less)
+        })
+        .await
+    }
+
+    async fn record_sends(&self, channel: ChannelId, records: &[SendRecord]) -> StoreResult<()> {
+        self.write_each(records, |state, record| {
+            let key = (channel, record.key.sender, record.key.client_msg_id.value());
+            state.sends.entry(key).or_insert(*record);
+        })
+        .await
+    }
+
+    async fn find_sends(
+        &self,
+        channel: ChannelId,
+        keys: &[(UserId, ClientMsgId)],
+    ) -> StoreResult<Vec<Option<SendRecord>>> {
+        let is_blind = self.is_mutant(Mutant::FindSendsIgnoresSender);
+        self.read(|state| {
+            let find = |&(sender, id): &(UserId, ClientMsgId)| {
+                let exact = state.sends.get(&(channel, sender, id.value()));
+                let blind = || state.sends.values().find(|record| is_blind && record.key.client_msg_id == id);
+                exact.or_else(blind).copied()
+            };
+            keys.iter().map(find).collect()
+        })
+        .await
+    }
+
+    async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        self.write(|state| {
+            let old: Vec<_> = state
+                .sends
+                .iter()
+                .filter(|(_, record)| record.at < before)
+                .map(|(key, _)| *key)
+                .take(limit)
+                .collect();
+            old.iter().for_each(|key| {
+                state.sends.remove(key);
+            });
+            old.len()
+        })
+        .await
+    }
+}
+
+fn check(append: &Append) -> StoreResult<()> {
+    let is_dense =
+        append.rows.iter().zip(append.expected.seq.get() + 1..).all(|(row, seq)| row.entry.seq.get() == seq);
+    if is_dense && (1..=MAX_APPEND_ROWS).contains(&append.rows.len()) {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("an append to {} has a hole", append.log)))
+}
+
+fn limited<'a>(stored: impl Iterator<Item = &'a Stored>, max_bytes: usize) -> Vec<Row> {
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    for stored in stored {
+        bytes += serde_json::to_string(&stored.row.entry.content).map_or(0, |content| content.len());
+        if bytes > max_bytes && !rows.is_empty() {
+            break;
+        }
+        rows.push(stored.row.clone());
+    }
+    rows
+}
+
+impl Model {
+    /// Appends of unknown outcome happen now, if they still can.
+    async fn apply_late(&self, log: LogId) {
+        let late = self.state.lock().logs.get_mut(&log).map(|log| std::mem::take(&mut log.late));
+        for append in late.unwrap_or_default() {
+            self.apply(&append, false).await;
+        }
+    }
+
+    /// First the changes, then the rows: nothing holds them together.
+    async fn apply(&self, append: &Append, moves_markers: bool) -> AppendOutcome {
+        if !append.changes.is_empty() {
+            let head = self.state.lock().head(append.log);
+            if head != append.expected {
+                return AppendOutcome::Moved { head };
+            }
+            if let Some(stale) = self.apply_changes(append.log, &append.changes) {
+                return stale;
+            }
+            self.delay().await;
+        }
+        loop {
+            let place = self.place_in_feed().await;
+            let mut state = self.state.lock();
+            if place.is_some() || !state.feed_is_taken || self.feed.is_closed() {
+                return self.apply_rows(&mut state, append, moves_markers, place);
+            }
+        }
+    }
+
+    async fn place_in_feed(&self) -> Option<OwnedPermit<Commit>> {
+        let is_taken = self.state.lock().feed_is_taken;
+        if is_taken { self.feed.clone().reserve_owned().await.ok() } else { None }
+    }
+
+    fn apply_changes(&self, log: LogId, changes: &[RowChange]) -> Option<AppendOutcome> {
+        let is_blind = self.is_mutant(Mutant::ChangeIgnoresVersion);
+        let mut state = self.state.lock();
+        let rows = &mut state.logs.entry(log).or_default().rows;
+        for change in changes {
+            let target = rows.iter_mut().find(|stored| stored.row.entry.seq == change.target);
+            let version = target.as_ref().map_or(0, |stored| stored.version);
+            match target {
+                Some(stored) if is_blind || version == change.if_version => {
+                    stored.version = change.if_version + 1;
+                    stored.row.entry.content = change.content.clone();
+                }
+                _ => return Some(AppendOutcome::Stale { target: change.target, version }),
+            }
+        }
+        None
+    }
+
+    fn is_at(&self, head: Head, expected: Head) -> bool {
+        head.seq == expected.seq
+            && (head.ordinal == expected.ordinal || self.is_mutant(Mutant::AppendIgnoresOrdinal))
+            && (head.at == expected.at || self.is_mutant(Mutant::AppendIgnoresTime))
+    }
+
+    fn apply_rows(
+        &self,
+        state: &mut State,
+        append: &Append,
+        moves_markers: bool,
+        place: Option<OwnedPermit<Commit>>,
+    ) -> AppendOutcome {
+        let head = state.head(append.log);
+        if !self.is_at(head, append.expected) && !self.is_mutant(Mutant::AppendOverwrites) {
+            let told = if self.is_mutant(Mutant::MovedTellsOldHead) { append.expected } else { head };
+            return AppendOutcome::Moved { head: told };
+        }
+        state.appends += 1;
+        if self.is_mutant(Mutant::AppendAcksWithoutWriting) && state.appends.is_multiple_of(5) {
+            return AppendOutcome::Appended;
+        }
+        let rows = self.rows_to_write(append);
+        let first = Position::new(state.position + 1);
+        state.append(append.log, &rows, append.head(), self.is_mutant(Mutant::PositionStandsStill));
+        if moves_markers && !self.is_mutant(Mutant::AppendForgetsMarkers) {
+            state.move_senders_markers(append.log, &rows);
+        }
+        if let Some(place) = place {
+            self.send(place, Commit { log: append.log, rows, first });
+        }
+        AppendOutcome::Appended
+    }
+
+    fn rows_to_write(&self, append: &Append) -> Arc<[Row]> {
+        let mut rows = append.rows.to_vec();
+        if self.is_mutant(Mutant::AppendLosesLastRow) && rows.len() > 1 {
+            rows.pop();
+        }
+        if self.is_mutant(Mutant::AppendReversesRows) && rows.len() > 1 {
+            rows.swap(0, 1);
+        }
+        rows.into()
+    }
+
+    fn send(&self, place: OwnedPermit<Commit>, commit: Commit) {
+        if self.is_mutant(Mutant::FeedOutOfOrder) && commit.first.get().is_multiple_of(2) {
+            // Late by one: whoever comes next goes first.
+            let feed = self.feed.clone();
+            drop(place);
+            if let Some(held) = self.held_back(Some(commit)) {
+                let _ = feed.try_send(held);
+            }
+            return;
+        }
+        if self.is_mutant(Mutant::FeedTwice) {
+            let _ = self.feed.try_send(commit.clone());
+        }
+        place.send(commit);
+        if let Some(held) = self.held_back(None) {
+            let _ = self.feed.try_send(held);
+        }
+    }
+
+    /// Puts a commit aside, and takes out the one that was.
+    fn held_back(&self, commit: Option<Commit>) -> Option<Commit> {
+        std::mem::replace(&mut *self.held.lock(), commit)
+    }
+}
+
+impl State {
+    pub(super) fn head(&self, log: LogId) -> Head {
+        self.logs.get(&log).map(|log| log.head).unwrap_or_default()
+    }
+
+    pub(super) fn stored(
+        &self,
+        log: LogId,
+        range: &RangeInclusive<Seq>,
+    ) -> impl DoubleEndedIterator<Item = &Stored> {
+        let rows = self.logs.get(&log).map_or(&[][..], |log| &log.rows[..]);
+        rows.iter().filter({
+            let range = range.clone();
+            move |stored| range.contains(&stored.row.entry.seq)
+        })
+    }
+
+    fn append(&mut self, log: LogId, rows: &[Row], head: Head, stands_still: bool) {
+        let Log { rows: stored, head: old, .. } = self.logs.entry(log).or_default();
+        let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(1));
+        stored.truncate(usize::try_from(before).unwrap_or(usize::MAX));
+        *old = head;
+        for (index, row) in rows.iter().enumerate() {
+            if index == 0 || !stands_still {
+                self.position += 1;
+            }
+            let version = row.entry.content.message().map_or(1, |message| message.version);
+            stored.push(Stored { row: row.clone(), position: self.position, version });
+        }
+    }
+
+    fn move_senders_markers(&mut self, log: LogId, rows: &[Row]) {
+        let LogId::Channel(channel) = log else { return };
+        for row in rows {
+            if let Some(message) = row.entry.content.message() {
+                let marker = Marker { seq: row.entry.seq, ordinal: row.ordinal };
+                self.raise_marker(message.sender_id, channel, marker, false);
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The store in memory, for simulation and transcripts: as weak as the weakest real one. Between two awaits anything
+//! may happen; outcomes may be unknown, and an append of unknown outcome may still happen until a `tail` settles it;
+//! changes of rows may be there without the rows that tell of them; a write to several partitions may be half done.
+//! Everything is drawn from a seed, and nothing sleeps: a delay is a number of yields.
+
+mod accounts;
+mod channels;
+mod commit_order;
+mod faults;
+mod log;
+mod mutants;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use madang_ids::{ChannelId, DeviceId, LogId, UserId};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::accounts::{Claim, Device, Refresh, User};
+use crate::channels::{Channel, Marker, Member, Membership, Seats};
+use crate::commit_order::{Commit, CommitFeed, EpochRow};
+use crate::error::{StoreError, StoreResult};
+use crate::log::{Append, Head, Row, SendRecord};
+
+use faults::Dice;
+pub use faults::{Fate, Faults};
+pub use mutants::Mutant;
+
+/// Commits that wait in the feed before an append waits for its reader.
+const FEED_COMMITS: usize = 1024;
+
+/// How the model behaves.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelConfig {
+    /// Where its dice begin. The same seed and the same calls give the same run.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// The store in memory.
+#[derive(Debug)]
+pub struct Model {
+    state: Mutex<State>,
+    dice: Mutex<Dice>,
+    feed: mpsc::Sender<Commit>,
+    /// Only the mutants of the feed put something here.
+    held: Mutex<Option<Commit>>,
+    mutant: Option<Mutant>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    logs: BTreeMap<LogId, Log>,
+    position: u64,
+    feed: Option<CommitFeed>,
+    feed_is_taken: bool,
+    epochs: Vec<EpochRow>,
+    sends: BTreeMap<(ChannelId, UserId, u128), SendRecord>,
+    channels: BTreeMap<ChannelId, Channel>,
+    directs: BTreeMap<(UserId, UserId), ChannelId>,
+    seats: BTreeMap<ChannelId, Seats>,
+    members: BTreeMap<(ChannelId, UserId), Member>,
+    memberships: BTreeMap<(UserId, ChannelId), Membership>,
+    markers: BTreeMap<(UserId, ChannelId), Marker>,
+    handles: BTreeMap<String, UserId>,
+    users: BTreeMap<UserId, (User, String)>,
+    devices: BTreeMap<DeviceId, Device>,
+    refresh: BTreeMap<DeviceId, Refresh>,
+    blocks: BTreeSet<(UserId, UserId)>,
+    claims: BTreeMap<(String, String), Claim>,
+    /// Writes so far, for mutants that do something every so often.
+    appends: u64,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    head: Head,
+    rows: Vec<Stored>,
+    /// Appends of unknown outcome that may still happen.
+    late: Vec<Append>,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    row: Row,
+    position: u64,
+    version: u32,
+}
+
+impl Model {
+    /// An empty store.
+    #[must_use]
+    pub fn new(config: ModelConfig) -> Arc<Self> {
+        Self::with_mutant(config, None)
+    }
+
+    /// A store with a fault of the programmer in it, to see that the suite finds it.
+    #[must_use]
+    pub fn with_mutant(config: ModelConfig, mutant: Option<Mutant>) -> Arc<Self> {
+        let (feed, receiver) = mpsc::channel(FEED_COMMITS);
+        let state = State { feed: Some(receiver), ..State::default() };
+        let dice = Mutex::new(Dice::new(config.seed, config.faults));
+        Arc::new(Self { state: Mutex::new(state), dice, feed, held: Mutex::new(None), mutant })
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.dice.lock().set_faults(faults);
+    }
+
+    /// What becomes of the next append to `log`, whatever the dice say. Several are taken in turn.
+    pub fn script(&self, log: LogId, fate: Fate) {
+        self.dice.lock().script(log, fate);
+    }
+
+    fn is_mutant(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Lets others go first, as often as the dice say.
+    async fn delay(&self) {
+        let yields = self.dice.lock().yields();
+        for _ in 0..yields {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn read<T>(&self, job: impl FnOnce(&State) -> T) -> StoreResult<T> {
+        self.delay().await;
+        if self.dice.lock().is_unavailable() {
+            return Err(unavailable());
+        }
+        let answer = job(&self.state.lock());
+        Ok(answer)
+    }
+
+    /// A write to one partition: done or not, and known or not.
+    async fn write<T>(&self, job: impl FnOnce(&mut State) -> T) -> StoreResult<T> {
+        self.delay().await;
+        let fate = self.dice.lock().fate();
+        match fate {
+            Fate::Done => Ok(job(&mut self.state.lock())),
+            Fate::Unavailable => Err(unavailable()),
+            Fate::UnknownDone | Fate::UnknownLate => {
+                job(&mut self.state.lock());
+                Err(unknown())
+            }
+            Fate::UnknownLost | Fate::UnknownChangesOnly => Err(unknown()),
+        }
+    }
+
+    /// A write to several partitions, one after the other. What fails in between leaves the first ones done.
+    async fn write_each<I>(&self, items: &[I], job: impl Fn(&mut State, &I)) -> StoreResult<()> {
+        for (index, item) in items.iter().enumerate() {
+            match self.write(|state| job(state, item)).await {
+                Err(StoreError::Unavailable(why)) if index > 0 => return Err(StoreError::Unknown(why)),
+                outcome => outcome?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable("the model says so".into())
+}
+
+fn unknown() -> StoreError {
+    StoreError::Unknown("the model says so".into())
+}

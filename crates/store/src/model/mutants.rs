@@ -1,0 +1,105 @@
+//! Faults of the programmer, planted on purpose: the suite must find each of them.
+
+/// A planted fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The head's ordinal is not compared.
+    AppendIgnoresOrdinal,
+    /// The head's time is not compared.
+    AppendIgnoresTime,
+    /// An append whose place is taken replaces what is there.
+    AppendOverwrites,
+    /// The last row of a batch goes missing.
+    AppendLosesLastRow,
+    /// Two rows of a batch change places.
+    AppendReversesRows,
+    /// Every fifth append is acked and not written.
+    AppendAcksWithoutWriting,
+    /// `Moved` tells the head that the caller expected.
+    MovedTellsOldHead,
+    /// A row is changed whatever its version.
+    ChangeIgnoresVersion,
+    /// The marker of a sender stays.
+    AppendForgetsMarkers,
+    /// A read marker goes backwards.
+    MarkerGoesBack,
+    /// Seats are changed whatever their revision.
+    SeatsIgnoreRevision,
+    /// An overtaken settlement is applied.
+    SettleIgnoresLaterChange,
+    /// `rows_back` begins one below the end.
+    RowsBackOffByOne,
+    /// `rows` has no limit of bytes.
+    RowsIgnoreBytes,
+    /// `tail` leaves the last row out.
+    TailLacksLastRow,
+    /// `tail` does not settle appends of unknown outcome.
+    TailSettlesNothing,
+    /// `seq_at` finds the row before.
+    SeqAtOffByOne,
+    /// Records of sends are found whoever sent.
+    FindSendsIgnoresSender,
+    /// Any refresh token may be rotated.
+    RotateIgnoresOld,
+    /// Everybody is the first to claim.
+    ClaimAlwaysFirst,
+    /// The candidate always becomes the direct channel.
+    DirectAlwaysCandidate,
+    /// A handle may be taken twice.
+    HandleTakenTwice,
+    /// A later revocation replaces the first.
+    RevokeReplacesTime,
+    /// `received` goes backwards.
+    ReceivedGoesBack,
+    /// Paging by activity skips channels of the same time.
+    ActivitySkipsTies,
+    /// A scan shows what came after a member left.
+    ScanIgnoresUntil,
+    /// A scan forgets the user's own log.
+    ScanIgnoresOwnLog,
+    /// A scan says that it is complete when it was cut.
+    ScanHidesMore,
+    /// Positions of a batch are all the same.
+    PositionStandsStill,
+    /// Each commit enters the feed twice.
+    FeedTwice,
+    /// Rows enter the feed before the changes that they stand behind: every second commit comes one late.
+    FeedOutOfOrder,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 31] = [
+        Self::AppendIgnoresOrdinal,
+        Self::AppendIgnoresTime,
+        Self::AppendOverwrites,
+        Self::AppendLosesLastRow,
+        Self::AppendReversesRows,
+        Self::AppendAcksWithoutWriting,
+        Self::MovedTellsOldHead,
+        Self::ChangeIgnoresVersion,
+        Self::AppendForgetsMarkers,
+        Self::MarkerGoesBack,
+        Self::SeatsIgnoreRevision,
+        Self::SettleIgnoresLaterChange,
+        Self::RowsBackOffByOne,
+        Self::RowsIgnoreBytes,
+        Self::TailLacksLastRow,
+        Self::TailSettlesNothing,
+        Self::SeqAtOffByOne,
+        Self::FindSendsIgnoresSender,
+        Self::RotateIgnoresOld,
+        Self::ClaimAlwaysFirst,
+        Self::DirectAlwaysCandidate,
+        Self::HandleTakenTwice,
+        Self::RevokeReplacesTime,
+        Self::ReceivedGoesBack,
+        Self::ActivitySkipsTies,
+        Self::ScanIgnoresUntil,
+        Self::ScanIgnoresOwnLog,
+        Self::ScanHidesMore,
+        Self::PositionStandsStill,
+        Self::FeedTwice,
+        Self::FeedOutOfOrder,
+    ];
+}
