@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Plays conversations through a Madang server and judges whether its guarantees held.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replays days of IRC: every nick a user, every day a channel, every line a message.
+    ///
+    /// Exit code 1 says that a guarantee broke, 2 that the run failed. The server should run with `--limits off`
+    /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that is started here
+    /// (`--server`) gets that, and cheap password hashing, in its environment.
+    Replay(Replay),
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Replay {
+    /// A folder, .tar or .tar.xz of IRC day files.
+    #[arg(long, value_name = "PATH", required_unless_present = "synthetic", conflicts_with = "synthetic")]
+    pub(crate) corpus: Option<PathBuf>,
+    /// Make up so many days of the same shape instead.
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) synthetic: Option<usize>,
+    /// Play only the first days.
+    #[arg(long)]
+    pub(crate) days: Option<usize>,
+    /// Where the server is.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// How much faster than life (such as 60x), or max: as fast as acks come.
+    #[arg(long, default_value = "max")]
+    pub(crate) speed: Speed,
+    /// Devices of each user.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub(crate) devices: u32,
+    /// What a day becomes.
+    #[arg(long, value_enum, default_value_t = Kind::Group)]
+    pub(crate) channel_kind: Kind,
+    /// Sends in flight per channel.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) window: u32,
+    /// Sockets at once.
+    #[arg(long, default_value_t = 8_000)]
+    pub(crate) sockets: usize,
+    /// Devices drop their connection and resume at random.
+    #[arg(long)]
+    pub(crate) churn: bool,
+    /// Seconds between a device's drops, on average.
+    #[arg(long, value_name = "SECS", default_value_t = 20.0)]
+    pub(crate) churn_every: f64,
+    /// Start the server with this shell command, and stop it at the end.
+    #[arg(long, value_name = "CMD")]
+    pub(crate) server: Option<String>,
+    /// Where the output of that server goes; a file in the temporary folder by default.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    pub(crate) server_log: Option<PathBuf>,
+    /// Kill the server with SIGKILL and start it again, so often.
+    #[arg(long, value_name = "SECS", requires = "server")]
+    pub(crate) kill_every: Option<f64>,
+    /// Write the report here, as JSON; to standard output by default.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// For everything that is drawn at random.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Give up when nothing was acked, or nothing missing came, for so many seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    pub(crate) patience: u64,
+    /// Threads; the server wants its share.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) threads: usize,
+}
+
+/// What a day becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Group,
+    Open,
+}
+
+/// How fast time goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Speed {
+    /// As fast as acks come.
+    Max,
+    /// So many times as fast as life.
+    Times(f64),
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "max" {
+            return Ok(Self::Max);
+        }
+        let times = text.strip_suffix('x').and_then(|times| times.parse::<f64>().ok());
+        times
+            .filter(|times| *times > 0.0)
+            .map(Self::Times)
+            .ok_or_else(|| "expected max or a number such as 60x".to_owned())
+    }
+}
+
+impl Replay {
+    /// What clap cannot see.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.channel_kind == Kind::Open {
+            bail!("--channel-kind open: this server has no open channels yet; use group");
+        }
+        if self.kill_every.is_some_and(|secs| secs < 0.1) || self.churn_every < 0.1 {
+            bail!("--kill-every and --churn-every must be at least 0.1 seconds");
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_read() {
+        assert_eq!("max".parse(), Ok(Speed::Max));
+        assert_eq!("60x".parse(), Ok(Speed::Times(60.0)));
+        for text in ["", "60", "0x", "-1x", "fast"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn open_channels_come_later() {
+        let parse = |more: &[&str]| {
+            let line =
+                ["madang-loadtest", "replay", "--synthetic", "1"].into_iter().chain(more.iter().copied());
+            let Command::Replay(replay) = Args::try_parse_from(line).unwrap().command;
+            replay
+        };
+        assert!(parse(&[]).check().is_ok());
+        assert!(parse(&["--channel-kind", "open"]).check().unwrap_err().to_string().contains("open"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Handles from nicks: any nick there is becomes a unique `[a-z0-9_.-]{2,32}`.
+
+use std::collections::HashSet;
+
+use madang_proto::limits::HANDLE_CHARS;
+
+/// Remembers which handles are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    taken: HashSet<String>,
+}
+
+impl Handles {
+    /// The nick in lower case, strange characters as `-`, and a number behind it if that is taken.
+    pub(crate) fn derive(&mut self, nick: &str) -> String {
+        let plain = plain(nick);
+        let numbered = |number: u32| match number {
+            0 => plain.clone(),
+            _ => with_number(&plain, number),
+        };
+        let free = (0..).map(numbered).find(|handle| !self.taken.contains(handle)).unwrap_or_default();
+        self.taken.insert(free.clone());
+        free
+    }
+}
+
+fn plain(nick: &str) -> String {
+    let letter = |letter: char| match letter.to_ascii_lowercase() {
+        letter @ ('a'..='z' | '0'..='9' | '_' | '.' | '-') => letter,
+        _ => '-',
+    };
+    let mut handle: String = nick.chars().map(letter).take(HANDLE_CHARS).collect();
+    while handle.len() < 2 {
+        handle.push('_');
+    }
+    handle
+}
+
+fn with_number(plain: &str, number: u32) -> String {
+    let ending = format!(".{number}");
+    let room = HANDLE_CHARS - ending.len();
+    format!("{}{ending}", plain.get(..room).unwrap_or(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn strange_nicks_become_handles_that_resemble_them() {
+        let mut handles = Handles::default();
+        for (nick, handle) in [
+            ("Chetwin", "chetwin"),
+            ("chetwin", "chetwin.1"),
+            ("CHETWIN", "chetwin.2"),
+            ("[optik]", "-optik-"),
+            ("p", "p_"),
+            ("", "__"),
+            ("bur[n] er", "bur-n--er"),
+            ("Élan", "-lan"),
+        ] {
+            assert_eq!(handles.derive(nick), handle);
+        }
+    }
+
+    #[test]
+    fn long_nicks_stay_distinct_and_within_the_limit() {
+        let mut handles = Handles::default();
+        let made: HashSet<String> = (0..300).map(|_| handles.derive(&"x".repeat(60))).collect();
+        assert_eq!(made.len(), 300);
+        assert!(made.iter().all(|handle| (2..=HANDLE_CHARS).contains(&handle.len())));
+    }
+}

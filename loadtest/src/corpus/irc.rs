@@ -1,0 +1,101 @@
+//! Lines of IRC logs: `[HH:MM] <nick> text` and `[HH:MM]  * nick does`. Notices and everything else are no messages.
+
+use std::time::Duration;
+
+const MINUTES_A_DAY: u64 = 24 * 60;
+
+/// A line that somebody said.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Spoken<'a> {
+    pub(crate) minute: u64,
+    pub(crate) nick: &'a str,
+    pub(crate) text: &'a str,
+}
+
+/// Reads a line; nothing if it is none that somebody said.
+pub(crate) fn parse(line: &str) -> Option<Spoken<'_>> {
+    let (clock, rest) = line.strip_prefix('[')?.split_once("] ")?;
+    let (hours, minutes) = clock.split_once(':')?;
+    let minute = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+    let rest = rest.trim_end_matches('\r');
+    let (nick, text) = said(rest).or_else(|| acted(rest))?;
+    // A message has at least one character; a line without any is kept as a blank, so that each line is a message.
+    let text = if text.is_empty() { " " } else { text };
+    (!nick.is_empty()).then_some(Spoken { minute, nick, text })
+}
+
+fn said(rest: &str) -> Option<(&str, &str)> {
+    let (nick, text) = rest.strip_prefix('<')?.split_once('>')?;
+    Some((nick.trim(), text.strip_prefix(' ').unwrap_or(text)))
+}
+
+/// `* nick does something`: the whole of it is the text.
+fn acted(rest: &str) -> Option<(&str, &str)> {
+    let action = rest.trim_start();
+    let nick = action.strip_prefix("* ")?.split_whitespace().next()?;
+    Some((nick, action))
+}
+
+/// When each line was said, since the first: the lines of a minute are spread evenly over it. Clocks that step back a
+/// little stand still instead; a step back of more than half a day is midnight.
+pub(crate) fn spread(lines: &[Spoken<'_>]) -> Vec<Duration> {
+    let minutes = unrolled(lines);
+    let mut times = Vec::with_capacity(lines.len());
+    for minute in minutes.chunk_by(|one, two| one == two) {
+        let start = Duration::from_secs((minute[0] - minutes[0]) * 60);
+        let step = Duration::from_secs(60) / u32::try_from(minute.len()).unwrap_or(u32::MAX);
+        times.extend((0..minute.len()).map(|index| start + step * u32::try_from(index).unwrap_or(u32::MAX)));
+    }
+    times
+}
+
+fn unrolled(lines: &[Spoken<'_>]) -> Vec<u64> {
+    let mut days = 0;
+    let mut last = lines.first().map_or(0, |line| line.minute);
+    let place = |line: &Spoken<'_>| {
+        let mut at = line.minute + days * MINUTES_A_DAY;
+        if at + MINUTES_A_DAY / 2 < last {
+            days += 1;
+            at += MINUTES_A_DAY;
+        }
+        last = last.max(at);
+        last
+    };
+    lines.iter().map(place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: u64) -> Spoken<'static> {
+        Spoken { minute, nick: "n", text: "t" }
+    }
+
+    #[test]
+    fn said_and_acted_lines_are_read_and_others_are_not() {
+        let spoken = |minute, nick, text| Some(Spoken { minute, nick, text });
+        assert_eq!(parse("[09:21] <bur[n] er> a > b"), spoken(561, "bur[n] er", "a > b"));
+        assert_eq!(parse("[00:00]  * ghoti waves"), spoken(0, "ghoti", "* ghoti waves"));
+        assert_eq!(parse("[00:00] <a>"), spoken(0, "a", " "));
+        for line in
+            ["", "=== x has left", "[01:26] -spam:#ubuntu- buy", "[xx:00] <a> b", "[00:00] <> b", "Licence"]
+        {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_minute_are_spread_over_it() {
+        let times = spread(&[at(10), at(10), at(10), at(12)]);
+        assert_eq!(times, [0, 20, 40, 120].map(Duration::from_secs));
+    }
+
+    #[test]
+    fn clocks_stand_still_instead_of_stepping_back_except_at_midnight() {
+        let times = spread(&[at(100), at(99), at(101)]);
+        assert_eq!(times, [0, 30, 60].map(Duration::from_secs));
+        let times = spread(&[at(1439), at(0)]);
+        assert_eq!(times, [0, 60].map(Duration::from_secs));
+    }
+}

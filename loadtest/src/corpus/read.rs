@@ -1,0 +1,106 @@
+//! Day files from a folder, a `.tar` or a `.tar.xz`.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use liblzma::read::XzDecoder;
+
+use super::Corpus;
+
+/// Reads the first `days` day files at `path`, by name.
+pub(crate) fn corpus(path: &Path, days: Option<usize>) -> anyhow::Result<Corpus> {
+    let mut files =
+        files(path).with_context(|| format!("could not read the corpus at {}", path.display()))?;
+    files.sort();
+    let mut corpus = Corpus::from_files(
+        files.into_iter().filter(|(_, bytes)| is_day(bytes)).take(days.unwrap_or(usize::MAX)),
+    );
+    if corpus.days.is_empty() {
+        bail!("{} holds no IRC day files (lines such as `[12:34] <nick> text`)", path.display());
+    }
+    corpus.days.shrink_to_fit();
+    Ok(corpus)
+}
+
+fn files(path: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    if path.is_dir() {
+        return folder(path);
+    }
+    let file = BufReader::new(File::open(path)?);
+    match path.extension().and_then(OsStr::to_str) {
+        Some("xz" | "txz") => archive(XzDecoder::new(file)),
+        Some("tar") => archive(file),
+        _ => bail!("expected a folder, a .tar or a .tar.xz"),
+    }
+}
+
+fn folder(path: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            files.push((day_name(&entry.path()), std::fs::read(entry.path())?));
+        }
+    }
+    Ok(files)
+}
+
+fn archive(reader: impl Read) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in tar::Archive::new(reader).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let name = day_name(&entry.path()?);
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            files.push((name, bytes));
+        }
+    }
+    Ok(files)
+}
+
+/// The file's name up to its first dot that is not of a date: `2007-01-12.train-c.raw.txt` is `2007-01-12.train-c`.
+fn day_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    name.trim_end_matches(".txt").trim_end_matches(".raw").chars().take(100).collect()
+}
+
+/// Beside day files there may be a licence and a read-me.
+fn is_day(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().take(200).any(|line| super::irc::parse(line).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_and_a_tar_give_the_same_days() {
+        let folder = std::env::temp_dir().join(format!("madang-corpus-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, text) in
+            [("b.raw.txt", "[00:01] <x> 2\n"), ("a.raw.txt", "[00:01] <x> 1\n"), ("README.txt", "hi")]
+        {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        let tar = folder.join("all.tar");
+        let mut builder = tar::Builder::new(File::create(&tar).unwrap());
+        builder.append_path_with_name(folder.join("b.raw.txt"), "c/b.raw.txt").unwrap();
+        builder.append_path_with_name(folder.join("a.raw.txt"), "c/a.raw.txt").unwrap();
+        builder.finish().unwrap();
+        drop(builder);
+        let from_tar = corpus(&tar, None).unwrap();
+        std::fs::remove_file(&tar).unwrap();
+        let from_folder = corpus(&folder, None).unwrap();
+        let first = corpus(&folder, Some(1)).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let names = |corpus: &Corpus| corpus.days.iter().map(|day| day.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&from_tar), ["a", "b"]);
+        assert_eq!(names(&from_folder), ["a", "b"]);
+        assert_eq!(names(&first), ["a"]);
+    }
+}

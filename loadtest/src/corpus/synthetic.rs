@@ -1,0 +1,141 @@
+//! Made-up days of the same shape as the ubuntu-irc corpus, so that a stranger without it can run the replay.
+//!
+//! Figures taken from that corpus: about 1,270 lines and 130 speakers a day, over two hours; a few regulars say most
+//! (nicks follow Zipf's law, exponent about 1) and many come once; lines of 1 to some hundred characters, 60 in the
+//! middle; questions and answers come in bursts.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::Corpus;
+
+const LINES: u32 = 1_270;
+/// How many different people there are to draw from on a day; about 130 of them speak.
+const PEOPLE_A_DAY: u32 = 300;
+/// Of these, the regulars come every day; the others are new.
+const REGULARS: u32 = 40;
+const WORDS: [&str; 24] = [
+    "apt",
+    "the",
+    "kernel",
+    "driver",
+    "how",
+    "do",
+    "I",
+    "mount",
+    "it",
+    "says",
+    "error",
+    "sound",
+    "works",
+    "now",
+    "thanks",
+    "try",
+    "sudo",
+    "and",
+    "then",
+    "wireless",
+    "\"quoted\"",
+    "naïve",
+    "日本",
+    "http://example.org/?a=1&b=2",
+];
+
+/// A corpus of `days` days; the same seed gives the same one.
+pub(crate) fn corpus(days: usize, seed: u64) -> Corpus {
+    let mut random = StdRng::seed_from_u64(seed);
+    Corpus::from_files(
+        (0..days).map(|day| (format!("synthetic-{day:04}"), file(day, &mut random).into_bytes())),
+    )
+}
+
+fn file(day: usize, random: &mut StdRng) -> String {
+    let weights = zipf(PEOPLE_A_DAY);
+    let mut text = String::new();
+    let mut minute = 9 * 60_u32;
+    let mut speaker = draw(&weights, random);
+    for _ in 0..LINES {
+        // Within a burst a minute holds a dozen lines; between bursts a few minutes pass.
+        minute += match random.random_range(0..100) {
+            0..90 => 0,
+            90..98 => 1,
+            _ => random.random_range(1..6),
+        };
+        // Two in five lines are said by whoever spoke last.
+        if random.random_range(0..5) > 1 {
+            speaker = draw(&weights, random);
+        }
+        let said = line(random);
+        let (hours, minutes) = (minute / 60 % 24, minute % 60);
+        text.push_str(&format!("[{hours:02}:{minutes:02}] <{}> {said}\n", nick(day, speaker)));
+    }
+    text
+}
+
+fn nick(day: usize, person: u32) -> String {
+    match person {
+        0..REGULARS => format!("Regular{person}"),
+        // Nicks that differ only in their case, and nicks with brackets: there are many of both.
+        _ if person.is_multiple_of(7) => format!("[Guest]{person}_{day}"),
+        _ if person.is_multiple_of(11) => format!("GUEST{person}-{day}"),
+        _ => format!("guest{person}-{day}"),
+    }
+}
+
+/// Sums of the weights of rank 1, 2, 3 …
+fn zipf(people: u32) -> Vec<f64> {
+    let mut sum = 0.0;
+    let weight = |rank: u32| {
+        sum += 1.0 / f64::from(rank);
+        sum
+    };
+    (1..=people).map(weight).collect()
+}
+
+fn draw(sums: &[f64], random: &mut StdRng) -> u32 {
+    let point = random.random::<f64>() * sums.last().copied().unwrap_or_default();
+    u32::try_from(sums.partition_point(|sum| *sum < point)).unwrap_or_default()
+}
+
+/// Log-normal-like lengths: mostly a short sentence, now and then a paragraph.
+fn line(random: &mut StdRng) -> String {
+    let words = match random.random_range(0..100) {
+        0..30 => random.random_range(1..5),
+        30..90 => random.random_range(5..20),
+        _ => random.random_range(20..70),
+    };
+    let words: Vec<&str> = (0..words).map(|_| WORDS[random.random_range(0..WORDS.len())]).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn its_shape_is_that_of_real_days() {
+        let corpus = corpus(4, 7);
+        assert_eq!(corpus.days.len(), 4);
+        for day in &corpus.days {
+            assert_eq!(day.lines.len(), LINES as usize);
+            assert!((80..=237).contains(&day.members.len()), "{} members", day.members.len());
+            let mut counts: HashMap<_, usize> = HashMap::new();
+            day.lines.iter().for_each(|line| *counts.entry(line.nick).or_default() += 1);
+            let most = counts.values().copied().max().unwrap_or_default();
+            assert!(most > day.lines.len() / 20, "the loudest says {most}");
+            assert!(counts.values().filter(|count| **count == 1).count() > 10);
+        }
+        let shared =
+            corpus.days[0].members.iter().filter(|nick| corpus.days[1].members.contains(nick)).count();
+        assert!(shared > 20, "{shared} come on both days");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_lines() {
+        let texts =
+            |seed| corpus(1, seed).days[0].lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+        assert_eq!(texts(1), texts(1));
+        assert_ne!(texts(1), texts(2));
+    }
+}

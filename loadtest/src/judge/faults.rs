@@ -1,0 +1,74 @@
+//! What broke: counted by kind, and the first hundred named.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use madang_ids::ChannelId;
+use serde::Serialize;
+
+/// Named faults in a report; a broken server breaks millions of times.
+const NAMED: usize = 100;
+
+/// The ways in which a guarantee breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    /// Acked and not in history, in history and not on a device of a member, or said and never acked.
+    Lost,
+    /// Twice on one connection, again though a cursor covered it, or one key in two rows.
+    Duplicated,
+    /// Below what had come before it, or ids that fall.
+    Reordered,
+    /// A place was skipped when the next one came, or history has none for it.
+    Hole,
+    /// Two contents for one place, other words than were said, or a retry refused as another message.
+    Conflict,
+    /// A device that had a cursor was told to take a snapshot.
+    Snapshot,
+}
+
+/// One fault, with where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    pub(crate) channel: Option<ChannelId>,
+    pub(crate) seq: Option<u64>,
+    /// The user's handle and which of her devices; absent if the log itself is at fault.
+    pub(crate) device: Option<String>,
+    pub(crate) what: String,
+}
+
+/// Everything that broke so far.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    counts: BTreeMap<FaultKind, u64>,
+    named: Vec<Fault>,
+}
+
+impl Faults {
+    /// Notes a fault.
+    pub(crate) fn note(&self, kind: FaultKind, fault: Fault) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *inner.counts.entry(kind).or_default() += 1;
+        if inner.named.len() < NAMED {
+            inner.named.push(fault);
+        }
+    }
+
+    /// How many of a kind.
+    pub(crate) fn count(&self, kind: FaultKind) -> u64 {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.counts.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// How many of all kinds.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.values().sum()
+    }
+
+    /// The first hundred.
+    pub(crate) fn named(&self) -> Vec<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).named.clone()
+    }
+}

@@ -1,0 +1,11 @@
+//! Every socket is an open file: the soft limit is raised to the hard one, here and for the server that is started.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub(crate) fn raise() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        eprintln!("the limit of open files stays at {:?}: {error}", limit.current);
+    }
+}

@@ -1,0 +1,104 @@
+//! Plays the days: [`setup`] makes the people and channels, [`day`] says the lines, [`device`] is one socket,
+//! [`killer`] ends the server in mid-sentence, [`check`] compares everything at the end.
+
+mod check;
+mod day;
+mod device;
+mod killer;
+mod live;
+mod progress;
+mod setup;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use madang_client::Rest;
+use tokio::task::JoinSet;
+
+use crate::args::Replay;
+use crate::corpus::{Corpus, read, synthetic};
+use crate::report::Report;
+use crate::server::Server;
+use killer::Keeper;
+use progress::Progress;
+use world::World;
+
+/// Runs all of it. False says that a guarantee broke.
+pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
+    let corpus = load(&args)?;
+    let progress = Progress::new(&corpus);
+    let rest = Rest::new(&args.url, Duration::from_secs(30))?;
+    let server = match args.server.clone() {
+        Some(command) => {
+            let log = args.server_log.clone().unwrap_or_else(default_log);
+            progress.say(&format!("starting the server; its output goes to {}", log.display()));
+            Some(Server::start(command, log, rest.clone()).await?)
+        }
+        None => None,
+    };
+    let report_path = args.report.clone();
+    let world = Arc::new(setup::set_up(args, corpus, rest, &progress).await?);
+    let keeper = Keeper::start(&world, server);
+    play(&world, &progress).await;
+    let (server, rss) = keeper.finish().await?;
+    let report = check::check(&world, &progress, rss).await?;
+    if let Some(server) = server {
+        server.stop().await?;
+    }
+    progress.finish();
+    write(&report, report_path.as_deref())?;
+    Ok(report.holds())
+}
+
+fn load(args: &Replay) -> anyhow::Result<Corpus> {
+    match (&args.corpus, args.synthetic) {
+        (Some(path), _) => read::corpus(path, args.days),
+        (None, days) => {
+            Ok(synthetic::corpus(days.unwrap_or(1).min(args.days.unwrap_or(usize::MAX)), args.seed))
+        }
+    }
+}
+
+fn default_log() -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("madang-loadtest-server.{}.log", std::process::id()))
+}
+
+/// All days, as many at once as there are sockets for.
+async fn play(world: &Arc<World>, progress: &Progress) {
+    let watching = progress.watch(Arc::clone(world));
+    let mut waiting: Vec<u32> = (0..world.day_count()).collect();
+    let mut playing = JoinSet::new();
+    while !(waiting.is_empty() && playing.is_empty()) {
+        while let Some(index) =
+            waiting.iter().position(|day| world.has_sockets_for(*day) || playing.is_empty())
+        {
+            let day = waiting.remove(index);
+            world.want_devices(day);
+            playing.spawn(day::play(Arc::clone(world), day));
+        }
+        tokio::select! {
+            Some(_) = playing.join_next() => {}
+            () = world.socket_freed.notified() => {}
+        }
+    }
+    while world.sockets() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    watching.abort();
+}
+
+fn write(report: &Report, path: Option<&std::path::Path>) -> anyhow::Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    eprintln!("{}", report.summary());
+    match path {
+        Some(path) => {
+            std::fs::write(path, json + "\n").with_context(|| format!("could not write {}", path.display()))
+        }
+        None => {
+            println!("{json}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The end: every channel is read from REST and compared with what was acked and with what came to each device.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use hdrhistogram::Histogram;
+use madang_client::ClientError;
+use madang_ids::Seq;
+use madang_proto::rest::HistoryQuery;
+use madang_proto::{Entry, ErrorCode, limits};
+use tokio::time::Instant;
+
+use super::progress::Progress;
+use super::world::{World, lock};
+use crate::judge::faults::FaultKind;
+use crate::judge::record::Record;
+use crate::report::{Conditions, Latencies, Latency, Report, ServerRss};
+use crate::server::ENVIRONMENT;
+
+/// Channels that are read at once.
+const READS: usize = 4;
+
+/// Compares everything and sums it up.
+pub(crate) async fn check(
+    world: &Arc<World>,
+    progress: &Progress,
+    rss: Option<ServerRss>,
+) -> anyhow::Result<Report> {
+    let duration_s = world.started.elapsed().as_secs_f64();
+    let started = Instant::now();
+    let expected: Vec<u64> = stream::iter(0..world.day_count())
+        .map(|day| async move {
+            let expected = check_day(world, day).await;
+            progress.checked();
+            expected
+        })
+        .buffered(READS)
+        .try_collect()
+        .await?;
+    let conditions = Conditions {
+        command: std::env::args().collect(),
+        version: env!("CARGO_PKG_VERSION"),
+        days: u64::from(world.day_count()),
+        lines: world.lines(),
+        setup_s: world.setup_time.as_secs_f64(),
+        duration_s,
+        check_s: started.elapsed().as_secs_f64(),
+        server_environment: environment(world),
+        server_rss_kib: rss,
+    };
+    report(world, expected.iter().sum(), conditions)
+}
+
+/// Deliveries that the channel's history asks for.
+async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
+    let history =
+        history(world, day).await.with_context(|| format!("could not read the history of day {day}"))?;
+    let book = lock(&world.day(day).book);
+    let verdict = book.judge_history(&history, &world.faults);
+    let mut devices = 0;
+    for device in world.devices_of(day) {
+        devices += 1;
+        let memory = lock(&device.memory);
+        let nothing = Record::default();
+        let record = memory.records.get(&day).unwrap_or(&nothing);
+        book.judge_device(&verdict, record, &device.name, &world.faults);
+    }
+    Ok(verdict.messages * devices)
+}
+
+/// The whole log of a channel, as the one who made it reads it.
+async fn history(world: &World, day: u32) -> Result<Vec<Entry>, ClientError> {
+    let Some(reader) = world.devices_of(day).next() else { return Ok(Vec::new()) };
+    let channel = lock(&world.day(day).book).channel;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut has_renewed = false;
+    loop {
+        let after = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
+        let query =
+            HistoryQuery { after: Some(after), limit: Some(limits::HISTORY_PAGE), ..HistoryQuery::default() };
+        match world.rest.history(&reader.access_token(), channel, &query).await {
+            Ok(page) => {
+                let is_empty = page.entries.is_empty();
+                entries.extend(page.entries);
+                if is_empty || !page.more_after {
+                    return Ok(entries);
+                }
+            }
+            Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized && !has_renewed => {
+                has_renewed = true;
+                reader.renew(world).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn environment(world: &World) -> Vec<String> {
+    if world.args.server.is_none() {
+        return Vec::new();
+    }
+    let value = |(name, default): (&str, &str)| {
+        format!("{name}={}", std::env::var(name).unwrap_or(default.to_owned()))
+    };
+    ENVIRONMENT.into_iter().map(value).collect()
+}
+
+fn report(world: &World, deliveries_expected: u64, conditions: Conditions) -> anyhow::Result<Report> {
+    let (mut live, mut after_resume) = (0, 0);
+    let (mut to_ack, mut to_deliver) = (Histogram::<u64>::new(2)?, Histogram::<u64>::new(2)?);
+    for day in &world.days {
+        let book = lock(&day.book);
+        live += book.deliveries.live;
+        after_resume += book.deliveries.after_resume;
+        to_ack.add(&book.to_ack)?;
+        to_deliver.add(&book.to_deliver)?;
+    }
+    let counters = &world.counters;
+    let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Report {
+        users: world.devices.len() as u64,
+        devices: world.devices.iter().map(|devices| devices.len() as u64).sum(),
+        sent: of(&counters.sent),
+        acked: of(&counters.acked),
+        retried: of(&counters.retried),
+        acked_by_retry: of(&counters.acked_by_retry),
+        deliveries_expected,
+        deliveries_live: live,
+        deliveries_after_resume: after_resume,
+        lost: world.faults.count(FaultKind::Lost),
+        duplicated: world.faults.count(FaultKind::Duplicated),
+        reordered: world.faults.count(FaultKind::Reordered),
+        holes: world.faults.count(FaultKind::Hole),
+        conflicts: world.faults.count(FaultKind::Conflict),
+        kills: of(&counters.kills),
+        kills_with_appends_in_flight: of(&counters.kills_in_flight),
+        resumes: of(&counters.resumes),
+        resyncs: of(&counters.resyncs),
+        snapshots: world.faults.count(FaultKind::Snapshot),
+        latency_ms: Latencies {
+            send_to_ack: Latency::of(&to_ack),
+            send_to_deliver: Latency::of(&to_deliver),
+        },
+        conditions,
+        broken: world.faults.named(),
+    })
+}

@@ -1,0 +1,74 @@
+//! One day: its people connect, say their lines in order, and part when everybody has everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_proto::{Body, Send};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::device::LineRef;
+use super::world::{World, lock};
+use crate::args::Speed;
+
+/// Plays a day whose devices are wanted already.
+pub(crate) async fn play(world: Arc<World>, day: u32) {
+    for device in world.devices_of(day) {
+        // A device that cannot connect is judged by what does not come to it.
+        let _ = timeout(world.args.patience(), device.is_connected()).await;
+    }
+    if say_lines(&world, day).await {
+        wait_for_deliveries(&world, day).await;
+    }
+    for device in world.devices_of(day) {
+        device.release();
+    }
+}
+
+/// False if the server took no more lines.
+async fn say_lines(world: &World, day: u32) -> bool {
+    let plan = world.day(day);
+    let start = Instant::now();
+    for ((nick, after), line) in plan.schedule.iter().zip(0..) {
+        if let Speed::Times(times) = world.args.speed {
+            sleep_until(start + after.div_f64(times)).await;
+        }
+        let Ok(Ok(permit)) = timeout(world.args.patience(), plan.window.acquire()).await else {
+            return false;
+        };
+        permit.forget();
+        let send = message(world, day, line);
+        world.devices[nick.get()][0].say(send, LineRef { day, line });
+    }
+    let all = plan.window.acquire_many(world.args.window);
+    timeout(world.args.patience(), all).await.is_ok()
+}
+
+fn message(world: &World, day: u32, line: u32) -> Send {
+    let book = lock(&world.day(day).book);
+    let text = book.lines[line as usize].text.clone();
+    Send {
+        channel_id: book.channel,
+        client_msg_id: world.keys.key(day, line),
+        body: Body { text, ..Body::default() },
+    }
+}
+
+/// Until every device has every message, or nothing more comes.
+async fn wait_for_deliveries(world: &World, day: u32) {
+    let devices = world.devices_of(day).count() as u64;
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let (delivered, acked) = {
+            let book = lock(&world.day(day).book);
+            let acked = book.lines.iter().filter(|line| line.acked.is_some()).count() as u64;
+            (book.deliveries.live + book.deliveries.after_resume, acked)
+        };
+        if delivered != last {
+            (last, since) = (delivered, Instant::now());
+        }
+        if delivered >= acked * devices || since.elapsed() > world.args.patience() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,218 @@
+//! A device of a user: what it must say, what came to it, and the task that keeps its socket.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use madang_client::{Backoff, ClientError, Outbox, SocketOptions, Tokens};
+use madang_ids::{Cursor, DeviceId};
+use madang_proto::rest::Login;
+use madang_proto::{CloseReason, ErrorCode, Send};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use super::live::{End, Live};
+use super::world::{World, lock};
+use crate::judge::record::Record;
+
+/// Messages that one device has in its queue at most: each day has a window, and one plays few days at once.
+const OUTBOX: usize = 16 * 1024;
+/// Far below the 256 at which the server stops reading.
+const IN_FLIGHT: usize = 64;
+/// A connection's local port is one of 28,000 per address; so many addresses of this machine are used.
+const ADDRESSES: u64 = 16;
+/// Longest absence of a device that drops its connection on purpose.
+const ABSENCE: Duration = Duration::from_secs(3);
+
+/// Which line a message is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LineRef {
+    pub(crate) day: u32,
+    pub(crate) line: u32,
+}
+
+/// One device.
+#[derive(Debug)]
+pub(crate) struct Device {
+    /// For people: `handle#1`.
+    pub(crate) name: String,
+    handle: String,
+    id: DeviceId,
+    seed: u64,
+    pub(crate) socket: SocketOptions,
+    tokens: Mutex<Tokens>,
+    pub(crate) outbox: Mutex<Outbox<LineRef>>,
+    /// There is something to send, or the device is no longer wanted.
+    pub(crate) wake: Notify,
+    pub(crate) memory: Mutex<Memory>,
+    place: Mutex<Place>,
+    pub(crate) connected: watch::Sender<bool>,
+}
+
+/// What a device keeps between connections.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) cursor: Option<Cursor>,
+    /// By day.
+    pub(crate) records: HashMap<u32, Record>,
+    pub(crate) was_connected: bool,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// Running days that need this device.
+    wanted: usize,
+    is_running: bool,
+}
+
+/// The password of a user of this tool.
+pub(crate) fn password(handle: &str) -> String {
+    format!("correct horse {handle}")
+}
+
+impl Device {
+    pub(crate) fn new(
+        handle: &str,
+        number: u32,
+        id: DeviceId,
+        tokens: Tokens,
+        cursor: Option<Cursor>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            name: format!("{handle}#{}", number + 1),
+            handle: handle.to_owned(),
+            id,
+            seed,
+            socket: SocketOptions { source: None, reset_on_drop: true },
+            tokens: Mutex::new(tokens),
+            outbox: Mutex::new(Outbox::new(OUTBOX, IN_FLIGHT)),
+            wake: Notify::new(),
+            memory: Mutex::new(Memory { cursor, ..Memory::default() }),
+            place: Mutex::default(),
+            connected: watch::channel(false).0,
+        }
+    }
+
+    /// Comes from one of several loopback addresses.
+    pub(crate) fn with_spread_source(mut self) -> Self {
+        let last = u8::try_from(2 + self.seed % ADDRESSES).unwrap_or(2);
+        self.socket.source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
+        self
+    }
+
+    /// Another day needs this device. True if its task must be started.
+    pub(crate) fn want(&self) -> bool {
+        let mut place = lock(&self.place);
+        place.wanted += 1;
+        self.wake.notify_one();
+        !std::mem::replace(&mut place.is_running, true)
+    }
+
+    /// A day needs it no longer.
+    pub(crate) fn release(&self) {
+        lock(&self.place).wanted -= 1;
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        lock(&self.place).wanted > 0
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        lock(&self.place).is_running
+    }
+
+    /// The task ends, unless a day came that wants the device.
+    fn leave(&self) -> bool {
+        let mut place = lock(&self.place);
+        if place.wanted == 0 {
+            place.is_running = false;
+        }
+        !place.is_running
+    }
+
+    /// Puts a line into the queue.
+    pub(crate) fn say(&self, send: Send, line: LineRef) {
+        // Each day's window bounds what it puts here; what did not fit would be reported as never acked.
+        let _ = lock(&self.outbox).enqueue(send, line);
+        self.wake.notify_one();
+    }
+
+    /// Waits until it has a connection.
+    pub(crate) async fn is_connected(&self) {
+        // The sender lives as long as the device.
+        let _ = self.connected.subscribe().wait_for(|connected| *connected).await;
+    }
+
+    pub(crate) fn access_token(&self) -> String {
+        lock(&self.tokens).access.clone()
+    }
+
+    /// New tokens: by the refresh token, or, if that was spent by a call whose answer a kill swallowed, by password.
+    pub(crate) async fn renew(&self, world: &World) -> Result<(), ClientError> {
+        let refresh = lock(&self.tokens).refresh.clone();
+        let signed_in = match world.rest.refresh(&refresh).await {
+            Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized => {
+                let login = Login {
+                    handle: self.handle.clone(),
+                    password: password(&self.handle),
+                    device_name: String::new(),
+                    device_id: Some(self.id),
+                };
+                world.rest.log_in(&login).await?
+            }
+            done => done?,
+        };
+        *lock(&self.tokens) = Tokens::from(signed_in);
+        Ok(())
+    }
+}
+
+/// Keeps the socket of a device while a day wants it, then resumes once more and compares.
+pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
+    let mut random = SmallRng::seed_from_u64(device.seed);
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    loop {
+        world.server_is_up().await;
+        let end = Live::run(&world, &device, &mut random, &mut backoff).await;
+        device.connected.send_replace(false);
+        lose_connection(&world, &device);
+        match end {
+            Ok(End::Checked) if device.leave() => break,
+            Ok(End::Checked | End::Unwanted) => {}
+            Ok(End::Dropped) => sleep(ABSENCE.mul_f64(random.random())).await,
+            Ok(End::ComeBack(wait)) => sleep(wait).await,
+            Err(error) => {
+                if is_about_token(&error) {
+                    // The next try tells whether it helped.
+                    let _ = device.renew(&world).await;
+                }
+                sleep(backoff.next_wait(&mut random)).await;
+            }
+        }
+    }
+    world.sockets.fetch_sub(1, Ordering::SeqCst);
+    world.socket_freed.notify_one();
+}
+
+/// What was in flight has an unknown outcome.
+fn lose_connection(world: &World, device: &Device) {
+    let mut outbox = lock(&device.outbox);
+    world.counters.in_flight.fetch_sub(outbox.in_flight(), Ordering::SeqCst);
+    outbox.handle_disconnected();
+}
+
+fn is_about_token(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused(body) => body.code == ErrorCode::Unauthorized,
+        ClientError::Closed { code, .. } => {
+            *code == CloseReason::Unauthorized.code() || *code == CloseReason::TokenExpired.code()
+        }
+        _ => false,
+    }
+}

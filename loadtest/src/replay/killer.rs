@@ -1,0 +1,112 @@
+//! Keeps the server that was started here: kills it in mid-sentence, starts it again, and looks at its memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::world::{World, count};
+use crate::report::ServerRss;
+use crate::server::{Server, rss_kib};
+
+/// A kill waits so long for a send to be in flight: that is the moment that hurts.
+const AIM: Duration = Duration::from_secs(1);
+/// … and then so long at most, so that it meets every step of the way from frame to ack.
+const TREMBLE_US: u64 = 4_000;
+/// How often memory is looked at.
+const SAMPLE: Duration = Duration::from_millis(200);
+
+/// The tasks beside the replay.
+pub(crate) struct Keeper {
+    stop: CancellationToken,
+    killer: JoinHandle<anyhow::Result<Option<Server>>>,
+    sampler: JoinHandle<Option<ServerRss>>,
+}
+
+impl Keeper {
+    /// Begins to watch the server, and to kill it if that is wanted.
+    pub(crate) fn start(world: &Arc<World>, server: Option<Server>) -> Self {
+        let stop = CancellationToken::new();
+        let group = Arc::new(AtomicU32::new(server.as_ref().and_then(Server::group).unwrap_or_default()));
+        let sampler = world.tasks.spawn(sample(Arc::clone(world), Arc::clone(&group), stop.clone()));
+        let killer = world.tasks.spawn(kill_often(Arc::clone(world), server, group, stop.clone()));
+        Self { stop, killer, sampler }
+    }
+
+    /// Ends kills and samples, and gives the server back.
+    pub(crate) async fn finish(self) -> anyhow::Result<(Option<Server>, Option<ServerRss>)> {
+        self.stop.cancel();
+        let rss = self.sampler.await.context("the watch over the server's memory failed")?;
+        let server = self.killer.await.context("the killer failed")??;
+        Ok((server, rss))
+    }
+}
+
+async fn kill_often(
+    world: Arc<World>,
+    server: Option<Server>,
+    group: Arc<AtomicU32>,
+    stop: CancellationToken,
+) -> anyhow::Result<Option<Server>> {
+    let (mut server, every) = match (server, world.args.kill_every) {
+        (Some(server), Some(every)) => (server, every),
+        (server, _) => return Ok(server),
+    };
+    let mut random = StdRng::seed_from_u64(world.args.seed ^ 0x006b_696c_6c65_7273);
+    loop {
+        let wait = Duration::from_secs_f64(every * random.random_range(0.75..1.25));
+        if stop.run_until_cancelled(sleep(wait)).await.is_none() || is_over(&world) {
+            stop.cancelled().await;
+            return Ok(Some(server));
+        }
+        aim(&world, &mut random).await;
+        world.server_up.send_replace(false);
+        let in_flight = world.counters.in_flight.load(Ordering::SeqCst);
+        server.kill().await?;
+        count(&world.counters.kills);
+        if in_flight > 0 {
+            count(&world.counters.kills_in_flight);
+        }
+        server.start_again().await?;
+        group.store(server.group().unwrap_or_default(), Ordering::SeqCst);
+        world.server_up.send_replace(true);
+    }
+}
+
+/// Waits for a send in flight, and a moment more.
+async fn aim(world: &World, random: &mut StdRng) {
+    let deadline = Instant::now() + AIM;
+    while world.counters.in_flight.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
+        sleep(Duration::from_micros(500)).await;
+    }
+    sleep(Duration::from_micros(random.random_range(0..TREMBLE_US))).await;
+}
+
+/// Everything was said: nothing is left to interrupt.
+fn is_over(world: &World) -> bool {
+    world.counters.settled.load(Ordering::Relaxed) >= world.lines()
+}
+
+async fn sample(world: Arc<World>, group: Arc<AtomicU32>, stop: CancellationToken) -> Option<ServerRss> {
+    let mut rss = None;
+    while stop.run_until_cancelled(sleep(SAMPLE)).await.is_some() {
+        let Some(now) = rss_kib(group.load(Ordering::SeqCst)) else { continue };
+        let kept: &mut ServerRss = rss.get_or_insert_default();
+        kept.peak = kept.peak.max(now);
+        let settled = world.counters.settled.load(Ordering::Relaxed);
+        if kept.quarter == 0 && settled * 4 >= world.lines() {
+            kept.quarter = now;
+        }
+        // The last sample before everybody parts is that of the end.
+        if kept.end == 0 || settled < world.lines() {
+            kept.end = now;
+        }
+    }
+    rss
+}

@@ -1,0 +1,328 @@
+//! One connection of a device. The frames are judged here as they come, before anything is dropped.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use madang_client::{Answer, Backoff, ClientError, Connection, Incoming};
+use madang_proto::{ClientFrame, Request, Resume, ServerFrame};
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use tokio::time::{Instant, sleep_until};
+
+use super::device::{Device, LineRef};
+use super::world::{World, count, lock};
+use crate::judge::book::{Acked, Moment};
+use crate::judge::faults::{Fault, FaultKind};
+use crate::judge::frame::{RawEntry, RawFrame};
+
+/// A connection on which nothing came for so many heartbeats is dead.
+const SILENT_HEARTBEATS: u32 = 4;
+/// How long the last connection listens for what should not come.
+const LINGER: Duration = Duration::from_millis(300);
+/// How often the last connection looks whether everything has come.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a connection ended, if not by an error.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// No day wants the device any longer; it must resume once more.
+    Unwanted,
+    /// It resumed once more, and listened.
+    Checked,
+    /// It dropped its connection on purpose.
+    Dropped,
+    /// The server asked it to come back later.
+    ComeBack(Duration),
+}
+
+pub(crate) struct Live<'a> {
+    world: &'a World,
+    device: &'a Device,
+    connection: Connection,
+    welcome_at_ms: u64,
+    /// Whether this is the connection that only looks whether everything has come.
+    is_last: bool,
+    beat: Duration,
+    next_beat: Instant,
+    last_heard: Instant,
+    drop_at: Option<Instant>,
+    listen_until: Instant,
+    give_up_at: Instant,
+    come_back: Option<Duration>,
+    /// Days of which something came since the last cursor.
+    touched: Vec<u32>,
+}
+
+impl<'a> Live<'a> {
+    /// Connects and stays until there is a reason to leave.
+    pub(crate) async fn run(
+        world: &'a World,
+        device: &'a Device,
+        random: &mut SmallRng,
+        backoff: &mut Backoff,
+    ) -> Result<End, ClientError> {
+        let is_last = !device.is_wanted();
+        let mut live = Self::connect(world, device, random, is_last).await?;
+        backoff.reset();
+        if !is_last {
+            device.connected.send_replace(true);
+        }
+        live.listen().await
+    }
+
+    async fn connect(
+        world: &'a World,
+        device: &'a Device,
+        random: &mut SmallRng,
+        is_last: bool,
+    ) -> Result<Self, ClientError> {
+        let mut connection = Connection::open(&world.endpoint, device.socket).await?;
+        let cursor = begin(world, device);
+        let welcome = connection.hello(&device.access_token(), cursor).await?;
+        if let (Resume::SnapshotRequired { reason }, Some(cursor)) = (welcome.resume, cursor) {
+            note_snapshot(world, device, &format!("cursor {cursor}: {reason:?}"));
+        }
+        let now = Instant::now();
+        let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
+        Ok(Self {
+            world,
+            device,
+            connection,
+            welcome_at_ms: welcome.at.get(),
+            is_last,
+            beat,
+            // Thousands of devices that connect at once should not beat at once.
+            next_beat: now + beat.mul_f64(0.5 + random.random::<f64>() / 2.0),
+            last_heard: now,
+            drop_at: (world.args.churn && !is_last).then(|| now + until_drop(world.args.churn_every, random)),
+            listen_until: now + LINGER,
+            give_up_at: now + world.args.patience(),
+            come_back: None,
+            touched: Vec::new(),
+        })
+    }
+
+    async fn listen(&mut self) -> Result<End, ClientError> {
+        // One timer for everything, moved only when it fired: frames are many.
+        let timer = sleep_until(self.next_look());
+        tokio::pin!(timer);
+        self.write().await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut timer => {
+                    if let Some(end) = self.look().await? {
+                        return Ok(end);
+                    }
+                    timer.as_mut().reset(self.next_look());
+                }
+                () = self.device.wake.notified() => {
+                    if !self.device.is_wanted() && !self.is_last && lock(&self.device.outbox).is_empty() {
+                        return Ok(End::Unwanted);
+                    }
+                    if self.is_last && self.device.is_wanted() {
+                        self.is_last = false;
+                        self.device.connected.send_replace(true);
+                    }
+                    self.write().await?;
+                }
+                incoming = self.connection.next() => match incoming? {
+                    Incoming::Text(text) => {
+                        if self.handle_text(&text)? {
+                            self.write().await?;
+                            timer.as_mut().reset(self.next_look());
+                        }
+                    }
+                    Incoming::Closed { code, reason } => return match self.come_back {
+                        Some(wait) => Ok(End::ComeBack(wait)),
+                        None => Err(ClientError::Closed { code, reason }),
+                    },
+                },
+            }
+        }
+    }
+
+    /// When [`Self::look`] has something to do.
+    fn next_look(&self) -> Instant {
+        let mut next = self.next_beat;
+        if self.is_last {
+            next = next.min(Instant::now() + LOOK_EVERY);
+        }
+        let retry = lock(&self.device.outbox).next_deadline().map(Instant::from_std);
+        [self.drop_at, retry].into_iter().flatten().fold(next, Instant::min)
+    }
+
+    async fn look(&mut self) -> Result<Option<End>, ClientError> {
+        let now = Instant::now();
+        if self.drop_at.is_some_and(|at| at <= now) {
+            return Ok(Some(End::Dropped));
+        }
+        if self.is_last && now >= self.listen_until && (now >= self.give_up_at || self.is_complete()) {
+            return Ok(Some(End::Checked));
+        }
+        if now >= self.next_beat {
+            if self.last_heard.elapsed() > self.beat * SILENT_HEARTBEATS {
+                return Err(ClientError::Timeout(u64::from(SILENT_HEARTBEATS) * 1_000));
+            }
+            self.next_beat = now + self.beat;
+            self.connection.send(&Request { id: None, frame: ClientFrame::Heartbeat }).await?;
+        }
+        self.write().await?;
+        Ok(None)
+    }
+
+    /// Whether everything that anybody knows of has come.
+    fn is_complete(&self) -> bool {
+        let memory = lock(&self.device.memory);
+        memory.records.iter().all(|(day, record)| {
+            let book = lock(&self.world.day(*day).book);
+            record.missing(book.base, book.head()).next().is_none()
+        })
+    }
+
+    /// Writes what may go now.
+    async fn write(&mut self) -> Result<(), ClientError> {
+        let mut fed = false;
+        loop {
+            let (request, line, tries) = {
+                let mut outbox = lock(&self.device.outbox);
+                let Some(out) = outbox.poll_send(Instant::now().into_std()) else { break };
+                let frame = ClientFrame::Send(Box::new(out.send.clone()));
+                (Request { id: Some(out.request), frame }, *out.tag, out.tries)
+            };
+            self.count_try(line, tries);
+            self.connection.feed(&request).await?;
+            fed = true;
+        }
+        if fed { self.connection.flush().await } else { Ok(()) }
+    }
+
+    fn count_try(&self, line: LineRef, tries: u32) {
+        let counters = &self.world.counters;
+        counters.in_flight.fetch_add(1, Ordering::SeqCst);
+        if tries > 1 {
+            count(&counters.retried);
+            return;
+        }
+        count(&counters.sent);
+        lock(&self.world.day(line.day).book).lines[line.line as usize].sent_us = self.world.now_us();
+    }
+
+    /// True if there may be something to write now.
+    fn handle_text(&mut self, text: &str) -> Result<bool, ClientError> {
+        self.last_heard = Instant::now();
+        let frame = RawFrame::parse(text).map_err(|error| ClientError::Protocol(error.to_string()))?;
+        match frame.kind {
+            "entries" => self.handle_entries(&frame),
+            "cursor" => self.handle_cursor(&frame),
+            "ack" | "error" => {
+                self.handle_answer(Connection::decode(text)?);
+                return Ok(true);
+            }
+            "snapshot_required" => note_snapshot(self.world, self.device, text),
+            "resync" => count(&self.world.counters.resyncs),
+            "reconnect" => self.come_back = Some(Duration::from_millis(frame.after_ms.unwrap_or_default())),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn handle_entries(&mut self, frame: &RawFrame<'_>) {
+        let Some(day) = frame.channel_id.and_then(|id| self.world.books_by_channel.get(&id.0).copied())
+        else {
+            return;
+        };
+        let moment = Moment { now_us: self.world.now_us(), welcome_at_ms: self.welcome_at_ms };
+        let mut memory = lock(&self.device.memory);
+        let record = memory.records.entry(day).or_default();
+        let mut book = lock(&self.world.day(day).book);
+        for entry in &frame.entries {
+            let entry: &RawEntry<'_> = entry;
+            book.deliver(entry, record, moment, &|| self.device.name.clone(), &self.world.faults);
+        }
+        if !self.touched.contains(&day) {
+            self.touched.push(day);
+        }
+        self.world.counters.delivered.fetch_add(frame.entries.len() as u64, Ordering::Relaxed);
+    }
+
+    fn handle_cursor(&mut self, frame: &RawFrame<'_>) {
+        let mut memory = lock(&self.device.memory);
+        memory.cursor = frame.cursor.or(memory.cursor);
+        for day in self.touched.drain(..) {
+            if let Some(record) = memory.records.get_mut(&day) {
+                record.cover();
+            }
+        }
+    }
+
+    fn handle_answer(&self, frame: ServerFrame<'static>) {
+        let answer = match frame {
+            ServerFrame::Ack(ack) => lock(&self.device.outbox).handle_ack(ack),
+            ServerFrame::Error { id: Some(id), error } => {
+                lock(&self.device.outbox).handle_error(&id, error, Instant::now().into_std())
+            }
+            _ => Answer::Unknown,
+        };
+        let counters = &self.world.counters;
+        if !matches!(answer, Answer::Unknown) {
+            counters.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+        match answer {
+            Answer::Acked(settled, ack) => {
+                count(&counters.acked);
+                // The entry is older than this connection, so it was not this try that appended it.
+                if settled.tries > 1 && ack.at.get() < self.welcome_at_ms {
+                    count(&counters.acked_by_retry);
+                }
+                let acked = Acked { seq: ack.seq.get(), message_id: ack.message_id.raw() };
+                let line = settled.tag;
+                lock(&self.world.day(line.day).book).ack(
+                    line.line as usize,
+                    acked,
+                    self.world.now_us(),
+                    &self.world.faults,
+                );
+                self.settle(line);
+            }
+            Answer::Refused(settled, error) => {
+                let line = settled.tag;
+                let mut book = lock(&self.world.day(line.day).book);
+                book.lines[line.line as usize].is_refused = true;
+                let what = format!("line {} was refused, {:?}: {}", line.line, error.code, error.message);
+                let fault = Fault { device: Some(self.device.name.clone()), ..book.fault(0, what) };
+                self.world.faults.note(FaultKind::Conflict, fault);
+                drop(book);
+                self.settle(line);
+            }
+            Answer::Again | Answer::Unknown => {}
+        }
+    }
+
+    fn settle(&self, line: LineRef) {
+        count(&self.world.counters.settled);
+        self.world.day(line.day).window.add_permits(1);
+    }
+}
+
+/// The records turn a page, and say up to where the device is.
+fn begin(world: &World, device: &Device) -> Option<madang_ids::Cursor> {
+    let mut memory = lock(&device.memory);
+    memory.records.values_mut().for_each(crate::judge::record::Record::connect);
+    if std::mem::replace(&mut memory.was_connected, true) {
+        count(&world.counters.resumes);
+    }
+    memory.cursor
+}
+
+/// A device that had a cursor was told to take a snapshot.
+fn note_snapshot(world: &World, device: &Device, why: &str) {
+    let what = format!("was told to take a snapshot: {why}");
+    let fault = Fault { channel: None, seq: None, device: Some(device.name.clone()), what };
+    world.faults.note(FaultKind::Snapshot, fault);
+}
+
+/// Drops come independently of each other: the times between them are exponential.
+fn until_drop(every: f64, random: &mut SmallRng) -> Duration {
+    Duration::from_secs_f64(-every * (1.0 - random.random::<f64>()).ln())
+}

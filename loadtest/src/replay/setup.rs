@@ -1,0 +1,216 @@
+//! Before the replay: everybody signs up, has her devices, and is a member of her days.
+//!
+//! Every device takes its cursor before the channels are made, so that it must get everything of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use madang_client::{ClientError, Endpoint, Rest, Tokens};
+use madang_ids::{Cursor, UserId};
+use madang_proto::rest::{ChannelView, Login, NewChannel, NewDevice, SignUp, SignedIn, SnapshotQuery};
+use madang_proto::{ChannelKind, ErrorCode};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::device::{Device, password};
+use super::progress::Progress;
+use super::world::{Counters, DayPlan, World};
+use crate::args::Replay;
+use crate::corpus::{Corpus, Day, Nick};
+use crate::judge::book::{Book, Keys, LineState};
+use crate::judge::faults::Faults;
+
+/// Calls at once.
+const CALLS: usize = 48;
+/// Tries of a call that may succeed later.
+const TRIES: u32 = 5;
+
+/// Makes everything that the replay needs.
+pub(crate) async fn set_up(
+    args: Replay,
+    corpus: Corpus,
+    rest: Rest,
+    progress: &Progress,
+) -> anyhow::Result<World> {
+    let started = Instant::now();
+    let endpoint = Endpoint::parse(&args.url)?;
+    // Drawn from the clock's side of randomness: the same corpus may be played twice into one server.
+    let keys = Keys { run: rand::random() };
+    let mut seeds = StdRng::seed_from_u64(args.seed);
+    let nicks: Vec<(&Nick, u64)> = corpus.nicks.iter().map(|nick| (nick, seeds.random())).collect();
+    let people = Setup { rest: &rest, keys, devices: args.devices, endpoint: &endpoint };
+    let users: Vec<User> = stream::iter(nicks)
+        .map(|(nick, seed)| async move {
+            let user = people.user(nick, seed).await;
+            progress.user();
+            user.with_context(|| format!("could not sign up {:?} as {}", nick.name, nick.handle))
+        })
+        .buffered(CALLS)
+        .try_collect()
+        .await?;
+    let views: Vec<ChannelView> = stream::iter(corpus.days.iter().enumerate())
+        .map(|(index, day)| people.channel(index, day, &users))
+        .buffered(8)
+        .try_collect()
+        .await?;
+    let days = plans(corpus.days, &views, keys, args.window)?;
+    let numbers = views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index));
+    Ok(World {
+        args,
+        endpoint: endpoint.clone(),
+        keys,
+        devices: users.into_iter().map(|user| user.devices).collect(),
+        days,
+        books_by_channel: numbers.collect(),
+        faults: Faults::default(),
+        counters: Counters::default(),
+        started: Instant::now(),
+        setup_time: started.elapsed(),
+        server_up: watch::channel(true).0,
+        tasks: TaskTracker::new(),
+        socket_freed: Notify::new(),
+        sockets: AtomicUsize::new(0),
+        rest: rest.clone(),
+    })
+}
+
+struct User {
+    id: UserId,
+    devices: Vec<Arc<Device>>,
+}
+
+#[derive(Clone, Copy)]
+struct Setup<'a> {
+    rest: &'a Rest,
+    keys: Keys,
+    devices: u32,
+    endpoint: &'a Endpoint,
+}
+
+impl Setup<'_> {
+    async fn user(&self, nick: &Nick, seed: u64) -> Result<User, ClientError> {
+        let first = self.sign_up(nick).await?;
+        let id = first.user.id;
+        let token = first.access_token.clone();
+        let mut devices = Vec::new();
+        devices.push(self.device(nick, 0, first, seed).await?);
+        for number in 1..self.devices {
+            let wish = NewDevice { device_name: format!("device {}", number + 1) };
+            let signed_in = again(|| self.rest.add_device(&token, &wish)).await?;
+            devices.push(self.device(nick, number, signed_in, seed).await?);
+        }
+        Ok(User { id, devices })
+    }
+
+    /// Signs up, or logs in when an earlier run played the same corpus into this server.
+    async fn sign_up(&self, nick: &Nick) -> Result<SignedIn, ClientError> {
+        let sign_up = SignUp {
+            handle: nick.handle.clone(),
+            display_name: nick.name.chars().take(madang_proto::limits::DISPLAY_NAME_CHARS).collect(),
+            password: password(&nick.handle),
+            device_name: "device 1".to_owned(),
+        };
+        let key = format!("{:016x}.{}", self.keys.run, nick.handle);
+        let done = again(|| self.rest.sign_up(&sign_up, Some(&key))).await;
+        match done {
+            Err(ClientError::Refused(body)) if body.code == ErrorCode::Conflict => {
+                let login = Login {
+                    handle: sign_up.handle,
+                    password: sign_up.password,
+                    device_name: sign_up.device_name,
+                    device_id: None,
+                };
+                again(|| self.rest.log_in(&login)).await
+            }
+            done => done,
+        }
+    }
+
+    async fn device(
+        &self,
+        nick: &Nick,
+        number: u32,
+        signed_in: SignedIn,
+        seed: u64,
+    ) -> Result<Arc<Device>, ClientError> {
+        let cursor = self.cursor(&signed_in.access_token).await?;
+        let device_id = signed_in.device_id;
+        let seed = seed.wrapping_add(u64::from(number));
+        let device = Device::new(&nick.handle, number, device_id, Tokens::from(signed_in), cursor, seed);
+        Ok(Arc::new(if self.endpoint.is_loopback_v4() { device.with_spread_source() } else { device }))
+    }
+
+    async fn cursor(&self, token: &str) -> Result<Option<Cursor>, ClientError> {
+        let query = SnapshotQuery { limit: Some(1), ..SnapshotQuery::default() };
+        Ok(again(|| self.rest.snapshot(token, &query)).await?.cursor)
+    }
+
+    /// The first who speaks makes the channel and everybody else is a member from the start.
+    async fn channel(&self, index: usize, day: &Day, users: &[User]) -> anyhow::Result<ChannelView> {
+        let Some((owner, others)) = day.members.split_first() else { bail!("a day without speakers") };
+        let wish = NewChannel {
+            kind: ChannelKind::Group,
+            name: Some(day.name.clone()),
+            members: others.iter().map(|nick| users[nick.get()].id).collect(),
+        };
+        let token = users[owner.get()].devices[0].access_token();
+        let key = format!("{:016x}.day.{index}", self.keys.run);
+        let made = again(|| self.rest.create_channel(&token, &wish, Some(&key))).await;
+        made.with_context(|| {
+            let members = day.members.len();
+            format!(
+                "could not make a channel of {members} members (MADANG_CHANNELS__GROUP_MEMBERS=500 allows it)"
+            )
+        })
+    }
+}
+
+/// A call that may be repeated, until it succeeds or is refused for good.
+async fn again<T, F>(call: impl Fn() -> F) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut tries = 1;
+    loop {
+        match call().await {
+            Err(error) if error.is_retryable() && tries < TRIES => {
+                let wait_ms = error.refusal().and_then(|body| body.retry_after_ms).unwrap_or(200);
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn plans(days: Vec<Day>, views: &[ChannelView], keys: Keys, window: u32) -> anyhow::Result<Vec<DayPlan>> {
+    let mut plans = Vec::with_capacity(days.len());
+    for ((day, view), index) in days.into_iter().zip(views).zip(0..) {
+        let schedule = day.lines.iter().map(|line| (line.nick, line.after)).collect();
+        let states = day.lines.into_iter().map(|line| LineState {
+            text: line.text,
+            nick: line.nick.0,
+            ..LineState::default()
+        });
+        let book = Book::new(view.card.id, index, keys, view.head_seq.get(), states.collect())?;
+        plans.push(DayPlan {
+            members: day.members,
+            schedule,
+            book: std::sync::Mutex::new(book),
+            window: Semaphore::new(window as usize),
+        });
+    }
+    let channels: HashMap<u64, usize> =
+        views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index)).collect();
+    if channels.len() != plans.len() {
+        bail!("the server gave the same channel for two days");
+    }
+    Ok(plans)
+}

@@ -1,0 +1,128 @@
+//! What the tasks of a run share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use madang_client::{Endpoint, Rest};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::device::Device;
+use crate::args::Replay;
+use crate::corpus::NickIndex;
+use crate::judge::book::{Book, Keys};
+use crate::judge::faults::Faults;
+
+/// Everything of a run.
+pub(crate) struct World {
+    pub(crate) args: Replay,
+    pub(crate) rest: Rest,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) keys: Keys,
+    /// By nick; each user has as many as the command line says.
+    pub(crate) devices: Vec<Vec<Arc<Device>>>,
+    pub(crate) days: Vec<DayPlan>,
+    pub(crate) books_by_channel: HashMap<u64, u32>,
+    pub(crate) faults: Faults,
+    pub(crate) counters: Counters,
+    pub(crate) started: Instant,
+    pub(crate) setup_time: Duration,
+    /// Whether the server is up, as far as this tool knows.
+    pub(crate) server_up: watch::Sender<bool>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) socket_freed: Notify,
+    pub(crate) sockets: AtomicUsize,
+}
+
+/// One day.
+pub(crate) struct DayPlan {
+    pub(crate) members: Vec<NickIndex>,
+    /// Who says each line, and when.
+    pub(crate) schedule: Vec<(NickIndex, Duration)>,
+    pub(crate) book: Mutex<Book>,
+    /// Sends that may be in flight.
+    pub(crate) window: Semaphore,
+}
+
+/// Figures of the report that rise while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) sent: AtomicU64,
+    pub(crate) acked: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) acked_by_retry: AtomicU64,
+    pub(crate) resumes: AtomicU64,
+    pub(crate) resyncs: AtomicU64,
+    pub(crate) delivered: AtomicU64,
+    pub(crate) kills: AtomicU64,
+    pub(crate) kills_in_flight: AtomicU64,
+    /// Sends that are written to a socket and not answered, now.
+    pub(crate) in_flight: AtomicUsize,
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A lock whose holder panicked still holds what it held; the judge will say.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl World {
+    #[expect(clippy::cast_possible_truncation, reason = "days are counted in hundreds")]
+    pub(crate) fn day_count(&self) -> u32 {
+        self.days.len() as u32
+    }
+
+    /// Lines of all days.
+    pub(crate) fn lines(&self) -> u64 {
+        self.days.iter().map(|day| day.schedule.len() as u64).sum()
+    }
+
+    pub(crate) fn day(&self, index: u32) -> &DayPlan {
+        &self.days[index as usize]
+    }
+
+    /// Microseconds of the run; at least 1, as 0 means never.
+    #[expect(clippy::cast_possible_truncation, reason = "2^64 microseconds are a long run")]
+    pub(crate) fn now_us(&self) -> u64 {
+        (self.started.elapsed().as_micros() as u64).max(1)
+    }
+
+    /// All devices of a day's members.
+    pub(crate) fn devices_of(&self, day: u32) -> impl Iterator<Item = &Arc<Device>> {
+        self.day(day).members.iter().flat_map(|nick| &self.devices[nick.get()])
+    }
+
+    /// Devices that have a socket, or are about to.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn has_sockets_for(&self, day: u32) -> bool {
+        let more = self.devices_of(day).filter(|device| !device.is_running()).count();
+        self.sockets() + more <= self.args.sockets
+    }
+
+    /// Each device of a day gets its socket, if it has none.
+    pub(crate) fn want_devices(self: &Arc<Self>, day: u32) {
+        for device in self.devices_of(day) {
+            if device.want() {
+                self.sockets.fetch_add(1, Ordering::SeqCst);
+                self.tasks.spawn(super::device::drive(Arc::clone(self), Arc::clone(device)));
+            }
+        }
+    }
+
+    /// Waits while the server is being started again.
+    pub(crate) async fn server_is_up(&self) {
+        // The sender lives as long as the world.
+        let _ = self.server_up.subscribe().wait_for(|up| *up).await;
+    }
+}

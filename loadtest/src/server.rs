@@ -1,0 +1,154 @@
+//! A server that this tool starts, kills and starts again.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use madang_client::Rest;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A first start may build the server (`cargo run`).
+const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// A drain ends within this.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the server is told unless the environment says otherwise: a day has up to 237 speakers, and 16,000 sign-ups
+/// with full password hashing would take an hour of what is not measured here.
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
+    ("MADANG_AUTH__ARGON2_MEMORY_KIB", "8"),
+    ("MADANG_AUTH__ARGON2_PASSES", "1"),
+    ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+];
+
+/// A running server, in a process group of its own.
+#[derive(Debug)]
+pub(crate) struct Server {
+    command: String,
+    log: PathBuf,
+    rest: Rest,
+    child: Child,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(command: String, log: PathBuf, rest: Rest) -> anyhow::Result<Self> {
+        File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
+        let child = spawn(&command, &log)?;
+        let mut server = Self { command, log, rest, child };
+        server.wait_until_ready().await?;
+        Ok(server)
+    }
+
+    /// SIGKILL to all of its processes.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.signal(Signal::KILL);
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// Starts it again after a kill.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.child = spawn(&self.command, &self.log)?;
+        self.wait_until_ready().await
+    }
+
+    /// SIGTERM, and SIGKILL to what is left after a minute.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM);
+        match timeout(STOP_TIMEOUT, self.child.wait()).await {
+            Ok(status) => {
+                status?;
+                Ok(())
+            }
+            Err(_) => {
+                self.kill().await?;
+                bail!("the server did not end within {} s of SIGTERM", STOP_TIMEOUT.as_secs())
+            }
+        }
+    }
+
+    /// The process group, for [`rss_kib`].
+    pub(crate) fn group(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(group) = group {
+            // It may have ended by itself; then there is nobody to tell.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the server ended at its start ({status}); see {}", self.log.display());
+            }
+            if self.rest.is_ready().await {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        bail!("the server was not ready within {} s; see {}", START_TIMEOUT.as_secs(), self.log.display())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {
+    let log = File::options().append(true).open(log)?;
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("exec {command}")).process_group(0);
+    shell.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    for (name, value) in ENVIRONMENT {
+        if std::env::var_os(name).is_none() {
+            shell.env(name, value);
+        }
+    }
+    shell.spawn().with_context(|| format!("could not start {command:?}"))
+}
+
+/// Resident memory of all processes of a group (the command may be a wrapper), in KiB.
+pub(crate) fn rss_kib(group: u32) -> Option<u64> {
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let sum: u64 = pids.filter(|pid| group_of(*pid) == Some(group)).filter_map(rss_of).sum();
+    (sum > 0).then_some(sum)
+}
+
+/// The fifth field of `/proc/PID/stat`; the second is a name in brackets that may hold anything.
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
+fn rss_of(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn memory_is_that_of_the_group() {
+        let mut child = Command::new("sh").arg("-c").arg("sleep 60 & wait").process_group(0).spawn().unwrap();
+        let group = child.id().unwrap();
+        assert!(rss_kib(group).is_some_and(|kib| kib > 100));
+        kill_process_group(Pid::from_raw(group as i32).unwrap(), Signal::KILL).unwrap();
+        child.wait().await.unwrap();
+        assert_eq!(rss_kib(group), None);
+    }
+}
