@@ -1,1 +1,246 @@
-//! The suite.
+//! What every implementation of the store must pass, unchanged. A case is given a [`Subject`], which makes the store
+//! empty and can open it again; a case that fails panics.
+//!
+//! ```ignore
+//! madang_store::store_conformance!(Arc::new(MySubject::new()));
+//! madang_store::order_conformance!(Arc::new(MySubject::new()));
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
+
+mod accounts;
+mod build;
+mod channels;
+mod logs;
+mod order;
+mod seats;
+mod writers;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::commit_order::CommitOrder;
+use crate::error::{StoreError, StoreResult};
+use crate::{Store, for_each_order_case, for_each_store_case};
+
+use accounts::*;
+use channels::*;
+use logs::*;
+use order::*;
+use seats::*;
+use writers::*;
+
+/// Everything durable, in the order of one writer's commits.
+pub trait OrderedStore: Store + CommitOrder {}
+
+impl<T: Store + CommitOrder> OrderedStore for T {}
+
+/// A store under test.
+#[async_trait]
+pub trait Subject: Send + Sync + 'static {
+    /// The store: empty the first time; later, once every handle was dropped, with everything that was acked.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// A store with a commit order under test.
+#[async_trait]
+pub trait OrderedSubject: Send + Sync + 'static {
+    /// As [`Subject::open`].
+    async fn open(&self) -> Arc<dyn OrderedStore>;
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One case.
+pub struct Case<S: ?Sized> {
+    /// What must hold.
+    pub name: &'static str,
+    /// Runs it; panics if it does not hold.
+    pub run: fn(Arc<S>) -> Running,
+}
+
+/// The cases that every store must pass.
+#[must_use]
+pub fn cases() -> Vec<Case<dyn Subject>> {
+    for_each_store_case!(conformance_cases, ())
+}
+
+/// The cases that a store with a commit order must pass as well.
+#[must_use]
+pub fn order_cases() -> Vec<Case<dyn OrderedSubject>> {
+    for_each_order_case!(conformance_cases, ())
+}
+
+/// Those of [`cases`] that must also hold while operations are unavailable or of unknown outcome.
+#[must_use]
+pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
+    let mut cases = cases();
+    cases.retain(|case| FAULT_TOLERANT.contains(&case.name));
+    assert_eq!(cases.len(), FAULT_TOLERANT.len());
+    cases
+}
+
+const FAULT_TOLERANT: [&str; 6] = [
+    "many_writers_leave_one_dense_log",
+    "what_a_tail_does_not_show_never_appears",
+    "thirty_joins_for_ten_seats_make_ten_members",
+    "a_pair_has_one_channel",
+    "a_handle_has_one_holder",
+    "a_key_is_claimed_once",
+];
+
+/// Runs one case of [`cases`] by its name.
+///
+/// # Panics
+/// It does not hold, or there is none of this name.
+pub async fn run_case(name: &str, subject: Arc<dyn Subject>) {
+    let case = cases().into_iter().find(|case| case.name == name).expect("a case of this name");
+    (case.run)(subject).await;
+}
+
+/// Runs one case of [`order_cases`] by its name.
+///
+/// # Panics
+/// It does not hold, or there is none of this name.
+pub async fn run_order_case(name: &str, subject: Arc<dyn OrderedSubject>) {
+    let case = order_cases().into_iter().find(|case| case.name == name).expect("a case of this name");
+    (case.run)(subject).await;
+}
+
+/// Repeats what may be repeated until it is known to be done.
+async fn done<T, F>(mut operation: impl FnMut() -> F) -> T
+where
+    F: Future<Output = StoreResult<T>>,
+{
+    for _ in 0..1_000 {
+        match operation().await {
+            Ok(answer) => return answer,
+            Err(StoreError::Corrupt(why)) => panic!("the store is damaged: {why}"),
+            Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => tokio::task::yield_now().await,
+        }
+    }
+    panic!("a thousand tries failed");
+}
+
+/// The list of cases, once.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_store_case {
+    ($then:ident, $argument:expr) => {
+        $crate::$then! { $argument;
+            an_empty_log_has_no_rows
+            rows_come_back_as_they_were_written
+            an_append_compares_the_whole_head
+            a_writer_that_paused_is_refused
+            one_head_has_one_winner
+            many_writers_leave_one_dense_log
+            what_a_tail_does_not_show_never_appears
+            rows_of_one_append_appear_together
+            changes_compare_the_version
+            a_change_keeps_the_first_hash
+            reads_end_after_their_bytes
+            reads_keep_to_their_range
+            a_time_finds_its_row
+            heads_come_in_the_order_asked
+            logs_of_channels_and_users_are_apart
+            sends_are_found_by_their_key
+            old_sends_are_forgotten
+            an_append_moves_its_senders_markers
+            what_was_acked_survives_reopening
+            a_channel_stays_as_it_was_made
+            a_pair_has_one_channel
+            thirty_joins_for_ten_seats_make_ten_members
+            seats_of_an_old_revision_are_refused
+            members_come_by_pages
+            members_are_pending_until_settled
+            an_overtaken_settlement_does_nothing
+            memberships_come_back_as_they_were_written
+            a_marker_goes_forward_only
+            a_marker_may_come_before_the_membership
+            overviews_by_id_are_complete
+            overviews_by_activity_are_complete
+            channels_that_were_left_are_left_out
+            a_handle_has_one_holder
+            users_come_in_the_order_asked
+            names_and_passwords_change
+            a_device_keeps_what_it_received
+            the_first_revocation_stays
+            received_goes_forward_within_an_epoch
+            a_device_has_one_refresh_token
+            a_refresh_token_is_rotated_once
+            blocks_come_by_pages
+            a_key_is_claimed_once
+        }
+    };
+}
+
+/// The list of cases about the commit order, once.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_order_case {
+    ($then:ident, $argument:expr) => {
+        $crate::$then! { $argument;
+            there_is_one_feed
+            commits_come_in_order_each_once
+            positions_go_on_after_reopening
+            process_starts_are_kept_in_order
+            a_scan_shows_what_a_member_may_read
+            a_scan_is_the_merge_of_her_logs
+            a_scan_gives_up_above_its_bound
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    ($argument:expr; $($name:ident)*) => {
+        vec![$(Case { name: stringify!($name), run: |subject| Box::pin($name(subject)) }),*]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_tests {
+    ($subject:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::conformance::run_case(stringify!($name), $subject).await;
+            }
+        )*
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! order_conformance_tests {
+    ($subject:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::conformance::run_order_case(stringify!($name), $subject).await;
+            }
+        )*
+    };
+}
+
+/// A test for each case; the expression makes a new `Arc` of a [`Subject`](conformance::Subject) for each.
+#[macro_export]
+macro_rules! store_conformance {
+    ($subject:expr) => {
+        $crate::for_each_store_case!(conformance_tests, $subject);
+    };
+}
+
+/// A test for each case about the commit order; the expression makes a new `Arc` of an
+/// [`OrderedSubject`](conformance::OrderedSubject) for each.
+#[macro_export]
+macro_rules! order_conformance {
+    ($subject:expr) => {
+        $crate::for_each_order_case!(order_conformance_tests, $subject);
+    };
+}

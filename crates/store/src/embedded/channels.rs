@@ -219,8 +219,12 @@ fn claim_direct(db: &Connection, (one, other): (i64, i64), candidate: ChannelId)
         "INSERT INTO directs (one, other, channel) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
     insert.execute([one, other, int(candidate.raw())])?;
+    Ok(direct(db, (one, other))?.unwrap_or(candidate))
+}
+
+fn direct(db: &Connection, (one, other): (i64, i64)) -> Result<Option<ChannelId>> {
     let mut read = db.prepare_cached("SELECT channel FROM directs WHERE one = ?1 AND other = ?2")?;
-    read.query_row([one, other], |row| Ok(ChannelId::from_raw(number(row, 0)?)))
+    read.query_row([one, other], |row| Ok(ChannelId::from_raw(number(row, 0)?))).optional()
 }
 
 fn seats(db: &Connection, channel: ChannelId) -> Result<Seats> {

@@ -1,0 +1,99 @@
+//! Rows and ids for cases.
+
+use std::sync::Arc;
+
+use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_proto::{Body, Content, Entry, Message};
+
+use crate::log::{Append, BodyHash, Head, Row, RowKey};
+
+pub(super) fn user(id: u64) -> UserId {
+    UserId::from_raw(id)
+}
+
+pub(super) fn channel(id: u64) -> ChannelId {
+    ChannelId::from_raw(id)
+}
+
+pub(super) fn log(id: u64) -> LogId {
+    LogId::Channel(channel(id))
+}
+
+pub(super) fn own_log(id: u64) -> LogId {
+    LogId::User(user(id))
+}
+
+pub(super) fn seq(value: u64) -> Seq {
+    Seq::new(value)
+}
+
+pub(super) fn key(sender: UserId, number: u64) -> RowKey {
+    let client_msg_id = ClientMsgId::from_uuid(u128::from(number) | (7 << 100));
+    RowKey { sender, client_msg_id, body_hash: BodyHash([number as u8; 16]) }
+}
+
+/// A message behind `head`, ten milliseconds later.
+pub(super) fn message(head: Head, key: RowKey, text: &str) -> Row {
+    let (seq, ordinal, at) = (head.seq.next(), head.ordinal.next(), head.at.plus(10));
+    let message = Message {
+        message_id: MessageId::from_raw(at.get() * 1_000),
+        ordinal,
+        sender_id: key.sender,
+        client_msg_id: key.client_msg_id,
+        body: Body { text: text.into(), ..Body::default() },
+        version: 1,
+    };
+    let entry = Entry { seq, at, content: Content::Message(Box::new(message)) };
+    Row { entry, ordinal, key: Some(key) }
+}
+
+/// An entry that is no message behind `head`.
+pub(super) fn notice(head: Head, content: Content) -> Row {
+    let entry = Entry { seq: head.seq.next(), at: head.at.plus(10), content };
+    Row { entry, ordinal: head.ordinal, key: None }
+}
+
+pub(super) fn append(log: LogId, expected: Head, rows: Vec<Row>) -> Append {
+    Append { log, expected, rows: rows.into(), changes: Vec::new() }
+}
+
+/// An append of one message.
+pub(super) fn say(log: LogId, expected: Head, key: RowKey) -> Append {
+    append(log, expected, vec![message(expected, key, "hello")])
+}
+
+/// An append of `count` messages of one sender, with keys from `first` on.
+pub(super) fn say_many(log: LogId, expected: Head, sender: UserId, first: u64, count: u64) -> Append {
+    let (mut head, mut rows) = (expected, Vec::new());
+    for number in first..first + count {
+        let row = message(head, key(sender, number), &format!("line {number}"));
+        head = Head::after(&row);
+        rows.push(row);
+    }
+    Append { log, expected, rows: Arc::from(rows), changes: Vec::new() }
+}
+
+pub(super) fn seqs(rows: &[Row]) -> Vec<u64> {
+    rows.iter().map(|row| row.entry.seq.get()).collect()
+}
+
+pub(super) fn at(value: u64) -> Millis {
+    Millis::new(value)
+}
+
+pub(super) fn ordinal(value: u64) -> Ordinal {
+    Ordinal::new(value)
+}
+
+/// Rows compared by everything they say.
+pub(super) fn assert_same(found: &[Row], expected: &[Row]) {
+    let say = |rows: &[Row]| -> Vec<String> {
+        rows.iter()
+            .map(|row| {
+                let entry = serde_json::to_string(&row.entry).unwrap_or_default();
+                format!("{entry} {:?} {:?}", row.ordinal, row.key)
+            })
+            .collect()
+    };
+    assert_eq!(say(found), say(expected));
+}

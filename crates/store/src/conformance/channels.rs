@@ -1,0 +1,180 @@
+//! Channels, memberships, markers and overviews.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use madang_ids::ChannelId;
+use madang_proto::{ChannelCard, ChannelKind, Role};
+use tokio::task::JoinSet;
+
+use super::build::*;
+use super::{Subject, done};
+use crate::channels::{Channel, Marker, Membership, Overview, OverviewOrder};
+use crate::log::{AppendOutcome, Head};
+use crate::{Spans, Store};
+
+pub(super) fn card(id: u64) -> ChannelCard {
+    ChannelCard {
+        id: channel(id),
+        kind: ChannelKind::Group,
+        name: Some(format!("channel {id}")),
+        between: None,
+    }
+}
+
+pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Membership {
+    let (user_id, channel_id) = (user(user_id), channel(channel_id));
+    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone() }
+}
+
+fn plain(id: u64) -> Channel {
+    Channel { card: card(id), created_by: user(1), created_at: at(id), capacity: 500 }
+}
+
+pub(super) async fn a_channel_stays_as_it_was_made(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let pair = ChannelCard {
+        id: channel(2),
+        kind: ChannelKind::Direct,
+        name: None,
+        between: Some([user(8), user(3)]),
+    };
+    let direct = Channel { card: pair, created_by: user(8), created_at: at(7), capacity: 2 };
+    let group = plain(1);
+    store.create_channel(&direct).await.unwrap();
+    store.create_channel(&group).await.unwrap();
+    store.create_channel(&Channel { capacity: 9, created_by: user(2), ..plain(1) }).await.unwrap();
+    assert_eq!(store.channel(channel(1)).await.unwrap(), Some(group));
+    assert_eq!(store.channel(channel(2)).await.unwrap(), Some(direct));
+    assert_eq!(store.channel(channel(3)).await.unwrap(), None);
+}
+
+pub(super) async fn a_pair_has_one_channel(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    assert_eq!(done(|| store.direct(user(1), user(2))).await, None);
+    let mut callers = JoinSet::new();
+    for candidate in 1..=12 {
+        let store = Arc::clone(&store);
+        let (one, other) = if candidate % 2 == 0 { (user(1), user(2)) } else { (user(2), user(1)) };
+        callers.spawn(async move { done(|| store.claim_direct(one, other, channel(candidate))).await });
+    }
+    let claimed: BTreeSet<ChannelId> = callers.join_all().await.into_iter().collect();
+    assert_eq!(claimed.len(), 1, "{claimed:?}");
+    assert_eq!(done(|| store.direct(user(2), user(1))).await, claimed.first().copied());
+    assert_eq!(done(|| store.claim_direct(user(1), user(3), channel(99))).await, channel(99));
+}
+
+pub(super) async fn memberships_come_back_as_they_were_written(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut spans = Spans::since(seq(3));
+    let first = membership(1, 1, &spans);
+    store
+        .put_memberships(&[first.clone(), membership(1, 2, &spans), membership(2, 1, &spans)])
+        .await
+        .unwrap();
+    assert_eq!(store.membership(user(1), channel(1)).await.unwrap(), Some(first));
+    spans.close(seq(7));
+    let ended = Membership { role: Role::Admin, ..membership(1, 1, &spans) };
+    store.put_memberships(std::slice::from_ref(&ended)).await.unwrap();
+    assert_eq!(store.membership(user(1), channel(1)).await.unwrap(), Some(ended));
+    assert_eq!(store.membership(user(3), channel(1)).await.unwrap(), None);
+}
+
+async fn marker_of(store: &Arc<dyn Store>, id: u64) -> Option<Marker> {
+    store.overview_of(user(id), channel(1)).await.unwrap().map(|overview| overview.marker)
+}
+
+fn marker(place: u64) -> Marker {
+    Marker { seq: seq(place), ordinal: ordinal(place / 2) }
+}
+
+pub(super) async fn a_marker_goes_forward_only(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    store.create_channel(&plain(1)).await.unwrap();
+    store.put_memberships(&[membership(1, 1, &Spans::since(seq(1)))]).await.unwrap();
+    assert_eq!(marker_of(&store, 1).await, Some(Marker::default()));
+    for (place, moves, stands) in [(4, true, 4), (4, false, 4), (2, false, 4), (9, true, 9)] {
+        assert_eq!(store.advance_marker(user(1), channel(1), marker(place)).await, Ok(moves));
+        assert_eq!(marker_of(&store, 1).await, Some(marker(stands)));
+    }
+}
+
+pub(super) async fn a_marker_may_come_before_the_membership(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    store.create_channel(&plain(1)).await.unwrap();
+    assert_eq!(store.advance_marker(user(1), channel(1), marker(4)).await, Ok(true));
+    assert_eq!(store.membership(user(1), channel(1)).await, Ok(None));
+    assert_eq!(store.overview_of(user(1), channel(1)).await, Ok(None));
+    assert!(store.overview(user(1), OverviewOrder::Id(None), 9).await.unwrap().is_empty());
+    store.put_memberships(&[membership(1, 1, &Spans::since(seq(1)))]).await.unwrap();
+    assert_eq!(marker_of(&store, 1).await, Some(marker(4)));
+    assert_eq!(store.advance_marker(user(1), channel(1), marker(4)).await, Ok(false));
+}
+
+/// A user with 23 channels, of which some share the time of their head and some have no rows.
+async fn busy_user(store: &Arc<dyn Store>) {
+    let spans = Spans::since(seq(1));
+    for id in 1..=23 {
+        store.create_channel(&plain(id)).await.unwrap();
+        store.put_memberships(&[membership(1, id, &spans), membership(2, id + 100, &spans)]).await.unwrap();
+        if id % 4 != 0 {
+            let append = say_many(log(id), Head::default(), user(9), 1, id % 3 + 1);
+            assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
+        }
+    }
+}
+
+async fn pages(
+    store: &Arc<dyn Store>,
+    limit: usize,
+    order: impl Fn(Option<&Overview>) -> OverviewOrder,
+) -> Vec<Overview> {
+    let mut all: Vec<Overview> = Vec::new();
+    for _ in 0..30 {
+        let page = store.overview(user(1), order(all.last()), limit).await.unwrap();
+        assert!(page.len() <= limit);
+        if page.is_empty() {
+            break;
+        }
+        all.extend(page);
+    }
+    all
+}
+
+pub(super) async fn overviews_by_id_are_complete(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    busy_user(&store).await;
+    for limit in [1, 5, 23, 100] {
+        let all = pages(&store, limit, |last| OverviewOrder::Id(last.map(|overview| overview.card.id))).await;
+        let ids: Vec<u64> = all.iter().map(|overview| overview.card.id.raw()).collect();
+        assert_eq!(ids, (1..=23).collect::<Vec<_>>());
+    }
+    let one = store.overview_of(user(1), channel(2)).await.unwrap().unwrap();
+    assert_eq!((one.card, one.head.seq, one.membership.user_id), (card(2), seq(3), user(1)));
+}
+
+pub(super) async fn overviews_by_activity_are_complete(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    busy_user(&store).await;
+    let key = |overview: &Overview| (overview.head.at, overview.card.id);
+    for limit in [1, 5, 23, 100] {
+        let all = pages(&store, limit, |last| OverviewOrder::Activity(last.map(key))).await;
+        assert_eq!(all.len(), 23);
+        assert!(all.is_sorted_by(|one, next| key(one) > key(next)), "pages of {limit}");
+    }
+}
+
+pub(super) async fn channels_that_were_left_are_left_out(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    busy_user(&store).await;
+    let mut spans = Spans::since(seq(1));
+    spans.close(seq(2));
+    store.put_memberships(&[membership(1, 5, &spans)]).await.unwrap();
+    for order in [OverviewOrder::Id(None), OverviewOrder::Activity(None)] {
+        let all = store.overview(user(1), order, 99).await.unwrap();
+        assert_eq!(all.len(), 22);
+        assert!(all.iter().all(|overview| overview.card.id != channel(5)));
+    }
+    let left = store.overview_of(user(1), channel(5)).await.unwrap();
+    assert_eq!(left.map(|overview| overview.membership.spans), Some(spans));
+}

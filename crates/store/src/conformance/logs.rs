@@ -1,0 +1,259 @@
+//! One writer's view of a log.
+
+use std::sync::Arc;
+
+use madang_ids::LogId;
+use madang_proto::{Content, Edited};
+
+use super::Subject;
+use super::build::*;
+use crate::channels::{Channel, Marker, Membership};
+use crate::log::{AppendOutcome, Head, RowChange, SendRecord};
+use crate::{Spans, Store};
+
+async fn appended(store: &Arc<dyn Store>, append: crate::Append) -> Head {
+    let head = append.head();
+    assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
+    head
+}
+
+pub(super) async fn an_empty_log_has_no_rows(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let tail = store.tail(log(1), 10).await.unwrap();
+    assert_eq!((tail.head, tail.rows.len()), (Head::default(), 0));
+    assert!(store.rows(log(1), seq(1)..=seq(9), 1_000).await.unwrap().is_empty());
+    assert!(store.rows_back(log(1), seq(1)..=seq(9), 1_000).await.unwrap().is_empty());
+    assert_eq!(store.seq_at(log(1), at(5)).await.unwrap(), seq(1));
+}
+
+pub(super) async fn rows_come_back_as_they_were_written(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let first = say_many(log(1), Head::default(), user(1), 1, 3);
+    let head = appended(&store, first.clone()).await;
+    let created = notice(head, Content::Created { by: user(9) });
+    let odd = message(Head::after(&created), key(user(2), 4), "a \u{0} \"quote\" \\ \u{1F600} \u{e9}\n");
+    let second = append(log(1), head, vec![created, odd]);
+    let head = appended(&store, second.clone()).await;
+    assert_eq!(head.ordinal, ordinal(4));
+    let all = [&first.rows[..], &second.rows[..]].concat();
+    assert_same(&store.rows(log(1), seq(1)..=seq(5), usize::MAX).await.unwrap(), &all);
+    let tail = store.tail(log(1), 2).await.unwrap();
+    assert_eq!(tail.head, head);
+    assert_same(&tail.rows, &all[3..]);
+    assert_same(&store.tail(log(1), 100).await.unwrap().rows, &all);
+    let mut back = store.rows_back(log(1), seq(1)..=seq(5), usize::MAX).await.unwrap();
+    back.reverse();
+    assert_same(&back, &all);
+}
+
+pub(super) async fn an_append_compares_the_whole_head(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
+    let others = [
+        Head::default(),
+        Head { seq: seq(2), ..head },
+        Head { ordinal: ordinal(0), ..head },
+        Head { at: at(9), ..head },
+    ];
+    for expected in others {
+        let outcome = store.append(say(log(1), expected, key(user(1), 2))).await.unwrap();
+        assert_eq!(outcome, AppendOutcome::Moved { head }, "expected {expected:?}");
+        assert_eq!(store.tail(log(1), 9).await.unwrap().rows.len(), 1);
+    }
+    appended(&store, say(log(1), head, key(user(1), 2))).await;
+    let ahead = Head { seq: seq(3), ordinal: ordinal(3), at: at(30) };
+    let outcome = store.append(say(log(2), ahead, key(user(1), 1))).await.unwrap();
+    assert_eq!(outcome, AppendOutcome::Moved { head: Head::default() });
+}
+
+pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let seen = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
+    let paused = say_many(log(1), seen, user(1), 10, 3);
+    let mut head = seen;
+    for number in 2..7 {
+        head = appended(&store, say(log(1), head, key(user(2), number))).await;
+    }
+    assert_eq!(store.append(paused).await, Ok(AppendOutcome::Moved { head }));
+    let rows = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
+    assert_eq!(seqs(&rows), [1, 2, 3, 4, 5, 6]);
+    assert!(rows[1..].iter().all(|row| row.key.is_some_and(|key| key.sender == user(2))));
+}
+
+fn edit(head: Head, target: u64, if_version: u32, text: &str) -> crate::Append {
+    let mut row = message(Head { seq: seq(target - 1), ..Head::default() }, key(user(1), target), text);
+    let Content::Message(message) = &mut row.entry.content else { return say(log(1), head, key(user(1), 0)) };
+    message.version = if_version + 1;
+    let change = RowChange { target: seq(target), if_version, content: row.entry.content };
+    let edited = Edited { target: seq(target), version: if_version + 1, by: user(1), message: None };
+    let mut append = append(log(1), head, vec![notice(head, Content::Edited(edited))]);
+    append.changes.push(change);
+    append
+}
+
+fn text_of(row: &crate::Row) -> (&str, u32) {
+    row.entry.content.message().map_or(("", 0), |message| (&message.body.text, message.version))
+}
+
+pub(super) async fn changes_compare_the_version(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = appended(&store, say_many(log(1), Head::default(), user(1), 1, 3)).await;
+    let head = appended(&store, edit(head, 2, 1, "second")).await;
+    let stale = store.append(edit(head, 2, 1, "lost")).await.unwrap();
+    assert_eq!(stale, AppendOutcome::Stale { target: seq(2), version: 2 });
+    let ahead = store.append(edit(head, 2, 7, "lost")).await.unwrap();
+    assert_eq!(ahead, AppendOutcome::Stale { target: seq(2), version: 2 });
+    let nowhere = store.append(edit(head, 99, 1, "lost")).await.unwrap();
+    assert_eq!(nowhere, AppendOutcome::Stale { target: seq(99), version: 0 });
+    assert_eq!(store.tail(log(1), 1).await.unwrap().head, head);
+    appended(&store, edit(head, 2, 2, "third")).await;
+    let rows = store.rows(log(1), seq(1)..=seq(9), usize::MAX).await.unwrap();
+    assert_eq!(seqs(&rows), [1, 2, 3, 4, 5]);
+    assert_eq!([text_of(&rows[0]), text_of(&rows[1])], [("line 1", 1), ("third", 3)]);
+}
+
+pub(super) async fn a_change_keeps_the_first_hash(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
+    appended(&store, edit(head, 1, 1, "other")).await;
+    let rows = store.rows(log(1), seq(1)..=seq(1), usize::MAX).await.unwrap();
+    assert_eq!(rows[0].key, Some(key(user(1), 1)));
+    assert_eq!((rows[0].ordinal, rows[0].entry.at), (ordinal(1), at(10)));
+}
+
+pub(super) async fn reads_end_after_their_bytes(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let (mut head, text) = (Head::default(), "\u{20ac}".repeat(100_000));
+    for number in 1..=4 {
+        head = appended(&store, append(log(1), head, vec![message(head, key(user(1), number), &text)])).await;
+    }
+    for (max_bytes, most) in [(0, 1), (1, 1), (350_000, 2), (650_000, 3), (usize::MAX, 4)] {
+        let rows = store.rows(log(1), seq(1)..=seq(4), max_bytes).await.unwrap();
+        assert!((1..=most).contains(&rows.len()), "{} rows for {max_bytes} bytes", rows.len());
+        assert_eq!(seqs(&rows), (1..=rows.len() as u64).collect::<Vec<_>>());
+        assert_eq!(text_of(&rows[0]).0, text);
+        let back = store.rows_back(log(1), seq(1)..=seq(4), max_bytes).await.unwrap();
+        assert!((1..=most).contains(&back.len()), "{} rows back for {max_bytes} bytes", back.len());
+        assert_eq!(seqs(&back), (1..=4).rev().take(back.len()).collect::<Vec<_>>());
+    }
+    assert_eq!(store.rows(log(1), seq(1)..=seq(4), usize::MAX).await.unwrap().len(), 4);
+    assert_eq!(store.tail(log(1), 3).await.unwrap().rows.len(), 3);
+}
+
+pub(super) async fn reads_keep_to_their_range(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    appended(&store, say_many(log(1), Head::default(), user(1), 1, 20)).await;
+    let ranges = [(1, 20), (3, 3), (5, 9), (19, u64::MAX), (0, 2), (21, 30), (9, 5)];
+    for (from, to) in ranges {
+        let expected: Vec<u64> = (1..=20).filter(|place| (from..=to).contains(place)).collect();
+        let rows = store.rows(log(1), seq(from)..=seq(to), usize::MAX).await.unwrap();
+        assert_eq!(seqs(&rows), expected);
+        let back = store.rows_back(log(1), seq(from)..=seq(to), usize::MAX).await.unwrap();
+        assert_eq!(seqs(&back), expected.into_iter().rev().collect::<Vec<_>>());
+    }
+}
+
+pub(super) async fn a_time_finds_its_row(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut head = Head::default();
+    for first in [1, 4, 5] {
+        // Rows of one append share their time.
+        let mut batch = say_many(log(1), head, user(1), first, 3).rows.to_vec();
+        batch.iter_mut().for_each(|row| row.entry.at = head.at.plus(10));
+        head = appended(&store, append(log(1), head, batch)).await;
+    }
+    for (time, expected) in
+        [(0, 1), (10, 1), (11, 4), (20, 4), (21, 7), (30, 7), (31, 10), (u64::MAX / 4, 10)]
+    {
+        assert_eq!(store.seq_at(log(1), at(time)).await.unwrap(), seq(expected), "at {time}");
+    }
+}
+
+pub(super) async fn heads_come_in_the_order_asked(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let one = appended(&store, say_many(log(1), Head::default(), user(1), 1, 1)).await;
+    let two = appended(&store, say_many(log(2), Head::default(), user(1), 1, 2)).await;
+    let heads = store.heads(&[log(2), log(3), log(1), log(2)]).await.unwrap();
+    assert_eq!(heads, [two, Head::default(), one, two]);
+    assert!(store.heads(&[]).await.unwrap().is_empty());
+}
+
+pub(super) async fn logs_of_channels_and_users_are_apart(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = appended(&store, say_many(log(5), Head::default(), user(5), 1, 3)).await;
+    let read = notice(Head::default(), Content::Blocked { user_id: user(9) });
+    let own = appended(&store, append(own_log(5), Head::default(), vec![read])).await;
+    assert_eq!(store.heads(&[LogId::User(user(5)), log(5)]).await.unwrap(), [own, head]);
+    let rows = store.rows(own_log(5), seq(1)..=seq(9), usize::MAX).await.unwrap();
+    assert!(matches!(rows[..], [crate::Row { key: None, .. }]));
+}
+
+fn record(sender: u64, number: u64) -> SendRecord {
+    let (seq, message_id) = (seq(number), madang_ids::MessageId::from_raw(number + 500));
+    SendRecord { key: key(user(sender), number), seq, message_id, at: at(number * 100) }
+}
+
+pub(super) async fn sends_are_found_by_their_key(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let records = [record(1, 1), record(1, 2), record(2, 3)];
+    store.record_sends(channel(1), &records).await.unwrap();
+    store.record_sends(channel(1), &records).await.unwrap();
+    let id = |number| key(user(1), number).client_msg_id;
+    let asked = [(user(2), id(3)), (user(1), id(1)), (user(2), id(1)), (user(1), id(9)), (user(1), id(2))];
+    let found = store.find_sends(channel(1), &asked).await.unwrap();
+    assert_eq!(found, [Some(records[2]), Some(records[0]), None, None, Some(records[1])]);
+    assert_eq!(store.find_sends(channel(2), &asked[..1]).await.unwrap(), [None]);
+}
+
+pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let records: Vec<SendRecord> = (1..=10).map(|number| record(1, number)).collect();
+    store.record_sends(channel(1), &records).await.unwrap();
+    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 3);
+    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 2);
+    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 0);
+    let keys: Vec<_> = records.iter().map(|record| (user(1), record.key.client_msg_id)).collect();
+    let found = store.find_sends(channel(1), &keys).await.unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 5], [true; 5]].concat());
+}
+
+pub(super) async fn an_append_moves_its_senders_markers(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let card = super::channels::card(1);
+    let one = Channel { card, created_by: user(1), created_at: at(1), capacity: 9 };
+    store.create_channel(&one).await.unwrap();
+    let memberships: Vec<Membership> =
+        (1..=3).map(|id| super::channels::membership(id, 1, &Spans::since(seq(1)))).collect();
+    store.put_memberships(&memberships).await.unwrap();
+    let head = appended(&store, say_many(log(1), Head::default(), user(1), 1, 3)).await;
+    let mut rows = say_many(log(1), head, user(2), 4, 1).rows.to_vec();
+    rows.extend(say_many(log(1), Head::after(&rows[0]), user(1), 5, 1).rows.to_vec());
+    let left = Content::Left { user_id: user(3), by: user(3) };
+    rows.push(notice(Head::after(&rows[1]), left));
+    appended(&store, append(log(1), head, rows)).await;
+    for (id, marked) in [(1, 5), (2, 4), (3, 0)] {
+        let marker = store.overview_of(user(id), channel(1)).await.unwrap().map(|overview| overview.marker);
+        assert_eq!(marker, Some(Marker { seq: seq(marked), ordinal: ordinal(marked) }), "user {id}");
+    }
+}
+
+pub(super) async fn what_was_acked_survives_reopening(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let (mut head, mut rows) = (Head::default(), Vec::new());
+    for number in 1..=20 {
+        let batch = say_many(log(1), head, user(1), number * 10, 3);
+        rows.extend(batch.rows.to_vec());
+        head = appended(&store, batch).await;
+    }
+    let head = appended(&store, edit(head, 2, 1, "changed")).await;
+    store.record_sends(channel(1), &[record(1, 1)]).await.unwrap();
+    drop(store);
+    let store = subject.open().await;
+    let tail = store.tail(log(1), 100).await.unwrap();
+    assert_eq!((tail.head, tail.rows.len()), (head, 61));
+    assert_eq!(text_of(&tail.rows[1]), ("changed", 2));
+    assert_same(&tail.rows[2..60], &rows[2..]);
+    let keys = [(user(1), key(user(1), 1).client_msg_id)];
+    assert_eq!(store.find_sends(channel(1), &keys).await.unwrap(), [Some(record(1, 1))]);
+    appended(&store, say(log(1), head, key(user(1), 999))).await;
+}

@@ -1,0 +1,126 @@
+//! Seats and members.
+
+use std::sync::Arc;
+
+use madang_proto::Role;
+use tokio::task::JoinSet;
+
+use super::build::*;
+use super::{Subject, done};
+use crate::channels::{Member, SeatChange, SeatOutcome, Seats};
+use crate::{Spans, Store};
+
+const CAPACITY: u32 = 10;
+
+fn member(id: u64, spans: Spans) -> Member {
+    Member { user_id: user(id), role: Role::Member, joined_at: at(id), spans, pending: true }
+}
+
+fn change(if_rev: u64, count: u32, members: Vec<Member>) -> SeatChange {
+    SeatChange { channel: channel(1), if_rev, count, members }
+}
+
+async fn put(store: &Arc<dyn Store>, members: Vec<Member>) {
+    let seats = store.seats(channel(1)).await.unwrap();
+    let outcome = store.change_seats(change(seats.rev, seats.count, members)).await;
+    assert_eq!(outcome, Ok(SeatOutcome::Changed(Seats { rev: seats.rev + 1, ..seats })));
+}
+
+/// Joins as a home does. `false` when the channel is full.
+async fn join(store: &Arc<dyn Store>, id: u64) -> bool {
+    let joining = [user(id)];
+    for _ in 0..10_000 {
+        let seats = done(|| store.seats(channel(1))).await;
+        let members = done(|| store.members_of(channel(1), &joining)).await;
+        if members[0].as_ref().is_some_and(|member| member.spans.is_open()) {
+            return true;
+        }
+        if seats.count == CAPACITY {
+            return false;
+        }
+        let change = change(seats.rev, seats.count + 1, vec![member(id, Spans::since(seq(1)))]);
+        if let Ok(SeatOutcome::Changed(_)) = store.change_seats(change).await {
+            return true;
+        }
+    }
+    panic!("ten thousand tries failed");
+}
+
+pub(super) async fn thirty_joins_for_ten_seats_make_ten_members(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut joins = JoinSet::new();
+    for id in 1..=30 {
+        let store = Arc::clone(&store);
+        joins.spawn(async move { join(&store, id).await });
+    }
+    let seated = joins.join_all().await.into_iter().filter(|seated| *seated).count();
+    let seats = done(|| store.seats(channel(1))).await;
+    let members = done(|| store.members(channel(1), None, 99)).await;
+    assert_eq!((seated, seats.count, members.len()), (10, 10, 10));
+}
+
+pub(super) async fn seats_of_an_old_revision_are_refused(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    assert_eq!(store.seats(channel(1)).await, Ok(Seats::default()));
+    let now = Seats { count: 1, rev: 1 };
+    let one = || vec![member(1, Spans::since(seq(1)))];
+    assert_eq!(store.change_seats(change(0, 1, one())).await, Ok(SeatOutcome::Changed(now)));
+    for rev in [0, 2] {
+        let two = vec![member(2, Spans::since(seq(2)))];
+        assert_eq!(store.change_seats(change(rev, 2, two)).await, Ok(SeatOutcome::Moved(now)));
+        assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
+    }
+    assert_eq!(store.seats(channel(1)).await, Ok(now));
+}
+
+pub(super) async fn members_come_by_pages(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut gone = Spans::since(seq(1));
+    gone.close(seq(3));
+    let all: Vec<Member> = (1..=11)
+        .map(|id| member(id, if id % 3 == 0 { gone.clone() } else { Spans::since(seq(id)) }))
+        .collect();
+    put(&store, all.clone()).await;
+    let (mut now, mut ever) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let after = |page: &[Member]| page.last().map(|member: &Member| member.user_id);
+        now.extend(store.members(channel(1), after(&now), 3).await.unwrap());
+        ever.extend(store.members_ever(channel(1), after(&ever), 3).await.unwrap());
+    }
+    assert_eq!(ever, all);
+    assert_eq!(now, all.iter().filter(|member| member.spans.is_open()).cloned().collect::<Vec<_>>());
+    let asked = store.members_of(channel(1), &[user(7), user(50), user(3)]).await.unwrap();
+    assert_eq!(asked, [Some(all[6].clone()), None, Some(all[2].clone())]);
+    assert!(store.members(channel(2), None, 9).await.unwrap().is_empty());
+}
+
+pub(super) async fn members_are_pending_until_settled(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    put(&store, (1..=3).map(|id| member(id, Spans::since(seq(1)))).collect()).await;
+    assert_eq!(store.pending_members(channel(1)).await.unwrap().len(), 3);
+    let settled = [member(1, Spans::since(seq(5))), member(3, Spans::since(seq(5)))];
+    for _ in 0..2 {
+        store.settle_members(channel(1), &settled).await.unwrap();
+        let pending = store.pending_members(channel(1)).await.unwrap();
+        assert_eq!(pending, [member(2, Spans::since(seq(1)))]);
+        let found = store.members_of(channel(1), &[user(1)]).await.unwrap();
+        assert_eq!(found, [Some(Member { pending: false, ..settled[0].clone() })]);
+    }
+}
+
+pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut spans = Spans::since(seq(1));
+    let joined = member(1, spans.clone());
+    spans.close(seq(4));
+    let left = member(1, spans.clone());
+    spans.open(seq(9));
+    let again = member(1, spans);
+    for (now, overtaken) in [(&left, &joined), (&again, &joined), (&again, &left)] {
+        put(&store, vec![now.clone()]).await;
+        store.settle_members(channel(1), std::slice::from_ref(overtaken)).await.unwrap();
+        assert_eq!(store.members_of(channel(1), &[user(1)]).await, Ok(vec![Some(now.clone())]));
+    }
+    store.settle_members(channel(1), std::slice::from_ref(&again)).await.unwrap();
+    assert!(store.pending_members(channel(1)).await.unwrap().is_empty());
+}

@@ -1,0 +1,139 @@
+//! Several writers of one log at once, and outcomes that nobody knows.
+
+use std::sync::Arc;
+
+use madang_ids::Seq;
+use tokio::task::JoinSet;
+
+use super::build::*;
+use super::{Subject, done};
+use crate::Store;
+use crate::error::StoreError;
+use crate::log::{AppendOutcome, Head, RowKey};
+
+pub(super) async fn one_head_has_one_winner(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut head = Head::default();
+    for round in 0..10 {
+        let mut writers = JoinSet::new();
+        for writer in 1..=8 {
+            let store = Arc::clone(&store);
+            let append = say_many(log(1), head, user(writer), round * 10, 1 + writer % 3);
+            writers.spawn(async move { (append.head(), store.append(append).await.unwrap()) });
+        }
+        let outcomes = writers.join_all().await;
+        let winners: Vec<Head> = outcomes
+            .iter()
+            .filter(|(_, outcome)| *outcome == AppendOutcome::Appended)
+            .map(|(head, _)| *head)
+            .collect();
+        assert_eq!(winners.len(), 1, "{outcomes:?}");
+        head = winners[0];
+        let lost = |outcome: &AppendOutcome| *outcome == AppendOutcome::Moved { head };
+        assert_eq!(outcomes.iter().filter(|(_, outcome)| lost(outcome)).count(), 7, "{outcomes:?}");
+        assert_eq!(store.tail(log(1), 1).await.unwrap().head, head);
+    }
+}
+
+/// Appends a message as a home does: an outcome that is not certain is looked up before anything else.
+async fn send(store: &Arc<dyn Store>, key: RowKey) -> Seq {
+    for _ in 0..10_000 {
+        let tail = done(|| store.tail(log(1), 256)).await;
+        if let Some(row) = tail.rows.iter().find(|row| row.key == Some(key)) {
+            return row.entry.seq;
+        }
+        let append = say(log(1), tail.head, key);
+        let seq = append.head().seq;
+        match store.append(append).await {
+            Ok(AppendOutcome::Appended) => return seq,
+            Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {}
+            Err(error @ StoreError::Corrupt(_)) => panic!("{error}"),
+        }
+    }
+    panic!("ten thousand tries failed");
+}
+
+pub(super) async fn many_writers_leave_one_dense_log(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut writers = JoinSet::new();
+    for writer in 1..=6 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            let mut acked = Vec::new();
+            for number in 1..=15 {
+                let key = key(user(writer), number);
+                acked.push((key, send(&store, key).await));
+            }
+            acked
+        });
+    }
+    let acked: Vec<(RowKey, Seq)> = writers.join_all().await.into_iter().flatten().collect();
+    let tail = done(|| store.tail(log(1), 256)).await;
+    assert_eq!(seqs(&tail.rows), (1..=90).collect::<Vec<_>>());
+    assert_eq!(tail.head, Head::after(&tail.rows[89]));
+    assert!(tail.rows.iter().zip(1..).all(|(row, place)| row.ordinal == ordinal(place)));
+    for (key, seq) in acked {
+        let row = &tail.rows[seq.get() as usize - 1];
+        assert_eq!(row.key, Some(key), "at {seq}");
+    }
+}
+
+pub(super) async fn what_a_tail_does_not_show_never_appears(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let (mut given_up, mut head) = (Vec::new(), Head::default());
+    for number in 1..=150 {
+        let key = key(user(1), number);
+        let outcome = store.append(say(log(1), head, key)).await;
+        let tail = done(|| store.tail(log(1), 256)).await;
+        head = tail.head;
+        let is_shown = tail.rows.iter().any(|row| row.key == Some(key));
+        match outcome {
+            Ok(AppendOutcome::Appended) => assert!(is_shown, "{number} was acked"),
+            Ok(_) | Err(StoreError::Unavailable(_)) => assert!(!is_shown, "{number} was refused"),
+            Err(_) => {}
+        }
+        if !is_shown {
+            given_up.push(key);
+        }
+    }
+    let rows = done(|| store.rows(log(1), seq(1)..=seq(999), usize::MAX)).await;
+    assert_eq!(seqs(&rows), (1..=rows.len() as u64).collect::<Vec<_>>());
+    assert_eq!(rows.len() + given_up.len(), 150);
+    assert!(rows.iter().all(|row| row.key.is_some_and(|key| !given_up.contains(&key))));
+}
+
+pub(super) async fn rows_of_one_append_appear_together(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut tasks = JoinSet::new();
+    let writing = Arc::clone(&store);
+    tasks.spawn(async move {
+        let mut head = Head::default();
+        for round in 0..40 {
+            let append = say_many(log(1), head, user(1), round * 10, 7);
+            head = append.head();
+            assert_eq!(writing.append(append).await, Ok(AppendOutcome::Appended));
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..2 {
+        let store = Arc::clone(&store);
+        tasks.spawn(async move {
+            let mut last = 0;
+            while last < 40 * 7 {
+                let tail = store.tail(log(1), 10).await.unwrap();
+                assert!(tail.head.seq.get() >= last && tail.head.seq.get().is_multiple_of(7));
+                assert_eq!(tail.rows.last().map(Head::after).unwrap_or_default(), tail.head);
+                last = tail.head.seq.get();
+                let rows = store.rows(log(1), seq(1)..=seq(999), usize::MAX).await.unwrap();
+                assert!(rows.len().is_multiple_of(7) && rows.len() as u64 >= last);
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        if ended.is_err() {
+            tasks.abort_all();
+            panic!("a reader or the writer failed");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The stores of this crate against the suite, the suite against planted faults, and properties.
+
+mod conformance;
+mod mutants;
+mod subjects;
