@@ -1,1 +1,15 @@
-//! x
+//! The chat server: the gateway (sockets), REST, and the composition root.
+//!
+//! The rooms follow the way of a message: [`gateway`] (accept, connection, outbound, registry, drain) →
+//! [`operations`] (one use case a file: *check*, then *apply*; the socket and REST both call it) → [`home`] (the shell
+//! that drives `engine::home`) → the inbox of `crates/bus`, and back to the gateway's registry. Beside them [`rest`]
+//! (one resource a file), [`cli`] (one command a file), [`compose`] (the one place that picks backends).
+
+pub mod cli;
+pub mod compose;
+pub mod config;
+pub mod gateway;
+pub mod home;
+pub mod metrics;
+pub mod operations;
+pub mod rest;

@@ -1,1 +1,12 @@
-//! Placeholder
+//! How what was appended reaches the people it concerns: the inbox (everything that concerns a user, in one order)
+//! and the bus (node-to-node transport).
+//!
+//! In one process both are [`local`]: the inbox is a read of the store's commit order, and nothing is written per
+//! member. In a fleet they are Redis.
+#![warn(missing_docs)]
+
+mod inbox;
+pub mod local;
+mod roster;
+
+pub use inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead, Recipient};

@@ -209,6 +209,17 @@ impl Session {
         is_same
     }
 
+    /// When [`Self::handle_tick`] must be called again, unless a frame comes before.
+    #[must_use]
+    pub fn look_at(&self, config: &SessionConfig) -> Millis {
+        match &self.phase {
+            Phase::AwaitingHello | Phase::Verifying(_) => self.heard_at.plus(limits::HELLO_SECONDS * 1000),
+            Phase::Open(identity) => {
+                self.heard_at.plus(config.silence_ms).min(identity.expires_at.plus(config.token_grace_ms))
+            }
+        }
+    }
+
     /// Time has passed. Called about once a second.
     #[must_use]
     pub fn handle_tick(&self, config: &SessionConfig, now: Millis) -> Option<CloseReason> {

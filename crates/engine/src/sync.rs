@@ -89,6 +89,16 @@ impl SyncCursor {
         Live::Read
     }
 
+    /// The cursor does not serve: go on from `end`, which was taken after the connection was registered. What was
+    /// seen to exist beyond it is read.
+    pub fn jump(&mut self, end: Position) -> AfterPage {
+        self.position = end;
+        if self.reading_to.is_none() {
+            self.reading_to = Some(end);
+        }
+        self.handle_page(end, false)
+    }
+
     /// A page was enqueued: everything up to `upto` is on its way, and `more` tells whether the inbox goes on.
     ///
     /// A page is one consistent read, so what was seen to exist before it was asked for is in it or in `more`.

@@ -57,6 +57,11 @@ pub enum ServerFrame<'a> {
     },
     /// The connection took its frames too slowly. Nothing is lost: entries go on from the last cursor.
     Resync,
+    /// The device is too far behind to be caught up with. Take the snapshot; entries go on from now.
+    SnapshotRequired {
+        /// Why.
+        reason: SnapshotReason,
+    },
     /// The node leaves.
     Reconnect {
         /// Wait so long, then connect again.

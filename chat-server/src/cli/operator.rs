@@ -1,0 +1,164 @@
+//! What an operator asks of a data folder, whether its server runs or not: over a socket in the folder (private to
+//! its owner) if it runs, or by opening the folder. One JSON object a line each way.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use madang_proto::ErrorBody;
+use madang_proto::rest::SignedIn;
+use madang_service::Drain;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::compose::Node;
+use crate::operations::Operations;
+
+const SOCKET: &str = "operator.sock";
+const REQUEST_BYTES: u64 = 64 * 1024;
+
+/// Mint an access token.
+#[derive(Debug, Args)]
+pub(super) struct TokenCommand {
+    /// The user's handle.
+    handle: String,
+    /// What the new device is called.
+    #[arg(long, default_value = "token")]
+    device_name: String,
+    /// The data folder; default madang-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+/// Give a user a new password.
+#[derive(Debug, Args)]
+pub(super) struct ResetPassword {
+    /// The user's handle.
+    handle: String,
+    /// The data folder; default madang-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+enum Ask {
+    Token { handle: String, device_name: String },
+    ResetPassword { handle: String, password: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    SignedIn(Box<SignedIn>),
+    Done,
+    Refused(ErrorBody),
+}
+
+impl TokenCommand {
+    pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
+        let ask = Ask::Token { handle: self.handle, device_name: self.device_name };
+        match ask_folder(config, self.data, ask)? {
+            Told::SignedIn(signed_in) => println!("{}", serde_json::to_string_pretty(&signed_in)?),
+            Told::Done => {}
+            Told::Refused(error) => bail!("{error}"),
+        }
+        Ok(())
+    }
+}
+
+impl ResetPassword {
+    pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
+        let mut password = String::new();
+        std::io::stdin().take(1024).read_to_string(&mut password).context("the password on standard input")?;
+        let password = password.trim_end_matches(['\r', '\n']).to_owned();
+        match ask_folder(config, self.data, Ask::ResetPassword { handle: self.handle.clone(), password })? {
+            Told::Refused(error) => bail!("{error}"),
+            _ => eprintln!("{} has a new password; her devices stay signed in until they are revoked", self.handle),
+        }
+        Ok(())
+    }
+}
+
+fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow::Result<Told> {
+    let mut config = super::load(config)?;
+    config.server.data = data.unwrap_or(config.server.data);
+    super::runtime()?.block_on(async {
+        let path = config.server.data.join(SOCKET);
+        if let Ok(stream) = UnixStream::connect(&path).await {
+            return ask_server(stream, &ask).await;
+        }
+        if !config.server.data.exists() {
+            bail!("there is no data folder {}", config.server.data.display());
+        }
+        let node = Node::open(config, Drain::new()).await?;
+        let told = tell(&node.gateway.operations, ask).await;
+        node.tasks.drain().stop();
+        Ok(told)
+    })
+}
+
+async fn ask_server(mut stream: UnixStream, ask: &Ask) -> anyhow::Result<Told> {
+    stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
+    let mut line = String::new();
+    BufReader::new(stream.take(REQUEST_BYTES)).read_line(&mut line).await?;
+    serde_json::from_str(&line).context("the server's answer could not be read")
+}
+
+/// Answers operators of this data folder until the drain.
+pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
+    let path = data.join(SOCKET);
+    // The folder is ours by its lock, so a socket in it is a dead process's.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (operations, drain) = (Arc::clone(&node.gateway.operations), node.tasks.drain().clone());
+    node.tasks.spawn("operator", async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.draining() => return,
+            };
+            // One after the other: there is one operator.
+            if let Ok((stream, _)) = accepted
+                && let Err(error) = answer(&operations, stream).await
+            {
+                tracing::warn!(%error, "an operator could not be answered");
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn answer(operations: &Operations, mut stream: UnixStream) -> anyhow::Result<()> {
+    let mut line = String::new();
+    let (read, mut write) = stream.split();
+    let patience = std::time::Duration::from_secs(5);
+    let mut reader = BufReader::new(read.take(REQUEST_BYTES));
+    tokio::time::timeout(patience, reader.read_line(&mut line)).await??;
+    let told = match serde_json::from_str(&line) {
+        Ok(ask) => tell(operations, ask).await,
+        Err(error) => Told::Refused(ErrorBody::invalid("ask", error.to_string())),
+    };
+    write.write_all(format!("{}\n", serde_json::to_string(&told)?).as_bytes()).await?;
+    Ok(())
+}
+
+async fn tell(operations: &Operations, ask: Ask) -> Told {
+    let told = match ask {
+        Ask::Token { handle, device_name } => {
+            operations.sign_in_for(&handle, device_name).await.map(|signed_in| Told::SignedIn(Box::new(signed_in)))
+        }
+        Ask::ResetPassword { handle, password } => {
+            operations.reset_password(&handle, password).await.map(|()| Told::Done)
+        }
+    };
+    told.unwrap_or_else(Told::Refused)
+}

@@ -1,0 +1,112 @@
+//! `madang serve`
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::serve::ListenerExt;
+use clap::{Args, ValueEnum};
+use madang_service::{Drain, Signals};
+use tokio::net::TcpListener;
+
+use super::operator;
+use crate::compose::Node;
+use crate::config::Config;
+use crate::rest;
+
+/// What is over the window of a drain for appends and answers to finish.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where to listen; default 127.0.0.1:8080.
+    #[arg(long)]
+    addr: Option<SocketAddr>,
+    /// The data folder; default madang-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// `off` lifts all rate limits: for load tests only.
+    #[arg(long, value_name = "on|off")]
+    limits: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl Serve {
+    pub(super) fn run(self, file: Option<&Path>) -> anyhow::Result<()> {
+        let mut config = super::load(file)?;
+        config.server.addr = self.addr.unwrap_or(config.server.addr);
+        config.server.data = self.data.unwrap_or(config.server.data);
+        if let Some(switch) = self.limits {
+            config.limits.enabled = matches!(switch, Switch::On);
+        }
+        config.validate()?;
+        madang_service::telemetry::init(&config.telemetry)?;
+        raise_open_files();
+        let runtime = super::runtime()?;
+        runtime.block_on(serve(config))
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let drain = Drain::new();
+    let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
+    let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
+    let drain_window = Duration::from_millis(config.gateway.drain_ms);
+    let node = Node::open(config, drain.clone()).await?;
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
+    let addr = listener.local_addr()?;
+    operator::listen(&node, &data)?;
+    say_hello(addr, &data, limits);
+    let listener = listener.tap_io(|socket| {
+        // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    let service = rest::router(node.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let draining = drain.clone();
+    let stop_accepting = async move { draining.draining().await };
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop_accepting);
+    tokio::select! {
+        served = served => served?,
+        // A client that holds a keep-alive connection open does not hold the process.
+        () = async { drain.draining().await; node.gateway.operations.clock.sleep(drain_window + DRAIN_PATIENCE).await } => {}
+    }
+    if let Err(stragglers) = node.tasks.close_and_wait(drain_window + DRAIN_PATIENCE).await {
+        tracing::warn!(%stragglers, "not everything ended in time");
+    }
+    node.gateway.operations.flush_received().await;
+    tracing::info!("drained");
+    drop(signals);
+    Ok(())
+}
+
+fn say_hello(addr: SocketAddr, data: &Path, limits: bool) {
+    println!("madang {} listens on http://{addr}", env!("CARGO_PKG_VERSION"));
+    println!("  socket     ws://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
+    println!("  data       {}", data.display());
+    println!("  health     http://{addr}/readyz, http://{addr}/metrics");
+    if !limits {
+        println!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
+    }
+    println!("  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' http://{addr}/v1/accounts");
+    println!("             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops");
+}
+
+/// As many sockets as the system lets us have.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The composition root: the one place that picks backends and placements.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use madang_auth::{Passwords, Tokens, load_or_create_secret};
+use madang_bus::Inbox;
+use madang_bus::local::LocalInbox;
+use madang_ids::Snowflakes;
+use madang_service::{Clock, Drain, Health, Metrics, Tasks};
+use madang_store::Store;
+use madang_store::embedded::{Embedded, EmbeddedConfig};
+
+use crate::config::Config;
+use crate::gateway::{Gateway, deliver, drain};
+use crate::home::Homes;
+use crate::metrics::ChatMetrics;
+use crate::operations::{Operations, Parts};
+use crate::rest::Api;
+
+/// One process: the embedded store, the local inbox, every role inside.
+pub struct Node {
+    /// Sockets and use cases.
+    pub gateway: Arc<Gateway>,
+    /// What REST needs besides.
+    pub api: Api,
+    /// Everything that runs.
+    pub tasks: Tasks,
+}
+
+/// The parts that a test may choose: another store, a clock that it moves.
+pub struct Backends {
+    /// The durable model.
+    pub store: Arc<dyn Store>,
+    /// The inboxes over it.
+    pub inbox: Arc<dyn Inbox>,
+    /// The clock.
+    pub clock: Clock,
+    /// What signs access tokens.
+    pub secret: [u8; 32],
+}
+
+impl Node {
+    /// Opens the data folder and starts what runs in the background.
+    ///
+    /// # Errors
+    /// The folder cannot be opened, or the configuration is not valid.
+    pub async fn open(config: Config, drain: Drain) -> anyhow::Result<Self> {
+        config.validate()?;
+        let path = config.server.data.clone();
+        let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() })?;
+        let secret = load_or_create_secret(&path.join("token.secret")).context("the token secret in the data folder")?;
+        let tasks = Tasks::new(drain);
+        let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
+        tasks.spawn("inbox", follow);
+        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
+        Self::assemble(config, backends, tasks)
+    }
+
+    /// Puts a node together from its backends.
+    ///
+    /// # Errors
+    /// The configuration is not valid, or the inbox was used before.
+    pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
+        let Backends { store, inbox, clock, secret } = backends;
+        let metrics = Metrics::new();
+        let chat = ChatMetrics::register(&metrics);
+        let health = Arc::new(Health::new(tasks.drain().clone()));
+        // One process is one worker; in a fleet discovery grants the number.
+        let ids = Arc::new(Snowflakes::new(0)?);
+        let homes = Homes::new(
+            Arc::clone(&store),
+            Arc::clone(&inbox),
+            Arc::clone(&ids),
+            clock.clone(),
+            tasks.clone(),
+            chat.clone(),
+        );
+        let access_ttl = Duration::from_secs(config.tokens.access_seconds);
+        let passwords = Passwords::with_all_cores(config.passwords)?;
+        let operations = Arc::new(Operations::new(Parts {
+            store,
+            inbox: Arc::clone(&inbox),
+            homes,
+            ids,
+            clock,
+            tokens: Tokens::new(&secret, access_ttl),
+            passwords,
+            config: Arc::new(config),
+            metrics: chat,
+        }));
+        let gateway = Arc::new(Gateway::new(operations, tasks.clone()));
+        let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
+        tasks.spawn("deliver", deliver::run(Arc::clone(&gateway), envelopes));
+        tasks.spawn("sweep", drain::sweep(Arc::clone(&gateway)));
+        tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
+        let api = Api { gateway: Arc::clone(&gateway), health, metrics };
+        Ok(Self { gateway, api, tasks })
+    }
+}

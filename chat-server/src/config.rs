@@ -1,0 +1,237 @@
+//! The configuration of the chat server. No file is needed; every field has a default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use madang_auth::PasswordConfig;
+use madang_engine::bucket::Rate;
+use madang_engine::session::SessionConfig;
+use madang_proto::limits;
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set, by sections of the file.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens and stores.
+    pub server: ServerConfig,
+    /// Tokens.
+    pub tokens: TokenConfig,
+    /// The cost of passwords.
+    pub passwords: PasswordConfig,
+    /// Sizes of channels.
+    pub channels: ChannelConfig,
+    /// Sockets.
+    pub gateway: GatewayConfig,
+    /// How fast callers may go.
+    pub limits: LimitConfig,
+    /// Logs.
+    pub telemetry: madang_service::TelemetryConfig,
+}
+
+/// Where it listens and stores.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address of HTTP and WebSocket; default 127.0.0.1:8080.
+    pub addr: SocketAddr,
+    /// The data folder; default `madang-data`. Private to its owner.
+    pub data: PathBuf,
+    /// Origins whose pages may open sockets and call REST, such as `https://chat.example`. Empty (the default):
+    /// any page on localhost, and clients that are no browsers.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data: PathBuf::from("madang-data"),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// Tokens.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Life of an access token in seconds; default 900. A revoked device is closed at once, whatever this says.
+    pub access_seconds: u64,
+    /// Life of a refresh token in days; default 90. Each use begins it anew.
+    pub refresh_days: u64,
+}
+
+impl Default for TokenConfig {
+    fn default() -> Self {
+        Self { access_seconds: 900, refresh_days: 90 }
+    }
+}
+
+/// Sizes of channels.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelConfig {
+    /// Members of a group, 2 to 500; default 100.
+    pub group_members: u32,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self { group_members: 100 }
+    }
+}
+
+/// Sockets.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Sockets of this node; default 15,000, below the usual limit of open files. Above it new ones get 503.
+    pub connections: usize,
+    /// Sockets of one device; default 8. A further one takes the place of the oldest.
+    pub connections_per_device: usize,
+    /// Milliseconds between heartbeats that clients are asked for; default 5,000.
+    pub heartbeat_ms: u64,
+    /// Milliseconds of silence after which a client is taken for gone; default 25,000.
+    pub silence_ms: u64,
+    /// Bytes that wait for one slow reader before it falls back to reading its inbox; default 262,144.
+    pub outbound_bytes: usize,
+    /// Requests of one connection under way; default 256. Beyond it the socket is not read.
+    pub requests_in_flight: u32,
+    /// Seconds after which a connection that took not one byte is dead; default 60.
+    pub write_seconds: u64,
+    /// Milliseconds over which a drain spreads its `reconnect`s; default 5,000.
+    pub drain_ms: u64,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            connections: 15_000,
+            connections_per_device: 8,
+            heartbeat_ms: 5_000,
+            silence_ms: 25_000,
+            outbound_bytes: 256 * 1024,
+            requests_in_flight: 256,
+            write_seconds: 60,
+            drain_ms: 5_000,
+        }
+    }
+}
+
+/// How fast callers may go. A rate of zero a second means no limit.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitConfig {
+    /// `false` lifts all of them: for load tests only.
+    pub enabled: bool,
+    /// Frames of one connection, a second; default 50.
+    pub connection_frames: u32,
+    /// Messages of one connection, a second; default 20.
+    pub connection_sends: u32,
+    /// Messages of one user, a second, over all her connections and REST; default 40.
+    pub user_sends: u32,
+    /// Requests of one user over REST, a second; default 50.
+    pub user_requests: u32,
+    /// Sockets opened and REST calls without a token from one address, a second; default 20.
+    pub address_requests: u32,
+    /// Sign-ups and logins from one address, a minute; default 60.
+    pub address_logins_per_minute: u32,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            connection_frames: 50,
+            connection_sends: 20,
+            user_sends: 40,
+            user_requests: 50,
+            address_requests: 20,
+            address_logins_per_minute: 60,
+        }
+    }
+}
+
+impl LimitConfig {
+    /// A rate whose burst is ten seconds' worth.
+    #[must_use]
+    pub const fn rate(&self, per_second: u32) -> Rate {
+        let per_second = if self.enabled { per_second } else { 0 };
+        Rate { per_second, burst: per_second.saturating_mul(10) }
+    }
+
+    /// Logins: `per_minute` at once, then one by one.
+    #[must_use]
+    pub fn logins(&self) -> Rate {
+        if !self.enabled || self.address_logins_per_minute == 0 {
+            return Rate { per_second: 0, burst: 0 };
+        }
+        Rate { per_second: self.address_logins_per_minute.div_ceil(60), burst: self.address_logins_per_minute }
+    }
+}
+
+/// A value that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, {rule}")]
+pub struct InvalidConfig {
+    /// The key, with its section.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl Config {
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// Names the key, its value and the rule.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let rule = |holds: bool, field, value: &dyn ToString, rule| {
+            if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_string(), rule }) }
+        };
+        let group = self.channels.group_members;
+        let gateway = &self.gateway;
+        rule((2..=limits::GROUP_MEMBERS_MAX).contains(&group), "channels.group_members", &group, "must be 2 to 500")?;
+        let access = self.tokens.access_seconds;
+        rule((60..=86_400).contains(&access), "tokens.access_seconds", &access, "must be 60 to 86400")?;
+        let refresh = self.tokens.refresh_days;
+        rule((1..=3_650).contains(&refresh), "tokens.refresh_days", &refresh, "must be 1 to 3650")?;
+        let silence = gateway.silence_ms;
+        let slowest = gateway.heartbeat_ms.saturating_mul(2);
+        rule(gateway.heartbeat_ms >= 1000, "gateway.heartbeat_ms", &gateway.heartbeat_ms, "must be at least 1000")?;
+        rule(silence >= slowest, "gateway.silence_ms", &silence, "must be at least twice gateway.heartbeat_ms")?;
+        let outbound = gateway.outbound_bytes;
+        rule(outbound >= 16_384, "gateway.outbound_bytes", &outbound, "must be at least 16384")?;
+        rule(gateway.connections >= 1, "gateway.connections", &gateway.connections, "must be at least 1")?;
+        let requests = gateway.requests_in_flight;
+        rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")
+    }
+
+    /// What a session needs to know.
+    #[must_use]
+    pub fn session(&self) -> SessionConfig {
+        SessionConfig {
+            frames: self.limits.rate(self.limits.connection_frames),
+            sends: self.limits.rate(self.limits.connection_sends),
+            silence_ms: self.gateway.silence_ms,
+            token_grace_ms: 60_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_wrong_values_are_named() {
+        let mut config = Config::default();
+        assert_eq!(config.validate(), Ok(()));
+        config.channels.group_members = 501;
+        let text = config.validate().unwrap_err().to_string();
+        assert_eq!(text, "channels.group_members is 501, must be 2 to 500");
+    }
+}

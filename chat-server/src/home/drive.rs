@@ -1,0 +1,211 @@
+//! Carries out a home's effects.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use madang_engine::home::{Effect, Failure, Found, Lookup, Reply};
+use madang_engine::log::{Append, AppendOutcome, SendRecord, Tail};
+use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
+use madang_ids::{ChannelId, LogId, UserId};
+use madang_proto::{Content, ErrorBody, ErrorCode};
+use madang_store::{Marker, Membership, StoreError, StoreResult};
+
+use super::{Cell, Homes};
+use crate::operations::refusal;
+
+impl Homes {
+    /// Runs the cell until it has nothing to do.
+    pub(super) async fn drive(&self, cell: &Arc<Cell>) {
+        loop {
+            let effect = {
+                let mut state = cell.state.lock();
+                match state.home.poll(self.0.clock.now_ms(), &self.0.ids) {
+                    Some(effect) => effect,
+                    None => {
+                        state.is_driven = false;
+                        return;
+                    }
+                }
+            };
+            self.carry_out(cell, effect).await;
+        }
+    }
+
+    async fn carry_out(&self, cell: &Cell, effect: Effect) {
+        match effect {
+            Effect::Reply { ticket, reply } => {
+                let answer = cell.state.lock().answers.remove(&ticket);
+                self.count_reply(&reply);
+                if let Some(answer) = answer {
+                    answer(reply);
+                }
+            }
+            Effect::Fanout { log, rows } => {
+                if let Some(row) = rows.last() {
+                    self.tell_inbox(log, row.entry.seq).await;
+                }
+            }
+            Effect::Redrive { log, seq } => self.tell_inbox(log, seq).await,
+            Effect::Load { log, rows, seats } => {
+                let loaded = self.load(log, rows, seats).await.map_err(failure);
+                cell.state.lock().home.handle_loaded(loaded);
+            }
+            Effect::Find(lookup) => {
+                let found = self.find(cell.log, lookup).await.map_err(failure);
+                cell.state.lock().home.handle_found(found, self.0.clock.now_ms());
+            }
+            Effect::FindSends { keys } => {
+                let sends = match cell.log {
+                    LogId::Channel(channel) => self.0.store.find_sends(channel, &keys).await.map_err(failure),
+                    LogId::User(_) => Ok(vec![None; keys.len()]),
+                };
+                cell.state.lock().home.handle_sends(sends);
+            }
+            Effect::Append { record, append } => {
+                let outcome = self.append(cell.log, &record, append).await;
+                cell.state.lock().home.handle_appended(outcome);
+            }
+            Effect::ChangeSeats(change) => {
+                let outcome = self.change_seats(change).await;
+                cell.state.lock().home.handle_seated(outcome);
+            }
+            Effect::Settle { members } => {
+                let settled = self.settle(cell.log, &members).await;
+                cell.state.lock().home.handle_settled(settled);
+            }
+        }
+    }
+
+    fn count_reply(&self, reply: &Reply) {
+        let metrics = &self.0.metrics;
+        match reply {
+            Reply::Sent(sent) if sent.by_retry => drop(metrics.acked_by_retry.inc()),
+            Reply::Sent(_) => drop(metrics.acked.inc()),
+            Reply::Refused(error) if error.code == ErrorCode::Full => drop(metrics.full.inc()),
+            _ => {}
+        }
+    }
+
+    async fn tell_inbox(&self, log: LogId, to: madang_ids::Seq) {
+        // The row is durable and acked whatever happens here; the next fan-out of the log heals a lost one.
+        if let Err(error) = self.0.inbox.moved(log, to).await {
+            tracing::warn!(%log, %error, "the inboxes could not be told; the next append of this log tells them");
+        }
+    }
+
+    async fn load(&self, log: LogId, rows: usize, seats: bool) -> StoreResult<(Tail, Seats, Vec<Member>)> {
+        let tail = self.0.store.tail(log, rows).await?;
+        match log {
+            LogId::Channel(channel) if seats => {
+                let seats = self.0.store.seats(channel).await?;
+                let pending = self.0.store.pending_members(channel).await?;
+                Ok((tail, seats, pending))
+            }
+            _ => Ok((tail, Seats::default(), Vec::new())),
+        }
+    }
+
+    async fn find(&self, log: LogId, lookup: Lookup) -> StoreResult<Found> {
+        let LogId::Channel(channel) = log else { return Ok(Found { members: Vec::new(), blocked: None }) };
+        let members = self.0.store.members_of(channel, &lookup.users).await?;
+        let members = lookup.users.into_iter().zip(members).collect();
+        let blocked = if lookup.blocks { Some(self.is_blocked(channel).await?) } else { None };
+        Ok(Found { members, blocked })
+    }
+
+    async fn is_blocked(&self, channel: ChannelId) -> StoreResult<bool> {
+        match self.0.store.channel(channel).await?.and_then(|channel| channel.card.between) {
+            Some([one, other]) => self.0.store.is_blocked(one, other).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn append(
+        &self,
+        log: LogId,
+        record: &[SendRecord],
+        append: Append,
+    ) -> Result<AppendOutcome, Failure> {
+        if let LogId::Channel(channel) = log
+            && !record.is_empty()
+        {
+            // Nothing was appended yet, so whatever happened here, the append certainly did not.
+            self.0.store.record_sends(channel, record).await.map_err(|error| certainly_not(&error))?;
+        }
+        let started = self.0.clock.elapsed();
+        let outcome = self.0.store.append(append).await;
+        self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
+        match &outcome {
+            Ok(AppendOutcome::Appended) => {}
+            Ok(_) => drop(self.0.metrics.moved.inc()),
+            Err(_) => drop(self.0.metrics.append_failures.inc()),
+        }
+        outcome.map_err(failure)
+    }
+
+    /// The seats, then the memberships. Half of it is found as pending members by the next load.
+    async fn change_seats(&self, change: SeatChange) -> Result<SeatOutcome, Failure> {
+        let (channel, members) = (change.channel, change.members.clone());
+        let outcome = self.0.store.change_seats(change).await.map_err(failure)?;
+        if let SeatOutcome::Changed(_) = outcome {
+            self.put_memberships(channel, &members).await.map_err(|error| Failure::Unknown(refusal(&error)))?;
+        }
+        Ok(outcome)
+    }
+
+    async fn put_memberships(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        let membership = |member: &Member| Membership {
+            user_id: member.user_id,
+            channel_id: channel,
+            role: member.role,
+            spans: member.spans.clone(),
+        };
+        let memberships: Vec<Membership> = members.iter().map(membership).collect();
+        self.0.store.put_memberships(&memberships).await
+    }
+
+    /// The memberships, the members' own logs, and last that nothing is pending.
+    async fn settle(&self, log: LogId, members: &[Member]) -> Result<(), Failure> {
+        let LogId::Channel(channel) = log else { return Ok(()) };
+        self.put_memberships(channel, members).await.map_err(failure)?;
+        let row = self.0.store.channel(channel).await.map_err(failure)?;
+        let Some(row) = row else { return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into()))) };
+        let notes = members.iter().filter_map(|member| Some((member, member.spans.last()?)));
+        let (store_row, homes) = (&row, self);
+        let notes = notes.map(|(member, span)| async move {
+            let content = match span.until {
+                None => {
+                    homes.mark_joined(channel, member.user_id, span.from).await?;
+                    Content::ChannelJoined { channel: store_row.card.clone(), from_seq: span.from }
+                }
+                Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
+            };
+            homes.note(member.user_id, content).await.map(drop)
+        });
+        let told: Result<Vec<()>, ErrorBody> = join_all(notes).await.into_iter().collect();
+        told.map_err(Failure::Unavailable)?;
+        let settled: Vec<Member> =
+            members.iter().map(|member| Member { pending: false, ..member.clone() }).collect();
+        self.0.store.settle_members(channel, &settled).await.map_err(failure)
+    }
+
+    /// What was said before she came does not count as unread.
+    async fn mark_joined(&self, channel: ChannelId, user: UserId, from: madang_ids::Seq) -> Result<(), ErrorBody> {
+        let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let Some(row) = rows.first() else { return Ok(()) };
+        let marker = Marker { seq: from, ordinal: row.ordinal };
+        self.0.store.advance_marker(user, channel, marker).await.map(drop).map_err(|error| refusal(&error))
+    }
+}
+
+fn failure(error: StoreError) -> Failure {
+    match &error {
+        StoreError::Unknown(_) => Failure::Unknown(refusal(&error)),
+        StoreError::Unavailable(_) | StoreError::Corrupt(_) => Failure::Unavailable(refusal(&error)),
+    }
+}
+
+fn certainly_not(error: &StoreError) -> Failure {
+    Failure::Unavailable(refusal(error))
+}

@@ -1,0 +1,99 @@
+//! What the chat server counts: a metric for each guarantee that it can break.
+
+use madang_proto::SnapshotReason;
+use madang_service::Metrics;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Labels with one name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// The chat server's metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ChatMetrics {
+    /// G1: messages that were acked as durable.
+    pub acked: Counter,
+    /// G1: appends that the store did not take, or whose outcome it did not know.
+    pub append_failures: Counter,
+    /// G1: time of an append in the store.
+    pub append_seconds: Histogram,
+    /// G2: sends answered with the ack of an earlier try.
+    pub acked_by_retry: Counter,
+    /// G3: appends that found the head moved by another writer.
+    pub moved: Counter,
+    /// G4: devices that had a cursor and were told to take a snapshot.
+    pub snapshots: Family<Reason, Counter>,
+    /// G4: devices that resumed from their cursor.
+    pub resumed: Counter,
+    /// G5: tokens refused.
+    pub unauthorized: Counter,
+    /// G7: slow consumers that fell back to reading their inbox.
+    pub resyncs: Counter,
+    /// G7: requests refused because the caller was too fast.
+    pub limited: Counter,
+    /// G10: joins refused because no seat was free.
+    pub full: Counter,
+    /// Connections now.
+    pub connections: Gauge,
+    /// Frames given to connections.
+    pub delivered: Counter,
+}
+
+impl ChatMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(metrics: &Metrics) -> Self {
+        let this = Self {
+            acked: Counter::default(),
+            append_failures: Counter::default(),
+            append_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
+            acked_by_retry: Counter::default(),
+            moved: Counter::default(),
+            snapshots: Family::default(),
+            resumed: Counter::default(),
+            unauthorized: Counter::default(),
+            resyncs: Counter::default(),
+            limited: Counter::default(),
+            full: Counter::default(),
+            connections: Gauge::default(),
+            delivered: Counter::default(),
+        };
+        metrics.register(|registry| this.put(registry));
+        this
+    }
+
+    fn put(&self, registry: &mut Registry) {
+        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("messages_acked", "G1: messages acked as durable", &self.acked);
+        counter("append_failures", "G1: appends not taken, or of unknown outcome", &self.append_failures);
+        counter("messages_acked_by_retry", "G2: sends answered with the ack of an earlier try", &self.acked_by_retry);
+        counter("log_moved", "G3: appends that found the head moved", &self.moved);
+        counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
+        counter("auth_refused", "G5: tokens refused", &self.unauthorized);
+        counter("outbound_resyncs", "G7: slow consumers that read on from their inbox", &self.resyncs);
+        counter("requests_limited", "G7: requests refused as too fast", &self.limited);
+        counter("seats_refused", "G10: joins refused because no seat was free", &self.full);
+        counter("outbound_frames", "Frames given to connections", &self.delivered);
+        registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
+        registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());
+        registry.register("gateway_connections", "Connections now", self.connections.clone());
+    }
+
+    /// A device that had a cursor was told to take a snapshot.
+    pub fn count_snapshot(&self, reason: SnapshotReason) {
+        let reason = match reason {
+            SnapshotReason::NoCursor => return,
+            SnapshotReason::ForeignCursor => "foreign_cursor",
+            SnapshotReason::BeyondStore => "beyond_store",
+            SnapshotReason::TooFarBehind => "too_far_behind",
+        };
+        self.snapshots.get_or_create(&Reason { reason }).inc();
+    }
+}

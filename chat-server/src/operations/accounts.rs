@@ -1,0 +1,289 @@
+//! Sign up, log in, refresh, log out; who a token is.
+
+use madang_auth::{PasswordError, RefreshToken, TokenError};
+use madang_engine::session::Identity;
+use madang_ids::{DeviceId, UserId};
+use madang_proto::rest::{Login, ProfileChange, Refresh, SignUp, SignedIn};
+use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
+use madang_store::{Claim, Claimed, Created, Device, Rotated, User};
+use sha2::{Digest, Sha256};
+
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// Makes an account, its first device and that device's tokens. With an idempotency key it may be repeated.
+    ///
+    /// # Errors
+    /// A field beyond its limit; `conflict` for a handle that is taken, or a key used with another request.
+    pub async fn sign_up(&self, request: SignUp, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
+        let handle = check_handle(&request.handle)?;
+        check_display_name(&request.display_name)?;
+        check_password(&request.password)?;
+        let device_name = check_device_name(&request.device_name)?;
+        let (user_id, is_repeated) = self.claim_sign_up(&handle, &request.display_name, key).await?;
+        if is_repeated && let Some(hash) = self.password_hash(user_id).await? {
+            // A repeated sign-up is a login: only who knows the password gets tokens.
+            if !self.verify(request.password, hash).await? {
+                return Err(key_conflict());
+            }
+        } else {
+            let hash = self.passwords.hash(request.password).await.map_err(|error| password_refusal(&error))?;
+            let created_at = self.clock.now_ms();
+            let user = User { id: user_id, handle, display_name: request.display_name, created_at };
+            if self.store.create_user(&user, &hash).await.map_err(|error| refusal(&error))? == Created::Taken {
+                return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is taken"));
+            }
+        }
+        self.sign_in(user_id, self.new_device(user_id, device_name)).await
+    }
+
+    /// Logs in on a new device, or again on one of the user's.
+    ///
+    /// # Errors
+    /// `unauthorized` for a wrong handle or password alike; `not_found` for a device that is not hers.
+    pub async fn log_in(&self, request: Login) -> Result<SignedIn, ErrorBody> {
+        let wrong = || ErrorBody::new(ErrorCode::Unauthorized, "handle or password is wrong");
+        let device_name = check_device_name(&request.device_name)?;
+        check_password(&request.password).map_err(|_| wrong())?;
+        let handle = check_handle(&request.handle).map_err(|_| wrong())?;
+        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
+        let Some(user) = user else {
+            // As slow as for a handle that exists, so that handles cannot be guessed by time.
+            let verified = self.passwords.verify_nothing(request.password).await;
+            return Err(verified.map_or_else(|error| password_refusal(&error), |_| wrong()));
+        };
+        let hash = self.password_hash(user.id).await?.ok_or_else(wrong)?;
+        if !self.verify(request.password, hash).await? {
+            return Err(wrong());
+        }
+        let device = match request.device_id {
+            Some(id) => self.own_device(user.id, id).await?,
+            None => self.new_device(user.id, device_name),
+        };
+        self.check_device_count(user.id, device.id).await?;
+        self.sign_in(user.id, device).await
+    }
+
+    /// A new access token and a new refresh token for the last refresh token.
+    ///
+    /// # Errors
+    /// `unauthorized` if it is not the device's last one, or has ended.
+    pub async fn refresh(&self, request: Refresh) -> Result<SignedIn, ErrorBody> {
+        let wrong = || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
+        let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?.hash();
+        let row = self.store.refresh(&old).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
+        if row.expires_at <= self.clock.now_ms() {
+            return Err(wrong());
+        }
+        let token = RefreshToken::random();
+        let new = self.refresh_row(&token, row.user_id, row.device_id);
+        match self.store.rotate_refresh(&old, &new).await.map_err(|error| refusal(&error))? {
+            Rotated::Rotated => self.signed_in(row.user_id, row.device_id, &token).await,
+            Rotated::Unknown => Err(wrong()),
+        }
+    }
+
+    /// The operator's way in: a new device of a user, without her password.
+    ///
+    /// # Errors
+    /// `not_found`; `full` above 50 devices.
+    pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
+        let user = self.user_by_handle(handle).await?;
+        let device = self.new_device(user.id, check_device_name(&device_name)?);
+        self.check_device_count(user.id, device.id).await?;
+        self.sign_in(user.id, device).await
+    }
+
+    /// The operator gives a user a new password.
+    ///
+    /// # Errors
+    /// `not_found`; a password beyond its limits.
+    pub async fn reset_password(&self, handle: &str, password: String) -> Result<(), ErrorBody> {
+        check_password(&password)?;
+        let user = self.user_by_handle(handle).await?;
+        let hash = self.passwords.hash(password).await.map_err(|error| password_refusal(&error))?;
+        self.store.set_password_hash(user.id, &hash).await.map_err(|error| refusal(&error))
+    }
+
+    /// Who a token is, if it is valid and its device was not revoked.
+    ///
+    /// # Errors
+    /// `unauthorized`.
+    pub async fn identify(&self, token: &str) -> Result<Identity, ErrorBody> {
+        let claims = self.tokens.verify(token, self.clock.now_ms()).map_err(|error| {
+            self.metrics.unauthorized.inc();
+            let message = match error {
+                TokenError::Expired => "the token has ended",
+                TokenError::Invalid => "the token is not valid",
+            };
+            ErrorBody::field(ErrorCode::Unauthorized, "token", message)
+        })?;
+        if !self.is_device_valid(claims.user_id, claims.device_id).await? {
+            self.metrics.unauthorized.inc();
+            return Err(ErrorBody::field(ErrorCode::Unauthorized, "token", "the token's device was revoked"));
+        }
+        let (user_id, device_id, expires_at) = (claims.user_id, claims.device_id, claims.expires_at);
+        Ok(Identity { user_id, device_id, expires_at })
+    }
+
+    /// A user as everyone sees her.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn user(&self, id: UserId) -> Result<UserCard, ErrorBody> {
+        let users = self.store.users(&[id]).await.map_err(|error| refusal(&error))?;
+        users.into_iter().next().flatten().map(card).ok_or_else(|| ErrorBody::not_found("user"))
+    }
+
+    /// The user with a handle.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn user_by_handle(&self, handle: &str) -> Result<UserCard, ErrorBody> {
+        let handle = check_handle(handle)?;
+        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
+        user.map(card).ok_or_else(|| ErrorBody::not_found("user"))
+    }
+
+    /// Changes the caller's name for people.
+    ///
+    /// # Errors
+    /// A name beyond its limit.
+    pub async fn change_profile(&self, caller: Caller, change: ProfileChange) -> Result<UserCard, ErrorBody> {
+        check_display_name(&change.display_name)?;
+        let written = self.store.set_display_name(caller.user_id, &change.display_name).await;
+        written.map_err(|error| refusal(&error))?;
+        self.user(caller.user_id).await
+    }
+
+    /// Signs in on a device: writes it, and gives it its tokens.
+    pub(super) async fn sign_in(&self, user: UserId, device: Device) -> Result<SignedIn, ErrorBody> {
+        self.store.put_device(&device).await.map_err(|error| refusal(&error))?;
+        let token = RefreshToken::random();
+        let row = self.refresh_row(&token, user, device.id);
+        self.store.put_refresh(&row).await.map_err(|error| refusal(&error))?;
+        self.signed_in(user, device.id, &token).await
+    }
+
+    async fn signed_in(&self, user: UserId, device_id: DeviceId, token: &RefreshToken) -> Result<SignedIn, ErrorBody> {
+        let minted = self.tokens.mint(user, device_id, self.clock.now_ms());
+        let (access_token, access_expires_at) = minted.map_err(|error| {
+            tracing::error!(%error, "a token could not be minted");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        })?;
+        let user = self.user(user).await?;
+        Ok(SignedIn { user, device_id, access_token, access_expires_at, refresh_token: token.to_string() })
+    }
+
+    pub(super) fn new_device(&self, user_id: UserId, name: String) -> Device {
+        let id = DeviceId::from_raw(self.mint());
+        Device { id, user_id, name, created_at: self.clock.now_ms(), revoked_at: None, received: None }
+    }
+
+    fn refresh_row(&self, token: &RefreshToken, user_id: UserId, device_id: DeviceId) -> madang_store::Refresh {
+        let days_ms = self.config.tokens.refresh_days * 86_400_000;
+        madang_store::Refresh { hash: token.hash(), user_id, device_id, expires_at: self.clock.now_ms().plus(days_ms) }
+    }
+
+    /// The user id of this sign-up, and whether another try of it came before.
+    async fn claim_sign_up(&self, handle: &str, name: &str, key: Option<&str>) -> Result<(UserId, bool), ErrorBody> {
+        let id = self.mint();
+        let Some(key) = key else { return Ok((UserId::from_raw(id), false)) };
+        let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
+        let (id, is_repeated) = self.claim("sign-up", key, id, request_hash).await?;
+        Ok((UserId::from_raw(id), is_repeated))
+    }
+
+    /// Claims an idempotency key: the id to use, and whether another try came before.
+    pub(super) async fn claim(
+        &self,
+        scope: &str,
+        key: &str,
+        id: u64,
+        request_hash: [u8; 16],
+    ) -> Result<(u64, bool), ErrorBody> {
+        let claim = Claim { id, request_hash, at: self.clock.now_ms() };
+        match self.store.claim(scope, key, claim).await.map_err(|error| refusal(&error))? {
+            Claimed::First => Ok((id, false)),
+            Claimed::Before(first) if first.request_hash == request_hash => Ok((first.id, true)),
+            Claimed::Before(_) => Err(key_conflict()),
+        }
+    }
+
+    async fn password_hash(&self, user: UserId) -> Result<Option<String>, ErrorBody> {
+        self.store.password_hash(user).await.map_err(|error| refusal(&error))
+    }
+
+    async fn verify(&self, password: String, hash: String) -> Result<bool, ErrorBody> {
+        self.passwords.verify(password, hash).await.map_err(|error| password_refusal(&error))
+    }
+}
+
+pub(super) fn card(user: User) -> UserCard {
+    UserCard { id: user.id, handle: user.handle, display_name: user.display_name }
+}
+
+/// The hash of a request's parts, each preceded by its length.
+pub(super) fn request_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let mut first = [0; 16];
+    first.copy_from_slice(&hasher.finalize()[..16]);
+    first
+}
+
+fn key_conflict() -> ErrorBody {
+    let message = "Idempotency-Key was used before with another request";
+    ErrorBody::field(ErrorCode::Conflict, "Idempotency-Key", message)
+}
+
+fn password_refusal(error: &PasswordError) -> ErrorBody {
+    match error {
+        PasswordError::Overloaded => ErrorBody::unavailable("too many logins at once", 1000),
+        PasswordError::Stopping => ErrorBody::unavailable("the server is stopping", 1000),
+        PasswordError::TooLong | PasswordError::Config(_) | PasswordError::Failed(_) => {
+            tracing::error!(%error, "a password could not be hashed or compared");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        }
+    }
+}
+
+fn check_handle(handle: &str) -> Result<String, ErrorBody> {
+    let max = limits::HANDLE_CHARS;
+    let handle = handle.to_ascii_lowercase();
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+    if (2..=max).contains(&handle.len()) && handle.bytes().all(is_allowed) {
+        return Ok(handle);
+    }
+    let message = format!("handle must be 2 to {max} of the characters a-z, 0-9, '_', '.', '-'");
+    Err(ErrorBody::invalid("handle", message))
+}
+
+fn check_display_name(name: &str) -> Result<(), ErrorBody> {
+    let (chars, max) = (name.chars().count(), limits::DISPLAY_NAME_CHARS);
+    if (1..=max).contains(&chars) && !name.trim().is_empty() && !name.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let message = format!("display_name has {chars} characters, it must be 1 to {max} without control characters");
+    Err(ErrorBody::invalid("display_name", message))
+}
+
+pub(super) fn check_device_name(name: &str) -> Result<String, ErrorBody> {
+    let (chars, max) = (name.chars().count(), limits::DEVICE_NAME_CHARS);
+    if chars <= max && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    let message = format!("device_name has {chars} characters, it must be at most {max} without control characters");
+    Err(ErrorBody::invalid("device_name", message))
+}
+
+fn check_password(password: &str) -> Result<(), ErrorBody> {
+    let (min, max) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX);
+    if password.chars().count() >= min && password.len() <= max {
+        return Ok(());
+    }
+    Err(ErrorBody::invalid("password", format!("password must have {min} characters to {max} bytes")))
+}

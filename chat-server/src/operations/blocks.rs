@@ -1,0 +1,66 @@
+//! Blocking ends direct messages both ways. Only who blocks is told.
+
+use madang_ids::UserId;
+use madang_proto::rest::{Page, PageQuery};
+use madang_proto::{Content, ErrorBody, UserCard, limits};
+
+use super::accounts::card;
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// Whom the caller blocks.
+    ///
+    /// # Errors
+    /// `after` or `limit` out of bounds.
+    pub async fn blocks(&self, caller: Caller, query: PageQuery) -> Result<Page<UserCard>, ErrorBody> {
+        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let ids = self.store.blocks(caller.user_id, after, limit).await.map_err(|error| refusal(&error))?;
+        let next = (ids.len() == limit).then(|| ids.last().map(ToString::to_string)).flatten();
+        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
+    }
+
+    /// Blocks a user. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid` for oneself.
+    pub async fn block(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+        if other == caller.user_id {
+            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
+        }
+        self.user(other).await?;
+        let now = self.clock.now_ms();
+        let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
+        self.tell_block(caller.user_id, other, is_new, Content::Blocked { user_id: other }).await
+    }
+
+    /// Ends a block. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+        let is_new = self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        self.tell_block(caller.user_id, other, is_new, Content::Unblocked { user_id: other }).await
+    }
+
+    /// The home of their direct channel looks again, and the caller's other devices learn of it.
+    async fn tell_block(&self, user: UserId, other: UserId, is_new: bool, content: Content) -> Result<(), ErrorBody> {
+        let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
+        if let Some(channel) = direct {
+            self.homes.forget_members(channel);
+        }
+        if is_new { self.homes.note(user, content).await.map(drop) } else { Ok(()) }
+    }
+}
+
+/// The bounds of a page: where it begins, and how many rows it has.
+pub(super) fn page_bounds<T: std::str::FromStr>(query: &PageQuery) -> Result<(Option<T>, usize), ErrorBody> {
+    let max = limits::LIST_PAGE;
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=max).contains(&limit) {
+        return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")));
+    }
+    let after = query.after.as_deref().map(str::parse).transpose();
+    let after = after.map_err(|_| ErrorBody::invalid("after", "after is not the next of an earlier page"))?;
+    Ok((after, limit as usize))
+}

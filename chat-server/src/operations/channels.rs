@@ -1,0 +1,208 @@
+//! Channels: made, listed, looked at.
+
+use std::sync::Arc;
+
+use madang_engine::home::{Command, JoinRequest, SeatRequest};
+use madang_ids::{ChannelId, Millis, UserId};
+use madang_proto::rest::{ChannelView, NewChannel, Page, PageQuery};
+use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
+use madang_store::{Channel, Overview, OverviewOrder};
+
+use super::accounts::request_hash;
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// Makes a channel. A direct one is found if the pair has it already; a group may be repeated with an
+    /// idempotency key.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown user; `full` above the seats; `forbidden` if one blocks the other.
+    pub async fn create_channel(
+        &self,
+        caller: Caller,
+        request: NewChannel,
+        key: Option<&str>,
+    ) -> Result<ChannelView, ErrorBody> {
+        let channel = match request.kind {
+            ChannelKind::Direct => self.create_direct(caller, &request).await?,
+            ChannelKind::Group => self.create_group(caller, &request, key).await?,
+            ChannelKind::Open => {
+                let message = "kind open is not supported yet; use direct or group";
+                return Err(ErrorBody::field(ErrorCode::Unsupported, "kind", message));
+            }
+        };
+        self.channel_view(caller, channel).await
+    }
+
+    async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId, ErrorBody> {
+        let [other] = request.members[..] else {
+            return Err(ErrorBody::invalid("members", "members of a direct channel must be the one other user"));
+        };
+        if other == caller.user_id {
+            return Err(ErrorBody::invalid("members", "members holds your own id; a direct channel has two people"));
+        }
+        if request.name.is_some() {
+            return Err(ErrorBody::invalid("name", "a direct channel has no name"));
+        }
+        self.check_users(&[other]).await?;
+        let candidate = ChannelId::from_raw(self.mint());
+        let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        if found.is_none() {
+            self.check_not_blocked(caller.user_id, &[other]).await?;
+        }
+        let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
+        let id = claimed.map_err(|error| refusal(&error))?;
+        let mut between = [caller.user_id, other];
+        between.sort_unstable();
+        let card = ChannelCard { id, kind: ChannelKind::Direct, name: None, between: Some(between) };
+        let joins = between.map(|user_id| JoinRequest { user_id, role: Role::Member });
+        // Who finds it incomplete finishes it: every step may be repeated.
+        self.establish(caller, card, 2, joins.to_vec()).await?;
+        Ok(id)
+    }
+
+    async fn create_group(
+        &self,
+        caller: Caller,
+        request: &NewChannel,
+        key: Option<&str>,
+    ) -> Result<ChannelId, ErrorBody> {
+        let name = check_name(request.name.as_deref())?;
+        let mut others = request.members.clone();
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|&user| user != caller.user_id);
+        let capacity = self.config.channels.group_members;
+        if others.len() + 1 > capacity as usize {
+            let message = format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
+            return Err(ErrorBody::field(ErrorCode::Full, "members", message));
+        }
+        self.check_users(&others).await?;
+        self.check_not_blocked(caller.user_id, &others).await?;
+        let id = ChannelId::from_raw(self.claim_group(caller, &name, &others, key).await?);
+        let card = ChannelCard { id, kind: ChannelKind::Group, name: Some(name), between: None };
+        let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
+        joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));
+        self.establish(caller, card, capacity, joins).await?;
+        Ok(id)
+    }
+
+    /// The group's id: that of an earlier try with the same key, or a new one.
+    async fn claim_group(
+        &self,
+        caller: Caller,
+        name: &str,
+        others: &[UserId],
+        key: Option<&str>,
+    ) -> Result<u64, ErrorBody> {
+        let id = self.mint();
+        let Some(key) = key else { return Ok(id) };
+        let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
+        let scope = format!("group by {}", caller.user_id);
+        Ok(self.claim(&scope, key, id, request_hash(&[name.as_bytes(), &members])).await?.0)
+    }
+
+    async fn establish(
+        &self,
+        caller: Caller,
+        card: ChannelCard,
+        capacity: u32,
+        joins: Vec<JoinRequest>,
+    ) -> Result<(), ErrorBody> {
+        let id = card.id;
+        let (created_by, created_at) = (caller.user_id, self.clock.now_ms());
+        let row = Channel { card, created_by, created_at, capacity };
+        self.store.create_channel(&row).await.map_err(|error| refusal(&error))?;
+        let channel: Arc<Channel> = self.channel(id).await?;
+        // A repeated creation does not bring back who has left meanwhile.
+        if self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
+            return self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await.map(drop);
+        }
+        self.homes.ask(&channel, seats(caller.user_id, joins, true)).await.map(drop)
+    }
+
+    /// The caller's channels, the most recently active first.
+    ///
+    /// # Errors
+    /// `after` or `limit` out of bounds.
+    pub async fn channels(&self, caller: Caller, query: PageQuery) -> Result<Page<ChannelView>, ErrorBody> {
+        let limit = PageQuery { after: None, limit: query.limit };
+        let (_, limit) = super::blocks::page_bounds::<u64>(&limit)?;
+        let after = query.after.as_deref().map(parse_activity).transpose()?;
+        let rows = self.store.overview(caller.user_id, OverviewOrder::Activity(after), limit).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let last = rows.last().map(|row| format!("{}-{}", row.head.at, row.card.id));
+        let next = last.filter(|_| rows.len() == limit);
+        Ok(Page { items: rows.into_iter().map(view).collect(), next })
+    }
+
+    /// One of the caller's channels, also one that she left.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub async fn channel_view(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView, ErrorBody> {
+        self.overview_of(caller.user_id, channel).await.map(view)
+    }
+
+    /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists.
+    pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
+        let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
+        row.ok_or_else(|| ErrorBody::not_found("channel_id"))
+    }
+
+    pub(super) async fn check_users(&self, users: &[UserId]) -> Result<(), ErrorBody> {
+        let found = self.store.users(users).await.map_err(|error| refusal(&error))?;
+        match users.iter().zip(found).find(|(_, found)| found.is_none()) {
+            Some((missing, _)) => {
+                Err(ErrorBody::field(ErrorCode::NotFound, "members", format!("user {missing} was not found")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody is brought together with somebody whom she blocks.
+    pub(super) async fn check_not_blocked(&self, user: UserId, others: &[UserId]) -> Result<(), ErrorBody> {
+        for &other in others {
+            if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
+                let message = format!("you and user {other} cannot be brought together: one blocks the other");
+                return Err(ErrorBody::forbidden(message));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn seats(by: UserId, joins: Vec<JoinRequest>, is_creation: bool) -> Command {
+    Command::Seats(SeatRequest { by, joins, leaves: Vec::new(), promote: None, is_creation })
+}
+
+pub(super) fn view(row: Overview) -> ChannelView {
+    let span = row.membership.spans.last();
+    ChannelView {
+        card: row.card,
+        head_seq: row.head.seq,
+        head_ordinal: row.head.ordinal,
+        active_at: row.head.at,
+        read_seq: row.marker.seq,
+        unread: row.head.ordinal.get().saturating_sub(row.marker.ordinal.get()),
+        mentions: 0,
+        from_seq: span.map_or(madang_ids::Seq::ZERO, |span| span.from),
+        until_seq: span.and_then(|span| span.until),
+        role: row.membership.role,
+    }
+}
+
+fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
+    let (name, max) = (name.unwrap_or_default().trim(), limits::CHANNEL_NAME_CHARS);
+    let chars = name.chars().count();
+    if (1..=max).contains(&chars) && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    let message = format!("name has {chars} characters, it must be 1 to {max} without control characters");
+    Err(ErrorBody::invalid("name", message))
+}
+
+fn parse_activity(after: &str) -> Result<(Millis, ChannelId), ErrorBody> {
+    let parsed = after.split_once('-').and_then(|(at, id)| Some((Millis::new(at.parse().ok()?), id.parse().ok()?)));
+    parsed.ok_or_else(|| ErrorBody::invalid("after", "after is not the next of an earlier page"))
+}

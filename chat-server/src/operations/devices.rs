@@ -1,0 +1,77 @@
+//! The devices of a user: listed, added, revoked.
+
+use madang_ids::{DeviceId, UserId};
+use madang_proto::rest::{DeviceCard, List, NewDevice, SignedIn};
+use madang_proto::{Content, ErrorBody, ErrorCode, limits};
+use madang_store::Device;
+
+use super::accounts::check_device_name;
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// The caller's devices.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn devices(&self, caller: Caller) -> Result<List<DeviceCard>, ErrorBody> {
+        let devices = self.store.devices(caller.user_id).await.map_err(|error| refusal(&error))?;
+        let card = |device: Device| DeviceCard {
+            id: device.id,
+            name: device.name,
+            created_at: device.created_at,
+            received: device.received,
+            is_this: device.id == caller.device_id,
+        };
+        Ok(List { items: devices.into_iter().map(card).collect() })
+    }
+
+    /// A further device of the caller.
+    ///
+    /// # Errors
+    /// A name beyond its limit; `full` above 50 devices.
+    pub async fn add_device(&self, caller: Caller, request: NewDevice) -> Result<SignedIn, ErrorBody> {
+        let name = check_device_name(&request.device_name)?;
+        let device = self.new_device(caller.user_id, name);
+        self.check_device_count(caller.user_id, device.id).await?;
+        self.sign_in(caller.user_id, device).await
+    }
+
+    /// Revokes a device of the caller; its sockets close. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// `not_found` for a device that is not hers.
+    pub async fn revoke_device(&self, caller: Caller, device_id: DeviceId) -> Result<(), ErrorBody> {
+        let now = self.clock.now_ms();
+        let revoked = self.store.revoke_device(caller.user_id, device_id, now).await;
+        if !revoked.map_err(|error| refusal(&error))? {
+            return Err(ErrorBody::not_found("device"));
+        }
+        self.devices.insert(device_id, false).await;
+        self.homes.note(caller.user_id, Content::DeviceRevoked { device_id }).await.map(drop)
+    }
+
+    pub(super) async fn is_device_valid(&self, user: UserId, id: DeviceId) -> Result<bool, ErrorBody> {
+        if let Some(known) = self.devices.get(&id).await {
+            return Ok(known);
+        }
+        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
+        let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
+        self.devices.insert(id, is_valid).await;
+        Ok(is_valid)
+    }
+
+    pub(super) async fn own_device(&self, user: UserId, id: DeviceId) -> Result<Device, ErrorBody> {
+        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
+        let own = device.filter(|device| device.user_id == user && device.revoked_at.is_none());
+        own.ok_or_else(|| ErrorBody::not_found("device_id"))
+    }
+
+    pub(super) async fn check_device_count(&self, user: UserId, wanted: DeviceId) -> Result<(), ErrorBody> {
+        let devices = self.store.devices(user).await.map_err(|error| refusal(&error))?;
+        let max = limits::DEVICES_PER_USER;
+        if devices.len() < max || devices.iter().any(|device| device.id == wanted) {
+            return Ok(());
+        }
+        Err(ErrorBody::new(ErrorCode::Full, format!("this user has {max} devices already; revoke one")))
+    }
+}

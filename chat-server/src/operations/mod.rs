@@ -1,0 +1,152 @@
+//! What callers may do, one use case a file: *check*, then *apply*. The socket and REST both call these.
+
+mod accounts;
+mod blocks;
+mod callers;
+mod channels;
+mod devices;
+mod history;
+mod members;
+mod read;
+mod received;
+mod send;
+mod snapshot;
+mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_auth::{Passwords, Tokens};
+use madang_bus::Inbox;
+use madang_ids::{ChannelId, ConnectionId, DeviceId, Snowflakes, UserId};
+use madang_proto::{ErrorBody, ErrorCode};
+use madang_service::Clock;
+use madang_store::{Channel, Store, StoreError};
+use moka::future::Cache;
+
+use crate::config::Config;
+use crate::home::Homes;
+use crate::metrics::ChatMetrics;
+
+pub use callers::Callers;
+pub use received::ReceivedMarks;
+pub use sync::{Opened, SyncPage};
+
+/// Channels whose rows are kept in memory.
+const CHANNELS: u64 = 50_000;
+/// How long a device is taken for valid without looking again; G5 allows five seconds.
+const DEVICE_KNOWN: Duration = Duration::from_secs(4);
+
+/// Who asks, as the verified token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The person.
+    pub user_id: UserId,
+    /// Her device.
+    pub device_id: DeviceId,
+    /// The connection, if she asks over one.
+    pub origin: Option<ConnectionId>,
+}
+
+/// Everything that the use cases stand on.
+pub struct Operations {
+    /// The durable model.
+    pub store: Arc<dyn Store>,
+    /// The inboxes.
+    pub inbox: Arc<dyn Inbox>,
+    /// The homes of this node.
+    pub homes: Homes,
+    /// Ids of users, devices and channels.
+    pub ids: Arc<Snowflakes>,
+    /// The clock.
+    pub clock: Clock,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Password hashes.
+    pub passwords: Passwords,
+    /// Rates of users and addresses.
+    pub callers: Callers,
+    /// How far devices have received, on its way to the store.
+    pub received: ReceivedMarks,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The metrics.
+    pub metrics: ChatMetrics,
+    channels: Cache<ChannelId, Arc<Channel>>,
+    devices: Cache<DeviceId, bool>,
+}
+
+/// What [`Operations::new`] is made of.
+pub struct Parts {
+    /// The durable model.
+    pub store: Arc<dyn Store>,
+    /// The inboxes.
+    pub inbox: Arc<dyn Inbox>,
+    /// The homes of this node.
+    pub homes: Homes,
+    /// Ids of users, devices and channels.
+    pub ids: Arc<Snowflakes>,
+    /// The clock.
+    pub clock: Clock,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Password hashes.
+    pub passwords: Passwords,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The metrics.
+    pub metrics: ChatMetrics,
+}
+
+impl Operations {
+    /// The use cases over their parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics } = parts;
+        Self {
+            callers: Callers::new(config.limits),
+            received: ReceivedMarks::default(),
+            channels: Cache::new(CHANNELS),
+            devices: Cache::builder().max_capacity(CHANNELS).time_to_live(DEVICE_KNOWN).build(),
+            store,
+            inbox,
+            homes,
+            ids,
+            clock,
+            tokens,
+            passwords,
+            config,
+            metrics,
+        }
+    }
+
+    /// A channel's row. It never changes but for its name, which no use case here reads from this cache.
+    async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
+        if let Some(channel) = self.channels.get(&id).await {
+            return Ok(channel);
+        }
+        let channel = self.store.channel(id).await.map_err(|error| refusal(&error))?;
+        let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
+        self.channels.insert(id, Arc::clone(&channel)).await;
+        Ok(channel)
+    }
+
+    fn mint(&self) -> u64 {
+        self.ids.mint(self.clock.now_ms(), madang_ids::Millis::ZERO, 1).raw()
+    }
+}
+
+/// What a failure of the store is to a caller. The store's own words stay here.
+#[must_use]
+pub fn refusal(error: &StoreError) -> ErrorBody {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+            tracing::warn!(%error, "the store did not carry out an operation");
+            ErrorBody::unavailable("the store is unavailable", 1000)
+        }
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "the store holds what it should not");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Moves a read marker.
+
+use madang_ids::{ChannelId, LogId, Seq};
+use madang_proto::{Content, ErrorBody};
+use madang_store::Marker;
+
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// The caller has read a channel up to `seq`; her other devices learn of it. A marker never goes back.
+    ///
+    /// # Errors
+    /// `invalid` beyond the head or outside of what she may read; `not_found`.
+    pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<(), ErrorBody> {
+        let row = self.overview_of(caller.user_id, channel_id).await?;
+        if !row.membership.spans.contains(seq) || seq > row.head.seq {
+            let message = format!("seq is {seq}, which is no entry of this channel that you may read");
+            return Err(ErrorBody::invalid("seq", message));
+        }
+        let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
+        let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
+        // A retry of a call that crashed between marker and note finds the marker there; the note is repeated then.
+        if moved.map_err(|error| refusal(&error))? || row.marker.seq == seq {
+            self.homes.note(caller.user_id, Content::Read { channel_id, seq, ordinal }).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! How far devices have received, on its way to the store: written once a second, the last word of each device.
+
+use std::collections::HashMap;
+
+use madang_ids::{Cursor, DeviceId};
+use parking_lot::Mutex;
+
+use super::{Operations, refusal};
+
+/// Marks that wait. Bounded by the devices that are connected; a lost second costs nothing but a repeated push.
+#[derive(Debug, Default)]
+pub struct ReceivedMarks {
+    waiting: Mutex<HashMap<DeviceId, Cursor>>,
+}
+
+impl ReceivedMarks {
+    /// A device has received everything up to `cursor`.
+    pub fn put(&self, device: DeviceId, cursor: Cursor) {
+        self.waiting.lock().insert(device, cursor);
+    }
+}
+
+impl Operations {
+    /// Writes the marks that wait.
+    pub async fn flush_received(&self) {
+        let marks: Vec<(DeviceId, Cursor)> = self.received.waiting.lock().drain().collect();
+        if marks.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store.set_received(&marks).await {
+            tracing::warn!(error = %refusal(&error), marks = marks.len(), "how far devices have received was not noted");
+        }
+    }
+}

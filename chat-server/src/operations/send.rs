@@ -1,0 +1,77 @@
+//! Sends a message.
+
+use madang_engine::body;
+use madang_engine::home::{Command, Reply, Sent};
+use madang_engine::log::RowKey;
+use madang_ids::{ChannelId, ClientMsgId, LogId, Seq};
+use madang_proto::{Ack, Body, ErrorBody};
+use tokio::sync::oneshot;
+
+use super::{Caller, Operations, refusal};
+
+impl Operations {
+    /// Checks a message and hands it to its channel's home; `answer` is called once, when the message is durable or
+    /// refused. Sends of one connection that come here one after the other are appended in that order.
+    ///
+    /// # Errors
+    /// What can be refused before the home is asked; `answer` is not called then.
+    pub async fn send(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        client_msg_id: ClientMsgId,
+        body: Body,
+        answer: impl FnOnce(Result<Ack, ErrorBody>) + Send + 'static,
+    ) -> Result<(), ErrorBody> {
+        body::check(&body)?;
+        self.callers.take_send(caller.user_id, self.clock.now_ms())?;
+        let channel = self.channel(channel_id).await?;
+        if let Some(target) = body.reply_to {
+            self.check_reply(caller, channel_id, target).await?;
+        }
+        let key = RowKey { sender: caller.user_id, client_msg_id, body_hash: body::hash(&body) };
+        let command = Command::Send { origin: caller.origin, key, body };
+        self.homes.submit(&channel, command, Box::new(move |reply| answer(ack(channel_id, reply))));
+        Ok(())
+    }
+
+    /// Sends a message and waits for the answer. Dropping the future does not undo it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn send_and_wait(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    ) -> Result<Ack, ErrorBody> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(caller, channel_id, client_msg_id, body, move |answer| drop(sender.send(answer))).await?;
+        receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
+    }
+
+    /// An answer must answer a message that its sender may read.
+    async fn check_reply(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
+        let membership = self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
+        let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
+        let rows = self.store.rows(LogId::Channel(channel), target..=target, 1).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let is_message = rows.first().is_some_and(|row| row.entry.content.message().is_some());
+        if is_message && membership.spans.contains(target) {
+            return Ok(());
+        }
+        let message = format!("body.reply_to is {target}, which is no message of this channel that you may read");
+        Err(ErrorBody::invalid("body.reply_to", message))
+    }
+}
+
+fn ack(channel_id: ChannelId, reply: Reply) -> Result<Ack, ErrorBody> {
+    match reply {
+        Reply::Sent(Sent { message_id, seq, at, .. }) => Ok(Ack { id: None, channel_id, message_id, seq, at }),
+        Reply::Refused(error) => Err(error),
+        Reply::Noted { .. } | Reply::Seated { .. } => {
+            Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "the server failed"))
+        }
+    }
+}

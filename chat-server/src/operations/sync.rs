@@ -1,0 +1,74 @@
+//! A session's reads of its user's inbox: the verdict on a cursor, and pages with their content.
+
+
+
+use madang_bus::{InboxItem, InboxRead};
+use madang_ids::{Cursor, LogId, Seq, UserId};
+use madang_proto::{ErrorBody, SnapshotReason, limits};
+
+use super::{Operations, refusal};
+use crate::gateway::encode::{self, Frame};
+
+/// Rows of one page of an inbox.
+const PAGE_ROWS: usize = 500;
+
+/// What a session reads next.
+#[derive(Debug, Clone)]
+pub enum SyncPage {
+    /// Items, whose content [`Operations::content`] reads; everything up to the cursor is in them.
+    Items {
+        /// In the inbox's order.
+        items: Vec<InboxItem>,
+        /// Where the session stands afterwards.
+        upto: Cursor,
+        /// Whether there is more.
+        more: bool,
+    },
+    /// The cursor does not serve. The session goes on from `end`.
+    SnapshotRequired {
+        /// Why.
+        reason: SnapshotReason,
+        /// Where the inbox ends.
+        end: Cursor,
+    },
+}
+
+/// The content of a part of an item.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// An `entries` frame.
+    pub frame: Frame,
+    /// The last row in it.
+    pub last: Seq,
+}
+
+impl Operations {
+    /// The next page of a user's inbox after `cursor`; without a cursor the verdict `no_cursor`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn sync_page(&self, user: UserId, cursor: Option<Cursor>) -> Result<SyncPage, ErrorBody> {
+        let reason = match cursor {
+            None => SnapshotReason::NoCursor,
+            Some(cursor) => match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
+                InboxRead::Page(page) => {
+                    return Ok(SyncPage::Items { items: page.items, upto: page.upto, more: page.more });
+                }
+                InboxRead::SnapshotRequired(reason) => reason,
+            },
+        };
+        self.metrics.count_snapshot(reason);
+        let end = self.inbox.end(user).await.map_err(|error| refusal(&error))?;
+        Ok(SyncPage::SnapshotRequired { reason, end })
+    }
+
+    /// An `entries` frame with the rows of `log` from `from` on, at most up to `to`: as many as fit in one frame.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn content(&self, log: LogId, from: Seq, to: Seq) -> Result<Option<Opened>, ErrorBody> {
+        let rows = self.store.rows(log, from..=to, limits::BATCH_BYTES_OUT).await.map_err(|error| refusal(&error))?;
+        let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(None) };
+        Ok(Some(Opened { frame: encode::entries(log, &rows), last }))
+    }
+}

@@ -1,0 +1,94 @@
+//! Accounts, sessions, tokens, profiles, blocks.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use madang_ids::UserId;
+use madang_proto::UserCard;
+use madang_proto::rest::{Login, Page, PageQuery, ProfileChange, Refresh, SignUp, SignedIn};
+use serde::Deserialize;
+
+use super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
+use super::{Api, Refusal};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+pub(super) async fn sign_up(
+    State(api): State<Api>,
+    Guest(peer): Guest,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(request): Json<SignUp>,
+) -> Result<(StatusCode, Answer<SignedIn>)> {
+    api.operations().callers.take_login(peer.ip(), api.operations().clock.now_ms())?;
+    let signed_in = api.operations().sign_up(request, key.as_deref()).await?;
+    Ok((StatusCode::CREATED, Answer(signed_in)))
+}
+
+pub(super) async fn log_in(
+    State(api): State<Api>,
+    Guest(peer): Guest,
+    Json(request): Json<Login>,
+) -> Result<Answer<SignedIn>> {
+    api.operations().callers.take_login(peer.ip(), api.operations().clock.now_ms())?;
+    Ok(Answer(api.operations().log_in(request).await?))
+}
+
+pub(super) async fn log_out(State(api): State<Api>, Auth(caller): Auth) -> Result<StatusCode> {
+    api.operations().revoke_device(caller, caller.device_id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn refresh(
+    State(api): State<Api>,
+    _: Guest,
+    Json(request): Json<Refresh>,
+) -> Result<Answer<SignedIn>> {
+    Ok(Answer(api.operations().refresh(request).await?))
+}
+
+pub(super) async fn me(State(api): State<Api>, Auth(caller): Auth) -> Result<Answer<UserCard>> {
+    Ok(Answer(api.operations().user(caller.user_id).await?))
+}
+
+pub(super) async fn change_me(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Json(change): Json<ProfileChange>,
+) -> Result<Answer<UserCard>> {
+    Ok(Answer(api.operations().change_profile(caller, change).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ByHandle {
+    handle: String,
+}
+
+pub(super) async fn find_user(
+    State(api): State<Api>,
+    Auth(_): Auth,
+    Params(query): Params<ByHandle>,
+) -> Result<Answer<UserCard>> {
+    Ok(Answer(api.operations().user_by_handle(&query.handle).await?))
+}
+
+pub(super) async fn user(State(api): State<Api>, Auth(_): Auth, Ids(user): Ids<UserId>) -> Result<Answer<UserCard>> {
+    Ok(Answer(api.operations().user(user).await?))
+}
+
+pub(super) async fn blocks(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Params(query): Params<PageQuery>,
+) -> Result<Answer<Page<UserCard>>> {
+    Ok(Answer(api.operations().blocks(caller, query).await?))
+}
+
+pub(super) async fn block(State(api): State<Api>, Auth(caller): Auth, Ids(user): Ids<UserId>) -> Result<StatusCode> {
+    api.operations().block(caller, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn unblock(State(api): State<Api>, Auth(caller): Auth, Ids(user): Ids<UserId>) -> Result<StatusCode> {
+    api.operations().unblock(caller, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

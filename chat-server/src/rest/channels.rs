@@ -1,0 +1,76 @@
+//! Channels, members, the snapshot.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use madang_ids::{ChannelId, UserId};
+use madang_proto::rest::{
+    AddMembers, ChannelView, MemberCard, NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
+};
+
+use super::extract::{Auth, IdempotencyKey, Ids, Json, Params};
+use super::{Api, Refusal};
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(request): Json<NewChannel>,
+) -> Result<(StatusCode, Answer<ChannelView>)> {
+    let view = api.operations().create_channel(caller, request, key.as_deref()).await?;
+    Ok((StatusCode::CREATED, Answer(view)))
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Params(query): Params<PageQuery>,
+) -> Result<Answer<Page<ChannelView>>> {
+    Ok(Answer(api.operations().channels(caller, query).await?))
+}
+
+pub(super) async fn view(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+) -> Result<Answer<ChannelView>> {
+    Ok(Answer(api.operations().channel_view(caller, channel).await?))
+}
+
+pub(super) async fn members(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+    Params(query): Params<PageQuery>,
+) -> Result<Answer<Page<MemberCard>>> {
+    Ok(Answer(api.operations().members(caller, channel, query).await?))
+}
+
+pub(super) async fn add_members(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+    Json(request): Json<AddMembers>,
+) -> Result<StatusCode> {
+    api.operations().add_members(caller, channel, request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn remove_member(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids((channel, user)): Ids<(ChannelId, UserId)>,
+) -> Result<StatusCode> {
+    api.operations().remove_member(caller, channel, user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn snapshot(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Json(query): Json<SnapshotQuery>,
+) -> Result<Answer<Snapshot>> {
+    Ok(Answer(api.operations().snapshot(caller, query).await?))
+}

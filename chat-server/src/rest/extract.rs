@@ -1,0 +1,137 @@
+//! What handlers take: the caller, a JSON body whose errors name the field, ids in paths, queries.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use bytes::Bytes;
+use madang_proto::{ErrorBody, ErrorCode, limits};
+use serde::de::DeserializeOwned;
+
+use super::{Api, Refusal};
+use crate::operations::{Caller, Operations};
+
+impl Api {
+    pub(super) fn operations(&self) -> &Arc<Operations> {
+        &self.gateway.operations
+    }
+}
+
+/// The caller, from `Authorization: Bearer`; limited by user.
+pub(super) struct Auth(pub(super) Caller);
+
+impl FromRequestParts<Api> for Auth {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let operations = api.operations();
+        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
+            Guest::from_request_parts(parts, api).await?;
+            let message = "Authorization: Bearer with an access token is missing";
+            return Err(Refusal(ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)));
+        };
+        let identity = match operations.identify(token).await {
+            Ok(identity) => identity,
+            Err(error) => {
+                Guest::from_request_parts(parts, api).await?;
+                return Err(Refusal(error));
+            }
+        };
+        operations.callers.take_request(identity.user_id, operations.clock.now_ms())?;
+        Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
+    }
+}
+
+/// Somebody without a token; limited by address.
+pub(super) struct Guest(pub(super) SocketAddr);
+
+impl FromRequestParts<Api> for Guest {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
+        let ConnectInfo(peer) = peer.map_err(|_| ErrorBody::new(ErrorCode::Internal, "the server failed"))?;
+        api.operations().callers.take_address(peer.ip(), api.operations().clock.now_ms())?;
+        Ok(Self(peer))
+    }
+}
+
+/// The `Idempotency-Key`, if there is one.
+pub(super) struct IdempotencyKey(pub(super) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let max = limits::IDEMPOTENCY_KEY_BYTES;
+        match value.to_str() {
+            Ok(key) if (8..=max).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            _ => {
+                let message = format!("Idempotency-Key must be 8 to {max} visible ASCII characters, such as a UUID");
+                Err(Refusal(ErrorBody::invalid("Idempotency-Key", message)))
+            }
+        }
+    }
+}
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_refusal(&rejection))?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { "body".to_owned() } else { path };
+            ErrorBody::invalid(&field, format!("{field}: {}", error.inner()))
+        })?;
+        json.end().map_err(|error| ErrorBody::invalid("body", format!("body: {error}")))?;
+        Ok(Self(parsed))
+    }
+}
+
+fn body_refusal(rejection: &BytesRejection) -> ErrorBody {
+    if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the body is too large, the limit is {} bytes", limits::FRAME_BYTES_IN);
+        return ErrorBody::field(ErrorCode::TooLarge, "body", message);
+    }
+    ErrorBody::invalid("body", "the body could not be read")
+}
+
+/// A query string whose errors are ours.
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let refusal = |rejection: axum::extract::rejection::QueryRejection| {
+            ErrorBody::invalid("query", format!("query: {}", rejection.body_text()))
+        };
+        query.map(|Query(query)| Self(query)).map_err(|rejection| Refusal(refusal(rejection)))
+    }
+}
+
+/// Ids in the path.
+pub(super) struct Ids<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Ids<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        let refusal = |rejection: axum::extract::rejection::PathRejection| {
+            ErrorBody::invalid("path", format!("path: {}", rejection.body_text()))
+        };
+        path.map(|Path(path)| Self(path)).map_err(|rejection| Refusal(refusal(rejection)))
+    }
+}

@@ -1,0 +1,47 @@
+//! Health, metrics, and what answers where nothing is.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use madang_proto::{ErrorBody, ErrorCode};
+use serde_json::{Value, json};
+
+use super::{Api, Refusal};
+
+pub(super) async fn hello() -> Json<Value> {
+    Json(json!({
+        "name": "madang",
+        "version": env!("CARGO_PKG_VERSION"),
+        "rest": "/v1",
+        "socket": "/v1/ws",
+    }))
+}
+
+/// The process lives.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The process takes work.
+pub(super) async fn readyz(State(api): State<Api>) -> Response {
+    let readiness = api.health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    match api.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, madang_service::METRICS_CONTENT_TYPE)], text).into_response(),
+        Err(_) => Refusal(ErrorBody::new(ErrorCode::Internal, "the server failed")).into_response(),
+    }
+}
+
+pub(super) async fn not_found() -> Refusal {
+    Refusal(ErrorBody::not_found("this path"))
+}
+
+pub(super) async fn not_allowed() -> Response {
+    let error = ErrorBody::invalid("method", "this path does not take this method");
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
+}

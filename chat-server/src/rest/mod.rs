@@ -1,0 +1,110 @@
+//! REST: parse, call the use case, map the error. One resource a file.
+
+mod accounts;
+mod channels;
+mod devices;
+mod extract;
+mod health;
+mod messages;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, patch, post, put};
+use madang_proto::{ErrorBody, limits};
+use madang_service::{Health, Metrics};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::gateway::accept::{accept, is_allowed};
+use crate::gateway::Gateway;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    /// Sockets and use cases.
+    pub gateway: Arc<Gateway>,
+    /// Whether the node is ready.
+    pub health: Arc<Health>,
+    /// All metrics of the process.
+    pub metrics: Metrics,
+}
+
+impl axum::extract::FromRef<Api> for Arc<Gateway> {
+    fn from_ref(api: &Api) -> Self {
+        Self::clone(&api.gateway)
+    }
+}
+
+/// A refusal as an HTTP answer.
+#[derive(Debug)]
+pub struct Refusal(pub ErrorBody);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.0.retry_after_ms.map(|ms| ms.div_ceil(1000).to_string());
+        let mut response = (status, axum::Json(&self.0)).into_response();
+        if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
+    }
+}
+
+impl From<ErrorBody> for Refusal {
+    fn from(error: ErrorBody) -> Self {
+        Self(error)
+    }
+}
+
+/// All routes.
+#[must_use]
+pub fn router(api: Api) -> Router {
+    let v1 = Router::new()
+        .route("/ws", get(accept))
+        .route("/accounts", post(accounts::sign_up))
+        .route("/sessions", post(accounts::log_in).delete(accounts::log_out))
+        .route("/tokens", post(accounts::refresh))
+        .route("/me", get(accounts::me).merge(patch(accounts::change_me)))
+        .route("/users", get(accounts::find_user))
+        .route("/users/{user_id}", get(accounts::user))
+        .route("/devices", get(devices::list).post(devices::add))
+        .route("/devices/{device_id}", delete(devices::revoke))
+        .route("/blocks", get(accounts::blocks))
+        .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
+        .route("/channels", get(channels::list).post(channels::create))
+        .route("/channels/{channel_id}", get(channels::view))
+        .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
+        .route("/channels/{channel_id}/members/{user_id}", delete(channels::remove_member))
+        .route("/channels/{channel_id}/entries", get(messages::history))
+        .route("/channels/{channel_id}/messages", post(messages::send))
+        .route("/channels/{channel_id}/read", put(messages::mark_read))
+        .route("/snapshot", post(channels::snapshot))
+        .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));
+    let allowed = api.gateway.operations.config.server.allowed_origins.clone();
+    Router::new()
+        .route("/", get(health::hello))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .nest("/v1", v1)
+        .fallback(health::not_found)
+        .method_not_allowed_fallback(health::not_allowed)
+        .layer(cors(allowed))
+        .with_state(api)
+}
+
+fn cors(allowed: Vec<String>) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| is_allowed(origin.as_bytes(), &allowed)))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::HeaderName::from_static("idempotency-key"),
+        ])
+        .max_age(std::time::Duration::from_secs(3600))
+}

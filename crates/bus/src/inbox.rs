@@ -1,0 +1,103 @@
+//! The seam: what an inbox promises, and what a node receives.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_engine::log::Row;
+use madang_engine::sync::Place;
+use madang_ids::{Cursor, LogId, Seq, UserId};
+use madang_proto::SnapshotReason;
+use madang_store::StoreResult;
+use tokio::sync::mpsc;
+
+/// What one node receives about the users who are connected to it.
+#[derive(Debug, Clone)]
+pub enum Envelope {
+    /// Rows, and whom they concern.
+    Delivery(Delivery),
+    /// Something was lost on the way: every session of this node reads its inbox.
+    Lost,
+}
+
+/// Rows of one log, and whom of this node's users they concern.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Whose log.
+    pub log: LogId,
+    /// The rows, rising without a hole.
+    pub rows: Arc<[Row]>,
+    /// Whom they concern.
+    pub recipients: Vec<Recipient>,
+}
+
+/// One user whom a delivery concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recipient {
+    /// Who.
+    pub user_id: UserId,
+    /// Its place in her inbox.
+    pub place: Place,
+    /// Whether she may see all of the rows. Otherwise she reads her inbox, which knows which.
+    pub sees_all: bool,
+}
+
+/// A run of rows that concerns a user. The content is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InboxItem {
+    /// Whose log.
+    pub log: LogId,
+    /// The first row.
+    pub from: Seq,
+    /// The last row.
+    pub to: Seq,
+}
+
+/// Items after a cursor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxPage {
+    /// In the inbox's order.
+    pub items: Vec<InboxItem>,
+    /// Everything up to here is in the items.
+    pub upto: Cursor,
+    /// Whether there is more.
+    pub more: bool,
+}
+
+/// A read of an inbox, or the verdict that the cursor does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InboxRead {
+    /// A page.
+    Page(InboxPage),
+    /// The device must take a snapshot.
+    SnapshotRequired(SnapshotReason),
+}
+
+/// Everything that concerns a user, in one order.
+///
+/// # Guarantees
+/// - Complete (G4): pages read one after the other from a cursor hold every row after it of the user's channels,
+///   within her spans, and of her own log, in an order that keeps that of each log; or the verdict comes.
+/// - Once [`attach`](Inbox::attach) has returned, every row whose append returns later reaches this node's envelopes
+///   with the user among the recipients, or [`Envelope::Lost`] does, or a later item of hers has a `previous` above
+///   what was delivered. A page that is read after `attach` holds what came before.
+/// - A cursor is given out only once its epoch is durable.
+#[async_trait]
+pub trait Inbox: Send + Sync + 'static {
+    /// This node's envelopes, in order. There is one stream; `None` the second time.
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>>;
+
+    /// From now on what concerns `user` comes to this node. Once for each connection.
+    fn attach(&self, user: UserId);
+
+    /// One connection of `user` has gone.
+    fn detach(&self, user: UserId);
+
+    /// Rows were appended (or a retry found them): bring them to the inboxes. Repeating it changes nothing.
+    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()>;
+
+    /// Where the user's inbox ends now.
+    async fn end(&self, user: UserId) -> StoreResult<Cursor>;
+
+    /// What concerns `user` after `after`: at most `max_rows` rows.
+    async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead>;
+}

@@ -1,0 +1,114 @@
+//! Inbox and bus of one process: a read of the store's commit order, nothing written per member.
+//!
+//! One task follows the commits in their order and addresses each to the connected users whom it concerns; since it
+//! is one task, the places of a user's items rise as they leave it. What is not connected reads the same order from
+//! the store later.
+
+mod dispatch;
+mod epochs;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_proto::{SnapshotReason, limits};
+use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::inbox::{Envelope, Inbox, InboxItem, InboxPage, InboxRead};
+use crate::local::dispatch::Dispatcher;
+use crate::local::epochs::Epochs;
+
+/// Envelopes between the dispatcher and the gateway; beyond it the dispatcher waits, and in turn the writer.
+const ENVELOPES: usize = 1024;
+
+/// What the local inbox reads.
+pub trait LocalStore: ChannelStore + CommitOrder {}
+
+impl<T: ChannelStore + CommitOrder> LocalStore for T {}
+
+/// The inbox of one process.
+#[derive(Debug)]
+pub struct LocalInbox<S> {
+    store: Arc<S>,
+    epochs: Epochs,
+    attached: Arc<Attached>,
+    envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
+}
+
+/// The users who are connected, and where their inboxes stand.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    users: DashMap<UserId, AttachedUser>,
+    /// The position of the last commit that was addressed.
+    addressed: AtomicU64,
+}
+
+#[derive(Debug)]
+pub(crate) struct AttachedUser {
+    connections: u32,
+    /// The position of her last item that was addressed, or where she attached.
+    last: Position,
+}
+
+impl<S: LocalStore> LocalInbox<S> {
+    /// Draws and notes this start's epoch. The second value follows the commits: the caller runs it as a task; it
+    /// ends when the store or the reader of the envelopes goes.
+    ///
+    /// # Errors
+    /// The store's; or `Corrupt` if its feed was taken before.
+    pub async fn open(store: Arc<S>) -> StoreResult<(Self, impl Future<Output = ()> + Send + 'static)> {
+        let feed = store.take_feed().ok_or_else(|| StoreError::Corrupt("the commit feed was taken before".into()))?;
+        let current = store.begin_epoch(Epoch::random()).await?;
+        let epochs = Epochs::new(store.epochs().await?, current);
+        let (sender, receiver) = mpsc::channel(ENVELOPES);
+        let attached = Arc::new(Attached::default());
+        attached.addressed.store(store.position().get(), Ordering::SeqCst);
+        let follow = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), sender).run(feed);
+        Ok((Self { store, epochs, attached, envelopes: Mutex::new(Some(receiver)) }, follow))
+    }
+}
+
+#[async_trait]
+impl<S: LocalStore> Inbox for LocalInbox<S> {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+
+    fn attach(&self, user: UserId) {
+        let last = Position::new(self.attached.addressed.load(Ordering::SeqCst));
+        self.attached.users.entry(user).or_insert(AttachedUser { connections: 0, last }).connections += 1;
+    }
+
+    fn detach(&self, user: UserId) {
+        self.attached.users.remove_if_mut(&user, |_, attached| {
+            attached.connections = attached.connections.saturating_sub(1);
+            attached.connections == 0
+        });
+    }
+
+    async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {
+        // The commit order tells the dispatcher, and cannot miss.
+        Ok(())
+    }
+
+    async fn end(&self, _user: UserId) -> StoreResult<Cursor> {
+        Ok(self.epochs.cursor(self.store.position()))
+    }
+
+    async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
+        if let Err(reason) = self.epochs.check(after, self.store.position()) {
+            return Ok(InboxRead::SnapshotRequired(reason));
+        }
+        let give_up = usize::try_from(limits::SYNC_ITEMS).unwrap_or(usize::MAX);
+        let Some(scan) = self.store.scan(user, after.position, max_rows, give_up).await? else {
+            return Ok(InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind));
+        };
+        let item = |item: madang_store::ScanItem| InboxItem { log: item.log, from: item.from, to: item.to };
+        let items = scan.items.into_iter().map(item).collect();
+        Ok(InboxRead::Page(InboxPage { items, upto: self.epochs.cursor(scan.upto), more: scan.more }))
+    }
+}
