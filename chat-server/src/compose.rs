@@ -50,7 +50,8 @@ impl Node {
         config.validate()?;
         let path = config.server.data.clone();
         let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() })?;
-        let secret = load_or_create_secret(&path.join("token.secret")).context("the token secret in the data folder")?;
+        let secret = load_or_create_secret(&path.join("token.secret"))
+            .context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         tasks.spawn("inbox", follow);

@@ -167,7 +167,10 @@ impl LimitConfig {
         if !self.enabled || self.address_logins_per_minute == 0 {
             return Rate { per_second: 0, burst: 0 };
         }
-        Rate { per_second: self.address_logins_per_minute.div_ceil(60), burst: self.address_logins_per_minute }
+        Rate {
+            per_second: self.address_logins_per_minute.div_ceil(60),
+            burst: self.address_logins_per_minute,
+        }
     }
 }
 
@@ -194,15 +197,30 @@ impl Config {
         };
         let group = self.channels.group_members;
         let gateway = &self.gateway;
-        rule((2..=limits::GROUP_MEMBERS_MAX).contains(&group), "channels.group_members", &group, "must be 2 to 500")?;
+        rule(
+            (2..=limits::GROUP_MEMBERS_MAX).contains(&group),
+            "channels.group_members",
+            &group,
+            "must be 2 to 500",
+        )?;
         let access = self.tokens.access_seconds;
         rule((60..=86_400).contains(&access), "tokens.access_seconds", &access, "must be 60 to 86400")?;
         let refresh = self.tokens.refresh_days;
         rule((1..=3_650).contains(&refresh), "tokens.refresh_days", &refresh, "must be 1 to 3650")?;
         let silence = gateway.silence_ms;
         let slowest = gateway.heartbeat_ms.saturating_mul(2);
-        rule(gateway.heartbeat_ms >= 1000, "gateway.heartbeat_ms", &gateway.heartbeat_ms, "must be at least 1000")?;
-        rule(silence >= slowest, "gateway.silence_ms", &silence, "must be at least twice gateway.heartbeat_ms")?;
+        rule(
+            gateway.heartbeat_ms >= 1000,
+            "gateway.heartbeat_ms",
+            &gateway.heartbeat_ms,
+            "must be at least 1000",
+        )?;
+        rule(
+            silence >= slowest,
+            "gateway.silence_ms",
+            &silence,
+            "must be at least twice gateway.heartbeat_ms",
+        )?;
         let outbound = gateway.outbound_bytes;
         rule(outbound >= 16_384, "gateway.outbound_bytes", &outbound, "must be at least 16384")?;
         rule(gateway.connections >= 1, "gateway.connections", &gateway.connections, "must be at least 1")?;

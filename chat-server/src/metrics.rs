@@ -70,10 +70,15 @@ impl ChatMetrics {
     }
 
     fn put(&self, registry: &mut Registry) {
-        let mut counter = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("messages_acked", "G1: messages acked as durable", &self.acked);
         counter("append_failures", "G1: appends not taken, or of unknown outcome", &self.append_failures);
-        counter("messages_acked_by_retry", "G2: sends answered with the ack of an earlier try", &self.acked_by_retry);
+        counter(
+            "messages_acked_by_retry",
+            "G2: sends answered with the ack of an earlier try",
+            &self.acked_by_retry,
+        );
         counter("log_moved", "G3: appends that found the head moved", &self.moved);
         counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
         counter("auth_refused", "G5: tokens refused", &self.unauthorized);

@@ -74,11 +74,17 @@ impl TokenCommand {
 impl ResetPassword {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let mut password = String::new();
-        std::io::stdin().take(1024).read_to_string(&mut password).context("the password on standard input")?;
+        std::io::stdin()
+            .take(1024)
+            .read_to_string(&mut password)
+            .context("the password on standard input")?;
         let password = password.trim_end_matches(['\r', '\n']).to_owned();
         match ask_folder(config, self.data, Ask::ResetPassword { handle: self.handle.clone(), password })? {
             Told::Refused(error) => bail!("{error}"),
-            _ => eprintln!("{} has a new password; her devices stay signed in until they are revoked", self.handle),
+            _ => eprintln!(
+                "{} has a new password; her devices stay signed in until they are revoked",
+                self.handle
+            ),
         }
         Ok(())
     }
@@ -117,7 +123,8 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let (operations, drain) = (Arc::clone(&node.gateway.operations), node.tasks.drain().clone());
     node.tasks.spawn("operator", async move {
@@ -153,9 +160,10 @@ async fn answer(operations: &Operations, mut stream: UnixStream) -> anyhow::Resu
 
 async fn tell(operations: &Operations, ask: Ask) -> Told {
     let told = match ask {
-        Ask::Token { handle, device_name } => {
-            operations.sign_in_for(&handle, device_name).await.map(|signed_in| Told::SignedIn(Box::new(signed_in)))
-        }
+        Ask::Token { handle, device_name } => operations
+            .sign_in_for(&handle, device_name)
+            .await
+            .map(|signed_in| Told::SignedIn(Box::new(signed_in))),
         Ask::ResetPassword { handle, password } => {
             operations.reset_password(&handle, password).await.map(|()| Told::Done)
         }

@@ -95,8 +95,12 @@ fn say_hello(addr: SocketAddr, data: &Path, limits: bool) {
     if !limits {
         println!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
     }
-    println!("  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' http://{addr}/v1/accounts");
-    println!("             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops");
+    println!(
+        "  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' http://{addr}/v1/accounts"
+    );
+    println!(
+        "             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops"
+    );
 }
 
 /// As many sockets as the system lets us have.

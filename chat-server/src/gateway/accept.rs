@@ -60,8 +60,12 @@ impl Gateway {
         }
         self.operations.callers.take_address(peer.ip(), self.operations.clock.now_ms())?;
         match headers.get(header::ORIGIN) {
-            Some(origin) if !is_allowed(origin.as_bytes(), &self.operations.config.server.allowed_origins) => {
-                Err(ErrorBody::forbidden("pages of this origin may not open sockets; see server.allowed_origins"))
+            Some(origin)
+                if !is_allowed(origin.as_bytes(), &self.operations.config.server.allowed_origins) =>
+            {
+                Err(ErrorBody::forbidden(
+                    "pages of this origin may not open sockets; see server.allowed_origins",
+                ))
             }
             _ => Ok(()),
         }
@@ -110,7 +114,9 @@ mod tests {
         for origin in ["http://localhost:5173", "http://127.0.0.1", "https://[::1]:8443"] {
             assert!(is_allowed(origin.as_bytes(), &[]), "{origin}");
         }
-        for origin in ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1.evil.example"] {
+        for origin in
+            ["https://evil.example", "null", "http://localhost.evil.example", "http://127.0.0.1.evil.example"]
+        {
             assert!(!is_allowed(origin.as_bytes(), &[]), "{origin}");
         }
         let list = ["https://chat.example".to_owned()];

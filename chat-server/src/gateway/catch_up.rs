@@ -46,7 +46,11 @@ pub(super) async fn take_page(
     connection.write_waiting(outbound).await
 }
 
-async fn write_item(connection: &mut Connection, outbound: &Arc<Outbound>, item: InboxItem) -> Result<(), End> {
+async fn write_item(
+    connection: &mut Connection,
+    outbound: &Arc<Outbound>,
+    item: InboxItem,
+) -> Result<(), End> {
     let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
     let mut from = item.from;
     while from <= item.to {

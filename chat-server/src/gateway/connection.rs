@@ -91,7 +91,8 @@ impl Connection {
                         Err(error) => {
                             let retry = error.code != ErrorCode::Unauthorized;
                             self.write_now(encode::frame(&ServerFrame::Error { id: None, error })).await?;
-                            let reason = if retry { CloseReason::Internal } else { CloseReason::Unauthorized };
+                            let reason =
+                                if retry { CloseReason::Internal } else { CloseReason::Unauthorized };
                             return Err(End::Close(reason));
                         }
                     }
@@ -179,7 +180,11 @@ impl Connection {
     }
 
     /// A message came: the session decides, and what it decides is carried out.
-    async fn take(&mut self, outbound: &Arc<Outbound>, message: Option<Result<Message, Error>>) -> Result<(), End> {
+    async fn take(
+        &mut self,
+        outbound: &Arc<Outbound>,
+        message: Option<Result<Message, Error>>,
+    ) -> Result<(), End> {
         let step = self.handle(message)?;
         match step {
             Step::Wait => {}
@@ -190,7 +195,9 @@ impl Connection {
                 let origin = Some(self.id);
                 let caller = Caller { user_id: identity.user_id, device_id: identity.device_id, origin };
                 let gateway = Arc::clone(&self.gateway);
-                if let Some(token) = Box::pin(requests::carry_out(&gateway, outbound, caller, id.clone(), frame)).await {
+                if let Some(token) =
+                    Box::pin(requests::carry_out(&gateway, outbound, caller, id.clone(), frame)).await
+                {
                     self.renew(outbound, id, token);
                 }
             }
@@ -216,7 +223,9 @@ impl Connection {
     fn handle(&mut self, message: Option<Result<Message, Error>>) -> Result<Step, End> {
         let now = self.gateway.operations.clock.now_ms();
         match message {
-            Some(Ok(Message::Text(text))) => Ok(self.session.handle_text(&self.gateway.session, text.as_str(), now)),
+            Some(Ok(Message::Text(text))) => {
+                Ok(self.session.handle_text(&self.gateway.session, text.as_str(), now))
+            }
             Some(Ok(Message::Binary(_))) => Ok(self.session.handle_binary()),
             // The library answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Step::Wait),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use madang_proto::{CloseReason, ServerFrame};
 
-use super::{Gateway, encode};
 use super::outbound::Outbound;
+use super::{Gateway, encode};
 
 /// How often the window moves on.
 const STEP: Duration = Duration::from_millis(100);
@@ -20,7 +20,7 @@ pub async fn run(gateway: Arc<Gateway>) {
     let steps = usize::try_from(window_ms / 100).unwrap_or(1).max(1);
     tracing::info!(connections = all.len(), window_ms, "draining");
     for connections in all.chunks(all.len().div_ceil(steps).max(1)) {
-        connections.iter().for_each(|connection| send_away(connection));
+        connections.iter().for_each(send_away);
         gateway.operations.clock.sleep(STEP).await;
     }
     // Who came in while the window was open.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use madang_engine::sync::{AfterPage, Live, Place, SyncCursor};
-use madang_ids::{DeviceId, Epoch, Cursor, Millis, Position, UserId};
+use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use madang_proto::CloseReason;
 use parking_lot::Mutex;
 use tokio::sync::Notify;

@@ -28,9 +28,9 @@ impl Registry {
 
     /// Counts a socket in, if there is room for it.
     pub(super) fn admit(&self, limit: usize) -> bool {
-        let admitted = self.sockets.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count < limit).then_some(count + 1)
-        });
+        let admitted = self
+            .sockets
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1));
         admitted.is_ok()
     }
 

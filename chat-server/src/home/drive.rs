@@ -148,7 +148,9 @@ impl Homes {
         let (channel, members) = (change.channel, change.members.clone());
         let outcome = self.0.store.change_seats(change).await.map_err(failure)?;
         if let SeatOutcome::Changed(_) = outcome {
-            self.put_memberships(channel, &members).await.map_err(|error| Failure::Unknown(refusal(&error)))?;
+            self.put_memberships(channel, &members)
+                .await
+                .map_err(|error| Failure::Unknown(refusal(&error)))?;
         }
         Ok(outcome)
     }
@@ -169,7 +171,9 @@ impl Homes {
         let LogId::Channel(channel) = log else { return Ok(()) };
         self.put_memberships(channel, members).await.map_err(failure)?;
         let row = self.0.store.channel(channel).await.map_err(failure)?;
-        let Some(row) = row else { return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into()))) };
+        let Some(row) = row else {
+            return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
+        };
         let notes = members.iter().filter_map(|member| Some((member, member.spans.last()?)));
         let (store_row, homes) = (&row, self);
         let notes = notes.map(|(member, span)| async move {
@@ -190,7 +194,12 @@ impl Homes {
     }
 
     /// What was said before she came does not count as unread.
-    async fn mark_joined(&self, channel: ChannelId, user: UserId, from: madang_ids::Seq) -> Result<(), ErrorBody> {
+    async fn mark_joined(
+        &self,
+        channel: ChannelId,
+        user: UserId,
+        from: madang_ids::Seq,
+    ) -> Result<(), ErrorBody> {
         let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let Some(row) = rows.first() else { return Ok(()) };

@@ -27,10 +27,12 @@ impl Operations {
                 return Err(key_conflict());
             }
         } else {
-            let hash = self.passwords.hash(request.password).await.map_err(|error| password_refusal(&error))?;
+            let hash =
+                self.passwords.hash(request.password).await.map_err(|error| password_refusal(&error))?;
             let created_at = self.clock.now_ms();
             let user = User { id: user_id, handle, display_name: request.display_name, created_at };
-            if self.store.create_user(&user, &hash).await.map_err(|error| refusal(&error))? == Created::Taken {
+            if self.store.create_user(&user, &hash).await.map_err(|error| refusal(&error))? == Created::Taken
+            {
                 return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is taken"));
             }
         }
@@ -69,7 +71,8 @@ impl Operations {
     /// # Errors
     /// `unauthorized` if it is not the device's last one, or has ended.
     pub async fn refresh(&self, request: Refresh) -> Result<SignedIn, ErrorBody> {
-        let wrong = || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
+        let wrong =
+            || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
         let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?.hash();
         let row = self.store.refresh(&old).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
         if row.expires_at <= self.clock.now_ms() {
@@ -165,7 +168,12 @@ impl Operations {
         self.signed_in(user, device.id, &token).await
     }
 
-    async fn signed_in(&self, user: UserId, device_id: DeviceId, token: &RefreshToken) -> Result<SignedIn, ErrorBody> {
+    async fn signed_in(
+        &self,
+        user: UserId,
+        device_id: DeviceId,
+        token: &RefreshToken,
+    ) -> Result<SignedIn, ErrorBody> {
         let minted = self.tokens.mint(user, device_id, self.clock.now_ms());
         let (access_token, access_expires_at) = minted.map_err(|error| {
             tracing::error!(%error, "a token could not be minted");
@@ -180,13 +188,28 @@ impl Operations {
         Device { id, user_id, name, created_at: self.clock.now_ms(), revoked_at: None, received: None }
     }
 
-    fn refresh_row(&self, token: &RefreshToken, user_id: UserId, device_id: DeviceId) -> madang_store::Refresh {
+    fn refresh_row(
+        &self,
+        token: &RefreshToken,
+        user_id: UserId,
+        device_id: DeviceId,
+    ) -> madang_store::Refresh {
         let days_ms = self.config.tokens.refresh_days * 86_400_000;
-        madang_store::Refresh { hash: token.hash(), user_id, device_id, expires_at: self.clock.now_ms().plus(days_ms) }
+        madang_store::Refresh {
+            hash: token.hash(),
+            user_id,
+            device_id,
+            expires_at: self.clock.now_ms().plus(days_ms),
+        }
     }
 
     /// The user id of this sign-up, and whether another try of it came before.
-    async fn claim_sign_up(&self, handle: &str, name: &str, key: Option<&str>) -> Result<(UserId, bool), ErrorBody> {
+    async fn claim_sign_up(
+        &self,
+        handle: &str,
+        name: &str,
+        key: Option<&str>,
+    ) -> Result<(UserId, bool), ErrorBody> {
         let id = self.mint();
         let Some(key) = key else { return Ok((UserId::from_raw(id), false)) };
         let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
@@ -267,7 +290,8 @@ fn check_display_name(name: &str) -> Result<(), ErrorBody> {
     if (1..=max).contains(&chars) && !name.trim().is_empty() && !name.chars().any(char::is_control) {
         return Ok(());
     }
-    let message = format!("display_name has {chars} characters, it must be 1 to {max} without control characters");
+    let message =
+        format!("display_name has {chars} characters, it must be 1 to {max} without control characters");
     Err(ErrorBody::invalid("display_name", message))
 }
 
@@ -276,7 +300,8 @@ pub(super) fn check_device_name(name: &str) -> Result<String, ErrorBody> {
     if chars <= max && !name.chars().any(char::is_control) {
         return Ok(name.to_owned());
     }
-    let message = format!("device_name has {chars} characters, it must be at most {max} without control characters");
+    let message =
+        format!("device_name has {chars} characters, it must be at most {max} without control characters");
     Err(ErrorBody::invalid("device_name", message))
 }
 

@@ -44,7 +44,13 @@ impl Operations {
     }
 
     /// The home of their direct channel looks again, and the caller's other devices learn of it.
-    async fn tell_block(&self, user: UserId, other: UserId, is_new: bool, content: Content) -> Result<(), ErrorBody> {
+    async fn tell_block(
+        &self,
+        user: UserId,
+        other: UserId,
+        is_new: bool,
+        content: Content,
+    ) -> Result<(), ErrorBody> {
         let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
         if let Some(channel) = direct {
             self.homes.forget_members(channel);

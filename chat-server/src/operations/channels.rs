@@ -36,10 +36,16 @@ impl Operations {
 
     async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId, ErrorBody> {
         let [other] = request.members[..] else {
-            return Err(ErrorBody::invalid("members", "members of a direct channel must be the one other user"));
+            return Err(ErrorBody::invalid(
+                "members",
+                "members of a direct channel must be the one other user",
+            ));
         };
         if other == caller.user_id {
-            return Err(ErrorBody::invalid("members", "members holds your own id; a direct channel has two people"));
+            return Err(ErrorBody::invalid(
+                "members",
+                "members holds your own id; a direct channel has two people",
+            ));
         }
         if request.name.is_some() {
             return Err(ErrorBody::invalid("name", "a direct channel has no name"));
@@ -74,7 +80,8 @@ impl Operations {
         others.retain(|&user| user != caller.user_id);
         let capacity = self.config.channels.group_members;
         if others.len() + 1 > capacity as usize {
-            let message = format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
+            let message =
+                format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
             return Err(ErrorBody::field(ErrorCode::Full, "members", message));
         }
         self.check_users(&others).await?;
@@ -164,7 +171,8 @@ impl Operations {
     pub(super) async fn check_not_blocked(&self, user: UserId, others: &[UserId]) -> Result<(), ErrorBody> {
         for &other in others {
             if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
-                let message = format!("you and user {other} cannot be brought together: one blocks the other");
+                let message =
+                    format!("you and user {other} cannot be brought together: one blocks the other");
                 return Err(ErrorBody::forbidden(message));
             }
         }
@@ -203,6 +211,7 @@ fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
 }
 
 fn parse_activity(after: &str) -> Result<(Millis, ChannelId), ErrorBody> {
-    let parsed = after.split_once('-').and_then(|(at, id)| Some((Millis::new(at.parse().ok()?), id.parse().ok()?)));
+    let parsed =
+        after.split_once('-').and_then(|(at, id)| Some((Millis::new(at.parse().ok()?), id.parse().ok()?)));
     parsed.ok_or_else(|| ErrorBody::invalid("after", "after is not the next of an earlier page"))
 }

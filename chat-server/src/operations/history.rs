@@ -45,7 +45,11 @@ impl Operations {
                 let rest = limit - u32::try_from(rows.len()).unwrap_or(limit).min(limit);
                 let after = self.on(channel, spans, middle..=head, rest.max(1)).await?;
                 // Two stays with an absence between them do not make one page.
-                if rows.last().zip(after.first()).is_some_and(|(last, first)| last.entry.seq.next() != first.entry.seq) {
+                if rows
+                    .last()
+                    .zip(after.first())
+                    .is_some_and(|(last, first)| last.entry.seq.next() != first.entry.seq)
+                {
                     rows.clear();
                 }
                 rows.extend(after);
@@ -68,8 +72,16 @@ impl Operations {
         })
     }
 
-    async fn back(&self, channel: ChannelId, spans: &Spans, end: Seq, limit: u32) -> Result<Vec<Row>, ErrorBody> {
-        let Some(part) = spans.clip(Seq::new(1)..=end).next_back().filter(|_| limit > 0) else { return Ok(Vec::new()) };
+    async fn back(
+        &self,
+        channel: ChannelId,
+        spans: &Spans,
+        end: Seq,
+        limit: u32,
+    ) -> Result<Vec<Row>, ErrorBody> {
+        let Some(part) = spans.clip(Seq::new(1)..=end).next_back().filter(|_| limit > 0) else {
+            return Ok(Vec::new());
+        };
         let (start, end) = part.into_inner();
         let start = start.max(end.minus(u64::from(limit) - 1));
         let rows = self.store.rows_back(LogId::Channel(channel), start..=end, limits::BATCH_BYTES_OUT).await;
@@ -109,7 +121,10 @@ fn page(rows: Vec<Row>, spans: &Spans, head: Seq) -> HistoryPage {
     let edges = rows.first().zip(rows.last()).map(|(first, last)| (first.entry.seq, last.entry.seq));
     let readable = |range: RangeInclusive<Seq>| spans.clip(range).next().is_some();
     let (more_before, more_after) = edges.map_or((false, false), |(first, last)| {
-        (first > Seq::new(1) && readable(Seq::new(1)..=first.minus(1)), last < head && readable(last.next()..=head))
+        (
+            first > Seq::new(1) && readable(Seq::new(1)..=first.minus(1)),
+            last < head && readable(last.next()..=head),
+        )
     });
     let entries: Vec<Entry> = rows.into_iter().map(|row| row.entry).collect();
     HistoryPage { as_of: head, entries, more_before, more_after }

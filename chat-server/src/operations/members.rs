@@ -26,10 +26,13 @@ impl Operations {
         self.check_is_member(caller, channel).await?;
         let (after, limit) = page_bounds::<UserId>(&query)?;
         let members = self.store.members(channel, after, limit).await.map_err(|error| refusal(&error))?;
-        let next = (members.len() == limit).then(|| members.last().map(|member| member.user_id.to_string())).flatten();
+        let next = (members.len() == limit)
+            .then(|| members.last().map(|member| member.user_id.to_string()))
+            .flatten();
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
-        let mut users: HashMap<UserId, _> = users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
+        let mut users: HashMap<UserId, _> =
+            users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
         let row = |member: Member| {
             let user = users.remove(&member.user_id)?;
             Some(MemberCard { user, role: member.role, joined_at: member.joined_at })
@@ -65,14 +68,24 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` without the right; `not_found` if she is no member.
-    pub async fn remove_member(&self, caller: Caller, channel: ChannelId, user: UserId) -> Result<(), ErrorBody> {
+    pub async fn remove_member(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+        user: UserId,
+    ) -> Result<(), ErrorBody> {
         let own = self.check_is_member(caller, channel).await?;
         let promote = match own {
             Role::Owner if user == caller.user_id => self.successor(channel, user).await?,
             _ => None,
         };
-        let request =
-            SeatRequest { by: caller.user_id, joins: Vec::new(), leaves: vec![user], promote, is_creation: false };
+        let request = SeatRequest {
+            by: caller.user_id,
+            joins: Vec::new(),
+            leaves: vec![user],
+            promote,
+            is_creation: false,
+        };
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
             Reply::Seated { members } if members.is_empty() => Err(ErrorBody::not_found("member")),
@@ -91,7 +104,8 @@ impl Operations {
 
     /// The caller's role. Who never was a member learns nothing; who has left is told so.
     async fn check_is_member(&self, caller: Caller, channel: ChannelId) -> Result<Role, ErrorBody> {
-        let membership = self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
+        let membership =
+            self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
         let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
         if membership.spans.is_open() {
             return Ok(membership.role);

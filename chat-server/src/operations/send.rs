@@ -53,7 +53,8 @@ impl Operations {
 
     /// An answer must answer a message that its sender may read.
     async fn check_reply(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
-        let membership = self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
+        let membership =
+            self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
         let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
         let rows = self.store.rows(LogId::Channel(channel), target..=target, 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
@@ -61,14 +62,17 @@ impl Operations {
         if is_message && membership.spans.contains(target) {
             return Ok(());
         }
-        let message = format!("body.reply_to is {target}, which is no message of this channel that you may read");
+        let message =
+            format!("body.reply_to is {target}, which is no message of this channel that you may read");
         Err(ErrorBody::invalid("body.reply_to", message))
     }
 }
 
 fn ack(channel_id: ChannelId, reply: Reply) -> Result<Ack, ErrorBody> {
     match reply {
-        Reply::Sent(Sent { message_id, seq, at, .. }) => Ok(Ack { id: None, channel_id, message_id, seq, at }),
+        Reply::Sent(Sent { message_id, seq, at, .. }) => {
+            Ok(Ack { id: None, channel_id, message_id, seq, at })
+        }
         Reply::Refused(error) => Err(error),
         Reply::Noted { .. } | Reply::Seated { .. } => {
             Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "the server failed"))

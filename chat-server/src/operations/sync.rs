@@ -1,7 +1,5 @@
 //! A session's reads of its user's inbox: the verdict on a cursor, and pages with their content.
 
-
-
 use madang_bus::{InboxItem, InboxRead};
 use madang_ids::{Cursor, LogId, Seq, UserId};
 use madang_proto::{ErrorBody, SnapshotReason, limits};
@@ -50,12 +48,14 @@ impl Operations {
     pub async fn sync_page(&self, user: UserId, cursor: Option<Cursor>) -> Result<SyncPage, ErrorBody> {
         let reason = match cursor {
             None => SnapshotReason::NoCursor,
-            Some(cursor) => match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
-                InboxRead::Page(page) => {
-                    return Ok(SyncPage::Items { items: page.items, upto: page.upto, more: page.more });
+            Some(cursor) => {
+                match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
+                    InboxRead::Page(page) => {
+                        return Ok(SyncPage::Items { items: page.items, upto: page.upto, more: page.more });
+                    }
+                    InboxRead::SnapshotRequired(reason) => reason,
                 }
-                InboxRead::SnapshotRequired(reason) => reason,
-            },
+            }
         };
         self.metrics.count_snapshot(reason);
         let end = self.inbox.end(user).await.map_err(|error| refusal(&error))?;
@@ -67,7 +67,11 @@ impl Operations {
     /// # Errors
     /// The store's.
     pub async fn content(&self, log: LogId, from: Seq, to: Seq) -> Result<Option<Opened>, ErrorBody> {
-        let rows = self.store.rows(log, from..=to, limits::BATCH_BYTES_OUT).await.map_err(|error| refusal(&error))?;
+        let rows = self
+            .store
+            .rows(log, from..=to, limits::BATCH_BYTES_OUT)
+            .await
+            .map_err(|error| refusal(&error))?;
         let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(None) };
         Ok(Some(Opened { frame: encode::entries(log, &rows), last }))
     }

@@ -71,7 +71,11 @@ pub(super) async fn find_user(
     Ok(Answer(api.operations().user_by_handle(&query.handle).await?))
 }
 
-pub(super) async fn user(State(api): State<Api>, Auth(_): Auth, Ids(user): Ids<UserId>) -> Result<Answer<UserCard>> {
+pub(super) async fn user(
+    State(api): State<Api>,
+    Auth(_): Auth,
+    Ids(user): Ids<UserId>,
+) -> Result<Answer<UserCard>> {
     Ok(Answer(api.operations().user(user).await?))
 }
 
@@ -83,12 +87,20 @@ pub(super) async fn blocks(
     Ok(Answer(api.operations().blocks(caller, query).await?))
 }
 
-pub(super) async fn block(State(api): State<Api>, Auth(caller): Auth, Ids(user): Ids<UserId>) -> Result<StatusCode> {
+pub(super) async fn block(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(user): Ids<UserId>,
+) -> Result<StatusCode> {
     api.operations().block(caller, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn unblock(State(api): State<Api>, Auth(caller): Auth, Ids(user): Ids<UserId>) -> Result<StatusCode> {
+pub(super) async fn unblock(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(user): Ids<UserId>,
+) -> Result<StatusCode> {
     api.operations().unblock(caller, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }

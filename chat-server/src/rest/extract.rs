@@ -72,7 +72,8 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
         match value.to_str() {
             Ok(key) if (8..=max).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
             _ => {
-                let message = format!("Idempotency-Key must be 8 to {max} visible ASCII characters, such as a UUID");
+                let message =
+                    format!("Idempotency-Key must be 8 to {max} visible ASCII characters, such as a UUID");
                 Err(Refusal(ErrorBody::invalid("Idempotency-Key", message)))
             }
         }
@@ -86,7 +87,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| body_refusal(&rejection))?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| body_refusal(&rejection))?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();

@@ -18,8 +18,8 @@ use madang_proto::{ErrorBody, limits};
 use madang_service::{Health, Metrics};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::gateway::accept::{accept, is_allowed};
 use crate::gateway::Gateway;
+use crate::gateway::accept::{accept, is_allowed};
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -44,7 +44,8 @@ pub struct Refusal(pub ErrorBody);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.0.retry_after_ms.map(|ms| ms.div_ceil(1000).to_string());
         let mut response = (status, axum::Json(&self.0)).into_response();
         if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
@@ -61,7 +62,6 @@ impl From<ErrorBody> for Refusal {
 }
 
 /// All routes.
-#[must_use]
 pub fn router(api: Api) -> Router {
     let v1 = Router::new()
         .route("/ws", get(accept))

@@ -56,7 +56,8 @@ impl Roster {
 
     /// Forgets who left before `seq`.
     pub(crate) fn forget_gone(&mut self, seq: Seq) {
-        self.spans.retain(|_, spans| spans.last().is_some_and(|span| span.until.is_none_or(|until| until >= seq)));
+        self.spans
+            .retain(|_, spans| spans.last().is_some_and(|span| span.until.is_none_or(|until| until >= seq)));
     }
 
     /// Whom some of `from..=to` concerns, and whether all of it does.

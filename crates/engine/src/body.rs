@@ -20,7 +20,10 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
     if body.text.len() > TEXT_CHARS {
         let chars = body.text.chars().count();
         if chars > TEXT_CHARS {
-            return too_large("body.text", format!("body.text has {chars} characters, the limit is {TEXT_CHARS}"));
+            return too_large(
+                "body.text",
+                format!("body.text has {chars} characters, the limit is {TEXT_CHARS}"),
+            );
         }
     }
     if let Some(data) = &body.data {
@@ -87,6 +90,9 @@ mod tests {
         let same: Body = serde_json::from_str(r#"{"text":"hi","data":{"b":2,"a":1}}"#).unwrap();
         assert_eq!(hash(&one), hash(&same));
         assert_ne!(hash(&one), hash(&text("hi".into())));
-        assert_ne!(hash(&text("hi".into())), hash(&Body { reply_to: Some(Seq::new(1)), ..text("hi".into()) }));
+        assert_ne!(
+            hash(&text("hi".into())),
+            hash(&Body { reply_to: Some(Seq::new(1)), ..text("hi".into()) })
+        );
     }
 }

@@ -122,7 +122,8 @@ impl Session {
         if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now) {
             let id = Request::parse(text).ok().and_then(|request| request.id);
             let Rate { per_second, burst } = config.frames;
-            let message = format!("more than {per_second} frames a second (burst {burst}) on this connection");
+            let message =
+                format!("more than {per_second} frames a second (burst {burst}) on this connection");
             return refuse(id, ErrorBody::limited(message, retry_after_ms));
         }
         match Request::parse(text) {
@@ -143,9 +144,10 @@ impl Session {
                 self.phase = Phase::Verifying(Box::new((id, hello.cursor)));
                 Step::Verify { token: hello.token }
             }
-            (_, ClientFrame::Hello(_)) => {
-                refuse(id, ErrorBody::invalid("type", "hello was said on this connection before; it is said once"))
-            }
+            (_, ClientFrame::Hello(_)) => refuse(
+                id,
+                ErrorBody::invalid("type", "hello was said on this connection before; it is said once"),
+            ),
             (_, ClientFrame::Heartbeat) => Step::Answer(Box::new(ServerFrame::Heartbeat { at: now })),
             (Phase::AwaitingHello | Phase::Verifying(_), _) => {
                 refuse(id, ErrorBody::invalid("type", "the first frame must be hello; wait for welcome"))
@@ -180,7 +182,8 @@ impl Session {
         body::check(&send.body)?;
         let Rate { per_second, burst } = config.sends;
         self.sends.take(config.sends, 1, now).map_err(|retry_after_ms| {
-            let message = format!("more than {per_second} messages a second (burst {burst}) on this connection");
+            let message =
+                format!("more than {per_second} messages a second (burst {burst}) on this connection");
             ErrorBody::limited(message, retry_after_ms)
         })
     }
@@ -193,7 +196,9 @@ impl Session {
 
     /// The token of `hello` was verified. `None` means that the session must be closed as unauthorized.
     pub fn handle_verified(&mut self, identity: Option<Identity>) -> Option<Opening> {
-        let Phase::Verifying(hello) = std::mem::replace(&mut self.phase, Phase::AwaitingHello) else { return None };
+        let Phase::Verifying(hello) = std::mem::replace(&mut self.phase, Phase::AwaitingHello) else {
+            return None;
+        };
         let identity = identity?;
         self.phase = Phase::Open(identity);
         Some(Opening { id: hello.0, identity, cursor: hello.1 })

@@ -80,7 +80,10 @@ impl Spans {
     }
 
     /// The parts of `range` that may be read, rising.
-    pub fn clip(&self, range: RangeInclusive<Seq>) -> impl DoubleEndedIterator<Item = RangeInclusive<Seq>> + '_ {
+    pub fn clip(
+        &self,
+        range: RangeInclusive<Seq>,
+    ) -> impl DoubleEndedIterator<Item = RangeInclusive<Seq>> + '_ {
         let (start, end) = range.into_inner();
         self.0.iter().filter_map(move |span| {
             let from = span.from.max(start);

@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "1", "not-a-key", "0192f0e4-7b1c-7000-8000-00000000000", "UUUUUUUUUUUUUUUUUUUUUUUUUU"] {
+        for text in
+            ["", "1", "not-a-key", "0192f0e4-7b1c-7000-8000-00000000000", "UUUUUUUUUUUUUUUUUUUUUUUUUU"]
+        {
             assert!(text.parse::<ClientMsgId>().is_err(), "{text}");
         }
     }

@@ -115,7 +115,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", ":", "42", "00000000deadbeef:", "deadbeef:1", "00000000deadbeef:-1", "00000000deadbeeg:1"] {
+        for text in
+            ["", ":", "42", "00000000deadbeef:", "deadbeef:1", "00000000deadbeef:-1", "00000000deadbeeg:1"]
+        {
             assert_eq!(text.parse::<Cursor>(), Err(IdError::NotACursor), "{text}");
         }
     }

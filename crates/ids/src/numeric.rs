@@ -222,7 +222,9 @@ mod tests {
 
     #[test]
     fn ids_refuse_what_is_no_id() {
-        for text in [r#""""#, r#""0""#, r#""-1""#, r#""+1""#, r#""1x""#, r#""9223372036854775808""#, "7", "null"] {
+        for text in
+            [r#""""#, r#""0""#, r#""-1""#, r#""+1""#, r#""1x""#, r#""9223372036854775808""#, "7", "null"]
+        {
             assert!(serde_json::from_str::<ChannelId>(text).is_err(), "{text}");
         }
     }

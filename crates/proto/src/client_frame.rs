@@ -114,8 +114,12 @@ impl Request {
     /// Says which field is wrong and repeats the request's name where that could be read.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > limits::FRAME_BYTES_IN {
-            let message = format!("the frame has {} bytes, the limit is {}", text.len(), limits::FRAME_BYTES_IN);
-            return Err(ParseError { id: None, error: ErrorBody::field(ErrorCode::TooLarge, "frame", message) });
+            let message =
+                format!("the frame has {} bytes, the limit is {}", text.len(), limits::FRAME_BYTES_IN);
+            return Err(ParseError {
+                id: None,
+                error: ErrorBody::field(ErrorCode::TooLarge, "frame", message),
+            });
         }
         match serde_json::from_str::<Self>(text) {
             Ok(request) => request.check(),
@@ -126,7 +130,8 @@ impl Request {
     fn check(self) -> Result<Self, ParseError> {
         match &self.id {
             Some(id) if id.0.len() > limits::REQUEST_ID_BYTES => {
-                let message = format!("id has {} bytes, the limit is {}", id.0.len(), limits::REQUEST_ID_BYTES);
+                let message =
+                    format!("id has {} bytes, the limit is {}", id.0.len(), limits::REQUEST_ID_BYTES);
                 Err(ParseError { id: None, error: ErrorBody::field(ErrorCode::TooLarge, "id", message) })
             }
             _ => Ok(self),
@@ -140,7 +145,9 @@ impl Request {
             return ParseError { id: None, error: ErrorBody::invalid("frame", message) };
         };
         let id = match envelope.id {
-            Some(serde_json::Value::String(id)) if id.len() <= limits::REQUEST_ID_BYTES => Some(RequestId(id)),
+            Some(serde_json::Value::String(id)) if id.len() <= limits::REQUEST_ID_BYTES => {
+                Some(RequestId(id))
+            }
             None => None,
             Some(_) => {
                 let message = format!("id must be a string of at most {} bytes", limits::REQUEST_ID_BYTES);

@@ -76,7 +76,13 @@ impl ErrorBody {
     /// A refusal without a field.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retryable: code.is_retryable(), field: None, retry_after_ms: None }
+        Self {
+            code,
+            message: message.into(),
+            retryable: code.is_retryable(),
+            field: None,
+            retry_after_ms: None,
+        }
     }
 
     /// A refusal of one field. The message should name field and limit.

@@ -14,9 +14,7 @@ mod server_frame;
 
 pub use client_frame::{ClientFrame, Hello, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
-pub use entry::{
-    Body, ChannelCard, ChannelKind, Content, Edited, Entry, Message, Role, UserCard,
-};
+pub use entry::{Body, ChannelCard, ChannelKind, Content, Edited, Entry, Message, Role, UserCard};
 pub use error::{ErrorBody, ErrorCode};
 pub use server_frame::{Ack, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
 

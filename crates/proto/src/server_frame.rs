@@ -77,7 +77,6 @@ pub enum ServerFrame<'a> {
     },
 }
 
-
 /// Whose log a batch is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -61,7 +61,11 @@ impl<S: LocalStore> Dispatcher<S> {
         (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
     }
 
-    async fn recipients(&self, channel: ChannelId, commit: &Commit) -> madang_store::StoreResult<Vec<Recipient>> {
+    async fn recipients(
+        &self,
+        channel: ChannelId,
+        commit: &Commit,
+    ) -> madang_store::StoreResult<Vec<Recipient>> {
         let Some((first, last)) = commit.rows.first().zip(commit.rows.last()) else { return Ok(Vec::new()) };
         let (from, to) = (first.entry.seq, last.entry.seq);
         let mut roster = match self.rosters.get(&channel) {

@@ -61,7 +61,9 @@ impl<S: LocalStore> LocalInbox<S> {
     /// # Errors
     /// The store's; or `Corrupt` if its feed was taken before.
     pub async fn open(store: Arc<S>) -> StoreResult<(Self, impl Future<Output = ()> + Send + 'static)> {
-        let feed = store.take_feed().ok_or_else(|| StoreError::Corrupt("the commit feed was taken before".into()))?;
+        let feed = store
+            .take_feed()
+            .ok_or_else(|| StoreError::Corrupt("the commit feed was taken before".into()))?;
         let current = store.begin_epoch(Epoch::random()).await?;
         let epochs = Epochs::new(store.epochs().await?, current);
         let (sender, receiver) = mpsc::channel(ENVELOPES);

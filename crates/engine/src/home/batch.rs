@@ -109,7 +109,8 @@ impl Home {
         if batch.items.is_empty() {
             return None;
         }
-        let append = Append { log: self.log, expected: head, rows: mint(&batch, head, now, ids), changes: Vec::new() };
+        let append =
+            Append { log: self.log, expected: head, rows: mint(&batch, head, now, ids), changes: Vec::new() };
         batch.rows = Some(append.rows.clone());
         let record = self.window.leaving(append.rows.len());
         self.flight = Flight::Out(Step::Batch(batch));
@@ -147,7 +148,8 @@ impl Home {
     fn answer_retries(&mut self, batch: &mut Batch) {
         let mut kept = Vec::with_capacity(batch.items.len());
         for item in std::mem::take(&mut batch.items) {
-            let known = item.key().and_then(|key| Some((key, *self.window.find((key.sender, key.client_msg_id))?)));
+            let known =
+                item.key().and_then(|key| Some((key, *self.window.find((key.sender, key.client_msg_id))?)));
             match known {
                 Some((key, record)) => self.answer_retry(item.waiting.ticket, &key, &record),
                 None => kept.push(item),

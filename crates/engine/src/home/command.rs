@@ -49,7 +49,9 @@ impl Command {
     pub(super) fn size_bytes(&self) -> usize {
         const AROUND_BYTES: usize = 256;
         match self {
-            Self::Send { body, .. } => body.text.len() + body.data.as_ref().map_or(0, |_| 1024) + AROUND_BYTES,
+            Self::Send { body, .. } => {
+                body.text.len() + body.data.as_ref().map_or(0, |_| 1024) + AROUND_BYTES
+            }
             Self::Note { .. } | Self::Seats(_) => AROUND_BYTES,
         }
     }

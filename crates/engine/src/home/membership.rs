@@ -113,7 +113,9 @@ impl Home {
     }
 
     fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
-        let (Source::Command(ticket, request), LogId::Channel(channel)) = (&step.source, self.log) else { return None };
+        let (Source::Command(ticket, request), LogId::Channel(channel)) = (&step.source, self.log) else {
+            return None;
+        };
         let joins = request.joins.iter().map(|join| join.user_id);
         let users = joins.chain(request.leaves.iter().copied()).chain(request.promote).chain([request.by]);
         if let Some(lookup) = self.roster.missing(users, false, now) {
@@ -151,7 +153,8 @@ impl Home {
             if self.role_of(join.user_id).is_some() || is_planned {
                 continue;
             }
-            let mut spans = self.roster.member(join.user_id).map_or_else(Spans::default, |was| was.spans.clone());
+            let mut spans =
+                self.roster.member(join.user_id).map_or_else(Spans::default, |was| was.spans.clone());
             // Everybody who comes in one step sees the step whole.
             spans.open(head.seq.next());
             plan.contents.push(Content::Joined { user_id: join.user_id, by: request.by });
@@ -160,7 +163,9 @@ impl Home {
             plan.members.push(Member { user_id, role, joined_at: now, spans, pending: true });
         }
         for &user_id in &request.leaves {
-            let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else { continue };
+            let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+                continue;
+            };
             let mut member = Member { pending: true, ..was.clone() };
             member.spans.close(place(&plan));
             plan.contents.push(Content::Left { user_id, by: request.by });
@@ -169,7 +174,8 @@ impl Home {
         }
         self.plan_successor(request, &mut plan);
         if plan.count > capacity && plan.count > self.roster.seats.count {
-            let message = format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
+            let message =
+                format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
         Ok(plan)

@@ -119,7 +119,8 @@ impl Home {
     /// Takes a command; the answer is an [`Effect::Reply`] with the same ticket.
     pub fn handle_command(&mut self, ticket: Ticket, command: Command) {
         if self.queue.len() >= QUEUE_COMMANDS {
-            let error = ErrorBody::unavailable(format!("the channel has {QUEUE_COMMANDS} requests waiting"), 500);
+            let error =
+                ErrorBody::unavailable(format!("the channel has {QUEUE_COMMANDS} requests waiting"), 500);
             self.reply(ticket, Reply::Refused(error));
         } else {
             self.queue.push_back(Waiting::new(ticket, command));
@@ -164,7 +165,8 @@ impl Home {
     fn next_step(&mut self) -> Option<Step> {
         if !self.unfinished.is_empty() {
             let members = std::mem::take(&mut self.unfinished);
-            let founder = if self.head.is_some_and(|head| head.seq == Seq::ZERO) { self.created_by() } else { None };
+            let founder =
+                if self.head.is_some_and(|head| head.seq == Seq::ZERO) { self.created_by() } else { None };
             return Some(Step::Seats(SeatStep::finish(members, founder)));
         }
         if !matches!(self.queue.front()?.command, Command::Seats(_)) {
@@ -205,7 +207,9 @@ impl Home {
             Step::Load => {}
             Step::Batch(batch) => batch.give_back(&mut self.queue),
             // What was found half-way is found again by the load that follows.
-            Step::Seats(step) => step.into_waiting().into_iter().for_each(|waiting| self.queue.push_front(waiting)),
+            Step::Seats(step) => {
+                step.into_waiting().into_iter().for_each(|waiting| self.queue.push_front(waiting))
+            }
         }
     }
 
@@ -223,7 +227,8 @@ impl Home {
                 self.roster.forget();
                 self.roster.seats = seats;
                 let is_told = |member: &Member| tail.rows.iter().any(|row| tells(row, member));
-                self.unfinished = pending.into_iter().map(|member| (member.clone(), is_told(&member))).collect();
+                self.unfinished =
+                    pending.into_iter().map(|member| (member.clone(), is_told(&member))).collect();
                 self.answer_attempts(&tail);
             }
             Err(failure) => self.fail_all(&failure.error()),
@@ -305,7 +310,9 @@ impl Home {
 
     /// Members were settled, and their own logs told them.
     pub fn handle_settled(&mut self, settled: Result<(), Failure>) {
-        let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
+            return;
+        };
         match settled {
             Ok(()) => self.finish_seats(step),
             Err(failure) => {
