@@ -10,6 +10,8 @@ mod codec;
 mod commit_order;
 mod folder;
 mod log;
+#[cfg(test)]
+mod power_loss;
 mod readers;
 mod schema;
 mod writer;

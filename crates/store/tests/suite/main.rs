@@ -2,4 +2,5 @@
 
 mod conformance;
 mod mutants;
+mod properties;
 mod subjects;

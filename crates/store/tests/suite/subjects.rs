@@ -15,12 +15,12 @@ pub(crate) struct EmbeddedSubject {
 
 impl EmbeddedSubject {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { folder: tempfile::tempdir().unwrap() })
+        Arc::new(Self { folder: tempfile::tempdir().expect("a temporary folder") })
     }
 
     fn store(&self) -> Arc<Embedded> {
         let path = self.folder.path().to_owned();
-        Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap()
+        Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).expect("a store")
     }
 }
 
