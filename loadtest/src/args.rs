@@ -37,6 +37,9 @@ pub(crate) struct Replay {
     /// Play only the first days.
     #[arg(long)]
     pub(crate) days: Option<usize>,
+    /// Play only the first lines of each day.
+    #[arg(long)]
+    pub(crate) lines: Option<usize>,
     /// Where the server is.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,

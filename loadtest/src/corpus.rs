@@ -58,10 +58,11 @@ pub(crate) struct Line {
 }
 
 impl Corpus {
-    /// Reads the text of day files, in the order given.
-    pub(crate) fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+    /// Reads the first `lines` of the text of each day file, in the order given.
+    pub(crate) fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>, lines: usize) -> Self {
         let mut cast = Cast::default();
-        let days = files.into_iter().map(|(name, bytes)| cast.day(name, &String::from_utf8_lossy(&bytes)));
+        let days =
+            files.into_iter().map(|(name, bytes)| cast.day(name, &String::from_utf8_lossy(&bytes), lines));
         let days = days.filter(|day| !day.lines.is_empty()).collect();
         Self { nicks: cast.nicks, days }
     }
@@ -81,8 +82,8 @@ struct Cast {
 }
 
 impl Cast {
-    fn day(&mut self, name: String, text: &str) -> Day {
-        let spoken: Vec<irc::Spoken<'_>> = text.lines().filter_map(irc::parse).collect();
+    fn day(&mut self, name: String, text: &str, lines: usize) -> Day {
+        let spoken: Vec<irc::Spoken<'_>> = text.lines().filter_map(irc::parse).take(lines).collect();
         let times = irc::spread(&spoken);
         let mut day = Day { name, lines: Vec::with_capacity(spoken.len()), members: Vec::new() };
         let mut present = std::collections::HashSet::new();
@@ -115,7 +116,10 @@ mod tests {
     fn a_day_has_its_lines_its_members_and_nothing_of_the_notices() {
         let text = b"[10:00] <Ann> hi\n=== Bob has joined #ubuntu\n[10:00] <Bob[x]> hello \xff\n[10:02]  * Ann waves\n\
                      [10:02] <Ann>  two spaces\nlicence text\n";
-        let corpus = Corpus::from_files([("d1".to_owned(), text.to_vec()), ("empty".to_owned(), Vec::new())]);
+        let corpus = Corpus::from_files(
+            [("d1".to_owned(), text.to_vec()), ("empty".to_owned(), Vec::new())],
+            usize::MAX,
+        );
         assert_eq!(corpus.days.len(), 1);
         let day = &corpus.days[0];
         let said: Vec<(&str, &str)> = day
@@ -130,9 +134,16 @@ mod tests {
     }
 
     #[test]
+    fn a_shorter_day_has_fewer_members() {
+        let text = b"[10:00] <Ann> hi\n[10:00] <Bob> ho\n".to_vec();
+        let corpus = Corpus::from_files([("d".to_owned(), text)], 1);
+        assert_eq!((corpus.lines(), corpus.nicks.len(), corpus.days[0].members.len()), (1, 1, 1));
+    }
+
+    #[test]
     fn a_nick_of_two_days_is_one_user() {
         let day = |name: &str| (name.to_owned(), b"[10:00] <Ann> hi\n".to_vec());
-        let corpus = Corpus::from_files([day("a"), day("b")]);
+        let corpus = Corpus::from_files([day("a"), day("b")], usize::MAX);
         assert_eq!((corpus.nicks.len(), corpus.days.len(), corpus.lines()), (1, 2, 2));
     }
 }

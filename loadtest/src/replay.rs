@@ -53,11 +53,10 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
 }
 
 fn load(args: &Replay) -> anyhow::Result<Corpus> {
+    let (days, lines) = (args.days.unwrap_or(usize::MAX), args.lines.unwrap_or(usize::MAX));
     match (&args.corpus, args.synthetic) {
-        (Some(path), _) => read::corpus(path, args.days),
-        (None, days) => {
-            Ok(synthetic::corpus(days.unwrap_or(1).min(args.days.unwrap_or(usize::MAX)), args.seed))
-        }
+        (Some(path), _) => read::corpus(path, days, lines),
+        (None, made_up) => Ok(synthetic::corpus(made_up.unwrap_or(1).min(days), lines, args.seed)),
     }
 }
 

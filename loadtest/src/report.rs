@@ -40,7 +40,7 @@ pub(crate) struct Report {
     pub(crate) snapshots: u64,
     pub(crate) latency_ms: Latencies,
     pub(crate) conditions: Conditions,
-    /// The first hundred faults.
+    /// A hundred faults.
     pub(crate) broken: Vec<Fault>,
 }
 

@@ -41,12 +41,11 @@ const WORDS: [&str; 24] = [
     "http://example.org/?a=1&b=2",
 ];
 
-/// A corpus of `days` days; the same seed gives the same one.
-pub(crate) fn corpus(days: usize, seed: u64) -> Corpus {
+/// The first `lines` of `days` days; the same seed gives the same one.
+pub(crate) fn corpus(days: usize, lines: usize, seed: u64) -> Corpus {
     let mut random = StdRng::seed_from_u64(seed);
-    Corpus::from_files(
-        (0..days).map(|day| (format!("synthetic-{day:04}"), file(day, &mut random).into_bytes())),
-    )
+    let file = |day| (format!("synthetic-{day:04}"), file(day, &mut random).into_bytes());
+    Corpus::from_files((0..days).map(file), lines)
 }
 
 fn file(day: usize, random: &mut StdRng) -> String {
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn its_shape_is_that_of_real_days() {
-        let corpus = corpus(4, 7);
+        let corpus = corpus(4, usize::MAX, 7);
         assert_eq!(corpus.days.len(), 4);
         for day in &corpus.days {
             assert_eq!(day.lines.len(), LINES as usize);
@@ -133,8 +132,9 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_lines() {
-        let texts =
-            |seed| corpus(1, seed).days[0].lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>();
+        let texts = |seed| {
+            corpus(1, usize::MAX, seed).days[0].lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>()
+        };
         assert_eq!(texts(1), texts(1));
         assert_ne!(texts(1), texts(2));
     }

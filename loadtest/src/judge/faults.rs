@@ -42,33 +42,37 @@ pub(crate) struct Faults(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    counts: BTreeMap<FaultKind, u64>,
-    named: Vec<Fault>,
+    /// Of each kind how many, and the first of them.
+    kinds: BTreeMap<FaultKind, (u64, Vec<Fault>)>,
 }
 
 impl Faults {
     /// Notes a fault.
     pub(crate) fn note(&self, kind: FaultKind, fault: Fault) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *inner.counts.entry(kind).or_default() += 1;
-        if inner.named.len() < NAMED {
-            inner.named.push(fault);
+        let (count, named) = inner.kinds.entry(kind).or_default();
+        *count += 1;
+        if named.len() < NAMED {
+            named.push(fault);
         }
     }
 
     /// How many of a kind.
     pub(crate) fn count(&self, kind: FaultKind) -> u64 {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.counts.get(&kind).copied().unwrap_or_default()
+        inner.kinds.get(&kind).map_or(0, |(count, _)| *count)
     }
 
     /// How many of all kinds.
     pub(crate) fn total(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.values().sum()
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.kinds.values().map(|(count, _)| count).sum()
     }
 
-    /// The first hundred.
+    /// A hundred of them, the kinds in turn: one kind must not hide another.
     pub(crate) fn named(&self) -> Vec<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).named.clone()
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let round = |index: usize| inner.kinds.values().filter_map(move |(_, named)| named.get(index));
+        (0..NAMED).flat_map(round).take(NAMED).cloned().collect()
     }
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use hdrhistogram::Histogram;
 use madang_client::ClientError;
 use madang_ids::Seq;
 use madang_proto::rest::HistoryQuery;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::world::{World, lock};
+use crate::judge::book::latencies;
 use crate::judge::faults::FaultKind;
 use crate::judge::record::Record;
 use crate::report::{Conditions, Latencies, Latency, Report, ServerRss};
@@ -109,7 +109,7 @@ fn environment(world: &World) -> Vec<String> {
 
 fn report(world: &World, deliveries_expected: u64, conditions: Conditions) -> anyhow::Result<Report> {
     let (mut live, mut after_resume) = (0, 0);
-    let (mut to_ack, mut to_deliver) = (Histogram::<u64>::new(2)?, Histogram::<u64>::new(2)?);
+    let (mut to_ack, mut to_deliver) = (latencies()?, latencies()?);
     for day in &world.days {
         let book = lock(&day.book);
         live += book.deliveries.live;

@@ -133,6 +133,7 @@ impl Driver {
             }
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
+            ServerFrame::SnapshotRequired { reason } => self.take_snapshot(reason).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())

@@ -1,0 +1,286 @@
+//! A server in memory, just enough to be replayed into, that breaks one guarantee on demand.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+/// What goes wrong, at the message with this number of the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plant {
+    Nothing,
+    /// Acked, delivered, and not in the log that history reads.
+    ForgetRow(u64),
+    /// Delivered to nobody.
+    SkipFanOut(u64),
+    /// Delivered twice.
+    Twice(u64),
+    /// Delivered behind the next one of its channel.
+    Swap(u64),
+    /// Delivered with other words.
+    OtherWords(u64),
+}
+
+#[derive(Default)]
+struct Inner {
+    users: u64,
+    devices: u64,
+    channels: HashMap<u64, Channel>,
+    /// Every append of the run; a cursor is a place in it.
+    all: Vec<(u64, Value)>,
+    messages: u64,
+    held: Option<(u64, Value)>,
+    /// The channel and seq at which something was planted.
+    planted: Option<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Channel {
+    members: HashSet<u64>,
+    log: Vec<Value>,
+    head: u64,
+    keys: HashMap<String, (u64, u64)>,
+}
+
+pub(crate) struct Fake {
+    inner: Mutex<Inner>,
+    plant: Plant,
+    /// Channel, entry, and the cursor after it.
+    live: broadcast::Sender<(u64, Value, usize)>,
+}
+
+type Shared = State<Arc<Fake>>;
+
+impl Fake {
+    /// Serves until the runtime ends. Returns its address.
+    pub(crate) async fn start(plant: Plant) -> (Arc<Self>, String) {
+        let fake = Arc::new(Self { inner: Mutex::default(), plant, live: broadcast::channel(100_000).0 });
+        let app = Router::new()
+            .route("/readyz", get(async || "ready"))
+            .route("/v1/accounts", post(sign_up))
+            .route("/v1/devices", post(add_device))
+            .route("/v1/snapshot", post(snapshot))
+            .route("/v1/channels", post(create_channel))
+            .route("/v1/channels/{id}/entries", get(history))
+            .route("/v1/ws", get(upgrade))
+            .with_state(Arc::clone(&fake));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let tasks = tokio_util::task::TaskTracker::new();
+        tasks.spawn(async move { axum::serve(listener, app).await });
+        (fake, url)
+    }
+
+    /// The channel and seq at which something was planted.
+    pub(crate) fn planted(&self) -> Option<(u64, u64)> {
+        self.lock().planted
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// Appends a message once per key and fans it out. Returns its seq and id.
+    fn append(&self, user: u64, channel_id: u64, key: &str, text: &str) -> (u64, u64) {
+        let mut inner = self.lock();
+        inner.messages += 1;
+        let number = inner.messages;
+        let channel = inner.channels.get_mut(&channel_id).unwrap();
+        if let Some(known) = channel.keys.get(key) {
+            return *known;
+        }
+        channel.head += 1;
+        let (seq, id) = (channel.head, number + 1_000);
+        let mut entry = json!({
+            "seq": seq, "at": number, "kind": "message", "message_id": id.to_string(), "ordinal": seq - 1,
+            "sender_id": user.to_string(), "client_msg_id": key, "text": text,
+        });
+        channel.keys.insert(key.to_owned(), (seq, id));
+        if self.plant != Plant::ForgetRow(number) {
+            channel.log.push(entry.clone());
+        }
+        if [Plant::ForgetRow(number), Plant::SkipFanOut(number), Plant::Twice(number)].contains(&self.plant)
+            || [Plant::Swap(number), Plant::OtherWords(number)].contains(&self.plant)
+        {
+            inner.planted = Some((channel_id, seq));
+        }
+        if self.plant == Plant::OtherWords(number) {
+            entry["text"] = json!("something else");
+        }
+        if self.plant == Plant::Swap(number) {
+            inner.held = Some((channel_id, entry));
+            return (seq, id);
+        }
+        if self.plant != Plant::SkipFanOut(number) {
+            self.deliver(&mut inner, channel_id, &entry);
+        }
+        if self.plant == Plant::Twice(number) {
+            self.deliver(&mut inner, channel_id, &entry);
+        }
+        if let Some((channel, held)) = inner.held.take_if(|held| held.0 == channel_id) {
+            self.deliver(&mut inner, channel, &held);
+        }
+        (seq, id)
+    }
+
+    fn deliver(&self, inner: &mut Inner, channel: u64, entry: &Value) {
+        inner.all.push((channel, entry.clone()));
+        let _ = self.live.send((channel, entry.clone(), inner.all.len()));
+    }
+
+    fn is_member(&self, channel: u64, user: u64) -> bool {
+        self.lock().channels[&channel].members.contains(&user)
+    }
+}
+
+/// A token is `user.device`.
+fn caller(token: &str) -> (u64, u64) {
+    let (user, device) = token.split_once('.').unwrap();
+    (user.parse().unwrap(), device.parse().unwrap())
+}
+
+fn bearer(headers: &HeaderMap) -> (u64, u64) {
+    caller(headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap())
+}
+
+fn signed_in(inner: &mut Inner, user: u64) -> (StatusCode, Json<Value>) {
+    inner.devices += 1;
+    let device = inner.devices;
+    let body = json!({
+        "user": { "id": user.to_string(), "handle": "x", "display_name": "x" }, "device_id": device.to_string(),
+        "access_token": format!("{user}.{device}"), "access_expires_at": 1_u64 << 40, "refresh_token": "r",
+    });
+    (StatusCode::CREATED, Json(body))
+}
+
+async fn sign_up(State(fake): Shared) -> (StatusCode, Json<Value>) {
+    let mut inner = fake.lock();
+    inner.users += 1;
+    let user = inner.users;
+    signed_in(&mut inner, user)
+}
+
+async fn add_device(State(fake): Shared, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    signed_in(&mut fake.lock(), bearer(&headers).0)
+}
+
+async fn snapshot(State(fake): Shared) -> Json<Value> {
+    Json(json!({ "cursor": cursor(fake.lock().all.len()), "channels": [] }))
+}
+
+fn cursor(position: usize) -> String {
+    format!("{:016x}:{position}", 7)
+}
+
+async fn create_channel(
+    State(fake): Shared,
+    headers: HeaderMap,
+    Json(wish): Json<Value>,
+) -> (StatusCode, Json<Value>) {
+    let user = bearer(&headers).0;
+    let others = wish["members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap());
+    let mut inner = fake.lock();
+    let id = inner.channels.len() as u64 + 1;
+    let created = json!({ "seq": 1, "at": 1, "kind": "created", "by": user.to_string() });
+    let members = others.chain([user]).collect();
+    inner.channels.insert(id, Channel { members, log: vec![created], head: 1, keys: HashMap::new() });
+    let view = json!({
+        "id": id.to_string(), "kind": "group", "name": wish["name"], "head_seq": 1, "head_ordinal": 0, "active_at": 1,
+        "read_seq": 0, "unread": 0, "mentions": 0, "from_seq": 1, "role": "owner",
+    });
+    (StatusCode::CREATED, Json(view))
+}
+
+async fn history(
+    State(fake): Shared,
+    Path(id): Path<u64>,
+    Query(query): Query<HashMap<String, u64>>,
+) -> Json<Value> {
+    let inner = fake.lock();
+    let channel = &inner.channels[&id];
+    let (after, limit) = (query["after"], query["limit"] as usize);
+    let above: Vec<&Value> =
+        channel.log.iter().filter(|entry| entry["seq"].as_u64().unwrap() > after).collect();
+    let page: Vec<&Value> = above.iter().take(limit).copied().collect();
+    Json(json!({
+        "as_of": channel.head, "entries": page, "more_before": after > 0, "more_after": above.len() > page.len(),
+    }))
+}
+
+async fn upgrade(State(fake): Shared, socket: WebSocketUpgrade) -> Response {
+    socket.protocols(["madang.v1.json"]).on_upgrade(async move |socket| {
+        // A client that leaves ends it.
+        let _ = serve(fake, socket).await;
+    })
+}
+
+async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
+    let hello = frame(&mut socket).await?;
+    let (user, device) = caller(hello["token"].as_str().unwrap());
+    let (mut live, missed, from) = {
+        let inner = fake.lock();
+        let given = hello["cursor"].as_str().and_then(|text| text.split_once(':')?.1.parse::<usize>().ok());
+        let given = given.unwrap_or(inner.all.len());
+        (fake.live.subscribe(), inner.all[given..].to_vec(), inner.messages + 1)
+    };
+    let welcome = json!({
+        "type": "welcome", "id": hello["id"], "user_id": user.to_string(), "device_id": device.to_string(),
+        "heartbeat_interval_ms": 1_000, "token_expires_at": 1_u64 << 40, "at": from, "resume": "resumed",
+    });
+    say(&mut socket, welcome).await?;
+    for (channel, entry) in missed {
+        if fake.is_member(channel, user) {
+            deliver(&mut socket, channel, entry).await?;
+        }
+    }
+    loop {
+        tokio::select! {
+            Ok((channel, entry, position)) = live.recv() => if fake.is_member(channel, user) {
+                deliver(&mut socket, channel, entry).await?;
+                say(&mut socket, json!({ "type": "cursor", "cursor": cursor(position) })).await?;
+            },
+            request = frame(&mut socket) => answer(&fake, &mut socket, user, request?).await?,
+        }
+    }
+}
+
+async fn answer(fake: &Fake, socket: &mut WebSocket, user: u64, request: Value) -> Option<()> {
+    if request["type"] != "send" {
+        return say(socket, json!({ "type": "heartbeat", "at": 1 })).await;
+    }
+    let channel: u64 = request["channel_id"].as_str().unwrap().parse().unwrap();
+    let (key, text) = (request["client_msg_id"].as_str().unwrap(), request["body"]["text"].as_str().unwrap());
+    let (seq, id) = fake.append(user, channel, key, text);
+    let ack = json!({
+        "type": "ack", "id": request["id"], "channel_id": request["channel_id"], "message_id": id.to_string(),
+        "seq": seq, "at": id - 1_000,
+    });
+    say(socket, ack).await
+}
+
+async fn frame(socket: &mut WebSocket) -> Option<Value> {
+    loop {
+        match socket.recv().await?.ok()? {
+            Message::Text(text) => return serde_json::from_str(&text).ok(),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}
+
+async fn deliver(socket: &mut WebSocket, channel: u64, entry: Value) -> Option<()> {
+    let channel = channel.to_string();
+    say(socket, json!({ "type": "entries", "log": "channel", "channel_id": channel, "entries": [entry] }))
+        .await
+}
+
+async fn say(socket: &mut WebSocket, frame: Value) -> Option<()> {
+    socket.send(Message::Text(frame.to_string().into())).await.ok()
+}

@@ -1,0 +1,89 @@
+//! The whole tool against a server in memory: it finds nothing where nothing is, and names what was planted.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+mod fake;
+
+use fake::{Fake, Plant};
+use serde_json::Value;
+
+/// Runs the tool on one made-up day. Returns its exit code and its report.
+async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
+    let args =
+        ["replay", "--synthetic", "1", "--lines", "200", "--devices", "2", "--patience", "2", "--url", url];
+    let mut tool = tokio::process::Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
+    let output = tool.args(args).args(more).output().await.unwrap();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("no report ({error}): {}", String::from_utf8_lossy(&output.stderr));
+    });
+    (output.status.code().unwrap(), report)
+}
+
+/// The figures that count faults.
+fn faults(report: &Value) -> [u64; 6] {
+    ["lost", "duplicated", "reordered", "holes", "conflicts", "snapshots"]
+        .map(|name| report[name].as_u64().unwrap())
+}
+
+/// Whether the report names the place at which something was planted.
+fn names(report: &Value, (channel, seq): (u64, u64)) -> bool {
+    let channel = channel.to_string();
+    let at = |fault: &Value| fault["channel"] == channel.as_str() && fault["seq"] == seq;
+    report["broken"].as_array().unwrap().iter().any(at)
+}
+
+/// Plants a fault and expects that exactly these counts are not zero, and that its place is named.
+async fn finds(plant: Plant, lost: bool, duplicated: bool, reordered: bool, holes: bool, conflicts: bool) {
+    let (fake, url) = Fake::start(plant).await;
+    let (code, report) = replay(&url, &[]).await;
+    let found = faults(&report).map(|count| count > 0);
+    assert_eq!(found, [lost, duplicated, reordered, holes, conflicts, false], "{report:#}");
+    assert!(names(&report, fake.planted().unwrap()), "{report:#}");
+    assert_eq!(code, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faultless_server_is_found_faultless_and_all_is_counted() {
+    let (_fake, url) = Fake::start(Plant::Nothing).await;
+    let (code, report) = replay(&url, &[]).await;
+    assert_eq!((code, faults(&report)), (0, [0; 6]), "{report:#}");
+    assert_eq!((report["sent"].as_u64(), report["acked"].as_u64()), (Some(200), Some(200)));
+    assert_eq!(report["deliveries_live"], report["deliveries_expected"]);
+    assert_eq!(report["deliveries_expected"], 200 * report["devices"].as_u64().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_drop_and_resume_miss_nothing() {
+    let (_fake, url) = Fake::start(Plant::Nothing).await;
+    let (code, report) = replay(&url, &["--churn", "--churn-every", "1", "--speed", "100x"]).await;
+    assert_eq!((code, faults(&report)), (0, [0; 6]), "{report:#}");
+    assert!(report["resumes"].as_u64() > report["devices"].as_u64());
+    assert!(report["deliveries_after_resume"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acked_message_without_a_row_is_named() {
+    finds(Plant::ForgetRow(120), true, false, false, true, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fan_out_that_was_skipped_is_named() {
+    finds(Plant::SkipFanOut(120), true, false, false, true, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_came_twice_is_named() {
+    finds(Plant::Twice(120), false, true, false, false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_swapped_deliveries_are_named() {
+    finds(Plant::Swap(120), false, false, true, true, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_words_are_named() {
+    finds(Plant::OtherWords(120), false, false, false, false, true).await;
+}
