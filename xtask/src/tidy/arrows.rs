@@ -202,9 +202,9 @@ mod tests {
     #[test]
     fn an_arrow_up_or_aside_is_found() {
         assert_eq!(
-            order("madang-store", "[dependencies]\nserde = \"1\"\nmadang-engine = { workspace = true }"),
+            order("madang-store", "[dependencies]\nserde = \"1\"\nmadang-auth = { workspace = true }"),
             [
-                "a/Cargo.toml:6: madang-store may not depend on madang-engine, which stands beside it: arrows go down only"
+                "a/Cargo.toml:6: madang-store may not depend on madang-auth, which stands beside it: arrows go down only"
             ]
         );
         assert_eq!(
