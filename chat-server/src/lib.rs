@@ -12,4 +12,5 @@ pub mod gateway;
 pub mod home;
 pub mod metrics;
 pub mod operations;
+mod plant;
 pub mod rest;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::encode::Frame;
+use crate::plant::{self, Fault};
 
 /// One connection, as the registry and the use cases see it.
 #[derive(Debug)]
@@ -42,6 +43,22 @@ struct State {
     close: Option<CloseReason>,
     /// The queue was full: say `resync` with the next page.
     fell_behind: bool,
+}
+
+impl State {
+    fn enqueue(&mut self, frames: &[Frame]) {
+        if plant::strikes(Fault::SkipFanout) {
+            return;
+        }
+        self.queue.extend(frames.iter().cloned());
+        if plant::strikes(Fault::DeliverTwice) {
+            self.queue.extend(frames.iter().cloned());
+        }
+        let last = self.queue.len().saturating_sub(1);
+        if last > 0 && plant::strikes(Fault::SwapTwo) {
+            self.queue.swap(last - 1, last);
+        }
+    }
 }
 
 /// What is to be written now.
@@ -88,7 +105,7 @@ impl Outbound {
         match state.sync.handle_item(place, sees_all && !is_full) {
             Live::Deliver => {
                 state.bytes += size;
-                state.queue.extend(frames.iter().cloned());
+                state.enqueue(frames);
                 drop(state);
                 self.wake.notify_one();
                 false

@@ -12,6 +12,7 @@ use madang_store::{Marker, Membership, StoreError, StoreResult};
 
 use super::{Cell, Homes};
 use crate::operations::refusal;
+use crate::plant;
 
 impl Homes {
     /// Runs the cell until it has nothing to do.
@@ -133,6 +134,9 @@ impl Homes {
             self.0.store.record_sends(channel, record).await.map_err(|error| certainly_not(&error))?;
         }
         let started = self.0.clock.elapsed();
+        if plant::strikes(plant::Fault::AckWithoutWriting) {
+            return Ok(AppendOutcome::Appended);
+        }
         let outcome = self.0.store.append(append).await;
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {

@@ -9,6 +9,7 @@ use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{Entry, ErrorBody, limits};
 
 use super::{Caller, Operations, refusal};
+use crate::plant;
 
 const PAGE: u32 = 50;
 
@@ -56,7 +57,11 @@ impl Operations {
                 rows
             }
         };
-        Ok(page(rows, spans, head))
+        let mut page = page(rows, spans, head);
+        if plant::strikes(plant::Fault::HistoryWithoutRow) {
+            page.entries.remove(page.entries.len() / 2);
+        }
+        Ok(page)
     }
 
     async fn want(&self, channel: ChannelId, query: &HistoryQuery, head: Seq) -> Result<Want, ErrorBody> {

@@ -1,0 +1,61 @@
+//! Faults planted on purpose, to see that the load tool's judge finds them. Without the feature `plant` nothing of
+//! this is in the binary: [`strikes`] is `false` at compile time.
+//!
+//! `MADANG_PLANT=<fault>:<n>` lets a fault strike once in `n` times.
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Acks an append that was never made.
+    AckWithoutWriting,
+    /// Moves a connection's cursor past an item that it never gets.
+    SkipFanout,
+    /// Enqueues an item twice.
+    DeliverTwice,
+    /// Swaps two frames that wait.
+    SwapTwo,
+    /// Leaves a row out of a page of history.
+    HistoryWithoutRow,
+}
+
+/// Whether `fault` strikes now.
+#[cfg(not(feature = "plant"))]
+pub(crate) const fn strikes(_: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "plant")]
+pub(crate) use planted::strikes;
+
+#[cfg(feature = "plant")]
+mod planted {
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::Fault;
+
+    static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
+        let text = std::env::var("MADANG_PLANT").ok()?;
+        let (fault, every) = text.split_once(':')?;
+        let fault = match fault {
+            "ack_without_writing" => Fault::AckWithoutWriting,
+            "skip_fanout" => Fault::SkipFanout,
+            "deliver_twice" => Fault::DeliverTwice,
+            "swap_two" => Fault::SwapTwo,
+            "history_without_row" => Fault::HistoryWithoutRow,
+            _ => return None,
+        };
+        eprintln!("PLANTED FAULT: {text}");
+        Some((fault, every.parse().ok()?))
+    });
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+
+    pub(crate) fn strikes(fault: Fault) -> bool {
+        match *PLANTED {
+            Some((planted, every)) if planted == fault => {
+                CALLS.fetch_add(1, Ordering::Relaxed) % every.max(1) == every.max(1) / 2
+            }
+            _ => false,
+        }
+    }
+}
