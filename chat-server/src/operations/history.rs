@@ -58,7 +58,7 @@ impl Operations {
             }
         };
         let mut page = page(rows, spans, head);
-        if plant::strikes(plant::Fault::HistoryWithoutRow) {
+        if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);
         }
         Ok(page)

@@ -22,10 +22,19 @@ fn main() {
     for in_flight in [1, 16, 64, 256] {
         let path = folder.path().join(format!("store-{in_flight}"));
         let store = Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap();
-        let rows = runtime.block_on(appends(&store, in_flight));
+        let (rows, worst) = runtime.block_on(appends(&store, in_flight));
         let bare = bare_commits(&folder.path().join(format!("bare-{in_flight}.db")), in_flight);
-        println!("{in_flight:>4} in flight: {rows:>7.0} rows/s, bare loop {bare:>7.0} rows/s");
+        println!(
+            "{in_flight:>4} in flight: {rows:>7.0} rows/s (worst ack {worst:?}), bare loop {bare:>7.0} rows/s"
+        );
     }
+    let path = folder.path().join("read-all-the-time");
+    let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() }).unwrap();
+    let (rows, worst) = runtime.block_on(appends_while_read(&store));
+    let wal_mib = path.join("madang.db-wal").metadata().unwrap().len() / 1024 / 1024;
+    println!(
+        "  64 in flight, read all the time: {rows:>7.0} rows/s (worst ack {worst:?}), WAL of {wal_mib} MiB"
+    );
     let path = folder.path().join("scan");
     let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() }).unwrap();
     runtime.block_on(scans(&store));
@@ -52,24 +61,46 @@ fn message(channel: u64, expected: Head) -> Append {
     Append { log: LogId::Channel(ChannelId::from_raw(channel)), expected, rows, changes: Vec::new() }
 }
 
-async fn appends(store: &Arc<Embedded>, in_flight: u64) -> f64 {
+/// Rows per second, and the longest that an append waited.
+async fn appends(store: &Arc<Embedded>, in_flight: u64) -> (f64, Duration) {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for channel in 1..=in_flight {
         let store = Arc::clone(store);
         tasks.spawn(async move {
-            let (mut head, mut rows) = (Head::default(), 0_u64);
+            let (mut head, mut rows, mut worst) = (Head::default(), 0_u64, Duration::ZERO);
             while start.elapsed() < ROUND {
                 let append = message(channel, head);
                 head = append.head();
+                let asked = Instant::now();
                 assert_eq!(store.append(append).await.unwrap(), AppendOutcome::Appended);
+                worst = worst.max(asked.elapsed());
                 rows += 1;
             }
-            rows
+            (rows, worst)
         });
     }
-    let rows: u64 = tasks.join_all().await.into_iter().sum();
-    rows as f64 / start.elapsed().as_secs_f64()
+    let done = tasks.join_all().await;
+    let rows: u64 = done.iter().map(|(rows, _)| rows).sum();
+    let worst = done.iter().map(|(_, worst)| *worst).max().unwrap();
+    (rows as f64 / start.elapsed().as_secs_f64(), worst)
+}
+
+/// Readers that overlap keep SQLite from beginning its write-ahead log again; the store must see to it.
+async fn appends_while_read(store: &Arc<Embedded>) -> (f64, Duration) {
+    let mut readers = JoinSet::new();
+    for reader in 1..=8 {
+        let store = Arc::clone(store);
+        readers.spawn(async move {
+            loop {
+                let log = LogId::Channel(ChannelId::from_raw(reader));
+                store.rows_back(log, Seq::new(1)..=Seq::new(u64::MAX), 64 * 1024).await.unwrap();
+            }
+        });
+    }
+    let measured = appends(store, 64).await;
+    readers.shutdown().await;
+    measured
 }
 
 /// One thread, no queue, no heads, no markers: what the disk and SQLite give at most.

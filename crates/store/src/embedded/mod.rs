@@ -14,6 +14,7 @@ mod log;
 mod power_loss;
 mod readers;
 mod schema;
+mod wal;
 mod writer;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use crate::error::StoreResult;
 use folder::Folder;
 use readers::Readers;
 use schema::Medium;
+use wal::WalFile;
 use writer::{Transaction, Writer};
 
 /// Where the store lies, and what it may use.
@@ -124,7 +126,8 @@ impl Embedded {
         let connection = schema::open_writer(&folder, &file, medium)?;
         let readers = Readers::open(&file, config.readers.max(1), medium)
             .map_err(|error| OpenError::Database { file: file.clone(), reason: error.to_string() })?;
-        let (writer, feed) = Writer::start(connection, config.feed_commits.max(1))
+        let wal = WalFile::of(&connection, medium.wal_limit_bytes);
+        let (writer, feed) = Writer::start(connection, wal, config.feed_commits.max(1))
             .map_err(|error| OpenError::Database { file, reason: error.to_string() })?;
         Ok(Arc::new(Self {
             writer,

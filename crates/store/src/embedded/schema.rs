@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
 use super::folder::Folder;
+use super::wal;
 
 /// "MADN": tells the file from other programs' databases.
 const APPLICATION_ID: i64 = 0x4d41_444e;
@@ -33,11 +34,13 @@ pub(super) struct Medium {
     pub(super) vfs: Option<&'static std::ffi::CStr>,
     /// `FULL`: a commit returns after its fsync.
     pub(super) synchronous: &'static str,
+    /// Above this the write-ahead log begins again, readers or not.
+    pub(super) wal_limit_bytes: u64,
 }
 
 impl Default for Medium {
     fn default() -> Self {
-        Self { vfs: None, synchronous: "FULL" }
+        Self { vfs: None, synchronous: "FULL", wal_limit_bytes: wal::LIMIT_BYTES }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What only this store does: its file, its groups, its feed.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Content, Entry};
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::commit_order::CommitOrder;
@@ -99,6 +101,49 @@ async fn a_full_disk_is_not_done_and_heals() {
     assert_eq!(store.tail(log(1), 1).await.unwrap().head, head);
     pages(full + 1000).await.unwrap();
     assert_eq!(store.append(append(log(1), head)).await, Ok(AppendOutcome::Appended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_overlap_do_not_let_the_log_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Medium { wal_limit_bytes: 2_000_000, ..Medium::default() };
+    let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
+    let often = |transaction: &mut Transaction<'_>| {
+        transaction.db().pragma_update_and_check(None, "wal_autocheckpoint", 100, |_| Ok(()))
+    };
+    store.write(often).await.unwrap();
+    let mut readers = JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        readers.spawn(async move {
+            loop {
+                store.heads(&[log(1); 300]).await.unwrap();
+            }
+        });
+    }
+    let (mut head, name) = (Head::default(), "n".repeat(100_000));
+    for _ in 0..100 {
+        let mut next = append(log(1), head);
+        let mut row = next.rows[0].clone();
+        row.entry.content = Content::Renamed { name: name.clone(), by: UserId::from_raw(1) };
+        next.rows = Arc::new([row]);
+        head = next.head();
+        assert_eq!(store.append(next).await, Ok(AppendOutcome::Appended));
+    }
+    readers.shutdown().await;
+    let length = folder.path().join("madang.db-wal").metadata().unwrap().len();
+    assert!(length < 4_000_000, "{length} bytes");
+}
+
+#[test]
+fn the_files_of_sqlite_are_private_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = Embedded::open(config(folder.path())).unwrap();
+    let files: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{file:?}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::codec::{int, number, store_error};
+use super::wal::WalFile;
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
 use crate::log::Row;
@@ -51,7 +52,11 @@ struct Shared {
 
 impl Writer {
     /// Starts the thread on `connection`.
-    pub(super) fn start(connection: Connection, feed_commits: usize) -> std::io::Result<(Self, CommitFeed)> {
+    pub(super) fn start(
+        connection: Connection,
+        wal: WalFile,
+        feed_commits: usize,
+    ) -> std::io::Result<(Self, CommitFeed)> {
         let position = connection
             .query_row("SELECT value FROM position", [], |row| number(row, 0))
             .map_err(std::io::Error::other)?;
@@ -61,7 +66,7 @@ impl Writer {
         let (closing, closed) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let feed = Some(feed);
-        let thread = Thread { connection, shared: Arc::clone(&shared), feed, closed, runtime };
+        let thread = Thread { connection, wal, shared: Arc::clone(&shared), feed, closed, runtime };
         let thread =
             std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run(queue))?;
         let bytes = Arc::new(Semaphore::new(QUEUE_KIB));
@@ -223,6 +228,7 @@ enum Failure {
 /// The thread's own.
 struct Thread {
     connection: Connection,
+    wal: WalFile,
     shared: Arc<Shared>,
     feed: Option<mpsc::Sender<Commit>>,
     closed: watch::Receiver<bool>,
@@ -240,6 +246,7 @@ impl Thread {
                 group.push(job);
             }
             self.commit_group(group);
+            self.wal.keep_short(&self.connection);
         }
     }
 

@@ -24,7 +24,7 @@ type Acked = Arc<Mutex<BTreeMap<LogId, Seq>>>;
 
 fn open_on_disk(folder: &Path, synchronous: &'static str) -> Arc<Embedded> {
     let config = EmbeddedConfig { path: folder.to_owned(), ..EmbeddedConfig::default() };
-    Embedded::open_on(&config, Medium { vfs: Some(disk::vfs()), synchronous }).unwrap()
+    Embedded::open_on(&config, Medium { vfs: Some(disk::vfs()), synchronous, ..Medium::default() }).unwrap()
 }
 
 /// Three rows of some length.
