@@ -19,8 +19,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the server is told unless the environment says otherwise: a day has up to 237 speakers, and 16,000 sign-ups
 /// with full password hashing would take an hour of what is not measured here.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
-    ("MADANG_AUTH__ARGON2_MEMORY_KIB", "8"),
-    ("MADANG_AUTH__ARGON2_PASSES", "1"),
+    ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
+    ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
 ];
 
