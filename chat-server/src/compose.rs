@@ -25,8 +25,10 @@ pub struct Node {
     pub gateway: Arc<Gateway>,
     /// What REST needs besides.
     pub api: Api,
-    /// Everything that runs.
+    /// What callers began: a drain waits for these.
     pub tasks: Tasks,
+    /// What serves them, and ends after them.
+    pub background: Tasks,
 }
 
 /// The parts that a test may choose: another store, a clock that it moves.
@@ -42,6 +44,17 @@ pub struct Backends {
 }
 
 impl Node {
+    /// Drains: connections are sent away over the window of the configuration, what they had begun is finished, and
+    /// then everything ends; at the latest `patience` after the window.
+    pub async fn drain(&self, patience: Duration) {
+        let window = Duration::from_millis(self.gateway.operations.config.gateway.drain_ms);
+        if let Err(stragglers) = self.tasks.close_and_wait(window + patience).await {
+            tracing::warn!(%stragglers, "not everything ended in time");
+        }
+        self.gateway.operations.flush_received().await;
+        self.background.drain().stop();
+    }
+
     /// Opens the data folder and starts what runs in the background.
     ///
     /// # Errors
@@ -54,9 +67,10 @@ impl Node {
             .context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
-        tasks.spawn("inbox", follow);
         let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
-        Self::assemble(config, backends, tasks)
+        let node = Self::assemble(config, backends, tasks)?;
+        node.background.spawn("inbox", follow);
+        Ok(node)
     }
 
     /// Puts a node together from its backends.
@@ -68,6 +82,9 @@ impl Node {
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
+        let store_health = health.check("store");
+        // The store was opened, and the first sweep looks again.
+        store_health.pass();
         // One process is one worker; in a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);
         let homes = Homes::new(
@@ -90,13 +107,15 @@ impl Node {
             passwords,
             config: Arc::new(config),
             metrics: chat,
+            store_health,
         }));
         let gateway = Arc::new(Gateway::new(operations, tasks.clone()));
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
-        tasks.spawn("deliver", deliver::run(Arc::clone(&gateway), envelopes));
+        let background = Tasks::new(Drain::new());
+        background.spawn("deliver", deliver::run(Arc::clone(&gateway), envelopes));
         tasks.spawn("sweep", drain::sweep(Arc::clone(&gateway)));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
-        Ok(Self { gateway, api, tasks })
+        Ok(Self { gateway, api, tasks, background })
     }
 }

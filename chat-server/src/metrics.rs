@@ -44,6 +44,8 @@ pub struct ChatMetrics {
     pub connections: Gauge,
     /// Frames given to connections.
     pub delivered: Counter,
+    /// Times that what waited on a connection was written: `outbound_frames` over this is what a write gathers.
+    pub writes: Counter,
 }
 
 impl ChatMetrics {
@@ -64,6 +66,7 @@ impl ChatMetrics {
             full: Counter::default(),
             connections: Gauge::default(),
             delivered: Counter::default(),
+            writes: Counter::default(),
         };
         metrics.register(|registry| this.put(registry));
         this
@@ -86,6 +89,7 @@ impl ChatMetrics {
         counter("requests_limited", "G7: requests refused as too fast", &self.limited);
         counter("seats_refused", "G10: joins refused because no seat was free", &self.full);
         counter("outbound_frames", "Frames given to connections", &self.delivered);
+        counter("outbound_writes", "Writes of what waited on a connection", &self.writes);
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
         registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());
         registry.register("gateway_connections", "Connections now", self.connections.clone());

@@ -104,6 +104,7 @@ fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow:
         let node = Node::open(config, Drain::new()).await?;
         let told = tell(&node.gateway.operations, ask).await;
         node.tasks.drain().stop();
+        node.background.drain().stop();
         Ok(told)
     })
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
 use madang_service::{Drain, Signals};
 use tokio::net::TcpListener;
@@ -13,9 +12,10 @@ use tokio::net::TcpListener;
 use super::operator;
 use crate::compose::Node;
 use crate::config::Config;
+use crate::gateway::listen;
 use crate::rest;
 
-/// What is over the window of a drain for appends and answers to finish.
+/// How long appends and answers may take to finish once all connections were sent away.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
@@ -57,31 +57,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let drain = Drain::new();
     let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
-    let drain_window = Duration::from_millis(config.gateway.drain_ms);
     let node = Node::open(config, drain.clone()).await?;
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
     let addr = listener.local_addr()?;
     operator::listen(&node, &data)?;
     say_hello(addr, &data, limits);
-    let listener = listener.tap_io(|socket| {
-        // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let service = rest::router(node.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let draining = drain.clone();
-    let stop_accepting = async move { draining.draining().await };
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop_accepting);
-    tokio::select! {
-        served = served => served?,
-        // A client that holds a keep-alive connection open does not hold the process.
-        () = async { drain.draining().await; node.gateway.operations.clock.sleep(drain_window + DRAIN_PATIENCE).await } => {}
-    }
-    if let Err(stragglers) = node.tasks.close_and_wait(drain_window + DRAIN_PATIENCE).await {
-        tracing::warn!(%stragglers, "not everything ended in time");
-    }
-    node.gateway.operations.flush_received().await;
+    listen::run(listener, rest::router(node.api.clone()), node.tasks.clone()).await;
+    node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
     drop(signals);
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Error;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use madang_engine::session::{Identity, Opening, Session, Step};
 use madang_ids::ConnectionId;
 use madang_proto::{CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits};
@@ -22,6 +22,8 @@ use crate::operations::{Caller, SyncPage};
 
 /// Written between two looks at whether the peer takes anything.
 const FLUSH_BYTES: usize = 64 * 1024;
+/// Frames taken before what they brought is written.
+const FRAMES_AT_ONCE: usize = 32;
 /// How long a close frame may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -42,18 +44,34 @@ pub(super) enum End {
     Close(CloseReason),
 }
 
+/// A connection among those of its user; leaves them when dropped, however its task ends.
+struct Registered {
+    gateway: Arc<Gateway>,
+    outbound: Arc<Outbound>,
+}
+
+impl Registered {
+    fn new(gateway: &Arc<Gateway>, outbound: Arc<Outbound>) -> Self {
+        gateway.operations.inbox.attach(outbound.user_id);
+        gateway.registry.add(Arc::clone(&outbound));
+        Self { gateway: Arc::clone(gateway), outbound }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.gateway.registry.remove(&self.outbound);
+        self.gateway.operations.inbox.detach(self.outbound.user_id);
+    }
+}
+
 /// Runs one socket until it ends.
 pub(super) async fn run(gateway: Arc<Gateway>, socket: WebSocket, seat: Seat) {
     let number = gateway.next_connection.fetch_add(1, Ordering::Relaxed);
     let session = Session::new(&gateway.session, gateway.operations.clock.now_ms());
     let mut connection = Connection { gateway, socket, session, id: ConnectionId::from_raw(number) };
     let end = match Box::pin(connection.greet()).await {
-        Ok((outbound, page)) => {
-            let end = connection.live(&outbound, page).await;
-            connection.gateway.registry.remove(&outbound);
-            connection.gateway.operations.inbox.detach(outbound.user_id);
-            end
-        }
+        Ok((registered, page)) => connection.live(&registered.outbound, page).await,
         Err(end) => end,
     };
     if let End::Close(reason) = end {
@@ -64,7 +82,7 @@ pub(super) async fn run(gateway: Arc<Gateway>, socket: WebSocket, seat: Seat) {
 
 impl Connection {
     /// Until `welcome`: at most ten seconds.
-    async fn greet(&mut self) -> Result<(Arc<Outbound>, SyncPage), End> {
+    async fn greet(&mut self) -> Result<(Registered, SyncPage), End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         tokio::select! {
@@ -74,7 +92,7 @@ impl Connection {
         }
     }
 
-    async fn hello(&mut self) -> Result<(Arc<Outbound>, SyncPage), End> {
+    async fn hello(&mut self) -> Result<(Registered, SyncPage), End> {
         loop {
             let message = self.socket.recv().await;
             match self.handle(message)? {
@@ -104,15 +122,13 @@ impl Connection {
     }
 
     /// Registers first, reads the inbox next: what comes in between is dropped by its position.
-    async fn open(&mut self, opening: Opening) -> Result<(Arc<Outbound>, SyncPage), End> {
+    async fn open(&mut self, opening: Opening) -> Result<(Registered, SyncPage), End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
         let outbound = Arc::new(Outbound::new(user_id, device_id, self.id.raw(), cursor));
+        let registered = Registered::new(&self.gateway, outbound);
         let operations = &self.gateway.operations;
-        operations.inbox.attach(user_id);
-        self.gateway.registry.add(Arc::clone(&outbound));
-        let page = operations.sync_page(user_id, cursor).await;
-        let welcomed = match page {
+        match operations.sync_page(user_id, cursor).await {
             Ok(page) => {
                 let resume = match &page {
                     SyncPage::Items { .. } => Resume::Resumed,
@@ -131,17 +147,13 @@ impl Connection {
                     resume,
                 };
                 let frame = encode::frame(&ServerFrame::Welcome(Box::new(welcome)));
-                self.write_now(frame).await.map(|()| page)
+                self.write_now(frame).await.map(|()| (registered, page))
             }
             Err(error) => {
                 let frame = encode::frame(&ServerFrame::Error { id, error });
                 self.write_now(frame).await.and(Err(End::Close(CloseReason::Internal)))
             }
-        };
-        welcomed.map(|page| (Arc::clone(&outbound), page)).inspect_err(|_| {
-            self.gateway.registry.remove(&outbound);
-            self.gateway.operations.inbox.detach(user_id);
-        })
+        }
     }
 
     /// From `welcome` to the end.
@@ -162,7 +174,13 @@ impl Connection {
         Box::pin(catch_up::take_page(self, outbound, first)).await?;
         loop {
             self.write_waiting(outbound).await?;
-            if outbound.wants_page().is_some() {
+            // Only who has nothing unread here can be silent.
+            let has_all = self.take_waiting(outbound).await?;
+            let now = self.gateway.operations.clock.now_ms();
+            if let Some(reason) = self.session.handle_tick(&self.gateway.session, now).filter(|_| has_all) {
+                return Err(End::Close(reason));
+            }
+            if outbound.is_reading() {
                 Box::pin(catch_up::read_page(self, outbound)).await?;
                 continue;
             }
@@ -172,11 +190,24 @@ impl Connection {
                 () = outbound.woken() => {}
                 message = self.socket.recv(), if may_read => self.take(outbound, message).await?,
             }
-            let now = self.gateway.operations.clock.now_ms();
-            if let Some(reason) = self.session.handle_tick(&self.gateway.session, now) {
-                return Err(End::Close(reason));
+        }
+    }
+
+    /// Takes the frames that are here already, a few of them; also between the pages of a long catch-up. `true` if
+    /// there are no more.
+    async fn take_waiting(&mut self, outbound: &Arc<Outbound>) -> Result<bool, End> {
+        let config = self.gateway.operations.config.gateway;
+        for _ in 0..FRAMES_AT_ONCE {
+            if !outbound.may_read(config.requests_in_flight, config.outbound_bytes) {
+                return Ok(false);
+            }
+            match self.socket.recv().now_or_never() {
+                Some(message) => self.take(outbound, message).await?,
+                None => return Ok(true),
             }
         }
+        outbound.wake();
+        Ok(false)
     }
 
     /// A message came: the session decides, and what it decides is carried out.
@@ -245,6 +276,7 @@ impl Connection {
             bytes += frame.as_str().len();
             self.feed(frame).await?;
             if bytes >= FLUSH_BYTES {
+                self.gateway.operations.metrics.writes.inc();
                 self.flush().await?;
                 bytes = 0;
             }
@@ -252,6 +284,7 @@ impl Connection {
         if let Some(cursor) = batch.cursor {
             self.feed(encode::cursor(cursor)).await?;
         }
+        self.gateway.operations.metrics.writes.inc();
         self.flush().await?;
         batch.close.map_or(Ok(()), |reason| Err(End::Close(reason)))
     }

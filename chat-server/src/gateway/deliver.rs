@@ -10,17 +10,12 @@ use tokio::sync::mpsc;
 
 use super::{Gateway, encode};
 
-/// Runs until the inbox goes or the node stops.
+/// Runs until the inbox goes.
 pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>) {
-    loop {
-        let envelope = tokio::select! {
-            envelope = envelopes.recv() => envelope,
-            () = gateway.tasks.drain().stopped() => None,
-        };
+    while let Some(envelope) = envelopes.recv().await {
         match envelope {
-            Some(Envelope::Delivery(delivery)) => gateway.deliver(&delivery),
-            Some(Envelope::Lost) => gateway.registry.visit_all(|connection| connection.read_inbox()),
-            None => return,
+            Envelope::Delivery(delivery) => gateway.deliver(&delivery),
+            Envelope::Lost => gateway.registry.visit_all(|connection| connection.read_inbox()),
         }
     }
 }

@@ -46,5 +46,4 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         gateway.registry.sweep(gateway.operations.clock.now_ms());
         gateway.operations.flush_received().await;
     }
-    gateway.operations.flush_received().await;
 }

@@ -1,6 +1,6 @@
 //! Sockets: accepted, registered, fed, drained.
 //!
-//! [`accept`] upgrades, [`connection`] is the task of one socket (the shell of `engine::session`), [`outbound`] what
+//! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of `engine::session`), [`outbound`] what
 //! waits to be written on it (and its cursor, `engine::sync`), [`registry`] who is here, [`deliver`] brings envelopes
 //! to them, [`drain`] sends them away politely.
 
@@ -10,6 +10,7 @@ mod connection;
 pub mod deliver;
 pub mod drain;
 pub mod encode;
+pub mod listen;
 mod outbound;
 mod registry;
 mod requests;

@@ -172,6 +172,11 @@ impl Outbound {
         Batch { frames: std::mem::take(&mut state.queue), cursor, close: state.close }
     }
 
+    /// Whether the inbox must be read.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.state.lock().sync.is_reading()
+    }
+
     /// Where to read the inbox from, if it must be read; and whether `resync` is to be said first.
     pub(crate) fn wants_page(&self) -> Option<(Position, Option<Epoch>, bool)> {
         let mut state = self.state.lock();

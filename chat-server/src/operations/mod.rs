@@ -20,7 +20,7 @@ use madang_auth::{Passwords, Tokens};
 use madang_bus::Inbox;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Snowflakes, UserId};
 use madang_proto::{ErrorBody, ErrorCode};
-use madang_service::Clock;
+use madang_service::{Check, Clock};
 use madang_store::{Channel, Store, StoreError};
 use moka::future::Cache;
 
@@ -72,6 +72,8 @@ pub struct Operations {
     pub config: Arc<Config>,
     /// The metrics.
     pub metrics: ChatMetrics,
+    /// Whether the store takes writes.
+    pub store_health: Check,
     channels: Cache<ChannelId, Arc<Channel>>,
     devices: Cache<DeviceId, bool>,
 }
@@ -96,13 +98,16 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// The metrics.
     pub metrics: ChatMetrics,
+    /// Whether the store takes writes.
+    pub store_health: Check,
 }
 
 impl Operations {
     /// The use cases over their parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics } = parts;
+        let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics, store_health } =
+            parts;
         Self {
             callers: Callers::new(config.limits),
             received: ReceivedMarks::default(),
@@ -117,6 +122,7 @@ impl Operations {
             passwords,
             config,
             metrics,
+            store_health,
         }
     }
 

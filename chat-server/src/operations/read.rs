@@ -6,6 +6,9 @@ use madang_store::Marker;
 
 use super::{Caller, Operations, refusal};
 
+/// Notes among which a retry looks for its own.
+const RECENT_NOTES: usize = 64;
+
 impl Operations {
     /// The caller has read a channel up to `seq`; her other devices learn of it. A marker never goes back.
     ///
@@ -21,10 +24,19 @@ impl Operations {
         let rows = rows.map_err(|error| refusal(&error))?;
         let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
         let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
-        // A retry of a call that crashed between marker and note finds the marker there; the note is repeated then.
-        if moved.map_err(|error| refusal(&error))? || row.marker.seq == seq {
+        let moved = moved.map_err(|error| refusal(&error))?;
+        // A retry of a call that crashed between marker and note finds the marker there, but not the note.
+        if moved || (row.marker.seq == seq && !self.has_told_read(caller, channel_id, seq).await?) {
             self.homes.note(caller.user_id, Content::Read { channel_id, seq, ordinal }).await?;
         }
         Ok(())
+    }
+
+    async fn has_told_read(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool, ErrorBody> {
+        let tail = self.store.tail(LogId::User(caller.user_id), RECENT_NOTES).await;
+        let tail = tail.map_err(|error| refusal(&error))?;
+        Ok(tail.rows.iter().any(|row| {
+            matches!(row.entry.content, Content::Read { channel_id, seq, .. } if channel_id == channel && seq == at)
+        }))
     }
 }

@@ -1,5 +1,7 @@
 //! A session's reads of its user's inbox: the verdict on a cursor, and pages with their content.
 
+use std::collections::HashMap;
+
 use madang_bus::{InboxItem, InboxRead};
 use madang_ids::{Cursor, LogId, Seq, UserId};
 use madang_proto::{ErrorBody, SnapshotReason, limits};
@@ -51,7 +53,11 @@ impl Operations {
             Some(cursor) => {
                 match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
                     InboxRead::Page(page) => {
-                        return Ok(SyncPage::Items { items: page.items, upto: page.upto, more: page.more });
+                        return Ok(SyncPage::Items {
+                            items: join_runs(page.items),
+                            upto: page.upto,
+                            more: page.more,
+                        });
                     }
                     InboxRead::SnapshotRequired(reason) => reason,
                 }
@@ -74,5 +80,39 @@ impl Operations {
             .map_err(|error| refusal(&error))?;
         let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(None) };
         Ok(Some(Opened { frame: encode::entries(log, &rows), last }))
+    }
+}
+
+/// Joins what follows each other in one log: a page is written whole before its cursor is told, and only the order
+/// within each log matters to a client. Fewer, larger reads.
+fn join_runs(items: Vec<InboxItem>) -> Vec<InboxItem> {
+    let mut joined: Vec<InboxItem> = Vec::with_capacity(items.len());
+    let mut last: HashMap<LogId, usize> = HashMap::new();
+    for item in items {
+        match last.get(&item.log) {
+            Some(&index) if joined[index].to.next() == item.from => joined[index].to = item.to,
+            _ => {
+                last.insert(item.log, joined.len());
+                joined.push(item);
+            }
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::ChannelId;
+
+    #[test]
+    fn runs_of_one_log_are_joined_across_others_but_not_across_a_gap() {
+        let item = |log: u64, from: u64, to: u64| InboxItem {
+            log: LogId::Channel(ChannelId::from_raw(log)),
+            from: Seq::new(from),
+            to: Seq::new(to),
+        };
+        let items = vec![item(1, 1, 2), item(2, 5, 5), item(1, 3, 3), item(2, 9, 9), item(1, 4, 6)];
+        assert_eq!(join_runs(items), [item(1, 1, 6), item(2, 5, 5), item(2, 9, 9)]);
     }
 }

@@ -1,0 +1,89 @@
+//! Takes TCP connections and speaks HTTP/1.1 on them, with bounds on how many there are and how long each may take to
+//! say what it wants.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use madang_service::Tasks;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+/// Connections that speak HTTP at once; an upgraded socket has left this count and is in the registry's.
+const HTTP_CONNECTIONS: usize = 2_048;
+/// From the first byte of a request, or the end of the last one, to the end of the head of the next.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Head of a request, and what is read ahead of a body.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Between two tries to accept when the system has no more files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the drain.
+pub async fn run(listener: TcpListener, router: Router, tasks: Tasks) {
+    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = next(&listener, &places) => accepted,
+            () = tasks.drain().draining() => return,
+        };
+        match accepted {
+            Ok((socket, peer, place)) => {
+                let connection = serve(socket, peer, router.clone(), tasks.clone(), place);
+                tasks.spawn("http", connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The next connection, once there is a place for it; until then the kernel's backlog holds it.
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (socket, peer) = listener.accept().await?;
+    // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
+    socket.set_nodelay(true)?;
+    Ok((socket, peer, place))
+}
+
+async fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    tasks: Tasks,
+    place: OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES);
+    let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = tasks.drain().draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "an HTTP connection ended early");
+    }
+    drop(place);
+}
