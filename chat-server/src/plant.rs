@@ -1,7 +1,7 @@
 //! Faults planted on purpose, to see that the load tool's judge finds them. Without the feature `plant` nothing of
 //! this is in the binary: [`strikes`] is `false` at compile time.
 //!
-//! `MADANG_PLANT=<fault>:<n>` lets a fault strike once in `n` times.
+//! `PLANTED_FAULT=<fault>:<n>` lets a fault strike once in `n` times.
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ mod planted {
     use super::Fault;
 
     static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
-        let text = std::env::var("MADANG_PLANT").ok()?;
+        let text = std::env::var("PLANTED_FAULT").ok()?;
         let (fault, every) = text.split_once(':')?;
         let fault = match fault {
             "ack_without_writing" => Fault::AckWithoutWriting,

@@ -1,40 +1,73 @@
 //! `cargo xtask bench <name>`: one table of what can be measured.
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::cargo::{Metadata, become_command, cargo};
+use crate::cargo::{become_command, cargo};
+use crate::steps::call;
 
-/// One measurement: a target that is built for release and run.
-struct Bench {
-    name: &'static str,
-    about: &'static str,
+/// A program of the workspace.
+#[derive(Clone, Copy)]
+struct Program {
     package: &'static str,
     /// `bin` or `example`.
     kind: &'static str,
     target: &'static str,
-    args: &'static [&'static str],
 }
 
-/// What can be measured. A new line here is all that a new measurement needs.
-const BENCHES: [Bench; 2] = [
+const LOAD_TOOL: Program = Program { package: "madang-loadtest", kind: "bin", target: "madang-loadtest" };
+const SERVER: Program = Program { package: "madang-chat-server", kind: "bin", target: "madang" };
+const APPENDS: Program = Program { package: "madang-store", kind: "example", target: "appends" };
+
+/// One measurement: a program that is built for release and run.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    program: Program,
+    args: &'static [&'static str],
+    /// Programs that it starts; they are built before.
+    starts: &'static [Program],
+}
+
+/// What can be measured. A new line here is all that a new measurement needs. Further arguments, such as `--help`, go
+/// to the program. The figures are in docs/performance.md.
+const BENCHES: [Bench; 5] = [
+    Bench {
+        name: "idle",
+        about: "memory of 15,000 connections that wait",
+        program: LOAD_TOOL,
+        args: &["bench", "idle"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "fanout",
+        about: "deliveries in one group",
+        program: LOAD_TOOL,
+        args: &["bench", "fanout"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "sends",
+        about: "durable sends over direct channels",
+        program: LOAD_TOOL,
+        args: &["bench", "sends"],
+        starts: &[SERVER, APPENDS],
+    },
+    Bench {
+        name: "startup",
+        about: "time until the server is ready",
+        program: LOAD_TOOL,
+        args: &["bench", "startup"],
+        starts: &[SERVER],
+    },
     Bench {
         name: "store",
         about: "durable appends of the embedded store",
-        package: "madang-store",
-        kind: "example",
-        target: "appends",
+        program: APPENDS,
         args: &[],
-    },
-    Bench {
-        name: "load",
-        about: "scenarios of the load tool; its own arguments follow",
-        package: "madang-loadtest",
-        kind: "bin",
-        target: "madang-loadtest",
-        args: &["bench"],
+        starts: &[],
     },
 ];
 
@@ -45,13 +78,19 @@ pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let bench = find(name)?;
-    if !Metadata::read()?.has(bench.package, bench.kind, bench.target) {
-        bail!("{} has no {} `{}` yet", bench.package, bench.kind, bench.target);
+    for program in bench.starts {
+        call(&mut program.cargo("build"))?;
     }
-    let kind = format!("--{}", bench.kind);
-    let mut command = cargo(&["run", "--release", "-p", bench.package, &kind, bench.target, "--"]);
-    command.args(bench.args).args(args);
+    let mut command = bench.program.cargo("run");
+    command.arg("--").args(bench.args).args(args);
     Err(become_command(&mut command))
+}
+
+impl Program {
+    fn cargo(self, command: &str) -> Command {
+        let kind = format!("--{}", self.kind);
+        cargo(&[command, "--release", "-p", self.package, &kind, self.target])
+    }
 }
 
 fn find(name: &str) -> Result<&'static Bench> {
@@ -67,10 +106,20 @@ fn find(name: &str) -> Result<&'static Bench> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cargo::Metadata;
 
     #[test]
     fn an_unknown_bench_is_answered_with_the_known_ones() {
-        assert_eq!(find("store").unwrap().target, "appends");
-        assert!(find("stroe").err().unwrap().to_string().contains("there are: store"));
+        assert!(find("fanuot").err().unwrap().to_string().contains("there are: idle, fanout"));
+    }
+
+    #[test]
+    fn every_program_is_in_the_workspace() {
+        let metadata = Metadata::read().unwrap();
+        for bench in &BENCHES {
+            for program in bench.starts.iter().chain([&bench.program]) {
+                assert!(metadata.has(program.package, program.kind, program.target), "{}", program.target);
+            }
+        }
     }
 }

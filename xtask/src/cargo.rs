@@ -37,7 +37,6 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Deserialize)]
 struct Package {
-    name: String,
     targets: Vec<Target>,
 }
 
@@ -66,15 +65,6 @@ impl Metadata {
         names.dedup();
         names
     }
-
-    /// Whether a package has a target of this kind and name.
-    pub(crate) fn has(&self, package: &str, kind: &str, name: &str) -> bool {
-        self.packages
-            .iter()
-            .filter(|candidate| candidate.name == package)
-            .flat_map(|package| &package.targets)
-            .any(|target| target.name == name && target.kind.iter().any(|k| k == kind))
-    }
 }
 
 #[cfg(test)]
@@ -90,7 +80,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(metadata.targets("test"), ["fast", "slow_x"]);
-        assert!(metadata.has("a", "lib", "a") && !metadata.has("b", "lib", "a"));
     }
 
     #[test]

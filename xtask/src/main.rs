@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod replay;
 mod steps;
 mod test;
 mod tidy;

@@ -1,19 +1,15 @@
 //! `cargo xtask test`: everything that must hold before a commit is shared.
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Result;
 
 use crate::cargo::{Metadata, cargo};
 use crate::steps::{Steps, call};
-use crate::tidy;
+use crate::{replay, tidy};
 
 /// Test targets whose names begin with this are left out by `--quick`.
 const SLOW: &str = "slow_";
-
-/// Whether `madang-loadtest replay` exists; the run with kills is part of the full test from then on.
-const REPLAY_EXISTS: bool = false;
 
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool) -> Result<ExitCode> {
@@ -32,9 +28,8 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
         for name in slow {
             steps.step(name, || call(&mut tests(&[], &[name])));
         }
-        if REPLAY_EXISTS {
-            steps.step("replay with kills", || replay_with_kills(&metadata.target_directory));
-        }
+        steps.step("replay with kills", || replay::with_kills(&metadata.target_directory));
+        steps.step("replay with planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }
     Ok(steps.finish())
 }
@@ -47,15 +42,6 @@ fn tests(kinds: &[&str], targets: &[&str]) -> Command {
         command.args(["--test", target]);
     }
     command
-}
-
-/// A small run from end to end: clients chat while the server is killed every two seconds; nothing acked may be lost.
-fn replay_with_kills(target_directory: &Path) -> Result<()> {
-    call(&mut cargo(&["build", "-p", "madang-chat-server", "-p", "madang-loadtest", "--bins"]))?;
-    let binaries = target_directory.join("debug");
-    let mut replay = Command::new(binaries.join("madang-loadtest"));
-    replay.args(["replay", "--synthetic", "3", "--kill-every", "2", "--server"]).arg(binaries.join("madang"));
-    call(&mut replay)
 }
 
 #[cfg(test)]
