@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
-use crate::cargo::{become_command, cargo};
+use crate::cargo::{Metadata, become_command, cargo};
 use crate::steps::call;
 
 /// A program of the workspace.
@@ -78,6 +78,11 @@ pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let bench = find(name)?;
+    let metadata = Metadata::read()?;
+    let mut programs = bench.starts.iter().chain([&bench.program]);
+    if let Some(Program { package, kind, target }) = programs.find(|program| !program.is_in(&metadata)) {
+        bail!("{package} has no {kind} `{target}`");
+    }
     for program in bench.starts {
         call(&mut program.cargo("build"))?;
     }
@@ -87,6 +92,10 @@ pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
 }
 
 impl Program {
+    fn is_in(self, metadata: &Metadata) -> bool {
+        metadata.has(self.package, self.kind, self.target)
+    }
+
     fn cargo(self, command: &str) -> Command {
         let kind = format!("--{}", self.kind);
         cargo(&[command, "--release", "-p", self.package, &kind, self.target])
@@ -106,7 +115,6 @@ fn find(name: &str) -> Result<&'static Bench> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cargo::Metadata;
 
     #[test]
     fn an_unknown_bench_is_answered_with_the_known_ones() {
@@ -118,7 +126,7 @@ mod tests {
         let metadata = Metadata::read().unwrap();
         for bench in &BENCHES {
             for program in bench.starts.iter().chain([&bench.program]) {
-                assert!(metadata.has(program.package, program.kind, program.target), "{}", program.target);
+                assert!(metadata.has(program.kind, program.target), "{}", program.target);
             }
         }
     }

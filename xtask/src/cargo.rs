@@ -65,6 +65,12 @@ impl Metadata {
         names.dedup();
         names
     }
+
+    /// Whether there is a target of this kind and name.
+    #[cfg(test)]
+    pub(crate) fn has(&self, kind: &str, name: &str) -> bool {
+        self.targets(kind).contains(&name)
+    }
 }
 
 #[cfg(test)]
