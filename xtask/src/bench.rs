@@ -126,7 +126,7 @@ mod tests {
         let metadata = Metadata::read().unwrap();
         for bench in &BENCHES {
             for program in bench.starts.iter().chain([&bench.program]) {
-                assert!(metadata.has(program.kind, program.target), "{}", program.target);
+                assert!(metadata.has(program.package, program.kind, program.target), "{}", program.target);
             }
         }
     }

@@ -37,6 +37,7 @@ pub(crate) struct Metadata {
 
 #[derive(Debug, Deserialize)]
 struct Package {
+    name: String,
     targets: Vec<Target>,
 }
 
@@ -66,10 +67,13 @@ impl Metadata {
         names
     }
 
-    /// Whether there is a target of this kind and name.
-    #[cfg(test)]
-    pub(crate) fn has(&self, kind: &str, name: &str) -> bool {
-        self.targets(kind).contains(&name)
+    /// Whether a package has a target of this kind and name.
+    pub(crate) fn has(&self, package: &str, kind: &str, name: &str) -> bool {
+        self.packages
+            .iter()
+            .filter(|candidate| candidate.name == package)
+            .flat_map(|package| &package.targets)
+            .any(|target| target.name == name && target.kind.iter().any(|k| k == kind))
     }
 }
 
@@ -86,6 +90,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(metadata.targets("test"), ["fast", "slow_x"]);
+        assert!(metadata.has("a", "lib", "a") && !metadata.has("b", "lib", "a"));
     }
 
     #[test]
