@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::bench::args::{Bench, Reference};
+
 /// Plays conversations through a Madang server and judges whether its guarantees held.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -23,6 +25,12 @@ pub(crate) enum Command {
     /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that is started here
     /// (`--server`) gets that, and cheap password hashing, in its environment.
     Replay(Replay),
+    /// Measures a server, beside a bare one in the same run. Started by `cargo xtask bench`.
+    #[command(subcommand)]
+    Bench(Bench),
+    /// A bare server beside which another is measured.
+    #[command(subcommand, hide = true)]
+    Reference(Reference),
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -153,8 +161,10 @@ mod tests {
         let parse = |more: &[&str]| {
             let line =
                 ["madang-loadtest", "replay", "--synthetic", "1"].into_iter().chain(more.iter().copied());
-            let Command::Replay(replay) = Args::try_parse_from(line).unwrap().command;
-            replay
+            match Args::try_parse_from(line).unwrap().command {
+                Command::Replay(replay) => replay,
+                other => panic!("{other:?}"),
+            }
         };
         assert!(parse(&[]).check().is_ok());
         assert!(parse(&["--channel-kind", "open"]).check().unwrap_err().to_string().contains("open"));

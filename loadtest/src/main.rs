@@ -1,9 +1,11 @@
 //! `madang-loadtest`: plays real conversations through a server, with kills, and judges whether the guarantees held.
 //!
 //! The way of a run: [`corpus`] → [`replay`] (sets the people and channels up, plays the days, one task a socket)
-//! → [`judge`] (on the raw frames) → [`report`]. Exit code 1 says that a guarantee broke, 2 that the run failed.
+//! → [`judge`] (on the raw frames) → [`report`]. [`bench`] measures instead. Exit code 1 says that a guarantee
+//! broke, 2 that the run failed.
 
 mod args;
+mod bench;
 mod corpus;
 mod judge;
 mod open_files;
@@ -17,12 +19,14 @@ use clap::Parser;
 
 use crate::args::{Args, Command};
 
+/// Threads of a measurement; the server wants its share.
+const BENCH_THREADS: usize = 2;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let Args { command: Command::Replay(args) } = Args::parse();
-    match run(args) {
+    match run(Args::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -32,10 +36,21 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: args::Replay) -> anyhow::Result<bool> {
-    args.check()?;
+/// False says that a guarantee broke.
+fn run(command: Command) -> anyhow::Result<bool> {
     open_files::raise();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(args.threads).enable_all().build()?;
-    runtime.block_on(replay::run(args))
+    match command {
+        Command::Replay(args) => {
+            args.check()?;
+            runtime(args.threads)?.block_on(replay::run(args))
+        }
+        Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)).map(|()| true),
+        Command::Reference(reference) => {
+            runtime(BENCH_THREADS)?.block_on(bench::reference::run(reference)).map(|()| true)
+        }
+    }
+}
+
+fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }

@@ -1,5 +1,7 @@
 //! What a run found, as JSON.
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -88,6 +90,8 @@ pub(crate) struct Conditions {
     pub(crate) server_environment: Vec<String>,
     /// Of the server that was started here.
     pub(crate) server_rss_kib: Option<ServerRss>,
+    /// Why connections ended and sends were put off, and how often. Not faults: kills and churn make many.
+    pub(crate) trouble: BTreeMap<String, u64>,
 }
 
 /// Resident memory of the server, in KiB.

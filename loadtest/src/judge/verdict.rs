@@ -42,6 +42,7 @@ impl Book {
         for (line, state) in self.lines.iter().enumerate() {
             self.judge_line(line, state.acked, rows.get(&line).copied(), faults);
         }
+        self.judge_unsaid(faults);
         self.judge_senders(faults);
         let head = history.last().map_or(0, |entry| entry.seq.get());
         let entries = history.iter().map(|entry| entry.seq.get()).collect();
@@ -100,7 +101,8 @@ impl Book {
                 let what = format!("line {line} was acked with seq {}, history has it here", acked.seq);
                 faults.note(FaultKind::Conflict, self.fault(seq, what));
             }
-            (None, row) if !state.is_refused => {
+            // Lines that were never tried are told once, below.
+            (None, row) if !state.is_refused && state.sent_us > 0 => {
                 let seq = row.map_or(0, |(seq, _)| seq);
                 faults.note(FaultKind::Lost, self.fault(seq, format!("line {line} was never acked")));
             }
@@ -109,6 +111,15 @@ impl Book {
         if let Some((seq, message)) = row.filter(|(_, message)| message.body.text != state.text) {
             let what = format!("message {} has other words than were said", message.message_id);
             faults.note(FaultKind::Conflict, self.fault(seq, what));
+        }
+    }
+
+    /// The day was given up: nothing is lost, but nothing is proved either.
+    fn judge_unsaid(&self, faults: &Faults) {
+        let unsaid = self.lines.iter().filter(|state| state.sent_us == 0).count();
+        if unsaid > 0 {
+            let what = format!("{unsaid} lines were never said: the server took no more in time");
+            faults.note(FaultKind::Lost, self.fault(0, what));
         }
     }
 

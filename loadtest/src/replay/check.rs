@@ -49,6 +49,7 @@ pub(crate) async fn check(
         check_s: started.elapsed().as_secs_f64(),
         server_environment: environment(world),
         server_rss_kib: rss,
+        trouble: lock(&world.trouble).clone(),
     };
     report(world, expected.iter().sum(), conditions)
 }

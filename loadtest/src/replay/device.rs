@@ -188,6 +188,7 @@ pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
             Ok(End::Dropped) => sleep(ABSENCE.mul_f64(random.random())).await,
             Ok(End::ComeBack(wait)) => sleep(wait).await,
             Err(error) => {
+                world.note_trouble(error.to_string());
                 if is_about_token(&error) {
                     // The next try tells whether it helped.
                     let _ = device.renew(&world).await;

@@ -8,7 +8,7 @@ use anyhow::Context;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::world::{World, count};
@@ -18,7 +18,7 @@ use crate::server::{Server, rss_kib};
 /// A kill waits so long for a send to be in flight: that is the moment that hurts.
 const AIM: Duration = Duration::from_secs(1);
 /// … and then so long at most, so that it meets every step of the way from frame to ack.
-const TREMBLE_US: u64 = 4_000;
+const TREMBLE: Duration = Duration::from_millis(2);
 /// How often memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(200);
 
@@ -79,13 +79,13 @@ async fn kill_often(
     }
 }
 
-/// Waits for a send in flight, and a moment more.
+/// Waits until a send was written, and a moment more. The moment is shorter than a timer's tick, so it is spun.
 async fn aim(world: &World, random: &mut StdRng) {
-    let deadline = Instant::now() + AIM;
-    while world.counters.in_flight.load(Ordering::SeqCst) == 0 && Instant::now() < deadline {
-        sleep(Duration::from_micros(500)).await;
+    let _ = timeout(AIM, world.send_written.notified()).await;
+    let moment = Instant::now() + TREMBLE.mul_f64(random.random());
+    while Instant::now() < moment {
+        tokio::task::yield_now().await;
     }
-    sleep(Duration::from_micros(random.random_range(0..TREMBLE_US))).await;
 }
 
 /// Everything was said: nothing is left to interrupt.

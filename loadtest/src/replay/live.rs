@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use madang_client::{Answer, Backoff, ClientError, Connection, Incoming};
-use madang_proto::{ClientFrame, Request, Resume, ServerFrame};
+use madang_proto::{ClientFrame, Request, RequestId, Resume, ServerFrame};
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +19,8 @@ use crate::judge::frame::{RawEntry, RawFrame};
 const SILENT_HEARTBEATS: u32 = 4;
 /// How long the last connection listens for what should not come.
 const LINGER: Duration = Duration::from_millis(300);
+/// How often a token is renewed on one connection; tokens of this server live a quarter of an hour.
+const RENEW_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often the last connection looks whether everything has come.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -45,6 +47,8 @@ pub(crate) struct Live<'a> {
     beat: Duration,
     next_beat: Instant,
     last_heard: Instant,
+    /// When the token should be renewed: a fifth of its life is left.
+    renew_at: Instant,
     drop_at: Option<Instant>,
     listen_until: Instant,
     give_up_at: Instant,
@@ -83,6 +87,8 @@ impl<'a> Live<'a> {
             note_snapshot(world, device, &format!("cursor {cursor}: {reason:?}"));
         }
         let now = Instant::now();
+        let token_life =
+            Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
         let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
         Ok(Self {
             world,
@@ -94,6 +100,7 @@ impl<'a> Live<'a> {
             // Thousands of devices that connect at once should not beat at once.
             next_beat: now + beat.mul_f64(0.5 + random.random::<f64>() / 2.0),
             last_heard: now,
+            renew_at: now + token_life.mul_f64(0.8),
             drop_at: (world.args.churn && !is_last).then(|| now + until_drop(world.args.churn_every, random)),
             listen_until: now + LINGER,
             give_up_at: now + world.args.patience(),
@@ -144,7 +151,7 @@ impl<'a> Live<'a> {
 
     /// When [`Self::look`] has something to do.
     fn next_look(&self) -> Instant {
-        let mut next = self.next_beat;
+        let mut next = self.next_beat.min(self.renew_at);
         if self.is_last {
             next = next.min(Instant::now() + LOOK_EVERY);
         }
@@ -167,8 +174,21 @@ impl<'a> Live<'a> {
             self.next_beat = now + self.beat;
             self.connection.send(&Request { id: None, frame: ClientFrame::Heartbeat }).await?;
         }
+        if now >= self.renew_at {
+            self.renew().await?;
+        }
         self.write().await?;
         Ok(None)
+    }
+
+    /// Renews the token in band. If that fails, the server closes when the token ends, and the device comes again.
+    async fn renew(&mut self) -> Result<(), ClientError> {
+        self.renew_at = Instant::now() + RENEW_EVERY;
+        self.device.renew(self.world).await?;
+        let id = Some(RequestId("auth".into()));
+        self.connection
+            .send(&Request { id, frame: ClientFrame::Auth { token: self.device.access_token() } })
+            .await
     }
 
     /// Whether everything that anybody knows of has come.
@@ -194,7 +214,11 @@ impl<'a> Live<'a> {
             self.connection.feed(&request).await?;
             fed = true;
         }
-        if fed { self.connection.flush().await } else { Ok(()) }
+        if fed {
+            self.connection.flush().await?;
+            self.world.send_written.notify_waiters();
+        }
+        Ok(())
     }
 
     fn count_try(&self, line: LineRef, tries: u32) {
@@ -260,6 +284,7 @@ impl<'a> Live<'a> {
         let answer = match frame {
             ServerFrame::Ack(ack) => lock(&self.device.outbox).handle_ack(ack),
             ServerFrame::Error { id: Some(id), error } => {
+                self.world.note_trouble(format!("error {:?}: {}", error.code, error.message));
                 lock(&self.device.outbox).handle_error(&id, error, Instant::now().into_std())
             }
             _ => Answer::Unknown,

@@ -71,12 +71,14 @@ pub(crate) async fn set_up(
         books_by_channel: numbers.collect(),
         faults: Faults::default(),
         counters: Counters::default(),
+        trouble: std::sync::Mutex::default(),
         started: Instant::now(),
         setup_time: started.elapsed(),
         server_up: watch::channel(true).0,
         tasks: TaskTracker::new(),
         socket_freed: Notify::new(),
         sockets: AtomicUsize::new(0),
+        send_written: Notify::new(),
         rest: rest.clone(),
     })
 }

@@ -1,6 +1,6 @@
 //! What the tasks of a run share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) books_by_channel: HashMap<u64, u32>,
     pub(crate) faults: Faults,
     pub(crate) counters: Counters,
+    /// Why connections ended and sends were put off, and how often; for whoever reads the report.
+    pub(crate) trouble: Mutex<BTreeMap<String, u64>>,
     pub(crate) started: Instant,
     pub(crate) setup_time: Duration,
     /// Whether the server is up, as far as this tool knows.
@@ -35,6 +37,8 @@ pub(crate) struct World {
     pub(crate) tasks: TaskTracker,
     pub(crate) socket_freed: Notify,
     pub(crate) sockets: AtomicUsize,
+    /// A send left for the server.
+    pub(crate) send_written: Notify,
 }
 
 /// One day.
@@ -98,6 +102,13 @@ impl World {
     /// All devices of a day's members.
     pub(crate) fn devices_of(&self, day: u32) -> impl Iterator<Item = &Arc<Device>> {
         self.day(day).members.iter().flat_map(|nick| &self.devices[nick.get()])
+    }
+
+    /// Counts a reason; reasons beyond the first hundred are one.
+    pub(crate) fn note_trouble(&self, reason: String) {
+        let mut trouble = lock(&self.trouble);
+        let is_known = trouble.len() < 100 || trouble.contains_key(&reason);
+        *trouble.entry(if is_known { reason } else { "others".to_owned() }).or_default() += 1;
     }
 
     /// Devices that have a socket, or are about to.

@@ -1,0 +1,59 @@
+//! What is printed: conditions, medians, ratios.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// The middle one; the upper of two.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A count as a figure.
+#[expect(clippy::cast_precision_loss, reason = "counts of a run are far below 2^52")]
+pub(super) const fn figure(count: u64) -> f64 {
+    count as f64
+}
+
+/// Microseconds up to a minute, three digits.
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
+}
+
+/// A quantile in milliseconds.
+pub(super) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    figure(histogram.value_at_quantile(quantile)) / 1_000.0
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Says under what the figures are taken.
+pub(super) fn print_conditions(what: &str) {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split_whitespace().next().unwrap_or("unknown");
+    println!("{what}");
+    println!(
+        "conditions: {cores} cores shared by server and generator, loopback, load average {load} at the start"
+    );
+}
+
+/// `met` or `MISSED`.
+pub(super) const fn verdict(met: bool) -> &'static str {
+    if met { "met" } else { "MISSED" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!(median([]).is_nan());
+    }
+}

@@ -1,0 +1,90 @@
+//! Fills a server with people and channels over REST.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use madang_client::Rest;
+use madang_ids::{ChannelId, Cursor, UserId};
+use madang_proto::ChannelKind;
+use madang_proto::rest::{NewChannel, SignUp, SnapshotQuery};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+/// Calls at once.
+const CALLS: usize = 48;
+
+/// Somebody with one device.
+#[derive(Debug, Clone)]
+pub(super) struct Person {
+    pub(super) id: UserId,
+    pub(super) token: String,
+}
+
+pub(super) fn rest(url: &str) -> anyhow::Result<Rest> {
+    Ok(Rest::new(url, Duration::from_secs(60))?)
+}
+
+pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Person>> {
+    stream::iter(0..count)
+        .map(|number| async move {
+            let sign_up = SignUp {
+                handle: format!("person{number}"),
+                display_name: format!("Person {number}"),
+                password: "correct horse".to_owned(),
+                device_name: "bench".to_owned(),
+            };
+            let signed_in = rest.sign_up(&sign_up, None).await.context("a sign-up failed")?;
+            Ok(Person { id: signed_in.user.id, token: signed_in.access_token })
+        })
+        .buffered(CALLS)
+        .try_collect()
+        .await
+}
+
+/// Everybody is in `rounds` groups of `members`, with other people in each.
+pub(super) async fn groups(
+    rest: &Rest,
+    people: &[Person],
+    rounds: usize,
+    members: usize,
+) -> anyhow::Result<()> {
+    let mut random = StdRng::seed_from_u64(1);
+    let mut order: Vec<&Person> = people.iter().collect();
+    for _ in 0..rounds {
+        order.shuffle(&mut random);
+        let chunks = order.chunks(members.max(2)).filter(|chunk| chunk.len() > 1);
+        stream::iter(chunks)
+            .map(|chunk| group(rest, chunk))
+            .buffer_unordered(CALLS)
+            .try_collect::<Vec<_>>()
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
+    let members = people[1..].iter().map(|person| person.id).collect();
+    let channel = NewChannel { kind: ChannelKind::Group, name: Some("bench".to_owned()), members };
+    let view = rest.create_channel(&people[0].token, &channel, None).await.context("a group failed")?;
+    Ok(view.card.id)
+}
+
+/// A direct channel of each pair.
+pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::Result<Vec<ChannelId>> {
+    stream::iter(pairs)
+        .map(|(from, to)| async move {
+            let channel = NewChannel { kind: ChannelKind::Direct, name: None, members: vec![to.id] };
+            let view = rest.create_channel(&from.token, &channel, None).await;
+            Ok(view.context("a direct channel failed")?.card.id)
+        })
+        .buffered(CALLS)
+        .try_collect()
+        .await
+}
+
+/// The end of everything so far; it serves every device, for the cursor is a place in the store's order of commits.
+pub(super) async fn cursor(rest: &Rest, person: &Person) -> anyhow::Result<Option<Cursor>> {
+    Ok(rest.snapshot(&person.token, &SnapshotQuery::default()).await?.cursor)
+}

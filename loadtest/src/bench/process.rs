@@ -1,0 +1,165 @@
+//! A server process: started, weighed by `/proc`, stopped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::args::Reference;
+use super::folder::{Folder, programs};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Linux tells processes about time in hundredths of a second, whatever its own ticks are.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What the server is told: thousands of sign-ups should not be password hashing, and nobody is thrown out.
+const ENVIRONMENT: [(&str, &str); 7] = [
+    ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
+    ("MADANG_PASSWORDS__PASSES", "1"),
+    ("MADANG_GATEWAY__CONNECTIONS", "16000"),
+    ("MADANG_GATEWAY__SILENCE_MS", "600000"),
+    ("MADANG_GATEWAY__DRAIN_MS", "100"),
+    ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
+    ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+];
+
+/// A running server. It is killed when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    pid: u32,
+    /// `127.0.0.1:port`
+    pub(super) addr: String,
+}
+
+/// What a process takes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    /// Resident memory, with the pages of the program itself.
+    pub(super) rss_bytes: f64,
+    /// Resident memory that is backed by no file.
+    pub(super) anon_bytes: f64,
+    pub(super) cpu_seconds: f64,
+}
+
+impl Process {
+    /// `madang serve` on a data folder, without limits.
+    pub(super) async fn madang(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
+        let mut command = Command::new(programs()?.join("madang"));
+        command.args(["serve", "--limits", "off", "--addr", "127.0.0.1:0", "--data"]).arg(data);
+        command.envs(ENVIRONMENT);
+        Self::start(command, folder.join("madang.log")).await
+    }
+
+    /// One of the bare servers.
+    pub(super) async fn reference(reference: &Reference, folder: &Folder) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("reference");
+        match reference {
+            Reference::Idle => command.arg("idle"),
+            Reference::Fanout { connections, write_bytes, frames, seconds } => command
+                .args(["fanout", "--connections", &connections.to_string()])
+                .args(["--write-bytes", &write_bytes.to_string(), "--frames", &frames.to_string()])
+                .args(["--seconds", &seconds.to_string()]),
+        };
+        Self::start(command, folder.join("reference.log")).await
+    }
+
+    /// Waits until it says where it listens, and reads its output no further.
+    async fn start(mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
+        let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        let pid = child.id().context("the server has no process")?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let said = std::fs::read_to_string(&log)?;
+            if let Some(addr) = listens_on(&said) {
+                return Ok(Self { child, pid, addr });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("{command:?} ended at its start ({status}): {said}");
+            }
+            ensure!(Instant::now() < deadline, "{command:?} does not listen: {said}");
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What `GET /metrics` says.
+    pub(super) async fn metrics(&self) -> anyhow::Result<String> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let answer = http.get(format!("{}/metrics", self.url())).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
+    pub(super) fn usage(&self) -> anyhow::Result<Usage> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        Ok(Usage {
+            rss_bytes: kib(&status, "VmRSS:").context("no VmRSS")? * 1024.0,
+            anon_bytes: kib(&status, "RssAnon:").context("no RssAnon")? * 1024.0,
+            cpu_seconds: cpu_seconds(&stat).context("no times in stat")?,
+        })
+    }
+
+    /// SIGTERM, and the end of it.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        let pid =
+            i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the server has no process")?;
+        kill_process(pid, Signal::TERM)?;
+        timeout(STOP_TIMEOUT, self.child.wait()).await.context("the server did not end")??;
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(super) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+fn listens_on(said: &str) -> Option<String> {
+    let (_, rest) = said.split_once("listens on http://")?;
+    let (addr, _) = rest.split_once('\n')?;
+    Some(addr.trim().to_owned())
+}
+
+fn kib(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find(|line| line.starts_with(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// User and system time: fields 14 and 15; the second is a name in brackets that may hold anything.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_proc_says_is_read() {
+        let stat = "12 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+        assert_eq!(kib("VmRSS:\t  12 kB\nRssAnon:\t 7 kB\n", "RssAnon:"), Some(7.0));
+    }
+
+    #[test]
+    fn a_server_says_where_it_listens() {
+        let said = "madang 0.1.0 listens on http://127.0.0.1:4711\n  socket";
+        assert_eq!(listens_on(said).as_deref(), Some("127.0.0.1:4711"));
+        assert_eq!(listens_on("madang 0.1.0 listens on http://127.0.0.1:47"), None);
+    }
+}

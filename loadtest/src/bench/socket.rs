@@ -1,0 +1,176 @@
+//! The least that speaks WebSocket (RFC 6455): the generator shares its cores with the server and must cost little.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, bail, ensure};
+use madang_ids::Cursor;
+use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Connections from one source address, well below the ports that an address has.
+const PER_ADDRESS: usize = 4_000;
+
+/// A socket, and the bytes of frames that have not come entirely.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+/// The address from which the connection of this number comes.
+pub(super) fn source(number: usize) -> IpAddr {
+    let last = u8::try_from(2 + number / PER_ADDRESS).unwrap_or(u8::MAX);
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
+}
+
+impl Socket {
+    /// A TCP connection. `buffer_bytes` is what is read at once, at first.
+    pub(super) async fn connect(addr: &str, source: IpAddr, buffer_bytes: usize) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        socket.set_nodelay(true)?;
+        let stream = socket.connect(addr.parse()?).await.context("cannot connect")?;
+        Ok(Self { stream, buffer: vec![0; buffer_bytes], filled: 0 })
+    }
+
+    /// Asks for a WebSocket. The key is the RFC's; nobody looks at the answer to it.
+    pub(super) async fn upgrade(&mut self, addr: &str) -> anyhow::Result<()> {
+        let request = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Protocol: {SUBPROTOCOL_JSON}\r\n\r\n"
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        loop {
+            self.fill().await?;
+            let text = String::from_utf8_lossy(&self.buffer[..self.filled]).into_owned();
+            if let Some(end) = text.find("\r\n\r\n") {
+                ensure!(text.starts_with("HTTP/1.1 101"), "no upgrade: {text}");
+                self.consume(end + 4);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Connects, upgrades, says hello and waits until it is welcome.
+    pub(super) async fn welcome(
+        addr: &str,
+        source: IpAddr,
+        buffer_bytes: usize,
+        token: &str,
+        cursor: Option<Cursor>,
+    ) -> anyhow::Result<Self> {
+        let mut socket = Self::connect(addr, source, buffer_bytes).await?;
+        socket.upgrade(addr).await?;
+        let frame = ClientFrame::Hello(Hello { token: token.to_owned(), cursor });
+        socket.send(&serde_json::to_string(&Request { id: None, frame })?).await?;
+        let mut answer = None;
+        while answer.is_none() {
+            socket.fill().await?;
+            socket.frames(|payload| {
+                answer.get_or_insert_with(|| String::from_utf8_lossy(payload).into_owned());
+            })?;
+        }
+        let answer = answer.unwrap_or_default();
+        ensure!(answer.contains(r#""type":"welcome""#), "not welcome: {answer}");
+        Ok(socket)
+    }
+
+    /// Writes one text frame.
+    pub(super) async fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        let mut frame = Vec::with_capacity(text.len() + 14);
+        put_frame(&mut frame, text.as_bytes(), true);
+        self.write(&frame).await
+    }
+
+    /// Writes bytes that are frames already.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Reads what there is, at least one byte. Returns how many. Cancel safe.
+    pub(super) async fn fill(&mut self) -> anyhow::Result<usize> {
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        let count = self.stream.read(&mut self.buffer[self.filled..]).await?;
+        ensure!(count > 0, "the server closed the connection");
+        self.filled += count;
+        Ok(count)
+    }
+
+    /// Visits the payloads of all frames that are here entirely.
+    pub(super) fn frames(&mut self, mut visit: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        let mut at = 0;
+        while let Some((header, length)) = frame_head(&self.buffer[at..self.filled]) {
+            let end = at + header + length;
+            if end > self.filled {
+                break;
+            }
+            match self.buffer[at] {
+                0x81 => visit(&self.buffer[at + header..end]),
+                other => bail!("a frame that begins with {other:#x} instead of a text"),
+            }
+            at = end;
+        }
+        self.consume(at);
+        Ok(())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.buffer.copy_within(count..self.filled, 0);
+        self.filled -= count;
+    }
+}
+
+/// Bytes of the head and of the payload, of a frame without a mask.
+fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
+    let short = usize::from(*bytes.get(1)?);
+    match short {
+        126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),
+        127 => {
+            let length = u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?);
+            Some((10, usize::try_from(length).ok()?))
+        }
+        _ => Some((2, short)),
+    }
+}
+
+/// Appends a text frame. A client's is masked: with zeros, which leave it as it is.
+pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8], masked: bool) {
+    let mask = if masked { 0x80 } else { 0 };
+    out.push(0x81);
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ ..=125), _) => out.push(mask | short),
+        (_, Ok(middle)) => {
+            out.push(mask | 126);
+            out.extend_from_slice(&middle.to_be_bytes());
+        }
+        _ => {
+            out.push(mask | 127);
+            out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    if masked {
+        out.extend_from_slice(&[0; 4]);
+    }
+    out.extend_from_slice(payload);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_every_length_are_read_as_they_were_put() {
+        for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let mut bytes = Vec::new();
+            put_frame(&mut bytes, &vec![b'x'; length], false);
+            assert_eq!(frame_head(&bytes), Some((header, length)));
+            assert_eq!(bytes.len(), header + length);
+        }
+        assert_eq!(frame_head(&[0x81]), None);
+    }
+}
