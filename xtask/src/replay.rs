@@ -40,7 +40,8 @@ pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
     let found: Result<()> = FAULTS.iter().try_for_each(|(fault, every)| {
         let plant = format!("{fault}:{every}");
-        let status = replay(&binaries, &["--synthetic", "2"], Some(&plant))?;
+        let args = ["--synthetic", "2", "--lines", "600", "--patience", "5"];
+        let status = replay(&binaries, &args, Some(&plant))?;
         ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
         Ok(())
     });
