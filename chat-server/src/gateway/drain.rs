@@ -8,6 +8,7 @@ use madang_proto::{CloseReason, ServerFrame};
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 
+const FORGET_EVERY_SECONDS: u32 = 60;
 /// How often the window moves on.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -36,8 +37,10 @@ fn send_away(connection: &Arc<Outbound>) {
     }
 }
 
-/// Wakes connections whose sessions must be looked at, and notes what devices have received; each second.
+/// Wakes connections whose sessions must be looked at, and notes what devices have received, each second; forgets old
+/// retry keys, a few a minute unless there are many.
 pub async fn sweep(gateway: Arc<Gateway>) {
+    let mut forget_in = FORGET_EVERY_SECONDS;
     loop {
         tokio::select! {
             () = gateway.operations.clock.sleep(Duration::from_secs(1)) => {}
@@ -45,5 +48,10 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         }
         gateway.registry.sweep(gateway.operations.clock.now_ms());
         gateway.operations.flush_received().await;
+        forget_in -= 1;
+        if forget_in == 0 {
+            let is_more = gateway.operations.forget_old_sends().await;
+            forget_in = if is_more { 1 } else { FORGET_EVERY_SECONDS };
+        }
     }
 }

@@ -12,6 +12,7 @@ mod received;
 mod send;
 mod snapshot;
 mod sync;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
