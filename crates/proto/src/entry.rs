@@ -70,7 +70,8 @@ pub enum Content {
     Read {
         /// Which channel.
         channel_id: ChannelId,
-        /// Up to here.
+        /// Up to here. The entry itself has a `seq` beside it.
+        #[serde(rename = "read_seq")]
         seq: Seq,
         /// The ordinal there, for unread counts.
         ordinal: Ordinal,
