@@ -86,9 +86,11 @@ impl Connection {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         tokio::select! {
-            greeted = self.hello() => greeted,
+            // The time begins before the first frame is read.
+            biased;
             () = gateway.operations.clock.sleep(patience) => Err(End::Close(CloseReason::HelloTimeout)),
             () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
+            greeted = self.hello() => greeted,
         }
     }
 
@@ -108,7 +110,8 @@ impl Connection {
                         },
                         Err(error) => {
                             let retry = error.code != ErrorCode::Unauthorized;
-                            self.write_now(encode::frame(&ServerFrame::Error { id: None, error })).await?;
+                            let id = self.session.handle_refused();
+                            self.write_now(encode::frame(&ServerFrame::Error { id, error })).await?;
                             let reason =
                                 if retry { CloseReason::Internal } else { CloseReason::Unauthorized };
                             return Err(End::Close(reason));

@@ -204,6 +204,17 @@ impl Session {
         Some(Opening { id: hello.0, identity, cursor: hello.1 })
     }
 
+    /// The token of `hello` was refused, and the session must be closed. Returns the request's id for the answer.
+    pub fn handle_refused(&mut self) -> Option<RequestId> {
+        match std::mem::replace(&mut self.phase, Phase::AwaitingHello) {
+            Phase::Verifying(hello) => hello.0,
+            phase => {
+                self.phase = phase;
+                None
+            }
+        }
+    }
+
     /// A token in `auth` was verified. `false` if it names another user or device.
     pub fn handle_renewed(&mut self, renewed: Identity) -> bool {
         let Phase::Open(identity) = &mut self.phase else { return false };
