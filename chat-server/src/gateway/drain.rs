@@ -11,6 +11,8 @@ use super::{Gateway, encode};
 const FORGET_EVERY_SECONDS: u32 = 60;
 /// How often the window moves on.
 const STEP: Duration = Duration::from_millis(100);
+/// How often sessions are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Waits for the drain, then closes all connections over the window.
 pub async fn run(gateway: Arc<Gateway>) {
@@ -41,11 +43,16 @@ fn send_away(connection: &Arc<Outbound>) {
 /// retry keys, a few a minute unless there are many.
 pub async fn sweep(gateway: Arc<Gateway>) {
     let mut forget_in = FORGET_EVERY_SECONDS;
+    let clock = &gateway.operations.clock;
+    let mut looked_at = clock.elapsed();
     loop {
+        // From look to look, whatever the look takes.
+        let rest = (looked_at + SWEEP).saturating_sub(clock.elapsed());
         tokio::select! {
-            () = gateway.operations.clock.sleep(Duration::from_secs(1)) => {}
+            () = clock.sleep(rest) => {}
             () = gateway.tasks.drain().draining() => break,
         }
+        looked_at = clock.elapsed();
         gateway.registry.sweep(gateway.operations.clock.now_ms());
         gateway.operations.flush_received().await;
         forget_in -= 1;
