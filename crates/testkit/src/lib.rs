@@ -1,1 +1,22 @@
-//! Placeholder
+//! What tests stand on: nodes over either store with a clock in the test's hand, processes of the real binary, clients
+//! that can misbehave, and the runner of `transcripts/`. Used from `tests/` only.
+#![expect(clippy::unwrap_used, reason = "tests stand on it: what fails here fails the test, loudly")]
+
+mod model;
+mod node;
+mod process;
+mod raw;
+mod rest;
+mod socket;
+pub mod transcript;
+
+pub use node::{ModelStorage, Storage, TestNode, manual_clock};
+pub use process::Server;
+pub use raw::{CONTINUATION, RawSocket, TEXT};
+pub use rest::{Answer, Rest};
+pub use socket::{Ended, Socket};
+
+use std::time::Duration;
+
+/// How long anything may take before a test fails. Far above what it takes: a bound for failure, no pace.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,58 @@
+//! Every file of `transcripts/`, over the model store and over the embedded store.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use madang_testkit::transcript::{Target, run};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../transcripts")
+}
+
+macro_rules! transcripts {
+    ($($name:ident = $file:literal),* $(,)?) => {
+        const FILES: &[&str] = &[$($file),*];
+        mod model {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::check($file, super::Target::Model).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::check($file, super::Target::Embedded).await;
+            })*
+        }
+    };
+}
+
+transcripts! {
+    handshake = "handshake.txt",
+    tokens = "tokens.txt",
+    direct = "direct.txt",
+    group = "group.txt",
+    retry = "retry.txt",
+    read_unread = "read-unread.txt",
+    resume = "resume.txt",
+    snapshot = "snapshot.txt",
+    resync = "resync.txt",
+    limits = "limits.txt",
+    frame_rate = "frame-rate.txt",
+    errors = "errors.txt",
+    drain = "drain.txt",
+}
+
+async fn check(file: &str, target: Target) {
+    if let Err(failure) = run(&folder().join(file), target).await {
+        panic!("on the {target:?} store: {failure}");
+    }
+}
+
+#[test]
+fn every_file_has_its_tests() {
+    let files = std::fs::read_dir(folder()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let found: BTreeSet<String> = names.filter(|name| name.ends_with(".txt")).collect();
+    assert_eq!(found, FILES.iter().map(|&file| file.to_owned()).collect());
+}

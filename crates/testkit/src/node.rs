@@ -1,0 +1,153 @@
+//! A node in this process, served on a socket of its own: over the model or the embedded store, by a manual clock.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::serve::ListenerExt;
+use madang_bus::local::LocalInbox;
+use madang_chat_server::compose::{Backends, Node};
+use madang_chat_server::config::Config;
+use madang_chat_server::rest;
+use madang_ids::Millis;
+use madang_service::{Clock, Drain, ManualClock, Tasks};
+use madang_store::embedded::{Embedded, EmbeddedConfig};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::PATIENCE;
+use crate::model::SharedModel;
+
+/// Where manual clocks begin: a moment in 2027.
+const START: Millis = Millis::new(1_800_000_000_000);
+const SECRET: [u8; 32] = [42; 32];
+
+/// What a node stands on. It outlives the node: the next one opens it again.
+pub enum Storage {
+    /// In memory, weak as the weakest real one.
+    Model(ModelStorage),
+    /// SQLite in a temporary folder.
+    Embedded(TempDir),
+}
+
+/// The model store behind [`Storage::Model`].
+pub struct ModelStorage(Arc<SharedModel>);
+
+impl Storage {
+    /// An empty model store. Call within a runtime.
+    #[must_use]
+    pub fn model() -> Self {
+        Self::Model(ModelStorage(SharedModel::new()))
+    }
+
+    /// An empty folder.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Self::Embedded(tempfile::tempdir().unwrap())
+    }
+}
+
+/// A node that serves on a port of this machine.
+pub struct TestNode {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The node.
+    pub node: Node,
+    /// The phase of the node; `begin` drains it.
+    pub drain: Drain,
+    hang_up: Arc<Notify>,
+    serving: JoinSet<()>,
+}
+
+/// A manual clock, to be shared by the nodes of one test.
+#[must_use]
+pub fn manual_clock() -> (Clock, ManualClock) {
+    Clock::manual(START)
+}
+
+impl TestNode {
+    /// Starts a node over `storage`.
+    ///
+    /// # Errors
+    /// The storage cannot be opened, or the configuration is not valid.
+    pub async fn start(mut config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
+        // The least that argon2 takes: no test is about the cost of a password.
+        config.passwords.memory_kib = 8;
+        config.passwords.passes = 1;
+        config.validate()?;
+        let drain = Drain::new();
+        let tasks = Tasks::new(drain.clone());
+        let backends = open(storage, clock, &tasks).await?;
+        let node = Node::assemble(config, backends, tasks)?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
+        let service = rest::router(node.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
+        let hang_up = Arc::new(Notify::new());
+        let hanging_up = Arc::clone(&hang_up);
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let until = async move { hanging_up.notified().await };
+            axum::serve(listener, service).with_graceful_shutdown(until).await.unwrap();
+        });
+        Ok(Self { addr, node, drain, hang_up, serving })
+    }
+
+    /// `http://…`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Ends the node without a word, as far as one process can: every task is dropped where it stands.
+    ///
+    /// # Errors
+    /// Something holds on.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.drain.stop();
+        self.hang_up.notify_one();
+        // What was cut off is what we wanted to cut off.
+        let _ = self.node.tasks.close_and_wait(Duration::from_secs(1)).await;
+        let served = tokio::time::timeout(PATIENCE, self.serving.join_next()).await;
+        served.context("connections of HTTP hold on to the node")?;
+        Ok(())
+    }
+}
+
+async fn open(storage: &Storage, clock: Clock, tasks: &Tasks) -> anyhow::Result<Backends> {
+    match storage {
+        Storage::Model(ModelStorage(shared)) => {
+            let (inbox, follow) = LocalInbox::open(Arc::clone(shared)).await?;
+            tasks.spawn("inbox", follow);
+            let store = Arc::clone(&shared.model);
+            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET })
+        }
+        Storage::Embedded(folder) => {
+            let store = open_folder(folder.path()).await?;
+            let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
+            tasks.spawn("inbox", follow);
+            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET })
+        }
+    }
+}
+
+/// A node that was stopped lets go of its folder once its last read has ended.
+async fn open_folder(path: &Path) -> anyhow::Result<Arc<Embedded>> {
+    let config = EmbeddedConfig { path: path.to_owned(), ..EmbeddedConfig::default() };
+    let opened = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match Embedded::open(config.clone()) {
+                Err(madang_store::embedded::OpenError::InUse { .. }) => {
+                    // waits for: the last read of the node before
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                opened => return opened,
+            }
+        }
+    });
+    Ok(opened.await.context("the data folder stays in use")??)
+}

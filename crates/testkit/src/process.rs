@@ -1,0 +1,96 @@
+//! The real binary as a process: started on a folder, killed, drained, started again.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::PATIENCE;
+use crate::rest::Rest;
+
+/// A server process. It is killed when dropped.
+pub struct Server {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its REST.
+    pub rest: Rest,
+    child: Child,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Server {
+    /// Starts `binary serve` on a folder and waits until it listens.
+    ///
+    /// # Errors
+    /// It ends instead; the error holds what it said.
+    pub async fn start(binary: &str, data: &Path, args: &[&str]) -> anyhow::Result<Self> {
+        let mut child = command(binary, data, args).spawn().context("the binary")?;
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
+        let Some(addr) = first.as_deref().and_then(|line| line.rsplit_once("http://")?.1.parse().ok()) else {
+            let output = child.wait_with_output().await?;
+            bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        };
+        let rest = Rest::new(&format!("http://{addr}"));
+        Ok(Self { addr, rest, child, _stdout: lines })
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    /// Its resident memory, in bytes.
+    ///
+    /// # Errors
+    /// `/proc` does not say.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Asks it to drain.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let id = Pid::from_raw(i32::try_from(self.id())?).context("no process")?;
+        Ok(kill_process(id, Signal::TERM)?)
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??)
+    }
+}
+
+fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary);
+    command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data).args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Cheap passwords: no test is about their cost.
+    command.env("MADANG_PASSWORDS__MEMORY_KIB", "8").env("MADANG_PASSWORDS__PASSES", "1");
+    command.env("MADANG_TELEMETRY__FILTER", "warn");
+    command
+}

@@ -1,0 +1,123 @@
+//! A WebSocket client that can misbehave: it writes whatever frames it is told, over a bare TCP stream.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use madang_proto::SUBPROTOCOL_JSON;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::PATIENCE;
+
+/// A mask as good as any: a server must take every one.
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// The opcode of a continuation.
+pub const CONTINUATION: u8 = 0;
+/// The opcode of a text.
+pub const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+
+/// A socket whose frames are written by hand.
+pub struct RawSocket(TcpStream);
+
+impl RawSocket {
+    /// Upgrades at `addr`.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+        let head = format!(
+            "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: {SUBPROTOCOL_JSON}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.context("the answer to the upgrade")?);
+        }
+        if !answer.starts_with(b"HTTP/1.1 101") {
+            bail!("{}", String::from_utf8_lossy(&answer));
+        }
+        Ok(Self(stream))
+    }
+
+    /// Writes one frame, masked.
+    ///
+    /// # Errors
+    /// The server has hung up.
+    pub async fn write(&mut self, is_last: bool, opcode: u8, payload: &[u8]) -> anyhow::Result<()> {
+        let mut frame = vec![(u8::from(is_last) << 7) | opcode];
+        match payload.len() {
+            length @ 0..=125 => frame.push(0x80 | length as u8),
+            length @ 126..=0xffff => {
+                frame.push(0x80 | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        self.0.write_all(&frame).await.context("the server has hung up")
+    }
+
+    /// Writes a text as one frame.
+    ///
+    /// # Errors
+    /// The server has hung up.
+    pub async fn write_text(&mut self, text: &str) -> anyhow::Result<()> {
+        self.write(true, TEXT, text.as_bytes()).await
+    }
+
+    /// The next frame: opcode and payload.
+    ///
+    /// # Errors
+    /// The server has hung up, or nothing comes.
+    pub async fn read(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+        tokio::time::timeout(PATIENCE, self.read_frame()).await.context("no frame came")?
+    }
+
+    async fn read_frame(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
+        let opcode = self.0.read_u8().await? & 0x0f;
+        let length = match self.0.read_u8().await? & 0x7f {
+            126 => u64::from(self.0.read_u16().await?),
+            127 => self.0.read_u64().await?,
+            length => u64::from(length),
+        };
+        let mut payload = vec![0; usize::try_from(length)?];
+        self.0.read_exact(&mut payload).await?;
+        Ok((opcode, payload))
+    }
+
+    /// The next text.
+    ///
+    /// # Errors
+    /// Something else comes.
+    pub async fn read_text(&mut self) -> anyhow::Result<String> {
+        match self.read().await? {
+            (TEXT, payload) => Ok(String::from_utf8(payload)?),
+            (opcode, payload) => {
+                bail!("instead of a text: opcode {opcode}, {}", String::from_utf8_lossy(&payload))
+            }
+        }
+    }
+
+    /// The code of the close that comes next; texts before it are left out.
+    ///
+    /// # Errors
+    /// The server hangs up without a close.
+    pub async fn read_close(&mut self) -> anyhow::Result<u16> {
+        loop {
+            let (opcode, payload) = self.read().await?;
+            if opcode == CLOSE {
+                let code = payload.get(..2).context("a close without a code")?;
+                return Ok(u16::from_be_bytes([code[0], code[1]]));
+            }
+        }
+    }
+}

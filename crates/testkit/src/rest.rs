@@ -1,0 +1,82 @@
+//! REST as any client would call it: a method, a path, a token, a body, and what comes back.
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+/// Calls one server.
+#[derive(Debug, Clone)]
+pub struct Rest {
+    url: String,
+    client: Client,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body; `Null` if there was none.
+    pub body: Value,
+}
+
+impl Rest {
+    /// Calls `http://…`.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        // A connection that is kept open keeps a stopped node's store open as well.
+        let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { url: url.to_owned(), client }
+    }
+
+    /// Calls `method path`.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or answers with something that is no JSON.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Answer> {
+        let mut request =
+            self.client.request(Method::from_bytes(method.as_bytes())?, format!("{}{path}", self.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.timeout(crate::PATIENCE).send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        let body = if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        };
+        Ok(Answer { status, body })
+    }
+
+    /// Calls and expects the body that comes with success.
+    ///
+    /// # Panics
+    /// On any other answer.
+    pub async fn must(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Value {
+        let answer = self.call(method, path, token, None, body).await.unwrap();
+        assert!((200..300).contains(&answer.status), "{method} {path} → {answer:?}");
+        answer.body
+    }
+
+    /// Signs somebody up; returns the answer.
+    pub async fn sign_up(&self, handle: &str) -> Value {
+        let body = serde_json::json!({
+            "handle": handle, "display_name": handle, "password": "correct horse", "device_name": "phone",
+        });
+        self.must("POST", "/v1/accounts", None, Some(&body)).await
+    }
+}

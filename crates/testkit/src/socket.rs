@@ -1,0 +1,178 @@
+//! A WebSocket client that speaks well: text frames out, JSON in.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use madang_proto::SUBPROTOCOL_JSON;
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+
+use crate::PATIENCE;
+
+/// What the kernel keeps for us; small, so that a client that stops reading is noticed soon.
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
+
+/// An open socket.
+pub struct Socket {
+    pub(crate) writer: Writer,
+    pub(crate) reader: Reader,
+}
+
+pub(crate) type Writer = SplitSink<WebSocketStream<TcpStream>, Message>;
+
+/// The half of a socket that reads.
+pub(crate) struct Reader(SplitStream<WebSocketStream<TcpStream>>);
+
+/// How a socket ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// With a close frame: its code and text.
+    Closed(u16, String),
+    /// Without a word.
+    Gone(String),
+}
+
+impl Socket {
+    /// Opens a socket at `addr`, and says nothing yet.
+    ///
+    /// # Errors
+    /// The server refuses the upgrade.
+    pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        let stream = socket.connect(addr).await?;
+        stream.set_nodelay(true)?;
+        let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
+        request.headers_mut().insert("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON.parse()?);
+        let (stream, _) = tokio_tungstenite::client_async(request, stream).await.context("the upgrade")?;
+        let (writer, reader) = stream.split();
+        Ok(Self { writer, reader: Reader(reader) })
+    }
+
+    /// Opens a socket and says hello; returns it with its `welcome`.
+    ///
+    /// # Errors
+    /// The server refuses either.
+    pub async fn connect(
+        addr: SocketAddr,
+        token: &str,
+        cursor: Option<&str>,
+    ) -> anyhow::Result<(Self, Value)> {
+        let mut socket = Self::open(addr).await?;
+        let mut hello = json!({ "type": "hello", "id": "hello", "token": token });
+        if let Some(cursor) = cursor {
+            hello["cursor"] = json!(cursor);
+        }
+        socket.send(&hello).await?;
+        let welcome = socket.next().await.map_err(|ended| anyhow::anyhow!("{ended:?}"))?;
+        if welcome["type"] != "welcome" {
+            bail!("instead of welcome: {welcome}");
+        }
+        Ok((socket, welcome))
+    }
+
+    /// Sends a JSON frame.
+    ///
+    /// # Errors
+    /// The socket has ended.
+    pub async fn send(&mut self, frame: &Value) -> anyhow::Result<()> {
+        self.send_text(frame.to_string()).await
+    }
+
+    /// Sends a text frame, whatever is in it.
+    ///
+    /// # Errors
+    /// The socket has ended.
+    pub async fn send_text(&mut self, text: String) -> anyhow::Result<()> {
+        Ok(self.writer.send(Message::Text(text.into())).await?)
+    }
+
+    /// Puts a text frame behind what is to be sent; [`Self::flush`] sends it.
+    ///
+    /// # Errors
+    /// The socket has ended.
+    pub async fn feed(&mut self, frame: &Value) -> anyhow::Result<()> {
+        Ok(self.writer.feed(Message::Text(frame.to_string().into())).await?)
+    }
+
+    /// Sends what was fed.
+    ///
+    /// # Errors
+    /// The socket has ended.
+    pub async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.writer.flush().await?)
+    }
+
+    /// Sends a binary frame.
+    ///
+    /// # Errors
+    /// The socket has ended.
+    pub async fn send_binary(&mut self, bytes: Vec<u8>) -> anyhow::Result<()> {
+        Ok(self.writer.send(Message::Binary(bytes.into())).await?)
+    }
+
+    /// The next frame. Cancel safe.
+    ///
+    /// # Errors
+    /// How the socket ended; `Gone` also when nothing comes within [`PATIENCE`].
+    pub async fn next(&mut self) -> Result<Value, Ended> {
+        let frame = tokio::time::timeout(PATIENCE, self.reader.next()).await;
+        frame.map_err(|_| Ended::Gone(format!("nothing came within {PATIENCE:?}")))?
+    }
+
+    /// The next frame of a type; others are left out.
+    ///
+    /// # Panics
+    /// If the socket ends before.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.next().await.unwrap();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// Closes politely.
+    pub async fn close(mut self) {
+        if self.writer.send(Message::Close(None)).await.is_ok() {
+            let _ = tokio::time::timeout(PATIENCE, async { while self.reader.next().await.is_ok() {} }).await;
+        }
+    }
+}
+
+impl Reader {
+    /// The next frame. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Value, Ended> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(text.as_str())
+                        .map_err(|error| Ended::Gone(format!("no JSON: {error}: {text}")));
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    // Answers the close, so that the server need not wait for it.
+                    while let Some(Ok(_)) = self.0.next().await {}
+                    return Err(closed(frame));
+                }
+                Some(Ok(Message::Binary(_))) => return Err(Ended::Gone("a binary frame".into())),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(Ended::Gone(error.to_string())),
+                None => return Err(Ended::Gone("the stream ended".into())),
+            }
+        }
+    }
+}
+
+fn closed(frame: Option<CloseFrame>) -> Ended {
+    frame.map_or_else(
+        || Ended::Closed(1005, String::new()),
+        |frame| Ended::Closed(frame.code.into(), frame.reason.to_string()),
+    )
+}

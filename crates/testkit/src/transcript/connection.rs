@@ -1,0 +1,337 @@
+//! One connection of a transcript: its frames in ordered streams: answers, the entries of each log, and the rest.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures_util::SinkExt;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::parse::Outgoing;
+use super::template::{Template, Variables};
+use crate::PATIENCE;
+use crate::socket::{Ended, Reader, Socket, Writer};
+
+/// Frames that were read and not asked for yet. No transcript has so many.
+const FRAMES: usize = 100_000;
+
+/// Frames that answer a request; all others are pushed.
+const ANSWERS: [&str; 6] = ["welcome", "ack", "done", "error", "history", "heartbeat"];
+
+/// A connection and what came on it that no statement has asked for yet.
+pub(super) struct Connection {
+    writer: Writer,
+    frames: mpsc::Receiver<Result<Value, Ended>>,
+    is_paused: watch::Sender<bool>,
+    _reading: JoinSet<()>,
+    answers: VecDeque<Value>,
+    /// By log: a channel's id, or `me`.
+    logs: BTreeMap<String, Log>,
+    /// Neither answers nor entries nor cursors.
+    others: VecDeque<Value>,
+    /// With their places in the order of arrival.
+    cursors: VecDeque<(u64, Value)>,
+    /// Entries and cursors that came so far.
+    arrived: u64,
+    /// The place of the last entry that was taken.
+    taken: u64,
+    ended: Option<Ended>,
+}
+
+#[derive(Default)]
+struct Log {
+    /// With their places in the order of arrival.
+    entries: VecDeque<(u64, Value)>,
+    last_at: u64,
+}
+
+impl Connection {
+    pub(super) fn new(socket: Socket) -> Self {
+        let Socket { writer, reader } = socket;
+        let (sender, frames) = mpsc::channel(FRAMES);
+        let (is_paused, watched) = watch::channel(false);
+        let mut reading = JoinSet::new();
+        reading.spawn(read(reader, sender, watched));
+        Self {
+            writer,
+            frames,
+            is_paused,
+            _reading: reading,
+            answers: VecDeque::new(),
+            logs: BTreeMap::new(),
+            others: VecDeque::new(),
+            cursors: VecDeque::new(),
+            arrived: 0,
+            taken: 0,
+            ended: None,
+        }
+    }
+
+    /// Stops reading the socket, or begins again.
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.is_paused.send_replace(is_paused);
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        outgoing: &Outgoing,
+        variables: &mut Variables,
+    ) -> Result<(), String> {
+        let sent = match outgoing {
+            Outgoing::Json(template) => return self.send_json(&variables.fill(template)?).await,
+            Outgoing::Text(text) => self.writer.send(Message::Text(text.into())).await,
+            Outgoing::Binary(bytes) => self.writer.send(Message::Binary(bytes.clone().into())).await,
+        };
+        sent.map_err(|error| error.to_string())
+    }
+
+    pub(super) async fn send_json(&mut self, frame: &Value) -> Result<(), String> {
+        self.writer.send(Message::Text(frame.to_string().into())).await.map_err(|error| error.to_string())
+    }
+
+    /// Reads one frame into its stream.
+    async fn pull(&mut self) -> Result<(), String> {
+        if let Some(ended) = &self.ended {
+            return Err(format!("the connection has ended: {ended:?}"));
+        }
+        let frame = tokio::time::timeout(PATIENCE, self.frames.recv()).await;
+        let waiting = || self.check_rest().err().map_or_else(String::new, |waiting| format!("; {waiting}"));
+        match frame.map_err(|_| format!("nothing came within {PATIENCE:?}{}", waiting()))? {
+            Some(Ok(frame)) => self.sort(frame),
+            Some(Err(ended)) => {
+                self.ended = Some(ended);
+                Ok(())
+            }
+            None => Err("the reader has gone".into()),
+        }
+    }
+
+    fn sort(&mut self, frame: Value) -> Result<(), String> {
+        let kind = frame["type"].as_str().unwrap_or_default();
+        if ANSWERS.contains(&kind) {
+            self.answers.push_back(frame);
+        } else if kind == "cursor" {
+            self.arrived += 1;
+            self.cursors.push_back((self.arrived, frame["cursor"].clone()));
+        } else if kind == "entries" {
+            let log = match frame["log"].as_str() {
+                Some("user") => "me",
+                _ => {
+                    frame["channel_id"].as_str().ok_or_else(|| format!("entries without channel: {frame}"))?
+                }
+            };
+            let entries = frame["entries"].as_array().filter(|entries| !entries.is_empty());
+            let log = self.logs.entry(log.to_owned()).or_default();
+            for entry in entries.ok_or_else(|| format!("entries without any: {}", short(&frame)))? {
+                self.arrived += 1;
+                log.entries.push_back((self.arrived, entry.clone()));
+            }
+        } else {
+            self.others.push_back(frame);
+        }
+        Ok(())
+    }
+
+    async fn next_answer(&mut self) -> Result<Value, String> {
+        loop {
+            if let Some(answer) = self.answers.pop_front() {
+                return Ok(answer);
+            }
+            self.pull().await?;
+        }
+    }
+
+    async fn next_other(&mut self) -> Result<Value, String> {
+        loop {
+            if let Some(other) = self.others.pop_front() {
+                return Ok(other);
+            }
+            self.pull().await?;
+        }
+    }
+
+    pub(super) async fn expect_frame(
+        &mut self,
+        template: &Template,
+        variables: &mut Variables,
+    ) -> Result<(), String> {
+        let frame = if is_answer(template) { self.next_answer().await? } else { self.next_other().await? };
+        variables.compare(template, &frame, "frame").map_err(|why| format!("{why}; it was {}", short(&frame)))
+    }
+
+    pub(super) async fn expect_entry(
+        &mut self,
+        log: &str,
+        seq: &Template,
+        content: &Template,
+        variables: &mut Variables,
+    ) -> Result<(), String> {
+        let entry = self.next_entry(log).await?;
+        let explain = |why: String| format!("{why}; it was {}", short(&entry));
+        variables.compare(seq, &entry["seq"], "seq").map_err(explain)?;
+        let mut rest = entry.clone();
+        if let Some(members) = rest.as_object_mut() {
+            members.remove("seq");
+            members.remove("at");
+        }
+        variables.compare(content, &rest, "entry").map_err(explain)
+    }
+
+    /// The next entry of this log.
+    async fn next_entry(&mut self, log: &str) -> Result<Value, String> {
+        loop {
+            let log = self.logs.entry(log.to_owned()).or_default();
+            let Some((place, entry)) = log.entries.pop_front() else {
+                self.pull().await?;
+                continue;
+            };
+            let at =
+                entry["at"].as_u64().ok_or_else(|| format!("an entry without time: {}", short(&entry)))?;
+            if at < log.last_at {
+                return Err(format!("time goes back from {} to {at}", log.last_at));
+            }
+            log.last_at = at;
+            self.taken = self.taken.max(place);
+            return Ok(entry);
+        }
+    }
+
+    /// Messages of a run of places; with `with_resync`, at least one `resync` came by then.
+    pub(super) async fn expect_said(
+        &mut self,
+        log: &str,
+        from: u64,
+        to: u64,
+        with_resync: bool,
+    ) -> Result<(), String> {
+        for seq in from..=to {
+            let entry = self.next_entry(log).await?;
+            if entry["seq"] != seq || entry["kind"] != "message" {
+                return Err(format!("instead of message {seq} came {}", short(&entry)));
+            }
+        }
+        let others = self.others.len();
+        if with_resync {
+            self.others.retain(|frame| *frame != json!({ "type": "resync" }));
+        }
+        if with_resync && self.others.len() == others { Err("no resync came".into()) } else { Ok(()) }
+    }
+
+    /// A cursor that covers all entries that were expected so far, and none that was not.
+    pub(super) async fn expect_cursor(&mut self) -> Result<Value, String> {
+        loop {
+            let entries = self.logs.values().filter_map(|log| log.entries.front());
+            let next = entries.min_by_key(|(place, _)| *place);
+            let covers = |place: u64| place > self.taken && next.is_none_or(|(next, _)| place < *next);
+            match (self.cursors.iter().rev().find(|(place, _)| covers(*place)), next) {
+                (Some((_, cursor)), _) => return Ok(cursor.clone()),
+                (None, Some((_, entry))) => {
+                    return Err(format!("instead of a cursor came an entry: {}", short(entry)));
+                }
+                (None, None) => self.pull().await?,
+            }
+        }
+    }
+
+    /// The seq of the next ack, whose request must be `id`.
+    pub(super) async fn expect_ack(&mut self, id: &str) -> Result<Value, String> {
+        let answer = self.next_answer().await?;
+        let is_it = answer["type"] == "ack" && answer["id"] == id;
+        if is_it {
+            Ok(answer["seq"].clone())
+        } else {
+            Err(format!("instead of an ack came {}", short(&answer)))
+        }
+    }
+
+    /// Nothing came that no statement asked for. Asks for a heartbeat, so that what is on its way is seen.
+    pub(super) async fn expect_nothing(&mut self) -> Result<(), String> {
+        self.send_json(&json!({ "type": "heartbeat" })).await?;
+        let answer = self.next_answer().await?;
+        if answer["type"] != "heartbeat" {
+            return Err(format!("unexpected: {}", short(&answer)));
+        }
+        self.check_rest()
+    }
+
+    fn check_rest(&self) -> Result<(), String> {
+        if let Some(frame) = self.answers.front().or(self.others.front()) {
+            return Err(format!("unexpected: {}", short(frame)));
+        }
+        for (name, log) in &self.logs {
+            if let Some((_, entry)) = log.entries.front() {
+                return Err(format!("unexpected, in the log {name}: {}", short(entry)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn expect_closed(&mut self, code: u16) -> Result<(), String> {
+        while self.ended.is_none() {
+            self.pull().await?;
+        }
+        self.check_rest()?;
+        match &self.ended {
+            Some(Ended::Closed(found, _)) if *found == code => Ok(()),
+            other => Err(format!("it ended otherwise: {other:?}")),
+        }
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    pub(super) async fn close(mut self) {
+        if self.writer.send(Message::Close(None)).await.is_ok() {
+            while self.ended.is_none() && self.pull().await.is_ok() {}
+        }
+    }
+
+    /// Waits until an entry was read, and leaves it where it is.
+    pub(super) async fn see_entry(&mut self, log: &str, seq: u64) -> Result<(), String> {
+        loop {
+            let entries = self.logs.get(log).map(|log| &log.entries);
+            if entries.is_some_and(|entries| entries.iter().rev().any(|(_, entry)| entry["seq"] == seq)) {
+                return Ok(());
+            }
+            self.pull().await?;
+        }
+    }
+}
+
+async fn read(
+    mut reader: Reader,
+    frames: mpsc::Sender<Result<Value, Ended>>,
+    mut is_paused: watch::Receiver<bool>,
+) {
+    loop {
+        if is_paused.wait_for(|is_paused| !is_paused).await.is_err() {
+            return;
+        }
+        let frame = tokio::select! {
+            frame = reader.next() => frame,
+            _ = is_paused.changed() => continue,
+        };
+        let is_last = frame.is_err();
+        if frames.send(frame).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn is_answer(template: &Template) -> bool {
+    let Template::Object(members, _) = template else { return false };
+    members.iter().any(|(name, kind)| {
+        name == "type"
+            && ANSWERS.iter().any(|answer| *kind == Template::Plain(Value::String((*answer).into())))
+    })
+}
+
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(600) {
+        Some((end, _)) => format!("{} … ({} bytes)", &text[..end], text.len()),
+        None => text,
+    }
+}
