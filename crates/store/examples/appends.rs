@@ -1,5 +1,6 @@
 //! How many one-row appends a second the embedded store takes, beside a bare loop of group commits with the same
-//! bytes on the same disk. `cargo run --release -p madang-store --example appends`.
+//! bytes on the same disk. `cargo run --release -p madang-store --example appends`; with `bare 256` it runs the bare loop
+//! only, with so many rows a commit, and prints its rows a second.
 #![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
 
 use std::sync::Arc;
@@ -17,6 +18,17 @@ use tokio::task::JoinSet;
 const ROUND: Duration = Duration::from_secs(3);
 
 fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["bare", group] => {
+            let folder = tempfile::tempdir_in(".").unwrap();
+            println!("{:.0}", bare_commits(&folder.path().join("bare.db"), group.parse().unwrap()));
+        }
+        _ => compare(),
+    }
+}
+
+fn compare() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let folder = tempfile::tempdir_in(".").unwrap();
     for in_flight in [1, 16, 64, 256] {
