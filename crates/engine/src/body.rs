@@ -2,6 +2,7 @@
 
 use madang_proto::limits::{DATA_BYTES, TEXT_BYTES, TEXT_CHARS};
 use madang_proto::{Body, ErrorBody, ErrorCode};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::log::BodyHash;
@@ -38,6 +39,33 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
         return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the first seq is 1"));
     }
     Ok(())
+}
+
+/// The most bytes that the body takes as JSON.
+pub(crate) fn json_bytes(body: &Body) -> usize {
+    text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes)
+}
+
+fn value_bytes(value: &Value) -> usize {
+    const NUMBER_BYTES: usize = 24;
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => NUMBER_BYTES,
+        Value::String(text) => text_bytes(text),
+        Value::Array(values) => values.iter().map(|value| value_bytes(value) + 1).sum::<usize>() + 2,
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| text_bytes(name) + value_bytes(value) + 2).sum::<usize>() + 2
+        }
+    }
+}
+
+fn text_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 2
 }
 
 /// The hash by which a retry with another body is told from a true one. Keys of `data` are in alphabetical order

@@ -62,10 +62,31 @@ impl Spans {
         }
     }
 
+    /// Moves the beginning of the stay that lasts to `from`, if it began before.
+    pub fn begin_later(&mut self, from: Seq) {
+        if let Some(span) = self.0.last_mut().filter(|span| span.until.is_none()) {
+            span.from = from.max(span.from);
+        }
+    }
+
+    /// Takes the last coming or going back.
+    pub fn take_back(&mut self) {
+        match self.0.last_mut() {
+            Some(span) if span.until.is_some() => span.until = None,
+            _ => drop(self.0.pop()),
+        }
+    }
+
     /// The last stay.
     #[must_use]
     pub fn last(&self) -> Option<Span> {
         self.0.last().copied()
+    }
+
+    /// The place of the last coming or going.
+    #[must_use]
+    pub fn edge(&self) -> Option<Seq> {
+        self.last().map(|span| span.until.unwrap_or(span.from))
     }
 
     /// All stays, rising.
@@ -111,6 +132,20 @@ mod tests {
         assert_eq!(readable, [3, 4, 5, 9, 10]);
         let parts: Vec<_> = spans.clip(seq(4)..=seq(9)).collect();
         assert_eq!(parts, [seq(4)..=seq(5), seq(9)..=seq(9)]);
+    }
+
+    #[test]
+    fn the_last_change_can_be_moved_and_taken_back() {
+        let mut spans = Spans::since(seq(3));
+        spans.begin_later(seq(2));
+        spans.begin_later(seq(4));
+        spans.close(seq(6));
+        spans.begin_later(seq(5));
+        assert_eq!(spans.last(), Some(Span { from: seq(4), until: Some(seq(6)) }));
+        spans.take_back();
+        assert_eq!(spans, Spans::since(seq(4)));
+        spans.take_back();
+        assert_eq!(spans, Spans::default());
     }
 
     #[test]

@@ -22,16 +22,13 @@ struct Item {
     waiting: Waiting,
     /// Whether the recorded sends were asked for its key.
     is_looked_up: bool,
-    /// Sends with the same key that came in the same batch; they get the same answer.
-    followers: Vec<Ticket>,
+    /// Sends with the same key that came in the same batch; they are answered when it is durable.
+    followers: Vec<Waiting>,
 }
 
 impl Item {
     fn key(&self) -> Option<RowKey> {
-        match &self.waiting.command {
-            Command::Send { key, .. } => Some(*key),
-            _ => None,
-        }
+        self.waiting.command.key()
     }
 }
 
@@ -54,13 +51,9 @@ impl Batch {
     /// Puts the commands back in front of the queue, in their order.
     pub(super) fn give_back(self, queue: &mut VecDeque<Waiting>) {
         for (index, mut item) in self.items.into_iter().enumerate().rev() {
-            if let Some(row) = self.rows.as_ref().and_then(|rows| rows.get(index)) {
-                item.waiting.attempt = Some(row.clone());
-            }
-            for follower in item.followers.into_iter().rev() {
-                let command = item.waiting.command.clone();
-                queue.push_front(Waiting { ticket: follower, command, attempt: None });
-            }
+            let row = self.rows.as_ref().and_then(|rows| rows.get(index));
+            item.waiting.attempt = row.filter(|row| row.key.is_none()).cloned();
+            item.followers.into_iter().rev().for_each(|follower| queue.push_front(follower));
             queue.push_front(item.waiting);
         }
     }
@@ -105,7 +98,7 @@ impl Home {
             self.flight = Flight::Out(Step::Batch(batch));
             return Some(Effect::FindSends { keys });
         }
-        self.join_followers(&mut batch);
+        Self::join_followers(&mut batch);
         if batch.items.is_empty() {
             return None;
         }
@@ -186,7 +179,7 @@ impl Home {
     }
 
     /// Of several sends with one key in one batch the first is appended.
-    fn join_followers(&mut self, batch: &mut Batch) {
+    fn join_followers(batch: &mut Batch) {
         let mut first: HashMap<(UserId, ClientMsgId), usize> = HashMap::new();
         let mut kept: Vec<Item> = Vec::with_capacity(batch.items.len());
         for item in std::mem::take(&mut batch.items) {
@@ -195,11 +188,7 @@ impl Home {
                 continue;
             };
             match first.get(&(key.sender, key.client_msg_id)) {
-                Some(&index) if kept[index].key().is_some_and(|known| known.body_hash == key.body_hash) => {
-                    kept[index].followers.push(item.waiting.ticket);
-                    kept[index].followers.extend(item.followers);
-                }
-                Some(_) => self.reply(item.waiting.ticket, Reply::Refused(conflict())),
+                Some(&index) => kept[index].followers.push(item.waiting),
                 None => {
                     first.insert((key.sender, key.client_msg_id), kept.len());
                     kept.push(item);
@@ -220,8 +209,10 @@ impl Home {
             };
             let message_id = message.message_id;
             self.reply(item.waiting.ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: false }));
-            for follower in item.followers {
-                self.reply(follower, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
+            for Waiting { ticket, command, .. } in item.followers {
+                let is_same = command.key() == row.key;
+                let sent = Sent { message_id, seq, at, by_retry: true };
+                self.reply(ticket, if is_same { Reply::Sent(sent) } else { Reply::Refused(conflict()) });
             }
         }
     }

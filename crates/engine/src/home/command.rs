@@ -5,6 +5,7 @@ use std::sync::Arc;
 use madang_ids::{ClientMsgId, ConnectionId, LogId, MessageId, Millis, Seq, UserId};
 use madang_proto::{Body, Content, ErrorBody, Role};
 
+use crate::body;
 use crate::home::roster::Lookup;
 use crate::log::{Append, Row, RowKey, SendRecord};
 use crate::seats::{Member, SeatChange};
@@ -45,14 +46,22 @@ impl Command {
         }
     }
 
-    /// An estimate of the entry's JSON, for the bound of a batch.
-    pub(super) fn size_bytes(&self) -> usize {
-        const AROUND_BYTES: usize = 256;
+    pub(super) const fn key(&self) -> Option<RowKey> {
         match self {
-            Self::Send { body, .. } => {
-                body.text.len() + body.data.as_ref().map_or(0, |_| 1024) + AROUND_BYTES
-            }
-            Self::Note { .. } | Self::Seats(_) => AROUND_BYTES,
+            Self::Send { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+
+    /// The most that the entry takes as JSON, for the bound of a batch.
+    pub(super) fn size_bytes(&self) -> usize {
+        /// Names, ids and times around a body.
+        const AROUND_BYTES: usize = 320;
+        /// The largest note holds a channel's name.
+        const NOTE_BYTES: usize = 1_536;
+        match self {
+            Self::Send { body, .. } => body::json_bytes(body) + AROUND_BYTES,
+            Self::Note { .. } | Self::Seats(_) => NOTE_BYTES,
         }
     }
 }
@@ -104,7 +113,7 @@ pub enum Reply {
         /// Its place.
         seq: Seq,
     },
-    /// Members came and went; those in the list really did.
+    /// Members came and went; those in the list really did, perhaps in an earlier try of the same command.
     Seated {
         /// Who, as she is now.
         members: Vec<Member>,

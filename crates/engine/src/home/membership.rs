@@ -2,6 +2,9 @@
 //!
 //! Seats and log are different partitions, so a crash may leave a member *pending*: seated, but the log does not tell.
 //! Whoever loads the log next finishes her before anything else.
+//!
+//! Live delivery learns of members from the log, reads learn of them from their spans: so a span that begins does so
+//! with the append that tells of it, and one that ends does so with its row, however late these come.
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
 
 use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
 use crate::home::{Flight, Home, Scope, Step, Waiting};
-use crate::log::{Append, Head, Row};
+use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
 use crate::seats::{Member, SeatChange};
 use crate::spans::Spans;
 
@@ -20,14 +23,18 @@ pub(super) struct SeatStep {
     phase: Phase,
     /// The members that change, as they are after it.
     members: Vec<Member>,
-    /// What the log has to tell of them.
+    /// What the log has still to tell of them.
     contents: Vec<Content>,
     rows: Option<Arc<[Row]>>,
 }
 
 #[derive(Debug)]
 enum Source {
-    Command(Ticket, SeatRequest),
+    Command {
+        ticket: Ticket,
+        request: SeatRequest,
+        tries: Tries,
+    },
     /// Found half-way when the log was loaded.
     Unfinished,
 }
@@ -39,6 +46,16 @@ enum Phase {
     Settle,
 }
 
+/// What happened to a change of seats before it began again.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tries {
+    /// Everything that is known was read since it was asked. A change is proved by the compare-and-set; nothing but
+    /// this proves a refusal.
+    is_fresh: bool,
+    /// Seats may have been changed: what is as it was to be is told as its work.
+    was_tried: bool,
+}
+
 /// A plan: the members after the change, what the log tells, and the count of seats.
 struct Plan {
     members: Vec<Member>,
@@ -47,31 +64,92 @@ struct Plan {
 }
 
 impl SeatStep {
-    pub(super) const fn new(ticket: Ticket, request: SeatRequest) -> Self {
-        let source = Source::Command(ticket, request);
-        Self { source, phase: Phase::Plan, members: Vec::new(), contents: Vec::new(), rows: None }
+    pub(super) const fn new(ticket: Ticket, request: SeatRequest, tries: Tries) -> Self {
+        Self::begin(Source::Command { ticket, request, tries }, Phase::Plan)
     }
 
-    /// Finishes members that were found half-way. The log tells of those in `told` already.
+    const fn begin(source: Source, phase: Phase) -> Self {
+        Self { source, phase, members: Vec::new(), contents: Vec::new(), rows: None }
+    }
+
+    /// Finishes members that were found half-way; the flag says of whom the log tells already.
     pub(super) fn finish(unfinished: Vec<(Member, bool)>, founder: Option<UserId>) -> Self {
-        let mut contents: Vec<Content> = founder.map(|by| Content::Created { by }).into_iter().collect();
-        contents.extend(unfinished.iter().filter(|(_, is_told)| !is_told).map(|(member, _)| {
-            let user_id = member.user_id;
-            tell(member, founder.unwrap_or(user_id))
-        }));
-        let members = unfinished.into_iter().map(|(member, _)| member).collect();
-        Self { source: Source::Unfinished, phase: Phase::Tell, members, contents, rows: None }
+        let mut step = Self::begin(Source::Unfinished, Phase::Tell);
+        step.contents.extend(founder.map(|by| Content::Created { by }));
+        for (member, is_told) in unfinished {
+            if !is_told {
+                step.contents.push(tell(&member, founder.unwrap_or(member.user_id)));
+            }
+            step.members.push(member);
+        }
+        step
     }
 
     pub(super) fn seated(self) -> Self {
-        Self { phase: Phase::Tell, ..self }
+        Self { phase: Phase::Tell, ..self }.tried()
+    }
+
+    /// Seats may have been changed.
+    pub(super) const fn tried(mut self) -> Self {
+        if let Source::Command { tries, .. } = &mut self.source {
+            tries.was_tried = true;
+        }
+        self
+    }
+
+    /// Whether seats were changed of which the log does not tell yet.
+    pub(super) fn is_half_way(&self) -> bool {
+        self.phase != Phase::Plan
     }
 
     /// The command as it was asked, or nothing if the step finishes what was found half-way.
     pub(super) fn into_waiting(self) -> Option<Waiting> {
         match self.source {
-            Source::Command(ticket, request) => Some(Waiting::new(ticket, Command::Seats(request))),
+            Source::Command { ticket, request, tries } => {
+                Some(Waiting { tries, ..Waiting::new(ticket, Command::Seats(request)) })
+            }
             Source::Unfinished => None,
+        }
+    }
+}
+
+/// A member who was found half-way, with the span that the log gives her, and whether it tells of her.
+///
+/// If the last rows do not, none does: who appends behind a row that tells of a member loaded the log after it, and
+/// finished her before anything else.
+pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
+    let Some(row) = tail.rows.iter().rfind(|row| tells(row, &member)) else { return (member, false) };
+    member.spans.extend_until(row.entry.seq);
+    // Rows of one append share their time, and only they do. If they reach beyond what was read, the plan holds.
+    let first = tail.rows.iter().position(|other| other.entry.at == row.entry.at);
+    if let Some(first) = first.filter(|&first| first > 0) {
+        member.spans.begin_later(tail.rows[first].entry.seq);
+    }
+    (member, true)
+}
+
+/// Whether a row tells of a member's last coming or going.
+fn tells(row: &Row, member: &Member) -> bool {
+    let Some(span) = member.spans.last() else { return false };
+    match (&row.entry.content, span.until) {
+        (Content::Joined { user_id, .. }, None) => *user_id == member.user_id && row.entry.seq >= span.from,
+        (Content::Left { user_id, .. }, Some(until)) => *user_id == member.user_id && row.entry.seq >= until,
+        _ => false,
+    }
+}
+
+impl SeatStep {
+    /// What was told later than planned: who came reads from the append that told of it, who left up to her row.
+    fn fit_spans(&mut self, rows: &[Row]) {
+        let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
+        for row in rows {
+            let (Content::Joined { user_id, .. } | Content::Left { user_id, .. }) = row.entry.content else {
+                continue;
+            };
+            if let Some(member) = self.members.iter_mut().find(|member| member.user_id == user_id) {
+                member.spans.begin_later(first);
+                member.spans.extend_until(row.entry.seq);
+            }
         }
     }
 }
@@ -97,7 +175,8 @@ impl Home {
                 None
             }
             Phase::Tell => {
-                let rows = rows_of(&step.contents, head, now, ids);
+                let next = &step.contents[..step.contents.len().min(MAX_APPEND_ROWS)];
+                let rows = rows_of(next, head, now, ids);
                 step.rows = Some(rows.clone());
                 let record = self.window.leaving(rows.len());
                 self.flight = Flight::Out(Step::Seats(step));
@@ -113,7 +192,9 @@ impl Home {
     }
 
     fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
-        let (Source::Command(ticket, request), LogId::Channel(channel)) = (&step.source, self.log) else {
+        let (Source::Command { ticket, request, tries }, LogId::Channel(channel)) =
+            (&mut step.source, self.log)
+        else {
             return None;
         };
         let joins = request.joins.iter().map(|join| join.user_id);
@@ -123,9 +204,7 @@ impl Home {
             return Some(Effect::Find(lookup));
         }
         match self.plan(request, head, now) {
-            Err(error) => self.reply(*ticket, Reply::Refused(error)),
-            Ok(plan) if plan.members.is_empty() => self.reply(*ticket, Reply::Seated { members: Vec::new() }),
-            Ok(plan) => {
+            Ok(plan) if !plan.members.is_empty() => {
                 let Plan { members, contents, count } = plan;
                 let if_rev = self.roster.seats.rev;
                 step.members.clone_from(&members);
@@ -133,8 +212,30 @@ impl Home {
                 self.flight = Flight::Out(Step::Seats(step));
                 return Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }));
             }
+            _ if !tries.is_fresh => {
+                tries.is_fresh = true;
+                self.begin_again(Step::Seats(step));
+            }
+            outcome => {
+                // What an earlier try has done may refuse this one: who left has no right to leave.
+                let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
+                let reply = match outcome {
+                    Err(error) if members.is_empty() => Reply::Refused(error),
+                    _ => Reply::Seated { members },
+                };
+                self.reply(*ticket, reply);
+            }
         }
         None
+    }
+
+    /// The members who are as the request wants them.
+    fn as_asked(&self, request: &SeatRequest) -> Vec<Member> {
+        let came = request.joins.iter().map(|join| (join.user_id, true));
+        let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
+        let is_so =
+            |(user, is_open)| self.roster.member(user).filter(|member| member.spans.is_open() == is_open);
+        asked.filter_map(is_so).cloned().collect()
     }
 
     /// *Check*, and what follows from it. Changes nothing.
@@ -155,17 +256,18 @@ impl Home {
             }
             let mut spans =
                 self.roster.member(join.user_id).map_or_else(Spans::default, |was| was.spans.clone());
-            // Everybody who comes in one step sees the step whole.
-            spans.open(head.seq.next());
+            // Everybody who comes in one append sees it whole.
+            let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
+            spans.open(head.seq.plus(told_before as u64 + 1));
             plan.contents.push(Content::Joined { user_id: join.user_id, by: request.by });
             plan.count += 1;
             let (user_id, role) = (join.user_id, join.role);
             plan.members.push(Member { user_id, role, joined_at: now, spans, pending: true });
         }
         for &user_id in &request.leaves {
-            let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
-                continue;
-            };
+            let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
+            let was = self.roster.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
+            let Some(was) = was else { continue };
             let mut member = Member { pending: true, ..was.clone() };
             member.spans.close(place(&plan));
             plan.contents.push(Content::Left { user_id, by: request.by });
@@ -182,7 +284,7 @@ impl Home {
     }
 
     fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) {
-        let Some(user_id) = request.promote else { return };
+        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else { return };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else { return };
         if plan.members.iter().any(|member| member.role == Role::Owner) {
             plan.members.push(Member { role: Role::Owner, ..was.clone() });
@@ -215,23 +317,16 @@ impl Home {
     pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep) {
         let Some(rows) = step.rows.take() else { return };
         self.take_rows(&rows);
-        for row in rows.iter() {
-            // A leave that was finished late: she reads up to the entry that tells of it.
-            if let Content::Left { user_id, .. } = row.entry.content
-                && let Some(member) = step.members.iter_mut().find(|member| member.user_id == user_id)
-            {
-                member.spans.extend_until(row.entry.seq);
-            }
-        }
-        step.phase = Phase::Settle;
+        step.fit_spans(&rows);
+        step.contents.drain(..rows.len());
         self.flight = Flight::Ready(Step::Seats(step));
     }
 
     pub(super) fn finish_seats(&mut self, step: SeatStep) {
         let members: Vec<Member> =
             step.members.into_iter().map(|member| Member { pending: false, ..member }).collect();
-        members.iter().for_each(|member| self.roster.put(member.clone()));
-        if let Source::Command(ticket, _) = step.source {
+        members.iter().for_each(|member| self.roster.put(member.user_id, Some(member.clone())));
+        if let Source::Command { ticket, .. } = step.source {
             self.reply(ticket, Reply::Seated { members });
         }
     }

@@ -17,13 +17,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
-use madang_proto::{ChannelKind, Content, ErrorBody, Role};
+use madang_proto::{ChannelKind, ErrorBody, Role};
 
 pub use command::{Command, Effect, Failure, JoinRequest, Origin, Reply, SeatRequest, Sent, Ticket};
 pub use roster::{Found, Lookup};
 
 use crate::home::batch::Batch;
-use crate::home::membership::SeatStep;
+use crate::home::membership::{SeatStep, Tries, told_by};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
 use crate::log::{AppendOutcome, Head, Row, SendRecord, Tail};
@@ -33,6 +33,9 @@ use crate::seats::{Member, SeatOutcome, Seats};
 pub const QUEUE_COMMANDS: usize = 4096;
 /// Rows whose retry keys are in memory; exact, or the append misses.
 pub const WINDOW_ROWS: usize = 256;
+/// Outcomes in a row that nobody knows, after which a command is refused rather than tried again. Its caller may
+/// try again himself; retry keys find what was done.
+const UNKNOWN_IN_A_ROW: u32 = 4;
 
 /// What the shell tells a home about its log when it makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,10 @@ pub struct Home {
     replies: VecDeque<Effect>,
     /// Members found half-way when the log was loaded; they go before any command.
     unfinished: Vec<(Member, bool)>,
+    /// Outcomes that nobody knows, since the last that somebody knew.
+    unknown: u32,
+    /// Rows of ours may be there that no inbox was told of.
+    may_owe_fanout: bool,
 }
 
 /// A command that has not begun, or begins again.
@@ -73,11 +80,13 @@ struct Waiting {
     command: Command,
     /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
     attempt: Option<Row>,
+    /// Of a change of seats.
+    tries: Tries,
 }
 
 impl Waiting {
-    const fn new(ticket: Ticket, command: Command) -> Self {
-        Self { ticket, command, attempt: None }
+    fn new(ticket: Ticket, command: Command) -> Self {
+        Self { ticket, command, attempt: None, tries: Tries::default() }
     }
 }
 
@@ -113,6 +122,8 @@ impl Home {
             flight: Flight::Idle,
             replies: VecDeque::new(),
             unfinished: Vec::new(),
+            unknown: 0,
+            may_owe_fanout: false,
         }
     }
 
@@ -135,7 +146,8 @@ impl Home {
     /// Whether nothing waits and nothing is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.replies.is_empty() && matches!(self.flight, Flight::Idle)
+        let has_work = !self.queue.is_empty() || !self.replies.is_empty() || !self.unfinished.is_empty();
+        !has_work && matches!(self.flight, Flight::Idle)
     }
 
     /// The next effect, or `None` while one of the store is out or nothing is left to do.
@@ -163,6 +175,7 @@ impl Home {
     }
 
     fn next_step(&mut self) -> Option<Step> {
+        self.roster.begin_step();
         if !self.unfinished.is_empty() {
             let members = std::mem::take(&mut self.unfinished);
             let founder =
@@ -172,9 +185,9 @@ impl Home {
         if !matches!(self.queue.front()?.command, Command::Seats(_)) {
             return Some(Step::Batch(Batch::take(&mut self.queue)));
         }
-        let Waiting { ticket, command, .. } = self.queue.pop_front()?;
+        let Waiting { ticket, command, tries, .. } = self.queue.pop_front()?;
         let Command::Seats(request) = command else { return None };
-        Some(Step::Seats(SeatStep::new(ticket, request)))
+        Some(Step::Seats(SeatStep::new(ticket, request, tries)))
     }
 
     fn advance(&mut self, step: Step, now: Millis, ids: &Snowflakes) -> Option<Effect> {
@@ -188,6 +201,25 @@ impl Home {
             Step::Load => None,
             Step::Batch(batch) => self.advance_batch(batch, head, now, ids),
             Step::Seats(step) => self.advance_seats(step, head, now, ids),
+        }
+    }
+
+    /// What is known may be wrong: load, and begin the step again at *check*. What of it is there already is found.
+    fn begin_again(&mut self, step: Step) {
+        self.head = None;
+        self.flight = Flight::Ready(step);
+    }
+
+    /// As [`Self::begin_again`], but not for ever.
+    fn handle_unknown(&mut self, step: Step, error: &ErrorBody) {
+        self.head = None;
+        self.may_owe_fanout = true;
+        self.unknown += 1;
+        if self.unknown < UNKNOWN_IN_A_ROW {
+            self.begin_again(step);
+        } else {
+            self.unknown = 0;
+            self.fail_step(step, error);
         }
     }
 
@@ -226,10 +258,13 @@ impl Home {
                 self.head = Some(tail.head);
                 self.roster.forget();
                 self.roster.seats = seats;
-                let is_told = |member: &Member| tail.rows.iter().any(|row| tells(row, member));
-                self.unfinished =
-                    pending.into_iter().map(|member| (member.clone(), is_told(&member))).collect();
+                self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
+                // In the order in which they were to be told, so that no place is below the planned one.
+                self.unfinished.sort_by_key(|(member, _)| member.spans.edge());
                 self.answer_attempts(&tail);
+                if std::mem::take(&mut self.may_owe_fanout) && tail.head.seq > Seq::ZERO {
+                    self.redrive(tail.head.seq);
+                }
             }
             Err(failure) => self.fail_all(&failure.error()),
         }
@@ -238,8 +273,7 @@ impl Home {
     /// Notes whose append had an unknown outcome are answered if their rows are there.
     fn answer_attempts(&mut self, tail: &Tail) {
         for mut waiting in std::mem::take(&mut self.queue) {
-            let attempt = waiting.attempt.take().filter(|row| row.key.is_none());
-            match attempt.filter(|attempt| tail.rows.iter().any(|row| is_same(row, attempt))) {
+            match waiting.attempt.take().filter(|attempt| tail.rows.iter().any(|row| is_same(row, attempt))) {
                 Some(row) => self.reply(waiting.ticket, Reply::Noted { seq: row.entry.seq }),
                 None => self.queue.push_back(waiting),
             }
@@ -250,12 +284,24 @@ impl Home {
     pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match found {
+            Ok(found) if self.is_ahead(&found) => self.begin_again(step),
             Ok(found) => {
                 self.roster.learn(found, now);
                 self.flight = Flight::Ready(step);
             }
             Err(failure) => self.fail_step(step, &failure.error()),
         }
+    }
+
+    /// Whether somebody was found half-way, whom who finds her finishes first; or as she is behind the head that we
+    /// know, since seats and log are not read at once.
+    fn is_ahead(&self, found: &Found) -> bool {
+        let head = self.head.map(|head| head.seq);
+        found
+            .members
+            .iter()
+            .flat_map(|(_, member)| member)
+            .any(|member| member.pending || member.spans.edge() > head)
     }
 
     /// Recorded sends were looked up.
@@ -275,13 +321,13 @@ impl Home {
     pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match outcome {
-            Ok(AppendOutcome::Appended) => self.finish_append(step),
-            // Somebody else appended, or the outcome is unknown: the tail tells. Start again at *check*; rows of
-            // ours that are there are found by their keys.
-            Ok(_) | Err(Failure::Unknown(_)) => {
-                self.head = None;
-                self.flight = Flight::Ready(step);
+            Ok(AppendOutcome::Appended) => {
+                self.unknown = 0;
+                self.finish_append(step);
             }
+            // Somebody else appended: the tail tells what.
+            Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => self.begin_again(step),
+            Err(Failure::Unknown(error)) => self.handle_unknown(step, &error),
             Err(Failure::Unavailable(error)) => self.fail_step(step, &error),
         }
     }
@@ -295,15 +341,9 @@ impl Home {
                 self.roster.seats = seats;
                 self.flight = Flight::Ready(Step::Seats(step.seated()));
             }
-            Ok(SeatOutcome::Moved(seats)) => {
-                self.roster.forget();
-                self.roster.seats = seats;
-                self.flight = Flight::Ready(Step::Seats(step));
-            }
-            Err(Failure::Unknown(_)) => {
-                self.head = None;
-                self.flight = Flight::Ready(Step::Seats(step));
-            }
+            // Somebody else changed them, and may have died half-way.
+            Ok(SeatOutcome::Moved(_)) => self.begin_again(Step::Seats(step)),
+            Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error),
             Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error),
         }
     }
@@ -315,11 +355,7 @@ impl Home {
         };
         match settled {
             Ok(()) => self.finish_seats(step),
-            Err(failure) => {
-                // The seats are taken and the log tells; whoever loads the log next finishes the rest.
-                self.head = None;
-                self.fail_step(Step::Seats(step), &failure.error());
-            }
+            Err(failure) => self.fail_step(Step::Seats(step), &failure.error()),
         }
     }
 
@@ -343,12 +379,14 @@ impl Home {
                 }
             }
             Step::Seats(step) => {
-                let Some(waiting) = step.into_waiting() else {
-                    // What was found half-way is found again by the next load.
+                if step.is_half_way() {
+                    // The next load finds the members half-way, and finishes them before anything else.
                     self.head = None;
-                    return self.fail_all(error);
-                };
-                self.reply(waiting.ticket, Reply::Refused(error.clone()));
+                }
+                match step.into_waiting() {
+                    Some(waiting) => self.reply(waiting.ticket, Reply::Refused(error.clone())),
+                    None => return self.fail_all(error),
+                }
             }
         }
         for waiting in std::mem::take(&mut self.queue) {
@@ -376,16 +414,6 @@ impl Home {
 
     fn redrive(&mut self, seq: Seq) {
         self.replies.push_back(Effect::Redrive { log: self.log, seq });
-    }
-}
-
-/// Whether a row tells of a member's last coming or going.
-fn tells(row: &Row, member: &Member) -> bool {
-    let Some(span) = member.spans.last() else { return false };
-    match (&row.entry.content, span.until) {
-        (Content::Joined { user_id, .. }, None) => *user_id == member.user_id && row.entry.seq >= span.from,
-        (Content::Left { user_id, .. }, Some(until)) => *user_id == member.user_id && row.entry.seq >= until,
-        _ => false,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who may speak: what the home knows of members, seats and blocks.
 //!
-//! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. Only
-//! blocks have no entry in the log; they are told to the home, and looked up again after five seconds.
+//! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. A
+//! refusal appends nothing either, hence none rests on what an earlier step found. Blocks have no entry in the log;
+//! they are told to the home, and looked up again after five seconds.
 
 use std::collections::HashMap;
 
@@ -33,56 +34,86 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    members: HashMap<UserId, Option<Member>>,
+    /// Members now. The head guards them: who is no longer one moved it.
+    members: HashMap<UserId, Member>,
+    /// Who was found to be none, or to have left. Nothing guards this, since a home that appends nothing never
+    /// learns that somebody came; so it is forgotten with the step that asked.
+    others: HashMap<UserId, Option<Member>>,
     blocked: Option<(bool, Millis)>,
+    /// What a lookup finds that was out meanwhile may be from before.
+    was_forgotten: bool,
     pub(super) seats: Seats,
 }
 
 impl Roster {
     pub(super) fn forget(&mut self) {
         self.members.clear();
+        self.others.clear();
         self.blocked = None;
+        self.was_forgotten = true;
+    }
+
+    /// A new step begins.
+    pub(super) fn begin_step(&mut self) {
+        self.others.clear();
     }
 
     pub(super) fn learn(&mut self, found: Found, now: Millis) {
-        if self.members.len() + found.members.len() > MEMBERS_KNOWN {
-            self.members.clear();
+        if self.was_forgotten {
+            return;
         }
-        self.members.extend(found.members);
+        if self.members.len() + self.others.len() + found.members.len() > MEMBERS_KNOWN {
+            self.members.clear();
+            self.others.clear();
+        }
+        found.members.into_iter().for_each(|(user, member)| self.put(user, member));
         if let Some(blocked) = found.blocked {
             self.blocked = Some((blocked, now));
         }
     }
 
-    pub(super) fn put(&mut self, member: Member) {
-        self.members.insert(member.user_id, Some(member));
+    pub(super) fn put(&mut self, user: UserId, member: Option<Member>) {
+        self.members.remove(&user);
+        match member {
+            Some(member) if member.spans.is_open() => drop(self.members.insert(user, member)),
+            other => drop(self.others.insert(user, other)),
+        }
     }
 
-    /// What must be looked up before these users can be judged.
+    /// What must be looked up before these users can be judged. Everything that is found is known until the next
+    /// step, or the lookup asks for all of it.
     pub(super) fn missing(
-        &self,
+        &mut self,
         users: impl Iterator<Item = UserId>,
         wants_blocks: bool,
         now: Millis,
     ) -> Option<Lookup> {
-        let mut unknown: Vec<UserId> = users.filter(|user| !self.members.contains_key(user)).collect();
-        unknown.sort_unstable();
-        unknown.dedup();
+        let mut users: Vec<UserId> = users.collect();
+        users.sort_unstable();
+        users.dedup();
+        let is_unknown = |user: &UserId| !self.members.contains_key(user) && !self.others.contains_key(user);
+        let unknown: Vec<UserId> = users.iter().copied().filter(is_unknown).collect();
         let blocks = wants_blocks && !self.knows_blocks(now);
-        (blocks || !unknown.is_empty()).then_some(Lookup { users: unknown, blocks })
+        if unknown.is_empty() && !blocks {
+            return None;
+        }
+        self.was_forgotten = false;
+        let is_too_many = self.members.len() + self.others.len() + unknown.len() > MEMBERS_KNOWN;
+        Some(Lookup { users: if is_too_many { users } else { unknown }, blocks })
     }
 
     fn knows_blocks(&self, now: Millis) -> bool {
         self.blocked.is_some_and(|(_, at)| now.get().saturating_sub(at.get()) < BLOCKS_KNOWN_MS)
     }
 
+    /// Somebody who is or was a member.
     pub(super) fn member(&self, user: UserId) -> Option<&Member> {
-        self.members.get(&user)?.as_ref()
+        self.members.get(&user).or_else(|| self.others.get(&user)?.as_ref())
     }
 
     /// The role of somebody who is a member now.
     pub(super) fn role(&self, user: UserId) -> Option<Role> {
-        self.member(user).filter(|member| member.spans.is_open()).map(|member| member.role)
+        self.members.get(&user).map(|member| member.role)
     }
 
     pub(super) fn is_blocked(&self) -> bool {

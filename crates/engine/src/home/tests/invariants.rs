@@ -1,0 +1,151 @@
+//! What must hold whatever happened.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use madang_ids::{ClientMsgId, ConnectionId, Ordinal, Seq, UserId};
+use madang_proto::{Content, ErrorCode};
+
+use super::stage::{Asked, Stage};
+use super::world::World;
+use crate::home::{Command, Reply, Ticket};
+use crate::spans::Spans;
+
+/// Everything that a log and the answers must obey.
+pub(super) fn check(stage: &Stage) {
+    places_are_dense(&stage.world);
+    a_key_has_one_row(&stage.world);
+    only_members_speak(&stage.world);
+    answers_are_true(stage);
+    connections_keep_their_order(stage);
+}
+
+/// What must hold once every home has nothing to do, and one has loaded since the last fault.
+pub(super) fn check_at_rest(stage: &Stage) {
+    check(stage);
+    assert!(stage.drivers.iter().all(|driver| driver.home.is_idle()), "a home has work and does none");
+    for (ticket, asked) in &stage.asked {
+        let is_alive = stage.drivers[asked.home].life == asked.life;
+        assert!(asked.answer.is_some() || !is_alive, "{ticket:?} was never answered: {asked:?}");
+    }
+    let half_way: Vec<_> = stage.world.members.values().filter(|member| member.pending).collect();
+    assert!(half_way.is_empty(), "members are half-way: {half_way:?}");
+    let told = spans_by_the_log(&stage.world);
+    for (user, member) in &stage.world.members {
+        assert_eq!(told.get(user), Some(&member.spans), "what the log tells of {user} and what she may read");
+    }
+    let open = stage.world.members.values().filter(|member| member.spans.is_open()).count();
+    assert_eq!(open, stage.world.seats.count as usize);
+}
+
+fn places_are_dense(world: &World) {
+    let mut ordinal = Ordinal::ZERO;
+    let mut last_id = None;
+    for (row, place) in world.rows.iter().zip(1..) {
+        assert_eq!(row.entry.seq, Seq::new(place));
+        if let Some(message) = row.entry.content.message() {
+            ordinal = ordinal.next();
+            assert_eq!(message.ordinal, ordinal);
+            assert!(last_id < Some(message.message_id), "ids rise with seq");
+            last_id = Some(message.message_id);
+        }
+        assert_eq!(row.ordinal, ordinal);
+    }
+    assert!(world.rows.is_sorted_by(|one, next| one.entry.at <= next.entry.at), "time rises with seq");
+    assert_eq!((world.head.seq.get(), world.head.ordinal), (world.rows.len() as u64, ordinal));
+}
+
+fn a_key_has_one_row(world: &World) {
+    let mut seen = HashSet::new();
+    for key in world.rows.iter().filter_map(|row| row.key) {
+        assert!(seen.insert((key.sender, key.client_msg_id)), "{key:?} has two rows");
+    }
+}
+
+fn only_members_speak(world: &World) {
+    let mut members = HashSet::new();
+    for row in &world.rows {
+        match &row.entry.content {
+            Content::Joined { user_id, .. } => drop(members.insert(*user_id)),
+            Content::Left { user_id, .. } => drop(members.remove(user_id)),
+            Content::Message(message) => {
+                assert!(members.contains(&message.sender_id), "no member speaks at {}", row.entry.seq);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn spans_by_the_log(world: &World) -> BTreeMap<UserId, Spans> {
+    let mut spans = BTreeMap::<UserId, Spans>::new();
+    for appended in world.rows.chunk_by(|one, next| one.entry.at == next.entry.at) {
+        for row in appended {
+            match row.entry.content {
+                Content::Joined { user_id, .. } => {
+                    spans.entry(user_id).or_default().open(appended[0].entry.seq);
+                }
+                Content::Left { user_id, .. } => spans.entry(user_id).or_default().close(row.entry.seq),
+                _ => {}
+            }
+        }
+    }
+    spans
+}
+
+fn answers_are_true(stage: &Stage) {
+    let world = &stage.world;
+    let by_key: HashMap<(UserId, ClientMsgId), usize> = world
+        .rows
+        .iter()
+        .enumerate()
+        .filter_map(|(index, row)| row.key.map(|key| ((key.sender, key.client_msg_id), index)))
+        .collect();
+    for (ticket, asked) in &stage.asked {
+        let Some(key) = asked.command.key() else { continue };
+        let found = by_key.get(&(key.sender, key.client_msg_id)).map(|&index| &world.rows[index]);
+        match asked.answer.as_ref().map(|(_, reply)| reply) {
+            Some(Reply::Sent(sent)) => {
+                let row = world.row(sent.seq);
+                assert_eq!(row.key, Some(key), "{ticket:?} was acked with another's place");
+                let id = row.entry.content.message().map(|message| message.message_id);
+                assert_eq!((id, row.entry.at), (Some(sent.message_id), sent.at));
+            }
+            Some(Reply::Refused(error)) if error.code == ErrorCode::Conflict => {
+                let other = found.and_then(|row| row.key).map(|key| key.body_hash);
+                assert!(other.is_some_and(|hash| hash != key.body_hash), "{ticket:?} is no conflict");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Sends of one connection are appended in the order of their arrival; and while one that may be retried fails,
+/// those that came behind it fail too.
+fn connections_keep_their_order(stage: &Stage) {
+    let mut tries = HashMap::new();
+    for key in stage.asked.values().filter_map(|asked| asked.command.key()) {
+        *tries.entry((key.sender, key.client_msg_id)).or_insert(0) += 1;
+    }
+    let is_first =
+        |asked: &Asked| asked.command.key().is_some_and(|key| tries[&(key.sender, key.client_msg_id)] == 1);
+    let mut by_origin = BTreeMap::<(usize, u32, ConnectionId), Vec<(&Ticket, &Asked)>>::new();
+    for (ticket, asked) in &stage.asked {
+        if let Command::Send { origin: Some(origin), .. } = asked.command {
+            by_origin.entry((asked.home, asked.life, origin)).or_default().push((ticket, asked));
+        }
+    }
+    for sends in by_origin.values() {
+        let mut last = Seq::ZERO;
+        let mut failed_at = 0;
+        for (ticket, asked) in sends {
+            match &asked.answer {
+                Some((_, Reply::Sent(sent))) if !sent.by_retry || is_first(asked) => {
+                    assert!(sent.seq > last, "{ticket:?} was appended before what came first");
+                    assert!(asked.came > failed_at, "{ticket:?} was appended though one before it failed");
+                    last = sent.seq;
+                }
+                Some((at, Reply::Refused(error))) if error.retryable => failed_at = failed_at.max(*at),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The home against a store in memory: as a transcript, step by step; and with faults drawn from a seed, against
+//! what must hold whatever happens.
+
+mod invariants;
+mod random;
+mod stage;
+mod transcripts;
+mod world;

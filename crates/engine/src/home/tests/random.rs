@@ -1,0 +1,181 @@
+//! Random runs of two homes on one log, with faults from a seed.
+
+use proptest::prelude::*;
+
+use super::invariants::{check, check_at_rest};
+use super::stage::{Stage, reply_text, seats, send};
+use crate::home::{Command, Reply, Ticket, WINDOW_ROWS};
+
+/// What happens next.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// On one of the sender's connections to a home; the connections of two homes are different ones.
+    Send {
+        home: usize,
+        connection: u64,
+        sender: u64,
+        key: u64,
+        text: u64,
+    },
+    /// New messages, more than the window holds if it happens twice.
+    Many {
+        home: usize,
+        sender: u64,
+        count: u64,
+    },
+    Join {
+        home: usize,
+        joins: Vec<u64>,
+    },
+    Leave {
+        home: usize,
+        by: u64,
+        leaves: Vec<u64>,
+    },
+    /// The home works; the other one does not.
+    Work {
+        home: usize,
+        stages: u64,
+    },
+    /// Its process dies; the effect that was out happened, or not.
+    Crash {
+        home: usize,
+        is_done: bool,
+    },
+    Forget {
+        home: usize,
+    },
+    /// The clock of the node steps, also back.
+    Clock {
+        ms: i64,
+    },
+}
+
+const CAPACITY: u32 = 5;
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let home = || 0..2_usize;
+    let text = prop_oneof![5 => Just(0_u64), 1 => Just(1)];
+    prop_oneof![
+        12 => (home(), 0..2_u64, 1..=6_u64, 0..12_u64, text).prop_map(|(home, connection, sender, key, text)| {
+            Happening::Send { home, connection, sender, key, text }
+        }),
+        1 => (home(), 1..=3_u64, 100..300_u64)
+            .prop_map(|(home, sender, count)| Happening::Many { home, sender, count }),
+        2 => (home(), prop::collection::vec(2..=9_u64, 1..4))
+            .prop_map(|(home, joins)| Happening::Join { home, joins }),
+        2 => (home(), any::<bool>(), prop::collection::vec(2..=9_u64, 1..3)).prop_map(|(home, is_own, leaves)| {
+            Happening::Leave { home, by: if is_own { leaves[0] } else { 1 }, leaves }
+        }),
+        20 => (home(), 1..12_u64).prop_map(|(home, stages)| Happening::Work { home, stages }),
+        1 => (home(), any::<bool>()).prop_map(|(home, is_done)| Happening::Crash { home, is_done }),
+        1 => home().prop_map(|home| Happening::Forget { home }),
+        1 => (-5_000..5_000_i64).prop_map(|ms| Happening::Clock { ms }),
+    ]
+}
+
+fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
+    match happening {
+        Happening::Send { home, connection, sender, key, text } => {
+            let origin = (home as u64) * 100 + sender * 10 + connection;
+            stage.ask(home, send(Some(origin), sender, sender * 100 + key, &format!("{key} {text}")));
+        }
+        Happening::Many { home, sender, count } => {
+            for _ in 0..count {
+                *fresh += 1;
+                stage.ask(
+                    home,
+                    send(Some(home as u64 * 100 + sender * 10), sender, 10_000 + *fresh, "one of many"),
+                );
+            }
+        }
+        Happening::Join { home, joins } => drop(stage.ask(home, seats(1, &joins, &[]))),
+        Happening::Leave { home, by, leaves } => drop(stage.ask(home, seats(by, &[], &leaves))),
+        Happening::Work { home, stages } => {
+            for _ in 0..stages {
+                if !stage.step(home) {
+                    break;
+                }
+            }
+        }
+        Happening::Crash { home, is_done } => stage.crash(home, is_done),
+        Happening::Forget { home } => stage.drivers[home].home.forget_members(),
+        Happening::Clock { ms } => {
+            stage.now = madang_ids::Millis::new(stage.now.get().saturating_add_signed(ms));
+        }
+    }
+}
+
+/// No more faults: the homes end what they have, and a home that knows nothing takes over.
+fn come_to_rest(stage: &mut Stage) {
+    stage.world.percent = 0;
+    stage.run();
+    for home in 0..stage.drivers.len() {
+        stage.crash(home, true);
+        stage.ask(home, seats(1, &[], &[]));
+    }
+    stage.run();
+    check_at_rest(stage);
+}
+
+/// Every message that was acked is sent again, through each home: the ack is the same, and no row comes.
+fn send_again(stage: &mut Stage) {
+    let acked: Vec<(Command, String)> = stage
+        .asked
+        .values()
+        .filter_map(|asked| match &asked.answer {
+            Some((_, Reply::Sent(sent))) => {
+                Some((asked.command.clone(), format!("sent {} before", sent.seq)))
+            }
+            _ => None,
+        })
+        .collect();
+    let rows = stage.world.rows.len();
+    // Who has left gets no ack.
+    let speaks = |command: &Command| {
+        let sender = command.key().map(|key| key.sender);
+        sender
+            .and_then(|sender| stage.world.members.get(&sender))
+            .is_some_and(|member| member.spans.is_open())
+    };
+    let acked: Vec<_> = acked.into_iter().filter(|(command, _)| speaks(command)).collect();
+    let mut tickets: Vec<(Ticket, String)> = Vec::new();
+    for (index, (command, expected)) in acked.into_iter().enumerate() {
+        tickets.push((stage.ask(index % stage.drivers.len(), command), expected));
+        if index % WINDOW_ROWS == 0 {
+            stage.run();
+        }
+    }
+    stage.run();
+    for (ticket, expected) in tickets {
+        assert_eq!(stage.answer(ticket).map(reply_text), Some(expected));
+    }
+    assert_eq!(stage.world.rows.len(), rows);
+}
+
+fn run(seed: u64, percent: u64, happenings: Vec<Happening>) {
+    let mut stage = Stage::empty(2, CAPACITY, seed);
+    stage.create(&[1, 2, 3]);
+    stage.world.percent = percent;
+    let mut fresh = 0;
+    for happening in happenings {
+        happen(&mut stage, happening, &mut fresh);
+    }
+    check(&stage);
+    come_to_rest(&mut stage);
+    send_again(&mut stage);
+    check_at_rest(&stage);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn two_homes_leave_one_true_log(
+        seed in any::<u64>(),
+        percent in prop_oneof![Just(0_u64), Just(5), Just(30)],
+        happenings in prop::collection::vec(happening(), 1..160),
+    ) {
+        run(seed, percent, happenings);
+    }
+}

@@ -1,0 +1,290 @@
+//! Homes on one world, the commands that they were given, and what they answered.
+
+use std::collections::BTreeMap;
+
+use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Snowflakes, UserId};
+use madang_proto::{Body, ChannelKind, Content, ErrorCode, Role};
+
+use super::world::{Out, Told, World};
+use crate::body;
+use crate::home::{Command, Effect, Home, JoinRequest, Reply, Scope, SeatRequest, Ticket};
+use crate::log::{AppendOutcome, Row, RowKey};
+use crate::seats::SeatOutcome;
+
+/// A home and the effect of it that is out.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) home: Home,
+    ids: Snowflakes,
+    pub(super) out: Option<Out>,
+    /// Counts its crashes; what it was asked before is lost.
+    pub(super) life: u32,
+}
+
+/// A command, when it came, and the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) home: usize,
+    pub(super) life: u32,
+    pub(super) command: Command,
+    pub(super) came: u64,
+    pub(super) answer: Option<(u64, Reply)>,
+}
+
+/// Homes on one world.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) world: World,
+    pub(super) drivers: Vec<Driver>,
+    pub(super) asked: BTreeMap<Ticket, Asked>,
+    pub(super) now: Millis,
+    scope: Scope,
+    moment: u64,
+    /// What happened, for people.
+    pub(super) lines: Vec<String>,
+}
+
+pub(super) const START: u64 = madang_ids::EPOCH_MS + 1_000_000;
+
+pub(super) fn user(number: u64) -> UserId {
+    UserId::from_raw(number)
+}
+
+pub(super) fn client_msg_id(number: u64) -> ClientMsgId {
+    ClientMsgId::from_uuid(u128::from(number) | (7 << 100))
+}
+
+pub(super) fn send(origin: Option<u64>, sender: u64, key: u64, text: &str) -> Command {
+    let body = Body { text: text.to_owned(), ..Body::default() };
+    let key =
+        RowKey { sender: user(sender), client_msg_id: client_msg_id(key), body_hash: body::hash(&body) };
+    Command::Send { origin: origin.map(ConnectionId::from_raw), key, body }
+}
+
+pub(super) fn seats(by: u64, joins: &[u64], leaves: &[u64]) -> Command {
+    let joins = joins.iter().map(|&id| JoinRequest { user_id: user(id), role: Role::Member }).collect();
+    let leaves = leaves.iter().map(|&id| user(id)).collect();
+    Command::Seats(SeatRequest { by: user(by), joins, leaves, promote: None, is_creation: false })
+}
+
+impl Stage {
+    /// `homes` homes of one group, which is empty.
+    pub(super) fn empty(homes: u16, capacity: u32, seed: u64) -> Self {
+        let log = LogId::Channel(ChannelId::from_raw(1));
+        let scope = Scope::Channel { kind: ChannelKind::Group, capacity, created_by: user(1) };
+        Self::over(log, scope, homes, World::new(log, capacity, seed))
+    }
+
+    pub(super) fn over(log: LogId, scope: Scope, homes: u16, world: World) -> Self {
+        let driver = |worker| Driver {
+            home: Home::new(log, scope.clone()),
+            ids: Snowflakes::new(worker).expect("a worker below 1024"),
+            out: None,
+            life: 0,
+        };
+        let drivers = (0..homes).map(driver).collect();
+        let now = Millis::new(START);
+        Self { world, drivers, asked: BTreeMap::new(), now, scope, moment: 0, lines: Vec::new() }
+    }
+
+    /// A group that the first user made with the others; what that took is not told.
+    pub(super) fn group(homes: u16, capacity: u32, members: &[u64]) -> Self {
+        let mut stage = Self::empty(homes, capacity, 1);
+        stage.create(members);
+        stage.lines.clear();
+        stage
+    }
+
+    pub(super) fn create(&mut self, members: &[u64]) {
+        let role = |id| if id == 1 { Role::Owner } else { Role::Member };
+        let joins = members.iter().map(|&id| JoinRequest { user_id: user(id), role: role(id) }).collect();
+        let by = user(1);
+        let request = SeatRequest { by, joins, leaves: Vec::new(), promote: None, is_creation: true };
+        self.ask(0, Command::Seats(request));
+        self.run();
+    }
+
+    pub(super) fn ask(&mut self, home: usize, command: Command) -> Ticket {
+        self.moment += 1;
+        let ticket = Ticket(self.asked.len() as u64 + 1);
+        let life = self.drivers[home].life;
+        let asked = Asked { home, life, command: command.clone(), came: self.moment, answer: None };
+        self.asked.insert(ticket, asked);
+        self.drivers[home].home.handle_command(ticket, command);
+        ticket
+    }
+
+    pub(super) fn answer(&self, ticket: Ticket) -> Option<&Reply> {
+        self.asked[&ticket].answer.as_ref().map(|(_, reply)| reply)
+    }
+
+    /// One stage of a home's work. `false` if it has none.
+    pub(super) fn step(&mut self, home: usize) -> bool {
+        let Some(out) = self.drivers[home].out.take() else {
+            self.take_effects(home);
+            return self.drivers[home].out.is_some();
+        };
+        match self.world.carry_out(out) {
+            Ok(more) => self.drivers[home].out = Some(more),
+            Err(told) => {
+                self.note_outcome(home, &told);
+                told.tell(&mut self.drivers[home].home, self.now);
+                self.take_effects(home);
+            }
+        }
+        true
+    }
+
+    /// Several stages of a home's work.
+    pub(super) fn steps(&mut self, home: usize, count: usize) {
+        for _ in 0..count {
+            self.step(home);
+        }
+    }
+
+    /// Everything that the home asks for by itself, until an effect of the store is out.
+    fn take_effects(&mut self, home: usize) {
+        loop {
+            let driver = &mut self.drivers[home];
+            let Some(effect) = driver.home.poll(self.now, &driver.ids) else { return };
+            self.moment += 1;
+            match Out::new(effect) {
+                Ok(out) => {
+                    self.note_effect(home, &out);
+                    self.drivers[home].out = Some(out);
+                    return;
+                }
+                Err(Effect::Reply { ticket, reply }) => {
+                    self.lines.push(format!("{home} answers {}: {}", ticket.0, reply_text(&reply)));
+                    let asked = self.asked.get_mut(&ticket).expect("a command that was asked");
+                    assert!(asked.answer.is_none(), "{asked:?} is answered again: {reply:?}");
+                    asked.answer = Some((self.moment, reply));
+                }
+                Err(Effect::Fanout { rows, .. }) => {
+                    self.lines.push(format!("{home} fans out {}", range_text(&rows)));
+                }
+                Err(Effect::Redrive { seq, .. }) => self.lines.push(format!("{home} redrives {seq}")),
+                Err(other) => panic!("{other:?} is an effect of the store"),
+            }
+        }
+    }
+
+    /// Runs all homes, in turn, until nothing is left to do.
+    pub(super) fn run(&mut self) {
+        for _ in 0..200_000 {
+            let mut has_worked = false;
+            for home in 0..self.drivers.len() {
+                has_worked |= self.step(home);
+            }
+            if !has_worked {
+                return;
+            }
+        }
+        panic!("the homes never end");
+    }
+
+    /// The home's process is gone; another takes over. What was out may have happened.
+    pub(super) fn crash(&mut self, home: usize, is_done: bool) {
+        let driver = &mut self.drivers[home];
+        driver.home = Home::new(self.world.log, self.scope.clone());
+        driver.life += 1;
+        if let Some(out) = driver.out.take().filter(|_| is_done) {
+            let _ = self.world.carry_out(out);
+        }
+        self.lines.push(format!("{home} crashes"));
+    }
+
+    fn note_effect(&mut self, home: usize, out: &Out) {
+        let what = match out {
+            Out::Load { .. } => "load".to_owned(),
+            Out::Find(lookup) => {
+                let users: Vec<String> = lookup.users.iter().map(ToString::to_string).collect();
+                format!("find {}{}", users.join(" "), if lookup.blocks { " and blocks" } else { "" })
+            }
+            Out::FindSends(keys) => format!("find {} sends", keys.len()),
+            Out::Append { record, append } if record.is_empty() => {
+                format!("append {}", range_text(&append.rows))
+            }
+            Out::Append { record, append } => {
+                format!("record {}, append {}", record.len(), range_text(&append.rows))
+            }
+            Out::ChangeSeats { change, .. } => {
+                format!("change seats to {} if rev {}", change.count, change.if_rev)
+            }
+            Out::Settle { members, .. } => {
+                let users: Vec<String> = members.iter().map(|member| member.user_id.to_string()).collect();
+                format!("settle {}", users.join(" "))
+            }
+        };
+        self.lines.push(format!("{home} {}", what.trim()));
+    }
+
+    fn note_outcome(&mut self, home: usize, told: &Told) {
+        let failed = |failure: &crate::home::Failure| match failure {
+            crate::home::Failure::Unavailable(_) => "unavailable".to_owned(),
+            crate::home::Failure::Unknown(_) => "unknown".to_owned(),
+        };
+        let what = match told {
+            Told::Loaded(Ok((tail, seats, pending))) => {
+                format!("head {}, {} seats taken, {} half-way", tail.head.seq, seats.count, pending.len())
+            }
+            Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(())) => "ok".to_owned(),
+            Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
+            Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved(_))) => "moved".to_owned(),
+            Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
+            Told::Loaded(Err(failure))
+            | Told::Found(Err(failure))
+            | Told::Sends(Err(failure))
+            | Told::Appended(Err(failure))
+            | Told::Seated(Err(failure))
+            | Told::Settled(Err(failure)) => failed(failure),
+        };
+        self.lines.push(format!("{home}   {what}"));
+    }
+
+    /// What happened since the last call.
+    #[track_caller]
+    pub(super) fn expect(&mut self, transcript: &str) {
+        let expected: Vec<&str> = transcript.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let happened: Vec<String> = std::mem::take(&mut self.lines);
+        let happened: Vec<String> = happened.iter().map(|line| line.replace("   ", " ")).collect();
+        assert_eq!(happened, expected, "\n{}", happened.join("\n"));
+    }
+}
+
+fn range_text(rows: &[Row]) -> String {
+    let text = |row: &Row| match &row.entry.content {
+        Content::Message(message) if message.body.text.len() < 20 => message.body.text.clone(),
+        Content::Message(_) => "…".to_owned(),
+        Content::Created { .. } => "created".to_owned(),
+        Content::Joined { user_id, .. } => format!("{user_id} joined"),
+        Content::Left { user_id, .. } => format!("{user_id} left"),
+        _ => "note".to_owned(),
+    };
+    match rows {
+        [row] => format!("{} ({})", row.entry.seq, text(row)),
+        [first, .., last] if rows.len() <= 4 => {
+            let texts: Vec<String> = rows.iter().map(text).collect();
+            format!("{}–{} ({})", first.entry.seq, last.entry.seq, texts.join(", "))
+        }
+        [first, .., last] => format!("{}–{}", first.entry.seq, last.entry.seq),
+        [] => "nothing".to_owned(),
+    }
+}
+
+pub(super) fn reply_text(reply: &Reply) -> String {
+    match reply {
+        Reply::Sent(sent) if sent.by_retry => format!("sent {} before", sent.seq),
+        Reply::Sent(sent) => format!("sent {}", sent.seq),
+        Reply::Noted { seq } => format!("noted {seq}"),
+        Reply::Seated { members } => {
+            let users: Vec<String> = members.iter().map(|member| member.user_id.to_string()).collect();
+            format!("seated [{}]", users.join(" "))
+        }
+        Reply::Refused(error) => code_text(error.code),
+    }
+}
+
+fn code_text(code: ErrorCode) -> String {
+    serde_json::to_string(&code).map_or_else(|_| String::new(), |text| text.trim_matches('"').to_owned())
+}

@@ -1,0 +1,539 @@
+//! The home's protocol, line by line: what it asks of its store, what it hears, what it answers.
+
+use madang_ids::{LogId, UserId};
+use madang_proto::{ChannelKind, Content};
+
+use super::invariants::check_at_rest;
+use super::stage::{Stage, reply_text, seats, send, user};
+use super::world::{Fate, Kind, World};
+use crate::home::{Command, QUEUE_COMMANDS, Reply, Scope, Ticket, WINDOW_ROWS};
+
+const ANNA: u64 = 1;
+const BERT: u64 = 2;
+const CARL: u64 = 3;
+
+fn script(stage: &mut Stage, kind: Kind, fate: Fate) {
+    stage.world.scripted.push_back((kind, fate));
+}
+
+fn text(stage: &Stage, ticket: Ticket) -> String {
+    stage.answer(ticket).map(reply_text).unwrap_or_default()
+}
+
+#[test]
+fn a_group_is_made_and_speaks() {
+    let mut stage = Stage::empty(1, 10, 1);
+    stage.create(&[ANNA, BERT]);
+    stage.expect(
+        "
+        0 load
+        0 head 0, 0 seats taken, 0 half-way
+        0 find 1 2
+        0 ok
+        0 change seats to 2 if rev 0
+        0 changed
+        0 append 1–3 (created, 1 joined, 2 joined)
+        0 appended
+        0 fans out 1–3 (created, 1 joined, 2 joined)
+        0 settle 1 2
+        0 ok
+        0 answers 1: seated [1 2]
+        ",
+    );
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 4 (hello)
+        0 appended
+        0 fans out 4 (hello)
+        0 answers 2: sent 4
+        ",
+    );
+}
+
+#[test]
+fn what_comes_during_an_append_is_the_next_batch() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, ANNA, 1, "one"));
+    stage.step(0);
+    stage.ask(0, send(None, ANNA, 2, "two"));
+    stage.ask(0, send(None, BERT, 3, "three"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 4 (one)
+        0 appended
+        0 fans out 4 (one)
+        0 answers 2: sent 4
+        0 append 5–6 (two, three)
+        0 appended
+        0 fans out 5–6 (two, three)
+        0 answers 3: sent 5
+        0 answers 4: sent 6
+        ",
+    );
+}
+
+#[test]
+fn a_retry_has_the_first_ack_and_another_body_is_a_conflict() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    for (sender, words) in [(ANNA, "hello"), (ANNA, "hello"), (ANNA, "bye"), (BERT, "hello")] {
+        stage.ask(0, send(None, sender, 1, words));
+        stage.run();
+    }
+    stage.expect(
+        "
+        0 append 4 (hello)
+        0 appended
+        0 fans out 4 (hello)
+        0 answers 2: sent 4
+        0 redrives 4
+        0 answers 3: sent 4 before
+        0 answers 4: conflict
+        0 append 5 (hello)
+        0 appended
+        0 fans out 5 (hello)
+        0 answers 5: sent 5
+        ",
+    );
+}
+
+#[test]
+fn one_key_twice_in_a_batch_is_one_row() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.ask(0, send(None, BERT, 1, "hi"));
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.ask(0, send(None, ANNA, 1, "bye"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 4–5 (hello, hi)
+        0 appended
+        0 fans out 4–5 (hello, hi)
+        0 answers 2: sent 4
+        0 answers 4: sent 4 before
+        0 answers 5: conflict
+        0 answers 3: sent 5
+        ",
+    );
+}
+
+#[test]
+fn a_conflict_is_told_only_once_the_first_is_durable() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.ask(0, send(None, ANNA, 1, "bye"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 3 (hello)
+        0 unavailable
+        0 answers 2: unavailable
+        0 answers 3: unavailable
+        ",
+    );
+}
+
+#[test]
+fn a_seats_command_between_sends_splits_the_batch() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, BERT, 1, "before"));
+    stage.ask(0, seats(ANNA, &[], &[BERT]));
+    stage.ask(0, send(None, BERT, 2, "after"));
+    stage.ask(0, send(None, ANNA, 3, "alone"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 4 (before)
+        0 appended
+        0 fans out 4 (before)
+        0 answers 2: sent 4
+        0 change seats to 1 if rev 1
+        0 changed
+        0 append 5 (2 left)
+        0 appended
+        0 fans out 5 (2 left)
+        0 settle 2
+        0 ok
+        0 answers 3: seated [2]
+        0 find 2
+        0 ok
+        0 append 6 (alone)
+        0 appended
+        0 answers 4: forbidden
+        0 fans out 6 (alone)
+        0 answers 5: sent 6
+        ",
+    );
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_writer_that_paused_checks_again() {
+    let mut stage = Stage::group(2, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, BERT, 1, "late"));
+    stage.step(0);
+    stage.expect("0 append 4 (late)");
+    let (ticket, other) = (Ticket(2), stage.ask(1, seats(ANNA, &[], &[BERT])));
+    while stage.step(1) {}
+    assert_eq!(text(&stage, other), "seated [2]");
+    stage.lines.clear();
+    stage.run();
+    stage.expect(
+        "
+        0 moved
+        0 load
+        0 head 4, 1 seats taken, 0 half-way
+        0 find 2
+        0 ok
+        0 answers 2: forbidden
+        ",
+    );
+    assert_eq!(text(&stage, ticket), "forbidden");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn an_unknown_append_that_happened_is_acked() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    script(&mut stage, Kind::Append, Fate::UnknownDone);
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 3 (hello)
+        0 unknown
+        0 load
+        0 head 3, 1 seats taken, 0 half-way
+        0 redrives 3
+        0 find 1
+        0 ok
+        0 redrives 3
+        0 answers 2: sent 3 before
+        ",
+    );
+}
+
+#[test]
+fn an_unknown_append_that_did_not_happen_is_made_again() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    script(&mut stage, Kind::Append, Fate::UnknownLost);
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    stage.expect(
+        "
+        0 append 3 (hello)
+        0 unknown
+        0 load
+        0 head 2, 1 seats taken, 0 half-way
+        0 redrives 2
+        0 find 1
+        0 ok
+        0 append 3 (hello)
+        0 appended
+        0 fans out 3 (hello)
+        0 answers 2: sent 3
+        ",
+    );
+}
+
+#[test]
+fn an_outcome_that_stays_unknown_is_refused_in_the_end() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    (0..4).for_each(|_| script(&mut stage, Kind::Append, Fate::UnknownLost));
+    let ticket = stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    assert_eq!(text(&stage, ticket), "unavailable");
+    let again = stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    assert_eq!(text(&stage, again), "sent 3");
+}
+
+#[test]
+fn what_comes_behind_a_failure_fails_too() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    // Anna's other connection tries the same, and has more to say.
+    stage.ask(0, send(Some(8), ANNA, 1, "one"));
+    stage.step(0);
+    stage.ask(0, send(Some(8), ANNA, 2, "two"));
+    stage.ask(0, send(Some(9), BERT, 3, "three"));
+    stage.ask(0, send(Some(7), ANNA, 4, "four"));
+    stage.run();
+    let answers: Vec<String> = (2..=6).map(|ticket| text(&stage, Ticket(ticket))).collect();
+    assert_eq!(answers, ["unavailable", "unavailable", "unavailable", "sent 4", "unavailable"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_refuses_everything_that_waits() {
+    let mut stage = Stage::empty(1, 10, 1);
+    for _ in 0..3 {
+        script(&mut stage, Kind::Load, Fate::Unavailable);
+        let one = stage.ask(0, send(Some(1), ANNA, 1, "hello"));
+        let other = stage.ask(0, seats(ANNA, &[BERT], &[]));
+        stage.run();
+        assert_eq!((text(&stage, one), text(&stage, other)), ("unavailable".into(), "unavailable".into()));
+    }
+}
+
+#[test]
+fn a_full_queue_refuses() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    let first = stage.ask(0, send(Some(1), ANNA, 0, "0"));
+    for key in 1..=QUEUE_COMMANDS as u64 {
+        stage.ask(0, send(Some(1), ANNA, key, "more"));
+    }
+    stage.run();
+    let answers: Vec<String> = stage.asked.keys().skip(1).map(|&ticket| text(&stage, ticket)).collect();
+    assert_eq!(text(&stage, first), "sent 3");
+    assert_eq!(answers.iter().filter(|answer| *answer == "unavailable").count(), 1);
+    assert_eq!(answers.last().map(String::as_str), Some("unavailable"));
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_key_is_found_behind_the_window_and_by_the_next_home() {
+    let mut stage = Stage::group(2, 10, &[ANNA]);
+    let first = stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    for key in 2..=300 {
+        stage.ask(0, send(None, ANNA, key, "more"));
+        stage.run();
+    }
+    assert!(stage.world.rows.len() > WINDOW_ROWS + 40);
+    stage.lines.clear();
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.ask(1, send(None, ANNA, 1, "hello"));
+    stage.ask(1, send(None, ANNA, 1, "bye"));
+    stage.run();
+    stage.expect(
+        "
+        0 find 1 sends
+        1 load
+        0 ok
+        0 redrives 3
+        0 answers 302: sent 3 before
+        1 head 302, 1 seats taken, 0 half-way
+        1 find 1
+        1 ok
+        1 find 2 sends
+        1 ok
+        1 redrives 3
+        1 answers 303: sent 3 before
+        1 answers 304: conflict
+        ",
+    );
+    assert_eq!(text(&stage, first), "sent 3");
+}
+
+#[test]
+fn records_are_written_for_half_a_window_at_once() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    for key in 1..=600 {
+        stage.ask(0, send(None, ANNA, key, "more"));
+        stage.run();
+    }
+    let records = stage.lines.iter().filter(|line| line.contains("record")).count();
+    assert!((3..=4).contains(&records), "{records} groups of records for 346 rows");
+}
+
+#[test]
+fn thirty_joins_through_two_homes_fill_ten_seats() {
+    for seed in 0..20 {
+        let mut stage = Stage::empty(2, 10, seed);
+        stage.create(&[ANNA]);
+        stage.world.percent = if seed < 10 { 0 } else { 20 };
+        let tickets: Vec<Ticket> =
+            (2..=31).map(|id| stage.ask(id as usize % 2, seats(ANNA, &[id], &[]))).collect();
+        stage.run();
+        stage.world.percent = 0;
+        stage.ask(0, seats(ANNA, &[], &[]));
+        stage.ask(1, seats(ANNA, &[], &[]));
+        stage.run();
+        check_at_rest(&stage);
+        let joined = stage.world.members.values().filter(|member| member.spans.is_open()).count();
+        let is = |ticket: &&Ticket, what: &str| text(&stage, **ticket).starts_with(what);
+        assert!(joined == 10 || seed >= 10, "{joined} members");
+        assert!(joined <= 10 && tickets.iter().filter(|ticket| is(ticket, "seated")).count() <= 9);
+        if seed < 10 {
+            assert_eq!(tickets.iter().filter(|ticket| is(ticket, "full")).count(), 21);
+        }
+    }
+}
+
+#[test]
+fn a_seat_that_was_given_back_elsewhere_is_seen() {
+    let mut stage = Stage::group(2, 2, &[ANNA, BERT]);
+    stage.ask(1, seats(BERT, &[], &[BERT]));
+    while stage.step(1) {}
+    let ticket = stage.ask(0, seats(ANNA, &[CARL], &[]));
+    stage.run();
+    assert_eq!(text(&stage, ticket), "seated [3]");
+}
+
+#[test]
+fn who_joined_through_another_home_may_speak() {
+    let mut stage = Stage::group(2, 10, &[ANNA]);
+    let before = stage.ask(0, send(None, BERT, 1, "may I?"));
+    stage.run();
+    stage.ask(1, seats(ANNA, &[BERT], &[]));
+    stage.run();
+    let after = stage.ask(0, send(None, BERT, 1, "may I?"));
+    stage.run();
+    assert_eq!((text(&stage, before), text(&stage, after)), ("not_found".into(), "sent 4".into()));
+}
+
+#[test]
+fn a_crash_between_seats_and_log_is_finished_by_the_next_home() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    stage.ask(0, seats(ANNA, &[BERT, CARL], &[]));
+    stage.steps(0, 4);
+    stage.crash(0, false);
+    stage.lines.clear();
+    stage.ask(0, send(None, BERT, 1, "hello"));
+    stage.run();
+    stage.expect(
+        "
+        0 load
+        0 head 2, 3 seats taken, 2 half-way
+        0 append 3–4 (2 joined, 3 joined)
+        0 appended
+        0 fans out 3–4 (2 joined, 3 joined)
+        0 settle 2 3
+        0 ok
+        0 append 5 (hello)
+        0 appended
+        0 fans out 5 (hello)
+        0 answers 3: sent 5
+        ",
+    );
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_crash_between_log_and_settling_is_finished_by_the_next_home() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, seats(ANNA, &[], &[BERT]));
+    stage.steps(0, 5);
+    stage.crash(0, false);
+    stage.lines.clear();
+    stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    stage.expect(
+        "
+        0 load
+        0 head 4, 1 seats taken, 1 half-way
+        0 settle 2
+        0 ok
+        0 find 1
+        0 ok
+        0 append 5 (hello)
+        0 appended
+        0 fans out 5 (hello)
+        0 answers 3: sent 5
+        ",
+    );
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_leave_whose_outcome_was_unknown_is_answered_as_done() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    script(&mut stage, Kind::ChangeSeats, Fate::UnknownDone);
+    let ticket = stage.ask(0, seats(BERT, &[], &[BERT]));
+    stage.run();
+    assert_eq!(text(&stage, ticket), "seated [2]");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_join_that_failed_half_way_takes_one_seat() {
+    let mut stage = Stage::group(1, 3, &[ANNA]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let first = stage.ask(0, seats(ANNA, &[BERT], &[]));
+    stage.run();
+    let again = stage.ask(0, seats(ANNA, &[BERT], &[]));
+    let other = stage.ask(0, seats(ANNA, &[CARL], &[]));
+    stage.run();
+    let answers = [first, again, other].map(|ticket| text(&stage, ticket));
+    assert_eq!(answers, ["unavailable", "seated []", "seated [3]"]);
+    check_at_rest(&stage);
+}
+
+#[test]
+fn many_members_are_told_in_several_appends() {
+    let everybody: Vec<u64> = (1..=500).collect();
+    let mut stage = Stage::group(1, 500, &everybody);
+    assert_eq!(text(&stage, Ticket(1)).split(' ').count(), 501);
+    assert_eq!(stage.world.rows.len(), 501);
+    check_at_rest(&stage);
+    let leaves: Vec<u64> = (2..=500).collect();
+    stage.ask(0, seats(ANNA, &[], &leaves));
+    stage.steps(0, 7);
+    stage.crash(0, false);
+    stage.ask(0, seats(ANNA, &[BERT], &[]));
+    stage.run();
+    assert_eq!(stage.world.seats.count, 2);
+    check_at_rest(&stage);
+}
+
+#[test]
+fn more_people_than_the_roster_holds_do_not_stop_it() {
+    let half: Vec<u64> = (1..=700).collect();
+    let mut stage = Stage::group(1, 5_000, &half);
+    let (joins, leaves): (Vec<u64>, Vec<u64>) = ((701..=1_400).collect(), (2..=700).collect());
+    stage.ask(0, seats(ANNA, &joins, &leaves));
+    stage.run();
+    assert_eq!(stage.world.seats.count, 701);
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_batch_is_cut_at_its_bytes_as_json() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    // The world checks the bytes of each append.
+    let texts = ["x".repeat(300_000), "\u{1}".repeat(100_000), "\"".repeat(399_999), "\n\\".repeat(199_000)];
+    for key in 0..16 {
+        stage.ask(0, send(Some(1), ANNA, key, &texts[key as usize % 4]));
+    }
+    stage.run();
+    assert!(stage.asked.keys().skip(1).all(|&ticket| text(&stage, ticket).starts_with("sent")));
+}
+
+#[test]
+fn a_note_of_unknown_outcome_is_there_once() {
+    let log = LogId::User(user(ANNA));
+    for fate in [Fate::UnknownDone, Fate::UnknownLost] {
+        let mut stage = Stage::over(log, Scope::User, 1, World::new(log, 0, 1));
+        script(&mut stage, Kind::Append, fate);
+        stage.ask(0, Command::Note { content: Content::Blocked { user_id: UserId::from_raw(9) } });
+        stage.run();
+        assert_eq!(stage.world.rows.len(), 1);
+        assert!(matches!(stage.answer(Ticket(1)), Some(Reply::Noted { seq }) if seq.get() == 1));
+        let is_told = |line: &String| line.contains("fans out 1") || line.contains("redrives 1");
+        assert!(stage.lines.iter().any(is_told), "{:?}", stage.lines);
+    }
+}
+
+#[test]
+fn a_block_is_seen_although_a_lookup_was_out() {
+    let log = LogId::Channel(madang_ids::ChannelId::from_raw(1));
+    let scope = Scope::Channel { kind: ChannelKind::Direct, capacity: 2, created_by: user(ANNA) };
+    let mut stage = Stage::over(log, scope, 1, World::new(log, 2, 1));
+    stage.create(&[ANNA, BERT]);
+    let ticket = stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.step(0);
+    // The lookup has read the store, and is on its way back.
+    let home = &mut stage.drivers[0];
+    let told =
+        stage.world.carry_out(home.out.take().expect("a lookup is out")).expect_err("it has one stage");
+    stage.world.is_blocked = true;
+    home.home.forget_members();
+    told.tell(&mut home.home, stage.now);
+    stage.run();
+    assert_eq!(text(&stage, ticket), "forbidden");
+}

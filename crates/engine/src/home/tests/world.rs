@@ -1,0 +1,330 @@
+//! A store in memory that carries out a home's effects, one stage at a time, so that others come in between.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use madang_ids::{ClientMsgId, LogId, Seq, UserId};
+use madang_proto::ErrorBody;
+
+use crate::home::{Effect, Failure, Found, Home, Lookup, WINDOW_ROWS};
+use crate::log::{Append, AppendOutcome, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, SendRecord, Tail};
+use crate::seats::{Member, SeatChange, SeatOutcome, Seats};
+
+/// What a home asks of its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Load,
+    Find,
+    FindSends,
+    Record,
+    Append,
+    ChangeSeats,
+    Memberships,
+    Settle,
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Done,
+    Unavailable,
+    UnknownDone,
+    UnknownLost,
+    /// An append that happens later, at the next read of the tail at the latest.
+    UnknownLate,
+}
+
+/// A small generator of numbers (xorshift; Marsaglia 2003).
+#[derive(Debug)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) const fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// An effect of the store that is out.
+#[derive(Debug)]
+pub(super) enum Out {
+    Load { tail: Option<Tail>, seats: Option<Seats> },
+    Find(Lookup),
+    FindSends(Vec<(UserId, ClientMsgId)>),
+    Append { record: Vec<SendRecord>, append: Append },
+    ChangeSeats { change: SeatChange, changed: Option<Seats> },
+    Settle { members: Vec<Member>, is_written: bool },
+}
+
+impl Out {
+    /// What is carried out; replies and what goes to the inboxes is not.
+    pub(super) fn new(effect: Effect) -> Result<Self, Effect> {
+        match effect {
+            Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
+            Effect::Find(lookup) => Ok(Self::Find(lookup)),
+            Effect::FindSends { keys } => Ok(Self::FindSends(keys)),
+            Effect::Append { record, append } => Ok(Self::Append { record, append }),
+            Effect::ChangeSeats(change) => Ok(Self::ChangeSeats { change, changed: None }),
+            Effect::Settle { members } => Ok(Self::Settle { members, is_written: false }),
+            other => Err(other),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Load { .. } => Kind::Load,
+            Self::Find(_) => Kind::Find,
+            Self::FindSends(_) => Kind::FindSends,
+            Self::Append { record, .. } if !record.is_empty() => Kind::Record,
+            Self::Append { .. } => Kind::Append,
+            Self::ChangeSeats { changed: None, .. } => Kind::ChangeSeats,
+            Self::ChangeSeats { .. } | Self::Settle { is_written: false, .. } => Kind::Memberships,
+            Self::Settle { .. } => Kind::Settle,
+        }
+    }
+}
+
+/// What a home is told.
+#[derive(Debug, Clone)]
+pub(super) enum Told {
+    Loaded(Result<(Tail, Seats, Vec<Member>), Failure>),
+    Found(Result<Found, Failure>),
+    Sends(Result<Vec<Option<SendRecord>>, Failure>),
+    Appended(Result<AppendOutcome, Failure>),
+    Seated(Result<SeatOutcome, Failure>),
+    Settled(Result<(), Failure>),
+}
+
+impl Told {
+    pub(super) fn tell(self, home: &mut Home, now: madang_ids::Millis) {
+        match self {
+            Self::Loaded(loaded) => home.handle_loaded(loaded),
+            Self::Found(found) => home.handle_found(found, now),
+            Self::Sends(sends) => home.handle_sends(sends),
+            Self::Appended(outcome) => home.handle_appended(outcome),
+            Self::Seated(outcome) => home.handle_seated(outcome),
+            Self::Settled(settled) => home.handle_settled(settled),
+        }
+    }
+}
+
+/// The store.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) log: LogId,
+    pub(super) capacity: u32,
+    pub(super) rows: Vec<Row>,
+    pub(super) head: Head,
+    pub(super) seats: Seats,
+    pub(super) members: BTreeMap<UserId, Member>,
+    pub(super) recorded: HashMap<(UserId, ClientMsgId), SendRecord>,
+    pub(super) is_blocked: bool,
+    /// Appends of unknown outcome that may still happen.
+    late: Vec<Append>,
+    /// What becomes of the next effect of a kind; before the dice.
+    pub(super) scripted: VecDeque<(Kind, Fate)>,
+    /// In how many of a hundred effects something goes wrong.
+    pub(super) percent: u64,
+    dice: Dice,
+}
+
+impl World {
+    pub(super) fn new(log: LogId, capacity: u32, seed: u64) -> Self {
+        Self {
+            log,
+            capacity,
+            rows: Vec::new(),
+            head: Head::default(),
+            seats: Seats::default(),
+            members: BTreeMap::new(),
+            recorded: HashMap::new(),
+            is_blocked: false,
+            late: Vec::new(),
+            scripted: VecDeque::new(),
+            percent: 0,
+            dice: Dice::new(seed),
+        }
+    }
+
+    fn fate(&mut self, kind: Kind) -> Fate {
+        if self.scripted.front().is_some_and(|(scripted, _)| *scripted == kind) {
+            return self.scripted.pop_front().map_or(Fate::Done, |(_, fate)| fate);
+        }
+        if self.percent == 0 || self.dice.below(100) >= self.percent {
+            return Fate::Done;
+        }
+        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends);
+        match self.dice.below(5) {
+            0 | 1 => Fate::Unavailable,
+            _ if is_read => Fate::Unavailable,
+            2 => Fate::UnknownDone,
+            3 => Fate::UnknownLost,
+            _ => Fate::UnknownLate,
+        }
+    }
+
+    /// Carries out one stage: more is to be done, or the home is told the outcome.
+    pub(super) fn carry_out(&mut self, out: Out) -> Result<Out, Told> {
+        let fate = self.fate(out.kind());
+        let failure = match fate {
+            Fate::Done => None,
+            Fate::Unavailable => Some(Failure::Unavailable(ErrorBody::unavailable("not now", 1))),
+            _ => Some(Failure::Unknown(ErrorBody::unavailable("nobody knows", 1))),
+        };
+        let is_done = matches!(fate, Fate::Done | Fate::UnknownDone);
+        match out {
+            Out::Load { tail, seats } => match failure {
+                Some(failure) => Err(Told::Loaded(Err(failure))),
+                None => self.load(tail, seats),
+            },
+            Out::Find(lookup) => Err(Told::Found(failure.map_or_else(|| Ok(self.find(&lookup)), Err))),
+            Out::FindSends(keys) => {
+                let sends = keys.iter().map(|key| self.recorded.get(key).copied()).collect();
+                Err(Told::Sends(failure.map_or(Ok(sends), Err)))
+            }
+            Out::Append { record, append } if !record.is_empty() => {
+                if is_done {
+                    record.into_iter().for_each(|record| self.record(record));
+                }
+                // Nothing was appended, whatever became of the records.
+                match failure {
+                    None => Ok(Out::Append { record: Vec::new(), append }),
+                    Some(Failure::Unavailable(error) | Failure::Unknown(error)) => {
+                        Err(Told::Appended(Err(Failure::Unavailable(error))))
+                    }
+                }
+            }
+            Out::Append { append, .. } => {
+                let outcome = match fate {
+                    Fate::Done | Fate::UnknownDone => self.append(&append),
+                    Fate::UnknownLate => {
+                        self.late.push(append);
+                        AppendOutcome::Appended
+                    }
+                    Fate::Unavailable | Fate::UnknownLost => AppendOutcome::Appended,
+                };
+                Err(Told::Appended(failure.map_or(Ok(outcome), Err)))
+            }
+            Out::ChangeSeats { change, changed: None } => {
+                let outcome =
+                    if is_done { self.change_seats(&change) } else { SeatOutcome::Moved(self.seats) };
+                match (failure, outcome) {
+                    (Some(failure), _) => Err(Told::Seated(Err(failure))),
+                    (None, SeatOutcome::Changed(seats)) => {
+                        Ok(Out::ChangeSeats { change, changed: Some(seats) })
+                    }
+                    (None, moved) => Err(Told::Seated(Ok(moved))),
+                }
+            }
+            // The seats are taken, so memberships that could not be written leave it unknown.
+            Out::ChangeSeats { changed: Some(seats), .. } => {
+                let unknown = failure.map(|failure| Failure::Unknown(failure.error()));
+                Err(Told::Seated(unknown.map_or(Ok(SeatOutcome::Changed(seats)), Err)))
+            }
+            Out::Settle { members, is_written: false } => match failure {
+                Some(failure) => Err(Told::Settled(Err(failure))),
+                None => Ok(Out::Settle { members, is_written: true }),
+            },
+            Out::Settle { members, .. } => {
+                if is_done {
+                    members.iter().for_each(|member| self.settle(member));
+                }
+                Err(Told::Settled(failure.map_or(Ok(()), Err)))
+            }
+        }
+    }
+
+    /// Tail, seats and members are three reads; others come in between.
+    fn load(&mut self, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Told> {
+        match (tail, seats) {
+            (None, _) => {
+                for append in std::mem::take(&mut self.late) {
+                    if self.dice.below(2) == 0 {
+                        self.append(&append);
+                    }
+                }
+                let from = self.rows.len().saturating_sub(WINDOW_ROWS);
+                let tail = Tail { head: self.head, rows: self.rows[from..].to_vec() };
+                Ok(Out::Load { tail: Some(tail), seats: None })
+            }
+            (Some(tail), None) => Ok(Out::Load { tail: Some(tail), seats: Some(self.seats) }),
+            (Some(tail), Some(seats)) => {
+                let pending = self.members.values().filter(|member| member.pending).cloned().collect();
+                Err(Told::Loaded(Ok((tail, seats, pending))))
+            }
+        }
+    }
+
+    fn find(&self, lookup: &Lookup) -> Found {
+        let members = lookup.users.iter().map(|user| (*user, self.members.get(user).cloned())).collect();
+        Found { members, blocked: lookup.blocks.then_some(self.is_blocked) }
+    }
+
+    fn record(&mut self, record: SendRecord) {
+        self.recorded.entry((record.key.sender, record.key.client_msg_id)).or_insert(record);
+    }
+
+    /// Appends, and checks what holds of every append.
+    pub(super) fn append(&mut self, append: &Append) -> AppendOutcome {
+        let rows: &Arc<[Row]> = &append.rows;
+        assert!((1..=MAX_APPEND_ROWS).contains(&rows.len()), "an append has {} rows", rows.len());
+        let text = |row: &Row| row.entry.content.message().map_or(0, |message| message.body.text.len());
+        // Only long texts can be too much.
+        let bytes: usize = match rows.iter().map(text).sum() {
+            0..100_000 => 0,
+            _ => {
+                rows.iter().map(|row| serde_json::to_string(&row.entry).map_or(0, |entry| entry.len())).sum()
+            }
+        };
+        assert!(bytes <= MAX_APPEND_BYTES || rows.len() == 1, "an append has {bytes} bytes");
+        if append.expected != self.head {
+            return AppendOutcome::Moved { head: self.head };
+        }
+        let seqs = rows.iter().map(|row| row.entry.seq.get());
+        assert!(seqs.eq(self.head.seq.get() + 1..=append.head().seq.get()), "an append has a hole");
+        assert!(rows.iter().all(|row| row.entry.at > self.head.at), "time does not rise with seq");
+        let left = (self.rows.len() + rows.len()).saturating_sub(WINDOW_ROWS);
+        let leaves =
+            (self.rows.len().saturating_sub(WINDOW_ROWS)..left).filter_map(|index| self.rows[index].key);
+        for key in leaves {
+            let record = self.recorded.get(&(key.sender, key.client_msg_id));
+            assert_eq!(record.map(|record| record.key), Some(key), "a row leaves the window unrecorded");
+        }
+        self.rows.extend(rows.iter().cloned());
+        self.head = append.head();
+        AppendOutcome::Appended
+    }
+
+    fn change_seats(&mut self, change: &SeatChange) -> SeatOutcome {
+        if change.if_rev != self.seats.rev {
+            return SeatOutcome::Moved(self.seats);
+        }
+        self.seats = Seats { count: change.count, rev: self.seats.rev + 1 };
+        self.members.extend(change.members.iter().map(|member| (member.user_id, member.clone())));
+        let seated = self.members.values().filter(|member| member.spans.is_open()).count();
+        assert_eq!(seated, self.seats.count as usize, "the count is not that of the members");
+        assert!(self.seats.count <= self.capacity, "more members than seats");
+        SeatOutcome::Changed(self.seats)
+    }
+
+    fn settle(&mut self, settled: &Member) {
+        let edge = |member: &Member| member.spans.last().map(|span| span.until.unwrap_or(span.from));
+        let is_it = |found: &Member| {
+            found.pending && found.spans.is_open() == settled.spans.is_open() && edge(found) <= edge(settled)
+        };
+        if let Some(found) = self.members.get_mut(&settled.user_id).filter(|found| is_it(found)) {
+            found.spans = settled.spans.clone();
+            found.pending = false;
+        }
+    }
+
+    pub(super) fn row(&self, seq: Seq) -> &Row {
+        &self.rows[seq.get() as usize - 1]
+    }
+}
