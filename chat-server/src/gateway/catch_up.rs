@@ -13,7 +13,7 @@ use crate::operations::SyncPage;
 
 /// Reads one page and writes its content.
 pub(super) async fn read_page(connection: &mut Connection, outbound: &Arc<Outbound>) -> Result<(), End> {
-    let Some((position, epoch, fell_behind)) = outbound.wants_page() else { return Ok(()) };
+    let Some((position, epoch, fell_behind)) = outbound.begin_page() else { return Ok(()) };
     if fell_behind {
         outbound.push(encode::frame(&ServerFrame::Resync));
     }

@@ -8,6 +8,7 @@ use madang_ids::{LogId, UserId};
 use madang_proto::{CloseReason, Content};
 use tokio::sync::mpsc;
 
+use super::outbound::Frames;
 use super::{Gateway, encode};
 
 /// Runs until the inbox goes.
@@ -22,7 +23,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
 
 impl Gateway {
     fn deliver(&self, delivery: &Delivery) {
-        let frames = encode::batches(delivery.log, &delivery.rows);
+        let frames = Frames::from(encode::batches(delivery.log, &delivery.rows));
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let (mut count, mut fallen_behind) = (0, 0);
         for recipient in &delivery.recipients {

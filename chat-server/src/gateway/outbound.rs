@@ -4,9 +4,10 @@
 //! reads its inbox instead. Answers always find room, since a connection whose answers pile up is not read.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use madang_engine::sync::{AfterPage, Live, Place, SyncCursor};
+use madang_engine::sync::{Live, Place, SyncCursor};
 use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use madang_proto::CloseReason;
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ use tokio::sync::Notify;
 
 use super::encode::Frame;
 use crate::plant::{self, Fault};
+
+/// What one delivery brings: the same bytes for everybody.
+pub(crate) type Frames = Arc<[Frame]>;
 
 /// One connection, as the registry and the use cases see it.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(crate) struct Outbound {
 struct State {
     queue: VecDeque<Frame>,
     bytes: usize,
-    sync: SyncCursor,
+    sync: SyncCursor<Frames>,
     epoch: Option<Epoch>,
     /// The last position that a `cursor` frame told.
     told: Position,
@@ -47,6 +51,7 @@ struct State {
 
 impl State {
     fn enqueue(&mut self, frames: &[Frame]) {
+        self.bytes += frames.iter().map(|frame| frame.as_str().len()).sum::<usize>();
         if plant::strikes(Fault::SkipFanout) {
             return;
         }
@@ -98,14 +103,14 @@ impl Outbound {
     }
 
     /// A live item. `true` if the connection fell behind by it.
-    pub(crate) fn deliver(&self, frames: &[Frame], place: Place, sees_all: bool, limit_bytes: usize) -> bool {
+    pub(crate) fn deliver(&self, frames: &Frames, place: Place, sees_all: bool, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
         let size: usize = frames.iter().map(|frame| frame.as_str().len()).sum();
         let is_full = state.bytes > 0 && state.bytes + size > limit_bytes;
-        match state.sync.handle_item(place, sees_all && !is_full) {
-            Live::Deliver => {
-                state.bytes += size;
-                state.enqueue(frames);
+        let item = sees_all.then(|| (Arc::clone(frames), size));
+        match state.sync.handle_item(place, item, !is_full, limit_bytes) {
+            Live::Deliver(frames) => {
+                state.enqueue(&frames);
                 drop(state);
                 self.wake.notify_one();
                 false
@@ -153,12 +158,7 @@ impl Outbound {
 
     /// Something was lost on the way here: read the inbox.
     pub(crate) fn read_inbox(&self) {
-        let mut state = self.state.lock();
-        let position = state.sync.position();
-        if !state.sync.is_reading() {
-            state.sync = SyncCursor::reading_from(position);
-        }
-        drop(state);
+        self.state.lock().sync.read();
         self.wake.notify_one();
     }
 
@@ -177,29 +177,32 @@ impl Outbound {
         self.state.lock().sync.is_reading()
     }
 
-    /// Where to read the inbox from, if it must be read; and whether `resync` is to be said first.
-    pub(crate) fn wants_page(&self) -> Option<(Position, Option<Epoch>, bool)> {
+    /// Begins a page: where to read the inbox from, if it must be read; and whether `resync` is to be said first.
+    pub(crate) fn begin_page(&self) -> Option<(Position, Option<Epoch>, bool)> {
         let mut state = self.state.lock();
         if !state.sync.is_reading() {
             return None;
         }
+        state.sync.begin_page();
         let fell_behind = std::mem::take(&mut state.fell_behind);
         Some((state.sync.position(), state.epoch, fell_behind))
     }
 
-    /// A page was pushed.
-    pub(crate) fn handle_page(&self, upto: Cursor, more: bool) -> AfterPage {
+    /// A page was pushed: what came meanwhile goes on behind it.
+    pub(crate) fn handle_page(&self, upto: Cursor, more: bool) {
         let mut state = self.state.lock();
         state.epoch = Some(upto.epoch);
-        state.sync.handle_page(upto.position, more)
+        let after = state.sync.handle_page(upto.position, more);
+        after.released.iter().for_each(|frames| state.enqueue(frames));
     }
 
     /// The cursor does not serve: go on from `end`.
-    pub(crate) fn start_over(&self, end: Cursor) -> AfterPage {
+    pub(crate) fn start_over(&self, end: Cursor) {
         let mut state = self.state.lock();
         state.epoch = Some(end.epoch);
         state.told = state.told.min(Position::new(end.position.get().saturating_sub(1)));
-        state.sync.jump(end.position)
+        let after = state.sync.jump(end.position);
+        after.released.iter().for_each(|frames| state.enqueue(frames));
     }
 
     /// Waits until there is something to do. Cancel safe.
@@ -238,8 +241,13 @@ mod tests {
 
     fn live() -> Outbound {
         let outbound = Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(4)));
-        assert_eq!(outbound.handle_page(cursor(4), false), AfterPage::Live);
+        outbound.handle_page(cursor(4), false);
+        assert!(!outbound.is_reading());
         outbound
+    }
+
+    fn frames(text: &str) -> Frames {
+        Arc::new([Frame::from(text)])
     }
 
     fn place(previous: u64, at: u64) -> Place {
@@ -249,8 +257,8 @@ mod tests {
     #[test]
     fn a_batch_carries_one_cursor_for_all_its_frames() {
         let outbound = live();
-        assert!(!outbound.deliver(&["a".into()], place(4, 5), true, 100));
-        assert!(!outbound.deliver(&["b".into()], place(5, 6), true, 100));
+        assert!(!outbound.deliver(&frames("a"), place(4, 5), true, 100));
+        assert!(!outbound.deliver(&frames("b"), place(5, 6), true, 100));
         let batch = outbound.take();
         assert_eq!(batch.frames.len(), 2);
         assert_eq!(batch.cursor, Some(cursor(6)));
@@ -260,13 +268,14 @@ mod tests {
     #[test]
     fn a_slow_consumer_keeps_its_bound_and_reads_on() {
         let outbound = live();
-        assert!(!outbound.deliver(&["x".repeat(80).into()], place(4, 5), true, 100));
-        assert!(outbound.deliver(&["x".repeat(80).into()], place(5, 6), true, 100));
-        assert!(!outbound.deliver(&["x".into()], place(6, 7), true, 100));
+        assert!(!outbound.deliver(&frames(&"x".repeat(80)), place(4, 5), true, 100));
+        assert!(outbound.deliver(&frames(&"x".repeat(80)), place(5, 6), true, 100));
+        assert!(!outbound.deliver(&frames("x"), place(6, 7), true, 100));
         assert_eq!(outbound.take().frames.len(), 1);
-        let (position, _, fell_behind) = outbound.wants_page().expect("it reads its inbox");
+        let (position, _, fell_behind) = outbound.begin_page().expect("it reads its inbox");
         assert_eq!((position, fell_behind), (Position::new(5), true));
-        assert_eq!(outbound.handle_page(cursor(7), false), AfterPage::Live);
+        outbound.handle_page(cursor(7), false);
+        assert!(!outbound.is_reading());
         assert_eq!(outbound.take().cursor, Some(cursor(7)));
     }
 

@@ -5,6 +5,8 @@
 //! the cursor stands between the item before and it; what the cursor has passed is dropped; anything else means a
 //! gap, and the inbox is read.
 
+use std::collections::VecDeque;
+
 use madang_ids::Position;
 
 /// What a live item says about its place in the user's inbox. An item may be a batch of several positions.
@@ -20,43 +22,81 @@ pub struct Place {
 
 /// What to do with a live item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Live {
+pub enum Live<T> {
     /// Enqueue it; the cursor has moved behind it.
-    Deliver,
-    /// It was delivered before, or will be read: do nothing.
+    Deliver(T),
+    /// It was delivered before, is held until the page is there, or will be read: do nothing.
     Drop,
     /// Read the inbox from the cursor; nothing was read before.
     Read,
 }
 
 /// What to do after a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterPage {
-    /// Read the next page from the cursor.
-    Read,
-    /// Live items are delivered again.
-    Live,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AfterPage<T> {
+    /// Items that came while the page was read and go on where it ended: enqueue them.
+    pub released: Vec<T>,
+    /// Whether the next page must be read; otherwise live items are delivered again.
+    pub reads_on: bool,
 }
 
-/// The cursor and whether it moves by live items or by pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SyncCursor {
+/// The cursor, and whether it moves by live items or by pages. `T` is what a live item carries.
+#[derive(Debug, Clone)]
+pub struct SyncCursor<T> {
     position: Position,
-    /// While pages are read: the last position that was seen to exist.
-    reading_to: Option<Position>,
+    reading: Option<Box<Reading<T>>>,
 }
 
-impl SyncCursor {
+/// While pages are read, the live items that come are held, so that a busy inbox is caught up with: without them
+/// each page would end behind what came meanwhile.
+#[derive(Debug, Clone)]
+struct Reading<T> {
+    /// The last position that was seen to exist.
+    seen: Position,
+    /// Each follows the one before it without a gap.
+    held: VecDeque<(Place, T)>,
+    held_bytes: usize,
+    /// Too much came; nothing is held until the next page begins.
+    is_overflown: bool,
+}
+
+impl<T> Reading<T> {
+    const fn new(seen: Position) -> Self {
+        Self { seen, held: VecDeque::new(), held_bytes: 0, is_overflown: false }
+    }
+
+    fn drop_held(&mut self) {
+        self.held = VecDeque::new();
+        self.held_bytes = 0;
+    }
+
+    fn hold(&mut self, place: Place, item: T, size_bytes: usize, limit_bytes: usize) {
+        if self.held.back().is_some_and(|(last, _)| place.previous > last.last) {
+            // Something is missing in between; the page that brings it brings what was held as well.
+            self.drop_held();
+        }
+        if self.held_bytes + size_bytes > limit_bytes {
+            self.is_overflown = true;
+            self.drop_held();
+        }
+        if !self.is_overflown {
+            self.held_bytes += size_bytes;
+            self.held.push_back((place, item));
+        }
+    }
+}
+
+impl<T> SyncCursor<T> {
     /// A cursor that reads the inbox first.
     #[must_use]
-    pub const fn reading_from(position: Position) -> Self {
-        Self { position, reading_to: Some(position) }
+    pub fn reading_from(position: Position) -> Self {
+        Self { position, reading: Some(Box::new(Reading::new(position))) }
     }
 
     /// A cursor that stands at the end.
     #[must_use]
     pub const fn live_at(position: Position) -> Self {
-        Self { position, reading_to: None }
+        Self { position, reading: None }
     }
 
     /// Everything up to here was enqueued.
@@ -68,49 +108,87 @@ impl SyncCursor {
     /// Whether pages are being read.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
-        self.reading_to.is_some()
+        self.reading.is_some()
     }
 
-    /// A live item came. `has_room` tells whether the outbound queue takes it.
-    pub fn handle_item(&mut self, place: Place, has_room: bool) -> Live {
+    /// A live item came. `item` is `None` if the user may not see all of it. `has_room` tells whether the outbound
+    /// queue takes it; while pages are read, items of up to `limit_bytes` in all are held.
+    pub fn handle_item(
+        &mut self,
+        place: Place,
+        item: Option<(T, usize)>,
+        has_room: bool,
+        limit_bytes: usize,
+    ) -> Live<T> {
         if place.last <= self.position {
             return Live::Drop;
         }
-        if let Some(seen) = &mut self.reading_to {
-            *seen = (*seen).max(place.last);
+        if let Some(reading) = &mut self.reading {
+            reading.seen = reading.seen.max(place.last);
+            if let Some((item, size_bytes)) = item {
+                reading.hold(place, item, size_bytes, limit_bytes);
+            }
             return Live::Drop;
         }
         let follows = place.previous <= self.position && self.position < place.first;
-        if follows && has_room {
-            self.position = place.last;
-            return Live::Deliver;
+        match item {
+            Some((item, _)) if follows && has_room => {
+                self.position = place.last;
+                Live::Deliver(item)
+            }
+            _ => {
+                self.reading = Some(Box::new(Reading::new(place.last)));
+                Live::Read
+            }
         }
-        self.reading_to = Some(place.last);
-        Live::Read
     }
 
-    /// The cursor does not serve: go on from `end`, which was taken after the connection was registered. What was
-    /// seen to exist beyond it is read.
-    pub fn jump(&mut self, end: Position) -> AfterPage {
-        self.position = end;
-        if self.reading_to.is_none() {
-            self.reading_to = Some(end);
+    /// Something was lost on the way here: read the inbox.
+    pub fn read(&mut self) {
+        let position = self.position;
+        self.reading.get_or_insert_with(|| Box::new(Reading::new(position)));
+    }
+
+    /// A page is about to be read.
+    pub fn begin_page(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.is_overflown = false;
         }
-        self.handle_page(end, false)
     }
 
     /// A page was enqueued: everything up to `upto` is on its way, and `more` tells whether the inbox goes on.
     ///
     /// A page is one consistent read, so what was seen to exist before it was asked for is in it or in `more`.
-    pub fn handle_page(&mut self, upto: Position, more: bool) -> AfterPage {
+    pub fn handle_page(&mut self, upto: Position, more: bool) -> AfterPage<T> {
         self.position = self.position.max(upto);
-        match self.reading_to {
-            Some(seen) if more || seen > self.position => AfterPage::Read,
-            _ => {
-                self.reading_to = None;
-                AfterPage::Live
+        let mut released = Vec::new();
+        let Some(mut reading) = self.reading.take() else { return AfterPage { released, reads_on: false } };
+        if !more {
+            while let Some((place, item)) = reading.held.pop_front() {
+                if place.last <= self.position {
+                    continue;
+                }
+                if place.previous > self.position || place.first <= self.position {
+                    break;
+                }
+                self.position = place.last;
+                released.push(item);
             }
+            reading.drop_held();
         }
+        let reads_on = more || reading.seen > self.position;
+        if reads_on {
+            self.reading = Some(reading);
+        }
+        AfterPage { released, reads_on }
+    }
+
+    /// The cursor does not serve: go on from `end`, which was taken after the connection was registered. What was
+    /// seen to exist beyond it is released or read.
+    pub fn jump(&mut self, end: Position) -> AfterPage<T> {
+        self.position = end;
+        self.read();
+        self.handle_page(end, false)
     }
 }
 
@@ -123,6 +201,15 @@ mod tests {
         Position::new(value)
     }
 
+    fn item(cursor: &mut SyncCursor<u64>, place: Place, has_room: bool) -> Live<u64> {
+        cursor.handle_item(place, Some((place.last.get(), 10)), has_room, 30)
+    }
+
+    fn page_ends(cursor: &mut SyncCursor<u64>, upto: u64, more: bool) -> (Vec<u64>, bool) {
+        let after = cursor.handle_page(position(upto), more);
+        (after.released, after.reads_on)
+    }
+
     fn place(previous: u64, first: u64, last: u64) -> Place {
         Place { previous: position(previous), first: position(first), last: position(last) }
     }
@@ -130,26 +217,60 @@ mod tests {
     #[test]
     fn live_items_follow_each_other() {
         let mut cursor = SyncCursor::live_at(position(5));
-        assert_eq!(cursor.handle_item(place(3, 7, 9), true), Live::Deliver);
-        assert_eq!(cursor.handle_item(place(3, 7, 9), true), Live::Drop);
-        assert_eq!(cursor.handle_item(place(12, 13, 13), true), Live::Read);
-        assert_eq!(cursor.handle_item(place(13, 14, 14), true), Live::Drop);
-        assert_eq!(cursor.handle_page(position(12), true), AfterPage::Read);
-        assert_eq!(cursor.handle_page(position(14), false), AfterPage::Live);
-        assert_eq!(cursor.handle_item(place(14, 15, 15), true), Live::Deliver);
+        assert_eq!(item(&mut cursor, place(3, 7, 9), true), Live::Deliver(9));
+        assert_eq!(item(&mut cursor, place(3, 7, 9), true), Live::Drop);
+        assert_eq!(item(&mut cursor, place(12, 13, 13), true), Live::Read);
+        assert_eq!(page_ends(&mut cursor, 12, true), (vec![], true));
+        assert_eq!(page_ends(&mut cursor, 13, false), (vec![], false));
+        assert_eq!(item(&mut cursor, place(13, 15, 15), true), Live::Deliver(15));
+    }
+
+    #[test]
+    fn what_comes_while_a_page_is_read_goes_on_behind_it() {
+        let mut cursor = SyncCursor::reading_from(position(1));
+        cursor.begin_page();
+        for at in 3..=5 {
+            assert_eq!(item(&mut cursor, place(at - 1, at, at), true), Live::Drop);
+        }
+        assert_eq!(page_ends(&mut cursor, 3, false), (vec![4, 5], false));
+        assert_eq!(cursor.position(), position(5));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut cursor = SyncCursor::reading_from(position(1));
+        cursor.begin_page();
+        for at in 3..=6 {
+            item(&mut cursor, place(at - 1, at, at), true);
+        }
+        assert_eq!(page_ends(&mut cursor, 3, false), (vec![], true));
+        cursor.begin_page();
+        item(&mut cursor, place(6, 7, 7), true);
+        assert_eq!(page_ends(&mut cursor, 6, false), (vec![7], false));
     }
 
     #[test]
     fn a_full_queue_falls_back_to_reading() {
         let mut cursor = SyncCursor::live_at(position(1));
-        assert_eq!(cursor.handle_item(place(1, 2, 2), false), Live::Read);
+        assert_eq!(item(&mut cursor, place(1, 2, 2), false), Live::Read);
         assert_eq!(cursor.position(), position(1));
     }
 
     #[test]
     fn a_cursor_inside_a_batch_reads_the_rest() {
         let mut cursor = SyncCursor::live_at(position(8));
-        assert_eq!(cursor.handle_item(place(3, 7, 9), true), Live::Read);
+        assert_eq!(item(&mut cursor, place(3, 7, 9), true), Live::Read);
+    }
+
+    #[test]
+    fn what_may_not_be_seen_whole_is_read() {
+        let mut cursor: SyncCursor<u64> = SyncCursor::live_at(position(1));
+        assert_eq!(cursor.handle_item(place(1, 2, 3), None, true, 30), Live::Read);
+        cursor.begin_page();
+        assert_eq!(cursor.handle_item(place(3, 4, 4), None, true, 30), Live::Drop);
+        item(&mut cursor, place(4, 5, 5), true);
+        assert_eq!(page_ends(&mut cursor, 3, false), (vec![], true));
+        assert_eq!(page_ends(&mut cursor, 5, false), (vec![], false));
     }
 
     /// An inbox with holes between its positions, delivered with losses, repeats and full queues, in any order of
@@ -160,6 +281,7 @@ mod tests {
         LoseNext,
         Full,
         Repeat(usize),
+        Begin,
         Page(usize),
     }
 
@@ -169,17 +291,18 @@ mod tests {
             1 => Just(Step::LoseNext),
             1 => Just(Step::Full),
             1 => (0usize..50).prop_map(Step::Repeat),
+            2 => Just(Step::Begin),
             4 => (1usize..5).prop_map(Step::Page),
         ];
         proptest::collection::vec(step, 0..120)
     }
 
-    fn page(cursor: &mut SyncCursor, inbox: &[u64], limit: usize, delivered: &mut Vec<u64>) {
+    fn page(cursor: &mut SyncCursor<u64>, inbox: &[u64], limit: usize, delivered: &mut Vec<u64>) {
         let after: Vec<u64> = inbox.iter().copied().filter(|&item| item > cursor.position().get()).collect();
         let taken = &after[..limit.min(after.len())];
         delivered.extend_from_slice(taken);
         let upto = taken.last().copied().unwrap_or(cursor.position().get());
-        cursor.handle_page(position(upto), taken.len() < after.len());
+        delivered.extend(cursor.handle_page(position(upto), taken.len() < after.len()).released);
     }
 
     proptest! {
@@ -195,19 +318,22 @@ mod tests {
                         clock += gap;
                         inbox.push(clock);
                         if !std::mem::take(&mut lose)
-                            && cursor.handle_item(place(previous, clock, clock), !std::mem::take(&mut full)) == Live::Deliver
+                            && let Live::Deliver(at) =
+                                item(&mut cursor, place(previous, clock, clock), !std::mem::take(&mut full))
                         {
-                            delivered.push(clock);
+                            delivered.push(at);
                         }
                     }
                     Step::LoseNext => lose = true,
                     Step::Full => full = true,
                     Step::Repeat(index) if index < inbox.len() => {
                         let previous = if index == 0 { 0 } else { inbox[index - 1] };
-                        if cursor.handle_item(place(previous, inbox[index], inbox[index]), true) == Live::Deliver {
-                            delivered.push(inbox[index]);
+                        let repeated = place(previous, inbox[index], inbox[index]);
+                        if let Live::Deliver(at) = item(&mut cursor, repeated, true) {
+                            delivered.push(at);
                         }
                     }
+                    Step::Begin => cursor.begin_page(),
                     Step::Repeat(_) => {}
                     Step::Page(limit) if cursor.is_reading() => page(&mut cursor, &inbox, limit, &mut delivered),
                     Step::Page(_) => {}
