@@ -141,16 +141,24 @@ impl Outbound {
 
     /// The answer to a request that was under way.
     pub(crate) fn answer(&self, frame: Frame) {
+        let mut state = self.state.lock();
+        state.bytes += frame.as_str().len();
+        state.queue.push_back(frame);
+        // Under the lock: who sees that nothing is in flight sees the answer too.
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.push(frame);
+        drop(state);
+        self.wake.notify_one();
     }
 
-    /// Whether the socket may be read: neither requests nor answers pile up.
+    /// Whether the socket may be read: neither requests nor answers pile up, and it is not about to be closed.
     pub(crate) fn may_read(&self, requests: u32, limit_bytes: usize) -> bool {
-        self.in_flight.load(Ordering::Acquire) < requests && self.state.lock().bytes <= limit_bytes
+        let state = self.state.lock();
+        self.in_flight.load(Ordering::Acquire) < requests
+            && state.bytes <= limit_bytes
+            && state.close.is_none()
     }
 
-    /// Closes the connection once what is queued is written.
+    /// Closes the connection once what is queued is written; a drain also waits for the requests under way.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.state.lock().close.get_or_insert(reason);
         self.wake.notify_one();
@@ -169,7 +177,9 @@ impl Outbound {
         let cursor = state.epoch.filter(|_| position > state.told).map(|epoch| Cursor { epoch, position });
         state.told = position;
         state.bytes = 0;
-        Batch { frames: std::mem::take(&mut state.queue), cursor, close: state.close }
+        let has_answered = self.in_flight.load(Ordering::Acquire) == 0;
+        let close = state.close.filter(|&reason| reason != CloseReason::Draining || has_answered);
+        Batch { frames: std::mem::take(&mut state.queue), cursor, close }
     }
 
     /// Whether the inbox must be read.
@@ -277,6 +287,18 @@ mod tests {
         outbound.handle_page(cursor(7), false);
         assert!(!outbound.is_reading());
         assert_eq!(outbound.take().cursor, Some(cursor(7)));
+    }
+
+    #[test]
+    fn a_drain_waits_for_the_requests_under_way() {
+        let outbound = live();
+        outbound.begin_request();
+        outbound.close(CloseReason::Draining);
+        assert!(!outbound.may_read(3, 100));
+        assert_eq!(outbound.take().close, None);
+        outbound.answer("a".into());
+        let batch = outbound.take();
+        assert_eq!((batch.frames.len(), batch.close), (1, Some(CloseReason::Draining)));
     }
 
     #[test]
