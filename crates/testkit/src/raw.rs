@@ -26,10 +26,18 @@ impl RawSocket {
     /// # Errors
     /// The server refuses.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+        Self::upgrade(addr, &[("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON)]).await
+    }
+
+    /// Upgrades with these headers besides those that every upgrade has.
+    ///
+    /// # Errors
+    /// The server refuses; the error is the head of its answer.
+    pub async fn upgrade(addr: SocketAddr, headers: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {SUBPROTOCOL_JSON}\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
         );
         let mut stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;

@@ -139,6 +139,35 @@ impl Socket {
         }
     }
 
+    /// Sends all frames as fast as the server takes them, and reads until as many answers came as there were frames.
+    /// What is pushed meanwhile is left out.
+    ///
+    /// # Errors
+    /// The socket ends, or nothing comes within [`PATIENCE`].
+    pub async fn pipeline(&mut self, frames: Vec<Value>) -> anyhow::Result<Vec<Value>> {
+        let wanted = frames.len();
+        let write = async {
+            for frame in &frames {
+                self.writer.feed(Message::Text(frame.to_string().into())).await?;
+            }
+            self.writer.flush().await.context("the last flush")
+        };
+        let read = async {
+            let mut answers = Vec::with_capacity(wanted);
+            while answers.len() < wanted {
+                let frame = tokio::time::timeout(PATIENCE, self.reader.next()).await.context("no answer")?;
+                let frame =
+                    frame.map_err(|ended| anyhow::anyhow!("{ended:?} after {} answers", answers.len()))?;
+                if frame.get("id").is_some() {
+                    answers.push(frame);
+                }
+            }
+            Ok(answers)
+        };
+        let ((), answers) = tokio::try_join!(write, read)?;
+        Ok(answers)
+    }
+
     /// Closes politely.
     pub async fn close(mut self) {
         if self.writer.send(Message::Close(None)).await.is_ok() {

@@ -1,0 +1,102 @@
+//! Readers that stop, or stay away for long: what they cost, and what they get.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use madang_testkit::{Server, Socket};
+use serde_json::{Value, json};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_madang");
+const MIB: u64 = 1024 * 1024;
+
+struct Stage {
+    server: Server,
+    ada: String,
+    bob: String,
+    channel: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::start(BINARY, folder.path(), &["--limits", "off"]).await.unwrap();
+        let (ada, bob) = (server.rest.sign_up("ada").await, server.rest.sign_up("bob").await);
+        let token = |signed_in: &Value| signed_in["access_token"].as_str().unwrap().to_owned();
+        let body = json!({ "kind": "direct", "members": [bob["user"]["id"]] });
+        let view = server.rest.must("POST", "/v1/channels", Some(&token(&ada)), Some(&body)).await;
+        let channel = view["id"].as_str().unwrap().to_owned();
+        Self { ada: token(&ada), bob: token(&bob), channel, server, _folder: folder }
+    }
+
+    async fn connect(&self, token: &str, cursor: Option<&str>) -> (Socket, Value) {
+        Socket::connect(self.server.addr, token, cursor).await.unwrap()
+    }
+
+    /// Ada says so much.
+    async fn say(&self, ada: &mut Socket, numbers: std::ops::Range<u64>, text: &str) {
+        let send = |number: u64| {
+            json!({
+                "type": "send", "id": number.to_string(), "channel_id": self.channel,
+                "client_msg_id": format!("01920000-0000-7000-8000-{number:012}"), "body": { "text": text },
+            })
+        };
+        let answers = ada.pipeline(numbers.map(send).collect()).await.unwrap();
+        assert!(answers.iter().all(|answer| answer["type"] == "ack"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_stop_cost_bounded_memory_and_miss_nothing() {
+    const READERS: usize = 4;
+    const MESSAGES: u64 = 600;
+    let stage = Stage::new().await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(stage.connect(&stage.bob, None).await.0);
+    }
+    let (mut ada, _) = stage.connect(&stage.ada, None).await;
+    let text = "x".repeat(100_000);
+    stage.say(&mut ada, 0..50, &text).await;
+    let before = stage.server.resident_bytes().unwrap();
+    stage.say(&mut ada, 50..MESSAGES, &text).await;
+    let grown = stage.server.resident_bytes().unwrap().saturating_sub(before);
+    // 55 MB were said to each of four readers that took next to nothing of it.
+    assert!(grown < 48 * MIB, "grown by {} MiB", grown / MIB);
+    for mut reader in readers {
+        let (mut next, mut resyncs) = (4, 0);
+        while next < 4 + MESSAGES {
+            let frame = reader.next().await.unwrap();
+            resyncs += u64::from(frame["type"] == "resync");
+            for entry in frame["entries"].as_array().into_iter().flatten() {
+                assert_eq!(entry["seq"], next);
+                next += 1;
+            }
+        }
+        assert!(resyncs > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_missed_more_than_ten_thousand_items_takes_a_snapshot() {
+    let stage = Stage::new().await;
+    let (mut bob, _) = stage.connect(&stage.bob, None).await;
+    let cursor = bob.next_of("cursor").await["cursor"].as_str().unwrap().to_owned();
+    bob.close().await;
+    let (mut ada, _) = stage.connect(&stage.ada, None).await;
+    stage.say(&mut ada, 0..10_000, "x").await;
+    let (bob, welcome) = stage.connect(&stage.bob, Some(&cursor)).await;
+    assert_eq!(welcome["resume"], "resumed");
+    bob.close().await;
+    stage.say(&mut ada, 10_000..10_001, "x").await;
+    let (_bob, welcome) = stage.connect(&stage.bob, Some(&cursor)).await;
+    assert_eq!(
+        (&welcome["resume"], &welcome["reason"]),
+        (&json!("snapshot_required"), &json!("too_far_behind"))
+    );
+    let snapshot = stage.server.rest.must("POST", "/v1/snapshot", Some(&stage.bob), Some(&json!({}))).await;
+    assert_eq!(snapshot["channels"][0]["unread"], 10_001);
+    let (_bob, welcome) = stage.connect(&stage.bob, snapshot["cursor"].as_str()).await;
+    assert_eq!(welcome["resume"], "resumed");
+}
