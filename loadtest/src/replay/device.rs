@@ -75,14 +75,7 @@ pub(crate) fn password(handle: &str) -> String {
 }
 
 impl Device {
-    pub(crate) fn new(
-        handle: &str,
-        number: u32,
-        id: DeviceId,
-        tokens: Tokens,
-        cursor: Option<Cursor>,
-        seed: u64,
-    ) -> Self {
+    pub(crate) fn new(handle: &str, number: u32, id: DeviceId, tokens: Tokens, seed: u64) -> Self {
         Self {
             name: format!("{handle}#{}", number + 1),
             handle: handle.to_owned(),
@@ -92,7 +85,7 @@ impl Device {
             tokens: Mutex::new(tokens),
             outbox: Mutex::new(Outbox::new(OUTBOX, IN_FLIGHT)),
             wake: Notify::new(),
-            memory: Mutex::new(Memory { cursor, ..Memory::default() }),
+            memory: Mutex::new(Memory::default()),
             place: Mutex::default(),
             connected: watch::channel(false).0,
         }

@@ -1,6 +1,7 @@
 //! Before the replay: everybody signs up, has her devices, and is a member of her days.
 //!
-//! Every device takes its cursor before the channels are made, so that it must get everything of them.
+//! Every device takes its cursor once all channels are made, as a client does that has its snapshot: who is in a
+//! hundred channels would otherwise begin more than 10,000 items behind.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::{ClientError, Endpoint, Rest, Tokens};
-use madang_ids::{Cursor, UserId};
+use madang_ids::UserId;
 use madang_proto::rest::{ChannelView, Login, NewChannel, NewDevice, SignUp, SignedIn, SnapshotQuery};
 use madang_proto::{ChannelKind, ErrorCode};
 use rand::rngs::StdRng;
@@ -21,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::device::{Device, password};
 use super::progress::Progress;
-use super::world::{Counters, DayPlan, World};
+use super::world::{Counters, DayPlan, World, lock};
 use crate::args::Replay;
 use crate::corpus::{Corpus, Day, Nick};
 use crate::judge::book::{Book, Keys, LineState};
@@ -60,6 +61,12 @@ pub(crate) async fn set_up(
         .buffered(8)
         .try_collect()
         .await?;
+    stream::iter(&users)
+        .map(|user| people.take_cursors(user))
+        .buffer_unordered(CALLS)
+        .try_collect::<()>()
+        .await
+        .context("could not take a snapshot")?;
     let days = plans(corpus.days, &views, keys, args.window)?;
     let numbers = views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index));
     Ok(World {
@@ -102,11 +109,11 @@ impl Setup<'_> {
         let id = first.user.id;
         let token = first.access_token.clone();
         let mut devices = Vec::new();
-        devices.push(self.device(nick, 0, first, seed).await?);
+        devices.push(self.device(nick, 0, first, seed));
         for number in 1..self.devices {
             let wish = NewDevice { device_name: format!("device {}", number + 1) };
             let signed_in = again(|| self.rest.add_device(&token, &wish)).await?;
-            devices.push(self.device(nick, number, signed_in, seed).await?);
+            devices.push(self.device(nick, number, signed_in, seed));
         }
         Ok(User { id, devices })
     }
@@ -135,23 +142,20 @@ impl Setup<'_> {
         }
     }
 
-    async fn device(
-        &self,
-        nick: &Nick,
-        number: u32,
-        signed_in: SignedIn,
-        seed: u64,
-    ) -> Result<Arc<Device>, ClientError> {
-        let cursor = self.cursor(&signed_in.access_token).await?;
+    fn device(&self, nick: &Nick, number: u32, signed_in: SignedIn, seed: u64) -> Arc<Device> {
         let device_id = signed_in.device_id;
         let seed = seed.wrapping_add(u64::from(number));
-        let device = Device::new(&nick.handle, number, device_id, Tokens::from(signed_in), cursor, seed);
-        Ok(Arc::new(if self.endpoint.is_loopback_v4() { device.with_spread_source() } else { device }))
+        let device = Device::new(&nick.handle, number, device_id, Tokens::from(signed_in), seed);
+        Arc::new(if self.endpoint.is_loopback_v4() { device.with_spread_source() } else { device })
     }
 
-    async fn cursor(&self, token: &str) -> Result<Option<Cursor>, ClientError> {
+    async fn take_cursors(&self, user: &User) -> Result<(), ClientError> {
         let query = SnapshotQuery { limit: Some(1), ..SnapshotQuery::default() };
-        Ok(again(|| self.rest.snapshot(token, &query)).await?.cursor)
+        for device in &user.devices {
+            let token = device.access_token();
+            lock(&device.memory).cursor = again(|| self.rest.snapshot(&token, &query)).await?.cursor;
+        }
+        Ok(())
     }
 
     /// The first who speaks makes the channel and everybody else is a member from the start.
