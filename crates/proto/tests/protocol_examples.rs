@@ -1,0 +1,314 @@
+//! `docs/protocol.md` says what the types say: every example parses into its type and back into the same JSON, and every
+//! frame, kind of entry, error code, close code and limit is on the page.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::collections::BTreeSet;
+
+use madang_proto::rest::{
+    AddMembers, ChannelView, DeviceCard, HistoryPage, List, Login, MarkRead, MemberCard, NewChannel,
+    NewDevice, Page, ProfileChange, Refresh, SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
+};
+use madang_proto::{
+    Ack, ClientFrame, CloseReason, Content, Entry, ErrorBody, ErrorCode, Request, ServerFrame,
+    SnapshotReason, UserCard, limits,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const PAGE: &str = include_str!("../../../docs/protocol.md");
+
+/// A fenced block: where it begins, what its fence says after `json`, and what is in it.
+struct Example {
+    line: usize,
+    marker: String,
+    text: String,
+}
+
+fn examples() -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    let mut is_open = false;
+    for (index, line) in PAGE.lines().enumerate() {
+        if is_open && line == "```" {
+            is_open = false;
+        } else if is_open {
+            let example = examples.last_mut().unwrap();
+            example.text.push_str(line);
+            example.text.push('\n');
+        } else if let Some(marker) = line.strip_prefix("```") {
+            let marker =
+                marker.strip_prefix("json ").unwrap_or_else(|| panic!("line {}: no marker", index + 1));
+            examples.push(Example { line: index + 1, marker: marker.to_owned(), text: String::new() });
+            is_open = true;
+        }
+    }
+    examples
+}
+
+/// Parses, and compares what comes out again: nothing was ignored, nothing was added.
+fn parse<T: DeserializeOwned + Serialize>(example: &Example) -> T {
+    let Example { line, marker, text } = example;
+    let written: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}: {error}"));
+    let parsed: T =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}, {marker}: {error}"));
+    assert_eq!(serde_json::to_value(&parsed).unwrap(), written, "line {line}, {marker}");
+    parsed
+}
+
+/// A function that names the variants of an enum, and the list of all names. A variant that is missing here does not
+/// compile; a name without an example fails the test.
+macro_rules! names {
+    ($all:ident, $name_of:ident($type:ty) { $($pattern:pat => $name:literal,)* }) => {
+        const $all: &[&str] = &[$($name),*];
+        const fn $name_of(value: &$type) -> &'static str {
+            match value {
+                $($pattern => $name,)*
+            }
+        }
+    };
+}
+
+names!(CLIENT_FRAMES, client_frame(ClientFrame) {
+    ClientFrame::Hello(_) => "hello",
+    ClientFrame::Send(_) => "send",
+    ClientFrame::Read { .. } => "read",
+    ClientFrame::History { .. } => "history",
+    ClientFrame::Heartbeat => "heartbeat",
+    ClientFrame::Received { .. } => "received",
+    ClientFrame::Auth { .. } => "auth",
+});
+
+names!(SERVER_FRAMES, server_frame(ServerFrame<'_>) {
+    ServerFrame::Welcome(_) => "welcome",
+    ServerFrame::Ack(_) => "ack",
+    ServerFrame::Done { .. } => "done",
+    ServerFrame::Error { .. } => "error",
+    ServerFrame::Entries { .. } => "entries",
+    ServerFrame::Cursor { .. } => "cursor",
+    ServerFrame::History { .. } => "history",
+    ServerFrame::Resync => "resync",
+    ServerFrame::SnapshotRequired { .. } => "snapshot_required",
+    ServerFrame::Reconnect { .. } => "reconnect",
+    ServerFrame::Heartbeat { .. } => "heartbeat",
+});
+
+names!(KINDS, kind(Content) {
+    Content::Message(_) => "message",
+    Content::Edited(_) => "edited",
+    Content::Deleted(_) => "deleted",
+    Content::Reactions(_) => "reactions",
+    Content::Created { .. } => "created",
+    Content::Joined { .. } => "joined",
+    Content::Left { .. } => "left",
+    Content::RoleChanged { .. } => "role_changed",
+    Content::Renamed { .. } => "renamed",
+    Content::Read { .. } => "read",
+    Content::ChannelJoined { .. } => "channel_joined",
+    Content::ChannelLeft { .. } => "channel_left",
+    Content::DeviceRevoked { .. } => "device_revoked",
+    Content::Blocked { .. } => "blocked",
+    Content::Unblocked { .. } => "unblocked",
+});
+
+/// Kinds that no operation appends yet.
+const LATER: [&str; 4] = ["edited", "deleted", "reactions", "renamed"];
+
+names!(ERROR_CODES, error_code(ErrorCode) {
+    ErrorCode::Invalid => "invalid",
+    ErrorCode::Unsupported => "unsupported",
+    ErrorCode::Unauthorized => "unauthorized",
+    ErrorCode::Forbidden => "forbidden",
+    ErrorCode::NotFound => "not_found",
+    ErrorCode::Conflict => "conflict",
+    ErrorCode::TooLarge => "too_large",
+    ErrorCode::Full => "full",
+    ErrorCode::Limited => "limited",
+    ErrorCode::Unavailable => "unavailable",
+    ErrorCode::Internal => "internal",
+});
+
+names!(REASONS, reason(SnapshotReason) {
+    SnapshotReason::NoCursor => "no_cursor",
+    SnapshotReason::ForeignCursor => "foreign_cursor",
+    SnapshotReason::BeyondStore => "beyond_store",
+    SnapshotReason::TooFarBehind => "too_far_behind",
+});
+
+/// What the examples show.
+#[derive(Default)]
+struct Shown {
+    client: BTreeSet<&'static str>,
+    server: BTreeSet<&'static str>,
+    kinds: BTreeSet<&'static str>,
+    rest: BTreeSet<String>,
+}
+
+impl Shown {
+    fn take(&mut self, example: &Example) {
+        match example.marker.as_str() {
+            "client" => {
+                let request: Request = parse(example);
+                Request::parse(&example.text).unwrap_or_else(|_| panic!("line {}", example.line));
+                self.client.insert(client_frame(&request.frame));
+            }
+            "server" => {
+                let frame: ServerFrame<'static> = parse(example);
+                if let ServerFrame::Entries { entries, .. } = &frame {
+                    self.kinds.extend(entries.iter().map(|entry| kind(&entry.content)));
+                }
+                self.server.insert(server_frame(&frame));
+            }
+            "entry" => {
+                let entry: Entry = parse(example);
+                self.kinds.insert(kind(&entry.content));
+            }
+            marker => {
+                let name = marker.strip_prefix("rest:");
+                let name = name.unwrap_or_else(|| panic!("line {}: {marker} is no marker", example.line));
+                parse_body(name, example);
+                self.rest.insert(name.to_owned());
+            }
+        }
+    }
+}
+
+macro_rules! bodies {
+    ($($name:literal => $type:ty,)*) => {
+        const BODIES: &[&str] = &[$($name),*];
+        fn parse_body(name: &str, example: &Example) {
+            match name {
+                $($name => drop(parse::<$type>(example)),)*
+                _ => panic!("line {}: {name} is no body", example.line),
+            }
+        }
+    };
+}
+
+bodies! {
+    "SignUp" => SignUp,
+    "Login" => Login,
+    "Refresh" => Refresh,
+    "SignedIn" => SignedIn,
+    "NewDevice" => NewDevice,
+    "ProfileChange" => ProfileChange,
+    "UserCard" => UserCard,
+    "List<DeviceCard>" => List<DeviceCard>,
+    "Page<UserCard>" => Page<UserCard>,
+    "Page<ChannelView>" => Page<ChannelView>,
+    "Page<MemberCard>" => Page<MemberCard>,
+    "NewChannel" => NewChannel,
+    "ChannelView" => ChannelView,
+    "AddMembers" => AddMembers,
+    "SendMessage" => SendMessage,
+    "Ack" => Ack,
+    "MarkRead" => MarkRead,
+    "HistoryPage" => HistoryPage,
+    "SnapshotQuery" => SnapshotQuery,
+    "Snapshot" => Snapshot,
+    "ErrorBody" => ErrorBody,
+}
+
+fn missing(all: &[&'static str], shown: &BTreeSet<&'static str>) -> Vec<&'static str> {
+    all.iter().copied().filter(|name| !shown.contains(name)).collect()
+}
+
+/// The rows of tables whose first cell holds `code`.
+fn row(code: &str) -> Option<&'static str> {
+    PAGE.lines().find(|line| {
+        line.strip_prefix("| ")
+            .and_then(|rest| rest.split(" |").next())
+            .is_some_and(|cell| cell.split(", ").any(|part| part == code))
+    })
+}
+
+#[test]
+fn every_example_parses_and_everything_has_an_example() {
+    let mut shown = Shown::default();
+    let examples = examples();
+    examples.iter().for_each(|example| shown.take(example));
+    assert_eq!(missing(CLIENT_FRAMES, &shown.client), [""; 0], "client frames without an example");
+    assert_eq!(missing(SERVER_FRAMES, &shown.server), [""; 0], "server frames without an example");
+    let kinds = missing(KINDS, &shown.kinds);
+    assert_eq!(kinds, LATER, "kinds without an example");
+    let bodies: Vec<&&str> = BODIES.iter().filter(|name| !shown.rest.contains(**name)).collect();
+    assert_eq!(bodies, [&""; 0], "bodies without an example");
+}
+
+#[test]
+fn every_kind_and_reason_has_a_row() {
+    for name in KINDS.iter().chain(REASONS) {
+        assert!(row(&format!("`{name}`")).is_some(), "{name} has no row");
+    }
+    // What the rows are called is what is on the wire.
+    for known in [SnapshotReason::NoCursor, SnapshotReason::TooFarBehind] {
+        assert_eq!(serde_json::to_value(known).unwrap(), reason(&known));
+    }
+}
+
+#[test]
+fn every_error_code_has_a_row_with_its_status() {
+    for name in ERROR_CODES {
+        let code: ErrorCode = serde_json::from_value(Value::String((*name).to_owned())).unwrap();
+        assert_eq!(error_code(&code), *name);
+        let retryable = if code.is_retryable() { "yes" } else { "no" };
+        let expected = format!("| `{name}` | {} | {retryable} |", code.http_status());
+        assert!(PAGE.lines().any(|line| line.starts_with(&expected)), "no row `{expected} …`");
+    }
+}
+
+#[test]
+fn every_close_code_has_a_row() {
+    for reason in CloseReason::ALL {
+        assert!(row(&reason.code().to_string()).is_some(), "{} has no row", reason.code());
+    }
+}
+
+#[test]
+fn the_limits_are_those_of_the_server() {
+    let rows = [
+        ("text of a message", vec![limits::TEXT_CHARS, limits::TEXT_BYTES]),
+        ("`data` of a message", vec![limits::DATA_BYTES]),
+        ("frame or REST body that is read", vec![limits::FRAME_BYTES_IN]),
+        ("frame that closes the socket (1009)", vec![limits::FRAME_BYTES_LIBRARY]),
+        ("`entries` frame, page of history", vec![limits::BATCH_BYTES_OUT]),
+        ("`id` of a request", vec![limits::REQUEST_ID_BYTES]),
+        ("handle", vec![limits::HANDLE_CHARS]),
+        ("display name", vec![limits::DISPLAY_NAME_CHARS]),
+        ("password", vec![limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX]),
+        ("name of a device", vec![limits::DEVICE_NAME_CHARS]),
+        ("devices of a user", vec![limits::DEVICES_PER_USER]),
+        ("name of a group", vec![limits::CHANNEL_NAME_CHARS]),
+        ("members of a group", vec![limits::GROUP_MEMBERS_MAX as usize]),
+        ("users that one user blocks", vec![limits::BLOCKS_PER_USER]),
+        ("entries of a page of history", vec![limits::HISTORY_PAGE as usize]),
+        ("rows of a page of a list or of the snapshot", vec![limits::LIST_PAGE as usize]),
+        ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
+        ("time for `hello`", vec![limits::HELLO_SECONDS as usize]),
+        ("`Idempotency-Key`", vec![limits::IDEMPOTENCY_KEY_BYTES]),
+    ];
+    for (what, values) in rows {
+        let prefix = format!("| {what} | ");
+        let line = PAGE.lines().find_map(|line| line.strip_prefix(&prefix));
+        let line = line.unwrap_or_else(|| panic!("no row for {what}"));
+        let words: Vec<&str> = line.split([' ', ';']).map(|word| word.trim_end_matches(',')).collect();
+        for value in values {
+            assert!(words.contains(&grouped(value).as_str()), "{what}: {line} does not say {value}");
+        }
+    }
+}
+
+/// 1310720 → 1,310,720
+fn grouped(value: usize) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
