@@ -33,9 +33,7 @@ pub(super) async fn take_page(
     page: SyncPage,
 ) -> Result<(), End> {
     match page {
-        SyncPage::SnapshotRequired { end, .. } => {
-            outbound.start_over(end);
-        }
+        SyncPage::SnapshotRequired { end, .. } => outbound.start_over(end),
         SyncPage::Items { items, upto, more } => {
             for item in items {
                 write_item(connection, outbound, item).await?;

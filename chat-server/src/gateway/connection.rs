@@ -180,7 +180,8 @@ impl Connection {
             // Only who has nothing unread here can be silent.
             let has_all = self.take_waiting(outbound).await?;
             let now = self.gateway.operations.clock.now_ms();
-            if let Some(reason) = self.session.handle_tick(&self.gateway.session, now).filter(|_| has_all) {
+            let due = self.session.handle_tick(&self.gateway.session, now);
+            if let Some(reason) = due.filter(|reason| has_all || *reason != CloseReason::Silent) {
                 return Err(End::Close(reason));
             }
             if outbound.is_reading() {
@@ -260,7 +261,7 @@ impl Connection {
             Some(Ok(Message::Text(text))) => {
                 Ok(self.session.handle_text(&self.gateway.session, text.as_str(), now))
             }
-            Some(Ok(Message::Binary(_))) => Ok(self.session.handle_binary()),
+            Some(Ok(Message::Binary(_))) => Ok(self.session.handle_binary(&self.gateway.session, now)),
             // The library answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Step::Wait),
             Some(Ok(Message::Close(_))) | None => Err(End::Gone),

@@ -84,7 +84,8 @@ impl Outbound {
         let state = State {
             queue: VecDeque::new(),
             bytes: 0,
-            sync: SyncCursor::reading_from(position),
+            // The client's number is believed once the inbox has.
+            sync: SyncCursor::reading_from(Position::ZERO),
             epoch: None,
             told: position,
             close: None,
@@ -210,7 +211,8 @@ impl Outbound {
     pub(crate) fn start_over(&self, end: Cursor) {
         let mut state = self.state.lock();
         state.epoch = Some(end.epoch);
-        state.told = state.told.min(Position::new(end.position.get().saturating_sub(1)));
+        // The end itself is in the snapshot's cursor; only what comes after it is told here.
+        state.told = end.position;
         let after = state.sync.jump(end.position);
         after.released.iter().for_each(|frames| state.enqueue(frames));
     }
@@ -273,6 +275,15 @@ mod tests {
         assert_eq!(batch.frames.len(), 2);
         assert_eq!(batch.cursor, Some(cursor(6)));
         assert_eq!(outbound.take().cursor, None);
+    }
+
+    #[test]
+    fn a_cursor_that_does_not_serve_is_left_behind() {
+        let outbound = Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(u64::MAX / 4)));
+        outbound.start_over(cursor(9));
+        assert!(!outbound.is_reading());
+        assert!(!outbound.deliver(&frames("a"), place(9, 10), true, 100));
+        assert_eq!(outbound.take().cursor, Some(cursor(10)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Checks a message's body and hashes it.
 
-use madang_proto::limits::{DATA_BYTES, TEXT_BYTES, TEXT_CHARS};
+use madang_proto::limits::{DATA_BYTES, DATA_DEPTH, TEXT_BYTES, TEXT_CHARS};
 use madang_proto::{Body, ErrorBody, ErrorCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -32,6 +32,9 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
         if bytes > DATA_BYTES {
             return too_large("body.data", format!("body.data has {bytes} bytes, the limit is {DATA_BYTES}"));
         }
+        if !is_shallow(data, DATA_DEPTH) {
+            return Err(ErrorBody::invalid("body.data", format!("body.data is nested deeper than {DATA_DEPTH} levels")));
+        }
     } else if body.text.is_empty() {
         return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));
     }
@@ -41,8 +44,18 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
     Ok(())
 }
 
+/// JSON readers give up at some depth, and frames nest the data deeper than it came.
+fn is_shallow(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(values) => levels > 0 && values.iter().all(|value| is_shallow(value, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|value| is_shallow(value, levels - 1)),
+        _ => true,
+    }
+}
+
 /// The most bytes that the body takes as JSON.
-pub(crate) fn json_bytes(body: &Body) -> usize {
+#[must_use]
+pub fn json_bytes(body: &Body) -> usize {
     text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes)
 }
 
@@ -108,6 +121,10 @@ mod tests {
         assert_eq!(refused_field(&text(String::new())), Some("body.text".into()));
         let large = Body { data: Some(json!("a".repeat(DATA_BYTES))), ..Body::default() };
         assert_eq!(refused_field(&large), Some("body.data".into()));
+        let nest = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        let deep = |levels| Body { data: Some(nest(levels)), ..Body::default() };
+        assert_eq!(refused_field(&deep(DATA_DEPTH)), None);
+        assert_eq!(refused_field(&deep(DATA_DEPTH + 1)), Some("body.data".into()));
         let zero = Body { reply_to: Some(Seq::ZERO), ..text("a".into()) };
         assert_eq!(refused_field(&zero), Some("body.reply_to".into()));
     }

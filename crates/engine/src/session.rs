@@ -188,9 +188,12 @@ impl Session {
         })
     }
 
-    /// A binary frame came.
+    /// A binary frame came. It counts as a frame; beyond the limit it is not even answered.
     #[must_use]
-    pub fn handle_binary(&mut self) -> Step {
+    pub fn handle_binary(&mut self, config: &SessionConfig, now: Millis) -> Step {
+        if self.frames.take(config.frames, 1, now).is_err() {
+            return Step::Wait;
+        }
         refuse(None, ErrorBody::invalid("frame", "a binary frame: madang.v1.json has text frames only"))
     }
 

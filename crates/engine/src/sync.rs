@@ -58,11 +58,13 @@ struct Reading<T> {
     held_bytes: usize,
     /// Too much came; nothing is held until the next page begins.
     is_overflown: bool,
+    /// Something was lost while a page was read: another one must begin after that.
+    must_read_again: bool,
 }
 
 impl<T> Reading<T> {
     const fn new(seen: Position) -> Self {
-        Self { seen, held: VecDeque::new(), held_bytes: 0, is_overflown: false }
+        Self { seen, held: VecDeque::new(), held_bytes: 0, is_overflown: false, must_read_again: false }
     }
 
     fn drop_held(&mut self) {
@@ -143,16 +145,19 @@ impl<T> SyncCursor<T> {
         }
     }
 
-    /// Something was lost on the way here: read the inbox.
+    /// Something was lost on the way here: read the inbox, by a page that begins after this.
     pub fn read(&mut self) {
         let position = self.position;
-        self.reading.get_or_insert_with(|| Box::new(Reading::new(position)));
+        let reading = self.reading.get_or_insert_with(|| Box::new(Reading::new(position)));
+        reading.drop_held();
+        reading.must_read_again = true;
     }
 
     /// A page is about to be read.
     pub fn begin_page(&mut self) {
         if let Some(reading) = &mut self.reading {
             reading.is_overflown = false;
+            reading.must_read_again = false;
         }
     }
 
@@ -163,7 +168,7 @@ impl<T> SyncCursor<T> {
         self.position = self.position.max(upto);
         let mut released = Vec::new();
         let Some(mut reading) = self.reading.take() else { return AfterPage { released, reads_on: false } };
-        if !more {
+        if !more && !reading.must_read_again {
             while let Some((place, item)) = reading.held.pop_front() {
                 if place.last <= self.position {
                     continue;
@@ -176,7 +181,7 @@ impl<T> SyncCursor<T> {
             }
             reading.drop_held();
         }
-        let reads_on = more || reading.seen > self.position;
+        let reads_on = more || reading.must_read_again || reading.seen > self.position;
         if reads_on {
             self.reading = Some(reading);
         }
@@ -187,7 +192,6 @@ impl<T> SyncCursor<T> {
     /// seen to exist beyond it is released or read.
     pub fn jump(&mut self, end: Position) -> AfterPage<T> {
         self.position = end;
-        self.read();
         self.handle_page(end, false)
     }
 }
@@ -234,6 +238,25 @@ mod tests {
         }
         assert_eq!(page_ends(&mut cursor, 3, false), (vec![4, 5], false));
         assert_eq!(cursor.position(), position(5));
+    }
+
+    #[test]
+    fn what_is_lost_while_a_page_is_read_is_read_by_another() {
+        let mut cursor = SyncCursor::reading_from(position(1));
+        cursor.begin_page();
+        cursor.read();
+        item(&mut cursor, place(2, 4, 4), true);
+        assert_eq!(page_ends(&mut cursor, 2, false), (vec![], true));
+        cursor.begin_page();
+        assert_eq!(page_ends(&mut cursor, 3, false), (vec![4], false));
+    }
+
+    #[test]
+    fn who_jumps_to_the_end_is_live_there() {
+        let mut cursor: SyncCursor<u64> = SyncCursor::reading_from(Position::ZERO);
+        item(&mut cursor, place(6, 8, 8), true);
+        let after = cursor.jump(position(7));
+        assert_eq!((after.released, after.reads_on, cursor.position()), (vec![8], false, position(8)));
     }
 
     #[test]

@@ -6,6 +6,8 @@ pub const TEXT_CHARS: usize = 100_000;
 pub const TEXT_BYTES: usize = 400_000;
 /// Largest custom data of a message, in bytes of JSON.
 pub const DATA_BYTES: usize = 16 * 1024;
+/// Levels of arrays and objects in custom data.
+pub const DATA_DEPTH: usize = 32;
 /// Largest client frame. A text of 400,000 bytes may stretch threefold in JSON escapes, hence the size.
 pub const FRAME_BYTES_IN: usize = 1_310_720;
 /// What the WebSocket library is told; above it the socket is closed with 1009.
@@ -30,8 +32,6 @@ pub const DEVICES_PER_USER: usize = 50;
 pub const CHANNEL_NAME_CHARS: usize = 100;
 /// Members of a group, whatever the configuration says.
 pub const GROUP_MEMBERS_MAX: u32 = 500;
-/// Users blocked by one user.
-pub const BLOCKS_PER_USER: usize = 10_000;
 /// Entries of one page of history.
 pub const HISTORY_PAGE: u32 = 200;
 /// Rows of one page of members, channels or snapshot.

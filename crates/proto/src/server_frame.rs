@@ -114,7 +114,7 @@ pub struct Welcome {
 pub enum Resume {
     /// Everything after the cursor follows.
     Resumed,
-    /// Take the snapshot (`GET /v1/snapshot`); entries from now on follow on this connection meanwhile.
+    /// Take the snapshot (`POST /v1/snapshot`); entries from now on follow on this connection meanwhile.
     SnapshotRequired {
         /// Why the cursor did not serve.
         reason: SnapshotReason,

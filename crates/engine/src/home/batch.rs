@@ -90,13 +90,16 @@ impl Home {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));
             }
-            self.check(&mut batch, kind);
         }
+        // Retries first: a message that is durable was acked, whatever became of its sender since.
         self.answer_retries(&mut batch);
         let keys = if self.window.is_whole() { Vec::new() } else { batch.keys_to_look_up() };
         if !keys.is_empty() {
             self.flight = Flight::Out(Step::Batch(batch));
             return Some(Effect::FindSends { keys });
+        }
+        if let Scope::Channel { kind, .. } = self.scope {
+            self.check(&mut batch, kind);
         }
         Self::join_followers(&mut batch);
         if batch.items.is_empty() {

@@ -274,7 +274,7 @@ impl Home {
             plan.count = plan.count.saturating_sub(1);
             plan.members.push(member);
         }
-        self.plan_successor(request, &mut plan);
+        self.plan_successor(request, &mut plan)?;
         if plan.count > capacity && plan.count > self.roster.seats.count {
             let message =
                 format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
@@ -283,13 +283,17 @@ impl Home {
         Ok(plan)
     }
 
-    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) {
-        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else { return };
-        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else { return };
+    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) -> Result<(), ErrorBody> {
+        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else { return Ok(()) };
+        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+            // A group without an owner could never change its members again.
+            return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
+        };
         if plan.members.iter().any(|member| member.role == Role::Owner) {
             plan.members.push(Member { role: Role::Owner, ..was.clone() });
             plan.contents.push(Content::RoleChanged { user_id, role: Role::Owner, by: request.by });
         }
+        Ok(())
     }
 
     fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {

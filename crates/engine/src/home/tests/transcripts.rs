@@ -388,6 +388,39 @@ fn who_joined_through_another_home_may_speak() {
 }
 
 #[test]
+fn a_tail_that_is_older_than_the_seats_is_read_again() {
+    let mut stage = Stage::group(2, 10, &[ANNA]);
+    stage.ask(1, seats(ANNA, &[CARL], &[]));
+    // The load has read the tail, and not yet the seats.
+    stage.steps(1, 2);
+    stage.ask(0, seats(ANNA, &[CARL], &[]));
+    stage.ask(0, seats(ANNA, &[], &[CARL]));
+    while stage.step(0) {}
+    stage.lines.clear();
+    stage.run();
+    stage.expect(
+        "
+        1 head 2, 1 seats taken, 0 half-way
+        1 find 1 3
+        1 ok
+        1 load
+        1 head 4, 1 seats taken, 0 half-way
+        1 find 1 3
+        1 ok
+        1 change seats to 2 if rev 3
+        1 changed
+        1 append 5 (3 joined)
+        1 appended
+        1 fans out 5 (3 joined)
+        1 settle 3
+        1 ok
+        1 answers 2: seated [3]
+        ",
+    );
+    check_at_rest(&stage);
+}
+
+#[test]
 fn a_crash_between_seats_and_log_is_finished_by_the_next_home() {
     let mut stage = Stage::group(1, 10, &[ANNA]);
     stage.ask(0, seats(ANNA, &[BERT, CARL], &[]));
