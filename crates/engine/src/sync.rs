@@ -92,7 +92,8 @@ impl<T> SyncCursor<T> {
     /// A cursor that reads the inbox first.
     #[must_use]
     pub fn reading_from(position: Position) -> Self {
-        Self { position, reading: Some(Box::new(Reading::new(position))) }
+        // Nothing was seen yet: the cursor may be another store's, and lie beyond everything that this one has.
+        Self { position, reading: Some(Box::new(Reading::new(Position::ZERO))) }
     }
 
     /// A cursor that stands at the end.
@@ -122,14 +123,15 @@ impl<T> SyncCursor<T> {
         has_room: bool,
         limit_bytes: usize,
     ) -> Live<T> {
-        if place.last <= self.position {
-            return Live::Drop;
-        }
+        // Also what the cursor has passed: whether it serves is not known before the first page.
         if let Some(reading) = &mut self.reading {
             reading.seen = reading.seen.max(place.last);
             if let Some((item, size_bytes)) = item {
                 reading.hold(place, item, size_bytes, limit_bytes);
             }
+            return Live::Drop;
+        }
+        if place.last <= self.position {
             return Live::Drop;
         }
         let follows = place.previous <= self.position && self.position < place.first;
@@ -277,6 +279,22 @@ mod tests {
         let mut cursor = SyncCursor::live_at(position(1));
         assert_eq!(item(&mut cursor, place(1, 2, 2), false), Live::Read);
         assert_eq!(cursor.position(), position(1));
+    }
+
+    #[test]
+    fn a_cursor_beyond_the_end_jumps_there_and_is_live() {
+        let mut cursor = SyncCursor::<u64>::reading_from(position(900));
+        assert!(!cursor.jump(position(5)).reads_on);
+        assert_eq!(item(&mut cursor, place(5, 6, 6), true), Live::Deliver(6));
+        let mut cursor = SyncCursor::reading_from(position(3));
+        assert_eq!(item(&mut cursor, place(6, 9, 9), true), Live::Drop);
+        assert!(cursor.jump(position(7)).released == [9] && cursor.position() == position(9));
+        // What came after the end was taken, while the cursor still stood beyond it.
+        let mut cursor = SyncCursor::reading_from(position(900));
+        assert_eq!(item(&mut cursor, place(4, 5, 5), true), Live::Drop);
+        assert_eq!(item(&mut cursor, place(5, 6, 6), true), Live::Drop);
+        assert_eq!(cursor.jump(position(5)), AfterPage { released: vec![6], reads_on: false });
+        assert_eq!(cursor.position(), position(6));
     }
 
     #[test]

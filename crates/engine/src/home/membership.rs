@@ -284,7 +284,9 @@ impl Home {
     }
 
     fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) -> Result<(), ErrorBody> {
-        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else { return Ok(()) };
+        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
+            return Ok(());
+        };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
             // A group without an owner could never change its members again.
             return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
