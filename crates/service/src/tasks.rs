@@ -68,10 +68,13 @@ impl Tasks {
     {
         let living = Living::new(name, Arc::clone(&self.names));
         let drain = self.drain.clone();
+        // In a box: a task would keep room for it twice, where it comes from and where it is polled.
+        let boxed = Box::pin(future);
         self.tracker.spawn(async move {
             let _living = living;
+            let mut future = boxed;
             tokio::select! {
-                () = future => {}
+                () = &mut future => {}
                 () = drain.stopped() => {}
             }
         })
