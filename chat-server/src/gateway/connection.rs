@@ -65,19 +65,21 @@ impl Drop for Registered {
     }
 }
 
-/// Runs one socket until it ends.
-pub(super) async fn run(gateway: Arc<Gateway>, socket: WebSocket, seat: Seat) {
+/// Runs one socket until it ends. An `async fn` would keep what it is given twice, as arguments and as locals.
+pub(super) fn run(gateway: Arc<Gateway>, socket: WebSocket, seat: Seat) -> impl Future<Output = ()> + Send {
     let number = gateway.next_connection.fetch_add(1, Ordering::Relaxed);
     let session = Session::new(&gateway.session, gateway.operations.clock.now_ms());
     let mut connection = Connection { gateway, socket, session, id: ConnectionId::from_raw(number) };
-    let end = match Box::pin(connection.greet()).await {
-        Ok((registered, page)) => connection.live(&registered.outbound, page).await,
-        Err(end) => end,
-    };
-    if let End::Close(reason) = end {
-        Box::pin(connection.close(reason)).await;
+    async move {
+        let end = match Box::pin(connection.greet()).await {
+            Ok((registered, page)) => connection.live(&registered.outbound, page).await,
+            Err(end) => end,
+        };
+        if let End::Close(reason) = end {
+            Box::pin(connection.close(reason)).await;
+        }
+        drop(seat);
     }
-    drop(seat);
 }
 
 impl Connection {
