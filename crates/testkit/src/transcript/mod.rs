@@ -52,8 +52,14 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     let lines = parse::parse(&text).map_err(|(line, message)| fail(line, message))?;
     let (config, lines) = config_of(&lines).map_err(|message| fail(1, message))?;
     let mut stage = Stage::new(config, target).await.map_err(|error| fail(0, format!("{error:#}")))?;
-    for line in lines {
-        stage.step(&line.step).await.map_err(|message| fail(line.number, message))?;
+    for Line { number, step } in lines {
+        let (count, step) = match step {
+            Step::Times { count, step } => (*count, step.as_ref()),
+            step => (1, step),
+        };
+        for _ in 0..count {
+            stage.step(step).await.map_err(|message| fail(*number, message))?;
+        }
     }
     let last = text.lines().count();
     stage.end().await.map_err(|message| fail(last, format!("at the end: {message}")))
@@ -104,6 +110,7 @@ impl Stage {
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Config(_) => Err("config is the first line".into()),
+            Step::Times { .. } => Err("times is said once".into()),
             Step::Users(handles) => self.sign_up(handles).await,
             Step::Device { user, device } => self.add_device(user, device).await,
             Step::Direct { name, users } => self.create(name, "direct", None, users).await,

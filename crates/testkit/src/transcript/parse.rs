@@ -33,6 +33,7 @@ pub(super) enum Step {
     Rest(Box<RestCall>),
     Drain,
     Restart,
+    Times { count: u64, step: Box<Step> },
 }
 
 #[derive(Debug)]
@@ -115,6 +116,11 @@ fn step(statement: &str) -> Result<Step, String> {
         "rest" => rest_call(rest).map(Box::new).map(Step::Rest),
         "drain" if rest.is_empty() => Ok(Step::Drain),
         "restart" if rest.is_empty() => Ok(Step::Restart),
+        count if count.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let count = count.parse().map_err(|_| "so many times is too often")?;
+            let rest = rest.strip_prefix("times ").ok_or("N times STATEMENT")?;
+            Ok(Step::Times { count, step: Box::new(step(rest.trim_start())?) })
+        }
         name => on_connection(connection(name)?, rest),
     }
 }
