@@ -135,8 +135,8 @@ pub struct LimitConfig {
     pub user_requests: u32,
     /// Sockets opened and REST calls without a token from one address, a second; default 20.
     pub address_requests: u32,
-    /// Sign-ups and logins from one address, a minute; default 60.
-    pub address_logins_per_minute: u32,
+    /// Sign-ups and logins from one address, a second; default 1, and 60 at once after a rest.
+    pub address_logins: u32,
 }
 
 impl Default for LimitConfig {
@@ -148,7 +148,7 @@ impl Default for LimitConfig {
             user_sends: 40,
             user_requests: 50,
             address_requests: 20,
-            address_logins_per_minute: 60,
+            address_logins: 1,
         }
     }
 }
@@ -161,16 +161,11 @@ impl LimitConfig {
         Rate { per_second, burst: per_second.saturating_mul(10) }
     }
 
-    /// Logins: `per_minute` at once, then one by one.
+    /// Logins: a minute's worth at once, then one by one.
     #[must_use]
-    pub fn logins(&self) -> Rate {
-        if !self.enabled || self.address_logins_per_minute == 0 {
-            return Rate { per_second: 0, burst: 0 };
-        }
-        Rate {
-            per_second: self.address_logins_per_minute.div_ceil(60),
-            burst: self.address_logins_per_minute,
-        }
+    pub const fn logins(&self) -> Rate {
+        let per_second = if self.enabled { self.address_logins } else { 0 };
+        Rate { per_second, burst: per_second.saturating_mul(60) }
     }
 }
 

@@ -13,4 +13,5 @@ pub mod home;
 pub mod metrics;
 pub mod operations;
 mod plant;
+pub mod refusal;
 pub mod rest;

@@ -60,7 +60,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let node = Node::open(config, drain.clone()).await?;
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
     let addr = listener.local_addr()?;
-    operator::listen(&node, &data)?;
+    if let Err(error) = operator::listen(&node, &data) {
+        // A path above 107 bytes, for instance. Operators can still open the folder of a server that is stopped.
+        tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
+    }
     say_hello(addr, &data, limits);
     listen::run(listener, rest::router(node.api.clone()), node.tasks.clone()).await;
     node.drain(DRAIN_PATIENCE).await;

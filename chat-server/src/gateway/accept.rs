@@ -12,7 +12,7 @@ use madang_service::Phase;
 
 use super::Gateway;
 use super::connection;
-use crate::rest::Refusal;
+use crate::refusal::Refusal;
 
 /// What is read at once; small, because every connection keeps as much.
 const READ_BUFFER_BYTES: usize = 1024;

@@ -56,7 +56,7 @@ async fn write_item(
         // Rows never vanish; without them the page is not complete, and the device must come again.
         let Ok(Some(content)) = content else { return Err(End::Close(CloseReason::Internal)) };
         from = content.last.next();
-        outbound.push(content.frame);
+        outbound.push(encode::entries(item.log, &content.rows));
         if !outbound.may_read(u32::MAX, limit_bytes) {
             connection.write_waiting(outbound).await?;
         }

@@ -133,6 +133,14 @@ impl Connection {
         let outbound = Arc::new(Outbound::new(user_id, device_id, self.id.raw(), cursor));
         let registered = Registered::new(&self.gateway, outbound);
         let operations = &self.gateway.operations;
+        if let Err(error) = operations.check_device(user_id, device_id).await {
+            let reason = match error.code {
+                ErrorCode::Unauthorized => CloseReason::DeviceRevoked,
+                _ => CloseReason::Internal,
+            };
+            self.write_now(encode::frame(&ServerFrame::Error { id, error })).await?;
+            return Err(End::Close(reason));
+        }
         match operations.sync_page(user_id, cursor).await {
             Ok(page) => {
                 let resume = match &page {
@@ -225,7 +233,12 @@ impl Connection {
         let step = self.handle(message)?;
         match step {
             Step::Wait => {}
-            Step::Answer(frame) => outbound.push(encode::frame(&frame)),
+            Step::Answer(frame) => {
+                if matches!(&*frame, ServerFrame::Error { error, .. } if error.code == ErrorCode::Limited) {
+                    self.gateway.operations.metrics.limited.inc();
+                }
+                outbound.push(encode::frame(&frame));
+            }
             Step::Close(reason) => return Err(End::Close(reason)),
             Step::Verify { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
             Step::Run { identity, id, frame } => {

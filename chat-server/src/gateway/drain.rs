@@ -54,6 +54,7 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         }
         looked_at = clock.elapsed();
         gateway.registry.sweep(gateway.operations.clock.now_ms());
+        gateway.operations.homes.forget_resting();
         gateway.operations.flush_received().await;
         forget_in -= 1;
         if forget_in == 0 {

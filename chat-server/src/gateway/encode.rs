@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use axum::extract::ws::Utf8Bytes;
+use madang_engine::body;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId};
 use madang_proto::{Entry, LogKind, ServerFrame, limits};
@@ -27,7 +28,7 @@ pub fn batches(log: LogId, rows: &[Row]) -> Vec<Frame> {
     let mut frames = Vec::with_capacity(1);
     let (mut start, mut bytes) = (0, 0);
     for (index, row) in rows.iter().enumerate() {
-        let size = row.entry.content.message().map_or(0, |message| message.body.text.len()) + 512;
+        let size = row.entry.content.message().map_or(0, |message| body::json_bytes(&message.body)) + 512;
         if bytes + size > limits::BATCH_BYTES_OUT && index > start {
             frames.push(entries(log, &rows[start..index]));
             (start, bytes) = (index, 0);

@@ -211,8 +211,8 @@ impl Outbound {
     pub(crate) fn start_over(&self, end: Cursor) {
         let mut state = self.state.lock();
         state.epoch = Some(end.epoch);
-        // The end itself is in the snapshot's cursor; only what comes after it is told here.
-        state.told = end.position;
+        // The end is told: who wants no past may begin there.
+        state.told = Position::new(end.position.get().saturating_sub(1));
         let after = state.sync.jump(end.position);
         after.released.iter().for_each(|frames| state.enqueue(frames));
     }
@@ -279,7 +279,8 @@ mod tests {
 
     #[test]
     fn a_cursor_that_does_not_serve_is_left_behind() {
-        let outbound = Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(u64::MAX / 4)));
+        let outbound =
+            Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(u64::MAX / 4)));
         outbound.start_over(cursor(9));
         assert!(!outbound.is_reading());
         assert!(!outbound.deliver(&frames("a"), place(9, 10), true, 100));

@@ -11,8 +11,8 @@ use madang_proto::{Content, ErrorBody, ErrorCode};
 use madang_store::{Marker, Membership, StoreError, StoreResult};
 
 use super::{Cell, Homes};
-use crate::operations::refusal;
 use crate::plant;
+use crate::refusal::refusal;
 
 impl Homes {
     /// Runs the cell until it has nothing to do.

@@ -1,7 +1,7 @@
 //! Drives `engine::home`: one cell a log, one effect of the store at a time, answers by callback.
 //!
-//! A cell has a task only while there is work. Two cells for one log would be slower, not wrong: the store's
-//! compare-and-set arbitrates.
+//! A cell has a task only while there is work, and is not forgotten meanwhile: two cells of one log would keep each
+//! append right (the store's compare-and-set arbitrates), but not the order of what one connection sends.
 
 mod drive;
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use dashmap::DashMap;
 use futures_util::future::BoxFuture;
 use madang_bus::Inbox;
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
@@ -17,16 +18,16 @@ use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
 use madang_proto::{Content, ErrorBody};
 use madang_service::{Clock, Tasks};
 use madang_store::{Channel, Store};
-use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::metrics::ChatMetrics;
 
-/// Logs whose homes are kept; each takes up to 50 KB (its window of retry keys).
-const HOMES: u64 = 4_096;
-/// A home that was not asked for so long is forgotten.
-const IDLE: Duration = Duration::from_secs(60);
+/// Logs whose homes are kept while they rest; each takes up to 50 KB (its window of retry keys).
+const HOMES: usize = 4_096;
+/// A home that was not asked for so long is forgotten; a shorter rest is enough while there are too many.
+const REST: Duration = Duration::from_secs(60);
+const SHORT_REST: Duration = Duration::from_secs(1);
 
 /// Called once with the answer to a command. Must not block.
 pub type Answer = Box<dyn FnOnce(Reply) + Send>;
@@ -36,7 +37,7 @@ pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 pub struct Homes(Arc<Inner>);
 
 struct Inner {
-    cells: Cache<LogId, Arc<Cell>>,
+    cells: DashMap<LogId, Arc<Cell>>,
     store: Arc<dyn Store>,
     inbox: Arc<dyn Inbox>,
     ids: Arc<Snowflakes>,
@@ -55,6 +56,8 @@ struct CellState {
     home: Home,
     answers: HashMap<Ticket, Answer>,
     is_driven: bool,
+    /// By the clock's `elapsed`.
+    asked_at: Duration,
 }
 
 impl Homes {
@@ -68,8 +71,8 @@ impl Homes {
         tasks: Tasks,
         metrics: ChatMetrics,
     ) -> Self {
-        let cells = Cache::builder().max_capacity(HOMES).time_to_idle(IDLE).build();
         let tickets = AtomicU64::new(1);
+        let cells = DashMap::new();
         Self(Arc::new(Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets }))
     }
 
@@ -113,29 +116,68 @@ impl Homes {
     }
 
     fn hand_over(&self, log: LogId, scope: impl FnOnce() -> Scope, command: Command, answer: Answer) {
-        let cell = self.0.cells.get_with(log, || Arc::new(Cell::new(log, scope())));
+        let entry = self.0.cells.entry(log).or_insert_with(|| Arc::new(Cell::new(log, scope())));
+        let cell = Arc::clone(&entry);
         let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
         let mut state = cell.state.lock();
+        state.asked_at = self.0.clock.elapsed();
         state.answers.insert(ticket, answer);
         state.home.handle_command(ticket, command);
-        if !state.is_driven {
-            state.is_driven = true;
-            drop(state);
+        let must_drive = !std::mem::replace(&mut state.is_driven, true);
+        drop(state);
+        // Until here the map's entry was held: a cell that is asked is not forgotten.
+        drop(entry);
+        if must_drive {
             self.0.tasks.spawn("home", self.clone().drive_boxed(cell));
         }
     }
 }
 
 impl Homes {
+    /// Forgets homes that rest. Called each second.
+    pub fn forget_resting(&self) {
+        let rest = if self.0.cells.len() > HOMES { SHORT_REST } else { REST };
+        let now = self.0.clock.elapsed();
+        self.0.cells.retain(|_, cell| {
+            let state = cell.state.lock();
+            state.is_driven || now.saturating_sub(state.asked_at) < rest
+        });
+    }
+
     /// Boxed by name, since driving a channel may hand a note to a user's log, which drives.
     fn drive_boxed(self, cell: Arc<Cell>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.drive(&cell).await })
+        Box::pin(async move {
+            let driven = Driven { homes: &self, cell: &cell };
+            self.drive(&cell).await;
+            std::mem::forget(driven);
+        })
+    }
+}
+
+/// A cell whose driver did not come to its end: it panicked, or the process stops. Nobody may wait for it.
+struct Driven<'a> {
+    homes: &'a Homes,
+    cell: &'a Arc<Cell>,
+}
+
+impl Drop for Driven<'_> {
+    fn drop(&mut self) {
+        self.homes.0.cells.remove(&self.cell.log);
+        let answers = std::mem::take(&mut self.cell.state.lock().answers);
+        for answer in answers.into_values() {
+            answer(Reply::Refused(ErrorBody::unavailable("the server could not finish this", 1000)));
+        }
     }
 }
 
 impl Cell {
     fn new(log: LogId, scope: Scope) -> Self {
-        let state = CellState { home: Home::new(log, scope), answers: HashMap::new(), is_driven: false };
+        let state = CellState {
+            home: Home::new(log, scope),
+            answers: HashMap::new(),
+            is_driven: false,
+            asked_at: Duration::ZERO,
+        };
         Self { log, state: Mutex::new(state) }
     }
 }

@@ -8,7 +8,8 @@ use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::{Claim, Claimed, Created, Device, Rotated, User};
 use sha2::{Digest, Sha256};
 
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// Makes an account, its first device and that device's tokens. With an idempotency key it may be repeated.

@@ -5,7 +5,8 @@ use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Content, ErrorBody, UserCard, limits};
 
 use super::accounts::card;
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// Whom the caller blocks.

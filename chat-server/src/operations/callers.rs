@@ -9,6 +9,7 @@ use madang_ids::{Millis, UserId};
 use madang_proto::ErrorBody;
 use moka::sync::Cache;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::config::LimitConfig;
 
@@ -24,6 +25,7 @@ pub struct Callers {
     requests: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
+    limited: Counter,
 }
 
 type Buckets<K> = Cache<K, Arc<Mutex<Bucket>>>;
@@ -35,8 +37,15 @@ fn buckets<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Buckets<K> {
 impl Callers {
     /// Full buckets for everybody.
     #[must_use]
-    pub fn new(config: LimitConfig) -> Self {
-        Self { config, sends: buckets(), requests: buckets(), addresses: buckets(), logins: buckets() }
+    pub fn new(config: LimitConfig, limited: Counter) -> Self {
+        Self {
+            config,
+            sends: buckets(),
+            requests: buckets(),
+            addresses: buckets(),
+            logins: buckets(),
+            limited,
+        }
     }
 
     /// A message of a user.
@@ -44,7 +53,8 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_send(&self, user: UserId, now: Millis) -> Result<(), ErrorBody> {
-        take(&self.sends, user, self.config.rate(self.config.user_sends), now, "messages of this user")
+        let rate = self.config.rate(self.config.user_sends);
+        self.count(take(&self.sends, user, rate, now, "messages of this user"))
     }
 
     /// A REST request of a user.
@@ -52,7 +62,8 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_request(&self, user: UserId, now: Millis) -> Result<(), ErrorBody> {
-        take(&self.requests, user, self.config.rate(self.config.user_requests), now, "requests of this user")
+        let rate = self.config.rate(self.config.user_requests);
+        self.count(take(&self.requests, user, rate, now, "requests of this user"))
     }
 
     /// A socket, or a request without a token, from an address.
@@ -61,7 +72,7 @@ impl Callers {
     /// `limited`, with the time to wait.
     pub fn take_address(&self, address: IpAddr, now: Millis) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.address_requests);
-        take(&self.addresses, network(address), rate, now, "requests from this address")
+        self.count(take(&self.addresses, network(address), rate, now, "requests from this address"))
     }
 
     /// A sign-up or login from an address.
@@ -69,7 +80,14 @@ impl Callers {
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_login(&self, address: IpAddr, now: Millis) -> Result<(), ErrorBody> {
-        take(&self.logins, network(address), self.config.logins(), now, "logins from this address")
+        let rate = self.config.logins();
+        self.count(take(&self.logins, network(address), rate, now, "logins from this address"))
+    }
+
+    fn count(&self, taken: Result<(), ErrorBody>) -> Result<(), ErrorBody> {
+        taken.inspect_err(|_| {
+            self.limited.inc();
+        })
     }
 }
 

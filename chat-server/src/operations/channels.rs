@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use madang_engine::home::{Command, JoinRequest, SeatRequest};
-use madang_ids::{ChannelId, Millis, UserId};
+use madang_ids::{ChannelId, LogId, Millis, UserId};
 use madang_proto::rest::{ChannelView, NewChannel, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
-use madang_store::{Channel, Overview, OverviewOrder};
+use madang_store::{Channel, Head, Overview, OverviewOrder};
 
 use super::accounts::request_hash;
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// Makes a channel. A direct one is found if the pair has it already; a group may be repeated with an
@@ -154,7 +155,13 @@ impl Operations {
     /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists.
     pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
         let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
-        row.ok_or_else(|| ErrorBody::not_found("channel_id"))
+        let mut row = row.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
+        // For who has left, the channel ends where she left.
+        if let Some(until) = row.membership.spans.last().and_then(|span| span.until) {
+            let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;
+            row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
+        }
+        Ok(row)
     }
 
     pub(super) async fn check_users(&self, users: &[UserId]) -> Result<(), ErrorBody> {

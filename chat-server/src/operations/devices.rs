@@ -6,7 +6,8 @@ use madang_proto::{Content, ErrorBody, ErrorCode, limits};
 use madang_store::Device;
 
 use super::accounts::check_device_name;
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// The caller's devices.
@@ -48,6 +49,21 @@ impl Operations {
         }
         self.devices.insert(device_id, false).await;
         self.homes.note(caller.user_id, Content::DeviceRevoked { device_id }).await.map(drop)
+    }
+
+    /// Looks at a device in the store itself. A connection asks this once it is registered, so that a revocation
+    /// is either seen here or delivered there.
+    ///
+    /// # Errors
+    /// `unauthorized`.
+    pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
+        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
+        let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
+        self.devices.insert(id, is_valid).await;
+        if is_valid {
+            return Ok(());
+        }
+        Err(ErrorBody::field(ErrorCode::Unauthorized, "token", "the token's device was revoked"))
     }
 
     pub(super) async fn is_device_valid(&self, user: UserId, id: DeviceId) -> Result<bool, ErrorBody> {

@@ -8,8 +8,9 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{Entry, ErrorBody, limits};
 
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
 use crate::plant;
+use crate::refusal::refusal;
 
 const PAGE: u32 = 50;
 
@@ -68,7 +69,7 @@ impl Operations {
         Ok(match *query {
             HistoryQuery { before: Some(seq), .. } => Want::Back(seq.minus(1).min(head)),
             HistoryQuery { after: Some(seq), .. } => Want::On(seq.next()),
-            HistoryQuery { around: Some(seq), .. } => Want::Around(seq),
+            HistoryQuery { around: Some(seq), .. } => Want::Around(seq.min(head.next())),
             HistoryQuery { at: Some(at), .. } => {
                 let found = self.store.seq_at(LogId::Channel(channel), at).await;
                 Want::On(found.map_err(|error| refusal(&error))?)

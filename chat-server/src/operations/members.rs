@@ -10,7 +10,8 @@ use madang_store::Member;
 
 use super::accounts::card;
 use super::blocks::page_bounds;
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// The members of a channel of the caller's.

@@ -20,14 +20,15 @@ use std::time::Duration;
 use madang_auth::{Passwords, Tokens};
 use madang_bus::Inbox;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Snowflakes, UserId};
-use madang_proto::{ErrorBody, ErrorCode};
+use madang_proto::ErrorBody;
 use madang_service::{Check, Clock};
-use madang_store::{Channel, Store, StoreError};
+use madang_store::{Channel, Store};
 use moka::future::Cache;
 
 use crate::config::Config;
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
+use crate::refusal::refusal;
 
 pub use callers::Callers;
 pub use received::ReceivedMarks;
@@ -110,7 +111,7 @@ impl Operations {
         let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics, store_health } =
             parts;
         Self {
-            callers: Callers::new(config.limits),
+            callers: Callers::new(config.limits, metrics.limited.clone()),
             received: ReceivedMarks::default(),
             channels: Cache::new(CHANNELS),
             devices: Cache::builder().max_capacity(CHANNELS).time_to_live(DEVICE_KNOWN).build(),
@@ -140,20 +141,5 @@ impl Operations {
 
     fn mint(&self) -> u64 {
         self.ids.mint(self.clock.now_ms(), madang_ids::Millis::ZERO, 1).raw()
-    }
-}
-
-/// What a failure of the store is to a caller. The store's own words stay here.
-#[must_use]
-pub fn refusal(error: &StoreError) -> ErrorBody {
-    match error {
-        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
-            tracing::warn!(%error, "the store did not carry out an operation");
-            ErrorBody::unavailable("the store is unavailable", 1000)
-        }
-        StoreError::Corrupt(_) => {
-            tracing::error!(%error, "the store holds what it should not");
-            ErrorBody::new(ErrorCode::Internal, "the server failed")
-        }
     }
 }

@@ -4,7 +4,8 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{Content, ErrorBody};
 use madang_store::Marker;
 
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 /// Notes among which a retry looks for its own.
 const RECENT_NOTES: usize = 64;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use madang_ids::{Cursor, DeviceId};
 use parking_lot::Mutex;
 
-use super::{Operations, refusal};
+use super::Operations;
+use crate::refusal::refusal;
 
 /// Marks that wait. Bounded by the devices that are connected; a lost second costs nothing but a repeated push.
 #[derive(Debug, Default)]
@@ -16,7 +17,11 @@ pub struct ReceivedMarks {
 impl ReceivedMarks {
     /// A device has received everything up to `cursor`.
     pub fn put(&self, device: DeviceId, cursor: Cursor) {
-        self.waiting.lock().insert(device, cursor);
+        let mut waiting = self.waiting.lock();
+        let mark = waiting.entry(device).or_insert(cursor);
+        if mark.epoch != cursor.epoch || mark.position < cursor.position {
+            *mark = cursor;
+        }
     }
 }
 

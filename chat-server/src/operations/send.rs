@@ -7,7 +7,8 @@ use madang_ids::{ChannelId, ClientMsgId, LogId, Seq};
 use madang_proto::{Ack, Body, ErrorBody};
 use tokio::sync::oneshot;
 
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 impl Operations {
     /// Checks a message and hands it to its channel's home; `answer` is called once, when the message is durable or

@@ -1,15 +1,17 @@
 //! What a device without a valid cursor starts from, by pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
 
 use madang_ids::ChannelId;
-use madang_proto::rest::{HistoryQuery, PageQuery, Snapshot, SnapshotQuery};
-use madang_proto::{Entry, ErrorBody, limits};
-use madang_store::OverviewOrder;
+use madang_proto::rest::{HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery};
+use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
+use madang_store::{Overview, OverviewOrder};
 
 use super::blocks::page_bounds;
 use super::channels::view;
-use super::{Caller, Operations, refusal};
+use super::{Caller, Operations};
+use crate::refusal::refusal;
 
 const RECENT_CHANNELS: usize = 10;
 const RECENT_ENTRIES: u32 = 20;
@@ -33,9 +35,38 @@ impl Operations {
         let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let next = rows.last().map(|row| row.card.id.to_string()).filter(|_| rows.len() == limit);
-        let moved = rows.into_iter().filter(|row| query.since.get(&row.card.id) != Some(&row.head.seq));
+        let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.card.id);
+        let left = self.left(caller, &query.since, after, upto, &rows).await?;
+        let moved = rows.into_iter().filter(|row| {
+            let now = Since { head_seq: row.head.seq, read_seq: row.marker.seq };
+            query.since.get(&row.card.id) != Some(&now)
+        });
+        let moved = moved.chain(left);
         let recent = if is_first && query.recent { self.recent(caller).await? } else { BTreeMap::new() };
         Ok(Snapshot { cursor: is_first.then_some(end), channels: moved.map(view).collect(), recent, next })
+    }
+
+    /// Channels of this page that the device has and the caller has left.
+    async fn left(
+        &self,
+        caller: Caller,
+        since: &BTreeMap<ChannelId, Since>,
+        after: Option<ChannelId>,
+        upto: Option<ChannelId>,
+        rows: &[Overview],
+    ) -> Result<Vec<Overview>, ErrorBody> {
+        let here: HashSet<ChannelId> = rows.iter().map(|row| row.card.id).collect();
+        let range =
+            (after.map_or(Bound::Unbounded, Bound::Excluded), upto.map_or(Bound::Unbounded, Bound::Included));
+        let mut left = Vec::new();
+        for (channel, _) in since.range(range).filter(|(channel, _)| !here.contains(channel)) {
+            match self.overview_of(caller.user_id, *channel).await {
+                Ok(row) => left.push(row),
+                Err(error) if error.code == ErrorCode::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(left)
     }
 
     async fn recent(&self, caller: Caller) -> Result<BTreeMap<ChannelId, Vec<Entry>>, ErrorBody> {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use madang_bus::{InboxItem, InboxRead};
+use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId, Seq, UserId};
 use madang_proto::{ErrorBody, SnapshotReason, limits};
 
-use super::{Operations, refusal};
-use crate::gateway::encode::{self, Frame};
+use super::Operations;
+use crate::refusal::refusal;
 
 /// Rows of one page of an inbox.
 const PAGE_ROWS: usize = 500;
@@ -36,8 +37,8 @@ pub enum SyncPage {
 /// The content of a part of an item.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// An `entries` frame.
-    pub frame: Frame,
+    /// Rows, rising.
+    pub rows: Vec<Row>,
     /// The last row in it.
     pub last: Seq,
 }
@@ -68,7 +69,7 @@ impl Operations {
         Ok(SyncPage::SnapshotRequired { reason, end })
     }
 
-    /// An `entries` frame with the rows of `log` from `from` on, at most up to `to`: as many as fit in one frame.
+    /// The rows of `log` from `from` on, at most up to `to`: as many as fit in one frame.
     ///
     /// # Errors
     /// The store's.
@@ -79,7 +80,7 @@ impl Operations {
             .await
             .map_err(|error| refusal(&error))?;
         let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(None) };
-        Ok(Some(Opened { frame: encode::entries(log, &rows), last }))
+        Ok(Some(Opened { rows, last }))
     }
 }
 

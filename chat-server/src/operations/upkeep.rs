@@ -1,6 +1,7 @@
 //! What the server does by itself: forgets retry keys that have had their 30 days (G2).
 
-use super::{Operations, refusal};
+use super::Operations;
+use crate::refusal::refusal;
 
 const KEPT_MS: u64 = 30 * 86_400_000;
 /// Forgotten in one transaction, so that nobody waits long behind it.

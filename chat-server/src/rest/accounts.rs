@@ -8,8 +8,9 @@ use madang_proto::UserCard;
 use madang_proto::rest::{Login, Page, PageQuery, ProfileChange, Refresh, SignUp, SignedIn};
 use serde::Deserialize;
 
+use super::Api;
 use super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
-use super::{Api, Refusal};
+use crate::refusal::Refusal;
 
 type Result<T> = std::result::Result<T, Refusal>;
 

@@ -8,8 +8,9 @@ use madang_proto::rest::{
     AddMembers, ChannelView, MemberCard, NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
 };
 
+use super::Api;
 use super::extract::{Auth, IdempotencyKey, Ids, Json, Params};
-use super::{Api, Refusal};
+use crate::refusal::Refusal;
 
 type Result<T> = std::result::Result<T, Refusal>;
 

@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use madang_ids::DeviceId;
 use madang_proto::rest::{DeviceCard, List, NewDevice, SignedIn};
 
+use super::Api;
 use super::extract::{Auth, Ids, Json};
-use super::{Api, Refusal};
+use crate::refusal::Refusal;
 
 type Result<T> = std::result::Result<T, Refusal>;
 

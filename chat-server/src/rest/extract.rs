@@ -11,8 +11,9 @@ use bytes::Bytes;
 use madang_proto::{ErrorBody, ErrorCode, limits};
 use serde::de::DeserializeOwned;
 
-use super::{Api, Refusal};
+use super::Api;
 use crate::operations::{Caller, Operations};
+use crate::refusal::Refusal;
 
 impl Api {
     pub(super) fn operations(&self) -> &Arc<Operations> {

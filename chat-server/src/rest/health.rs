@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use madang_proto::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
 
-use super::{Api, Refusal};
+use super::Api;
+use crate::refusal::Refusal;
 
 pub(super) async fn hello() -> Json<Value> {
     Json(json!({

@@ -7,8 +7,9 @@ use madang_ids::ChannelId;
 use madang_proto::Ack;
 use madang_proto::rest::{HistoryPage, HistoryQuery, MarkRead, SendMessage};
 
+use super::Api;
 use super::extract::{Auth, Ids, Json, Params};
-use super::{Api, Refusal};
+use crate::refusal::Refusal;
 
 type Result<T> = std::result::Result<T, Refusal>;
 

@@ -8,18 +8,22 @@ mod health;
 mod messages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{Method, StatusCode, header};
 use axum::routing::{delete, get, patch, post, put};
-use madang_proto::{ErrorBody, limits};
+use madang_proto::limits;
 use madang_service::{Health, Metrics};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::timeout::TimeoutLayer;
 
 use crate::gateway::Gateway;
 use crate::gateway::accept::{accept, is_allowed};
+
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -35,29 +39,6 @@ pub struct Api {
 impl axum::extract::FromRef<Api> for Arc<Gateway> {
     fn from_ref(api: &Api) -> Self {
         Self::clone(&api.gateway)
-    }
-}
-
-/// A refusal as an HTTP answer.
-#[derive(Debug)]
-pub struct Refusal(pub ErrorBody);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.0.retry_after_ms.map(|ms| ms.div_ceil(1000).to_string());
-        let mut response = (status, axum::Json(&self.0)).into_response();
-        if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
-            response.headers_mut().insert(header::RETRY_AFTER, value);
-        }
-        response
-    }
-}
-
-impl From<ErrorBody> for Refusal {
-    fn from(error: ErrorBody) -> Self {
-        Self(error)
     }
 }
 
@@ -94,6 +75,7 @@ pub fn router(api: Api) -> Router {
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
         .layer(cors(allowed))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
         .with_state(api)
 }
 
@@ -106,5 +88,5 @@ fn cors(allowed: Vec<String>) -> CorsLayer {
             header::CONTENT_TYPE,
             header::HeaderName::from_static("idempotency-key"),
         ])
-        .max_age(std::time::Duration::from_secs(3600))
+        .max_age(Duration::from_secs(3600))
 }

@@ -33,7 +33,10 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
             return too_large("body.data", format!("body.data has {bytes} bytes, the limit is {DATA_BYTES}"));
         }
         if !is_shallow(data, DATA_DEPTH) {
-            return Err(ErrorBody::invalid("body.data", format!("body.data is nested deeper than {DATA_DEPTH} levels")));
+            return Err(ErrorBody::invalid(
+                "body.data",
+                format!("body.data is nested deeper than {DATA_DEPTH} levels"),
+            ));
         }
     } else if body.text.is_empty() {
         return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));

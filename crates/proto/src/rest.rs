@@ -228,9 +228,10 @@ pub struct HistoryPage {
 /// `POST /v1/snapshot`: what a device without a valid cursor starts from, by pages.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SnapshotQuery {
-    /// Leave out channels whose head is what the device has.
+    /// What the device has: channels that are still so are left out, and those that the caller has left come with
+    /// `until_seq`. At most 10,000.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub since: BTreeMap<ChannelId, Seq>,
+    pub since: BTreeMap<ChannelId, Since>,
     /// The `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
@@ -240,6 +241,15 @@ pub struct SnapshotQuery {
     /// Whether to add the last 20 messages of the 10 most recent channels (first page only).
     #[serde(default)]
     pub recent: bool,
+}
+
+/// What a device has of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// The last entry.
+    pub head_seq: Seq,
+    /// How far the user has read, as this device knows.
+    pub read_seq: Seq,
 }
 
 /// A page of the snapshot.

@@ -1,0 +1,44 @@
+//! What a failure is to a caller, whether she asks over the socket or over REST.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use madang_proto::{ErrorBody, ErrorCode};
+use madang_store::StoreError;
+
+/// What a failure of the store is to a caller. The store's own words stay here.
+#[must_use]
+pub fn refusal(error: &StoreError) -> ErrorBody {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+            tracing::warn!(%error, "the store did not carry out an operation");
+            ErrorBody::unavailable("the store is unavailable", 1000)
+        }
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "the store holds what it should not");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        }
+    }
+}
+
+/// A refusal as an HTTP answer.
+#[derive(Debug)]
+pub struct Refusal(pub ErrorBody);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.0.retry_after_ms.map(|ms| ms.div_ceil(1000).to_string());
+        let mut response = (status, axum::Json(&self.0)).into_response();
+        if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        response
+    }
+}
+
+impl From<ErrorBody> for Refusal {
+    fn from(error: ErrorBody) -> Self {
+        Self(error)
+    }
+}
