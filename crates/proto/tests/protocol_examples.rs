@@ -282,7 +282,6 @@ fn the_limits_are_those_of_the_server() {
         ("devices of a user", vec![limits::DEVICES_PER_USER]),
         ("name of a group", vec![limits::CHANNEL_NAME_CHARS]),
         ("members of a group", vec![limits::GROUP_MEMBERS_MAX as usize]),
-        ("users that one user blocks", vec![limits::BLOCKS_PER_USER]),
         ("entries of a page of history", vec![limits::HISTORY_PAGE as usize]),
         ("rows of a page of a list or of the snapshot", vec![limits::LIST_PAGE as usize]),
         ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
