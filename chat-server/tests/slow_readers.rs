@@ -21,7 +21,11 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(BINARY, folder.path(), &["--limits", "off"]).await.unwrap();
+        // The clock is the machine's, and the test has more to do than to send heartbeats.
+        let config = folder.path().join("madang.toml");
+        std::fs::write(&config, "[gateway]\nsilence_ms = 600000\n").unwrap();
+        let (data, config) = (folder.path().join("data"), config.to_str().unwrap());
+        let server = Server::start(BINARY, &data, &["--limits", "off", "--config", config]).await.unwrap();
         let (ada, bob) = (server.rest.sign_up("ada").await, server.rest.sign_up("bob").await);
         let token = |signed_in: &Value| signed_in["access_token"].as_str().unwrap().to_owned();
         let body = json!({ "kind": "direct", "members": [bob["user"]["id"]] });
