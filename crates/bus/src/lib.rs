@@ -5,6 +5,8 @@
 //! member. In a fleet they are Redis.
 #![warn(missing_docs)]
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod inbox;
 pub mod local;
 mod roster;

@@ -7,6 +7,7 @@ use madang_engine::sync::Place;
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_store::{Commit, CommitFeed};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::inbox::{Delivery, Envelope, Recipient};
@@ -20,7 +21,8 @@ pub(super) struct Dispatcher<S> {
     store: Arc<S>,
     attached: Arc<Attached>,
     envelopes: mpsc::Sender<Envelope>,
-    rosters: Cache<ChannelId, Arc<Roster>>,
+    /// Locked by nobody else: the lock is there so that a roster changes in its place.
+    rosters: Cache<ChannelId, Arc<Mutex<Roster>>>,
 }
 
 impl<S: LocalStore> Dispatcher<S> {
@@ -68,16 +70,17 @@ impl<S: LocalStore> Dispatcher<S> {
     ) -> madang_store::StoreResult<Vec<Recipient>> {
         let Some((first, last)) = commit.rows.first().zip(commit.rows.last()) else { return Ok(Vec::new()) };
         let (from, to) = (first.entry.seq, last.entry.seq);
-        let mut roster = match self.rosters.get(&channel) {
+        let roster = match self.rosters.get(&channel) {
             Some(roster) => roster,
-            None => Arc::new(Roster::load(self.store.as_ref(), channel).await?),
+            None => {
+                let loaded = Roster::load(self.store.as_ref(), channel, from).await?;
+                let roster = Arc::new(Mutex::new(loaded));
+                self.rosters.insert(channel, Arc::clone(&roster));
+                roster
+            }
         };
-        if roster.is_changed_by(&commit.rows) || !self.rosters.contains_key(&channel) {
-            let changed = Arc::make_mut(&mut roster);
-            changed.apply(&commit.rows);
-            changed.forget_gone(from);
-            self.rosters.insert(channel, Arc::clone(&roster));
-        }
+        let mut roster = roster.lock();
+        roster.apply(&commit.rows);
         let concerned = roster.concerned(from, to);
         Ok(concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect())
     }

@@ -36,6 +36,8 @@ pub struct LocalInbox<S> {
     store: Arc<S>,
     epochs: Epochs,
     attached: Arc<Attached>,
+    /// The last position that a page showed. Readers may see a commit before the store says that it is durable.
+    shown: AtomicU64,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
 }
 
@@ -70,7 +72,8 @@ impl<S: LocalStore> LocalInbox<S> {
         let attached = Arc::new(Attached::default());
         attached.addressed.store(store.position().get(), Ordering::SeqCst);
         let follow = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), sender).run(feed);
-        Ok((Self { store, epochs, attached, envelopes: Mutex::new(Some(receiver)) }, follow))
+        let (shown, envelopes) = (AtomicU64::new(0), Mutex::new(Some(receiver)));
+        Ok((Self { store, epochs, attached, shown, envelopes }, follow))
     }
 }
 
@@ -102,13 +105,15 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
     }
 
     async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
-        if let Err(reason) = self.epochs.check(after, self.store.position()) {
+        let shown = Position::new(self.shown.load(Ordering::SeqCst));
+        if let Err(reason) = self.epochs.check(after, self.store.position().max(shown)) {
             return Ok(InboxRead::SnapshotRequired(reason));
         }
         let give_up = usize::try_from(limits::SYNC_ITEMS).unwrap_or(usize::MAX);
         let Some(scan) = self.store.scan(user, after.position, max_rows, give_up).await? else {
             return Ok(InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind));
         };
+        self.shown.fetch_max(scan.upto.get(), Ordering::SeqCst);
         let item = |item: madang_store::ScanItem| InboxItem { log: item.log, from: item.from, to: item.to };
         let items = scan.items.into_iter().map(item).collect();
         Ok(InboxRead::Page(InboxPage { items, upto: self.epochs.cursor(scan.upto), more: scan.more }))

@@ -1,0 +1,239 @@
+//! A device as the gateway serves it: live items and pages through one [`SyncCursor`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_engine::sync::{Live, SyncCursor};
+use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use tokio::sync::mpsc;
+
+use super::Opened;
+use super::yard::{Place, user};
+use crate::inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead};
+
+/// Only an inbox that does not deliver at all waits so long.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pages that no case needs.
+const PAGES_MAX: usize = 5_000;
+
+/// One connection.
+pub(super) struct Device {
+    pub(super) user_id: UserId,
+    inbox: Arc<dyn Inbox>,
+    sync: SyncCursor<Vec<Place>>,
+    epoch: Epoch,
+    /// What reached it, in order.
+    pub(super) got: Vec<Place>,
+    /// Live items for which there is room; 0 means that the queue is full.
+    pub(super) has_room: bool,
+    page_rows: usize,
+}
+
+impl Device {
+    /// Registers first; what is before `cursor` it has.
+    pub(super) fn connect(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor) -> Self {
+        inbox.attach(user(id));
+        Self {
+            user_id: user(id),
+            inbox: Arc::clone(inbox),
+            sync: SyncCursor::reading_from(cursor.position),
+            epoch: cursor.epoch,
+            got: Vec::new(),
+            has_room: true,
+            page_rows: 7,
+        }
+    }
+
+    /// Registers, and stands at the end of the inbox.
+    pub(super) async fn connect_at_end(inbox: &Arc<dyn Inbox>, id: u64) -> Self {
+        let cursor = inbox.end(user(id)).await.unwrap();
+        let mut device = Self::connect(inbox, id, cursor);
+        device.catch_up().await;
+        device
+    }
+
+    /// Goes, and says how far it came.
+    pub(super) fn disconnect(&self) -> Cursor {
+        self.inbox.detach(self.user_id);
+        Cursor { epoch: self.epoch, position: self.sync.position() }
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        self.sync.is_reading()
+    }
+
+    pub(super) fn handle(&mut self, envelope: &Envelope) {
+        match envelope {
+            Envelope::Delivery(delivery) => self.handle_delivery(delivery),
+            Envelope::Lost => self.sync.read(),
+        }
+    }
+
+    fn handle_delivery(&mut self, delivery: &Delivery) {
+        for recipient in delivery.recipients.iter().filter(|recipient| recipient.user_id == self.user_id) {
+            let places = places(delivery);
+            let size_bytes = places.len();
+            let item = recipient.sees_all.then_some((places, size_bytes));
+            if let Live::Deliver(places) = self.sync.handle_item(recipient.place, item, self.has_room, 20) {
+                self.got.extend(places);
+            }
+        }
+    }
+
+    /// Reads pages until live items are delivered again.
+    pub(super) async fn catch_up(&mut self) {
+        for _ in 0..PAGES_MAX {
+            if !self.sync.is_reading() {
+                return;
+            }
+            self.read_page().await;
+        }
+        panic!("the pages have no end");
+    }
+
+    /// Reads one page, as the gateway does.
+    pub(super) async fn read_page(&mut self) {
+        self.sync.begin_page();
+        let cursor = Cursor { epoch: self.epoch, position: self.sync.position() };
+        match self.inbox.read(self.user_id, cursor, self.page_rows).await.unwrap() {
+            InboxRead::Page(page) => {
+                assert!(
+                    !page.more || page.upto.position > cursor.position,
+                    "a page does not go on: {page:?}"
+                );
+                self.got.extend(page.items.iter().flat_map(rows_of));
+                self.go_on(page.upto, |sync, position| sync.handle_page(position, page.more).released);
+            }
+            InboxRead::SnapshotRequired(_) => {
+                let end = self.inbox.end(self.user_id).await.unwrap();
+                self.go_on(end, |sync, position| sync.jump(position).released);
+            }
+        }
+    }
+
+    fn go_on(
+        &mut self,
+        cursor: Cursor,
+        handle: impl FnOnce(&mut SyncCursor<Vec<Place>>, Position) -> Vec<Vec<Place>>,
+    ) {
+        self.epoch = cursor.epoch;
+        let released = handle(&mut self.sync, cursor.position);
+        self.got.extend(released.into_iter().flatten());
+    }
+}
+
+/// The rows of a delivery.
+pub(super) fn places(delivery: &Delivery) -> Vec<Place> {
+    delivery.rows.iter().map(|row| (delivery.log, row.entry.seq)).collect()
+}
+
+fn rows_of(item: &InboxItem) -> impl Iterator<Item = Place> {
+    let log = item.log;
+    (item.from.get()..=item.to.get()).map(move |seq| (log, Seq::new(seq)))
+}
+
+/// The node's envelopes.
+pub(super) struct Envelopes(mpsc::Receiver<Envelope>);
+
+impl Envelopes {
+    pub(super) fn of(opened: &Opened) -> Self {
+        Self(opened.inbox.take_envelopes().expect("the first taker gets the envelopes"))
+    }
+
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Envelope {
+        let envelope = tokio::time::timeout(TIMEOUT, self.0.recv()).await;
+        envelope.expect("an envelope comes").expect("the stream is open")
+    }
+
+    /// One that is there already.
+    pub(super) fn try_next(&mut self) -> Option<Envelope> {
+        self.0.try_recv().ok()
+    }
+
+    /// Hands envelopes to the devices until each has `expected` rows and reads no more.
+    pub(super) async fn deliver(&mut self, devices: &mut [(Device, usize)]) {
+        loop {
+            for (device, _) in devices.iter_mut() {
+                device.catch_up().await;
+            }
+            if devices.iter().all(|(device, expected)| device.got.len() >= *expected) {
+                break;
+            }
+            // What never comes shows in what the devices have.
+            let Ok(Some(envelope)) = tokio::time::timeout(TIMEOUT, self.0.recv()).await else { break };
+            devices.iter_mut().for_each(|(device, _)| device.handle(&envelope));
+        }
+        // Nor does anything come twice.
+        while let Some(envelope) = self.try_next() {
+            devices.iter_mut().for_each(|(device, _)| device.handle(&envelope));
+        }
+        for (device, _) in devices.iter_mut() {
+            device.catch_up().await;
+        }
+    }
+
+    /// Hands envelopes to one device until it has what it must have.
+    pub(super) async fn deliver_to(&mut self, device: &mut Device, expected: &[Place]) {
+        let owned = std::mem::replace(
+            device,
+            Device {
+                sync: SyncCursor::live_at(Position::ZERO),
+                got: Vec::new(),
+                inbox: Arc::clone(&device.inbox),
+                ..*device
+            },
+        );
+        let mut devices = [(owned, expected.len())];
+        self.deliver(&mut devices).await;
+        let [(owned, _)] = devices;
+        *device = owned;
+        assert_same(&device.got, expected);
+    }
+}
+
+/// All rows after a cursor, by pages of `page_rows`, and the last cursor.
+pub(super) async fn read_all(
+    inbox: &Arc<dyn Inbox>,
+    id: u64,
+    mut cursor: Cursor,
+    page_rows: usize,
+) -> (Vec<Place>, Vec<(Cursor, usize)>) {
+    let (mut got, mut cursors) = (Vec::new(), Vec::new());
+    loop {
+        let page = page(inbox, id, cursor, page_rows).await;
+        let rows: Vec<Place> = page.items.iter().flat_map(rows_of).collect();
+        assert!(rows.len() <= page_rows, "{} rows instead of {page_rows}", rows.len());
+        got.extend(rows);
+        assert!(page.upto.position >= cursor.position, "a cursor goes back");
+        assert!(!page.more || page.upto.position > cursor.position, "a page does not go on");
+        cursor = page.upto;
+        cursors.push((cursor, got.len()));
+        if !page.more {
+            return (got, cursors);
+        }
+    }
+}
+
+pub(super) async fn page(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor, page_rows: usize) -> InboxPage {
+    match inbox.read(user(id), cursor, page_rows).await.unwrap() {
+        InboxRead::Page(page) => page,
+        InboxRead::SnapshotRequired(reason) => panic!("{cursor} is refused: {reason:?}"),
+    }
+}
+
+/// The same rows, each once, those of each log in their order. Of rows of different logs no order is promised.
+#[track_caller]
+pub(super) fn assert_same(got: &[Place], expected: &[Place]) {
+    assert_eq!(by_log(got), by_log(expected));
+}
+
+fn by_log(places: &[Place]) -> BTreeMap<LogId, Vec<Seq>> {
+    let mut logs = BTreeMap::<LogId, Vec<Seq>>::new();
+    for (log, seq) in places {
+        logs.entry(*log).or_default().push(*seq);
+    }
+    logs
+}

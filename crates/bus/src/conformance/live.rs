@@ -1,0 +1,169 @@
+//! Envelopes of what comes while a user is attached.
+
+use std::sync::Arc;
+
+use madang_ids::{Position, UserId};
+
+use super::Subject;
+use super::device::{Device, Envelopes, assert_same, places};
+use super::yard::{Yard, own_log, user};
+use crate::inbox::{Delivery, Envelope, Recipient};
+
+/// What an envelope brings, and to whom; in this file nothing is lost.
+fn delivery(envelope: Envelope) -> Delivery {
+    match envelope {
+        Envelope::Delivery(delivery) => delivery,
+        Envelope::Lost => panic!("nothing was lost"),
+    }
+}
+
+fn recipient(delivery: &Delivery, user_id: UserId) -> Option<Recipient> {
+    delivery.recipients.iter().find(|recipient| recipient.user_id == user_id).copied()
+}
+
+pub(super) async fn there_is_one_stream_of_envelopes(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    assert!(opened.inbox.take_envelopes().is_some());
+    assert!(opened.inbox.take_envelopes().is_none());
+    opened.close().await;
+}
+
+pub(super) async fn places_follow_each_other(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2], &[]).await;
+    yard.change(2, &[2], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    let end = opened.inbox.end(user(2)).await.unwrap();
+    opened.inbox.attach(user(2));
+    let before = yard.hers(2).len();
+    for count in 1..=4 {
+        yard.say(1, 1, count).await;
+        yard.say(2, 2, 1).await;
+        yard.note(1).await;
+        yard.note(2).await;
+    }
+    let expected = yard.hers(2)[before..].to_vec();
+    let (mut last, mut got): (Option<Position>, Vec<_>) = (None, Vec::new());
+    while got.len() < expected.len() {
+        let delivery = delivery(envelopes.next().await);
+        assert!(!delivery.recipients.is_empty() && !delivery.rows.is_empty(), "{delivery:?} is for nobody");
+        assert_eq!(delivery.recipients.len(), 1, "only one user is attached");
+        let Some(Recipient { place, sees_all, .. }) = recipient(&delivery, user(2)) else {
+            panic!("{delivery:?} is for somebody else")
+        };
+        // What came before she attached may still be on its way.
+        if place.last <= end.position {
+            continue;
+        }
+        assert!(sees_all, "she sees all of it");
+        assert!(place.previous < place.first && place.first <= place.last, "{place:?}");
+        match last {
+            Some(last) => assert_eq!(place.previous, last, "nothing lies between"),
+            None => assert!(place.previous <= end.position, "nothing lies between the end and {place:?}"),
+        }
+        last = Some(place.last);
+        got.extend(places(&delivery));
+    }
+    assert_eq!(got, expected);
+    assert!(envelopes.try_next().is_none(), "nothing comes twice");
+    opened.close().await;
+}
+
+pub(super) async fn a_live_device_gets_every_row_once(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2], &[]).await;
+    yard.change(2, &[1, 2], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let before = yard.hers(2).len();
+    for count in 1..=20 {
+        yard.say(1 + count % 2, 1, 1 + count as usize % 3).await;
+    }
+    let expected = yard.hers(2)[before..].to_vec();
+    envelopes.deliver_to(&mut device, &expected).await;
+    assert_eq!(device.got, expected);
+    opened.close().await;
+}
+
+pub(super) async fn telling_again_changes_nothing(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2], &[]).await;
+    let start = opened.inbox.end(user(2)).await.unwrap();
+    let mut envelopes = Envelopes::of(&opened);
+    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let before = yard.hers(2).len();
+    for _ in 0..5 {
+        yard.say(1, 1, 2).await;
+        for (log, seq) in yard.hers(2) {
+            opened.inbox.moved(log, seq).await.unwrap();
+        }
+    }
+    let expected = yard.hers(2)[before..].to_vec();
+    envelopes.deliver_to(&mut device, &expected).await;
+    assert_same(&super::device::read_all(&opened.inbox, 2, start, 3).await.0, &expected);
+    opened.close().await;
+}
+
+pub(super) async fn only_who_is_attached_is_addressed(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2, 3], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    opened.inbox.attach(user(1));
+    opened.inbox.attach(user(2));
+    yard.say(1, 1, 1).await;
+    assert_eq!(addressed(&mut envelopes, &yard, 1).await, [user(1), user(2)]);
+    opened.inbox.detach(user(2));
+    yard.say(1, 1, 1).await;
+    assert_eq!(addressed(&mut envelopes, &yard, 1).await, [user(1)]);
+    opened.close().await;
+}
+
+pub(super) async fn every_connection_counts(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    [1, 2, 2, 2].into_iter().for_each(|id| opened.inbox.attach(user(id)));
+    for expected in [true, true, false, false] {
+        // Detaching more often than attaching harms nobody.
+        opened.inbox.detach(user(2));
+        yard.say(1, 1, 1).await;
+        let addressed = addressed(&mut envelopes, &yard, 1).await;
+        assert_eq!(addressed.contains(&user(2)), expected, "{addressed:?}");
+    }
+    opened.inbox.attach(user(2));
+    yard.say(1, 1, 1).await;
+    assert!(addressed(&mut envelopes, &yard, 1).await.contains(&user(2)));
+    opened.close().await;
+}
+
+/// Whom the last row of a witness, who stays attached, is addressed to.
+async fn addressed(envelopes: &mut Envelopes, yard: &Yard, witness: u64) -> Vec<UserId> {
+    let last = yard.hers(witness).last().copied().expect("the witness has a row");
+    loop {
+        let delivery = delivery(envelopes.next().await);
+        if places(&delivery).contains(&last) {
+            let mut users: Vec<UserId> = delivery.recipients.iter().map(|one| one.user_id).collect();
+            users.sort_unstable();
+            return users;
+        }
+    }
+}
+
+pub(super) async fn the_own_log_is_delivered(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    let mut envelopes = Envelopes::of(&opened);
+    let mut device = Device::connect_at_end(&opened.inbox, 1).await;
+    opened.inbox.attach(user(2));
+    for id in [1, 2, 2, 1, 1] {
+        yard.note(id).await;
+    }
+    envelopes.deliver_to(&mut device, &yard.hers(1)).await;
+    assert!(device.got.iter().all(|(log, _)| *log == own_log(1)) && device.got.len() == 3);
+    opened.close().await;
+}

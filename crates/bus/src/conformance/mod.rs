@@ -1,0 +1,157 @@
+//! What every inbox must pass, unchanged. A case is given a [`Subject`], which opens the inbox over an empty store
+//! and can start it again over the same store; a case that fails panics.
+//!
+//! ```ignore
+//! madang_bus::inbox_conformance!(Arc::new(MySubject::new()));
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
+
+mod device;
+mod live;
+mod pages;
+mod races;
+mod spans;
+mod verdicts;
+mod yard;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_proto::limits;
+use madang_store::Store;
+use tokio::task::JoinSet;
+
+use crate::for_each_inbox_case;
+use crate::inbox::Inbox;
+
+use live::*;
+use pages::*;
+use races::*;
+use spans::*;
+use verdicts::*;
+
+/// An inbox under test.
+#[async_trait]
+pub trait Subject: Send + Sync + 'static {
+    /// The inbox: over an empty store the first time; later, once the last was closed, over what the store holds.
+    async fn open(&self) -> Opened;
+
+    /// From now on members can (not) be read. `false` if the subject cannot bring that about.
+    fn break_members(&self, _is_broken: bool) -> bool {
+        false
+    }
+
+    /// The most rows that a cursor may be behind.
+    fn rows_behind_max(&self) -> u64 {
+        limits::SYNC_ITEMS
+    }
+}
+
+/// One start of an inbox.
+pub struct Opened {
+    /// What it is over; cases append here.
+    pub store: Arc<dyn Store>,
+    /// The inbox.
+    pub inbox: Arc<dyn Inbox>,
+    /// What runs for it.
+    pub tasks: JoinSet<()>,
+}
+
+impl Opened {
+    /// Ends it as a stopped process does: nothing of it is left.
+    pub async fn close(self) {
+        let Self { store, inbox, mut tasks } = self;
+        drop(inbox);
+        tasks.shutdown().await;
+        drop(store);
+    }
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One case.
+pub struct Case {
+    /// What must hold.
+    pub name: &'static str,
+    /// Runs it; panics if it does not hold.
+    pub run: fn(Arc<dyn Subject>) -> Running,
+}
+
+/// The cases that every inbox must pass.
+#[must_use]
+pub fn cases() -> Vec<Case> {
+    for_each_inbox_case!(inbox_cases, ())
+}
+
+/// Runs one case of [`cases`] by its name.
+///
+/// # Panics
+/// It does not hold, or there is none of this name.
+pub async fn run_case(name: &str, subject: Arc<dyn Subject>) {
+    let case = cases().into_iter().find(|case| case.name == name).expect("a case of this name");
+    (case.run)(subject).await;
+}
+
+/// The list of cases, once.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_each_inbox_case {
+    ($then:ident, $argument:expr) => {
+        $crate::$then! { $argument;
+            pages_of_any_size_hold_the_same
+            a_page_goes_on_from_any_cursor
+            the_end_is_behind_everything
+            nobody_reads_what_is_not_hers
+            there_is_one_stream_of_envelopes
+            places_follow_each_other
+            a_live_device_gets_every_row_once
+            telling_again_changes_nothing
+            only_who_is_attached_is_addressed
+            every_connection_counts
+            the_own_log_is_delivered
+            a_joiner_sees_from_her_join
+            a_leaver_sees_her_leave_and_nothing_after
+            who_comes_again_does_not_see_what_was_between
+            members_that_cannot_be_read_are_no_loss
+            devices_that_come_while_rows_do_miss_nothing
+            slow_devices_miss_nothing
+            a_foreign_cursor_is_refused
+            a_cursor_beyond_the_store_is_refused
+            a_cursor_too_far_behind_is_refused
+            a_restart_keeps_cursors
+            a_cursor_beyond_its_start_is_refused
+            a_device_goes_on_after_a_verdict
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! inbox_cases {
+    ($argument:expr; $($name:ident)*) => {
+        vec![$(Case { name: stringify!($name), run: |subject| Box::pin($name(subject)) }),*]
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! inbox_tests {
+    ($subject:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::conformance::run_case(stringify!($name), $subject).await;
+            }
+        )*
+    };
+}
+
+/// A test for each case; the expression makes a new `Arc` of a [`Subject`](conformance::Subject) for each.
+#[macro_export]
+macro_rules! inbox_conformance {
+    ($subject:expr) => {
+        $crate::for_each_inbox_case!(inbox_tests, $subject);
+    };
+}

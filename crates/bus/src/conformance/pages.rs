@@ -1,0 +1,89 @@
+//! Pages.
+
+use std::sync::Arc;
+
+use madang_ids::Cursor;
+
+use super::device::{assert_same, page, read_all};
+use super::yard::{Yard, user};
+use super::{Opened, Subject};
+
+/// Four users in overlapping channels, who come, go and come again, with own logs; and the first cursor of each.
+async fn history(opened: &Opened) -> (Yard, Vec<Cursor>) {
+    let mut starts = Vec::new();
+    for id in 1..=4 {
+        starts.push(opened.inbox.end(user(id)).await.unwrap());
+    }
+    let mut yard = Yard::new(opened);
+    yard.change(1, &[1, 2, 3], &[]).await;
+    yard.change(2, &[1, 2], &[]).await;
+    yard.change(3, &[3], &[]).await;
+    for round in 0..6 {
+        yard.say(1, 1, 1 + round % 4).await;
+        yard.say(2, 2, 3).await;
+        yard.say(3, 3, 1).await;
+        yard.note(1 + round as u64 % 4).await;
+        match round {
+            1 => yard.change(1, &[], &[2]).await,
+            2 => yard.change(2, &[3, 4], &[]).await,
+            3 => yard.change(1, &[2, 4], &[]).await,
+            4 => yard.change(2, &[], &[1, 4]).await,
+            _ => {}
+        }
+    }
+    (yard, starts)
+}
+
+pub(super) async fn pages_of_any_size_hold_the_same(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (yard, starts) = history(&opened).await;
+    for (id, start) in (1..).zip(starts) {
+        let (whole, _) = read_all(&opened.inbox, id, start, 1_000).await;
+        assert_same(&whole, &yard.hers(id));
+        assert_eq!(whole, yard.hers(id), "what was appended one after the other comes so");
+        for page_rows in [1, 2, 3, 5, 8, 13, 40] {
+            assert_eq!(read_all(&opened.inbox, id, start, page_rows).await.0, whole, "pages of {page_rows}");
+        }
+    }
+    opened.close().await;
+}
+
+pub(super) async fn a_page_goes_on_from_any_cursor(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (_, starts) = history(&opened).await;
+    for (id, start) in (1..).zip(starts) {
+        let (whole, cursors) = read_all(&opened.inbox, id, start, 1).await;
+        for (cursor, count) in cursors {
+            for page_rows in [1, 4, 1_000] {
+                let (rest, _) = read_all(&opened.inbox, id, cursor, page_rows).await;
+                assert_eq!(rest, whole[count..], "after {count} rows of user {id}");
+            }
+        }
+    }
+    opened.close().await;
+}
+
+pub(super) async fn the_end_is_behind_everything(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (mut yard, _) = history(&opened).await;
+    let before = yard.hers(3).len();
+    let end = opened.inbox.end(user(3)).await.unwrap();
+    let empty = page(&opened.inbox, 3, end, 10).await;
+    assert_eq!((empty.items, empty.more), (Vec::new(), false));
+    yard.say(2, 1, 3).await;
+    yard.note(3).await;
+    assert_eq!(read_all(&opened.inbox, 3, end, 2).await.0, yard.hers(3)[before..]);
+    assert_eq!(read_all(&opened.inbox, 3, empty.upto, 2).await.0, yard.hers(3)[before..]);
+    opened.close().await;
+}
+
+pub(super) async fn nobody_reads_what_is_not_hers(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let start = opened.inbox.end(user(9)).await.unwrap();
+    let (mut yard, _) = history(&opened).await;
+    assert_eq!(read_all(&opened.inbox, 9, start, 3).await.0, []);
+    yard.note(9).await;
+    assert_eq!(read_all(&opened.inbox, 9, start, 3).await.0, yard.hers(9));
+    assert_eq!(yard.hers(9).len(), 1);
+    opened.close().await;
+}

@@ -1,0 +1,137 @@
+//! Devices come, go and fall behind while rows come: what is live and what is paged together is everything, once.
+
+use std::sync::Arc;
+
+use madang_ids::Cursor;
+use tokio::task::JoinSet;
+
+use super::device::{Device, Envelopes, assert_same};
+use super::yard::{Place, Yard, user};
+use super::{Opened, Subject};
+
+const CHANNELS: u64 = 4;
+/// Users who stay in all channels; each has a device that comes and goes.
+const WATCHERS: u64 = 5;
+
+/// A small generator of numbers (xorshift; Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    const fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+pub(super) async fn devices_that_come_while_rows_do_miss_nothing(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    race(&opened, false).await;
+    opened.close().await;
+}
+
+pub(super) async fn slow_devices_miss_nothing(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    race(&opened, true).await;
+    opened.close().await;
+}
+
+async fn race(opened: &Opened, is_slow: bool) {
+    let mut yard = Yard::new(opened);
+    let watchers: Vec<u64> = (1..=WATCHERS).collect();
+    let mut starts = Vec::new();
+    for &id in &watchers {
+        starts.push(opened.inbox.end(user(id)).await.unwrap());
+    }
+    for channel in 1..=CHANNELS {
+        yard.change(channel, &watchers, &[]).await;
+    }
+    let mut envelopes = Envelopes::of(opened);
+    let mut writers = JoinSet::new();
+    for channel in 1..=CHANNELS {
+        writers.spawn(write(yard.split(channel), channel));
+    }
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    let mut people: Vec<Person> =
+        watchers.iter().zip(starts).map(|(&id, start)| Person::new(id, start)).collect();
+    while !writers.is_empty() {
+        tokio::select! {
+            envelope = envelopes.next() => {
+                let devices = people.iter_mut().filter_map(|person| person.device.as_mut());
+                devices.for_each(|device| device.handle(&envelope));
+            }
+            Some(written) = writers.join_next() => yard.join_up(written.expect("the writer ended well")),
+        }
+        for person in &mut people {
+            person.live(&opened.inbox, &mut dice, is_slow).await;
+        }
+    }
+    let mut devices = Vec::new();
+    for person in people {
+        let expected = yard.hers(person.id).len() - person.got.len();
+        let (got, mut device) = person.settle(&opened.inbox);
+        device.has_room = true;
+        devices.push((device, expected, got));
+    }
+    let (mut ready, kept): (Vec<_>, Vec<_>) =
+        devices.into_iter().map(|(device, expected, got)| ((device, expected), got)).unzip();
+    envelopes.deliver(&mut ready).await;
+    for (((device, _), mut got), id) in ready.into_iter().zip(kept).zip(watchers) {
+        got.extend(device.got);
+        assert_same(&got, &yard.hers(id));
+    }
+}
+
+/// Says things in a channel that somebody joins and leaves meanwhile.
+async fn write(mut yard: Yard, channel: u64) -> Yard {
+    let commuter = 100 + channel;
+    for round in 0..60_u64 {
+        yard.say(channel, 1, 1 + (round + channel) as usize % 3).await;
+        match round % 10 {
+            3 => yard.change(channel, &[commuter], &[]).await,
+            7 => yard.change(channel, &[], &[commuter]).await,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+    yard
+}
+
+/// A user whose device comes and goes.
+struct Person {
+    id: u64,
+    cursor: Cursor,
+    device: Option<Device>,
+    got: Vec<Place>,
+}
+
+impl Person {
+    const fn new(id: u64, cursor: Cursor) -> Self {
+        Self { id, cursor, device: None, got: Vec::new() }
+    }
+
+    async fn live(&mut self, inbox: &Arc<dyn crate::Inbox>, dice: &mut Dice, is_slow: bool) {
+        let Some(device) = &mut self.device else {
+            if dice.below(3) == 0 {
+                self.device = Some(Device::connect(inbox, self.id, self.cursor));
+            }
+            return;
+        };
+        device.has_room = !is_slow || dice.below(2) == 0;
+        match dice.below(20) {
+            0 => {
+                self.cursor = device.disconnect();
+                self.got.append(&mut device.got);
+                self.device = None;
+            }
+            1..=8 if device.is_reading() => device.read_page().await,
+            _ => {}
+        }
+    }
+
+    /// A device that stays, and what the earlier ones got.
+    fn settle(self, inbox: &Arc<dyn crate::Inbox>) -> (Vec<Place>, Device) {
+        let device = self.device.unwrap_or_else(|| Device::connect(inbox, self.id, self.cursor));
+        (self.got, device)
+    }
+}

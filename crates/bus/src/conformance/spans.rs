@@ -1,0 +1,89 @@
+//! Who comes and goes while rows come.
+
+use std::sync::Arc;
+
+use madang_ids::{Cursor, Seq};
+
+use super::device::{Device, Envelopes, assert_same, read_all};
+use super::yard::{Yard, log, user};
+use super::{Opened, Subject};
+
+/// A channel with its first member, a device of somebody who is none yet, and her first cursor.
+async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
+    let mut yard = Yard::new(opened);
+    yard.change(1, &[1], &[]).await;
+    yard.say(1, 1, 3).await;
+    let start = opened.inbox.end(user(2)).await.unwrap();
+    let device = Device::connect_at_end(&opened.inbox, 2).await;
+    (yard, device, start)
+}
+
+/// Live and by pages she gets what the log says, and in this channel these places.
+async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor, places: &[u64]) {
+    let mut envelopes = Envelopes::of(opened);
+    let expected = yard.hers(2);
+    envelopes.deliver_to(device, &expected).await;
+    let (by_pages, _) = read_all(&opened.inbox, 2, start, 2).await;
+    assert_same(&by_pages, &expected);
+    let in_channel = device.got.iter().filter(|(one, _)| *one == log(1)).map(|(_, seq)| *seq);
+    assert_eq!(in_channel.collect::<Vec<Seq>>(), places.iter().copied().map(Seq::new).collect::<Vec<_>>());
+}
+
+pub(super) async fn a_joiner_sees_from_her_join(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (mut yard, mut device, start) = begin(&opened).await;
+    yard.change(1, &[3, 2], &[]).await;
+    yard.say(1, 2, 2).await;
+    expect(&opened, &yard, &mut device, start, &[5, 6, 7, 8]).await;
+    opened.close().await;
+}
+
+pub(super) async fn a_leaver_sees_her_leave_and_nothing_after(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (mut yard, mut device, start) = begin(&opened).await;
+    yard.change(1, &[2, 3, 4], &[]).await;
+    yard.say(1, 2, 1).await;
+    // All in one append: she sees the entries up to her own.
+    yard.change(1, &[5], &[3, 2, 4]).await;
+    yard.say(1, 1, 3).await;
+    yard.note(2).await;
+    expect(&opened, &yard, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
+    opened.close().await;
+}
+
+pub(super) async fn who_comes_again_does_not_see_what_was_between(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let (mut yard, mut device, start) = begin(&opened).await;
+    yard.change(1, &[2], &[]).await;
+    yard.change(1, &[], &[2]).await;
+    yard.say(1, 1, 2).await;
+    yard.change(1, &[2], &[]).await;
+    yard.say(1, 1, 1).await;
+    yard.change(1, &[], &[2]).await;
+    yard.say(1, 1, 1).await;
+    yard.note(2).await;
+    expect(&opened, &yard, &mut device, start, &[5, 6, 9, 10, 11]).await;
+    opened.close().await;
+}
+
+pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2], &[]).await;
+    yard.change(2, &[1, 2], &[]).await;
+    // After a restart nothing of the members is in memory.
+    let (opened, mut yard) = yard.restart(opened, &subject).await;
+    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let before = yard.hers(2).len();
+    if subject.break_members(true) {
+        yard.say(1, 1, 2).await;
+        let mut envelopes = Envelopes::of(&opened);
+        device.handle(&envelopes.next().await);
+        assert!(device.is_reading(), "the device is told that it misses something");
+        subject.break_members(false);
+        yard.say(1, 1, 1).await;
+        yard.say(2, 1, 1).await;
+        envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+    }
+    opened.close().await;
+}

@@ -1,0 +1,204 @@
+//! Channels and own logs that a case appends to, the way the chat server does, and what each user must get of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use madang_engine::spans::Spans;
+use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Seq, UserId};
+use madang_proto::{Body, ChannelCard, ChannelKind, Content, Entry, Message, Role};
+use madang_store::{
+    Append, AppendOutcome, BodyHash, Head, Member, Membership, Row, RowKey, SeatChange, SeatOutcome, Store,
+};
+
+use super::{Opened, Subject};
+use crate::inbox::Inbox;
+
+/// A row's name.
+pub(super) type Place = (LogId, Seq);
+
+pub(super) fn user(id: u64) -> UserId {
+    UserId::from_raw(id)
+}
+
+pub(super) fn log(channel: u64) -> LogId {
+    LogId::Channel(ChannelId::from_raw(channel))
+}
+
+pub(super) fn own_log(id: u64) -> LogId {
+    LogId::User(user(id))
+}
+
+/// Logs with one writer.
+pub(super) struct Yard {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) inbox: Arc<dyn Inbox>,
+    heads: BTreeMap<LogId, Head>,
+    spans: BTreeMap<(UserId, LogId), Spans>,
+    /// Every row, in the order of the appends.
+    rows: Vec<Place>,
+}
+
+impl Yard {
+    pub(super) fn new(opened: &Opened) -> Self {
+        Self::over(Arc::clone(&opened.store), Arc::clone(&opened.inbox))
+    }
+
+    fn over(store: Arc<dyn Store>, inbox: Arc<dyn Inbox>) -> Self {
+        Self { store, inbox, heads: BTreeMap::new(), spans: BTreeMap::new(), rows: Vec::new() }
+    }
+
+    /// The same logs after a restart.
+    pub(super) async fn restart(self, opened: Opened, subject: &Arc<dyn Subject>) -> (Opened, Self) {
+        let Self { store, inbox, heads, spans, rows } = self;
+        drop((store, inbox));
+        opened.close().await;
+        let opened = subject.open().await;
+        let (store, inbox) = (Arc::clone(&opened.store), Arc::clone(&opened.inbox));
+        (opened, Self { store, inbox, heads, spans, rows })
+    }
+
+    /// A yard of its own that goes on with one channel of this.
+    pub(super) fn split(&mut self, channel: u64) -> Self {
+        let mut other = Self::over(Arc::clone(&self.store), Arc::clone(&self.inbox));
+        other.heads.extend(self.heads.remove_entry(&log(channel)));
+        let hers = self.spans.extract_if(.., |(_, log), _| *log == self::log(channel));
+        other.spans.extend(hers);
+        other
+    }
+
+    /// Takes a yard of its own back.
+    pub(super) fn join_up(&mut self, other: Self) {
+        self.heads.extend(other.heads);
+        self.spans.extend(other.spans);
+        self.rows.extend(other.rows);
+    }
+
+    /// Appends, and brings it to the inboxes. Answers with the first row's place.
+    pub(super) async fn append(&mut self, log: LogId, contents: Vec<Content>) -> Seq {
+        let expected = match self.heads.get(&log) {
+            Some(head) => *head,
+            None => self.store.heads(&[log]).await.unwrap()[0],
+        };
+        let rows: Arc<[Row]> = rows(expected, contents).into();
+        let append = Append { log, expected, rows: Arc::clone(&rows), changes: Vec::new() };
+        let head = append.head();
+        assert_eq!(self.store.append(append).await, Ok(AppendOutcome::Appended));
+        self.heads.insert(log, head);
+        self.rows.extend(rows.iter().map(|row| (log, row.entry.seq)));
+        self.inbox.moved(log, head.seq).await.unwrap();
+        expected.seq.next()
+    }
+
+    /// Somebody says several things at once.
+    pub(super) async fn say(&mut self, channel: u64, sender: u64, count: usize) {
+        let message = Message {
+            message_id: MessageId::from_raw(0),
+            ordinal: madang_ids::Ordinal::ZERO,
+            sender_id: user(sender),
+            client_msg_id: ClientMsgId::from_uuid(0),
+            body: Body { text: "hello".into(), ..Body::default() },
+            version: 1,
+        };
+        let content = Content::Message(Box::new(message));
+        self.append(log(channel), vec![content; count]).await;
+    }
+
+    /// Something happens in a user's own log.
+    pub(super) async fn note(&mut self, id: u64) {
+        self.append(own_log(id), vec![Content::Blocked { user_id: user(99) }]).await;
+    }
+
+    /// Members come and go, in the steps of the chat server: seats, memberships, the log, memberships, own logs, and
+    /// last that nothing is half-way.
+    pub(super) async fn change(&mut self, channel: u64, joins: &[u64], leaves: &[u64]) {
+        let channel_id = ChannelId::from_raw(channel);
+        let head = self.store.heads(&[log(channel)]).await.unwrap()[0];
+        let mut contents = Vec::new();
+        let mut members = Vec::new();
+        for &id in joins {
+            let spans = self.spans.entry((user(id), log(channel))).or_default();
+            spans.open(head.seq.next());
+            contents.push(Content::Joined { user_id: user(id), by: user(id) });
+            members.push(member(id, spans));
+        }
+        for &id in leaves {
+            let spans = self.spans.entry((user(id), log(channel))).or_default();
+            contents.push(Content::Left { user_id: user(id), by: user(id) });
+            spans.close(head.seq.plus(contents.len() as u64));
+            members.push(member(id, spans));
+        }
+        let seats = self.store.seats(channel_id).await.unwrap();
+        let count = seats.count + joins.len() as u32 - leaves.len() as u32;
+        let change = SeatChange { channel: channel_id, if_rev: seats.rev, count, members: members.clone() };
+        assert!(matches!(self.store.change_seats(change).await, Ok(SeatOutcome::Changed(_))));
+        self.put_memberships(channel_id, &members).await;
+        self.append(log(channel), contents).await;
+        self.put_memberships(channel_id, &members).await;
+        for member in &members {
+            let content = settled_note(channel_id, member);
+            self.append(LogId::User(member.user_id), vec![content]).await;
+        }
+        let settled: Vec<Member> =
+            members.into_iter().map(|member| Member { pending: false, ..member }).collect();
+        self.store.settle_members(channel_id, &settled).await.unwrap();
+    }
+
+    async fn put_memberships(&self, channel_id: ChannelId, members: &[Member]) {
+        let membership = |member: &Member| Membership {
+            user_id: member.user_id,
+            channel_id,
+            role: member.role,
+            spans: member.spans.clone(),
+        };
+        let memberships: Vec<Membership> = members.iter().map(membership).collect();
+        self.store.put_memberships(&memberships).await.unwrap();
+    }
+
+    /// What a user must get, in the order of the appends.
+    pub(super) fn hers(&self, id: u64) -> Vec<Place> {
+        let is_hers = |(log, seq): &Place| match *log {
+            LogId::User(owner) => owner == user(id),
+            LogId::Channel(_) => self.spans.get(&(user(id), *log)).is_some_and(|spans| spans.contains(*seq)),
+        };
+        self.rows.iter().filter(|place| is_hers(place)).copied().collect()
+    }
+}
+
+fn member(id: u64, spans: &Spans) -> Member {
+    let (user_id, role) = (user(id), Role::Member);
+    Member { user_id, role, joined_at: Millis::new(1), spans: spans.clone(), pending: true }
+}
+
+fn settled_note(channel_id: ChannelId, member: &Member) -> Content {
+    let span = member.spans.last().expect("a member has been there");
+    match span.until {
+        None => Content::ChannelJoined {
+            channel: ChannelCard { id: channel_id, kind: ChannelKind::Group, name: None, between: None },
+            from_seq: span.from,
+        },
+        Some(until_seq) => Content::ChannelLeft { channel_id, until_seq },
+    }
+}
+
+/// Rows behind `head`; messages get their ids here.
+fn rows(mut head: Head, contents: Vec<Content>) -> Vec<Row> {
+    let at = head.at.plus(10);
+    let mut rows = Vec::new();
+    for mut content in contents {
+        let seq = head.seq.next();
+        let mut key = None;
+        let mut ordinal = head.ordinal;
+        if let Content::Message(message) = &mut content {
+            ordinal = ordinal.next();
+            message.ordinal = ordinal;
+            message.message_id = MessageId::from_raw((at.get() << 12) + seq.get());
+            message.client_msg_id = ClientMsgId::from_uuid(u128::from(seq.get()) | (7 << 100));
+            let client_msg_id = message.client_msg_id;
+            key = Some(RowKey { sender: message.sender_id, client_msg_id, body_hash: BodyHash([1; 16]) });
+        }
+        let row = Row { entry: Entry { seq, at, content }, ordinal, key };
+        head = Head::after(&row);
+        rows.push(row);
+    }
+    rows
+}

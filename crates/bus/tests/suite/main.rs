@@ -1,0 +1,6 @@
+//! The inbox of this crate against the suite, and the suite against planted faults.
+
+mod conformance;
+mod mutants;
+mod store;
+mod subjects;

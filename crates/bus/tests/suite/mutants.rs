@@ -1,0 +1,285 @@
+//! The suite finds every fault that is planted between an inbox and its users.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_bus::conformance::{Opened, Subject, cases};
+use madang_bus::{Delivery, Envelope, Inbox, InboxRead, Recipient};
+use madang_engine::sync::Place;
+use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_proto::SnapshotReason;
+use madang_store::StoreResult;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::subjects::ModelSubject;
+
+/// A planted fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mutant {
+    /// Every third envelope goes missing, and the places do not show it.
+    SkipsUnseen,
+    /// Every third envelope comes twice, the second time with a fresh place.
+    DeliversTwice,
+    /// Every other pair of envelopes of a user changes places.
+    SwapsTwo,
+    /// An envelope comes without its last row.
+    CutsEnvelope,
+    /// A page lacks its last item, and its cursor is behind it.
+    CutsPage,
+    /// The cursor of a page is one further.
+    CursorRunsAhead,
+    /// The cursor of a page stays where it was.
+    CursorStandsStill,
+    /// A page shows a channel's log from the first row.
+    PagesIgnoreSpans,
+    /// Everybody sees all rows of an envelope.
+    EnvelopesIgnoreSpans,
+    /// Pages say that there is no more.
+    MoreIsAlwaysFalse,
+    /// Pages are longer than asked for.
+    PagesHaveNoBound,
+    /// A cursor serves whatever its epoch.
+    AcceptsForeignEpoch,
+    /// A cursor beyond the store serves.
+    AcceptsBeyond,
+    /// A restart invalidates cursors.
+    ForgetsEpochs,
+    /// Nobody is told to take a snapshot.
+    NeverTooFarBehind,
+    /// The second connection of a user does not count.
+    AttachDoesNotCount,
+    /// Who goes stays addressed.
+    DetachDoesNothing,
+    /// That something was lost is not told.
+    SwallowsLost,
+    /// The end is one row too early.
+    EndIsEarly,
+}
+
+impl Mutant {
+    const ALL: [Self; 19] = [
+        Self::SkipsUnseen,
+        Self::DeliversTwice,
+        Self::SwapsTwo,
+        Self::CutsEnvelope,
+        Self::CutsPage,
+        Self::CursorRunsAhead,
+        Self::CursorStandsStill,
+        Self::PagesIgnoreSpans,
+        Self::EnvelopesIgnoreSpans,
+        Self::MoreIsAlwaysFalse,
+        Self::PagesHaveNoBound,
+        Self::AcceptsForeignEpoch,
+        Self::AcceptsBeyond,
+        Self::ForgetsEpochs,
+        Self::NeverTooFarBehind,
+        Self::AttachDoesNotCount,
+        Self::DetachDoesNothing,
+        Self::SwallowsLost,
+        Self::EndIsEarly,
+    ];
+}
+
+/// A subject with a fault.
+struct Mutated {
+    subject: Arc<ModelSubject>,
+    mutant: Mutant,
+}
+
+#[async_trait]
+impl Subject for Mutated {
+    async fn open(&self) -> Opened {
+        let Opened { store, inbox, mut tasks } = self.subject.open().await;
+        let envelopes = inbox.take_envelopes().map(|source| {
+            let (sender, receiver) = mpsc::channel(64);
+            tasks.spawn(forward(self.mutant, source, sender));
+            receiver
+        });
+        let attached = Mutex::default();
+        let inbox: Arc<dyn Inbox> =
+            Arc::new(MutantInbox { inbox, mutant: self.mutant, envelopes: Mutex::new(envelopes), attached });
+        Opened { store, inbox, tasks }
+    }
+
+    fn break_members(&self, is_broken: bool) -> bool {
+        self.subject.break_members(is_broken)
+    }
+}
+
+/// Leads envelopes on, with the fault in them.
+async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc::Sender<Envelope>) {
+    let mut places = Places::default();
+    let mut held = None;
+    let mut number = 0;
+    while let Some(envelope) = source.recv().await {
+        number += 1;
+        let Envelope::Delivery(delivery) = envelope else {
+            if mutant != Mutant::SwallowsLost && to.send(Envelope::Lost).await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let mut deliveries = vec![delivery];
+        match mutant {
+            Mutant::SkipsUnseen if number % 3 == 0 => deliveries.clear(),
+            Mutant::DeliversTwice if number % 3 == 0 => deliveries.push(deliveries[0].clone()),
+            Mutant::CutsEnvelope => deliveries.iter_mut().for_each(cut),
+            Mutant::EnvelopesIgnoreSpans => deliveries.iter_mut().for_each(|delivery| {
+                delivery.recipients.iter_mut().for_each(|recipient| recipient.sees_all = true);
+            }),
+            Mutant::SwapsTwo => match held.take() {
+                Some(before) => deliveries.push(before),
+                None if number % 4 == 1 => held = deliveries.pop(),
+                None => {}
+            },
+            _ => {}
+        }
+        for mut delivery in deliveries {
+            if matches!(mutant, Mutant::SkipsUnseen | Mutant::DeliversTwice | Mutant::SwapsTwo) {
+                places.mend(&mut delivery);
+            }
+            if to.send(Envelope::Delivery(delivery)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn cut(delivery: &mut Delivery) {
+    if delivery.rows.len() > 1 {
+        delivery.rows = delivery.rows[..delivery.rows.len() - 1].into();
+    }
+}
+
+/// Gives items places without a gap, whatever their own were.
+#[derive(Default)]
+struct Places(HashMap<UserId, Position>);
+
+impl Places {
+    fn mend(&mut self, delivery: &mut Delivery) {
+        for Recipient { user_id, place, .. } in &mut delivery.recipients {
+            let last = self.0.entry(*user_id).or_insert(place.previous);
+            let first = place.first.max(Position::new(last.get() + 1));
+            *place = Place { previous: *last, first, last: place.last.max(first) };
+            *last = place.last;
+        }
+    }
+}
+
+struct MutantInbox {
+    inbox: Arc<dyn Inbox>,
+    mutant: Mutant,
+    envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
+    attached: Mutex<HashMap<UserId, u32>>,
+}
+
+#[async_trait]
+impl Inbox for MutantInbox {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+
+    fn attach(&self, user: UserId) {
+        *self.attached.lock().entry(user).or_default() += 1;
+        self.inbox.attach(user);
+    }
+
+    fn detach(&self, user: UserId) {
+        let connections = self.attached.lock().remove(&user).unwrap_or(0);
+        match self.mutant {
+            Mutant::AttachDoesNotCount => (0..connections).for_each(|_| self.inbox.detach(user)),
+            Mutant::DetachDoesNothing => {}
+            _ => self.inbox.detach(user),
+        }
+    }
+
+    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        self.inbox.moved(log, to).await
+    }
+
+    async fn end(&self, user: UserId) -> StoreResult<Cursor> {
+        let end = self.inbox.end(user).await?;
+        let early = u64::from(self.mutant == Mutant::EndIsEarly);
+        Ok(Cursor { position: Position::new(end.position.get().saturating_sub(early)), ..end })
+    }
+
+    async fn read(&self, user: UserId, mut after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
+        let end = self.inbox.end(user).await?;
+        let begun = after;
+        match self.mutant {
+            Mutant::AcceptsForeignEpoch => after.epoch = end.epoch,
+            Mutant::AcceptsBeyond => {
+                after = Cursor { epoch: end.epoch, position: after.position.min(end.position) };
+            }
+            Mutant::ForgetsEpochs if after.epoch != end.epoch => after.epoch = Epoch::from_raw(0),
+            _ => {}
+        }
+        let max_rows = if self.mutant == Mutant::PagesHaveNoBound { max_rows * 2 } else { max_rows };
+        let page = match self.inbox.read(user, after, max_rows).await? {
+            InboxRead::Page(page) => page,
+            verdict if self.mutant == Mutant::NeverTooFarBehind => {
+                return self.read_late(user, end, verdict).await;
+            }
+            verdict => return Ok(verdict),
+        };
+        let mut page = page;
+        match self.mutant {
+            Mutant::CutsPage if page.items.len() > 2 => drop(page.items.pop()),
+            Mutant::CursorRunsAhead if page.more => {
+                page.upto.position = Position::new(page.upto.position.get() + 1);
+            }
+            Mutant::CursorStandsStill => page.upto = begun,
+            Mutant::PagesIgnoreSpans => page.items.iter_mut().for_each(|item| {
+                if matches!(item.log, LogId::Channel(_)) {
+                    item.from = Seq::new(1);
+                }
+            }),
+            Mutant::MoreIsAlwaysFalse => page.more = false,
+            _ => {}
+        }
+        Ok(InboxRead::Page(page))
+    }
+}
+
+impl MutantInbox {
+    /// Answers with an empty page at the end where a verdict was due.
+    async fn read_late(&self, user: UserId, end: Cursor, verdict: InboxRead) -> StoreResult<InboxRead> {
+        if verdict == InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind) {
+            return self.inbox.read(user, end, 1).await;
+        }
+        Ok(verdict)
+    }
+}
+
+async fn failing_cases(mutant: Mutant) -> Vec<&'static str> {
+    let mut running = JoinSet::new();
+    let mut names = BTreeMap::new();
+    for case in cases() {
+        let subject = Arc::new(Mutated { subject: ModelSubject::calm(), mutant });
+        names.insert(running.spawn((case.run)(subject)).id(), case.name);
+    }
+    let mut failing = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            failing.push(names[&error.id()]);
+        }
+    }
+    failing.sort_unstable();
+    failing
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_suite_finds_every_mutant() {
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL {
+        let found_by = failing_cases(mutant).await;
+        println!("{mutant:?} is found by {found_by:?}");
+        if found_by.is_empty() {
+            survivors.push(mutant);
+        }
+    }
+    assert!(survivors.is_empty(), "the suite does not find {survivors:?}");
+}

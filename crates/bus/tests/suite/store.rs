@@ -1,0 +1,139 @@
+//! A store whose members can be made unreadable, and whose feed is this start's only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, Epoch, Position, UserId};
+use madang_store::conformance::OrderedStore;
+use madang_store::{
+    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
+    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
+};
+use parking_lot::Mutex;
+
+/// One start over `store`.
+pub(crate) struct Watched {
+    store: Arc<dyn OrderedStore>,
+    feed: Mutex<Option<CommitFeed>>,
+    are_members_broken: Arc<AtomicBool>,
+}
+
+impl Watched {
+    pub(crate) fn new(
+        store: Arc<dyn OrderedStore>,
+        feed: Option<CommitFeed>,
+        are_members_broken: Arc<AtomicBool>,
+    ) -> Self {
+        Self { store, feed: Mutex::new(feed), are_members_broken }
+    }
+}
+
+#[async_trait]
+impl CommitOrder for Watched {
+    fn take_feed(&self) -> Option<CommitFeed> {
+        self.feed.lock().take()
+    }
+
+    fn position(&self) -> Position {
+        self.store.position()
+    }
+
+    async fn begin_epoch(&self, epoch: Epoch) -> StoreResult<EpochRow> {
+        self.store.begin_epoch(epoch).await
+    }
+
+    async fn epochs(&self) -> StoreResult<Vec<EpochRow>> {
+        self.store.epochs().await
+    }
+
+    async fn scan(
+        &self,
+        user: UserId,
+        after: Position,
+        max_rows: usize,
+        give_up: usize,
+    ) -> StoreResult<Option<Scan>> {
+        self.store.scan(user, after, max_rows, give_up).await
+    }
+}
+
+#[async_trait]
+impl ChannelStore for Watched {
+    async fn members_ever(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        if self.are_members_broken.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("members are broken".into()));
+        }
+        self.store.members_ever(channel, after, limit).await
+    }
+
+    async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
+        self.store.create_channel(channel).await
+    }
+
+    async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
+        self.store.channel(id).await
+    }
+
+    async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
+        self.store.claim_direct(one, other, candidate).await
+    }
+
+    async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
+        self.store.direct(one, other).await
+    }
+
+    async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
+        self.store.seats(channel).await
+    }
+
+    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
+        self.store.change_seats(change).await
+    }
+
+    async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        self.store.settle_members(channel, members).await
+    }
+
+    async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
+        self.store.members_of(channel, users).await
+    }
+
+    async fn members(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        self.store.members(channel, after, limit).await
+    }
+
+    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
+        self.store.pending_members(channel).await
+    }
+
+    async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
+        self.store.put_memberships(memberships).await
+    }
+
+    async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
+        self.store.membership(user, channel).await
+    }
+
+    async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
+        self.store.overview(user, order, limit).await
+    }
+
+    async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
+        self.store.overview_of(user, channel).await
+    }
+
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+        self.store.advance_marker(user, channel, marker).await
+    }
+}
