@@ -1,5 +1,6 @@
 //! Reads a session's inbox from its cursor, at the pace of the connection: memory is bounded by one frame.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use madang_bus::InboxItem;
@@ -35,28 +36,34 @@ pub(super) async fn take_page(
     match page {
         SyncPage::SnapshotRequired { end, .. } => outbound.start_over(end),
         SyncPage::Items { items, upto, more } => {
-            for item in items {
-                write_item(connection, outbound, item).await?;
-            }
+            write_items(connection, outbound, items.into()).await?;
             outbound.handle_page(upto, more);
         }
     }
     connection.write_waiting(outbound).await
 }
 
-async fn write_item(
+async fn write_items(
     connection: &mut Connection,
     outbound: &Arc<Outbound>,
-    item: InboxItem,
+    mut items: VecDeque<InboxItem>,
 ) -> Result<(), End> {
     let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
-    let mut from = item.from;
-    while from <= item.to {
-        let content = connection.gateway.operations.content(item.log, from, item.to).await;
-        // Rows never vanish; without them the page is not complete, and the device must come again.
-        let Ok(Some(content)) = content else { return Err(End::Close(CloseReason::Internal)) };
-        from = content.last.next();
-        outbound.push(encode::entries(item.log, &content.rows));
+    while !items.is_empty() {
+        let content = connection.gateway.operations.content(&items).await;
+        let lists = content.map_err(|_| End::Close(CloseReason::Internal))?;
+        if lists.iter().all(Vec::is_empty) {
+            // Rows never vanish; without them the page is not complete, and the device must come again.
+            return Err(End::Close(CloseReason::Internal));
+        }
+        for rows in lists {
+            let (Some(item), Some(last)) = (items.front_mut(), rows.last()) else { break };
+            item.from = last.entry.seq.next();
+            outbound.push(encode::entries(item.log, &rows));
+            if item.from > item.to {
+                items.pop_front();
+            }
+        }
         if !outbound.may_read(u32::MAX, limit_bytes) {
             connection.write_waiting(outbound).await?;
         }

@@ -32,7 +32,7 @@ use crate::refusal::refusal;
 
 pub use callers::Callers;
 pub use received::ReceivedMarks;
-pub use sync::{Opened, SyncPage};
+pub use sync::SyncPage;
 
 /// Channels whose rows are kept in memory.
 const CHANNELS: u64 = 50_000;

@@ -1,17 +1,17 @@
 //! A session's reads of its user's inbox: the verdict on a cursor, and pages with their content.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use madang_bus::{InboxItem, InboxRead};
 use madang_engine::log::Row;
-use madang_ids::{Cursor, LogId, Seq, UserId};
+use madang_ids::{Cursor, LogId, UserId};
 use madang_proto::{ErrorBody, SnapshotReason, limits};
 
 use super::Operations;
 use crate::refusal::refusal;
 
 /// Rows of one page of an inbox.
-const PAGE_ROWS: usize = 500;
+const PAGE_ROWS: usize = 1_000;
 
 /// What a session reads next.
 #[derive(Debug, Clone)]
@@ -32,15 +32,6 @@ pub enum SyncPage {
         /// Where the inbox ends.
         end: Cursor,
     },
-}
-
-/// The content of a part of an item.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// Rows, rising.
-    pub rows: Vec<Row>,
-    /// The last row in it.
-    pub last: Seq,
 }
 
 impl Operations {
@@ -69,18 +60,15 @@ impl Operations {
         Ok(SyncPage::SnapshotRequired { reason, end })
     }
 
-    /// The rows of `log` from `from` on, at most up to `to`: as many as fit in one frame.
+    /// The content of items, in their order: a list for each, up to where a frame is full; the last list may lack its
+    /// end, and lists may be missing behind it.
     ///
     /// # Errors
     /// The store's.
-    pub async fn content(&self, log: LogId, from: Seq, to: Seq) -> Result<Option<Opened>, ErrorBody> {
-        let rows = self
-            .store
-            .rows(log, from..=to, limits::BATCH_BYTES_OUT)
-            .await
-            .map_err(|error| refusal(&error))?;
-        let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(None) };
-        Ok(Some(Opened { rows, last }))
+    pub async fn content(&self, items: &VecDeque<InboxItem>) -> Result<Vec<Vec<Row>>, ErrorBody> {
+        let ranges: Vec<_> =
+            items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
+        self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await.map_err(|error| refusal(&error))
     }
 }
 
@@ -104,7 +92,7 @@ fn join_runs(items: Vec<InboxItem>) -> Vec<InboxItem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_ids::ChannelId;
+    use madang_ids::{ChannelId, Seq};
 
     #[test]
     fn runs_of_one_log_are_joined_across_others_but_not_across_a_gap() {

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
+use madang_engine::body;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Seq, UserId};
 
 pub use madang_engine::log::{
@@ -11,6 +12,34 @@ pub use madang_engine::log::{
 };
 
 use crate::error::StoreResult;
+
+/// Lists of rows up to a bound of bytes.
+pub(crate) struct Lists {
+    pub(crate) done: Vec<Vec<Row>>,
+    room: usize,
+}
+
+impl Lists {
+    pub(crate) const fn new(max_bytes: usize) -> Self {
+        Self { done: Vec::new(), room: max_bytes }
+    }
+
+    /// Bytes that the next list may have; `None` once there is no room.
+    pub(crate) fn room(&self) -> Option<usize> {
+        (self.room > 0 || self.done.is_empty()).then_some(self.room)
+    }
+
+    /// Takes a list. One that lacks its end is the last, so that no later run of its log comes before the rest.
+    pub(crate) fn push(&mut self, rows: Vec<Row>, end: Seq) {
+        const AROUND_BYTES: usize = 200;
+        let message_bytes =
+            |row: &Row| row.entry.content.message().map_or(0, |message| body::json_bytes(&message.body));
+        let bytes: usize = rows.iter().map(|row| message_bytes(row) + AROUND_BYTES).sum();
+        let is_whole = rows.last().is_some_and(|row| row.entry.seq == end);
+        self.room = if is_whole { self.room.saturating_sub(bytes) } else { 0 };
+        self.done.push(rows);
+    }
+}
 
 /// Logs of channels and users.
 ///
@@ -43,6 +72,22 @@ pub trait LogStore: Send + Sync + 'static {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>>;
+
+    /// The rows of several ranges in one read: a list for each range in the order asked for, up to where `max_bytes`
+    /// of entries are reached (at least one row); the last list may lack its end, and lists may be missing behind it.
+    async fn rows_of(
+        &self,
+        ranges: &[(LogId, RangeInclusive<Seq>)],
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Vec<Row>>> {
+        let mut lists = Lists::new(max_bytes);
+        for (log, range) in ranges {
+            let Some(room) = lists.room() else { break };
+            let rows = self.rows(*log, range.clone(), room).await?;
+            lists.push(rows, *range.end());
+        }
+        Ok(lists.done)
+    }
 
     /// The first row at or after `at`, or the place after the head. By bisection: `at` rises with `seq`.
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq>;

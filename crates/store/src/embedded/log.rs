@@ -14,7 +14,7 @@ use super::writer::Transaction;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, BodyHash, Head, LogStore, MAX_APPEND_ROWS, Row, RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, Row, RowKey, SendRecord, Tail,
 };
 
 /// The statements on one of the two tables of logs.
@@ -110,6 +110,24 @@ impl LogStore for Embedded {
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
         self.read(move |db| read_rows(db, log, range, max_bytes, false)).await
+    }
+
+    async fn rows_of(
+        &self,
+        ranges: &[(LogId, RangeInclusive<Seq>)],
+        max_bytes: usize,
+    ) -> StoreResult<Vec<Vec<Row>>> {
+        let ranges = ranges.to_vec();
+        self.read(move |db| {
+            let mut lists = Lists::new(max_bytes);
+            for (log, range) in ranges {
+                let Some(room) = lists.room() else { break };
+                let end = *range.end();
+                lists.push(read_rows(db, log, range, room, false)?, end);
+            }
+            Ok(lists.done)
+        })
+        .await
     }
 
     async fn rows_back(
