@@ -153,6 +153,31 @@ pub(super) async fn reads_keep_to_their_range(subject: Arc<dyn Subject>) {
     }
 }
 
+pub(super) async fn ranges_of_several_logs_are_read_at_once(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    for number in 1..=3 {
+        appended(&store, say_many(log(number), Head::default(), user(1), number * 100, 20)).await;
+    }
+    let ranges = [
+        (log(2), seq(5)..=seq(9)),
+        (log(1), seq(1)..=seq(1)),
+        (log(2), seq(12)..=seq(20)),
+        (log(3), seq(2)..=seq(4)),
+    ];
+    let whole = store.rows_of(&ranges, usize::MAX).await.unwrap();
+    let places: Vec<Vec<u64>> = whole.iter().map(|rows| seqs(rows)).collect();
+    assert_eq!(places, [vec![5, 6, 7, 8, 9], vec![1], (12..=20).collect(), vec![2, 3, 4]]);
+    // Whatever the bound: a beginning of that, at least one row, and nothing behind a list that lacks its end.
+    for max_bytes in (0..6_000).step_by(150) {
+        let lists = store.rows_of(&ranges, max_bytes).await.unwrap();
+        assert!(lists.first().is_some_and(|rows| !rows.is_empty()), "nothing for {max_bytes} bytes");
+        for (index, (rows, all)) in lists.iter().zip(&places).enumerate() {
+            assert_eq!(seqs(rows), all[..rows.len()]);
+            assert!(rows.len() == all.len() || index + 1 == lists.len(), "a hole for {max_bytes} bytes");
+        }
+    }
+}
+
 pub(super) async fn a_time_finds_its_row(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut head = Head::default();

@@ -143,6 +143,7 @@ macro_rules! for_each_store_case {
             a_change_keeps_the_first_hash
             reads_end_after_their_bytes
             reads_keep_to_their_range
+            ranges_of_several_logs_are_read_at_once
             a_time_finds_its_row
             heads_come_in_the_order_asked
             logs_of_channels_and_users_are_apart
