@@ -223,12 +223,8 @@ impl Driver {
     /// Takes all pages of the snapshot. The connection is registered already, so what is appended meanwhile comes on
     /// it; its cursors count from here on.
     async fn take_snapshot(&mut self, reason: SnapshotReason) -> Result<(), ClientError> {
-        let known = self.received.heads().iter();
-        let since = known.filter_map(|(log, seq)| match log {
-            LogId::Channel(channel) => Some((*channel, *seq)),
-            LogId::User(_) => None,
-        });
-        let mut query = SnapshotQuery { since: since.collect(), ..SnapshotQuery::default() };
+        // All of it: this client keeps no read markers, so it cannot say which channels are still as it knows them.
+        let mut query = SnapshotQuery::default();
         let (mut cursor, mut channels) = (None, Vec::new());
         loop {
             let page = self.rest.snapshot(&self.tokens.access, &query).await?;
