@@ -96,7 +96,7 @@ pub(crate) struct Startup {
 pub(crate) enum Reference {
     /// Accepts WebSockets and holds them.
     Idle,
-    /// Writes blocks of frames to its connections, one after the other.
+    /// Writes blocks of frames to its connections, one after the other, at a rate.
     Fanout {
         /// Connections to wait for.
         #[arg(long)]
@@ -107,6 +107,10 @@ pub(crate) enum Reference {
         /// Frames in it.
         #[arg(long)]
         frames: usize,
+        /// Writes to each connection, a second. At full speed its sockets would be full, and what is sent from a full
+        /// socket is sent on the reader's CPU time.
+        #[arg(long)]
+        rate: f64,
         #[arg(long)]
         seconds: u64,
     },

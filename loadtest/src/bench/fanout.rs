@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures_util::FutureExt;
 use madang_client::Rest;
 use madang_ids::ChannelId;
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use super::figures::{figure, median, print_conditions, quantile_ms, verdict};
 use super::folder::Folder;
 use super::people::{self, Person};
 use super::process::Process;
-use super::reader::{self, Seen};
+use super::reader::{self, ENTRIES, Seen, Taken};
 use super::sender::{Plan, Sender, Until};
 use super::socket::{Socket, source};
 
@@ -37,6 +38,8 @@ struct Round {
     frames_per_write: f64,
     bytes_per_write: f64,
     bytes_per_delivery: f64,
+    /// Writes to one connection.
+    writes_per_second: f64,
     resyncs: f64,
     bare_per_cpu_second: f64,
 }
@@ -134,6 +137,7 @@ impl Group {
         let expected = counts.messages + sent * args.members as u64;
         while self.seen.counts().messages < expected {
             ensure!(begun.elapsed() < PATIENCE, "not everything was delivered");
+            self.read_on()?;
             sleep(Duration::from_millis(1)).await;
         }
         let seconds = begun.elapsed().as_secs_f64();
@@ -154,6 +158,7 @@ impl Group {
             frames_per_write,
             bytes_per_write,
             bytes_per_delivery: bytes / messages,
+            writes_per_second: writes / seconds / figure(args.members as u64),
             resyncs: now.resyncs - counters.resyncs,
             bare_per_cpu_second: f64::NAN,
         };
@@ -184,6 +189,23 @@ impl Group {
         Ok(acked)
     }
 
+    /// Counts what comes to senders who are done, from the others.
+    fn read_on(&mut self) -> anyhow::Result<()> {
+        let mut taken = Taken::default();
+        for (sender, socket) in self.senders.iter_mut().enumerate() {
+            if let Some(bytes) = socket.fill().now_or_never() {
+                taken.bytes += bytes? as u64;
+            }
+            socket.frames(|payload| {
+                if payload.starts_with(ENTRIES) {
+                    self.seen.take_frame(payload, sender, &mut taken);
+                }
+            })?;
+        }
+        self.seen.add(&mut taken);
+        Ok(())
+    }
+
     async fn counters(&self) -> anyhow::Result<Counters> {
         let text = self.server.metrics().await?;
         let counter = |name: &str| {
@@ -203,13 +225,14 @@ struct Counters {
     resyncs: f64,
 }
 
-/// Deliveries per CPU second of the bare loop, with the bytes and frames a write of the round.
+/// Deliveries per CPU second of the bare loop, with the round's bytes and frames a write and its writes a second.
 async fn bare(args: &Fanout, round: &Round, folder: &Folder) -> anyhow::Result<f64> {
     let reference = Reference::Fanout {
         connections: args.members,
         write_bytes: whole(round.bytes_per_write),
         frames: whole(round.frames_per_write),
-        seconds: args.seconds.div_ceil(2),
+        rate: round.writes_per_second,
+        seconds: args.seconds,
     };
     let server = Process::reference(&reference, folder).await?;
     let (seen, mut readers) = (Seen::new()?, JoinSet::new());
@@ -217,7 +240,7 @@ async fn bare(args: &Fanout, round: &Round, folder: &Folder) -> anyhow::Result<f
         let socket = Socket::connect(&server.addr, source(number), READ_BYTES).await?;
         readers.spawn(reader::read(socket, Arc::clone(&seen)));
     }
-    sleep(Duration::from_secs(args.seconds.div_ceil(2)) + Duration::from_millis(500)).await;
+    sleep(Duration::from_secs(args.seconds) + Duration::from_millis(500)).await;
     let cpu = server.usage()?.cpu_seconds;
     server.kill().await?;
     while readers.join_next().await.is_some() {}

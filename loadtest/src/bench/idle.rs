@@ -118,8 +118,6 @@ async fn weigh_madang(
     let weight = per_connection(before, after, sockets.len());
     if beats > 0 {
         beat(&server, sockets, before, beats).await?;
-    } else {
-        drop(sockets);
     }
     server.kill().await?;
     Ok(weight)

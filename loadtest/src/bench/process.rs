@@ -63,10 +63,10 @@ impl Process {
         command.arg("reference");
         match reference {
             Reference::Idle => command.arg("idle"),
-            Reference::Fanout { connections, write_bytes, frames, seconds } => command
+            Reference::Fanout { connections, write_bytes, frames, rate, seconds } => command
                 .args(["fanout", "--connections", &connections.to_string()])
                 .args(["--write-bytes", &write_bytes.to_string(), "--frames", &frames.to_string()])
-                .args(["--seconds", &seconds.to_string()]),
+                .args(["--rate", &rate.to_string(), "--seconds", &seconds.to_string()]),
         };
         Self::start(command, folder.join("reference.log")).await
     }

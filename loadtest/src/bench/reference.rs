@@ -25,10 +25,11 @@ const READ_BUFFER_BYTES: usize = 1024;
 pub(crate) async fn run(reference: Reference) -> anyhow::Result<()> {
     match reference {
         Reference::Idle => idle().await,
-        Reference::Fanout { connections, write_bytes, frames, seconds } => {
+        Reference::Fanout { connections, write_bytes, frames, rate, seconds } => {
             let block = block(write_bytes, frames);
+            let every = Duration::try_from_secs_f64(1.0 / rate)?;
             let lasts = Duration::from_secs(seconds);
-            tokio::task::spawn_blocking(move || fanout(connections, &block, lasts)).await?
+            tokio::task::spawn_blocking(move || fanout(connections, &block, every, lasts)).await?
         }
     }
 }
@@ -66,8 +67,8 @@ async fn hold(mut socket: WebSocketStream<TcpStream>) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
-/// One thread that writes the same block to each connection, one after the other.
-fn fanout(connections: usize, block: &[u8], lasts: Duration) -> anyhow::Result<()> {
+/// One thread that writes the same block to each connection, one after the other, again and again.
+fn fanout(connections: usize, block: &[u8], every: Duration, lasts: Duration) -> anyhow::Result<()> {
     let listener = BlockingListener::bind("127.0.0.1:0")?;
     println!("the reference listens on http://{}", listener.local_addr()?);
     let mut streams = Vec::with_capacity(connections);
@@ -77,10 +78,13 @@ fn fanout(connections: usize, block: &[u8], lasts: Duration) -> anyhow::Result<(
         streams.push(stream);
     }
     let begun = Instant::now();
+    let mut next = begun;
     while begun.elapsed() < lasts {
         for stream in &mut streams {
             stream.write_all(block)?;
         }
+        next += every;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     // Until it is killed: its CPU time is read while it is there.
     loop {
