@@ -107,8 +107,7 @@ pub(crate) enum Reference {
         /// Frames in it.
         #[arg(long)]
         frames: usize,
-        /// Writes to each connection, a second. At full speed its sockets would be full, and what is sent from a full
-        /// socket is sent on the reader's CPU time.
+        /// Writes to each connection, a second: figures per CPU second compare at equal load only.
         #[arg(long)]
         rate: f64,
         #[arg(long)]
