@@ -2,6 +2,7 @@
 //! what must hold whatever happens.
 
 mod invariants;
+mod memberships;
 mod random;
 mod stage;
 mod transcripts;
