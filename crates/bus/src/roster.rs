@@ -67,14 +67,25 @@ impl Roster {
             .retain(|_, spans| spans.last().is_some_and(|span| span.until.is_none_or(|until| until >= seq)));
     }
 
+    /// Everybody who is a member, or left lately.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
     /// Whom some of `from..=to` concerns, and whether all of it does.
     pub(crate) fn concerned(&self, from: Seq, to: Seq) -> impl Iterator<Item = (UserId, bool)> + '_ {
-        self.spans.iter().filter_map(move |(user, spans)| {
-            let mut parts = spans.clip(from..=to);
-            let first = parts.next()?;
-            Some((*user, first == (from..=to)))
-        })
+        self.spans.iter().filter_map(move |(user, spans)| Some((*user, sees_all(spans, from, to)?)))
     }
+
+    /// Whether some of `from..=to` concerns a user, and whether all of it does.
+    pub(crate) fn concerns(&self, user: UserId, from: Seq, to: Seq) -> Option<bool> {
+        sees_all(self.spans.get(&user)?, from, to)
+    }
+}
+
+fn sees_all(spans: &Spans, from: Seq, to: Seq) -> Option<bool> {
+    let first = spans.clip(from..=to).next()?;
+    Some(first == (from..=to))
 }
 
 /// What the log tells of a member. A change that is half-way comes with a later row; if its place has gone by, it is

@@ -28,7 +28,7 @@ pub(super) struct Device {
     pub(super) got: Vec<Place>,
     /// Live items for which there is room; 0 means that the queue is full.
     pub(super) has_room: bool,
-    page_rows: usize,
+    pub(super) page_rows: usize,
 }
 
 impl Device {

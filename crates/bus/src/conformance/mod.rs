@@ -115,6 +115,7 @@ macro_rules! for_each_inbox_case {
             a_leaver_sees_her_leave_and_nothing_after
             who_comes_again_does_not_see_what_was_between
             members_that_cannot_be_read_are_no_loss
+            a_member_who_comes_again_while_nobody_reads_is_served
             devices_that_come_while_rows_do_miss_nothing
             slow_devices_miss_nothing
             a_foreign_cursor_is_refused

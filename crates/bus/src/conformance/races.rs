@@ -1,6 +1,7 @@
 //! Devices come, go and fall behind while rows come: what is live and what is paged together is everything, once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use madang_ids::Cursor;
 use tokio::task::JoinSet;
@@ -12,6 +13,9 @@ use super::{Opened, Subject};
 const CHANNELS: u64 = 4;
 /// Users who stay in all channels; each has a device that comes and goes.
 const WATCHERS: u64 = 5;
+const ROUNDS: u64 = 150;
+/// More than the writers make while every device has a turn.
+const ENVELOPES_PER_TURN: usize = 6;
 
 /// A small generator of numbers (xorshift; Marsaglia 2003).
 struct Dice(u64);
@@ -48,23 +52,27 @@ async fn race(opened: &Opened, is_slow: bool) {
         yard.change(channel, &watchers, &[]).await;
     }
     let mut envelopes = Envelopes::of(opened);
+    let turns = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for channel in 1..=CHANNELS {
-        writers.spawn(write(yard.split(channel), channel));
+        writers.spawn(write(yard.split(channel), channel, Arc::clone(&turns)));
     }
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut people: Vec<Person> =
         watchers.iter().zip(starts).map(|(&id, start)| Person::new(id, start)).collect();
     while !writers.is_empty() {
-        tokio::select! {
-            envelope = envelopes.next() => {
-                let devices = people.iter_mut().filter_map(|person| person.device.as_mut());
-                devices.for_each(|device| device.handle(&envelope));
-            }
-            Some(written) = writers.join_next() => yard.join_up(written.expect("the writer ended well")),
+        for _ in 0..ENVELOPES_PER_TURN {
+            let Some(envelope) = envelopes.try_next() else { break };
+            let devices = people.iter_mut().filter_map(|person| person.device.as_mut());
+            devices.for_each(|device| device.handle(&envelope));
         }
         for person in &mut people {
+            turns.fetch_add(1, Ordering::SeqCst);
             person.live(&opened.inbox, &mut dice, is_slow).await;
+        }
+        tokio::task::yield_now().await;
+        if let Some(written) = writers.try_join_next() {
+            yard.join_up(written.expect("the writer ended well"));
         }
     }
     let mut devices = Vec::new();
@@ -83,15 +91,19 @@ async fn race(opened: &Opened, is_slow: bool) {
     }
 }
 
-/// Says things in a channel that somebody joins and leaves meanwhile.
-async fn write(mut yard: Yard, channel: u64) -> Yard {
+/// Says things in a channel that somebody joins and leaves meanwhile, a round for every few turns of the devices: so
+/// both are at it until the end, and rows come while a device reads.
+async fn write(mut yard: Yard, channel: u64, turns: Arc<AtomicU64>) -> Yard {
     let commuter = 100 + channel;
-    for round in 0..60_u64 {
+    for round in 0..ROUNDS {
+        while turns.load(Ordering::SeqCst) < round * 2 * WATCHERS + channel {
+            tokio::task::yield_now().await;
+        }
         yard.say(channel, 1, 1 + (round + channel) as usize % 3).await;
         match round % 10 {
             3 => yard.change(channel, &[commuter], &[]).await,
             7 => yard.change(channel, &[], &[commuter]).await,
-            _ => tokio::task::yield_now().await,
+            _ => {}
         }
     }
     yard
@@ -118,13 +130,15 @@ impl Person {
             return;
         };
         device.has_room = !is_slow || dice.below(2) == 0;
+        // Some pages are the last, and end beside what comes meanwhile.
+        device.page_rows = 10 + dice.below(60) as usize;
         match dice.below(20) {
             0 => {
                 self.cursor = device.disconnect();
                 self.got.append(&mut device.got);
                 self.device = None;
             }
-            1..=8 if device.is_reading() => device.read_page().await,
+            1..=12 if device.is_reading() => device.read_page().await,
             _ => {}
         }
     }

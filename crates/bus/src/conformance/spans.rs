@@ -1,12 +1,17 @@
 //! Who comes and goes while rows come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use madang_ids::{Cursor, Seq};
+use tokio::task::JoinSet;
 
 use super::device::{Device, Envelopes, assert_same, read_all};
 use super::yard::{Yard, log, user};
 use super::{Opened, Subject};
+
+/// Longer than any inbox takes for the case's rows; one that holds less than they are makes the writer wait.
+const STALL: Duration = Duration::from_secs(2);
 
 /// A channel with its first member, a device of somebody who is none yet, and her first cursor.
 async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
@@ -63,6 +68,47 @@ pub(super) async fn who_comes_again_does_not_see_what_was_between(subject: Arc<d
     yard.say(1, 1, 1).await;
     yard.note(2).await;
     expect(&opened, &yard, &mut device, start, &[5, 6, 9, 10, 11]).await;
+    opened.close().await;
+}
+
+pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.note(2).await;
+    let before = yard.hers(2).len();
+    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let mut writer = JoinSet::new();
+    writer.spawn(async move {
+        for _ in 0..1_200 {
+            yard.note(2).await;
+        }
+        yard.change(1, &[1, 2], &[]).await;
+        yard.say(1, 1, 1).await;
+        yard.change(1, &[], &[2]).await;
+        yard.say(1, 1, 1).await;
+        yard.change(1, &[2], &[]).await;
+        yard.say(1, 1, 1).await;
+        yard
+    });
+    // Whoever follows the log is far behind by now, or the writer waits for him.
+    let written = tokio::time::timeout(STALL, writer.join_next()).await;
+    let mut envelopes = Envelopes::of(&opened);
+    let yard = match written {
+        Ok(ended) => ended,
+        Err(_) => loop {
+            tokio::select! {
+                envelope = envelopes.next() => device.handle(&envelope),
+                ended = writer.join_next() => break ended,
+            }
+        },
+    };
+    let mut yard = yard.expect("there is a writer").expect("the writer ended well");
+    envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+    // What she got so far may have been read. This is live.
+    yard.say(1, 1, 2).await;
+    assert!(!device.is_reading());
+    device.handle(&envelopes.next().await);
+    assert_same(&device.got, &yard.hers(2)[before..]);
     opened.close().await;
 }
 

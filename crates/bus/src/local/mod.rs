@@ -8,7 +8,7 @@ mod dispatch;
 mod epochs;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -45,6 +45,8 @@ pub struct LocalInbox<S> {
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     users: DashMap<UserId, AttachedUser>,
+    /// How many they are; counting the map would lock all of it.
+    count: AtomicUsize,
     /// The position of the last commit that was addressed.
     addressed: AtomicU64,
 }
@@ -54,6 +56,32 @@ pub(crate) struct AttachedUser {
     connections: u32,
     /// The position of her last item that was addressed, or where she attached.
     last: Position,
+}
+
+impl Attached {
+    fn attach(&self, user: UserId) {
+        let last = Position::new(self.addressed.load(Ordering::SeqCst));
+        let first = || {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            AttachedUser { connections: 0, last }
+        };
+        self.users.entry(user).or_insert_with(first).connections += 1;
+    }
+
+    /// About: others come and go meanwhile.
+    fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn detach(&self, user: UserId) {
+        let removed = self.users.remove_if_mut(&user, |_, attached| {
+            attached.connections = attached.connections.saturating_sub(1);
+            attached.connections == 0
+        });
+        if removed.is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<S: LocalStore> LocalInbox<S> {
@@ -84,15 +112,11 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
     }
 
     fn attach(&self, user: UserId) {
-        let last = Position::new(self.attached.addressed.load(Ordering::SeqCst));
-        self.attached.users.entry(user).or_insert(AttachedUser { connections: 0, last }).connections += 1;
+        self.attached.attach(user);
     }
 
     fn detach(&self, user: UserId) {
-        self.attached.users.remove_if_mut(&user, |_, attached| {
-            attached.connections = attached.connections.saturating_sub(1);
-            attached.connections == 0
-        });
+        self.attached.detach(user);
     }
 
     async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {

@@ -57,10 +57,14 @@ enum Mutant {
     SwallowsLost,
     /// The end is one row too early.
     EndIsEarly,
+    /// The cursor of a last page is taken a little after the page.
+    CursorIsTakenLater,
+    /// Who attaches is addressed only from her first page on.
+    AttachComesLate,
 }
 
 impl Mutant {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::SkipsUnseen,
         Self::DeliversTwice,
         Self::SwapsTwo,
@@ -80,6 +84,8 @@ impl Mutant {
         Self::DetachDoesNothing,
         Self::SwallowsLost,
         Self::EndIsEarly,
+        Self::CursorIsTakenLater,
+        Self::AttachComesLate,
     ];
 }
 
@@ -184,7 +190,9 @@ impl Inbox for MutantInbox {
 
     fn attach(&self, user: UserId) {
         *self.attached.lock().entry(user).or_default() += 1;
-        self.inbox.attach(user);
+        if self.mutant != Mutant::AttachComesLate {
+            self.inbox.attach(user);
+        }
     }
 
     fn detach(&self, user: UserId) {
@@ -226,7 +234,14 @@ impl Inbox for MutantInbox {
             verdict => return Ok(verdict),
         };
         let mut page = page;
+        if matches!(self.mutant, Mutant::CursorIsTakenLater | Mutant::AttachComesLate) {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        }
         match self.mutant {
+            Mutant::CursorIsTakenLater if !page.more => page.upto = self.inbox.end(user).await?,
+            Mutant::AttachComesLate => self.attach_late(user),
             Mutant::CutsPage if page.items.len() > 2 => drop(page.items.pop()),
             Mutant::CursorRunsAhead if page.more => {
                 page.upto.position = Position::new(page.upto.position.get() + 1);
@@ -245,6 +260,13 @@ impl Inbox for MutantInbox {
 }
 
 impl MutantInbox {
+    /// Attaches as often as it was asked for, once.
+    fn attach_late(&self, user: UserId) {
+        if let Some(count) = self.attached.lock().get_mut(&user) {
+            (0..std::mem::take(count)).for_each(|_| self.inbox.attach(user));
+        }
+    }
+
     /// Answers with an empty page at the end where a verdict was due.
     async fn read_late(&self, user: UserId, end: Cursor, verdict: InboxRead) -> StoreResult<InboxRead> {
         if verdict == InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind) {

@@ -17,6 +17,8 @@ pub(crate) struct Watched {
     store: Arc<dyn OrderedStore>,
     feed: Mutex<Option<CommitFeed>>,
     are_members_broken: Arc<AtomicBool>,
+    /// By how much the position that it tells is behind what readers see.
+    lag: u64,
 }
 
 impl Watched {
@@ -25,7 +27,11 @@ impl Watched {
         feed: Option<CommitFeed>,
         are_members_broken: Arc<AtomicBool>,
     ) -> Self {
-        Self { store, feed: Mutex::new(feed), are_members_broken }
+        Self { store, feed: Mutex::new(feed), are_members_broken, lag: 0 }
+    }
+
+    pub(crate) fn lagging(store: Arc<dyn OrderedStore>, lag: u64) -> Self {
+        Self { lag, ..Self::new(Arc::clone(&store), store.take_feed(), Arc::default()) }
     }
 }
 
@@ -36,7 +42,7 @@ impl CommitOrder for Watched {
     }
 
     fn position(&self) -> Position {
-        self.store.position()
+        Position::new(self.store.position().get().saturating_sub(self.lag))
     }
 
     async fn begin_epoch(&self, epoch: Epoch) -> StoreResult<EpochRow> {
