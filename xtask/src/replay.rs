@@ -23,12 +23,12 @@ const FAULTS: [(&str, u32); 5] = [
 /// The load tool's word for a guarantee that broke.
 const BROKEN: i32 = 1;
 
-/// Clients chat while the server is killed every second and a half and devices come and go; nothing acked may be lost.
+/// Clients chat while the server is killed every five seconds and devices come and go; nothing acked may be lost.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
     let status = replay(
         &binaries,
-        &["--synthetic", "3", "--churn", "--churn-every", "5", "--kill-every", "1.5"],
+        &["--synthetic", "1", "--lines", "800", "--churn", "--churn-every", "10", "--kill-every", "5"],
         None,
     )?;
     ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
