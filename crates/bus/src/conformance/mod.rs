@@ -113,6 +113,7 @@ macro_rules! for_each_inbox_case {
             the_own_log_is_delivered
             a_joiner_sees_from_her_join
             a_leaver_sees_her_leave_and_nothing_after
+            connected_strangers_change_nothing
             who_comes_again_does_not_see_what_was_between
             members_that_cannot_be_read_are_no_loss
             a_member_who_comes_again_while_nobody_reads_is_served

@@ -45,15 +45,27 @@ pub(super) async fn a_joiner_sees_from_her_join(subject: Arc<dyn Subject>) {
 
 pub(super) async fn a_leaver_sees_her_leave_and_nothing_after(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let (mut yard, mut device, start) = begin(&opened).await;
+    leave(&opened).await;
+    opened.close().await;
+}
+
+/// As before; but there are more connected users than members.
+pub(super) async fn connected_strangers_change_nothing(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    (50..80).for_each(|id| opened.inbox.attach(user(id)));
+    leave(&opened).await;
+    opened.close().await;
+}
+
+async fn leave(opened: &Opened) {
+    let (mut yard, mut device, start) = begin(opened).await;
     yard.change(1, &[2, 3, 4], &[]).await;
     yard.say(1, 2, 1).await;
     // All in one append: she sees the entries up to her own.
     yard.change(1, &[5], &[3, 2, 4]).await;
     yard.say(1, 1, 3).await;
     yard.note(2).await;
-    expect(&opened, &yard, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
-    opened.close().await;
+    expect(opened, &yard, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
 }
 
 pub(super) async fn who_comes_again_does_not_see_what_was_between(subject: Arc<dyn Subject>) {
