@@ -37,6 +37,8 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
+    /// Sees that the load tool finds each fault that is planted in a server built for that.
+    Planted,
     /// Checks what only this project knows about itself: arrows, names, sizes, links.
     Tidy,
     /// Measures; without a name, says what can be measured.
@@ -68,6 +70,10 @@ fn run(task: Task) -> Result<ExitCode> {
             Err(cargo::become_command(&mut command))
         }
         Task::Test { quick } => test::run(quick),
+        Task::Planted => {
+            replay::with_planted_faults(&cargo::Metadata::read()?.target_directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Tidy => tidy::run(),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }

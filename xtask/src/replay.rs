@@ -13,11 +13,11 @@ use crate::steps::call;
 
 /// Faults of `chat-server/src/plant.rs`, and how often each strikes: seldom, but within two days of chat.
 const FAULTS: [(&str, u32); 5] = [
-    ("ack_without_writing", 1_000),
-    ("skip_fanout", 10_000),
-    ("deliver_twice", 10_000),
-    ("swap_two", 1_000),
-    ("history_without_row", 10),
+    ("ack_without_writing", 100),
+    ("skip_fanout", 2_000),
+    ("deliver_twice", 2_000),
+    ("swap_two", 20),
+    ("history_without_row", 4),
 ];
 
 /// The load tool's word for a guarantee that broke.

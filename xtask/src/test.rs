@@ -29,7 +29,6 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
             steps.step(name, || call(&mut tests(&[], &[name])));
         }
         steps.step("replay with kills", || replay::with_kills(&metadata.target_directory));
-        steps.step("replay with planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }
     Ok(steps.finish())
 }
