@@ -113,6 +113,7 @@ impl Node {
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
         background.spawn("deliver", deliver::run(Arc::clone(&gateway), envelopes));
+        gateway.writers().for_each(|writer| drop(background.spawn("writer", writer)));
         tasks.spawn("sweep", drain::sweep(Arc::clone(&gateway)));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };

@@ -65,7 +65,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
     say_hello(addr, &data, limits);
-    listen::run(listener, rest::router(node.api.clone()), node.tasks.clone()).await;
+    let listening = listen::run(listener, rest::router(node.api.clone()), node.tasks.clone());
+    node.background.spawn("listen", listening);
+    drain.draining().await;
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
     drop(signals);

@@ -3,62 +3,78 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderMap, header};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use madang_proto::{ErrorBody, SUBPROTOCOL_JSON, limits};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use madang_proto::{ErrorBody, SUBPROTOCOL_JSON};
 use madang_service::Phase;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use super::Gateway;
 use super::connection;
 use crate::refusal::Refusal;
 
-/// What is read at once; small, because every connection keeps as much.
-const READ_BUFFER_BYTES: usize = 1024;
-/// Frames are gathered up to here before they are written.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// A written frame waits in memory at most with one that is this large.
-const WRITE_BUFFER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// `GET /v1/ws`
 pub async fn accept(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    mut request: Request,
 ) -> Response {
-    if let Err(error) = gateway.check(peer, &headers) {
-        return Refusal(error).into_response();
+    match gateway.admit(peer, &mut request) {
+        Ok((response, upgrade, seat)) => {
+            let tasks = gateway.tasks.clone();
+            // The handshake's buffers end with this task; a fresh one carries the connection.
+            tasks.spawn("upgrade", upgraded(gateway, upgrade, seat));
+            response
+        }
+        Err(error) => Refusal(error).into_response(),
     }
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL_JSON])
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
-        .max_message_size(limits::FRAME_BYTES_LIBRARY)
-        .max_frame_size(limits::FRAME_BYTES_LIBRARY);
-    if upgrade.selected_protocol().is_none() {
-        let message = format!("offer the subprotocol {SUBPROTOCOL_JSON}");
-        return Refusal(ErrorBody::invalid("Sec-WebSocket-Protocol", message)).into_response();
-    }
-    let seat = match Seat::take(&gateway) {
-        Ok(seat) => seat,
-        Err(error) => return Refusal(error).into_response(),
+}
+
+async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => return tracing::debug!(%error, "an upgrade was not finished"),
     };
-    upgrade.on_upgrade(move |socket| async move {
-        // A fresh task: this one carries the handshake's buffers with it.
-        let tasks = gateway.tasks.clone();
-        tasks.spawn("connection", connection::run(gateway, socket, seat));
-    })
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let tasks = gateway.tasks.clone();
+            let connection = connection::run(gateway, parts.io.into_inner(), parts.read_buf, seat);
+            tasks.spawn("connection", connection);
+        }
+        Err(_) => tracing::error!("an upgraded connection is no TCP connection"),
+    }
 }
 
 impl Gateway {
+    /// The answer of RFC 6455 §4.2.2 to a request that may open a socket, and a place for it.
+    fn admit(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        request: &mut Request,
+    ) -> Result<(Response, OnUpgrade, Seat), ErrorBody> {
+        self.check(peer, request.headers())?;
+        let mut response = create_response_with_body(request, Body::empty).map_err(|error| {
+            ErrorBody::invalid("Upgrade", format!("this is no WebSocket handshake: {error}"))
+        })?;
+        if !offers_ours(request.headers()) {
+            let message = format!("offer the subprotocol {SUBPROTOCOL_JSON}");
+            return Err(ErrorBody::invalid("Sec-WebSocket-Protocol", message));
+        }
+        let ours = HeaderValue::from_static(SUBPROTOCOL_JSON);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, ours);
+        Ok((response, hyper::upgrade::on(request), Seat::take(self)?))
+    }
+
     fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), ErrorBody> {
         if self.tasks.drain().phase() != Phase::Running {
             return Err(ErrorBody::unavailable("this node is leaving", 1000));
         }
-        self.operations.callers.take_address(peer.ip(), self.operations.clock.now_ms())?;
+        self.operations.callers.take_address(peer.ip())?;
         match headers.get(header::ORIGIN) {
             Some(origin)
                 if !is_allowed(origin.as_bytes(), &self.operations.config.server.allowed_origins) =>
@@ -70,6 +86,12 @@ impl Gateway {
             _ => Ok(()),
         }
     }
+}
+
+fn offers_ours(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut names = offers.flat_map(|offer| offer.as_bytes().split(|&byte| byte == b','));
+    names.any(|name| name.trim_ascii() == SUBPROTOCOL_JSON.as_bytes())
 }
 
 /// Whether a page of `origin` may talk to this server. Without a list, pages on this machine may.

@@ -1,53 +1,45 @@
 //! Reads a session's inbox from its cursor, at the pace of the connection: memory is bounded by one frame.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use madang_bus::InboxItem;
-use madang_ids::{Cursor, Epoch};
+use madang_ids::{Cursor, Epoch, UserId};
 use madang_proto::{CloseReason, ServerFrame};
 
-use super::connection::{Connection, End};
+use super::connection::Connection;
 use super::encode;
-use super::outbound::Outbound;
+use super::socket::End;
 use crate::operations::SyncPage;
 
 /// Reads one page and writes its content.
-pub(super) async fn read_page(connection: &mut Connection, outbound: &Arc<Outbound>) -> Result<(), End> {
+pub(super) async fn read_page(connection: &mut Connection, user: UserId) -> Result<(), End> {
+    let outbound = connection.outbound();
     let Some((position, epoch, fell_behind)) = outbound.begin_page() else { return Ok(()) };
     if fell_behind {
         outbound.push(encode::frame(&ServerFrame::Resync));
     }
     let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
-    let page = connection.gateway.operations.sync_page(outbound.user_id, Some(cursor)).await;
+    let page = connection.gateway.operations.sync_page(user, Some(cursor)).await;
     let page = page.map_err(|_| End::Close(CloseReason::Internal))?;
     if let SyncPage::SnapshotRequired { reason, .. } = page {
         outbound.push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
     }
-    take_page(connection, outbound, page).await
+    take_page(connection, page).await
 }
 
 /// Writes a page's content, then moves the cursor.
-pub(super) async fn take_page(
-    connection: &mut Connection,
-    outbound: &Arc<Outbound>,
-    page: SyncPage,
-) -> Result<(), End> {
+pub(super) async fn take_page(connection: &mut Connection, page: SyncPage) -> Result<(), End> {
     match page {
-        SyncPage::SnapshotRequired { end, .. } => outbound.start_over(end),
+        SyncPage::SnapshotRequired { end, .. } => connection.outbound().start_over(end),
         SyncPage::Items { items, upto, more } => {
-            write_items(connection, outbound, items.into()).await?;
-            outbound.handle_page(upto, more);
+            write_items(connection, items.into()).await?;
+            connection.outbound().handle_page(upto, more);
         }
     }
-    connection.write_waiting(outbound).await
+    connection.write_all().await
 }
 
-async fn write_items(
-    connection: &mut Connection,
-    outbound: &Arc<Outbound>,
-    mut items: VecDeque<InboxItem>,
-) -> Result<(), End> {
+async fn write_items(connection: &mut Connection, mut items: VecDeque<InboxItem>) -> Result<(), End> {
     let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
     while !items.is_empty() {
         let content = connection.gateway.operations.content(&items).await;
@@ -59,13 +51,13 @@ async fn write_items(
         for rows in lists {
             let (Some(item), Some(last)) = (items.front_mut(), rows.last()) else { break };
             item.from = last.entry.seq.next();
-            outbound.push(encode::entries(item.log, &rows));
+            connection.outbound().push(encode::entries(item.log, &rows));
             if item.from > item.to {
                 items.pop_front();
             }
         }
-        if !outbound.may_read(u32::MAX, limit_bytes) {
-            connection.write_waiting(outbound).await?;
+        if connection.outbound().waiting_bytes() > limit_bytes {
+            connection.write_all().await?;
         }
     }
     Ok(())

@@ -1,27 +1,26 @@
-//! The task of one socket: reads frames, drives the session, writes what waits.
+//! The task of one socket: reads frames, drives the session, brings pages of the inbox.
 //!
 //! Two lives: before `hello` nobody knows who it is; afterwards it is in the registry, and live items come.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Error;
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::ConnectionId;
+use madang_ids::{ConnectionId, UserId};
 use madang_proto::{CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::time::{timeout, timeout_at};
+use tokio_tungstenite::tungstenite::Message;
 
 use super::accept::Seat;
-use super::encode::{self, Frame};
-use super::outbound::Outbound;
+use super::encode;
+use super::outbound::{Outbound, Written};
+use super::socket::{End, Socket};
 use super::{Gateway, catch_up, requests};
 use crate::operations::{Caller, SyncPage};
 
-/// Written between two looks at whether the peer takes anything.
-const FLUSH_BYTES: usize = 64 * 1024;
 /// Frames taken before what they brought is written.
 const FRAMES_AT_ONCE: usize = 32;
 /// How long a close frame may take.
@@ -30,59 +29,70 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// A socket and its session.
 pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
-    socket: WebSocket,
+    socket: Socket,
     session: Session,
-    id: ConnectionId,
-}
-
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// The peer has gone.
-    Gone,
-    /// We close it.
-    Close(CloseReason),
 }
 
 /// A connection among those of its user; leaves them when dropped, however its task ends.
 struct Registered {
     gateway: Arc<Gateway>,
     outbound: Arc<Outbound>,
+    user_id: UserId,
 }
 
 impl Registered {
-    fn new(gateway: &Arc<Gateway>, outbound: Arc<Outbound>) -> Self {
-        gateway.operations.inbox.attach(outbound.user_id);
-        gateway.registry.add(Arc::clone(&outbound));
-        Self { gateway: Arc::clone(gateway), outbound }
+    fn new(gateway: &Arc<Gateway>, outbound: &Arc<Outbound>, identity: Identity) -> Self {
+        let user_id = identity.user_id;
+        gateway.operations.inbox.attach(user_id);
+        gateway.registry.add(user_id, identity.device_id, Arc::clone(outbound));
+        Self { gateway: Arc::clone(gateway), outbound: Arc::clone(outbound), user_id }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.gateway.registry.remove(&self.outbound);
-        self.gateway.operations.inbox.detach(self.outbound.user_id);
+        self.gateway.registry.remove(self.user_id, &self.outbound);
+        self.gateway.operations.inbox.detach(self.user_id);
     }
 }
 
+/// Frames that were here already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// All of them.
+    All,
+    /// There may be more.
+    Some,
+    /// There may be more, but requests or answers pile up.
+    Stalled,
+}
+
 /// Runs one socket until it ends. An `async fn` would keep what it is given twice, as arguments and as locals.
-pub(super) fn run(gateway: Arc<Gateway>, socket: WebSocket, seat: Seat) -> impl Future<Output = ()> + Send {
-    let number = gateway.next_connection.fetch_add(1, Ordering::Relaxed);
-    let session = Session::new(&gateway.session, gateway.operations.clock.now_ms());
-    let mut connection = Connection { gateway, socket, session, id: ConnectionId::from_raw(number) };
+pub(super) fn run(
+    gateway: Arc<Gateway>,
+    tcp: TcpStream,
+    read_ahead: Bytes,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send {
+    let number = gateway.next_number();
+    let outbound = Arc::new(Outbound::new(number, tcp, Arc::clone(gateway.lanes.of(number))));
+    let session = Session::new(&gateway.session, gateway.now());
+    let mut connection = Connection { gateway, socket: Socket::new(outbound, read_ahead), session };
     async move {
         let end = match Box::pin(connection.greet()).await {
-            Ok((registered, page)) => connection.live(&registered.outbound, page).await,
+            Ok((registered, page)) => connection.live(registered, page).await,
             Err(end) => end,
         };
-        if let End::Close(reason) = end {
-            Box::pin(connection.close(reason)).await;
-        }
+        Box::pin(connection.end(end)).await;
         drop(seat);
     }
 }
 
 impl Connection {
+    pub(super) fn outbound(&self) -> &Arc<Outbound> {
+        self.socket.outbound()
+    }
+
     /// Until `welcome`: at most ten seconds.
     async fn greet(&mut self) -> Result<(Registered, SyncPage), End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
@@ -98,28 +108,26 @@ impl Connection {
 
     async fn hello(&mut self) -> Result<(Registered, SyncPage), End> {
         loop {
-            let message = self.socket.recv().await;
-            match self.handle(message)? {
+            let message = self.socket.recv().await?;
+            match self.handle(&message) {
                 Step::Wait => {}
-                Step::Answer(frame) => self.write_now(encode::frame(&frame)).await?,
+                Step::Answer(frame) => self.write_now(&frame).await?,
                 Step::Close(reason) => return Err(End::Close(reason)),
-                Step::Verify { token } => {
-                    let verified = self.gateway.operations.identify(&token).await;
-                    match verified {
-                        Ok(identity) => match self.session.handle_verified(Some(identity)) {
-                            Some(opening) => return self.open(opening).await,
-                            None => return Err(End::Close(CloseReason::Internal)),
-                        },
-                        Err(error) => {
-                            let retry = error.code != ErrorCode::Unauthorized;
-                            let id = self.session.handle_refused();
-                            self.write_now(encode::frame(&ServerFrame::Error { id, error })).await?;
-                            let reason =
-                                if retry { CloseReason::Internal } else { CloseReason::Unauthorized };
-                            return Err(End::Close(reason));
-                        }
+                Step::Verify { token } => match self.gateway.operations.identify(&token).await {
+                    Ok(identity) => match self.session.handle_verified(Some(identity)) {
+                        Some(opening) => return self.open(opening).await,
+                        None => return Err(End::Close(CloseReason::Unauthorized)),
+                    },
+                    Err(error) => {
+                        let reason = match error.code {
+                            ErrorCode::Unauthorized => CloseReason::Unauthorized,
+                            _ => CloseReason::Internal,
+                        };
+                        let id = self.session.handle_refused();
+                        self.write_now(&ServerFrame::Error { id, error }).await?;
+                        return Err(End::Close(reason));
                     }
-                }
+                },
                 // The session runs nothing before it is open.
                 Step::Run { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
             }
@@ -130,15 +138,15 @@ impl Connection {
     async fn open(&mut self, opening: Opening) -> Result<(Registered, SyncPage), End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
-        let outbound = Arc::new(Outbound::new(user_id, device_id, self.id.raw(), cursor));
-        let registered = Registered::new(&self.gateway, outbound);
-        let operations = &self.gateway.operations;
+        self.outbound().open(cursor);
+        let registered = Registered::new(&self.gateway, self.outbound(), identity);
+        let operations = Arc::clone(&self.gateway.operations);
         if let Err(error) = operations.check_device(user_id, device_id).await {
             let reason = match error.code {
                 ErrorCode::Unauthorized => CloseReason::DeviceRevoked,
                 _ => CloseReason::Internal,
             };
-            self.write_now(encode::frame(&ServerFrame::Error { id, error })).await?;
+            self.write_now(&ServerFrame::Error { id, error }).await?;
             return Err(End::Close(reason));
         }
         match operations.sync_page(user_id, cursor).await {
@@ -159,200 +167,176 @@ impl Connection {
                     at: operations.clock.now_ms(),
                     resume,
                 };
-                let frame = encode::frame(&ServerFrame::Welcome(Box::new(welcome)));
-                self.write_now(frame).await.map(|()| (registered, page))
+                self.write_now(&ServerFrame::Welcome(Box::new(welcome))).await?;
+                Ok((registered, page))
             }
             Err(error) => {
-                let frame = encode::frame(&ServerFrame::Error { id, error });
-                self.write_now(frame).await.and(Err(End::Close(CloseReason::Internal)))
+                self.write_now(&ServerFrame::Error { id, error }).await?;
+                Err(End::Close(CloseReason::Internal))
             }
         }
     }
 
     /// From `welcome` to the end.
-    async fn live(&mut self, outbound: &Arc<Outbound>, first: SyncPage) -> End {
-        match self.live_until_end(outbound, first).await {
+    async fn live(&mut self, registered: Registered, first: SyncPage) -> End {
+        let user = registered.user_id;
+        match self.live_until_end(user, first).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn live_until_end(
-        &mut self,
-        outbound: &Arc<Outbound>,
-        first: SyncPage,
-    ) -> Result<std::convert::Infallible, End> {
-        let config = self.gateway.operations.config.gateway;
-        self.look_again(outbound);
-        Box::pin(catch_up::take_page(self, outbound, first)).await?;
+    async fn live_until_end(&mut self, user: UserId, first: SyncPage) -> Result<Infallible, End> {
+        Box::pin(catch_up::take_page(self, first)).await?;
         loop {
-            self.write_waiting(outbound).await?;
+            let taken = self.take_waiting().await?;
+            let written = self.write()?;
             // Only who has nothing unread here can be silent.
-            let has_all = self.take_waiting(outbound).await?;
-            let now = self.gateway.operations.clock.now_ms();
+            let (now, is_heard) = (self.gateway.now(), taken == Taken::All);
             let due = self.session.handle_tick(&self.gateway.session, now);
-            if let Some(reason) = due.filter(|reason| has_all || *reason != CloseReason::Silent) {
+            if let Some(reason) = due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
                 return Err(End::Close(reason));
             }
-            if outbound.is_reading() {
-                Box::pin(catch_up::read_page(self, outbound)).await?;
-                continue;
-            }
-            let may_read = outbound.may_read(config.requests_in_flight, config.outbound_bytes);
-            tokio::select! {
-                biased;
-                () = outbound.woken() => {}
-                message = self.socket.recv(), if may_read => self.take(outbound, message).await?,
+            self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now));
+            if self.outbound().is_reading() {
+                Box::pin(catch_up::read_page(self, user)).await?;
+            } else if taken == Taken::Some {
+                tokio::task::yield_now().await;
+            } else if written == Written::Blocked {
+                Box::pin(self.wait_for_room(taken == Taken::All)).await?;
+            } else {
+                let outbound = self.outbound();
+                tokio::select! {
+                    biased;
+                    () = outbound.woken() => {}
+                    // What is wrong with it, the next read tells.
+                    _ = outbound.tcp().readable(), if taken == Taken::All => {}
+                }
             }
         }
     }
 
-    /// Takes the frames that are here already, a few of them; also between the pages of a long catch-up. `true` if
-    /// there are no more.
-    async fn take_waiting(&mut self, outbound: &Arc<Outbound>) -> Result<bool, End> {
+    /// Takes the frames that are here already, a few of them; also between the pages of a long catch-up.
+    async fn take_waiting(&mut self) -> Result<Taken, End> {
         let config = self.gateway.operations.config.gateway;
         for _ in 0..FRAMES_AT_ONCE {
-            if !outbound.may_read(config.requests_in_flight, config.outbound_bytes) {
-                return Ok(false);
+            if !self.outbound().may_read(config.requests_in_flight, config.outbound_bytes) {
+                return Ok(Taken::Stalled);
             }
-            match self.socket.recv().now_or_never() {
-                Some(message) => self.take(outbound, message).await?,
-                None => return Ok(true),
+            match self.socket.try_recv() {
+                Some(message) => self.take(&message?).await?,
+                None => return Ok(Taken::All),
             }
         }
-        outbound.wake();
-        Ok(false)
+        Ok(Taken::Some)
     }
 
     /// A message came: the session decides, and what it decides is carried out.
-    async fn take(
-        &mut self,
-        outbound: &Arc<Outbound>,
-        message: Option<Result<Message, Error>>,
-    ) -> Result<(), End> {
-        let step = self.handle(message)?;
-        match step {
+    async fn take(&mut self, message: &Message) -> Result<(), End> {
+        match self.handle(message) {
             Step::Wait => {}
             Step::Answer(frame) => {
                 if matches!(&*frame, ServerFrame::Error { error, .. } if error.code == ErrorCode::Limited) {
                     self.gateway.operations.metrics.limited.inc();
                 }
-                outbound.push(encode::frame(&frame));
+                self.outbound().push(encode::frame(&frame));
             }
             Step::Close(reason) => return Err(End::Close(reason)),
             Step::Verify { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
             Step::Run { identity, id, frame } => {
-                let origin = Some(self.id);
+                let origin = Some(ConnectionId::from_raw(self.outbound().number));
                 let caller = Caller { user_id: identity.user_id, device_id: identity.device_id, origin };
-                let gateway = Arc::clone(&self.gateway);
-                if let Some(token) =
-                    Box::pin(requests::carry_out(&gateway, outbound, caller, id.clone(), frame)).await
-                {
-                    self.renew(outbound, id, token);
+                let request = requests::carry_out(&self.gateway, self.outbound(), caller, id.clone(), frame);
+                if let Some(token) = Box::pin(request).await {
+                    self.renew(id, token);
                 }
             }
         }
-        self.look_again(outbound);
         Ok(())
     }
 
-    fn look_again(&self, outbound: &Outbound) {
-        outbound.set_look_at(self.session.look_at(&self.gateway.session));
-    }
-
     /// `auth` brought a valid token: it must name the same user and device.
-    fn renew(&mut self, outbound: &Outbound, id: Option<RequestId>, identity: Identity) {
+    fn renew(&mut self, id: Option<RequestId>, identity: Identity) {
         let renewed = if self.session.handle_renewed(identity) {
             Ok(requests::Answer::Done)
         } else {
             Err(ErrorBody::invalid("token", "token names another user or device"))
         };
-        requests::answer(outbound, id, renewed);
+        requests::answer(self.outbound(), id, renewed);
     }
 
-    fn handle(&mut self, message: Option<Result<Message, Error>>) -> Result<Step, End> {
-        let now = self.gateway.operations.clock.now_ms();
+    fn handle(&mut self, message: &Message) -> Step {
+        let now = self.gateway.now();
         match message {
-            Some(Ok(Message::Text(text))) => {
-                Ok(self.session.handle_text(&self.gateway.session, text.as_str(), now))
-            }
-            Some(Ok(Message::Binary(_))) => Ok(self.session.handle_binary(&self.gateway.session, now)),
+            Message::Text(text) => self.session.handle_text(&self.gateway.session, text.as_str(), now),
+            Message::Binary(_) => self.session.handle_binary(&self.gateway.session, now),
             // The library answers pings by itself.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Step::Wait),
-            Some(Ok(Message::Close(_))) | None => Err(End::Gone),
-            Some(Err(error)) => Err(fault(&error)),
+            _ => Step::Wait,
         }
     }
 
-    /// Writes what waits, then one cursor for all of it, and flushes.
-    pub(super) async fn write_waiting(&mut self, outbound: &Outbound) -> Result<(), End> {
-        let batch = outbound.take();
-        if batch.frames.is_empty() && batch.cursor.is_none() {
-            return batch.close.map_or(Ok(()), |reason| Err(End::Close(reason)));
+    /// Writes what waits as far as the kernel takes it; what somebody else decided about the connection comes after
+    /// that.
+    fn write(&self) -> Result<Written, End> {
+        let written = self.outbound().write(&self.gateway.operations.metrics);
+        match self.outbound().close_due() {
+            _ if written == Written::Gone => Err(End::Gone),
+            Some(reason) => Err(End::Close(reason)),
+            None => Ok(written),
         }
-        let mut bytes = 0;
-        for frame in batch.frames {
-            bytes += frame.as_str().len();
-            self.feed(frame).await?;
-            if bytes >= FLUSH_BYTES {
-                self.gateway.operations.metrics.writes.inc();
-                self.flush().await?;
-                bytes = 0;
+    }
+
+    /// Writes everything that waits.
+    pub(super) async fn write_all(&mut self) -> Result<(), End> {
+        while self.write()? == Written::Blocked {
+            self.wait_for_room(false).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_now(&mut self, frame: &ServerFrame<'_>) -> Result<(), End> {
+        self.outbound().push(encode::frame(frame));
+        self.write_all().await
+    }
+
+    /// Until the kernel takes more, somebody wakes the connection, or a frame comes that may be read.
+    async fn wait_for_room(&self, may_read: bool) -> Result<(), End> {
+        let Some(blocked) = self.outbound().blocked() else { return Ok(()) };
+        let patience = Duration::from_secs(self.gateway.operations.config.gateway.write_seconds);
+        let outbound = self.outbound();
+        tokio::select! {
+            biased;
+            () = outbound.woken() => Ok(()),
+            _ = outbound.tcp().readable(), if may_read => Ok(()),
+            room = timeout_at(blocked + patience, outbound.tcp().writable()) => match room {
+                Ok(_) => Ok(()),
+                Err(_) => Err(End::Close(CloseReason::Silent)),
+            },
+        }
+    }
+
+    /// Says why, lets the peer answer, and closes the socket.
+    async fn end(&mut self, end: End) {
+        if let End::Close(reason) = end {
+            self.outbound().push_close(reason);
+            if timeout(CLOSE_PATIENCE, self.close()).await.is_err() {
+                tracing::debug!(connection.id = self.outbound().number, "the peer did not answer the close");
+            }
+        } else {
+            // The answer to the peer's own close, if that is why.
+            self.outbound().write(&self.gateway.operations.metrics);
+        }
+        self.outbound().shut_down();
+    }
+
+    async fn close(&mut self) {
+        let metrics = &self.gateway.operations.metrics;
+        while self.outbound().write(metrics) == Written::Blocked {
+            if self.outbound().tcp().writable().await.is_err() {
+                return;
             }
         }
-        if let Some(cursor) = batch.cursor {
-            self.feed(encode::cursor(cursor)).await?;
-        }
-        self.gateway.operations.metrics.writes.inc();
-        self.flush().await?;
-        batch.close.map_or(Ok(()), |reason| Err(End::Close(reason)))
-    }
-
-    async fn write_now(&mut self, frame: Frame) -> Result<(), End> {
-        self.feed(frame).await?;
-        self.flush().await
-    }
-
-    async fn feed(&mut self, frame: Frame) -> Result<(), End> {
-        let patience = Duration::from_secs(self.gateway.operations.config.gateway.write_seconds);
-        written(timeout(patience, self.socket.feed(Message::Text(frame))).await)
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        let patience = Duration::from_secs(self.gateway.operations.config.gateway.write_seconds);
-        written(timeout(patience, self.socket.flush()).await)
-    }
-
-    async fn close(&mut self, reason: CloseReason) {
-        let frame = CloseFrame { code: reason.code(), reason: reason.text().into() };
-        let closing = async {
-            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
-                // Until the peer has answered: a socket that is closed with unread bytes loses what was written.
-                while let Some(Ok(_)) = self.socket.next().await {}
-            }
-        };
-        if timeout(CLOSE_PATIENCE, closing).await.is_err() {
-            tracing::debug!(connection.id = %self.id, "the peer did not answer the close");
-        }
-    }
-}
-
-fn written(result: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Result<(), End> {
-    match result {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(End::Gone),
-        Err(_) => Err(End::Close(CloseReason::Silent)),
-    }
-}
-
-/// What the library refuses is closed with the code of RFC 6455; the session can be resumed.
-fn fault(error: &Error) -> End {
-    let text = error.to_string();
-    if text.contains("UTF-8") || text.contains("utf-8") {
-        End::Close(CloseReason::InvalidUtf8)
-    } else if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
-        End::Close(CloseReason::TooBig)
-    } else {
-        End::Gone
+        // Until the peer has answered: a socket that is closed with unread bytes loses what was written.
+        while self.socket.recv().await.is_ok() {}
     }
 }

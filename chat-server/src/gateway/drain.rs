@@ -34,7 +34,7 @@ fn send_away(connection: &Arc<Outbound>) {
     if connection.begin_drain() {
         // The window spreads the closes, and the client spreads its return over the same second.
         let frame = ServerFrame::Reconnect { after_ms: 1_000 + connection.number % 1_000, nodes: Vec::new() };
-        connection.push(encode::frame(&frame));
+        connection.post(encode::frame(&frame));
         connection.close(CloseReason::Draining);
     }
 }
@@ -53,7 +53,7 @@ pub async fn sweep(gateway: Arc<Gateway>) {
             () = gateway.tasks.drain().draining() => break,
         }
         looked_at = clock.elapsed();
-        gateway.registry.sweep(gateway.operations.clock.now_ms());
+        gateway.registry.sweep(looked_at);
         gateway.operations.homes.forget_resting();
         gateway.operations.flush_received().await;
         forget_in -= 1;

@@ -2,14 +2,59 @@
 
 use std::borrow::Cow;
 
-use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
 use madang_engine::body;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId};
-use madang_proto::{Entry, LogKind, ServerFrame, limits};
+use madang_proto::{CloseReason, Entry, LogKind, ServerFrame, limits};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame as Framed;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// A text frame, shared by whoever gets it.
-pub type Frame = Utf8Bytes;
+/// Whole frames as they go over the wire (RFC 6455 §5). A server's frames are not masked, so the bytes are the same for
+/// whoever gets them, and are shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    fn text(json: String) -> Self {
+        Self::of(Framed::message(json, OpCode::Data(Data::Text), true))
+    }
+
+    /// The last frame of a connection.
+    #[must_use]
+    pub fn close(reason: CloseReason) -> Self {
+        let frame = CloseFrame { code: reason.code().into(), reason: reason.text().into() };
+        Self::of(Framed::close(Some(frame)))
+    }
+
+    /// What the library has written: the answer to a ping or a close.
+    #[must_use]
+    pub fn written(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+
+    fn of(frame: Framed) -> Self {
+        let mut bytes = Vec::with_capacity(frame.len());
+        // A `Vec` takes everything.
+        let written = frame.format(&mut bytes);
+        debug_assert!(written.is_ok(), "a frame was not written to memory");
+        Self(bytes.into())
+    }
+
+    /// Header and payload.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Bytes on the wire.
+    #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// One `entries` frame with all of `rows`.
 #[must_use]
@@ -19,7 +64,7 @@ pub fn entries(log: LogId, rows: &[Row]) -> Frame {
         LogId::Channel(channel) => (LogKind::Channel, Some(channel)),
         LogId::User(_) => (LogKind::User, None),
     };
-    ServerFrame::Entries { log: kind, channel_id, entries: Cow::Owned(entries) }.to_json().into()
+    frame(&ServerFrame::Entries { log: kind, channel_id, entries: Cow::Owned(entries) })
 }
 
 /// `entries` frames of at most 256 KiB each, unless one entry alone is larger.
@@ -41,16 +86,30 @@ pub fn batches(log: LogId, rows: &[Row]) -> Vec<Frame> {
     frames
 }
 
-/// A `cursor` frame.
-#[must_use]
-pub fn cursor(cursor: Cursor) -> Frame {
-    format!(r#"{{"type":"cursor","cursor":"{cursor}"}}"#).into()
-}
-
 /// Any other frame.
 #[must_use]
 pub fn frame(frame: &ServerFrame<'_>) -> Frame {
-    frame.to_json().into()
+    Frame::text(frame.to_json())
+}
+
+/// `cursor` frames. Everybody whom a commit concerns is told the same cursor, mostly one after the other.
+#[derive(Debug, Default)]
+pub struct CursorFrames {
+    last: Option<(Cursor, Frame)>,
+}
+
+impl CursorFrames {
+    /// The frame that tells `cursor`.
+    pub fn get(&mut self, cursor: Cursor) -> Frame {
+        match &self.last {
+            Some((last, frame)) if *last == cursor => frame.clone(),
+            _ => {
+                let frame = Frame::text(format!(r#"{{"type":"cursor","cursor":"{cursor}"}}"#));
+                self.last = Some((cursor, frame.clone()));
+                frame
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,8 +119,22 @@ mod tests {
 
     #[test]
     fn the_cursor_frame_is_what_the_protocol_says() {
-        let at = Cursor { epoch: Epoch::from_raw(7), position: Position::new(9) };
-        let parsed: ServerFrame<'_> = serde_json::from_str(cursor(at).as_str()).unwrap();
-        assert!(matches!(parsed, ServerFrame::Cursor { cursor } if cursor == at));
+        let mut frames = CursorFrames::default();
+        for position in [9, 9, 10] {
+            let at = Cursor { epoch: Epoch::from_raw(7), position: Position::new(position) };
+            let frame = frames.get(at);
+            let [0x81, length, payload @ ..] = frame.bytes() else { panic!("no short text frame") };
+            assert_eq!(usize::from(*length), payload.len());
+            let parsed: ServerFrame<'_> = serde_json::from_slice(payload).unwrap();
+            assert!(matches!(parsed, ServerFrame::Cursor { cursor } if cursor == at));
+        }
+    }
+
+    #[test]
+    fn a_close_frame_carries_code_and_reason() {
+        let frame = Frame::close(CloseReason::DeviceRevoked);
+        let [0x88, _, high, low, text @ ..] = frame.bytes() else { panic!("no close frame") };
+        assert_eq!(u16::from_be_bytes([*high, *low]), CloseReason::DeviceRevoked.code());
+        assert_eq!(text, CloseReason::DeviceRevoked.text().as_bytes());
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use madang_service::Tasks;
+use madang_service::{Phase, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
@@ -26,15 +26,11 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Between two tries to accept when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until the drain.
+/// Accepts for ever: who comes during the drain is told so, and whether the node is ready can still be asked.
 pub async fn run(listener: TcpListener, router: Router, tasks: Tasks) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
     loop {
-        let accepted = tokio::select! {
-            accepted = next(&listener, &places) => accepted,
-            () = tasks.drain().draining() => return,
-        };
-        match accepted {
+        match next(&listener, &places).await {
             Ok((socket, peer, place)) => {
                 let connection = serve(socket, peer, router.clone(), tasks.clone(), place);
                 tasks.spawn("http", connection);
@@ -71,13 +67,16 @@ async fn serve(
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
+    let is_draining = tasks.drain().phase() != Phase::Running;
     let mut http = http1::Builder::new();
+    // Who comes during the drain gets one answer.
+    http.keep_alive(!is_draining);
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = tasks.drain().draining() => {
+        () = tasks.drain().draining(), if !is_draining => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

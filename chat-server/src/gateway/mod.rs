@@ -1,8 +1,9 @@
 //! Sockets: accepted, registered, fed, drained.
 //!
-//! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of `engine::session`), [`outbound`] what
-//! waits to be written on it (and its cursor, `engine::sync`), [`registry`] who is here, [`deliver`] brings envelopes
-//! to them, [`drain`] sends them away politely.
+//! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of
+//! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
+//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them,
+//! [`drain`] sends them away politely.
 
 pub mod accept;
 mod catch_up;
@@ -10,19 +11,23 @@ mod connection;
 pub mod deliver;
 pub mod drain;
 pub mod encode;
+mod lane;
 pub mod listen;
 mod outbound;
+mod queue;
 mod registry;
 mod requests;
+mod socket;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use madang_engine::session::SessionConfig;
+use madang_engine::session::{Now, SessionConfig};
 use madang_service::Tasks;
 
 use crate::operations::Operations;
 
+use lane::Lanes;
 pub use registry::Registry;
 
 /// What every connection shares.
@@ -34,7 +39,8 @@ pub struct Gateway {
     /// The tasks of connections.
     pub tasks: Tasks,
     session: SessionConfig,
-    next_connection: AtomicU64,
+    lanes: Lanes,
+    next_number: AtomicU64,
 }
 
 impl Gateway {
@@ -43,6 +49,20 @@ impl Gateway {
     pub fn new(operations: Arc<Operations>, tasks: Tasks) -> Self {
         let session = operations.config.session();
         let registry = Registry::new(operations.config.gateway.connections_per_device);
-        Self { operations, registry, tasks, session, next_connection: AtomicU64::new(1) }
+        Self { operations, registry, tasks, session, lanes: Lanes::new(), next_number: AtomicU64::new(1) }
+    }
+
+    /// The tasks that write to connections; each runs for ever.
+    pub fn writers(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
+        let metrics = &self.operations.metrics;
+        self.lanes.iter().map(|lane| lane::run(Arc::clone(lane), metrics.clone()))
+    }
+
+    fn now(&self) -> Now {
+        Now { at: self.operations.clock.now_ms(), elapsed: self.operations.clock.elapsed() }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -1,19 +1,27 @@
-//! What waits to be written on one connection, and how far it has come.
+//! One connection as everybody else sees it: what waits to be written, and how far it has come.
 //!
 //! Bounded in bytes (G7). Live items that find no room are not kept: the cursor stays behind them and the connection
 //! reads its inbox instead. Answers always find room, since a connection whose answers pile up is not read.
+//!
+//! Whoever has the lock may write: the lane as a rule, the connection's own task for what it brings itself, and while
+//! the kernel takes no more.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use madang_engine::sync::{Live, Place, SyncCursor};
-use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
+use madang_ids::{Cursor, Epoch, Position};
 use madang_proto::CloseReason;
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::encode::Frame;
+use super::encode::{CursorFrames, Frame};
+use super::lane::Lane;
+use super::queue::Queue;
+use crate::metrics::ChatMetrics;
 use crate::plant::{self, Fault};
 
 /// What one delivery brings: the same bytes for everybody.
@@ -22,98 +30,154 @@ pub(crate) type Frames = Arc<[Frame]>;
 /// One connection, as the registry and the use cases see it.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    /// Whose.
-    pub(crate) user_id: UserId,
-    /// Which device.
-    pub(crate) device_id: DeviceId,
     /// A rising number; the oldest connection of a device is replaced first.
     pub(crate) number: u64,
+    tcp: TcpStream,
+    lane: Arc<Lane>,
     state: Mutex<State>,
     wake: Notify,
-    in_flight: AtomicU32,
-    /// When the session must be looked at again; the sweep wakes the connection then.
+    /// When the session must be looked at again, by the steady clock; the sweep wakes the connection then.
     look_at_ms: AtomicU64,
-    is_draining: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
-    queue: VecDeque<Frame>,
-    bytes: usize,
+    queue: Queue,
     sync: SyncCursor<Frames>,
     epoch: Option<Epoch>,
     /// The last position that a `cursor` frame told.
     told: Position,
+    /// Requests whose answers come by [`Outbound::answer`].
+    in_flight: u32,
     close: Option<CloseReason>,
+    /// Since when the kernel takes nothing.
+    blocked: Option<Instant>,
+    /// In its lane.
+    is_due: bool,
+    /// The task does not read until something was written or answered.
+    is_stalled: bool,
+    is_draining: bool,
+    /// The close frame waits, and nothing comes behind it.
+    is_over: bool,
+    is_gone: bool,
     /// The queue was full: say `resync` with the next page.
     fell_behind: bool,
 }
 
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Nothing waits any more.
+    All,
+    /// The kernel takes no more now.
+    Blocked,
+    /// The peer has gone.
+    Gone,
+}
+
 impl State {
+    fn push(&mut self, frame: Frame) {
+        if !self.is_over && !self.is_gone {
+            self.queue.push(frame);
+        }
+    }
+
     fn enqueue(&mut self, frames: &[Frame]) {
-        self.bytes += frames.iter().map(|frame| frame.as_str().len()).sum::<usize>();
         if plant::strikes(Fault::SkipFanout) {
             return;
         }
-        self.queue.extend(frames.iter().cloned());
+        frames.iter().for_each(|frame| self.push(frame.clone()));
         if plant::strikes(Fault::DeliverTwice) {
-            self.queue.extend(frames.iter().cloned());
+            frames.iter().for_each(|frame| self.push(frame.clone()));
         }
-        let last = self.queue.len().saturating_sub(1);
-        if last > 0 && plant::strikes(Fault::SwapTwo) {
-            self.queue.swap(last - 1, last);
+        if plant::strikes(Fault::SwapTwo) {
+            self.queue.swap_last_two();
         }
     }
-}
 
-/// What is to be written now.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    /// The frames, in order.
-    pub(crate) frames: VecDeque<Frame>,
-    /// A cursor that was not told yet, true once the frames are written.
-    pub(crate) cursor: Option<Cursor>,
-    /// Whether to close afterwards.
-    pub(crate) close: Option<CloseReason>,
+    /// One cursor for everything that waits.
+    fn tell_cursor(&mut self, cursors: &mut CursorFrames) {
+        let position = self.sync.position();
+        if let Some(epoch) = self.epoch.filter(|_| position > self.told) {
+            self.told = position;
+            self.push(cursors.get(Cursor { epoch, position }));
+        }
+    }
+
+    fn write(&mut self, tcp: &TcpStream, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
+        self.tell_cursor(cursors);
+        while !self.queue.is_empty() {
+            match self.queue.write(|slices| tcp.try_write_vectored(slices)) {
+                Ok(_) => {
+                    metrics.writes.inc();
+                    self.blocked = None;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.blocked.get_or_insert_with(Instant::now);
+                    return Written::Blocked;
+                }
+                Err(_) => self.go(),
+            }
+        }
+        self.blocked = None;
+        if self.is_gone { Written::Gone } else { Written::All }
+    }
+
+    fn go(&mut self) {
+        self.queue.clear();
+        self.is_gone = true;
+    }
 }
 
 impl Outbound {
     /// A connection that will read its inbox first.
-    pub(crate) fn new(user_id: UserId, device_id: DeviceId, number: u64, cursor: Option<Cursor>) -> Self {
-        let position = cursor.map_or(Position::ZERO, |cursor| cursor.position);
+    pub(super) fn new(number: u64, tcp: TcpStream, lane: Arc<Lane>) -> Self {
         let state = State {
-            queue: VecDeque::new(),
-            bytes: 0,
+            queue: Queue::default(),
             // The client's number is believed once the inbox has.
             sync: SyncCursor::reading_from(Position::ZERO),
             epoch: None,
-            told: position,
+            told: Position::ZERO,
+            in_flight: 0,
             close: None,
+            blocked: None,
+            is_due: false,
+            is_stalled: false,
+            is_draining: false,
+            is_over: false,
+            is_gone: false,
             fell_behind: false,
         };
-        Self {
-            user_id,
-            device_id,
-            number,
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            in_flight: AtomicU32::new(0),
-            look_at_ms: AtomicU64::new(u64::MAX),
-            is_draining: AtomicBool::new(false),
-        }
+        let (state, wake, look_at_ms) = (Mutex::new(state), Notify::new(), AtomicU64::new(u64::MAX));
+        Self { number, tcp, lane, state, wake, look_at_ms }
+    }
+
+    /// The socket.
+    pub(super) const fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The device has received everything up to `cursor`, it says.
+    pub(crate) fn open(&self, cursor: Option<Cursor>) {
+        self.state.lock().told = cursor.map_or(Position::ZERO, |cursor| cursor.position);
     }
 
     /// A live item. `true` if the connection fell behind by it.
-    pub(crate) fn deliver(&self, frames: &Frames, place: Place, sees_all: bool, limit_bytes: usize) -> bool {
+    pub(crate) fn deliver(
+        self: &Arc<Self>,
+        frames: &Frames,
+        place: Place,
+        sees_all: bool,
+        limit_bytes: usize,
+    ) -> bool {
         let mut state = self.state.lock();
-        let size: usize = frames.iter().map(|frame| frame.as_str().len()).sum();
-        let is_full = state.bytes > 0 && state.bytes + size > limit_bytes;
+        let size: usize = frames.iter().map(Frame::len).sum();
+        let is_full = !state.queue.is_empty() && state.queue.bytes() + size > limit_bytes;
         let item = sees_all.then(|| (Arc::clone(frames), size));
         match state.sync.handle_item(place, item, !is_full, limit_bytes) {
             Live::Deliver(frames) => {
                 state.enqueue(&frames);
-                drop(state);
-                self.wake.notify_one();
+                self.make_due(&mut state);
                 false
             }
             Live::Drop => false,
@@ -126,61 +190,112 @@ impl Outbound {
         }
     }
 
-    /// A frame that must not be lost: an answer, or a page's content.
+    /// A frame of the connection's own task, which writes it afterwards. Never lost: an answer, or a page's content.
     pub(crate) fn push(&self, frame: Frame) {
+        self.state.lock().push(frame);
+    }
+
+    /// A frame of somebody else; as [`Self::push`], and it is written soon.
+    pub(crate) fn post(self: &Arc<Self>, frame: Frame) {
         let mut state = self.state.lock();
-        state.bytes += frame.as_str().len();
-        state.queue.push_back(frame);
-        drop(state);
-        self.wake.notify_one();
+        state.push(frame);
+        self.make_due(&mut state);
     }
 
     /// A request is under way; its answer comes by [`Self::answer`].
     pub(crate) fn begin_request(&self) {
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.state.lock().in_flight += 1;
     }
 
     /// The answer to a request that was under way.
-    pub(crate) fn answer(&self, frame: Frame) {
+    pub(crate) fn answer(self: &Arc<Self>, frame: Frame) {
         let mut state = self.state.lock();
-        state.bytes += frame.as_str().len();
-        state.queue.push_back(frame);
-        // Under the lock: who sees that nothing is in flight sees the answer too.
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        state.in_flight -= 1;
+        state.push(frame);
+        self.make_due(&mut state);
+    }
+
+    /// The lane writes, unless the kernel takes nothing now: then the connection's task writes once it does.
+    fn make_due(self: &Arc<Self>, state: &mut State) {
+        if state.blocked.is_none() && !std::mem::replace(&mut state.is_due, true) {
+            self.lane.add(Arc::clone(self));
+        }
+    }
+
+    /// The lane's turn.
+    pub(super) fn write_due(&self, cursors: &mut CursorFrames, metrics: &ChatMetrics) {
+        let mut state = self.state.lock();
+        state.is_due = false;
+        let written = state.write(&self.tcp, cursors, metrics);
+        let concerns_task = written != Written::All || state.is_stalled || state.close.is_some();
         drop(state);
-        self.wake.notify_one();
+        if concerns_task {
+            self.wake.notify_one();
+        }
     }
 
-    /// Whether the socket may be read: neither requests nor answers pile up, and it is not about to be closed.
+    /// Writes what waits, then one cursor for all of it, as far as the kernel takes it.
+    pub(crate) fn write(&self, metrics: &ChatMetrics) -> Written {
+        self.state.lock().write(&self.tcp, &mut CursorFrames::default(), metrics)
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.state.lock().queue.bytes()
+    }
+
+    /// Since when the kernel takes nothing.
+    pub(crate) fn blocked(&self) -> Option<Instant> {
+        self.state.lock().blocked
+    }
+
+    /// Whether the socket may be read: neither requests nor answers pile up, and it is not about to be closed. If not,
+    /// the task is woken when that may have changed.
     pub(crate) fn may_read(&self, requests: u32, limit_bytes: usize) -> bool {
-        let state = self.state.lock();
-        self.in_flight.load(Ordering::Acquire) < requests
-            && state.bytes <= limit_bytes
-            && state.close.is_none()
+        let mut state = self.state.lock();
+        let may_read =
+            state.in_flight < requests && state.queue.bytes() <= limit_bytes && state.close.is_none();
+        state.is_stalled = !may_read;
+        may_read
     }
 
-    /// Closes the connection once what is queued is written; a drain also waits for the requests under way.
+    /// Closes the connection; a drain waits for the requests under way and for what is queued.
     pub(crate) fn close(&self, reason: CloseReason) {
         self.state.lock().close.get_or_insert(reason);
         self.wake.notify_one();
+    }
+
+    /// Whether somebody closes it.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.state.lock().close.is_some()
+    }
+
+    /// Why the connection must be closed now.
+    pub(crate) fn close_due(&self) -> Option<CloseReason> {
+        let state = self.state.lock();
+        let has_answered = state.in_flight == 0 && state.queue.is_empty();
+        state.close.filter(|&reason| reason != CloseReason::Draining || has_answered)
+    }
+
+    /// The last frame.
+    pub(crate) fn push_close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        state.push(Frame::close(reason));
+        state.is_over = true;
+    }
+
+    /// Ends the socket, whoever still has a hold of it.
+    pub(crate) fn shut_down(&self) {
+        self.state.lock().go();
+        if let Err(error) = rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Both) {
+            tracing::trace!(%error, "the peer had gone");
+        }
     }
 
     /// Something was lost on the way here: read the inbox.
     pub(crate) fn read_inbox(&self) {
         self.state.lock().sync.read();
         self.wake.notify_one();
-    }
-
-    /// Everything that waits, for the connection's task.
-    pub(crate) fn take(&self) -> Batch {
-        let mut state = self.state.lock();
-        let position = state.sync.position();
-        let cursor = state.epoch.filter(|_| position > state.told).map(|epoch| Cursor { epoch, position });
-        state.told = position;
-        state.bytes = 0;
-        let has_answered = self.in_flight.load(Ordering::Acquire) == 0;
-        let close = state.close.filter(|&reason| reason != CloseReason::Draining || has_answered);
-        Batch { frames: std::mem::take(&mut state.queue), cursor, close }
     }
 
     /// Whether the inbox must be read.
@@ -228,101 +343,176 @@ impl Outbound {
     }
 
     /// Look again at `at`.
-    pub(crate) fn set_look_at(&self, at: Millis) {
-        self.look_at_ms.store(at.get(), Ordering::Relaxed);
+    pub(crate) fn set_look_at(&self, at: Duration) {
+        self.look_at_ms.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// When to look again.
-    pub(crate) fn look_at(&self) -> Millis {
-        Millis::new(self.look_at_ms.load(Ordering::Relaxed))
+    pub(crate) fn look_at(&self) -> Duration {
+        Duration::from_millis(self.look_at_ms.load(Ordering::Relaxed))
     }
 
     /// The node drains: `true` the first time.
     pub(crate) fn begin_drain(&self) -> bool {
-        !self.is_draining.swap(true, Ordering::AcqRel)
+        !std::mem::replace(&mut self.state.lock().is_draining, true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use madang_service::Metrics;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    /// A connection, and its peer.
+    struct Pair {
+        outbound: Arc<Outbound>,
+        peer: TcpStream,
+        metrics: ChatMetrics,
+    }
 
     fn cursor(position: u64) -> Cursor {
         Cursor { epoch: Epoch::from_raw(1), position: Position::new(position) }
     }
 
-    fn live() -> Outbound {
-        let outbound = Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(4)));
-        outbound.handle_page(cursor(4), false);
-        assert!(!outbound.is_reading());
-        outbound
+    impl Pair {
+        async fn new(at: Option<Cursor>) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let tcp = listener.accept().await.unwrap().0;
+            let outbound = Arc::new(Outbound::new(1, tcp, Arc::default()));
+            outbound.open(at);
+            Self { outbound, peer, metrics: ChatMetrics::register(&Metrics::new()) }
+        }
+
+        async fn live() -> Self {
+            let pair = Self::new(Some(cursor(4))).await;
+            pair.outbound.handle_page(cursor(4), false);
+            assert!(!pair.outbound.is_reading());
+            pair
+        }
+
+        /// What is written now.
+        async fn written(&mut self, expected: &[&Frame]) {
+            assert_eq!(self.outbound.write(&self.metrics), Written::All);
+            let expected: Vec<u8> = expected.iter().flat_map(|frame| frame.bytes()).copied().collect();
+            let mut bytes = vec![0; expected.len()];
+            self.peer.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(bytes, expected);
+            let mut more = [0];
+            assert!(self.peer.try_read(&mut more).is_err(), "more was written");
+        }
+    }
+
+    fn said(position: u64) -> Frame {
+        CursorFrames::default().get(cursor(position))
+    }
+
+    fn frame(text: &str) -> Frame {
+        Frame::written(text.as_bytes())
     }
 
     fn frames(text: &str) -> Frames {
-        Arc::new([Frame::from(text)])
+        Arc::new([frame(text)])
     }
 
     fn place(previous: u64, at: u64) -> Place {
         Place { previous: Position::new(previous), first: Position::new(at), last: Position::new(at) }
     }
 
-    #[test]
-    fn a_batch_carries_one_cursor_for_all_its_frames() {
-        let outbound = live();
-        assert!(!outbound.deliver(&frames("a"), place(4, 5), true, 100));
-        assert!(!outbound.deliver(&frames("b"), place(5, 6), true, 100));
-        let batch = outbound.take();
-        assert_eq!(batch.frames.len(), 2);
-        assert_eq!(batch.cursor, Some(cursor(6)));
-        assert_eq!(outbound.take().cursor, None);
+    #[tokio::test]
+    async fn a_write_carries_one_cursor_for_all_its_frames() {
+        let mut pair = Pair::live().await;
+        assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, 100));
+        assert!(!pair.outbound.deliver(&frames("b"), place(5, 6), true, 100));
+        pair.written(&[&frame("a"), &frame("b"), &said(6)]).await;
+        pair.written(&[]).await;
     }
 
-    #[test]
-    fn a_cursor_that_does_not_serve_is_left_behind() {
-        let outbound =
-            Outbound::new(UserId::from_raw(1), DeviceId::from_raw(2), 1, Some(cursor(u64::MAX / 4)));
-        outbound.start_over(cursor(9));
-        assert!(!outbound.is_reading());
-        assert!(!outbound.deliver(&frames("a"), place(9, 10), true, 100));
-        assert_eq!(outbound.take().cursor, Some(cursor(10)));
+    #[tokio::test]
+    async fn a_cursor_that_does_not_serve_is_left_behind() {
+        let mut pair = Pair::new(Some(cursor(u64::MAX / 4))).await;
+        pair.outbound.start_over(cursor(9));
+        assert!(!pair.outbound.is_reading());
+        assert!(!pair.outbound.deliver(&frames("a"), place(9, 10), true, 100));
+        pair.written(&[&frame("a"), &said(10)]).await;
     }
 
-    #[test]
-    fn a_slow_consumer_keeps_its_bound_and_reads_on() {
-        let outbound = live();
-        assert!(!outbound.deliver(&frames(&"x".repeat(80)), place(4, 5), true, 100));
-        assert!(outbound.deliver(&frames(&"x".repeat(80)), place(5, 6), true, 100));
-        assert!(!outbound.deliver(&frames("x"), place(6, 7), true, 100));
-        assert_eq!(outbound.take().frames.len(), 1);
-        let (position, _, fell_behind) = outbound.begin_page().expect("it reads its inbox");
+    #[tokio::test]
+    async fn a_slow_consumer_keeps_its_bound_and_reads_on() {
+        let mut pair = Pair::live().await;
+        let long = "x".repeat(80);
+        assert!(!pair.outbound.deliver(&frames(&long), place(4, 5), true, 100));
+        assert!(pair.outbound.deliver(&frames(&long), place(5, 6), true, 100));
+        assert!(!pair.outbound.deliver(&frames("x"), place(6, 7), true, 100));
+        pair.written(&[&frame(&long), &said(5)]).await;
+        let (position, _, fell_behind) = pair.outbound.begin_page().expect("it reads its inbox");
         assert_eq!((position, fell_behind), (Position::new(5), true));
-        outbound.handle_page(cursor(7), false);
-        assert!(!outbound.is_reading());
-        assert_eq!(outbound.take().cursor, Some(cursor(7)));
+        pair.outbound.handle_page(cursor(7), false);
+        assert!(!pair.outbound.is_reading());
+        pair.written(&[&said(7)]).await;
     }
 
-    #[test]
-    fn a_drain_waits_for_the_requests_under_way() {
-        let outbound = live();
-        outbound.begin_request();
-        outbound.close(CloseReason::Draining);
-        assert!(!outbound.may_read(3, 100));
-        assert_eq!(outbound.take().close, None);
-        outbound.answer("a".into());
-        let batch = outbound.take();
-        assert_eq!((batch.frames.len(), batch.close), (1, Some(CloseReason::Draining)));
+    #[tokio::test]
+    async fn a_drain_waits_for_the_requests_under_way() {
+        let mut pair = Pair::live().await;
+        pair.outbound.begin_request();
+        pair.outbound.close(CloseReason::Draining);
+        assert!(!pair.outbound.may_read(3, 100));
+        assert_eq!(pair.outbound.close_due(), None);
+        pair.outbound.answer(frame("a"));
+        assert_eq!(pair.outbound.close_due(), None, "the answer waits");
+        pair.written(&[&frame("a")]).await;
+        assert_eq!(pair.outbound.close_due(), Some(CloseReason::Draining));
     }
 
-    #[test]
-    fn a_connection_whose_answers_pile_up_is_not_read() {
-        let outbound = live();
-        (0..3).for_each(|_| outbound.begin_request());
-        assert!(!outbound.may_read(3, 100));
-        outbound.answer("a".into());
-        assert!(outbound.may_read(3, 100));
-        outbound.answer("x".repeat(200).into());
-        assert!(!outbound.may_read(3, 100));
-        outbound.take();
-        assert!(outbound.may_read(3, 100));
+    #[tokio::test]
+    async fn nothing_comes_behind_the_close_frame() {
+        let mut pair = Pair::live().await;
+        pair.outbound.push(frame("a"));
+        pair.outbound.push_close(CloseReason::Replaced);
+        assert!(!pair.outbound.deliver(&frames("b"), place(4, 5), true, 100));
+        pair.outbound.push(frame("c"));
+        pair.written(&[&frame("a"), &Frame::close(CloseReason::Replaced)]).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answers_pile_up_is_not_read() {
+        let mut pair = Pair::live().await;
+        (0..3).for_each(|_| pair.outbound.begin_request());
+        assert!(!pair.outbound.may_read(3, 100));
+        pair.outbound.answer(frame("a"));
+        assert!(pair.outbound.may_read(3, 100));
+        let long = frame(&"x".repeat(200));
+        pair.outbound.answer(long.clone());
+        assert!(!pair.outbound.may_read(3, 100));
+        pair.written(&[&frame("a"), &long]).await;
+        assert!(pair.outbound.may_read(3, 100));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_blocks_its_own_connection_only_until_it_does() {
+        let mut pair = Pair::live().await;
+        let text = "x".repeat(60_000);
+        let last = frame("last");
+        let mut pushed = 0;
+        while pair.outbound.write(&pair.metrics) == Written::All {
+            pair.outbound.push(frame(&text));
+            pushed += text.len();
+        }
+        pair.outbound.push(last.clone());
+        assert!(pair.outbound.blocked().is_some());
+        let mut bytes = vec![0; pushed + last.len()];
+        let (outbound, metrics) = (&pair.outbound, &pair.metrics);
+        let write = async {
+            while outbound.write(metrics) == Written::Blocked {
+                outbound.tcp().writable().await.unwrap();
+            }
+        };
+        let (read, ()) = tokio::join!(pair.peer.read_exact(&mut bytes), write);
+        read.unwrap();
+        assert!(bytes.ends_with(last.bytes()));
+        assert_eq!(pair.outbound.blocked(), None);
     }
 }

@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
-use madang_ids::{DeviceId, Millis, UserId};
+use madang_ids::{DeviceId, UserId};
 use madang_proto::CloseReason;
 use smallvec::SmallVec;
 
 use super::outbound::Outbound;
 
-type Connections = SmallVec<[Arc<Outbound>; 1]>;
+/// A connection of a user.
+#[derive(Debug)]
+struct Connected {
+    device_id: DeviceId,
+    outbound: Arc<Outbound>,
+}
 
 /// The connections of this node.
 #[derive(Debug)]
 pub struct Registry {
-    users: DashMap<UserId, Connections>,
+    users: DashMap<UserId, SmallVec<[Connected; 1]>>,
     /// Sockets, also those that have not said hello.
     sockets: AtomicUsize,
     per_device: usize,
@@ -45,46 +51,48 @@ impl Registry {
         self.sockets.load(Ordering::Acquire)
     }
 
-    pub(super) fn add(&self, connection: Arc<Outbound>) {
-        let mut connections = self.users.entry(connection.user_id).or_default();
-        let of_device = connections.iter().filter(|other| other.device_id == connection.device_id);
-        let of_device: SmallVec<[Arc<Outbound>; 4]> = of_device.cloned().collect();
-        if of_device.len() >= self.per_device
-            && let Some(oldest) = of_device.iter().min_by_key(|other| other.number)
+    pub(super) fn add(&self, user: UserId, device_id: DeviceId, outbound: Arc<Outbound>) {
+        let mut connections = self.users.entry(user).or_default();
+        let is_replaceable =
+            |other: &&Connected| other.device_id == device_id && !other.outbound.is_closing();
+        let of_device = connections.iter().filter(is_replaceable);
+        if of_device.clone().count() >= self.per_device
+            && let Some(oldest) = of_device.min_by_key(|other| other.outbound.number)
         {
-            oldest.close(CloseReason::Replaced);
+            oldest.outbound.close(CloseReason::Replaced);
         }
-        connections.push(connection);
+        connections.push(Connected { device_id, outbound });
     }
 
-    pub(super) fn remove(&self, connection: &Arc<Outbound>) {
-        self.users.remove_if_mut(&connection.user_id, |_, connections| {
-            connections.retain(|other| !Arc::ptr_eq(other, connection));
+    pub(super) fn remove(&self, user: UserId, outbound: &Arc<Outbound>) {
+        self.users.remove_if_mut(&user, |_, connections| {
+            connections.retain(|other| !Arc::ptr_eq(&other.outbound, outbound));
             connections.is_empty()
         });
     }
 
     /// Calls `visit` with every connection of a user.
-    pub(super) fn visit_user(&self, user: UserId, visit: impl FnMut(&Arc<Outbound>)) {
+    pub(super) fn visit_user(&self, user: UserId, mut visit: impl FnMut(&Arc<Outbound>)) {
         if let Some(connections) = self.users.get(&user) {
-            connections.iter().for_each(visit);
+            connections.iter().for_each(|connection| visit(&connection.outbound));
         }
     }
 
     pub(super) fn close_device(&self, user: UserId, device: DeviceId, reason: CloseReason) {
-        self.visit_user(user, |connection| {
-            if connection.device_id == device {
-                connection.close(reason);
-            }
-        });
+        if let Some(connections) = self.users.get(&user) {
+            let of_device = connections.iter().filter(|connection| connection.device_id == device);
+            of_device.for_each(|connection| connection.outbound.close(reason));
+        }
     }
 
     pub(super) fn visit_all(&self, mut visit: impl FnMut(&Arc<Outbound>)) {
-        self.users.iter().for_each(|connections| connections.iter().for_each(&mut visit));
+        for connections in &self.users {
+            connections.iter().for_each(|connection| visit(&connection.outbound));
+        }
     }
 
-    /// Wakes the connections whose sessions must be looked at.
-    pub fn sweep(&self, now: Millis) {
+    /// Wakes the connections whose sessions must be looked at; `now` by the steady clock.
+    pub fn sweep(&self, now: Duration) {
         self.visit_all(|connection| {
             if connection.look_at() <= now {
                 connection.wake();

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_engine::bucket::{Bucket, Rate};
-use madang_ids::{Millis, UserId};
+use madang_ids::UserId;
 use madang_proto::ErrorBody;
+use madang_service::Clock;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +26,7 @@ pub struct Callers {
     requests: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
+    clock: Clock,
     limited: Counter,
 }
 
@@ -37,13 +39,14 @@ fn buckets<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Buckets<K> {
 impl Callers {
     /// Full buckets for everybody.
     #[must_use]
-    pub fn new(config: LimitConfig, limited: Counter) -> Self {
+    pub fn new(config: LimitConfig, clock: Clock, limited: Counter) -> Self {
         Self {
             config,
             sends: buckets(),
             requests: buckets(),
             addresses: buckets(),
             logins: buckets(),
+            clock,
             limited,
         }
     }
@@ -52,58 +55,54 @@ impl Callers {
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_send(&self, user: UserId, now: Millis) -> Result<(), ErrorBody> {
+    pub fn take_send(&self, user: UserId) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_sends);
-        self.count(take(&self.sends, user, rate, now, "messages of this user"))
+        self.take(&self.sends, user, rate, "messages of this user")
     }
 
     /// A REST request of a user.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_request(&self, user: UserId, now: Millis) -> Result<(), ErrorBody> {
+    pub fn take_request(&self, user: UserId) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_requests);
-        self.count(take(&self.requests, user, rate, now, "requests of this user"))
+        self.take(&self.requests, user, rate, "requests of this user")
     }
 
     /// A socket, or a request without a token, from an address.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_address(&self, address: IpAddr, now: Millis) -> Result<(), ErrorBody> {
+    pub fn take_address(&self, address: IpAddr) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.address_requests);
-        self.count(take(&self.addresses, network(address), rate, now, "requests from this address"))
+        self.take(&self.addresses, network(address), rate, "requests from this address")
     }
 
     /// A sign-up or login from an address.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_login(&self, address: IpAddr, now: Millis) -> Result<(), ErrorBody> {
+    pub fn take_login(&self, address: IpAddr) -> Result<(), ErrorBody> {
         let rate = self.config.logins();
-        self.count(take(&self.logins, network(address), rate, now, "logins from this address"))
+        self.take(&self.logins, network(address), rate, "logins from this address")
     }
 
-    fn count(&self, taken: Result<(), ErrorBody>) -> Result<(), ErrorBody> {
-        taken.inspect_err(|_| {
+    fn take<K>(&self, buckets: &Buckets<K>, key: K, rate: Rate, what: &str) -> Result<(), ErrorBody>
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+    {
+        if rate.per_second == 0 {
+            return Ok(());
+        }
+        let now = self.clock.elapsed();
+        let bucket = buckets.get_with(key, || Arc::new(Mutex::new(Bucket::full(rate, now))));
+        let taken = bucket.lock().take(rate, 1, now);
+        taken.map_err(|retry_after_ms| {
             self.limited.inc();
+            let message = format!("more than {} {what} a second (burst {})", rate.per_second, rate.burst);
+            ErrorBody::limited(message, retry_after_ms)
         })
     }
-}
-
-fn take<K>(buckets: &Buckets<K>, key: K, rate: Rate, now: Millis, what: &str) -> Result<(), ErrorBody>
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-{
-    if rate.per_second == 0 {
-        return Ok(());
-    }
-    let bucket = buckets.get_with(key, || Arc::new(Mutex::new(Bucket::full(rate, now))));
-    let taken = bucket.lock().take(rate, 1, now);
-    taken.map_err(|retry_after_ms| {
-        let message = format!("more than {} {what} a second (burst {})", rate.per_second, rate.burst);
-        ErrorBody::limited(message, retry_after_ms)
-    })
 }
 
 /// One caller has a whole /64 of IPv6.

@@ -111,7 +111,7 @@ impl Operations {
         let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics, store_health } =
             parts;
         Self {
-            callers: Callers::new(config.limits, metrics.limited.clone()),
+            callers: Callers::new(config.limits, clock.clone(), metrics.limited.clone()),
             received: ReceivedMarks::default(),
             channels: Cache::new(CHANNELS),
             devices: Cache::builder().max_capacity(CHANNELS).time_to_live(DEVICE_KNOWN).build(),

@@ -25,7 +25,7 @@ impl Operations {
         answer: impl FnOnce(Result<Ack, ErrorBody>) + Send + 'static,
     ) -> Result<(), ErrorBody> {
         body::check(&body)?;
-        self.callers.take_send(caller.user_id, self.clock.now_ms())?;
+        self.callers.take_send(caller.user_id)?;
         let channel = self.channel(channel_id).await?;
         if let Some(target) = body.reply_to {
             self.check_reply(caller, channel_id, target).await?;

@@ -20,7 +20,7 @@ pub(super) async fn sign_up(
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<SignUp>,
 ) -> Result<(StatusCode, Answer<SignedIn>)> {
-    api.operations().callers.take_login(peer.ip(), api.operations().clock.now_ms())?;
+    api.operations().callers.take_login(peer.ip())?;
     let signed_in = api.operations().sign_up(request, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Answer(signed_in)))
 }
@@ -30,7 +30,7 @@ pub(super) async fn log_in(
     Guest(peer): Guest,
     Json(request): Json<Login>,
 ) -> Result<Answer<SignedIn>> {
-    api.operations().callers.take_login(peer.ip(), api.operations().clock.now_ms())?;
+    api.operations().callers.take_login(peer.ip())?;
     Ok(Answer(api.operations().log_in(request).await?))
 }
 

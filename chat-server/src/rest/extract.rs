@@ -42,7 +42,7 @@ impl FromRequestParts<Api> for Auth {
                 return Err(Refusal(error));
             }
         };
-        operations.callers.take_request(identity.user_id, operations.clock.now_ms())?;
+        operations.callers.take_request(identity.user_id)?;
         Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
     }
 }
@@ -56,7 +56,7 @@ impl FromRequestParts<Api> for Guest {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
         let ConnectInfo(peer) = peer.map_err(|_| ErrorBody::new(ErrorCode::Internal, "the server failed"))?;
-        api.operations().callers.take_address(peer.ip(), api.operations().clock.now_ms())?;
+        api.operations().callers.take_address(peer.ip())?;
         Ok(Self(peer))
     }
 }

@@ -1,6 +1,6 @@
 //! A token bucket: how fast one caller may go.
 
-use madang_ids::Millis;
+use std::time::Duration;
 
 /// Rate and burst of a kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,8 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// One caller's tokens. Sixteen bytes; time is a parameter.
+/// One caller's tokens. Sixteen bytes; time is a parameter, by a clock that rises steadily: a wall clock that is set
+/// back would shut everybody out.
 ///
 /// After a refusal the bucket stays shut until the time that it named, so that what a caller had sent behind the
 /// refused call is refused as well: messages are not reordered by a limit.
@@ -20,21 +21,21 @@ pub struct Bucket {
     /// Thousandths of a call.
     tokens_milli: u32,
     shut: bool,
-    at: Millis,
+    at_ms: u64,
 }
 
 impl Bucket {
     /// A full bucket.
     #[must_use]
-    pub const fn full(rate: Rate, now: Millis) -> Self {
-        Self { tokens_milli: rate.burst.saturating_mul(1000), shut: false, at: now }
+    pub fn full(rate: Rate, now: Duration) -> Self {
+        Self { tokens_milli: rate.burst.saturating_mul(1000), shut: false, at_ms: as_ms(now) }
     }
 
     /// Takes `calls` at once.
     ///
     /// # Errors
     /// The milliseconds to wait before the same call.
-    pub fn take(&mut self, rate: Rate, calls: u32, now: Millis) -> Result<(), u64> {
+    pub fn take(&mut self, rate: Rate, calls: u32, now: Duration) -> Result<(), u64> {
         if rate.per_second == 0 {
             return Ok(());
         }
@@ -53,21 +54,25 @@ impl Bucket {
         Err(missing.div_ceil(u64::from(rate.per_second)).max(1))
     }
 
-    fn refill(&mut self, rate: Rate, now: Millis) {
-        let elapsed_ms = now.get().saturating_sub(self.at.get());
+    fn refill(&mut self, rate: Rate, now: Duration) {
+        let elapsed_ms = as_ms(now).saturating_sub(self.at_ms);
         let added = elapsed_ms.saturating_mul(u64::from(rate.per_second));
         let full = u64::from(rate.burst.saturating_mul(1000));
         let tokens = (u64::from(self.tokens_milli) + added).min(full);
         self.tokens_milli = u32::try_from(tokens).unwrap_or(u32::MAX);
-        self.at = self.at.max(now);
+        self.at_ms = self.at_ms.max(as_ms(now));
     }
 
     /// Whether the bucket is full at `now`, so that forgetting it changes nothing.
     #[must_use]
-    pub fn is_full(mut self, rate: Rate, now: Millis) -> bool {
+    pub fn is_full(mut self, rate: Rate, now: Duration) -> bool {
         self.refill(rate, now);
         self.tokens_milli >= rate.burst.saturating_mul(1000)
     }
+}
+
+fn as_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -77,8 +82,8 @@ mod tests {
 
     const RATE: Rate = Rate { per_second: 10, burst: 20 };
 
-    fn at(ms: u64) -> Millis {
-        Millis::new(1_000_000 + ms)
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(1_000_000 + ms)
     }
 
     #[test]

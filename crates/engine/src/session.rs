@@ -2,6 +2,8 @@
 //!
 //! Pure: texts and ticks go in, one [`Step`] comes out. What is delivered by itself is [`crate::sync`]'s matter.
 
+use std::time::Duration;
+
 use madang_ids::{Cursor, DeviceId, Millis, UserId};
 use madang_proto::{ClientFrame, CloseReason, ErrorBody, ErrorCode, Request, RequestId, ServerFrame, limits};
 
@@ -30,6 +32,16 @@ impl Default for SessionConfig {
             token_grace_ms: 60_000,
         }
     }
+}
+
+/// The time, by two clocks: tokens end by the one on the wall, everything else goes by the one that rises steadily, so
+/// that a clock which is set neither closes nor limits anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// On the wall.
+    pub at: Millis,
+    /// Since some moment before.
+    pub elapsed: Duration,
 }
 
 /// What the verified token says.
@@ -83,7 +95,8 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Session {
     phase: Phase,
-    heard_at: Millis,
+    /// By the steady clock.
+    heard_at: Duration,
     frames: Bucket,
     sends: Bucket,
 }
@@ -98,12 +111,12 @@ enum Phase {
 impl Session {
     /// A connection was accepted.
     #[must_use]
-    pub const fn new(config: &SessionConfig, now: Millis) -> Self {
+    pub fn new(config: &SessionConfig, now: Now) -> Self {
         Self {
             phase: Phase::AwaitingHello,
-            heard_at: now,
-            frames: Bucket::full(config.frames, now),
-            sends: Bucket::full(config.sends, now),
+            heard_at: now.elapsed,
+            frames: Bucket::full(config.frames, now.elapsed),
+            sends: Bucket::full(config.sends, now.elapsed),
         }
     }
 
@@ -117,9 +130,9 @@ impl Session {
     }
 
     /// A text frame came.
-    pub fn handle_text(&mut self, config: &SessionConfig, text: &str, now: Millis) -> Step {
-        self.heard_at = self.heard_at.max(now);
-        if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now) {
+    pub fn handle_text(&mut self, config: &SessionConfig, text: &str, now: Now) -> Step {
+        self.heard_at = self.heard_at.max(now.elapsed);
+        if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now.elapsed) {
             let id = Request::parse(text).ok().and_then(|request| request.id);
             let Rate { per_second, burst } = config.frames;
             let message =
@@ -137,7 +150,7 @@ impl Session {
         config: &SessionConfig,
         id: Option<RequestId>,
         frame: ClientFrame,
-        now: Millis,
+        now: Now,
     ) -> Step {
         match (&self.phase, frame) {
             (Phase::AwaitingHello, ClientFrame::Hello(hello)) => {
@@ -148,7 +161,7 @@ impl Session {
                 id,
                 ErrorBody::invalid("type", "hello was said on this connection before; it is said once"),
             ),
-            (_, ClientFrame::Heartbeat) => Step::Answer(Box::new(ServerFrame::Heartbeat { at: now })),
+            (_, ClientFrame::Heartbeat) => Step::Answer(Box::new(ServerFrame::Heartbeat { at: now.at })),
             (Phase::AwaitingHello | Phase::Verifying(_), _) => {
                 refuse(id, ErrorBody::invalid("type", "the first frame must be hello; wait for welcome"))
             }
@@ -168,9 +181,9 @@ impl Session {
         id: &Option<RequestId>,
         frame: &ClientFrame,
         identity: Identity,
-        now: Millis,
+        now: Now,
     ) -> Result<(), ErrorBody> {
-        if identity.expires_at <= now && !matches!(frame, ClientFrame::Auth { .. }) {
+        if identity.expires_at <= now.at && !matches!(frame, ClientFrame::Auth { .. }) {
             let error = "the token has ended; send auth with a new one within 60 s of its end";
             return Err(ErrorBody::new(ErrorCode::Unauthorized, error));
         }
@@ -181,7 +194,7 @@ impl Session {
         let ClientFrame::Send(send) = frame else { return Ok(()) };
         body::check(&send.body)?;
         let Rate { per_second, burst } = config.sends;
-        self.sends.take(config.sends, 1, now).map_err(|retry_after_ms| {
+        self.sends.take(config.sends, 1, now.elapsed).map_err(|retry_after_ms| {
             let message =
                 format!("more than {per_second} messages a second (burst {burst}) on this connection");
             ErrorBody::limited(message, retry_after_ms)
@@ -190,8 +203,8 @@ impl Session {
 
     /// A binary frame came. It counts as a frame; beyond the limit it is not even answered.
     #[must_use]
-    pub fn handle_binary(&mut self, config: &SessionConfig, now: Millis) -> Step {
-        if self.frames.take(config.frames, 1, now).is_err() {
+    pub fn handle_binary(&mut self, config: &SessionConfig, now: Now) -> Step {
+        if self.frames.take(config.frames, 1, now.elapsed).is_err() {
             return Step::Wait;
         }
         refuse(None, ErrorBody::invalid("frame", "a binary frame: madang.v1.json has text frames only"))
@@ -228,31 +241,40 @@ impl Session {
         is_same
     }
 
-    /// When [`Self::handle_tick`] must be called again, unless a frame comes before.
+    /// When [`Self::handle_tick`] must be called again, unless a frame comes before: by the steady clock.
     #[must_use]
-    pub fn look_at(&self, config: &SessionConfig) -> Millis {
+    pub fn look_at(&self, config: &SessionConfig, now: Now) -> Duration {
+        let silent_at = self.heard_at + self.patience(config);
         match &self.phase {
-            Phase::AwaitingHello | Phase::Verifying(_) => self.heard_at.plus(limits::HELLO_SECONDS * 1000),
+            Phase::AwaitingHello | Phase::Verifying(_) => silent_at,
             Phase::Open(identity) => {
-                self.heard_at.plus(config.silence_ms).min(identity.expires_at.plus(config.token_grace_ms))
+                let left_ms = ends_at(identity, config).get().saturating_sub(now.at.get());
+                silent_at.min(now.elapsed + Duration::from_millis(left_ms))
             }
         }
     }
 
     /// Time has passed. Called about once a second.
     #[must_use]
-    pub fn handle_tick(&self, config: &SessionConfig, now: Millis) -> Option<CloseReason> {
-        let silent_ms = now.get().saturating_sub(self.heard_at.get());
+    pub fn handle_tick(&self, config: &SessionConfig, now: Now) -> Option<CloseReason> {
+        let is_silent = now.elapsed >= self.heard_at + self.patience(config);
         match &self.phase {
-            Phase::AwaitingHello | Phase::Verifying(_) => {
-                (silent_ms >= limits::HELLO_SECONDS * 1000).then_some(CloseReason::HelloTimeout)
-            }
-            Phase::Open(identity) if identity.expires_at.plus(config.token_grace_ms) <= now => {
-                Some(CloseReason::TokenExpired)
-            }
-            Phase::Open(_) => (silent_ms >= config.silence_ms).then_some(CloseReason::Silent),
+            Phase::AwaitingHello | Phase::Verifying(_) => is_silent.then_some(CloseReason::HelloTimeout),
+            Phase::Open(identity) if ends_at(identity, config) <= now.at => Some(CloseReason::TokenExpired),
+            Phase::Open(_) => is_silent.then_some(CloseReason::Silent),
         }
     }
+
+    const fn patience(&self, config: &SessionConfig) -> Duration {
+        match &self.phase {
+            Phase::AwaitingHello | Phase::Verifying(_) => Duration::from_secs(limits::HELLO_SECONDS),
+            Phase::Open(_) => Duration::from_millis(config.silence_ms),
+        }
+    }
+}
+
+const fn ends_at(identity: &Identity, config: &SessionConfig) -> Millis {
+    identity.expires_at.plus(config.token_grace_ms)
 }
 
 fn refuse(id: Option<RequestId>, error: ErrorBody) -> Step {
@@ -270,12 +292,16 @@ mod tests {
         token_grace_ms: 60_000,
     };
 
-    fn at(ms: u64) -> Millis {
+    fn wall(ms: u64) -> Millis {
         Millis::new(1_000_000 + ms)
     }
 
+    fn at(ms: u64) -> Now {
+        Now { at: wall(ms), elapsed: Duration::from_millis(ms) }
+    }
+
     fn identity() -> Identity {
-        Identity { user_id: UserId::from_raw(1), device_id: DeviceId::from_raw(2), expires_at: at(100_000) }
+        Identity { user_id: UserId::from_raw(1), device_id: DeviceId::from_raw(2), expires_at: wall(100_000) }
     }
 
     fn open() -> Session {
@@ -320,6 +346,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_closes_and_limits_nobody() {
+        let mut session = open();
+        let heartbeat = r#"{"type":"heartbeat"}"#;
+        for second in 1..2_000 {
+            // The wall's clock stands still, as one does that was set back.
+            let now = Now { at: wall(0), elapsed: Duration::from_secs(second) };
+            let step = session.handle_text(&CONFIG, heartbeat, now);
+            assert!(matches!(step, Step::Answer(frame) if matches!(*frame, ServerFrame::Heartbeat { .. })));
+            assert_eq!(session.handle_tick(&CONFIG, now), None);
+        }
+        let leap = Now { at: wall(99_999), elapsed: Duration::from_secs(2_000) };
+        assert_eq!(session.handle_tick(&CONFIG, leap), None);
+        assert_eq!(session.look_at(&CONFIG, leap), Duration::from_millis(2_000_000 + 24_000));
+    }
+
+    #[test]
     fn an_ended_token_can_be_renewed_for_a_minute() {
         let mut session = open();
         let read = r#"{"type":"read","id":"1","channel_id":"9","seq":1}"#;
@@ -327,7 +369,7 @@ mod tests {
         let auth = r#"{"type":"auth","id":"1","token":"new"}"#;
         assert!(matches!(session.handle_text(&CONFIG, auth, at(150_000)), Step::Run { .. }));
         assert!(!session.handle_renewed(Identity { device_id: DeviceId::from_raw(3), ..identity() }));
-        assert!(session.handle_renewed(Identity { expires_at: at(900_000), ..identity() }));
+        assert!(session.handle_renewed(Identity { expires_at: wall(900_000), ..identity() }));
         assert_eq!(session.handle_tick(&CONFIG, at(160_001)), None);
     }
 

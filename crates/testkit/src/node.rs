@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::serve::ListenerExt;
 use madang_bus::local::LocalInbox;
 use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
+use madang_chat_server::gateway::listen;
 use madang_chat_server::rest;
 use madang_ids::Millis;
 use madang_service::{Clock, Drain, ManualClock, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 use crate::PATIENCE;
 use crate::model::SharedModel;
@@ -59,8 +57,6 @@ pub struct TestNode {
     pub node: Node,
     /// The phase of the node; `begin` drains it.
     pub drain: Drain,
-    hang_up: Arc<Notify>,
-    serving: JoinSet<()>,
 }
 
 /// A manual clock, to be shared by the nodes of one test.
@@ -85,16 +81,9 @@ impl TestNode {
         let node = Node::assemble(config, backends, tasks)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let listener = listener.tap_io(|socket| drop(socket.set_nodelay(true)));
-        let service = rest::router(node.api.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let hang_up = Arc::new(Notify::new());
-        let hanging_up = Arc::clone(&hang_up);
-        let mut serving = JoinSet::new();
-        serving.spawn(async move {
-            let until = async move { hanging_up.notified().await };
-            axum::serve(listener, service).with_graceful_shutdown(until).await.unwrap();
-        });
-        Ok(Self { addr, node, drain, hang_up, serving })
+        let listening = listen::run(listener, rest::router(node.api.clone()), node.tasks.clone());
+        node.background.spawn("listen", listening);
+        Ok(Self { addr, node, drain })
     }
 
     /// `http://…`
@@ -107,13 +96,13 @@ impl TestNode {
     ///
     /// # Errors
     /// Something holds on.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
+    pub async fn stop(self) -> anyhow::Result<()> {
         self.drain.stop();
-        self.hang_up.notify_one();
+        self.node.background.drain().stop();
         // What was cut off is what we wanted to cut off.
         let _ = self.node.tasks.close_and_wait(Duration::from_secs(1)).await;
-        let served = tokio::time::timeout(PATIENCE, self.serving.join_next()).await;
-        served.context("connections of HTTP hold on to the node")?;
+        let closed = self.node.background.close_and_wait(PATIENCE).await;
+        closed.context("the background holds on to the node")?;
         Ok(())
     }
 }

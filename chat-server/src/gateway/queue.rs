@@ -1,0 +1,127 @@
+//! Frames that wait for one socket, and how far the first of them is written.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use smallvec::SmallVec;
+
+use super::encode::Frame;
+
+/// Frames given to the kernel at once.
+const SLICES: usize = 32;
+
+/// Frames in order. Nothing is copied: the kernel takes them from where they are.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    frames: VecDeque<Frame>,
+    /// Not written yet.
+    bytes: usize,
+    /// Of the first frame.
+    written: usize,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    /// Exchanges the last frame with the one before, unless that has begun to be written.
+    pub(super) fn swap_last_two(&mut self) {
+        let count = self.frames.len();
+        if count > 2 || (count == 2 && self.written == 0) {
+            self.frames.swap(count - 2, count - 1);
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Hands the first frames to `write`, which says how many bytes it took.
+    ///
+    /// # Errors
+    /// What `write` says; nothing is lost then.
+    pub(super) fn write(
+        &mut self,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut slices: SmallVec<[IoSlice<'_>; SLICES]> = SmallVec::new();
+        slices.extend(self.frames.iter().take(SLICES).map(|frame| IoSlice::new(frame.bytes())));
+        if let Some(first) = slices.first_mut() {
+            first.advance(self.written);
+        }
+        let taken = write(&slices)?;
+        drop(slices);
+        self.bytes -= taken;
+        self.written += taken;
+        while let Some(first) = self.frames.front().filter(|first| first.len() <= self.written) {
+            self.written -= first.len();
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() {
+            // An idle connection keeps nothing of a burst.
+            self.frames = VecDeque::new();
+        }
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the kernel takes at a time, the bytes come out in order, each once.
+        #[test]
+        fn what_was_pushed_comes_out(
+            frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..80),
+            takes in proptest::collection::vec(1_usize..300, 1..20),
+        ) {
+            let mut queue = Queue::default();
+            let (mut expected, mut seen) = (Vec::new(), Vec::new());
+            let mut takes = takes.into_iter().cycle();
+            for frame in frames {
+                queue.push(Frame::written(&frame));
+                expected.extend(frame);
+                if queue.bytes() > 200 {
+                    take(&mut queue, &mut takes, &mut seen);
+                }
+            }
+            while !queue.is_empty() {
+                prop_assert_eq!(queue.bytes(), expected.len() - seen.len());
+                take(&mut queue, &mut takes, &mut seen);
+            }
+            prop_assert_eq!((queue.bytes(), seen), (0, expected));
+        }
+    }
+
+    fn take(queue: &mut Queue, takes: &mut impl Iterator<Item = usize>, seen: &mut Vec<u8>) {
+        let room = takes.next().unwrap_or(1);
+        let write = |slices: &[IoSlice<'_>]| {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let count = room.min(bytes.len());
+            seen.extend(&bytes[..count]);
+            Ok(count)
+        };
+        queue.write(write).unwrap();
+    }
+
+    #[test]
+    fn what_was_refused_still_waits() {
+        let mut queue = Queue::default();
+        queue.push(Frame::written(b"frame"));
+        assert!(queue.write(|_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert_eq!((queue.bytes(), queue.is_empty()), (5, false));
+    }
+}

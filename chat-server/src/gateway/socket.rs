@@ -1,0 +1,104 @@
+//! One socket's way in: the WebSocket library over a socket that is read without waiting. What the library wants to
+//! say (to a ping, to a close) takes its place among the frames that wait.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use madang_proto::{CloseReason, limits};
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
+use super::encode::Frame;
+use super::outbound::Outbound;
+
+/// What is read at once; small, because every connection keeps as much.
+const READ_BUFFER_BYTES: usize = 1024;
+
+/// Reads messages.
+#[derive(Debug)]
+pub(super) struct Socket(WebSocket<Half>);
+
+/// A message, or why no more comes.
+pub(super) type Received = Result<Message, End>;
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer has gone.
+    Gone,
+    /// We close it.
+    Close(CloseReason),
+}
+
+#[derive(Debug)]
+struct Half(Arc<Outbound>);
+
+impl Read for Half {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.tcp().try_read(buffer)
+    }
+}
+
+impl Write for Half {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(Frame::written(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket {
+    /// Reads from the socket of `outbound`, after what came with the handshake.
+    pub(super) fn new(outbound: Arc<Outbound>, read_ahead: Bytes) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            // What the library writes is handed over at once.
+            .write_buffer_size(0)
+            .max_message_size(Some(limits::FRAME_BYTES_LIBRARY))
+            .max_frame_size(Some(limits::FRAME_BYTES_LIBRARY));
+        Self(WebSocket::from_partially_read(Half(outbound), read_ahead.into(), Role::Server, Some(config)))
+    }
+
+    /// What is written to the same socket.
+    pub(super) fn outbound(&self) -> &Arc<Outbound> {
+        &self.0.get_ref().0
+    }
+
+    /// A message that is here already.
+    pub(super) fn try_recv(&mut self) -> Option<Received> {
+        match self.0.read() {
+            Ok(Message::Close(_)) => {
+                // The library answers with the next read.
+                drop(self.0.read());
+                Some(Err(End::Gone))
+            }
+            Ok(message) => Some(Ok(message)),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(end(&error))),
+        }
+    }
+
+    /// The next message. Cancel safe.
+    pub(super) async fn recv(&mut self) -> Received {
+        loop {
+            if let Some(received) = self.try_recv() {
+                return received;
+            }
+            self.outbound().tcp().readable().await.map_err(|_| End::Gone)?;
+        }
+    }
+}
+
+/// What the library refuses is closed with the code of RFC 6455; the session can be resumed.
+const fn end(error: &Error) -> End {
+    match error {
+        Error::Utf8(_) => End::Close(CloseReason::InvalidUtf8),
+        Error::Capacity(_) => End::Close(CloseReason::TooBig),
+        _ => End::Gone,
+    }
+}
