@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use madang_engine::home::{Effect, Failure, Found, Lookup, Reply};
-use madang_engine::log::{Append, AppendOutcome, SendRecord, Tail};
+use madang_engine::log::{Append, AppendOutcome, Tail};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::{Content, ErrorBody, ErrorCode};
@@ -62,8 +62,8 @@ impl Homes {
                 };
                 cell.state.lock().home.handle_sends(sends);
             }
-            Effect::Append { record, append } => {
-                let outcome = self.append(cell.log, &record, append).await;
+            Effect::Append(append) => {
+                let outcome = self.append(append).await;
                 cell.state.lock().home.handle_appended(outcome);
             }
             Effect::ChangeSeats(change) => {
@@ -121,18 +121,7 @@ impl Homes {
         }
     }
 
-    async fn append(
-        &self,
-        log: LogId,
-        record: &[SendRecord],
-        append: Append,
-    ) -> Result<AppendOutcome, Failure> {
-        if let LogId::Channel(channel) = log
-            && !record.is_empty()
-        {
-            // Nothing was appended yet, so whatever happened here, the append certainly did not.
-            self.0.store.record_sends(channel, record).await.map_err(|error| certainly_not(&error))?;
-        }
+    async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
         if plant::strikes(plant::Fault::AckWithoutWriting) {
             return Ok(AppendOutcome::Appended);
@@ -140,8 +129,10 @@ impl Homes {
         let outcome = self.0.store.append(append).await;
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
-            Ok(AppendOutcome::Appended) => {}
-            Ok(_) => drop(self.0.metrics.moved.inc()),
+            Ok(AppendOutcome::Appended | AppendOutcome::SentBefore(_)) => {}
+            Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => {
+                drop(self.0.metrics.moved.inc());
+            }
             Err(_) => drop(self.0.metrics.append_failures.inc()),
         }
         outcome.map_err(failure)

@@ -80,7 +80,7 @@ impl Yard {
             None => self.store.heads(&[log]).await.unwrap()[0],
         };
         let rows: Arc<[Row]> = rows(expected, contents).into();
-        let append = Append { log, expected, rows: Arc::clone(&rows), changes: Vec::new() };
+        let append = Append::of(log, expected, Arc::clone(&rows));
         let head = append.head();
         assert_eq!(self.store.append(append).await, Ok(AppendOutcome::Appended));
         self.heads.insert(log, head);

@@ -178,10 +178,9 @@ impl Home {
                 let next = &step.contents[..step.contents.len().min(MAX_APPEND_ROWS)];
                 let rows = rows_of(next, head, now, ids);
                 step.rows = Some(rows.clone());
-                let record = self.window.leaving(rows.len());
+                let records = self.window.leaving(rows.len());
                 self.flight = Flight::Out(Step::Seats(step));
-                let append = Append { log: self.log, expected: head, rows, changes: Vec::new() };
-                Some(Effect::Append { record, append })
+                Some(Effect::Append(Append { records, ..Append::of(self.log, head, rows) }))
             }
             Phase::Settle => {
                 let members = step.members.clone();

@@ -304,12 +304,12 @@ impl Home {
             .any(|member| member.pending || member.spans.edge() > head)
     }
 
-    /// Recorded sends were looked up.
+    /// Recorded sends of those who may not speak were looked up.
     pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match (sends, step) {
             (Ok(sends), Step::Batch(mut batch)) => {
-                self.learn_sends(&mut batch, sends);
+                self.answer_refused(&mut batch, sends);
                 self.flight = Flight::Ready(Step::Batch(batch));
             }
             (Err(failure), step) => self.fail_step(step, &failure.error()),
@@ -324,6 +324,13 @@ impl Home {
             Ok(AppendOutcome::Appended) => {
                 self.unknown = 0;
                 self.finish_append(step);
+            }
+            Ok(AppendOutcome::SentBefore(sent)) => {
+                self.unknown = 0;
+                match step {
+                    Step::Batch(batch) => self.learn_sent(batch, &sent),
+                    step => self.begin_again(step),
+                }
             }
             // Somebody else appended: the tail tells what.
             Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => self.begin_again(step),

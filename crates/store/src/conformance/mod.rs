@@ -147,6 +147,7 @@ macro_rules! for_each_store_case {
             a_time_finds_its_row
             heads_come_in_the_order_asked
             logs_of_channels_and_users_are_apart
+            an_append_whose_key_is_recorded_does_nothing
             sends_are_found_by_their_key
             old_sends_are_forgotten
             an_append_moves_its_senders_markers

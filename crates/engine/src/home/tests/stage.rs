@@ -202,11 +202,13 @@ impl Stage {
                 format!("find {}{}", users.join(" "), if lookup.blocks { " and blocks" } else { "" })
             }
             Out::FindSends(keys) => format!("find {} sends", keys.len()),
-            Out::Append { record, append } if record.is_empty() => {
-                format!("append {}", range_text(&append.rows))
-            }
-            Out::Append { record, append } => {
-                format!("record {}, append {}", record.len(), range_text(&append.rows))
+            Out::Append(append) => {
+                let records = match append.records.len() {
+                    0 => String::new(),
+                    count => format!("record {count}, "),
+                };
+                let condition = if append.looks_up_keys { " if unsent" } else { "" };
+                format!("{records}append {}{condition}", range_text(&append.rows))
             }
             Out::ChangeSeats { change, .. } => {
                 format!("change seats to {} if rev {}", change.count, change.if_rev)
@@ -230,6 +232,7 @@ impl Stage {
             }
             Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(())) => "ok".to_owned(),
             Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
+            Told::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
             Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved(_))) => "moved".to_owned(),
             Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
             Told::Loaded(Err(failure))

@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Find,
     FindSends,
     Record,
+    LookUp,
     Append,
     ChangeSeats,
     Memberships,
@@ -57,7 +58,7 @@ pub(super) enum Out {
     Load { tail: Option<Tail>, seats: Option<Seats> },
     Find(Lookup),
     FindSends(Vec<(UserId, ClientMsgId)>),
-    Append { record: Vec<SendRecord>, append: Append },
+    Append(Append),
     ChangeSeats { change: SeatChange, changed: Option<Seats> },
     Settle { members: Vec<Member>, is_written: bool },
 }
@@ -69,7 +70,7 @@ impl Out {
             Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
             Effect::Find(lookup) => Ok(Self::Find(lookup)),
             Effect::FindSends { keys } => Ok(Self::FindSends(keys)),
-            Effect::Append { record, append } => Ok(Self::Append { record, append }),
+            Effect::Append(append) => Ok(Self::Append(append)),
             Effect::ChangeSeats(change) => Ok(Self::ChangeSeats { change, changed: None }),
             Effect::Settle { members } => Ok(Self::Settle { members, is_written: false }),
             other => Err(other),
@@ -81,8 +82,9 @@ impl Out {
             Self::Load { .. } => Kind::Load,
             Self::Find(_) => Kind::Find,
             Self::FindSends(_) => Kind::FindSends,
-            Self::Append { record, .. } if !record.is_empty() => Kind::Record,
-            Self::Append { .. } => Kind::Append,
+            Self::Append(append) if !append.records.is_empty() => Kind::Record,
+            Self::Append(append) if append.looks_up_keys => Kind::LookUp,
+            Self::Append(_) => Kind::Append,
             Self::ChangeSeats { changed: None, .. } => Kind::ChangeSeats,
             Self::ChangeSeats { .. } | Self::Settle { is_written: false, .. } => Kind::Memberships,
             Self::Settle { .. } => Kind::Settle,
@@ -159,7 +161,7 @@ impl World {
         if self.percent == 0 || self.dice.below(100) >= self.percent {
             return Fate::Done;
         }
-        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends);
+        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends | Kind::LookUp);
         match self.dice.below(5) {
             0 | 1 => Fate::Unavailable,
             _ if is_read => Fate::Unavailable,
@@ -188,19 +190,24 @@ impl World {
                 let sends = keys.iter().map(|key| self.recorded.get(key).copied()).collect();
                 Err(Told::Sends(failure.map_or(Ok(sends), Err)))
             }
-            Out::Append { record, append } if !record.is_empty() => {
-                if is_done {
-                    record.into_iter().for_each(|record| self.record(record));
+            Out::Append(mut append) if !append.records.is_empty() || append.looks_up_keys => {
+                let records = std::mem::take(&mut append.records);
+                let mut sent = Vec::new();
+                if records.is_empty() {
+                    append.looks_up_keys = false;
+                    sent.extend(append.keys().filter_map(|key| self.recorded.get(&key)).copied());
                 }
-                // Nothing was appended, whatever became of the records.
+                if is_done {
+                    records.into_iter().for_each(|record| self.record(record));
+                }
+                // No row was appended, whatever became of the records.
                 match failure {
-                    None => Ok(Out::Append { record: Vec::new(), append }),
-                    Some(Failure::Unavailable(error) | Failure::Unknown(error)) => {
-                        Err(Told::Appended(Err(Failure::Unavailable(error))))
-                    }
+                    None if sent.is_empty() => Ok(Out::Append(append)),
+                    None => Err(Told::Appended(Ok(AppendOutcome::SentBefore(sent)))),
+                    Some(failure) => Err(Told::Appended(Err(Failure::Unavailable(failure.error())))),
                 }
             }
-            Out::Append { append, .. } => {
+            Out::Append(append) => {
                 let outcome = match fate {
                     Fate::Done | Fate::UnknownDone => self.append(&append),
                     Fate::UnknownLate => {
