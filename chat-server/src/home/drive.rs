@@ -131,9 +131,11 @@ impl Homes {
         match &outcome {
             Ok(AppendOutcome::Appended | AppendOutcome::SentBefore(_)) => {}
             Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => {
-                drop(self.0.metrics.moved.inc());
+                self.0.metrics.moved.inc();
             }
-            Err(_) => drop(self.0.metrics.append_failures.inc()),
+            Err(_) => {
+                self.0.metrics.append_failures.inc();
+            }
         }
         outcome.map_err(failure)
     }
@@ -156,6 +158,7 @@ impl Homes {
             channel_id: channel,
             role: member.role,
             spans: member.spans.clone(),
+            as_of: member.as_of(),
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.0.store.put_memberships(&memberships).await
@@ -169,7 +172,9 @@ impl Homes {
         let Some(row) = row else {
             return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
         };
-        let notes = members.iter().filter_map(|member| Some((member, member.spans.last()?)));
+        // Of a change of role the channel's log alone tells.
+        let moved = members.iter().filter(|member| member.pending.is_some_and(|pending| !pending.is_role));
+        let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
         let (store_row, homes) = (&row, self);
         let notes = notes.map(|(member, span)| async move {
             let content = match span.until {
@@ -183,9 +188,7 @@ impl Homes {
         });
         let told: Result<Vec<()>, ErrorBody> = join_all(notes).await.into_iter().collect();
         told.map_err(Failure::Unavailable)?;
-        let settled: Vec<Member> =
-            members.iter().map(|member| Member { pending: false, ..member.clone() }).collect();
-        self.0.store.settle_members(channel, &settled).await.map_err(failure)
+        self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
     /// What was said before she came does not count as unread.

@@ -260,7 +260,7 @@ impl Home {
                 self.roster.seats = seats;
                 self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
                 // In the order in which they were to be told, so that no place is below the planned one.
-                self.unfinished.sort_by_key(|(member, _)| member.spans.edge());
+                self.unfinished.sort_by_key(|(member, _)| member.as_of());
                 self.answer_attempts(&tail);
                 if std::mem::take(&mut self.may_owe_fanout) && tail.head.seq > Seq::ZERO {
                     self.redrive(tail.head.seq);
@@ -301,7 +301,7 @@ impl Home {
             .members
             .iter()
             .flat_map(|(_, member)| member)
-            .any(|member| member.pending || member.spans.edge() > head)
+            .any(|member| member.pending.is_some() || member.spans.edge() > head)
     }
 
     /// Recorded sends of those who may not speak were looked up.

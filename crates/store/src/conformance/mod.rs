@@ -160,6 +160,7 @@ macro_rules! for_each_store_case {
             members_are_pending_until_settled
             an_overtaken_settlement_does_nothing
             memberships_come_back_as_they_were_written
+            a_late_writer_leaves_a_later_membership
             a_marker_goes_forward_only
             a_marker_may_come_before_the_membership
             overviews_by_id_are_complete

@@ -33,6 +33,8 @@ pub enum Mutant {
     SeatsIgnoreRevision,
     /// An overtaken settlement is applied.
     SettleIgnoresLaterChange,
+    /// A membership is written over a later one.
+    MembershipIgnoresLater,
     /// `rows_back` begins one below the end.
     RowsBackOffByOne,
     /// `rows` has no limit of bytes.
@@ -75,7 +77,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -91,6 +93,7 @@ impl Mutant {
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
         Self::SettleIgnoresLaterChange,
+        Self::MembershipIgnoresLater,
         Self::RowsBackOffByOne,
         Self::RowsIgnoreBytes,
         Self::TailLacksLastRow,

@@ -27,7 +27,7 @@ pub(super) fn check_at_rest(stage: &Stage) {
         let is_alive = stage.drivers[asked.home].life == asked.life;
         assert!(asked.answer.is_some() || !is_alive, "{ticket:?} was never answered: {asked:?}");
     }
-    let half_way: Vec<_> = stage.world.members.values().filter(|member| member.pending).collect();
+    let half_way: Vec<_> = stage.world.members.values().filter(|member| member.pending.is_some()).collect();
     assert!(half_way.is_empty(), "members are half-way: {half_way:?}");
     let told = spans_by_the_log(&stage.world);
     for (user, member) in &stage.world.members {

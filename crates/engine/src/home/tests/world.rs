@@ -262,7 +262,8 @@ impl World {
             }
             (Some(tail), None) => Ok(Out::Load { tail: Some(tail), seats: Some(self.seats) }),
             (Some(tail), Some(seats)) => {
-                let pending = self.members.values().filter(|member| member.pending).cloned().collect();
+                let pending =
+                    self.members.values().filter(|member| member.pending.is_some()).cloned().collect();
                 Err(Told::Loaded(Ok((tail, seats, pending))))
             }
         }
@@ -321,13 +322,10 @@ impl World {
     }
 
     fn settle(&mut self, settled: &Member) {
-        let edge = |member: &Member| member.spans.last().map(|span| span.until.unwrap_or(span.from));
-        let is_it = |found: &Member| {
-            found.pending && found.spans.is_open() == settled.spans.is_open() && edge(found) <= edge(settled)
-        };
-        if let Some(found) = self.members.get_mut(&settled.user_id).filter(|found| is_it(found)) {
+        let found = self.members.get_mut(&settled.user_id);
+        if let Some(found) = found.filter(|found| found.is_settled_by(settled)) {
             found.spans = settled.spans.clone();
-            found.pending = false;
+            found.pending = None;
         }
     }
 
