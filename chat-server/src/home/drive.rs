@@ -49,7 +49,7 @@ impl Homes {
             Effect::Redrive { log, seq } => self.tell_inbox(log, seq).await,
             Effect::Load { log, rows, seats } => {
                 let loaded = self.load(log, rows, seats).await.map_err(failure);
-                cell.state.lock().home.handle_loaded(loaded);
+                cell.state.lock().home.handle_loaded(loaded, self.0.clock.now_ms());
             }
             Effect::Find(lookup) => {
                 let found = self.find(cell.log, lookup).await.map_err(failure);
@@ -60,19 +60,19 @@ impl Homes {
                     LogId::Channel(channel) => self.0.store.find_sends(channel, &keys).await.map_err(failure),
                     LogId::User(_) => Ok(vec![None; keys.len()]),
                 };
-                cell.state.lock().home.handle_sends(sends);
+                cell.state.lock().home.handle_sends(sends, self.0.clock.now_ms());
             }
             Effect::Append(append) => {
                 let outcome = self.append(append).await;
-                cell.state.lock().home.handle_appended(outcome);
+                cell.state.lock().home.handle_appended(outcome, self.0.clock.now_ms());
             }
             Effect::ChangeSeats(change) => {
                 let outcome = self.change_seats(change).await;
-                cell.state.lock().home.handle_seated(outcome);
+                cell.state.lock().home.handle_seated(outcome, self.0.clock.now_ms());
             }
             Effect::Settle { members } => {
                 let settled = self.settle(cell.log, &members).await;
-                cell.state.lock().home.handle_settled(settled);
+                cell.state.lock().home.handle_settled(settled, self.0.clock.now_ms());
             }
         }
     }

@@ -7,7 +7,8 @@ use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
-use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::home::queue::{Queue, Waiting};
+use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
 
 #[derive(Debug)]
@@ -34,10 +35,10 @@ impl Item {
 
 impl Batch {
     /// Takes sends and notes from the front of the queue, up to the bounds of an append.
-    pub(super) fn take(queue: &mut VecDeque<Waiting>) -> Self {
+    pub(super) fn take(queue: &mut Queue) -> Self {
         let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
         while let Some(front) = queue.front() {
-            bytes += front.command.size_bytes();
+            bytes += front.size_bytes;
             let is_full = items.len() == MAX_APPEND_ROWS || (bytes > MAX_APPEND_BYTES && !items.is_empty());
             if is_full || matches!(front.command, Command::Seats(_)) {
                 break;
@@ -49,7 +50,7 @@ impl Batch {
     }
 
     /// Puts the commands back in front of the queue, in their order.
-    pub(super) fn give_back(self, queue: &mut VecDeque<Waiting>) {
+    pub(super) fn give_back(self, queue: &mut Queue) {
         for (index, mut item) in self.items.into_iter().enumerate().rev() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
             item.waiting.attempt = row.filter(|row| row.key.is_none()).cloned();
@@ -60,10 +61,10 @@ impl Batch {
     }
 
     /// The commands with their tickets, followers included.
-    pub(super) fn into_waiting(self) -> Vec<Waiting> {
-        let mut queue = VecDeque::new();
+    pub(super) fn into_waiting(self) -> VecDeque<Waiting> {
+        let mut queue = Queue::default();
         self.give_back(&mut queue);
-        queue.into()
+        queue.take()
     }
 
     fn senders(&self) -> impl Iterator<Item = UserId> + '_ {

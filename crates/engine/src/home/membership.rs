@@ -13,7 +13,8 @@ use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
 
 use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
-use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::home::queue::Waiting;
+use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
 use crate::seats::{Member, Pending, SeatChange};
 use crate::spans::Spans;

@@ -6,7 +6,8 @@ use madang_proto::{ChannelKind, Content};
 use super::invariants::check_at_rest;
 use super::stage::{Stage, reply_text, seats, send, user};
 use super::world::{Fate, Kind, World};
-use crate::home::{Command, QUEUE_COMMANDS, Reply, Scope, Ticket, WINDOW_ROWS};
+use crate::home::gate::SHUT_MS;
+use crate::home::{Command, QUEUE_BYTES, QUEUE_COMMANDS, Reply, Scope, Ticket, WINDOW_ROWS};
 
 pub(super) const ANNA: u64 = 1;
 pub(super) const BERT: u64 = 2;
@@ -283,9 +284,9 @@ fn a_store_that_cannot_be_read_refuses_everything_that_waits() {
 #[test]
 fn a_full_queue_refuses() {
     let mut stage = Stage::group(1, 10, &[ANNA]);
-    let first = stage.ask(0, send(Some(1), ANNA, 0, "0"));
+    let first = stage.ask(0, send(None, ANNA, 0, "0"));
     for key in 1..=QUEUE_COMMANDS as u64 {
-        stage.ask(0, send(Some(1), ANNA, key, "more"));
+        stage.ask(0, send(None, ANNA, key, "more"));
     }
     stage.run();
     let answers: Vec<String> = stage.asked.keys().skip(1).map(|&ticket| text(&stage, ticket)).collect();
@@ -293,6 +294,65 @@ fn a_full_queue_refuses() {
     assert_eq!(answers.iter().filter(|answer| *answer == "unavailable").count(), 1);
     assert_eq!(answers.last().map(String::as_str), Some("unavailable"));
     check_at_rest(&stage);
+}
+
+#[test]
+fn a_queue_full_of_bytes_refuses() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    let (long, fits) = ("x".repeat(100_000), QUEUE_BYTES as u64 / 101_000);
+    let first = stage.ask(0, send(None, ANNA, 0, "0"));
+    stage.step(0);
+    let tickets: Vec<Ticket> = (1..=fits + 4).map(|key| stage.ask(0, send(None, ANNA, key, &long))).collect();
+    stage.run();
+    let answers: Vec<String> = tickets.iter().map(|&ticket| text(&stage, ticket)).collect();
+    let (sent, refused) = answers.split_at(fits as usize);
+    assert_eq!(text(&stage, first), "sent 3");
+    assert!(sent.iter().all(|answer| answer.starts_with("sent")), "{answers:?}");
+    assert_eq!(refused.last().map(String::as_str), Some("unavailable"), "{answers:?}");
+    let again = stage.ask(0, send(None, ANNA, 999, &long));
+    stage.run();
+    assert!(text(&stage, again).starts_with("sent"), "there is room again");
+}
+
+#[test]
+fn what_was_sent_on_behind_a_refusal_waits_for_the_retry() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let say = |stage: &mut Stage, origin, key| {
+        let sender = if origin == 9 { BERT } else { ANNA };
+        let ticket = stage.ask(0, send(Some(origin), sender, key, "hello"));
+        stage.run();
+        text(stage, ticket)
+    };
+    assert_eq!(say(&mut stage, 7, 1), "unavailable");
+    assert_eq!(say(&mut stage, 7, 2), "unavailable", "it would overtake the first");
+    assert_eq!(say(&mut stage, 8, 3), "sent 4", "another connection");
+    assert_eq!(say(&mut stage, 9, 4), "sent 5", "somebody else's");
+    assert_eq!(say(&mut stage, 7, 1), "sent 6");
+    assert_eq!(say(&mut stage, 7, 2), "sent 7");
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    assert_eq!(say(&mut stage, 7, 5), "unavailable");
+    assert_eq!(say(&mut stage, 7, 6), "unavailable");
+    // She gives the fifth up.
+    stage.now = stage.now.plus(SHUT_MS);
+    assert_eq!(say(&mut stage, 7, 6), "sent 8");
+}
+
+#[test]
+fn a_connection_whose_message_found_no_room_waits_for_it() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, BERT, 0, "0"));
+    stage.step(0);
+    for key in 1..=QUEUE_COMMANDS as u64 {
+        stage.ask(0, send(None, BERT, key, "more"));
+    }
+    let refused = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.steps(0, 2);
+    let behind = stage.ask(0, send(Some(7), ANNA, 2, "two"));
+    let again = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.run();
+    assert_eq!([refused, behind].map(|ticket| text(&stage, ticket)), ["unavailable", "unavailable"]);
+    assert!(text(&stage, again).starts_with("sent"), "there is room again");
 }
 
 #[test]
@@ -401,8 +461,10 @@ fn a_batch_is_cut_at_its_bytes_as_json() {
     let texts = ["x".repeat(300_000), "\u{1}".repeat(100_000), "\"".repeat(399_999), "\n\\".repeat(199_000)];
     for key in 0..16 {
         stage.ask(0, send(Some(1), ANNA, key, &texts[key as usize / 4]));
+        if key % 8 == 7 {
+            stage.run();
+        }
     }
-    stage.run();
     assert!(stage.asked.keys().skip(1).all(|&ticket| text(&stage, ticket).starts_with("sent")));
 }
 

@@ -106,12 +106,12 @@ pub(super) enum Told {
 impl Told {
     pub(super) fn tell(self, home: &mut Home, now: madang_ids::Millis) {
         match self {
-            Self::Loaded(loaded) => home.handle_loaded(loaded),
+            Self::Loaded(loaded) => home.handle_loaded(loaded, now),
             Self::Found(found) => home.handle_found(found, now),
-            Self::Sends(sends) => home.handle_sends(sends),
-            Self::Appended(outcome) => home.handle_appended(outcome),
-            Self::Seated(outcome) => home.handle_seated(outcome),
-            Self::Settled(settled) => home.handle_settled(settled),
+            Self::Sends(sends) => home.handle_sends(sends, now),
+            Self::Appended(outcome) => home.handle_appended(outcome, now),
+            Self::Seated(outcome) => home.handle_seated(outcome, now),
+            Self::Settled(settled) => home.handle_settled(settled, now),
         }
     }
 }
