@@ -83,8 +83,9 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 6] = [
+const FAULT_TOLERANT: [&str; 7] = [
     "many_writers_leave_one_dense_log",
+    "a_key_has_one_row_behind_every_window",
     "what_a_tail_does_not_show_never_appears",
     "thirty_joins_for_ten_seats_make_ten_members",
     "a_pair_has_one_channel",
@@ -137,6 +138,7 @@ macro_rules! for_each_store_case {
             a_writer_that_paused_is_refused
             one_head_has_one_winner
             many_writers_leave_one_dense_log
+            a_key_has_one_row_behind_every_window
             what_a_tail_does_not_show_never_appears
             rows_of_one_append_appear_together
             changes_compare_the_version
