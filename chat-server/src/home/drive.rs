@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use madang_engine::home::{Effect, Failure, Found, Lookup, Reply};
-use madang_engine::log::{Append, AppendOutcome, SendRecord, Tail};
+use madang_engine::log::{Append, AppendOutcome, Tail};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::{Content, ErrorBody, ErrorCode};
@@ -49,7 +49,7 @@ impl Homes {
             Effect::Redrive { log, seq } => self.tell_inbox(log, seq).await,
             Effect::Load { log, rows, seats } => {
                 let loaded = self.load(log, rows, seats).await.map_err(failure);
-                cell.state.lock().home.handle_loaded(loaded);
+                cell.state.lock().home.handle_loaded(loaded, self.0.clock.now_ms());
             }
             Effect::Find(lookup) => {
                 let found = self.find(cell.log, lookup).await.map_err(failure);
@@ -60,19 +60,19 @@ impl Homes {
                     LogId::Channel(channel) => self.0.store.find_sends(channel, &keys).await.map_err(failure),
                     LogId::User(_) => Ok(vec![None; keys.len()]),
                 };
-                cell.state.lock().home.handle_sends(sends);
+                cell.state.lock().home.handle_sends(sends, self.0.clock.now_ms());
             }
-            Effect::Append { record, append } => {
-                let outcome = self.append(cell.log, &record, append).await;
-                cell.state.lock().home.handle_appended(outcome);
+            Effect::Append(append) => {
+                let outcome = self.append(append).await;
+                cell.state.lock().home.handle_appended(outcome, self.0.clock.now_ms());
             }
             Effect::ChangeSeats(change) => {
                 let outcome = self.change_seats(change).await;
-                cell.state.lock().home.handle_seated(outcome);
+                cell.state.lock().home.handle_seated(outcome, self.0.clock.now_ms());
             }
             Effect::Settle { members } => {
                 let settled = self.settle(cell.log, &members).await;
-                cell.state.lock().home.handle_settled(settled);
+                cell.state.lock().home.handle_settled(settled, self.0.clock.now_ms());
             }
         }
     }
@@ -121,18 +121,7 @@ impl Homes {
         }
     }
 
-    async fn append(
-        &self,
-        log: LogId,
-        record: &[SendRecord],
-        append: Append,
-    ) -> Result<AppendOutcome, Failure> {
-        if let LogId::Channel(channel) = log
-            && !record.is_empty()
-        {
-            // Nothing was appended yet, so whatever happened here, the append certainly did not.
-            self.0.store.record_sends(channel, record).await.map_err(|error| certainly_not(&error))?;
-        }
+    async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
         if plant::strikes(plant::Fault::AckWithoutWriting) {
             return Ok(AppendOutcome::Appended);
@@ -140,9 +129,13 @@ impl Homes {
         let outcome = self.0.store.append(append).await;
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
-            Ok(AppendOutcome::Appended) => {}
-            Ok(_) => drop(self.0.metrics.moved.inc()),
-            Err(_) => drop(self.0.metrics.append_failures.inc()),
+            Ok(AppendOutcome::Appended | AppendOutcome::SentBefore(_)) => {}
+            Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => {
+                self.0.metrics.moved.inc();
+            }
+            Err(_) => {
+                self.0.metrics.append_failures.inc();
+            }
         }
         outcome.map_err(failure)
     }
@@ -165,6 +158,7 @@ impl Homes {
             channel_id: channel,
             role: member.role,
             spans: member.spans.clone(),
+            as_of: member.as_of(),
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.0.store.put_memberships(&memberships).await
@@ -178,7 +172,9 @@ impl Homes {
         let Some(row) = row else {
             return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
         };
-        let notes = members.iter().filter_map(|member| Some((member, member.spans.last()?)));
+        // Of a change of role the channel's log alone tells.
+        let moved = members.iter().filter(|member| member.pending.is_some_and(|pending| !pending.is_role));
+        let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
         let (store_row, homes) = (&row, self);
         let notes = notes.map(|(member, span)| async move {
             let content = match span.until {
@@ -192,9 +188,7 @@ impl Homes {
         });
         let told: Result<Vec<()>, ErrorBody> = join_all(notes).await.into_iter().collect();
         told.map_err(Failure::Unavailable)?;
-        let settled: Vec<Member> =
-            members.iter().map(|member| Member { pending: false, ..member.clone() }).collect();
-        self.0.store.settle_members(channel, &settled).await.map_err(failure)
+        self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
     /// What was said before she came does not count as unread.

@@ -92,7 +92,8 @@ fn sees_all(spans: &Spans, from: Seq, to: Seq) -> Option<bool> {
 /// taken as told.
 fn as_told(member: Member, at: Seq) -> Spans {
     let mut spans = member.spans;
-    if member.pending && spans.edge() >= Some(at) {
+    let moves = member.pending.is_some_and(|pending| !pending.is_role);
+    if moves && spans.edge() >= Some(at) {
         spans.take_back();
     }
     spans
@@ -103,6 +104,7 @@ mod tests {
     use super::*;
     use madang_ids::{Millis, Ordinal};
     use madang_proto::{Entry, Role};
+    use madang_store::Pending;
 
     fn seq(value: u64) -> Seq {
         Seq::new(value)
@@ -146,12 +148,12 @@ mod tests {
 
     #[test]
     fn a_change_that_the_log_does_not_tell_yet_comes_with_its_row() {
-        let member = |spans| Member {
+        let member = |spans: Spans| Member {
             user_id: her(),
             role: Role::Member,
             joined_at: Millis::ZERO,
+            pending: Some(Pending { by: her(), place: spans.edge().unwrap_or_default(), is_role: false }),
             spans,
-            pending: true,
         };
         let mut leaving = Spans::since(seq(3));
         leaving.close(seq(9));
@@ -159,6 +161,9 @@ mod tests {
         assert_eq!(as_told(member(leaving.clone()), seq(10)), leaving);
         assert_eq!(as_told(member(Spans::since(seq(5))), seq(5)), Spans::default());
         assert_eq!(as_told(member(Spans::since(seq(5))), seq(6)), Spans::since(seq(5)));
+        let mut promoted = member(Spans::since(seq(5)));
+        promoted.pending = promoted.pending.map(|pending| Pending { is_role: true, ..pending });
+        assert_eq!(as_told(promoted, seq(5)), Spans::since(seq(5)));
     }
 
     #[test]

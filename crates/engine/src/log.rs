@@ -78,9 +78,26 @@ pub struct Append {
     /// Changes of earlier rows. Applied before the rows, each by compare-and-set on the version; a store without
     /// atomicity between them and the rows may leave them applied when the append did not happen.
     pub changes: Vec<RowChange>,
+    /// Records of messages that are about to leave the writer's window, of a channel's log only. Written first, and
+    /// true whatever becomes of the rows.
+    pub records: Vec<SendRecord>,
+    /// Whether the keys of the rows may have been recorded before, so that they are looked up behind `records` and
+    /// ahead of all else. Of a channel's log only.
+    pub looks_up_keys: bool,
 }
 
 impl Append {
+    /// An append of rows alone.
+    #[must_use]
+    pub const fn of(log: LogId, expected: Head, rows: Arc<[Row]>) -> Self {
+        Self { log, expected, rows, changes: Vec::new(), records: Vec::new(), looks_up_keys: false }
+    }
+
+    /// The retry keys of the rows.
+    pub fn keys(&self) -> impl Iterator<Item = (UserId, ClientMsgId)> + '_ {
+        self.rows.iter().filter_map(|row| row.key).map(|key| (key.sender, key.client_msg_id))
+    }
+
     /// The head after this append.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -89,10 +106,13 @@ impl Append {
 }
 
 /// What became of an append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// All rows are durable.
     Appended,
+    /// No row was appended: these keys of the rows were recorded before. Told ahead of a head that moved, since it
+    /// is true whatever the head.
+    SentBefore(Vec<SendRecord>),
     /// No row was appended: the head is another. Read the tail and check again.
     Moved {
         /// The head now.

@@ -70,7 +70,7 @@ fn message(channel: u64, expected: Head) -> Append {
     let key = Some(RowKey { sender: sender_id, client_msg_id, body_hash: BodyHash([7; 16]) });
     let entry = Entry { seq, at: Millis::new(seq.get()), content: Content::Message(Box::new(message)) };
     let rows = Arc::new([Row { entry, ordinal: Ordinal::new(seq.get()), key }]);
-    Append { log: LogId::Channel(ChannelId::from_raw(channel)), expected, rows, changes: Vec::new() }
+    Append::of(LogId::Channel(ChannelId::from_raw(channel)), expected, rows)
 }
 
 /// Rows per second, and the longest that an append waited.
@@ -153,6 +153,7 @@ async fn scans(store: &Arc<Embedded>) {
             channel_id: ChannelId::from_raw(channel),
             role: madang_proto::Role::Member,
             spans: Spans::since(Seq::new(1)),
+            as_of: Seq::new(1),
         })
         .collect();
     store.put_memberships(&memberships).await.unwrap();

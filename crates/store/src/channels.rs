@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{ChannelCard, Role};
 
-pub use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
+pub use madang_engine::seats::{Member, Pending, SeatChange, SeatOutcome, Seats};
 
 use crate::error::StoreResult;
 use crate::log::Head;
@@ -34,6 +34,17 @@ pub struct Membership {
     pub role: Role,
     /// What she may read.
     pub spans: Spans,
+    /// The place in the channel's log where her last change was to be told.
+    pub as_of: Seq,
+}
+
+impl Membership {
+    /// Whether this may take the place of `other`: it is of no earlier change, and a change that the log told later
+    /// than it was planned keeps the place where it is told. What every implementation of
+    /// [`ChannelStore::put_memberships`] asks.
+    pub(crate) fn may_replace(&self, other: &Self) -> bool {
+        (self.as_of, self.spans.edge()) >= (other.as_of, other.spans.edge())
+    }
 }
 
 /// How far a user has read a channel.
@@ -88,8 +99,8 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats>;
     /// Changes seats by compare-and-set on the revision.
     async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome>;
-    /// Clears `pending` of members whose change the log tells, and writes their spans, unless they changed since
-    /// (another join or leave made them pending again at a later place).
+    /// Clears `pending` of members whose change the log tells, and writes their spans, unless something else is
+    /// pending of them. The members say what was pending.
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;
     /// Members by user, in the order asked for; also those who left.
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>>;
@@ -110,7 +121,8 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// Members whose seats changed while the log does not tell yet.
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
 
-    /// Writes memberships.
+    /// Writes memberships, each unless a later one is there: its writer may have been paused. By `as_of`, then by
+    /// the last edge of the spans.
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
     /// The membership of a user in a channel; also one that ended.
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
@@ -121,11 +133,4 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// Moves a read marker forward. `false` if it was there or beyond already.
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool>;
-}
-
-/// Whether `settled`, which the log tells, is the change that `found` waits for: not an earlier one that another
-/// join or leave has overtaken. What every implementation of [`ChannelStore::settle_members`] asks.
-pub(crate) fn is_settled_by(found: &Member, settled: &Member) -> bool {
-    let edge = |member: &Member| member.spans.last().map(|span| span.until.unwrap_or(span.from));
-    found.pending && found.spans.is_open() == settled.spans.is_open() && edge(found) <= edge(settled)
 }

@@ -47,6 +47,9 @@ impl Lists {
 /// - [`append`](LogStore::append) is linearizable per log: of two appends with one expected head at most one is
 ///   [`AppendOutcome::Appended`]. When it returns so, the rows survive `kill -9` and power loss (G1).
 /// - The rows of one append become visible together, and with the head.
+/// - `append` writes the records, then looks up the keys, then compares the head. These may be three steps: what fails
+///   before the last one is [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and may
+///   leave records behind, which is harmless. A record that was durable before `expected` was read is found.
 /// - After [`StoreError::Unknown`](crate::StoreError::Unknown) a [`tail`](LogStore::tail) settles the outcome: what
 ///   it does not show will never appear.
 /// - When `append` returns `Appended`, the markers of the senders of its messages have been moved to their messages,
@@ -91,9 +94,6 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// The first row at or after `at`, or the place after the head. By bisection: `at` rises with `seq`.
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq>;
-
-    /// Writes the records of messages that are about to leave a home's window. Repeating it is harmless.
-    async fn record_sends(&self, channel: ChannelId, records: &[SendRecord]) -> StoreResult<()>;
 
     /// Finds recorded sends, in the order asked for.
     async fn find_sends(

@@ -7,7 +7,8 @@ use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Seq, UserId};
 use madang_proto::{Body, ChannelCard, ChannelKind, Content, Entry, Message, Role};
 use madang_store::{
-    Append, AppendOutcome, BodyHash, Head, Member, Membership, Row, RowKey, SeatChange, SeatOutcome, Store,
+    Append, AppendOutcome, BodyHash, Head, Member, Membership, Pending, Row, RowKey, SeatChange, SeatOutcome,
+    Store,
 };
 
 use super::{Opened, Subject};
@@ -80,7 +81,7 @@ impl Yard {
             None => self.store.heads(&[log]).await.unwrap()[0],
         };
         let rows: Arc<[Row]> = rows(expected, contents).into();
-        let append = Append { log, expected, rows: Arc::clone(&rows), changes: Vec::new() };
+        let append = Append::of(log, expected, Arc::clone(&rows));
         let head = append.head();
         assert_eq!(self.store.append(append).await, Ok(AppendOutcome::Appended));
         self.heads.insert(log, head);
@@ -138,9 +139,7 @@ impl Yard {
             let content = settled_note(channel_id, member);
             self.append(LogId::User(member.user_id), vec![content]).await;
         }
-        let settled: Vec<Member> =
-            members.into_iter().map(|member| Member { pending: false, ..member }).collect();
-        self.store.settle_members(channel_id, &settled).await.unwrap();
+        self.store.settle_members(channel_id, &members).await.unwrap();
     }
 
     async fn put_memberships(&self, channel_id: ChannelId, members: &[Member]) {
@@ -149,6 +148,7 @@ impl Yard {
             channel_id,
             role: member.role,
             spans: member.spans.clone(),
+            as_of: member.as_of(),
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.store.put_memberships(&memberships).await.unwrap();
@@ -166,7 +166,8 @@ impl Yard {
 
 fn member(id: u64, spans: &Spans) -> Member {
     let (user_id, role) = (user(id), Role::Member);
-    Member { user_id, role, joined_at: Millis::new(1), spans: spans.clone(), pending: true }
+    let pending = Some(Pending { by: user_id, place: spans.edge().unwrap_or_default(), is_role: false });
+    Member { user_id, role, joined_at: Millis::new(1), spans: spans.clone(), pending }
 }
 
 fn settled_note(channel_id: ChannelId, member: &Member) -> Content {

@@ -139,7 +139,7 @@ mod tests {
             role: Role::Member,
             joined_at: Millis::ZERO,
             spans: Spans::since(Seq::new(1)),
-            pending: false,
+            pending: None,
         };
         let members = (1..=members).map(member).collect();
         let change = SeatChange { channel: ChannelId::from_raw(1), if_rev: 0, count: 0, members };

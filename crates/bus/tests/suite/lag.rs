@@ -21,7 +21,7 @@ async fn a_cursor_that_a_page_gave_serves_at_once() {
         key: None,
     };
     let rows = (1..=6).map(row).collect();
-    let append = Append { log: LogId::User(user_id), expected: Head::default(), rows, changes: Vec::new() };
+    let append = Append::of(LogId::User(user_id), Head::default(), rows);
     assert_eq!(model.append(append).await, Ok(AppendOutcome::Appended));
     let (inbox, _follow) = LocalInbox::open(Arc::new(Watched::lagging(model, 4))).await.expect("an inbox");
     let mut cursor = inbox.end(user_id).await.expect("the end");

@@ -1,4 +1,4 @@
-//! One append's worth of sends and notes: *check*, look up the retry keys, mint, append, answer.
+//! One append's worth of sends and notes: *check*, mint, append unless a key was sent before, answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
-use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::home::queue::{Queue, Waiting};
+use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
 
 #[derive(Debug)]
@@ -15,13 +16,13 @@ pub(super) struct Batch {
     items: Vec<Item>,
     /// The rows that are out to be appended, one for each item.
     rows: Option<Arc<[Row]>>,
+    /// Who may not speak, and how she is refused unless she sent the same before.
+    refused: Vec<(Waiting, RowKey, ErrorBody)>,
 }
 
 #[derive(Debug)]
 struct Item {
     waiting: Waiting,
-    /// Whether the recorded sends were asked for its key.
-    is_looked_up: bool,
     /// Sends with the same key that came in the same batch; they are answered when it is durable.
     followers: Vec<Waiting>,
 }
@@ -34,41 +35,36 @@ impl Item {
 
 impl Batch {
     /// Takes sends and notes from the front of the queue, up to the bounds of an append.
-    pub(super) fn take(queue: &mut VecDeque<Waiting>) -> Self {
+    pub(super) fn take(queue: &mut Queue) -> Self {
         let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
         while let Some(front) = queue.front() {
-            bytes += front.command.size_bytes();
+            bytes += front.size_bytes;
             let is_full = items.len() == MAX_APPEND_ROWS || (bytes > MAX_APPEND_BYTES && !items.is_empty());
             if is_full || matches!(front.command, Command::Seats(_)) {
                 break;
             }
             let Some(waiting) = queue.pop_front() else { break };
-            items.push(Item { waiting, is_looked_up: false, followers: Vec::new() });
+            items.push(Item { waiting, followers: Vec::new() });
         }
-        Self { items, rows: None }
+        Self { items, rows: None, refused: Vec::new() }
     }
 
     /// Puts the commands back in front of the queue, in their order.
-    pub(super) fn give_back(self, queue: &mut VecDeque<Waiting>) {
+    pub(super) fn give_back(self, queue: &mut Queue) {
         for (index, mut item) in self.items.into_iter().enumerate().rev() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
             item.waiting.attempt = row.filter(|row| row.key.is_none()).cloned();
             item.followers.into_iter().rev().for_each(|follower| queue.push_front(follower));
             queue.push_front(item.waiting);
         }
+        self.refused.into_iter().rev().for_each(|(waiting, ..)| queue.push_front(waiting));
     }
 
     /// The commands with their tickets, followers included.
-    pub(super) fn into_waiting(self) -> Vec<Waiting> {
-        let mut queue = VecDeque::new();
+    pub(super) fn into_waiting(self) -> VecDeque<Waiting> {
+        let mut queue = Queue::default();
         self.give_back(&mut queue);
-        queue.into()
-    }
-
-    /// The keys that the recorded sends must be asked for.
-    fn keys_to_look_up(&self) -> Vec<(UserId, ClientMsgId)> {
-        let unknown = self.items.iter().filter(|item| !item.is_looked_up);
-        unknown.filter_map(Item::key).map(|key| (key.sender, key.client_msg_id)).collect()
+        queue.take()
     }
 
     fn senders(&self) -> impl Iterator<Item = UserId> + '_ {
@@ -93,28 +89,32 @@ impl Home {
         }
         // Retries first: a message that is durable was acked, whatever became of its sender since.
         self.answer_retries(&mut batch);
-        let keys = if self.window.is_whole() { Vec::new() } else { batch.keys_to_look_up() };
-        if !keys.is_empty() {
-            self.flight = Flight::Out(Step::Batch(batch));
-            return Some(Effect::FindSends { keys });
-        }
         if let Scope::Channel { kind, .. } = self.scope {
             self.check(&mut batch, kind);
+        }
+        // What the window does not hold was never sent if it holds the whole log.
+        let looks_up_keys = !self.window.is_whole();
+        if !looks_up_keys {
+            self.answer_refused(&mut batch, std::iter::repeat(None));
+        }
+        if !batch.refused.is_empty() {
+            let keys = batch.refused.iter().map(|(_, key, _)| (key.sender, key.client_msg_id)).collect();
+            self.flight = Flight::Out(Step::Batch(batch));
+            return Some(Effect::FindSends { keys });
         }
         Self::join_followers(&mut batch);
         if batch.items.is_empty() {
             return None;
         }
-        let append =
-            Append { log: self.log, expected: head, rows: mint(&batch, head, now, ids), changes: Vec::new() };
-        batch.rows = Some(append.rows.clone());
-        let record = self.window.leaving(append.rows.len());
+        let rows = mint(&batch, head, now, ids);
+        batch.rows = Some(rows.clone());
+        let records = self.window.leaving(rows.len());
         self.flight = Flight::Out(Step::Batch(batch));
-        Some(Effect::Append { record, append })
+        Some(Effect::Append(Append { records, looks_up_keys, ..Append::of(self.log, head, rows) }))
     }
 
-    /// Refuses who may not speak.
-    fn check(&mut self, batch: &mut Batch, kind: ChannelKind) {
+    /// Puts aside who may not speak.
+    fn check(&self, batch: &mut Batch, kind: ChannelKind) {
         let mut kept = Vec::with_capacity(batch.items.len());
         for item in std::mem::take(&mut batch.items) {
             let Some(key) = item.key() else {
@@ -133,7 +133,7 @@ impl Home {
                 None
             };
             match refusal {
-                Some(error) => self.reply(item.waiting.ticket, Reply::Refused(error)),
+                Some(error) => batch.refused.push((item.waiting, key, error)),
                 None => kept.push(item),
             }
         }
@@ -164,21 +164,33 @@ impl Home {
         }
     }
 
-    /// The recorded sends were looked up, in the order of [`Batch::keys_to_look_up`].
-    pub(super) fn learn_sends(&mut self, batch: &mut Batch, sends: Vec<Option<SendRecord>>) {
-        let mut found = sends.into_iter();
-        let mut kept = Vec::with_capacity(batch.items.len());
-        for mut item in std::mem::take(&mut batch.items) {
-            let key = item.key().filter(|_| !item.is_looked_up);
-            match key.and_then(|key| found.next().flatten().map(|record| (key, record))) {
-                Some((key, record)) => self.answer_retry(item.waiting.ticket, &key, &record),
-                None => {
-                    item.is_looked_up = true;
-                    kept.push(item);
-                }
+    /// Answers those who may not speak: the records of what they sent before, in the order of [`Batch::refused`].
+    pub(super) fn answer_refused(
+        &mut self,
+        batch: &mut Batch,
+        sends: impl IntoIterator<Item = Option<SendRecord>>,
+    ) {
+        for ((waiting, key, error), record) in batch.refused.drain(..).zip(sends) {
+            match record {
+                Some(record) => self.answer_retry(waiting.ticket, &key, &record),
+                None => self.reply(waiting.ticket, Reply::Refused(error)),
             }
         }
-        batch.items = kept;
+    }
+
+    /// Nothing was appended, since these were sent before: they are answered, and the rest begins again.
+    pub(super) fn learn_sent(&mut self, batch: Batch, sent: &[SendRecord]) {
+        let by_key: HashMap<(UserId, ClientMsgId), &SendRecord> =
+            sent.iter().map(|record| ((record.key.sender, record.key.client_msg_id), record)).collect();
+        let mut rest = Vec::new();
+        for waiting in (Batch { rows: None, ..batch }).into_waiting() {
+            let key = waiting.command.key();
+            match key.and_then(|key| Some((key, by_key.get(&(key.sender, key.client_msg_id))?))) {
+                Some((key, record)) => self.answer_retry(waiting.ticket, &key, record),
+                None => rest.push(waiting),
+            }
+        }
+        rest.into_iter().rev().for_each(|waiting| self.queue.push_front(waiting));
     }
 
     /// Of several sends with one key in one batch the first is appended.

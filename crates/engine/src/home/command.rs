@@ -7,7 +7,7 @@ use madang_proto::{Body, Content, ErrorBody, Role};
 
 use crate::body;
 use crate::home::roster::Lookup;
-use crate::log::{Append, Row, RowKey, SendRecord};
+use crate::log::{Append, Row, RowKey};
 use crate::seats::{Member, SeatChange};
 
 /// Names a command until it is answered. Unique within the shell.
@@ -154,18 +154,13 @@ pub enum Effect {
     },
     /// Look up members, and in a direct channel whether one blocks the other.
     Find(Lookup),
-    /// Look up recorded sends.
+    /// Look up recorded sends, of those who may not speak now: what they sent before was acked.
     FindSends {
         /// By these keys.
         keys: Vec<(UserId, ClientMsgId)>,
     },
-    /// Record sends, then append.
-    Append {
-        /// Written first: rows that leave the window.
-        record: Vec<SendRecord>,
-        /// The append.
-        append: Append,
-    },
+    /// Append.
+    Append(Append),
     /// Change seats, then write the memberships.
     ChangeSeats(SeatChange),
     /// Write the memberships, tell the members in their own logs, then clear `pending`.

@@ -6,26 +6,30 @@
 //! Live delivery learns of members from the log, reads learn of them from their spans: so a span that begins does so
 //! with the append that tells of it, and one that ends does so with its row, however late these come.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
 
 use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
-use crate::home::{Flight, Home, Scope, Step, Waiting};
+use crate::home::queue::Waiting;
+use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
-use crate::seats::{Member, SeatChange};
+use crate::seats::{Member, Pending, SeatChange};
 use crate::spans::Spans;
 
 #[derive(Debug)]
 pub(super) struct SeatStep {
     source: Source,
     phase: Phase,
-    /// The members that change, as they are after it.
+    /// The members that change, as they are after it, until the log tells of them.
     members: Vec<Member>,
     /// What the log has still to tell of them.
     contents: Vec<Content>,
     rows: Option<Arc<[Row]>>,
+    settling: Vec<Member>,
+    settled: Vec<Member>,
 }
 
 #[derive(Debug)]
@@ -63,13 +67,35 @@ struct Plan {
     count: u32,
 }
 
+impl Plan {
+    /// Where the log tells what is planned next.
+    const fn next_place(&self, head: Head) -> Seq {
+        head.seq.plus(self.contents.len() as u64 + 1)
+    }
+
+    /// A member as she is after the change, and the entry that tells it.
+    fn add(&mut self, mut member: Member, by: UserId, head: Head, is_role: bool) {
+        member.pending = Some(Pending { by, place: self.next_place(head), is_role });
+        self.contents.extend(member.pending_content());
+        self.members.push(member);
+    }
+}
+
 impl SeatStep {
     pub(super) const fn new(ticket: Ticket, request: SeatRequest, tries: Tries) -> Self {
         Self::begin(Source::Command { ticket, request, tries }, Phase::Plan)
     }
 
     const fn begin(source: Source, phase: Phase) -> Self {
-        Self { source, phase, members: Vec::new(), contents: Vec::new(), rows: None }
+        Self {
+            source,
+            phase,
+            members: Vec::new(),
+            contents: Vec::new(),
+            rows: None,
+            settling: Vec::new(),
+            settled: Vec::new(),
+        }
     }
 
     /// Finishes members that were found half-way; the flag says of whom the log tells already.
@@ -77,9 +103,7 @@ impl SeatStep {
         let mut step = Self::begin(Source::Unfinished, Phase::Tell);
         step.contents.extend(founder.map(|by| Content::Created { by }));
         for (member, is_told) in unfinished {
-            if !is_told {
-                step.contents.push(tell(&member, founder.unwrap_or(member.user_id)));
-            }
+            step.contents.extend(member.pending_content().filter(|_| !is_told));
             step.members.push(member);
         }
         step
@@ -115,10 +139,13 @@ impl SeatStep {
 
 /// A member who was found half-way, with the span that the log gives her, and whether it tells of her.
 ///
-/// If the last rows do not, none does: who appends behind a row that tells of a member loaded the log after it, and
-/// finished her before anything else.
+/// If the last rows do not, none does: members are settled after each append that tells of some, and who appends
+/// behind a row that tells of a member loaded the log after it, and finished her before anything else.
 pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     let Some(row) = tail.rows.iter().rfind(|row| tells(row, &member)) else { return (member, false) };
+    if matches!(row.entry.content, Content::RoleChanged { .. }) {
+        return (member, true);
+    }
     member.spans.extend_until(row.entry.seq);
     // Rows of one append share their time, and only they do. If they reach beyond what was read, the plan holds.
     let first = tail.rows.iter().position(|other| other.entry.at == row.entry.at);
@@ -128,25 +155,35 @@ pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     (member, true)
 }
 
-/// Whether a row tells of a member's last coming or going.
+/// Whether a row tells what is pending of a member.
 fn tells(row: &Row, member: &Member) -> bool {
-    let Some(span) = member.spans.last() else { return false };
-    match (&row.entry.content, span.until) {
-        (Content::Joined { user_id, .. }, None) => *user_id == member.user_id && row.entry.seq >= span.from,
-        (Content::Left { user_id, .. }, Some(until)) => *user_id == member.user_id && row.entry.seq >= until,
-        _ => false,
-    }
+    let Some(pending) = member.pending.filter(|pending| row.entry.seq >= pending.place) else { return false };
+    subject(&row.entry.content) == Some(member.user_id)
+        && match row.entry.content {
+            Content::RoleChanged { role, .. } => pending.is_role && role == member.role,
+            Content::Joined { .. } => !pending.is_role && member.spans.is_open(),
+            Content::Left { .. } => !pending.is_role && !member.spans.is_open(),
+            _ => false,
+        }
 }
 
 impl SeatStep {
+    /// The members of whom the log tells.
+    fn take_told(&mut self) -> Vec<Member> {
+        let untold: HashSet<UserId> = self.contents.iter().filter_map(subject).collect();
+        let is_untold = |member: &Member| untold.contains(&member.user_id);
+        let (untold, told) = std::mem::take(&mut self.members).into_iter().partition(is_untold);
+        self.members = untold;
+        told
+    }
+
     /// What was told later than planned: who came reads from the append that told of it, who left up to her row.
     fn fit_spans(&mut self, rows: &[Row]) {
         let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
         for row in rows {
-            let (Content::Joined { user_id, .. } | Content::Left { user_id, .. }) = row.entry.content else {
-                continue;
-            };
-            if let Some(member) = self.members.iter_mut().find(|member| member.user_id == user_id) {
+            let told = subject(&row.entry.content);
+            let member = self.members.iter_mut().find(|member| Some(member.user_id) == told);
+            if let Some(member) = member.filter(|member| member.pending.is_some_and(|it| !it.is_role)) {
                 member.spans.begin_later(first);
                 member.spans.extend_until(row.entry.seq);
             }
@@ -154,9 +191,14 @@ impl SeatStep {
     }
 }
 
-fn tell(member: &Member, by: UserId) -> Content {
-    let user_id = member.user_id;
-    if member.spans.is_open() { Content::Joined { user_id, by } } else { Content::Left { user_id, by } }
+/// The member of whom an entry tells.
+const fn subject(content: &Content) -> Option<UserId> {
+    match content {
+        Content::Joined { user_id, .. }
+        | Content::Left { user_id, .. }
+        | Content::RoleChanged { user_id, .. } => Some(*user_id),
+        _ => None,
+    }
 }
 
 impl Home {
@@ -178,13 +220,13 @@ impl Home {
                 let next = &step.contents[..step.contents.len().min(MAX_APPEND_ROWS)];
                 let rows = rows_of(next, head, now, ids);
                 step.rows = Some(rows.clone());
-                let record = self.window.leaving(rows.len());
+                let records = self.window.leaving(rows.len());
                 self.flight = Flight::Out(Step::Seats(step));
-                let append = Append { log: self.log, expected: head, rows, changes: Vec::new() };
-                Some(Effect::Append { record, append })
+                Some(Effect::Append(Append { records, ..Append::of(self.log, head, rows) }))
             }
             Phase::Settle => {
-                let members = step.members.clone();
+                step.settling = step.take_told();
+                let members = step.settling.clone();
                 self.flight = Flight::Out(Step::Seats(step));
                 Some(Effect::Settle { members })
             }
@@ -248,7 +290,6 @@ impl Home {
         if head.seq == Seq::ZERO {
             plan.contents.push(Content::Created { by: created_by });
         }
-        let place = |plan: &Plan| head.seq.plus(plan.contents.len() as u64 + 1);
         for join in &request.joins {
             let is_planned = plan.members.iter().any(|member| member.user_id == join.user_id);
             if self.role_of(join.user_id).is_some() || is_planned {
@@ -259,22 +300,20 @@ impl Home {
             // Everybody who comes in one append sees it whole.
             let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
             spans.open(head.seq.plus(told_before as u64 + 1));
-            plan.contents.push(Content::Joined { user_id: join.user_id, by: request.by });
             plan.count += 1;
             let (user_id, role) = (join.user_id, join.role);
-            plan.members.push(Member { user_id, role, joined_at: now, spans, pending: true });
+            plan.add(Member { user_id, role, joined_at: now, spans, pending: None }, request.by, head, false);
         }
         for &user_id in &request.leaves {
             let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
             let was = self.roster.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
             let Some(was) = was else { continue };
-            let mut member = Member { pending: true, ..was.clone() };
-            member.spans.close(place(&plan));
-            plan.contents.push(Content::Left { user_id, by: request.by });
+            let mut member = was.clone();
+            member.spans.close(plan.next_place(head));
             plan.count = plan.count.saturating_sub(1);
-            plan.members.push(member);
+            plan.add(member, request.by, head, false);
         }
-        self.plan_successor(request, &mut plan)?;
+        self.plan_successor(request, &mut plan, head)?;
         if plan.count > capacity && plan.count > self.roster.seats.count {
             let message =
                 format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
@@ -283,7 +322,7 @@ impl Home {
         Ok(plan)
     }
 
-    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan) -> Result<(), ErrorBody> {
+    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
             return Ok(());
         };
@@ -292,8 +331,7 @@ impl Home {
             return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
         };
         if plan.members.iter().any(|member| member.role == Role::Owner) {
-            plan.members.push(Member { role: Role::Owner, ..was.clone() });
-            plan.contents.push(Content::RoleChanged { user_id, role: Role::Owner, by: request.by });
+            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, true);
         }
         Ok(())
     }
@@ -319,19 +357,29 @@ impl Home {
         Ok(())
     }
 
-    /// The log tells: the members can be settled.
+    /// The log tells: those whom it tells of can be settled.
     pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep) {
         let Some(rows) = step.rows.take() else { return };
         self.take_rows(&rows);
         step.fit_spans(&rows);
         step.contents.drain(..rows.len());
+        step.phase = Phase::Settle;
         self.flight = Flight::Ready(Step::Seats(step));
     }
 
-    pub(super) fn finish_seats(&mut self, step: SeatStep) {
-        let members: Vec<Member> =
-            step.members.into_iter().map(|member| Member { pending: false, ..member }).collect();
-        members.iter().for_each(|member| self.roster.put(member.user_id, Some(member.clone())));
+    /// Members are settled; the log goes on to tell of the others.
+    pub(super) fn finish_seats(&mut self, mut step: SeatStep) {
+        for member in std::mem::take(&mut step.settling) {
+            let member = Member { pending: None, ..member };
+            self.roster.put(member.user_id, Some(member.clone()));
+            step.settled.push(member);
+        }
+        if !step.contents.is_empty() {
+            step.phase = Phase::Tell;
+            self.flight = Flight::Ready(Step::Seats(step));
+            return;
+        }
+        let members = step.settled;
         if let Source::Command { ticket, .. } = step.source {
             self.reply(ticket, Reply::Seated { members });
         }

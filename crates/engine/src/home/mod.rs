@@ -4,33 +4,36 @@
 //! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
-//! Rooms: [`command`] what is asked and answered, [`window`] the last sends in memory, [`roster`] who may speak,
+//! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`gate`] whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak,
 //! [`membership`] joins and leaves, this file the order of steps.
 
 mod batch;
 mod command;
+mod gate;
 mod membership;
+mod queue;
 mod roster;
 mod window;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, ErrorBody, Role};
 
 pub use command::{Command, Effect, Failure, JoinRequest, Origin, Reply, SeatRequest, Sent, Ticket};
+pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS};
 pub use roster::{Found, Lookup};
 
 use crate::home::batch::Batch;
-use crate::home::membership::{SeatStep, Tries, told_by};
+use crate::home::gate::Gate;
+use crate::home::membership::{SeatStep, told_by};
+use crate::home::queue::{Queue, Waiting};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
 use crate::log::{AppendOutcome, Head, Row, SendRecord, Tail};
 use crate::seats::{Member, SeatOutcome, Seats};
 
-/// Commands that wait for one log. Above it, a command is refused with `unavailable`.
-pub const QUEUE_COMMANDS: usize = 4096;
 /// Rows whose retry keys are in memory; exact, or the append misses.
 pub const WINDOW_ROWS: usize = 256;
 /// Outcomes in a row that nobody knows, after which a command is refused rather than tried again. Its caller may
@@ -62,7 +65,8 @@ pub struct Home {
     head: Option<Head>,
     window: Window,
     roster: Roster,
-    queue: VecDeque<Waiting>,
+    queue: Queue,
+    gate: Gate,
     flight: Flight,
     replies: VecDeque<Effect>,
     /// Members found half-way when the log was loaded; they go before any command.
@@ -71,23 +75,6 @@ pub struct Home {
     unknown: u32,
     /// Rows of ours may be there that no inbox was told of.
     may_owe_fanout: bool,
-}
-
-/// A command that has not begun, or begins again.
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    command: Command,
-    /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
-    attempt: Option<Row>,
-    /// Of a change of seats.
-    tries: Tries,
-}
-
-impl Waiting {
-    fn new(ticket: Ticket, command: Command) -> Self {
-        Self { ticket, command, attempt: None, tries: Tries::default() }
-    }
 }
 
 /// The one step that is under way.
@@ -118,7 +105,8 @@ impl Home {
             head: None,
             window: Window::default(),
             roster: Roster::default(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
+            gate: Gate::default(),
             flight: Flight::Idle,
             replies: VecDeque::new(),
             unfinished: Vec::new(),
@@ -128,13 +116,16 @@ impl Home {
     }
 
     /// Takes a command; the answer is an [`Effect::Reply`] with the same ticket.
-    pub fn handle_command(&mut self, ticket: Ticket, command: Command) {
-        if self.queue.len() >= QUEUE_COMMANDS {
-            let error =
-                ErrorBody::unavailable(format!("the channel has {QUEUE_COMMANDS} requests waiting"), 500);
-            self.reply(ticket, Reply::Refused(error));
-        } else {
-            self.queue.push_back(Waiting::new(ticket, command));
+    pub fn handle_command(&mut self, ticket: Ticket, command: Command, now: Millis) {
+        if let Command::Send { origin: Some(origin), key, .. } = &command
+            && let Err(error) = self.gate.check(*origin, key.client_msg_id, now)
+        {
+            return self.reply(ticket, Reply::Refused(error));
+        }
+        let waiting = Waiting::new(ticket, command);
+        match self.queue.check_room(&waiting) {
+            Ok(()) => self.queue.push_back(waiting),
+            Err(error) => self.refuse([waiting], &error, now),
         }
     }
 
@@ -211,7 +202,7 @@ impl Home {
     }
 
     /// As [`Self::begin_again`], but not for ever.
-    fn handle_unknown(&mut self, step: Step, error: &ErrorBody) {
+    fn handle_unknown(&mut self, step: Step, error: &ErrorBody, now: Millis) {
         self.head = None;
         self.may_owe_fanout = true;
         self.unknown += 1;
@@ -219,7 +210,7 @@ impl Home {
             self.begin_again(step);
         } else {
             self.unknown = 0;
-            self.fail_step(step, error);
+            self.fail_step(step, error, now);
         }
     }
 
@@ -250,7 +241,7 @@ impl Home {
     }
 
     /// The tail was read (and, of a channel, the members found half-way).
-    pub fn handle_loaded(&mut self, loaded: Result<(Tail, Seats, Vec<Member>), Failure>) {
+    pub fn handle_loaded(&mut self, loaded: Result<(Tail, Seats, Vec<Member>), Failure>, now: Millis) {
         let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match loaded {
             Ok((tail, seats, pending)) => {
@@ -260,19 +251,22 @@ impl Home {
                 self.roster.seats = seats;
                 self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
                 // In the order in which they were to be told, so that no place is below the planned one.
-                self.unfinished.sort_by_key(|(member, _)| member.spans.edge());
+                self.unfinished.sort_by_key(|(member, _)| member.as_of());
                 self.answer_attempts(&tail);
                 if std::mem::take(&mut self.may_owe_fanout) && tail.head.seq > Seq::ZERO {
                     self.redrive(tail.head.seq);
                 }
             }
-            Err(failure) => self.fail_all(&failure.error()),
+            Err(failure) => self.fail_all(&failure.error(), now),
         }
     }
 
-    /// Notes whose append had an unknown outcome are answered if their rows are there.
+    /// Notes whose append had an unknown outcome are answered if their rows are there. To hide
+    /// one, other homes would have to append a window of rows to one user's own log within one unknown outcome; it
+    /// would then be told twice, not lost. Changes of seats do not rely on this: who appends behind an entry that
+    /// tells of a member settles her first.
     fn answer_attempts(&mut self, tail: &Tail) {
-        for mut waiting in std::mem::take(&mut self.queue) {
+        for mut waiting in self.queue.take() {
             match waiting.attempt.take().filter(|attempt| tail.rows.iter().any(|row| is_same(row, attempt))) {
                 Some(row) => self.reply(waiting.ticket, Reply::Noted { seq: row.entry.seq }),
                 None => self.queue.push_back(waiting),
@@ -289,7 +283,7 @@ impl Home {
                 self.roster.learn(found, now);
                 self.flight = Flight::Ready(step);
             }
-            Err(failure) => self.fail_step(step, &failure.error()),
+            Err(failure) => self.fail_step(step, &failure.error(), now),
         }
     }
 
@@ -301,39 +295,46 @@ impl Home {
             .members
             .iter()
             .flat_map(|(_, member)| member)
-            .any(|member| member.pending || member.spans.edge() > head)
+            .any(|member| member.pending.is_some() || member.spans.edge() > head)
     }
 
-    /// Recorded sends were looked up.
-    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>) {
+    /// Recorded sends of those who may not speak were looked up.
+    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match (sends, step) {
             (Ok(sends), Step::Batch(mut batch)) => {
-                self.learn_sends(&mut batch, sends);
+                self.answer_refused(&mut batch, sends);
                 self.flight = Flight::Ready(Step::Batch(batch));
             }
-            (Err(failure), step) => self.fail_step(step, &failure.error()),
+            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
             (Ok(_), step) => self.flight = Flight::Ready(step),
         }
     }
 
     /// An append came back.
-    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>) {
+    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match outcome {
             Ok(AppendOutcome::Appended) => {
                 self.unknown = 0;
                 self.finish_append(step);
             }
+            Ok(AppendOutcome::SentBefore(sent)) => {
+                self.unknown = 0;
+                match step {
+                    Step::Batch(batch) => self.learn_sent(batch, &sent),
+                    step => self.begin_again(step),
+                }
+            }
             // Somebody else appended: the tail tells what.
             Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => self.begin_again(step),
-            Err(Failure::Unknown(error)) => self.handle_unknown(step, &error),
-            Err(Failure::Unavailable(error)) => self.fail_step(step, &error),
+            Err(Failure::Unknown(error)) => self.handle_unknown(step, &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(step, &error, now),
         }
     }
 
     /// A change of seats came back.
-    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>) {
+    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         let Step::Seats(step) = step else { return };
         match outcome {
@@ -343,19 +344,19 @@ impl Home {
             }
             // Somebody else changed them, and may have died half-way.
             Ok(SeatOutcome::Moved(_)) => self.begin_again(Step::Seats(step)),
-            Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error),
-            Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error),
+            Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error, now),
         }
     }
 
     /// Members were settled, and their own logs told them.
-    pub fn handle_settled(&mut self, settled: Result<(), Failure>) {
+    pub fn handle_settled(&mut self, settled: Result<(), Failure>, now: Millis) {
         let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
             return;
         };
         match settled {
             Ok(()) => self.finish_seats(step),
-            Err(failure) => self.fail_step(Step::Seats(step), &failure.error()),
+            Err(failure) => self.fail_step(Step::Seats(step), &failure.error(), now),
         }
     }
 
@@ -368,39 +369,47 @@ impl Home {
     }
 
     /// Refuses a step, and what waits behind it from the same connections: sends of one connection stay in order.
-    fn fail_step(&mut self, step: Step, error: &ErrorBody) {
-        let mut origins: Vec<Origin> = Vec::new();
-        match step {
-            Step::Load => return self.fail_all(error),
-            Step::Batch(batch) => {
-                for Waiting { ticket, command, .. } in batch.into_waiting() {
-                    origins.extend(command.origin());
-                    self.reply(ticket, Reply::Refused(error.clone()));
-                }
-            }
+    fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Millis) {
+        let mut failed: Vec<Waiting> = match step {
+            Step::Load => return self.fail_all(error, now),
+            Step::Batch(batch) => batch.into_waiting().into(),
             Step::Seats(step) => {
                 if step.is_half_way() {
                     // The next load finds the members half-way, and finishes them before anything else.
                     self.head = None;
                 }
                 match step.into_waiting() {
-                    Some(waiting) => self.reply(waiting.ticket, Reply::Refused(error.clone())),
-                    None => return self.fail_all(error),
+                    Some(waiting) => vec![waiting],
+                    None => return self.fail_all(error, now),
                 }
             }
-        }
-        for waiting in std::mem::take(&mut self.queue) {
-            if waiting.command.origin().is_some_and(|origin| origins.contains(&origin)) {
-                self.reply(waiting.ticket, Reply::Refused(error.clone()));
-            } else {
-                self.queue.push_back(waiting);
+        };
+        let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();
+        for waiting in self.queue.take() {
+            match waiting.origin() {
+                Some(origin) if origins.contains(&origin) => failed.push(waiting),
+                _ => self.queue.push_back(waiting),
             }
         }
+        self.refuse(failed, error, now);
     }
 
-    fn fail_all(&mut self, error: &ErrorBody) {
-        for waiting in std::mem::take(&mut self.queue) {
-            self.reply(waiting.ticket, Reply::Refused(error.clone()));
+    fn fail_all(&mut self, error: &ErrorBody, now: Millis) {
+        let failed = self.queue.take();
+        self.refuse(failed, error, now);
+    }
+
+    /// Refuses commands, in their order. Their connections are waited for, each until its first one comes again.
+    fn refuse(&mut self, failed: impl IntoIterator<Item = Waiting>, error: &ErrorBody, now: Millis) {
+        let mut origins: HashSet<Origin> = HashSet::new();
+        for Waiting { ticket, command, .. } in failed {
+            if let Command::Send { origin: Some(origin), key, .. } = command
+                && error.retryable
+                && origins.insert(origin)
+            {
+                self.gate.shut(origin, key.client_msg_id, error, now);
+            }
+            self.reply(ticket, Reply::Refused(error.clone()));
         }
     }
 

@@ -1,7 +1,5 @@
 //! Rows and ids for cases.
 
-use std::sync::Arc;
-
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Body, Content, Entry, Message};
 
@@ -54,7 +52,7 @@ pub(super) fn notice(head: Head, content: Content) -> Row {
 }
 
 pub(super) fn append(log: LogId, expected: Head, rows: Vec<Row>) -> Append {
-    Append { log, expected, rows: rows.into(), changes: Vec::new() }
+    Append::of(log, expected, rows.into())
 }
 
 /// An append of one message.
@@ -70,7 +68,7 @@ pub(super) fn say_many(log: LogId, expected: Head, sender: UserId, first: u64, c
         head = Head::after(&row);
         rows.push(row);
     }
-    Append { log, expected, rows: Arc::from(rows), changes: Vec::new() }
+    Append::of(log, expected, rows.into())
 }
 
 pub(super) fn seqs(rows: &[Row]) -> Vec<u64> {

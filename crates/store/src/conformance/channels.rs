@@ -24,7 +24,8 @@ pub(super) fn card(id: u64) -> ChannelCard {
 
 pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Membership {
     let (user_id, channel_id) = (user(user_id), channel(channel_id));
-    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone() }
+    let as_of = spans.edge().unwrap_or_default();
+    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone(), as_of }
 }
 
 fn plain(id: u64) -> Channel {
@@ -78,6 +79,29 @@ pub(super) async fn memberships_come_back_as_they_were_written(subject: Arc<dyn 
     store.put_memberships(std::slice::from_ref(&ended)).await.unwrap();
     assert_eq!(store.membership(user(1), channel(1)).await.unwrap(), Some(ended));
     assert_eq!(store.membership(user(3), channel(1)).await.unwrap(), None);
+}
+
+pub(super) async fn a_late_writer_leaves_a_later_membership(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut spans = Spans::since(seq(3));
+    let joined = membership(1, 1, &spans);
+    let made_owner = Membership { role: Role::Owner, as_of: seq(5), ..joined.clone() };
+    spans.close(seq(9));
+    let left_as_planned = Membership { as_of: seq(9), ..membership(1, 1, &spans) };
+    spans.extend_until(seq(11));
+    let left_as_told = Membership { as_of: seq(9), ..membership(1, 1, &spans) };
+    spans.open(seq(20));
+    let states = [joined, made_owner, left_as_planned, left_as_told, membership(1, 1, &spans)];
+    for (index, now) in states.iter().enumerate() {
+        store.put_memberships(std::slice::from_ref(now)).await.unwrap();
+        for late in &states[..=index] {
+            store.put_memberships(std::slice::from_ref(late)).await.unwrap();
+            assert_eq!(store.membership(user(1), channel(1)).await, Ok(Some(now.clone())), "after {late:?}");
+        }
+    }
+    assert_eq!(store.advance_marker(user(1), channel(1), marker(4)).await, Ok(true));
+    store.put_memberships(&states).await.unwrap();
+    assert_eq!(store.membership(user(1), channel(1)).await, Ok(states.last().cloned()));
 }
 
 async fn marker_of(store: &Arc<dyn Store>, id: u64) -> Option<Marker> {

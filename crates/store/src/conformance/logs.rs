@@ -8,10 +8,10 @@ use madang_proto::{Content, Edited};
 use super::Subject;
 use super::build::*;
 use crate::channels::{Channel, Marker, Membership};
-use crate::log::{AppendOutcome, Head, RowChange, SendRecord};
+use crate::log::{Append, AppendOutcome, BodyHash, Head, RowChange, RowKey, SendRecord};
 use crate::{Spans, Store};
 
-async fn appended(store: &Arc<dyn Store>, append: crate::Append) -> Head {
+async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
     let head = append.head();
     assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
     head
@@ -80,7 +80,7 @@ pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
     assert!(rows[1..].iter().all(|row| row.key.is_some_and(|key| key.sender == user(2))));
 }
 
-fn edit(head: Head, target: u64, if_version: u32, text: &str) -> crate::Append {
+fn edit(head: Head, target: u64, if_version: u32, text: &str) -> Append {
     let mut row = message(Head { seq: seq(target - 1), ..Head::default() }, key(user(1), target), text);
     let Content::Message(message) = &mut row.entry.content else { return say(log(1), head, key(user(1), 0)) };
     message.version = if_version + 1;
@@ -218,11 +218,47 @@ fn record(sender: u64, number: u64) -> SendRecord {
     SendRecord { key: key(user(sender), number), seq, message_id, at: at(number * 100) }
 }
 
+/// Records sends with an append, and once more with one that comes to nothing.
+async fn record_sends(store: &Arc<dyn Store>, head: Head, records: &[SendRecord]) -> Head {
+    let append = || Append { records: records.to_vec(), ..say(log(1), head, key(user(9), head.seq.get())) };
+    let after = appended(store, append()).await;
+    assert_eq!(store.append(append()).await, Ok(AppendOutcome::Moved { head: after }));
+    after
+}
+
+/// An append of a message for each key, which looks them up.
+fn look_up(expected: Head, keys: &[RowKey]) -> Append {
+    let rows = keys.iter().scan(expected, |head, key| {
+        let row = message(*head, *key, "hello");
+        *head = Head::after(&row);
+        Some(row)
+    });
+    Append { looks_up_keys: true, ..append(log(1), expected, rows.collect()) }
+}
+
+pub(super) async fn an_append_whose_key_is_recorded_does_nothing(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let known = [record(1, 1), record(2, 4)];
+    let head = record_sends(&store, Head::default(), &known).await;
+    let other_body = RowKey { body_hash: BodyHash([99; 16]), ..known[1].key };
+    let (fresh, foreign) = (key(user(1), 50), key(user(2), 1));
+    // Also at a head that moved: what it tells is true.
+    for expected in [head, Head::default()] {
+        let outcome = store.append(look_up(expected, &[fresh, known[0].key, foreign, other_body])).await;
+        assert_eq!(outcome, Ok(AppendOutcome::SentBefore(known.to_vec())));
+        assert_eq!(store.tail(log(1), 9).await.unwrap().head, head);
+    }
+    let recorded_with_it = record(3, 7);
+    let append = Append { records: vec![recorded_with_it], ..look_up(head, &[recorded_with_it.key]) };
+    assert_eq!(store.append(append).await, Ok(AppendOutcome::SentBefore(vec![recorded_with_it])));
+    appended(&store, look_up(head, &[fresh, foreign])).await;
+    appended(&store, Append { log: log(2), ..look_up(Head::default(), &[known[0].key]) }).await;
+}
+
 pub(super) async fn sends_are_found_by_their_key(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let records = [record(1, 1), record(1, 2), record(2, 3)];
-    store.record_sends(channel(1), &records).await.unwrap();
-    store.record_sends(channel(1), &records).await.unwrap();
+    record_sends(&store, Head::default(), &records).await;
     let id = |number| key(user(1), number).client_msg_id;
     let asked = [(user(2), id(3)), (user(1), id(1)), (user(2), id(1)), (user(1), id(9)), (user(1), id(2))];
     let found = store.find_sends(channel(1), &asked).await.unwrap();
@@ -233,7 +269,7 @@ pub(super) async fn sends_are_found_by_their_key(subject: Arc<dyn Subject>) {
 pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let records: Vec<SendRecord> = (1..=10).map(|number| record(1, number)).collect();
-    store.record_sends(channel(1), &records).await.unwrap();
+    record_sends(&store, Head::default(), &records).await;
     assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 3);
     assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 2);
     assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 0);
@@ -271,11 +307,11 @@ pub(super) async fn what_was_acked_survives_reopening(subject: Arc<dyn Subject>)
         head = appended(&store, batch).await;
     }
     let head = appended(&store, edit(head, 2, 1, "changed")).await;
-    store.record_sends(channel(1), &[record(1, 1)]).await.unwrap();
+    let head = record_sends(&store, head, &[record(1, 1)]).await;
     drop(store);
     let store = subject.open().await;
     let tail = store.tail(log(1), 100).await.unwrap();
-    assert_eq!((tail.head, tail.rows.len()), (head, 61));
+    assert_eq!((tail.head, tail.rows.len()), (head, 62));
     assert_eq!(text_of(&tail.rows[1]), ("changed", 2));
     assert_same(&tail.rows[2..60], &rows[2..]);
     let keys = [(user(1), key(user(1), 1).client_msg_id)];

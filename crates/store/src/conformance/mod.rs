@@ -83,8 +83,9 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 6] = [
+const FAULT_TOLERANT: [&str; 7] = [
     "many_writers_leave_one_dense_log",
+    "a_key_has_one_row_behind_every_window",
     "what_a_tail_does_not_show_never_appears",
     "thirty_joins_for_ten_seats_make_ten_members",
     "a_pair_has_one_channel",
@@ -137,6 +138,7 @@ macro_rules! for_each_store_case {
             a_writer_that_paused_is_refused
             one_head_has_one_winner
             many_writers_leave_one_dense_log
+            a_key_has_one_row_behind_every_window
             what_a_tail_does_not_show_never_appears
             rows_of_one_append_appear_together
             changes_compare_the_version
@@ -147,6 +149,7 @@ macro_rules! for_each_store_case {
             a_time_finds_its_row
             heads_come_in_the_order_asked
             logs_of_channels_and_users_are_apart
+            an_append_whose_key_is_recorded_does_nothing
             sends_are_found_by_their_key
             old_sends_are_forgotten
             an_append_moves_its_senders_markers
@@ -159,6 +162,7 @@ macro_rules! for_each_store_case {
             members_are_pending_until_settled
             an_overtaken_settlement_does_nothing
             memberships_come_back_as_they_were_written
+            a_late_writer_leaves_a_later_membership
             a_marker_goes_forward_only
             a_marker_may_come_before_the_membership
             overviews_by_id_are_complete

@@ -7,13 +7,15 @@ use tokio::task::JoinSet;
 
 use super::build::*;
 use super::{Subject, done};
-use crate::channels::{Member, SeatChange, SeatOutcome, Seats};
+use crate::channels::{Member, Pending, SeatChange, SeatOutcome, Seats};
 use crate::{Spans, Store};
 
 const CAPACITY: u32 = 10;
 
 fn member(id: u64, spans: Spans) -> Member {
-    Member { user_id: user(id), role: Role::Member, joined_at: at(id), spans, pending: true }
+    let place = spans.edge().unwrap_or_default();
+    let pending = Some(Pending { by: user(9), place, is_role: false });
+    Member { user_id: user(id), role: Role::Member, joined_at: at(id), spans, pending }
 }
 
 fn change(if_rev: u64, count: u32, members: Vec<Member>) -> SeatChange {
@@ -98,13 +100,14 @@ pub(super) async fn members_are_pending_until_settled(subject: Arc<dyn Subject>)
     let store = subject.open().await;
     put(&store, (1..=3).map(|id| member(id, Spans::since(seq(1)))).collect()).await;
     assert_eq!(store.pending_members(channel(1)).await.unwrap().len(), 3);
-    let settled = [member(1, Spans::since(seq(5))), member(3, Spans::since(seq(5)))];
+    let told_later = |id| Member { spans: Spans::since(seq(5)), ..member(id, Spans::since(seq(1))) };
+    let settled = [told_later(1), told_later(3)];
     for _ in 0..2 {
         store.settle_members(channel(1), &settled).await.unwrap();
         let pending = store.pending_members(channel(1)).await.unwrap();
         assert_eq!(pending, [member(2, Spans::since(seq(1)))]);
         let found = store.members_of(channel(1), &[user(1)]).await.unwrap();
-        assert_eq!(found, [Some(Member { pending: false, ..settled[0].clone() })]);
+        assert_eq!(found, [Some(Member { pending: None, ..settled[0].clone() })]);
     }
 }
 
@@ -116,7 +119,12 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
     let left = member(1, spans.clone());
     spans.open(seq(9));
     let again = member(1, spans);
-    for (now, overtaken) in [(&left, &joined), (&again, &joined), (&again, &left)] {
+    let role = Some(Pending { by: user(2), place: seq(12), is_role: true });
+    let made_owner = Member { role: Role::Owner, pending: role, ..again.clone() };
+    let none = Member { pending: None, ..again.clone() };
+    for (now, overtaken) in
+        [(&left, &joined), (&made_owner, &again), (&made_owner, &none), (&again, &joined), (&again, &left)]
+    {
         put(&store, vec![now.clone()]).await;
         store.settle_members(channel(1), std::slice::from_ref(overtaken)).await.unwrap();
         assert_eq!(store.members_of(channel(1), &[user(1)]).await, Ok(vec![Some(now.clone())]));

@@ -9,7 +9,7 @@ use super::build::*;
 use super::{Subject, done};
 use crate::Store;
 use crate::error::StoreError;
-use crate::log::{AppendOutcome, Head, RowKey};
+use crate::log::{Append, AppendOutcome, Head, Row, RowKey, SendRecord};
 
 pub(super) async fn one_head_has_one_winner(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
@@ -135,5 +135,54 @@ pub(super) async fn rows_of_one_append_appear_together(subject: Arc<dyn Subject>
             tasks.abort_all();
             panic!("a reader or the writer failed");
         }
+    }
+}
+
+/// As [`send`], with a window of four rows: what it does not hold is looked up by the append.
+async fn send_with_small_window(store: &Arc<dyn Store>, key: RowKey) -> Seq {
+    for _ in 0..10_000 {
+        let tail = done(|| store.tail(log(1), 4)).await;
+        if let Some(row) = tail.rows.iter().find(|row| row.key == Some(key)) {
+            return row.entry.seq;
+        }
+        let records = tail.rows.iter().filter_map(record_of).collect();
+        let append = Append { records, looks_up_keys: true, ..say(log(1), tail.head, key) };
+        let seq = append.head().seq;
+        match store.append(append).await {
+            Ok(AppendOutcome::Appended) => return seq,
+            Ok(AppendOutcome::SentBefore(sent)) => return sent[0].seq,
+            Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => {}
+            Err(error @ StoreError::Corrupt(_)) => panic!("{error}"),
+        }
+    }
+    panic!("ten thousand tries failed");
+}
+
+fn record_of(row: &Row) -> Option<SendRecord> {
+    let (key, message) = (row.key?, row.entry.content.message()?);
+    Some(SendRecord { key, seq: row.entry.seq, message_id: message.message_id, at: row.entry.at })
+}
+
+pub(super) async fn a_key_has_one_row_behind_every_window(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut writers = JoinSet::new();
+    // Each message has two writers, who are at it at the same time or not.
+    for writer in 0..4 {
+        let store = Arc::clone(&store);
+        writers.spawn(async move {
+            let mut acked = Vec::new();
+            for number in 1..=15 {
+                let key = key(user(writer % 2 + 1), number);
+                acked.push((key, send_with_small_window(&store, key).await));
+            }
+            acked
+        });
+    }
+    let acked: Vec<(RowKey, Seq)> = writers.join_all().await.into_iter().flatten().collect();
+    let rows = done(|| store.rows(log(1), seq(1)..=seq(999), usize::MAX)).await;
+    assert_eq!(seqs(&rows), (1..=30).collect::<Vec<_>>());
+    for (key, seq) in acked {
+        assert_eq!(rows[seq.get() as usize - 1].key, Some(key), "at {seq}");
+        assert_eq!(send_with_small_window(&store, key).await, seq);
     }
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::ChannelCard;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Embedded;
@@ -13,7 +14,7 @@ use super::codec::{
 use super::log::head_at;
 use crate::channels::{
     Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats, is_settled_by,
+    Seats,
 };
 use crate::error::StoreResult;
 
@@ -21,7 +22,7 @@ use crate::error::StoreResult;
 macro_rules! overview_sql {
     ($where:literal) => {
         concat!(
-            "SELECT m.user, m.channel, m.role, m.spans, m.marker_seq, m.marker_ordinal,
+            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.marker_seq, m.marker_ordinal,
              c.id, c.kind, c.name, c.between_one, c.between_other,
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
@@ -108,7 +109,7 @@ impl ChannelStore for Embedded {
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
         let sql = "SELECT user, role, joined_at, spans, pending FROM members
-                   WHERE channel = ?1 AND pending = 1 AND user > ?2 ORDER BY user LIMIT ?3";
+                   WHERE channel = ?1 AND pending IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, None, usize::MAX)).await
     }
 
@@ -121,14 +122,7 @@ impl ChannelStore for Embedded {
     }
 
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT user, channel, role, spans FROM memberships
-                 WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
-            )?;
-            statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
-        })
-        .await
+        self.read(move |db| membership(db, user, channel)).await
     }
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
@@ -263,7 +257,7 @@ fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()
         role_text(member.role),
         int(member.joined_at.get()),
         member.spans.is_open(),
-        member.pending,
+        member.pending.as_ref().map(json).transpose()?,
         json(&member.spans)?,
     ])?;
     Ok(())
@@ -271,9 +265,9 @@ fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()
 
 fn settle_member(db: &Connection, channel: ChannelId, settled: &Member) -> Result<()> {
     match member(db, channel, settled.user_id)? {
-        Some(mut found) if is_settled_by(&found, settled) => {
+        Some(mut found) if found.is_settled_by(settled) => {
             found.spans = settled.spans.clone();
-            found.pending = false;
+            found.pending = None;
             put_member(db, channel, &found)
         }
         _ => Ok(()),
@@ -293,7 +287,7 @@ fn member_of(row: &Row<'_>) -> Result<Member> {
         role: role(row, 1)?,
         joined_at: Millis::new(number(row, 2)?),
         spans: from_json(row, 3)?,
-        pending: row.get(4)?,
+        pending: if row.get_ref(4)? == ValueRef::Null { None } else { Some(from_json(row, 4)?) },
     })
 }
 
@@ -309,17 +303,31 @@ fn member_page(
     statement.query_map([int(channel.raw()), after, limit(rows)], member_of)?.collect()
 }
 
-fn put_membership(db: &Connection, membership: &Membership) -> Result<()> {
+fn membership(db: &Connection, user: UserId, channel: ChannelId) -> Result<Option<Membership>> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans",
+        "SELECT user, channel, role, spans, as_of FROM memberships
+         WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
+    )?;
+    statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
+}
+
+fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
+    let old = membership(db, new.user_id, new.channel_id)?;
+    if old.is_some_and(|old| !new.may_replace(&old)) {
+        return Ok(());
+    }
+    let mut statement = db.prepare_cached(
+        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
+         as_of = excluded.as_of",
     )?;
     statement.execute(params![
-        int(membership.user_id.raw()),
-        int(membership.channel_id.raw()),
-        membership.spans.is_open(),
-        role_text(membership.role),
-        json(&membership.spans)?,
+        int(new.user_id.raw()),
+        int(new.channel_id.raw()),
+        new.spans.is_open(),
+        role_text(new.role),
+        json(&new.spans)?,
+        int(new.as_of.get()),
     ])?;
     Ok(())
 }
@@ -330,15 +338,16 @@ fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
         channel_id: ChannelId::from_raw(number(row, column + 1)?),
         role: role(row, column + 2)?,
         spans: from_json(row, column + 3)?,
+        as_of: Seq::new(number(row, column + 4)?),
     })
 }
 
 fn overview_row(row: &Row<'_>) -> Result<Overview> {
     Ok(Overview {
         membership: membership_at(row, 0)?,
-        marker: Marker { seq: Seq::new(number(row, 4)?), ordinal: Ordinal::new(number(row, 5)?) },
-        card: card_at(row, 6)?,
-        head: head_at(row, 11)?,
+        marker: Marker { seq: Seq::new(number(row, 5)?), ordinal: Ordinal::new(number(row, 6)?) },
+        card: card_at(row, 7)?,
+        head: head_at(row, 12)?,
     })
 }
 

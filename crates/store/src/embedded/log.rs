@@ -151,14 +151,6 @@ impl LogStore for Embedded {
         .await
     }
 
-    async fn record_sends(&self, channel: ChannelId, records: &[SendRecord]) -> StoreResult<()> {
-        let records = records.to_vec();
-        self.write(move |transaction| {
-            records.iter().try_for_each(|record| insert_send(transaction.db(), channel, record))
-        })
-        .await
-    }
-
     async fn find_sends(
         &self,
         channel: ChannelId,
@@ -215,10 +207,15 @@ impl Encoded {
     }
 
     fn bytes(&self) -> usize {
-        self.rows.iter().chain(&self.changes).map(|content| 2 * content.len() + 256).sum()
+        let rows = self.rows.iter().chain(&self.changes).map(|content| 2 * content.len() + 256);
+        rows.sum::<usize>() + self.append.records.len() * size_of::<SendRecord>()
     }
 
     fn apply(&self, transaction: &mut Transaction<'_>) -> Result<AppendOutcome> {
+        let sent = self.record_and_look_up(transaction.db())?;
+        if !sent.is_empty() {
+            return Ok(AppendOutcome::SentBefore(sent));
+        }
         if let Some(refusal) = self.check_changes(transaction.db())? {
             return Ok(refusal);
         }
@@ -238,7 +235,20 @@ impl Encoded {
         Ok(AppendOutcome::Appended)
     }
 
-    /// Nothing may have been written when a change is refused, so all are checked before.
+    /// Records what leaves the window, and finds what was recorded of the rows' keys.
+    fn record_and_look_up(&self, db: &Connection) -> Result<Vec<SendRecord>> {
+        let LogId::Channel(channel) = self.append.log else { return Ok(Vec::new()) };
+        for record in &self.append.records {
+            insert_send(db, channel, record)?;
+        }
+        if !self.append.looks_up_keys {
+            return Ok(Vec::new());
+        }
+        let found = self.append.keys().map(|key| find_send(db, channel, key));
+        found.filter_map(Result::transpose).collect()
+    }
+
+    /// No row may have been written when a change is refused, so all are checked before.
     fn check_changes(&self, db: &Connection) -> Result<Option<AppendOutcome>> {
         if self.append.changes.is_empty() {
             return Ok(None);

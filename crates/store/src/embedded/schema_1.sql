@@ -86,12 +86,13 @@ CREATE TABLE members (
     role TEXT NOT NULL,
     joined_at INTEGER NOT NULL,
     is_open INTEGER NOT NULL,
-    pending INTEGER NOT NULL,
+    -- What the log has still to tell of her.
+    pending TEXT,
     spans TEXT NOT NULL,
     PRIMARY KEY (channel, user)
 ) WITHOUT ROWID;
 CREATE INDEX members_now ON members (channel, user) WHERE is_open = 1;
-CREATE INDEX members_pending ON members (channel, user) WHERE pending = 1;
+CREATE INDEX members_pending ON members (channel, user) WHERE pending IS NOT NULL;
 
 -- With the read marker. A row whose role is null is a marker alone.
 CREATE TABLE memberships (
@@ -102,6 +103,7 @@ CREATE TABLE memberships (
     is_open INTEGER NOT NULL DEFAULT 0,
     role TEXT,
     spans TEXT,
+    as_of INTEGER,
     PRIMARY KEY (user, channel)
 ) WITHOUT ROWID;
 

@@ -30,7 +30,7 @@ fn append(log: LogId, expected: Head) -> Append {
         ordinal: Ordinal::ZERO,
         key: None,
     };
-    Append { log, expected, rows: Arc::new([row]), changes: Vec::new() }
+    Append::of(log, expected, Arc::new([row]))
 }
 
 #[test]

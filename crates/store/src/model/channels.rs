@@ -6,7 +6,7 @@ use madang_ids::{ChannelId, LogId, UserId};
 use super::{Model, Mutant, State};
 use crate::channels::{
     Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats, is_settled_by,
+    Seats,
 };
 use crate::error::StoreResult;
 
@@ -62,9 +62,9 @@ impl ChannelStore for Model {
         let is_blind = self.is_mutant(Mutant::SettleIgnoresLaterChange);
         self.write_each(members, |state, settled| {
             let found = state.members.get_mut(&(channel, settled.user_id));
-            if let Some(found) = found.filter(|found| is_blind || is_settled_by(found, settled)) {
+            if let Some(found) = found.filter(|found| is_blind || found.is_settled_by(settled)) {
                 found.spans = settled.spans.clone();
-                found.pending = false;
+                found.pending = None;
             }
         })
         .await
@@ -102,12 +102,19 @@ impl ChannelStore for Model {
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
-        self.read(|state| state.members_of(channel).filter(|member| member.pending).cloned().collect()).await
+        self.read(|state| {
+            state.members_of(channel).filter(|member| member.pending.is_some()).cloned().collect()
+        })
+        .await
     }
 
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
-        self.write_each(memberships, |state, membership| {
-            state.memberships.insert((membership.user_id, membership.channel_id), membership.clone());
+        let is_blind = self.is_mutant(Mutant::MembershipIgnoresLater);
+        self.write_each(memberships, |state, new| {
+            let key = (new.user_id, new.channel_id);
+            if is_blind || state.memberships.get(&key).is_none_or(|old| new.may_replace(old)) {
+                state.memberships.insert(key, new.clone());
+            }
         })
         .await
     }

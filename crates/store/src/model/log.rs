@@ -24,6 +24,13 @@ impl LogStore for Model {
         if self.dice.lock().is_heads() {
             self.apply_late(append.log).await;
         }
+        let sent = self.record_and_look_up(&append).await?;
+        if !sent.is_empty() {
+            if self.is_mutant(Mutant::AppendDespiteKnownKey) {
+                self.apply(&append, true).await;
+            }
+            return Ok(AppendOutcome::SentBefore(sent));
+        }
         let fate = self.dice.lock().append_fate(append.log);
         match fate {
             Fate::Done => {
@@ -96,29 +103,13 @@ impl LogStore for Model {
         .await
     }
 
-    async fn record_sends(&self, channel: ChannelId, records: &[SendRecord]) -> StoreResult<()> {
-        self.write_each(records, |state, record| {
-            let key = (channel, record.key.sender, record.key.client_msg_id.value());
-            state.sends.entry(key).or_insert(*record);
-        })
-        .await
-    }
-
     async fn find_sends(
         &self,
         channel: ChannelId,
         keys: &[(UserId, ClientMsgId)],
     ) -> StoreResult<Vec<Option<SendRecord>>> {
         let is_blind = self.is_mutant(Mutant::FindSendsIgnoresSender);
-        self.read(|state| {
-            let find = |&(sender, id): &(UserId, ClientMsgId)| {
-                let exact = state.sends.get(&(channel, sender, id.value()));
-                let blind = || state.sends.values().find(|record| is_blind && record.key.client_msg_id == id);
-                exact.or_else(blind).copied()
-            };
-            keys.iter().map(find).collect()
-        })
-        .await
+        self.read(|state| keys.iter().map(|&key| state.send(channel, key, is_blind)).collect()).await
     }
 
     async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
@@ -161,6 +152,22 @@ fn limited<'a>(stored: impl Iterator<Item = &'a Stored>, max_bytes: usize) -> Ve
 }
 
 impl Model {
+    /// Two steps of their own ahead of the append. Whatever happens to them, no row was appended.
+    async fn record_and_look_up(&self, append: &Append) -> StoreResult<Vec<SendRecord>> {
+        let LogId::Channel(channel) = append.log else { return Ok(Vec::new()) };
+        let records = if self.is_mutant(Mutant::AppendForgetsRecords) { &[][..] } else { &append.records };
+        let recorded = self.write_each(records, |state, record| {
+            let key = (channel, record.key.sender, record.key.client_msg_id.value());
+            state.sends.entry(key).or_insert(*record);
+        });
+        recorded.await.map_err(|_| unavailable())?;
+        if !append.looks_up_keys || self.is_mutant(Mutant::AppendIgnoresKnownKeys) {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<_> = append.keys().collect();
+        Ok(self.find_sends(channel, &keys).await?.into_iter().flatten().collect())
+    }
+
     /// Appends of unknown outcome happen now, if they still can.
     async fn apply_late(&self, log: LogId) {
         let late = self.state.lock().logs.get_mut(&log).map(|log| std::mem::take(&mut log.late));
@@ -284,6 +291,17 @@ impl Model {
 }
 
 impl State {
+    fn send(
+        &self,
+        channel: ChannelId,
+        (sender, id): (UserId, ClientMsgId),
+        is_blind: bool,
+    ) -> Option<SendRecord> {
+        let exact = self.sends.get(&(channel, sender, id.value()));
+        let blind = || self.sends.values().find(|record| is_blind && record.key.client_msg_id == id);
+        exact.or_else(blind).copied()
+    }
+
     pub(super) fn head(&self, log: LogId) -> Head {
         self.logs.get(&log).map(|log| log.head).unwrap_or_default()
     }

@@ -15,6 +15,12 @@ pub enum Mutant {
     AppendReversesRows,
     /// Every fifth append is acked and not written.
     AppendAcksWithoutWriting,
+    /// Recorded sends are not asked for the keys of an append.
+    AppendIgnoresKnownKeys,
+    /// Rows are appended although a key of theirs is known.
+    AppendDespiteKnownKey,
+    /// The records that come with an append are not written.
+    AppendForgetsRecords,
     /// `Moved` tells the head that the caller expected.
     MovedTellsOldHead,
     /// A row is changed whatever its version.
@@ -27,6 +33,8 @@ pub enum Mutant {
     SeatsIgnoreRevision,
     /// An overtaken settlement is applied.
     SettleIgnoresLaterChange,
+    /// A membership is written over a later one.
+    MembershipIgnoresLater,
     /// `rows_back` begins one below the end.
     RowsBackOffByOne,
     /// `rows` has no limit of bytes.
@@ -69,19 +77,23 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
         Self::AppendLosesLastRow,
         Self::AppendReversesRows,
         Self::AppendAcksWithoutWriting,
+        Self::AppendIgnoresKnownKeys,
+        Self::AppendDespiteKnownKey,
+        Self::AppendForgetsRecords,
         Self::MovedTellsOldHead,
         Self::ChangeIgnoresVersion,
         Self::AppendForgetsMarkers,
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
         Self::SettleIgnoresLaterChange,
+        Self::MembershipIgnoresLater,
         Self::RowsBackOffByOne,
         Self::RowsIgnoreBytes,
         Self::TailLacksLastRow,

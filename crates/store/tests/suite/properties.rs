@@ -72,7 +72,7 @@ fn append(log: LogId, expected: Head, count: u64) -> Append {
         ordinal: Ordinal::ZERO,
         key: None,
     });
-    Append { log, expected, rows: rows.collect(), changes: Vec::new() }
+    Append::of(log, expected, rows.collect())
 }
 
 async fn write(store: &(impl LogStore + ChannelStore), history: &History, memberships: &[Membership]) {
@@ -103,6 +103,7 @@ async fn compare(
             user_id,
             channel_id: ChannelId::from_raw(id),
             role: Role::Member,
+            as_of: spans.edge().unwrap_or_default(),
             spans,
         })
         .collect();

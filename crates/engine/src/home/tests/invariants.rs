@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use madang_ids::{ClientMsgId, ConnectionId, Ordinal, Seq, UserId};
+use madang_ids::{ClientMsgId, ConnectionId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Content, ErrorCode};
 
 use super::stage::{Asked, Stage};
 use super::world::World;
+use crate::home::gate::SHUT_MS;
 use crate::home::{Command, Reply, Ticket};
 use crate::spans::Spans;
 
@@ -27,7 +28,7 @@ pub(super) fn check_at_rest(stage: &Stage) {
         let is_alive = stage.drivers[asked.home].life == asked.life;
         assert!(asked.answer.is_some() || !is_alive, "{ticket:?} was never answered: {asked:?}");
     }
-    let half_way: Vec<_> = stage.world.members.values().filter(|member| member.pending).collect();
+    let half_way: Vec<_> = stage.world.members.values().filter(|member| member.pending.is_some()).collect();
     assert!(half_way.is_empty(), "members are half-way: {half_way:?}");
     let told = spans_by_the_log(&stage.world);
     for (user, member) in &stage.world.members {
@@ -119,7 +120,7 @@ fn answers_are_true(stage: &Stage) {
 }
 
 /// Sends of one connection are appended in the order of their arrival; and while one that may be retried fails,
-/// those that came behind it fail too.
+/// those that came behind it fail too, and those that come in the next two seconds, unless it comes again.
 fn connections_keep_their_order(stage: &Stage) {
     let mut tries = HashMap::new();
     for key in stage.asked.values().filter_map(|asked| asked.command.key()) {
@@ -136,14 +137,26 @@ fn connections_keep_their_order(stage: &Stage) {
     for sends in by_origin.values() {
         let mut last = Seq::ZERO;
         let mut failed_at = 0;
+        let mut failed = Vec::new();
         for (ticket, asked) in sends {
+            if asked.is_turned_away {
+                let is_cause = |at: &Millis| asked.came_at.get().wrapping_sub(at.get()) < SHUT_MS;
+                assert!(
+                    failed.iter().any(is_cause),
+                    "{ticket:?} was turned away though nothing before it failed"
+                );
+                continue;
+            }
             match &asked.answer {
                 Some((_, Reply::Sent(sent))) if !sent.by_retry || is_first(asked) => {
                     assert!(sent.seq > last, "{ticket:?} was appended before what came first");
                     assert!(asked.came > failed_at, "{ticket:?} was appended though one before it failed");
                     last = sent.seq;
                 }
-                Some((at, Reply::Refused(error))) if error.retryable => failed_at = failed_at.max(*at),
+                Some((at, Reply::Refused(error))) if error.retryable => {
+                    failed_at = failed_at.max(*at);
+                    failed.extend(asked.answered_at);
+                }
                 _ => {}
             }
         }

@@ -1,10 +1,12 @@
 //! The home's protocol where members come and go.
 
+use madang_proto::Content;
+
 use super::invariants::check_at_rest;
-use super::stage::{Stage, seats, send};
+use super::stage::{Stage, seats, send, user};
 use super::transcripts::{ANNA, BERT, CARL, script, text};
 use super::world::{Fate, Kind};
-use crate::home::Ticket;
+use crate::home::{Command, SeatRequest, Ticket};
 
 #[test]
 fn thirty_joins_through_two_homes_fill_ten_seats() {
@@ -165,18 +167,59 @@ fn a_join_that_failed_half_way_takes_one_seat() {
 #[test]
 fn many_members_are_told_in_several_appends() {
     let everybody: Vec<u64> = (1..=500).collect();
-    let mut stage = Stage::group(1, 500, &everybody);
-    assert_eq!(text(&stage, Ticket(1)).split(' ').count(), 501);
-    assert_eq!(stage.world.rows.len(), 501);
-    check_at_rest(&stage);
     let leaves: Vec<u64> = (2..=500).collect();
-    stage.ask(0, seats(ANNA, &[], &leaves));
-    stage.steps(0, 7);
-    stage.crash(0, false);
-    stage.ask(0, seats(ANNA, &[BERT], &[]));
-    stage.run();
-    assert_eq!(stage.world.seats.count, 2);
-    check_at_rest(&stage);
+    for steps in 1..=10 {
+        let mut stage = Stage::group(1, 500, &everybody);
+        assert_eq!(text(&stage, Ticket(1)).split(' ').count(), 501);
+        assert_eq!(stage.world.rows.len(), 501);
+        check_at_rest(&stage);
+        stage.ask(0, seats(ANNA, &[], &leaves));
+        stage.steps(0, steps);
+        stage.crash(0, false);
+        stage.ask(0, seats(ANNA, &[BERT], &[]));
+        stage.run();
+        assert_eq!(stage.world.seats.count, if steps < 2 { 500 } else { 2 }, "a crash after {steps} steps");
+        let told = stage.world.rows.len() - 501;
+        assert_eq!(told, if steps < 2 { 0 } else { 500 }, "a crash after {steps} steps");
+        check_at_rest(&stage);
+    }
+}
+
+#[test]
+fn a_crash_leaves_nothing_of_a_change_untold() {
+    for (steps, is_done) in (1..=7).flat_map(|steps| [(steps, false), (steps, true)]) {
+        let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
+        let promote = Some(user(BERT));
+        let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
+        let request = SeatRequest { by, joins: Vec::new(), leaves, promote, is_creation: false };
+        stage.ask(0, Command::Seats(request));
+        stage.steps(0, steps);
+        stage.crash(0, is_done);
+        stage.ask(0, send(None, CARL, 1, "hello"));
+        // The last owner has a right that her role alone gives.
+        let last = stage.ask(0, seats(BERT, &[], &[CARL]));
+        stage.run();
+        check_at_rest(&stage);
+        let changes: Vec<Content> =
+            stage.world.rows[4..].iter().map(|row| row.entry.content.clone()).collect();
+        if stage.world.members[&user(ANNA)].spans.is_open() {
+            assert!(steps < 3 && matches!(changes[..], [Content::Message(_)]), "{changes:?}");
+            continue;
+        }
+        let expected = "left 1 by 1, owner 2 by 1, hello, left 3 by 2";
+        let told: Vec<String> = changes.iter().map(say).collect();
+        assert_eq!(told.join(", "), expected, "a crash after {steps} steps");
+        assert_eq!(text(&stage, last), "seated [3]");
+    }
+}
+
+fn say(content: &Content) -> String {
+    match content {
+        Content::Message(message) => message.body.text.clone(),
+        Content::Left { user_id, by } => format!("left {user_id} by {by}"),
+        Content::RoleChanged { user_id, by, .. } => format!("owner {user_id} by {by}"),
+        other => format!("{other:?}"),
+    }
 }
 
 #[test]

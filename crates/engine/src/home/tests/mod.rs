@@ -3,7 +3,9 @@
 
 mod invariants;
 mod memberships;
+mod order;
 mod random;
+mod retries;
 mod stage;
 mod transcripts;
 mod world;

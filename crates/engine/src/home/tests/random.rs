@@ -92,6 +92,7 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
         Happening::Join { home, joins } => drop(stage.ask(home, seats(1, &joins, &[]))),
         Happening::Leave { home, by, leaves } => drop(stage.ask(home, seats(by, &[], &leaves))),
         Happening::Work { home, stages } => {
+            stage.now = stage.now.plus(stages * 50);
             for _ in 0..stages {
                 if !stage.step(home) {
                     break;

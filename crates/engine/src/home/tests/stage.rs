@@ -28,7 +28,11 @@ pub(super) struct Asked {
     pub(super) life: u32,
     pub(super) command: Command,
     pub(super) came: u64,
+    pub(super) came_at: Millis,
+    /// Refused at once, and not because it waited or was tried.
+    pub(super) is_turned_away: bool,
     pub(super) answer: Option<(u64, Reply)>,
+    pub(super) answered_at: Option<Millis>,
 }
 
 /// Homes on one world.
@@ -108,9 +112,13 @@ impl Stage {
         self.moment += 1;
         let ticket = Ticket(self.asked.len() as u64 + 1);
         let life = self.drivers[home].life;
-        let asked = Asked { home, life, command: command.clone(), came: self.moment, answer: None };
+        let replies = self.drivers[home].home.replies.len();
+        self.drivers[home].home.handle_command(ticket, command.clone(), self.now);
+        let is_turned_away = self.drivers[home].home.replies.len() > replies;
+        let (came, came_at) = (self.moment, self.now);
+        let asked =
+            Asked { home, life, command, came, came_at, is_turned_away, answer: None, answered_at: None };
         self.asked.insert(ticket, asked);
-        self.drivers[home].home.handle_command(ticket, command);
         ticket
     }
 
@@ -159,6 +167,7 @@ impl Stage {
                     let asked = self.asked.get_mut(&ticket).expect("a command that was asked");
                     assert!(asked.answer.is_none(), "{asked:?} is answered again: {reply:?}");
                     asked.answer = Some((self.moment, reply));
+                    asked.answered_at = Some(self.now);
                 }
                 Err(Effect::Fanout { rows, .. }) => {
                     self.lines.push(format!("{home} fans out {}", range_text(&rows)));
@@ -202,11 +211,13 @@ impl Stage {
                 format!("find {}{}", users.join(" "), if lookup.blocks { " and blocks" } else { "" })
             }
             Out::FindSends(keys) => format!("find {} sends", keys.len()),
-            Out::Append { record, append } if record.is_empty() => {
-                format!("append {}", range_text(&append.rows))
-            }
-            Out::Append { record, append } => {
-                format!("record {}, append {}", record.len(), range_text(&append.rows))
+            Out::Append(append) => {
+                let records = match append.records.len() {
+                    0 => String::new(),
+                    count => format!("record {count}, "),
+                };
+                let condition = if append.looks_up_keys { " if unsent" } else { "" };
+                format!("{records}append {}{condition}", range_text(&append.rows))
             }
             Out::ChangeSeats { change, .. } => {
                 format!("change seats to {} if rev {}", change.count, change.if_rev)
@@ -230,6 +241,7 @@ impl Stage {
             }
             Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(())) => "ok".to_owned(),
             Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
+            Told::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
             Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved(_))) => "moved".to_owned(),
             Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
             Told::Loaded(Err(failure))

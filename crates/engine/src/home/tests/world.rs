@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Find,
     FindSends,
     Record,
+    LookUp,
     Append,
     ChangeSeats,
     Memberships,
@@ -57,7 +58,7 @@ pub(super) enum Out {
     Load { tail: Option<Tail>, seats: Option<Seats> },
     Find(Lookup),
     FindSends(Vec<(UserId, ClientMsgId)>),
-    Append { record: Vec<SendRecord>, append: Append },
+    Append(Append),
     ChangeSeats { change: SeatChange, changed: Option<Seats> },
     Settle { members: Vec<Member>, is_written: bool },
 }
@@ -69,7 +70,7 @@ impl Out {
             Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
             Effect::Find(lookup) => Ok(Self::Find(lookup)),
             Effect::FindSends { keys } => Ok(Self::FindSends(keys)),
-            Effect::Append { record, append } => Ok(Self::Append { record, append }),
+            Effect::Append(append) => Ok(Self::Append(append)),
             Effect::ChangeSeats(change) => Ok(Self::ChangeSeats { change, changed: None }),
             Effect::Settle { members } => Ok(Self::Settle { members, is_written: false }),
             other => Err(other),
@@ -81,8 +82,9 @@ impl Out {
             Self::Load { .. } => Kind::Load,
             Self::Find(_) => Kind::Find,
             Self::FindSends(_) => Kind::FindSends,
-            Self::Append { record, .. } if !record.is_empty() => Kind::Record,
-            Self::Append { .. } => Kind::Append,
+            Self::Append(append) if !append.records.is_empty() => Kind::Record,
+            Self::Append(append) if append.looks_up_keys => Kind::LookUp,
+            Self::Append(_) => Kind::Append,
             Self::ChangeSeats { changed: None, .. } => Kind::ChangeSeats,
             Self::ChangeSeats { .. } | Self::Settle { is_written: false, .. } => Kind::Memberships,
             Self::Settle { .. } => Kind::Settle,
@@ -104,12 +106,12 @@ pub(super) enum Told {
 impl Told {
     pub(super) fn tell(self, home: &mut Home, now: madang_ids::Millis) {
         match self {
-            Self::Loaded(loaded) => home.handle_loaded(loaded),
+            Self::Loaded(loaded) => home.handle_loaded(loaded, now),
             Self::Found(found) => home.handle_found(found, now),
-            Self::Sends(sends) => home.handle_sends(sends),
-            Self::Appended(outcome) => home.handle_appended(outcome),
-            Self::Seated(outcome) => home.handle_seated(outcome),
-            Self::Settled(settled) => home.handle_settled(settled),
+            Self::Sends(sends) => home.handle_sends(sends, now),
+            Self::Appended(outcome) => home.handle_appended(outcome, now),
+            Self::Seated(outcome) => home.handle_seated(outcome, now),
+            Self::Settled(settled) => home.handle_settled(settled, now),
         }
     }
 }
@@ -159,7 +161,7 @@ impl World {
         if self.percent == 0 || self.dice.below(100) >= self.percent {
             return Fate::Done;
         }
-        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends);
+        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends | Kind::LookUp);
         match self.dice.below(5) {
             0 | 1 => Fate::Unavailable,
             _ if is_read => Fate::Unavailable,
@@ -188,19 +190,24 @@ impl World {
                 let sends = keys.iter().map(|key| self.recorded.get(key).copied()).collect();
                 Err(Told::Sends(failure.map_or(Ok(sends), Err)))
             }
-            Out::Append { record, append } if !record.is_empty() => {
-                if is_done {
-                    record.into_iter().for_each(|record| self.record(record));
+            Out::Append(mut append) if !append.records.is_empty() || append.looks_up_keys => {
+                let records = std::mem::take(&mut append.records);
+                let mut sent = Vec::new();
+                if records.is_empty() {
+                    append.looks_up_keys = false;
+                    sent.extend(append.keys().filter_map(|key| self.recorded.get(&key)).copied());
                 }
-                // Nothing was appended, whatever became of the records.
+                if is_done {
+                    records.into_iter().for_each(|record| self.record(record));
+                }
+                // No row was appended, whatever became of the records.
                 match failure {
-                    None => Ok(Out::Append { record: Vec::new(), append }),
-                    Some(Failure::Unavailable(error) | Failure::Unknown(error)) => {
-                        Err(Told::Appended(Err(Failure::Unavailable(error))))
-                    }
+                    None if sent.is_empty() => Ok(Out::Append(append)),
+                    None => Err(Told::Appended(Ok(AppendOutcome::SentBefore(sent)))),
+                    Some(failure) => Err(Told::Appended(Err(Failure::Unavailable(failure.error())))),
                 }
             }
-            Out::Append { append, .. } => {
+            Out::Append(append) => {
                 let outcome = match fate {
                     Fate::Done | Fate::UnknownDone => self.append(&append),
                     Fate::UnknownLate => {
@@ -255,7 +262,8 @@ impl World {
             }
             (Some(tail), None) => Ok(Out::Load { tail: Some(tail), seats: Some(self.seats) }),
             (Some(tail), Some(seats)) => {
-                let pending = self.members.values().filter(|member| member.pending).cloned().collect();
+                let pending =
+                    self.members.values().filter(|member| member.pending.is_some()).cloned().collect();
                 Err(Told::Loaded(Ok((tail, seats, pending))))
             }
         }
@@ -314,13 +322,10 @@ impl World {
     }
 
     fn settle(&mut self, settled: &Member) {
-        let edge = |member: &Member| member.spans.last().map(|span| span.until.unwrap_or(span.from));
-        let is_it = |found: &Member| {
-            found.pending && found.spans.is_open() == settled.spans.is_open() && edge(found) <= edge(settled)
-        };
-        if let Some(found) = self.members.get_mut(&settled.user_id).filter(|found| is_it(found)) {
+        let found = self.members.get_mut(&settled.user_id);
+        if let Some(found) = found.filter(|found| found.is_settled_by(settled)) {
             found.spans = settled.spans.clone();
-            found.pending = false;
+            found.pending = None;
         }
     }
 

@@ -38,7 +38,7 @@ fn append(log: LogId, expected: Head) -> Append {
         head = Head::after(&row);
         rows.push(row);
     }
-    Append { log, expected, rows: rows.into(), changes: Vec::new() }
+    Append::of(log, expected, rows.into())
 }
 
 async fn write_one_log(store: Arc<Embedded>, log: LogId, acked: Acked) {

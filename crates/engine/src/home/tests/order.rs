@@ -1,0 +1,64 @@
+//! What one connection sent stays in order when some of it is refused.
+
+use super::stage::{Stage, send};
+use super::transcripts::{ANNA, BERT, script, text};
+use super::world::{Fate, Kind};
+use crate::home::gate::SHUT_MS;
+use crate::home::{QUEUE_COMMANDS, Ticket};
+
+#[test]
+fn what_comes_behind_a_failure_fails_too() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    // Anna's other connection tries the same, and has more to say.
+    stage.ask(0, send(Some(8), ANNA, 1, "one"));
+    stage.step(0);
+    stage.ask(0, send(Some(8), ANNA, 2, "two"));
+    stage.ask(0, send(Some(9), BERT, 3, "three"));
+    stage.ask(0, send(Some(7), ANNA, 4, "four"));
+    stage.run();
+    let answers: Vec<String> = (2..=6).map(|ticket| text(&stage, Ticket(ticket))).collect();
+    assert_eq!(answers, ["unavailable", "unavailable", "unavailable", "sent 4", "unavailable"]);
+}
+
+#[test]
+fn what_was_sent_on_behind_a_refusal_waits_for_the_retry() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let say = |stage: &mut Stage, origin, key| {
+        let sender = if origin == 9 { BERT } else { ANNA };
+        let ticket = stage.ask(0, send(Some(origin), sender, key, "hello"));
+        stage.run();
+        text(stage, ticket)
+    };
+    assert_eq!(say(&mut stage, 7, 1), "unavailable");
+    assert_eq!(say(&mut stage, 7, 2), "unavailable", "it would overtake the first");
+    assert_eq!(say(&mut stage, 8, 3), "sent 4", "another connection");
+    assert_eq!(say(&mut stage, 9, 4), "sent 5", "somebody else's");
+    assert_eq!(say(&mut stage, 7, 1), "sent 6");
+    assert_eq!(say(&mut stage, 7, 2), "sent 7");
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    assert_eq!(say(&mut stage, 7, 5), "unavailable");
+    assert_eq!(say(&mut stage, 7, 6), "unavailable");
+    // She gives the fifth up.
+    stage.now = stage.now.plus(SHUT_MS);
+    assert_eq!(say(&mut stage, 7, 6), "sent 8");
+}
+
+#[test]
+fn a_connection_whose_message_found_no_room_waits_for_it() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, BERT, 0, "0"));
+    stage.step(0);
+    for key in 1..=QUEUE_COMMANDS as u64 {
+        stage.ask(0, send(None, BERT, key, "more"));
+    }
+    let refused = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.steps(0, 2);
+    let behind = stage.ask(0, send(Some(7), ANNA, 2, "two"));
+    let again = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.run();
+    assert_eq!([refused, behind].map(|ticket| text(&stage, ticket)), ["unavailable", "unavailable"]);
+    assert!(text(&stage, again).starts_with("sent"), "there is room again");
+}
