@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
     say_hello(addr, &data, limits);
-    listen::run(listener, rest::router(node.api.clone()), node.tasks.clone()).await;
+    listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway)).await;
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
     drop(signals);
