@@ -15,8 +15,8 @@ use madang_chat_server::gateway::listen;
 use madang_chat_server::operations::{Caller, Operations};
 use madang_chat_server::rest;
 use madang_ids::LogId;
-use madang_proto::rest::{PageQuery, SignUp, SignedIn};
-use madang_proto::{Content, ErrorBody};
+use madang_proto::rest::{NewChannel, PageQuery, SignUp, SignedIn};
+use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode};
 use madang_service::{Drain, ManualClock, Tasks};
 use madang_store::LogStore;
 use madang_store::model::{Fate, Faults, Model, ModelConfig};
@@ -137,4 +137,38 @@ async fn of_a_block_and_its_end_at_once_the_last_that_is_told_is_what_is() {
         let is_told = matches!(told[0].entry.content, Content::Blocked { .. });
         assert_eq!(is_told, is_blocked, "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_sign_ups_with_one_key_and_two_passwords_one_gets_in() {
+    let stage = Stage::new().await;
+    for round in 0..50 {
+        let (handle, key) = (format!("ada{round}"), format!("sign-up-{round}"));
+        let (one, other) = tokio::join!(
+            stage.sign_up(&handle, "correct horse", Some(&key)),
+            stage.sign_up(&handle, "battery staple", Some(&key)),
+        );
+        let refused: Vec<ErrorCode> =
+            [&one, &other].into_iter().filter_map(|tried| tried.as_ref().err()).map(|e| e.code).collect();
+        assert_eq!(refused, [ErrorCode::Conflict], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let group = async || {
+        let (kind, name) = (ChannelKind::Group, Some("Tea".to_owned()));
+        let request = NewChannel { kind, name, members: Vec::new() };
+        let view = stage.operations().create_channel(caller(&ada), request, Some("tea-group-1")).await;
+        stage.operations().forget_old_sends().await;
+        view.unwrap().card.id
+    };
+    let first = group().await;
+    stage.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(group().await, first);
+    stage.clock.advance(Duration::from_millis(1));
+    assert_eq!(group().await, first);
+    assert_ne!(group().await, first);
 }

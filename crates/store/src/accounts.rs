@@ -55,12 +55,23 @@ pub struct Refresh {
     pub device_id: DeviceId,
     /// When it ends.
     pub expires_at: Millis,
+    /// The token in whose place it was put by a rotation.
+    pub replaced: Option<Replaced>,
+}
+
+/// A refresh token that was rotated, for who did not hear of the one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// Until when it may be presented again.
+    pub until: Millis,
 }
 
 /// What became of a refresh token that was presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotated {
-    /// It was valid; the new one stands in its place.
+    /// The new one stands in its place; also when it did so before.
     Rotated,
     /// It is not the device's present one.
     Unknown,
@@ -120,10 +131,11 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Gives a device its refresh token, whatever it had before.
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;
-    /// The refresh token with this hash, whether it has ended or not.
+    /// The refresh token of a device of which this is the hash, or the hash of the one that it replaced; whether it
+    /// has ended or not.
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>>;
-    /// Replaces the token `old` by `new`, if `old` is still the device's.
-    async fn rotate_refresh(&self, old: &[u8; 32], new: &Refresh) -> StoreResult<Rotated>;
+    /// Puts `new` in the place of the token that it says it replaced, if that is still the device's.
+    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated>;
 
     /// `user` blocks `other`. `false` if she did already.
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool>;
@@ -136,4 +148,6 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Claims an idempotency key in a scope.
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed>;
+    /// Forgets up to `limit` claims from before `before`; says how many.
+    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

@@ -172,8 +172,10 @@ macro_rules! for_each_store_case {
             received_goes_forward_within_an_epoch
             a_device_has_one_refresh_token
             a_refresh_token_is_rotated_once
+            a_rotation_may_be_repeated
             blocks_come_by_pages
             a_key_is_claimed_once
+            old_claims_are_forgotten
         }
     };
 }

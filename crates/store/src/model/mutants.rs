@@ -41,8 +41,12 @@ pub enum Mutant {
     FindSendsIgnoresSender,
     /// Any refresh token may be rotated.
     RotateIgnoresOld,
+    /// A rotation does not keep the token that it replaces.
+    RotateForgetsOld,
     /// Everybody is the first to claim.
     ClaimAlwaysFirst,
+    /// Claims are forgotten whatever their time.
+    ForgetsYoungClaims,
     /// The candidate always becomes the direct channel.
     DirectAlwaysCandidate,
     /// A handle may be taken twice.
@@ -69,7 +73,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -89,7 +93,9 @@ impl Mutant {
         Self::SeqAtOffByOne,
         Self::FindSendsIgnoresSender,
         Self::RotateIgnoresOld,
+        Self::RotateForgetsOld,
         Self::ClaimAlwaysFirst,
+        Self::ForgetsYoungClaims,
         Self::DirectAlwaysCandidate,
         Self::HandleTakenTwice,
         Self::RevokeReplacesTime,
