@@ -35,7 +35,6 @@ impl Operations {
             let message = "Idempotency-Key was used for a device that was revoked since; log in";
             return Err(ErrorBody::field(ErrorCode::Conflict, "Idempotency-Key", message));
         }
-        self.check_device_count(id, device_id).await?;
         self.sign_in(id, device).await
     }
 
@@ -79,7 +78,6 @@ impl Operations {
             Some(id) => self.own_device(user.id, id).await?,
             None => self.new_device(user.id, device_name),
         };
-        self.check_device_count(user.id, device.id).await?;
         self.sign_in(user.id, device).await
     }
 
@@ -116,7 +114,6 @@ impl Operations {
     pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
         let user = self.user_by_handle(handle).await?;
         let device = self.new_device(user.id, check_device_name(&device_name)?);
-        self.check_device_count(user.id, device.id).await?;
         self.sign_in(user.id, device).await
     }
 
@@ -182,9 +179,13 @@ impl Operations {
         self.user(caller.user_id).await
     }
 
-    /// Signs in on a device: writes it, and gives it its tokens.
+    /// Signs in on a device: writes it, if there is room for it, and gives it its tokens.
     pub(super) async fn sign_in(&self, user: UserId, device: Device) -> Result<SignedIn, ErrorBody> {
-        self.store.put_device(&device).await.map_err(|error| refusal(&error))?;
+        let max = limits::DEVICES_PER_USER;
+        if !self.store.put_device(&device, max).await.map_err(|error| refusal(&error))? {
+            let message = format!("this user has {max} devices already; revoke one");
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
         let token = RefreshToken::random();
         let row = self.refresh_row(&token, user, device.id);
         self.store.put_refresh(&row).await.map_err(|error| refusal(&error))?;

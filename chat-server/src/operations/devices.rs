@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::{DeviceCard, List, NewDevice, SignedIn};
-use madang_proto::{Content, ErrorBody, ErrorCode, limits};
+use madang_proto::{Content, ErrorBody, ErrorCode};
 use madang_store::Device;
 use parking_lot::Mutex;
 
@@ -41,7 +41,6 @@ impl Operations {
     pub async fn add_device(&self, caller: Caller, request: NewDevice) -> Result<SignedIn, ErrorBody> {
         let name = check_device_name(&request.device_name)?;
         let device = self.new_device(caller.user_id, name);
-        self.check_device_count(caller.user_id, device.id).await?;
         self.sign_in(caller.user_id, device).await
     }
 
@@ -109,14 +108,5 @@ impl Operations {
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         let own = device.filter(|device| device.user_id == user && device.revoked_at.is_none());
         own.ok_or_else(|| ErrorBody::not_found("device_id"))
-    }
-
-    pub(super) async fn check_device_count(&self, user: UserId, wanted: DeviceId) -> Result<(), ErrorBody> {
-        let devices = self.store.devices(user).await.map_err(|error| refusal(&error))?;
-        let max = limits::DEVICES_PER_USER;
-        if devices.len() < max || devices.iter().any(|device| device.id == wanted) {
-            return Ok(());
-        }
-        Err(ErrorBody::new(ErrorCode::Full, format!("this user has {max} devices already; revoke one")))
     }
 }

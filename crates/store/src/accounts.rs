@@ -101,7 +101,7 @@ pub enum Claimed {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `create_user`, `claim` and
-/// `rotate_refresh` are compare-and-sets: of callers at once one wins.
+/// `rotate_refresh` are compare-and-sets: of callers at once one wins. `put_device` counts exactly (G10).
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
     /// Takes the handle, then writes the user and her credential. Who finds a handle taken by `user.id` goes on.
@@ -117,8 +117,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Replaces the password's hash.
     async fn set_password_hash(&self, user: UserId, password_hash: &str) -> StoreResult<()>;
 
-    /// Writes a device; an existing one keeps `received` and, once revoked, stays revoked.
-    async fn put_device(&self, device: &Device) -> StoreResult<()>;
+    /// Writes a device, unless its user has `at_most` others that are not revoked: then `false`, and nothing is
+    /// written. An existing one keeps `received` and, once revoked, stays revoked.
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool>;
     /// A device.
     async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>>;
     /// The devices of a user that are not revoked, by id.

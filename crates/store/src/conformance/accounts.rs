@@ -90,21 +90,47 @@ pub(super) async fn names_and_passwords_change(subject: Arc<dyn Subject>) {
 
 pub(super) async fn a_device_keeps_what_it_received(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    store.put_device(&device(1, 1)).await.unwrap();
-    store.put_device(&device(3, 1)).await.unwrap();
-    store.put_device(&device(2, 2)).await.unwrap();
+    assert_eq!(store.put_device(&device(1, 1), 9).await, Ok(true));
+    assert_eq!(store.put_device(&device(3, 1), 9).await, Ok(true));
+    assert_eq!(store.put_device(&device(2, 2), 9).await, Ok(true));
     store.set_received(&[(device_id(1), cursor(u64::MAX, 5)), (device_id(99), cursor(7, 5))]).await.unwrap();
     let renamed = Device { name: "other".into(), ..device(1, 1) };
-    store.put_device(&renamed).await.unwrap();
+    assert_eq!(store.put_device(&renamed, 9).await, Ok(true));
     let expected = Device { received: Some(cursor(u64::MAX, 5)), ..renamed };
     assert_eq!(store.device(device_id(1)).await, Ok(Some(expected.clone())));
     assert_eq!(store.device(device_id(99)).await, Ok(None));
     assert_eq!(store.devices(user(1)).await, Ok(vec![expected, device(3, 1)]));
 }
 
+pub(super) async fn thirty_logins_at_once_make_ten_devices(subject: Arc<dyn Subject>) {
+    const AT_MOST: usize = 10;
+    let store = subject.open().await;
+    let strangers = device(99, 2);
+    assert!(done(|| store.put_device(&strangers, AT_MOST)).await);
+    let mut callers = JoinSet::new();
+    for id in 1..=30 {
+        let store = Arc::clone(&store);
+        let device = device(id, 1);
+        callers.spawn(async move { (id, done(|| store.put_device(&device, AT_MOST)).await) });
+    }
+    let outcomes = callers.join_all().await;
+    let mut winners: Vec<u64> =
+        outcomes.into_iter().filter(|&(_, is_there)| is_there).map(|(id, _)| id).collect();
+    winners.sort_unstable();
+    let found: Vec<u64> = done(|| store.devices(user(1))).await.iter().map(|found| found.id.raw()).collect();
+    assert_eq!(found, winners);
+    assert_eq!(found.len(), AT_MOST);
+    // Who has a place keeps it; who leaves makes room.
+    let (one, late) = (device(winners[0], 1), device(77, 1));
+    assert!(done(|| store.put_device(&one, AT_MOST)).await);
+    assert!(!done(|| store.put_device(&late, AT_MOST)).await);
+    assert!(done(|| store.revoke_device(user(1), one.id, at(1))).await);
+    assert!(done(|| store.put_device(&late, AT_MOST)).await);
+}
+
 pub(super) async fn the_first_revocation_stays(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    store.put_device(&device(1, 1)).await.unwrap();
+    assert_eq!(store.put_device(&device(1, 1), 9).await, Ok(true));
     store.put_refresh(&token(1, 1)).await.unwrap();
     assert_eq!(store.revoke_device(user(2), device_id(1), at(5)).await, Ok(false));
     assert_eq!(store.revoke_device(user(1), device_id(9), at(5)).await, Ok(false));
@@ -116,7 +142,7 @@ pub(super) async fn the_first_revocation_stays(subject: Arc<dyn Subject>) {
     }
     assert_eq!(store.refresh(&[1; 32]).await, Ok(None));
     assert_eq!(store.rotate_refresh(&token_after(1, 2, 1)).await, Ok(Rotated::Unknown));
-    store.put_device(&device(1, 1)).await.unwrap();
+    assert_eq!(store.put_device(&device(1, 1), 9).await, Ok(true));
     let found = store.device(device_id(1)).await.unwrap();
     assert_eq!(found.and_then(|device| device.revoked_at), Some(at(10)));
     assert!(store.devices(user(1)).await.unwrap().is_empty());
@@ -124,7 +150,7 @@ pub(super) async fn the_first_revocation_stays(subject: Arc<dyn Subject>) {
 
 pub(super) async fn received_goes_forward_within_an_epoch(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    store.put_device(&device(1, 1)).await.unwrap();
+    assert_eq!(store.put_device(&device(1, 1), 9).await, Ok(true));
     let steps = [((7, 5), (7, 5)), ((7, 3), (7, 5)), ((7, 9), (7, 9)), ((8, 2), (8, 2)), ((8, 1), (8, 2))];
     for ((epoch, position), (kept_epoch, kept)) in steps {
         store.set_received(&[(device_id(1), cursor(epoch, position))]).await.unwrap();

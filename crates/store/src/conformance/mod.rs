@@ -83,12 +83,13 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 6] = [
+const FAULT_TOLERANT: [&str; 7] = [
     "many_writers_leave_one_dense_log",
     "what_a_tail_does_not_show_never_appears",
     "thirty_joins_for_ten_seats_make_ten_members",
     "a_pair_has_one_channel",
     "a_handle_has_one_holder",
+    "thirty_logins_at_once_make_ten_devices",
     "a_key_is_claimed_once",
 ];
 
@@ -168,6 +169,7 @@ macro_rules! for_each_store_case {
             users_come_in_the_order_asked
             names_and_passwords_change
             a_device_keeps_what_it_received
+            thirty_logins_at_once_make_ten_devices
             the_first_revocation_stays
             received_goes_forward_within_an_epoch
             a_device_has_one_refresh_token

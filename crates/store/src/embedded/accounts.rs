@@ -66,9 +66,9 @@ impl AccountStore for Embedded {
         .await
     }
 
-    async fn put_device(&self, device: &Device) -> StoreResult<()> {
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
         let device = device.clone();
-        self.write(move |transaction| put_device(transaction.db(), &device)).await
+        self.write(move |transaction| put_device(transaction.db(), &device, at_most)).await
     }
 
     async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
@@ -210,7 +210,13 @@ fn user_of(row: &Row<'_>) -> Result<User> {
     })
 }
 
-fn put_device(db: &Connection, device: &Device) -> Result<()> {
+fn put_device(db: &Connection, device: &Device, at_most: usize) -> Result<bool> {
+    let mut others = db
+        .prepare_cached("SELECT count(*) FROM devices WHERE user = ?1 AND id <> ?2 AND revoked_at IS NULL")?;
+    let owner = [int(device.user_id.raw()), int(device.id.raw())];
+    if others.query_row(owner, |row| row.get::<_, i64>(0))? >= limit(at_most) {
+        return Ok(false);
+    }
     let mut statement = db.prepare_cached(
         "INSERT INTO devices (id, user, name, created_at, revoked_at, received_epoch, received_pos)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -226,7 +232,7 @@ fn put_device(db: &Connection, device: &Device) -> Result<()> {
         device.received.map(|cursor| int(cursor.epoch.raw())),
         device.received.map(|cursor| int(cursor.position.get())),
     ])?;
-    Ok(())
+    Ok(true)
 }
 
 fn device_of(row: &Row<'_>) -> Result<Device> {

@@ -54,14 +54,22 @@ impl AccountStore for Model {
         .await
     }
 
-    async fn put_device(&self, device: &Device) -> StoreResult<()> {
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
+        let is_blind = self.is_mutant(Mutant::DevicesWithoutLimit);
         self.write(|state| {
+            let is_other = |other: &&Device| {
+                other.user_id == device.user_id && other.id != device.id && other.revoked_at.is_none()
+            };
+            if state.devices.values().filter(is_other).count() >= at_most && !is_blind {
+                return false;
+            }
             let mut device = device.clone();
             if let Some(before) = state.devices.get(&device.id) {
                 device.received = before.received;
                 device.revoked_at = before.revoked_at.or(device.revoked_at);
             }
             state.devices.insert(device.id, device);
+            true
         })
         .await
     }

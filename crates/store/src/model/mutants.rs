@@ -51,6 +51,8 @@ pub enum Mutant {
     DirectAlwaysCandidate,
     /// A handle may be taken twice.
     HandleTakenTwice,
+    /// A user may have any number of devices.
+    DevicesWithoutLimit,
     /// A later revocation replaces the first.
     RevokeReplacesTime,
     /// `received` goes backwards.
@@ -73,7 +75,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -98,6 +100,7 @@ impl Mutant {
         Self::ForgetsYoungClaims,
         Self::DirectAlwaysCandidate,
         Self::HandleTakenTwice,
+        Self::DevicesWithoutLimit,
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
         Self::ActivitySkipsTies,
