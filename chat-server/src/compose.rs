@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, deliver, drain};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
-use crate::operations::{Operations, Parts};
+use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations};
 use crate::rest::Api;
 
 /// One process: the embedded store, the local inbox, every role inside.
@@ -69,7 +69,7 @@ impl Node {
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
         let node = Self::assemble(config, backends, tasks)?;
-        node.background.spawn("inbox", follow);
+        node.background.spawn_vital(node.api.health.check("inbox"), follow);
         Ok(node)
     }
 
@@ -97,26 +97,69 @@ impl Node {
         );
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
-        let operations = Arc::new(Operations::new(Parts {
+        let operations = Arc::new(Operations {
             store,
             inbox: Arc::clone(&inbox),
             homes,
             ids,
-            clock,
             tokens: Tokens::new(&secret, access_ttl),
             passwords,
+            callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
+            received: ReceivedMarks::default(),
+            revocations: Revocations::default(),
+            known: Known::default(),
+            clock,
             config: Arc::new(config),
             metrics: chat,
             store_health,
-        }));
-        let gateway = Arc::new(Gateway::new(operations, tasks.clone()));
+        });
+        let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone()));
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
-        background.spawn("deliver", deliver::run(Arc::clone(&gateway), envelopes));
-        gateway.writers().for_each(|writer| drop(background.spawn("writer", writer)));
-        tasks.spawn("sweep", drain::sweep(Arc::clone(&gateway)));
+        background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
+        for writer in gateway.writers() {
+            background.spawn_vital(health.check("writer"), writer);
+        }
+        tasks.spawn_vital(health.check("sweep"), drain::sweep(Arc::clone(&gateway)));
+        tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
         Ok(Self { gateway, api, tasks, background })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use madang_ids::Millis;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_node_whose_inbox_has_ended_is_not_ready() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let store = Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap();
+        let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await.unwrap();
+        let backends = Backends {
+            store,
+            inbox: Arc::new(inbox),
+            clock: Clock::manual(Millis::new(1)).0,
+            secret: [1; 32],
+        };
+        let node = Node::assemble(Config::default(), backends, Tasks::new(Drain::new())).unwrap();
+        let readyz = || async {
+            let request = Request::get("/readyz").body(Body::empty()).unwrap();
+            crate::rest::router(node.api.clone()).oneshot(request).await.unwrap().status()
+        };
+        assert_eq!(readyz().await, StatusCode::OK);
+        drop(follow);
+        while readyz().await == StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+        let reasons = node.api.health.readiness().reasons;
+        assert_eq!(reasons.into_keys().collect::<Vec<_>>(), ["deliver"]);
     }
 }

@@ -119,7 +119,7 @@ impl Default for GatewayConfig {
     }
 }
 
-/// How fast callers may go. A rate of zero a second means no limit.
+/// How fast callers may go. Zero means no limit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitConfig {
@@ -137,6 +137,9 @@ pub struct LimitConfig {
     pub address_requests: u32,
     /// Sign-ups and logins from one address, a second; default 1, and 60 at once after a rest.
     pub address_logins: u32,
+    /// Connections from one address at once that speak HTTP; default 256, an eighth of what the node takes, and more
+    /// than the browsers behind one router open. A socket that was upgraded does not count. A further one is closed.
+    pub address_connections: u32,
 }
 
 impl Default for LimitConfig {
@@ -149,6 +152,7 @@ impl Default for LimitConfig {
             user_requests: 50,
             address_requests: 20,
             address_logins: 1,
+            address_connections: 256,
         }
     }
 }
@@ -159,6 +163,12 @@ impl LimitConfig {
     pub const fn rate(&self, per_second: u32) -> Rate {
         let per_second = if self.enabled { per_second } else { 0 };
         Rate { per_second, burst: per_second.saturating_mul(10) }
+    }
+
+    /// Connections from one address that speak HTTP.
+    #[must_use]
+    pub const fn connections_of_address(&self) -> u32 {
+        if self.enabled && self.address_connections > 0 { self.address_connections } else { u32::MAX }
     }
 
     /// Logins: a minute's worth at once, then one by one.

@@ -38,6 +38,8 @@ pub struct ChatMetrics {
     pub resyncs: Counter,
     /// G7: requests refused because the caller was too fast.
     pub limited: Counter,
+    /// G7: connections closed because their address had too many.
+    pub crowded: Counter,
     /// G10: joins refused because no seat was free.
     pub full: Counter,
     /// Connections now.
@@ -63,6 +65,7 @@ impl ChatMetrics {
             unauthorized: Counter::default(),
             resyncs: Counter::default(),
             limited: Counter::default(),
+            crowded: Counter::default(),
             full: Counter::default(),
             connections: Gauge::default(),
             delivered: Counter::default(),
@@ -87,6 +90,7 @@ impl ChatMetrics {
         counter("auth_refused", "G5: tokens refused", &self.unauthorized);
         counter("outbound_resyncs", "G7: slow consumers that read on from their inbox", &self.resyncs);
         counter("requests_limited", "G7: requests refused as too fast", &self.limited);
+        counter("http_connections_refused", "G7: connections of an address with too many", &self.crowded);
         counter("seats_refused", "G10: joins refused because no seat was free", &self.full);
         counter("outbound_frames", "Frames given to connections", &self.delivered);
         counter("outbound_writes", "Writes of what waited on a connection", &self.writes);

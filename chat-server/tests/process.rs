@@ -132,6 +132,23 @@ async fn what_was_acked_before_a_kill_is_there_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_whose_answer_died_with_the_server_may_be_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let ada = server.rest.sign_up("ada").await;
+    let refresh = async |server: &Server, token: &Value| {
+        let body = json!({ "refresh_token": token });
+        server.rest.must("POST", "/v1/tokens", None, Some(&body)).await["refresh_token"].clone()
+    };
+    let lost = refresh(&server, &ada["refresh_token"]).await;
+    server.kill().await.unwrap();
+    let server = start(folder.path()).await;
+    let repeated = refresh(&server, &ada["refresh_token"]).await;
+    assert_eq!(repeated, lost);
+    assert_ne!(refresh(&server, &repeated).await, repeated);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_acks_what_is_in_flight_sends_everybody_away_and_ends_well() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = start(folder.path()).await;

@@ -30,6 +30,8 @@ macro_rules! transcripts {
 transcripts! {
     handshake = "handshake.txt",
     tokens = "tokens.txt",
+    refresh = "refresh.txt",
+    accounts = "accounts.txt",
     direct = "direct.txt",
     group = "group.txt",
     retry = "retry.txt",

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -65,7 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
     say_hello(addr, &data, limits);
-    let listening = listen::run(listener, rest::router(node.api.clone()), node.tasks.clone());
+    let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
     node.background.spawn("listen", listening);
     drain.draining().await;
     node.drain(DRAIN_PATIENCE).await;

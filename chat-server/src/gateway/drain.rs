@@ -58,7 +58,7 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         gateway.operations.flush_received().await;
         forget_in -= 1;
         if forget_in == 0 {
-            let is_more = gateway.operations.forget_old_sends().await;
+            let is_more = gateway.operations.forget_old_keys().await;
             forget_in = if is_more { 1 } else { FORGET_EVERY_SECONDS };
         }
     }

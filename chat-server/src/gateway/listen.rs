@@ -1,8 +1,9 @@
-//! Takes TCP connections and speaks HTTP/1.1 on them, with bounds on how many there are and how long each may take to
-//! say what it wants.
+//! Takes TCP connections and speaks HTTP/1.1 on them, with bounds on how many there are, of all and of one address, and
+//! how long each may take to say what it wants.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use madang_service::{Phase, Tasks};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
+
+use super::Gateway;
+use crate::operations::network;
 
 /// Connections that speak HTTP at once; an upgraded socket has left this count and is in the registry's.
 const HTTP_CONNECTIONS: usize = 2_048;
@@ -27,14 +32,23 @@ const HEAD_BYTES: usize = 16 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts for ever: who comes during the drain is told so, and whether the node is ready can still be asked.
-pub async fn run(listener: TcpListener, router: Router, tasks: Tasks) {
+pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
+    let (tasks, metrics) = (&gateway.tasks, &gateway.operations.metrics);
+    let of_address = gateway.operations.config.limits.connections_of_address();
+    let addresses = Addresses::default();
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
     loop {
         match next(&listener, &places).await {
-            Ok((socket, peer, place)) => {
-                let connection = serve(socket, peer, router.clone(), tasks.clone(), place);
-                tasks.spawn("http", connection);
-            }
+            Ok((socket, peer, place)) => match addresses.count(peer.ip(), of_address) {
+                Some(counted) => {
+                    let connection = serve(socket, peer, router.clone(), tasks.clone(), (place, counted));
+                    tasks.spawn("http", connection);
+                }
+                // Closed without a word: an answer would cost more than it is worth to who opens so many.
+                None => {
+                    metrics.crowded.inc();
+                }
+            },
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -60,7 +74,7 @@ async fn serve(
     peer: SocketAddr,
     router: Router,
     tasks: Tasks,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Counted),
 ) {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -85,4 +99,63 @@ async fn serve(
         tracing::debug!(%error, %peer, "an HTTP connection ended early");
     }
     drop(place);
+}
+
+/// Connections of each address that speak HTTP now; together at most [`HTTP_CONNECTIONS`].
+#[derive(Debug, Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// A connection among those of its address; leaves them when dropped.
+struct Counted {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Counts a connection in, unless its address has `limit` already.
+    fn count(&self, address: IpAddr, limit: u32) -> Option<Counted> {
+        let address = network(address);
+        let mut counts = self.0.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_counted_until_its_last_connection_ends() {
+        let addresses = Addresses::default();
+        let count = |address: &str| addresses.count(address.parse().unwrap(), 2);
+        let (first, second) = (count("2001:db8::1"), count("2001:db8::ffff:2"));
+        assert!(first.is_some() && second.is_some());
+        // Its whole /64 is one caller, and no other is.
+        assert!(count("2001:db8::3").is_none());
+        let others = [count("2001:db8:0:1::1"), count("10.0.0.1"), count("::ffff:10.0.0.1")];
+        assert!(others.iter().all(Option::is_some));
+        assert!(count("10.0.0.1").is_none());
+        drop(first);
+        let third = count("2001:db8::3");
+        assert!(third.is_some() && count("2001:db8::4").is_none());
+        drop((second, third, others));
+        assert!(addresses.0.lock().is_empty());
+    }
 }

@@ -24,6 +24,10 @@ use super::queue::Queue;
 use crate::metrics::ChatMetrics;
 use crate::plant::{self, Fault};
 
+/// Requests under way on one connection, in bytes; the one that crosses it is let in. A home refuses what is too much
+/// for it, so one connection alone must not be.
+const IN_FLIGHT_BYTES: usize = 1024 * 1024;
+
 /// What one delivery brings: the same bytes for everybody.
 pub(crate) type Frames = Arc<[Frame]>;
 
@@ -49,6 +53,8 @@ struct State {
     told: Position,
     /// Requests whose answers come by [`Outbound::answer`].
     in_flight: u32,
+    /// Theirs, as JSON.
+    in_flight_bytes: usize,
     close: Option<CloseReason>,
     /// Since when the kernel takes nothing.
     blocked: Option<Instant>,
@@ -139,6 +145,7 @@ impl Outbound {
             epoch: None,
             told: Position::ZERO,
             in_flight: 0,
+            in_flight_bytes: 0,
             close: None,
             blocked: None,
             is_due: false,
@@ -202,15 +209,18 @@ impl Outbound {
         self.make_due(&mut state);
     }
 
-    /// A request is under way; its answer comes by [`Self::answer`].
-    pub(crate) fn begin_request(&self) {
-        self.state.lock().in_flight += 1;
+    /// A request of `bytes` is under way; its answer comes by [`Self::answer`].
+    pub(crate) fn begin_request(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.in_flight += 1;
+        state.in_flight_bytes += bytes;
     }
 
-    /// The answer to a request that was under way.
-    pub(crate) fn answer(self: &Arc<Self>, frame: Frame) {
+    /// The answer to a request of `bytes` that was under way.
+    pub(crate) fn answer(self: &Arc<Self>, frame: Frame, bytes: usize) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
+        state.in_flight_bytes -= bytes;
         state.push(frame);
         self.make_due(&mut state);
     }
@@ -253,8 +263,10 @@ impl Outbound {
     /// the task is woken when that may have changed.
     pub(crate) fn may_read(&self, requests: u32, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
-        let may_read =
-            state.in_flight < requests && state.queue.bytes() <= limit_bytes && state.close.is_none();
+        let may_read = state.in_flight < requests
+            && state.in_flight_bytes < IN_FLIGHT_BYTES
+            && state.queue.bytes() <= limit_bytes
+            && state.close.is_none();
         state.is_stalled = !may_read;
         may_read
     }
@@ -457,11 +469,11 @@ mod tests {
     #[tokio::test]
     async fn a_drain_waits_for_the_requests_under_way() {
         let mut pair = Pair::live().await;
-        pair.outbound.begin_request();
+        pair.outbound.begin_request(10);
         pair.outbound.close(CloseReason::Draining);
         assert!(!pair.outbound.may_read(3, 100));
         assert_eq!(pair.outbound.close_due(), None);
-        pair.outbound.answer(frame("a"));
+        pair.outbound.answer(frame("a"), 10);
         assert_eq!(pair.outbound.close_due(), None, "the answer waits");
         pair.written(&[&frame("a")]).await;
         assert_eq!(pair.outbound.close_due(), Some(CloseReason::Draining));
@@ -480,14 +492,18 @@ mod tests {
     #[tokio::test]
     async fn a_connection_whose_answers_pile_up_is_not_read() {
         let mut pair = Pair::live().await;
-        (0..3).for_each(|_| pair.outbound.begin_request());
+        (0..3).for_each(|_| pair.outbound.begin_request(10));
         assert!(!pair.outbound.may_read(3, 100));
-        pair.outbound.answer(frame("a"));
+        pair.outbound.answer(frame("a"), 10);
         assert!(pair.outbound.may_read(3, 100));
+        pair.outbound.begin_request(IN_FLIGHT_BYTES);
+        assert!(!pair.outbound.may_read(9, 100));
+        pair.outbound.answer(frame("b"), IN_FLIGHT_BYTES);
+        assert!(pair.outbound.may_read(9, 100));
         let long = frame(&"x".repeat(200));
-        pair.outbound.answer(long.clone());
+        pair.outbound.answer(long.clone(), 10);
         assert!(!pair.outbound.may_read(3, 100));
-        pair.written(&[&frame("a"), &long]).await;
+        pair.written(&[&frame("a"), &frame("b"), &long]).await;
         assert!(pair.outbound.may_read(3, 100));
     }
 

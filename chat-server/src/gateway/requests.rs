@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use madang_engine::body;
 use madang_engine::session::Identity;
 use madang_proto::rest::HistoryPage;
 use madang_proto::{Ack, ClientFrame, ErrorBody, RequestId, Send, ServerFrame};
@@ -48,12 +49,13 @@ async fn send(
     id: Option<RequestId>,
     message: Send,
 ) {
-    outbound.begin_request();
-    let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
-    let on_answer = move |sent: Result<Ack, ErrorBody>| to.answer(ack(id_of_answer, sent));
     let Send { channel_id, client_msg_id, body } = message;
+    let bytes = body::json_bytes(&body);
+    outbound.begin_request(bytes);
+    let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
+    let on_answer = move |sent: Result<Ack, ErrorBody>| to.answer(ack(id_of_answer, sent), bytes);
     if let Err(error) = operations.send(caller, channel_id, client_msg_id, body, on_answer).await {
-        outbound.answer(ack(id, Err(error)));
+        outbound.answer(ack(id, Err(error)), bytes);
     }
 }
 

@@ -5,39 +5,54 @@ use madang_engine::session::Identity;
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::{Login, ProfileChange, Refresh, SignUp, SignedIn};
 use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
-use madang_store::{Claim, Claimed, Created, Device, Rotated, User};
+use madang_store::{Claim, Claimed, Created, Device, Replaced, Rotated, User};
 use sha2::{Digest, Sha256};
 
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Makes an account, its first device and that device's tokens. With an idempotency key it may be repeated.
+    /// Makes an account, its first device and that device's tokens. With an idempotency key it may be repeated: the
+    /// same account and device come back, with new tokens.
     ///
     /// # Errors
-    /// A field beyond its limit; `conflict` for a handle that is taken, or a key used with another request.
+    /// A field beyond its limit; `conflict` for a handle that is taken, a key used with another request, or a device
+    /// that was revoked since; `full` above 50 devices.
     pub async fn sign_up(&self, request: SignUp, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
         let handle = check_handle(&request.handle)?;
         check_display_name(&request.display_name)?;
         check_password(&request.password)?;
         let device_name = check_device_name(&request.device_name)?;
-        let (user_id, is_repeated) = self.claim_sign_up(&handle, &request.display_name, key).await?;
-        if is_repeated && let Some(hash) = self.password_hash(user_id).await? {
-            // A repeated sign-up is a login: only who knows the password gets tokens.
-            if !self.verify(request.password, hash).await? {
-                return Err(key_conflict());
-            }
-        } else {
-            let hash =
-                self.passwords.hash(request.password).await.map_err(|error| password_refusal(&error))?;
-            let created_at = self.clock.now_ms();
-            let user = User { id: user_id, handle, display_name: request.display_name, created_at };
-            if self.store.create_user(&user, &hash).await.map_err(|error| refusal(&error))? == Created::Taken
-            {
-                return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is taken"));
-            }
+        let (id, device_id) = self.claim_sign_up(&handle, &request.display_name, key).await?;
+        let user = User { id, handle, display_name: request.display_name, created_at: self.clock.now_ms() };
+        // A repeated sign-up is a login: only who knows the password gets tokens.
+        if !self.create_user(&user, request.password).await? {
+            return Err(key_conflict());
         }
-        self.sign_in(user_id, self.new_device(user_id, device_name)).await
+        let found = self.store.device(device_id).await.map_err(|error| refusal(&error))?;
+        let device = found.unwrap_or_else(|| self.device(device_id, id, device_name));
+        if device.revoked_at.is_some() {
+            let message = "Idempotency-Key was used for a device that was revoked since; log in";
+            return Err(ErrorBody::field(ErrorCode::Conflict, "Idempotency-Key", message));
+        }
+        self.sign_in(id, device).await
+    }
+
+    /// Writes the account unless an earlier try did; says whether its password is this one.
+    async fn create_user(&self, user: &User, password: String) -> Result<bool, ErrorBody> {
+        if let Some(hash) = self.password_hash(user.id).await? {
+            return self.verify(password, hash).await;
+        }
+        let hash = self.passwords.hash(password.clone()).await.map_err(|error| password_refusal(&error))?;
+        let created = self.store.create_user(user, &hash).await.map_err(|error| refusal(&error))?;
+        if created == Created::Taken {
+            return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is taken"));
+        }
+        // Another try with the same key may have been quicker, with another password.
+        match self.password_hash(user.id).await? {
+            Some(stored) if stored != hash => self.verify(password, stored).await,
+            _ => Ok(true),
+        }
     }
 
     /// Logs in on a new device, or again on one of the user's.
@@ -63,25 +78,30 @@ impl Operations {
             Some(id) => self.own_device(user.id, id).await?,
             None => self.new_device(user.id, device_name),
         };
-        self.check_device_count(user.id, device.id).await?;
         self.sign_in(user.id, device).await
     }
 
-    /// A new access token and a new refresh token for the last refresh token.
+    /// A new access token and the next refresh token for the device's last refresh token; for the one before it as
+    /// well for a minute, since its answer may have been lost.
     ///
     /// # Errors
-    /// `unauthorized` if it is not the device's last one, or has ended.
+    /// `unauthorized` if it is neither, or has ended.
     pub async fn refresh(&self, request: Refresh) -> Result<SignedIn, ErrorBody> {
         let wrong =
             || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
-        let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?.hash();
-        let row = self.store.refresh(&old).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
-        if row.expires_at <= self.clock.now_ms() {
+        let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?;
+        let (hash, now) = (old.hash(), self.clock.now_ms());
+        let row = self.store.refresh(&hash).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
+        let may_repeat = row.replaced.is_some_and(|old| old.hash == hash && now < old.until);
+        if row.expires_at <= now || (row.hash != hash && !may_repeat) {
             return Err(wrong());
         }
-        let token = RefreshToken::random();
-        let new = self.refresh_row(&token, row.user_id, row.device_id);
-        match self.store.rotate_refresh(&old, &new).await.map_err(|error| refusal(&error))? {
+        // A repeat comes to the same token: whichever answer arrives, the device holds its last one.
+        let token = self.tokens.next_refresh(&old);
+        let until = now.plus(limits::REFRESH_REPEAT_SECONDS * 1_000);
+        let mut new = self.refresh_row(&token, row.user_id, row.device_id);
+        new.replaced = Some(Replaced { hash, until });
+        match self.store.rotate_refresh(&new).await.map_err(|error| refusal(&error))? {
             Rotated::Rotated => self.signed_in(row.user_id, row.device_id, &token).await,
             Rotated::Unknown => Err(wrong()),
         }
@@ -94,7 +114,6 @@ impl Operations {
     pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
         let user = self.user_by_handle(handle).await?;
         let device = self.new_device(user.id, check_device_name(&device_name)?);
-        self.check_device_count(user.id, device.id).await?;
         self.sign_in(user.id, device).await
     }
 
@@ -160,9 +179,13 @@ impl Operations {
         self.user(caller.user_id).await
     }
 
-    /// Signs in on a device: writes it, and gives it its tokens.
+    /// Signs in on a device: writes it, if there is room for it, and gives it its tokens.
     pub(super) async fn sign_in(&self, user: UserId, device: Device) -> Result<SignedIn, ErrorBody> {
-        self.store.put_device(&device).await.map_err(|error| refusal(&error))?;
+        let max = limits::DEVICES_PER_USER;
+        if !self.store.put_device(&device, max).await.map_err(|error| refusal(&error))? {
+            let message = format!("this user has {max} devices already; revoke one");
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
         let token = RefreshToken::random();
         let row = self.refresh_row(&token, user, device.id);
         self.store.put_refresh(&row).await.map_err(|error| refusal(&error))?;
@@ -185,7 +208,10 @@ impl Operations {
     }
 
     pub(super) fn new_device(&self, user_id: UserId, name: String) -> Device {
-        let id = DeviceId::from_raw(self.mint());
+        self.device(DeviceId::from_raw(self.mint()), user_id, name)
+    }
+
+    fn device(&self, id: DeviceId, user_id: UserId, name: String) -> Device {
         Device { id, user_id, name, created_at: self.clock.now_ms(), revoked_at: None, received: None }
     }
 
@@ -201,35 +227,38 @@ impl Operations {
             user_id,
             device_id,
             expires_at: self.clock.now_ms().plus(days_ms),
+            replaced: None,
         }
     }
 
-    /// The user id of this sign-up, and whether another try of it came before.
+    /// The ids of this sign-up's user and first device, the same for all tries with its key: one claim holds both,
+    /// since they are minted in a row.
     async fn claim_sign_up(
         &self,
         handle: &str,
         name: &str,
         key: Option<&str>,
-    ) -> Result<(UserId, bool), ErrorBody> {
-        let id = self.mint();
-        let Some(key) = key else { return Ok((UserId::from_raw(id), false)) };
-        let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
-        let (id, is_repeated) = self.claim("sign-up", key, id, request_hash).await?;
-        Ok((UserId::from_raw(id), is_repeated))
+    ) -> Result<(UserId, DeviceId), ErrorBody> {
+        let mut id = self.mint_row(2);
+        if let Some(key) = key {
+            let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
+            id = self.claim("sign-up", key, id, request_hash).await?;
+        }
+        Ok((UserId::from_raw(id), DeviceId::from_raw(id + 1)))
     }
 
-    /// Claims an idempotency key: the id to use, and whether another try came before.
+    /// Claims an idempotency key: the id to use, which is that of the first try.
     pub(super) async fn claim(
         &self,
         scope: &str,
         key: &str,
         id: u64,
         request_hash: [u8; 16],
-    ) -> Result<(u64, bool), ErrorBody> {
+    ) -> Result<u64, ErrorBody> {
         let claim = Claim { id, request_hash, at: self.clock.now_ms() };
         match self.store.claim(scope, key, claim).await.map_err(|error| refusal(&error))? {
-            Claimed::First => Ok((id, false)),
-            Claimed::Before(first) if first.request_hash == request_hash => Ok((first.id, true)),
+            Claimed::First => Ok(id),
+            Claimed::Before(first) if first.request_hash == request_hash => Ok(first.id),
             Claimed::Before(_) => Err(key_conflict()),
         }
     }

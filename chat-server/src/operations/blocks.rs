@@ -31,8 +31,8 @@ impl Operations {
         }
         self.user(other).await?;
         let now = self.clock.now_ms();
-        let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
-        self.tell_block(caller.user_id, other, is_new, Content::Blocked { user_id: other }).await
+        self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
+        self.tell_block(caller.user_id, other, true).await
     }
 
     /// Ends a block. Repeating it is harmless.
@@ -40,23 +40,36 @@ impl Operations {
     /// # Errors
     /// The store's.
     pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
-        let is_new = self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
-        self.tell_block(caller.user_id, other, is_new, Content::Unblocked { user_id: other }).await
+        self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        self.tell_block(caller.user_id, other, false).await
     }
 
-    /// The home of their direct channel looks again, and the caller's other devices learn of it.
-    async fn tell_block(
-        &self,
-        user: UserId,
-        other: UserId,
-        is_new: bool,
-        content: Content,
-    ) -> Result<(), ErrorBody> {
+    /// The home of their direct channel looks again, and the caller's devices learn of it: on each call, since an
+    /// earlier one may have ended between its write and its note.
+    async fn tell_block(&self, user: UserId, other: UserId, mut is_blocked: bool) -> Result<(), ErrorBody> {
         let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
         if let Some(channel) = direct {
             self.homes.forget_members(channel);
         }
-        if is_new { self.homes.note(user, content).await.map(drop) } else { Ok(()) }
+        loop {
+            let content = match is_blocked {
+                true => Content::Blocked { user_id: other },
+                false => Content::Unblocked { user_id: other },
+            };
+            self.homes.note(user, content).await?;
+            // Another device may have changed it meanwhile, and told first: the last word must be what is.
+            let told = is_blocked;
+            is_blocked = self.has_blocked(user, other).await?;
+            if is_blocked == told {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn has_blocked(&self, user: UserId, other: UserId) -> Result<bool, ErrorBody> {
+        let before = UserId::from_raw(other.raw().saturating_sub(1));
+        let next = self.store.blocks(user, Some(before), 1).await.map_err(|error| refusal(&error))?;
+        Ok(next.contains(&other))
     }
 }
 

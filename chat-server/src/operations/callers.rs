@@ -105,8 +105,9 @@ impl Callers {
     }
 }
 
-/// One caller has a whole /64 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
+/// Whom an address stands for: one caller has a whole /64 of IPv6.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -107,7 +107,7 @@ impl Operations {
         let Some(key) = key else { return Ok(id) };
         let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
         let scope = format!("group by {}", caller.user_id);
-        Ok(self.claim(&scope, key, id, request_hash(&[name.as_bytes(), &members])).await?.0)
+        self.claim(&scope, key, id, request_hash(&[name.as_bytes(), &members])).await
     }
 
     async fn establish(

@@ -1,13 +1,21 @@
 //! The devices of a user: listed, added, revoked.
 
+use std::collections::HashMap;
+
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::{DeviceCard, List, NewDevice, SignedIn};
-use madang_proto::{Content, ErrorBody, ErrorCode, limits};
+use madang_proto::{Content, ErrorBody, ErrorCode};
 use madang_store::Device;
+use parking_lot::Mutex;
 
 use super::accounts::check_device_name;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
+
+/// Revocations that began and are not known to be done. Whoever asked may go away, or may not ask again because her
+/// token is not valid any more: the sockets of the device must close all the same (G5). One a device.
+#[derive(Debug, Default)]
+pub struct Revocations(Mutex<HashMap<DeviceId, UserId>>);
 
 impl Operations {
     /// The caller's devices.
@@ -33,22 +41,42 @@ impl Operations {
     pub async fn add_device(&self, caller: Caller, request: NewDevice) -> Result<SignedIn, ErrorBody> {
         let name = check_device_name(&request.device_name)?;
         let device = self.new_device(caller.user_id, name);
-        self.check_device_count(caller.user_id, device.id).await?;
         self.sign_in(caller.user_id, device).await
     }
 
-    /// Revokes a device of the caller; its sockets close. Repeating it is harmless.
+    /// Revokes a device of the caller; its sockets close. Repeating it is harmless. Once begun it is finished, also if
+    /// this is refused as `unavailable` or its future is dropped.
     ///
     /// # Errors
     /// `not_found` for a device that is not hers.
     pub async fn revoke_device(&self, caller: Caller, device_id: DeviceId) -> Result<(), ErrorBody> {
-        let now = self.clock.now_ms();
-        let revoked = self.store.revoke_device(caller.user_id, device_id, now).await;
-        if !revoked.map_err(|error| refusal(&error))? {
+        let device = self.store.device(device_id).await.map_err(|error| refusal(&error))?;
+        if device.is_none_or(|device| device.user_id != caller.user_id) {
             return Err(ErrorBody::not_found("device"));
         }
-        self.devices.insert(device_id, false).await;
-        self.homes.note(caller.user_id, Content::DeviceRevoked { device_id }).await.map(drop)
+        self.revocations.0.lock().insert(device_id, caller.user_id);
+        self.revoke(caller.user_id, device_id).await
+    }
+
+    /// Tries again what was not done. What was done in the meantime is told once more, which is harmless.
+    pub(super) async fn finish_revocations(&self) {
+        let begun: Vec<(DeviceId, UserId)> =
+            self.revocations.0.lock().iter().map(|(&device, &user)| (device, user)).collect();
+        for (device, user) in begun {
+            if let Err(error) = self.revoke(user, device).await {
+                tracing::warn!(user.id = %user, device.id = %device, %error, "a device is not revoked yet");
+            }
+        }
+    }
+
+    /// First the store, so that nobody comes back; then the note, which closes the sockets wherever they are.
+    async fn revoke(&self, user: UserId, device_id: DeviceId) -> Result<(), ErrorBody> {
+        let now = self.clock.now_ms();
+        self.store.revoke_device(user, device_id, now).await.map_err(|error| refusal(&error))?;
+        self.known.devices.insert(device_id, false).await;
+        self.homes.note(user, Content::DeviceRevoked { device_id }).await?;
+        self.revocations.0.lock().remove(&device_id);
+        Ok(())
     }
 
     /// Looks at a device in the store itself. A connection asks this once it is registered, so that a revocation
@@ -59,7 +87,7 @@ impl Operations {
     pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
-        self.devices.insert(id, is_valid).await;
+        self.known.devices.insert(id, is_valid).await;
         if is_valid {
             return Ok(());
         }
@@ -67,12 +95,12 @@ impl Operations {
     }
 
     pub(super) async fn is_device_valid(&self, user: UserId, id: DeviceId) -> Result<bool, ErrorBody> {
-        if let Some(known) = self.devices.get(&id).await {
+        if let Some(known) = self.known.devices.get(&id).await {
             return Ok(known);
         }
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
-        self.devices.insert(id, is_valid).await;
+        self.known.devices.insert(id, is_valid).await;
         Ok(is_valid)
     }
 
@@ -80,14 +108,5 @@ impl Operations {
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         let own = device.filter(|device| device.user_id == user && device.revoked_at.is_none());
         own.ok_or_else(|| ErrorBody::not_found("device_id"))
-    }
-
-    pub(super) async fn check_device_count(&self, user: UserId, wanted: DeviceId) -> Result<(), ErrorBody> {
-        let devices = self.store.devices(user).await.map_err(|error| refusal(&error))?;
-        let max = limits::DEVICES_PER_USER;
-        if devices.len() < max || devices.iter().any(|device| device.id == wanted) {
-            return Ok(());
-        }
-        Err(ErrorBody::new(ErrorCode::Full, format!("this user has {max} devices already; revoke one")))
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use madang_auth::{Passwords, Tokens};
 use madang_bus::Inbox;
-use madang_ids::{ChannelId, ConnectionId, DeviceId, Snowflakes, UserId};
+use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
 use madang_proto::ErrorBody;
 use madang_service::{Check, Clock};
 use madang_store::{Channel, Store};
@@ -30,12 +30,13 @@ use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::refusal::refusal;
 
-pub use callers::Callers;
+pub use callers::{Callers, network};
+pub use devices::Revocations;
 pub use received::ReceivedMarks;
 pub use sync::SyncPage;
 
-/// Channels whose rows are kept in memory.
-const CHANNELS: u64 = 50_000;
+/// Channels, and devices, whose rows are kept in memory.
+const ROWS: u64 = 50_000;
 /// How long a device is taken for valid without looking again; G5 allows five seconds.
 const DEVICE_KNOWN: Duration = Duration::from_secs(4);
 
@@ -70,76 +71,51 @@ pub struct Operations {
     pub callers: Callers,
     /// How far devices have received, on its way to the store.
     pub received: ReceivedMarks,
+    /// Devices that are being revoked.
+    pub revocations: Revocations,
+    /// What was read before.
+    pub known: Known,
     /// The configuration.
     pub config: Arc<Config>,
     /// The metrics.
     pub metrics: ChatMetrics,
     /// Whether the store takes writes.
     pub store_health: Check,
+}
+
+/// Rows of the store that are kept in memory.
+#[derive(Debug)]
+pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
+    /// Whether they are valid.
     devices: Cache<DeviceId, bool>,
 }
 
-/// What [`Operations::new`] is made of.
-pub struct Parts {
-    /// The durable model.
-    pub store: Arc<dyn Store>,
-    /// The inboxes.
-    pub inbox: Arc<dyn Inbox>,
-    /// The homes of this node.
-    pub homes: Homes,
-    /// Ids of users, devices and channels.
-    pub ids: Arc<Snowflakes>,
-    /// The clock.
-    pub clock: Clock,
-    /// Access tokens.
-    pub tokens: Tokens,
-    /// Password hashes.
-    pub passwords: Passwords,
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// The metrics.
-    pub metrics: ChatMetrics,
-    /// Whether the store takes writes.
-    pub store_health: Check,
+impl Default for Known {
+    fn default() -> Self {
+        let devices = Cache::builder().max_capacity(ROWS).time_to_live(DEVICE_KNOWN).build();
+        Self { channels: Cache::new(ROWS), devices }
+    }
 }
 
 impl Operations {
-    /// The use cases over their parts.
-    #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { store, inbox, homes, ids, clock, tokens, passwords, config, metrics, store_health } =
-            parts;
-        Self {
-            callers: Callers::new(config.limits, clock.clone(), metrics.limited.clone()),
-            received: ReceivedMarks::default(),
-            channels: Cache::new(CHANNELS),
-            devices: Cache::builder().max_capacity(CHANNELS).time_to_live(DEVICE_KNOWN).build(),
-            store,
-            inbox,
-            homes,
-            ids,
-            clock,
-            tokens,
-            passwords,
-            config,
-            metrics,
-            store_health,
-        }
-    }
-
     /// A channel's row. It never changes but for its name, which no use case here reads from this cache.
     async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
-        if let Some(channel) = self.channels.get(&id).await {
+        if let Some(channel) = self.known.channels.get(&id).await {
             return Ok(channel);
         }
         let channel = self.store.channel(id).await.map_err(|error| refusal(&error))?;
         let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
-        self.channels.insert(id, Arc::clone(&channel)).await;
+        self.known.channels.insert(id, Arc::clone(&channel)).await;
         Ok(channel)
     }
 
     fn mint(&self) -> u64 {
-        self.ids.mint(self.clock.now_ms(), madang_ids::Millis::ZERO, 1).raw()
+        self.mint_row(1)
+    }
+
+    /// Mints so many ids, each one above the one before; returns the first.
+    fn mint_row(&self, count: u64) -> u64 {
+        self.ids.mint(self.clock.now_ms(), Millis::ZERO, count).raw()
     }
 }

@@ -1,21 +1,25 @@
-//! Refresh tokens: long-lived, random, kept by the store as a hash only.
+//! Refresh tokens: long-lived, random, kept by the store as a hash only; the first of a device is random, the others
+//! follow from it.
 
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 /// Length of the text, in bytes: 32 bytes in base64url without padding.
 const TEXT_BYTES: usize = 43;
+/// What is signed before the token, so that no signature for another purpose can ever be a refresh token.
+const PURPOSE: &[u8] = b"madang refresh token\0";
 
 /// The text is not 32 bytes in base64url.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not a refresh token")]
 pub struct RefreshTokenError;
 
-/// 32 random bytes that stand for a device's login. `Display` writes the text for the client; `Debug` tells nothing.
+/// 32 bytes that nobody can guess and that stand for a device's login. `Display` writes the text for the client; `Debug` tells nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken([u8; 32]);
 
@@ -24,6 +28,17 @@ impl RefreshToken {
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
+    }
+
+    /// The one that takes its place: always the same, so that a rotation whose answer was lost may be repeated. Only
+    /// who has the key can tell it.
+    pub(crate) fn next(&self, key: &hmac::Key) -> Self {
+        let mut context = hmac::Context::with_key(key);
+        context.update(PURPOSE);
+        context.update(&self.0);
+        let mut next = [0; 32];
+        next.copy_from_slice(context.sign().as_ref());
+        Self(next)
     }
 
     /// Reads the text of a client.
@@ -76,6 +91,16 @@ mod tests {
         let read = RefreshToken::parse(&token.to_string()).unwrap();
         assert_eq!(read.hash(), token.hash());
         assert_ne!(RefreshToken::random().hash(), token.hash());
+    }
+
+    #[test]
+    fn the_next_one_depends_on_token_and_key() {
+        let key = |byte| hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]);
+        let (one, other) = (RefreshToken([1; 32]), RefreshToken([2; 32]));
+        assert_eq!(one.next(&key(7)), one.next(&key(7)));
+        let all = [&one.next(&key(7)), &one.next(&key(8)), &other.next(&key(7)), &one, &other];
+        let hashes: std::collections::BTreeSet<[u8; 32]> = all.iter().map(|token| token.hash()).collect();
+        assert_eq!(hashes.len(), all.len());
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! Access tokens: short-lived, signed with HS256, verified without a look at the store.
+//! Access tokens: short-lived, signed with HS256, verified without a look at the store. And what else hangs on their
+//! secret: which refresh token follows which.
 
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use madang_ids::{DeviceId, Millis, UserId};
 use serde::{Deserialize, Serialize};
+
+use crate::refresh::RefreshToken;
 
 /// The longest text that is looked at as a token, in bytes. Ours are about 230.
 pub const MAX_TOKEN_BYTES: usize = 4 * 1024;
@@ -40,13 +44,14 @@ pub enum TokenError {
     Expired,
 }
 
-/// Mints and verifies access tokens. One a process; shared by reference.
+/// Mints and verifies access tokens, and rotates refresh tokens. One a process; shared by reference.
 #[derive(Clone)]
 pub struct Tokens {
     signing: EncodingKey,
     verifying: DecodingKey,
     validation: Validation,
     access_ttl: Duration,
+    rotation: hmac::Key,
 }
 
 impl fmt::Debug for Tokens {
@@ -80,6 +85,7 @@ impl Tokens {
             verifying: DecodingKey::from_secret(secret),
             validation,
             access_ttl,
+            rotation: hmac::Key::new(hmac::HMAC_SHA256, secret),
         }
     }
 
@@ -96,6 +102,12 @@ impl Tokens {
         header.typ = Some(TYPE.to_owned());
         let token = jsonwebtoken::encode(&header, &claims, &self.signing).map_err(|_| TokenError::Invalid)?;
         Ok((token, from_seconds(exp)))
+    }
+
+    /// The refresh token that takes the place of `old`: the same each time it is asked for.
+    #[must_use]
+    pub fn next_refresh(&self, old: &RefreshToken) -> RefreshToken {
+        old.next(&self.rotation)
     }
 
     /// Checks signature, algorithm, type, issuer and end of a token, in this order. No leeway: nodes whose clocks

@@ -42,3 +42,9 @@ pub const SYNC_ITEMS: u64 = 10_000;
 pub const HELLO_SECONDS: u64 = 10;
 /// Longest idempotency key of REST, in bytes.
 pub const IDEMPOTENCY_KEY_BYTES: usize = 64;
+/// Hours after which an idempotency key of REST may be forgotten. A client that repeats a call does so within minutes; a
+/// phone that was off for the night is within a day.
+pub const IDEMPOTENCY_KEY_HOURS: u64 = 24;
+/// Seconds in which a refresh token that was used may be presented again, for who has not heard the answer: long enough
+/// for a timeout and a few tries over a bad network, short enough that a stolen old token is worth little.
+pub const REFRESH_REPEAT_SECONDS: u64 = 60;

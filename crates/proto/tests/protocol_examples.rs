@@ -287,6 +287,8 @@ fn the_limits_are_those_of_the_server() {
         ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
         ("time for `hello`", vec![limits::HELLO_SECONDS as usize]),
         ("`Idempotency-Key`", vec![limits::IDEMPOTENCY_KEY_BYTES]),
+        ("time for which an `Idempotency-Key` is kept", vec![limits::IDEMPOTENCY_KEY_HOURS as usize]),
+        ("time to present a used refresh token again", vec![limits::REFRESH_REPEAT_SECONDS as usize]),
     ];
     for (what, values) in rows {
         let prefix = format!("| {what} | ");

@@ -63,6 +63,10 @@ impl Health {
 }
 
 impl Check {
+    pub(crate) const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// This part works.
     pub fn pass(&self) {
         self.problems.lock().remove(self.name);

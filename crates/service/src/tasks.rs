@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::drain::Drain;
+use crate::drain::{Drain, Phase};
+use crate::health::Check;
 
 /// How long cut tasks get to come to their next `.await`. One that computes without awaiting is not waited for longer.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -66,7 +67,25 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let living = Living::new(name, Arc::clone(&self.names));
+        self.spawn_living(Living::new(name, Arc::clone(&self.names)), future)
+    }
+
+    /// Runs `future` as [`Self::spawn`] does, under the name of `check`, which passes now. The process cannot work
+    /// without it: should it end or panic before the drain, `check` fails for good.
+    pub fn spawn_vital<F>(&self, check: Check, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        check.pass();
+        let mut living = Living::new(check.name(), Arc::clone(&self.names));
+        living.vital = Some((check, self.drain.clone()));
+        self.spawn_living(living, future)
+    }
+
+    fn spawn_living<F>(&self, living: Living, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let drain = self.drain.clone();
         // In a box: a task would keep room for it twice, where it comes from and where it is polled.
         let boxed = Box::pin(future);
@@ -111,19 +130,28 @@ impl Tasks {
 struct Living {
     name: &'static str,
     names: Names,
+    /// What fails with it, if it ends before the drain.
+    vital: Option<(Check, Drain)>,
 }
 
 impl Living {
     fn new(name: &'static str, names: Names) -> Self {
         *names.lock().entry(name).or_default() += 1;
-        Self { name, names }
+        Self { name, names, vital: None }
     }
 }
 
 impl Drop for Living {
     fn drop(&mut self) {
-        if thread::panicking() {
-            tracing::error!(task = self.name, "a task has panicked");
+        let has_panicked = thread::panicking();
+        match &self.vital {
+            Some((check, drain)) if drain.phase() == Phase::Running => {
+                let how = if has_panicked { "has panicked" } else { "has ended" };
+                tracing::error!(task = self.name, "a task without which the process cannot work {how}");
+                check.fail(format!("the task {how}; restart the server"));
+            }
+            _ if has_panicked => tracing::error!(task = self.name, "a task has panicked"),
+            _ => {}
         }
         let mut names = self.names.lock();
         if let Some(count) = names.get_mut(self.name) {
@@ -138,7 +166,7 @@ impl Drop for Living {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drain::Phase;
+    use crate::health::Health;
     use std::future::pending;
 
     #[tokio::test(start_paused = true)]
@@ -178,5 +206,29 @@ mod tests {
         assert!(tasks.spawn("wrong", async { panic!("planted") }).await.is_err());
         assert!(!other.is_finished());
         assert_eq!(tasks.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_vital_task_is_seen_unless_the_process_drains() {
+        let tasks = Tasks::new(Drain::new());
+        let health = Health::new(tasks.drain().clone());
+        tasks.spawn_vital(health.check("sweep"), pending());
+        let drain = tasks.drain().clone();
+        let polite = tasks.spawn_vital(health.check("upkeep"), async move { drain.draining().await });
+        assert!(health.readiness().ready);
+        assert!(tasks.spawn_vital(health.check("deliver"), async { panic!("planted") }).await.is_err());
+        tasks.spawn_vital(health.check("inbox"), async {}).await.unwrap();
+        let expected = BTreeMap::from([
+            ("deliver", "the task has panicked; restart the server".to_owned()),
+            ("inbox", "the task has ended; restart the server".to_owned()),
+        ]);
+        assert_eq!(health.readiness().reasons, expected);
+        tasks.drain().begin();
+        polite.await.unwrap();
+        tasks.drain().stop();
+        tasks.tracker.close();
+        tasks.tracker.wait().await;
+        assert_eq!(health.readiness().reasons.len(), expected.len() + 1);
+        assert_eq!(health.readiness().reasons["process"], "stopped");
     }
 }

@@ -55,12 +55,23 @@ pub struct Refresh {
     pub device_id: DeviceId,
     /// When it ends.
     pub expires_at: Millis,
+    /// The token in whose place it was put by a rotation.
+    pub replaced: Option<Replaced>,
+}
+
+/// A refresh token that was rotated, for who did not hear of the one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// Until when it may be presented again.
+    pub until: Millis,
 }
 
 /// What became of a refresh token that was presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotated {
-    /// It was valid; the new one stands in its place.
+    /// The new one stands in its place; also when it did so before.
     Rotated,
     /// It is not the device's present one.
     Unknown,
@@ -90,7 +101,7 @@ pub enum Claimed {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `create_user`, `claim` and
-/// `rotate_refresh` are compare-and-sets: of callers at once one wins.
+/// `rotate_refresh` are compare-and-sets: of callers at once one wins. `put_device` counts exactly (G10).
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
     /// Takes the handle, then writes the user and her credential. Who finds a handle taken by `user.id` goes on.
@@ -106,8 +117,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Replaces the password's hash.
     async fn set_password_hash(&self, user: UserId, password_hash: &str) -> StoreResult<()>;
 
-    /// Writes a device; an existing one keeps `received` and, once revoked, stays revoked.
-    async fn put_device(&self, device: &Device) -> StoreResult<()>;
+    /// Writes a device, unless its user has `at_most` others that are not revoked: then `false`, and nothing is
+    /// written. An existing one keeps `received` and, once revoked, stays revoked.
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool>;
     /// A device.
     async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>>;
     /// The devices of a user that are not revoked, by id.
@@ -120,10 +132,11 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Gives a device its refresh token, whatever it had before.
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;
-    /// The refresh token with this hash, whether it has ended or not.
+    /// The refresh token of a device of which this is the hash, or the hash of the one that it replaced; whether it
+    /// has ended or not.
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>>;
-    /// Replaces the token `old` by `new`, if `old` is still the device's.
-    async fn rotate_refresh(&self, old: &[u8; 32], new: &Refresh) -> StoreResult<Rotated>;
+    /// Puts `new` in the place of the token that it says it replaced, if that is still the device's.
+    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated>;
 
     /// `user` blocks `other`. `false` if she did already.
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool>;
@@ -136,4 +149,6 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Claims an idempotency key in a scope.
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed>;
+    /// Forgets up to `limit` claims from before `before`; says how many.
+    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

@@ -17,7 +17,7 @@ mod log;
 #[cfg(feature = "model")]
 pub mod model;
 
-pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
+pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 pub use channels::{
     Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, Pending, SeatChange,
     SeatOutcome, Seats,

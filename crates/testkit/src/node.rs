@@ -81,7 +81,7 @@ impl TestNode {
         let node = Node::assemble(config, backends, tasks)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let listening = listen::run(listener, rest::router(node.api.clone()), node.tasks.clone());
+        let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
         node.background.spawn("listen", listening);
         Ok(Self { addr, node, drain })
     }

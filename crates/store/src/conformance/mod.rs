@@ -83,13 +83,14 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 7] = [
+const FAULT_TOLERANT: [&str; 8] = [
     "many_writers_leave_one_dense_log",
     "a_key_has_one_row_behind_every_window",
     "what_a_tail_does_not_show_never_appears",
     "thirty_joins_for_ten_seats_make_ten_members",
     "a_pair_has_one_channel",
     "a_handle_has_one_holder",
+    "thirty_logins_at_once_make_ten_devices",
     "a_key_is_claimed_once",
 ];
 
@@ -172,12 +173,15 @@ macro_rules! for_each_store_case {
             users_come_in_the_order_asked
             names_and_passwords_change
             a_device_keeps_what_it_received
+            thirty_logins_at_once_make_ten_devices
             the_first_revocation_stays
             received_goes_forward_within_an_epoch
             a_device_has_one_refresh_token
             a_refresh_token_is_rotated_once
+            a_rotation_may_be_repeated
             blocks_come_by_pages
             a_key_is_claimed_once
+            old_claims_are_forgotten
         }
     };
 }

@@ -5,8 +5,8 @@ use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Embedded;
-use super::codec::{int, limit, number, optional_number};
-use crate::accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
+use super::codec::{bound, int, limit, number, optional_number};
+use crate::accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 use crate::error::StoreResult;
 
 #[async_trait]
@@ -66,9 +66,9 @@ impl AccountStore for Embedded {
         .await
     }
 
-    async fn put_device(&self, device: &Device) -> StoreResult<()> {
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
         let device = device.clone();
-        self.write(move |transaction| put_device(transaction.db(), &device)).await
+        self.write(move |transaction| put_device(transaction.db(), &device, at_most)).await
     }
 
     async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
@@ -123,19 +123,9 @@ impl AccountStore for Embedded {
         self.read(move |db| refresh(db, &hash)).await
     }
 
-    async fn rotate_refresh(&self, old: &[u8; 32], new: &Refresh) -> StoreResult<Rotated> {
-        let (old, new) = (*old, new.clone());
-        self.write(move |transaction| {
-            let db = transaction.db();
-            match refresh(db, &old)? {
-                Some(found) if (found.user_id, found.device_id) == (new.user_id, new.device_id) => {
-                    put_refresh(db, &new)?;
-                    Ok(Rotated::Rotated)
-                }
-                _ => Ok(Rotated::Unknown),
-            }
-        })
-        .await
+    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
+        let new = new.clone();
+        self.write(move |transaction| rotate_refresh(transaction.db(), &new)).await
     }
 
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool> {
@@ -186,6 +176,17 @@ impl AccountStore for Embedded {
         let (scope, key) = (scope.to_owned(), key.to_owned());
         self.write(move |transaction| insert_claim(transaction.db(), &scope, &key, claim)).await
     }
+
+    async fn forget_claims(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
+        self.write(move |transaction| {
+            let mut statement = transaction.db().prepare_cached(
+                "DELETE FROM claims WHERE (scope, key) IN
+                 (SELECT scope, key FROM claims WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+            )?;
+            statement.execute([bound(before.get()), limit(limit_rows)])
+        })
+        .await
+    }
 }
 
 fn create_user(db: &Connection, user: &User, password_hash: &str) -> Result<Created> {
@@ -209,7 +210,13 @@ fn user_of(row: &Row<'_>) -> Result<User> {
     })
 }
 
-fn put_device(db: &Connection, device: &Device) -> Result<()> {
+fn put_device(db: &Connection, device: &Device, at_most: usize) -> Result<bool> {
+    let mut others = db
+        .prepare_cached("SELECT count(*) FROM devices WHERE user = ?1 AND id <> ?2 AND revoked_at IS NULL")?;
+    let owner = [int(device.user_id.raw()), int(device.id.raw())];
+    if others.query_row(owner, |row| row.get::<_, i64>(0))? >= limit(at_most) {
+        return Ok(false);
+    }
     let mut statement = db.prepare_cached(
         "INSERT INTO devices (id, user, name, created_at, revoked_at, received_epoch, received_pos)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -225,7 +232,7 @@ fn put_device(db: &Connection, device: &Device) -> Result<()> {
         device.received.map(|cursor| int(cursor.epoch.raw())),
         device.received.map(|cursor| int(cursor.position.get())),
     ])?;
-    Ok(())
+    Ok(true)
 }
 
 fn device_of(row: &Row<'_>) -> Result<Device> {
@@ -254,30 +261,49 @@ fn revoke_device(db: &Connection, user: UserId, device: DeviceId, at: Millis) ->
 
 fn put_refresh(db: &Connection, refresh: &Refresh) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO refresh_tokens (device, hash, user, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR REPLACE INTO refresh_tokens (device, hash, user, expires_at, replaced_hash, replaced_until)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     statement.execute(params![
         int(refresh.device_id.raw()),
         refresh.hash,
         int(refresh.user_id.raw()),
         int(refresh.expires_at.get()),
+        refresh.replaced.map(|replaced| replaced.hash),
+        refresh.replaced.map(|replaced| int(replaced.until.get())),
     ])?;
     Ok(())
 }
 
 fn refresh(db: &Connection, hash: &[u8; 32]) -> Result<Option<Refresh>> {
-    let mut statement =
-        db.prepare_cached("SELECT device, user, expires_at FROM refresh_tokens WHERE hash = ?1")?;
+    let mut statement = db.prepare_cached(
+        "SELECT device, hash, user, expires_at, replaced_hash, replaced_until FROM refresh_tokens
+         WHERE hash = ?1 OR replaced_hash = ?1",
+    )?;
     statement
         .query_row([hash], |row| {
+            let replaced = row.get::<_, Option<[u8; 32]>>(4)?.zip(optional_number(row, 5)?);
             Ok(Refresh {
-                hash: *hash,
                 device_id: DeviceId::from_raw(number(row, 0)?),
-                user_id: UserId::from_raw(number(row, 1)?),
-                expires_at: Millis::new(number(row, 2)?),
+                hash: row.get(1)?,
+                user_id: UserId::from_raw(number(row, 2)?),
+                expires_at: Millis::new(number(row, 3)?),
+                replaced: replaced.map(|(hash, until)| Replaced { hash, until: Millis::new(until) }),
             })
         })
         .optional()
+}
+
+fn rotate_refresh(db: &Connection, new: &Refresh) -> Result<Rotated> {
+    let Some(old) = new.replaced else { return Ok(Rotated::Unknown) };
+    match refresh(db, &old.hash)? {
+        Some(found) if (found.user_id, found.device_id) != (new.user_id, new.device_id) => {
+            Ok(Rotated::Unknown)
+        }
+        Some(found) if found.hash == old.hash => put_refresh(db, new).map(|()| Rotated::Rotated),
+        Some(found) if found.hash == new.hash => Ok(Rotated::Rotated),
+        _ => Ok(Rotated::Unknown),
+    }
 }
 
 fn insert_claim(db: &Connection, scope: &str, key: &str, claim: Claim) -> Result<Claimed> {

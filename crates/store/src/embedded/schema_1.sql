@@ -128,7 +128,9 @@ CREATE TABLE refresh_tokens (
     device INTEGER PRIMARY KEY,
     hash BLOB NOT NULL UNIQUE,
     user INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    replaced_hash BLOB UNIQUE,
+    replaced_until INTEGER
 );
 CREATE TABLE blocks (
     user INTEGER NOT NULL,
@@ -144,3 +146,4 @@ CREATE TABLE claims (
     at_ms INTEGER NOT NULL,
     PRIMARY KEY (scope, key)
 ) WITHOUT ROWID;
+CREATE INDEX claims_by_time ON claims (at_ms);

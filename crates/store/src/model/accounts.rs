@@ -54,14 +54,22 @@ impl AccountStore for Model {
         .await
     }
 
-    async fn put_device(&self, device: &Device) -> StoreResult<()> {
+    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
+        let is_blind = self.is_mutant(Mutant::DevicesWithoutLimit);
         self.write(|state| {
+            let is_other = |other: &&Device| {
+                other.user_id == device.user_id && other.id != device.id && other.revoked_at.is_none()
+            };
+            if state.devices.values().filter(is_other).count() >= at_most && !is_blind {
+                return false;
+            }
             let mut device = device.clone();
             if let Some(before) = state.devices.get(&device.id) {
                 device.received = before.received;
                 device.revoked_at = before.revoked_at.or(device.revoked_at);
             }
             state.devices.insert(device.id, device);
+            true
         })
         .await
     }
@@ -114,17 +122,27 @@ impl AccountStore for Model {
     }
 
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
-        self.read(|state| state.refresh.values().find(|refresh| refresh.hash == *hash).cloned()).await
+        let is_it = |refresh: &&Refresh| {
+            refresh.hash == *hash || refresh.replaced.is_some_and(|replaced| replaced.hash == *hash)
+        };
+        self.read(|state| state.refresh.values().find(is_it).cloned()).await
     }
 
-    async fn rotate_refresh(&self, old: &[u8; 32], new: &Refresh) -> StoreResult<Rotated> {
+    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
         let is_blind = self.is_mutant(Mutant::RotateIgnoresOld);
-        self.write(|state| match state.refresh.get_mut(&new.device_id) {
-            Some(found) if (found.hash == *old && found.user_id == new.user_id) || is_blind => {
-                *found = new.clone();
-                Rotated::Rotated
+        let forgets = self.is_mutant(Mutant::RotateForgetsOld);
+        self.write(|state| {
+            let Some(found) = state.refresh.get_mut(&new.device_id) else { return Rotated::Unknown };
+            let is_present = found.user_id == new.user_id
+                && new.replaced.is_some_and(|replaced| replaced.hash == found.hash);
+            if is_present || is_blind {
+                *found = Refresh { replaced: new.replaced.filter(|_| !forgets), ..new.clone() };
+                return Rotated::Rotated;
             }
-            _ => Rotated::Unknown,
+            let replaced = |refresh: &Refresh| refresh.replaced.map(|replaced| replaced.hash);
+            let is_repeated =
+                found.hash == new.hash && found.user_id == new.user_id && replaced(found) == replaced(new);
+            if is_repeated { Rotated::Rotated } else { Rotated::Unknown }
         })
         .await
     }
@@ -160,6 +178,15 @@ impl AccountStore for Model {
                     Claimed::First
                 }
             }
+        })
+        .await
+    }
+
+    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let is_blind = self.is_mutant(Mutant::ForgetsYoungClaims);
+        self.write(|state| {
+            let old = state.claims.extract_if(.., |_, claim| claim.at < before || is_blind);
+            old.take(limit).count()
         })
         .await
     }

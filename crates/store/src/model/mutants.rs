@@ -49,12 +49,18 @@ pub enum Mutant {
     FindSendsIgnoresSender,
     /// Any refresh token may be rotated.
     RotateIgnoresOld,
+    /// A rotation does not keep the token that it replaces.
+    RotateForgetsOld,
     /// Everybody is the first to claim.
     ClaimAlwaysFirst,
+    /// Claims are forgotten whatever their time.
+    ForgetsYoungClaims,
     /// The candidate always becomes the direct channel.
     DirectAlwaysCandidate,
     /// A handle may be taken twice.
     HandleTakenTwice,
+    /// A user may have any number of devices.
+    DevicesWithoutLimit,
     /// A later revocation replaces the first.
     RevokeReplacesTime,
     /// `received` goes backwards.
@@ -77,7 +83,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -101,9 +107,12 @@ impl Mutant {
         Self::SeqAtOffByOne,
         Self::FindSendsIgnoresSender,
         Self::RotateIgnoresOld,
+        Self::RotateForgetsOld,
         Self::ClaimAlwaysFirst,
+        Self::ForgetsYoungClaims,
         Self::DirectAlwaysCandidate,
         Self::HandleTakenTwice,
+        Self::DevicesWithoutLimit,
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
         Self::ActivitySkipsTies,

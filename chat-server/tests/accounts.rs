@@ -1,0 +1,174 @@
+//! What must come to a good end although it was cut off halfway, or was asked for twice at once.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_bus::local::LocalInbox;
+use madang_chat_server::compose::{Backends, Node};
+use madang_chat_server::config::Config;
+use madang_chat_server::gateway::listen;
+use madang_chat_server::operations::{Caller, Operations};
+use madang_chat_server::rest;
+use madang_ids::LogId;
+use madang_proto::rest::{NewChannel, PageQuery, SignUp, SignedIn};
+use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode};
+use madang_service::{Drain, ManualClock, Tasks};
+use madang_store::LogStore;
+use madang_store::model::{Fate, Faults, Model, ModelConfig};
+use madang_testkit::{Ended, Rest, Socket, manual_clock};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// A node over a model store whose fates the test tells.
+struct Stage {
+    model: Arc<Model>,
+    node: Node,
+    clock: ManualClock,
+    addr: SocketAddr,
+    rest: Rest,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let model = Model::new(ModelConfig { seed: 7, faults: Faults { delay_yields: 5, ..Faults::NONE } });
+        let (inbox, follow) = LocalInbox::open(Arc::clone(&model)).await.unwrap();
+        let tasks = Tasks::new(Drain::new());
+        tasks.spawn("inbox", follow);
+        let (clock, hand) = manual_clock();
+        let mut config = Config::default();
+        // The least that argon2 takes: no test is about the cost of a password.
+        config.passwords.memory_kib = 8;
+        config.passwords.passes = 1;
+        let store = Arc::clone(&model);
+        let backends = Backends { store, inbox: Arc::new(inbox), clock, secret: [42; 32] };
+        let node = Node::assemble(config, backends, tasks).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
+        node.tasks.spawn("listen", listening);
+        Self { model, node, clock: hand, addr, rest: Rest::new(&format!("http://{addr}")) }
+    }
+
+    fn operations(&self) -> &Operations {
+        &self.node.gateway.operations
+    }
+
+    async fn sign_up(&self, handle: &str, password: &str, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
+        let request = SignUp {
+            handle: handle.to_owned(),
+            display_name: handle.to_owned(),
+            password: password.to_owned(),
+            device_name: "phone".to_owned(),
+        };
+        self.operations().sign_up(request, key).await
+    }
+
+    async fn status(&self, method: &str, path: &str, token: &str) -> u16 {
+        self.rest.call(method, path, Some(token), None, None).await.unwrap().status
+    }
+}
+
+fn caller(signed_in: &SignedIn) -> Caller {
+    Caller { user_id: signed_in.user.id, device_id: signed_in.device_id, origin: None }
+}
+
+async fn end_of(mut socket: Socket) -> Ended {
+    loop {
+        if let Err(ended) = socket.next().await {
+            return ended;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_closed_although_the_note_failed_and_nobody_can_ask_again() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let (socket, _) = Socket::connect(stage.addr, &ada.access_token, None).await.unwrap();
+    let mut ended = Box::pin(end_of(socket));
+    // The log refuses the note of the call, and that of the next try.
+    stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
+    stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
+    assert_eq!(stage.status("DELETE", "/v1/sessions", &ada.access_token).await, 503);
+    assert_eq!(stage.status("DELETE", "/v1/sessions", &ada.access_token).await, 401);
+    for _ in 0..5 {
+        stage.clock.advance(Duration::from_secs(1));
+        // The server is given a moment by being asked something.
+        stage.status("GET", "/v1/me", &ada.access_token).await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(10), &mut ended).await;
+    assert!(matches!(ended, Ok(Ended::Closed(4501, _))), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_whose_note_failed_is_told_by_the_repeat() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
+    let (mut socket, _) = Socket::connect(stage.addr, &ada.access_token, None).await.unwrap();
+    let path = format!("/v1/blocks/{}", bob.user.id);
+    for (method, kind) in [("PUT", "blocked"), ("DELETE", "unblocked")] {
+        stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
+        assert_eq!(stage.status(method, &path, &ada.access_token).await, 503);
+        assert_eq!(stage.status(method, &path, &ada.access_token).await, 204);
+        let entry = &socket.next_of("entries").await["entries"][0];
+        assert_eq!((&entry["kind"], &entry["user_id"]), (&json!(kind), &json!(bob.user.id)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_block_and_its_end_at_once_the_last_that_is_told_is_what_is() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
+    let operations = stage.operations();
+    for round in 0..300 {
+        let blocked = operations.block(caller(&ada), bob.user.id);
+        let (blocked, unblocked) = tokio::join!(blocked, operations.unblock(caller(&ada), bob.user.id));
+        assert_eq!((blocked, unblocked), (Ok(()), Ok(())));
+        let is_blocked =
+            !operations.blocks(caller(&ada), PageQuery::default()).await.unwrap().items.is_empty();
+        let told = stage.model.tail(LogId::User(ada.user.id), 1).await.unwrap().rows;
+        let is_told = matches!(told[0].entry.content, Content::Blocked { .. });
+        assert_eq!(is_told, is_blocked, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_sign_ups_with_one_key_and_two_passwords_one_gets_in() {
+    let stage = Stage::new().await;
+    for round in 0..50 {
+        let (handle, key) = (format!("ada{round}"), format!("sign-up-{round}"));
+        let (one, other) = tokio::join!(
+            stage.sign_up(&handle, "correct horse", Some(&key)),
+            stage.sign_up(&handle, "battery staple", Some(&key)),
+        );
+        let refused: Vec<ErrorCode> =
+            [&one, &other].into_iter().filter_map(|tried| tried.as_ref().err()).map(|e| e.code).collect();
+        assert_eq!(refused, [ErrorCode::Conflict], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let group = async || {
+        let (kind, name) = (ChannelKind::Group, Some("Tea".to_owned()));
+        let request = NewChannel { kind, name, members: Vec::new() };
+        let view = stage.operations().create_channel(caller(&ada), request, Some("tea-group-1")).await;
+        stage.operations().forget_old_keys().await;
+        view.unwrap().card.id
+    };
+    let first = group().await;
+    stage.clock.advance(Duration::from_secs(86_400));
+    assert_eq!(group().await, first);
+    stage.clock.advance(Duration::from_millis(1));
+    assert_eq!(group().await, first);
+    assert_ne!(group().await, first);
+}

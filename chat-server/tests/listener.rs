@@ -1,0 +1,83 @@
+//! The listener of the real server: how many connections one address gets.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use madang_chat_server::config::Config;
+use madang_chat_server::gateway::listen;
+use madang_chat_server::rest;
+use madang_testkit::{PATIENCE, Rest, Socket, Storage, TestNode, manual_clock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+const LIMIT: u32 = 4;
+
+async fn start(enabled: bool) -> (TestNode, SocketAddr) {
+    let mut config = Config::default();
+    config.limits.enabled = enabled;
+    config.limits.address_connections = LIMIT;
+    let node = TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let router = rest::router(node.node.api.clone());
+    node.node.tasks.spawn("listen", listen::run(listener, router, Arc::clone(&node.node.gateway)));
+    (node, addr)
+}
+
+/// A connection from an address of this machine that is kept open: it has asked once, and is answered if it is served.
+async fn ask(from: &str, to: SocketAddr) -> (TcpStream, bool) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    // Who is not served may be told so by a reset.
+    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: madang\r\n\r\n").await;
+    let mut first = [0];
+    let read = timeout(PATIENCE, stream.read(&mut first)).await.expect("an answer or an end");
+    (stream, matches!(read, Ok(1)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_too_many_connections_gets_no_further_one_and_others_do() {
+    let (node, addr) = start(true).await;
+    let mut open = Vec::new();
+    for _ in 0..LIMIT {
+        let (stream, is_served) = ask("127.0.0.1", addr).await;
+        assert!(is_served);
+        open.push(stream);
+    }
+    assert!(!ask("127.0.0.1", addr).await.1);
+    assert_eq!(node.node.gateway.operations.metrics.crowded.get(), 1);
+    assert!(ask("127.0.0.2", addr).await.1);
+    // There is room again once one has gone, as soon as the server has seen it go.
+    drop(open.pop());
+    let back = async { while !ask("127.0.0.1", addr).await.1 {} };
+    timeout(PATIENCE, back).await.expect("room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_do_not_count_among_the_connections_of_their_address() {
+    let (node, addr) = start(true).await;
+    let ada = Rest::new(&node.url()).sign_up("ada").await;
+    let token = ada["access_token"].as_str().unwrap();
+    let mut sockets = Vec::new();
+    for _ in 0..LIMIT + 1 {
+        sockets.push(Socket::connect(addr, token, None).await.unwrap());
+    }
+    assert!(ask("127.0.0.1", addr).await.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_limits_an_address_may_open_as_many_as_it_likes() {
+    let (_node, addr) = start(false).await;
+    let mut open = Vec::new();
+    for _ in 0..=LIMIT {
+        let (stream, is_served) = ask("127.0.0.1", addr).await;
+        assert!(is_served);
+        open.push(stream);
+    }
+}
