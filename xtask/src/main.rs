@@ -31,9 +31,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks everything: format, lints, tidy, tests, slow tests, a run with kills.
+    /// Checks everything: format, lints, tidy, tests, slow tests, a run with kills, planted faults.
     Test {
-        /// Leaves out the slow tests and the run with kills.
+        /// Leaves out the slow tests and the runs of the load tool.
         #[arg(long)]
         quick: bool,
     },

@@ -23,12 +23,12 @@ const FAULTS: [(&str, u32); 5] = [
 /// The load tool's word for a guarantee that broke.
 const BROKEN: i32 = 1;
 
-/// Clients chat while the server is killed every five seconds and devices come and go; nothing acked may be lost.
+/// Clients chat while the server is killed every three seconds and devices come and go; nothing acked may be lost.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
     let status = replay(
         &binaries,
-        &["--synthetic", "1", "--lines", "800", "--churn", "--churn-every", "10", "--kill-every", "5"],
+        &["--synthetic", "2", "--lines", "1500", "--churn", "--churn-every", "5", "--kill-every", "3"],
         None,
     )?;
     ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
@@ -68,6 +68,8 @@ fn replay(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitSta
     command.arg("replay").args(args).arg("--url").arg(format!("http://{addr}")).arg("--server").arg(server);
     command.arg("--report").arg(folder.join("report.json"));
     command.env("PLANTED_FAULT", plant.unwrap_or_default());
+    // Hundreds of people sign up; no run is about the cost of a password.
+    command.envs([("MADANG_PASSWORDS__MEMORY_KIB", "8"), ("MADANG_PASSWORDS__PASSES", "1")]);
     let status = command.status();
     fs::remove_dir_all(&folder)?;
     Ok(status?)

@@ -29,6 +29,7 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
             steps.step(name, || call(&mut tests(&[], &[name])));
         }
         steps.step("replay with kills", || replay::with_kills(&metadata.target_directory));
+        steps.step("planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }
     Ok(steps.finish())
 }

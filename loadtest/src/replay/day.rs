@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use madang_proto::{Body, Send};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -12,10 +13,10 @@ use crate::args::Speed;
 
 /// Plays a day whose devices are wanted already.
 pub(crate) async fn play(world: Arc<World>, day: u32) {
-    for device in world.devices_of(day) {
-        // A device that cannot connect is judged by what does not come to it.
-        let _ = timeout(world.args.patience(), device.is_connected()).await;
-    }
+    // Each once: devices that come and go are hardly ever here all at the same time. A device that cannot connect is
+    // judged by what does not come to it.
+    let connected = join_all(world.devices_of(day).map(|device| device.is_connected()));
+    let _ = timeout(world.args.patience(), connected).await;
     if say_lines(&world, day).await {
         wait_for_deliveries(&world, day).await;
     }
