@@ -83,7 +83,7 @@ impl Node {
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
         let store_health = health.check("store");
-        // The store was opened, and the first sweep looks again.
+        // The store was opened, and the first round of the upkeep looks again.
         store_health.pass();
         // One process is one worker; in a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);

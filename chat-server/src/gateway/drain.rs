@@ -8,7 +8,6 @@ use madang_proto::{CloseReason, ServerFrame};
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 
-const FORGET_EVERY_SECONDS: u32 = 60;
 /// How often the window moves on.
 const STEP: Duration = Duration::from_millis(100);
 /// How often sessions are looked at.
@@ -39,10 +38,8 @@ fn send_away(connection: &Arc<Outbound>) {
     }
 }
 
-/// Wakes connections whose sessions must be looked at, and notes what devices have received, each second; forgets old
-/// retry keys, a few a minute unless there are many.
+/// Wakes connections whose sessions must be looked at, and forgets homes that rest, each second. Waits for nobody.
 pub async fn sweep(gateway: Arc<Gateway>) {
-    let mut forget_in = FORGET_EVERY_SECONDS;
     let clock = &gateway.operations.clock;
     let mut looked_at = clock.elapsed();
     loop {
@@ -55,11 +52,5 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         looked_at = clock.elapsed();
         gateway.registry.sweep(looked_at);
         gateway.operations.homes.forget_resting();
-        gateway.operations.flush_received().await;
-        forget_in -= 1;
-        if forget_in == 0 {
-            let is_more = gateway.operations.forget_old_keys().await;
-            forget_in = if is_more { 1 } else { FORGET_EVERY_SECONDS };
-        }
     }
 }

@@ -85,9 +85,12 @@ impl Operations {
                 format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
             return Err(ErrorBody::field(ErrorCode::Full, "members", message));
         }
-        self.check_users(&others).await?;
-        self.check_not_blocked(caller.user_id, &others).await?;
         let id = ChannelId::from_raw(self.claim_group(caller, &name, &others, key).await?);
+        // What an earlier try has made is not asked again whether it may be.
+        if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
+            self.check_users(&others).await?;
+            self.check_not_blocked(caller.user_id, &others).await?;
+        }
         let card = ChannelCard { id, kind: ChannelKind::Group, name: Some(name), between: None };
         let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));

@@ -1,4 +1,5 @@
-//! What the server does by itself: forgets retry keys that have had their time, and finishes revocations.
+//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time, and
+//! finishes revocations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,10 @@ const SENDS_KEPT_MS: u64 = 30 * 86_400_000;
 const CLAIMS_KEPT_MS: u64 = limits::IDEMPOTENCY_KEY_HOURS * 3_600_000;
 /// Forgotten in one transaction, so that nobody waits long behind it.
 const AT_ONCE: usize = 1_000;
-/// Between two tries of what must be finished; G5 allows five seconds.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Between two rounds; G5 allows a revocation five seconds.
+const ROUND: Duration = Duration::from_secs(1);
+/// Old keys are forgotten a few a minute, unless there are many.
+const FORGET_EVERY_ROUNDS: u32 = 60;
 
 impl Operations {
     /// Forgets some of the recorded sends that are older than 30 days, and of the idempotency keys of REST that are
@@ -35,14 +38,20 @@ impl Operations {
         is_more(sends) | is_more(claims)
     }
 
-    /// Finishes each second what callers began and did not bring to its end, until the drain.
+    /// Until the drain.
     pub async fn run_upkeep(self: Arc<Self>, drain: Drain) {
+        let mut forget_in = FORGET_EVERY_ROUNDS;
         loop {
             tokio::select! {
-                () = self.clock.sleep(TRY_AGAIN) => {}
+                () = self.clock.sleep(ROUND) => {}
                 () = drain.draining() => return,
             }
             self.finish_revocations().await;
+            self.flush_received().await;
+            forget_in -= 1;
+            if forget_in == 0 {
+                forget_in = if self.forget_old_keys().await { 1 } else { FORGET_EVERY_ROUNDS };
+            }
         }
     }
 }
