@@ -5,6 +5,7 @@
 mod model;
 mod node;
 mod process;
+mod proxy;
 mod raw;
 mod rest;
 mod socket;
@@ -12,6 +13,7 @@ pub mod transcript;
 
 pub use node::{ModelStorage, Storage, TestNode, manual_clock};
 pub use process::Server;
+pub use proxy::{Fate, Proxy};
 pub use raw::{CONTINUATION, RawSocket, TEXT};
 pub use rest::{Answer, Rest};
 pub use socket::{Ended, Socket};

@@ -1,9 +1,4 @@
 //! The client against a server that follows a script: reconnects, retries, order, holes and ends.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
-
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
