@@ -24,6 +24,9 @@ const RENEW_AFTER_SHARE: f64 = 0.8;
 /// … and, when that failed, again after this share of it.
 const RENEW_AGAIN_SHARE: f64 = 0.05;
 
+/// The name of the request that brings a new token.
+const AUTH: &str = "auth";
+
 /// What belongs to one connection.
 struct Live {
     connection: Connection,
@@ -144,10 +147,13 @@ impl Driver {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
             }
-            ServerFrame::Welcome(_)
-            | ServerFrame::Done { .. }
-            | ServerFrame::History { .. }
-            | ServerFrame::Heartbeat { .. } => Ok(()),
+            ServerFrame::Done { id } => {
+                if id.0 == AUTH {
+                    self.access = Access::Good;
+                }
+                Ok(())
+            }
+            ServerFrame::Welcome(_) | ServerFrame::History { .. } | ServerFrame::Heartbeat { .. } => Ok(()),
         }
     }
 
@@ -161,6 +167,9 @@ impl Driver {
             tracing::debug!(code = ?error.code, message = error.message, "the server could not read a frame");
             return Ok(());
         };
+        if id.0 == AUTH {
+            return Err(ClientError::Refused(error));
+        }
         if error.code == ErrorCode::Unauthorized && self.access == Access::Good {
             // The token ended before it was renewed.
             self.access = Access::Refused;
@@ -265,10 +274,9 @@ impl Driver {
     async fn renew_in_band(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
         match live.beating(self.renew()).await? {
             Ok(()) => {
-                self.access = Access::Good;
                 // The answer to `auth` does not say when the token ends; the next `welcome` corrects this.
                 live.renew_in(RENEW_AFTER_SHARE);
-                live.request("auth", ClientFrame::Auth { token: self.tokens.access.clone() }).await?;
+                live.request(AUTH, ClientFrame::Auth { token: self.tokens.access.clone() }).await?;
                 Ok(None)
             }
             Err(Next::SignIn(reason)) => Ok(Some(Next::SignIn(reason))),
@@ -315,11 +323,7 @@ impl Live {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                () = tokio::time::sleep_until(self.next_beat) => {
-                    self.beat().await?;
-                    // What the server said meanwhile lies unread in the socket.
-                    self.last_heard = Instant::now();
-                }
+                () = tokio::time::sleep_until(self.next_beat) => self.beat().await?,
             }
         }
     }
