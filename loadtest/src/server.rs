@@ -88,7 +88,8 @@ impl Server {
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended at its start ({status}); see {}", self.log.display());
+                let said = last_line(&self.log);
+                bail!("the server ended at its start ({status}){said}; see {}", self.log.display());
             }
             if self.rest.is_ready().await {
                 return Ok(());
@@ -103,6 +104,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
+}
+
+/// The last that a server said.
+fn last_line(log: &Path) -> String {
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    said.lines().rfind(|line| !line.trim().is_empty()).map(|line| format!(": {line}")).unwrap_or_default()
 }
 
 fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {
