@@ -72,33 +72,3 @@ async fn a_connection_that_dies_right_after_its_welcome_is_no_success() {
     assert!(longest > Duration::from_millis(1), "{longest:?}");
     client.close().await;
 }
-
-#[tokio::test]
-async fn a_program_that_takes_its_time_is_no_dead_connection() {
-    let yard = Yard::with_heartbeats(60_000).await;
-    let (ada, bob, channel) = yard.pair().await;
-    let mut options = yard.options(&bob.tokens);
-    options.events = 1;
-    let (client, mut slow) = start(options);
-    assert!(matches!(slow.next().await, Event::Connected { .. }));
-    while !matches!(slow.next().await, Event::CursorMoved(_)) {}
-    for text in numbers(0..3) {
-        yard.say(&ada, channel, &text).await;
-    }
-    tokio::time::pause();
-    for _ in 0..8 {
-        tokio::time::advance(Duration::from_secs(61)).await;
-    }
-    tokio::time::resume();
-    yard.say(&ada, channel, "3").await;
-    let mut said = Vec::new();
-    while said.len() < 4 {
-        match slow.next().await {
-            Event::Entries { entries, .. } => said.extend(crate::yard::texts(&entries)),
-            Event::CursorMoved(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(said, numbers(0..4));
-    client.close().await;
-}

@@ -51,6 +51,10 @@ async fn a_token_is_renewed_on_the_connection_before_it_ends() {
             _ => {}
         }
     }
+    // And so on with the next one.
+    yard.clock.advance(Duration::from_secs(10 * 60 + 1));
+    client.send(channel, body("past the second one's end")).await.unwrap();
+    acked(&mut events).await;
     client.close().await;
 }
 

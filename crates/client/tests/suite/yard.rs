@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use madang_chat_server::config::Config;
 use madang_client::{Client, ClientOptions, Event, Rest, Tokens};
 use madang_ids::{ChannelId, ClientMsgId, LogId, Seq, UserId};
 use madang_proto::rest::{HistoryQuery, NewChannel, SendMessage, SignUp};
 use madang_proto::{Body, ChannelKind, Entry};
-use madang_service::ManualClock;
-use madang_testkit::{PATIENCE, Proxy, Storage, TestNode, manual_clock};
+use madang_testkit::{Config, ManualClock, PATIENCE, Proxy, Storage, TestNode, manual_clock};
 use tokio::sync::mpsc;
 
 /// Above any time that a test passes.
@@ -28,15 +26,10 @@ pub(crate) struct Person {
 }
 
 impl Yard {
-    /// Heartbeats are too rare to be seen.
     pub(crate) async fn new() -> Self {
-        Self::with_heartbeats(30 * 60 * 1_000).await
-    }
-
-    pub(crate) async fn with_heartbeats(heartbeat_ms: u64) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
-        config.gateway.heartbeat_ms = heartbeat_ms;
+        config.gateway.heartbeat_ms = NEVER_MS / 2;
         config.gateway.silence_ms = NEVER_MS;
         let (clock, manual) = manual_clock();
         let storage = Storage::model();
