@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Args, Command};
+use crate::args::{Command, CommandLine};
 
 /// Threads of a measurement; the server wants its share.
 const BENCH_THREADS: usize = 2;
@@ -26,7 +26,7 @@ const BENCH_THREADS: usize = 2;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match run(Args::parse().command) {
+    match run(CommandLine::parse().command) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -40,10 +40,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<bool> {
     open_files::raise();
     match command {
-        Command::Replay(args) => {
-            args.check()?;
-            runtime(args.threads)?.block_on(replay::run(args))
-        }
+        Command::Replay(args) => runtime(args.threads.into())?.block_on(replay::run(args)),
         Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)).map(|()| true),
         Command::Reference(reference) => {
             runtime(BENCH_THREADS)?.block_on(bench::reference::run(reference)).map(|()| true)

@@ -10,11 +10,13 @@ mod progress;
 mod setup;
 mod world;
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use madang_client::Rest;
+use anyhow::{Context, bail};
+use madang_client::{Endpoint, Rest};
 use tokio::task::JoinSet;
 
 use crate::args::Replay;
@@ -27,18 +29,15 @@ use world::World;
 
 /// Runs all of it. False says that a guarantee broke.
 pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
+    Endpoint::parse(&args.url)?;
+    let report_path = args.report.clone();
+    if let Some(path) = &report_path {
+        check_writable(path)?;
+    }
     let corpus = load(&args)?;
     let progress = Progress::new(&corpus);
     let rest = Rest::new(&args.url, Duration::from_secs(30))?;
-    let server = match args.server.clone() {
-        Some(command) => {
-            let log = args.server_log.clone().unwrap_or_else(default_log);
-            progress.say(&format!("starting the server; its output goes to {}", log.display()));
-            Some(Server::start(command, log, rest.clone()).await?)
-        }
-        None => None,
-    };
-    let report_path = args.report.clone();
+    let server = server(&args, &rest, &progress).await?;
     let world = Arc::new(setup::set_up(args, corpus, rest, &progress).await?);
     let keeper = Keeper::start(&world, server);
     play(&world, &progress).await;
@@ -52,15 +51,36 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
     Ok(report.holds())
 }
 
+/// The server that is to be started here. Either it or another one is ready then.
+async fn server(args: &Replay, rest: &Rest, progress: &Progress) -> anyhow::Result<Option<Server>> {
+    let (url, is_ready) = (&args.url, rest.is_ready().await);
+    match args.server.clone() {
+        None if !is_ready => bail!("no server is ready at {url}: start one, or give its command as --server"),
+        None => Ok(None),
+        Some(_) if is_ready => bail!("another server runs at {url} already: stop it, or leave --server out"),
+        Some(command) => {
+            let log = args.server_log.clone().unwrap_or_else(default_log);
+            progress.say(&format!("starting the server; its output goes to {}", log.display()));
+            Ok(Some(Server::start(command, log, rest.clone()).await?))
+        }
+    }
+}
+
+/// Now, and not after an hour.
+fn check_writable(report: &Path) -> anyhow::Result<()> {
+    let opened = File::options().create(true).append(true).open(report);
+    opened.map(drop).with_context(|| format!("could not write the report to {}", report.display()))
+}
+
 fn load(args: &Replay) -> anyhow::Result<Corpus> {
     let (days, lines) = (args.days.unwrap_or(usize::MAX), args.lines.unwrap_or(usize::MAX));
-    match (&args.corpus, args.synthetic) {
+    match (&args.source.corpus, args.source.synthetic) {
         (Some(path), _) => read::corpus(path, days, lines),
         (None, made_up) => Ok(synthetic::corpus(made_up.unwrap_or(1).min(days), lines, args.seed)),
     }
 }
 
-fn default_log() -> std::path::PathBuf {
+fn default_log() -> PathBuf {
     std::env::temp_dir().join(format!("madang-loadtest-server.{}.log", std::process::id()))
 }
 
@@ -88,7 +108,7 @@ async fn play(world: &Arc<World>, progress: &Progress) {
     watching.abort();
 }
 
-fn write(report: &Report, path: Option<&std::path::Path>) -> anyhow::Result<()> {
+fn write(report: &Report, path: Option<&Path>) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     eprintln!("{}", report.summary());
     match path {

@@ -16,6 +16,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// A drain ends within this.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Of the output of a server that ended at its start.
+const LAST_LINES: usize = 8;
+
 /// What the server is told unless the environment says otherwise: a day has up to 237 speakers, and 16,000 sign-ups
 /// with full password hashing would take an hour of what is not measured here.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
@@ -88,7 +91,8 @@ impl Server {
         let deadline = Instant::now() + START_TIMEOUT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended at its start ({status}); see {}", self.log.display());
+                let said = last_lines(&self.log);
+                bail!("the server ended at its start ({status}); {} ends with:{said}", self.log.display());
             }
             if self.rest.is_ready().await {
                 return Ok(());
@@ -103,6 +107,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
+}
+
+/// The last that a server said, a line each.
+fn last_lines(log: &Path) -> String {
+    let said = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  {line}")).collect()
 }
 
 fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {

@@ -21,6 +21,12 @@ impl Backoff {
         Self { base, cap, failures: 0 }
     }
 
+    /// No wait is longer.
+    #[must_use]
+    pub const fn cap(&self) -> Duration {
+        self.cap
+    }
+
     /// The next try may follow at once.
     pub const fn reset(&mut self) {
         self.failures = 0;
@@ -54,5 +60,16 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.next_wait(&mut random) <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn waits_are_spread_over_the_whole_bound() {
+        let mut random = rand::rngs::StdRng::seed_from_u64(1);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+        let mut tenths = [0_u32; 10];
+        for _ in 0..1_000 {
+            tenths[(backoff.next_wait(&mut random).as_millis() / 100) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (50..200).contains(count)), "{tenths:?}");
     }
 }

@@ -29,15 +29,15 @@ pub struct ClientOptions {
     pub cursor: Option<Cursor>,
     /// … and the last entries that it had.
     pub heads: HashMap<LogId, Seq>,
-    /// Unacked messages that are kept; [`Client::send`] waits when there are more. Default 1,000.
+    /// Unacked messages that are kept, at least one; [`Client::send`] waits when there are more. Default 1,000.
     pub outbox: usize,
     /// Messages in flight on the connection. The server stops reading at 256. Default 64.
     pub max_in_flight: usize,
     /// Events that wait for the program; the socket is not read while they do. Default 256.
     pub events: usize,
-    /// Bound of the first wait before a reconnect. Default 250 ms.
+    /// Bound of the first wait before a reconnect. Default 500 ms.
     pub backoff_base: Duration,
-    /// Bound of the longest wait before a reconnect. Default 30 s.
+    /// Bound of the longest wait before a reconnect, also of one that the server asks for. Default 30 s.
     pub backoff_cap: Duration,
     /// How to make sockets.
     pub socket: SocketOptions,
@@ -55,7 +55,7 @@ impl ClientOptions {
             outbox: 1_000,
             max_in_flight: 64,
             events: 256,
-            backoff_base: Duration::from_millis(250),
+            backoff_base: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(30),
             socket: SocketOptions::default(),
         }

@@ -34,8 +34,18 @@ pub(crate) struct Driver {
     outbox: Outbox<()>,
     received: Received,
     backoff: Backoff,
-    /// The server refused the access token; a second refusal of a fresh one is final.
-    renew_first: bool,
+    access: Access,
+}
+
+/// What is known of the access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Nothing speaks against it.
+    Good,
+    /// The server refused it: a new one comes first.
+    Refused,
+    /// It was renewed just now: a refusal of this one is final.
+    Fresh,
 }
 
 /// What to do after a connection.
@@ -46,6 +56,8 @@ enum Next {
     After(Duration),
     /// Come back with a new token.
     Renew(String),
+    /// The person must sign in again.
+    SignIn(String),
     /// Do not come back.
     Stop { code: Option<u16>, reason: String },
 }
@@ -65,10 +77,10 @@ impl Driver {
             tokens: options.tokens,
             commands,
             events,
-            outbox: Outbox::new(options.outbox, options.max_in_flight),
+            outbox: Outbox::new(options.outbox.max(1), options.max_in_flight.max(1)),
             received: Received::resume(options.cursor, options.heads),
             backoff: Backoff::new(options.backoff_base, options.backoff_cap),
-            renew_first: false,
+            access: Access::Good,
         }
     }
 
@@ -86,8 +98,10 @@ impl Driver {
     }
 
     async fn connect_and_live(&mut self) -> Result<Next, ClientError> {
-        if self.renew_first {
-            self.renew().await?;
+        if self.access == Access::Refused
+            && let Err(next) = self.renew().await
+        {
+            return Ok(next);
         }
         self.live().await
     }
@@ -95,29 +109,37 @@ impl Driver {
     /// Tells the program and draws the wait; nothing means the end.
     async fn plan(&mut self, next: Next) -> Option<Duration> {
         match next {
-            Next::Again(cause) => {
-                self.renew_first = false;
-                self.tell(Event::Disconnected { cause }).await;
-                Some(self.backoff.next_wait(&mut rand::rng()))
-            }
+            Next::Again(cause) => Some(self.leave(cause, None).await),
             Next::After(wait) => {
-                self.tell(Event::Disconnected { cause: "the server asked to come back later".into() }).await;
-                Some(wait)
+                Some(self.leave("the server asked to come back later".into(), Some(wait)).await)
             }
-            Next::Renew(reason) if self.renew_first => {
-                self.tell(Event::Closed { code: None, reason }).await;
+            Next::Renew(cause) if self.access != Access::Fresh => {
+                self.access = Access::Refused;
+                Some(self.leave(cause, None).await)
+            }
+            Next::Renew(reason) | Next::SignIn(reason) => {
+                self.tell(Event::SignInRequired { reason }).await;
                 None
-            }
-            Next::Renew(cause) => {
-                self.renew_first = true;
-                self.tell(Event::Disconnected { cause }).await;
-                Some(self.backoff.next_wait(&mut rand::rng()))
             }
             Next::Stop { code, reason } => {
                 self.tell(Event::Closed { code, reason }).await;
                 None
             }
         }
+    }
+
+    /// Says when this client comes back: after the wait that the server asked for, or one that grows with failures.
+    async fn leave(&mut self, cause: String, asked: Option<Duration>) -> Duration {
+        if self.access == Access::Fresh {
+            // The token may have ended by the time that a server is there.
+            self.access = Access::Good;
+        }
+        let back_in = match asked {
+            Some(asked) => asked.min(self.backoff.cap()),
+            None => self.backoff.next_wait(&mut rand::rng()),
+        };
+        self.tell(Event::Disconnected { cause, back_in }).await;
+        back_in
     }
 
     /// Waits without a connection; messages of the program are still taken.
@@ -141,11 +163,17 @@ impl Driver {
     }
 
     /// Gets new tokens over REST and tells the program, before they are used: the old refresh token is spent.
-    async fn renew(&mut self) -> Result<(), ClientError> {
-        let tokens = Tokens::from(self.rest.refresh(&self.tokens.refresh).await?);
-        self.tokens = tokens.clone();
-        self.tell(Event::TokensRenewed(tokens)).await;
-        Ok(())
+    async fn renew(&mut self) -> Result<(), Next> {
+        match self.rest.refresh(&self.tokens.refresh).await {
+            Ok(signed_in) => {
+                self.tokens = Tokens::from(signed_in);
+                self.access = Access::Fresh;
+                self.tell(Event::TokensRenewed(self.tokens.clone())).await;
+                Ok(())
+            }
+            Err(ClientError::Refused(body)) if !body.retryable => Err(Next::SignIn(body.message)),
+            Err(error) => Err(after_error(error)),
+        }
     }
 
     async fn tell(&self, event: Event) {

@@ -12,7 +12,7 @@ pub enum ClientError {
     #[error("{0:?} is not an address of a server: expected http://host:port")]
     Address(String),
     /// The call did not reach the server, or its answer did not come back whole. The outcome is unknown.
-    #[error("the call failed: {0}")]
+    #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// The socket failed.
     #[error("the socket failed: {0}")]

@@ -1,5 +1,7 @@
 //! What a client tells the program that uses it.
 
+use std::time::Duration;
+
 use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
 use madang_proto::rest::ChannelView;
 use madang_proto::{Ack, Entry, ErrorBody, Resume, SnapshotReason};
@@ -18,6 +20,8 @@ pub enum Event {
     Disconnected {
         /// Why, for people.
         cause: String,
+        /// After this wait.
+        back_in: Duration,
     },
     /// New entries of one log, rising, without a hole, none of them told before.
     Entries {
@@ -46,15 +50,16 @@ pub enum Event {
     },
     /// This client read too slowly for a while. Nothing is lost.
     Resync,
-    /// The cursor did not serve. These are the channels that moved; their content is in history.
+    /// The cursor did not serve, and this is the snapshot. Content of these channels up to `head_seq` is in history;
+    /// what is above comes as entries.
     SnapshotRequired {
-        /// Why.
+        /// Why. For `foreign_cursor` and `beyond_store` a program drops what it kept: it is of another store.
         reason: SnapshotReason,
-        /// The channels of which this device has not the last entry.
+        /// The channels that are not as this client has them; one that the user has left has `until_seq`.
         channels: Vec<ChannelView>,
     },
-    /// Entries between two places did not come. If `filled`, they follow, read from history; if not, the program must
-    /// read them when it can.
+    /// Entries between two places did not come. If `filled`, all of them that the user may read follow, read from
+    /// history; if not, the program must read them when it can.
     Gap {
         /// Which log.
         log: LogId,
@@ -67,6 +72,11 @@ pub enum Event {
     },
     /// There are new tokens; a program that keeps its sign-in keeps them (a refresh token serves once).
     TokensRenewed(Tokens),
+    /// The end: the server takes neither the access token nor the refresh token, so the person must sign in again.
+    SignInRequired {
+        /// Why, for people.
+        reason: String,
+    },
     /// The end: the client does not come back by itself.
     Closed {
         /// The close code of the server, if it was the server's wish.

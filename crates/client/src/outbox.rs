@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use madang_ids::ChannelId;
-use madang_proto::{Ack, ErrorBody, RequestId, Send};
+use madang_proto::{Ack, ErrorBody, ErrorCode, RequestId, Send};
 
 /// Wait before a retry that the server gave no time for.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(250);
@@ -161,6 +161,10 @@ impl<T> Outbox<T> {
     /// When [`Self::poll_send`] should be asked again though nothing was answered or enqueued: the end of a wait.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.in_flight.len() >= self.max_in_flight {
+            // An answer comes first, and a past deadline would wake the caller again and again.
+            return None;
+        }
         let waiting = self.lanes.values().filter(|lane| lane.in_flight == 0);
         waiting.filter_map(|lane| lane.hold_until).min()
     }
@@ -175,7 +179,8 @@ impl<T> Outbox<T> {
 
     /// A refusal came.
     pub fn handle_error(&mut self, id: &RequestId, error: ErrorBody, now: Instant) -> Answer<T> {
-        if !error.retryable {
+        // A token that has ended is renewed, and then the same may go.
+        if !error.retryable && error.code != ErrorCode::Unauthorized {
             return self.settle(id).map_or(Answer::Unknown, |settled| Answer::Refused(settled, error));
         }
         let Some(lane) = parse(id).and_then(|request| self.take_request(request)) else {

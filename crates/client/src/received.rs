@@ -3,16 +3,22 @@
 //! A device applies an entry only if its `seq` is above what it has of that log; a `seq` that jumps is a hole, which
 //! the caller fills from history and reports. `seq` is dense, so nothing can be missing in silence (G3, G4).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use madang_ids::{Cursor, LogId, Seq};
-use madang_proto::Entry;
+use madang_ids::{ChannelId, Cursor, LogId, Seq};
+use madang_proto::rest::{ChannelView, Since};
+use madang_proto::{Content, Entry, SnapshotReason};
+
+/// Channels that a snapshot is told of as known; the server takes no more.
+const SINCE_MAX: usize = 10_000;
 
 /// The places of one device.
 #[derive(Debug, Clone, Default)]
 pub struct Received {
     cursor: Option<Cursor>,
     heads: HashMap<LogId, Seq>,
+    /// Read markers, as far as they were told: a snapshot is spared what has not changed.
+    reads: HashMap<ChannelId, Seq>,
 }
 
 /// Entries that should have come before these: all between the two places.
@@ -37,7 +43,7 @@ impl Received {
     /// Goes on from what an earlier run of the program kept.
     #[must_use]
     pub fn resume(cursor: Option<Cursor>, heads: HashMap<LogId, Seq>) -> Self {
-        Self { cursor, heads }
+        Self { cursor, heads, reads: HashMap::new() }
     }
 
     /// What to give in `hello`.
@@ -63,10 +69,30 @@ impl Received {
         self.cursor = Some(cursor);
     }
 
-    /// A snapshot says that the caller now knows `log` up to here.
-    pub fn apply_head(&mut self, log: LogId, seq: Seq) {
-        let head = self.heads.entry(log).or_default();
-        *head = seq.max(*head);
+    /// Forgets what a snapshot makes void, and says what it need not repeat.
+    pub fn begin_snapshot(&mut self, reason: SnapshotReason) -> BTreeMap<ChannelId, Since> {
+        match reason {
+            // Places of another store mean nothing in this one; kept, they would swallow its entries.
+            SnapshotReason::ForeignCursor | SnapshotReason::BeyondStore => self.heads.clear(),
+            // The user's own log is in no snapshot and has no history: it begins anew.
+            SnapshotReason::NoCursor | SnapshotReason::TooFarBehind => {
+                self.heads.retain(|log, _| matches!(log, LogId::Channel(_)));
+            }
+        }
+        let known = self.reads.iter().filter_map(|(channel, read_seq)| {
+            let head_seq = self.head(LogId::Channel(*channel))?;
+            Some((*channel, Since { head_seq, read_seq: *read_seq }))
+        });
+        known.take(SINCE_MAX).collect()
+    }
+
+    /// The caller knows these channels now up to their heads.
+    pub fn apply_snapshot(&mut self, channels: &[ChannelView]) {
+        for view in channels {
+            let head = self.heads.entry(LogId::Channel(view.card.id)).or_default();
+            *head = view.head_seq.max(*head);
+            self.reads.insert(view.card.id, view.read_seq);
+        }
     }
 
     /// Takes a batch: drops what is there already, and cuts the rest at holes. The first batch of a log that was never
@@ -82,6 +108,9 @@ impl Received {
                 pieces.push(Piece::Missing(Missing { after, before: entry.seq }));
             }
             self.heads.insert(log, entry.seq);
+            if let Content::Read { channel_id, seq, .. } = entry.content {
+                self.reads.insert(channel_id, seq);
+            }
             match pieces.last_mut() {
                 Some(Piece::Fresh(fresh)) => fresh.push(entry),
                 _ => pieces.push(Piece::Fresh(vec![entry])),
@@ -95,7 +124,6 @@ impl Received {
 mod tests {
     use super::*;
     use madang_ids::{ChannelId, Epoch, Millis, Position, UserId};
-    use madang_proto::Content;
     use proptest::prelude::*;
 
     const LOG: LogId = LogId::Channel(ChannelId::from_raw(7));
@@ -146,8 +174,8 @@ mod tests {
         #[test]
         fn fresh_and_missing_together_are_dense(jumps in prop::collection::vec((0_u64..9, 1_usize..5), 1..40)) {
             let mut received = Received::default();
-            received.apply_head(LOG, Seq::ZERO);
-            let mut covered = Vec::new();
+            feed(&mut received, &[1]);
+            let mut covered = vec![1];
             let mut place = 0_i64;
             for (jump, count) in jumps {
                 place = (place + jump as i64 - 4).max(0);

@@ -140,8 +140,8 @@ impl Rest {
     ///
     /// # Errors
     /// See [`Self::sign_up`].
-    pub async fn blocks(&self, token: &str) -> Result<List<UserCard>> {
-        self.get(token, "/v1/blocks").await
+    pub async fn blocks(&self, token: &str, page: &PageQuery) -> Result<Page<UserCard>> {
+        self.get(token, &format!("/v1/blocks{}", page_query(page))).await
     }
 
     /// Blocks somebody.

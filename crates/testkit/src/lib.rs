@@ -5,13 +5,18 @@
 mod model;
 mod node;
 mod process;
+mod proxy;
 mod raw;
 mod rest;
 mod socket;
 pub mod transcript;
 
+/// So that crates below the server can say what node they want.
+pub use madang_chat_server::config::Config;
+pub use madang_service::ManualClock;
 pub use node::{ModelStorage, Storage, TestNode, manual_clock};
 pub use process::Server;
+pub use proxy::{Fate, Proxy};
 pub use raw::{CONTINUATION, RawSocket, TEXT};
 pub use rest::{Answer, Rest};
 pub use socket::{Ended, Socket};

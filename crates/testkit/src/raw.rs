@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, bail};
 use madang_proto::SUBPROTOCOL_JSON;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::PATIENCE;
@@ -57,18 +57,7 @@ impl RawSocket {
     /// # Errors
     /// The server has hung up.
     pub async fn write(&mut self, is_last: bool, opcode: u8, payload: &[u8]) -> anyhow::Result<()> {
-        let mut frame = vec![(u8::from(is_last) << 7) | opcode];
-        match payload.len() {
-            length @ 0..=125 => frame.push(0x80 | length as u8),
-            length @ 126..=0xffff => {
-                frame.push(0x80 | 126);
-                frame.extend((length as u16).to_be_bytes());
-            }
-            length => {
-                frame.push(0x80 | 127);
-                frame.extend((length as u64).to_be_bytes());
-            }
-        }
+        let mut frame = frame_head(is_last, opcode, payload.len(), true);
         frame.extend(MASK);
         frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         self.0.write_all(&frame).await.context("the server has hung up")
@@ -87,19 +76,7 @@ impl RawSocket {
     /// # Errors
     /// The server has hung up, or nothing comes.
     pub async fn read(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
-        tokio::time::timeout(PATIENCE, self.read_frame()).await.context("no frame came")?
-    }
-
-    async fn read_frame(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
-        let opcode = self.0.read_u8().await? & 0x0f;
-        let length = match self.0.read_u8().await? & 0x7f {
-            126 => u64::from(self.0.read_u16().await?),
-            127 => self.0.read_u64().await?,
-            length => u64::from(length),
-        };
-        let mut payload = vec![0; usize::try_from(length)?];
-        self.0.read_exact(&mut payload).await?;
-        Ok((opcode, payload))
+        tokio::time::timeout(PATIENCE, read_frame(&mut self.0)).await.context("no frame came")?
     }
 
     /// The next text.
@@ -128,4 +105,35 @@ impl RawSocket {
             }
         }
     }
+}
+
+/// What stands before a frame's mask and payload (RFC 6455, 5.2).
+pub(crate) fn frame_head(is_last: bool, opcode: u8, length: usize, is_masked: bool) -> Vec<u8> {
+    let mask = u8::from(is_masked) << 7;
+    let mut head = vec![(u8::from(is_last) << 7) | opcode];
+    match length {
+        0..=125 => head.push(mask | length as u8),
+        126..=0xffff => {
+            head.push(mask | 126);
+            head.extend((length as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(mask | 127);
+            head.extend((length as u64).to_be_bytes());
+        }
+    }
+    head
+}
+
+/// A frame of a server: opcode and payload. This server splits none.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<(u8, Vec<u8>)> {
+    let opcode = stream.read_u8().await? & 0x0f;
+    let length = match stream.read_u8().await? & 0x7f {
+        126 => u64::from(stream.read_u16().await?),
+        127 => stream.read_u64().await?,
+        length => u64::from(length),
+    };
+    let mut payload = vec![0; usize::try_from(length)?];
+    stream.read_exact(&mut payload).await?;
+    Ok((opcode, payload))
 }

@@ -1,8 +1,11 @@
 //! The command lines of measurements.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+
+use crate::args::at_least_one;
 
 /// What is measured.
 #[derive(Debug, Clone, Subcommand)]
@@ -47,35 +50,44 @@ pub(crate) struct Fanout {
     #[arg(long, default_value_t = 1)]
     pub(crate) senders: usize,
     /// Messages of each sender under way: sent, and not yet delivered back to her. A list makes a table.
-    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64")]
+    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_parser = at_least_one::<usize>())]
     pub(crate) in_flight: Vec<usize>,
-    /// Bytes of text.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) text: usize,
-    /// Seconds of each round.
-    #[arg(long, default_value_t = 4)]
-    pub(crate) seconds: u64,
-    #[arg(long, default_value_t = 3)]
-    pub(crate) repeats: usize,
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
 }
 
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Sends {
     /// Connections with one message under way each. A list makes a table.
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = at_least_one::<usize>())]
     pub(crate) in_flight: Vec<usize>,
     /// Those to whom the messages go are connected, too.
     #[arg(long)]
     pub(crate) receivers: bool,
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
+}
+
+/// How each row of a table is measured.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub(crate) struct Rounds {
     /// Bytes of text.
     #[arg(long, default_value_t = 100)]
     pub(crate) text: usize,
     /// Seconds of each round.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one::<u64>())]
     pub(crate) seconds: u64,
-    #[arg(long, default_value_t = 3)]
+    /// Rounds, of which the median counts.
+    #[arg(long, default_value_t = 3, value_parser = at_least_one::<usize>())]
     pub(crate) repeats: usize,
+}
+
+impl Rounds {
+    pub(crate) const fn lasts(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
 }
 
 #[derive(Debug, Clone, Parser)]

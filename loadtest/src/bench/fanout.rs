@@ -59,7 +59,7 @@ pub(super) async fn run(args: Fanout) -> anyhow::Result<()> {
     print_conditions(&format!(
         "fanout: a group of {} members with one socket each, {} of whom send texts of {} B; durable; rounds of {} s; \
          a message is under way until its sender has it back",
-        args.members, args.senders, args.text, args.seconds
+        args.members, args.senders, args.rounds.text, args.rounds.seconds
     ));
     let mut group = Group::open(&args, &folder).await?;
     println!(
@@ -79,7 +79,7 @@ pub(super) async fn run(args: Fanout) -> anyhow::Result<()> {
     let mut best = f64::NEG_INFINITY;
     for in_flight in args.in_flight.clone() {
         let mut rounds = Vec::new();
-        for _ in 0..args.repeats {
+        for _ in 0..args.rounds.repeats {
             rounds.push(group.round(&args, in_flight, &folder).await?);
         }
         best = best.max(print(in_flight, &rounds));
@@ -173,10 +173,10 @@ impl Group {
             let plan = Plan {
                 channel: self.channel,
                 sender,
-                text_bytes: args.text,
+                text_bytes: args.rounds.text,
                 in_flight: in_flight as u64,
                 until: Until::Delivered,
-                lasts: Duration::from_secs(args.seconds),
+                lasts: args.rounds.lasts(),
             };
             tasks.spawn(Sender::new(socket, plan, Arc::clone(&self.seen))?.run());
         }
@@ -232,7 +232,7 @@ async fn bare(args: &Fanout, round: &Round, folder: &Folder) -> anyhow::Result<f
         write_bytes: whole(round.bytes_per_write),
         frames: whole(round.frames_per_write),
         rate: round.writes_per_second,
-        seconds: args.seconds,
+        seconds: args.rounds.seconds,
     };
     let server = Process::reference(&reference, folder).await?;
     let (seen, mut readers) = (Seen::new()?, JoinSet::new());
@@ -240,7 +240,7 @@ async fn bare(args: &Fanout, round: &Round, folder: &Folder) -> anyhow::Result<f
         let socket = Socket::connect(&server.addr, source(number), READ_BYTES).await?;
         readers.spawn(reader::read(socket, Arc::clone(&seen)));
     }
-    sleep(Duration::from_secs(args.seconds) + Duration::from_millis(500)).await;
+    sleep(args.rounds.lasts() + Duration::from_millis(500)).await;
     let cpu = server.usage()?.cpu_seconds;
     server.kill().await?;
     while readers.join_next().await.is_some() {}

@@ -1,7 +1,7 @@
 //! Durable sends over distinct direct channels, beside a bare loop of group commits on the same disk.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use madang_ids::{ChannelId, Cursor};
@@ -46,7 +46,7 @@ pub(super) async fn run(args: Sends) -> anyhow::Result<()> {
     print_conditions(&format!(
         "sends: each connection another sender with her own direct channel and one text of {} B under way; receivers \
          {receivers}; durable; rounds of {} s",
-        args.text, args.seconds
+        args.rounds.text, args.rounds.seconds
     ));
     let most = args.in_flight.iter().copied().max().context("nothing to measure")?;
     let pairs = Pairs::open(most, &folder).await?;
@@ -57,7 +57,7 @@ pub(super) async fn run(args: Sends) -> anyhow::Result<()> {
     let mut last = f64::NAN;
     for in_flight in args.in_flight.clone() {
         let mut rounds = Vec::new();
-        for _ in 0..args.repeats {
+        for _ in 0..args.rounds.repeats {
             rounds.push(pairs.round(&args, in_flight, &folder).await?);
         }
         last = print(in_flight, &rounds);
@@ -108,10 +108,10 @@ impl Pairs {
             let plan = Plan {
                 channel: *channel,
                 sender: number,
-                text_bytes: args.text,
+                text_bytes: args.rounds.text,
                 in_flight: 1,
                 until: Until::Acked,
-                lasts: Duration::from_secs(args.seconds),
+                lasts: args.rounds.lasts(),
             };
             senders.spawn(Sender::new(self.socket(from, number).await?, plan, Arc::clone(&seen))?.run());
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::rest::{HistoryQuery, SnapshotQuery};
 use madang_proto::{
-    ClientFrame, Entry, ErrorBody, LogKind, Request, RequestId, Resume, ServerFrame, SnapshotReason, Welcome,
-    limits,
+    ClientFrame, Entry, ErrorBody, ErrorCode, LogKind, Request, RequestId, Resume, ServerFrame,
+    SnapshotReason, Welcome, limits,
 };
 use tokio::time::Instant;
 
-use super::{Command, Driver, Next, after_close};
+use super::{Access, Command, Driver, Next, after_close};
 use crate::connection::{Connection, Incoming};
 use crate::error::ClientError;
 use crate::event::Event;
@@ -19,8 +19,13 @@ use crate::received::{Missing, Piece};
 
 /// A connection on which nothing came for so many heartbeats is dead.
 const SILENT_HEARTBEATS: u32 = 3;
-/// Tokens are renewed when this share of their time is left.
-const RENEW_AT_SHARE: f64 = 0.2;
+/// Tokens are renewed when so much of their life has passed …
+const RENEW_AFTER_SHARE: f64 = 0.8;
+/// … and, when that failed, again after this share of it.
+const RENEW_AGAIN_SHARE: f64 = 0.05;
+
+/// The name of the request that brings a new token.
+const AUTH: &str = "auth";
 
 /// What belongs to one connection.
 struct Live {
@@ -29,8 +34,8 @@ struct Live {
     beat: Duration,
     next_beat: Instant,
     last_heard: Instant,
+    token_life: Duration,
     renew_at: Instant,
-    renew_period: Duration,
     come_back: Option<Duration>,
 }
 
@@ -38,12 +43,11 @@ impl Driver {
     pub(super) async fn live(&mut self) -> Result<Next, ClientError> {
         let mut connection = Connection::open(&self.endpoint, self.socket).await?;
         let welcome = connection.hello(&self.tokens.access, self.received.cursor()).await?;
-        self.backoff.reset();
-        self.renew_first = false;
+        self.access = Access::Good;
         let mut live = Live::new(connection, &welcome);
-        self.tell(Event::Connected { resume: welcome.resume }).await;
+        self.tell_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
         if let Resume::SnapshotRequired { reason } = welcome.resume {
-            self.take_snapshot(reason).await?;
+            self.take_snapshot(&mut live, reason).await?;
         }
         loop {
             self.write_outbox(&mut live).await?;
@@ -60,7 +64,7 @@ impl Driver {
             incoming = live.connection.next() => return self.handle_incoming(live, incoming?).await,
             Some(command) = self.commands.recv(), if self.outbox.has_room() => self.command(live, command).await?,
             () = tokio::time::sleep_until(live.next_beat) => return live.heartbeat().await,
-            () = tokio::time::sleep_until(live.renew_at) => self.renew_in_band(live).await?,
+            () = tokio::time::sleep_until(live.renew_at) => return self.renew_in_band(live).await,
             () = tokio::time::sleep_until(retry_at) => {}
             () = self.events.closed() => return Ok(Some(Next::Stop { code: None, reason: "not wanted".into() })),
         }
@@ -99,9 +103,14 @@ impl Driver {
         let text = match incoming {
             Incoming::Text(text) => text,
             Incoming::Closed { code, reason } => {
-                return Ok(Some(live.come_back.map_or_else(|| after_close(code, reason), Next::After)));
+                return Ok(Some(match (after_close(code, reason), live.come_back) {
+                    (Next::Again(_), Some(wait)) => Next::After(wait),
+                    (next, _) => next,
+                }));
             }
         };
+        // A connection that says something after its `welcome` is a success.
+        self.backoff.reset();
         match Connection::decode(&text) {
             Ok(frame) => self.handle_frame(live, frame).await?,
             // Unknown frames are ignored, so that a newer server and this client interoperate.
@@ -133,15 +142,18 @@ impl Driver {
             }
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
-            ServerFrame::SnapshotRequired { reason } => self.take_snapshot(reason).await,
+            ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
             }
-            ServerFrame::Welcome(_)
-            | ServerFrame::Done { .. }
-            | ServerFrame::History { .. }
-            | ServerFrame::Heartbeat { .. } => Ok(()),
+            ServerFrame::Done { id } => {
+                if id.0 == AUTH {
+                    self.access = Access::Good;
+                }
+                Ok(())
+            }
+            ServerFrame::Welcome(_) | ServerFrame::History { .. } | ServerFrame::Heartbeat { .. } => Ok(()),
         }
     }
 
@@ -155,6 +167,14 @@ impl Driver {
             tracing::debug!(code = ?error.code, message = error.message, "the server could not read a frame");
             return Ok(());
         };
+        if id.0 == AUTH {
+            return Err(ClientError::Refused(error));
+        }
+        if error.code == ErrorCode::Unauthorized && self.access == Access::Good {
+            // The token ended before it was renewed.
+            self.access = Access::Refused;
+            live.renew_at = Instant::now();
+        }
         let answer = self.outbox.handle_error(&id, error, Self::now());
         self.handle_answer(live, answer).await
     }
@@ -191,17 +211,20 @@ impl Driver {
     /// the program is told, and takes a snapshot if it cares.
     async fn fill(&mut self, live: &mut Live, log: LogId, missing: Missing) -> Result<(), ClientError> {
         let found = match log {
-            LogId::Channel(channel) => self.read_hole(channel, missing).await.ok(),
+            LogId::Channel(channel) => live.beating(self.read_hole(channel, missing)).await?.ok(),
             LogId::User(_) => None,
         };
         let Missing { after, before } = missing;
         self.tell_alive(live, Event::Gap { log, after, before, filled: found.is_some() }).await?;
         match found {
-            Some(entries) => self.tell_alive(live, Event::Entries { log, entries }).await,
-            None => Ok(()),
+            Some(entries) if !entries.is_empty() => {
+                self.tell_alive(live, Event::Entries { log, entries }).await
+            }
+            _ => Ok(()),
         }
     }
 
+    /// All entries of a hole that the user may read: while she was no member, nothing was hers.
     async fn read_hole(&self, channel: ChannelId, missing: Missing) -> Result<Vec<Entry>, ClientError> {
         let mut found: Vec<Entry> = Vec::new();
         let mut after = missing.after;
@@ -214,6 +237,9 @@ impl Driver {
             found.extend(inside);
             match found.last() {
                 Some(last) if found.len() > before => after = last.seq,
+                _ if self.rest.channel(&self.tokens.access, channel).await?.from_seq == missing.before => {
+                    break;
+                }
                 _ => return Err(ClientError::Protocol("history has the hole as well".into())),
             }
         }
@@ -222,12 +248,12 @@ impl Driver {
 
     /// Takes all pages of the snapshot. The connection is registered already, so what is appended meanwhile comes on
     /// it; its cursors count from here on.
-    async fn take_snapshot(&mut self, reason: SnapshotReason) -> Result<(), ClientError> {
-        // All of it: this client keeps no read markers, so it cannot say which channels are still as it knows them.
-        let mut query = SnapshotQuery::default();
+    async fn take_snapshot(&mut self, live: &mut Live, reason: SnapshotReason) -> Result<(), ClientError> {
+        let since = self.received.begin_snapshot(reason);
+        let mut query = SnapshotQuery { since, ..SnapshotQuery::default() };
         let (mut cursor, mut channels) = (None, Vec::new());
         loop {
-            let page = self.rest.snapshot(&self.tokens.access, &query).await?;
+            let page = live.beating(self.rest.snapshot(&self.tokens.access, &query)).await??;
             cursor = cursor.or(page.cursor);
             channels.extend(page.channels);
             query.after = page.next;
@@ -235,39 +261,35 @@ impl Driver {
                 break;
             }
         }
-        for view in &channels {
-            self.received.apply_head(LogId::Channel(view.card.id), view.head_seq);
-        }
-        self.tell(Event::SnapshotRequired { reason, channels }).await;
+        self.received.apply_snapshot(&channels);
+        self.tell_alive(live, Event::SnapshotRequired { reason, channels }).await?;
         if let Some(cursor) = cursor {
             self.received.apply_cursor(cursor);
-            self.tell(Event::CursorMoved(cursor)).await;
+            self.tell_alive(live, Event::CursorMoved(cursor)).await?;
         }
         Ok(())
     }
 
-    async fn renew_in_band(&mut self, live: &mut Live) -> Result<(), ClientError> {
-        self.renew().await?;
-        // The answer to `auth` does not say when the token ends, so the time is taken from REST's answer: the next
-        // `welcome` corrects it.
-        live.renew_at = Instant::now() + live.renew_period;
-        live.request("auth", ClientFrame::Auth { token: self.tokens.access.clone() }).await
-    }
-
-    /// Hands an event to the program. While the program does not take it, heartbeats go on: a slow program must not
-    /// look like a dead client.
-    async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
-        loop {
-            tokio::select! {
-                permit = self.events.reserve() => {
-                    if let Ok(permit) = permit {
-                        permit.send(event);
-                    }
-                    return Ok(());
-                }
-                () = tokio::time::sleep_until(live.next_beat) => live.beat().await?,
+    /// Renews the token without leaving; if that fails for now, the connection stays and it is tried again.
+    async fn renew_in_band(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
+        match live.beating(self.renew()).await? {
+            Ok(()) => {
+                // The answer to `auth` does not say when the token ends; the next `welcome` corrects this.
+                live.renew_in(RENEW_AFTER_SHARE);
+                live.request(AUTH, ClientFrame::Auth { token: self.tokens.access.clone() }).await?;
+                Ok(None)
+            }
+            Err(Next::SignIn(reason)) => Ok(Some(Next::SignIn(reason))),
+            Err(_) => {
+                live.renew_in(RENEW_AGAIN_SHARE);
+                Ok(None)
             }
         }
+    }
+
+    /// Hands an event to the program, however long that takes to take it.
+    async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
+        live.beating(self.tell(event)).await
     }
 }
 
@@ -275,17 +297,34 @@ impl Live {
     fn new(connection: Connection, welcome: &Welcome) -> Self {
         let now = Instant::now();
         let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
-        let life = Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
-        let renew_period = life.mul_f64(1.0 - RENEW_AT_SHARE).max(Duration::from_secs(1));
-        Self {
+        let token_life =
+            Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
+        let mut live = Self {
             connection,
             user: welcome.user_id,
             beat,
             next_beat: now + beat,
             last_heard: now,
-            renew_at: now + renew_period,
-            renew_period,
+            token_life,
+            renew_at: now,
             come_back: None,
+        };
+        live.renew_in(RENEW_AFTER_SHARE);
+        live
+    }
+
+    fn renew_in(&mut self, share: f64) {
+        self.renew_at = Instant::now() + self.token_life.mul_f64(share).max(Duration::from_secs(1));
+    }
+
+    /// Does what takes its time, while heartbeats go on: a slow program or call must not look like a dead client.
+    async fn beating<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ClientError> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep_until(self.next_beat) => self.beat().await?,
+            }
         }
     }
 

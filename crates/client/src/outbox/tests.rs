@@ -68,6 +68,32 @@ fn after_a_failure_a_lane_holds_until_all_are_answered_and_goes_on_from_the_firs
 }
 
 #[test]
+fn a_token_that_ended_is_no_final_refusal() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(10, 8);
+    outbox.enqueue(send(1, 1), ()).unwrap();
+    let request = sent(&mut outbox, now).unwrap().0;
+    let ended = ErrorBody::new(ErrorCode::Unauthorized, "the token has ended");
+    assert!(matches!(outbox.handle_error(&request, ended, now), Answer::Again));
+    assert!(sent(&mut outbox, now).is_none(), "the renewal wants a moment");
+    assert_eq!(sent(&mut outbox, now + RETRY_AFTER_DEFAULT).unwrap().1, 1);
+}
+
+#[test]
+fn a_lane_whose_wait_is_over_wakes_nobody_while_no_more_may_be_in_flight() {
+    let now = Instant::now();
+    let mut outbox = Outbox::new(10, 1);
+    outbox.enqueue(send(1, 1), ()).unwrap();
+    outbox.enqueue(send(2, 2), ()).unwrap();
+    let first = sent(&mut outbox, now).unwrap().0;
+    assert!(matches!(outbox.handle_error(&first, ErrorBody::unavailable("busy", 100), now), Answer::Again));
+    let second = sent(&mut outbox, now).unwrap();
+    assert_eq!((second.1, outbox.next_deadline()), (2, None));
+    assert!(matches!(outbox.handle_ack(ack(&second.0, 2, 1)), Answer::Acked(..)));
+    assert_eq!(outbox.next_deadline(), Some(now + Duration::from_millis(100)));
+}
+
+#[test]
 fn a_final_refusal_settles_and_a_strange_answer_changes_nothing() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 8);

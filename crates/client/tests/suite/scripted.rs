@@ -1,9 +1,4 @@
 //! The client against a server that follows a script: reconnects, retries, order, holes and ends.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
-
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -48,11 +43,15 @@ impl Fake {
 
     /// Accepts, hears the `hello` and says `welcome`. Returns the cursor of the `hello`.
     async fn welcome(&self) -> (Peer, Option<String>) {
+        self.welcome_with_heartbeats(60_000).await
+    }
+
+    async fn welcome_with_heartbeats(&self, interval_ms: u64) -> (Peer, Option<String>) {
         let mut peer = self.accept().await;
         let hello = peer.next().await;
         let ClientFrame::Hello(hello) = hello.frame else { panic!("not a hello") };
         peer.say(json!({
-            "type": "welcome", "id": "hello", "user_id": "1", "device_id": "2", "heartbeat_interval_ms": 60_000,
+            "type": "welcome", "id": "hello", "user_id": "1", "device_id": "2", "heartbeat_interval_ms": interval_ms,
             "token_expires_at": 3_600_000, "at": 0, "resume": "resumed",
         }))
         .await;
@@ -103,10 +102,14 @@ impl Peer {
 }
 
 fn start(url: &str) -> (Client, mpsc::Receiver<Event>) {
+    Client::start(options(url)).unwrap()
+}
+
+fn options(url: &str) -> ClientOptions {
     let tokens = Tokens { access: "a".into(), refresh: "r".into(), expires_at: Millis::new(3_600_000) };
     let mut options = ClientOptions::new(url, tokens);
     options.backoff_base = Duration::from_millis(5);
-    Client::start(options).unwrap()
+    options
 }
 
 async fn event(events: &mut mpsc::Receiver<Event>) -> Event {
@@ -240,5 +243,20 @@ async fn it_comes_back_when_it_is_asked_to_and_stays_away_when_it_is_told_to() {
     peer.close(CloseReason::Replaced).await;
     assert!(matches!(content(&mut events).await, Event::Closed { code: Some(4502), .. }));
     assert!(events.recv().await.is_none());
+    client.close().await;
+}
+
+#[tokio::test]
+async fn while_the_program_takes_its_time_heartbeats_go_on() {
+    let (fake, url) = Fake::start().await;
+    let options = ClientOptions { events: 1, ..options(&url) };
+    let (client, events) = Client::start(options).unwrap();
+    let (mut peer, _) = fake.welcome_with_heartbeats(100).await;
+    // Nobody takes the first event, so this one waits for room.
+    peer.entries(&[1]).await;
+    for _ in 0..5 {
+        assert!(matches!(peer.next().await.frame, ClientFrame::Heartbeat));
+    }
+    assert_eq!(events.len(), 1);
     client.close().await;
 }

@@ -1,0 +1,97 @@
+//! Holes in a live log: they are read from history, in order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use madang_client::Event;
+use madang_ids::{LogId, Seq};
+use madang_proto::ChannelKind;
+use madang_testkit::{Fate, Proxy};
+use tokio::sync::mpsc;
+
+use crate::yard::{Yard, numbers, texts};
+
+/// Loses every frame of entries in which one of the texts is; says so.
+fn lose(proxy: &Proxy, text: &'static str) -> mpsc::Receiver<()> {
+    let (lost, told) = mpsc::channel(1);
+    proxy.rule(move |frame| {
+        if frame.contains("\"entries\"") && frame.contains(text) {
+            let _ = lost.try_send(());
+            return Fate::Lose;
+        }
+        Fate::Pass
+    });
+    told
+}
+
+#[tokio::test]
+async fn a_lost_frame_is_read_from_history_before_what_came_behind_it() {
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    yard.say(&ada, channel, "one").await;
+    assert_eq!(events.texts(channel, 1).await, ["one"]);
+    let mut lost = lose(&yard.proxy, "\"two\"");
+    let two = yard.say(&ada, channel, "two").await;
+    lost.recv().await.unwrap();
+    let three = yard.say(&ada, channel, "three").await;
+    match events.content().await {
+        Event::Gap { log, after, before, filled } => {
+            assert_eq!((log, before, filled), (LogId::Channel(channel), three, true));
+            assert_eq!(after.next(), two);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(events.texts(channel, 2).await, ["two", "three"]);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_hole_of_many_pages_is_filled_to_its_end() {
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    let loses = Arc::new(AtomicBool::new(true));
+    let rule = Arc::clone(&loses);
+    yard.proxy.rule(move |frame| {
+        let is_lost = rule.load(Ordering::SeqCst) && frame.contains("\"entries\"");
+        if is_lost && frame.contains("\"419\"") {
+            rule.store(false, Ordering::SeqCst);
+        }
+        if is_lost { Fate::Lose } else { Fate::Pass }
+    });
+    for text in numbers(0..420) {
+        yard.say(&ada, channel, &text).await;
+    }
+    while loses.load(Ordering::SeqCst) {
+        // waits for: the last frame to be lost
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    yard.say(&ada, channel, "420").await;
+    assert!(matches!(events.content().await, Event::Gap { filled: true, .. }));
+    assert_eq!(events.texts(channel, 421).await, numbers(0..421));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn what_was_said_while_she_was_no_member_is_not_missing() {
+    let yard = Yard::new().await;
+    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
+    let channel = yard.channel(ChannelKind::Group, &ada, &bob).await;
+    let (client, mut events) = yard.connected(&bob).await;
+    yard.rest.remove_member(&ada.tokens.access, channel, bob.id).await.unwrap();
+    let unheard = yard.say(&ada, channel, "unheard").await;
+    yard.rest.add_members(&ada.tokens.access, channel, vec![bob.id]).await.unwrap();
+    yard.say(&ada, channel, "welcome back").await;
+    let (mut said, mut gaps) = (Vec::new(), Vec::new());
+    while said.is_empty() {
+        match events.content().await {
+            Event::Entries { log: LogId::Channel(_), entries } => said.extend(texts(&entries)),
+            Event::Gap { after, before, filled, .. } => gaps.push((after, before, filled)),
+            _ => {}
+        }
+    }
+    let seq = |offset: u64| Seq::new(unheard.get() + offset);
+    assert_eq!((said, gaps), (vec!["welcome back".to_owned()], vec![(unheard.minus(1), seq(1), true)]));
+    client.close().await;
+}

@@ -1,0 +1,13 @@
+//! The client against a server that follows a script, and against a node behind a proxy that spoils what it says.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+mod gaps;
+mod queue;
+mod reconnect;
+mod scripted;
+mod snapshots;
+mod tokens;
+mod yard;

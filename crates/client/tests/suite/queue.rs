@@ -1,0 +1,79 @@
+//! Unsent messages: they outlive connections, keep their order, are one message each, and are bounded.
+
+use std::collections::HashSet;
+
+use madang_client::Event;
+use madang_testkit::Fate;
+
+use crate::yard::{Events, Yard, body, numbers, start};
+
+/// Waits until all of these many keys are acked.
+async fn acked(events: &mut Events, count: usize) {
+    let mut keys = HashSet::new();
+    while keys.len() < count {
+        match events.content().await {
+            Event::Acked { client_msg_id, .. } => assert!(keys.insert(client_msg_id), "acked twice"),
+            Event::Refused { error, .. } => panic!("{error}"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn messages_whose_acks_are_cut_off_are_there_once_and_in_order() {
+    const MESSAGES: usize = 40;
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    let mut acks = 0;
+    yard.proxy.rule(move |frame| {
+        acks += usize::from(frame.contains("\"ack\""));
+        // Every third ack dies with its connection: the message is durable, and its sender does not know.
+        if frame.contains("\"ack\"") && acks % 3 == 0 { Fate::Cut } else { Fate::Pass }
+    });
+    let send = async {
+        for text in numbers(0..MESSAGES) {
+            client.send(channel, body(&text)).await.unwrap();
+        }
+    };
+    tokio::join!(send, acked(&mut events, MESSAGES));
+    assert_eq!(yard.texts(&ada, channel).await, numbers(0..MESSAGES));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_the_sender_wait_and_loses_nothing() {
+    const OUTBOX: usize = 4;
+    /// Commands on their way to the driving task.
+    const COMMANDS: usize = 16;
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let mut options = yard.options(&bob.tokens);
+    options.outbox = OUTBOX;
+    yard.proxy.set_away(true);
+    let (client, mut events) = start(options);
+    let mut taken = 0;
+    let mut tries_without_room = 0;
+    while tries_without_room < 5 {
+        tokio::select! {
+            biased;
+            sent = client.send(channel, body(&taken.to_string())) => {
+                sent.unwrap();
+                (taken, tries_without_room) = (taken + 1, 0);
+            }
+            event = events.next() => {
+                assert!(matches!(event, Event::Disconnected { .. }));
+                tries_without_room += 1;
+            }
+        }
+    }
+    assert_eq!(taken, OUTBOX + COMMANDS);
+    yard.proxy.set_away(false);
+    // What waited for room and was given up was not sent; what comes now goes behind the others.
+    let send = async { client.send(channel, body("last")).await.unwrap() };
+    tokio::join!(send, acked(&mut events, taken + 1));
+    let mut expected = numbers(0..taken);
+    expected.push("last".to_owned());
+    assert_eq!(yard.texts(&ada, channel).await, expected);
+    client.close().await;
+}

@@ -1,0 +1,74 @@
+//! Connections that break: the client comes back, neither at once nor too late, and misses nothing.
+
+use std::time::Duration;
+
+use madang_client::Event;
+use madang_testkit::Fate;
+
+use crate::yard::{Yard, numbers, start};
+
+#[tokio::test]
+async fn whatever_is_cut_everything_comes_once_and_in_order() {
+    const MESSAGES: usize = 60;
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    let mut frames = 0;
+    yard.proxy.rule(move |_| {
+        frames += 1;
+        // A connection gets somewhere, and not far.
+        if frames % 5 == 0 { Fate::Cut } else { Fate::Pass }
+    });
+    let say = async {
+        for text in numbers(0..MESSAGES) {
+            yard.say(&ada, channel, &text).await;
+        }
+    };
+    let ((), heard) = tokio::join!(say, events.texts(channel, MESSAGES));
+    assert_eq!(heard, numbers(0..MESSAGES));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn waits_grow_up_to_their_bound_and_are_drawn_anew() {
+    let yard = Yard::new().await;
+    let bob = yard.person("bob").await;
+    let mut options = yard.options(&bob.tokens);
+    (options.backoff_base, options.backoff_cap) = (Duration::from_millis(1), Duration::from_millis(20));
+    yard.proxy.set_away(true);
+    let (client, mut events) = start(options);
+    let mut waits = Vec::new();
+    for round in 0..30_u32 {
+        let Event::Disconnected { back_in, .. } = events.next().await else { panic!("it is away") };
+        assert!(back_in <= Duration::from_millis((1 << round.min(10)).min(20)), "{round}: {back_in:?}");
+        waits.push(back_in);
+    }
+    // One of 25 draws from the whole bound lies in its upper half, but for one run of thirty million.
+    assert!(waits.iter().any(|wait| *wait > Duration::from_millis(10)), "{waits:?}");
+    waits.sort();
+    waits.dedup();
+    assert!(waits.len() > 20, "{waits:?}");
+    yard.proxy.set_away(false);
+    while !matches!(events.next().await, Event::Connected { .. }) {}
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_dies_right_after_its_welcome_is_no_success() {
+    let yard = Yard::new().await;
+    let bob = yard.person("bob").await;
+    let mut options = yard.options(&bob.tokens);
+    (options.backoff_base, options.backoff_cap) = (Duration::from_millis(1), Duration::from_millis(64));
+    let (client, mut events) = start(options);
+    let mut longest = Duration::ZERO;
+    let mut ends = 0;
+    while ends < 12 {
+        match events.next().await {
+            Event::Connected { .. } => yard.proxy.cut(),
+            Event::Disconnected { back_in, .. } => (ends, longest) = (ends + 1, longest.max(back_in)),
+            _ => {}
+        }
+    }
+    assert!(longest > Duration::from_millis(1), "{longest:?}");
+    client.close().await;
+}

@@ -1,0 +1,129 @@
+//! Tokens: renewed before they end, after they ended, and not any more.
+
+use std::time::Duration;
+
+use madang_client::Event;
+
+use crate::yard::{Events, Person, Yard, body, start};
+
+/// Above the quarter of an hour that a token lives, with the minute of grace.
+const PAST_THE_TOKEN: Duration = Duration::from_secs(17 * 60);
+
+/// The client counts a token's life from its `welcome`, on its own clock.
+async fn pass_for_the_client(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// The next event, which must not be the end of the connection.
+async fn on_this_connection(events: &mut Events) -> Event {
+    let event = events.next().await;
+    assert!(!matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
+    event
+}
+
+async fn acked(events: &mut Events) {
+    while !matches!(on_this_connection(events).await, Event::Acked { .. }) {}
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_on_the_connection_before_it_ends() {
+    let yard = Yard::new().await;
+    let (_, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    yard.clock.advance(Duration::from_secs(12 * 60));
+    pass_for_the_client(Duration::from_secs(12 * 60)).await;
+    let renewed = match events.content().await {
+        Event::TokensRenewed(tokens) => tokens,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(renewed.access, bob.tokens.access);
+    // Behind `auth` on the same connection; so the server has the new token when the first one ends.
+    client.send(channel, body("before the end")).await.unwrap();
+    acked(&mut events).await;
+    yard.clock.advance(Duration::from_secs(5 * 60));
+    client.send(channel, body("past the first one's end")).await.unwrap();
+    loop {
+        match on_this_connection(&mut events).await {
+            Event::Acked { .. } => break,
+            Event::TokensRenewed(_) => panic!("the server did not take the new token"),
+            _ => {}
+        }
+    }
+    // And so on with the next one.
+    yard.clock.advance(Duration::from_secs(10 * 60 + 1));
+    client.send(channel, body("past the second one's end")).await.unwrap();
+    acked(&mut events).await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_token_that_ended_meanwhile_is_renewed_and_the_message_goes_once() {
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    yard.clock.advance(Duration::from_secs(15 * 60 + 1));
+    client.send(channel, body("late")).await.unwrap();
+    assert!(matches!(events.content().await, Event::TokensRenewed(_)));
+    acked(&mut events).await;
+    let ada = yard.rest.refresh(&ada.tokens.refresh).await.unwrap();
+    let ada = Person { id: ada.user.id, tokens: ada.into() };
+    assert_eq!(yard.texts(&ada, channel).await, ["late"]);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn with_an_ended_token_it_renews_before_it_connects() {
+    let yard = Yard::new().await;
+    let bob = yard.person("bob").await;
+    yard.clock.advance(PAST_THE_TOKEN);
+    let (client, mut events) = start(yard.options(&bob.tokens));
+    assert!(matches!(events.next().await, Event::Disconnected { .. }));
+    assert!(matches!(events.next().await, Event::TokensRenewed(_)));
+    assert!(matches!(events.next().await, Event::Connected { .. }));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn without_any_token_that_serves_the_person_must_sign_in() {
+    let yard = Yard::new().await;
+    let (_, bob, channel) = yard.pair().await;
+    yard.rest.refresh(&bob.tokens.refresh).await.unwrap();
+    yard.clock.advance(PAST_THE_TOKEN);
+    let (client, mut events) = start(yard.options(&bob.tokens));
+    assert!(matches!(events.next().await, Event::Disconnected { .. }));
+    assert!(matches!(events.next().await, Event::SignInRequired { .. }));
+    assert!(events.end_or_next().await.is_none());
+    assert!(client.send(channel, body("nobody hears it")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_refused_renewal_on_the_connection_says_so_as_well() {
+    let yard = Yard::new().await;
+    let (_, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    yard.rest.refresh(&bob.tokens.refresh).await.unwrap();
+    yard.clock.advance(Duration::from_secs(15 * 60 + 1));
+    client.send(channel, body("too late")).await.unwrap();
+    assert!(matches!(events.content().await, Event::SignInRequired { .. }));
+    assert!(events.end_or_next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_for_now_does_not_cost_the_connection() {
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    // Nobody new gets through; the socket stays.
+    yard.proxy.set_away(true);
+    let tries = yard.proxy.tries();
+    pass_for_the_client(Duration::from_secs(12 * 60)).await;
+    while yard.proxy.tries() == tries {
+        // waits for: the call that finds nobody
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    yard.say(&ada, channel, "still here").await;
+    while !matches!(on_this_connection(&mut events).await, Event::Entries { .. }) {}
+    client.close().await;
+}

@@ -1,0 +1,181 @@
+//! A proxy in front of a node that does what no node can be asked to do: it loses a frame, says another one instead,
+//! cuts a connection in the middle, is away.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::raw::{TEXT, frame_head, read_frame};
+
+/// What becomes of a text frame of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes through.
+    Pass,
+    /// It is lost.
+    Lose,
+    /// This goes through instead.
+    Replace(String),
+    /// The connection breaks before it.
+    Cut,
+}
+
+type Rule = Box<dyn FnMut(&str) -> Fate + Send>;
+
+/// Listens on a port of its own. What it holds is cut when it is dropped.
+pub struct Proxy {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    line: Arc<Line>,
+    _serving: JoinSet<()>,
+}
+
+struct Line {
+    server: SocketAddr,
+    rule: Mutex<Option<Rule>>,
+    is_away: AtomicBool,
+    tries: AtomicUsize,
+    cuts: watch::Sender<()>,
+}
+
+impl Proxy {
+    /// Stands in front of `server`.
+    ///
+    /// # Errors
+    /// There is no port.
+    pub async fn start(server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let line = Arc::new(Line {
+            server,
+            rule: Mutex::new(None),
+            is_away: AtomicBool::new(false),
+            tries: AtomicUsize::new(0),
+            cuts: watch::channel(()).0,
+        });
+        let mut serving = JoinSet::new();
+        serving.spawn(Arc::clone(&line).serve(listener));
+        Ok(Self { addr, line, _serving: serving })
+    }
+
+    /// `http://…`
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Asks `rule` about every text frame of the server from now on, on all sockets.
+    pub fn rule(&self, rule: impl FnMut(&str) -> Fate + Send + 'static) {
+        *self.line.rule.lock() = Some(Box::new(rule));
+    }
+
+    /// Breaks every connection that there is, without a word.
+    pub fn cut(&self) {
+        self.line.cuts.send_replace(());
+    }
+
+    /// While it is away, it hangs up on whoever comes.
+    pub fn set_away(&self, is_away: bool) {
+        self.line.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    /// How many connections were tried so far.
+    #[must_use]
+    pub fn tries(&self) -> usize {
+        self.line.tries.load(Ordering::SeqCst)
+    }
+}
+
+impl Line {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    self.tries.fetch_add(1, Ordering::SeqCst);
+                    let away = self.is_away.load(Ordering::SeqCst);
+                    if let (Ok((client, _)), false) = (accepted, away) {
+                        connections.spawn(Arc::clone(&self).hold(client));
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    /// One connection, until either side or a cut ends it.
+    async fn hold(self: Arc<Self>, client: TcpStream) {
+        let mut cuts = self.cuts.subscribe();
+        tokio::select! {
+            // How a connection ends is what the test looks at, from its end of it.
+            _ = self.carry(client) => {}
+            _ = cuts.changed() => {}
+        }
+    }
+
+    async fn carry(&self, client: TcpStream) -> anyhow::Result<()> {
+        let server = TcpStream::connect(self.server).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (from_client, mut to_client) = client.into_split();
+        let (from_server, mut to_server) = server.into_split();
+        let (mut from_client, mut from_server) = (BufReader::new(from_client), BufReader::new(from_server));
+        let request = head(&mut from_client).await?;
+        to_server.write_all(&request).await?;
+        let up = async { Ok(tokio::io::copy_buf(&mut from_client, &mut to_server).await.map(drop)?) };
+        let down = async {
+            if request.starts_with(b"GET /v1/ws ") {
+                self.frames(&mut from_server, &mut to_client).await
+            } else {
+                Ok(tokio::io::copy_buf(&mut from_server, &mut to_client).await.map(drop)?)
+            }
+        };
+        // The end of one direction is the end of both.
+        tokio::select! {
+            ended = up => ended,
+            ended = down => ended,
+        }
+    }
+
+    async fn frames(
+        &self,
+        server: &mut (impl AsyncRead + Unpin),
+        client: &mut OwnedWriteHalf,
+    ) -> anyhow::Result<()> {
+        client.write_all(&head(server).await?).await?;
+        loop {
+            let (opcode, payload) = read_frame(server).await?;
+            let fate = if opcode == TEXT { self.fate(std::str::from_utf8(&payload)?) } else { Fate::Pass };
+            let payload = match fate {
+                Fate::Pass => payload,
+                Fate::Lose => continue,
+                Fate::Replace(text) => text.into_bytes(),
+                Fate::Cut => return Ok(()),
+            };
+            let mut frame = frame_head(true, opcode, payload.len(), false);
+            frame.extend(payload);
+            client.write_all(&frame).await?;
+        }
+    }
+
+    fn fate(&self, text: &str) -> Fate {
+        self.rule.lock().as_mut().map_or(Fate::Pass, |rule| rule(text))
+    }
+}
+
+/// What comes before the body of a request or an answer.
+async fn head(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.context("a head")?);
+    }
+    Ok(head)
+}
