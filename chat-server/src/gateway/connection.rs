@@ -77,7 +77,7 @@ pub(super) fn run(
     let number = gateway.next_number();
     let outbound = Arc::new(Outbound::new(number, tcp, Arc::clone(gateway.lanes.of(number))));
     let session = Session::new(&gateway.session, gateway.now());
-    let mut connection = Connection { gateway, socket: Socket::new(outbound, read_ahead), session };
+    let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
     async move {
         let end = match Box::pin(connection.greet()).await {
             Ok((registered, page)) => connection.live(registered, page).await,

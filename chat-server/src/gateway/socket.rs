@@ -4,7 +4,6 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use madang_proto::{CloseReason, limits};
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -54,14 +53,16 @@ impl Write for Half {
 
 impl Socket {
     /// Reads from the socket of `outbound`, after what came with the handshake.
-    pub(super) fn new(outbound: Arc<Outbound>, read_ahead: Bytes) -> Self {
+    pub(super) fn new(outbound: Arc<Outbound>, read_ahead: &[u8]) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             // What the library writes is handed over at once.
             .write_buffer_size(0)
             .max_message_size(Some(limits::FRAME_BYTES_LIBRARY))
             .max_frame_size(Some(limits::FRAME_BYTES_LIBRARY));
-        Self(WebSocket::from_partially_read(Half(outbound), read_ahead.into(), Role::Server, Some(config)))
+        // A copy: what was read ahead lies in the 8 KiB that HTTP read its head into, and would keep them.
+        let read_ahead = read_ahead.to_vec();
+        Self(WebSocket::from_partially_read(Half(outbound), read_ahead, Role::Server, Some(config)))
     }
 
     /// What is written to the same socket.
