@@ -11,6 +11,7 @@ use madang_ids::Snowflakes;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::Store;
 use madang_store::embedded::{Embedded, EmbeddedConfig};
+use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::gateway::{Gateway, deliver, drain};
@@ -18,6 +19,9 @@ use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations};
 use crate::rest::Api;
+
+/// How long the last marks may take to be written.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One process: the embedded store, the local inbox, every role inside.
 pub struct Node {
@@ -51,7 +55,10 @@ impl Node {
         if let Err(stragglers) = self.tasks.close_and_wait(window + patience).await {
             tracing::warn!(%stragglers, "not everything ended in time");
         }
-        self.gateway.operations.flush_received().await;
+        // A lost mark costs a repeated push; a store that hangs must not hold the process.
+        if timeout(FLUSH_PATIENCE, self.gateway.operations.flush_received()).await.is_err() {
+            tracing::warn!("how far devices have received was not noted");
+        }
         self.background.drain().stop();
     }
 

@@ -5,9 +5,12 @@
 )]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use madang_chat_server::config::Config;
-use madang_testkit::{CONTINUATION, RawSocket, Rest, Socket, Storage, TEXT, TestNode, manual_clock};
+use madang_testkit::{
+    CONTINUATION, ManualClock, PING, PONG, RawSocket, Rest, Socket, Storage, TEXT, TestNode, manual_clock,
+};
 use serde_json::{Value, json};
 
 const MIB: usize = 1024 * 1024;
@@ -18,19 +21,21 @@ struct Stage {
     ada: Value,
     bob: Value,
     channel: String,
+    hand: ManualClock,
     _storage: Storage,
 }
 
 impl Stage {
     async fn new() -> Self {
         let storage = Storage::embedded();
-        let node = TestNode::start(Config::default(), &storage, manual_clock().0).await.unwrap();
+        let (clock, hand) = manual_clock();
+        let node = TestNode::start(Config::default(), &storage, clock).await.unwrap();
         let rest = Rest::new(&node.url());
         let (ada, bob) = (rest.sign_up("ada").await, rest.sign_up("bob").await);
         let body = json!({ "kind": "direct", "members": [bob["user"]["id"]] });
         let view = rest.must("POST", "/v1/channels", ada["access_token"].as_str(), Some(&body)).await;
         let channel = view["id"].as_str().unwrap().to_owned();
-        Self { node, ada, bob, channel, _storage: storage }
+        Self { node, ada, bob, channel, hand, _storage: storage }
     }
 
     fn hello(&self) -> String {
@@ -132,6 +137,62 @@ async fn an_upgrade_without_our_subprotocol_or_from_a_foreign_page_is_refused() 
     assert!(refusal(&[("Sec-WebSocket-Protocol", "chat")]).await.starts_with("HTTP/1.1 400"));
     let foreign = &[("Sec-WebSocket-Protocol", "madang.v1.json"), ("Origin", "https://evil.example")];
     assert!(refusal(foreign).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_much_and_never_hello_is_cut_off_in_time() {
+    let stage = Stage::new().await;
+    let mut floods = tokio::task::JoinSet::new();
+    for opcode in [CONTINUATION, CONTINUATION, CONTINUATION, PING, PING, PING] {
+        let mut socket = RawSocket::open(stage.node.addr).await.unwrap();
+        floods.spawn(async move {
+            // Pieces of one text that never ends, or pings.
+            let is_whole = opcode == PING;
+            let mut written = socket.write(is_whole, if is_whole { PING } else { TEXT }, b"").await;
+            while written.is_ok() {
+                written = socket.write_empty(is_whole, opcode, 20_000).await;
+            }
+        });
+    }
+    let cut_off = async {
+        while !floods.is_empty() {
+            stage.hand.advance(Duration::from_secs(11));
+            // waits for: connections whose task had not begun when the clock moved
+            let _ = tokio::time::timeout(Duration::from_millis(100), floods.join_next()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), cut_off).await.expect("they are cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_is_answered_before_hello_and_after_it() {
+    let stage = Stage::new().await;
+    let mut socket = RawSocket::open(stage.node.addr).await.unwrap();
+    socket.write(true, PING, b"early").await.unwrap();
+    assert_eq!(socket.read().await.unwrap(), (PONG, b"early".to_vec()));
+    let (mut socket, _) = stage.raw().await;
+    socket.write(true, PING, b"late").await.unwrap();
+    assert_eq!(socket.read().await.unwrap(), (PONG, b"late".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_larger_than_the_queue_leaves_the_connection_as_quick_as_before() {
+    let stage = Stage::new().await;
+    let ada = stage.ada["access_token"].as_str().unwrap();
+    let (mut socket, _) = Socket::connect(stage.node.addr, ada, None).await.unwrap();
+    let texts = (1..=4).map(|number| stage.send(number, &"y".repeat(90_000))).collect();
+    assert!(socket.pipeline(texts).await.unwrap().iter().all(|answer| answer["type"] == "ack"));
+    let huge = stage.send(9, &"\u{1F642}".repeat(100_000));
+    assert_eq!(socket.pipeline(vec![huge]).await.unwrap()[0]["type"], "ack");
+    for id in 0..5 {
+        let page = json!({
+            "type": "history", "id": format!("page {id}"), "channel_id": stage.channel, "limit": 4, "before": 100,
+        });
+        let read =
+            json!({ "type": "read", "id": format!("read {id}"), "channel_id": stage.channel, "seq": 1 });
+        let answers = socket.pipeline(vec![page, read]).await.unwrap();
+        assert_eq!((&answers[0]["type"], &answers[1]["type"]), (&json!("history"), &json!("done")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,7 +67,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     say_hello(addr, &data, limits);
     let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
-    node.background.spawn("listen", listening);
+    node.background.spawn_vital(node.api.health.check("listen"), listening);
     drain.draining().await;
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");

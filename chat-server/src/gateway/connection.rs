@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
 use madang_ids::{ConnectionId, UserId};
-use madang_proto::{CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits};
+use madang_proto::{
+    ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
+};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
@@ -17,7 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::accept::Seat;
 use super::encode;
 use super::outbound::{Outbound, Written};
-use super::socket::{End, Socket};
+use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, requests};
 use crate::operations::{Caller, SyncPage};
 
@@ -54,6 +56,13 @@ impl Drop for Registered {
         self.gateway.registry.remove(self.user_id, &self.outbound);
         self.gateway.operations.inbox.detach(self.user_id);
     }
+}
+
+/// What the session lets through.
+struct Request {
+    caller: Caller,
+    id: Option<RequestId>,
+    frame: ClientFrame,
 }
 
 /// Frames that were here already.
@@ -110,7 +119,8 @@ impl Connection {
         loop {
             let message = self.socket.recv().await?;
             match self.handle(&message) {
-                Step::Wait => {}
+                // What the library has to say to a ping.
+                Step::Wait => self.write_all().await?,
                 Step::Answer(frame) => self.write_now(&frame).await?,
                 Step::Close(reason) => return Err(End::Close(reason)),
                 Step::Verify { token } => match self.gateway.operations.identify(&token).await {
@@ -200,7 +210,8 @@ impl Connection {
             self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now));
             if self.outbound().is_reading() {
                 Box::pin(catch_up::read_page(self, user)).await?;
-            } else if taken == Taken::Some {
+            } else if taken == Taken::Some || (taken == Taken::Stalled && self.may_read()) {
+                // What piled up is written now.
                 tokio::task::yield_now().await;
             } else if written == Written::Blocked {
                 Box::pin(self.wait_for_room(taken == Taken::All)).await?;
@@ -218,21 +229,31 @@ impl Connection {
 
     /// Takes the frames that are here already, a few of them; also between the pages of a long catch-up.
     async fn take_waiting(&mut self) -> Result<Taken, End> {
-        let config = self.gateway.operations.config.gateway;
         for _ in 0..FRAMES_AT_ONCE {
-            if !self.outbound().may_read(config.requests_in_flight, config.outbound_bytes) {
+            if !self.may_read() {
                 return Ok(Taken::Stalled);
             }
-            match self.socket.try_recv() {
-                Some(message) => self.take(&message?).await?,
-                None => return Ok(Taken::All),
+            let message = match self.socket.try_recv()? {
+                Here::Message(message) => message,
+                Here::Nothing => return Ok(Taken::All),
+                Here::More => return Ok(Taken::Some),
+            };
+            if let Some(request) = self.decide(&message)? {
+                drop(message);
+                Box::pin(self.carry_out(*request)).await;
             }
         }
         Ok(Taken::Some)
     }
 
-    /// A message came: the session decides, and what it decides is carried out.
-    async fn take(&mut self, message: &Message) -> Result<(), End> {
+    fn may_read(&self) -> bool {
+        let config = &self.gateway.operations.config.gateway;
+        self.outbound().may_read(config.requests_in_flight, config.outbound_bytes)
+    }
+
+    /// A message came: the session decides. A request is left to be carried out; in a box, since a connection waits for
+    /// one far more often than it has one.
+    fn decide(&mut self, message: &Message) -> Result<Option<Box<Request>>, End> {
         match self.handle(message) {
             Step::Wait => {}
             Step::Answer(frame) => {
@@ -246,13 +267,18 @@ impl Connection {
             Step::Run { identity, id, frame } => {
                 let origin = Some(ConnectionId::from_raw(self.outbound().number));
                 let caller = Caller { user_id: identity.user_id, device_id: identity.device_id, origin };
-                let request = requests::carry_out(&self.gateway, self.outbound(), caller, id.clone(), frame);
-                if let Some(token) = Box::pin(request).await {
-                    self.renew(id, token);
-                }
+                return Ok(Some(Box::new(Request { caller, id, frame })));
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    async fn carry_out(&mut self, request: Request) {
+        let Request { caller, id, frame } = request;
+        let carried_out = requests::carry_out(&self.gateway, self.outbound(), caller, id.clone(), frame);
+        if let Some(token) = carried_out.await {
+            self.renew(id, token);
+        }
     }
 
     /// `auth` brought a valid token: it must name the same user and device.
@@ -290,6 +316,11 @@ impl Connection {
     pub(super) async fn write_all(&mut self) -> Result<(), End> {
         while self.write()? == Written::Blocked {
             self.wait_for_room(false).await?;
+            // Heartbeats are not read meanwhile, so silence is no reason here.
+            let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
+            if due == Some(CloseReason::TokenExpired) {
+                return Err(End::Close(CloseReason::TokenExpired));
+            }
         }
         Ok(())
     }
@@ -302,8 +333,12 @@ impl Connection {
     /// Until the kernel takes more, somebody wakes the connection, or a frame comes that may be read.
     async fn wait_for_room(&self, may_read: bool) -> Result<(), End> {
         let Some(blocked) = self.outbound().blocked() else { return Ok(()) };
-        let patience = Duration::from_secs(self.gateway.operations.config.gateway.write_seconds);
         let outbound = self.outbound();
+        // Who is to be closed is not waited for long.
+        let patience = match outbound.is_closing() {
+            true => CLOSE_PATIENCE,
+            false => Duration::from_secs(self.gateway.operations.config.gateway.write_seconds),
+        };
         tokio::select! {
             biased;
             () = outbound.woken() => Ok(()),

@@ -26,12 +26,15 @@ use crate::operations::network;
 const HTTP_CONNECTIONS: usize = 2_048;
 /// From the first byte of a request, or the end of the last one, to the end of the head of the next.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// The same for who comes while the node drains.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Head of a request, and what is read ahead of a body.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Between two tries to accept when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts for ever: who comes during the drain is told so, and whether the node is ready can still be asked.
+/// Accepts for ever: during the drain no socket is opened, but REST answers, and whether the node is ready can be
+/// asked.
 pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
     let (tasks, metrics) = (&gateway.tasks, &gateway.operations.metrics);
     let of_address = gateway.operations.config.limits.connections_of_address();
@@ -83,9 +86,10 @@ async fn serve(
     });
     let is_draining = tasks.drain().phase() != Phase::Running;
     let mut http = http1::Builder::new();
-    // Who comes during the drain gets one answer.
+    // Who comes during the drain gets one answer, and must not be long about the question.
+    let patience = if is_draining { DRAIN_PATIENCE } else { HEAD_PATIENCE };
     http.keep_alive(!is_draining);
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(HEAD_BYTES);
+    http.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(socket), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -273,7 +273,12 @@ impl Outbound {
 
     /// Closes the connection; a drain waits for the requests under way and for what is queued.
     pub(crate) fn close(&self, reason: CloseReason) {
-        self.state.lock().close.get_or_insert(reason);
+        let mut state = self.state.lock();
+        // A drain is patient; whoever has a better reason is not.
+        if state.close.is_none_or(|reason| reason == CloseReason::Draining) {
+            state.close = Some(reason);
+        }
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -377,6 +382,8 @@ mod tests {
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
+    const LIMIT: usize = 300;
+
     /// A connection, and its peer.
     struct Pair {
         outbound: Arc<Outbound>,
@@ -436,8 +443,8 @@ mod tests {
     #[tokio::test]
     async fn a_write_carries_one_cursor_for_all_its_frames() {
         let mut pair = Pair::live().await;
-        assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, 100));
-        assert!(!pair.outbound.deliver(&frames("b"), place(5, 6), true, 100));
+        assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, LIMIT));
+        assert!(!pair.outbound.deliver(&frames("b"), place(5, 6), true, LIMIT));
         pair.written(&[&frame("a"), &frame("b"), &said(6)]).await;
         pair.written(&[]).await;
     }
@@ -447,17 +454,17 @@ mod tests {
         let mut pair = Pair::new(Some(cursor(u64::MAX / 4))).await;
         pair.outbound.start_over(cursor(9));
         assert!(!pair.outbound.is_reading());
-        assert!(!pair.outbound.deliver(&frames("a"), place(9, 10), true, 100));
+        assert!(!pair.outbound.deliver(&frames("a"), place(9, 10), true, LIMIT));
         pair.written(&[&frame("a"), &said(10)]).await;
     }
 
     #[tokio::test]
     async fn a_slow_consumer_keeps_its_bound_and_reads_on() {
         let mut pair = Pair::live().await;
-        let long = "x".repeat(80);
-        assert!(!pair.outbound.deliver(&frames(&long), place(4, 5), true, 100));
-        assert!(pair.outbound.deliver(&frames(&long), place(5, 6), true, 100));
-        assert!(!pair.outbound.deliver(&frames("x"), place(6, 7), true, 100));
+        let long = "x".repeat(200);
+        assert!(!pair.outbound.deliver(&frames(&long), place(4, 5), true, LIMIT));
+        assert!(pair.outbound.deliver(&frames(&long), place(5, 6), true, LIMIT));
+        assert!(!pair.outbound.deliver(&frames("x"), place(6, 7), true, LIMIT));
         pair.written(&[&frame(&long), &said(5)]).await;
         let (position, _, fell_behind) = pair.outbound.begin_page().expect("it reads its inbox");
         assert_eq!((position, fell_behind), (Position::new(5), true));
@@ -471,7 +478,7 @@ mod tests {
         let mut pair = Pair::live().await;
         pair.outbound.begin_request(10);
         pair.outbound.close(CloseReason::Draining);
-        assert!(!pair.outbound.may_read(3, 100));
+        assert!(!pair.outbound.may_read(3, LIMIT));
         assert_eq!(pair.outbound.close_due(), None);
         pair.outbound.answer(frame("a"), 10);
         assert_eq!(pair.outbound.close_due(), None, "the answer waits");
@@ -480,11 +487,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_drain_gives_way_to_a_revocation() {
+        let pair = Pair::live().await;
+        pair.outbound.begin_request(10);
+        pair.outbound.close(CloseReason::Draining);
+        pair.outbound.close(CloseReason::DeviceRevoked);
+        pair.outbound.close(CloseReason::Replaced);
+        assert_eq!(pair.outbound.close_due(), Some(CloseReason::DeviceRevoked));
+    }
+
+    #[tokio::test]
     async fn nothing_comes_behind_the_close_frame() {
         let mut pair = Pair::live().await;
         pair.outbound.push(frame("a"));
         pair.outbound.push_close(CloseReason::Replaced);
-        assert!(!pair.outbound.deliver(&frames("b"), place(4, 5), true, 100));
+        assert!(!pair.outbound.deliver(&frames("b"), place(4, 5), true, LIMIT));
         pair.outbound.push(frame("c"));
         pair.written(&[&frame("a"), &Frame::close(CloseReason::Replaced)]).await;
     }
@@ -493,18 +510,18 @@ mod tests {
     async fn a_connection_whose_answers_pile_up_is_not_read() {
         let mut pair = Pair::live().await;
         (0..3).for_each(|_| pair.outbound.begin_request(10));
-        assert!(!pair.outbound.may_read(3, 100));
+        assert!(!pair.outbound.may_read(3, LIMIT));
         pair.outbound.answer(frame("a"), 10);
-        assert!(pair.outbound.may_read(3, 100));
+        assert!(pair.outbound.may_read(3, LIMIT));
         pair.outbound.begin_request(IN_FLIGHT_BYTES);
-        assert!(!pair.outbound.may_read(9, 100));
+        assert!(!pair.outbound.may_read(9, LIMIT));
         pair.outbound.answer(frame("b"), IN_FLIGHT_BYTES);
-        assert!(pair.outbound.may_read(9, 100));
-        let long = frame(&"x".repeat(200));
+        assert!(pair.outbound.may_read(9, LIMIT));
+        let long = frame(&"x".repeat(400));
         pair.outbound.answer(long.clone(), 10);
-        assert!(!pair.outbound.may_read(3, 100));
+        assert!(!pair.outbound.may_read(3, LIMIT));
         pair.written(&[&frame("a"), &frame("b"), &long]).await;
-        assert!(pair.outbound.may_read(3, 100));
+        assert!(pair.outbound.may_read(3, LIMIT));
     }
 
     #[tokio::test]

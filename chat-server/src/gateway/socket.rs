@@ -14,13 +14,12 @@ use super::outbound::Outbound;
 
 /// What is read at once; small, because every connection keeps as much.
 const READ_BUFFER_BYTES: usize = 1024;
+/// What is read in one turn.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// Reads messages.
 #[derive(Debug)]
 pub(super) struct Socket(WebSocket<Half>);
-
-/// A message, or why no more comes.
-pub(super) type Received = Result<Message, End>;
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,18 +30,38 @@ pub(super) enum End {
     Close(CloseReason),
 }
 
+/// What is here already.
 #[derive(Debug)]
-struct Half(Arc<Outbound>);
+pub(super) enum Here {
+    /// A message.
+    Message(Message),
+    /// Nothing.
+    Nothing,
+    /// Bytes for a while, and no message yet: it is somebody else's turn.
+    More,
+}
+
+#[derive(Debug)]
+struct Half {
+    outbound: Arc<Outbound>,
+    /// What may still be read in this turn: a peer may say much that is no message.
+    budget: usize,
+}
 
 impl Read for Half {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.tcp().try_read(buffer)
+        if self.budget == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let read = self.outbound.tcp().try_read(buffer)?;
+        self.budget = self.budget.saturating_sub(read);
+        Ok(read)
     }
 }
 
 impl Write for Half {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push(Frame::written(bytes));
+        self.outbound.push(Frame::written(bytes));
         Ok(bytes.len())
     }
 
@@ -61,36 +80,51 @@ impl Socket {
             .max_message_size(Some(limits::FRAME_BYTES_LIBRARY))
             .max_frame_size(Some(limits::FRAME_BYTES_LIBRARY));
         // A copy: what was read ahead lies in the 8 KiB that HTTP read its head into, and would keep them.
-        let read_ahead = read_ahead.to_vec();
-        Self(WebSocket::from_partially_read(Half(outbound), read_ahead, Role::Server, Some(config)))
+        let (read_ahead, half) = (read_ahead.to_vec(), Half { outbound, budget: 0 });
+        Self(WebSocket::from_partially_read(half, read_ahead, Role::Server, Some(config)))
     }
 
     /// What is written to the same socket.
     pub(super) fn outbound(&self) -> &Arc<Outbound> {
-        &self.0.get_ref().0
+        &self.0.get_ref().outbound
     }
 
-    /// A message that is here already.
-    pub(super) fn try_recv(&mut self) -> Option<Received> {
+    /// What is here already.
+    ///
+    /// # Errors
+    /// Why no more comes.
+    pub(super) fn try_recv(&mut self) -> Result<Here, End> {
+        self.0.get_mut().budget = TURN_BYTES;
         match self.0.read() {
             Ok(Message::Close(_)) => {
                 // The library answers with the next read.
                 drop(self.0.read());
-                Some(Err(End::Gone))
+                Err(End::Gone)
             }
-            Ok(message) => Some(Ok(message)),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Err(end(&error))),
+            Ok(message) => {
+                // The answer to a ping, which the library would keep until the next read.
+                drop(self.0.flush());
+                Ok(Here::Message(message))
+            }
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(if self.0.get_ref().budget == 0 { Here::More } else { Here::Nothing })
+            }
+            Err(error) => Err(end(&error)),
         }
     }
 
-    /// The next message. Cancel safe.
-    pub(super) async fn recv(&mut self) -> Received {
+    /// The next message. Others have their turn before each. Cancel safe.
+    ///
+    /// # Errors
+    /// Why no more comes.
+    pub(super) async fn recv(&mut self) -> Result<Message, End> {
         loop {
-            if let Some(received) = self.try_recv() {
-                return received;
+            tokio::task::yield_now().await;
+            match self.try_recv()? {
+                Here::Message(message) => return Ok(message),
+                Here::More => {}
+                Here::Nothing => self.outbound().tcp().readable().await.map_err(|_| End::Gone)?,
             }
-            self.outbound().tcp().readable().await.map_err(|_| End::Gone)?;
         }
     }
 }

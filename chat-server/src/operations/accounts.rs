@@ -96,6 +96,10 @@ impl Operations {
         if row.expires_at <= now || (row.hash != hash && !may_repeat) {
             return Err(wrong());
         }
+        // A login that was overtaken by the device's revocation may have left a token behind.
+        if !self.is_device_valid(row.user_id, row.device_id).await? {
+            return Err(wrong());
+        }
         // A repeat comes to the same token: whichever answer arrives, the device holds its last one.
         let token = self.tokens.next_refresh(&old);
         let until = now.plus(limits::REFRESH_REPEAT_SECONDS * 1_000);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_proto::limits;
-use madang_service::Drain;
+use madang_service::{Drain, Phase};
 use madang_store::StoreResult;
 
 use super::Operations;
@@ -18,7 +18,7 @@ const CLAIMS_KEPT_MS: u64 = limits::IDEMPOTENCY_KEY_HOURS * 3_600_000;
 const AT_ONCE: usize = 1_000;
 /// Between two rounds; G5 allows a revocation five seconds.
 const ROUND: Duration = Duration::from_secs(1);
-/// Old keys are forgotten a few a minute, unless there are many.
+/// Old keys are forgotten each minute.
 const FORGET_EVERY_ROUNDS: u32 = 60;
 
 impl Operations {
@@ -50,7 +50,8 @@ impl Operations {
             self.flush_received().await;
             forget_in -= 1;
             if forget_in == 0 {
-                forget_in = if self.forget_old_keys().await { 1 } else { FORGET_EVERY_ROUNDS };
+                forget_in = FORGET_EVERY_ROUNDS;
+                while self.forget_old_keys().await && drain.phase() == Phase::Running {}
             }
         }
     }

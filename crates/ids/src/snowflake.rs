@@ -79,10 +79,12 @@ impl Snowflakes {
         debug_assert!((1..=Self::MAX_RUN).contains(&count));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last_ms = state.last_ms.max(now.get()).max(EPOCH_MS + 1);
-        let at_ms = state.last_ms.max(not_before.get());
         if state.counter + count > COUNTERS {
             state.counter = 0;
+            // Who needs more ids than a millisecond has goes ahead of the clock.
+            state.last_ms += 1;
         }
+        let at_ms = state.last_ms.max(not_before.get());
         let counter = state.counter;
         state.counter += count;
         drop(state);
@@ -118,7 +120,7 @@ mod tests {
         let ids = Snowflakes::new(0).unwrap();
         let now = Millis::new(EPOCH_MS + 5);
         let mut seen = HashSet::new();
-        for _ in 0..40 {
+        for _ in 0..400 {
             let run = ids.mint(now, Millis::ZERO, 100);
             assert!((0..100).all(|index| seen.insert(run.message(index))));
         }

@@ -17,7 +17,7 @@ pub use madang_service::ManualClock;
 pub use node::{ModelStorage, Storage, TestNode, manual_clock};
 pub use process::Server;
 pub use proxy::{Fate, Proxy};
-pub use raw::{CONTINUATION, RawSocket, TEXT};
+pub use raw::{CONTINUATION, PING, PONG, RawSocket, TEXT};
 pub use rest::{Answer, Rest};
 pub use socket::{Ended, Socket};
 

@@ -16,6 +16,10 @@ pub const CONTINUATION: u8 = 0;
 /// The opcode of a text.
 pub const TEXT: u8 = 1;
 const CLOSE: u8 = 8;
+/// The opcode of a ping.
+pub const PING: u8 = 9;
+/// The opcode of a pong.
+pub const PONG: u8 = 10;
 
 /// A socket whose frames are written by hand.
 pub struct RawSocket(TcpStream);
@@ -61,6 +65,16 @@ impl RawSocket {
         frame.extend(MASK);
         frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         self.0.write_all(&frame).await.context("the server has hung up")
+    }
+
+    /// Writes so many frames without content at once.
+    ///
+    /// # Errors
+    /// The server has hung up.
+    pub async fn write_empty(&mut self, is_last: bool, opcode: u8, count: usize) -> anyhow::Result<()> {
+        let mut frame = frame_head(is_last, opcode, 0, true);
+        frame.extend(MASK);
+        self.0.write_all(&frame.repeat(count)).await.context("the server has hung up")
     }
 
     /// Writes a text as one frame.

@@ -323,14 +323,21 @@ impl Home {
     }
 
     fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
+        // Who asked may have known the roles as they were before the last change.
+        let is_owner_leaving =
+            plan.members.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
+            if is_owner_leaving && plan.count > 0 {
+                let message = "who leaves has become the owner meanwhile; try again";
+                return Err(ErrorBody::unavailable(message, 100));
+            }
             return Ok(());
         };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
             // A group without an owner could never change its members again.
             return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
         };
-        if plan.members.iter().any(|member| member.role == Role::Owner) {
+        if is_owner_leaving {
             plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, true);
         }
         Ok(())

@@ -4,8 +4,8 @@
 //! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
-//! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`gate`] whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak,
-//! [`membership`] joins and leaves, this file the order of steps.
+//! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`gate`] whose retry is waited for, [`window`]
+//! the last sends in memory, [`roster`] who may speak, [`membership`] joins and leaves, this file the order of steps.
 
 mod batch;
 mod command;

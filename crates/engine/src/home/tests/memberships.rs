@@ -1,6 +1,6 @@
 //! The home's protocol where members come and go.
 
-use madang_proto::Content;
+use madang_proto::{Content, Role};
 
 use super::invariants::check_at_rest;
 use super::stage::{Stage, seats, send, user};
@@ -211,6 +211,27 @@ fn a_crash_leaves_nothing_of_a_change_untold() {
         assert_eq!(told.join(", "), expected, "a crash after {steps} steps");
         assert_eq!(text(&stage, last), "seated [3]");
     }
+}
+
+#[test]
+fn who_became_the_owner_meanwhile_does_not_leave_the_group_without_one() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
+    let promote = Some(user(BERT));
+    let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
+    let request = SeatRequest { by, joins: Vec::new(), leaves, promote, is_creation: false };
+    stage.ask(0, Command::Seats(request));
+    // She was a member when she asked.
+    let second = stage.ask(0, seats(BERT, &[], &[BERT]));
+    stage.run();
+    assert_eq!(text(&stage, second), "unavailable");
+    assert_eq!(stage.world.members[&user(BERT)].role, Role::Owner);
+    assert!(stage.world.members[&user(BERT)].spans.is_open());
+    // The last one may leave without a successor.
+    stage.ask(0, seats(BERT, &[], &[CARL]));
+    let last = stage.ask(0, seats(BERT, &[], &[BERT]));
+    stage.run();
+    assert_eq!((text(&stage, last).as_str(), stage.world.seats.count), ("seated [2]", 0));
+    check_at_rest(&stage);
 }
 
 fn say(content: &Content) -> String {
