@@ -105,6 +105,10 @@ pub enum Content {
         /// Whom.
         user_id: UserId,
     },
+
+    /// A kind that came after this version was built. No server makes one.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Content {
