@@ -6,7 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use madang_proto::ChannelKind;
 
 use crate::bench::args::{Bench, Reference};
 
@@ -57,6 +58,9 @@ pub(crate) struct Replay {
     /// Devices of each user.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) devices: u32,
+    /// What a day becomes.
+    #[arg(long, value_enum, default_value_t = DayChannel::Group)]
+    pub(crate) channel_kind: DayChannel,
     /// Sends in flight per channel.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) window: u32,
@@ -115,6 +119,21 @@ where
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| SECONDS.contains(seconds));
     seconds.ok_or_else(|| format!("expected seconds, {} to {}", SECONDS.start(), SECONDS.end()))
+}
+
+/// What a day becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DayChannel {
+    /// A group of those who speak in it.
+    Group,
+}
+
+impl From<DayChannel> for ChannelKind {
+    fn from(kind: DayChannel) -> Self {
+        match kind {
+            DayChannel::Group => Self::Group,
+        }
+    }
 }
 
 /// How fast time goes.

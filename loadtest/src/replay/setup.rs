@@ -46,7 +46,13 @@ pub(crate) async fn set_up(
     let keys = Keys { run: rand::random() };
     let mut seeds = StdRng::seed_from_u64(args.seed);
     let nicks: Vec<(&Nick, u64)> = corpus.nicks.iter().map(|nick| (nick, seeds.random())).collect();
-    let people = Setup { rest: &rest, keys, devices: args.devices, endpoint: &endpoint };
+    let people = Setup {
+        rest: &rest,
+        keys,
+        devices: args.devices,
+        kind: args.channel_kind.into(),
+        endpoint: &endpoint,
+    };
     let users: Vec<User> = stream::iter(nicks)
         .map(|(nick, seed)| async move {
             let user = people.user(nick, seed).await;
@@ -100,6 +106,7 @@ struct Setup<'a> {
     rest: &'a Rest,
     keys: Keys,
     devices: u32,
+    kind: ChannelKind,
     endpoint: &'a Endpoint,
 }
 
@@ -162,7 +169,7 @@ impl Setup<'_> {
     async fn channel(&self, index: usize, day: &Day, users: &[User]) -> anyhow::Result<ChannelView> {
         let Some((owner, others)) = day.members.split_first() else { bail!("a day without speakers") };
         let wish = NewChannel {
-            kind: ChannelKind::Group,
+            kind: self.kind,
             name: Some(day.name.clone()),
             members: others.iter().map(|nick| users[nick.get()].id).collect(),
         };
