@@ -30,7 +30,8 @@ pub async fn run(gateway: Arc<Gateway>) {
 }
 
 fn send_away(connection: &Arc<Outbound>) {
-    if connection.begin_drain() {
+    // Once; who is closed for another reason need not come back.
+    if !connection.is_closing() {
         // The window spreads the closes, and the client spreads its return over the same second.
         let frame = ServerFrame::Reconnect { after_ms: 1_000 + connection.number % 1_000, nodes: Vec::new() };
         connection.post(encode::frame(&frame));

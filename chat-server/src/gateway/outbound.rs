@@ -62,7 +62,6 @@ struct State {
     is_due: bool,
     /// The task does not read until something was written or answered.
     is_stalled: bool,
-    is_draining: bool,
     /// The close frame waits, and nothing comes behind it.
     is_over: bool,
     is_gone: bool,
@@ -150,7 +149,6 @@ impl Outbound {
             blocked: None,
             is_due: false,
             is_stalled: false,
-            is_draining: false,
             is_over: false,
             is_gone: false,
             fell_behind: false,
@@ -367,11 +365,6 @@ impl Outbound {
     /// When to look again.
     pub(crate) fn look_at(&self) -> Duration {
         Duration::from_millis(self.look_at_ms.load(Ordering::Relaxed))
-    }
-
-    /// The node drains: `true` the first time.
-    pub(crate) fn begin_drain(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().is_draining, true)
     }
 }
 
