@@ -160,7 +160,7 @@ async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let group = async || {
         let (kind, name) = (ChannelKind::Group, Some("Tea".to_owned()));
-        let request = NewChannel { kind, name, members: Vec::new() };
+        let request = NewChannel { kind, name, topic: None, members: Vec::new() };
         let view = stage.operations().create_channel(caller(&ada), request, Some("tea-group-1")).await;
         stage.operations().forget_old_keys().await;
         view.unwrap().card.id

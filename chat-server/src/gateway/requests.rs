@@ -36,6 +36,16 @@ pub(super) async fn carry_out(
             Ok(identity) => return Some(identity),
             Err(error) => answer(outbound, id, Err(error)),
         },
+        ClientFrame::Edit(_)
+        | ClientFrame::Delete { .. }
+        | ClientFrame::React { .. }
+        | ClientFrame::Typing { .. }
+        | ClientFrame::Subscribe { .. }
+        | ClientFrame::Unsubscribe { .. } => {
+            let message = "this type is not served yet";
+            let error = ErrorBody::field(madang_proto::ErrorCode::Unsupported, "type", message);
+            answer(outbound, id, Err(error));
+        }
         // The session answers these by itself.
         ClientFrame::Hello(_) | ClientFrame::Heartbeat => {}
     }

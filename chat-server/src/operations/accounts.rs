@@ -177,8 +177,9 @@ impl Operations {
     /// # Errors
     /// A name beyond its limit.
     pub async fn change_profile(&self, caller: Caller, change: ProfileChange) -> Result<UserCard, ErrorBody> {
-        check_display_name(&change.display_name)?;
-        let written = self.store.set_display_name(caller.user_id, &change.display_name).await;
+        let Some(display_name) = change.display_name else { return self.user(caller.user_id).await };
+        check_display_name(&display_name)?;
+        let written = self.store.set_display_name(caller.user_id, &display_name).await;
         written.map_err(|error| refusal(&error))?;
         self.user(caller.user_id).await
     }

@@ -61,7 +61,7 @@ impl Operations {
         let id = claimed.map_err(|error| refusal(&error))?;
         let mut between = [caller.user_id, other];
         between.sort_unstable();
-        let card = ChannelCard { id, kind: ChannelKind::Direct, name: None, between: Some(between) };
+        let card = ChannelCard::new(id, ChannelKind::Direct, None, Some(between));
         let joins = between.map(|user_id| JoinRequest { user_id, role: Role::Member });
         // Who finds it incomplete finishes it: every step may be repeated.
         self.establish(caller, card, 2, joins.to_vec()).await?;
@@ -91,7 +91,7 @@ impl Operations {
             self.check_users(&others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
         }
-        let card = ChannelCard { id, kind: ChannelKind::Group, name: Some(name), between: None };
+        let card = ChannelCard::new(id, ChannelKind::Group, Some(name), None);
         let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));
         self.establish(caller, card, capacity, joins).await?;
@@ -207,6 +207,8 @@ pub(super) fn view(row: Overview) -> ChannelView {
         from_seq: span.map_or(madang_ids::Seq::ZERO, |span| span.from),
         until_seq: span.and_then(|span| span.until),
         role: row.membership.role,
+        pins: Vec::new(),
+        slow_mode_seconds: 0,
     }
 }
 

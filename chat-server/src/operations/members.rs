@@ -36,7 +36,13 @@ impl Operations {
             users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
         let row = |member: Member| {
             let user = users.remove(&member.user_id)?;
-            Some(MemberCard { user, role: member.role, joined_at: member.joined_at })
+            Some(MemberCard {
+                user,
+                role: member.role,
+                joined_at: member.joined_at,
+                read_seq: None,
+                muted: None,
+            })
         };
         Ok(Page { items: members.into_iter().filter_map(row).collect(), next })
     }

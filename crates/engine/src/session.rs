@@ -187,7 +187,7 @@ impl Session {
             let error = "the token has ended; send auth with a new one within 60 s of its end";
             return Err(ErrorBody::new(ErrorCode::Unauthorized, error));
         }
-        let wants_id = !matches!(frame, ClientFrame::Received { .. });
+        let wants_id = !matches!(frame, ClientFrame::Received { .. } | ClientFrame::Typing { .. });
         if wants_id && id.is_none() {
             return Err(ErrorBody::invalid("id", "id is missing: this request is answered by its id"));
         }

@@ -39,6 +39,48 @@ pub enum ClientFrame {
     Hello(Hello),
     /// A message.
     Send(Box<Send>),
+    /// Another body for a message of the caller's.
+    Edit(Box<Edit>),
+    /// Deletes a message for everyone: the caller's own, or as an admin anybody's.
+    Delete {
+        /// Where.
+        channel_id: ChannelId,
+        /// Which message.
+        seq: Seq,
+    },
+    /// The caller reacts to a message, or takes that back.
+    React {
+        /// Where.
+        channel_id: ChannelId,
+        /// To which message.
+        seq: Seq,
+        /// How: an emoji or a short name, 1 to 64 bytes without white space.
+        emoji: String,
+        /// `false` takes it back.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        on: bool,
+    },
+    /// The caller is writing. Told to others, kept nowhere; wants no answer.
+    Typing {
+        /// Where.
+        channel_id: ChannelId,
+    },
+    /// This connection wants what happens in an open channel. Replaces its earlier subscription to that channel.
+    Subscribe {
+        /// Which.
+        channel_id: ChannelId,
+        /// The last entry that the client has. Without it, entries come from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after_seq: Option<Seq>,
+        /// Everything, or heads alone.
+        #[serde(default)]
+        mode: Mode,
+    },
+    /// Ends a subscription.
+    Unsubscribe {
+        /// To which channel.
+        channel_id: ChannelId,
+    },
     /// The user has read a channel up to here.
     Read {
         /// Which channel.
@@ -89,6 +131,41 @@ pub struct Send {
     pub body: Body,
 }
 
+/// Another body for a message.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Edit {
+    /// Where.
+    pub channel_id: ChannelId,
+    /// Which message.
+    pub seq: Seq,
+    /// The version that the client edited. If the body was changed since, the edit is refused as `conflict`; without
+    /// it the last edit wins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// What it says from now on. Its `reply_to` must be absent or as it was.
+    pub body: Body,
+}
+
+/// What a subscription brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Every entry, or an explicit gap.
+    #[default]
+    Active,
+    /// One `heads` frame a second at most.
+    Passive,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_yes(on: &bool) -> bool {
+    *on
+}
+
 /// A text frame that is no request.
 #[derive(Debug, Clone)]
 pub struct ParseError {
@@ -105,7 +182,21 @@ struct Envelope {
     kind: Option<serde_json::Value>,
 }
 
-const KINDS: [&str; 7] = ["hello", "send", "read", "history", "heartbeat", "received", "auth"];
+const KINDS: [&str; 13] = [
+    "hello",
+    "send",
+    "edit",
+    "delete",
+    "react",
+    "typing",
+    "subscribe",
+    "unsubscribe",
+    "read",
+    "history",
+    "heartbeat",
+    "received",
+    "auth",
+];
 
 impl Request {
     /// Reads a text frame. Unknown fields are ignored.
@@ -177,11 +268,37 @@ fn blamed_field(kind: &str, text: &str) -> String {
         Some((error.path().to_string(), error.inner().to_string()))
     }
     #[derive(Deserialize)]
-    struct Read {
+    struct InChannel {
+        #[serde(rename = "channel_id")]
+        _channel_id: ChannelId,
+    }
+    /// `read` and `delete`.
+    #[derive(Deserialize)]
+    struct AtPlace {
         #[serde(rename = "channel_id")]
         _channel_id: ChannelId,
         #[serde(rename = "seq")]
         _seq: Seq,
+    }
+    #[derive(Deserialize)]
+    struct React {
+        #[serde(rename = "channel_id")]
+        _channel_id: ChannelId,
+        #[serde(rename = "seq")]
+        _seq: Seq,
+        #[serde(rename = "emoji")]
+        _emoji: String,
+        #[serde(rename = "on")]
+        _on: Option<bool>,
+    }
+    #[derive(Deserialize)]
+    struct Subscribe {
+        #[serde(rename = "channel_id")]
+        _channel_id: ChannelId,
+        #[serde(rename = "after_seq")]
+        _after_seq: Option<Seq>,
+        #[serde(rename = "mode")]
+        _mode: Option<Mode>,
     }
     #[derive(Deserialize)]
     struct History {
@@ -211,7 +328,11 @@ fn blamed_field(kind: &str, text: &str) -> String {
     let found = match kind {
         "hello" => path::<Hello>(text),
         "send" => path::<Send>(text),
-        "read" => path::<Read>(text),
+        "edit" => path::<Edit>(text),
+        "read" | "delete" => path::<AtPlace>(text),
+        "react" => path::<React>(text),
+        "typing" | "unsubscribe" => path::<InChannel>(text),
+        "subscribe" => path::<Subscribe>(text),
         "history" => path::<History>(text),
         "received" => path::<Received>(text),
         "auth" => path::<Auth>(text),

@@ -24,11 +24,25 @@ pub enum Content {
     /// Somebody said something.
     Message(Box<Message>),
     /// A message was changed. On disk without `message`; on the wire with the target's present content.
-    Edited(Edited),
+    Edited(Change),
     /// A message was deleted for everyone. Its row keeps its place.
-    Deleted(Edited),
+    Deleted(Change),
     /// The reactions to a message are now others.
-    Reactions(Edited),
+    Reactions(Change),
+    /// A message was pinned.
+    Pinned {
+        /// The `seq` of the message.
+        target: Seq,
+        /// Who did it.
+        by: UserId,
+    },
+    /// A message is pinned no longer.
+    Unpinned {
+        /// The `seq` of the message.
+        target: Seq,
+        /// Who did it.
+        by: UserId,
+    },
     /// The channel begins.
     Created {
         /// Who made it.
@@ -64,6 +78,61 @@ pub enum Content {
         /// Who changed it.
         by: UserId,
     },
+    /// The channel has another topic.
+    TopicChanged {
+        /// The topic from here on; empty means none.
+        topic: String,
+        /// Who changed it.
+        by: UserId,
+    },
+    /// The channel has another picture.
+    AvatarChanged {
+        /// The address of the picture from here on; empty means none.
+        avatar: String,
+        /// Who changed it.
+        by: UserId,
+    },
+    /// Members must wait longer, or less long, between two messages.
+    SlowModeChanged {
+        /// Seconds between two messages of a member from here on; 0 means no wait.
+        seconds: u32,
+        /// Who changed it.
+        by: UserId,
+    },
+    /// Somebody may not be here. If she was a member, she is none from here on.
+    Banned {
+        /// Who.
+        user_id: UserId,
+        /// Who decided it.
+        by: UserId,
+        /// Until when; for ever if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Millis>,
+    },
+    /// Somebody may join again.
+    Unbanned {
+        /// Who.
+        user_id: UserId,
+        /// Who decided it.
+        by: UserId,
+    },
+    /// A member may read, but not speak.
+    Muted {
+        /// Who.
+        user_id: UserId,
+        /// Who decided it.
+        by: UserId,
+        /// Until when; for ever if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Millis>,
+    },
+    /// A member may speak again.
+    Unmuted {
+        /// Who.
+        user_id: UserId,
+        /// Who decided it.
+        by: UserId,
+    },
 
     // In a user's own log.
     /// She read a channel on one of her devices.
@@ -89,6 +158,18 @@ pub enum Content {
         channel_id: ChannelId,
         /// The last entry that she may read.
         until_seq: Seq,
+    },
+    /// She was mentioned, or answered, in an open channel.
+    Mentioned {
+        /// Where.
+        channel_id: ChannelId,
+        /// The message. The entry itself has a `seq` beside it.
+        #[serde(rename = "message_seq")]
+        seq: Seq,
+        /// Who wrote it.
+        by: UserId,
+        /// Whether it answers a message of hers.
+        is_reply: bool,
     },
     /// One of her devices was revoked.
     DeviceRevoked {
@@ -120,6 +201,30 @@ impl Content {
             _ => None,
         }
     }
+
+    /// The change of a message in it, if it is one.
+    #[must_use]
+    pub const fn change(&self) -> Option<&Change> {
+        match self {
+            Self::Edited(change) | Self::Deleted(change) | Self::Reactions(change) => Some(change),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::change`].
+    #[must_use]
+    pub const fn change_mut(&mut self) -> Option<&mut Change> {
+        match self {
+            Self::Edited(change) | Self::Deleted(change) | Self::Reactions(change) => Some(change),
+            _ => None,
+        }
+    }
+
+    /// The message that goes over the wire with it: itself, or the one that was changed.
+    #[must_use]
+    pub fn carried(&self) -> Option<&Message> {
+        self.message().or_else(|| self.change()?.message.as_deref())
+    }
 }
 
 /// A message.
@@ -136,9 +241,71 @@ pub struct Message {
     /// What was said.
     #[serde(flatten)]
     pub body: Body,
-    /// 1, and one more with each change.
+    /// 1, and one more with each change, reactions included. Of two copies the greater is the later.
     #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
     pub version: u32,
+    /// When and as which version it got its present body, if that is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<EditMark>,
+    /// Since when it is deleted; its body is empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletionMark>,
+    /// How people reacted, in the order of the first of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<Reaction>,
+}
+
+impl Message {
+    /// A message as it is appended.
+    #[must_use]
+    pub const fn new(
+        message_id: MessageId,
+        ordinal: Ordinal,
+        sender_id: UserId,
+        client_msg_id: ClientMsgId,
+        body: Body,
+    ) -> Self {
+        Self {
+            message_id,
+            ordinal,
+            sender_id,
+            client_msg_id,
+            body,
+            version: 1,
+            edited: None,
+            deleted: None,
+            reactions: Vec::new(),
+        }
+    }
+}
+
+/// The last edit of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditMark {
+    /// When.
+    pub at: Millis,
+    /// The version that it made.
+    pub version: u32,
+}
+
+/// The end of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletionMark {
+    /// When.
+    pub at: Millis,
+    /// Who deleted it: its sender, or an admin.
+    pub by: UserId,
+}
+
+/// Those who reacted to a message in one way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaction {
+    /// In which: an emoji, or a short name.
+    pub emoji: String,
+    /// How many they are.
+    pub count: u32,
+    /// Who they are, by id; of more than 50 the first 50.
+    pub users: Vec<UserId>,
 }
 
 const fn first_version() -> u32 {
@@ -162,18 +329,29 @@ pub struct Body {
     /// The `seq` of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<Seq>,
+    /// The people whom it mentions, at most 50. Those who are no members are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// Whether it mentions every member. In an open channel only admins may.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mentions_everyone: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A change of a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Edited {
+pub struct Change {
     /// The `seq` of the message that was changed.
     pub target: Seq,
     /// The message's version after the change.
     pub version: u32,
     /// Who changed it.
     pub by: UserId,
-    /// The message as it is now; absent in the store.
+    /// The message as it is now. Absent in the store, and for who may not read the message itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Box<Message>>,
 }
@@ -194,9 +372,9 @@ pub enum ChannelKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything; one per group.
+    /// Everything; one per group or open channel.
     Owner,
-    /// Adds and removes members.
+    /// Moderates: adds and removes members, bans, mutes, pins, deletes what others wrote.
     Admin,
     /// Speaks.
     Member,
@@ -220,9 +398,28 @@ pub struct ChannelCard {
     /// Its name; direct channels have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What it is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub topic: String,
+    /// The address of its picture.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub avatar: String,
     /// In a direct channel: the two people, as everyone sees them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between: Option<[UserId; 2]>,
+}
+
+impl ChannelCard {
+    /// A channel without topic and picture.
+    #[must_use]
+    pub const fn new(
+        id: ChannelId,
+        kind: ChannelKind,
+        name: Option<String>,
+        between: Option<[UserId; 2]>,
+    ) -> Self {
+        Self { id, kind, name, topic: String::new(), avatar: String::new(), between }
+    }
 }
 
 /// A user in a few words.

@@ -12,11 +12,14 @@ pub mod limits;
 pub mod rest;
 mod server_frame;
 
-pub use client_frame::{ClientFrame, Hello, ParseError, Request, RequestId, Send};
+pub use client_frame::{ClientFrame, Edit, Hello, Mode, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
-pub use entry::{Body, ChannelCard, ChannelKind, Content, Edited, Entry, Message, Role, UserCard};
+pub use entry::{
+    Body, Change, ChannelCard, ChannelKind, Content, DeletionMark, EditMark, Entry, Message, Reaction, Role,
+    UserCard,
+};
 pub use error::{ErrorBody, ErrorCode};
-pub use server_frame::{Ack, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
+pub use server_frame::{Ack, Changed, ChannelHead, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
 
 /// The WebSocket subprotocol of JSON text frames.
 pub const SUBPROTOCOL_JSON: &str = "madang.v1.json";

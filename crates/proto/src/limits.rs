@@ -32,6 +32,30 @@ pub const DEVICES_PER_USER: usize = 50;
 pub const CHANNEL_NAME_CHARS: usize = 100;
 /// Members of a group, whatever the configuration says.
 pub const GROUP_MEMBERS_MAX: u32 = 500;
+/// Longest topic of a channel, in characters.
+pub const TOPIC_CHARS: usize = 500;
+/// Longest address of a picture, in bytes.
+pub const AVATAR_BYTES: usize = 512;
+/// Members of an open channel, whatever the configuration says.
+pub const OPEN_MEMBERS_MAX: u32 = 100_000;
+/// Longest wait of the slow mode, in seconds: six hours.
+pub const SLOW_MODE_SECONDS: u32 = 21_600;
+/// Pinned messages of a channel.
+pub const PINS: usize = 50;
+/// People whom one message mentions by name.
+pub const MENTIONS: usize = 50;
+/// Longest reaction, in bytes.
+pub const EMOJI_BYTES: usize = 64;
+/// Different reactions to one message.
+pub const REACTIONS: usize = 20;
+/// Those who reacted whom a message names, for each reaction; more are counted.
+pub const REACTION_USERS: usize = 50;
+/// Entries that `subscribe` brings before it says that there is a gap.
+pub const SUBSCRIBE_ENTRIES: u64 = 200;
+/// Open channels to which one connection is subscribed.
+pub const SUBSCRIPTIONS: usize = 200;
+/// Milliseconds in which a user's `typing` in a channel is told once.
+pub const TYPING_MS: u64 = 3_000;
 /// Entries of one page of history.
 pub const HISTORY_PAGE: u32 = 200;
 /// Rows of one page of members, channels or snapshot.

@@ -70,7 +70,11 @@ pub struct NewDevice {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProfileChange {
     /// Name for people.
-    pub display_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Whether others are told how far she has read; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sends_receipts: Option<bool>,
 }
 
 /// A row of `GET /v1/devices`
@@ -120,12 +124,15 @@ pub struct PageQuery {
 /// `POST /v1/channels`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewChannel {
-    /// `direct` or `group`.
+    /// `direct`, `group` or `open`.
     pub kind: ChannelKind,
-    /// Of a group, 1 to 100 characters.
+    /// Of a group or an open channel, 1 to 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Direct: the other one. Group: who is in it from the start besides the caller.
+    /// Of a group or an open channel, at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// Direct: the other one. Group: who is in it from the start besides the caller. Open: nobody.
     #[serde(default)]
     pub members: Vec<UserId>,
 }
@@ -155,6 +162,58 @@ pub struct ChannelView {
     pub until_seq: Option<Seq>,
     /// The caller's role.
     pub role: Role,
+    /// Messages that are pinned, the last one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Seq>,
+    /// Seconds that a member waits between two messages.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_mode_seconds: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// `PATCH /v1/channels/{id}`: what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ChannelChange {
+    /// 1 to 100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// At most 500 characters; empty takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The address of a picture, at most 512 bytes; empty takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
+    /// 0 to 21,600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_mode_seconds: Option<u32>,
+}
+
+/// A row of `GET /v1/open-channels`: what anybody may know of an open channel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OpenChannel {
+    /// Which.
+    #[serde(flatten)]
+    pub card: ChannelCard,
+    /// Members now.
+    pub member_count: u32,
+}
+
+/// `?query=…&after=…&limit=…`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OpenChannelQuery {
+    /// What name or topic must contain, in any case; at most 100 characters. Absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// 1 to 500, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
 }
 
 /// A row of `GET /v1/channels/{id}/members`
@@ -167,6 +226,56 @@ pub struct MemberCard {
     pub role: Role,
     /// Since when.
     pub joined_at: Millis,
+    /// How far she has read; absent if she does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_seq: Option<Seq>,
+    /// Present if she may not speak now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<Restriction>,
+}
+
+/// A time for which something is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Restriction {
+    /// Until when; for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
+}
+
+/// `PUT /v1/channels/{id}/bans/{user_id}` and `PUT /v1/channels/{id}/mutes/{user_id}`
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Restrict {
+    /// How long, 1 to 31,536,000 (a year); for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
+}
+
+/// A row of `GET /v1/channels/{id}/bans`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BanCard {
+    /// Who.
+    #[serde(flatten)]
+    pub user: UserCard,
+    /// How long.
+    #[serde(flatten)]
+    pub restriction: Restriction,
+}
+
+/// `PATCH /v1/channels/{id}/members/{user_id}`
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct MemberChange {
+    /// From now on. `owner` hands the channel over: the caller becomes an admin.
+    pub role: Role,
+}
+
+/// `PATCH /v1/channels/{id}/messages/{seq}`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EditMessage {
+    /// The version that the client edited; see the frame `edit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// What it says from now on.
+    pub body: Body,
 }
 
 /// `PUT /v1/channels/{id}/members`

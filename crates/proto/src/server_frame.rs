@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use madang_ids::{ChannelId, Cursor, DeviceId, MessageId, Millis, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::client_frame::RequestId;
@@ -18,6 +18,32 @@ pub enum ServerFrame<'a> {
     Welcome(Box<Welcome>),
     /// A message is durable.
     Ack(Ack),
+    /// A message is changed, durably.
+    Changed(Changed),
+    /// Where open channels stand: the answer to `subscribe`, and what passive subscriptions bring.
+    Heads {
+        /// Which request, if it answers one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<RequestId>,
+        /// The channels.
+        heads: Vec<ChannelHead>,
+    },
+    /// Somebody is writing. Forget it after six seconds, or with her next message.
+    Typing {
+        /// Where.
+        channel_id: ChannelId,
+        /// Who.
+        user_id: UserId,
+    },
+    /// Somebody has read a channel up to here.
+    Receipt {
+        /// Which channel.
+        channel_id: ChannelId,
+        /// Who.
+        user_id: UserId,
+        /// Up to here.
+        seq: Seq,
+    },
     /// A request was carried out, and there is nothing more to say.
     Done {
         /// Which request.
@@ -133,6 +159,37 @@ pub enum SnapshotReason {
     BeyondStore,
     /// More than 10,000 items were missed.
     TooFarBehind,
+}
+
+/// The end of an open channel's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelHead {
+    /// Which channel.
+    pub channel_id: ChannelId,
+    /// The last entry's place.
+    pub seq: Seq,
+    /// Messages so far. Unread messages are those after the caller's read marker: this less the marker's ordinal.
+    pub ordinal: Ordinal,
+    /// Whether entries up to `seq` are left out on this connection: history has them. What follows comes after `seq`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gap: bool,
+}
+
+/// The answer to `edit`, `delete` and `react`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Which request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RequestId>,
+    /// In which channel.
+    pub channel_id: ChannelId,
+    /// Which message.
+    pub target: Seq,
+    /// Its version from now on.
+    pub version: u32,
+    /// The place of the entry that tells it; absent if the message was so already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
 }
 
 /// A message is durable.

@@ -65,8 +65,7 @@ fn message(channel: u64, expected: Head) -> Append {
         ..Body::default()
     };
     let message_id = MessageId::from_raw(seq.get());
-    let message =
-        Message { message_id, ordinal: Ordinal::new(seq.get()), sender_id, client_msg_id, body, version: 1 };
+    let message = Message::new(message_id, Ordinal::new(seq.get()), sender_id, client_msg_id, body);
     let key = Some(RowKey { sender: sender_id, client_msg_id, body_hash: BodyHash([7; 16]) });
     let entry = Entry { seq, at: Millis::new(seq.get()), content: Content::Message(Box::new(message)) };
     let rows = Arc::new([Row { entry, ordinal: Ordinal::new(seq.get()), key }]);

@@ -66,7 +66,8 @@ pub(super) async fn groups(
 
 pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
     let members = people[1..].iter().map(|person| person.id).collect();
-    let channel = NewChannel { kind: ChannelKind::Group, name: Some("bench".to_owned()), members };
+    let name = Some("bench".to_owned());
+    let channel = NewChannel { kind: ChannelKind::Group, name, topic: None, members };
     let view = rest.create_channel(&people[0].token, &channel, None).await.context("a group failed")?;
     Ok(view.card.id)
 }
@@ -75,7 +76,8 @@ pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<Cha
 pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::Result<Vec<ChannelId>> {
     stream::iter(pairs)
         .map(|(from, to)| async move {
-            let channel = NewChannel { kind: ChannelKind::Direct, name: None, members: vec![to.id] };
+            let members = vec![to.id];
+            let channel = NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members };
             let view = rest.create_channel(&from.token, &channel, None).await;
             Ok(view.context("a direct channel failed")?.card.id)
         })

@@ -79,14 +79,9 @@ const KINDS: [FaultKind; 4] =
     [FaultKind::Duplicated, FaultKind::Reordered, FaultKind::Hole, FaultKind::Conflict];
 
 fn message(seq: u64, line: u32) -> Entry {
-    let message = Message {
-        message_id: MessageId::from_raw(1_000 + seq),
-        ordinal: Ordinal::new(seq - 1),
-        sender_id: UserId::from_raw(1),
-        client_msg_id: KEYS.key(3, line),
-        body: Body { text: format!("line {line}"), ..Body::default() },
-        version: 1,
-    };
+    let (id, ordinal) = (MessageId::from_raw(1_000 + seq), Ordinal::new(seq - 1));
+    let body = Body { text: format!("line {line}"), ..Body::default() };
+    let message = Message::new(id, ordinal, UserId::from_raw(1), KEYS.key(3, line), body);
     Entry { seq: Seq::new(seq), at: Millis::new(seq), content: Content::Message(Box::new(message)) }
 }
 

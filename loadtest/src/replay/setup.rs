@@ -171,6 +171,7 @@ impl Setup<'_> {
         let wish = NewChannel {
             kind: self.kind,
             name: Some(day.name.clone()),
+            topic: None,
             members: others.iter().map(|nick| users[nick.get()].id).collect(),
         };
         let token = users[owner.get()].devices[0].access_token();

@@ -92,14 +92,9 @@ impl Yard {
 
     /// Somebody says several things at once.
     pub(super) async fn say(&mut self, channel: u64, sender: u64, count: usize) {
-        let message = Message {
-            message_id: MessageId::from_raw(0),
-            ordinal: madang_ids::Ordinal::ZERO,
-            sender_id: user(sender),
-            client_msg_id: ClientMsgId::from_uuid(0),
-            body: Body { text: "hello".into(), ..Body::default() },
-            version: 1,
-        };
+        let (id, key) = (MessageId::from_raw(0), ClientMsgId::from_uuid(0));
+        let body = Body { text: "hello".into(), ..Body::default() };
+        let message = Message::new(id, madang_ids::Ordinal::ZERO, user(sender), key, body);
         let content = Content::Message(Box::new(message));
         self.append(log(channel), vec![content; count]).await;
     }
@@ -174,7 +169,7 @@ fn settled_note(channel_id: ChannelId, member: &Member) -> Content {
     let span = member.spans.last().expect("a member has been there");
     match span.until {
         None => Content::ChannelJoined {
-            channel: ChannelCard { id: channel_id, kind: ChannelKind::Group, name: None, between: None },
+            channel: ChannelCard::new(channel_id, ChannelKind::Group, None, None),
             from_seq: span.from,
         },
         Some(until_seq) => Content::ChannelLeft { channel_id, until_seq },

@@ -153,7 +153,13 @@ impl Driver {
                 }
                 Ok(())
             }
-            ServerFrame::Welcome(_) | ServerFrame::History { .. } | ServerFrame::Heartbeat { .. } => Ok(()),
+            ServerFrame::Welcome(_)
+            | ServerFrame::History { .. }
+            | ServerFrame::Heartbeat { .. }
+            | ServerFrame::Changed(_)
+            | ServerFrame::Heads { .. }
+            | ServerFrame::Typing { .. }
+            | ServerFrame::Receipt { .. } => Ok(()),
         }
     }
 

@@ -59,7 +59,7 @@ impl Yard {
 
     pub(crate) async fn channel(&self, kind: ChannelKind, owner: &Person, other: &Person) -> ChannelId {
         let name = (kind == ChannelKind::Group).then(|| "Tea".to_owned());
-        let wish = NewChannel { kind, name, members: vec![other.id] };
+        let wish = NewChannel { kind, name, topic: None, members: vec![other.id] };
         self.rest.create_channel(&owner.tokens.access, &wish, None).await.unwrap().card.id
     }
 

@@ -255,14 +255,8 @@ fn mint(batch: &Batch, head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> 
         let (content, key) = match &item.waiting.command {
             Command::Send { key, body, .. } => {
                 ordinal = ordinal.next();
-                let message = Message {
-                    message_id: minted.message(index as u64),
-                    ordinal,
-                    sender_id: key.sender,
-                    client_msg_id: key.client_msg_id,
-                    body: body.clone(),
-                    version: 1,
-                };
+                let message_id = minted.message(index as u64);
+                let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
                 (Content::Message(Box::new(message)), Some(*key))
             }
             Command::Note { content } => (content.clone(), None),

@@ -33,14 +33,9 @@ pub(super) fn key(sender: UserId, number: u64) -> RowKey {
 /// A message behind `head`, ten milliseconds later.
 pub(super) fn message(head: Head, key: RowKey, text: &str) -> Row {
     let (seq, ordinal, at) = (head.seq.next(), head.ordinal.next(), head.at.plus(10));
-    let message = Message {
-        message_id: MessageId::from_raw(at.get() * 1_000),
-        ordinal,
-        sender_id: key.sender,
-        client_msg_id: key.client_msg_id,
-        body: Body { text: text.into(), ..Body::default() },
-        version: 1,
-    };
+    let message_id = MessageId::from_raw(at.get() * 1_000);
+    let body = Body { text: text.into(), ..Body::default() };
+    let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body);
     let entry = Entry { seq, at, content: Content::Message(Box::new(message)) };
     Row { entry, ordinal, key: Some(key) }
 }

@@ -14,12 +14,7 @@ use crate::log::{AppendOutcome, Head};
 use crate::{Spans, Store};
 
 pub(super) fn card(id: u64) -> ChannelCard {
-    ChannelCard {
-        id: channel(id),
-        kind: ChannelKind::Group,
-        name: Some(format!("channel {id}")),
-        between: None,
-    }
+    ChannelCard::new(channel(id), ChannelKind::Group, Some(format!("channel {id}")), None)
 }
 
 pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Membership {
@@ -34,12 +29,7 @@ fn plain(id: u64) -> Channel {
 
 pub(super) async fn a_channel_stays_as_it_was_made(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    let pair = ChannelCard {
-        id: channel(2),
-        kind: ChannelKind::Direct,
-        name: None,
-        between: Some([user(8), user(3)]),
-    };
+    let pair = ChannelCard::new(channel(2), ChannelKind::Direct, None, Some([user(8), user(3)]));
     let direct = Channel { card: pair, created_by: user(8), created_at: at(7), capacity: 2 };
     let group = plain(1);
     store.create_channel(&direct).await.unwrap();

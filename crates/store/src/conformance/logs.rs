@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use madang_ids::LogId;
-use madang_proto::{Content, Edited};
+use madang_proto::{Change, Content};
 
 use super::Subject;
 use super::build::*;
@@ -85,7 +85,7 @@ fn edit(head: Head, target: u64, if_version: u32, text: &str) -> Append {
     let Content::Message(message) = &mut row.entry.content else { return say(log(1), head, key(user(1), 0)) };
     message.version = if_version + 1;
     let change = RowChange { target: seq(target), if_version, content: row.entry.content };
-    let edited = Edited { target: seq(target), version: if_version + 1, by: user(1), message: None };
+    let edited = Change { target: seq(target), version: if_version + 1, by: user(1), message: None };
     let mut append = append(log(1), head, vec![notice(head, Content::Edited(edited))]);
     append.changes.push(change);
     append

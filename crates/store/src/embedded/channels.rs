@@ -200,12 +200,9 @@ fn channel_of(row: &Row<'_>) -> Result<Channel> {
 fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
     let one = optional_number(row, column + 3)?.map(UserId::from_raw);
     let other = optional_number(row, column + 4)?.map(UserId::from_raw);
-    Ok(ChannelCard {
-        id: ChannelId::from_raw(number(row, column)?),
-        kind: kind(row, column + 1)?,
-        name: row.get(column + 2)?,
-        between: one.zip(other).map(|(one, other)| [one, other]),
-    })
+    let (id, kind) = (ChannelId::from_raw(number(row, column)?), kind(row, column + 1)?);
+    let between = one.zip(other).map(|(one, other)| [one, other]);
+    Ok(ChannelCard::new(id, kind, row.get(column + 2)?, between))
 }
 
 fn claim_direct(db: &Connection, (one, other): (i64, i64), candidate: ChannelId) -> Result<ChannelId> {
