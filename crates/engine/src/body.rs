@@ -1,6 +1,6 @@
 //! Checks a message's body and hashes it.
 
-use madang_proto::limits::{DATA_BYTES, DATA_DEPTH, TEXT_BYTES, TEXT_CHARS};
+use madang_proto::limits::{DATA_BYTES, DATA_DEPTH, EMOJI_BYTES, MENTIONS, TEXT_BYTES, TEXT_CHARS};
 use madang_proto::{Body, ErrorBody, ErrorCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -41,10 +41,28 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
     } else if body.text.is_empty() {
         return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));
     }
+    if body.mentions.len() > MENTIONS {
+        let message = format!("body.mentions has {} people, the limit is {MENTIONS}", body.mentions.len());
+        return too_large("body.mentions", message);
+    }
     if body.reply_to.is_some_and(|seq| seq.get() == 0) {
         return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the first seq is 1"));
     }
     Ok(())
+}
+
+/// Refuses a reaction that is empty, too long, or has white space or control characters.
+///
+/// # Errors
+/// Names the field and the limit.
+pub fn check_emoji(emoji: &str) -> Result<(), ErrorBody> {
+    let is_plain = !emoji.chars().any(|char| char.is_whitespace() || char.is_control());
+    if (1..=EMOJI_BYTES).contains(&emoji.len()) && is_plain {
+        return Ok(());
+    }
+    let message =
+        format!("emoji has {} bytes, it must be 1 to {EMOJI_BYTES} without white space", emoji.len());
+    Err(ErrorBody::invalid("emoji", message))
 }
 
 /// JSON readers give up at some depth, and frames nest the data deeper than it came.
@@ -59,7 +77,9 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
 /// The most bytes that the body takes as JSON.
 #[must_use]
 pub fn json_bytes(body: &Body) -> usize {
-    text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes)
+    const MENTION_BYTES: usize = 22;
+    let mentions = body.mentions.len() * MENTION_BYTES;
+    text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes) + mentions
 }
 
 fn value_bytes(value: &Value) -> usize {
@@ -96,6 +116,10 @@ pub fn hash(body: &Body) -> BodyHash {
     hasher.update((data.len() as u64).to_be_bytes());
     hasher.update(data.as_bytes());
     hasher.update(reply_to.to_be_bytes());
+    if !body.mentions.is_empty() || body.mentions_everyone {
+        hasher.update([u8::from(body.mentions_everyone)]);
+        body.mentions.iter().for_each(|user| hasher.update(user.raw().to_be_bytes()));
+    }
     let digest = hasher.finalize();
     let mut first = [0; 16];
     first.copy_from_slice(&digest[..16]);
@@ -105,7 +129,7 @@ pub fn hash(body: &Body) -> BodyHash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_ids::Seq;
+    use madang_ids::{Seq, UserId};
     use serde_json::json;
 
     fn text(text: String) -> Body {
@@ -128,8 +152,21 @@ mod tests {
         let deep = |levels| Body { data: Some(nest(levels)), ..Body::default() };
         assert_eq!(refused_field(&deep(DATA_DEPTH)), None);
         assert_eq!(refused_field(&deep(DATA_DEPTH + 1)), Some("body.data".into()));
+        let mention = |count| Body { mentions: vec![UserId::from_raw(7); count], ..text("a".into()) };
+        assert_eq!(refused_field(&mention(MENTIONS)), None);
+        assert_eq!(refused_field(&mention(MENTIONS + 1)), Some("body.mentions".into()));
         let zero = Body { reply_to: Some(Seq::ZERO), ..text("a".into()) };
         assert_eq!(refused_field(&zero), Some("body.reply_to".into()));
+    }
+
+    #[test]
+    fn a_reaction_is_short_and_plain() {
+        for good in ["a", "\u{1F375}", "+1", &"x".repeat(EMOJI_BYTES)] {
+            assert!(check_emoji(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a\n", "\u{7}", &"x".repeat(EMOJI_BYTES + 1)] {
+            assert!(check_emoji(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -138,6 +175,8 @@ mod tests {
         let same: Body = serde_json::from_str(r#"{"text":"hi","data":{"b":2,"a":1}}"#).unwrap();
         assert_eq!(hash(&one), hash(&same));
         assert_ne!(hash(&one), hash(&text("hi".into())));
+        let mentions = Body { mentions: vec![UserId::from_raw(7)], ..text("hi".into()) };
+        assert_ne!(hash(&mentions), hash(&text("hi".into())));
         assert_ne!(
             hash(&text("hi".into())),
             hash(&Body { reply_to: Some(Seq::new(1)), ..text("hi".into()) })

@@ -55,6 +55,32 @@ impl Head {
     }
 }
 
+/// What members may change of a channel. An append may replace it, together with its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// The name; direct channels have none.
+    pub name: Option<String>,
+    /// What it is about; empty means nothing.
+    pub topic: String,
+    /// The address of its picture; empty means none.
+    pub avatar: String,
+    /// Seconds that a member waits between two messages.
+    pub slow_mode_seconds: u32,
+    /// Messages that are pinned, the last one first.
+    pub pins: Vec<Seq>,
+}
+
+/// What becomes of one person's reaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReactionChange {
+    /// Whose.
+    pub user_id: UserId,
+    /// Which.
+    pub emoji: String,
+    /// Whether it is there from now on.
+    pub on: bool,
+}
+
 /// A change of what an earlier row says (edit, delete, reactions).
 #[derive(Debug, Clone)]
 pub struct RowChange {
@@ -62,7 +88,7 @@ pub struct RowChange {
     pub target: Seq,
     /// The version that it must have.
     pub if_version: u32,
-    /// What it says from now on; carries `if_version + 1`.
+    /// What it says from now on: a message with the version `if_version + 1`.
     pub content: Content,
 }
 
@@ -78,6 +104,8 @@ pub struct Append {
     /// Changes of earlier rows. Applied before the rows, each by compare-and-set on the version; a store without
     /// atomicity between them and the rows may leave them applied when the append did not happen.
     pub changes: Vec<RowChange>,
+    /// What the channel's details are from now on, if they change. Of a channel's log only.
+    pub details: Option<Details>,
     /// Records of messages that are about to leave the writer's window, of a channel's log only. Written first, and
     /// true whatever becomes of the rows.
     pub records: Vec<SendRecord>,
@@ -90,7 +118,15 @@ impl Append {
     /// An append of rows alone.
     #[must_use]
     pub const fn of(log: LogId, expected: Head, rows: Arc<[Row]>) -> Self {
-        Self { log, expected, rows, changes: Vec::new(), records: Vec::new(), looks_up_keys: false }
+        Self {
+            log,
+            expected,
+            rows,
+            changes: Vec::new(),
+            details: None,
+            records: Vec::new(),
+            looks_up_keys: false,
+        }
     }
 
     /// The retry keys of the rows.

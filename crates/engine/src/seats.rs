@@ -1,6 +1,7 @@
 //! Seats and members of a channel.
 
 use madang_ids::{ChannelId, Millis, Seq, UserId};
+use madang_proto::rest::Restriction;
 use madang_proto::{Content, Role};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,10 @@ pub struct Member {
     pub joined_at: Millis,
     /// What she may read. She is a member now if they are open.
     pub spans: Spans,
+    /// Whether and how long she may not speak.
+    pub muted: Option<Restriction>,
+    /// Whether and how long she may not be here. Who was never a member may be banned too.
+    pub banned: Option<Restriction>,
     /// What the log does not tell yet, though it has happened. Who finds it so finishes it.
     pub pending: Option<Pending>,
 }
@@ -37,8 +42,22 @@ pub struct Pending {
     pub by: UserId,
     /// Where the log was to tell it. It does so there or later.
     pub place: Seq,
-    /// Whether her role changed; otherwise she came or went, as her spans say.
-    pub is_role: bool,
+    /// What changed.
+    pub change: PendingChange,
+}
+
+/// What changed of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PendingChange {
+    /// She came or went, as her spans say.
+    Seat,
+    /// Her role.
+    Role,
+    /// Whether she may speak.
+    Mute,
+    /// Whether she may be here; if she was a member, she went with it.
+    Ban,
 }
 
 impl Member {
@@ -58,13 +77,48 @@ impl Member {
     /// The entry that tells what is pending.
     #[must_use]
     pub fn pending_content(&self) -> Option<Content> {
-        let (user_id, role, Pending { by, is_role, .. }) = (self.user_id, self.role, self.pending?);
-        Some(match (is_role, self.spans.is_open()) {
-            (true, _) => Content::RoleChanged { user_id, role, by },
-            (false, true) => Content::Joined { user_id, by },
-            (false, false) => Content::Left { user_id, by },
+        let (user_id, role, Pending { by, change, .. }) = (self.user_id, self.role, self.pending?);
+        Some(match change {
+            PendingChange::Role => Content::RoleChanged { user_id, role, by },
+            PendingChange::Seat if self.spans.is_open() => Content::Joined { user_id, by },
+            PendingChange::Seat => Content::Left { user_id, by },
+            PendingChange::Mute => match self.muted {
+                Some(Restriction { until }) => Content::Muted { user_id, by, until },
+                None => Content::Unmuted { user_id, by },
+            },
+            PendingChange::Ban => match self.banned {
+                Some(Restriction { until }) => Content::Banned { user_id, by, until },
+                None => Content::Unbanned { user_id, by },
+            },
         })
     }
+
+    /// Whether what is pending began or ended a stay.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        self.pending.is_some_and(|pending| match pending.change {
+            PendingChange::Seat => true,
+            // A ban of somebody who was no member leaves her stays as they were.
+            PendingChange::Ban => !self.spans.is_open() && self.spans.edge() >= Some(pending.place),
+            PendingChange::Role | PendingChange::Mute => false,
+        })
+    }
+
+    /// Whether she may not speak at `now`.
+    #[must_use]
+    pub fn is_muted(&self, now: Millis) -> bool {
+        lasts(self.muted, now)
+    }
+
+    /// Whether she may not be here at `now`.
+    #[must_use]
+    pub fn is_banned(&self, now: Millis) -> bool {
+        lasts(self.banned, now)
+    }
+}
+
+fn lasts(restriction: Option<Restriction>, now: Millis) -> bool {
+    restriction.is_some_and(|restriction| restriction.until.is_none_or(|until| now < until))
 }
 
 /// One change of seats: several joins and leaves at once.

@@ -191,8 +191,13 @@ impl Session {
         if wants_id && id.is_none() {
             return Err(ErrorBody::invalid("id", "id is missing: this request is answered by its id"));
         }
-        let ClientFrame::Send(send) = frame else { return Ok(()) };
-        body::check(&send.body)?;
+        match frame {
+            ClientFrame::Send(send) => body::check(&send.body)?,
+            ClientFrame::Edit(edit) => body::check(&edit.body)?,
+            ClientFrame::React { emoji, .. } => body::check_emoji(emoji)?,
+            ClientFrame::Delete { .. } => {}
+            _ => return Ok(()),
+        }
         let Rate { per_second, burst } = config.sends;
         self.sends.take(config.sends, 1, now.elapsed).map_err(|retry_after_ms| {
             let message =

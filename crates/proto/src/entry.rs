@@ -318,7 +318,7 @@ const fn is_first_version(version: &u32) -> bool {
 }
 
 /// What a sender writes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Body {
     /// The text: 1 to 100,000 characters and at most 400,000 bytes. May be empty when there is `data`.
     #[serde(default)]

@@ -187,7 +187,7 @@ pub struct Changed {
     pub target: Seq,
     /// Its version from now on.
     pub version: u32,
-    /// The place of the entry that tells it; absent if the message was so already.
+    /// The place of the entry that tells it; absent if the message was so already, and that entry lies far back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
 }

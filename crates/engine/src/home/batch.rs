@@ -1,28 +1,42 @@
-//! One append's worth of sends and notes: *check*, mint, append unless a key was sent before, answer.
+//! One append's worth of sends, changes and notes: *check*, mint, append unless a key was sent before, answer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
-use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
+use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
+use crate::home::changes::{Judged, Sheet};
 use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
 use crate::home::queue::{Queue, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
-use crate::log::{Append, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
+use crate::log::{
+    Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord,
+};
 
 #[derive(Debug)]
 pub(super) struct Batch {
     items: Vec<Item>,
     /// The rows that are out to be appended, one for each item.
     rows: Option<Arc<[Row]>>,
+    /// What the channel's details are once the rows are appended, if they change.
+    details: Option<Details>,
+    /// The messages that its commands are about, as they are in the store.
+    pub(super) targets: Option<HashMap<Seq, Option<Row>>>,
     /// Who may not speak, and how she is refused unless she sent the same before.
     refused: Vec<(Waiting, RowKey, ErrorBody)>,
 }
 
+/// What is to be appended.
+struct Draft {
+    rows: Arc<[Row]>,
+    changes: Vec<RowChange>,
+    details: Option<Details>,
+}
+
 #[derive(Debug)]
-struct Item {
-    waiting: Waiting,
+pub(super) struct Item {
+    pub(super) waiting: Waiting,
     /// Sends with the same key that came in the same batch; they are answered when it is durable.
     followers: Vec<Waiting>,
 }
@@ -46,14 +60,15 @@ impl Batch {
             let Some(waiting) = queue.pop_front() else { break };
             items.push(Item { waiting, followers: Vec::new() });
         }
-        Self { items, rows: None, refused: Vec::new() }
+        Self { items, rows: None, details: None, targets: None, refused: Vec::new() }
     }
 
     /// Puts the commands back in front of the queue, in their order.
     pub(super) fn give_back(self, queue: &mut Queue) {
         for (index, mut item) in self.items.into_iter().enumerate().rev() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
-            item.waiting.attempt = row.filter(|row| row.key.is_none()).cloned();
+            let is_note = matches!(item.waiting.command, Command::Note { .. });
+            item.waiting.attempt = row.filter(|_| is_note).cloned();
             item.followers.into_iter().rev().for_each(|follower| queue.push_front(follower));
             queue.push_front(item.waiting);
         }
@@ -67,8 +82,18 @@ impl Batch {
         queue.take()
     }
 
-    fn senders(&self) -> impl Iterator<Item = UserId> + '_ {
-        self.items.iter().filter_map(Item::key).map(|key| key.sender)
+    /// Whose rights it takes.
+    fn actors(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.items.iter().filter_map(|item| item.waiting.command.by())
+    }
+
+    /// The messages without which it cannot be judged.
+    fn wanted(&self) -> Vec<Seq> {
+        let mut wanted: Vec<Seq> =
+            self.items.iter().filter_map(|item| item.waiting.command.target()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
     }
 }
 
@@ -82,7 +107,7 @@ impl Home {
     ) -> Option<Effect> {
         if let Scope::Channel { kind, .. } = self.scope {
             let wants_blocks = kind == ChannelKind::Direct;
-            if let Some(lookup) = self.roster.missing(batch.senders(), wants_blocks, now) {
+            if let Some(lookup) = self.roster.missing(batch.actors(), wants_blocks, now) {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));
             }
@@ -90,7 +115,7 @@ impl Home {
         // Retries first: a message that is durable was acked, whatever became of its sender since.
         self.answer_retries(&mut batch);
         if let Scope::Channel { kind, .. } = self.scope {
-            self.check(&mut batch, kind);
+            self.check(&mut batch, kind, now);
         }
         // What the window does not hold was never sent if it holds the whole log.
         let looks_up_keys = !self.window.is_whole();
@@ -106,35 +131,78 @@ impl Home {
         if batch.items.is_empty() {
             return None;
         }
-        let rows = mint(&batch, head, now, ids);
+        if batch.targets.is_none() {
+            let seqs = batch.wanted();
+            if !seqs.is_empty() {
+                self.flight = Flight::Out(Step::Batch(batch));
+                return Some(Effect::FindRows { seqs });
+            }
+        }
+        let Draft { rows, changes, details } = self.draft(&mut batch, head, now, ids)?;
         batch.rows = Some(rows.clone());
+        batch.details.clone_from(&details);
         let records = self.window.leaving(rows.len());
         self.flight = Flight::Out(Step::Batch(batch));
-        Some(Effect::Append(Append { records, looks_up_keys, ..Append::of(self.log, head, rows) }))
+        let append = Append { changes, details, records, looks_up_keys, ..Append::of(self.log, head, rows) };
+        Some(Effect::Append(append))
+    }
+
+    /// Mints the rows, one for each item. Who asks for what is so already, or may not be, is answered and leaves the
+    /// batch. `None` if nobody is left.
+    fn draft(&mut self, batch: &mut Batch, head: Head, now: Millis, ids: &Snowflakes) -> Option<Draft> {
+        let minted = ids.mint(now, head.at.next(), batch.items.len() as u64);
+        let targets = batch.targets.take().unwrap_or_default();
+        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at);
+        let (mut rows, mut kept): (Vec<Row>, Vec<Item>) = (Vec::new(), Vec::new());
+        let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
+        for item in std::mem::take(&mut batch.items) {
+            let (content, key) = match &item.waiting.command {
+                Command::Send { key, body, .. } => {
+                    ordinal = ordinal.next();
+                    let message_id = minted.message(kept.len() as u64);
+                    let message =
+                        Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
+                    (Content::Message(Box::new(message)), Some(*key))
+                }
+                Command::Note { content } => (content.clone(), None),
+                command => match self.judge(&mut sheet, command) {
+                    Ok(Judged::Tell(content)) => (content, None),
+                    Ok(Judged::IsSo(reply)) => {
+                        self.reply(item.waiting.ticket, reply);
+                        continue;
+                    }
+                    Err(error) => {
+                        self.reply(item.waiting.ticket, Reply::Refused(error));
+                        continue;
+                    }
+                },
+            };
+            seq = seq.next();
+            rows.push(Row { entry: Entry { seq, at: minted.at, content }, ordinal, key });
+            kept.push(item);
+        }
+        batch.items = kept;
+        let details = sheet.details_if_changed(&self.details);
+        (!rows.is_empty()).then(|| Draft { rows: rows.into(), changes: sheet.changes, details })
     }
 
     /// Puts aside who may not speak.
-    fn check(&self, batch: &mut Batch, kind: ChannelKind) {
+    fn check(&self, batch: &mut Batch, kind: ChannelKind, now: Millis) {
         let mut kept = Vec::with_capacity(batch.items.len());
+        let mut speaks_now = HashSet::new();
         for item in std::mem::take(&mut batch.items) {
-            let Some(key) = item.key() else {
+            let Command::Send { key, body, .. } = &item.waiting.command else {
                 kept.push(item);
                 continue;
             };
-            let refusal = if self.role_of(key.sender).is_none() {
-                // Who has been a member knows that the channel exists; to others it does not.
-                Some(match self.roster.member(key.sender) {
-                    Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),
-                    None => ErrorBody::not_found("channel_id"),
-                })
-            } else if kind == ChannelKind::Direct && self.roster.is_blocked() {
-                Some(ErrorBody::forbidden("one of you has blocked the other"))
-            } else {
-                None
-            };
-            match refusal {
-                Some(error) => batch.refused.push((item.waiting, key, error)),
-                None => kept.push(item),
+            let key = *key;
+            let allowed = self.check_speaks(key.sender, kind, now).and_then(|role| {
+                self.check_everyone(body, role, kind)?;
+                self.pace.check(key.sender, role, &self.details, now, &mut speaks_now)
+            });
+            match allowed {
+                Err(error) => batch.refused.push((item.waiting, key, error)),
+                Ok(()) => kept.push(item),
             }
         }
         batch.items = kept;
@@ -183,7 +251,7 @@ impl Home {
         let by_key: HashMap<(UserId, ClientMsgId), &SendRecord> =
             sent.iter().map(|record| ((record.key.sender, record.key.client_msg_id), record)).collect();
         let mut rest = Vec::new();
-        for waiting in (Batch { rows: None, ..batch }).into_waiting() {
+        for waiting in (Batch { rows: None, details: None, ..batch }).into_waiting() {
             let key = waiting.command.key();
             match key.and_then(|key| Some((key, by_key.get(&(key.sender, key.client_msg_id))?))) {
                 Some((key, record)) => self.answer_retry(waiting.ticket, &key, record),
@@ -216,10 +284,19 @@ impl Home {
     pub(super) fn finish_batch(&mut self, batch: Batch) {
         let Some(rows) = batch.rows else { return };
         self.take_rows(&rows);
+        if let Some(details) = batch.details {
+            self.details = details;
+        }
         for (item, row) in batch.items.into_iter().zip(rows.iter()) {
             let (seq, at) = (row.entry.seq, row.entry.at);
             let Some(message) = row.entry.content.message() else {
-                self.reply(item.waiting.ticket, Reply::Noted { seq });
+                let reply = match row.entry.content.change() {
+                    Some(&Change { target, version, .. }) => {
+                        Reply::Changed { target, version, seq: Some(seq) }
+                    }
+                    None => Reply::Noted { seq },
+                };
+                self.reply(item.waiting.ticket, reply);
                 continue;
             };
             let message_id = message.message_id;
@@ -236,6 +313,7 @@ impl Home {
     pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>) {
         self.window.mark_recorded(rows.len());
         rows.iter().for_each(|row| self.window.push(row));
+        self.pace.note(rows, &self.details);
         self.head = rows.last().map(Head::after).or(self.head);
         self.fanout(rows.clone());
     }
@@ -244,26 +322,4 @@ impl Home {
 fn conflict() -> ErrorBody {
     let message = "client_msg_id was used before in this channel with another body";
     ErrorBody::field(ErrorCode::Conflict, "client_msg_id", message)
-}
-
-/// The time that a batch carries: above the head's, so that ids rise with `seq` whoever appended last.
-fn mint(batch: &Batch, head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {
-    let minted = ids.mint(now, head.at.next(), batch.items.len() as u64);
-    let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
-    let rows = batch.items.iter().enumerate().map(|(index, item)| {
-        seq = seq.next();
-        let (content, key) = match &item.waiting.command {
-            Command::Send { key, body, .. } => {
-                ordinal = ordinal.next();
-                let message_id = minted.message(index as u64);
-                let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
-                (Content::Message(Box::new(message)), Some(*key))
-            }
-            Command::Note { content } => (content.clone(), None),
-            // `Batch::take` leaves changes of seats in the queue.
-            Command::Seats(request) => (Content::Created { by: request.by }, None),
-        };
-        Row { entry: Entry { seq, at: minted.at, content }, ordinal, key }
-    });
-    rows.collect()
 }

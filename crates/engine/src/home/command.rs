@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, ConnectionId, LogId, MessageId, Millis, Seq, UserId};
+use madang_proto::rest::Restriction;
 use madang_proto::{Body, Content, ErrorBody, Role};
 
 use crate::body;
 use crate::home::roster::Lookup;
-use crate::log::{Append, Row, RowKey};
-use crate::seats::{Member, SeatChange};
+use crate::log::{Append, Details, ReactionChange, Row, RowKey, Tail};
+use crate::seats::{Member, SeatChange, Seats};
 
 /// Names a command until it is answered. Unique within the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +29,17 @@ pub enum Command {
         key: RowKey,
         /// What.
         body: Body,
+    },
+    /// A message is edited or deleted.
+    Change(ChangeRequest),
+    /// Somebody reacts to a message, or takes it back.
+    React(ReactRequest),
+    /// Something of the channel's details changes.
+    Detail {
+        /// Who asks.
+        by: UserId,
+        /// What.
+        change: DetailChange,
     },
     /// An entry that needs no check, such as those of a user's own log.
     Note {
@@ -53,20 +65,97 @@ impl Command {
         }
     }
 
+    /// Whose rights it takes.
+    pub(super) const fn by(&self) -> Option<UserId> {
+        match self {
+            Self::Send { key, .. } => Some(key.sender),
+            Self::Change(request) => Some(request.by),
+            Self::React(request) => Some(request.change.user_id),
+            Self::Detail { by, .. } => Some(*by),
+            Self::Seats(request) => Some(request.by),
+            Self::Note { .. } => None,
+        }
+    }
+
+    /// The message without which it cannot be judged.
+    pub(super) const fn target(&self) -> Option<Seq> {
+        match self {
+            Self::Change(request) => Some(request.target),
+            Self::Detail { change: DetailChange::Pin(target), .. } => Some(*target),
+            _ => None,
+        }
+    }
+
     /// The most that the entry takes as JSON, for the bound of a batch.
     pub(super) fn size_bytes(&self) -> usize {
         /// Names, ids and times around a body.
         const AROUND_BYTES: usize = 320;
-        /// The largest note holds a channel's name.
-        const NOTE_BYTES: usize = 1_536;
+        /// The largest note holds a channel's card: 600 characters and an address.
+        const NOTE_BYTES: usize = 4_096;
         match self {
-            Self::Send { body, .. } => body::json_bytes(body) + AROUND_BYTES,
-            Self::Note { .. } | Self::Seats(_) => NOTE_BYTES,
+            Self::Send { body, .. }
+            | Self::Change(ChangeRequest { change: MessageChange::Edit { body, .. }, .. }) => {
+                body::json_bytes(body) + AROUND_BYTES
+            }
+            Self::Change(_) | Self::React(_) | Self::Detail { .. } | Self::Note { .. } | Self::Seats(_) => {
+                NOTE_BYTES
+            }
         }
     }
 }
 
-/// Members come and go.
+/// A message is to be edited or deleted. Repeating it is harmless.
+#[derive(Debug, Clone)]
+pub struct ChangeRequest {
+    /// Who asks.
+    pub by: UserId,
+    /// Which message.
+    pub target: Seq,
+    /// What becomes of it.
+    pub change: MessageChange,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone)]
+pub enum MessageChange {
+    /// It says something else.
+    Edit {
+        /// What. Its `reply_to` must be absent or as it was.
+        body: Body,
+        /// The version that was edited: a later edit of somebody else's makes a conflict.
+        if_version: Option<u32>,
+    },
+    /// It says nothing any more.
+    Delete,
+}
+
+/// Somebody reacts to a message, or takes that back. Repeating it is harmless.
+#[derive(Debug, Clone)]
+pub struct ReactRequest {
+    /// To which message.
+    pub target: Seq,
+    /// Who, how, and whether it is there from now on.
+    pub change: ReactionChange,
+}
+
+/// What of a channel's details changes. Repeating it is harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DetailChange {
+    /// The name.
+    Name(String),
+    /// The topic; empty means none.
+    Topic(String),
+    /// The address of the picture; empty means none.
+    Avatar(String),
+    /// Seconds that a member waits between two messages.
+    SlowMode(u32),
+    /// A message is pinned.
+    Pin(Seq),
+    /// A message is pinned no longer.
+    Unpin(Seq),
+}
+
+/// Members come and go, or are others.
 #[derive(Debug, Clone)]
 pub struct SeatRequest {
     /// Who asks. She must be a member who may, unless she makes the channel or leaves it herself.
@@ -77,8 +166,59 @@ pub struct SeatRequest {
     pub leaves: Vec<UserId>,
     /// Who becomes the owner if the owner is among those who go.
     pub promote: Option<UserId>,
+    /// Who has another role from now on. A new owner takes the place of the old one.
+    pub role: Option<JoinRequest>,
+    /// Whose restrictions change.
+    pub restrict: Option<RestrictRequest>,
     /// Whether the channel is being made: no role is asked for.
     pub is_creation: bool,
+}
+
+impl SeatRequest {
+    /// A request of `by` that changes nothing yet.
+    #[must_use]
+    pub const fn by(by: UserId) -> Self {
+        Self {
+            by,
+            joins: Vec::new(),
+            leaves: Vec::new(),
+            promote: None,
+            role: None,
+            restrict: None,
+            is_creation: false,
+        }
+    }
+}
+
+impl SeatRequest {
+    /// Whether it is the join of who asks, and nothing else.
+    #[must_use]
+    pub fn is_own_join(&self) -> bool {
+        let joins_alone =
+            matches!(self.joins[..], [join] if join.user_id == self.by && join.role == Role::Member);
+        let nothing_else = self.leaves.is_empty() && self.promote.is_none();
+        joins_alone && nothing_else && self.role.is_none() && self.restrict.is_none()
+    }
+}
+
+/// Somebody may not speak, or not be here; or may again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestrictRequest {
+    /// Who.
+    pub user_id: UserId,
+    /// Which of the two.
+    pub kind: RestrictionKind,
+    /// How long; `None` lifts it.
+    pub restriction: Option<Restriction>,
+}
+
+/// What somebody may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestrictionKind {
+    /// Speak.
+    Mute,
+    /// Be here.
+    Ban,
 }
 
 /// Who comes, and as what.
@@ -108,7 +248,16 @@ pub struct Sent {
 pub enum Reply {
     /// The message is durable.
     Sent(Sent),
-    /// The note is durable.
+    /// The message is changed, durably.
+    Changed {
+        /// Which message.
+        target: Seq,
+        /// Its version from now on.
+        version: u32,
+        /// The place of the entry that tells it; `None` if the message was so already, and that entry lies far back.
+        seq: Option<Seq>,
+    },
+    /// The note, or the detail, is durable.
     Noted {
         /// Its place.
         seq: Seq,
@@ -139,18 +288,30 @@ impl Failure {
     }
 }
 
-/// What a home asks of its shell. `Load`, `Find`, `FindSends`, `Append`, `ChangeSeats` and `Settle` are answered by
-/// the `handle_*` of that name; at most one of them is out. The others are carried out and forgotten.
+/// What a home learns of its log when it begins, and again after an append that did not happen as expected. The tail is
+/// read first.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// The tail.
+    pub tail: Tail,
+    /// Of a channel, its seats.
+    pub seats: Seats,
+    /// Of a channel, the members found half-way.
+    pub pending: Vec<Member>,
+    /// Of a channel, what members may change of it.
+    pub details: Details,
+}
+
+/// What a home asks of its shell. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle`
+/// are answered by the `handle_*` of that name; at most one of them is out. The others are carried out and forgotten.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Read the log's tail, and of a channel the seats and the members found half-way.
+    /// Read what [`Loaded`] says.
     Load {
         /// Which.
         log: LogId,
         /// How many rows.
         rows: usize,
-        /// Whether to read seats and members too.
-        seats: bool,
     },
     /// Look up members, and in a direct channel whether one blocks the other.
     Find(Lookup),
@@ -158,6 +319,16 @@ pub enum Effect {
     FindSends {
         /// By these keys.
         keys: Vec<(UserId, ClientMsgId)>,
+    },
+    /// Read single rows.
+    FindRows {
+        /// Where.
+        seqs: Vec<Seq>,
+    },
+    /// Change reactions, and answer with all of each message, in the order asked for.
+    React {
+        /// To which messages, and how.
+        changes: Vec<(Seq, Vec<ReactionChange>)>,
     },
     /// Append.
     Append(Append),

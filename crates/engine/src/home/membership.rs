@@ -10,13 +10,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
+use madang_proto::rest::Restriction;
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
 
-use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
+use crate::home::command::{
+    Command, Effect, JoinRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Ticket,
+};
 use crate::home::queue::Waiting;
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
-use crate::seats::{Member, Pending, SeatChange};
+use crate::seats::{Member, Pending, PendingChange, SeatChange};
 use crate::spans::Spans;
 
 #[derive(Debug)]
@@ -74,8 +77,8 @@ impl Plan {
     }
 
     /// A member as she is after the change, and the entry that tells it.
-    fn add(&mut self, mut member: Member, by: UserId, head: Head, is_role: bool) {
-        member.pending = Some(Pending { by, place: self.next_place(head), is_role });
+    fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
+        member.pending = Some(Pending { by, place: self.next_place(head), change });
         self.contents.extend(member.pending_content());
         self.members.push(member);
     }
@@ -143,7 +146,7 @@ impl SeatStep {
 /// behind a row that tells of a member loaded the log after it, and finished her before anything else.
 pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     let Some(row) = tail.rows.iter().rfind(|row| tells(row, &member)) else { return (member, false) };
-    if matches!(row.entry.content, Content::RoleChanged { .. }) {
+    if !member.is_moving() {
         return (member, true);
     }
     member.spans.extend_until(row.entry.seq);
@@ -160,9 +163,17 @@ fn tells(row: &Row, member: &Member) -> bool {
     let Some(pending) = member.pending.filter(|pending| row.entry.seq >= pending.place) else { return false };
     subject(&row.entry.content) == Some(member.user_id)
         && match row.entry.content {
-            Content::RoleChanged { role, .. } => pending.is_role && role == member.role,
-            Content::Joined { .. } => !pending.is_role && member.spans.is_open(),
-            Content::Left { .. } => !pending.is_role && !member.spans.is_open(),
+            Content::RoleChanged { role, .. } => pending.change == PendingChange::Role && role == member.role,
+            Content::Joined { .. } => pending.change == PendingChange::Seat && member.spans.is_open(),
+            Content::Left { .. } => pending.change == PendingChange::Seat && !member.spans.is_open(),
+            Content::Muted { until, .. } => {
+                pending.change == PendingChange::Mute && member.muted == Some(Restriction { until })
+            }
+            Content::Unmuted { .. } => pending.change == PendingChange::Mute && member.muted.is_none(),
+            Content::Banned { until, .. } => {
+                pending.change == PendingChange::Ban && member.banned == Some(Restriction { until })
+            }
+            Content::Unbanned { .. } => pending.change == PendingChange::Ban && member.banned.is_none(),
             _ => false,
         }
 }
@@ -183,7 +194,7 @@ impl SeatStep {
         for row in rows {
             let told = subject(&row.entry.content);
             let member = self.members.iter_mut().find(|member| Some(member.user_id) == told);
-            if let Some(member) = member.filter(|member| member.pending.is_some_and(|it| !it.is_role)) {
+            if let Some(member) = member.filter(|member| member.is_moving()) {
                 member.spans.begin_later(first);
                 member.spans.extend_until(row.entry.seq);
             }
@@ -196,7 +207,11 @@ const fn subject(content: &Content) -> Option<UserId> {
     match content {
         Content::Joined { user_id, .. }
         | Content::Left { user_id, .. }
-        | Content::RoleChanged { user_id, .. } => Some(*user_id),
+        | Content::RoleChanged { user_id, .. }
+        | Content::Muted { user_id, .. }
+        | Content::Unmuted { user_id, .. }
+        | Content::Banned { user_id, .. }
+        | Content::Unbanned { user_id, .. } => Some(*user_id),
         _ => None,
     }
 }
@@ -240,7 +255,10 @@ impl Home {
             return None;
         };
         let joins = request.joins.iter().map(|join| join.user_id);
-        let users = joins.chain(request.leaves.iter().copied()).chain(request.promote).chain([request.by]);
+        let others = request.promote.into_iter();
+        let others = others.chain(request.role.map(|role| role.user_id));
+        let others = others.chain(request.restrict.map(|restrict| restrict.user_id));
+        let users = joins.chain(request.leaves.iter().copied()).chain(others).chain([request.by]);
         if let Some(lookup) = self.roster.missing(users, false, now) {
             self.flight = Flight::Out(Step::Seats(step));
             return Some(Effect::Find(lookup));
@@ -277,7 +295,14 @@ impl Home {
         let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
         let is_so =
             |(user, is_open)| self.roster.member(user).filter(|member| member.spans.is_open() == is_open);
-        asked.filter_map(is_so).cloned().collect()
+        let role = request
+            .role
+            .and_then(|role| self.roster.member(role.user_id).filter(|member| member.role == role.role));
+        let restricted = request.restrict.and_then(|restrict| {
+            let member = self.roster.member(restrict.user_id);
+            member.filter(|member| restrict.kind.of(member) == restrict.restriction)
+        });
+        asked.filter_map(is_so).chain(role).chain(restricted).cloned().collect()
     }
 
     /// *Check*, and what follows from it. Changes nothing.
@@ -295,14 +320,21 @@ impl Home {
             if self.role_of(join.user_id).is_some() || is_planned {
                 continue;
             }
-            let mut spans =
-                self.roster.member(join.user_id).map_or_else(Spans::default, |was| was.spans.clone());
+            let was = self.roster.member(join.user_id);
+            if was.is_some_and(|was| was.is_banned(now)) {
+                return Err(banned(request.by, join.user_id));
+            }
+            let mut spans = was.map_or_else(Spans::default, |was| was.spans.clone());
             // Everybody who comes in one append sees it whole.
             let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
             spans.open(head.seq.plus(told_before as u64 + 1));
             plan.count += 1;
-            let (user_id, role) = (join.user_id, join.role);
-            plan.add(Member { user_id, role, joined_at: now, spans, pending: None }, request.by, head, false);
+            let member = Member {
+                role: join.role,
+                muted: was.and_then(|was| was.muted),
+                ..newcomer(join.user_id, spans, now)
+            };
+            plan.add(member, request.by, head, PendingChange::Seat);
         }
         for &user_id in &request.leaves {
             let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
@@ -311,9 +343,11 @@ impl Home {
             let mut member = was.clone();
             member.spans.close(plan.next_place(head));
             plan.count = plan.count.saturating_sub(1);
-            plan.add(member, request.by, head, false);
+            plan.add(member, request.by, head, PendingChange::Seat);
         }
         self.plan_successor(request, &mut plan, head)?;
+        self.plan_role(request, &mut plan, head)?;
+        self.plan_restriction(request, &mut plan, head, now)?;
         if plan.count > capacity && plan.count > self.roster.seats.count {
             let message =
                 format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
@@ -338,13 +372,72 @@ impl Home {
             return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
         };
         if is_owner_leaving {
-            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, true);
+            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, PendingChange::Role);
+        }
+        Ok(())
+    }
+
+    /// Another role. Who makes somebody the owner becomes an admin.
+    fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
+        let Some(JoinRequest { user_id, role }) = request.role else { return Ok(()) };
+        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+            return Err(ErrorBody::not_found("member"));
+        };
+        if was.role == role {
+            return Ok(());
+        }
+        if role == Role::Owner
+            && let Some(owner) = self.roster.member(request.by)
+        {
+            let owner = Member { role: Role::Admin, ..owner.clone() };
+            plan.add(owner, request.by, head, PendingChange::Role);
+        }
+        plan.add(Member { role, ..was.clone() }, request.by, head, PendingChange::Role);
+        Ok(())
+    }
+
+    /// Somebody may not speak, or not be here; or may again.
+    fn plan_restriction(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        head: Head,
+        now: Millis,
+    ) -> Result<(), ErrorBody> {
+        let Some(RestrictRequest { user_id, kind, restriction }) = request.restrict else { return Ok(()) };
+        let was = self.roster.member(user_id).cloned();
+        let is_member = was.as_ref().is_some_and(|was| was.spans.is_open());
+        if kind == RestrictionKind::Mute && restriction.is_some() && !is_member {
+            return Err(ErrorBody::not_found("member"));
+        }
+        let mut member = was.unwrap_or_else(|| newcomer(user_id, Spans::default(), now));
+        if kind.of(&member) == restriction {
+            return Ok(());
+        }
+        match kind {
+            RestrictionKind::Mute => {
+                member.muted = restriction;
+                plan.add(member, request.by, head, PendingChange::Mute);
+            }
+            RestrictionKind::Ban => {
+                member.banned = restriction;
+                if is_member && restriction.is_some() {
+                    member.spans.close(plan.next_place(head));
+                    plan.count = plan.count.saturating_sub(1);
+                    // Who comes back begins anew.
+                    member.role = Role::Member;
+                }
+                plan.add(member, request.by, head, PendingChange::Ban);
+            }
         }
         Ok(())
     }
 
     fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {
         if request.is_creation {
+            return Ok(());
+        }
+        if kind == ChannelKind::Open && request.is_own_join() {
             return Ok(());
         }
         let Some(role) = self.role_of(request.by) else {
@@ -354,14 +447,36 @@ impl Home {
             return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
         }
         let is_own_leave = request.joins.is_empty() && request.leaves.iter().all(|&user| user == request.by);
-        if !is_own_leave && !role.is_admin() {
-            return Err(ErrorBody::forbidden("only the owner and admins add and remove members"));
+        let is_moderation = request.role.is_some() || request.restrict.is_some();
+        if !role.is_admin() && (!is_own_leave || is_moderation) {
+            return Err(ErrorBody::forbidden("only the owner and admins may do this"));
         }
-        let touches_owner = |&user: &UserId| user != request.by && self.role_of(user) == Some(Role::Owner);
-        if request.leaves.iter().any(touches_owner) {
-            return Err(ErrorBody::forbidden("the owner cannot be removed"));
+        if kind == ChannelKind::Open && !request.joins.is_empty() {
+            return Err(ErrorBody::forbidden("nobody is added to an open channel; people join it"));
         }
-        Ok(())
+        let is_above = |user: UserId| match self.role_of(user) {
+            _ if user == request.by => false,
+            Some(Role::Owner) => true,
+            Some(Role::Admin) => role != Role::Owner,
+            _ => false,
+        };
+        let restricted = request.restrict.map(|restrict| restrict.user_id);
+        if request.leaves.iter().copied().chain(restricted).any(is_above) {
+            return Err(ErrorBody::forbidden(
+                "the owner, and for admins other admins, cannot be removed or restricted",
+            ));
+        }
+        if restricted == Some(request.by) {
+            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
+        }
+        match request.role {
+            Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner gives roles")),
+            Some(given) if given.user_id == request.by => {
+                let message = "user_id is your own; make somebody else the owner instead";
+                Err(ErrorBody::invalid("user_id", message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The log tells: those whom it tells of can be settled.
@@ -391,6 +506,26 @@ impl Home {
             self.reply(ticket, Reply::Seated { members });
         }
     }
+}
+
+impl RestrictionKind {
+    const fn of(self, member: &Member) -> Option<Restriction> {
+        match self {
+            Self::Mute => member.muted,
+            Self::Ban => member.banned,
+        }
+    }
+}
+
+fn newcomer(user_id: UserId, spans: Spans, joined_at: Millis) -> Member {
+    Member { user_id, role: Role::Member, joined_at, spans, muted: None, banned: None, pending: None }
+}
+
+fn banned(by: UserId, user: UserId) -> ErrorBody {
+    if by == user {
+        return ErrorBody::forbidden("you are banned from this channel");
+    }
+    ErrorBody::forbidden(format!("user {user} is banned from this channel"))
 }
 
 fn rows_of(contents: &[Content], head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {

@@ -5,34 +5,44 @@
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
 //! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`gate`] whose retry is waited for, [`window`]
-//! the last sends in memory, [`roster`] who may speak, [`membership`] joins and leaves, this file the order of steps.
+//! the last sends in memory, [`roster`] who may speak, [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and
+//! details, [`reactions`] and [`membership`] steps of their own, this file the order of steps.
 
 mod batch;
+mod changes;
 mod command;
 mod gate;
 mod membership;
+mod pace;
 mod queue;
+mod reactions;
 mod roster;
 mod window;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
-use madang_proto::{ChannelKind, ErrorBody, Role};
+use madang_proto::{ChannelKind, ErrorBody, Reaction, Role};
 
-pub use command::{Command, Effect, Failure, JoinRequest, Origin, Reply, SeatRequest, Sent, Ticket};
+pub use command::{
+    ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
+    ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,
+};
 pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS};
 pub use roster::{Found, Lookup};
 
 use crate::home::batch::Batch;
 use crate::home::gate::Gate;
 use crate::home::membership::{SeatStep, told_by};
+use crate::home::pace::Pace;
 use crate::home::queue::{Queue, Waiting};
+use crate::home::reactions::{ReactStep, Reactions};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
-use crate::log::{AppendOutcome, Head, Row, SendRecord, Tail};
-use crate::seats::{Member, SeatOutcome, Seats};
+use crate::log::{AppendOutcome, Details, Head, Row, SendRecord, Tail};
+use crate::seats::{Member, SeatOutcome};
 
 /// Rows whose retry keys are in memory; exact, or the append misses.
 pub const WINDOW_ROWS: usize = 256;
@@ -63,9 +73,13 @@ pub struct Home {
     scope: Scope,
     /// `None` until the tail was read, and again after an append that did not happen as expected.
     head: Option<Head>,
+    /// As of the head.
+    details: Details,
     window: Window,
     roster: Roster,
+    pace: Pace,
     queue: Queue,
+    reactions: Reactions,
     gate: Gate,
     flight: Flight,
     replies: VecDeque<Effect>,
@@ -92,6 +106,7 @@ enum Flight {
 enum Step {
     Load,
     Batch(Batch),
+    React(ReactStep),
     Seats(SeatStep),
 }
 
@@ -103,9 +118,12 @@ impl Home {
             log,
             scope,
             head: None,
+            details: Details::default(),
             window: Window::default(),
             roster: Roster::default(),
+            pace: Pace::default(),
             queue: Queue::default(),
+            reactions: Reactions::default(),
             gate: Gate::default(),
             flight: Flight::Idle,
             replies: VecDeque::new(),
@@ -121,6 +139,12 @@ impl Home {
             && let Err(error) = self.gate.check(*origin, key.client_msg_id, now)
         {
             return self.reply(ticket, Reply::Refused(error));
+        }
+        if let Command::React(request) = command {
+            if let Err(error) = self.reactions.push(ticket, request) {
+                self.reply(ticket, Reply::Refused(error));
+            }
+            return;
         }
         let waiting = Waiting::new(ticket, command);
         match self.queue.check_room(&waiting) {
@@ -138,7 +162,14 @@ impl Home {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let has_work = !self.queue.is_empty() || !self.replies.is_empty() || !self.unfinished.is_empty();
-        !has_work && matches!(self.flight, Flight::Idle)
+        !has_work && self.reactions.is_empty() && matches!(self.flight, Flight::Idle)
+    }
+
+    /// How long until there is something to do though nothing comes: reactions wait for their pace. `None` if there is
+    /// nothing, or the outcome of an effect is awaited.
+    #[must_use]
+    pub fn due_in(&self, now: Millis) -> Option<Duration> {
+        matches!(self.flight, Flight::Idle).then(|| self.reactions.due_in(now)).flatten()
     }
 
     /// The next effect, or `None` while one of the store is out or nothing is left to do.
@@ -158,20 +189,23 @@ impl Home {
                     }
                 }
                 Flight::Idle => {
-                    let step = self.next_step()?;
+                    let step = self.next_step(now)?;
                     self.flight = Flight::Ready(step);
                 }
             }
         }
     }
 
-    fn next_step(&mut self) -> Option<Step> {
+    fn next_step(&mut self, now: Millis) -> Option<Step> {
         self.roster.begin_step();
         if !self.unfinished.is_empty() {
             let members = std::mem::take(&mut self.unfinished);
             let founder =
                 if self.head.is_some_and(|head| head.seq == Seq::ZERO) { self.created_by() } else { None };
             return Some(Step::Seats(SeatStep::finish(members, founder)));
+        }
+        if let Some(step) = self.reactions.take_due(now, !self.queue.is_empty()) {
+            return Some(Step::React(step));
         }
         if !matches!(self.queue.front()?.command, Command::Seats(_)) {
             return Some(Step::Batch(Batch::take(&mut self.queue)));
@@ -186,11 +220,12 @@ impl Home {
             // Loading comes first; the step waits in front of it as commands that were not begun.
             self.give_back(step);
             self.flight = Flight::Out(Step::Load);
-            return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS, seats: self.is_channel() });
+            return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS });
         };
         match step {
             Step::Load => None,
             Step::Batch(batch) => self.advance_batch(batch, head, now, ids),
+            Step::React(step) => self.advance_reactions(step, head, now, ids),
             Step::Seats(step) => self.advance_seats(step, head, now, ids),
         }
     }
@@ -214,10 +249,6 @@ impl Home {
         }
     }
 
-    const fn is_channel(&self) -> bool {
-        matches!(self.scope, Scope::Channel { .. })
-    }
-
     const fn created_by(&self) -> Option<UserId> {
         match self.scope {
             Scope::Channel { created_by, .. } => Some(created_by),
@@ -229,6 +260,7 @@ impl Home {
         match step {
             Step::Load => {}
             Step::Batch(batch) => batch.give_back(&mut self.queue),
+            Step::React(step) => self.give_back_reactions(step),
             // What was found half-way is found again by the load that follows.
             Step::Seats(step) => {
                 step.into_waiting().into_iter().for_each(|waiting| self.queue.push_front(waiting))
@@ -240,13 +272,15 @@ impl Home {
         self.replies.push_back(Effect::Reply { ticket, reply });
     }
 
-    /// The tail was read (and, of a channel, the members found half-way).
-    pub fn handle_loaded(&mut self, loaded: Result<(Tail, Seats, Vec<Member>), Failure>, now: Millis) {
+    /// The log was read.
+    pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Millis) {
         let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match loaded {
-            Ok((tail, seats, pending)) => {
+            Ok(Loaded { tail, seats, pending, details }) => {
                 self.window.load(&tail);
                 self.head = Some(tail.head);
+                self.details = details;
+                self.pace.note(&tail.rows, &self.details);
                 self.roster.forget();
                 self.roster.seats = seats;
                 self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
@@ -311,13 +345,46 @@ impl Home {
         }
     }
 
+    /// Single rows were read, in the order asked for.
+    pub fn handle_rows(&mut self, rows: Result<Vec<(Seq, Option<Row>)>, Failure>, now: Millis) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match (rows, step) {
+            (Ok(rows), Step::Batch(mut batch)) => {
+                batch.targets = Some(rows.into_iter().collect());
+                self.flight = Flight::Ready(Step::Batch(batch));
+            }
+            (Ok(rows), Step::React(mut step)) => {
+                self.take_messages(&mut step, &rows.into_iter().collect());
+                self.flight = Flight::Ready(Step::React(step));
+            }
+            (Ok(_), step) => self.flight = Flight::Ready(step),
+            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
+        }
+    }
+
+    /// Reactions were changed: all of each message, in the order asked for. Repeating a change is harmless, so one of
+    /// unknown outcome begins again.
+    pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Millis) {
+        let Flight::Out(Step::React(mut step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
+            return;
+        };
+        match reacted {
+            Ok(reactions) => {
+                step.take_reacted(reactions);
+                self.flight = Flight::Ready(Step::React(step));
+            }
+            Err(Failure::Unknown(error)) => self.handle_unknown(Step::React(step), &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(Step::React(step), &error, now),
+        }
+    }
+
     /// An append came back.
     pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match outcome {
             Ok(AppendOutcome::Appended) => {
                 self.unknown = 0;
-                self.finish_append(step);
+                self.finish_append(step, now);
             }
             Ok(AppendOutcome::SentBefore(sent)) => {
                 self.unknown = 0;
@@ -360,9 +427,10 @@ impl Home {
         }
     }
 
-    fn finish_append(&mut self, step: Step) {
+    fn finish_append(&mut self, step: Step, now: Millis) {
         match step {
             Step::Batch(batch) => self.finish_batch(batch),
+            Step::React(step) => self.finish_reactions(step, now),
             Step::Seats(step) => self.finish_seat_rows(step),
             Step::Load => {}
         }
@@ -373,6 +441,7 @@ impl Home {
         let mut failed: Vec<Waiting> = match step {
             Step::Load => return self.fail_all(error, now),
             Step::Batch(batch) => batch.into_waiting().into(),
+            Step::React(step) => step.into_waiting(),
             Step::Seats(step) => {
                 if step.is_half_way() {
                     // The next load finds the members half-way, and finishes them before anything else.
@@ -395,7 +464,8 @@ impl Home {
     }
 
     fn fail_all(&mut self, error: &ErrorBody, now: Millis) {
-        let failed = self.queue.take();
+        let mut failed: Vec<Waiting> = self.queue.take().into();
+        failed.extend(self.reactions.take_all().into_waiting());
         self.refuse(failed, error, now);
     }
 

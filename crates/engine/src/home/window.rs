@@ -1,4 +1,5 @@
-//! The retry keys of the last rows, exact by construction: loaded with the tail, pushed with each append.
+//! The retry keys of the last rows, and which changes of messages they tell, exact by construction: loaded with the tail,
+//! pushed with each append.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,12 +11,22 @@ use crate::log::{Row, SendRecord, Tail};
 #[derive(Debug, Default)]
 pub(super) struct Window {
     by_key: HashMap<(UserId, ClientMsgId), SendRecord>,
+    /// Where a version of a message is told.
+    told: HashMap<(Seq, u32), Seq>,
     /// One a row, also for rows that are no messages: the window is counted in rows.
-    rows: VecDeque<Option<(UserId, ClientMsgId)>>,
+    rows: VecDeque<Kept>,
     /// Rows at the old end that are recorded in the store already.
     recorded: usize,
     /// The place of the last row.
     last: Seq,
+}
+
+/// What the window keeps of a row.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Sent(UserId, ClientMsgId),
+    Told(Seq, u32),
+    Other,
 }
 
 impl Window {
@@ -26,19 +37,37 @@ impl Window {
     }
 
     pub(super) fn push(&mut self, row: &Row) {
-        let record = record_of(row);
-        let key = record.map(|record| (record.key.sender, record.key.client_msg_id));
-        if let (Some(key), Some(record)) = (key, record) {
-            self.by_key.insert(key, record);
-        }
-        self.rows.push_back(key);
+        let kept = self.keep(row);
+        self.rows.push_back(kept);
         self.last = row.entry.seq;
         while self.rows.len() > WINDOW_ROWS {
-            if let Some(Some(key)) = self.rows.pop_front() {
-                self.by_key.remove(&key);
+            match self.rows.pop_front() {
+                Some(Kept::Sent(sender, id)) => drop(self.by_key.remove(&(sender, id))),
+                Some(Kept::Told(target, version)) => drop(self.told.remove(&(target, version))),
+                _ => {}
             }
             self.recorded = self.recorded.saturating_sub(1);
         }
+    }
+
+    fn keep(&mut self, row: &Row) -> Kept {
+        if let Some(record) = record_of(row) {
+            let (sender, id) = (record.key.sender, record.key.client_msg_id);
+            self.by_key.insert((sender, id), record);
+            return Kept::Sent(sender, id);
+        }
+        match row.entry.content.change() {
+            Some(change) => {
+                self.told.insert((change.target, change.version), row.entry.seq);
+                Kept::Told(change.target, change.version)
+            }
+            None => Kept::Other,
+        }
+    }
+
+    /// Where one of the last rows tells a version of the message at `target`.
+    pub(super) fn told(&self, target: Seq, version: u32) -> Option<Seq> {
+        self.told.get(&(target, version)).copied()
     }
 
     pub(super) fn find(&self, key: (UserId, ClientMsgId)) -> Option<&SendRecord> {
@@ -59,7 +88,11 @@ impl Window {
         }
         let upto = out.max(WINDOW_ROWS / 2).min(self.rows.len());
         let unrecorded = self.rows.range(self.recorded..upto);
-        unrecorded.flatten().filter_map(|key| self.by_key.get(key).copied()).collect()
+        let record = |kept: &Kept| match kept {
+            Kept::Sent(sender, id) => self.by_key.get(&(*sender, *id)).copied(),
+            _ => None,
+        };
+        unrecorded.filter_map(record).collect()
     }
 
     /// The records of [`Self::leaving`] with the same `count` are durable.

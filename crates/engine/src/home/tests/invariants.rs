@@ -16,6 +16,7 @@ pub(super) fn check(stage: &Stage) {
     places_are_dense(&stage.world);
     a_key_has_one_row(&stage.world);
     only_members_speak(&stage.world);
+    changes_are_told(stage);
     answers_are_true(stage);
     connections_keep_their_order(stage);
 }
@@ -36,6 +37,45 @@ pub(super) fn check_at_rest(stage: &Stage) {
     }
     let open = stage.world.members.values().filter(|member| member.spans.is_open()).count();
     assert_eq!(open, stage.world.seats.count as usize);
+    rows_are_as_their_sets(&stage.world);
+}
+
+/// Who was told that a message is changed finds it so, and the entry that tells it; nobody else changes one.
+fn changes_are_told(stage: &Stage) {
+    let world = &stage.world;
+    for (ticket, asked) in &stage.asked {
+        let Some((_, Reply::Changed { target, version, seq })) = &asked.answer else { continue };
+        let Some(message) = world.row(*target).entry.content.message() else {
+            panic!("{ticket:?} changed an entry that is no message")
+        };
+        assert!(message.version >= *version, "{ticket:?} was told of a version that is not there");
+        if let Some(seq) = seq {
+            let told = world.row(*seq).entry.content.change().map(|change| (change.target, change.version));
+            assert!(
+                told.is_some_and(|(told, at)| told == *target && at <= *version),
+                "{ticket:?}: the entry at {seq} tells {told:?}"
+            );
+        }
+    }
+    for row in &world.rows {
+        let Some(change) = row.entry.content.change() else { continue };
+        assert!(change.message.is_none(), "a change is kept with its message");
+        let target = world.row(change.target).entry.content.message();
+        let version = target.map_or(0, |message| message.version);
+        assert!(change.target < row.entry.seq && change.version <= version, "{change:?} tells what is not");
+    }
+}
+
+/// At rest each message has the reactions of its set, unless it was deleted.
+fn rows_are_as_their_sets(world: &World) {
+    for row in &world.rows {
+        let Some(message) = row.entry.content.message() else { continue };
+        if message.deleted.is_some() {
+            assert!(message.reactions.is_empty() && message.body.text.is_empty());
+            continue;
+        }
+        assert_eq!(message.reactions, world.reactions_to(row.entry.seq), "reactions to {}", row.entry.seq);
+    }
 }
 
 fn places_are_dense(world: &World) {
@@ -63,13 +103,18 @@ fn a_key_has_one_row(world: &World) {
 }
 
 fn only_members_speak(world: &World) {
-    let mut members = HashSet::new();
+    let (mut members, mut muted) = (HashSet::new(), HashSet::new());
     for row in &world.rows {
         match &row.entry.content {
             Content::Joined { user_id, .. } => drop(members.insert(*user_id)),
-            Content::Left { user_id, .. } => drop(members.remove(user_id)),
+            Content::Left { user_id, .. } | Content::Banned { user_id, .. } => {
+                members.remove(user_id);
+            }
+            Content::Muted { user_id, .. } => drop(muted.insert(*user_id)),
+            Content::Unmuted { user_id, .. } => drop(muted.remove(user_id)),
             Content::Message(message) => {
                 assert!(members.contains(&message.sender_id), "no member speaks at {}", row.entry.seq);
+                assert!(!muted.contains(&message.sender_id), "somebody muted speaks at {}", row.entry.seq);
             }
             _ => {}
         }
@@ -84,7 +129,9 @@ fn spans_by_the_log(world: &World) -> BTreeMap<UserId, Spans> {
                 Content::Joined { user_id, .. } => {
                     spans.entry(user_id).or_default().open(appended[0].entry.seq);
                 }
-                Content::Left { user_id, .. } => spans.entry(user_id).or_default().close(row.entry.seq),
+                Content::Left { user_id, .. } | Content::Banned { user_id, .. } => {
+                    spans.entry(user_id).or_default().close(row.entry.seq);
+                }
                 _ => {}
             }
         }

@@ -191,7 +191,7 @@ fn a_crash_leaves_nothing_of_a_change_untold() {
         let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
         let promote = Some(user(BERT));
         let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
-        let request = SeatRequest { by, joins: Vec::new(), leaves, promote, is_creation: false };
+        let request = SeatRequest { leaves, promote, ..SeatRequest::by(by) };
         stage.ask(0, Command::Seats(request));
         stage.steps(0, steps);
         stage.crash(0, is_done);
@@ -218,7 +218,7 @@ fn who_became_the_owner_meanwhile_does_not_leave_the_group_without_one() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
     let promote = Some(user(BERT));
     let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
-    let request = SeatRequest { by, joins: Vec::new(), leaves, promote, is_creation: false };
+    let request = SeatRequest { leaves, promote, ..SeatRequest::by(by) };
     stage.ask(0, Command::Seats(request));
     // She was a member when she asked.
     let second = stage.ask(0, seats(BERT, &[], &[BERT]));

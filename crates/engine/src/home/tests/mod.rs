@@ -1,6 +1,7 @@
 //! The home against a store in memory: as a transcript, step by step; and with faults drawn from a seed, against
 //! what must hold whatever happens.
 
+mod changes;
 mod invariants;
 mod memberships;
 mod order;

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::invariants::{check, check_at_rest};
-use super::stage::{Stage, reply_text, seats, send};
-use crate::home::{Command, Reply, Ticket, WINDOW_ROWS};
+use super::stage::{Stage, delete, edit, react, reply_text, restrict, seats, send};
+use crate::home::{Command, Reply, RestrictionKind, Ticket, WINDOW_ROWS};
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -22,6 +22,30 @@ enum Happening {
         home: usize,
         sender: u64,
         count: u64,
+    },
+    /// Changes of whatever row that is; most are refused.
+    Edit {
+        home: usize,
+        by: u64,
+        target: u64,
+        text: u64,
+    },
+    Delete {
+        home: usize,
+        by: u64,
+        target: u64,
+    },
+    React {
+        home: usize,
+        by: u64,
+        target: u64,
+        on: bool,
+    },
+    Restrict {
+        home: usize,
+        user: u64,
+        is_ban: bool,
+        is_on: bool,
     },
     Join {
         home: usize,
@@ -62,6 +86,14 @@ fn happening() -> impl Strategy<Value = Happening> {
         }),
         1 => (home(), 1..=3_u64, 100..300_u64)
             .prop_map(|(home, sender, count)| Happening::Many { home, sender, count }),
+        4 => (home(), 1..=6_u64, 3..14_u64, 0..3_u64)
+            .prop_map(|(home, by, target, text)| Happening::Edit { home, by, target, text }),
+        1 => (home(), 1..=4_u64, 3..14_u64)
+            .prop_map(|(home, by, target)| Happening::Delete { home, by, target }),
+        4 => (home(), 1..=6_u64, 3..14_u64, any::<bool>())
+            .prop_map(|(home, by, target, on)| Happening::React { home, by, target, on }),
+        2 => (home(), 2..=9_u64, any::<bool>(), any::<bool>())
+            .prop_map(|(home, user, is_ban, is_on)| Happening::Restrict { home, user, is_ban, is_on }),
         2 => (home(), prop::collection::vec(2..=9_u64, 1..4))
             .prop_map(|(home, joins)| Happening::Join { home, joins }),
         2 => (home(), any::<bool>(), prop::collection::vec(2..=9_u64, 1..3)).prop_map(|(home, is_own, leaves)| {
@@ -88,6 +120,15 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
                     send(Some(home as u64 * 100 + sender * 10), sender, 10_000 + *fresh, "one of many"),
                 );
             }
+        }
+        Happening::Edit { home, by, target, text } => {
+            stage.ask(home, edit(by, target, &format!("edited {text}"), None));
+        }
+        Happening::Delete { home, by, target } => drop(stage.ask(home, delete(by, target))),
+        Happening::React { home, by, target, on } => drop(stage.ask(home, react(by, target, "+1", on))),
+        Happening::Restrict { home, user, is_ban, is_on } => {
+            let kind = if is_ban { RestrictionKind::Ban } else { RestrictionKind::Mute };
+            stage.ask(home, restrict(1, user, kind, is_on));
         }
         Happening::Join { home, joins } => drop(stage.ask(home, seats(1, &joins, &[]))),
         Happening::Leave { home, by, leaves } => drop(stage.ask(home, seats(by, &[], &leaves))),
@@ -116,6 +157,12 @@ fn come_to_rest(stage: &mut Stage) {
         stage.ask(home, seats(1, &[], &[]));
     }
     stage.run();
+    let reacted: Vec<u64> = stage.world.reactions.keys().map(|(target, _)| target.get()).collect();
+    // Whoever reacts next brings a row up to date that is behind its set.
+    for target in reacted {
+        stage.ask(0, react(1, target, "+1", true));
+    }
+    stage.run();
     check_at_rest(stage);
 }
 
@@ -137,7 +184,7 @@ fn send_again(stage: &mut Stage) {
         let sender = command.key().map(|key| key.sender);
         sender
             .and_then(|sender| stage.world.members.get(&sender))
-            .is_some_and(|member| member.spans.is_open())
+            .is_some_and(|member| member.spans.is_open() && member.muted.is_none())
     };
     let acked: Vec<_> = acked.into_iter().filter(|(command, _)| speaks(command)).collect();
     let mut tickets: Vec<(Ticket, String)> = Vec::new();

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Snowflakes, UserId};
+use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Seq, Snowflakes, UserId};
+use madang_proto::rest::Restriction;
 use madang_proto::{Body, ChannelKind, Content, ErrorCode, Role};
 
 use super::world::{Out, Told, World};
 use crate::body;
-use crate::home::{Command, Effect, Home, JoinRequest, Reply, Scope, SeatRequest, Ticket};
-use crate::log::{AppendOutcome, Row, RowKey};
+use crate::home::{
+    ChangeRequest, Command, DetailChange, Effect, Home, JoinRequest, Loaded, MessageChange, ReactRequest,
+    Reply, RestrictRequest, RestrictionKind, Scope, SeatRequest, Ticket,
+};
+use crate::log::{AppendOutcome, ReactionChange, Row, RowKey};
 use crate::seats::SeatOutcome;
 
 /// A home and the effect of it that is out.
@@ -68,7 +72,38 @@ pub(super) fn send(origin: Option<u64>, sender: u64, key: u64, text: &str) -> Co
 pub(super) fn seats(by: u64, joins: &[u64], leaves: &[u64]) -> Command {
     let joins = joins.iter().map(|&id| JoinRequest { user_id: user(id), role: Role::Member }).collect();
     let leaves = leaves.iter().map(|&id| user(id)).collect();
-    Command::Seats(SeatRequest { by: user(by), joins, leaves, promote: None, is_creation: false })
+    Command::Seats(SeatRequest { joins, leaves, ..SeatRequest::by(user(by)) })
+}
+
+pub(super) fn edit(by: u64, target: u64, text: &str, if_version: Option<u32>) -> Command {
+    let body = Body { text: text.to_owned(), ..Body::default() };
+    let change = MessageChange::Edit { body, if_version };
+    Command::Change(ChangeRequest { by: user(by), target: Seq::new(target), change })
+}
+
+pub(super) fn delete(by: u64, target: u64) -> Command {
+    let target = Seq::new(target);
+    Command::Change(ChangeRequest { by: user(by), target, change: MessageChange::Delete })
+}
+
+pub(super) fn react(by: u64, target: u64, emoji: &str, on: bool) -> Command {
+    let change = ReactionChange { user_id: user(by), emoji: emoji.to_owned(), on };
+    Command::React(ReactRequest { target: Seq::new(target), change })
+}
+
+pub(super) fn restrict(by: u64, of: u64, kind: RestrictionKind, is_on: bool) -> Command {
+    let restriction = is_on.then_some(Restriction { until: None });
+    let restrict = Some(RestrictRequest { user_id: user(of), kind, restriction });
+    Command::Seats(SeatRequest { restrict, ..SeatRequest::by(user(by)) })
+}
+
+pub(super) fn role(by: u64, of: u64, role: Role) -> Command {
+    let role = Some(JoinRequest { user_id: user(of), role });
+    Command::Seats(SeatRequest { role, ..SeatRequest::by(user(by)) })
+}
+
+pub(super) fn detail(by: u64, change: DetailChange) -> Command {
+    Command::Detail { by: user(by), change }
 }
 
 impl Stage {
@@ -102,8 +137,7 @@ impl Stage {
     pub(super) fn create(&mut self, members: &[u64]) {
         let role = |id| if id == 1 { Role::Owner } else { Role::Member };
         let joins = members.iter().map(|&id| JoinRequest { user_id: user(id), role: role(id) }).collect();
-        let by = user(1);
-        let request = SeatRequest { by, joins, leaves: Vec::new(), promote: None, is_creation: true };
+        let request = SeatRequest { joins, is_creation: true, ..SeatRequest::by(user(1)) };
         self.ask(0, Command::Seats(request));
         self.run();
     }
@@ -185,8 +219,12 @@ impl Stage {
             for home in 0..self.drivers.len() {
                 has_worked |= self.step(home);
             }
-            if !has_worked {
-                return;
+            let due = self.drivers.iter().filter(|driver| driver.out.is_none());
+            let due = due.filter_map(|driver| driver.home.due_in(self.now)).min();
+            match due {
+                _ if has_worked => {}
+                Some(wait) => self.now = self.now.plus(wait.as_millis() as u64),
+                None => return,
             }
         }
         panic!("the homes never end");
@@ -211,13 +249,21 @@ impl Stage {
                 format!("find {}{}", users.join(" "), if lookup.blocks { " and blocks" } else { "" })
             }
             Out::FindSends(keys) => format!("find {} sends", keys.len()),
+            Out::FindRows(seqs) => format!("find rows {}", joined(seqs)),
+            Out::React(changes) => {
+                let targets: Vec<_> = changes.iter().map(|(target, _)| *target).collect();
+                format!("react to {}", joined(&targets))
+            }
             Out::Append(append) => {
                 let records = match append.records.len() {
                     0 => String::new(),
                     count => format!("record {count}, "),
                 };
                 let condition = if append.looks_up_keys { " if unsent" } else { "" };
-                format!("{records}append {}{condition}", range_text(&append.rows))
+                let targets: Vec<_> = append.changes.iter().map(|change| change.target).collect();
+                let changes =
+                    if targets.is_empty() { String::new() } else { format!("change {}, ", joined(&targets)) };
+                format!("{records}{changes}append {}{condition}", range_text(&append.rows))
             }
             Out::ChangeSeats { change, .. } => {
                 format!("change seats to {} if rev {}", change.count, change.if_rev)
@@ -236,15 +282,18 @@ impl Stage {
             crate::home::Failure::Unknown(_) => "unknown".to_owned(),
         };
         let what = match told {
-            Told::Loaded(Ok((tail, seats, pending))) => {
+            Told::Loaded(Ok(Loaded { tail, seats, pending, .. })) => {
                 format!("head {}, {} seats taken, {} half-way", tail.head.seq, seats.count, pending.len())
             }
             Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(())) => "ok".to_owned(),
+            Told::Rows(Ok(_)) | Told::Reacted(Ok(_)) => "ok".to_owned(),
             Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
             Told::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
             Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved(_))) => "moved".to_owned(),
             Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
             Told::Loaded(Err(failure))
+            | Told::Rows(Err(failure))
+            | Told::Reacted(Err(failure))
             | Told::Found(Err(failure))
             | Told::Sends(Err(failure))
             | Told::Appended(Err(failure))
@@ -264,6 +313,10 @@ impl Stage {
     }
 }
 
+fn joined<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
 fn range_text(rows: &[Row]) -> String {
     let text = |row: &Row| match &row.entry.content {
         Content::Message(message) if message.body.text.len() < 20 => message.body.text.clone(),
@@ -271,6 +324,14 @@ fn range_text(rows: &[Row]) -> String {
         Content::Created { .. } => "created".to_owned(),
         Content::Joined { user_id, .. } => format!("{user_id} joined"),
         Content::Left { user_id, .. } => format!("{user_id} left"),
+        Content::Edited(change) => format!("{} edited", change.target),
+        Content::Deleted(change) => format!("{} deleted", change.target),
+        Content::Reactions(change) => format!("reactions to {}", change.target),
+        Content::RoleChanged { user_id, .. } => format!("{user_id} has a role"),
+        Content::Banned { user_id, .. } => format!("{user_id} banned"),
+        Content::Unbanned { user_id, .. } => format!("{user_id} unbanned"),
+        Content::Muted { user_id, .. } => format!("{user_id} muted"),
+        Content::Unmuted { user_id, .. } => format!("{user_id} unmuted"),
         _ => "note".to_owned(),
     };
     match rows {
@@ -289,6 +350,10 @@ pub(super) fn reply_text(reply: &Reply) -> String {
         Reply::Sent(sent) if sent.by_retry => format!("sent {} before", sent.seq),
         Reply::Sent(sent) => format!("sent {}", sent.seq),
         Reply::Noted { seq } => format!("noted {seq}"),
+        Reply::Changed { target, version, seq: Some(seq) } => {
+            format!("changed {target} to {version} at {seq}")
+        }
+        Reply::Changed { target, version, seq: None } => format!("{target} has {version}"),
         Reply::Seated { members } => {
             let users: Vec<String> = members.iter().map(|member| member.user_id.to_string()).collect();
             format!("seated [{}]", users.join(" "))

@@ -1,13 +1,16 @@
 //! A store in memory that carries out a home's effects, one stage at a time, so that others come in between.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, LogId, Seq, UserId};
-use madang_proto::ErrorBody;
+use madang_proto::{ErrorBody, Reaction};
 
-use crate::home::{Effect, Failure, Found, Home, Lookup, WINDOW_ROWS};
-use crate::log::{Append, AppendOutcome, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, SendRecord, Tail};
+use crate::home::{Effect, Failure, Found, Home, Loaded, Lookup, WINDOW_ROWS};
+use crate::log::{
+    Append, AppendOutcome, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row, SendRecord,
+    Tail,
+};
 use crate::seats::{Member, SeatChange, SeatOutcome, Seats};
 
 /// What a home asks of its store.
@@ -16,6 +19,9 @@ pub(super) enum Kind {
     Load,
     Find,
     FindSends,
+    FindRows,
+    React,
+    Change,
     Record,
     LookUp,
     Append,
@@ -56,6 +62,8 @@ impl Dice {
 #[derive(Debug)]
 pub(super) enum Out {
     Load { tail: Option<Tail>, seats: Option<Seats> },
+    FindRows(Vec<Seq>),
+    React(Vec<(Seq, Vec<ReactionChange>)>),
     Find(Lookup),
     FindSends(Vec<(UserId, ClientMsgId)>),
     Append(Append),
@@ -70,6 +78,8 @@ impl Out {
             Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
             Effect::Find(lookup) => Ok(Self::Find(lookup)),
             Effect::FindSends { keys } => Ok(Self::FindSends(keys)),
+            Effect::FindRows { seqs } => Ok(Self::FindRows(seqs)),
+            Effect::React { changes } => Ok(Self::React(changes)),
             Effect::Append(append) => Ok(Self::Append(append)),
             Effect::ChangeSeats(change) => Ok(Self::ChangeSeats { change, changed: None }),
             Effect::Settle { members } => Ok(Self::Settle { members, is_written: false }),
@@ -82,8 +92,11 @@ impl Out {
             Self::Load { .. } => Kind::Load,
             Self::Find(_) => Kind::Find,
             Self::FindSends(_) => Kind::FindSends,
+            Self::FindRows(_) => Kind::FindRows,
+            Self::React(_) => Kind::React,
             Self::Append(append) if !append.records.is_empty() => Kind::Record,
             Self::Append(append) if append.looks_up_keys => Kind::LookUp,
+            Self::Append(append) if !append.changes.is_empty() => Kind::Change,
             Self::Append(_) => Kind::Append,
             Self::ChangeSeats { changed: None, .. } => Kind::ChangeSeats,
             Self::ChangeSeats { .. } | Self::Settle { is_written: false, .. } => Kind::Memberships,
@@ -95,7 +108,9 @@ impl Out {
 /// What a home is told.
 #[derive(Debug, Clone)]
 pub(super) enum Told {
-    Loaded(Result<(Tail, Seats, Vec<Member>), Failure>),
+    Loaded(Result<Loaded, Failure>),
+    Rows(Result<Vec<(Seq, Option<Row>)>, Failure>),
+    Reacted(Result<Vec<Vec<Reaction>>, Failure>),
     Found(Result<Found, Failure>),
     Sends(Result<Vec<Option<SendRecord>>, Failure>),
     Appended(Result<AppendOutcome, Failure>),
@@ -107,6 +122,8 @@ impl Told {
     pub(super) fn tell(self, home: &mut Home, now: madang_ids::Millis) {
         match self {
             Self::Loaded(loaded) => home.handle_loaded(loaded, now),
+            Self::Rows(rows) => home.handle_rows(rows, now),
+            Self::Reacted(reacted) => home.handle_reacted(reacted, now),
             Self::Found(found) => home.handle_found(found, now),
             Self::Sends(sends) => home.handle_sends(sends, now),
             Self::Appended(outcome) => home.handle_appended(outcome, now),
@@ -122,6 +139,8 @@ pub(super) struct World {
     pub(super) log: LogId,
     pub(super) capacity: u32,
     pub(super) rows: Vec<Row>,
+    pub(super) details: Details,
+    pub(super) reactions: BTreeMap<(Seq, String), BTreeSet<UserId>>,
     pub(super) head: Head,
     pub(super) seats: Seats,
     pub(super) members: BTreeMap<UserId, Member>,
@@ -142,6 +161,8 @@ impl World {
             log,
             capacity,
             rows: Vec::new(),
+            details: Details::default(),
+            reactions: BTreeMap::new(),
             head: Head::default(),
             seats: Seats::default(),
             members: BTreeMap::new(),
@@ -161,7 +182,8 @@ impl World {
         if self.percent == 0 || self.dice.below(100) >= self.percent {
             return Fate::Done;
         }
-        let is_read = matches!(kind, Kind::Load | Kind::Find | Kind::FindSends | Kind::LookUp);
+        let is_read =
+            matches!(kind, Kind::Load | Kind::Find | Kind::FindSends | Kind::FindRows | Kind::LookUp);
         match self.dice.below(5) {
             0 | 1 => Fate::Unavailable,
             _ if is_read => Fate::Unavailable,
@@ -185,6 +207,18 @@ impl World {
                 Some(failure) => Err(Told::Loaded(Err(failure))),
                 None => self.load(tail, seats),
             },
+            Out::FindRows(seqs) => {
+                let row = |seq: Seq| self.rows.get(seq.get().wrapping_sub(1) as usize).cloned();
+                let rows = seqs.into_iter().map(|seq| (seq, row(seq))).collect();
+                Err(Told::Rows(failure.map_or(Ok(rows), Err)))
+            }
+            Out::React(changes) => {
+                if is_done {
+                    changes.iter().for_each(|(target, changes)| self.react(*target, changes));
+                }
+                let all = changes.iter().map(|(target, _)| self.reactions_to(*target)).collect();
+                Err(Told::Reacted(failure.map_or(Ok(all), Err)))
+            }
             Out::Find(lookup) => Err(Told::Found(failure.map_or_else(|| Ok(self.find(&lookup)), Err))),
             Out::FindSends(keys) => {
                 let sends = keys.iter().map(|key| self.recorded.get(key).copied()).collect();
@@ -205,6 +239,23 @@ impl World {
                     None if sent.is_empty() => Ok(Out::Append(append)),
                     None => Err(Told::Appended(Ok(AppendOutcome::SentBefore(sent)))),
                     Some(failure) => Err(Told::Appended(Err(Failure::Unavailable(failure.error())))),
+                }
+            }
+            // Nothing holds changes and rows together.
+            Out::Append(mut append) if !append.changes.is_empty() => {
+                let outcome = match fate {
+                    Fate::Done | Fate::UnknownDone => self.change(&append),
+                    Fate::UnknownLate => {
+                        self.late.push(append.clone());
+                        None
+                    }
+                    Fate::Unavailable | Fate::UnknownLost => None,
+                };
+                append.changes.clear();
+                match (failure, outcome) {
+                    (Some(failure), _) => Err(Told::Appended(Err(failure))),
+                    (None, Some(refused)) => Err(Told::Appended(Ok(refused))),
+                    (None, None) => Ok(Out::Append(append)),
                 }
             }
             Out::Append(append) => {
@@ -252,7 +303,7 @@ impl World {
         match (tail, seats) {
             (None, _) => {
                 for append in std::mem::take(&mut self.late) {
-                    if self.dice.below(2) == 0 {
+                    if self.dice.below(2) == 0 && self.change(&append).is_none() {
                         self.append(&append);
                     }
                 }
@@ -264,9 +315,48 @@ impl World {
             (Some(tail), Some(seats)) => {
                 let pending =
                     self.members.values().filter(|member| member.pending.is_some()).cloned().collect();
-                Err(Told::Loaded(Ok((tail, seats, pending))))
+                let details = self.details.clone();
+                Err(Told::Loaded(Ok(Loaded { tail, seats, pending, details })))
             }
         }
+    }
+
+    /// Changes rows, unless the head or a version is another.
+    fn change(&mut self, append: &Append) -> Option<AppendOutcome> {
+        if append.changes.is_empty() {
+            return None;
+        }
+        if append.expected != self.head {
+            return Some(AppendOutcome::Moved { head: self.head });
+        }
+        for change in &append.changes {
+            let row = &mut self.rows[change.target.get() as usize - 1];
+            let version = row.entry.content.message().map_or(0, |message| message.version);
+            if version != change.if_version {
+                return Some(AppendOutcome::Stale { target: change.target, version });
+            }
+            let after = change.content.message().map_or(0, |message| message.version);
+            assert_eq!(after, version + 1, "a change skips a version");
+            row.entry.content = change.content.clone();
+        }
+        None
+    }
+
+    fn react(&mut self, target: Seq, changes: &[ReactionChange]) {
+        for change in changes {
+            let users = self.reactions.entry((target, change.emoji.clone())).or_default();
+            let _ = if change.on { users.insert(change.user_id) } else { users.remove(&change.user_id) };
+        }
+    }
+
+    pub(super) fn reactions_to(&self, target: Seq) -> Vec<Reaction> {
+        let of_target = self.reactions.iter().filter(|((to, _), users)| *to == target && !users.is_empty());
+        let reaction = |((_, emoji), users): (&(Seq, String), &BTreeSet<UserId>)| Reaction {
+            emoji: emoji.clone(),
+            count: users.len() as u32,
+            users: users.iter().copied().collect(),
+        };
+        of_target.map(reaction).collect()
     }
 
     fn find(&self, lookup: &Lookup) -> Found {
@@ -304,8 +394,11 @@ impl World {
             let record = self.recorded.get(&(key.sender, key.client_msg_id));
             assert_eq!(record.map(|record| record.key), Some(key), "a row leaves the window unrecorded");
         }
-        self.rows.extend(rows.iter().cloned());
+        self.rows.extend(rows.iter().cloned().map(without_carried));
         self.head = append.head();
+        if let Some(details) = &append.details {
+            self.details.clone_from(details);
+        }
         AppendOutcome::Appended
     }
 
@@ -332,4 +425,12 @@ impl World {
     pub(super) fn row(&self, seq: Seq) -> &Row {
         &self.rows[seq.get() as usize - 1]
     }
+}
+
+/// A row as it is kept: a change without the message that it carries.
+fn without_carried(mut row: Row) -> Row {
+    if let Some(change) = row.entry.content.change_mut() {
+        change.message = None;
+    }
+    row
 }

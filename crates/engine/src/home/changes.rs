@@ -1,0 +1,288 @@
+//! Edits, deletions and details: what becomes of a message or of the channel, told by an entry of its own.
+//!
+//! The store changes the row first and appends next, perhaps not at once: a command that finds its work done in the
+//! row, but not told by one of the last entries, only tells it.
+
+use std::collections::HashMap;
+
+use madang_ids::{Millis, Seq, UserId};
+use madang_proto::{
+    Body, Change, ChannelKind, Content, DeletionMark, EditMark, ErrorBody, ErrorCode, Message, Role, limits,
+};
+
+use crate::home::command::{ChangeRequest, Command, DetailChange, MessageChange, Reply};
+use crate::home::{Home, Scope};
+use crate::log::{Details, Row, RowChange};
+use crate::seats::Member;
+
+/// What a command comes to.
+pub(super) enum Judged {
+    /// This is appended.
+    Tell(Content),
+    /// It is so already.
+    IsSo(Reply),
+}
+
+/// The messages and details that a batch changes, as they are after the commands before.
+pub(super) struct Sheet {
+    targets: HashMap<Seq, Option<Row>>,
+    details: Details,
+    at: Millis,
+    /// What the store is to change.
+    pub(super) changes: Vec<RowChange>,
+}
+
+impl Sheet {
+    pub(super) const fn new(targets: HashMap<Seq, Option<Row>>, details: Details, at: Millis) -> Self {
+        Self { targets, details, at, changes: Vec::new() }
+    }
+
+    pub(super) fn details_if_changed(&self, before: &Details) -> Option<Details> {
+        (self.details != *before).then(|| self.details.clone())
+    }
+
+    /// The message at `target`, if `member` may read it.
+    fn message(&self, target: Seq, member: &Member, kind: ChannelKind) -> Result<Message, ErrorBody> {
+        let may_read = kind == ChannelKind::Open || member.spans.contains(target);
+        let row = self.targets.get(&target).and_then(Option::as_ref).filter(|_| may_read);
+        row.and_then(|row| row.entry.content.message()).cloned().ok_or_else(|| {
+            let message = format!("seq is {target}, which is no message of this channel that you may read");
+            ErrorBody::field(ErrorCode::NotFound, "seq", message)
+        })
+    }
+
+    /// Writes a message with one more version.
+    fn replace(&mut self, target: Seq, mut message: Message) -> Message {
+        let if_version = message.version;
+        message.version += 1;
+        let content = Content::Message(Box::new(message.clone()));
+        if let Some(Some(row)) = self.targets.get_mut(&target) {
+            row.entry.content = content.clone();
+        }
+        self.changes.push(RowChange { target, if_version, content });
+        message
+    }
+}
+
+fn change(target: Seq, by: UserId, message: Message) -> Change {
+    Change { target, version: message.version, by, message: Some(Box::new(message)) }
+}
+
+impl Home {
+    /// Judges a change of a message or of the details. Its caller's rights are known.
+    pub(super) fn judge(&self, sheet: &mut Sheet, command: &Command) -> Result<Judged, ErrorBody> {
+        let (Scope::Channel { kind, .. }, Some(by)) = (&self.scope, command.by()) else {
+            return Err(ErrorBody::not_found("channel_id"));
+        };
+        match command {
+            Command::Change(request) => self.judge_change(sheet, request, *kind),
+            Command::Detail { change, .. } => self.judge_detail(sheet, by, change, *kind),
+            // Sends and notes are minted, the others have steps of their own.
+            _ => Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
+        }
+    }
+
+    fn judge_change(
+        &self,
+        sheet: &mut Sheet,
+        request: &ChangeRequest,
+        kind: ChannelKind,
+    ) -> Result<Judged, ErrorBody> {
+        let ChangeRequest { by, target, change } = request;
+        let (role, member) = self.check_member(*by, kind, sheet.at)?;
+        let message = sheet.message(*target, member, kind)?;
+        match change {
+            MessageChange::Edit { body, if_version } => {
+                self.check_speaks(*by, kind, sheet.at)?;
+                self.check_everyone(body, role, kind)?;
+                self.judge_edit(sheet, request, message, body, *if_version)
+            }
+            MessageChange::Delete => self.judge_delete(sheet, request, message, role, kind),
+        }
+    }
+
+    fn judge_edit(
+        &self,
+        sheet: &mut Sheet,
+        &ChangeRequest { by, target, .. }: &ChangeRequest,
+        message: Message,
+        body: &Body,
+        if_version: Option<u32>,
+    ) -> Result<Judged, ErrorBody> {
+        if message.sender_id != by {
+            return Err(ErrorBody::forbidden("only its sender edits a message"));
+        }
+        if message.deleted.is_some() {
+            return Err(ErrorBody::forbidden("the message is deleted"));
+        }
+        if body.reply_to.is_some() && body.reply_to != message.body.reply_to {
+            let error = "body.reply_to of a message stays as it was; leave it out";
+            return Err(ErrorBody::invalid("body.reply_to", error));
+        }
+        let body = Body { reply_to: message.body.reply_to, ..body.clone() };
+        let present = message.edited.map_or(1, |mark| mark.version);
+        if body == message.body {
+            return Ok(self.is_so(target, by, message, present, Content::Edited));
+        }
+        if if_version.is_some_and(|version| version < present) {
+            let error = format!("version: the message was edited since, and has version {present}");
+            return Err(ErrorBody::field(ErrorCode::Conflict, "version", error));
+        }
+        let edited = Some(EditMark { at: sheet.at, version: message.version + 1 });
+        let message = sheet.replace(target, Message { body, edited, ..message });
+        Ok(Judged::Tell(Content::Edited(change(target, by, message))))
+    }
+
+    fn judge_delete(
+        &self,
+        sheet: &mut Sheet,
+        &ChangeRequest { by, target, .. }: &ChangeRequest,
+        message: Message,
+        role: Role,
+        kind: ChannelKind,
+    ) -> Result<Judged, ErrorBody> {
+        if message.sender_id != by && (kind == ChannelKind::Direct || !role.is_admin()) {
+            return Err(ErrorBody::forbidden("only its sender, or an admin, deletes a message"));
+        }
+        if message.deleted.is_some() {
+            let version = message.version;
+            return Ok(self.is_so(target, by, message, version, Content::Deleted));
+        }
+        let deleted = Some(DeletionMark { at: sheet.at, by });
+        let (body, edited, reactions) = (Body::default(), None, Vec::new());
+        let message = sheet.replace(target, Message { body, edited, deleted, reactions, ..message });
+        sheet.details.pins.retain(|pin| *pin != target);
+        Ok(Judged::Tell(Content::Deleted(change(target, by, message))))
+    }
+
+    /// A message that is as it was to be since its version `since`: told again if none of the last entries tells that.
+    fn is_so(
+        &self,
+        target: Seq,
+        by: UserId,
+        message: Message,
+        since: u32,
+        tell: impl FnOnce(Change) -> Content,
+    ) -> Judged {
+        let version = message.version;
+        match self.window.told(target, since) {
+            _ if since == 1 => Judged::IsSo(Reply::Changed { target, version, seq: None }),
+            Some(seq) => Judged::IsSo(Reply::Changed { target, version, seq: Some(seq) }),
+            None => Judged::Tell(tell(Change { version: since, ..change(target, by, message) })),
+        }
+    }
+
+    fn judge_detail(
+        &self,
+        sheet: &mut Sheet,
+        by: UserId,
+        change: &DetailChange,
+        kind: ChannelKind,
+    ) -> Result<Judged, ErrorBody> {
+        let role = self.check_speaks(by, kind, sheet.at)?;
+        let is_pin = matches!(change, DetailChange::Pin(_) | DetailChange::Unpin(_));
+        if kind == ChannelKind::Direct && !is_pin {
+            return Err(ErrorBody::forbidden("a direct channel has no name, topic, picture or slow mode"));
+        }
+        if kind != ChannelKind::Direct && !role.is_admin() {
+            return Err(ErrorBody::forbidden("only the owner and admins may do this"));
+        }
+        if let DetailChange::Pin(target) = change {
+            let (_, member) = self.check_member(by, kind, sheet.at)?;
+            if sheet.message(*target, member, kind)?.deleted.is_some() {
+                return Err(ErrorBody::forbidden("the message is deleted"));
+            }
+        }
+        let before = sheet.details.clone();
+        let content = sheet.details.apply(by, change)?;
+        if sheet.details == before {
+            let seq = self.head.map(|head| head.seq).unwrap_or_default();
+            return Ok(Judged::IsSo(Reply::Noted { seq }));
+        }
+        Ok(Judged::Tell(content))
+    }
+
+    /// Somebody who is a member now.
+    pub(super) fn check_member(
+        &self,
+        user: UserId,
+        kind: ChannelKind,
+        now: Millis,
+    ) -> Result<(Role, &Member), ErrorBody> {
+        let member = self.roster.member(user);
+        if let Some(found) = self.role_of(user).zip(member) {
+            return Ok(found);
+        }
+        // Who has been a member knows that the channel exists; to others it does not.
+        Err(match member {
+            Some(member) if member.is_banned(now) => ErrorBody::forbidden("you are banned from this channel"),
+            None if kind == ChannelKind::Open => ErrorBody::forbidden("join the channel first"),
+            None => ErrorBody::not_found("channel_id"),
+            Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),
+        })
+    }
+
+    /// The role of somebody who may speak here now.
+    pub(super) fn check_speaks(
+        &self,
+        user: UserId,
+        kind: ChannelKind,
+        now: Millis,
+    ) -> Result<Role, ErrorBody> {
+        let (role, member) = self.check_member(user, kind, now)?;
+        if kind == ChannelKind::Direct && self.roster.is_blocked() {
+            return Err(ErrorBody::forbidden("one of you has blocked the other"));
+        }
+        if member.is_muted(now) {
+            return Err(ErrorBody::forbidden("you are muted in this channel"));
+        }
+        Ok(role)
+    }
+
+    pub(super) fn check_everyone(&self, body: &Body, role: Role, kind: ChannelKind) -> Result<(), ErrorBody> {
+        if body.mentions_everyone && kind == ChannelKind::Open && !role.is_admin() {
+            let error = "body.mentions_everyone: in an open channel only admins mention everyone";
+            return Err(ErrorBody::field(ErrorCode::Forbidden, "body.mentions_everyone", error));
+        }
+        Ok(())
+    }
+}
+
+impl Details {
+    /// Applies a change; the content tells it.
+    fn apply(&mut self, by: UserId, change: &DetailChange) -> Result<Content, ErrorBody> {
+        Ok(match change.clone() {
+            DetailChange::Name(name) => {
+                self.name = Some(name.clone());
+                Content::Renamed { name, by }
+            }
+            DetailChange::Topic(topic) => {
+                self.topic.clone_from(&topic);
+                Content::TopicChanged { topic, by }
+            }
+            DetailChange::Avatar(avatar) => {
+                self.avatar.clone_from(&avatar);
+                Content::AvatarChanged { avatar, by }
+            }
+            DetailChange::SlowMode(seconds) => {
+                self.slow_mode_seconds = seconds;
+                Content::SlowModeChanged { seconds, by }
+            }
+            DetailChange::Pin(target) => {
+                let is_new = !self.pins.contains(&target);
+                if is_new && self.pins.len() >= limits::PINS {
+                    let error = format!("the channel has its {} pinned messages", limits::PINS);
+                    return Err(ErrorBody::new(ErrorCode::Full, error));
+                }
+                if is_new {
+                    self.pins.insert(0, target);
+                }
+                Content::Pinned { target, by }
+            }
+            DetailChange::Unpin(target) => {
+                self.pins.retain(|pin| *pin != target);
+                Content::Unpinned { target, by }
+            }
+        })
+    }
+}

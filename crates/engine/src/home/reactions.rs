@@ -1,0 +1,327 @@
+//! Reactions: those to one message that come within a second are told by one entry.
+//!
+//! The set of reactions is changed first, then the message's row and the entry that tells it: whoever reacts next finds
+//! the row behind the set, and brings it up to date.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_ids::{Millis, Seq, Snowflakes, UserId};
+use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, Reaction, limits};
+
+use crate::body;
+use crate::home::command::{Command, Effect, ReactRequest, Reply, Ticket};
+use crate::home::queue::{QUEUE_COMMANDS, Waiting};
+use crate::home::{Flight, Home, Scope, Step};
+use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
+
+/// One entry for a message in so long.
+const PACE_MS: u64 = 1_000;
+/// Messages whose reactions are changed in one step.
+const TARGETS: usize = 64;
+
+/// Reactions that wait, by message.
+#[derive(Debug, Default)]
+pub(super) struct Reactions {
+    waiting: BTreeMap<Seq, Vec<Asked>>,
+    count: usize,
+    /// When the last entry of a message was appended, of those that were told within the last second.
+    told: HashMap<Seq, Millis>,
+    /// Others get their turn between two steps.
+    is_others_turn: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Asked {
+    ticket: Ticket,
+    request: ReactRequest,
+}
+
+impl Reactions {
+    pub(super) fn push(&mut self, ticket: Ticket, request: ReactRequest) -> Result<(), ErrorBody> {
+        if self.count >= QUEUE_COMMANDS {
+            let message = format!("the channel has {QUEUE_COMMANDS} reactions waiting");
+            return Err(ErrorBody::unavailable(message, 500));
+        }
+        self.count += 1;
+        self.waiting.entry(request.target).or_default().push(Asked { ticket, request });
+        Ok(())
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How long until the next step; `None` while nothing waits.
+    pub(super) fn due_in(&self, now: Millis) -> Option<Duration> {
+        let left = self.waiting.keys().map(|target| self.left_ms(*target, now)).min();
+        left.map(Duration::from_millis)
+    }
+
+    fn left_ms(&self, target: Seq, now: Millis) -> u64 {
+        // A clock that steps back lets them pass.
+        let passed = |told: &Millis| now.get().checked_sub(told.get()).unwrap_or(PACE_MS);
+        self.told.get(&target).map_or(0, |told| PACE_MS.saturating_sub(passed(told)))
+    }
+
+    /// What is due, if it is the turn of reactions or nobody else wants one.
+    pub(super) fn take_due(&mut self, now: Millis, others_wait: bool) -> Option<ReactStep> {
+        if std::mem::take(&mut self.is_others_turn) && others_wait {
+            return None;
+        }
+        let due: Vec<Seq> = self
+            .waiting
+            .keys()
+            .copied()
+            .filter(|target| self.left_ms(*target, now) == 0)
+            .take(TARGETS)
+            .collect();
+        if due.is_empty() {
+            return None;
+        }
+        self.is_others_turn = true;
+        let asked: BTreeMap<Seq, Vec<Asked>> =
+            due.into_iter().filter_map(|target| self.waiting.remove_entry(&target)).collect();
+        self.count -= asked.values().map(Vec::len).sum::<usize>();
+        Some(ReactStep { asked, ..ReactStep::default() })
+    }
+
+    fn give_back(&mut self, asked: BTreeMap<Seq, Vec<Asked>>) {
+        for (target, mut first) in asked {
+            self.count += first.len();
+            let waiting = self.waiting.entry(target).or_default();
+            first.append(waiting);
+            *waiting = first;
+        }
+    }
+
+    fn note(&mut self, targets: impl Iterator<Item = Seq>, at: Millis) {
+        self.told.retain(|_, told| at.get().saturating_sub(told.get()) < PACE_MS);
+        self.told.extend(targets.map(|target| (target, at)));
+    }
+
+    /// Everything that waits.
+    pub(super) fn take_all(&mut self) -> ReactStep {
+        self.count = 0;
+        ReactStep { asked: std::mem::take(&mut self.waiting), ..ReactStep::default() }
+    }
+}
+
+/// Reactions that are being carried out.
+#[derive(Debug, Default)]
+pub(super) struct ReactStep {
+    asked: BTreeMap<Seq, Vec<Asked>>,
+    /// The messages, as they are in the store.
+    messages: Option<BTreeMap<Seq, Message>>,
+    /// All reactions to each message, once the sets are changed.
+    reacted: Option<Vec<Vec<Reaction>>>,
+    /// The rows that are out to be appended.
+    rows: Option<Arc<[Row]>>,
+}
+
+impl ReactStep {
+    pub(super) fn take_reacted(&mut self, reacted: Vec<Vec<Reaction>>) {
+        self.reacted = Some(reacted);
+    }
+
+    pub(super) fn into_waiting(self) -> Vec<Waiting> {
+        let asked = self.asked.into_values().flatten();
+        asked.map(|Asked { ticket, request }| Waiting::new(ticket, Command::React(request))).collect()
+    }
+
+    fn users(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.asked.values().flatten().map(|asked| asked.request.change.user_id)
+    }
+
+    fn changes(&self) -> Vec<(Seq, Vec<ReactionChange>)> {
+        let of = |asked: &Vec<Asked>| asked.iter().map(|asked| asked.request.change.clone()).collect();
+        self.asked.iter().map(|(target, asked)| (*target, of(asked))).collect()
+    }
+}
+
+impl Home {
+    pub(super) fn give_back_reactions(&mut self, step: ReactStep) {
+        self.reactions.give_back(step.asked);
+    }
+
+    pub(super) fn advance_reactions(
+        &mut self,
+        mut step: ReactStep,
+        head: Head,
+        now: Millis,
+        ids: &Snowflakes,
+    ) -> Option<Effect> {
+        if let Some(reacted) = step.reacted.take() {
+            return self.tell_reactions(step, reacted, head, now, ids);
+        }
+        let Scope::Channel { kind, .. } = self.scope else { return None };
+        let wants_blocks = kind == ChannelKind::Direct;
+        if let Some(lookup) = self.roster.missing(step.users(), wants_blocks, now) {
+            self.flight = Flight::Out(Step::React(step));
+            return Some(Effect::Find(lookup));
+        }
+        if step.messages.is_none() {
+            let seqs = step.asked.keys().copied().filter(|target| *target <= head.seq).collect();
+            self.flight = Flight::Out(Step::React(step));
+            return Some(Effect::FindRows { seqs });
+        }
+        self.check_reactions(&mut step, kind, now);
+        if step.asked.is_empty() {
+            return None;
+        }
+        let changes = step.changes();
+        self.flight = Flight::Out(Step::React(step));
+        Some(Effect::React { changes })
+    }
+
+    /// The messages were read. What does not fit into one append waits for the next.
+    pub(super) fn take_messages(&mut self, step: &mut ReactStep, rows: &HashMap<Seq, Option<Row>>) {
+        let mut messages = BTreeMap::new();
+        let (mut bytes, mut later) = (0, BTreeMap::new());
+        for target in step.asked.keys().copied().collect::<Vec<_>>() {
+            let found =
+                rows.get(&target).and_then(Option::as_ref).and_then(|row| row.entry.content.message());
+            let size = found.map_or(0, |message| body::json_bytes(&message.body) + REACTIONS_BYTES);
+            if bytes + size > MAX_APPEND_BYTES && !messages.is_empty() {
+                later.extend(step.asked.remove_entry(&target));
+                continue;
+            }
+            bytes += size;
+            messages.extend(found.map(|message| (target, message.clone())));
+        }
+        self.reactions.give_back(later);
+        step.messages = Some(messages);
+    }
+
+    /// Refuses who may not react, or what nobody can react to.
+    fn check_reactions(&mut self, step: &mut ReactStep, kind: ChannelKind, now: Millis) {
+        for (target, asked) in std::mem::take(&mut step.asked) {
+            let message = step.messages.as_ref().and_then(|messages| messages.get(&target));
+            let mut room = Room::of(message);
+            let mut kept = Vec::with_capacity(asked.len());
+            for asked in asked {
+                let change = &asked.request.change;
+                let allowed = self.check_speaks(change.user_id, kind, now).and_then(|_| {
+                    let may_read = |member: &crate::seats::Member| {
+                        kind == ChannelKind::Open || member.spans.contains(target)
+                    };
+                    let is_hers = self.roster.member(change.user_id).is_some_and(may_read);
+                    check_target(target, message.filter(|_| is_hers))?;
+                    room.check(change)
+                });
+                match allowed {
+                    Ok(()) => kept.push(asked),
+                    Err(error) => self.reply(asked.ticket, Reply::Refused(error)),
+                }
+            }
+            if !kept.is_empty() {
+                step.asked.insert(target, kept);
+            }
+        }
+    }
+
+    /// The sets were changed: rows that are behind them are brought up to date and told.
+    fn tell_reactions(
+        &mut self,
+        mut step: ReactStep,
+        reacted: Vec<Vec<Reaction>>,
+        head: Head,
+        now: Millis,
+        ids: &Snowflakes,
+    ) -> Option<Effect> {
+        let at = ids.mint(now, head.at.next(), 1).at;
+        let (mut rows, mut changes): (Vec<Row>, Vec<RowChange>) = (Vec::new(), Vec::new());
+        let mut messages = step.messages.take().unwrap_or_default();
+        for ((target, asked), present) in std::mem::take(&mut step.asked).into_iter().zip(reacted) {
+            let Some(mut message) = messages.remove(&target) else { continue };
+            let present = in_order(&message.reactions, present);
+            if present == message.reactions {
+                let version = message.version;
+                let seq = self.window.told(target, version);
+                for Asked { ticket, .. } in asked {
+                    self.reply(ticket, Reply::Changed { target, version, seq });
+                }
+                continue;
+            }
+            let if_version = message.version;
+            (message.reactions, message.version) = (present, if_version + 1);
+            let by = asked.last().map_or(message.sender_id, |asked| asked.request.change.user_id);
+            let change =
+                Change { target, version: message.version, by, message: Some(Box::new(message.clone())) };
+            changes.push(RowChange { target, if_version, content: Content::Message(Box::new(message)) });
+            let seq = head.seq.plus(rows.len() as u64 + 1);
+            let entry = Entry { seq, at, content: Content::Reactions(change) };
+            rows.push(Row { entry, ordinal: head.ordinal, key: None });
+            step.asked.insert(target, asked);
+        }
+        if rows.is_empty() {
+            return None;
+        }
+        let rows: Arc<[Row]> = rows.into();
+        step.rows = Some(rows.clone());
+        let records = self.window.leaving(rows.len());
+        self.flight = Flight::Out(Step::React(step));
+        Some(Effect::Append(Append { changes, records, ..Append::of(self.log, head, rows) }))
+    }
+
+    pub(super) fn finish_reactions(&mut self, step: ReactStep, now: Millis) {
+        let Some(rows) = step.rows else { return };
+        self.take_rows(&rows);
+        self.reactions.note(step.asked.keys().copied(), now);
+        for (row, (target, asked)) in rows.iter().zip(step.asked) {
+            let version = row.entry.content.change().map_or(1, |change| change.version);
+            for Asked { ticket, .. } in asked {
+                self.reply(ticket, Reply::Changed { target, version, seq: Some(row.entry.seq) });
+            }
+        }
+    }
+}
+
+/// The most that the reactions of a message take as JSON.
+const REACTIONS_BYTES: usize = limits::REACTIONS * (limits::REACTION_USERS * 22 + limits::EMOJI_BYTES + 64);
+
+fn check_target(target: Seq, message: Option<&Message>) -> Result<(), ErrorBody> {
+    match message {
+        Some(message) if message.deleted.is_some() => Err(ErrorBody::forbidden("the message is deleted")),
+        Some(_) => Ok(()),
+        None => {
+            let error = format!("seq is {target}, which is no message of this channel that you may read");
+            Err(ErrorBody::field(ErrorCode::NotFound, "seq", error))
+        }
+    }
+}
+
+/// Which different reactions a message has, and whether it takes more.
+struct Room<'a> {
+    known: HashSet<&'a str>,
+    new: HashSet<String>,
+}
+
+impl<'a> Room<'a> {
+    fn of(message: Option<&'a Message>) -> Self {
+        let reactions = message.into_iter().flat_map(|message| &message.reactions);
+        Self { known: reactions.map(|reaction| reaction.emoji.as_str()).collect(), new: HashSet::new() }
+    }
+
+    fn check(&mut self, change: &ReactionChange) -> Result<(), ErrorBody> {
+        if !change.on || self.known.contains(change.emoji.as_str()) {
+            return Ok(());
+        }
+        if !self.new.contains(&change.emoji) && self.known.len() + self.new.len() >= limits::REACTIONS {
+            let error = format!("the message has its {} different reactions", limits::REACTIONS);
+            return Err(ErrorBody::field(ErrorCode::Full, "emoji", error));
+        }
+        self.new.insert(change.emoji.clone());
+        Ok(())
+    }
+}
+
+/// The reactions that were there before in their order, then the new ones.
+fn in_order(before: &[Reaction], mut present: Vec<Reaction>) -> Vec<Reaction> {
+    let place = |reaction: &Reaction| {
+        before.iter().position(|other| other.emoji == reaction.emoji).unwrap_or(before.len())
+    };
+    present.sort_by_key(place);
+    present
+}

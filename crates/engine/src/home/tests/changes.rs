@@ -1,0 +1,272 @@
+//! The home's protocol where messages and details change.
+
+use madang_proto::{Content, Role};
+
+use super::invariants::check_at_rest;
+use super::stage::{Stage, delete, detail, edit, react, restrict, role, send};
+use super::transcripts::{ANNA, BERT, CARL, script, text};
+use super::world::{Fate, Kind};
+use crate::home::{DetailChange, RestrictionKind};
+
+/// A group of three in which Bert has said something at place 5.
+fn stage() -> Stage {
+    let mut stage = Stage::group(2, 10, &[ANNA, BERT, CARL]);
+    stage.ask(0, send(None, BERT, 1, "tea"));
+    stage.run();
+    stage.lines.clear();
+    stage
+}
+
+fn message(stage: &Stage) -> &madang_proto::Message {
+    stage.world.row(madang_ids::Seq::new(5)).entry.content.message().expect("a message")
+}
+
+#[test]
+fn an_edit_changes_the_row_and_is_told() {
+    let mut stage = stage();
+    stage.ask(0, edit(BERT, 5, "coffee", Some(1)));
+    stage.run();
+    stage.expect(
+        "
+        0 find rows 5
+        0 ok
+        0 change 5, append 6 (5 edited)
+        0 appended
+        0 fans out 6 (5 edited)
+        0 answers 3: changed 5 to 2 at 6
+        ",
+    );
+    assert_eq!((message(&stage).body.text.as_str(), message(&stage).version), ("coffee", 2));
+    let again = stage.ask(0, edit(BERT, 5, "coffee", Some(1)));
+    let later = stage.ask(0, edit(BERT, 5, "water", Some(1)));
+    let anyway = stage.ask(0, edit(BERT, 5, "milk", None));
+    stage.run();
+    let texts = [again, later, anyway].map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["changed 5 to 2 at 6", "conflict", "changed 5 to 3 at 7"]);
+    check_at_rest(&stage);
+}
+
+#[test]
+fn an_edit_that_was_half_done_is_told_by_its_retry() {
+    for fate in [Fate::UnknownLost, Fate::Unavailable] {
+        let mut stage = stage();
+        script(&mut stage, Kind::Append, fate);
+        let first = stage.ask(0, edit(BERT, 5, "coffee", None));
+        stage.run();
+        let second = stage.ask(1, edit(BERT, 5, "coffee", None));
+        stage.run();
+        let told = stage.world.rows.iter().filter(|row| matches!(row.entry.content, Content::Edited(_)));
+        assert_eq!((told.count(), message(&stage).version), (1, 2), "{}", text(&stage, first));
+        assert_eq!(text(&stage, second), "changed 5 to 2 at 6");
+        check_at_rest(&stage);
+    }
+}
+
+#[test]
+fn a_row_that_another_home_changed_is_read_again() {
+    let mut stage = stage();
+    let slow = stage.ask(0, edit(BERT, 5, "coffee", None));
+    stage.steps(0, 2);
+    stage.ask(1, react(ANNA, 5, "+1", true));
+    while stage.step(1) {}
+    stage.run();
+    assert_eq!(text(&stage, slow), "changed 5 to 3 at 7");
+    assert_eq!((message(&stage).body.text.as_str(), message(&stage).reactions.len()), ("coffee", 1));
+    check_at_rest(&stage);
+}
+
+#[test]
+fn only_its_sender_edits_and_admins_delete() {
+    let mut stage = stage();
+    let refused = [
+        stage.ask(0, edit(ANNA, 5, "coffee", None)),
+        stage.ask(0, delete(CARL, 5)),
+        stage.ask(0, edit(BERT, 3, "coffee", None)),
+        stage.ask(0, edit(9, 5, "coffee", None)),
+    ];
+    let deleted = stage.ask(0, delete(ANNA, 5));
+    stage.run();
+    assert_eq!(
+        refused.map(|ticket| text(&stage, ticket)),
+        ["forbidden", "forbidden", "not_found", "not_found"]
+    );
+    let tickets = [
+        stage.ask(0, delete(BERT, 5)),
+        stage.ask(0, edit(BERT, 5, "coffee", None)),
+        stage.ask(0, react(ANNA, 5, "+1", true)),
+    ];
+    stage.run();
+    assert_eq!(text(&stage, deleted), "changed 5 to 2 at 6");
+    let texts = tickets.map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["changed 5 to 2 at 6", "forbidden", "forbidden"]);
+    assert_eq!(message(&stage).body.text, "");
+    // A retry of the first send has its ack all the same.
+    let again = stage.ask(0, send(None, BERT, 1, "tea"));
+    stage.run();
+    assert_eq!(text(&stage, again), "sent 5 before");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn reactions_within_a_second_are_one_entry() {
+    let mut stage = stage();
+    stage.ask(0, react(ANNA, 5, "+1", true));
+    stage.run();
+    stage.lines.clear();
+    stage.ask(0, react(BERT, 5, "+1", true));
+    stage.ask(0, react(CARL, 5, "tea", true));
+    stage.ask(0, react(ANNA, 5, "+1", false));
+    assert!(!stage.step(0), "the second is not over");
+    let before = stage.now;
+    stage.run();
+    assert_eq!(stage.now.get() - before.get(), 1_000);
+    stage.expect(
+        "
+        0 find rows 5
+        0 ok
+        0 react to 5
+        0 ok
+        0 change 5, append 7 (reactions to 5)
+        0 appended
+        0 fans out 7 (reactions to 5)
+        0 answers 4: changed 5 to 3 at 7
+        0 answers 5: changed 5 to 3 at 7
+        0 answers 6: changed 5 to 3 at 7
+        ",
+    );
+    let counts = message(&stage).reactions.iter().map(|one| (one.emoji.as_str(), one.count));
+    assert_eq!(counts.collect::<Vec<_>>(), [("+1", 1), ("tea", 1)]);
+    let again = stage.ask(0, react(BERT, 5, "+1", true));
+    stage.run();
+    assert_eq!(text(&stage, again), "changed 5 to 3 at 7");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_reaction_whose_row_was_not_reached_is_told_by_the_next() {
+    let mut stage = stage();
+    script(&mut stage, Kind::Change, Fate::Unavailable);
+    let first = stage.ask(0, react(ANNA, 5, "+1", true));
+    stage.run();
+    assert_eq!(text(&stage, first), "unavailable");
+    let second = stage.ask(1, react(ANNA, 5, "+1", true));
+    stage.run();
+    assert_eq!(text(&stage, second), "changed 5 to 2 at 6");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_message_takes_twenty_different_reactions() {
+    let mut stage = stage();
+    let tickets: Vec<_> =
+        (0..=20).map(|index| stage.ask(0, react(ANNA, 5, &format!("r{index:02}"), true))).collect();
+    stage.run();
+    assert_eq!(text(&stage, tickets[19]), "changed 5 to 2 at 6");
+    assert_eq!(text(&stage, tickets[20]), "full");
+    let known = stage.ask(0, react(BERT, 5, "r03", true));
+    let new = stage.ask(0, react(BERT, 5, "r99", true));
+    stage.run();
+    assert_eq!((text(&stage, known), text(&stage, new)), ("changed 5 to 3 at 7".into(), "full".into()));
+}
+
+#[test]
+fn details_change_once_and_by_admins() {
+    let mut stage = stage();
+    let name = || DetailChange::Name("Tea".to_owned());
+    let refused = stage.ask(0, detail(BERT, name()));
+    let done = stage.ask(0, detail(ANNA, name()));
+    let twice = stage.ask(0, detail(ANNA, name()));
+    let pinned = stage.ask(0, detail(ANNA, DetailChange::Pin(madang_ids::Seq::new(5))));
+    stage.run();
+    let texts = [refused, done, twice, pinned].map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["forbidden", "noted 6", "noted 5", "noted 7"]);
+    assert_eq!((stage.world.details.name.as_deref(), stage.world.details.pins.len()), (Some("Tea"), 1));
+    stage.ask(1, delete(BERT, 5));
+    stage.run();
+    assert_eq!(stage.world.details.pins, [], "a deleted message is not pinned");
+    // The other home has an older head, and sees the details when it appends.
+    let again = stage.ask(0, detail(ANNA, DetailChange::Name("Coffee".to_owned())));
+    stage.run();
+    assert_eq!((text(&stage, again), stage.world.details.pins.len()), ("noted 9".into(), 0));
+}
+
+#[test]
+fn slow_mode_lets_a_member_speak_once() {
+    let mut stage = stage();
+    stage.ask(0, detail(ANNA, DetailChange::SlowMode(10)));
+    stage.run();
+    let first = stage.ask(0, send(None, CARL, 1, "one"));
+    let second = stage.ask(0, send(None, CARL, 2, "two"));
+    let owner = [stage.ask(0, send(None, ANNA, 1, "one")), stage.ask(0, send(None, ANNA, 2, "two"))];
+    stage.run();
+    let third = stage.ask(0, send(None, CARL, 3, "three"));
+    stage.run();
+    let texts = [first, second, owner[0], owner[1], third].map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["sent 7", "limited", "sent 8", "sent 9", "limited"]);
+    // A home that begins anew reads it from the last rows.
+    let elsewhere = stage.ask(1, send(None, CARL, 4, "four"));
+    stage.run();
+    assert_eq!(text(&stage, elsewhere), "limited");
+    stage.now = stage.now.plus(10_100);
+    let later = stage.ask(0, send(None, CARL, 2, "two"));
+    stage.run();
+    assert_eq!(text(&stage, later), "sent 10");
+}
+
+#[test]
+fn who_is_banned_goes_and_cannot_come_back() {
+    let mut stage = stage();
+    let ban = stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Ban, true));
+    let twice = stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Ban, true));
+    let stranger = stage.ask(0, restrict(ANNA, 9, RestrictionKind::Ban, true));
+    let says = stage.ask(0, send(None, BERT, 2, "but"));
+    let joins = stage.ask(0, super::stage::seats(ANNA, &[BERT], &[]));
+    let joins_too = stage.ask(0, super::stage::seats(ANNA, &[9], &[]));
+    stage.run();
+    let texts = [ban, twice, stranger, says, joins, joins_too].map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["seated [2]", "seated []", "seated [9]", "forbidden", "forbidden", "forbidden"]);
+    assert_eq!(stage.world.seats.count, 2);
+    stage.ask(1, restrict(ANNA, BERT, RestrictionKind::Ban, false));
+    let joins = stage.ask(1, super::stage::seats(ANNA, &[BERT], &[]));
+    stage.run();
+    assert_eq!(text(&stage, joins), "seated [2]");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_ban_that_was_half_done_is_finished_by_who_loads_next() {
+    for kind in [Kind::Append, Kind::Settle, Kind::Memberships] {
+        let mut stage = stage();
+        script(&mut stage, kind, Fate::Unavailable);
+        stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Ban, true));
+        stage.run();
+        stage.crash(0, false);
+        stage.ask(0, send(None, ANNA, 1, "gone"));
+        stage.run();
+        let bans = stage.world.rows.iter().filter(|row| matches!(row.entry.content, Content::Banned { .. }));
+        assert_eq!(bans.count(), 1, "{kind:?}");
+        check_at_rest(&stage);
+    }
+}
+
+#[test]
+fn roles_are_given_by_the_owner() {
+    let mut stage = stage();
+    let by_member = stage.ask(0, role(BERT, CARL, Role::Admin));
+    let admin = stage.ask(0, role(ANNA, BERT, Role::Admin));
+    stage.run();
+    let by_admin = stage.ask(0, role(BERT, CARL, Role::Admin));
+    let ban_owner = stage.ask(0, restrict(BERT, ANNA, RestrictionKind::Ban, true));
+    let mute = stage.ask(0, restrict(BERT, CARL, RestrictionKind::Mute, true));
+    let says = stage.ask(0, send(None, CARL, 1, "but"));
+    let owner = stage.ask(0, role(ANNA, BERT, Role::Owner));
+    stage.run();
+    let texts = [by_member, admin, by_admin, ban_owner, mute, says, owner].map(|ticket| text(&stage, ticket));
+    assert_eq!(
+        texts,
+        ["forbidden", "seated [2]", "forbidden", "forbidden", "seated [3]", "forbidden", "seated [1 2]"]
+    );
+    let roles: Vec<Role> = stage.world.members.values().map(|member| member.role).collect();
+    assert_eq!(roles, [Role::Admin, Role::Owner, Role::Member]);
+    check_at_rest(&stage);
+}
