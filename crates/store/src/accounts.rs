@@ -16,6 +16,8 @@ pub struct User {
     pub display_name: String,
     /// Since when.
     pub created_at: Millis,
+    /// Whether others are told how far she has read.
+    pub sends_receipts: bool,
 }
 
 /// What became of a user to be created.
@@ -112,6 +114,8 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>>;
     /// Changes the name for people.
     async fn set_display_name(&self, user: UserId, display_name: &str) -> StoreResult<()>;
+    /// Changes whether others are told how far she has read.
+    async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()>;
     /// The password's hash in PHC form.
     async fn password_hash(&self, user: UserId) -> StoreResult<Option<String>>;
     /// Replaces the password's hash.

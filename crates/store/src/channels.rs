@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{ChannelCard, Role};
 
-pub use madang_engine::seats::{Member, Pending, SeatChange, SeatOutcome, Seats};
+pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
 use crate::error::StoreResult;
-use crate::log::Head;
+use crate::log::{Details, Head};
 use madang_engine::spans::Spans;
 
 /// A conversation.
@@ -21,6 +21,30 @@ pub struct Channel {
     pub created_at: Millis,
     /// Most members.
     pub capacity: u32,
+    /// Seconds that a member waits between two messages.
+    pub slow_mode_seconds: u32,
+    /// Messages that are pinned, the last one first.
+    pub pins: Vec<Seq>,
+}
+
+impl Channel {
+    /// A channel as it is made.
+    #[must_use]
+    pub const fn new(card: ChannelCard, created_by: UserId, created_at: Millis, capacity: u32) -> Self {
+        Self { card, created_by, created_at, capacity, slow_mode_seconds: 0, pins: Vec::new() }
+    }
+
+    /// What members may change of it.
+    #[must_use]
+    pub fn details(&self) -> Details {
+        Details {
+            name: self.card.name.clone(),
+            topic: self.card.topic.clone(),
+            avatar: self.card.avatar.clone(),
+            slow_mode_seconds: self.slow_mode_seconds,
+            pins: self.pins.clone(),
+        }
+    }
 }
 
 /// A member, keyed by user: what an inbox is merged from.
@@ -36,6 +60,8 @@ pub struct Membership {
     pub spans: Spans,
     /// The place in the channel's log where her last change was to be told.
     pub as_of: Seq,
+    /// Whether the channel's log is in her inbox: not if the channel is open.
+    pub in_inbox: bool,
 }
 
 impl Membership {
@@ -60,13 +86,15 @@ pub struct Marker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
     /// The channel.
-    pub card: ChannelCard,
+    pub channel: Channel,
     /// Her membership.
     pub membership: Membership,
     /// The log's head.
     pub head: Head,
     /// How far she has read.
     pub marker: Marker,
+    /// Messages after that which mention her.
+    pub mentions: u64,
 }
 
 /// In which order a list of channels comes, and where a page begins.
@@ -121,6 +149,14 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// Members whose seats changed while the log does not tell yet.
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
 
+    /// Who is banned, or was until lately, by user, after `after`.
+    async fn banned(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>>;
+
     /// Writes memberships, each unless a later one is there: its writer may have been paused. By `as_of`, then by
     /// the last edge of the spans.
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
@@ -130,6 +166,9 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>>;
     /// One channel of hers, also one that she left.
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>>;
+
+    /// How far each of these users has read, in the order asked for.
+    async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>>;
 
     /// Moves a read marker forward. `false` if it was there or beyond already.
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool>;

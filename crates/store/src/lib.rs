@@ -19,14 +19,14 @@ pub mod model;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 pub use channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, Pending, SeatChange,
-    SeatOutcome, Seats,
+    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, Pending, PendingChange,
+    SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use error::{StoreError, StoreResult};
 pub use log::{
-    Append, AppendOutcome, BodyHash, Head, LogStore, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange,
-    RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, Details, Head, LogStore, MAX_APPEND_BYTES, MAX_APPEND_ROWS,
+    ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
 

@@ -1,14 +1,16 @@
 //! Logs: appended by compare-and-set on the head, read by place.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_engine::body;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Seq, UserId};
+use madang_proto::{Content, Message, Reaction};
 
 pub use madang_engine::log::{
-    Append, AppendOutcome, BodyHash, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey,
-    SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row,
+    RowChange, RowKey, SendRecord, Tail,
 };
 
 use crate::error::StoreResult;
@@ -41,6 +43,23 @@ impl Lists {
     }
 }
 
+/// What is kept of a row's content: a change without the message that it carries.
+pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
+    let mut kept = Cow::Borrowed(content);
+    if content.change().is_some_and(|change| change.message.is_some())
+        && let Some(change) = kept.to_mut().change_mut()
+    {
+        change.message = None;
+    }
+    kept
+}
+
+/// Whom a message mentions; `None` is everybody.
+pub(crate) fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId>> + '_ {
+    let everybody = message.body.mentions_everyone.then_some(None);
+    everybody.into_iter().chain(message.body.mentions.iter().copied().map(Some))
+}
+
 /// Logs of channels and users.
 ///
 /// # Guarantees
@@ -52,8 +71,11 @@ impl Lists {
 ///   leave records behind, which is harmless. A record that was durable before `expected` was read is found.
 /// - After [`StoreError::Unknown`](crate::StoreError::Unknown) a [`tail`](LogStore::tail) settles the outcome: what
 ///   it does not show will never appear.
-/// - When `append` returns `Appended`, the markers of the senders of its messages have been moved to their messages,
-///   or will be when the channel's next home drives its tail again.
+/// - When `append` returns `Appended`, the markers of the senders of its messages have been moved to their messages, and
+///   whom these mention is noted; or will be when the channel's next home drives its tail again.
+/// - The details of an append become visible with its rows: whoever reads a head has, or reads later, the details of it.
+/// - The message that a change carries ([`Change::message`](madang_proto::Change)) goes to the feed of commits and is
+///   not kept: reads bring the change without it, and the target as it is.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {
     /// Appends by compare-and-set on the head. Dropping the future does not undo it: the outcome is then unknown.
@@ -75,6 +97,29 @@ pub trait LogStore: Send + Sync + 'static {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>>;
+
+    /// Single rows, in the order asked for.
+    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>>;
+
+    /// Changes reactions to the message at `target`, and answers with all of them: by emoji, at most `named` users of each,
+    /// by id. Repeating it is harmless. The message's row is another matter.
+    async fn react(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        changes: &[ReactionChange],
+        named: usize,
+    ) -> StoreResult<Vec<Reaction>>;
+
+    /// Who reacted to a message in one way, by id, after `after`.
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        emoji: &str,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<UserId>>;
 
     /// The rows of several ranges in one read: a list for each range in the order asked for, up to where `max_bytes`
     /// of entries are reached (at least one row); the last list may lack its end, and lists may be missing behind it.

@@ -10,7 +10,13 @@ use super::{Subject, done};
 use crate::accounts::{Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 
 fn person(id: u64, handle: &str) -> User {
-    User { id: user(id), handle: handle.into(), display_name: format!("Person {id}"), created_at: at(id) }
+    User {
+        id: user(id),
+        handle: handle.into(),
+        display_name: format!("Person {id}"),
+        created_at: at(id),
+        sends_receipts: true,
+    }
 }
 
 fn device_id(id: u64) -> DeviceId {
@@ -81,10 +87,11 @@ pub(super) async fn names_and_passwords_change(subject: Arc<dyn Subject>) {
     assert_eq!(store.password_hash(user(2)).await, Ok(None));
     store.set_password_hash(user(1), "second").await.unwrap();
     store.set_display_name(user(1), "A \u{1F600}").await.unwrap();
+    store.set_sends_receipts(user(1), false).await.unwrap();
     drop(store);
     let store = subject.open().await;
     assert_eq!(store.password_hash(user(1)).await, Ok(Some("second".into())));
-    let renamed = User { display_name: "A \u{1F600}".into(), ..person(1, "a") };
+    let renamed = User { display_name: "A \u{1F600}".into(), sends_receipts: false, ..person(1, "a") };
     assert_eq!(store.user_by_handle("a").await, Ok(Some(renamed)));
 }
 

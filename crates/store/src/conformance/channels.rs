@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use madang_ids::ChannelId;
-use madang_proto::{ChannelCard, ChannelKind, Role};
+use madang_proto::{ChannelCard, ChannelKind, Content, Role};
 use tokio::task::JoinSet;
 
 use super::build::*;
 use super::{Subject, done};
 use crate::channels::{Channel, Marker, Membership, Overview, OverviewOrder};
-use crate::log::{AppendOutcome, Head};
+use crate::log::{Append, AppendOutcome, Details, Head};
 use crate::{Spans, Store};
 
 pub(super) fn card(id: u64) -> ChannelCard {
@@ -20,17 +20,17 @@ pub(super) fn card(id: u64) -> ChannelCard {
 pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Membership {
     let (user_id, channel_id) = (user(user_id), channel(channel_id));
     let as_of = spans.edge().unwrap_or_default();
-    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone(), as_of }
+    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone(), as_of, in_inbox: true }
 }
 
 fn plain(id: u64) -> Channel {
-    Channel { card: card(id), created_by: user(1), created_at: at(id), capacity: 500 }
+    Channel::new(card(id), user(1), at(id), 500)
 }
 
 pub(super) async fn a_channel_stays_as_it_was_made(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let pair = ChannelCard::new(channel(2), ChannelKind::Direct, None, Some([user(8), user(3)]));
-    let direct = Channel { card: pair, created_by: user(8), created_at: at(7), capacity: 2 };
+    let direct = Channel::new(pair, user(8), at(7), 2);
     let group = plain(1);
     store.create_channel(&direct).await.unwrap();
     store.create_channel(&group).await.unwrap();
@@ -159,18 +159,20 @@ pub(super) async fn overviews_by_id_are_complete(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     busy_user(&store).await;
     for limit in [1, 5, 23, 100] {
-        let all = pages(&store, limit, |last| OverviewOrder::Id(last.map(|overview| overview.card.id))).await;
-        let ids: Vec<u64> = all.iter().map(|overview| overview.card.id.raw()).collect();
+        let all =
+            pages(&store, limit, |last| OverviewOrder::Id(last.map(|overview| overview.channel.card.id)))
+                .await;
+        let ids: Vec<u64> = all.iter().map(|overview| overview.channel.card.id.raw()).collect();
         assert_eq!(ids, (1..=23).collect::<Vec<_>>());
     }
     let one = store.overview_of(user(1), channel(2)).await.unwrap().unwrap();
-    assert_eq!((one.card, one.head.seq, one.membership.user_id), (card(2), seq(3), user(1)));
+    assert_eq!((one.channel.card, one.head.seq, one.membership.user_id), (card(2), seq(3), user(1)));
 }
 
 pub(super) async fn overviews_by_activity_are_complete(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     busy_user(&store).await;
-    let key = |overview: &Overview| (overview.head.at, overview.card.id);
+    let key = |overview: &Overview| (overview.head.at, overview.channel.card.id);
     for limit in [1, 5, 23, 100] {
         let all = pages(&store, limit, |last| OverviewOrder::Activity(last.map(key))).await;
         assert_eq!(all.len(), 23);
@@ -187,8 +189,60 @@ pub(super) async fn channels_that_were_left_are_left_out(subject: Arc<dyn Subjec
     for order in [OverviewOrder::Id(None), OverviewOrder::Activity(None)] {
         let all = store.overview(user(1), order, 99).await.unwrap();
         assert_eq!(all.len(), 22);
-        assert!(all.iter().all(|overview| overview.card.id != channel(5)));
+        assert!(all.iter().all(|overview| overview.channel.card.id != channel(5)));
     }
     let left = store.overview_of(user(1), channel(5)).await.unwrap();
     assert_eq!(left.map(|overview| overview.membership.spans), Some(spans));
+}
+
+pub(super) async fn details_change_with_an_append(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    store.create_channel(&plain(1)).await.unwrap();
+    store.put_memberships(&[membership(1, 1, &Spans::since(seq(1)))]).await.unwrap();
+    let details = Details {
+        name: Some("Tea".to_owned()),
+        topic: "green".to_owned(),
+        avatar: "https://chat.example/tea.png".to_owned(),
+        slow_mode_seconds: 30,
+        pins: vec![seq(4), seq(2)],
+    };
+    let first = say(log(1), Head::default(), key(user(1), 1));
+    let head = first.head();
+    let append = Append { details: Some(details.clone()), ..first };
+    assert_eq!(store.append(append.clone()).await, Ok(AppendOutcome::Appended));
+    let other = Append { details: Some(Details::default()), ..append };
+    assert_eq!(store.append(other).await, Ok(AppendOutcome::Moved { head }));
+    assert_eq!(store.append(say(log(1), head, key(user(1), 2))).await, Ok(AppendOutcome::Appended));
+    let channel_row = store.channel(channel(1)).await.unwrap().unwrap();
+    assert_eq!(channel_row.details(), details);
+    let overview = store.overview_of(user(1), channel(1)).await.unwrap().unwrap();
+    assert_eq!(overview.channel, channel_row);
+    store.create_channel(&plain(1)).await.unwrap();
+    assert_eq!(store.channel(channel(1)).await, Ok(Some(channel_row)), "made again");
+}
+
+pub(super) async fn mentions_count_from_the_marker_on(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    store.create_channel(&plain(1)).await.unwrap();
+    let spans = Spans::since(seq(1));
+    store.put_memberships(&[membership(1, 1, &spans), membership(2, 1, &spans)]).await.unwrap();
+    let mut head = Head::default();
+    for (number, mentions, everyone) in
+        [(1, vec![user(1)], false), (2, vec![], true), (3, vec![user(2), user(1)], true)]
+    {
+        let mut row = message(head, key(user(9), number), "hi");
+        let Content::Message(said) = &mut row.entry.content else { return };
+        (said.body.mentions, said.body.mentions_everyone) = (mentions, everyone);
+        let append = append(log(1), head, vec![row]);
+        head = append.head();
+        assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
+    }
+    let count = async |id| store.overview_of(user(id), channel(1)).await.unwrap().unwrap().mentions;
+    assert_eq!((count(1).await, count(2).await), (3, 2));
+    for (place, left) in [(1, 2), (2, 1), (3, 0)] {
+        store.advance_marker(user(1), channel(1), marker(place)).await.unwrap();
+        assert_eq!(count(1).await, left);
+    }
+    let markers = store.markers(channel(1), &[user(1), user(2)]).await.unwrap();
+    assert_eq!(markers, [marker(3), Marker::default()]);
 }

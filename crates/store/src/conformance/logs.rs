@@ -8,7 +8,7 @@ use madang_proto::{Change, Content};
 use super::Subject;
 use super::build::*;
 use crate::channels::{Channel, Marker, Membership};
-use crate::log::{Append, AppendOutcome, BodyHash, Head, RowChange, RowKey, SendRecord};
+use crate::log::{Append, AppendOutcome, BodyHash, Head, ReactionChange, RowChange, RowKey, SendRecord};
 use crate::{Spans, Store};
 
 async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
@@ -110,6 +110,41 @@ pub(super) async fn changes_compare_the_version(subject: Arc<dyn Subject>) {
     let rows = store.rows(log(1), seq(1)..=seq(9), usize::MAX).await.unwrap();
     assert_eq!(seqs(&rows), [1, 2, 3, 4, 5]);
     assert_eq!([text_of(&rows[0]), text_of(&rows[1])], [("line 1", 1), ("third", 3)]);
+}
+
+pub(super) async fn a_change_is_kept_without_its_message(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
+    let mut append = edit(head, 1, 1, "second");
+    let carried = append.changes[0].content.message().cloned().map(Box::new);
+    let mut rows = append.rows.to_vec();
+    rows[0].entry.content.change_mut().unwrap().message = carried;
+    append.rows = rows.into();
+    appended(&store, append).await;
+    let rows = store.rows_at(log(1), &[seq(2), seq(9), seq(1)]).await.unwrap();
+    assert_eq!(rows.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    let change = rows[0].as_ref().and_then(|row| row.entry.content.change()).unwrap();
+    assert!(change.message.is_none() && change.target == seq(1) && change.version == 2);
+    assert_eq!(rows[2].as_ref().map(text_of), Some(("second", 2)));
+}
+
+pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let change = |id, emoji: &str, on| ReactionChange { user_id: user(id), emoji: emoji.to_owned(), on };
+    let changes =
+        [change(3, "tea", true), change(1, "tea", true), change(2, "tea", true), change(1, "+1", true)];
+    for _ in 0..2 {
+        let all = store.react(channel(1), seq(4), &changes, 2).await.unwrap();
+        let told: Vec<_> = all.iter().map(|one| (one.emoji.as_str(), one.count, &one.users[..])).collect();
+        assert_eq!(told, [("+1", 1, &[user(1)][..]), ("tea", 3, &[user(1), user(2)])]);
+    }
+    let back = [change(1, "+1", false), change(2, "tea", false), change(9, "tea", false)];
+    let all = store.react(channel(1), seq(4), &back, 2).await.unwrap();
+    assert_eq!(all.iter().map(|one| (one.emoji.as_str(), one.count)).collect::<Vec<_>>(), [("tea", 2)]);
+    let reactors = async |after| store.reactors(channel(1), seq(4), "tea", after, 1).await.unwrap();
+    assert_eq!((reactors(None).await, reactors(Some(user(1))).await), (vec![user(1)], vec![user(3)]));
+    assert_eq!(store.react(channel(1), seq(5), &[], 2).await.unwrap(), []);
+    assert_eq!(store.reactors(channel(2), seq(4), "tea", None, 9).await.unwrap(), []);
 }
 
 pub(super) async fn a_change_keeps_the_first_hash(subject: Arc<dyn Subject>) {
@@ -281,7 +316,7 @@ pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn Subject>) {
 pub(super) async fn an_append_moves_its_senders_markers(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let card = super::channels::card(1);
-    let one = Channel { card, created_by: user(1), created_at: at(1), capacity: 9 };
+    let one = Channel::new(card, user(1), at(1), 9);
     store.create_channel(&one).await.unwrap();
     let memberships: Vec<Membership> =
         (1..=3).map(|id| super::channels::membership(id, 1, &Spans::since(seq(1)))).collect();

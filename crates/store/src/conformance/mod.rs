@@ -144,6 +144,11 @@ macro_rules! for_each_store_case {
             rows_of_one_append_appear_together
             changes_compare_the_version
             a_change_keeps_the_first_hash
+            details_change_with_an_append
+            mentions_count_from_the_marker_on
+            restrictions_come_back_as_they_were_written
+            a_change_is_kept_without_its_message
+            reactions_are_a_set
             reads_end_after_their_bytes
             reads_keep_to_their_range
             ranges_of_several_logs_are_read_at_once
@@ -199,6 +204,7 @@ macro_rules! for_each_order_case {
             a_scan_shows_what_a_member_may_read
             a_scan_is_the_merge_of_her_logs
             a_scan_gives_up_above_its_bound
+            a_scan_leaves_open_channels_out
         }
     };
 }

@@ -3,19 +3,28 @@
 use std::sync::Arc;
 
 use madang_proto::Role;
+use madang_proto::rest::Restriction;
 use tokio::task::JoinSet;
 
 use super::build::*;
 use super::{Subject, done};
-use crate::channels::{Member, Pending, SeatChange, SeatOutcome, Seats};
+use crate::channels::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 use crate::{Spans, Store};
 
 const CAPACITY: u32 = 10;
 
 fn member(id: u64, spans: Spans) -> Member {
     let place = spans.edge().unwrap_or_default();
-    let pending = Some(Pending { by: user(9), place, is_role: false });
-    Member { user_id: user(id), role: Role::Member, joined_at: at(id), spans, pending }
+    let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat });
+    Member {
+        user_id: user(id),
+        role: Role::Member,
+        joined_at: at(id),
+        spans,
+        muted: None,
+        banned: None,
+        pending,
+    }
 }
 
 fn change(if_rev: u64, count: u32, members: Vec<Member>) -> SeatChange {
@@ -119,7 +128,7 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
     let left = member(1, spans.clone());
     spans.open(seq(9));
     let again = member(1, spans);
-    let role = Some(Pending { by: user(2), place: seq(12), is_role: true });
+    let role = Some(Pending { by: user(2), place: seq(12), change: PendingChange::Role });
     let made_owner = Member { role: Role::Owner, pending: role, ..again.clone() };
     let none = Member { pending: None, ..again.clone() };
     for (now, overtaken) in
@@ -131,4 +140,22 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
     }
     store.settle_members(channel(1), std::slice::from_ref(&again)).await.unwrap();
     assert!(store.pending_members(channel(1)).await.unwrap().is_empty());
+}
+
+pub(super) async fn restrictions_come_back_as_they_were_written(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let for_ever = Some(Restriction { until: None });
+    let a_while = Some(Restriction { until: Some(at(77)) });
+    let muted = Member { muted: a_while, ..member(1, Spans::since(seq(1))) };
+    let banned = Member { banned: for_ever, ..member(2, Spans::default()) };
+    let both = Member { muted: for_ever, banned: a_while, ..member(3, Spans::since(seq(1))) };
+    put(&store, vec![muted.clone(), banned.clone(), both.clone()]).await;
+    let found = store.members_of(channel(1), &[user(1), user(2), user(3)]).await.unwrap();
+    assert_eq!(found, [Some(muted), Some(banned.clone()), Some(both.clone())]);
+    assert_eq!(store.banned(channel(1), None, 1).await, Ok(vec![banned.clone()]));
+    assert_eq!(store.banned(channel(1), Some(user(2)), 9).await, Ok(vec![both.clone()]));
+    let lifted = Member { banned: None, ..both };
+    put(&store, vec![lifted]).await;
+    assert_eq!(store.banned(channel(1), None, 9).await, Ok(vec![banned]));
+    assert_eq!(store.banned(channel(2), None, 9).await, Ok(Vec::new()));
 }

@@ -19,8 +19,9 @@ impl AccountStore for Embedded {
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
         let ids = ids.to_vec();
         self.read(move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT id, handle, display_name, created_at FROM users WHERE id = ?1")?;
+            let mut statement = db.prepare_cached(
+                "SELECT id, handle, display_name, created_at, sends_receipts FROM users WHERE id = ?1",
+            )?;
             ids.iter().map(|id| statement.query_row([int(id.raw())], user_of).optional()).collect()
         })
         .await
@@ -29,8 +30,9 @@ impl AccountStore for Embedded {
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
         let handle = handle.to_owned();
         self.read(move |db| {
-            let mut statement = db
-                .prepare_cached("SELECT id, handle, display_name, created_at FROM users WHERE handle = ?1")?;
+            let mut statement = db.prepare_cached(
+                "SELECT id, handle, display_name, created_at, sends_receipts FROM users WHERE handle = ?1",
+            )?;
             statement.query_row([handle], user_of).optional()
         })
         .await
@@ -42,6 +44,16 @@ impl AccountStore for Embedded {
             let mut statement =
                 transaction.db().prepare_cached("UPDATE users SET display_name = ?2 WHERE id = ?1")?;
             statement.execute(params![int(user.raw()), display_name])?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()> {
+        self.write(move |transaction| {
+            let mut statement =
+                transaction.db().prepare_cached("UPDATE users SET sends_receipts = ?2 WHERE id = ?1")?;
+            statement.execute(params![int(user.raw()), sends_receipts])?;
             Ok(())
         })
         .await
@@ -191,11 +203,20 @@ impl AccountStore for Embedded {
 
 fn create_user(db: &Connection, user: &User, password_hash: &str) -> Result<Created> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO users (id, handle, display_name, created_at, password_hash) VALUES (?1, ?2, ?3, ?4, ?5)
+        "INSERT INTO users (id, handle, display_name, created_at, password_hash, sends_receipts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT DO NOTHING",
     )?;
     let id = int(user.id.raw());
-    insert.execute(params![id, user.handle, user.display_name, int(user.created_at.get()), password_hash])?;
+    let created_at = int(user.created_at.get());
+    insert.execute(params![
+        id,
+        user.handle,
+        user.display_name,
+        created_at,
+        password_hash,
+        user.sends_receipts
+    ])?;
     let mut holder = db.prepare_cached("SELECT 1 FROM users WHERE handle = ?1 AND id = ?2")?;
     let is_hers = holder.exists(params![user.handle, id])?;
     Ok(if is_hers { Created::Created } else { Created::Taken })
@@ -207,6 +228,7 @@ fn user_of(row: &Row<'_>) -> Result<User> {
         handle: row.get(1)?,
         display_name: row.get(2)?,
         created_at: Millis::new(number(row, 3)?),
+        sends_receipts: row.get(4)?,
     })
 }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::ChannelCard;
+use madang_proto::rest::Restriction;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -17,14 +18,18 @@ use crate::channels::{
     Seats,
 };
 use crate::error::StoreResult;
+use crate::log::Details;
 
 /// Overviews of a user's channels, `?1`.
 macro_rules! overview_sql {
     ($where:literal) => {
         concat!(
-            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.marker_seq, m.marker_ordinal,
-             c.id, c.kind, c.name, c.between_one, c.between_other,
-             coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms
+            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
+             coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
+             (SELECT count(DISTINCT x.seq) FROM mentions x
+              WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq),
+             c.id, c.kind, c.name, c.between_one, c.between_other, c.created_by, c.created_at, c.capacity,
+             c.topic, c.avatar, c.slow_mode_s, c.pins
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
             $where
@@ -41,10 +46,10 @@ impl ChannelStore for Embedded {
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, kind, name, between_one, between_other, created_by, created_at, capacity
-                 FROM channels WHERE id = ?1",
+                "SELECT id, kind, name, between_one, between_other, created_by, created_at, capacity,
+                 topic, avatar, slow_mode_s, pins FROM channels WHERE id = ?1",
             )?;
-            statement.query_row([int(id.raw())], channel_of).optional()
+            statement.query_row([int(id.raw())], |row| channel_at(row, 0)).optional()
         })
         .await
     }
@@ -91,7 +96,7 @@ impl ChannelStore for Embedded {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND is_open = 1 AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, after, limit)).await
     }
@@ -102,15 +107,26 @@ impl ChannelStore for Embedded {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, after, limit)).await
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND pending IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, None, usize::MAX)).await
+    }
+
+    async fn banned(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+                   WHERE channel = ?1 AND banned_until IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
+        self.read(move |db| member_page(db, sql, channel, after, limit)).await
     }
 
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
@@ -139,6 +155,11 @@ impl ChannelStore for Embedded {
             db.prepare_cached(sql)?.query_row([int(user.raw()), int(channel.raw())], overview_row).optional()
         })
         .await
+    }
+
+    async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
+        let users = users.to_vec();
+        self.read(move |db| users.iter().map(|&user| marker(db, user, channel)).collect()).await
     }
 
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
@@ -175,8 +196,9 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
         "INSERT INTO channels (id, kind, name, between_one, between_other, created_by, created_at, capacity)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
     )?;
-    statement.execute(params![
-        int(channel.card.id.raw()),
+    let id = channel.card.id;
+    let is_new = statement.execute(params![
+        int(id.raw()),
         kind_text(channel.card.kind),
         channel.card.name,
         channel.card.between.map(|[one, _]| int(one.raw())),
@@ -185,24 +207,60 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
         int(channel.created_at.get()),
         channel.capacity,
     ])?;
+    if is_new == 1 { set_details(db, id, &channel.details()) } else { Ok(()) }
+}
+
+/// What members may change of a channel, and of an open one by what it is found.
+pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details) -> Result<()> {
+    let mut statement = db.prepare_cached(
+        "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6,
+         searched = CASE kind WHEN 'open' THEN ?7 END WHERE id = ?1",
+    )?;
+    let searched = format!("{} {}", details.name.as_deref().unwrap_or_default(), details.topic);
+    statement.execute(params![
+        int(channel.raw()),
+        details.name,
+        details.topic,
+        details.avatar,
+        details.slow_mode_seconds,
+        json(&details.pins)?,
+        searched.to_lowercase(),
+    ])?;
     Ok(())
 }
 
-fn channel_of(row: &Row<'_>) -> Result<Channel> {
+/// A channel in twelve columns from `column` on.
+fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
+    let one = optional_number(row, column + 3)?.map(UserId::from_raw);
+    let other = optional_number(row, column + 4)?.map(UserId::from_raw);
+    let card = ChannelCard {
+        id: ChannelId::from_raw(number(row, column)?),
+        kind: kind(row, column + 1)?,
+        name: row.get(column + 2)?,
+        topic: row.get(column + 8)?,
+        avatar: row.get(column + 9)?,
+        between: one.zip(other).map(|(one, other)| [one, other]),
+    };
     Ok(Channel {
-        card: card_at(row, 0)?,
-        created_by: UserId::from_raw(number(row, 5)?),
-        created_at: Millis::new(number(row, 6)?),
-        capacity: small_number(row, 7)?,
+        card,
+        created_by: UserId::from_raw(number(row, column + 5)?),
+        created_at: Millis::new(number(row, column + 6)?),
+        capacity: small_number(row, column + 7)?,
+        slow_mode_seconds: small_number(row, column + 10)?,
+        pins: from_json(row, column + 11)?,
     })
 }
 
-fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
-    let one = optional_number(row, column + 3)?.map(UserId::from_raw);
-    let other = optional_number(row, column + 4)?.map(UserId::from_raw);
-    let (id, kind) = (ChannelId::from_raw(number(row, column)?), kind(row, column + 1)?);
-    let between = one.zip(other).map(|(one, other)| [one, other]);
-    Ok(ChannelCard::new(id, kind, row.get(column + 2)?, between))
+fn marker(db: &Connection, user: UserId, channel: ChannelId) -> Result<Marker> {
+    let mut statement = db.prepare_cached(
+        "SELECT marker_seq, marker_ordinal FROM memberships WHERE user = ?1 AND channel = ?2",
+    )?;
+    let marker = statement
+        .query_row([int(user.raw()), int(channel.raw())], |row| {
+            Ok(Marker { seq: Seq::new(number(row, 0)?), ordinal: Ordinal::new(number(row, 1)?) })
+        })
+        .optional()?;
+    Ok(marker.unwrap_or_default())
 }
 
 fn claim_direct(db: &Connection, (one, other): (i64, i64), candidate: ChannelId) -> Result<ChannelId> {
@@ -245,8 +303,9 @@ fn change_seats(db: &Connection, change: &SeatChange) -> Result<SeatOutcome> {
 
 fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO members (channel, user, role, joined_at, is_open, pending, spans)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO members
+         (channel, user, role, joined_at, is_open, pending, spans, muted_until, banned_until)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     statement.execute(params![
         int(channel.raw()),
@@ -256,6 +315,8 @@ fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()
         member.spans.is_open(),
         member.pending.as_ref().map(json).transpose()?,
         json(&member.spans)?,
+        member.muted.map(until),
+        member.banned.map(until),
     ])?;
     Ok(())
 }
@@ -273,7 +334,8 @@ fn settle_member(db: &Connection, channel: ChannelId, settled: &Member) -> Resul
 
 fn member(db: &Connection, channel: ChannelId, user: UserId) -> Result<Option<Member>> {
     let mut statement = db.prepare_cached(
-        "SELECT user, role, joined_at, spans, pending FROM members WHERE channel = ?1 AND user = ?2",
+        "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+         WHERE channel = ?1 AND user = ?2",
     )?;
     statement.query_row([int(channel.raw()), int(user.raw())], member_of).optional()
 }
@@ -285,7 +347,19 @@ fn member_of(row: &Row<'_>) -> Result<Member> {
         joined_at: Millis::new(number(row, 2)?),
         spans: from_json(row, 3)?,
         pending: if row.get_ref(4)? == ValueRef::Null { None } else { Some(from_json(row, 4)?) },
+        muted: optional_number(row, 5)?.map(restriction),
+        banned: optional_number(row, 6)?.map(restriction),
     })
+}
+
+const FOR_EVER: i64 = i64::MAX;
+
+fn until(restriction: Restriction) -> i64 {
+    restriction.until.map_or(FOR_EVER, |until| bound(until.get()))
+}
+
+fn restriction(until: u64) -> Restriction {
+    Restriction { until: (int(until) != FOR_EVER).then_some(Millis::new(until)) }
 }
 
 fn member_page(
@@ -302,7 +376,7 @@ fn member_page(
 
 fn membership(db: &Connection, user: UserId, channel: ChannelId) -> Result<Option<Membership>> {
     let mut statement = db.prepare_cached(
-        "SELECT user, channel, role, spans, as_of FROM memberships
+        "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
          WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
     )?;
     statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
@@ -314,9 +388,10 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
         return Ok(());
     }
     let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
-         as_of = excluded.as_of",
+         as_of = excluded.as_of, in_inbox = excluded.in_inbox",
     )?;
     statement.execute(params![
         int(new.user_id.raw()),
@@ -325,6 +400,7 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
         role_text(new.role),
         json(&new.spans)?,
         int(new.as_of.get()),
+        new.in_inbox,
     ])?;
     Ok(())
 }
@@ -336,15 +412,17 @@ fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
         role: role(row, column + 2)?,
         spans: from_json(row, column + 3)?,
         as_of: Seq::new(number(row, column + 4)?),
+        in_inbox: row.get(column + 5)?,
     })
 }
 
 fn overview_row(row: &Row<'_>) -> Result<Overview> {
     Ok(Overview {
         membership: membership_at(row, 0)?,
-        marker: Marker { seq: Seq::new(number(row, 5)?), ordinal: Ordinal::new(number(row, 6)?) },
-        card: card_at(row, 7)?,
-        head: head_at(row, 12)?,
+        marker: Marker { seq: Seq::new(number(row, 6)?), ordinal: Ordinal::new(number(row, 7)?) },
+        head: head_at(row, 8)?,
+        mentions: number(row, 11)?,
+        channel: channel_at(row, 12)?,
     })
 }
 

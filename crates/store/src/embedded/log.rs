@@ -4,17 +4,19 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry};
+use madang_proto::{Content, Entry, Reaction};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
-use super::channels::raise_marker;
+use super::channels::{raise_marker, set_details};
 use super::codec::{bound, from_json, int, json, limit, number, optional_number, small_number, store_error};
+use super::reactions;
 use super::writer::Transaction;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, Row, RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowKey,
+    SendRecord, Tail, kept, mentioned,
 };
 
 /// The statements on one of the two tables of logs.
@@ -25,6 +27,7 @@ pub(super) struct Statements {
     insert: &'static str,
     version: &'static str,
     change: &'static str,
+    row: &'static str,
     rows: &'static str,
     rows_back: &'static str,
     at: &'static str,
@@ -54,6 +57,11 @@ macro_rules! statements {
             ),
             version: concat!("SELECT version FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
             change: concat!("UPDATE ", $log, " SET version = ?3, content = ?4 WHERE id = ?1 AND seq = ?2"),
+            row: concat!(
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                $log,
+                " WHERE id = ?1 AND seq = ?2"
+            ),
             rows: concat!(
                 "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
                 $log,
@@ -110,6 +118,44 @@ impl LogStore for Embedded {
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
         self.read(move |db| read_rows(db, log, range, max_bytes, false)).await
+    }
+
+    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>> {
+        let seqs = seqs.to_vec();
+        self.read(move |db| {
+            let (statements, id) = place(log);
+            let mut statement = db.prepare_cached(statements.row)?;
+            let mut row = |seq: &Seq| statement.query_row([id, bound(seq.get())], row_of).optional();
+            seqs.iter().map(&mut row).collect()
+        })
+        .await
+    }
+
+    async fn react(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        changes: &[ReactionChange],
+        named: usize,
+    ) -> StoreResult<Vec<Reaction>> {
+        let changes = changes.to_vec();
+        self.write(move |transaction| {
+            reactions::change(transaction.db(), channel, target, &changes)?;
+            reactions::all(transaction.db(), channel, target, named)
+        })
+        .await
+    }
+
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        emoji: &str,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<UserId>> {
+        let emoji = emoji.to_owned();
+        self.read(move |db| reactions::users(db, channel, target, &emoji, after, limit)).await
     }
 
     async fn rows_of(
@@ -200,7 +246,7 @@ struct Encoded {
 
 impl Encoded {
     fn new(append: Append) -> Result<Self> {
-        let rows = append.rows.iter().map(|row| json(&row.entry.content)).collect::<Result<_>>()?;
+        let rows = append.rows.iter().map(|row| json(&kept(&row.entry.content))).collect::<Result<_>>()?;
         let changes = append.changes.iter().map(|change| json(&change.content)).collect::<Result<_>>()?;
         let markers = senders(&append.rows);
         Ok(Self { append, rows, changes, markers })
@@ -230,6 +276,10 @@ impl Encoded {
         if let LogId::Channel(channel) = log {
             for &(sender, marker) in &self.markers {
                 raise_marker(transaction.db(), sender, channel, marker)?;
+            }
+            self.note_mentions(transaction.db(), channel)?;
+            if let Some(details) = &self.append.details {
+                set_details(transaction.db(), channel, details)?;
             }
         }
         Ok(AppendOutcome::Appended)
@@ -320,6 +370,22 @@ impl Encoded {
                 key.map(|key| key.body_hash.0),
                 content,
             ])?;
+        }
+        Ok(())
+    }
+}
+
+impl Encoded {
+    fn note_mentions(&self, db: &Connection, channel: ChannelId) -> Result<()> {
+        let messages = self.append.rows.iter().filter_map(|row| Some((row, row.entry.content.message()?)));
+        for (row, message) in messages {
+            for user in mentioned(message) {
+                let mut statement = db.prepare_cached(
+                    "INSERT INTO mentions (channel, user, seq) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                )?;
+                let user = user.map_or(0, |user| int(user.raw()));
+                statement.execute([int(channel.raw()), user, int(row.entry.seq.get())])?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod folder;
 mod log;
 #[cfg(test)]
 mod power_loss;
+mod reactions;
 mod readers;
 mod schema;
 mod wal;

@@ -41,6 +41,15 @@ impl AccountStore for Model {
         .await
     }
 
+    async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()> {
+        self.write(|state| {
+            if let Some((user, _)) = state.users.get_mut(&user) {
+                user.sends_receipts = sends_receipts;
+            }
+        })
+        .await
+    }
+
     async fn password_hash(&self, user: UserId) -> StoreResult<Option<String>> {
         self.read(|state| state.users.get(&user).map(|(_, hash)| hash.clone())).await
     }

@@ -1,7 +1,9 @@
 //! Channels and members in memory.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use madang_ids::{ChannelId, LogId, UserId};
+use madang_ids::{ChannelId, LogId, Seq, UserId};
 
 use super::{Model, Mutant, State};
 use crate::channels::{
@@ -9,6 +11,7 @@ use crate::channels::{
     Seats,
 };
 use crate::error::StoreResult;
+use crate::log::Details;
 
 #[async_trait]
 impl ChannelStore for Model {
@@ -108,6 +111,19 @@ impl ChannelStore for Model {
         .await
     }
 
+    async fn banned(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        self.read(|state| {
+            let is_banned = |member: &&Member| member.banned.is_some() && Some(member.user_id) > after;
+            state.members_of(channel).filter(is_banned).take(limit).cloned().collect()
+        })
+        .await
+    }
+
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
         let is_blind = self.is_mutant(Mutant::MembershipIgnoresLater);
         self.write_each(memberships, |state, new| {
@@ -133,9 +149,9 @@ impl ChannelStore for Model {
                 .filter_map(|membership| state.overview(membership))
                 .collect();
             match order {
-                OverviewOrder::Id(after) => all.retain(|overview| Some(overview.card.id) > after),
+                OverviewOrder::Id(after) => all.retain(|overview| Some(overview.channel.card.id) > after),
                 OverviewOrder::Activity(after) => {
-                    let key = |overview: &Overview| (overview.head.at, overview.card.id);
+                    let key = |overview: &Overview| (overview.head.at, overview.channel.card.id);
                     all.retain(|overview| {
                         after.is_none_or(|after| {
                             key(overview) < after && (!skips_ties || overview.head.at < after.0)
@@ -154,6 +170,14 @@ impl ChannelStore for Model {
         self.read(|state| state.overview(state.memberships.get(&(user, channel))?)).await
     }
 
+    async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
+        self.read(|state| {
+            let marker = |user: &UserId| state.markers.get(&(*user, channel)).copied().unwrap_or_default();
+            users.iter().map(marker).collect()
+        })
+        .await
+    }
+
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
         let goes_back = self.is_mutant(Mutant::MarkerGoesBack);
         self.write(|state| state.raise_marker(user, channel, marker, goes_back)).await
@@ -168,12 +192,31 @@ impl State {
     fn overview(&self, membership: &Membership) -> Option<Overview> {
         let channel = self.channels.get(&membership.channel_id)?;
         let key = (membership.user_id, membership.channel_id);
+        let marker = self.markers.get(&key).copied().unwrap_or_default();
         Some(Overview {
-            card: channel.card.clone(),
+            channel: channel.clone(),
             membership: membership.clone(),
             head: self.head(LogId::Channel(membership.channel_id)),
-            marker: self.markers.get(&key).copied().unwrap_or_default(),
+            marker,
+            mentions: self.mentions_after(membership, marker.seq),
         })
+    }
+
+    fn mentions_after(&self, membership: &Membership, seq: Seq) -> u64 {
+        let is_hers = |user: &Option<UserId>| user.is_none_or(|user| user == membership.user_id);
+        let mentions = self
+            .mentions
+            .iter()
+            .filter(|(channel, user, at)| *channel == membership.channel_id && is_hers(user) && *at > seq);
+        let messages: BTreeSet<Seq> = mentions.map(|(_, _, seq)| *seq).collect();
+        messages.len() as u64
+    }
+
+    pub(super) fn set_details(&mut self, channel: ChannelId, details: &Details) {
+        let Some(channel) = self.channels.get_mut(&channel) else { return };
+        let Details { name, topic, avatar, slow_mode_seconds, pins } = details.clone();
+        (channel.card.name, channel.card.topic, channel.card.avatar) = (name, topic, avatar);
+        (channel.slow_mode_seconds, channel.pins) = (slow_mode_seconds, pins);
     }
 
     pub(super) fn raise_marker(

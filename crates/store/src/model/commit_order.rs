@@ -66,6 +66,9 @@ impl Model {
         let is_hers = |log: LogId, seq: Seq| match log {
             LogId::User(owner) => owner == user && !self.is_mutant(Mutant::ScanIgnoresOwnLog),
             LogId::Channel(channel) => state.memberships.get(&(user, channel)).is_some_and(|membership| {
+                if !membership.in_inbox && !self.is_mutant(Mutant::ScanShowsOpenChannels) {
+                    return false;
+                }
                 let from = membership.spans.iter().next().map_or(Seq::ZERO, |span| span.from);
                 membership.spans.contains(seq) || (sees_all && from <= seq)
             }),

@@ -1,17 +1,22 @@
 //! Logs in memory.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Position, Seq, UserId};
+use madang_proto::Reaction;
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::{Fate, Log, Model, Mutant, State, Stored, unavailable, unknown};
 use crate::channels::Marker;
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
-use crate::log::{Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, Row, RowChange, SendRecord, Tail};
+use crate::log::{
+    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowChange, SendRecord, Tail,
+    kept, mentioned,
+};
 
 /// Appends of unknown outcome that a log keeps in mind; more are lost.
 const MAX_LATE: usize = 16;
@@ -89,6 +94,50 @@ impl LogStore for Model {
     ) -> StoreResult<Vec<Row>> {
         let skipped = usize::from(self.is_mutant(Mutant::RowsBackOffByOne));
         self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
+    }
+
+    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>> {
+        self.read(|state| {
+            let row = |seq: &Seq| state.stored(log, &(*seq..=*seq)).next().map(|stored| stored.row.clone());
+            seqs.iter().map(row).collect()
+        })
+        .await
+    }
+
+    async fn react(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        changes: &[ReactionChange],
+        named: usize,
+    ) -> StoreResult<Vec<Reaction>> {
+        let forgets = self.is_mutant(Mutant::ReactNeverTakesBack);
+        self.write(|state| {
+            for ReactionChange { user_id, emoji, on } in changes {
+                let users = state.reactions.entry((channel, target, emoji.clone())).or_default();
+                let _ = match on {
+                    true => users.insert(*user_id),
+                    false => !forgets && users.remove(user_id),
+                };
+            }
+            state.reactions_to(channel, target, named)
+        })
+        .await
+    }
+
+    async fn reactors(
+        &self,
+        channel: ChannelId,
+        target: Seq,
+        emoji: &str,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<UserId>> {
+        self.read(|state| {
+            let users = state.reactions.get(&(channel, target, emoji.to_owned())).into_iter().flatten();
+            users.copied().filter(|user| Some(*user) > after).take(limit).collect()
+        })
+        .await
     }
 
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
@@ -244,9 +293,19 @@ impl Model {
         }
         let rows = self.rows_to_write(append);
         let first = Position::new(state.position + 1);
-        state.append(append.log, &rows, append.head(), self.is_mutant(Mutant::PositionStandsStill));
+        let stands_still = self.is_mutant(Mutant::PositionStandsStill);
+        let keeps_messages = self.is_mutant(Mutant::ChangeKeepsMessage);
+        state.append(append.log, &rows, append.head(), stands_still, keeps_messages);
         if moves_markers && !self.is_mutant(Mutant::AppendForgetsMarkers) {
             state.move_senders_markers(append.log, &rows);
+        }
+        if !self.is_mutant(Mutant::AppendForgetsMentions) {
+            state.note_mentions(append.log, &rows);
+        }
+        if let (LogId::Channel(channel), Some(details)) = (append.log, &append.details)
+            && !self.is_mutant(Mutant::AppendForgetsDetails)
+        {
+            state.set_details(channel, details);
         }
         if let Some(place) = place {
             self.send(place, Commit { log: append.log, rows, first });
@@ -318,7 +377,7 @@ impl State {
         })
     }
 
-    fn append(&mut self, log: LogId, rows: &[Row], head: Head, stands_still: bool) {
+    fn append(&mut self, log: LogId, rows: &[Row], head: Head, stands_still: bool, keeps_messages: bool) {
         let Log { rows: stored, head: old, .. } = self.logs.entry(log).or_default();
         let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(1));
         stored.truncate(usize::try_from(before).unwrap_or(usize::MAX));
@@ -328,7 +387,32 @@ impl State {
                 self.position += 1;
             }
             let version = row.entry.content.message().map_or(1, |message| message.version);
-            stored.push(Stored { row: row.clone(), position: self.position, version });
+            let mut row = row.clone();
+            if !keeps_messages {
+                row.entry.content = kept(&row.entry.content).into_owned();
+            }
+            stored.push(Stored { row, position: self.position, version });
+        }
+    }
+
+    fn reactions_to(&self, channel: ChannelId, target: Seq, named: usize) -> Vec<Reaction> {
+        let here = self
+            .reactions
+            .iter()
+            .filter(|((place, to, _), users)| (*place, *to) == (channel, target) && !users.is_empty());
+        let reaction = |((_, _, emoji), users): (&(ChannelId, Seq, String), &BTreeSet<UserId>)| Reaction {
+            emoji: emoji.clone(),
+            count: u32::try_from(users.len()).unwrap_or(u32::MAX),
+            users: users.iter().copied().take(named).collect(),
+        };
+        here.map(reaction).collect()
+    }
+
+    fn note_mentions(&mut self, log: LogId, rows: &[Row]) {
+        let LogId::Channel(channel) = log else { return };
+        for row in rows {
+            let mentioned = row.entry.content.message().into_iter().flat_map(mentioned);
+            self.mentions.extend(mentioned.map(|user| (channel, user, row.entry.seq)));
         }
     }
 

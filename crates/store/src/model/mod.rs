@@ -13,7 +13,7 @@ mod mutants;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use madang_ids::{ChannelId, DeviceId, LogId, UserId};
+use madang_ids::{ChannelId, DeviceId, LogId, Seq, UserId};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -64,6 +64,9 @@ struct State {
     members: BTreeMap<(ChannelId, UserId), Member>,
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
     markers: BTreeMap<(UserId, ChannelId), Marker>,
+    /// Whom messages mention; `None` is everybody.
+    mentions: BTreeSet<(ChannelId, Option<UserId>, Seq)>,
+    reactions: BTreeMap<(ChannelId, Seq, String), BTreeSet<UserId>>,
     handles: BTreeMap<String, UserId>,
     users: BTreeMap<UserId, (User, String)>,
     devices: BTreeMap<DeviceId, Device>,

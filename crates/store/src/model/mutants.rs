@@ -27,6 +27,16 @@ pub enum Mutant {
     ChangeIgnoresVersion,
     /// The marker of a sender stays.
     AppendForgetsMarkers,
+    /// Nobody is noted as mentioned.
+    AppendForgetsMentions,
+    /// The channel's details stay.
+    AppendForgetsDetails,
+    /// A reaction cannot be taken back.
+    ReactNeverTakesBack,
+    /// A scan shows open channels.
+    ScanShowsOpenChannels,
+    /// The message that a change carries is kept with it.
+    ChangeKeepsMessage,
     /// A read marker goes backwards.
     MarkerGoesBack,
     /// Seats are changed whatever their revision.
@@ -83,7 +93,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 43] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -96,6 +106,11 @@ impl Mutant {
         Self::MovedTellsOldHead,
         Self::ChangeIgnoresVersion,
         Self::AppendForgetsMarkers,
+        Self::AppendForgetsMentions,
+        Self::AppendForgetsDetails,
+        Self::ReactNeverTakesBack,
+        Self::ScanShowsOpenChannels,
+        Self::ChangeKeepsMessage,
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
         Self::SettleIgnoresLaterChange,

@@ -104,6 +104,7 @@ async fn compare(
             channel_id: ChannelId::from_raw(id),
             role: Role::Member,
             as_of: spans.edge().unwrap_or_default(),
+            in_inbox: true,
             spans,
         })
         .collect();

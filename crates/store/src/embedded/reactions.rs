@@ -1,0 +1,59 @@
+//! Who reacted to which message, and how.
+
+use madang_ids::{ChannelId, Seq, UserId};
+use madang_proto::Reaction;
+use rusqlite::{Connection, Result, params};
+
+use super::codec::{int, limit, number, small_number};
+use crate::log::ReactionChange;
+
+pub(super) fn change(
+    db: &Connection,
+    channel: ChannelId,
+    target: Seq,
+    changes: &[ReactionChange],
+) -> Result<()> {
+    for ReactionChange { user_id, emoji, on } in changes {
+        let mut statement = db.prepare_cached(if *on {
+            "INSERT INTO reactions (channel, target, emoji, user) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING"
+        } else {
+            "DELETE FROM reactions WHERE channel = ?1 AND target = ?2 AND emoji = ?3 AND user = ?4"
+        })?;
+        statement.execute(params![int(channel.raw()), int(target.get()), emoji, int(user_id.raw())])?;
+    }
+    Ok(())
+}
+
+/// All reactions to a message, by emoji, with the first users of each.
+pub(super) fn all(db: &Connection, channel: ChannelId, target: Seq, named: usize) -> Result<Vec<Reaction>> {
+    let mut statement = db.prepare_cached(
+        "SELECT emoji, count(*) FROM reactions WHERE channel = ?1 AND target = ?2 GROUP BY emoji ORDER BY emoji",
+    )?;
+    let counts = statement.query_map([int(channel.raw()), int(target.get())], |row| {
+        Ok((row.get::<_, String>(0)?, small_number(row, 1)?))
+    })?;
+    counts
+        .map(|counted| {
+            let (emoji, count) = counted?;
+            let users = users(db, channel, target, &emoji, None, named)?;
+            Ok(Reaction { emoji, count, users })
+        })
+        .collect()
+}
+
+pub(super) fn users(
+    db: &Connection,
+    channel: ChannelId,
+    target: Seq,
+    emoji: &str,
+    after: Option<UserId>,
+    rows: usize,
+) -> Result<Vec<UserId>> {
+    let mut statement = db.prepare_cached(
+        "SELECT user FROM reactions WHERE channel = ?1 AND target = ?2 AND emoji = ?3 AND user > ?4
+         ORDER BY user LIMIT ?5",
+    )?;
+    let after = after.map_or(0, |user| int(user.raw()));
+    let key = params![int(channel.raw()), int(target.get()), emoji, after, limit(rows)];
+    statement.query_map(key, |row| Ok(UserId::from_raw(number(row, 0)?)))?.collect()
+}
