@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{Cursor, LogId, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
 use madang_proto::SnapshotReason;
 use madang_store::StoreResult;
 use tokio::sync::mpsc;
@@ -17,6 +17,28 @@ pub enum Envelope {
     Delivery(Delivery),
     /// Something was lost on the way: every session of this node reads its inbox.
     Lost,
+    /// What is told and kept nowhere. May be left out.
+    Event(Event, Vec<UserId>),
+}
+
+/// Something that passes: told to members of a channel who are online, and kept nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// In which channel.
+    pub channel_id: ChannelId,
+    /// Whose. She herself is not told.
+    pub user_id: UserId,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// She is writing.
+    Typing,
+    /// She has read up to here.
+    Read(Seq),
 }
 
 /// Rows of one log, and whom of this node's users they concern.
@@ -91,6 +113,10 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// One connection of `user` has gone.
     fn detach(&self, user: UserId);
+
+    /// Tells an event to the members of a direct channel or a group who are online, unless they are more than `at_most`.
+    /// May be lost, and never waits for who is slow.
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()>;
 
     /// Rows were appended (or a retry found them): bring them to the inboxes. Repeating it changes nothing.
     async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()>;

@@ -1,6 +1,7 @@
 //! Whom a channel's rows concern: its members and their spans, kept in step with the log that is fanned out.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use madang_engine::log::Row;
 use madang_engine::spans::Spans;
@@ -43,17 +44,17 @@ impl Roster {
         let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
         let mut is_changed = false;
         for row in rows {
-            let (Content::Joined { user_id, .. } | Content::Left { user_id, .. }) = row.entry.content else {
-                continue;
+            let (user_id, came) = match row.entry.content {
+                Content::Joined { user_id, .. } => (user_id, true),
+                Content::Left { user_id, .. } | Content::Banned { user_id, .. } => (user_id, false),
+                _ => continue,
             };
             is_changed = true;
             let spans = self.spans.entry(user_id).or_default();
-            if matches!(row.entry.content, Content::Left { .. }) {
-                if spans.edge() < Some(row.entry.seq) {
-                    spans.close(row.entry.seq);
-                }
-            } else if spans.edge() < Some(first) {
+            if came && spans.edge() < Some(first) {
                 spans.open(first);
+            } else if !came && spans.edge() < Some(row.entry.seq) {
+                spans.close(row.entry.seq);
             }
         }
         if is_changed {
@@ -72,28 +73,56 @@ impl Roster {
         self.spans.len()
     }
 
-    /// Whom some of `from..=to` concerns, and whether all of it does.
-    pub(crate) fn concerned(&self, from: Seq, to: Seq) -> impl Iterator<Item = (UserId, bool)> + '_ {
-        self.spans.iter().filter_map(move |(user, spans)| Some((*user, sees_all(spans, from, to)?)))
+    /// Who is a member now.
+    pub(crate) fn members(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.spans.iter().filter(|(_, spans)| spans.is_open()).map(|(user, _)| *user)
     }
 
-    /// Whether some of `from..=to` concerns a user, and whether all of it does.
-    pub(crate) fn concerns(&self, user: UserId, from: Seq, to: Seq) -> Option<bool> {
-        sees_all(self.spans.get(&user)?, from, to)
+    /// Whom some of a batch concerns, and whether all of it does.
+    pub(crate) fn concerned(&self, batch: &Batch) -> impl Iterator<Item = (UserId, bool)> + '_ {
+        let batch = batch.clone();
+        self.spans.iter().filter_map(move |(user, spans)| Some((*user, batch.sees_all(spans)?)))
+    }
+
+    /// Whether some of a batch concerns a user, and whether all of it does.
+    pub(crate) fn concerns(&self, user: UserId, batch: &Batch) -> Option<bool> {
+        batch.sees_all(self.spans.get(&user)?)
     }
 }
 
-fn sees_all(spans: &Spans, from: Seq, to: Seq) -> Option<bool> {
-    let first = spans.clip(from..=to).next()?;
-    Some(first == (from..=to))
+/// The places that rows are about: their own, and of changes those of the messages that these carry.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    own: RangeInclusive<Seq>,
+    targets: Vec<Seq>,
+}
+
+impl Batch {
+    /// `None` without rows.
+    pub(crate) fn of(rows: &[Row]) -> Option<Self> {
+        let own = rows.first()?.entry.seq..=rows.last()?.entry.seq;
+        let targets = rows.iter().filter_map(|row| row.entry.content.change()).map(|change| change.target);
+        let targets = targets.filter(|target| !own.contains(target)).collect();
+        Some(Self { own, targets })
+    }
+
+    /// Where it begins.
+    pub(crate) const fn from(&self) -> Seq {
+        *self.own.start()
+    }
+
+    fn sees_all(&self, spans: &Spans) -> Option<bool> {
+        let first = spans.clip(self.own.clone()).next()?;
+        Some(first == self.own && self.targets.iter().all(|target| spans.contains(*target)))
+    }
 }
 
 /// What the log tells of a member. A change that is half-way comes with a later row; if its place has gone by, it is
 /// taken as told.
 fn as_told(member: Member, at: Seq) -> Spans {
+    let is_moving = member.is_moving();
     let mut spans = member.spans;
-    let moves = member.pending.is_some_and(|pending| !pending.is_role);
-    if moves && spans.edge() >= Some(at) {
+    if is_moving && spans.edge() >= Some(at) {
         spans.take_back();
     }
     spans
@@ -103,8 +132,8 @@ fn as_told(member: Member, at: Seq) -> Spans {
 mod tests {
     use super::*;
     use madang_ids::{Millis, Ordinal};
-    use madang_proto::{Entry, Role};
-    use madang_store::Pending;
+    use madang_proto::{Change, Entry, Role};
+    use madang_store::{Pending, PendingChange};
 
     fn seq(value: u64) -> Seq {
         Seq::new(value)
@@ -143,7 +172,8 @@ mod tests {
         roster.apply(&[left(20)]);
         assert_eq!(roster.spans[&her()].last().and_then(|span| span.until), Some(seq(20)));
         roster.apply(&[row(21, Content::Joined { user_id: UserId::from_raw(2), by: her() })]);
-        assert_eq!(roster.concerned(seq(1), seq(30)).count(), 1, "who left is forgotten");
+        let all = Batch { own: seq(1)..=seq(30), targets: Vec::new() };
+        assert_eq!(roster.concerned(&all).count(), 1, "who left is forgotten");
     }
 
     #[test]
@@ -152,7 +182,13 @@ mod tests {
             user_id: her(),
             role: Role::Member,
             joined_at: Millis::ZERO,
-            pending: Some(Pending { by: her(), place: spans.edge().unwrap_or_default(), is_role: false }),
+            muted: None,
+            banned: None,
+            pending: Some(Pending {
+                by: her(),
+                place: spans.edge().unwrap_or_default(),
+                change: PendingChange::Seat,
+            }),
             spans,
         };
         let mut leaving = Spans::since(seq(3));
@@ -162,7 +198,7 @@ mod tests {
         assert_eq!(as_told(member(Spans::since(seq(5))), seq(5)), Spans::default());
         assert_eq!(as_told(member(Spans::since(seq(5))), seq(6)), Spans::since(seq(5)));
         let mut promoted = member(Spans::since(seq(5)));
-        promoted.pending = promoted.pending.map(|pending| Pending { is_role: true, ..pending });
+        promoted.pending = promoted.pending.map(|pending| Pending { change: PendingChange::Role, ..pending });
         assert_eq!(as_told(promoted, seq(5)), Spans::since(seq(5)));
     }
 
@@ -170,7 +206,19 @@ mod tests {
     fn a_leaver_is_concerned_up_to_her_row_only() {
         let mut roster = roster(&Spans::since(seq(1)));
         roster.apply(&[left(5), row(6, Content::Created { by: her() })]);
-        assert_eq!(roster.concerned(seq(5), seq(6)).collect::<Vec<_>>(), [(her(), false)]);
-        assert_eq!(roster.concerned(seq(7), seq(7)).count(), 0);
+        let batch = |from, to| Batch { own: seq(from)..=seq(to), targets: Vec::new() };
+        assert_eq!(roster.concerned(&batch(5, 6)).collect::<Vec<_>>(), [(her(), false)]);
+        assert_eq!(roster.concerned(&batch(7, 7)).count(), 0);
+    }
+
+    #[test]
+    fn who_may_not_read_a_message_does_not_see_its_change_whole() {
+        let roster = roster(&Spans::since(seq(4)));
+        let edited = |target| {
+            let change = Change { target: seq(target), version: 2, by: her(), message: None };
+            Batch::of(&[row(9, Content::Edited(change))]).unwrap()
+        };
+        assert_eq!(roster.concerns(her(), &edited(3)), Some(false));
+        assert_eq!(roster.concerns(her(), &edited(4)), Some(true));
     }
 }

@@ -45,7 +45,7 @@ struct Item<T> {
 
 /// The queue has no room; the message is given back.
 #[derive(Debug)]
-pub struct Full<T>(pub Send, pub T);
+pub struct Full<T>(pub Box<Send>, pub T);
 
 /// A message to be written to the socket now.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl<T> Outbox<T> {
     /// Gives it back when the queue is full.
     pub fn enqueue(&mut self, send: Send, tag: T) -> Result<(), Full<T>> {
         if !self.has_room() {
-            return Err(Full(send, tag));
+            return Err(Full(Box::new(send), tag));
         }
         self.len += 1;
         let lane = self.lanes.entry(send.channel_id).or_insert_with(Lane::new);

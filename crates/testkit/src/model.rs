@@ -107,9 +107,11 @@ hand_on! {
     fn members(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn members_ever(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn pending_members(channel: ChannelId) -> Vec<Member>;
+    fn banned(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn put_memberships(memberships: &[Membership]) -> ();
     fn membership(user: UserId, channel: ChannelId) -> Option<Membership>;
     fn overview(user: UserId, order: OverviewOrder, limit: usize) -> Vec<Overview>;
     fn overview_of(user: UserId, channel: ChannelId) -> Option<Overview>;
+    fn markers(channel: ChannelId, users: &[UserId]) -> Vec<Marker>;
     fn advance_marker(user: UserId, channel: ChannelId, marker: Marker) -> bool;
 }

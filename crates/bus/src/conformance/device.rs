@@ -68,6 +68,7 @@ impl Device {
         match envelope {
             Envelope::Delivery(delivery) => self.handle_delivery(delivery),
             Envelope::Lost => self.sync.read(),
+            Envelope::Event(..) => {}
         }
     }
 

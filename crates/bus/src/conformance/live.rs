@@ -14,6 +14,7 @@ fn delivery(envelope: Envelope) -> Delivery {
     match envelope {
         Envelope::Delivery(delivery) => delivery,
         Envelope::Lost => panic!("nothing was lost"),
+        Envelope::Event(..) => panic!("nothing was published"),
     }
 }
 

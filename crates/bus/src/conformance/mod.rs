@@ -8,6 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 mod device;
+mod events;
 mod live;
 mod pages;
 mod races;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use crate::for_each_inbox_case;
 use crate::inbox::Inbox;
 
+use events::*;
 use live::*;
 use pages::*;
 use races::*;
@@ -105,6 +107,7 @@ macro_rules! for_each_inbox_case {
             the_end_is_behind_everything
             nobody_reads_what_is_not_hers
             there_is_one_stream_of_envelopes
+            an_event_comes_to_the_others_who_are_here
             places_follow_each_other
             a_live_device_gets_every_row_once
             telling_again_changes_nothing

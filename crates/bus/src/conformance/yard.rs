@@ -7,8 +7,8 @@ use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Seq, UserId};
 use madang_proto::{Body, ChannelCard, ChannelKind, Content, Entry, Message, Role};
 use madang_store::{
-    Append, AppendOutcome, BodyHash, Head, Member, Membership, Pending, Row, RowKey, SeatChange, SeatOutcome,
-    Store,
+    Append, AppendOutcome, BodyHash, Head, Member, Membership, Pending, PendingChange, Row, RowKey,
+    SeatChange, SeatOutcome, Store,
 };
 
 use super::{Opened, Subject};
@@ -144,6 +144,7 @@ impl Yard {
             role: member.role,
             spans: member.spans.clone(),
             as_of: member.as_of(),
+            in_inbox: true,
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.store.put_memberships(&memberships).await.unwrap();
@@ -161,8 +162,17 @@ impl Yard {
 
 fn member(id: u64, spans: &Spans) -> Member {
     let (user_id, role) = (user(id), Role::Member);
-    let pending = Some(Pending { by: user_id, place: spans.edge().unwrap_or_default(), is_role: false });
-    Member { user_id, role, joined_at: Millis::new(1), spans: spans.clone(), pending }
+    let pending =
+        Some(Pending { by: user_id, place: spans.edge().unwrap_or_default(), change: PendingChange::Seat });
+    Member {
+        user_id,
+        role,
+        joined_at: Millis::new(1),
+        spans: spans.clone(),
+        muted: None,
+        banned: None,
+        pending,
+    }
 }
 
 fn settled_note(channel_id: ChannelId, member: &Member) -> Content {

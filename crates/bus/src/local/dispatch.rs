@@ -6,28 +6,28 @@ use std::sync::atomic::Ordering;
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, LogId, UserId};
 use madang_store::{Commit, CommitFeed};
-use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::inbox::{Delivery, Envelope, Recipient};
-use crate::local::{Attached, AttachedUser, LocalStore};
-use crate::roster::Roster;
-
-/// Channels whose members are kept in memory.
-const ROSTERS: u64 = 20_000;
+use crate::local::{Attached, AttachedUser, LocalStore, Rosters};
+use crate::roster::{Batch, Roster};
 
 pub(super) struct Dispatcher<S> {
     store: Arc<S>,
     attached: Arc<Attached>,
     envelopes: mpsc::Sender<Envelope>,
-    /// Locked by nobody else: the lock is there so that a roster changes in its place.
-    rosters: Cache<ChannelId, Arc<Mutex<Roster>>>,
+    rosters: Rosters,
 }
 
 impl<S: LocalStore> Dispatcher<S> {
-    pub(super) fn new(store: Arc<S>, attached: Arc<Attached>, envelopes: mpsc::Sender<Envelope>) -> Self {
-        Self { store, attached, envelopes, rosters: Cache::new(ROSTERS) }
+    pub(super) const fn new(
+        store: Arc<S>,
+        attached: Arc<Attached>,
+        rosters: Rosters,
+        envelopes: mpsc::Sender<Envelope>,
+    ) -> Self {
+        Self { store, attached, envelopes, rosters }
     }
 
     /// Runs until the store or the gateway goes.
@@ -68,12 +68,11 @@ impl<S: LocalStore> Dispatcher<S> {
         channel: ChannelId,
         commit: &Commit,
     ) -> madang_store::StoreResult<Vec<Recipient>> {
-        let Some((first, last)) = commit.rows.first().zip(commit.rows.last()) else { return Ok(Vec::new()) };
-        let (from, to) = (first.entry.seq, last.entry.seq);
+        let Some(batch) = Batch::of(&commit.rows) else { return Ok(Vec::new()) };
         let roster = match self.rosters.get(&channel) {
             Some(roster) => roster,
             None => {
-                let loaded = Roster::load(self.store.as_ref(), channel, from).await?;
+                let loaded = Roster::load(self.store.as_ref(), channel, batch.from()).await?;
                 let roster = Arc::new(Mutex::new(loaded));
                 self.rosters.insert(channel, Arc::clone(&roster));
                 roster
@@ -82,14 +81,14 @@ impl<S: LocalStore> Dispatcher<S> {
         let mut roster = roster.lock();
         roster.apply(&commit.rows);
         if self.attached.len() < roster.len() {
-            let concerns = |user| roster.concerns(user, from, to);
+            let concerns = |user| roster.concerns(user, &batch);
             let users = self.attached.users.iter_mut();
             let attached =
                 users.filter_map(|mut user| Some((concerns(*user.key())?, user.next(commit), *user.key())));
             let recipient = |(sees_all, place, user_id)| Recipient { user_id, place, sees_all };
             return Ok(attached.map(recipient).collect());
         }
-        let concerned = roster.concerned(from, to);
+        let concerned = roster.concerned(&batch);
         Ok(concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect())
     }
 
@@ -139,6 +138,8 @@ mod tests {
             role: Role::Member,
             joined_at: Millis::ZERO,
             spans: Spans::since(Seq::new(1)),
+            muted: None,
+            banned: None,
             pending: None,
         };
         let members = (1..=members).map(member).collect();
@@ -146,7 +147,7 @@ mod tests {
         store.change_seats(change).await.expect("seats are changed");
         let registry = Arc::new(Attached::default());
         attached.for_each(|id| registry.attach(user(id)));
-        Dispatcher::new(store, registry, mpsc::channel(1).0)
+        Dispatcher::new(store, registry, Rosters::new(9), mpsc::channel(1).0)
     }
 
     /// Prints what one commit costs. In a release build a message to 125 connected members takes about 7 µs.

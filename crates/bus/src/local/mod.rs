@@ -12,18 +12,26 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::{SnapshotReason, limits};
 use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
+use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::inbox::{Envelope, Inbox, InboxItem, InboxPage, InboxRead};
+use crate::inbox::{Envelope, Event, Inbox, InboxItem, InboxPage, InboxRead};
 use crate::local::dispatch::Dispatcher;
 use crate::local::epochs::Epochs;
+use crate::roster::Roster;
 
 /// Envelopes between the dispatcher and the gateway; beyond it the dispatcher waits, and in turn the writer.
 const ENVELOPES: usize = 1024;
+
+/// Channels whose members are kept in memory.
+const ROSTERS: u64 = 20_000;
+
+/// Rosters as of the last commit that was addressed. Only the dispatcher changes them.
+pub(crate) type Rosters = Cache<ChannelId, Arc<Mutex<Roster>>>;
 
 /// What the local inbox reads.
 pub trait LocalStore: ChannelStore + CommitOrder {}
@@ -39,6 +47,9 @@ pub struct LocalInbox<S> {
     /// The last position that a page showed. Readers may see a commit before the store says that it is durable.
     shown: AtomicU64,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
+    rosters: Rosters,
+    /// Weak: the stream ends with the dispatcher.
+    events: mpsc::WeakSender<Envelope>,
 }
 
 /// The users who are connected, and where their inboxes stand.
@@ -99,9 +110,10 @@ impl<S: LocalStore> LocalInbox<S> {
         let (sender, receiver) = mpsc::channel(ENVELOPES);
         let attached = Arc::new(Attached::default());
         attached.addressed.store(store.position().get(), Ordering::SeqCst);
-        let follow = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), sender).run(feed);
+        let (rosters, events) = (Rosters::new(ROSTERS), sender.downgrade());
+        let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), rosters.clone(), sender);
         let (shown, envelopes) = (AtomicU64::new(0), Mutex::new(Some(receiver)));
-        Ok((Self { store, epochs, attached, shown, envelopes }, follow))
+        Ok((Self { store, epochs, attached, shown, envelopes, rosters, events }, dispatcher.run(feed)))
     }
 }
 
@@ -117,6 +129,27 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
 
     fn detach(&self, user: UserId) {
         self.attached.detach(user);
+    }
+
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        // A roster that no commit has asked for yet is read here and not kept: the dispatcher alone knows as of when.
+        let members: Vec<UserId> = match self.rosters.get(&event.channel_id) {
+            Some(roster) => roster.lock().members().collect(),
+            None => {
+                let page = self.store.members(event.channel_id, None, at_most + 1).await?;
+                page.into_iter().map(|member| member.user_id).collect()
+            }
+        };
+        let is_told = |user: &UserId| *user != event.user_id && self.attached.users.contains_key(user);
+        let told: Vec<UserId> = members.iter().copied().filter(is_told).collect();
+        if let Some(events) = self.events.upgrade()
+            && members.len() <= at_most
+            && !told.is_empty()
+        {
+            // Full: commits go first.
+            let _ = events.try_send(Envelope::Event(event, told));
+        }
+        Ok(())
     }
 
     async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use madang_bus::conformance::{Opened, Subject, cases};
-use madang_bus::{Delivery, Envelope, Inbox, InboxRead, Recipient};
+use madang_bus::{Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
 use madang_engine::sync::Place;
 use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::SnapshotReason;
@@ -19,6 +19,8 @@ use crate::subjects::ModelSubject;
 /// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutant {
+    /// Events are not told.
+    EventsAreLost,
     /// Every third envelope goes missing, and the places do not show it.
     SkipsUnseen,
     /// Every third envelope comes twice, the second time with a fresh place.
@@ -64,7 +66,8 @@ enum Mutant {
 }
 
 impl Mutant {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
+        Self::EventsAreLost,
         Self::SkipsUnseen,
         Self::DeliversTwice,
         Self::SwapsTwo,
@@ -202,6 +205,13 @@ impl Inbox for MutantInbox {
             Mutant::DetachDoesNothing => {}
             _ => self.inbox.detach(user),
         }
+    }
+
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        if self.mutant == Mutant::EventsAreLost {
+            return Ok(());
+        }
+        self.inbox.publish(event, at_most).await
     }
 
     async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {

@@ -123,6 +123,15 @@ impl ChannelStore for Watched {
         self.store.pending_members(channel).await
     }
 
+    async fn banned(
+        &self,
+        channel: ChannelId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Member>> {
+        self.store.banned(channel, after, limit).await
+    }
+
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
         self.store.put_memberships(memberships).await
     }
@@ -137,6 +146,10 @@ impl ChannelStore for Watched {
 
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
         self.store.overview_of(user, channel).await
+    }
+
+    async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
+        self.store.markers(channel, users).await
     }
 
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {

@@ -1,0 +1,34 @@
+//! What is told and kept nowhere.
+
+use std::sync::Arc;
+
+use madang_ids::ChannelId;
+
+use super::Subject;
+use super::device::Envelopes;
+use super::yard::{Yard, user};
+use crate::inbox::{Envelope, Event, EventKind};
+
+pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.change(1, &[1, 2, 3, 4], &[]).await;
+    yard.change(1, &[], &[4]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    [1, 2, 4, 9].map(user).into_iter().for_each(|user| opened.inbox.attach(user));
+    let event = |id| Event { channel_id: ChannelId::from_raw(1), user_id: user(id), kind: EventKind::Typing };
+    // One person more than are told at most.
+    opened.inbox.publish(event(2), 2).await.unwrap();
+    opened.inbox.publish(event(1), 3).await.unwrap();
+    loop {
+        match envelopes.next().await {
+            Envelope::Event(told, users) => {
+                assert_eq!((told, users), (event(1), vec![user(2)]));
+                break;
+            }
+            // What was appended before may still be on its way.
+            _ => continue,
+        }
+    }
+    opened.close().await;
+}
