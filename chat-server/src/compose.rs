@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, deliver, drain};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
-use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations};
+use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
 use crate::rest::Api;
 
 /// How long the last marks may take to be written.
@@ -114,6 +114,7 @@ impl Node {
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
+            writers: Writers::default(),
             known: Known::default(),
             clock,
             config: Arc::new(config),

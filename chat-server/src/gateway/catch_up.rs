@@ -24,25 +24,29 @@ pub(super) async fn read_page(connection: &mut Connection, user: UserId) -> Resu
     if let SyncPage::SnapshotRequired { reason, .. } = page {
         outbound.push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
     }
-    take_page(connection, page).await
+    take_page(connection, user, page).await
 }
 
 /// Writes a page's content, then moves the cursor.
-pub(super) async fn take_page(connection: &mut Connection, page: SyncPage) -> Result<(), End> {
+pub(super) async fn take_page(connection: &mut Connection, user: UserId, page: SyncPage) -> Result<(), End> {
     match page {
         SyncPage::SnapshotRequired { end, .. } => connection.outbound().start_over(end),
         SyncPage::Items { items, upto, more } => {
-            write_items(connection, items.into()).await?;
+            write_items(connection, user, items.into()).await?;
             connection.outbound().handle_page(upto, more);
         }
     }
     connection.write_all().await
 }
 
-async fn write_items(connection: &mut Connection, mut items: VecDeque<InboxItem>) -> Result<(), End> {
+async fn write_items(
+    connection: &mut Connection,
+    user: UserId,
+    mut items: VecDeque<InboxItem>,
+) -> Result<(), End> {
     let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
     while !items.is_empty() {
-        let content = connection.gateway.operations.content(&items).await;
+        let content = connection.gateway.operations.content(user, &items).await;
         let lists = content.map_err(|_| End::Close(CloseReason::Internal))?;
         if lists.iter().all(Vec::is_empty) {
             // Rows never vanish; without them the page is not complete, and the device must come again.

@@ -197,7 +197,7 @@ impl Connection {
     }
 
     async fn live_until_end(&mut self, user: UserId, first: SyncPage) -> Result<Infallible, End> {
-        Box::pin(catch_up::take_page(self, first)).await?;
+        Box::pin(catch_up::take_page(self, user, first)).await?;
         loop {
             let taken = self.take_waiting().await?;
             let written = self.write()?;

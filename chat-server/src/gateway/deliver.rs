@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use madang_bus::{Delivery, Envelope};
+use madang_bus::{Delivery, Envelope, Event, EventKind};
 use madang_engine::log::Row;
 use madang_ids::{LogId, UserId};
-use madang_proto::{CloseReason, Content};
+use madang_proto::{CloseReason, Content, ServerFrame};
 use tokio::sync::mpsc;
 
 use super::outbound::Frames;
@@ -16,6 +16,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
+            Envelope::Event(event, users) => gateway.tell(event, &users),
             Envelope::Lost => gateway.registry.visit_all(|connection| connection.read_inbox()),
         }
     }
@@ -37,6 +38,18 @@ impl Gateway {
         self.operations.metrics.resyncs.inc_by(fallen_behind);
         if let LogId::User(user) = delivery.log {
             self.close_revoked(user, &delivery.rows);
+        }
+    }
+
+    /// An event is left out where the queue is half full: it must not cost anybody her entries.
+    fn tell(&self, Event { channel_id, user_id, kind }: Event, users: &[UserId]) {
+        let frame = encode::frame(&match kind {
+            EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
+            EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },
+        });
+        let limit_bytes = self.operations.config.gateway.outbound_bytes / 2;
+        for user in users {
+            self.registry.visit_user(*user, |connection| connection.offer(&frame, limit_bytes));
         }
     }
 

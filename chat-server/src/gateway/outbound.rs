@@ -207,6 +207,15 @@ impl Outbound {
         self.make_due(&mut state);
     }
 
+    /// A frame that may be left out, and is where more than `limit_bytes` wait.
+    pub(crate) fn offer(self: &Arc<Self>, frame: &Frame, limit_bytes: usize) {
+        let mut state = self.state.lock();
+        if state.queue.bytes() + frame.len() <= limit_bytes {
+            state.push(frame.clone());
+            self.make_due(&mut state);
+        }
+    }
+
     /// A request of `bytes` is under way; its answer comes by [`Self::answer`].
     pub(crate) fn begin_request(&self, bytes: usize) {
         let mut state = self.state.lock();

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use madang_engine::body;
 use madang_engine::session::Identity;
+use madang_ids::{ChannelId, Seq};
 use madang_proto::rest::HistoryPage;
-use madang_proto::{Ack, ClientFrame, ErrorBody, RequestId, Send, ServerFrame};
+use madang_proto::{Ack, Changed, ClientFrame, Edit, ErrorBody, RequestId, Send, ServerFrame};
 
 use super::outbound::Outbound;
 use super::{Gateway, encode};
-use crate::operations::{Caller, Operations};
+use crate::operations::{Caller, Change, Operations};
 
 /// Carries out one request. Sends are handed to their homes in the order in which they come here; everything else is
 /// done before the next frame is read. A token that was verified is handed back: the session takes it over.
@@ -36,12 +37,24 @@ pub(super) async fn carry_out(
             Ok(identity) => return Some(identity),
             Err(error) => answer(outbound, id, Err(error)),
         },
-        ClientFrame::Edit(_)
-        | ClientFrame::Delete { .. }
-        | ClientFrame::React { .. }
-        | ClientFrame::Typing { .. }
-        | ClientFrame::Subscribe { .. }
-        | ClientFrame::Unsubscribe { .. } => {
+        ClientFrame::Edit(edit) => {
+            let Edit { channel_id, seq, version, body } = *edit;
+            let change = Change::Edit { body, version };
+            self::change(operations, outbound, caller, id, (channel_id, seq), change).await;
+        }
+        ClientFrame::Delete { channel_id, seq } => {
+            self::change(operations, outbound, caller, id, (channel_id, seq), Change::Delete).await;
+        }
+        ClientFrame::React { channel_id, seq, emoji, on } => {
+            let change = Change::React { emoji, on };
+            self::change(operations, outbound, caller, id, (channel_id, seq), change).await;
+        }
+        ClientFrame::Typing { channel_id } => {
+            if let Err(error) = operations.typing(caller, channel_id).await {
+                answer(outbound, id, Err(error));
+            }
+        }
+        ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } => {
             let message = "this type is not served yet";
             let error = ErrorBody::field(madang_proto::ErrorCode::Unsupported, "type", message);
             answer(outbound, id, Err(error));
@@ -66,6 +79,34 @@ async fn send(
     let on_answer = move |sent: Result<Ack, ErrorBody>| to.answer(ack(id_of_answer, sent), bytes);
     if let Err(error) = operations.send(caller, channel_id, client_msg_id, body, on_answer).await {
         outbound.answer(ack(id, Err(error)), bytes);
+    }
+}
+
+/// Changes a message. Answered when it is durable, which for reactions may take a second.
+async fn change(
+    operations: &Operations,
+    outbound: &Arc<Outbound>,
+    caller: Caller,
+    id: Option<RequestId>,
+    (channel_id, target): (ChannelId, Seq),
+    change: Change,
+) {
+    let bytes = match &change {
+        Change::Edit { body, .. } => body::json_bytes(body),
+        Change::Delete | Change::React { .. } => 0,
+    };
+    outbound.begin_request(bytes);
+    let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
+    let on_answer = move |changed: Result<Changed, ErrorBody>| to.answer(told(id_of_answer, changed), bytes);
+    if let Err(error) = operations.change(caller, channel_id, target, change, on_answer).await {
+        outbound.answer(told(id, Err(error)), bytes);
+    }
+}
+
+fn told(id: Option<RequestId>, changed: Result<Changed, ErrorBody>) -> encode::Frame {
+    match changed {
+        Ok(changed) => encode::frame(&ServerFrame::Changed(Changed { id, ..changed })),
+        Err(error) => encode::frame(&ServerFrame::Error { id, error }),
     }
 }
 

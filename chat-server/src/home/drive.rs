@@ -1,34 +1,57 @@
 //! Carries out a home's effects.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use madang_engine::home::{Effect, Failure, Found, Lookup, Reply};
-use madang_engine::log::{Append, AppendOutcome, Tail};
-use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
-use madang_ids::{ChannelId, LogId, UserId};
-use madang_proto::{Content, ErrorBody, ErrorCode};
+use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
+use madang_engine::log::{Append, AppendOutcome, ReactionChange};
+use madang_engine::seats::{Member, SeatChange, SeatOutcome};
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Reaction, limits};
 use madang_store::{Marker, Membership, StoreError, StoreResult};
 
 use super::{Cell, Homes};
 use crate::plant;
 use crate::refusal::refusal;
 
+/// What a driver does next.
+enum Next {
+    Effect(Box<Effect>),
+    /// Nothing, but for so long at most.
+    DueIn(Duration),
+    Rest,
+}
+
 impl Homes {
     /// Runs the cell until it has nothing to do.
     pub(super) async fn drive(&self, cell: &Arc<Cell>) {
         loop {
-            let effect = {
-                let mut state = cell.state.lock();
-                match state.home.poll(self.0.clock.now_ms(), &self.0.ids) {
-                    Some(effect) => effect,
-                    None => {
-                        state.is_driven = false;
-                        return;
+            match self.next(cell) {
+                Next::Effect(effect) => self.carry_out(cell, *effect).await,
+                Next::DueIn(wait) => {
+                    tokio::select! {
+                        () = self.0.clock.sleep(wait) => {}
+                        () = cell.asked.notified() => {}
                     }
                 }
-            };
-            self.carry_out(cell, effect).await;
+                Next::Rest => return,
+            }
+        }
+    }
+
+    fn next(&self, cell: &Cell) -> Next {
+        let mut state = cell.state.lock();
+        let now = self.0.clock.now_ms();
+        if let Some(effect) = state.home.poll(now, &self.0.ids) {
+            return Next::Effect(Box::new(effect));
+        }
+        match state.home.due_in(now) {
+            Some(wait) => Next::DueIn(wait),
+            None => {
+                state.is_driven = false;
+                Next::Rest
+            }
         }
     }
 
@@ -45,10 +68,18 @@ impl Homes {
                 if let Some(row) = rows.last() {
                     self.tell_inbox(log, row.entry.seq).await;
                 }
+                if cell.kind == Some(ChannelKind::Open) {
+                    self.tell_mentioned(log, &rows, false).await;
+                }
             }
-            Effect::Redrive { log, seq } => self.tell_inbox(log, seq).await,
-            Effect::Load { log, rows, seats } => {
-                let loaded = self.load(log, rows, seats).await.map_err(failure);
+            Effect::Redrive { log, seq } => {
+                self.tell_inbox(log, seq).await;
+                if cell.kind == Some(ChannelKind::Open) {
+                    self.tell_mentioned_again(log, seq).await;
+                }
+            }
+            Effect::Load { log, rows } => {
+                let loaded = self.load(log, rows).await.map_err(failure);
                 cell.state.lock().home.handle_loaded(loaded, self.0.clock.now_ms());
             }
             Effect::Find(lookup) => {
@@ -62,16 +93,25 @@ impl Homes {
                 };
                 cell.state.lock().home.handle_sends(sends, self.0.clock.now_ms());
             }
+            Effect::FindRows { seqs } => {
+                let rows = self.0.store.rows_at(cell.log, &seqs).await.map_err(failure);
+                let rows = rows.map(|rows| seqs.into_iter().zip(rows).collect());
+                cell.state.lock().home.handle_rows(rows, self.0.clock.now_ms());
+            }
+            Effect::React { changes } => {
+                let reacted = self.react(cell.log, &changes).await.map_err(failure);
+                cell.state.lock().home.handle_reacted(reacted, self.0.clock.now_ms());
+            }
             Effect::Append(append) => {
                 let outcome = self.append(append).await;
                 cell.state.lock().home.handle_appended(outcome, self.0.clock.now_ms());
             }
             Effect::ChangeSeats(change) => {
-                let outcome = self.change_seats(change).await;
+                let outcome = self.change_seats(cell, change).await;
                 cell.state.lock().home.handle_seated(outcome, self.0.clock.now_ms());
             }
             Effect::Settle { members } => {
-                let settled = self.settle(cell.log, &members).await;
+                let settled = self.settle(cell, &members).await;
                 cell.state.lock().home.handle_settled(settled, self.0.clock.now_ms());
             }
         }
@@ -94,16 +134,25 @@ impl Homes {
         }
     }
 
-    async fn load(&self, log: LogId, rows: usize, seats: bool) -> StoreResult<(Tail, Seats, Vec<Member>)> {
+    async fn load(&self, log: LogId, rows: usize) -> StoreResult<Loaded> {
         let tail = self.0.store.tail(log, rows).await?;
-        match log {
-            LogId::Channel(channel) if seats => {
-                let seats = self.0.store.seats(channel).await?;
-                let pending = self.0.store.pending_members(channel).await?;
-                Ok((tail, seats, pending))
-            }
-            _ => Ok((tail, Seats::default(), Vec::new())),
-        }
+        let LogId::Channel(channel) = log else { return Ok(Loaded { tail, ..Loaded::default() }) };
+        let seats = self.0.store.seats(channel).await?;
+        let pending = self.0.store.pending_members(channel).await?;
+        let details = self.0.store.channel(channel).await?.map(|row| row.details()).unwrap_or_default();
+        Ok(Loaded { tail, seats, pending, details })
+    }
+
+    async fn react(
+        &self,
+        log: LogId,
+        changes: &[(Seq, Vec<ReactionChange>)],
+    ) -> StoreResult<Vec<Vec<Reaction>>> {
+        let LogId::Channel(channel) = log else { return Ok(vec![Vec::new(); changes.len()]) };
+        let reacted = changes
+            .iter()
+            .map(|(target, changes)| self.0.store.react(channel, *target, changes, limits::REACTION_USERS));
+        join_all(reacted).await.into_iter().collect()
     }
 
     async fn find(&self, log: LogId, lookup: Lookup) -> StoreResult<Found> {
@@ -141,39 +190,43 @@ impl Homes {
     }
 
     /// The seats, then the memberships. Half of it is found as pending members by the next load.
-    async fn change_seats(&self, change: SeatChange) -> Result<SeatOutcome, Failure> {
+    async fn change_seats(&self, cell: &Cell, change: SeatChange) -> Result<SeatOutcome, Failure> {
         let (channel, members) = (change.channel, change.members.clone());
         let outcome = self.0.store.change_seats(change).await.map_err(failure)?;
         if let SeatOutcome::Changed(_) = outcome {
-            self.put_memberships(channel, &members)
+            self.put_memberships(cell, channel, &members)
                 .await
                 .map_err(|error| Failure::Unknown(refusal(&error)))?;
         }
         Ok(outcome)
     }
 
-    async fn put_memberships(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+    async fn put_memberships(&self, cell: &Cell, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        let in_inbox = cell.kind != Some(ChannelKind::Open);
         let membership = |member: &Member| Membership {
             user_id: member.user_id,
             channel_id: channel,
             role: member.role,
             spans: member.spans.clone(),
             as_of: member.as_of(),
+            in_inbox,
         };
-        let memberships: Vec<Membership> = members.iter().map(membership).collect();
+        // Who was banned without ever having been here has no membership.
+        let ever_here = members.iter().filter(|member| member.spans.last().is_some());
+        let memberships: Vec<Membership> = ever_here.map(membership).collect();
         self.0.store.put_memberships(&memberships).await
     }
 
     /// The memberships, the members' own logs, and last that nothing is pending.
-    async fn settle(&self, log: LogId, members: &[Member]) -> Result<(), Failure> {
-        let LogId::Channel(channel) = log else { return Ok(()) };
-        self.put_memberships(channel, members).await.map_err(failure)?;
+    async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
+        let LogId::Channel(channel) = cell.log else { return Ok(()) };
+        self.put_memberships(cell, channel, members).await.map_err(failure)?;
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
             return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
         };
-        // Of a change of role the channel's log alone tells.
-        let moved = members.iter().filter(|member| member.pending.is_some_and(|pending| !pending.is_role));
+        // Of roles and restrictions the channel's log alone tells.
+        let moved = members.iter().filter(|member| member.is_moving());
         let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
         let (store_row, homes) = (&row, self);
         let notes = notes.map(|(member, span)| async move {

@@ -4,6 +4,7 @@
 //! append right (the store's compare-and-set arbitrates), but not the order of what one connection sends.
 
 mod drive;
+mod mentions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use futures_util::future::BoxFuture;
 use madang_bus::Inbox;
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
-use madang_proto::{Content, ErrorBody};
+use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
 use madang_store::{Channel, Store};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::metrics::ChatMetrics;
 
@@ -49,7 +50,11 @@ struct Inner {
 
 struct Cell {
     log: LogId,
+    /// Of a channel.
+    kind: Option<ChannelKind>,
     state: Mutex<CellState>,
+    /// A command came.
+    asked: Notify,
 }
 
 struct CellState {
@@ -129,6 +134,8 @@ impl Homes {
         drop(entry);
         if must_drive {
             self.0.tasks.spawn("home", self.clone().drive_boxed(cell));
+        } else {
+            cell.asked.notify_one();
         }
     }
 }
@@ -172,13 +179,17 @@ impl Drop for Driven<'_> {
 
 impl Cell {
     fn new(log: LogId, scope: Scope) -> Self {
+        let kind = match &scope {
+            Scope::Channel { kind, .. } => Some(*kind),
+            Scope::User => None,
+        };
         let state = CellState {
             home: Home::new(log, scope),
             answers: HashMap::new(),
             is_driven: false,
             asked_at: Duration::ZERO,
         };
-        Self { log, state: Mutex::new(state) }
+        Self { log, kind, state: Mutex::new(state), asked: Notify::new() }
     }
 }
 

@@ -24,7 +24,8 @@ impl Operations {
         check_password(&request.password)?;
         let device_name = check_device_name(&request.device_name)?;
         let (id, device_id) = self.claim_sign_up(&handle, &request.display_name, key).await?;
-        let user = User { id, handle, display_name: request.display_name, created_at: self.clock.now_ms() };
+        let (display_name, created_at) = (request.display_name, self.clock.now_ms());
+        let user = User { id, handle, display_name, created_at, sends_receipts: true };
         // A repeated sign-up is a login: only who knows the password gets tokens.
         if !self.create_user(&user, request.password).await? {
             return Err(key_conflict());
@@ -172,15 +173,20 @@ impl Operations {
         user.map(card).ok_or_else(|| ErrorBody::not_found("user"))
     }
 
-    /// Changes the caller's name for people.
+    /// Changes the caller's name for people, and whether others are told how far she has read.
     ///
     /// # Errors
     /// A name beyond its limit.
     pub async fn change_profile(&self, caller: Caller, change: ProfileChange) -> Result<UserCard, ErrorBody> {
-        let Some(display_name) = change.display_name else { return self.user(caller.user_id).await };
-        check_display_name(&display_name)?;
-        let written = self.store.set_display_name(caller.user_id, &display_name).await;
-        written.map_err(|error| refusal(&error))?;
+        if let Some(display_name) = change.display_name {
+            check_display_name(&display_name)?;
+            let written = self.store.set_display_name(caller.user_id, &display_name).await;
+            written.map_err(|error| refusal(&error))?;
+        }
+        if let Some(sends_receipts) = change.sends_receipts {
+            let written = self.store.set_sends_receipts(caller.user_id, sends_receipts).await;
+            written.map_err(|error| refusal(&error))?;
+        }
         self.user(caller.user_id).await
     }
 

@@ -122,7 +122,7 @@ impl Operations {
     ) -> Result<(), ErrorBody> {
         let id = card.id;
         let (created_by, created_at) = (caller.user_id, self.clock.now_ms());
-        let row = Channel { card, created_by, created_at, capacity };
+        let row = Channel::new(card, created_by, created_at, capacity);
         self.store.create_channel(&row).await.map_err(|error| refusal(&error))?;
         let channel: Arc<Channel> = self.channel(id).await?;
         // A repeated creation does not bring back who has left meanwhile.
@@ -142,7 +142,7 @@ impl Operations {
         let after = query.after.as_deref().map(parse_activity).transpose()?;
         let rows = self.store.overview(caller.user_id, OverviewOrder::Activity(after), limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
-        let last = rows.last().map(|row| format!("{}-{}", row.head.at, row.card.id));
+        let last = rows.last().map(|row| format!("{}-{}", row.head.at, row.channel.card.id));
         let next = last.filter(|_| rows.len() == limit);
         Ok(Page { items: rows.into_iter().map(view).collect(), next })
     }
@@ -191,28 +191,28 @@ impl Operations {
 }
 
 pub(super) fn seats(by: UserId, joins: Vec<JoinRequest>, is_creation: bool) -> Command {
-    Command::Seats(SeatRequest { by, joins, leaves: Vec::new(), promote: None, is_creation })
+    Command::Seats(SeatRequest { joins, is_creation, ..SeatRequest::by(by) })
 }
 
 pub(super) fn view(row: Overview) -> ChannelView {
     let span = row.membership.spans.last();
     ChannelView {
-        card: row.card,
+        card: row.channel.card,
         head_seq: row.head.seq,
         head_ordinal: row.head.ordinal,
         active_at: row.head.at,
         read_seq: row.marker.seq,
         unread: row.head.ordinal.get().saturating_sub(row.marker.ordinal.get()),
-        mentions: 0,
+        mentions: row.mentions,
         from_seq: span.map_or(madang_ids::Seq::ZERO, |span| span.from),
         until_seq: span.and_then(|span| span.until),
         role: row.membership.role,
-        pins: Vec::new(),
-        slow_mode_seconds: 0,
+        pins: row.channel.pins,
+        slow_mode_seconds: row.channel.slow_mode_seconds,
     }
 }
 
-fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
+pub(super) fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
     let (name, max) = (name.unwrap_or_default().trim(), limits::CHANNEL_NAME_CHARS);
     let chars = name.chars().count();
     if (1..=max).contains(&chars) && !name.chars().any(char::is_control) {

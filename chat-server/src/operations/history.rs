@@ -92,6 +92,8 @@ impl Operations {
         let start = start.max(end.minus(u64::from(limit) - 1));
         let rows = self.store.rows_back(LogId::Channel(channel), start..=end, limits::BATCH_BYTES_OUT).await;
         let mut rows = rows.map_err(|error| refusal(&error))?;
+        // The nearest first, so that what does not fit is the farthest.
+        self.carry(channel, spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
         rows.reverse();
         Ok(rows)
     }
@@ -107,7 +109,9 @@ impl Operations {
         let (start, end) = part.into_inner();
         let end = end.min(start.plus(u64::from(limit) - 1));
         let rows = self.store.rows(LogId::Channel(channel), start..=end, limits::BATCH_BYTES_OUT).await;
-        rows.map_err(|error| refusal(&error))
+        let mut rows = rows.map_err(|error| refusal(&error))?;
+        self.carry(channel, spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
+        Ok(rows)
     }
 }
 

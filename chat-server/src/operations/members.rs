@@ -1,12 +1,10 @@
 //! Members: listed by pages, added, removed, gone by themselves.
 
-use std::collections::HashMap;
-
 use madang_engine::home::{Command, JoinRequest, Reply, SeatRequest};
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{AddMembers, MemberCard, Page, PageQuery};
 use madang_proto::{ErrorBody, Role, limits};
-use madang_store::Member;
+use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
 use super::blocks::page_bounds;
@@ -32,19 +30,17 @@ impl Operations {
             .flatten();
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
-        let mut users: HashMap<UserId, _> =
-            users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
-        let row = |member: Member| {
-            let user = users.remove(&member.user_id)?;
-            Some(MemberCard {
-                user,
-                role: member.role,
-                joined_at: member.joined_at,
-                read_seq: None,
-                muted: None,
-            })
+        let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;
+        let now = self.clock.now_ms();
+        let row = |((member, user), marker): ((Member, Option<User>), Marker)| {
+            let user = user?;
+            let read_seq = user.sends_receipts.then_some(marker.seq);
+            let muted = member.muted.filter(|_| member.is_muted(now));
+            let Member { role, joined_at, .. } = member;
+            Some(MemberCard { user: card(user), role, joined_at, read_seq, muted })
         };
-        Ok(Page { items: members.into_iter().filter_map(row).collect(), next })
+        let rows = members.into_iter().zip(users).zip(markers);
+        Ok(Page { items: rows.filter_map(row).collect(), next })
     }
 
     /// Adds people. Those who are members already are left as they are.
@@ -86,13 +82,7 @@ impl Operations {
             Role::Owner if user == caller.user_id => self.successor(channel, user).await?,
             _ => None,
         };
-        let request = SeatRequest {
-            by: caller.user_id,
-            joins: Vec::new(),
-            leaves: vec![user],
-            promote,
-            is_creation: false,
-        };
+        let request = SeatRequest { leaves: vec![user], promote, ..SeatRequest::by(caller.user_id) };
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
             Reply::Seated { members } if members.is_empty() => Err(ErrorBody::not_found("member")),
@@ -110,7 +100,11 @@ impl Operations {
     }
 
     /// The caller's role. Who never was a member learns nothing; who has left is told so.
-    async fn check_is_member(&self, caller: Caller, channel: ChannelId) -> Result<Role, ErrorBody> {
+    pub(super) async fn check_is_member(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+    ) -> Result<Role, ErrorBody> {
         let membership =
             self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
         let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;

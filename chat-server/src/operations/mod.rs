@@ -3,10 +3,15 @@
 mod accounts;
 mod blocks;
 mod callers;
+mod carried;
+mod changes;
 mod channels;
+mod details;
 mod devices;
+mod events;
 mod history;
 mod members;
+mod moderation;
 mod read;
 mod received;
 mod send;
@@ -31,7 +36,9 @@ use crate::metrics::ChatMetrics;
 use crate::refusal::refusal;
 
 pub use callers::{Callers, network};
+pub use changes::Change;
 pub use devices::Revocations;
+pub use events::Writers;
 pub use received::ReceivedMarks;
 pub use sync::SyncPage;
 
@@ -73,6 +80,8 @@ pub struct Operations {
     pub received: ReceivedMarks,
     /// Devices that are being revoked.
     pub revocations: Revocations,
+    /// Who is writing.
+    pub writers: Writers,
     /// What was read before.
     pub known: Known,
     /// The configuration.
@@ -99,7 +108,8 @@ impl Default for Known {
 }
 
 impl Operations {
-    /// A channel's row. It never changes but for its name, which no use case here reads from this cache.
+    /// A channel's row, of which the details may have changed since: what is read from this cache are those parts that
+    /// never do.
     async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
         if let Some(channel) = self.known.channels.get(&id).await {
             return Ok(channel);

@@ -11,7 +11,8 @@ use crate::refusal::refusal;
 const RECENT_NOTES: usize = 64;
 
 impl Operations {
-    /// The caller has read a channel up to `seq`; her other devices learn of it. A marker never goes back.
+    /// The caller has read a channel up to `seq`; her other devices learn of it, and in small channels
+    /// the others. A marker never goes back.
     ///
     /// # Errors
     /// `invalid` beyond the head or outside of what she may read; `not_found`.
@@ -29,6 +30,7 @@ impl Operations {
         // A retry of a call that crashed between marker and note finds the marker there, but not the note.
         if moved || (row.marker.seq == seq && !self.has_told_read(caller, channel_id, seq).await?) {
             self.homes.note(caller.user_id, Content::Read { channel_id, seq, ordinal }).await?;
+            self.tell_receipt(caller, channel_id, seq).await;
         }
         Ok(())
     }

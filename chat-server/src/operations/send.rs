@@ -75,8 +75,6 @@ fn ack(channel_id: ChannelId, reply: Reply) -> Result<Ack, ErrorBody> {
             Ok(Ack { id: None, channel_id, message_id, seq, at })
         }
         Reply::Refused(error) => Err(error),
-        Reply::Noted { .. } | Reply::Seated { .. } => {
-            Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "the server failed"))
-        }
+        _ => Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "the server failed")),
     }
 }

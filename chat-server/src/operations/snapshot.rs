@@ -34,12 +34,12 @@ impl Operations {
         let end = self.inbox.end(caller.user_id).await.map_err(|error| refusal(&error))?;
         let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
-        let next = rows.last().map(|row| row.card.id.to_string()).filter(|_| rows.len() == limit);
-        let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.card.id);
+        let next = rows.last().map(|row| row.channel.card.id.to_string()).filter(|_| rows.len() == limit);
+        let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let left = self.left(caller, &query.since, after, upto, &rows).await?;
         let moved = rows.into_iter().filter(|row| {
             let now = Since { head_seq: row.head.seq, read_seq: row.marker.seq };
-            query.since.get(&row.card.id) != Some(&now)
+            query.since.get(&row.channel.card.id) != Some(&now)
         });
         let moved = moved.chain(left);
         let recent = if is_first && query.recent { self.recent(caller).await? } else { BTreeMap::new() };
@@ -55,7 +55,7 @@ impl Operations {
         upto: Option<ChannelId>,
         rows: &[Overview],
     ) -> Result<Vec<Overview>, ErrorBody> {
-        let here: HashSet<ChannelId> = rows.iter().map(|row| row.card.id).collect();
+        let here: HashSet<ChannelId> = rows.iter().map(|row| row.channel.card.id).collect();
         let range =
             (after.map_or(Bound::Unbounded, Bound::Excluded), upto.map_or(Bound::Unbounded, Bound::Included));
         let mut left = Vec::new();
@@ -75,8 +75,8 @@ impl Operations {
         let mut recent = BTreeMap::new();
         for row in rows.map_err(|error| refusal(&error))? {
             let query = HistoryQuery { limit: Some(RECENT_ENTRIES), ..HistoryQuery::default() };
-            let page = self.history(caller, row.card.id, &query).await?;
-            recent.insert(row.card.id, page.entries);
+            let page = self.history(caller, row.channel.card.id, &query).await?;
+            recent.insert(row.channel.card.id, page.entries);
         }
         Ok(recent)
     }

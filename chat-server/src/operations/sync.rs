@@ -60,15 +60,34 @@ impl Operations {
         Ok(SyncPage::SnapshotRequired { reason, end })
     }
 
-    /// The content of items, in their order: a list for each, up to where a frame is full; the last list may lack its
-    /// end, and lists may be missing behind it.
+    /// The content of items of a user's inbox, in their order: a list for each, up to where a frame is full; the last
+    /// list may lack its end, and lists may be missing behind it.
     ///
     /// # Errors
     /// The store's.
-    pub async fn content(&self, items: &VecDeque<InboxItem>) -> Result<Vec<Vec<Row>>, ErrorBody> {
+    pub async fn content(
+        &self,
+        user: UserId,
+        items: &VecDeque<InboxItem>,
+    ) -> Result<Vec<Vec<Row>>, ErrorBody> {
         let ranges: Vec<_> =
             items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
-        self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await.map_err(|error| refusal(&error))
+        let lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await;
+        let mut lists = lists.map_err(|error| refusal(&error))?;
+        for index in 0..lists.len() {
+            let has_changes = lists[index].iter().any(|row| row.entry.content.change().is_some());
+            let LogId::Channel(channel) = ranges[index].0 else { continue };
+            if !has_changes {
+                continue;
+            }
+            let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
+            let spans = membership.map(|membership| membership.spans).unwrap_or_default();
+            if !self.carry(channel, &spans, &mut lists[index], limits::BATCH_BYTES_OUT).await? {
+                lists.truncate(index + 1);
+                break;
+            }
+        }
+        Ok(lists)
     }
 }
 

@@ -3,9 +3,9 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use madang_ids::{ChannelId, UserId};
+use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::rest::{
-    AddMembers, ChannelView, MemberCard, NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
+    AddMembers, ChannelChange, ChannelView, MemberCard, NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
 };
 
 use super::Api;
@@ -74,4 +74,31 @@ pub(super) async fn snapshot(
     Json(query): Json<SnapshotQuery>,
 ) -> Result<Answer<Snapshot>> {
     Ok(Answer(api.operations().snapshot(caller, query).await?))
+}
+
+pub(super) async fn change(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+    Json(change): Json<ChannelChange>,
+) -> Result<Answer<ChannelView>> {
+    Ok(Answer(api.operations().change_channel(caller, channel, change).await?))
+}
+
+pub(super) async fn pin(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids((channel, seq)): Ids<(ChannelId, Seq)>,
+) -> Result<StatusCode> {
+    api.operations().pin(caller, channel, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn unpin(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids((channel, seq)): Ids<(ChannelId, Seq)>,
+) -> Result<StatusCode> {
+    api.operations().unpin(caller, channel, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -6,6 +6,7 @@ mod devices;
 mod extract;
 mod health;
 mod messages;
+mod moderation;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +58,23 @@ pub fn router(api: Api) -> Router {
         .route("/blocks", get(accounts::blocks))
         .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
         .route("/channels", get(channels::list).post(channels::create))
-        .route("/channels/{channel_id}", get(channels::view))
+        .route("/channels/{channel_id}", get(channels::view).patch(channels::change))
+        .route("/channels/{channel_id}/pins/{seq}", put(channels::pin).delete(channels::unpin))
         .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
-        .route("/channels/{channel_id}/members/{user_id}", delete(channels::remove_member))
+        .route(
+            "/channels/{channel_id}/members/{user_id}",
+            delete(channels::remove_member).patch(moderation::change_member),
+        )
+        .route("/channels/{channel_id}/bans", get(moderation::bans))
+        .route("/channels/{channel_id}/bans/{user_id}", put(moderation::ban).delete(moderation::unban))
+        .route("/channels/{channel_id}/mutes/{user_id}", put(moderation::mute).delete(moderation::unmute))
         .route("/channels/{channel_id}/entries", get(messages::history))
         .route("/channels/{channel_id}/messages", post(messages::send))
+        .route("/channels/{channel_id}/messages/{seq}", patch(messages::edit).delete(messages::delete))
+        .route(
+            "/channels/{channel_id}/messages/{seq}/reactions/{emoji}",
+            get(messages::reactors).put(messages::react).delete(messages::unreact),
+        )
         .route("/channels/{channel_id}/read", put(messages::mark_read))
         .route("/snapshot", post(channels::snapshot))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));

@@ -1,0 +1,123 @@
+//! Edits, deletes and reacts to messages.
+
+use madang_engine::body;
+use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
+use madang_engine::log::ReactionChange;
+use madang_ids::{ChannelId, Seq, UserId};
+use madang_proto::rest::{Page, PageQuery};
+use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
+use tokio::sync::oneshot;
+
+use super::accounts::card;
+use super::blocks::page_bounds;
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+/// What becomes of a message.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Another body, if the message still has the one of this version.
+    Edit {
+        /// The body.
+        body: Body,
+        /// The version that was edited; `None` for any.
+        version: Option<u32>,
+    },
+    /// None any more.
+    Delete,
+    /// A reaction of the caller's, there or not.
+    React {
+        /// Which.
+        emoji: String,
+        /// Whether it is there from now on.
+        on: bool,
+    },
+}
+
+impl Operations {
+    /// Checks a change of a message and hands it to its channel's home; `answer` is called once, when it is durable or
+    /// refused. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// What can be refused before the home is asked; `answer` is not called then.
+    pub async fn change(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        target: Seq,
+        change: Change,
+        answer: impl FnOnce(Result<Changed, ErrorBody>) + Send + 'static,
+    ) -> Result<(), ErrorBody> {
+        match &change {
+            Change::Edit { body, .. } => body::check(body)?,
+            Change::React { emoji, .. } => body::check_emoji(emoji)?,
+            Change::Delete => {}
+        }
+        self.callers.take_send(caller.user_id)?;
+        let channel = self.channel(channel_id).await?;
+        let command = command(caller.user_id, target, change);
+        self.homes.submit(&channel, command, Box::new(move |reply| answer(changed(channel_id, reply))));
+        Ok(())
+    }
+
+    /// Changes a message and waits for the answer. Dropping the future does not undo it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn change_and_wait(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        target: Seq,
+        change: Change,
+    ) -> Result<Changed, ErrorBody> {
+        let (sender, receiver) = oneshot::channel();
+        self.change(caller, channel_id, target, change, move |answer| drop(sender.send(answer))).await?;
+        receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
+    }
+
+    /// Who reacted to a message in one way, by id.
+    ///
+    /// # Errors
+    /// `not_found` for a message that the caller may not read; `after` or `limit` out of bounds.
+    pub async fn reactors(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+        target: Seq,
+        emoji: &str,
+        query: PageQuery,
+    ) -> Result<Page<UserCard>, ErrorBody> {
+        let (after, limit) = page_bounds::<UserId>(&query)?;
+        body::check_emoji(emoji)?;
+        let spans = self.overview_of(caller.user_id, channel).await?.membership.spans;
+        if !spans.contains(target) {
+            return Err(ErrorBody::not_found("seq"));
+        }
+        let ids = self.store.reactors(channel, target, emoji, after, limit).await;
+        let ids = ids.map_err(|error| refusal(&error))?;
+        let next = (ids.len() == limit).then(|| ids.last().map(ToString::to_string)).flatten();
+        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
+    }
+}
+
+fn command(by: UserId, target: Seq, change: Change) -> Command {
+    let change = match change {
+        Change::Edit { body, version } => MessageChange::Edit { body, if_version: version },
+        Change::Delete => MessageChange::Delete,
+        Change::React { emoji, on } => {
+            let change = ReactionChange { user_id: by, emoji, on };
+            return Command::React(ReactRequest { target, change });
+        }
+    };
+    Command::Change(ChangeRequest { by, target, change })
+}
+
+fn changed(channel_id: ChannelId, reply: Reply) -> Result<Changed, ErrorBody> {
+    match reply {
+        Reply::Changed { target, version, seq } => Ok(Changed { id: None, channel_id, target, version, seq }),
+        Reply::Refused(error) => Err(error),
+        _ => Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
+    }
+}

@@ -1,0 +1,103 @@
+//! What members change of a channel: name, topic, picture, slow mode, pins.
+
+use madang_engine::home::{Command, DetailChange};
+use madang_ids::{ChannelId, Seq};
+use madang_proto::rest::{ChannelChange, ChannelView};
+use madang_proto::{ErrorBody, ErrorCode, limits};
+
+use super::channels::check_name;
+use super::{Caller, Operations};
+
+impl Operations {
+    /// Changes name, topic, picture or slow mode. What is absent stays; what is so already is told to nobody.
+    ///
+    /// # Errors
+    /// A field beyond its limit; `forbidden` without the right; `not_found`.
+    pub async fn change_channel(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        change: ChannelChange,
+    ) -> Result<ChannelView, ErrorBody> {
+        for change in check(change)? {
+            self.change_detail(caller, channel_id, change).await?;
+        }
+        self.channel_view(caller, channel_id).await
+    }
+
+    /// Pins a message.
+    ///
+    /// # Errors
+    /// `forbidden` without the right; `full` above 50; `not_found`.
+    pub async fn pin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
+        self.change_detail(caller, channel, DetailChange::Pin(target)).await
+    }
+
+    /// Unpins a message.
+    ///
+    /// # Errors
+    /// `forbidden` without the right; `not_found`.
+    pub async fn unpin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
+        self.change_detail(caller, channel, DetailChange::Unpin(target)).await
+    }
+
+    async fn change_detail(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        change: DetailChange,
+    ) -> Result<(), ErrorBody> {
+        let channel = self.channel(channel_id).await?;
+        let command = Command::Detail { by: caller.user_id, change };
+        self.homes.ask(&channel, command).await.map(drop)
+    }
+}
+
+fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
+    let ChannelChange { name, topic, avatar, slow_mode_seconds } = change;
+    let mut changes = Vec::new();
+    if let Some(name) = name {
+        changes.push(DetailChange::Name(check_name(Some(&name))?));
+    }
+    if let Some(topic) = topic {
+        changes.push(DetailChange::Topic(check_topic(&topic)?));
+    }
+    if let Some(avatar) = avatar {
+        changes.push(DetailChange::Avatar(check_avatar(&avatar)?));
+    }
+    if let Some(seconds) = slow_mode_seconds {
+        if seconds > limits::SLOW_MODE_SECONDS {
+            let max = limits::SLOW_MODE_SECONDS;
+            let message = format!("slow_mode_seconds is {seconds}, it must be 0 to {max}");
+            return Err(ErrorBody::invalid("slow_mode_seconds", message));
+        }
+        changes.push(DetailChange::SlowMode(seconds));
+    }
+    Ok(changes)
+}
+
+/// A topic: may be empty, may have several lines.
+pub(super) fn check_topic(topic: &str) -> Result<String, ErrorBody> {
+    let (topic, max) = (topic.trim(), limits::TOPIC_CHARS);
+    let chars = topic.chars().count();
+    let is_plain = topic.chars().all(|char| char == '\n' || !char.is_control());
+    if chars <= max && is_plain {
+        return Ok(topic.to_owned());
+    }
+    let message =
+        format!("topic has {chars} characters, it must be at most {max} without control characters");
+    Err(ErrorBody::invalid("topic", message))
+}
+
+/// The address of a picture; what is at it is the clients' matter.
+fn check_avatar(avatar: &str) -> Result<String, ErrorBody> {
+    let max = limits::AVATAR_BYTES;
+    if avatar.len() > max {
+        let message = format!("avatar has {} bytes, the limit is {max}", avatar.len());
+        return Err(ErrorBody::field(ErrorCode::TooLarge, "avatar", message));
+    }
+    if avatar.is_empty() || avatar.starts_with("https://") && !avatar.contains(char::is_whitespace) {
+        return Ok(avatar.to_owned());
+    }
+    Err(ErrorBody::invalid("avatar", "avatar must be an address that begins with https://, or empty"))
+}

@@ -1,0 +1,106 @@
+//! What is told and kept nowhere: that somebody is writing, that somebody has read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use madang_bus::{Event, EventKind};
+use madang_ids::{ChannelId, Seq, UserId};
+use madang_proto::{ChannelKind, ErrorBody, limits};
+use parking_lot::Mutex;
+
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
+/// People who are writing at once; more are not told.
+const WRITERS: usize = 100_000;
+
+/// When each writer was told last, by the steady clock.
+#[derive(Debug, Default)]
+pub struct Writers(Mutex<HashMap<(UserId, ChannelId), Duration>>);
+
+impl Writers {
+    /// Whether it is time to tell.
+    fn take(&self, user: UserId, channel: ChannelId, now: Duration) -> bool {
+        let mut told = self.0.lock();
+        if told.len() >= WRITERS {
+            told.retain(|_, at| now.saturating_sub(*at) < TYPING_PACE);
+        }
+        let is_due = told.get(&(user, channel)).is_none_or(|at| now.saturating_sub(*at) >= TYPING_PACE);
+        let is_told = is_due && told.len() < WRITERS;
+        if is_told {
+            told.insert((user, channel), now);
+        }
+        is_told
+    }
+}
+
+impl Operations {
+    /// The caller is writing: others who are online are told, every three seconds at most. Who may not speak is not
+    /// told on, and does not hear of it.
+    ///
+    /// # Errors
+    /// `not_found` for a channel of other people.
+    pub async fn typing(&self, caller: Caller, channel_id: ChannelId) -> Result<(), ErrorBody> {
+        if !self.writers.take(caller.user_id, channel_id, self.clock.elapsed()) {
+            return Ok(());
+        }
+        self.check_is_member(caller, channel_id).await?;
+        let channel = self.channel(channel_id).await?;
+        if let Some([one, other]) = channel.card.between
+            && self.store.is_blocked(one, other).await.map_err(|error| refusal(&error))?
+        {
+            return Ok(());
+        }
+        let members = self.store.members_of(channel_id, &[caller.user_id]).await;
+        let members = members.map_err(|error| refusal(&error))?;
+        let now = self.clock.now_ms();
+        if members.iter().flatten().any(|member| member.is_muted(now)) {
+            return Ok(());
+        }
+        let event = Event { channel_id, user_id: caller.user_id, kind: EventKind::Typing };
+        let at_most = limits::GROUP_MEMBERS_MAX as usize;
+        self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
+    }
+
+    /// The caller has read up to here: told to the others of a small channel, unless she keeps it to herself.
+    pub(super) async fn tell_receipt(&self, caller: Caller, channel_id: ChannelId, seq: Seq) {
+        if let Err(error) = self.publish_receipt(caller, channel_id, seq).await {
+            tracing::debug!(channel.id = %channel_id, %error, "a receipt was not told");
+        }
+    }
+
+    async fn publish_receipt(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        seq: Seq,
+    ) -> Result<(), ErrorBody> {
+        let channel = self.channel(channel_id).await?;
+        if channel.card.kind == ChannelKind::Open {
+            return Ok(());
+        }
+        let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
+        if users.iter().flatten().any(|user| user.sends_receipts) {
+            let event = Event { channel_id, user_id: caller.user_id, kind: EventKind::Read(seq) };
+            let published = self.inbox.publish(event, limits::RECEIPT_MEMBERS).await;
+            published.map_err(|error| refusal(&error))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_is_told_every_three_seconds() {
+        let writers = Writers::default();
+        let (ada, tea, milk) = (UserId::from_raw(1), ChannelId::from_raw(2), ChannelId::from_raw(3));
+        let at = Duration::from_millis;
+        let told = [(tea, 0), (tea, 1), (milk, 2), (tea, 2_999), (tea, 3_000), (tea, 3_001)]
+            .map(|(channel, now)| writers.take(ada, channel, at(now)));
+        assert_eq!(told, [true, false, true, false, true, false]);
+    }
+}
