@@ -1,12 +1,13 @@
 //! Carries out a home's effects.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use madang_engine::home::{Effect, Failure, Found, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, Tail};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome, Seats};
-use madang_ids::{ChannelId, LogId, UserId};
+use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{Content, ErrorBody, ErrorCode};
 use madang_store::{Marker, Membership, StoreError, StoreResult};
 
@@ -67,11 +68,11 @@ impl Homes {
                 cell.state.lock().home.handle_appended(outcome, self.0.clock.now_ms());
             }
             Effect::ChangeSeats(change) => {
-                let outcome = self.change_seats(change).await;
+                let outcome = self.change_seats(cell, change).await;
                 cell.state.lock().home.handle_seated(outcome, self.0.clock.now_ms());
             }
             Effect::Settle { members } => {
-                let settled = self.settle(cell.log, &members).await;
+                let settled = self.settle(cell, &members).await;
                 cell.state.lock().home.handle_settled(settled, self.0.clock.now_ms());
             }
         }
@@ -87,7 +88,7 @@ impl Homes {
         }
     }
 
-    async fn tell_inbox(&self, log: LogId, to: madang_ids::Seq) {
+    async fn tell_inbox(&self, log: LogId, to: Seq) {
         // The row is durable and acked whatever happens here; the next fan-out of the log heals a lost one.
         if let Err(error) = self.0.inbox.moved(log, to).await {
             tracing::warn!(%log, %error, "the inboxes could not be told; the next append of this log tells them");
@@ -141,33 +142,34 @@ impl Homes {
     }
 
     /// The seats, then the memberships. Half of it is found as pending members by the next load.
-    async fn change_seats(&self, change: SeatChange) -> Result<SeatOutcome, Failure> {
+    async fn change_seats(&self, cell: &Cell, change: SeatChange) -> Result<SeatOutcome, Failure> {
         let (channel, members) = (change.channel, change.members.clone());
         let outcome = self.0.store.change_seats(change).await.map_err(failure)?;
         if let SeatOutcome::Changed(_) = outcome {
-            self.put_memberships(channel, &members)
+            self.put_memberships(cell, channel, &members)
                 .await
                 .map_err(|error| Failure::Unknown(refusal(&error)))?;
         }
         Ok(outcome)
     }
 
-    async fn put_memberships(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+    async fn put_memberships(&self, cell: &Cell, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
         let membership = |member: &Member| Membership {
             user_id: member.user_id,
             channel_id: channel,
             role: member.role,
             spans: member.spans.clone(),
             as_of: member.as_of(),
+            in_inbox: cell.in_inbox,
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.0.store.put_memberships(&memberships).await
     }
 
     /// The memberships, the members' own logs, and last that nothing is pending.
-    async fn settle(&self, log: LogId, members: &[Member]) -> Result<(), Failure> {
-        let LogId::Channel(channel) = log else { return Ok(()) };
-        self.put_memberships(channel, members).await.map_err(failure)?;
+    async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
+        let LogId::Channel(channel) = cell.log else { return Ok(()) };
+        self.put_memberships(cell, channel, members).await.map_err(failure)?;
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
             return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
@@ -175,11 +177,15 @@ impl Homes {
         // Of a change of role the channel's log alone tells.
         let moved = members.iter().filter(|member| member.pending.is_some_and(|pending| !pending.is_role));
         let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
-        let (store_row, homes) = (&row, self);
+        let ordinals = self.ordinals(channel, members).await?;
+        let (store_row, homes, ordinals) = (&row, self, &ordinals);
         let notes = notes.map(|(member, span)| async move {
             let content = match span.until {
                 None => {
-                    homes.mark_joined(channel, member.user_id, span.from).await?;
+                    if let Some(&ordinal) = ordinals.get(&span.from) {
+                        let marker = Marker { seq: span.from, ordinal };
+                        homes.mark_joined(channel, member.user_id, marker).await?;
+                    }
                     Content::ChannelJoined { channel: store_row.card.clone(), from_seq: span.from }
                 }
                 Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
@@ -191,17 +197,26 @@ impl Homes {
         self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
-    /// What was said before she came does not count as unread.
-    async fn mark_joined(
+    /// The ordinals where members came: mostly one, since those who come in one append come at one place.
+    async fn ordinals(
         &self,
         channel: ChannelId,
-        user: UserId,
-        from: madang_ids::Seq,
-    ) -> Result<(), ErrorBody> {
-        let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
-        let Some(row) = rows.first() else { return Ok(()) };
-        let marker = Marker { seq: from, ordinal: row.ordinal };
+        members: &[Member],
+    ) -> Result<HashMap<Seq, Ordinal>, Failure> {
+        let mut ordinals = HashMap::new();
+        let stays = members.iter().filter_map(|member| member.spans.last());
+        for from in stays.filter(|stay| stay.until.is_none()).map(|stay| stay.from) {
+            if !ordinals.contains_key(&from) {
+                let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
+                let rows = rows.map_err(failure)?;
+                ordinals.extend(rows.first().map(|row| (from, row.ordinal)));
+            }
+        }
+        Ok(ordinals)
+    }
+
+    /// What was said before she came does not count as unread.
+    async fn mark_joined(&self, channel: ChannelId, user: UserId, marker: Marker) -> Result<(), ErrorBody> {
         self.0.store.advance_marker(user, channel, marker).await.map(drop).map_err(|error| refusal(&error))
     }
 }

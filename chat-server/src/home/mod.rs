@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use madang_bus::Inbox;
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
-use madang_proto::{Content, ErrorBody};
+use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
 use madang_store::{Channel, Store};
 use parking_lot::Mutex;
@@ -49,6 +49,8 @@ struct Inner {
 
 struct Cell {
     log: LogId,
+    /// Whether what happens there comes to its members by itself.
+    in_inbox: bool,
     state: Mutex<CellState>,
 }
 
@@ -172,13 +174,14 @@ impl Drop for Driven<'_> {
 
 impl Cell {
     fn new(log: LogId, scope: Scope) -> Self {
+        let in_inbox = !matches!(scope, Scope::Channel { kind: ChannelKind::Open, .. });
         let state = CellState {
             home: Home::new(log, scope),
             answers: HashMap::new(),
             is_driven: false,
             asked_at: Duration::ZERO,
         };
-        Self { log, state: Mutex::new(state) }
+        Self { log, in_inbox, state: Mutex::new(state) }
     }
 }
 

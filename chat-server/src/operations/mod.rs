@@ -7,6 +7,7 @@ mod channels;
 mod devices;
 mod history;
 mod members;
+mod open;
 mod read;
 mod received;
 mod send;

@@ -6,6 +6,7 @@ mod devices;
 mod extract;
 mod health;
 mod messages;
+mod open;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub fn router(api: Api) -> Router {
         .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{channel_id}", get(channels::view))
+        .route("/open-channels", get(open::find))
+        .route("/channels/{channel_id}/membership", put(open::join))
         .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
         .route("/channels/{channel_id}/members/{user_id}", delete(channels::remove_member))
         .route("/channels/{channel_id}/entries", get(messages::history))

@@ -153,6 +153,7 @@ async fn scans(store: &Arc<Embedded>) {
             role: madang_proto::Role::Member,
             spans: Spans::since(Seq::new(1)),
             as_of: Seq::new(1),
+            in_inbox: true,
         })
         .collect();
     store.put_memberships(&memberships).await.unwrap();

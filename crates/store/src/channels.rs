@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{ChannelCard, Role};
+use madang_proto::{ChannelCard, ChannelKind, Role};
 
 pub use madang_engine::seats::{Member, Pending, SeatChange, SeatOutcome, Seats};
 
@@ -36,6 +36,8 @@ pub struct Membership {
     pub spans: Spans,
     /// The place in the channel's log where her last change was to be told.
     pub as_of: Seq,
+    /// Whether what happens there comes by itself: so in direct channels and groups.
+    pub in_inbox: bool,
 }
 
 impl Membership {
@@ -45,6 +47,21 @@ impl Membership {
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
         (self.as_of, self.spans.edge()) >= (other.as_of, other.spans.edge())
     }
+}
+
+/// An open channel, as anybody finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundChannel {
+    /// The channel.
+    pub card: ChannelCard,
+    /// Members now.
+    pub members: u32,
+}
+
+/// What an open channel is found by, in lower case; nothing of other channels.
+pub(crate) fn searched(card: &ChannelCard) -> Option<String> {
+    let name = card.name.as_deref().unwrap_or_default();
+    (card.kind == ChannelKind::Open).then(|| format!("{name} {}", card.topic).to_lowercase())
 }
 
 /// How far a user has read a channel.
@@ -89,6 +106,13 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
     /// A channel.
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
+    /// Open channels that have been joined, whose name or topic holds `query` in any case, by id, after `after`.
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>>;
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
 
@@ -111,6 +135,9 @@ pub trait ChannelStore: Send + Sync + 'static {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
+    /// Who owns a channel after `owner`: of the other members an admin before a member, then who has been there
+    /// longest.
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>>;
     /// Everybody who is or was a member, by user, after `after`: whom a batch of the log may concern.
     async fn members_ever(
         &self,

@@ -144,6 +144,7 @@ impl Yard {
             role: member.role,
             spans: member.spans.clone(),
             as_of: member.as_of(),
+            in_inbox: true,
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.store.put_memberships(&memberships).await.unwrap();

@@ -7,6 +7,7 @@ use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
+use crate::home::membership::refuse_stranger;
 use crate::home::queue::{Queue, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
@@ -125,7 +126,7 @@ impl Home {
                 // Who has been a member knows that the channel exists; to others it does not.
                 Some(match self.roster.member(key.sender) {
                     Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),
-                    None => ErrorBody::not_found("channel_id"),
+                    None => refuse_stranger(kind),
                 })
             } else if kind == ChannelKind::Direct && self.roster.is_blocked() {
                 Some(ErrorBody::forbidden("one of you has blocked the other"))

@@ -81,6 +81,24 @@ pub struct SeatRequest {
     pub is_creation: bool,
 }
 
+impl SeatRequest {
+    /// Who comes or goes by herself, if the request changes nobody else.
+    pub(super) fn own_change(&self) -> Option<UserId> {
+        let is_own = match (&self.joins[..], &self.leaves[..]) {
+            ([join], []) => join.user_id == self.by && join.role == Role::Member,
+            ([], [user]) => *user == self.by,
+            _ => false,
+        };
+        (is_own && self.promote.is_none() && !self.is_creation).then_some(self.by)
+    }
+
+    /// Everybody whom it names.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
+        let joins = self.joins.iter().map(|join| join.user_id);
+        joins.chain(self.leaves.iter().copied()).chain(self.promote).chain([self.by])
+    }
+}
+
 /// Who comes, and as what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinRequest {

@@ -3,6 +3,9 @@
 //! Seats and log are different partitions, so a crash may leave a member *pending*: seated, but the log does not tell.
 //! Whoever loads the log next finishes her before anything else.
 //!
+//! People who come and go by themselves are taken many at a time: each is checked and answered on its own, behind those
+//! before it, and one change of seats, one append and one settlement serve them all.
+//!
 //! Live delivery learns of members from the log, reads learn of them from their spans: so a span that begins does so
 //! with the append that tells of it, and one that ends does so with its row, however late these come.
 
@@ -13,7 +16,7 @@ use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
 
 use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
-use crate::home::queue::Waiting;
+use crate::home::queue::{Queue, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
 use crate::seats::{Member, Pending, SeatChange};
@@ -32,15 +35,24 @@ pub(super) struct SeatStep {
     settled: Vec<Member>,
 }
 
+/// Own joins and own leaves of one step: a page of the store's writes, and less than one append.
+const OWN_CHANGES: usize = 100;
+
 #[derive(Debug)]
 enum Source {
-    Command {
-        ticket: Ticket,
-        request: SeatRequest,
-        tries: Tries,
-    },
+    /// One request, or several own joins and own leaves of different people.
+    Commands(Vec<Asked>),
     /// Found half-way when the log was loaded.
     Unfinished,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    request: SeatRequest,
+    tries: Tries,
+    /// Of one that changes nothing; true once the changes before it have happened.
+    reply: Option<Reply>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +94,31 @@ impl Plan {
 }
 
 impl SeatStep {
-    pub(super) const fn new(ticket: Ticket, request: SeatRequest, tries: Tries) -> Self {
-        Self::begin(Source::Command { ticket, request, tries }, Phase::Plan)
+    /// Takes the request in front of the queue, and if somebody comes or goes by herself, others behind it who do so
+    /// too. Those who were refused once already are not made to wait for those who were not.
+    pub(super) fn take(queue: &mut Queue) -> Self {
+        let (mut asked, mut users): (Vec<Asked>, HashSet<UserId>) = (Vec::new(), HashSet::new());
+        while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front() {
+            let own = request.own_change();
+            let goes_along = |first: &Asked| {
+                asked.len() < OWN_CHANGES
+                    && own.is_some_and(|user| !users.contains(&user))
+                    && tries.is_fresh == first.tries.is_fresh
+            };
+            if !asked.first().is_none_or(goes_along) {
+                break;
+            }
+            let Some(Waiting { ticket, command: Command::Seats(request), tries, .. }) = queue.pop_front()
+            else {
+                break;
+            };
+            asked.push(Asked { ticket, request, tries, reply: None });
+            users.extend(own);
+            if own.is_none() {
+                break;
+            }
+        }
+        Self::begin(Source::Commands(asked), Phase::Plan)
     }
 
     const fn begin(source: Source, phase: Phase) -> Self {
@@ -114,9 +149,9 @@ impl SeatStep {
     }
 
     /// Seats may have been changed.
-    pub(super) const fn tried(mut self) -> Self {
-        if let Source::Command { tries, .. } = &mut self.source {
-            tries.was_tried = true;
+    pub(super) fn tried(mut self) -> Self {
+        if let Source::Commands(asked) = &mut self.source {
+            asked.iter_mut().for_each(|asked| asked.tries.was_tried = true);
         }
         self
     }
@@ -126,14 +161,21 @@ impl SeatStep {
         self.phase != Phase::Plan
     }
 
-    /// The command as it was asked, or nothing if the step finishes what was found half-way.
-    pub(super) fn into_waiting(self) -> Option<Waiting> {
-        match self.source {
-            Source::Command { ticket, request, tries } => {
-                Some(Waiting { tries, ..Waiting::new(ticket, Command::Seats(request)) })
-            }
-            Source::Unfinished => None,
-        }
+    /// The commands as they were asked; none if the step finishes what was found half-way.
+    pub(super) fn into_waiting(self) -> Vec<Waiting> {
+        let Source::Commands(asked) = self.source else { return Vec::new() };
+        let waiting = |Asked { ticket, request, tries, .. }| Waiting {
+            tries,
+            ..Waiting::new(ticket, Command::Seats(request))
+        };
+        asked.into_iter().map(waiting).collect()
+    }
+
+    /// Takes those who are answered already: what they were refused for has happened.
+    pub(super) fn take_unchanged(&mut self) -> Vec<(Ticket, Reply)> {
+        let Source::Commands(asked) = &mut self.source else { return Vec::new() };
+        let unchanged = asked.extract_if(.., |asked| asked.reply.is_some());
+        unchanged.filter_map(|asked| Some((asked.ticket, asked.reply?))).collect()
     }
 }
 
@@ -234,41 +276,60 @@ impl Home {
     }
 
     fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
-        let (Source::Command { ticket, request, tries }, LogId::Channel(channel)) =
-            (&mut step.source, self.log)
-        else {
+        let (Source::Commands(asked), LogId::Channel(channel)) = (&mut step.source, self.log) else {
             return None;
         };
-        let joins = request.joins.iter().map(|join| join.user_id);
-        let users = joins.chain(request.leaves.iter().copied()).chain(request.promote).chain([request.by]);
+        let users = asked.iter().flat_map(|asked| asked.request.users());
         if let Some(lookup) = self.roster.missing(users, false, now) {
             self.flight = Flight::Out(Step::Seats(step));
             return Some(Effect::Find(lookup));
         }
-        match self.plan(request, head, now) {
-            Ok(plan) if !plan.members.is_empty() => {
-                let Plan { members, contents, count } = plan;
-                let if_rev = self.roster.seats.rev;
-                step.members.clone_from(&members);
-                step.contents = contents;
-                self.flight = Flight::Out(Step::Seats(step));
-                return Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }));
-            }
-            _ if !tries.is_fresh => {
-                tries.is_fresh = true;
-                self.begin_again(Step::Seats(step));
-            }
-            outcome => {
-                // What an earlier try has done may refuse this one: who left has no right to leave.
-                let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
-                let reply = match outcome {
-                    Err(error) if members.is_empty() => Reply::Refused(error),
-                    _ => Reply::Seated { members },
-                };
-                self.reply(*ticket, reply);
-            }
+        let Plan { members, contents, count } = self.plan(asked, head, now);
+        if asked.iter().any(|asked| asked.reply.is_some() && !asked.tries.is_fresh) {
+            asked.iter_mut().for_each(|asked| asked.tries.is_fresh = true);
+            self.begin_again(Step::Seats(step));
+            return None;
         }
-        None
+        if members.is_empty() {
+            self.answer_unchanged(&mut step);
+            return None;
+        }
+        let if_rev = self.roster.seats.rev;
+        step.members.clone_from(&members);
+        step.contents = contents;
+        self.flight = Flight::Out(Step::Seats(step));
+        Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }))
+    }
+
+    /// Answers those whose requests change nothing.
+    pub(super) fn answer_unchanged(&mut self, step: &mut SeatStep) {
+        for (ticket, reply) in step.take_unchanged() {
+            self.reply(ticket, reply);
+        }
+    }
+
+    /// *Check*, and what follows from it, of one request after the other. One that changes nothing gets its reply.
+    fn plan(&self, asked: &mut [Asked], head: Head, now: Millis) -> Plan {
+        let count = self.roster.seats.count;
+        let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count };
+        for Asked { request, tries, reply, .. } in asked {
+            let before = (plan.members.len(), plan.contents.len(), plan.count);
+            let outcome = self.plan_request(request, &mut plan, head, now);
+            if outcome.is_ok() && plan.members.len() > before.0 {
+                *reply = None;
+                continue;
+            }
+            plan.members.truncate(before.0);
+            plan.contents.truncate(before.1);
+            plan.count = before.2;
+            // What an earlier try has done may refuse this one: who left has no right to leave.
+            let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
+            *reply = Some(match outcome {
+                Err(error) if members.is_empty() => Reply::Refused(error),
+                _ => Reply::Seated { members },
+            });
+        }
+        plan
     }
 
     /// The members who are as the request wants them.
@@ -280,14 +341,20 @@ impl Home {
         asked.filter_map(is_so).cloned().collect()
     }
 
-    /// *Check*, and what follows from it. Changes nothing.
-    fn plan(&self, request: &SeatRequest, head: Head, now: Millis) -> Result<Plan, ErrorBody> {
+    /// Adds a request to the plan. After an error the plan holds a part of it.
+    fn plan_request(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        head: Head,
+        now: Millis,
+    ) -> Result<(), ErrorBody> {
         let Scope::Channel { kind, capacity, created_by } = self.scope else {
             return Err(ErrorBody::not_found("channel_id"));
         };
         self.check_right(request, kind)?;
-        let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count: self.roster.seats.count };
-        if head.seq == Seq::ZERO {
+        let (count, first) = (plan.count, plan.members.len());
+        if head.seq == Seq::ZERO && plan.contents.is_empty() {
             plan.contents.push(Content::Created { by: created_by });
         }
         for join in &request.joins {
@@ -300,9 +367,12 @@ impl Home {
             // Everybody who comes in one append sees it whole.
             let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
             spans.open(head.seq.plus(told_before as u64 + 1));
+            // Who finds an open channel empty owns it: nobody else could ever look after it.
+            let is_founder = kind == ChannelKind::Open && plan.count == 0;
+            let role = if is_founder { Role::Owner } else { join.role };
             plan.count += 1;
-            let (user_id, role) = (join.user_id, join.role);
-            plan.add(Member { user_id, role, joined_at: now, spans, pending: None }, request.by, head, false);
+            let member = Member { user_id: join.user_id, role, joined_at: now, spans, pending: None };
+            plan.add(member, request.by, head, false);
         }
         for &user_id in &request.leaves {
             let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
@@ -313,19 +383,26 @@ impl Home {
             plan.count = plan.count.saturating_sub(1);
             plan.add(member, request.by, head, false);
         }
-        self.plan_successor(request, &mut plan, head)?;
-        if plan.count > capacity && plan.count > self.roster.seats.count {
-            let message =
-                format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
+        self.plan_successor(request, plan, first, head)?;
+        if plan.count > capacity && plan.count > count {
+            let message = format!("the channel has {capacity} seats and {count} are taken");
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
-        Ok(plan)
+        Ok(())
     }
 
-    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
+    /// `first` is where the members of the request begin.
+    fn plan_successor(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        first: usize,
+        head: Head,
+    ) -> Result<(), ErrorBody> {
         // Who asked may have known the roles as they were before the last change.
+        let hers = &plan.members[first..];
         let is_owner_leaving =
-            plan.members.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
+            hers.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
             if is_owner_leaving && plan.count > 0 {
                 let message = "who leaves has become the owner meanwhile; try again";
@@ -347,9 +424,18 @@ impl Home {
         if request.is_creation {
             return Ok(());
         }
+        let is_own_join = request.own_change().is_some() && !request.joins.is_empty();
+        if kind == ChannelKind::Open && is_own_join {
+            return Ok(());
+        }
         let Some(role) = self.role_of(request.by) else {
-            return Err(ErrorBody::not_found("channel_id"));
+            return Err(refuse_stranger(kind));
         };
+        if kind == ChannelKind::Open && !request.joins.is_empty() {
+            return Err(ErrorBody::forbidden(
+                "nobody is added to an open channel: people join by themselves",
+            ));
+        }
         if kind == ChannelKind::Direct {
             return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
         }
@@ -386,10 +472,20 @@ impl Home {
             self.flight = Flight::Ready(Step::Seats(step));
             return;
         }
-        let members = step.settled;
-        if let Source::Command { ticket, .. } = step.source {
+        let Source::Commands(asked) = step.source else { return };
+        for Asked { ticket, request, .. } in asked {
+            let is_hers = |member: &&Member| request.own_change().is_none_or(|user| user == member.user_id);
+            let members = step.settled.iter().filter(is_hers).cloned().collect();
             self.reply(ticket, Reply::Seated { members });
         }
+    }
+}
+
+/// How who never was a member is refused. That an open channel exists is no secret.
+pub(super) fn refuse_stranger(kind: ChannelKind) -> ErrorBody {
+    match kind {
+        ChannelKind::Open => ErrorBody::forbidden("you are no member of this open channel: join it first"),
+        ChannelKind::Direct | ChannelKind::Group => ErrorBody::not_found("channel_id"),
     }
 }
 

@@ -12,9 +12,10 @@ use super::codec::{
     small_number,
 };
 use super::log::head_at;
+use super::open;
 use crate::channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats,
+    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
+    SeatOutcome, Seats, searched,
 };
 use crate::error::StoreResult;
 
@@ -22,8 +23,8 @@ use crate::error::StoreResult;
 macro_rules! overview_sql {
     ($where:literal) => {
         concat!(
-            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.marker_seq, m.marker_ordinal,
-             c.id, c.kind, c.name, c.between_one, c.between_other,
+            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
+             c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar,
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
@@ -41,12 +42,22 @@ impl ChannelStore for Embedded {
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, kind, name, between_one, between_other, created_by, created_at, capacity
+                "SELECT id, kind, name, between_one, between_other, topic, avatar, created_by, created_at, capacity
                  FROM channels WHERE id = ?1",
             )?;
             statement.query_row([int(id.raw())], channel_of).optional()
         })
         .await
+    }
+
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>> {
+        let query = query.to_lowercase();
+        self.read(move |db| open::find(db, &query, after, limit)).await
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
@@ -105,6 +116,10 @@ impl ChannelStore for Embedded {
         let sql = "SELECT user, role, joined_at, spans, pending FROM members
                    WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, after, limit)).await
+    }
+
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
+        self.read(move |db| open::successor(db, channel, owner)).await
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
@@ -172,8 +187,9 @@ pub(super) fn raise_marker(
 
 fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "INSERT INTO channels (id, kind, name, between_one, between_other, created_by, created_at, capacity)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+        "INSERT INTO channels (id, kind, name, between_one, between_other, topic, avatar, searched, created_by,
+         created_at, capacity)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
     )?;
     statement.execute(params![
         int(channel.card.id.raw()),
@@ -181,6 +197,9 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
         channel.card.name,
         channel.card.between.map(|[one, _]| int(one.raw())),
         channel.card.between.map(|[_, other]| int(other.raw())),
+        channel.card.topic,
+        channel.card.avatar,
+        searched(&channel.card),
         int(channel.created_by.raw()),
         int(channel.created_at.get()),
         channel.capacity,
@@ -191,18 +210,20 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
 fn channel_of(row: &Row<'_>) -> Result<Channel> {
     Ok(Channel {
         card: card_at(row, 0)?,
-        created_by: UserId::from_raw(number(row, 5)?),
-        created_at: Millis::new(number(row, 6)?),
-        capacity: small_number(row, 7)?,
+        created_by: UserId::from_raw(number(row, 7)?),
+        created_at: Millis::new(number(row, 8)?),
+        capacity: small_number(row, 9)?,
     })
 }
 
-fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
+/// A card from seven columns: id, kind, name, the pair, topic, avatar.
+pub(super) fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
     let one = optional_number(row, column + 3)?.map(UserId::from_raw);
     let other = optional_number(row, column + 4)?.map(UserId::from_raw);
     let (id, kind) = (ChannelId::from_raw(number(row, column)?), kind(row, column + 1)?);
     let between = one.zip(other).map(|(one, other)| [one, other]);
-    Ok(ChannelCard::new(id, kind, row.get(column + 2)?, between))
+    let card = ChannelCard::new(id, kind, row.get(column + 2)?, between);
+    Ok(ChannelCard { topic: row.get(column + 5)?, avatar: row.get(column + 6)?, ..card })
 }
 
 fn claim_direct(db: &Connection, (one, other): (i64, i64), candidate: ChannelId) -> Result<ChannelId> {
@@ -302,7 +323,7 @@ fn member_page(
 
 fn membership(db: &Connection, user: UserId, channel: ChannelId) -> Result<Option<Membership>> {
     let mut statement = db.prepare_cached(
-        "SELECT user, channel, role, spans, as_of FROM memberships
+        "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
          WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
     )?;
     statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
@@ -314,9 +335,10 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
         return Ok(());
     }
     let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
-         as_of = excluded.as_of",
+         as_of = excluded.as_of, in_inbox = excluded.in_inbox",
     )?;
     statement.execute(params![
         int(new.user_id.raw()),
@@ -325,6 +347,7 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
         role_text(new.role),
         json(&new.spans)?,
         int(new.as_of.get()),
+        new.in_inbox,
     ])?;
     Ok(())
 }
@@ -336,15 +359,16 @@ fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
         role: role(row, column + 2)?,
         spans: from_json(row, column + 3)?,
         as_of: Seq::new(number(row, column + 4)?),
+        in_inbox: row.get(column + 5)?,
     })
 }
 
 fn overview_row(row: &Row<'_>) -> Result<Overview> {
     Ok(Overview {
         membership: membership_at(row, 0)?,
-        marker: Marker { seq: Seq::new(number(row, 5)?), ordinal: Ordinal::new(number(row, 6)?) },
-        card: card_at(row, 7)?,
-        head: head_at(row, 12)?,
+        marker: Marker { seq: Seq::new(number(row, 6)?), ordinal: Ordinal::new(number(row, 7)?) },
+        card: card_at(row, 8)?,
+        head: head_at(row, 15)?,
     })
 }
 

@@ -107,7 +107,7 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
 fn moved_channels(db: &Connection, user: UserId, after: Position) -> Result<Vec<(ChannelId, Spans, Seq)>> {
     let mut statement = db.prepare_cached(
         "SELECT m.channel, m.spans, h.seq FROM memberships m CROSS JOIN heads h ON h.id = m.channel
-         WHERE m.user = ?1 AND m.role IS NOT NULL AND h.pos > ?2",
+         WHERE m.user = ?1 AND m.role IS NOT NULL AND m.in_inbox = 1 AND h.pos > ?2",
     )?;
     statement
         .query_map([int(user.raw()), int(after.get())], |row| {

@@ -67,6 +67,12 @@ pub enum Mutant {
     ReceivedGoesBack,
     /// Paging by activity skips channels of the same time.
     ActivitySkipsTies,
+    /// Open channels are found by capitals as they are written.
+    FindIsCaseSensitive,
+    /// Who has been there longest owns a channel next, admin or not.
+    SuccessorIgnoresRoles,
+    /// A scan shows open channels as well.
+    ScanShowsOpenChannels,
     /// A scan shows what came after a member left.
     ScanIgnoresUntil,
     /// A scan forgets the user's own log.
@@ -83,7 +89,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -116,6 +122,9 @@ impl Mutant {
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
         Self::ActivitySkipsTies,
+        Self::FindIsCaseSensitive,
+        Self::SuccessorIgnoresRoles,
+        Self::ScanShowsOpenChannels,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,
         Self::ScanHidesMore,

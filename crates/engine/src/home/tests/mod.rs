@@ -3,6 +3,7 @@
 
 mod invariants;
 mod memberships;
+mod open;
 mod order;
 mod random;
 mod retries;
