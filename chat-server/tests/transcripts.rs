@@ -43,6 +43,7 @@ transcripts! {
     frame_rate = "frame-rate.txt",
     errors = "errors.txt",
     drain = "drain.txt",
+    open = "open.txt",
 }
 
 async fn check(file: &str, target: Target) {

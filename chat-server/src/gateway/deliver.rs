@@ -16,7 +16,11 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Lost => gateway.registry.visit_all(|connection| connection.read_inbox()),
+            Envelope::Open(open) => gateway.deliver_open(&open),
+            Envelope::Lost => {
+                gateway.registry.visit_all(|connection| connection.read_inbox());
+                gateway.lose_open().await;
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use madang_engine::session::Identity;
 use madang_proto::rest::HistoryPage;
 use madang_proto::{Ack, ClientFrame, ErrorBody, RequestId, Send, ServerFrame};
 
+use super::open::Subscribe;
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 use crate::operations::{Caller, Operations};
@@ -36,12 +37,18 @@ pub(super) async fn carry_out(
             Ok(identity) => return Some(identity),
             Err(error) => answer(outbound, id, Err(error)),
         },
+        ClientFrame::Subscribe { channel_id, after_seq, mode } => {
+            let request = Subscribe { channel: channel_id, after: after_seq, mode };
+            gateway.subscribe(outbound, caller.user_id, id, request).await;
+        }
+        ClientFrame::Unsubscribe { channel_id } => {
+            gateway.unsubscribe(outbound, channel_id);
+            answer(outbound, id, Ok(Answer::Done));
+        }
         ClientFrame::Edit(_)
         | ClientFrame::Delete { .. }
         | ClientFrame::React { .. }
-        | ClientFrame::Typing { .. }
-        | ClientFrame::Subscribe { .. }
-        | ClientFrame::Unsubscribe { .. } => {
+        | ClientFrame::Typing { .. } => {
             let message = "this type is not served yet";
             let error = ErrorBody::field(madang_proto::ErrorCode::Unsupported, "type", message);
             answer(outbound, id, Err(error));

@@ -1,10 +1,13 @@
 //! Open channels: made, found, joined by oneself; and what a member may read of one.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use madang_engine::home::JoinRequest;
+use madang_engine::log::Row;
 use madang_engine::spans::Spans;
-use madang_ids::{ChannelId, Seq, UserId};
+use madang_engine::subscriptions::At;
+use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::rest::{ChannelView, NewChannel, OpenChannel, OpenChannelQuery, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
 use madang_store::FoundChannel;
@@ -91,6 +94,42 @@ impl Operations {
             Some(_) => Err(no_longer()),
             None => Err(join_first()),
         }
+    }
+
+    /// Where an open channel stands.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_head(&self, channel: ChannelId) -> Result<At, ErrorBody> {
+        Ok(self.open_heads(&[channel]).await?.first().copied().unwrap_or_default())
+    }
+
+    /// Where open channels stand, in the order asked for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>, ErrorBody> {
+        let logs: Vec<LogId> = channels.iter().map(|&channel| LogId::Channel(channel)).collect();
+        let heads = self.store.heads(&logs).await.map_err(|error| refusal(&error))?;
+        Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
+    }
+
+    /// Rows of an open channel, all of the range; `None` if they are more than a frame's worth.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_rows(
+        &self,
+        channel: ChannelId,
+        range: RangeInclusive<Seq>,
+    ) -> Result<Option<Vec<Row>>, ErrorBody> {
+        if range.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let end = *range.end();
+        let rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        Ok(rows.last().is_some_and(|last| last.entry.seq == end).then_some(rows))
     }
 
     /// How who never was a member of a channel is refused: that there is an open channel is no secret.

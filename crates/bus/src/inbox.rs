@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{Cursor, LogId, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
 use madang_proto::SnapshotReason;
 use madang_store::StoreResult;
 use tokio::sync::mpsc;
@@ -15,8 +15,19 @@ use tokio::sync::mpsc;
 pub enum Envelope {
     /// Rows, and whom they concern.
     Delivery(Delivery),
-    /// Something was lost on the way: every session of this node reads its inbox.
+    /// Rows of an open channel to which this node is subscribed.
+    Open(OpenRows),
+    /// Something was lost on the way: every session of this node reads its inbox, and every subscription has a gap.
     Lost,
+}
+
+/// Rows of one append to an open channel. Whom they concern, who subscribed knows.
+#[derive(Debug, Clone)]
+pub struct OpenRows {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// The rows, rising without a hole.
+    pub rows: Arc<[Row]>,
 }
 
 /// Rows of one log, and whom of this node's users they concern.
@@ -80,6 +91,9 @@ pub enum InboxRead {
 /// - Once [`attach`](Inbox::attach) has returned, every row whose append returns later reaches this node's envelopes
 ///   with the user among the recipients, or [`Envelope::Lost`] does, or a later item of hers has a `previous` above
 ///   what was delivered. A page that is read after `attach` holds what came before.
+/// - Nothing of an open channel is in an inbox. Once [`subscribe`](Inbox::subscribe) has returned, every row of the
+///   channel whose append returns later reaches this node's envelopes once, in order, or [`Envelope::Lost`] does.
+///   What came before is in the log, if that is read after `subscribe`.
 /// - A cursor is given out only once its epoch is durable.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
@@ -91,6 +105,12 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// One connection of `user` has gone.
     fn detach(&self, user: UserId);
+
+    /// From now on this node wants what happens in an open channel. Once for each subscription.
+    fn subscribe(&self, channel: ChannelId);
+
+    /// One subscription has ended.
+    fn unsubscribe(&self, channel: ChannelId);
 
     /// Rows were appended (or a retry found them): bring them to the inboxes. Repeating it changes nothing.
     async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()>;

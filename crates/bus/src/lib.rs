@@ -11,4 +11,4 @@ mod inbox;
 pub mod local;
 mod roster;
 
-pub use inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead, Recipient};
+pub use inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead, OpenRows, Recipient};

@@ -4,30 +4,45 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, LogId, UserId};
-use madang_store::{Commit, CommitFeed};
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::ChannelKind;
+use madang_store::{Commit, CommitFeed, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::inbox::{Delivery, Envelope, Recipient};
-use crate::local::{Attached, AttachedUser, LocalStore};
+use crate::inbox::{Delivery, Envelope, OpenRows, Recipient};
+use crate::local::{Attached, AttachedUser, LocalStore, Subscribed};
 use crate::roster::Roster;
 
-/// Channels whose members are kept in memory.
-const ROSTERS: u64 = 20_000;
+/// Channels whose audiences are kept in memory.
+const AUDIENCES: u64 = 20_000;
 
 pub(super) struct Dispatcher<S> {
     store: Arc<S>,
     attached: Arc<Attached>,
     envelopes: mpsc::Sender<Envelope>,
-    /// Locked by nobody else: the lock is there so that a roster changes in its place.
-    rosters: Cache<ChannelId, Arc<Mutex<Roster>>>,
+    subscribed: Arc<Subscribed>,
+    audiences: Cache<ChannelId, Audience>,
+}
+
+/// Whom the rows of a channel go to.
+#[derive(Debug, Clone)]
+enum Audience {
+    /// Its members. Locked by nobody else: the lock is there so that a roster changes in its place.
+    Members(Arc<Mutex<Roster>>),
+    /// An open channel's: who subscribed. Its members are not even read.
+    Subscribers,
 }
 
 impl<S: LocalStore> Dispatcher<S> {
-    pub(super) fn new(store: Arc<S>, attached: Arc<Attached>, envelopes: mpsc::Sender<Envelope>) -> Self {
-        Self { store, attached, envelopes, rosters: Cache::new(ROSTERS) }
+    pub(super) fn new(
+        store: Arc<S>,
+        attached: Arc<Attached>,
+        subscribed: Arc<Subscribed>,
+        envelopes: mpsc::Sender<Envelope>,
+    ) -> Self {
+        Self { store, attached, subscribed, envelopes, audiences: Cache::new(AUDIENCES) }
     }
 
     /// Runs until the store or the gateway goes.
@@ -49,37 +64,42 @@ impl<S: LocalStore> Dispatcher<S> {
     }
 
     async fn address(&self, commit: &Commit) -> Option<Envelope> {
-        let recipients = match commit.log {
-            LogId::User(user) => self.recipient(user, true, commit).into_iter().collect(),
-            LogId::Channel(channel) => match self.recipients(channel, commit).await {
-                Ok(recipients) => recipients,
-                Err(error) => {
-                    tracing::warn!(channel.id = %channel, %error, "members could not be read; sessions read their inboxes");
-                    return Some(Envelope::Lost);
-                }
-            },
+        let channel = match commit.log {
+            LogId::Channel(channel) => channel,
+            LogId::User(user) => return deliver(commit, self.recipient(user, true, commit)),
         };
-        let delivery = Delivery { log: commit.log, rows: Arc::clone(&commit.rows), recipients };
-        (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
+        match self.audience(channel, commit).await {
+            Ok(Audience::Members(roster)) => deliver(commit, self.recipients(&mut roster.lock(), commit)),
+            Ok(Audience::Subscribers) => {
+                let rows = Arc::clone(&commit.rows);
+                self.subscribed.contains_key(&channel).then_some(Envelope::Open(OpenRows { channel, rows }))
+            }
+            Err(error) => {
+                tracing::warn!(channel.id = %channel, %error, "members could not be read; sessions read their inboxes");
+                Some(Envelope::Lost)
+            }
+        }
     }
 
-    async fn recipients(
-        &self,
-        channel: ChannelId,
-        commit: &Commit,
-    ) -> madang_store::StoreResult<Vec<Recipient>> {
-        let Some((first, last)) = commit.rows.first().zip(commit.rows.last()) else { return Ok(Vec::new()) };
-        let (from, to) = (first.entry.seq, last.entry.seq);
-        let roster = match self.rosters.get(&channel) {
-            Some(roster) => roster,
-            None => {
-                let loaded = Roster::load(self.store.as_ref(), channel, from).await?;
-                let roster = Arc::new(Mutex::new(loaded));
-                self.rosters.insert(channel, Arc::clone(&roster));
-                roster
-            }
+    async fn audience(&self, channel: ChannelId, commit: &Commit) -> StoreResult<Audience> {
+        if let Some(audience) = self.audiences.get(&channel) {
+            return Ok(audience);
+        }
+        let row = self.store.channel(channel).await?;
+        let audience = if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
+            Audience::Subscribers
+        } else {
+            let at = commit.rows.first().map_or(Seq::ZERO, |row| row.entry.seq);
+            let roster = Roster::load(self.store.as_ref(), channel, at).await?;
+            Audience::Members(Arc::new(Mutex::new(roster)))
         };
-        let mut roster = roster.lock();
+        self.audiences.insert(channel, audience.clone());
+        Ok(audience)
+    }
+
+    fn recipients(&self, roster: &mut Roster, commit: &Commit) -> Vec<Recipient> {
+        let Some((first, last)) = commit.rows.first().zip(commit.rows.last()) else { return Vec::new() };
+        let (from, to) = (first.entry.seq, last.entry.seq);
         roster.apply(&commit.rows);
         if self.attached.len() < roster.len() {
             let concerns = |user| roster.concerns(user, from, to);
@@ -87,10 +107,10 @@ impl<S: LocalStore> Dispatcher<S> {
             let attached =
                 users.filter_map(|mut user| Some((concerns(*user.key())?, user.next(commit), *user.key())));
             let recipient = |(sees_all, place, user_id)| Recipient { user_id, place, sees_all };
-            return Ok(attached.map(recipient).collect());
+            return attached.map(recipient).collect();
         }
         let concerned = roster.concerned(from, to);
-        Ok(concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect())
+        concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect()
     }
 
     /// Takes the next place of a user's inbox, if she is connected.
@@ -98,6 +118,12 @@ impl<S: LocalStore> Dispatcher<S> {
         let place = self.attached.users.get_mut(&user_id)?.next(commit);
         Some(Recipient { user_id, place, sees_all })
     }
+}
+
+fn deliver(commit: &Commit, recipients: impl IntoIterator<Item = Recipient>) -> Option<Envelope> {
+    let recipients: Vec<Recipient> = recipients.into_iter().collect();
+    let delivery = Delivery { log: commit.log, rows: Arc::clone(&commit.rows), recipients };
+    (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
 }
 
 impl AttachedUser {
@@ -116,7 +142,7 @@ mod tests {
 
     use madang_engine::seats::{Member, SeatChange};
     use madang_engine::spans::Spans;
-    use madang_ids::{Millis, Ordinal, Position, Seq};
+    use madang_ids::{Millis, Ordinal, Position};
     use madang_proto::{Content, Entry, Role};
     use madang_store::model::{Model, ModelConfig};
     use madang_store::{ChannelStore, Row};
@@ -146,7 +172,7 @@ mod tests {
         store.change_seats(change).await.expect("seats are changed");
         let registry = Arc::new(Attached::default());
         attached.for_each(|id| registry.attach(user(id)));
-        Dispatcher::new(store, registry, mpsc::channel(1).0)
+        Dispatcher::new(store, registry, Arc::default(), mpsc::channel(1).0)
     }
 
     /// Prints what one commit costs. In a release build a message to 125 connected members takes about 7 µs.

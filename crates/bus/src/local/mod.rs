@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
-use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::{SnapshotReason, limits};
 use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
 use parking_lot::Mutex;
@@ -36,10 +36,14 @@ pub struct LocalInbox<S> {
     store: Arc<S>,
     epochs: Epochs,
     attached: Arc<Attached>,
+    subscribed: Arc<Subscribed>,
     /// The last position that a page showed. Readers may see a commit before the store says that it is durable.
     shown: AtomicU64,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
 }
+
+/// The open channels that somebody here is subscribed to, and how many are.
+pub(crate) type Subscribed = DashMap<ChannelId, u32>;
 
 /// The users who are connected, and where their inboxes stand.
 #[derive(Debug, Default)]
@@ -99,9 +103,11 @@ impl<S: LocalStore> LocalInbox<S> {
         let (sender, receiver) = mpsc::channel(ENVELOPES);
         let attached = Arc::new(Attached::default());
         attached.addressed.store(store.position().get(), Ordering::SeqCst);
-        let follow = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), sender).run(feed);
+        let subscribed = Arc::<Subscribed>::default();
+        let (of_users, of_channels) = (Arc::clone(&attached), Arc::clone(&subscribed));
+        let follow = Dispatcher::new(Arc::clone(&store), of_users, of_channels, sender).run(feed);
         let (shown, envelopes) = (AtomicU64::new(0), Mutex::new(Some(receiver)));
-        Ok((Self { store, epochs, attached, shown, envelopes }, follow))
+        Ok((Self { store, epochs, attached, subscribed, shown, envelopes }, follow))
     }
 }
 
@@ -117,6 +123,17 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
 
     fn detach(&self, user: UserId) {
         self.attached.detach(user);
+    }
+
+    fn subscribe(&self, channel: ChannelId) {
+        *self.subscribed.entry(channel).or_default() += 1;
+    }
+
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.subscribed.remove_if_mut(&channel, |_, count| {
+            *count = count.saturating_sub(1);
+            *count == 0
+        });
     }
 
     async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {
