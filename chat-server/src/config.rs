@@ -74,11 +74,13 @@ impl Default for TokenConfig {
 pub struct ChannelConfig {
     /// Members of a group, 2 to 500; default 100.
     pub group_members: u32,
+    /// Members of an open channel, 2 to 100,000; default 100,000. Channels that were made before keep theirs.
+    pub open_members: u32,
 }
 
 impl Default for ChannelConfig {
     fn default() -> Self {
-        Self { group_members: 100 }
+        Self { group_members: 100, open_members: limits::OPEN_MEMBERS_MAX }
     }
 }
 
@@ -208,6 +210,13 @@ impl Config {
             &group,
             "must be 2 to 500",
         )?;
+        let open = self.channels.open_members;
+        rule(
+            (2..=limits::OPEN_MEMBERS_MAX).contains(&open),
+            "channels.open_members",
+            &open,
+            "must be 2 to 100000",
+        )?;
         let access = self.tokens.access_seconds;
         rule((60..=86_400).contains(&access), "tokens.access_seconds", &access, "must be 60 to 86400")?;
         let refresh = self.tokens.refresh_days;
@@ -256,5 +265,9 @@ mod tests {
         config.channels.group_members = 501;
         let text = config.validate().unwrap_err().to_string();
         assert_eq!(text, "channels.group_members is 501, must be 2 to 500");
+        config.channels.group_members = 500;
+        config.channels.open_members = 100_001;
+        let text = config.validate().unwrap_err().to_string();
+        assert_eq!(text, "channels.open_members is 100001, must be 2 to 100000");
     }
 }

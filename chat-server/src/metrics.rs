@@ -36,6 +36,8 @@ pub struct ChatMetrics {
     pub unauthorized: Counter,
     /// G7: slow consumers that fell back to reading their inbox.
     pub resyncs: Counter,
+    /// G4: gaps in subscriptions of open channels, told to who read too slowly.
+    pub gaps: Counter,
     /// G7: requests refused because the caller was too fast.
     pub limited: Counter,
     /// G7: connections closed because their address had too many.
@@ -64,6 +66,7 @@ impl ChatMetrics {
             resumed: Counter::default(),
             unauthorized: Counter::default(),
             resyncs: Counter::default(),
+            gaps: Counter::default(),
             limited: Counter::default(),
             crowded: Counter::default(),
             full: Counter::default(),
@@ -89,6 +92,7 @@ impl ChatMetrics {
         counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
         counter("auth_refused", "G5: tokens refused", &self.unauthorized);
         counter("outbound_resyncs", "G7: slow consumers that read on from their inbox", &self.resyncs);
+        counter("subscription_gaps", "G4: gaps in subscriptions, told to who read too slowly", &self.gaps);
         counter("requests_limited", "G7: requests refused as too fast", &self.limited);
         counter("http_connections_refused", "G7: connections of an address with too many", &self.crowded);
         counter("seats_refused", "G10: joins refused because no seat was free", &self.full);

@@ -40,6 +40,7 @@ transcripts! {
     reactions = "reactions.txt",
     mentions = "mentions.txt",
     moderation = "moderation.txt",
+    open_moderation = "open-moderation.txt",
     typing = "typing.txt",
     receipts = "receipts.txt",
     resume = "resume.txt",
@@ -49,6 +50,7 @@ transcripts! {
     frame_rate = "frame-rate.txt",
     errors = "errors.txt",
     drain = "drain.txt",
+    open = "open.txt",
 }
 
 async fn check(file: &str, target: Target) {

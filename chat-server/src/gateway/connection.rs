@@ -54,6 +54,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         self.gateway.registry.remove(self.user_id, &self.outbound);
+        self.gateway.subscribers.remove_all(&self.outbound);
         self.gateway.operations.inbox.detach(self.user_id);
     }
 }

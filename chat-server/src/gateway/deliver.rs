@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use madang_bus::{Delivery, Envelope, Event, EventKind};
+use madang_bus::{Delivery, Envelope, Event, EventKind, Told};
 use madang_engine::log::Row;
 use madang_ids::{LogId, UserId};
-use madang_proto::{CloseReason, Content, ServerFrame};
+use madang_proto::{CloseReason, Content, ServerFrame, limits};
 use tokio::sync::mpsc;
 
 use super::outbound::Frames;
@@ -16,8 +16,12 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Event(event, users) => gateway.tell(event, &users),
-            Envelope::Lost => gateway.registry.visit_all(|connection| connection.read_inbox()),
+            Envelope::Event(event, told) => gateway.tell(event, &told),
+            Envelope::Open(open) => gateway.deliver_open(&open),
+            Envelope::Lost => {
+                gateway.registry.visit_all(|connection| connection.read_inbox());
+                gateway.lose_open().await;
+            }
         }
     }
 }
@@ -42,14 +46,27 @@ impl Gateway {
     }
 
     /// An event is left out where the queue is half full: it must not cost anybody her entries.
-    fn tell(&self, Event { channel_id, user_id, kind }: Event, users: &[UserId]) {
+    fn tell(&self, Event { channel_id, user_id, kind }: Event, told: &Told) {
         let frame = encode::frame(&match kind {
             EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
             EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },
         });
         let limit_bytes = self.operations.config.gateway.outbound_bytes / 2;
-        for user in users {
-            self.registry.visit_user(*user, |connection| connection.offer(&frame, limit_bytes));
+        match told {
+            Told::Users(users) => users.iter().for_each(|user| {
+                self.registry.visit_user(*user, |connection| connection.offer(&frame, limit_bytes));
+            }),
+            // Who is writing among so many is nobody's concern.
+            Told::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}
+            Told::Subscribers => {
+                let mut hers = Vec::new();
+                self.registry.visit_user(user_id, |connection| hers.push(connection.number));
+                self.subscribers.visit(channel_id, |connection| {
+                    if !hers.contains(&connection.number) {
+                        connection.offer_open(channel_id, &frame, limit_bytes);
+                    }
+                });
+            }
         }
     }
 

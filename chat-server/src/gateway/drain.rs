@@ -39,7 +39,8 @@ fn send_away(connection: &Arc<Outbound>) {
     }
 }
 
-/// Wakes connections whose sessions must be looked at, and forgets homes that rest, each second. Waits for nobody.
+/// Wakes connections whose sessions must be looked at, tells passive subscribers what moved, and forgets homes that
+/// rest, each second. Waits for nobody.
 pub async fn sweep(gateway: Arc<Gateway>) {
     let clock = &gateway.operations.clock;
     let mut looked_at = clock.elapsed();
@@ -52,6 +53,7 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         }
         looked_at = clock.elapsed();
         gateway.registry.sweep(looked_at);
+        gateway.tell_open().await;
         gateway.operations.homes.forget_resting();
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of
 //! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
-//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them,
-//! [`drain`] sends them away politely.
+//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`] those of open channels to
+//! their subscribers, [`drain`] sends them away politely.
 
 pub mod accept;
 mod catch_up;
@@ -13,6 +13,7 @@ pub mod drain;
 pub mod encode;
 mod lane;
 pub mod listen;
+mod open;
 mod outbound;
 mod queue;
 mod registry;
@@ -28,6 +29,7 @@ use madang_service::Tasks;
 use crate::operations::Operations;
 
 use lane::Lanes;
+use open::Subscribers;
 pub use registry::Registry;
 
 /// What every connection shares.
@@ -38,6 +40,7 @@ pub struct Gateway {
     pub registry: Registry,
     /// The tasks of connections.
     pub tasks: Tasks,
+    subscribers: Subscribers,
     session: SessionConfig,
     lanes: Lanes,
     next_number: AtomicU64,
@@ -49,7 +52,9 @@ impl Gateway {
     pub fn new(operations: Arc<Operations>, tasks: Tasks) -> Self {
         let session = operations.config.session();
         let registry = Registry::new(operations.config.gateway.connections_per_device);
-        Self { operations, registry, tasks, session, lanes: Lanes::new(), next_number: AtomicU64::new(1) }
+        let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
+        let (lanes, next_number) = (Lanes::new(), AtomicU64::new(1));
+        Self { operations, registry, tasks, subscribers, session, lanes, next_number }
     }
 
     /// The tasks that write to connections; each runs for ever.

@@ -6,10 +6,13 @@
 //! Whoever has the lock may write: the lane as a rule, the connection's own task for what it brings itself, and while
 //! the kernel takes no more.
 
+mod subscriptions;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use madang_engine::subscriptions::Subscriptions;
 use madang_engine::sync::{Live, Place, SyncCursor};
 use madang_ids::{Cursor, Epoch, Position};
 use madang_proto::CloseReason;
@@ -23,6 +26,8 @@ use super::lane::Lane;
 use super::queue::Queue;
 use crate::metrics::ChatMetrics;
 use crate::plant::{self, Fault};
+
+pub(crate) use subscriptions::{HeadsFrames, OpenFrames};
 
 /// Requests under way on one connection, in bytes; the one that crosses it is let in. A home refuses what is too much
 /// for it, so one connection alone must not be.
@@ -48,6 +53,8 @@ pub(crate) struct Outbound {
 struct State {
     queue: Queue,
     sync: SyncCursor<Frames>,
+    /// To open channels, if there are any.
+    subscriptions: Option<Box<Subscriptions>>,
     epoch: Option<Epoch>,
     /// The last position that a `cursor` frame told.
     told: Position,
@@ -111,7 +118,7 @@ impl State {
 
     fn write(&mut self, tcp: &TcpStream, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
-        while !self.queue.is_empty() {
+        while !self.queue.is_empty() || self.tell_gaps() {
             match self.queue.write(|slices| tcp.try_write_vectored(slices)) {
                 Ok(_) => {
                     metrics.writes.inc();
@@ -141,6 +148,7 @@ impl Outbound {
             queue: Queue::default(),
             // The client's number is believed once the inbox has.
             sync: SyncCursor::reading_from(Position::ZERO),
+            subscriptions: None,
             epoch: None,
             told: Position::ZERO,
             in_flight: 0,
@@ -387,8 +395,8 @@ mod tests {
     const LIMIT: usize = 300;
 
     /// A connection, and its peer.
-    struct Pair {
-        outbound: Arc<Outbound>,
+    pub(super) struct Pair {
+        pub(super) outbound: Arc<Outbound>,
         peer: TcpStream,
         metrics: ChatMetrics,
     }
@@ -407,7 +415,7 @@ mod tests {
             Self { outbound, peer, metrics: ChatMetrics::register(&Metrics::new()) }
         }
 
-        async fn live() -> Self {
+        pub(super) async fn live() -> Self {
             let pair = Self::new(Some(cursor(4))).await;
             pair.outbound.handle_page(cursor(4), false);
             assert!(!pair.outbound.is_reading());
@@ -415,7 +423,7 @@ mod tests {
         }
 
         /// What is written now.
-        async fn written(&mut self, expected: &[&Frame]) {
+        pub(super) async fn written(&mut self, expected: &[&Frame]) {
             assert_eq!(self.outbound.write(&self.metrics), Written::All);
             let expected: Vec<u8> = expected.iter().flat_map(|frame| frame.bytes()).copied().collect();
             let mut bytes = vec![0; expected.len()];
@@ -426,19 +434,19 @@ mod tests {
         }
     }
 
-    fn said(position: u64) -> Frame {
+    pub(super) fn said(position: u64) -> Frame {
         CursorFrames::default().get(cursor(position))
     }
 
-    fn frame(text: &str) -> Frame {
+    pub(super) fn frame(text: &str) -> Frame {
         Frame::written(text.as_bytes())
     }
 
-    fn frames(text: &str) -> Frames {
+    pub(super) fn frames(text: &str) -> Frames {
         Arc::new([frame(text)])
     }
 
-    fn place(previous: u64, at: u64) -> Place {
+    pub(super) fn place(previous: u64, at: u64) -> Place {
         Place { previous: Position::new(previous), first: Position::new(at), last: Position::new(at) }
     }
 

@@ -8,6 +8,7 @@ use madang_ids::{ChannelId, Seq};
 use madang_proto::rest::HistoryPage;
 use madang_proto::{Ack, Changed, ClientFrame, Edit, ErrorBody, RequestId, Send, ServerFrame};
 
+use super::open::Subscribe;
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 use crate::operations::{Caller, Change, Operations};
@@ -54,10 +55,13 @@ pub(super) async fn carry_out(
                 answer(outbound, id, Err(error));
             }
         }
-        ClientFrame::Subscribe { .. } | ClientFrame::Unsubscribe { .. } => {
-            let message = "this type is not served yet";
-            let error = ErrorBody::field(madang_proto::ErrorCode::Unsupported, "type", message);
-            answer(outbound, id, Err(error));
+        ClientFrame::Subscribe { channel_id, after_seq, mode } => {
+            let request = Subscribe { channel: channel_id, after: after_seq, mode };
+            gateway.subscribe(outbound, caller.user_id, id, request).await;
+        }
+        ClientFrame::Unsubscribe { channel_id } => {
+            gateway.unsubscribe(outbound, channel_id);
+            answer(outbound, id, Ok(Answer::Done));
         }
         // The session answers these by itself.
         ClientFrame::Hello(_) | ClientFrame::Heartbeat => {}

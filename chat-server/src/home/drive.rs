@@ -1,5 +1,6 @@
 //! Carries out a home's effects.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use futures_util::future::join_all;
 use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, ReactionChange};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
-use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Reaction, limits};
 use madang_store::{Marker, Membership, StoreError, StoreResult};
 
@@ -127,7 +128,7 @@ impl Homes {
         }
     }
 
-    async fn tell_inbox(&self, log: LogId, to: madang_ids::Seq) {
+    async fn tell_inbox(&self, log: LogId, to: Seq) {
         // The row is durable and acked whatever happens here; the next fan-out of the log heals a lost one.
         if let Err(error) = self.0.inbox.moved(log, to).await {
             tracing::warn!(%log, %error, "the inboxes could not be told; the next append of this log tells them");
@@ -228,11 +229,15 @@ impl Homes {
         // Of roles and restrictions the channel's log alone tells.
         let moved = members.iter().filter(|member| member.is_moving());
         let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
-        let (store_row, homes) = (&row, self);
+        let ordinals = self.ordinals(channel, members).await?;
+        let (store_row, homes, ordinals) = (&row, self, &ordinals);
         let notes = notes.map(|(member, span)| async move {
             let content = match span.until {
                 None => {
-                    homes.mark_joined(channel, member.user_id, span.from).await?;
+                    if let Some(&ordinal) = ordinals.get(&span.from) {
+                        let marker = Marker { seq: span.from, ordinal };
+                        homes.mark_joined(channel, member.user_id, marker).await?;
+                    }
                     Content::ChannelJoined { channel: store_row.card.clone(), from_seq: span.from }
                 }
                 Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
@@ -244,17 +249,26 @@ impl Homes {
         self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
-    /// What was said before she came does not count as unread.
-    async fn mark_joined(
+    /// The ordinals where members came: mostly one, since those who come in one append come at one place.
+    async fn ordinals(
         &self,
         channel: ChannelId,
-        user: UserId,
-        from: madang_ids::Seq,
-    ) -> Result<(), ErrorBody> {
-        let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
-        let Some(row) = rows.first() else { return Ok(()) };
-        let marker = Marker { seq: from, ordinal: row.ordinal };
+        members: &[Member],
+    ) -> Result<HashMap<Seq, Ordinal>, Failure> {
+        let mut ordinals = HashMap::new();
+        let stays = members.iter().filter_map(|member| member.spans.last());
+        for from in stays.filter(|stay| stay.until.is_none()).map(|stay| stay.from) {
+            if !ordinals.contains_key(&from) {
+                let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
+                let rows = rows.map_err(failure)?;
+                ordinals.extend(rows.first().map(|row| (from, row.ordinal)));
+            }
+        }
+        Ok(ordinals)
+    }
+
+    /// What was said before she came does not count as unread.
+    async fn mark_joined(&self, channel: ChannelId, user: UserId, marker: Marker) -> Result<(), ErrorBody> {
         self.0.store.advance_marker(user, channel, marker).await.map(drop).map_err(|error| refusal(&error))
     }
 }

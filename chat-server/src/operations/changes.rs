@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::accounts::card;
 use super::blocks::page_bounds;
+use super::open::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -90,8 +91,8 @@ impl Operations {
     ) -> Result<Page<UserCard>, ErrorBody> {
         let (after, limit) = page_bounds::<UserId>(&query)?;
         body::check_emoji(emoji)?;
-        let spans = self.overview_of(caller.user_id, channel).await?.membership.spans;
-        if !spans.contains(target) {
+        let overview = self.overview_of(caller.user_id, channel).await?;
+        if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
             return Err(ErrorBody::not_found("seq"));
         }
         let ids = self.store.reactors(channel, target, emoji, after, limit).await;

@@ -9,12 +9,13 @@ use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits}
 use madang_store::{Channel, Head, Overview, OverviewOrder};
 
 use super::accounts::request_hash;
+use super::details::check_topic;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Makes a channel. A direct one is found if the pair has it already; a group may be repeated with an
-    /// idempotency key.
+    /// Makes a channel. A direct one is found if the pair has it already; others may be repeated with an idempotency
+    /// key.
     ///
     /// # Errors
     /// `not_found` for an unknown user; `full` above the seats; `forbidden` if one blocks the other.
@@ -27,10 +28,7 @@ impl Operations {
         let channel = match request.kind {
             ChannelKind::Direct => self.create_direct(caller, &request).await?,
             ChannelKind::Group => self.create_group(caller, &request, key).await?,
-            ChannelKind::Open => {
-                let message = "kind open is not supported yet; use direct or group";
-                return Err(ErrorBody::field(ErrorCode::Unsupported, "kind", message));
-            }
+            ChannelKind::Open => self.create_open(caller, &request, key).await?,
         };
         self.channel_view(caller, channel).await
     }
@@ -50,6 +48,9 @@ impl Operations {
         }
         if request.name.is_some() {
             return Err(ErrorBody::invalid("name", "a direct channel has no name"));
+        }
+        if request.topic.is_some() {
+            return Err(ErrorBody::invalid("topic", "a direct channel has no topic"));
         }
         self.check_users(&[other]).await?;
         let candidate = ChannelId::from_raw(self.mint());
@@ -75,6 +76,7 @@ impl Operations {
         key: Option<&str>,
     ) -> Result<ChannelId, ErrorBody> {
         let name = check_name(request.name.as_deref())?;
+        let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
         let mut others = request.members.clone();
         others.sort_unstable();
         others.dedup();
@@ -85,35 +87,34 @@ impl Operations {
                 format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
             return Err(ErrorBody::field(ErrorCode::Full, "members", message));
         }
-        let id = ChannelId::from_raw(self.claim_group(caller, &name, &others, key).await?);
+        let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
+        let hash = request_hash(&[name.as_bytes(), &members, topic.as_bytes()]);
+        let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         // What an earlier try has made is not asked again whether it may be.
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
             self.check_users(&others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
         }
-        let card = ChannelCard::new(id, ChannelKind::Group, Some(name), None);
+        let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));
         self.establish(caller, card, capacity, joins).await?;
         Ok(id)
     }
 
-    /// The group's id: that of an earlier try with the same key, or a new one.
-    async fn claim_group(
+    /// The id of a group or an open channel: that of an earlier try with the same key, or a new one.
+    pub(super) async fn claim_channel(
         &self,
         caller: Caller,
-        name: &str,
-        others: &[UserId],
         key: Option<&str>,
+        hash: [u8; 16],
     ) -> Result<u64, ErrorBody> {
         let id = self.mint();
         let Some(key) = key else { return Ok(id) };
-        let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
-        let scope = format!("group by {}", caller.user_id);
-        self.claim(&scope, key, id, request_hash(&[name.as_bytes(), &members])).await
+        self.claim(&format!("group by {}", caller.user_id), key, id, hash).await
     }
 
-    async fn establish(
+    pub(super) async fn establish(
         &self,
         caller: Caller,
         card: ChannelCard,
@@ -155,10 +156,11 @@ impl Operations {
         self.overview_of(caller.user_id, channel).await.map(view)
     }
 
-    /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists.
+    /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists,
+    /// unless it is open.
     pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
         let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
-        let mut row = row.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
+        let Some(mut row) = row else { return Err(self.refuse_stranger(channel).await) };
         // For who has left, the channel ends where she left.
         if let Some(until) = row.membership.spans.last().and_then(|span| span.until) {
             let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;

@@ -8,6 +8,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{Entry, ErrorBody, limits};
 
+use super::open::readable;
 use super::{Caller, Operations};
 use crate::plant;
 use crate::refusal::refusal;
@@ -28,7 +29,8 @@ impl Operations {
     /// A page of the log of a channel that the caller is or was a member of, within what she may read.
     ///
     /// # Errors
-    /// `invalid` for more than one of `before`, `after`, `around`, `at`, or a limit out of bounds; `not_found`.
+    /// `invalid` for more than one of `before`, `after`, `around`, `at`, or a limit out of bounds; `not_found`;
+    /// `forbidden` for who has left an open channel.
     pub async fn history(
         &self,
         caller: Caller,
@@ -37,7 +39,8 @@ impl Operations {
     ) -> Result<HistoryPage, ErrorBody> {
         let limit = check_limit(query)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
-        let (spans, head) = (&overview.membership.spans, overview.head.seq);
+        let spans = &*readable(overview.channel.card.kind, &overview.membership.spans)?;
+        let head = overview.head.seq;
         let want = self.want(channel, query, head).await?;
         let rows = match want {
             Want::Back(end) => self.back(channel, spans, end, limit).await?,

@@ -79,7 +79,9 @@ impl Operations {
     ) -> Result<(), ErrorBody> {
         let own = self.check_is_member(caller, channel).await?;
         let promote = match own {
-            Role::Owner if user == caller.user_id => self.successor(channel, user).await?,
+            Role::Owner if user == caller.user_id => {
+                self.store.successor(channel, user).await.map_err(|error| refusal(&error))?
+            }
             _ => None,
         };
         let request = SeatRequest { leaves: vec![user], promote, ..SeatRequest::by(caller.user_id) };
@@ -90,15 +92,6 @@ impl Operations {
         }
     }
 
-    /// Who owns a group after its owner: an admin before a member, the longest there first.
-    async fn successor(&self, channel: ChannelId, owner: UserId) -> Result<Option<UserId>, ErrorBody> {
-        let all = limits::GROUP_MEMBERS_MAX as usize;
-        let members = self.store.members(channel, None, all).await.map_err(|error| refusal(&error))?;
-        let others = members.into_iter().filter(|member| member.user_id != owner);
-        let next = others.min_by_key(|member| (!member.role.is_admin(), member.joined_at, member.user_id));
-        Ok(next.map(|member| member.user_id))
-    }
-
     /// The caller's role. Who never was a member learns nothing; who has left is told so.
     pub(super) async fn check_is_member(
         &self,
@@ -107,7 +100,7 @@ impl Operations {
     ) -> Result<Role, ErrorBody> {
         let membership =
             self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
-        let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
+        let Some(membership) = membership else { return Err(self.refuse_stranger(channel).await) };
         if membership.spans.is_open() {
             return Ok(membership.role);
         }

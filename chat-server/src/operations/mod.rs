@@ -12,6 +12,7 @@ mod events;
 mod history;
 mod members;
 mod moderation;
+mod open;
 mod read;
 mod received;
 mod send;

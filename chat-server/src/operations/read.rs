@@ -4,6 +4,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{Content, ErrorBody};
 use madang_store::Marker;
 
+use super::open::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -18,7 +19,7 @@ impl Operations {
     /// `invalid` beyond the head or outside of what she may read; `not_found`.
     pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<(), ErrorBody> {
         let row = self.overview_of(caller.user_id, channel_id).await?;
-        if !row.membership.spans.contains(seq) || seq > row.head.seq {
+        if !readable(row.channel.card.kind, &row.membership.spans)?.contains(seq) || seq > row.head.seq {
             let message = format!("seq is {seq}, which is no entry of this channel that you may read");
             return Err(ErrorBody::invalid("seq", message));
         }

@@ -5,8 +5,10 @@ use madang_engine::home::{Command, Reply, Sent};
 use madang_engine::log::RowKey;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Seq};
 use madang_proto::{Ack, Body, ErrorBody};
+use madang_store::Channel;
 use tokio::sync::oneshot;
 
+use super::open::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -28,7 +30,7 @@ impl Operations {
         self.callers.take_send(caller.user_id)?;
         let channel = self.channel(channel_id).await?;
         if let Some(target) = body.reply_to {
-            self.check_reply(caller, channel_id, target).await?;
+            self.check_reply(caller, &channel, target).await?;
         }
         let key = RowKey { sender: caller.user_id, client_msg_id, body_hash: body::hash(&body) };
         let command = Command::Send { origin: caller.origin, key, body };
@@ -53,14 +55,14 @@ impl Operations {
     }
 
     /// An answer must answer a message that its sender may read.
-    async fn check_reply(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
-        let membership =
-            self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
-        let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;
-        let rows = self.store.rows(LogId::Channel(channel), target..=target, 1).await;
+    async fn check_reply(&self, caller: Caller, channel: &Channel, target: Seq) -> Result<(), ErrorBody> {
+        let id = channel.card.id;
+        let membership = self.store.membership(caller.user_id, id).await.map_err(|error| refusal(&error))?;
+        let Some(membership) = membership else { return Err(self.refuse_stranger(id).await) };
+        let rows = self.store.rows(LogId::Channel(id), target..=target, 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let is_message = rows.first().is_some_and(|row| row.entry.content.message().is_some());
-        if is_message && membership.spans.contains(target) {
+        if is_message && readable(channel.card.kind, &membership.spans)?.contains(target) {
             return Ok(());
         }
         let message =

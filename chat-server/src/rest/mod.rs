@@ -7,6 +7,7 @@ mod extract;
 mod health;
 mod messages;
 mod moderation;
+mod open;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub fn router(api: Api) -> Router {
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{channel_id}", get(channels::view).patch(channels::change))
         .route("/channels/{channel_id}/pins/{seq}", put(channels::pin).delete(channels::unpin))
+        .route("/open-channels", get(open::find))
+        .route("/channels/{channel_id}/membership", put(open::join))
         .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
         .route(
             "/channels/{channel_id}/members/{user_id}",

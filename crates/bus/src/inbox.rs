@@ -15,10 +15,12 @@ use tokio::sync::mpsc;
 pub enum Envelope {
     /// Rows, and whom they concern.
     Delivery(Delivery),
-    /// Something was lost on the way: every session of this node reads its inbox.
+    /// Rows of an open channel to which this node is subscribed.
+    Open(OpenRows),
+    /// Something was lost on the way: every session of this node reads its inbox, and every subscription has a gap.
     Lost,
     /// What is told and kept nowhere. May be left out.
-    Event(Event, Vec<UserId>),
+    Event(Event, Told),
 }
 
 /// Something that passes: told to members of a channel who are online, and kept nowhere.
@@ -32,6 +34,15 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+/// Who is told an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// These.
+    Users(Vec<UserId>),
+    /// Who is subscribed to the open channel.
+    Subscribers,
+}
+
 /// What passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
@@ -39,6 +50,15 @@ pub enum EventKind {
     Typing,
     /// She has read up to here.
     Read(Seq),
+}
+
+/// Rows of one append to an open channel. Whom they concern, who subscribed knows.
+#[derive(Debug, Clone)]
+pub struct OpenRows {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// The rows, rising without a hole.
+    pub rows: Arc<[Row]>,
 }
 
 /// Rows of one log, and whom of this node's users they concern.
@@ -102,6 +122,9 @@ pub enum InboxRead {
 /// - Once [`attach`](Inbox::attach) has returned, every row whose append returns later reaches this node's envelopes
 ///   with the user among the recipients, or [`Envelope::Lost`] does, or a later item of hers has a `previous` above
 ///   what was delivered. A page that is read after `attach` holds what came before.
+/// - Nothing of an open channel is in an inbox. Once [`subscribe`](Inbox::subscribe) has returned, every row of the
+///   channel whose append returns later reaches this node's envelopes once, in order, or [`Envelope::Lost`] does.
+///   What came before is in the log, if that is read after `subscribe`.
 /// - A cursor is given out only once its epoch is durable.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
@@ -114,9 +137,15 @@ pub trait Inbox: Send + Sync + 'static {
     /// One connection of `user` has gone.
     fn detach(&self, user: UserId);
 
-    /// Tells an event to the members of a direct channel or a group who are online, unless they are more than `at_most`.
-    /// May be lost, and never waits for who is slow.
+    /// Tells an event to the members of a direct channel or a group who are online, unless they are more than `at_most`;
+    /// or to this node's subscribers of an open channel. May be lost, and never waits for who is slow.
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()>;
+
+    /// From now on this node wants what happens in an open channel. Once for each subscription.
+    fn subscribe(&self, channel: ChannelId);
+
+    /// One subscription has ended.
+    fn unsubscribe(&self, channel: ChannelId);
 
     /// Rows were appended (or a retry found them): bring them to the inboxes. Repeating it changes nothing.
     async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()>;

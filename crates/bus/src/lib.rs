@@ -11,4 +11,6 @@ mod inbox;
 pub mod local;
 mod roster;
 
-pub use inbox::{Delivery, Envelope, Event, EventKind, Inbox, InboxItem, InboxPage, InboxRead, Recipient};
+pub use inbox::{
+    Delivery, Envelope, Event, EventKind, Inbox, InboxItem, InboxPage, InboxRead, OpenRows, Recipient, Told,
+};

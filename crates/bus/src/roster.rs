@@ -106,11 +106,6 @@ impl Batch {
         Some(Self { own, targets })
     }
 
-    /// Where it begins.
-    pub(crate) const fn from(&self) -> Seq {
-        *self.own.start()
-    }
-
     fn sees_all(&self, spans: &Spans) -> Option<bool> {
         let first = spans.clip(self.own.clone()).next()?;
         Some(first == self.own && self.targets.iter().all(|target| spans.contains(*target)))

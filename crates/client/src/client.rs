@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
-use madang_proto::{Body, Send};
+use madang_proto::{Body, Mode, Send};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -124,6 +124,24 @@ impl Client {
     /// If the client has ended.
     pub async fn mark_read(&self, channel_id: ChannelId, seq: Seq) -> Result<(), ClientError> {
         self.command(Command::Read(channel_id, seq)).await
+    }
+
+    /// Subscribes to an open channel of the user's, from the last entry that this client has of it on. The answer comes
+    /// as [`Event::Heads`] or [`Event::SubscriptionRefused`]; the client subscribes again after each reconnect, until
+    /// the user leaves.
+    ///
+    /// # Errors
+    /// If the client has ended.
+    pub async fn subscribe(&self, channel_id: ChannelId, mode: Mode) -> Result<(), ClientError> {
+        self.command(Command::Subscribe(channel_id, mode)).await
+    }
+
+    /// Ends a subscription.
+    ///
+    /// # Errors
+    /// If the client has ended.
+    pub async fn unsubscribe(&self, channel_id: ChannelId) -> Result<(), ClientError> {
+        self.command(Command::Unsubscribe(channel_id)).await
     }
 
     /// Ends the client and waits for its task. Unacked messages are lost with it.

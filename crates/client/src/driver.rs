@@ -1,11 +1,13 @@
 //! The task behind a [`crate::Client`]: drives the pure cores over one connection after the other.
 
 mod live;
+mod open;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use madang_ids::{ChannelId, Seq};
-use madang_proto::{CloseReason, ErrorCode, Send};
+use madang_proto::{CloseReason, ErrorCode, Mode, Send};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
@@ -22,6 +24,8 @@ use crate::rest::{Rest, Tokens};
 pub(crate) enum Command {
     Send(Send),
     Read(ChannelId, Seq),
+    Subscribe(ChannelId, Mode),
+    Unsubscribe(ChannelId),
 }
 
 pub(crate) struct Driver {
@@ -33,6 +37,8 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     outbox: Outbox<()>,
     received: Received,
+    /// What the program wants of open channels, on each connection anew.
+    subscriptions: BTreeMap<ChannelId, Mode>,
     backoff: Backoff,
     access: Access,
 }
@@ -79,6 +85,7 @@ impl Driver {
             events,
             outbox: Outbox::new(options.outbox.max(1), options.max_in_flight.max(1)),
             received: Received::resume(options.cursor, options.heads),
+            subscriptions: BTreeMap::new(),
             backoff: Backoff::new(options.backoff_base, options.backoff_cap),
             access: Access::Good,
         }
@@ -156,9 +163,14 @@ impl Driver {
     }
 
     fn take_offline(&mut self, command: Command) {
-        if let Command::Send(send) = command {
-            // There is room: the caller asked first.
-            let _ = self.outbox.enqueue(send, ());
+        match command {
+            Command::Send(send) => {
+                // There is room: the caller asked first.
+                let _ = self.outbox.enqueue(send, ());
+            }
+            Command::Subscribe(channel, mode) => drop(self.subscriptions.insert(channel, mode)),
+            Command::Unsubscribe(channel) => drop(self.subscriptions.remove(&channel)),
+            Command::Read(..) => {}
         }
     }
 

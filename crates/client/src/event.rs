@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
 use madang_proto::rest::ChannelView;
-use madang_proto::{Ack, Entry, ErrorBody, Resume, SnapshotReason};
+use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, Resume, SnapshotReason};
 
 use crate::rest::Tokens;
 
@@ -29,6 +29,16 @@ pub enum Event {
         log: LogId,
         /// The entries.
         entries: Vec<Entry>,
+    },
+    /// Where open channels stand: the answer to [`crate::Client::subscribe`], and what passive subscriptions bring. Where
+    /// there is a `gap`, entries up to `seq` are left out; a program that wants them reads history.
+    Heads(Vec<ChannelHead>),
+    /// There is no subscription to this open channel.
+    SubscriptionRefused {
+        /// Which.
+        channel_id: ChannelId,
+        /// Why.
+        error: ErrorBody,
     },
     /// Everything told so far is covered by this cursor; a program that keeps its data keeps the cursor with it.
     CursorMoved(Cursor),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use madang_ids::{ChannelId, Cursor, LogId, Seq};
 use madang_proto::rest::{ChannelView, Since};
-use madang_proto::{Content, Entry, SnapshotReason};
+use madang_proto::{ChannelHead, Content, Entry, SnapshotReason};
 
 /// Channels that a snapshot is told of as known; the server takes no more.
 const SINCE_MAX: usize = 10_000;
@@ -95,6 +95,16 @@ impl Received {
         }
     }
 
+    /// An active subscription stands here. Behind a gap the log goes on from its head, also where that is an earlier
+    /// place, of another store.
+    pub fn apply_head(&mut self, head: &ChannelHead) {
+        let log = LogId::Channel(head.channel_id);
+        match head.gap {
+            true => drop(self.heads.insert(log, head.seq)),
+            false => drop(self.heads.entry(log).or_insert(head.seq)),
+        }
+    }
+
     /// Takes a batch: drops what is there already, and cuts the rest at holes. The first batch of a log that was never
     /// heard of begins it, wherever it begins.
     pub fn apply(&mut self, log: LogId, entries: Vec<Entry>) -> Vec<Piece> {
@@ -168,6 +178,24 @@ mod tests {
         let cursor = Cursor { epoch: Epoch::from_raw(1), position: Position::new(9) };
         received.apply_cursor(cursor);
         assert_eq!(received.cursor(), Some(cursor));
+    }
+
+    #[test]
+    fn behind_a_gap_a_log_goes_on_from_its_head() {
+        let head = |seq, gap| {
+            let (seq, ordinal) = (Seq::new(seq), madang_ids::Ordinal::ZERO);
+            ChannelHead { channel_id: ChannelId::from_raw(7), seq, ordinal, gap }
+        };
+        let mut received = Received::default();
+        received.apply_head(&head(4, false));
+        let (fresh, missing) = feed(&mut received, &[6]);
+        assert_eq!((fresh, missing.len()), (vec![6], 1), "it began behind 4");
+        received.apply_head(&head(9, false));
+        assert_eq!(received.head(LOG), Some(Seq::new(6)), "what lies between comes yet");
+        received.apply_head(&head(70, true));
+        assert_eq!(feed(&mut received, &[70, 71]), (vec![71], Vec::new()));
+        received.apply_head(&head(3, true));
+        assert_eq!(feed(&mut received, &[4]), (vec![4], Vec::new()));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The cores: pure state machines that do no IO and own no clock. Shells drive them.
 //!
-//! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox; [`session`] is the protocol of one
+//! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox, and [`subscriptions`]
+//! what it wants of open channels; [`session`] is the protocol of one
 //! connection; [`bucket`] paces callers. [`log`], [`seats`] and [`spans`] are the nouns that they share with every
 //! store.
 #![warn(missing_docs)]
@@ -12,4 +13,5 @@ pub mod log;
 pub mod seats;
 pub mod session;
 pub mod spans;
+pub mod subscriptions;
 pub mod sync;

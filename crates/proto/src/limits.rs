@@ -56,6 +56,8 @@ pub const SUBSCRIBE_ENTRIES: u64 = 200;
 pub const SUBSCRIPTIONS: usize = 200;
 /// Milliseconds in which a user's `typing` in a channel is told once.
 pub const TYPING_MS: u64 = 3_000;
+/// Subscriptions of a node to an open channel above which it is not told who is writing there.
+pub const TYPING_SUBSCRIBERS: usize = 100;
 /// Members of a channel in which receipts are told; in larger ones the list of members says who has read what.
 pub const RECEIPT_MEMBERS: usize = 32;
 /// Entries of one page of history.

@@ -73,6 +73,20 @@ impl Membership {
     }
 }
 
+/// An open channel, as anybody finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundChannel {
+    /// The channel.
+    pub card: ChannelCard,
+    /// Members now.
+    pub members: u32,
+}
+
+/// What an open channel is found by: its name and topic in lower case.
+pub(crate) fn searched(name: Option<&str>, topic: &str) -> String {
+    format!("{} {topic}", name.unwrap_or_default()).to_lowercase()
+}
+
 /// How far a user has read a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marker {
@@ -117,6 +131,13 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
     /// A channel.
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
+    /// Open channels that have been joined, whose name or topic holds `query` in any case, by id, after `after`.
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>>;
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
 
@@ -139,6 +160,9 @@ pub trait ChannelStore: Send + Sync + 'static {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
+    /// Who owns a channel after `owner`: of the other members an admin before a member, then who has been there
+    /// longest.
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>>;
     /// Everybody who is or was a member, by user, after `after`: whom a batch of the log may concern.
     async fn members_ever(
         &self,

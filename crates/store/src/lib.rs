@@ -19,8 +19,8 @@ pub mod model;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 pub use channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, Pending, PendingChange,
-    SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, Pending,
+    PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use error::{StoreError, StoreResult};

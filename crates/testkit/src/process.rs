@@ -59,6 +59,20 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// Processor time that it has used, in seconds: its own, and the kernel's for it.
+    ///
+    /// # Errors
+    /// `/proc` does not say.
+    pub fn cpu_seconds(&self) -> anyhow::Result<(f64, f64)> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no command")?;
+        let ticks = |index: usize| -> anyhow::Result<f64> {
+            Ok(fields.split_whitespace().nth(index).context("too few fields")?.parse()?)
+        };
+        // User and system time, the 14th and 15th field of proc(5); a tick is a hundredth of a second on Linux.
+        Ok((ticks(11)? / 100.0, ticks(12)? / 100.0))
+    }
+
     /// Asks it to drain.
     ///
     /// # Errors

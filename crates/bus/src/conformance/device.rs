@@ -67,6 +67,7 @@ impl Device {
     pub(super) fn handle(&mut self, envelope: &Envelope) {
         match envelope {
             Envelope::Delivery(delivery) => self.handle_delivery(delivery),
+            Envelope::Open(_) => {}
             Envelope::Lost => self.sync.read(),
             Envelope::Event(..) => {}
         }

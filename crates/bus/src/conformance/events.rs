@@ -7,7 +7,7 @@ use madang_ids::ChannelId;
 use super::Subject;
 use super::device::Envelopes;
 use super::yard::{Yard, user};
-use crate::inbox::{Envelope, Event, EventKind};
+use crate::inbox::{Envelope, Event, EventKind, Told};
 
 pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
@@ -23,7 +23,7 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
     loop {
         match envelopes.next().await {
             Envelope::Event(told, users) => {
-                assert_eq!((told, users), (event(1), vec![user(2)]));
+                assert_eq!((told, users), (event(1), Told::Users(vec![user(2)])));
                 break;
             }
             // What was appended before may still be on its way.

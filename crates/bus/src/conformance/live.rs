@@ -13,6 +13,7 @@ use crate::inbox::{Delivery, Envelope, Recipient};
 fn delivery(envelope: Envelope) -> Delivery {
     match envelope {
         Envelope::Delivery(delivery) => delivery,
+        Envelope::Open(_) => panic!("nobody subscribed"),
         Envelope::Lost => panic!("nothing was lost"),
         Envelope::Event(..) => panic!("nothing was published"),
     }

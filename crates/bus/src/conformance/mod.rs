@@ -10,6 +10,7 @@
 mod device;
 mod events;
 mod live;
+mod open;
 mod pages;
 mod races;
 mod spans;
@@ -29,6 +30,7 @@ use crate::inbox::Inbox;
 
 use events::*;
 use live::*;
+use open::*;
 use pages::*;
 use races::*;
 use spans::*;
@@ -122,6 +124,10 @@ macro_rules! for_each_inbox_case {
             a_member_who_comes_again_while_nobody_reads_is_served
             devices_that_come_while_rows_do_miss_nothing
             slow_devices_miss_nothing
+            subscribers_get_every_row_in_order
+            every_subscription_counts
+            an_open_channel_is_in_nobodys_inbox
+            what_is_read_after_subscribing_and_what_comes_have_no_hole
             a_foreign_cursor_is_refused
             a_cursor_beyond_the_store_is_refused
             a_cursor_too_far_behind_is_refused

@@ -1,13 +1,13 @@
 //! Channels and own logs that a case appends to, the way the chat server does, and what each user must get of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Seq, UserId};
 use madang_proto::{Body, ChannelCard, ChannelKind, Content, Entry, Message, Role};
 use madang_store::{
-    Append, AppendOutcome, BodyHash, Head, Member, Membership, Pending, PendingChange, Row, RowKey,
+    Append, AppendOutcome, BodyHash, Channel, Head, Member, Membership, Pending, PendingChange, Row, RowKey,
     SeatChange, SeatOutcome, Store,
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Yard {
     pub(super) inbox: Arc<dyn Inbox>,
     heads: BTreeMap<LogId, Head>,
     spans: BTreeMap<(UserId, LogId), Spans>,
+    open: BTreeSet<LogId>,
     /// Every row, in the order of the appends.
     rows: Vec<Place>,
 }
@@ -45,17 +46,24 @@ impl Yard {
     }
 
     fn over(store: Arc<dyn Store>, inbox: Arc<dyn Inbox>) -> Self {
-        Self { store, inbox, heads: BTreeMap::new(), spans: BTreeMap::new(), rows: Vec::new() }
+        Self {
+            store,
+            inbox,
+            heads: BTreeMap::new(),
+            spans: BTreeMap::new(),
+            open: BTreeSet::new(),
+            rows: Vec::new(),
+        }
     }
 
     /// The same logs after a restart.
     pub(super) async fn restart(self, opened: Opened, subject: &Arc<dyn Subject>) -> (Opened, Self) {
-        let Self { store, inbox, heads, spans, rows } = self;
+        let Self { store, inbox, heads, spans, open, rows } = self;
         drop((store, inbox));
         opened.close().await;
         let opened = subject.open().await;
         let (store, inbox) = (Arc::clone(&opened.store), Arc::clone(&opened.inbox));
-        (opened, Self { store, inbox, heads, spans, rows })
+        (opened, Self { store, inbox, heads, spans, open, rows })
     }
 
     /// A yard of its own that goes on with one channel of this.
@@ -72,6 +80,15 @@ impl Yard {
         self.heads.extend(other.heads);
         self.spans.extend(other.spans);
         self.rows.extend(other.rows);
+    }
+
+    /// The channel is an open one.
+    pub(super) async fn make_open(&mut self, channel: u64) {
+        let card = ChannelCard::new(ChannelId::from_raw(channel), ChannelKind::Open, None, None);
+        let (created_by, created_at) = (user(1), Millis::new(1));
+        let row = Channel::new(card, created_by, created_at, 100_000);
+        self.store.create_channel(&row).await.unwrap();
+        self.open.insert(log(channel));
     }
 
     /// Appends, and brings it to the inboxes. Answers with the first row's place.
@@ -144,7 +161,7 @@ impl Yard {
             role: member.role,
             spans: member.spans.clone(),
             as_of: member.as_of(),
-            in_inbox: true,
+            in_inbox: !self.open.contains(&log(channel_id.raw())),
         };
         let memberships: Vec<Membership> = members.iter().map(membership).collect();
         self.store.put_memberships(&memberships).await.unwrap();

@@ -4,30 +4,33 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, LogId, UserId};
-use madang_store::{Commit, CommitFeed};
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::ChannelKind;
+use madang_store::{Commit, CommitFeed, StoreResult};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::inbox::{Delivery, Envelope, Recipient};
-use crate::local::{Attached, AttachedUser, LocalStore, Rosters};
+use crate::inbox::{Delivery, Envelope, OpenRows, Recipient};
+use crate::local::{Attached, AttachedUser, Audience, Audiences, LocalStore, Subscribed};
 use crate::roster::{Batch, Roster};
 
 pub(super) struct Dispatcher<S> {
     store: Arc<S>,
     attached: Arc<Attached>,
     envelopes: mpsc::Sender<Envelope>,
-    rosters: Rosters,
+    subscribed: Arc<Subscribed>,
+    audiences: Audiences,
 }
 
 impl<S: LocalStore> Dispatcher<S> {
     pub(super) const fn new(
         store: Arc<S>,
         attached: Arc<Attached>,
-        rosters: Rosters,
+        subscribed: Arc<Subscribed>,
+        audiences: Audiences,
         envelopes: mpsc::Sender<Envelope>,
     ) -> Self {
-        Self { store, attached, envelopes, rosters }
+        Self { store, attached, envelopes, subscribed, audiences }
     }
 
     /// Runs until the store or the gateway goes.
@@ -49,36 +52,41 @@ impl<S: LocalStore> Dispatcher<S> {
     }
 
     async fn address(&self, commit: &Commit) -> Option<Envelope> {
-        let recipients = match commit.log {
-            LogId::User(user) => self.recipient(user, true, commit).into_iter().collect(),
-            LogId::Channel(channel) => match self.recipients(channel, commit).await {
-                Ok(recipients) => recipients,
-                Err(error) => {
-                    tracing::warn!(channel.id = %channel, %error, "members could not be read; sessions read their inboxes");
-                    return Some(Envelope::Lost);
-                }
-            },
+        let channel = match commit.log {
+            LogId::Channel(channel) => channel,
+            LogId::User(user) => return deliver(commit, self.recipient(user, true, commit)),
         };
-        let delivery = Delivery { log: commit.log, rows: Arc::clone(&commit.rows), recipients };
-        (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
+        match self.audience(channel, commit).await {
+            Ok(Audience::Members(roster)) => deliver(commit, self.recipients(&mut roster.lock(), commit)),
+            Ok(Audience::Subscribers) => {
+                let rows = Arc::clone(&commit.rows);
+                self.subscribed.contains_key(&channel).then_some(Envelope::Open(OpenRows { channel, rows }))
+            }
+            Err(error) => {
+                tracing::warn!(channel.id = %channel, %error, "members could not be read; sessions read their inboxes");
+                Some(Envelope::Lost)
+            }
+        }
     }
 
-    async fn recipients(
-        &self,
-        channel: ChannelId,
-        commit: &Commit,
-    ) -> madang_store::StoreResult<Vec<Recipient>> {
-        let Some(batch) = Batch::of(&commit.rows) else { return Ok(Vec::new()) };
-        let roster = match self.rosters.get(&channel) {
-            Some(roster) => roster,
-            None => {
-                let loaded = Roster::load(self.store.as_ref(), channel, batch.from()).await?;
-                let roster = Arc::new(Mutex::new(loaded));
-                self.rosters.insert(channel, Arc::clone(&roster));
-                roster
-            }
+    async fn audience(&self, channel: ChannelId, commit: &Commit) -> StoreResult<Audience> {
+        if let Some(audience) = self.audiences.get(&channel) {
+            return Ok(audience);
+        }
+        let row = self.store.channel(channel).await?;
+        let audience = if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
+            Audience::Subscribers
+        } else {
+            let at = commit.rows.first().map_or(Seq::ZERO, |row| row.entry.seq);
+            let roster = Roster::load(self.store.as_ref(), channel, at).await?;
+            Audience::Members(Arc::new(Mutex::new(roster)))
         };
-        let mut roster = roster.lock();
+        self.audiences.insert(channel, audience.clone());
+        Ok(audience)
+    }
+
+    fn recipients(&self, roster: &mut Roster, commit: &Commit) -> Vec<Recipient> {
+        let Some(batch) = Batch::of(&commit.rows) else { return Vec::new() };
         roster.apply(&commit.rows);
         if self.attached.len() < roster.len() {
             let concerns = |user| roster.concerns(user, &batch);
@@ -86,10 +94,10 @@ impl<S: LocalStore> Dispatcher<S> {
             let attached =
                 users.filter_map(|mut user| Some((concerns(*user.key())?, user.next(commit), *user.key())));
             let recipient = |(sees_all, place, user_id)| Recipient { user_id, place, sees_all };
-            return Ok(attached.map(recipient).collect());
+            return attached.map(recipient).collect();
         }
         let concerned = roster.concerned(&batch);
-        Ok(concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect())
+        concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect()
     }
 
     /// Takes the next place of a user's inbox, if she is connected.
@@ -97,6 +105,12 @@ impl<S: LocalStore> Dispatcher<S> {
         let place = self.attached.users.get_mut(&user_id)?.next(commit);
         Some(Recipient { user_id, place, sees_all })
     }
+}
+
+fn deliver(commit: &Commit, recipients: impl IntoIterator<Item = Recipient>) -> Option<Envelope> {
+    let recipients: Vec<Recipient> = recipients.into_iter().collect();
+    let delivery = Delivery { log: commit.log, rows: Arc::clone(&commit.rows), recipients };
+    (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
 }
 
 impl AttachedUser {
@@ -115,7 +129,7 @@ mod tests {
 
     use madang_engine::seats::{Member, SeatChange};
     use madang_engine::spans::Spans;
-    use madang_ids::{Millis, Ordinal, Position, Seq};
+    use madang_ids::{Millis, Ordinal, Position};
     use madang_proto::{Content, Entry, Role};
     use madang_store::model::{Model, ModelConfig};
     use madang_store::{ChannelStore, Row};
@@ -147,7 +161,7 @@ mod tests {
         store.change_seats(change).await.expect("seats are changed");
         let registry = Arc::new(Attached::default());
         attached.for_each(|id| registry.attach(user(id)));
-        Dispatcher::new(store, registry, Rosters::new(9), mpsc::channel(1).0)
+        Dispatcher::new(store, registry, Arc::default(), Audiences::new(9), mpsc::channel(1).0)
     }
 
     /// Prints what one commit costs. In a release build a message to 125 connected members takes about 7 µs.

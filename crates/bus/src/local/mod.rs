@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
-use madang_proto::{SnapshotReason, limits};
+use madang_proto::{ChannelKind, SnapshotReason, limits};
 use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::inbox::{Envelope, Event, Inbox, InboxItem, InboxPage, InboxRead};
+use crate::inbox::{Envelope, Event, Inbox, InboxItem, InboxPage, InboxRead, Told};
 use crate::local::dispatch::Dispatcher;
 use crate::local::epochs::Epochs;
 use crate::roster::Roster;
@@ -27,11 +27,19 @@ use crate::roster::Roster;
 /// Envelopes between the dispatcher and the gateway; beyond it the dispatcher waits, and in turn the writer.
 const ENVELOPES: usize = 1024;
 
-/// Channels whose members are kept in memory.
-const ROSTERS: u64 = 20_000;
+/// Channels whose audiences are kept in memory.
+const AUDIENCES: u64 = 20_000;
 
-/// Rosters as of the last commit that was addressed. Only the dispatcher changes them.
-pub(crate) type Rosters = Cache<ChannelId, Arc<Mutex<Roster>>>;
+/// Whom the rows of a channel go to.
+#[derive(Debug, Clone)]
+pub(crate) enum Audience {
+    /// Its members, as of the last commit that was addressed. Only the dispatcher changes them.
+    Members(Arc<Mutex<Roster>>),
+    /// An open channel's: who subscribed. Its members are not even read.
+    Subscribers,
+}
+
+pub(crate) type Audiences = Cache<ChannelId, Audience>;
 
 /// What the local inbox reads.
 pub trait LocalStore: ChannelStore + CommitOrder {}
@@ -44,13 +52,17 @@ pub struct LocalInbox<S> {
     store: Arc<S>,
     epochs: Epochs,
     attached: Arc<Attached>,
+    subscribed: Arc<Subscribed>,
     /// The last position that a page showed. Readers may see a commit before the store says that it is durable.
     shown: AtomicU64,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
-    rosters: Rosters,
+    audiences: Audiences,
     /// Weak: the stream ends with the dispatcher.
     events: mpsc::WeakSender<Envelope>,
 }
+
+/// The open channels that somebody here is subscribed to, and how many are.
+pub(crate) type Subscribed = DashMap<ChannelId, u32>;
 
 /// The users who are connected, and where their inboxes stand.
 #[derive(Debug, Default)]
@@ -110,10 +122,26 @@ impl<S: LocalStore> LocalInbox<S> {
         let (sender, receiver) = mpsc::channel(ENVELOPES);
         let attached = Arc::new(Attached::default());
         attached.addressed.store(store.position().get(), Ordering::SeqCst);
-        let (rosters, events) = (Rosters::new(ROSTERS), sender.downgrade());
-        let dispatcher = Dispatcher::new(Arc::clone(&store), Arc::clone(&attached), rosters.clone(), sender);
+        let (subscribed, audiences) = (Arc::<Subscribed>::default(), Audiences::new(AUDIENCES));
+        let events = sender.downgrade();
+        let (of_users, of_channels) = (Arc::clone(&attached), Arc::clone(&subscribed));
+        let dispatcher =
+            Dispatcher::new(Arc::clone(&store), of_users, of_channels, audiences.clone(), sender);
         let (shown, envelopes) = (AtomicU64::new(0), Mutex::new(Some(receiver)));
-        Ok((Self { store, epochs, attached, shown, envelopes, rosters, events }, dispatcher.run(feed)))
+        let inbox = Self { store, epochs, attached, subscribed, shown, envelopes, audiences, events };
+        Ok((inbox, dispatcher.run(feed)))
+    }
+}
+
+impl<S> LocalInbox<S> {
+    /// Who of the members is here, but for whose event it is.
+    fn told(&self, event: Event, at_most: usize, members: Vec<UserId>) -> Option<Told> {
+        if members.len() > at_most {
+            return None;
+        }
+        let is_told = |user: &UserId| *user != event.user_id && self.attached.users.contains_key(user);
+        let told: Vec<UserId> = members.into_iter().filter(is_told).collect();
+        (!told.is_empty()).then_some(Told::Users(told))
     }
 }
 
@@ -132,24 +160,37 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
     }
 
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        // A roster that no commit has asked for yet is read here and not kept: the dispatcher alone knows as of when.
-        let members: Vec<UserId> = match self.rosters.get(&event.channel_id) {
-            Some(roster) => roster.lock().members().collect(),
+        let told = match self.audiences.get(&event.channel_id) {
+            Some(Audience::Members(roster)) => self.told(event, at_most, roster.lock().members().collect()),
+            Some(Audience::Subscribers) => Some(Told::Subscribers),
+            // One that no commit has asked for yet is read and not kept: the dispatcher alone knows as of when.
             None => {
-                let page = self.store.members(event.channel_id, None, at_most + 1).await?;
-                page.into_iter().map(|member| member.user_id).collect()
+                let row = self.store.channel(event.channel_id).await?;
+                if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
+                    Some(Told::Subscribers)
+                } else {
+                    let members = self.store.members(event.channel_id, None, at_most + 1).await?;
+                    let members = members.into_iter().map(|member| member.user_id);
+                    self.told(event, at_most, members.collect())
+                }
             }
         };
-        let is_told = |user: &UserId| *user != event.user_id && self.attached.users.contains_key(user);
-        let told: Vec<UserId> = members.iter().copied().filter(is_told).collect();
-        if let Some(events) = self.events.upgrade()
-            && members.len() <= at_most
-            && !told.is_empty()
-        {
+        if let Some((events, told)) = self.events.upgrade().zip(told) {
             // Full: commits go first.
             let _ = events.try_send(Envelope::Event(event, told));
         }
         Ok(())
+    }
+
+    fn subscribe(&self, channel: ChannelId) {
+        *self.subscribed.entry(channel).or_default() += 1;
+    }
+
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.subscribed.remove_if_mut(&channel, |_, count| {
+            *count = count.saturating_sub(1);
+            *count == 0
+        });
     }
 
     async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use madang_bus::conformance::{Opened, Subject, cases};
 use madang_bus::{Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
 use madang_engine::sync::Place;
-use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::SnapshotReason;
 use madang_store::StoreResult;
 use parking_lot::Mutex;
@@ -63,10 +64,20 @@ enum Mutant {
     CursorIsTakenLater,
     /// Who attaches is addressed only from her first page on.
     AttachComesLate,
+    /// The second subscription to a channel does not count.
+    SubscribeDoesNotCount,
+    /// A channel that nobody is subscribed to any more still comes.
+    UnsubscribeDoesNothing,
+    /// Every third envelope of an open channel goes missing.
+    SkipsOpenRows,
+    /// Every third envelope of an open channel comes twice.
+    RepeatsOpenRows,
+    /// A subscription begins a while after it was asked for.
+    SubscribeComesLate,
 }
 
 impl Mutant {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 27] = [
         Self::EventsAreLost,
         Self::SkipsUnseen,
         Self::DeliversTwice,
@@ -89,6 +100,11 @@ impl Mutant {
         Self::EndIsEarly,
         Self::CursorIsTakenLater,
         Self::AttachComesLate,
+        Self::SubscribeDoesNotCount,
+        Self::UnsubscribeDoesNothing,
+        Self::SkipsOpenRows,
+        Self::RepeatsOpenRows,
+        Self::SubscribeComesLate,
     ];
 }
 
@@ -107,9 +123,16 @@ impl Subject for Mutated {
             tasks.spawn(forward(self.mutant, source, sender));
             receiver
         });
-        let attached = Mutex::default();
-        let inbox: Arc<dyn Inbox> =
-            Arc::new(MutantInbox { inbox, mutant: self.mutant, envelopes: Mutex::new(envelopes), attached });
+        let (attached, subscribed, envelopes) = (Mutex::default(), Mutex::default(), Mutex::new(envelopes));
+        let mutant = self.mutant;
+        let inbox: Arc<dyn Inbox> = Arc::new(MutantInbox {
+            inbox,
+            mutant,
+            envelopes,
+            attached,
+            subscribed,
+            moves: AtomicU32::new(0),
+        });
         Opened { store, inbox, tasks }
     }
 
@@ -125,6 +148,19 @@ async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc:
     let mut number = 0;
     while let Some(envelope) = source.recv().await {
         number += 1;
+        if let Envelope::Open(_) = envelope {
+            let times = match mutant {
+                Mutant::SkipsOpenRows if number % 3 == 0 => 0,
+                Mutant::RepeatsOpenRows if number % 3 == 0 => 2,
+                _ => 1,
+            };
+            for _ in 0..times {
+                if to.send(envelope.clone()).await.is_err() {
+                    return;
+                }
+            }
+            continue;
+        }
         let Envelope::Delivery(delivery) = envelope else {
             if mutant != Mutant::SwallowsLost && to.send(Envelope::Lost).await.is_err() {
                 return;
@@ -183,6 +219,8 @@ struct MutantInbox {
     mutant: Mutant,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     attached: Mutex<HashMap<UserId, u32>>,
+    subscribed: Mutex<HashMap<ChannelId, u32>>,
+    moves: AtomicU32,
 }
 
 #[async_trait]
@@ -214,7 +252,30 @@ impl Inbox for MutantInbox {
         self.inbox.publish(event, at_most).await
     }
 
+    fn subscribe(&self, channel: ChannelId) {
+        *self.subscribed.lock().entry(channel).or_default() += 1;
+        if self.mutant != Mutant::SubscribeComesLate {
+            self.inbox.subscribe(channel);
+        }
+    }
+
+    fn unsubscribe(&self, channel: ChannelId) {
+        let count = self.subscribed.lock().remove(&channel).unwrap_or(0);
+        match self.mutant {
+            Mutant::SubscribeDoesNotCount => (0..count).for_each(|_| self.inbox.unsubscribe(channel)),
+            Mutant::UnsubscribeDoesNothing => {}
+            _ => self.inbox.unsubscribe(channel),
+        }
+    }
+
     async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        let moves = self.moves.fetch_add(1, Ordering::SeqCst);
+        if self.mutant == Mutant::SubscribeComesLate && moves % 8 == 7 {
+            let late = std::mem::take(&mut *self.subscribed.lock());
+            for (channel, count) in late {
+                (0..count).for_each(|_| self.inbox.subscribe(channel));
+            }
+        }
         self.inbox.moved(log, to).await
     }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::conformance::OrderedStore;
 use madang_store::{
-    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
-    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
+    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, FoundChannel, Marker, Member, Membership,
+    Overview, OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
 };
 use parking_lot::Mutex;
 
@@ -84,6 +84,19 @@ impl ChannelStore for Watched {
 
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.store.channel(id).await
+    }
+
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>> {
+        self.store.find_open(query, after, limit).await
+    }
+
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
+        self.store.successor(channel, owner).await
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {

@@ -28,7 +28,7 @@ const RENEW_AGAIN_SHARE: f64 = 0.05;
 const AUTH: &str = "auth";
 
 /// What belongs to one connection.
-struct Live {
+pub(super) struct Live {
     connection: Connection,
     user: UserId,
     beat: Duration,
@@ -49,6 +49,7 @@ impl Driver {
         if let Resume::SnapshotRequired { reason } = welcome.resume {
             self.take_snapshot(&mut live, reason).await?;
         }
+        self.subscribe_again(&mut live).await?;
         loop {
             self.write_outbox(&mut live).await?;
             if let Some(next) = self.step(&mut live).await? {
@@ -91,6 +92,8 @@ impl Driver {
             Command::Read(channel_id, seq) => {
                 live.request("read", ClientFrame::Read { channel_id, seq }).await
             }
+            Command::Subscribe(channel, mode) => self.subscribe(live, channel, mode).await,
+            Command::Unsubscribe(channel) => self.unsubscribe(live, channel).await,
         }
     }
 
@@ -132,6 +135,7 @@ impl Driver {
                 };
                 self.handle_entries(live, log, entries.into_owned()).await
             }
+            ServerFrame::Heads { heads, .. } => self.handle_heads(live, heads).await,
             ServerFrame::Cursor { cursor } => {
                 self.received.apply_cursor(cursor);
                 self.tell_alive(live, Event::CursorMoved(cursor)).await
@@ -157,7 +161,6 @@ impl Driver {
             | ServerFrame::History { .. }
             | ServerFrame::Heartbeat { .. }
             | ServerFrame::Changed(_)
-            | ServerFrame::Heads { .. }
             | ServerFrame::Typing { .. }
             | ServerFrame::Receipt { .. } => Ok(()),
         }
@@ -180,6 +183,9 @@ impl Driver {
             // The token ended before it was renewed.
             self.access = Access::Refused;
             live.renew_at = Instant::now();
+        }
+        if let Some(channel_id) = self.refused_subscription(&id) {
+            return self.tell_alive(live, Event::SubscriptionRefused { channel_id, error }).await;
         }
         let answer = self.outbox.handle_error(&id, error, Self::now());
         self.handle_answer(live, answer).await
@@ -204,6 +210,7 @@ impl Driver {
         log: LogId,
         entries: Vec<Entry>,
     ) -> Result<(), ClientError> {
+        self.forget_left(log, &entries);
         for piece in self.received.apply(log, entries) {
             match piece {
                 Piece::Fresh(entries) => self.tell_alive(live, Event::Entries { log, entries }).await?,
@@ -294,7 +301,7 @@ impl Driver {
     }
 
     /// Hands an event to the program, however long that takes to take it.
-    async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
+    pub(super) async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
         live.beating(self.tell(event)).await
     }
 }
@@ -334,7 +341,7 @@ impl Live {
         }
     }
 
-    async fn request(&mut self, name: &str, frame: ClientFrame) -> Result<(), ClientError> {
+    pub(super) async fn request(&mut self, name: &str, frame: ClientFrame) -> Result<(), ClientError> {
         self.connection.send(&Request { id: Some(RequestId(name.into())), frame }).await
     }
 

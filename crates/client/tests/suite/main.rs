@@ -5,6 +5,7 @@
 )]
 
 mod gaps;
+mod open;
 mod queue;
 mod reconnect;
 mod scripted;

@@ -11,6 +11,7 @@ use madang_proto::{
 };
 
 use crate::home::command::{ChangeRequest, Command, DetailChange, MessageChange, Reply};
+use crate::home::plan::refuse_stranger;
 use crate::home::{Home, Scope};
 use crate::log::{Details, Row, RowChange};
 use crate::seats::Member;
@@ -216,8 +217,7 @@ impl Home {
         // Who has been a member knows that the channel exists; to others it does not.
         Err(match member {
             Some(member) if member.is_banned(now) => ErrorBody::forbidden("you are banned from this channel"),
-            None if kind == ChannelKind::Open => ErrorBody::forbidden("join the channel first"),
-            None => ErrorBody::not_found("channel_id"),
+            None => refuse_stranger(kind),
             Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),
         })
     }

@@ -188,16 +188,24 @@ impl SeatRequest {
             is_creation: false,
         }
     }
-}
 
-impl SeatRequest {
-    /// Whether it is the join of who asks, and nothing else.
-    #[must_use]
-    pub fn is_own_join(&self) -> bool {
-        let joins_alone =
-            matches!(self.joins[..], [join] if join.user_id == self.by && join.role == Role::Member);
-        let nothing_else = self.leaves.is_empty() && self.promote.is_none();
-        joins_alone && nothing_else && self.role.is_none() && self.restrict.is_none()
+    /// Who comes or goes by herself, if the request changes nobody else.
+    pub(super) fn own_change(&self) -> Option<UserId> {
+        let is_own = match (&self.joins[..], &self.leaves[..]) {
+            ([join], []) => join.user_id == self.by && join.role == Role::Member,
+            ([], [user]) => *user == self.by,
+            _ => false,
+        };
+        let others = self.promote.is_some() || self.role.is_some() || self.restrict.is_some();
+        (is_own && !others && !self.is_creation).then_some(self.by)
+    }
+
+    /// Everybody whom it names.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
+        let joins = self.joins.iter().map(|join| join.user_id);
+        let others = self.promote.into_iter().chain(self.role.map(|role| role.user_id));
+        let others = others.chain(self.restrict.map(|restrict| restrict.user_id));
+        joins.chain(self.leaves.iter().copied()).chain(others).chain([self.by])
     }
 }
 

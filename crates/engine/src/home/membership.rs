@@ -3,6 +3,9 @@
 //! Seats and log are different partitions, so a crash may leave a member *pending*: seated, but the log does not tell.
 //! Whoever loads the log next finishes her before anything else.
 //!
+//! People who come and go by themselves are taken many at a time: each is checked and answered on its own, behind those
+//! before it, and one change of seats, one append and one settlement serve them all.
+//!
 //! Live delivery learns of members from the log, reads learn of them from their spans: so a span that begins does so
 //! with the append that tells of it, and one that ends does so with its row, however late these come.
 
@@ -11,16 +14,14 @@ use std::sync::Arc;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::rest::Restriction;
-use madang_proto::{ChannelKind, Content, Entry, ErrorBody, ErrorCode, Role};
+use madang_proto::{Content, Entry};
 
-use crate::home::command::{
-    Command, Effect, JoinRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Ticket,
-};
-use crate::home::queue::Waiting;
-use crate::home::{Flight, Home, Scope, Step};
+use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
+use crate::home::plan::Plan;
+use crate::home::queue::{Queue, Waiting};
+use crate::home::{Flight, Home, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
-use crate::seats::{Member, Pending, PendingChange, SeatChange};
-use crate::spans::Spans;
+use crate::seats::{Member, PendingChange, SeatChange};
 
 #[derive(Debug)]
 pub(super) struct SeatStep {
@@ -35,15 +36,24 @@ pub(super) struct SeatStep {
     settled: Vec<Member>,
 }
 
+/// Own joins and own leaves of one step: a page of the store's writes, and less than one append.
+const OWN_CHANGES: usize = 100;
+
 #[derive(Debug)]
 enum Source {
-    Command {
-        ticket: Ticket,
-        request: SeatRequest,
-        tries: Tries,
-    },
+    /// One request, or several own joins and own leaves of different people.
+    Commands(Vec<Asked>),
     /// Found half-way when the log was loaded.
     Unfinished,
+}
+
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    request: SeatRequest,
+    tries: Tries,
+    /// Of one that changes nothing; true once the changes before it have happened.
+    reply: Option<Reply>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,30 +73,32 @@ pub(super) struct Tries {
     was_tried: bool,
 }
 
-/// A plan: the members after the change, what the log tells, and the count of seats.
-struct Plan {
-    members: Vec<Member>,
-    contents: Vec<Content>,
-    count: u32,
-}
-
-impl Plan {
-    /// Where the log tells what is planned next.
-    const fn next_place(&self, head: Head) -> Seq {
-        head.seq.plus(self.contents.len() as u64 + 1)
-    }
-
-    /// A member as she is after the change, and the entry that tells it.
-    fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
-        member.pending = Some(Pending { by, place: self.next_place(head), change });
-        self.contents.extend(member.pending_content());
-        self.members.push(member);
-    }
-}
-
 impl SeatStep {
-    pub(super) const fn new(ticket: Ticket, request: SeatRequest, tries: Tries) -> Self {
-        Self::begin(Source::Command { ticket, request, tries }, Phase::Plan)
+    /// Takes the request in front of the queue, and if somebody comes or goes by herself, others behind it who do so
+    /// too. Those who were refused once already are not made to wait for those who were not.
+    pub(super) fn take(queue: &mut Queue) -> Self {
+        let (mut asked, mut users): (Vec<Asked>, HashSet<UserId>) = (Vec::new(), HashSet::new());
+        while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front() {
+            let own = request.own_change();
+            let goes_along = |first: &Asked| {
+                asked.len() < OWN_CHANGES
+                    && own.is_some_and(|user| !users.contains(&user))
+                    && tries.is_fresh == first.tries.is_fresh
+            };
+            if !asked.first().is_none_or(goes_along) {
+                break;
+            }
+            let Some(Waiting { ticket, command: Command::Seats(request), tries, .. }) = queue.pop_front()
+            else {
+                break;
+            };
+            asked.push(Asked { ticket, request, tries, reply: None });
+            users.extend(own);
+            if own.is_none() {
+                break;
+            }
+        }
+        Self::begin(Source::Commands(asked), Phase::Plan)
     }
 
     const fn begin(source: Source, phase: Phase) -> Self {
@@ -117,9 +129,9 @@ impl SeatStep {
     }
 
     /// Seats may have been changed.
-    pub(super) const fn tried(mut self) -> Self {
-        if let Source::Command { tries, .. } = &mut self.source {
-            tries.was_tried = true;
+    pub(super) fn tried(mut self) -> Self {
+        if let Source::Commands(asked) = &mut self.source {
+            asked.iter_mut().for_each(|asked| asked.tries.was_tried = true);
         }
         self
     }
@@ -129,14 +141,21 @@ impl SeatStep {
         self.phase != Phase::Plan
     }
 
-    /// The command as it was asked, or nothing if the step finishes what was found half-way.
-    pub(super) fn into_waiting(self) -> Option<Waiting> {
-        match self.source {
-            Source::Command { ticket, request, tries } => {
-                Some(Waiting { tries, ..Waiting::new(ticket, Command::Seats(request)) })
-            }
-            Source::Unfinished => None,
-        }
+    /// The commands as they were asked; none if the step finishes what was found half-way.
+    pub(super) fn into_waiting(self) -> Vec<Waiting> {
+        let Source::Commands(asked) = self.source else { return Vec::new() };
+        let waiting = |Asked { ticket, request, tries, .. }| Waiting {
+            tries,
+            ..Waiting::new(ticket, Command::Seats(request))
+        };
+        asked.into_iter().map(waiting).collect()
+    }
+
+    /// Takes those who are answered already: what they were refused for has happened.
+    pub(super) fn take_unchanged(&mut self) -> Vec<(Ticket, Reply)> {
+        let Source::Commands(asked) = &mut self.source else { return Vec::new() };
+        let unchanged = asked.extract_if(.., |asked| asked.reply.is_some());
+        unchanged.filter_map(|asked| Some((asked.ticket, asked.reply?))).collect()
     }
 }
 
@@ -249,234 +268,60 @@ impl Home {
     }
 
     fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
-        let (Source::Command { ticket, request, tries }, LogId::Channel(channel)) =
-            (&mut step.source, self.log)
-        else {
+        let (Source::Commands(asked), LogId::Channel(channel)) = (&mut step.source, self.log) else {
             return None;
         };
-        let joins = request.joins.iter().map(|join| join.user_id);
-        let others = request.promote.into_iter();
-        let others = others.chain(request.role.map(|role| role.user_id));
-        let others = others.chain(request.restrict.map(|restrict| restrict.user_id));
-        let users = joins.chain(request.leaves.iter().copied()).chain(others).chain([request.by]);
+        let users = asked.iter().flat_map(|asked| asked.request.users());
         if let Some(lookup) = self.roster.missing(users, false, now) {
             self.flight = Flight::Out(Step::Seats(step));
             return Some(Effect::Find(lookup));
         }
-        match self.plan(request, head, now) {
-            Ok(plan) if !plan.members.is_empty() => {
-                let Plan { members, contents, count } = plan;
-                let if_rev = self.roster.seats.rev;
-                step.members.clone_from(&members);
-                step.contents = contents;
-                self.flight = Flight::Out(Step::Seats(step));
-                return Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }));
-            }
-            _ if !tries.is_fresh => {
-                tries.is_fresh = true;
-                self.begin_again(Step::Seats(step));
-            }
-            outcome => {
-                // What an earlier try has done may refuse this one: who left has no right to leave.
-                let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
-                let reply = match outcome {
-                    Err(error) if members.is_empty() => Reply::Refused(error),
-                    _ => Reply::Seated { members },
-                };
-                self.reply(*ticket, reply);
-            }
+        let Plan { members, contents, count } = self.plan(asked, head, now);
+        if asked.iter().any(|asked| asked.reply.is_some() && !asked.tries.is_fresh) {
+            asked.iter_mut().for_each(|asked| asked.tries.is_fresh = true);
+            self.begin_again(Step::Seats(step));
+            return None;
         }
-        None
+        if members.is_empty() {
+            self.answer_unchanged(&mut step);
+            return None;
+        }
+        let if_rev = self.roster.seats.rev;
+        step.members.clone_from(&members);
+        step.contents = contents;
+        self.flight = Flight::Out(Step::Seats(step));
+        Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }))
     }
 
-    /// The members who are as the request wants them.
-    fn as_asked(&self, request: &SeatRequest) -> Vec<Member> {
-        let came = request.joins.iter().map(|join| (join.user_id, true));
-        let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
-        let is_so =
-            |(user, is_open)| self.roster.member(user).filter(|member| member.spans.is_open() == is_open);
-        let role = request
-            .role
-            .and_then(|role| self.roster.member(role.user_id).filter(|member| member.role == role.role));
-        let restricted = request.restrict.and_then(|restrict| {
-            let member = self.roster.member(restrict.user_id);
-            member.filter(|member| restrict.kind.of(member) == restrict.restriction)
-        });
-        asked.filter_map(is_so).chain(role).chain(restricted).cloned().collect()
+    /// Answers those whose requests change nothing.
+    pub(super) fn answer_unchanged(&mut self, step: &mut SeatStep) {
+        for (ticket, reply) in step.take_unchanged() {
+            self.reply(ticket, reply);
+        }
     }
 
-    /// *Check*, and what follows from it. Changes nothing.
-    fn plan(&self, request: &SeatRequest, head: Head, now: Millis) -> Result<Plan, ErrorBody> {
-        let Scope::Channel { kind, capacity, created_by } = self.scope else {
-            return Err(ErrorBody::not_found("channel_id"));
-        };
-        self.check_right(request, kind)?;
-        let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count: self.roster.seats.count };
-        if head.seq == Seq::ZERO {
-            plan.contents.push(Content::Created { by: created_by });
-        }
-        for join in &request.joins {
-            let is_planned = plan.members.iter().any(|member| member.user_id == join.user_id);
-            if self.role_of(join.user_id).is_some() || is_planned {
+    /// *Check*, and what follows from it, of one request after the other. One that changes nothing gets its reply.
+    fn plan(&self, asked: &mut [Asked], head: Head, now: Millis) -> Plan {
+        let count = self.roster.seats.count;
+        let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count };
+        for Asked { request, tries, reply, .. } in asked {
+            let before = (plan.members.len(), plan.contents.len(), plan.count);
+            let outcome = self.plan_request(request, &mut plan, head, now);
+            if outcome.is_ok() && plan.members.len() > before.0 {
+                *reply = None;
                 continue;
             }
-            let was = self.roster.member(join.user_id);
-            if was.is_some_and(|was| was.is_banned(now)) {
-                return Err(banned(request.by, join.user_id));
-            }
-            let mut spans = was.map_or_else(Spans::default, |was| was.spans.clone());
-            // Everybody who comes in one append sees it whole.
-            let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
-            spans.open(head.seq.plus(told_before as u64 + 1));
-            plan.count += 1;
-            let member = Member {
-                role: join.role,
-                muted: was.and_then(|was| was.muted),
-                ..newcomer(join.user_id, spans, now)
-            };
-            plan.add(member, request.by, head, PendingChange::Seat);
+            plan.members.truncate(before.0);
+            plan.contents.truncate(before.1);
+            plan.count = before.2;
+            // What an earlier try has done may refuse this one: who left has no right to leave.
+            let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
+            *reply = Some(match outcome {
+                Err(error) if members.is_empty() => Reply::Refused(error),
+                _ => Reply::Seated { members },
+            });
         }
-        for &user_id in &request.leaves {
-            let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
-            let was = self.roster.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
-            let Some(was) = was else { continue };
-            let mut member = was.clone();
-            member.spans.close(plan.next_place(head));
-            plan.count = plan.count.saturating_sub(1);
-            plan.add(member, request.by, head, PendingChange::Seat);
-        }
-        self.plan_successor(request, &mut plan, head)?;
-        self.plan_role(request, &mut plan, head)?;
-        self.plan_restriction(request, &mut plan, head, now)?;
-        if plan.count > capacity && plan.count > self.roster.seats.count {
-            let message =
-                format!("the channel has {capacity} seats and {} are taken", self.roster.seats.count);
-            return Err(ErrorBody::new(ErrorCode::Full, message));
-        }
-        Ok(plan)
-    }
-
-    fn plan_successor(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
-        // Who asked may have known the roles as they were before the last change.
-        let is_owner_leaving =
-            plan.members.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
-        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
-            if is_owner_leaving && plan.count > 0 {
-                let message = "who leaves has become the owner meanwhile; try again";
-                return Err(ErrorBody::unavailable(message, 100));
-            }
-            return Ok(());
-        };
-        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
-            // A group without an owner could never change its members again.
-            return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
-        };
-        if is_owner_leaving {
-            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, PendingChange::Role);
-        }
-        Ok(())
-    }
-
-    /// Another role. Who makes somebody the owner becomes an admin.
-    fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
-        let Some(JoinRequest { user_id, role }) = request.role else { return Ok(()) };
-        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
-            return Err(ErrorBody::not_found("member"));
-        };
-        if was.role == role {
-            return Ok(());
-        }
-        if role == Role::Owner
-            && let Some(owner) = self.roster.member(request.by)
-        {
-            let owner = Member { role: Role::Admin, ..owner.clone() };
-            plan.add(owner, request.by, head, PendingChange::Role);
-        }
-        plan.add(Member { role, ..was.clone() }, request.by, head, PendingChange::Role);
-        Ok(())
-    }
-
-    /// Somebody may not speak, or not be here; or may again.
-    fn plan_restriction(
-        &self,
-        request: &SeatRequest,
-        plan: &mut Plan,
-        head: Head,
-        now: Millis,
-    ) -> Result<(), ErrorBody> {
-        let Some(RestrictRequest { user_id, kind, restriction }) = request.restrict else { return Ok(()) };
-        let was = self.roster.member(user_id).cloned();
-        let is_member = was.as_ref().is_some_and(|was| was.spans.is_open());
-        if kind == RestrictionKind::Mute && restriction.is_some() && !is_member {
-            return Err(ErrorBody::not_found("member"));
-        }
-        let mut member = was.unwrap_or_else(|| newcomer(user_id, Spans::default(), now));
-        if kind.of(&member) == restriction {
-            return Ok(());
-        }
-        match kind {
-            RestrictionKind::Mute => {
-                member.muted = restriction;
-                plan.add(member, request.by, head, PendingChange::Mute);
-            }
-            RestrictionKind::Ban => {
-                member.banned = restriction;
-                if is_member && restriction.is_some() {
-                    member.spans.close(plan.next_place(head));
-                    plan.count = plan.count.saturating_sub(1);
-                    // Who comes back begins anew.
-                    member.role = Role::Member;
-                }
-                plan.add(member, request.by, head, PendingChange::Ban);
-            }
-        }
-        Ok(())
-    }
-
-    fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {
-        if request.is_creation {
-            return Ok(());
-        }
-        if kind == ChannelKind::Open && request.is_own_join() {
-            return Ok(());
-        }
-        let Some(role) = self.role_of(request.by) else {
-            return Err(ErrorBody::not_found("channel_id"));
-        };
-        if kind == ChannelKind::Direct {
-            return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
-        }
-        let is_own_leave = request.joins.is_empty() && request.leaves.iter().all(|&user| user == request.by);
-        let is_moderation = request.role.is_some() || request.restrict.is_some();
-        if !role.is_admin() && (!is_own_leave || is_moderation) {
-            return Err(ErrorBody::forbidden("only the owner and admins may do this"));
-        }
-        if kind == ChannelKind::Open && !request.joins.is_empty() {
-            return Err(ErrorBody::forbidden("nobody is added to an open channel; people join it"));
-        }
-        let is_above = |user: UserId| match self.role_of(user) {
-            _ if user == request.by => false,
-            Some(Role::Owner) => true,
-            Some(Role::Admin) => role != Role::Owner,
-            _ => false,
-        };
-        let restricted = request.restrict.map(|restrict| restrict.user_id);
-        if request.leaves.iter().copied().chain(restricted).any(is_above) {
-            return Err(ErrorBody::forbidden(
-                "the owner, and for admins other admins, cannot be removed or restricted",
-            ));
-        }
-        if restricted == Some(request.by) {
-            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
-        }
-        match request.role {
-            Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner gives roles")),
-            Some(given) if given.user_id == request.by => {
-                let message = "user_id is your own; make somebody else the owner instead";
-                Err(ErrorBody::invalid("user_id", message))
-            }
-            _ => Ok(()),
-        }
+        plan
     }
 
     /// The log tells: those whom it tells of can be settled.
@@ -501,31 +346,13 @@ impl Home {
             self.flight = Flight::Ready(Step::Seats(step));
             return;
         }
-        let members = step.settled;
-        if let Source::Command { ticket, .. } = step.source {
+        let Source::Commands(asked) = step.source else { return };
+        for Asked { ticket, request, .. } in asked {
+            let is_hers = |member: &&Member| request.own_change().is_none_or(|user| user == member.user_id);
+            let members = step.settled.iter().filter(is_hers).cloned().collect();
             self.reply(ticket, Reply::Seated { members });
         }
     }
-}
-
-impl RestrictionKind {
-    const fn of(self, member: &Member) -> Option<Restriction> {
-        match self {
-            Self::Mute => member.muted,
-            Self::Ban => member.banned,
-        }
-    }
-}
-
-fn newcomer(user_id: UserId, spans: Spans, joined_at: Millis) -> Member {
-    Member { user_id, role: Role::Member, joined_at, spans, muted: None, banned: None, pending: None }
-}
-
-fn banned(by: UserId, user: UserId) -> ErrorBody {
-    if by == user {
-        return ErrorBody::forbidden("you are banned from this channel");
-    }
-    ErrorBody::forbidden(format!("user {user} is banned from this channel"))
 }
 
 fn rows_of(contents: &[Content], head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {

@@ -14,6 +14,7 @@ mod command;
 mod gate;
 mod membership;
 mod pace;
+mod plan;
 mod queue;
 mod reactions;
 mod roster;
@@ -210,9 +211,7 @@ impl Home {
         if !matches!(self.queue.front()?.command, Command::Seats(_)) {
             return Some(Step::Batch(Batch::take(&mut self.queue)));
         }
-        let Waiting { ticket, command, tries, .. } = self.queue.pop_front()?;
-        let Command::Seats(request) = command else { return None };
-        Some(Step::Seats(SeatStep::new(ticket, request, tries)))
+        Some(Step::Seats(SeatStep::take(&mut self.queue)))
     }
 
     fn advance(&mut self, step: Step, now: Millis, ids: &Snowflakes) -> Option<Effect> {
@@ -263,7 +262,7 @@ impl Home {
             Step::React(step) => self.give_back_reactions(step),
             // What was found half-way is found again by the load that follows.
             Step::Seats(step) => {
-                step.into_waiting().into_iter().for_each(|waiting| self.queue.push_front(waiting))
+                step.into_waiting().into_iter().rev().for_each(|waiting| self.queue.push_front(waiting))
             }
         }
     }
@@ -403,10 +402,11 @@ impl Home {
     /// A change of seats came back.
     pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Millis) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        let Step::Seats(step) = step else { return };
+        let Step::Seats(mut step) = step else { return };
         match outcome {
             Ok(SeatOutcome::Changed(seats)) => {
                 self.roster.seats = seats;
+                self.answer_unchanged(&mut step);
                 self.flight = Flight::Ready(Step::Seats(step.seated()));
             }
             // Somebody else changed them, and may have died half-way.
@@ -447,10 +447,11 @@ impl Home {
                     // The next load finds the members half-way, and finishes them before anything else.
                     self.head = None;
                 }
-                match step.into_waiting() {
-                    Some(waiting) => vec![waiting],
-                    None => return self.fail_all(error, now),
+                let waiting = step.into_waiting();
+                if waiting.is_empty() {
+                    return self.fail_all(error, now);
                 }
+                waiting
             }
         };
         let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();

@@ -12,6 +12,7 @@ mod accounts;
 mod build;
 mod channels;
 mod logs;
+mod open;
 mod order;
 mod seats;
 mod writers;
@@ -29,6 +30,7 @@ use crate::{Store, for_each_order_case, for_each_store_case};
 use accounts::*;
 use channels::*;
 use logs::*;
+use open::*;
 use order::*;
 use seats::*;
 use writers::*;
@@ -174,6 +176,9 @@ macro_rules! for_each_store_case {
             overviews_by_id_are_complete
             overviews_by_activity_are_complete
             channels_that_were_left_are_left_out
+            open_channels_are_found_by_name_and_topic
+            open_channels_come_by_pages
+            an_admin_then_the_longest_there_comes_next
             a_handle_has_one_holder
             users_come_in_the_order_asked
             names_and_passwords_change

@@ -14,7 +14,6 @@ use super::build::*;
 use super::channels::membership;
 use super::{OrderedStore, OrderedSubject};
 use crate::Spans;
-use crate::channels::Membership;
 use crate::commit_order::{CommitFeed, EpochRow, Scan, ScanItem};
 use crate::log::{AppendOutcome, Head};
 
@@ -225,18 +224,4 @@ pub(super) async fn a_scan_gives_up_above_its_bound(subject: Arc<dyn OrderedSubj
     assert_eq!(store.scan(user(1), Position::new(20), 10, 79).await, Ok(None));
     let scan = store.scan(user(1), Position::ZERO, 10, 100).await.unwrap();
     assert_eq!(scan.map(|scan| (scan.upto, scan.more)), Some((Position::new(10), true)));
-}
-
-pub(super) async fn a_scan_leaves_open_channels_out(subject: Arc<dyn OrderedSubject>) {
-    let store = subject.open().await;
-    let spans = Spans::since(seq(1));
-    let open = Membership { in_inbox: false, ..membership(1, 2, &spans) };
-    store.put_memberships(&[membership(1, 1, &spans), open]).await.unwrap();
-    for id in [1, 2] {
-        let append = say_many(log(id), Head::default(), user(9), 1, 3);
-        assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
-    }
-    let scan = store.scan(user(1), Position::ZERO, 99, 99).await.unwrap().unwrap();
-    let logs: Vec<LogId> = scan.items.iter().map(|item| item.log).collect();
-    assert_eq!((logs, scan.upto), (vec![log(1)], Position::new(6)));
 }

@@ -13,9 +13,10 @@ use super::codec::{
     small_number,
 };
 use super::log::head_at;
+use super::open;
 use crate::channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats,
+    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
+    SeatOutcome, Seats, searched,
 };
 use crate::error::StoreResult;
 use crate::log::Details;
@@ -28,8 +29,8 @@ macro_rules! overview_sql {
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
              (SELECT count(DISTINCT x.seq) FROM mentions x
               WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq),
-             c.id, c.kind, c.name, c.between_one, c.between_other, c.created_by, c.created_at, c.capacity,
-             c.topic, c.avatar, c.slow_mode_s, c.pins
+             c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
+             c.capacity, c.slow_mode_s, c.pins
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
             $where
@@ -46,12 +47,22 @@ impl ChannelStore for Embedded {
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT id, kind, name, between_one, between_other, created_by, created_at, capacity,
-                 topic, avatar, slow_mode_s, pins FROM channels WHERE id = ?1",
+                "SELECT id, kind, name, between_one, between_other, topic, avatar, created_by, created_at, capacity,
+                 slow_mode_s, pins FROM channels WHERE id = ?1",
             )?;
             statement.query_row([int(id.raw())], |row| channel_at(row, 0)).optional()
         })
         .await
+    }
+
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>> {
+        let query = query.to_lowercase();
+        self.read(move |db| open::find(db, &query, after, limit)).await
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
@@ -110,6 +121,10 @@ impl ChannelStore for Embedded {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
         self.read(move |db| member_page(db, sql, channel, after, limit)).await
+    }
+
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
+        self.read(move |db| open::successor(db, channel, owner)).await
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
@@ -216,7 +231,6 @@ pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details
         "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6,
          searched = CASE kind WHEN 'open' THEN ?7 END WHERE id = ?1",
     )?;
-    let searched = format!("{} {}", details.name.as_deref().unwrap_or_default(), details.topic);
     statement.execute(params![
         int(channel.raw()),
         details.name,
@@ -224,30 +238,34 @@ pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details
         details.avatar,
         details.slow_mode_seconds,
         json(&details.pins)?,
-        searched.to_lowercase(),
+        searched(details.name.as_deref(), &details.topic),
     ])?;
     Ok(())
 }
 
-/// A channel in twelve columns from `column` on.
+/// A channel in twelve columns from `column` on: its card, and the rest.
 fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
+    Ok(Channel {
+        card: card_at(row, column)?,
+        created_by: UserId::from_raw(number(row, column + 7)?),
+        created_at: Millis::new(number(row, column + 8)?),
+        capacity: small_number(row, column + 9)?,
+        slow_mode_seconds: small_number(row, column + 10)?,
+        pins: from_json(row, column + 11)?,
+    })
+}
+
+/// A card in seven columns: id, kind, name, the pair, topic, avatar.
+pub(super) fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
     let one = optional_number(row, column + 3)?.map(UserId::from_raw);
     let other = optional_number(row, column + 4)?.map(UserId::from_raw);
-    let card = ChannelCard {
+    Ok(ChannelCard {
         id: ChannelId::from_raw(number(row, column)?),
         kind: kind(row, column + 1)?,
         name: row.get(column + 2)?,
-        topic: row.get(column + 8)?,
-        avatar: row.get(column + 9)?,
+        topic: row.get(column + 5)?,
+        avatar: row.get(column + 6)?,
         between: one.zip(other).map(|(one, other)| [one, other]),
-    };
-    Ok(Channel {
-        card,
-        created_by: UserId::from_raw(number(row, column + 5)?),
-        created_at: Millis::new(number(row, column + 6)?),
-        capacity: small_number(row, column + 7)?,
-        slow_mode_seconds: small_number(row, column + 10)?,
-        pins: from_json(row, column + 11)?,
     })
 }
 

@@ -10,6 +10,7 @@ mod codec;
 mod commit_order;
 mod folder;
 mod log;
+mod open;
 #[cfg(test)]
 mod power_loss;
 mod reactions;

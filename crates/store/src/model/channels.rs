@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::ChannelKind;
 
 use super::{Model, Mutant, State};
 use crate::channels::{
-    Channel, ChannelStore, Marker, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats,
+    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
+    SeatOutcome, Seats, searched,
 };
 use crate::error::StoreResult;
 use crate::log::Details;
@@ -24,6 +25,31 @@ impl ChannelStore for Model {
 
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.read(|state| state.channels.get(&id).cloned()).await
+    }
+
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<FoundChannel>> {
+        let query = match self.is_mutant(Mutant::FindIsCaseSensitive) {
+            true => query.to_owned(),
+            false => query.to_lowercase(),
+        };
+        self.read(|state| {
+            let found = state.channels.values().filter(|channel| Some(channel.card.id) > after);
+            let found = found.filter(|channel| {
+                let card = &channel.card;
+                card.kind == ChannelKind::Open && searched(card.name.as_deref(), &card.topic).contains(&query)
+            });
+            let found = found.filter_map(|channel| {
+                let members = state.seats.get(&channel.card.id)?.count;
+                Some(FoundChannel { card: channel.card.clone(), members })
+            });
+            found.take(limit).collect()
+        })
+        .await
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
@@ -100,6 +126,16 @@ impl ChannelStore for Model {
         self.read(|state| {
             let is_later = |member: &&Member| Some(member.user_id) > after;
             state.members_of(channel).filter(is_later).take(limit).cloned().collect()
+        })
+        .await
+    }
+
+    async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
+        let ignores_roles = self.is_mutant(Mutant::SuccessorIgnoresRoles);
+        self.read(|state| {
+            let others = state.members_of(channel).filter(|it| it.spans.is_open() && it.user_id != owner);
+            let rank = |it: &&Member| (!ignores_roles && !it.role.is_admin(), it.joined_at, it.user_id);
+            others.min_by_key(rank).map(|member| member.user_id)
         })
         .await
     }

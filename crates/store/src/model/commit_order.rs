@@ -63,14 +63,13 @@ impl CommitOrder for Model {
 impl Model {
     fn rows_of_user(&self, state: &State, user: UserId, after: Position) -> Vec<ScanItem> {
         let sees_all = self.is_mutant(Mutant::ScanIgnoresUntil);
+        let sees_open = self.is_mutant(Mutant::ScanShowsOpenChannels);
         let is_hers = |log: LogId, seq: Seq| match log {
             LogId::User(owner) => owner == user && !self.is_mutant(Mutant::ScanIgnoresOwnLog),
             LogId::Channel(channel) => state.memberships.get(&(user, channel)).is_some_and(|membership| {
-                if !membership.in_inbox && !self.is_mutant(Mutant::ScanShowsOpenChannels) {
-                    return false;
-                }
                 let from = membership.spans.iter().next().map_or(Seq::ZERO, |span| span.from);
-                membership.spans.contains(seq) || (sees_all && from <= seq)
+                (membership.in_inbox || sees_open)
+                    && (membership.spans.contains(seq) || (sees_all && from <= seq))
             }),
         };
         let mut rows = Vec::new();

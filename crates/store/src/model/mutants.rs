@@ -33,8 +33,6 @@ pub enum Mutant {
     AppendForgetsDetails,
     /// A reaction cannot be taken back.
     ReactNeverTakesBack,
-    /// A scan shows open channels.
-    ScanShowsOpenChannels,
     /// The message that a change carries is kept with it.
     ChangeKeepsMessage,
     /// A read marker goes backwards.
@@ -77,6 +75,12 @@ pub enum Mutant {
     ReceivedGoesBack,
     /// Paging by activity skips channels of the same time.
     ActivitySkipsTies,
+    /// Open channels are found by capitals as they are written.
+    FindIsCaseSensitive,
+    /// Who has been there longest owns a channel next, admin or not.
+    SuccessorIgnoresRoles,
+    /// A scan shows open channels as well.
+    ScanShowsOpenChannels,
     /// A scan shows what came after a member left.
     ScanIgnoresUntil,
     /// A scan forgets the user's own log.
@@ -93,7 +97,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 45] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -109,7 +113,6 @@ impl Mutant {
         Self::AppendForgetsMentions,
         Self::AppendForgetsDetails,
         Self::ReactNeverTakesBack,
-        Self::ScanShowsOpenChannels,
         Self::ChangeKeepsMessage,
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
@@ -131,6 +134,9 @@ impl Mutant {
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
         Self::ActivitySkipsTies,
+        Self::FindIsCaseSensitive,
+        Self::SuccessorIgnoresRoles,
+        Self::ScanShowsOpenChannels,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,
         Self::ScanHidesMore,

@@ -17,6 +17,8 @@ pub(super) fn check(stage: &Stage) {
     a_key_has_one_row(&stage.world);
     only_members_speak(&stage.world);
     changes_are_told(stage);
+    seats_are_never_too_few(&stage.world);
+    own_changes_tell_of_nobody_else(stage);
     answers_are_true(stage);
     connections_keep_their_order(stage);
 }
@@ -117,6 +119,30 @@ fn only_members_speak(world: &World) {
                 assert!(!muted.contains(&message.sender_id), "somebody muted speaks at {}", row.entry.seq);
             }
             _ => {}
+        }
+    }
+}
+
+/// In the order of the log no more people are there than there are seats (G10).
+fn seats_are_never_too_few(world: &World) {
+    let mut members = HashSet::new();
+    for row in &world.rows {
+        match &row.entry.content {
+            Content::Joined { user_id, .. } => drop(members.insert(*user_id)),
+            Content::Left { user_id, .. } | Content::Banned { user_id, .. } => {
+                members.remove(user_id);
+            }
+            _ => {}
+        }
+        assert!(members.len() <= world.capacity as usize, "too many at {}", row.entry.seq);
+    }
+}
+
+fn own_changes_tell_of_nobody_else(stage: &Stage) {
+    for asked in stage.asked.values() {
+        let Command::Seats(request) = &asked.command else { continue };
+        if let (Some(user), Some((_, Reply::Seated { members }))) = (request.own_change(), &asked.answer) {
+            assert!(members.iter().all(|member| member.user_id == user), "{asked:?}");
         }
     }
 }

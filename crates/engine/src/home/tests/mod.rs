@@ -4,6 +4,7 @@
 mod changes;
 mod invariants;
 mod memberships;
+mod open;
 mod order;
 mod random;
 mod retries;

@@ -1,5 +1,6 @@
 //! Random runs of two homes on one log, with faults from a seed.
 
+use madang_proto::ChannelKind;
 use proptest::prelude::*;
 
 use super::invariants::{check, check_at_rest};
@@ -56,6 +57,11 @@ enum Happening {
         by: u64,
         leaves: Vec<u64>,
     },
+    /// People come, or go, by themselves, all at once.
+    Own {
+        home: usize,
+        changes: Vec<(u64, bool)>,
+    },
     /// The home works; the other one does not.
     Work {
         home: usize,
@@ -99,6 +105,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (home(), any::<bool>(), prop::collection::vec(2..=9_u64, 1..3)).prop_map(|(home, is_own, leaves)| {
             Happening::Leave { home, by: if is_own { leaves[0] } else { 1 }, leaves }
         }),
+        3 => (home(), prop::collection::vec((1..=9_u64, any::<bool>()), 1..7))
+            .prop_map(|(home, changes)| Happening::Own { home, changes }),
         20 => (home(), 1..12_u64).prop_map(|(home, stages)| Happening::Work { home, stages }),
         1 => (home(), any::<bool>()).prop_map(|(home, is_done)| Happening::Crash { home, is_done }),
         1 => home().prop_map(|home| Happening::Forget { home }),
@@ -132,6 +140,12 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
         }
         Happening::Join { home, joins } => drop(stage.ask(home, seats(1, &joins, &[]))),
         Happening::Leave { home, by, leaves } => drop(stage.ask(home, seats(by, &[], &leaves))),
+        Happening::Own { home, changes } => {
+            for (user, comes) in changes {
+                let (joins, leaves) = if comes { (vec![user], vec![]) } else { (vec![], vec![user]) };
+                stage.ask(home, seats(user, &joins, &leaves));
+            }
+        }
         Happening::Work { home, stages } => {
             stage.now = stage.now.plus(stages * 50);
             for _ in 0..stages {
@@ -201,8 +215,8 @@ fn send_again(stage: &mut Stage) {
     assert_eq!(stage.world.rows.len(), rows);
 }
 
-fn run(seed: u64, percent: u64, happenings: Vec<Happening>) {
-    let mut stage = Stage::empty(2, CAPACITY, seed);
+fn run(kind: ChannelKind, seed: u64, percent: u64, happenings: Vec<Happening>) {
+    let mut stage = Stage::of(kind, 2, CAPACITY, seed);
     stage.create(&[1, 2, 3]);
     stage.world.percent = percent;
     let mut fresh = 0;
@@ -220,10 +234,11 @@ proptest! {
 
     #[test]
     fn two_homes_leave_one_true_log(
+        kind in prop_oneof![Just(ChannelKind::Group), Just(ChannelKind::Open)],
         seed in any::<u64>(),
         percent in prop_oneof![Just(0_u64), Just(5), Just(30)],
         happenings in prop::collection::vec(happening(), 1..160),
     ) {
-        run(seed, percent, happenings);
+        run(kind, seed, percent, happenings);
     }
 }

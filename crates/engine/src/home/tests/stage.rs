@@ -109,9 +109,22 @@ pub(super) fn detail(by: u64, change: DetailChange) -> Command {
 impl Stage {
     /// `homes` homes of one group, which is empty.
     pub(super) fn empty(homes: u16, capacity: u32, seed: u64) -> Self {
+        Self::of(ChannelKind::Group, homes, capacity, seed)
+    }
+
+    /// `homes` homes of one channel, which is empty.
+    pub(super) fn of(kind: ChannelKind, homes: u16, capacity: u32, seed: u64) -> Self {
         let log = LogId::Channel(ChannelId::from_raw(1));
-        let scope = Scope::Channel { kind: ChannelKind::Group, capacity, created_by: user(1) };
+        let scope = Scope::Channel { kind, capacity, created_by: user(1) };
         Self::over(log, scope, homes, World::new(log, capacity, seed))
+    }
+
+    /// `homes` homes of an open channel that the first user made; what that took is not told.
+    pub(super) fn open(homes: u16, capacity: u32, seed: u64) -> Self {
+        let mut stage = Self::of(ChannelKind::Open, homes, capacity, seed);
+        stage.create(&[1]);
+        stage.lines.clear();
+        stage
     }
 
     pub(super) fn over(log: LogId, scope: Scope, homes: u16, world: World) -> Self {

@@ -1,0 +1,244 @@
+//! Entries of open channels on their way out of one connection: beside its cursor, which knows nothing of them.
+
+use std::sync::Arc;
+
+use madang_engine::log::Row;
+use madang_engine::subscriptions::{At, Live, Started, Stretch, Subscriptions};
+use madang_ids::{ChannelId, LogId};
+use madang_proto::{ChannelHead, Mode, ServerFrame};
+
+use super::{Frame, Frames, Outbound, State};
+use crate::gateway::encode;
+
+/// Rows of an open channel, encoded once for everybody.
+#[derive(Debug)]
+pub(crate) struct OpenFrames {
+    stretch: Stretch,
+    frames: Frames,
+    size: usize,
+}
+
+impl OpenFrames {
+    /// `None` without rows.
+    pub(crate) fn new(channel: ChannelId, rows: &[Row]) -> Option<Self> {
+        let stretch = Stretch::of(channel, rows)?;
+        let frames = Frames::from(encode::batches(LogId::Channel(channel), rows));
+        let size = frames.iter().map(Frame::len).sum();
+        Some(Self { stretch, frames, size })
+    }
+}
+
+/// A `heads` frame that answers no request. Those who are told the same are mostly told one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct HeadsFrames {
+    last: Option<(Vec<ChannelHead>, Frame)>,
+}
+
+impl HeadsFrames {
+    fn get(&mut self, heads: Vec<ChannelHead>) -> Frame {
+        match &self.last {
+            Some((last, frame)) if *last == heads => frame.clone(),
+            _ => {
+                let frame = heads_frame(heads.clone());
+                self.last = Some((heads, frame.clone()));
+                frame
+            }
+        }
+    }
+}
+
+fn heads_frame(heads: Vec<ChannelHead>) -> Frame {
+    encode::frame(&ServerFrame::Heads { id: None, heads })
+}
+
+impl State {
+    /// Everything was written: what was left out meanwhile is told. `false` if nothing was.
+    pub(super) fn tell_gaps(&mut self) -> bool {
+        let gaps = self.subscriptions.as_mut().and_then(|subscriptions| subscriptions.take_gaps());
+        let Some(heads) = gaps else { return false };
+        self.push(heads_frame(heads));
+        true
+    }
+}
+
+impl Outbound {
+    /// Begins a subscription, or begins one anew: nothing is delivered before [`Self::handle_open_read`]. `false` if
+    /// the connection has no room for one more.
+    pub(crate) fn begin_subscription(&self, channel: ChannelId, mode: Mode) -> bool {
+        self.state.lock().subscriptions.get_or_insert_default().begin(channel, mode)
+    }
+
+    /// The rows up to `upto` were pushed.
+    pub(crate) fn handle_open_read(&self, channel: ChannelId, upto: At) -> Started {
+        let mut state = self.state.lock();
+        state.subscriptions.as_mut().map_or(Started::Ended, |it| it.handle_read(channel, upto))
+    }
+
+    /// The rows after `upto` are not read: they are a gap.
+    pub(crate) fn give_up_open_read(&self, channel: ChannelId, upto: At) {
+        if let Some(subscriptions) = &mut self.state.lock().subscriptions {
+            subscriptions.give_up_reading(channel, upto);
+        }
+    }
+
+    /// Ends a subscription. `false` if there is none.
+    pub(crate) fn end_subscription(&self, channel: ChannelId) -> bool {
+        let mut state = self.state.lock();
+        // A gap that waits for room is told now, or it would never be.
+        if state.subscriptions.as_ref().is_some_and(|it| it.is_behind(channel)) {
+            state.tell_gaps();
+        }
+        let has_ended = state.subscriptions.as_mut().is_some_and(|it| it.end(channel));
+        if state.subscriptions.as_ref().is_some_and(|it| it.channels().next().is_none()) {
+            state.subscriptions = None;
+        }
+        has_ended
+    }
+
+    /// Ends all subscriptions, and says what they were to.
+    pub(crate) fn end_subscriptions(&self) -> Vec<ChannelId> {
+        let ended: Option<Box<Subscriptions>> = self.state.lock().subscriptions.take();
+        ended.map(|ended| ended.channels().collect()).unwrap_or_default()
+    }
+
+    /// Whether it is subscribed to a channel.
+    pub(crate) fn is_subscribed(&self, channel: ChannelId) -> bool {
+        self.state.lock().subscriptions.as_ref().is_some_and(|it| it.contains(channel))
+    }
+
+    /// A frame that may be left out, for whom the entries of a channel are delivered to now.
+    pub(crate) fn offer_open(self: &Arc<Self>, channel: ChannelId, frame: &Frame, limit_bytes: usize) {
+        let is_active = self.state.lock().subscriptions.as_ref().is_some_and(|it| it.is_active(channel));
+        if is_active {
+            self.offer(frame, limit_bytes);
+        }
+    }
+
+    /// Live rows of an open channel.
+    pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames, limit_bytes: usize) -> Live {
+        let mut state = self.state.lock();
+        let has_room = state.queue.is_empty() || state.queue.bytes() + open.size <= limit_bytes;
+        let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
+        let live = subscriptions.handle_rows(&open.stretch, has_room);
+        if let Live::DeliverBehind(gap) = live {
+            state.push(heads_frame(vec![gap]));
+        }
+        if matches!(live, Live::Deliver | Live::DeliverBehind(_)) {
+            state.enqueue(&open.frames);
+            self.make_due(&mut state);
+        }
+        live
+    }
+
+    /// Rows up to `head` may have been lost on the way here.
+    pub(crate) fn lose_open(self: &Arc<Self>, channel: ChannelId, head: At) -> Live {
+        let mut state = self.state.lock();
+        let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
+        let live = subscriptions.handle_loss(channel, head);
+        if live == Live::FellBehind {
+            self.make_due(&mut state);
+        }
+        live
+    }
+
+    /// Tells the heads of passive subscriptions that have moved. `false` if there is no room for it now.
+    pub(crate) fn tell_moved(self: &Arc<Self>, frames: &mut HeadsFrames, limit_bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        if state.queue.bytes() > limit_bytes {
+            return false;
+        }
+        let moved = state.subscriptions.as_mut().and_then(|it| it.take_moved());
+        if let Some(heads) = moved {
+            state.push(frames.get(heads));
+            self.make_due(&mut state);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Pair, frame, frames, place};
+    use super::*;
+    use madang_ids::{Millis, Ordinal, Seq, UserId};
+    use madang_proto::{Content, Entry};
+
+    const TEA: ChannelId = ChannelId::from_raw(7);
+    const LIMIT: usize = 400;
+
+    fn at(place: u64) -> At {
+        At { seq: Seq::new(place), ordinal: Ordinal::ZERO }
+    }
+
+    fn rows(place: u64) -> OpenFrames {
+        let content = Content::Created { by: UserId::from_raw(1) };
+        let entry = Entry { seq: Seq::new(place), at: Millis::new(1), content };
+        OpenFrames::new(TEA, &[Row { entry, ordinal: Ordinal::ZERO, key: None }]).unwrap()
+    }
+
+    fn gap(place: u64) -> Frame {
+        heads_frame(vec![ChannelHead {
+            channel_id: TEA,
+            seq: Seq::new(place),
+            ordinal: Ordinal::ZERO,
+            gap: true,
+        }])
+    }
+
+    fn subscribe(pair: &Pair, mode: Mode) {
+        assert!(pair.outbound.begin_subscription(TEA, mode));
+        assert_eq!(pair.outbound.handle_open_read(TEA, at(0)), Started::Live);
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_a_gap_once_there_is_room() {
+        let mut pair = Pair::live().await;
+        subscribe(&pair, Mode::Active);
+        let lives: Vec<Live> = (1..=5).map(|at| pair.outbound.deliver_open(&rows(at), LIMIT)).collect();
+        assert_eq!(lives, [Live::Deliver, Live::Deliver, Live::FellBehind, Live::Drop, Live::Drop]);
+        let written = [rows(1), rows(2)].map(|rows| rows.frames[0].clone());
+        pair.written(&[&written[0], &written[1], &gap(5)]).await;
+        assert_eq!(pair.outbound.deliver_open(&rows(6), LIMIT), Live::Deliver);
+        pair.written(&[&rows(6).frames[0]]).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_harms_the_inbox_and_the_subscriptions_each_in_its_way() {
+        let mut pair = Pair::live().await;
+        subscribe(&pair, Mode::Active);
+        let long = "x".repeat(380);
+        assert!(!pair.outbound.deliver(&frames(&long), place(4, 5), true, LIMIT));
+        assert_eq!(pair.outbound.deliver_open(&rows(1), LIMIT), Live::FellBehind);
+        assert!(pair.outbound.deliver(&frames(&long), place(5, 6), true, LIMIT));
+        let cursor = super::super::tests::said(5);
+        pair.written(&[&frame(&long), &cursor, &gap(1)]).await;
+        assert!(pair.outbound.is_reading() && pair.outbound.is_subscribed(TEA));
+        assert_eq!(pair.outbound.deliver_open(&rows(2), LIMIT), Live::Deliver);
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_a_gap_though_nothing_waits() {
+        let mut pair = Pair::live().await;
+        subscribe(&pair, Mode::Active);
+        assert_eq!(pair.outbound.lose_open(TEA, at(9)), Live::FellBehind);
+        pair.written(&[&gap(9)]).await;
+        assert!(pair.outbound.end_subscription(TEA));
+        assert_eq!(pair.outbound.deliver_open(&rows(10), LIMIT), Live::Drop);
+        assert!(pair.outbound.end_subscriptions().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_passive_subscription_is_told_of_its_head_alone() {
+        let mut pair = Pair::live().await;
+        subscribe(&pair, Mode::Passive);
+        assert_eq!(pair.outbound.deliver_open(&rows(1), LIMIT), Live::Moved);
+        assert_eq!(pair.outbound.deliver_open(&rows(2), LIMIT), Live::Drop);
+        pair.written(&[]).await;
+        let mut heads = HeadsFrames::default();
+        assert!(pair.outbound.tell_moved(&mut heads, LIMIT));
+        let head = ChannelHead { channel_id: TEA, seq: Seq::new(2), ordinal: Ordinal::ZERO, gap: false };
+        pair.written(&[&heads_frame(vec![head])]).await;
+        assert!(pair.outbound.tell_moved(&mut heads, LIMIT));
+        pair.written(&[]).await;
+    }
+}

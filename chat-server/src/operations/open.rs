@@ -1,0 +1,162 @@
+//! Open channels: made, found, joined by oneself; and what a member may read of one.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use madang_engine::home::JoinRequest;
+use madang_engine::log::Row;
+use madang_engine::spans::Spans;
+use madang_engine::subscriptions::At;
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::rest::{ChannelView, NewChannel, OpenChannel, OpenChannelQuery, Page, PageQuery};
+use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
+use madang_store::FoundChannel;
+
+use super::accounts::request_hash;
+use super::blocks::page_bounds;
+use super::channels::{check_name, seats};
+use super::details::check_topic;
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+impl Operations {
+    pub(super) async fn create_open(
+        &self,
+        caller: Caller,
+        request: &NewChannel,
+        key: Option<&str>,
+    ) -> Result<ChannelId, ErrorBody> {
+        let name = check_name(request.name.as_deref())?;
+        let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
+        if !request.members.is_empty() {
+            let message = "members must be empty: people join an open channel by themselves";
+            return Err(ErrorBody::invalid("members", message));
+        }
+        let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
+        let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
+        let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
+        let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
+        self.establish(caller, card, self.config.channels.open_members, joins).await?;
+        Ok(id)
+    }
+
+    /// Open channels by name and topic.
+    ///
+    /// # Errors
+    /// `query`, `after` or `limit` out of bounds.
+    pub async fn find_open(&self, query: OpenChannelQuery) -> Result<Page<OpenChannel>, ErrorBody> {
+        let OpenChannelQuery { query, after, limit } = query;
+        let (query, max) = (query.unwrap_or_default(), limits::CHANNEL_NAME_CHARS);
+        let chars = query.chars().count();
+        if chars > max {
+            let message = format!("query has {chars} characters, the limit is {max}");
+            return Err(ErrorBody::invalid("query", message));
+        }
+        let (after, limit) = page_bounds::<ChannelId>(&PageQuery { after, limit })?;
+        let found = self.store.find_open(query.trim(), after, limit).await;
+        let found = found.map_err(|error| refusal(&error))?;
+        let next = found.last().map(|last| last.card.id.to_string()).filter(|_| found.len() == limit);
+        let row = |FoundChannel { card, members }| OpenChannel { card, member_count: members };
+        Ok(Page { items: found.into_iter().map(row).collect(), next })
+    }
+
+    /// The caller joins an open channel. Who is a member already stays one.
+    ///
+    /// # Errors
+    /// `full`; `forbidden` for a group or direct channel of hers, `not_found` for those of others.
+    pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView, ErrorBody> {
+        let channel = self.channel(channel_id).await?;
+        if channel.card.kind != ChannelKind::Open {
+            self.overview_of(caller.user_id, channel_id).await?;
+            return Err(ErrorBody::forbidden(
+                "only open channels are joined; into this one people are added",
+            ));
+        }
+        let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
+        self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
+        self.channel_view(caller, channel_id).await
+    }
+
+    /// Whether the caller may have what happens in an open channel now. Asked of the seats, which change before the
+    /// log tells: who was found to be a member here is told by a later row that she is none any more.
+    ///
+    /// # Errors
+    /// `unsupported` for other channels; `forbidden` for who is no member.
+    pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<(), ErrorBody> {
+        let channel = self.channel(channel_id).await?;
+        if channel.card.kind != ChannelKind::Open {
+            self.overview_of(user, channel_id).await?;
+            let message = "channel_id is no open channel: what happens in others comes by itself";
+            return Err(ErrorBody::field(ErrorCode::Unsupported, "channel_id", message));
+        }
+        let members = self.store.members_of(channel_id, &[user]).await.map_err(|error| refusal(&error))?;
+        match members.into_iter().next().flatten() {
+            Some(member) if member.spans.is_open() => Ok(()),
+            Some(_) => Err(no_longer()),
+            None => Err(join_first()),
+        }
+    }
+
+    /// Where an open channel stands.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_head(&self, channel: ChannelId) -> Result<At, ErrorBody> {
+        Ok(self.open_heads(&[channel]).await?.first().copied().unwrap_or_default())
+    }
+
+    /// Where open channels stand, in the order asked for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>, ErrorBody> {
+        let logs: Vec<LogId> = channels.iter().map(|&channel| LogId::Channel(channel)).collect();
+        let heads = self.store.heads(&logs).await.map_err(|error| refusal(&error))?;
+        Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
+    }
+
+    /// Rows of an open channel, all of the range; `None` if they are more than a frame's worth.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open_rows(
+        &self,
+        channel: ChannelId,
+        range: RangeInclusive<Seq>,
+    ) -> Result<Option<Vec<Row>>, ErrorBody> {
+        if range.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let end = *range.end();
+        let rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await;
+        let mut rows = rows.map_err(|error| refusal(&error))?;
+        self.carry(channel, &Spans::since(Seq::new(1)), &mut rows, limits::BATCH_BYTES_OUT).await?;
+        Ok(rows.last().is_some_and(|last| last.entry.seq == end).then_some(rows))
+    }
+
+    /// How who never was a member of a channel is refused: that there is an open channel is no secret.
+    pub(super) async fn refuse_stranger(&self, channel: ChannelId) -> ErrorBody {
+        match self.channel(channel).await {
+            Ok(channel) if channel.card.kind == ChannelKind::Open => join_first(),
+            Ok(_) => ErrorBody::not_found("channel_id"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// What a member may read: of an open channel everything while she is one, and nothing later.
+pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans>, ErrorBody> {
+    match kind {
+        ChannelKind::Direct | ChannelKind::Group => Ok(Cow::Borrowed(spans)),
+        ChannelKind::Open if spans.is_open() => Ok(Cow::Owned(Spans::since(Seq::new(1)))),
+        ChannelKind::Open => Err(no_longer()),
+    }
+}
+
+fn join_first() -> ErrorBody {
+    ErrorBody::forbidden("you are no member of this open channel: join it first")
+}
+
+fn no_longer() -> ErrorBody {
+    ErrorBody::forbidden("you are no longer a member of this channel")
+}

@@ -1,0 +1,26 @@
+//! Open channels: found and joined.
+
+use axum::Json;
+use axum::extract::State;
+use madang_ids::ChannelId;
+use madang_proto::rest::{ChannelView, OpenChannel, OpenChannelQuery, Page};
+
+use super::Api;
+use super::extract::{Auth, Ids, Params};
+use crate::refusal::Refusal;
+
+pub(super) async fn find(
+    State(api): State<Api>,
+    Auth(_): Auth,
+    Params(query): Params<OpenChannelQuery>,
+) -> Result<Json<Page<OpenChannel>>, Refusal> {
+    Ok(Json(api.operations().find_open(query).await?))
+}
+
+pub(super) async fn join(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+) -> Result<Json<ChannelView>, Refusal> {
+    Ok(Json(api.operations().join(caller, channel).await?))
+}

@@ -1,0 +1,233 @@
+//! Open channels over real sockets and REST: seats that run out, who leaves in a crowd, readers that stop.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::sync::Arc;
+
+use madang_testkit::{Config, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+struct Stage {
+    node: TestNode,
+    rest: Arc<Rest>,
+    owner: Person,
+    channel: String,
+    _clock: ManualClock,
+    _storage: Storage,
+}
+
+#[derive(Clone)]
+struct Person {
+    id: String,
+    token: String,
+}
+
+impl Stage {
+    async fn new(storage: Storage, seats: u32) -> Self {
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        config.channels.open_members = seats;
+        let (clock, manual) = manual_clock();
+        let node = TestNode::start(config, &storage, clock).await.unwrap();
+        let rest = Arc::new(Rest::new(&node.url()));
+        let owner = person(&rest, "owner").await;
+        let wish = json!({ "kind": "open", "name": "Tea" });
+        let view = rest.must("POST", "/v1/channels", Some(&owner.token), Some(&wish)).await;
+        let channel = view["id"].as_str().unwrap().to_owned();
+        Self { node, rest, owner, channel, _clock: manual, _storage: storage }
+    }
+
+    async fn people(&self, count: usize) -> Vec<Person> {
+        let mut people = Vec::new();
+        for number in 0..count {
+            people.push(person(&self.rest, &format!("person{number}")).await);
+        }
+        people
+    }
+
+    /// Calls for everybody at once; the statuses in the order of the people.
+    async fn all(&self, people: &[Person], call: impl Fn(&Person) -> (&'static str, String)) -> Vec<u16> {
+        let mut calls = JoinSet::new();
+        for (index, person) in people.iter().enumerate() {
+            let (rest, token, (method, path)) = (Arc::clone(&self.rest), person.token.clone(), call(person));
+            calls.spawn(async move {
+                (index, rest.call(method, &path, Some(&token), None, None).await.unwrap().status)
+            });
+        }
+        let mut statuses = calls.join_all().await;
+        statuses.sort_unstable();
+        statuses.into_iter().map(|(_, status)| status).collect()
+    }
+
+    async fn join_all(&self, people: &[Person]) -> Vec<u16> {
+        self.all(people, |_| ("PUT", format!("/v1/channels/{}/membership", self.channel))).await
+    }
+
+    async fn subscribed(&self, person: &Person, after: u64) -> Socket {
+        let (mut socket, _) = Socket::connect(self.node.addr, &person.token, None).await.unwrap();
+        let subscribe =
+            json!({ "type": "subscribe", "id": "s", "channel_id": self.channel, "after_seq": after });
+        socket.send(&subscribe).await.unwrap();
+        socket
+    }
+
+    async fn say(&self, text: &str) -> u64 {
+        let message = json!({ "client_msg_id": uuid(), "body": { "text": text } });
+        let path = format!("/v1/channels/{}/messages", self.channel);
+        let ack = self.rest.must("POST", &path, Some(&self.owner.token), Some(&message)).await;
+        ack["seq"].as_u64().unwrap()
+    }
+}
+
+async fn person(rest: &Rest, handle: &str) -> Person {
+    let signed_in = rest.sign_up(handle).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    Person { id: text(&signed_in["user"]["id"]), token: text(&signed_in["access_token"]) }
+}
+
+fn uuid() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("01920000-0000-7000-8000-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The entries of the channel that a socket gets, up to one of this kind and user, or this place.
+async fn entries_until(socket: &mut Socket, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut entries: Vec<Value> = Vec::new();
+    loop {
+        let frame = socket.next().await.unwrap();
+        if frame["log"] == "channel" {
+            entries.extend(frame["entries"].as_array().unwrap().iter().cloned());
+        }
+        if entries.last().is_some_and(&is_last) {
+            return entries;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_seats_and_thirty_joins_at_once_make_ten_members() {
+    for storage in [Storage::model(), Storage::embedded()] {
+        let stage = Stage::new(storage, 10).await;
+        let people = stage.people(30).await;
+        let statuses = stage.join_all(&people).await;
+        let count = |status: u16| statuses.iter().filter(|&&it| it == status).count();
+        // One seat is the owner's.
+        assert_eq!((count(200), count(409)), (9, 21), "{statuses:?}");
+        let path = format!("/v1/channels/{}/members", stage.channel);
+        let members = stage.rest.must("GET", &path, Some(&stage.owner.token), None).await;
+        let members: Vec<&str> =
+            members["items"].as_array().unwrap().iter().map(|card| card["id"].as_str().unwrap()).collect();
+        assert_eq!(members.len(), 10);
+        for (person, status) in people.iter().zip(&statuses) {
+            assert_eq!(members.contains(&person.id.as_str()), *status == 200);
+        }
+        // Who was refused finds the seat that another gives back.
+        let leaver = people.iter().zip(&statuses).find(|(_, status)| **status == 200).unwrap().0.clone();
+        let left = stage.all(&[leaver], |person| ("DELETE", format!("{path}/{}", person.id))).await;
+        assert_eq!(left, [204]);
+        let refused: Vec<Person> = people
+            .iter()
+            .zip(&statuses)
+            .filter(|(_, status)| **status == 409)
+            .map(|(person, _)| person.clone())
+            .collect();
+        let statuses = stage.join_all(&refused).await;
+        assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_in_a_crowd_gets_her_own_row_and_none_behind_it() {
+    let stage = Stage::new(Storage::embedded(), 100).await;
+    let people = stage.people(25).await;
+    assert!(stage.join_all(&people).await.iter().all(|&status| status == 200));
+    let mut sockets = Vec::new();
+    for person in &people {
+        sockets.push(stage.subscribed(person, 0).await);
+    }
+    let members = format!("/v1/channels/{}/members", stage.channel);
+    let (leavers, stayers) = people.split_at(20);
+    let left = stage.all(leavers, |person| ("DELETE", format!("{members}/{}", person.id))).await;
+    assert!(left.iter().all(|&status| status == 204));
+    let last = stage.say("the last word").await;
+    for (person, socket) in people.iter().zip(&mut sockets) {
+        let stays = stayers.iter().any(|stayer| stayer.id == person.id);
+        let is_last = |entry: &Value| match stays {
+            true => entry["seq"] == last,
+            false => entry["kind"] == "left" && entry["user_id"] == person.id.as_str(),
+        };
+        let entries = entries_until(socket, is_last).await;
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "{seqs:?}");
+        assert_eq!(entries.iter().filter(|entry| is_last(entry)).count(), 1);
+        if !stays {
+            // The answer to a heartbeat comes behind everything that was enqueued before.
+            socket.send(&json!({ "type": "heartbeat" })).await.unwrap();
+            loop {
+                let frame = socket.next().await.unwrap();
+                assert_ne!(frame["log"], "channel", "{frame}");
+                if frame["type"] == "heartbeat" {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
+    let stage = Stage::new(Storage::embedded(), 10).await;
+    let mut socket = stage.subscribed(&stage.owner, 0).await;
+    assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
+    let text = "x".repeat(60_000);
+    // Far more than the kernel and the queue hold for a reader that takes nothing.
+    for _ in 0..400 {
+        stage.say(&text).await;
+    }
+    let (mut next, mut gaps) = (1, 0);
+    let mut last_said = 402;
+    while next <= last_said {
+        let frame = socket.next().await.unwrap();
+        assert_ne!(frame["type"], "resync", "her inbox lost nothing");
+        if frame["type"] == "heads" {
+            assert_eq!(frame["heads"][0]["gap"], true);
+            let seq = frame["heads"][0]["seq"].as_u64().unwrap();
+            assert!(seq >= next, "{seq} is no gap");
+            next = seq + 1;
+            gaps += 1;
+            // Live goes on behind it.
+            last_said = stage.say("after the gap").await;
+        }
+        for entry in frame["entries"].as_array().into_iter().flatten().filter(|_| frame["log"] == "channel") {
+            assert_eq!(entry["seq"], next);
+            next += 1;
+        }
+    }
+    assert!(gaps > 0, "everything found room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_have_a_bound_and_end_with_their_connection() {
+    let stage = Stage::new(Storage::model(), 10).await;
+    let (mut socket, _) = Socket::connect(stage.node.addr, &stage.owner.token, None).await.unwrap();
+    let mut channels = vec![stage.channel.clone()];
+    for number in 0..200 {
+        let wish = json!({ "kind": "open", "name": format!("Tea {number}") });
+        let view = stage.rest.must("POST", "/v1/channels", Some(&stage.owner.token), Some(&wish)).await;
+        channels.push(view["id"].as_str().unwrap().to_owned());
+    }
+    let subscribe = |channel: &String| json!({ "type": "subscribe", "id": channel, "channel_id": channel, "mode": "passive" });
+    let answers = socket.pipeline(channels.iter().map(subscribe).collect()).await.unwrap();
+    let refused: Vec<&Value> = answers.iter().filter(|answer| answer["type"] == "error").collect();
+    assert_eq!((answers.len(), refused.len()), (201, 1));
+    assert_eq!((&refused[0]["code"], &refused[0]["id"]), (&json!("full"), &json!(channels[200])));
+    // One that ends makes room for another.
+    let end = json!({ "type": "unsubscribe", "id": "u", "channel_id": channels[0] });
+    let answers = socket.pipeline(vec![end, subscribe(&channels[200])]).await.unwrap();
+    assert_eq!((&answers[0]["type"], &answers[1]["type"]), (&json!("done"), &json!("heads")));
+    socket.close().await;
+}

@@ -1,0 +1,129 @@
+//! Open channels: to who subscribed, and in nobody's inbox.
+
+use std::sync::Arc;
+
+use madang_ids::{ChannelId, Seq};
+
+use super::Subject;
+use super::device::{Envelopes, assert_same, read_all};
+use super::yard::{Place, Yard, log, own_log, user};
+use crate::inbox::Envelope;
+
+const OPEN: u64 = 1;
+const OTHER: u64 = 2;
+
+fn channel(id: u64) -> ChannelId {
+    ChannelId::from_raw(id)
+}
+
+/// The rows of open channels among the envelopes, up to one place.
+async fn open_rows(envelopes: &mut Envelopes, upto: Place) -> Vec<Place> {
+    let mut got = Vec::new();
+    while !got.contains(&upto) {
+        match envelopes.next().await {
+            Envelope::Open(rows) => {
+                got.extend(rows.rows.iter().map(|row| (log(rows.channel.raw()), row.entry.seq)));
+            }
+            Envelope::Delivery(delivery) => {
+                assert_ne!(delivery.log, log(OPEN), "an open channel is addressed to nobody");
+            }
+            Envelope::Lost => panic!("nothing was lost"),
+            Envelope::Event(..) => panic!("nothing was published"),
+        }
+    }
+    got
+}
+
+fn places(id: u64, seqs: impl IntoIterator<Item = u64>) -> Vec<Place> {
+    seqs.into_iter().map(|seq| (log(id), Seq::new(seq))).collect()
+}
+
+pub(super) async fn subscribers_get_every_row_in_order(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.make_open(OPEN).await;
+    yard.change(OPEN, &[1, 2, 3], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    opened.inbox.attach(user(2));
+    opened.inbox.subscribe(channel(OPEN));
+    for count in 1..=4 {
+        yard.say(OPEN, 1, count).await;
+        yard.note(2).await;
+    }
+    yard.change(OPEN, &[4], &[3]).await;
+    let mut got = open_rows(&mut envelopes, (log(OPEN), Seq::new(15))).await;
+    // What came before she subscribed may still have been on its way.
+    got.retain(|(_, seq)| seq.get() > 3);
+    assert_eq!(got, places(OPEN, 4..=15));
+    opened.close().await;
+}
+
+pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    for id in [OPEN, OTHER] {
+        yard.make_open(id).await;
+        yard.change(id, &[1], &[]).await;
+    }
+    let mut envelopes = Envelopes::of(&opened);
+    [OTHER, OPEN, OPEN].into_iter().for_each(|id| opened.inbox.subscribe(channel(id)));
+    for (said, is_subscribed) in [true, true, false, false, true].into_iter().enumerate() {
+        match said {
+            0 => {}
+            4 => opened.inbox.subscribe(channel(OPEN)),
+            // Ending more subscriptions than there are harms nobody.
+            _ => opened.inbox.unsubscribe(channel(OPEN)),
+        }
+        yard.say(OPEN, 1, 1).await;
+        yard.say(OTHER, 1, 1).await;
+        let last = Seq::new(said as u64 + 2);
+        let got = open_rows(&mut envelopes, (log(OTHER), last)).await;
+        assert_eq!(got.contains(&(log(OPEN), last)), is_subscribed, "{got:?}");
+    }
+    opened.close().await;
+}
+
+pub(super) async fn an_open_channel_is_in_nobodys_inbox(subject: Arc<dyn Subject>) {
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    let start = opened.inbox.end(user(2)).await.unwrap();
+    yard.make_open(OPEN).await;
+    yard.change(OPEN, &[1, 2], &[]).await;
+    yard.change(OTHER, &[1, 2], &[]).await;
+    yard.say(OPEN, 1, 3).await;
+    yard.say(OTHER, 1, 3).await;
+    let mut expected = places(OTHER, 1..=5);
+    // That she joined, her own log tells.
+    expected.extend([1, 2].map(|seq| (own_log(2), Seq::new(seq))));
+    assert_same(&read_all(&opened.inbox, 2, start, 3).await.0, &expected);
+    opened.close().await;
+}
+
+pub(super) async fn what_is_read_after_subscribing_and_what_comes_have_no_hole(subject: Arc<dyn Subject>) {
+    const ROUNDS: u64 = 60;
+    let opened = subject.open().await;
+    let mut yard = Yard::new(&opened);
+    yard.make_open(OPEN).await;
+    yard.change(OPEN, &[1], &[]).await;
+    let mut envelopes = Envelopes::of(&opened);
+    let mut writing = tokio::task::JoinSet::new();
+    writing.spawn(async move {
+        for round in 0..ROUNDS {
+            yard.say(OPEN, 1, 1 + round as usize % 3).await;
+        }
+        yard
+    });
+    // Somewhere between them.
+    for _ in 0..ROUNDS {
+        tokio::task::yield_now().await;
+    }
+    opened.inbox.subscribe(channel(OPEN));
+    let head = opened.store.heads(&[log(OPEN)]).await.unwrap()[0].seq;
+    let mut yard = writing.join_next().await.expect("a writer").unwrap();
+    yard.say(OPEN, 1, 1).await;
+    let last = opened.store.heads(&[log(OPEN)]).await.unwrap()[0].seq;
+    let mut got = open_rows(&mut envelopes, (log(OPEN), last)).await;
+    got.retain(|(_, seq)| *seq > head);
+    assert_eq!(got, places(OPEN, head.get() + 1..=last.get()));
+    opened.close().await;
+}

@@ -1,0 +1,86 @@
+//! Open channels through the client: found, joined, subscribed to, over reconnects, until the user leaves.
+
+use madang_client::Event;
+use madang_ids::{ChannelId, LogId, Seq};
+use madang_proto::rest::{NewChannel, OpenChannelQuery};
+use madang_proto::{ChannelKind, Mode};
+use madang_testkit::Fate;
+
+use crate::yard::{Events, Person, Yard, texts};
+
+/// An open channel of Ada's that Bob has found and joined.
+async fn joined(yard: &Yard, ada: &Person, bob: &Person) -> ChannelId {
+    let name = Some("Tea of the world".to_owned());
+    let wish = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
+    let made = yard.rest.create_channel(&ada.tokens.access, &wish, None).await.unwrap();
+    let query = OpenChannelQuery { query: Some("THE WORLD".into()), ..OpenChannelQuery::default() };
+    let found = yard.rest.open_channels(&bob.tokens.access, &query).await.unwrap();
+    let channel = found.items[0].card.id;
+    assert_eq!((channel, found.items[0].member_count), (made.card.id, 1));
+    yard.rest.join(&bob.tokens.access, channel).await.unwrap();
+    channel
+}
+
+/// The next event of open channels: heads, or what was said there.
+async fn next(events: &mut Events) -> Result<Vec<(Seq, bool)>, Vec<String>> {
+    loop {
+        match events.content().await {
+            Event::Heads(heads) => return Ok(heads.iter().map(|head| (head.seq, head.gap)).collect()),
+            Event::Entries { log: LogId::Channel(_), entries } => return Err(texts(&entries)),
+            Event::Entries { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_goes_on_behind_a_reconnect() {
+    let yard = Yard::new().await;
+    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
+    let (client, mut events) = yard.connected(&bob).await;
+    let channel = joined(&yard, &ada, &bob).await;
+    client.subscribe(channel, Mode::Active).await.unwrap();
+    assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
+    yard.say(&ada, channel, "one").await;
+    assert_eq!(next(&mut events).await, Err(vec!["one".to_owned()]));
+    // The connection breaks with the entry that it was to bring.
+    yard.proxy.rule(|frame| if frame.contains("\"two\"") { Fate::Cut } else { Fate::Pass });
+    yard.say(&ada, channel, "two").await;
+    while !matches!(events.next().await, Event::Disconnected { .. }) {}
+    yard.proxy.rule(|_| Fate::Pass);
+    let mut said = Vec::new();
+    yard.say(&ada, channel, "three").await;
+    while said.len() < 2 {
+        said.extend(next(&mut events).await.err().unwrap_or_default());
+    }
+    assert_eq!(said, ["two", "three"]);
+    yard.rest.remove_member(&bob.tokens.access, channel, bob.id).await.unwrap();
+    client.subscribe(channel, Mode::Active).await.unwrap();
+    loop {
+        match events.content().await {
+            Event::SubscriptionRefused { channel_id, .. } => break assert_eq!(channel_id, channel),
+            Event::Entries { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    client.close().await;
+}
+
+#[tokio::test]
+async fn who_comes_back_far_behind_is_told_of_the_gap_and_goes_on() {
+    let yard = Yard::new().await;
+    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
+    let (client, mut events) = yard.connected(&bob).await;
+    let channel = joined(&yard, &ada, &bob).await;
+    client.subscribe(channel, Mode::Active).await.unwrap();
+    assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
+    client.unsubscribe(channel).await.unwrap();
+    for number in 0..201 {
+        yard.say(&ada, channel, &number.to_string()).await;
+    }
+    client.subscribe(channel, Mode::Active).await.unwrap();
+    assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(204), true)]));
+    yard.say(&ada, channel, "here we are").await;
+    assert_eq!(next(&mut events).await, Err(vec!["here we are".to_owned()]));
+    client.close().await;
+}

@@ -1,0 +1,268 @@
+//! What becomes of a channel's members by a request: *check*, and what follows from it. Changes nothing.
+
+use madang_ids::{Millis, Seq, UserId};
+use madang_proto::rest::Restriction;
+use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Role};
+
+use crate::home::command::{JoinRequest, RestrictRequest, RestrictionKind, SeatRequest};
+use crate::home::{Home, Scope};
+use crate::log::{Head, MAX_APPEND_ROWS};
+use crate::seats::{Member, Pending, PendingChange};
+use crate::spans::Spans;
+
+/// A plan: the members after the change, what the log tells, and the count of seats.
+pub(super) struct Plan {
+    pub(super) members: Vec<Member>,
+    pub(super) contents: Vec<Content>,
+    pub(super) count: u32,
+}
+
+impl Plan {
+    /// Where the log tells what is planned next.
+    const fn next_place(&self, head: Head) -> Seq {
+        head.seq.plus(self.contents.len() as u64 + 1)
+    }
+
+    /// A member as she is after the change, and the entry that tells it.
+    fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
+        member.pending = Some(Pending { by, place: self.next_place(head), change });
+        self.contents.extend(member.pending_content());
+        self.members.push(member);
+    }
+}
+
+impl Home {
+    /// The members who are as the request wants them.
+    pub(super) fn as_asked(&self, request: &SeatRequest) -> Vec<Member> {
+        let came = request.joins.iter().map(|join| (join.user_id, true));
+        let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
+        let is_so =
+            |(user, is_open)| self.roster.member(user).filter(|member| member.spans.is_open() == is_open);
+        let role = request
+            .role
+            .and_then(|role| self.roster.member(role.user_id).filter(|member| member.role == role.role));
+        let restricted = request.restrict.and_then(|restrict| {
+            let member = self.roster.member(restrict.user_id);
+            member.filter(|member| restrict.kind.of(member) == restrict.restriction)
+        });
+        asked.filter_map(is_so).chain(role).chain(restricted).cloned().collect()
+    }
+
+    /// Adds a request to the plan. After an error the plan holds a part of it.
+    pub(super) fn plan_request(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        head: Head,
+        now: Millis,
+    ) -> Result<(), ErrorBody> {
+        let Scope::Channel { kind, capacity, created_by } = self.scope else {
+            return Err(ErrorBody::not_found("channel_id"));
+        };
+        self.check_right(request, kind)?;
+        let (count, first) = (plan.count, plan.members.len());
+        if head.seq == Seq::ZERO && plan.contents.is_empty() {
+            plan.contents.push(Content::Created { by: created_by });
+        }
+        for join in &request.joins {
+            let is_planned = plan.members.iter().any(|member| member.user_id == join.user_id);
+            if self.role_of(join.user_id).is_some() || is_planned {
+                continue;
+            }
+            let was = self.roster.member(join.user_id);
+            if was.is_some_and(|was| was.is_banned(now)) {
+                return Err(banned(request.by, join.user_id));
+            }
+            let mut spans = was.map_or_else(Spans::default, |was| was.spans.clone());
+            // Everybody who comes in one append sees it whole.
+            let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
+            spans.open(head.seq.plus(told_before as u64 + 1));
+            // Who finds an open channel empty owns it: nobody else could ever look after it.
+            let is_founder = kind == ChannelKind::Open && plan.count == 0;
+            let role = if is_founder { Role::Owner } else { join.role };
+            plan.count += 1;
+            let member =
+                Member { role, muted: was.and_then(|was| was.muted), ..newcomer(join.user_id, spans, now) };
+            plan.add(member, request.by, head, PendingChange::Seat);
+        }
+        for &user_id in &request.leaves {
+            let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
+            let was = self.roster.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
+            let Some(was) = was else { continue };
+            let mut member = was.clone();
+            member.spans.close(plan.next_place(head));
+            plan.count = plan.count.saturating_sub(1);
+            plan.add(member, request.by, head, PendingChange::Seat);
+        }
+        self.plan_successor(request, plan, first, head)?;
+        self.plan_role(request, plan, head)?;
+        self.plan_restriction(request, plan, head, now)?;
+        if plan.count > capacity && plan.count > count {
+            let message = format!("the channel has {capacity} seats and {count} are taken");
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
+        Ok(())
+    }
+
+    /// `first` is where the members of the request begin.
+    fn plan_successor(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        first: usize,
+        head: Head,
+    ) -> Result<(), ErrorBody> {
+        // Who asked may have known the roles as they were before the last change.
+        let hers = &plan.members[first..];
+        let is_owner_leaving =
+            hers.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
+        let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
+            if is_owner_leaving && plan.count > 0 {
+                let message = "who leaves has become the owner meanwhile; try again";
+                return Err(ErrorBody::unavailable(message, 100));
+            }
+            return Ok(());
+        };
+        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+            // A group without an owner could never change its members again.
+            return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
+        };
+        if is_owner_leaving {
+            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, PendingChange::Role);
+        }
+        Ok(())
+    }
+
+    /// Another role. Who makes somebody the owner becomes an admin.
+    fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
+        let Some(JoinRequest { user_id, role }) = request.role else { return Ok(()) };
+        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+            return Err(ErrorBody::not_found("member"));
+        };
+        if was.role == role {
+            return Ok(());
+        }
+        if role == Role::Owner
+            && let Some(owner) = self.roster.member(request.by)
+        {
+            let owner = Member { role: Role::Admin, ..owner.clone() };
+            plan.add(owner, request.by, head, PendingChange::Role);
+        }
+        plan.add(Member { role, ..was.clone() }, request.by, head, PendingChange::Role);
+        Ok(())
+    }
+
+    /// Somebody may not speak, or not be here; or may again.
+    fn plan_restriction(
+        &self,
+        request: &SeatRequest,
+        plan: &mut Plan,
+        head: Head,
+        now: Millis,
+    ) -> Result<(), ErrorBody> {
+        let Some(RestrictRequest { user_id, kind, restriction }) = request.restrict else { return Ok(()) };
+        let was = self.roster.member(user_id).cloned();
+        let is_member = was.as_ref().is_some_and(|was| was.spans.is_open());
+        if kind == RestrictionKind::Mute && restriction.is_some() && !is_member {
+            return Err(ErrorBody::not_found("member"));
+        }
+        let mut member = was.unwrap_or_else(|| newcomer(user_id, Spans::default(), now));
+        if kind.of(&member) == restriction {
+            return Ok(());
+        }
+        match kind {
+            RestrictionKind::Mute => {
+                member.muted = restriction;
+                plan.add(member, request.by, head, PendingChange::Mute);
+            }
+            RestrictionKind::Ban => {
+                member.banned = restriction;
+                if is_member && restriction.is_some() {
+                    member.spans.close(plan.next_place(head));
+                    plan.count = plan.count.saturating_sub(1);
+                    // Who comes back begins anew.
+                    member.role = Role::Member;
+                }
+                plan.add(member, request.by, head, PendingChange::Ban);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {
+        if request.is_creation {
+            return Ok(());
+        }
+        let is_own_join = request.own_change().is_some() && !request.joins.is_empty();
+        if kind == ChannelKind::Open && is_own_join {
+            return Ok(());
+        }
+        let Some(role) = self.role_of(request.by) else {
+            return Err(refuse_stranger(kind));
+        };
+        if kind == ChannelKind::Open && !request.joins.is_empty() {
+            return Err(ErrorBody::forbidden(
+                "nobody is added to an open channel: people join by themselves",
+            ));
+        }
+        if kind == ChannelKind::Direct {
+            return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
+        }
+        let is_own_leave = request.joins.is_empty() && request.leaves.iter().all(|&user| user == request.by);
+        let is_moderation = request.role.is_some() || request.restrict.is_some();
+        if !role.is_admin() && (!is_own_leave || is_moderation) {
+            return Err(ErrorBody::forbidden("only the owner and admins may do this"));
+        }
+        let is_above = |user: UserId| match self.role_of(user) {
+            _ if user == request.by => false,
+            Some(Role::Owner) => true,
+            Some(Role::Admin) => role != Role::Owner,
+            _ => false,
+        };
+        let restricted = request.restrict.map(|restrict| restrict.user_id);
+        if request.leaves.iter().copied().chain(restricted).any(is_above) {
+            return Err(ErrorBody::forbidden(
+                "the owner, and for admins other admins, cannot be removed or restricted",
+            ));
+        }
+        if restricted == Some(request.by) {
+            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
+        }
+        match request.role {
+            Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner gives roles")),
+            Some(given) if given.user_id == request.by => {
+                let message = "user_id is your own; make somebody else the owner instead";
+                Err(ErrorBody::invalid("user_id", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RestrictionKind {
+    const fn of(self, member: &Member) -> Option<Restriction> {
+        match self {
+            Self::Mute => member.muted,
+            Self::Ban => member.banned,
+        }
+    }
+}
+
+fn newcomer(user_id: UserId, spans: Spans, joined_at: Millis) -> Member {
+    Member { user_id, role: Role::Member, joined_at, spans, muted: None, banned: None, pending: None }
+}
+
+fn banned(by: UserId, user: UserId) -> ErrorBody {
+    if by == user {
+        return ErrorBody::forbidden("you are banned from this channel");
+    }
+    ErrorBody::forbidden(format!("user {user} is banned from this channel"))
+}
+
+/// How who never was a member is refused. That an open channel exists is no secret.
+pub(super) fn refuse_stranger(kind: ChannelKind) -> ErrorBody {
+    match kind {
+        ChannelKind::Open => ErrorBody::forbidden("you are no member of this open channel: join it first"),
+        ChannelKind::Direct | ChannelKind::Group => ErrorBody::not_found("channel_id"),
+    }
+}

@@ -1,0 +1,380 @@
+//! The open channels that one connection wants, and how far each has come on it.
+//!
+//! Pure, as [`crate::sync`] is for the inbox. An entry of an open channel is delivered if it follows what was delivered,
+//! and dropped if it came before. What finds no room is left out, and once there is room one head with a *gap* says up
+//! to where (G4: every entry, or an explicit gap). Of a passive subscription the head alone is told, from time to time.
+
+use madang_ids::{ChannelId, Ordinal, Seq};
+use madang_proto::{ChannelHead, Mode, limits};
+
+use crate::log::Row;
+
+/// A place in a log, with the count of messages up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub struct At {
+    /// The place.
+    pub seq: Seq,
+    /// Messages up to it.
+    pub ordinal: Ordinal,
+}
+
+impl At {
+    fn head(self, channel_id: ChannelId, gap: bool) -> ChannelHead {
+        ChannelHead { channel_id, seq: self.seq, ordinal: self.ordinal, gap }
+    }
+}
+
+/// The rows of one delivery: behind `before`, up to and with `last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Before its first row.
+    pub before: At,
+    /// Its last row.
+    pub last: At,
+}
+
+impl Stretch {
+    /// Where rows of a channel lie. `None` without rows.
+    #[must_use]
+    pub fn of(channel: ChannelId, rows: &[Row]) -> Option<Self> {
+        let (first, last) = rows.first().zip(rows.last())?;
+        let messages = u64::from(first.entry.content.message().is_some());
+        let before = At {
+            seq: first.entry.seq.minus(1),
+            ordinal: Ordinal::new(first.ordinal.get().saturating_sub(messages)),
+        };
+        Some(Self { channel, before, last: At { seq: last.entry.seq, ordinal: last.ordinal } })
+    }
+}
+
+/// What becomes of a live delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// Enqueue it.
+    Deliver,
+    /// Rows before it never came: enqueue this head, then the delivery.
+    DeliverBehind(ChannelHead),
+    /// Nothing to do.
+    Drop,
+    /// There is no room; the gap is told by [`Subscriptions::take_gaps`].
+    FellBehind,
+    /// Heads wait to be told by [`Subscriptions::take_moved`]; said once until they are.
+    Moved,
+}
+
+/// Where a subscription stands once its rows were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// What comes from now on is delivered.
+    Live,
+    /// The same, and a passive one has moved meanwhile: as [`Live::Moved`].
+    Moved,
+    /// Rows came meanwhile, up to here: read on.
+    ReadOn(At),
+    /// It has ended meanwhile.
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Its first rows are being read; live ones have come up to `at`.
+    Starting(Mode),
+    /// Delivered up to `at`.
+    Active,
+    /// Left out up to `at`, and nothing is delivered before that was told.
+    Behind,
+    /// Told up to `at`.
+    Passive,
+    /// Passive, and has moved to `at` since it was told.
+    Moved,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    channel: ChannelId,
+    phase: Phase,
+    at: At,
+}
+
+/// The subscriptions of one connection, at most [`limits::SUBSCRIPTIONS`].
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    /// Rising by channel.
+    all: Vec<Subscription>,
+    has_gaps: bool,
+    has_moved: bool,
+}
+
+impl Subscriptions {
+    /// Begins a subscription, or begins one anew. `false` if there is no room for one more.
+    pub fn begin(&mut self, channel: ChannelId, mode: Mode) -> bool {
+        let new = Subscription { channel, phase: Phase::Starting(mode), at: At::default() };
+        match self.find(channel) {
+            Ok(index) => self.all[index] = new,
+            Err(_) if self.all.len() >= limits::SUBSCRIPTIONS => return false,
+            Err(index) => self.all.insert(index, new),
+        }
+        true
+    }
+
+    /// The rows up to `upto` are enqueued, or left out as was asked.
+    pub fn handle_read(&mut self, channel: ChannelId, upto: At) -> Started {
+        let Some(it) = self.get(channel) else { return Started::Ended };
+        let Phase::Starting(mode) = it.phase else { return Started::Live };
+        let has_moved = it.at > upto;
+        if mode == Mode::Active && has_moved {
+            return Started::ReadOn(it.at);
+        }
+        it.at = it.at.max(upto);
+        it.phase = match mode {
+            Mode::Active => Phase::Active,
+            Mode::Passive if has_moved => Phase::Moved,
+            Mode::Passive => Phase::Passive,
+        };
+        if !has_moved || std::mem::replace(&mut self.has_moved, true) {
+            Started::Live
+        } else {
+            Started::Moved
+        }
+    }
+
+    /// Rows come faster than they can be read: what came meanwhile is left out.
+    pub fn give_up_reading(&mut self, channel: ChannelId, upto: At) {
+        if let Started::ReadOn(_) = self.handle_read(channel, upto)
+            && let Some(it) = self.get(channel)
+        {
+            it.phase = Phase::Behind;
+            self.has_gaps = true;
+        }
+    }
+
+    /// Rows came.
+    pub fn handle_rows(&mut self, rows: &Stretch, has_room: bool) -> Live {
+        let Some(it) = self.get(rows.channel).filter(|it| it.at.seq < rows.last.seq) else {
+            return Live::Drop;
+        };
+        let at = std::mem::replace(&mut it.at, rows.last);
+        match it.phase {
+            Phase::Starting(_) | Phase::Behind | Phase::Moved => Live::Drop,
+            Phase::Active if !has_room => {
+                it.phase = Phase::Behind;
+                self.has_gaps = true;
+                Live::FellBehind
+            }
+            Phase::Active if rows.before.seq > at.seq => {
+                Live::DeliverBehind(rows.before.head(rows.channel, true))
+            }
+            Phase::Active => Live::Deliver,
+            Phase::Passive => {
+                it.phase = Phase::Moved;
+                match std::mem::replace(&mut self.has_moved, true) {
+                    true => Live::Drop,
+                    false => Live::Moved,
+                }
+            }
+        }
+    }
+
+    /// Rows up to `head` may have been lost on the way. As [`Self::handle_rows`] without room.
+    pub fn handle_loss(&mut self, channel: ChannelId, head: At) -> Live {
+        self.handle_rows(&Stretch { channel, before: head, last: head }, false)
+    }
+
+    /// There is room again: the heads up to which entries were left out. What follows is delivered.
+    pub fn take_gaps(&mut self) -> Option<Vec<ChannelHead>> {
+        let has_gaps = std::mem::take(&mut self.has_gaps);
+        has_gaps.then(|| self.take(Phase::Behind, Phase::Active)).filter(|heads| !heads.is_empty())
+    }
+
+    /// The heads of passive subscriptions that have moved since the last call.
+    pub fn take_moved(&mut self) -> Option<Vec<ChannelHead>> {
+        let has_moved = std::mem::take(&mut self.has_moved);
+        has_moved.then(|| self.take(Phase::Moved, Phase::Passive)).filter(|heads| !heads.is_empty())
+    }
+
+    fn take(&mut self, from: Phase, to: Phase) -> Vec<ChannelHead> {
+        let of_phase = self.all.iter_mut().filter(|it| it.phase == from);
+        let heads = of_phase.map(|it| {
+            it.phase = to;
+            it.at.head(it.channel, from == Phase::Behind)
+        });
+        heads.collect()
+    }
+
+    /// Ends a subscription. `false` if there is none.
+    pub fn end(&mut self, channel: ChannelId) -> bool {
+        let found = self.find(channel);
+        found.map(|index| self.all.remove(index)).is_ok()
+    }
+
+    /// Whether a gap waits to be told.
+    #[must_use]
+    pub fn is_behind(&self, channel: ChannelId) -> bool {
+        self.find(channel).is_ok_and(|index| self.all[index].phase == Phase::Behind)
+    }
+
+    /// Whether there is a subscription to a channel.
+    #[must_use]
+    pub fn contains(&self, channel: ChannelId) -> bool {
+        self.find(channel).is_ok()
+    }
+
+    /// Whether entries of a channel are delivered now.
+    #[must_use]
+    pub fn is_active(&self, channel: ChannelId) -> bool {
+        self.find(channel).is_ok_and(|index| self.all[index].phase == Phase::Active)
+    }
+
+    /// The channels, rising.
+    pub fn channels(&self) -> impl Iterator<Item = ChannelId> + '_ {
+        self.all.iter().map(|it| it.channel)
+    }
+
+    fn find(&self, channel: ChannelId) -> Result<usize, usize> {
+        self.all.binary_search_by_key(&channel, |it| it.channel)
+    }
+
+    fn get(&mut self, channel: ChannelId) -> Option<&mut Subscription> {
+        self.find(channel).ok().map(|index| &mut self.all[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEA: ChannelId = ChannelId::from_raw(7);
+
+    fn at(place: u64) -> At {
+        At { seq: Seq::new(place), ordinal: Ordinal::new(place) }
+    }
+
+    fn stretch(first: u64, last: u64) -> Stretch {
+        Stretch { channel: TEA, before: at(first - 1), last: at(last) }
+    }
+
+    fn live_at(place: u64, mode: Mode) -> Subscriptions {
+        let mut subscriptions = Subscriptions::default();
+        assert!(subscriptions.begin(TEA, mode));
+        assert_eq!(subscriptions.handle_read(TEA, at(place)), Started::Live);
+        subscriptions
+    }
+
+    fn head(place: u64, gap: bool) -> ChannelHead {
+        at(place).head(TEA, gap)
+    }
+
+    #[test]
+    fn what_follows_is_delivered_and_what_came_before_is_dropped() {
+        let mut subscriptions = live_at(4, Mode::Active);
+        assert_eq!(subscriptions.handle_rows(&stretch(3, 4), true), Live::Drop);
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), true), Live::Deliver);
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), true), Live::Drop);
+        assert_eq!(subscriptions.handle_rows(&stretch(9, 9), true), Live::DeliverBehind(head(8, true)));
+        assert!(subscriptions.end(TEA) && !subscriptions.end(TEA));
+        assert_eq!(subscriptions.handle_rows(&stretch(10, 10), true), Live::Drop);
+    }
+
+    #[test]
+    fn what_comes_while_rows_are_read_is_read_as_well() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.begin(TEA, Mode::Active);
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), true), Live::Drop);
+        assert_eq!(subscriptions.handle_read(TEA, at(4)), Started::ReadOn(at(6)));
+        assert_eq!(subscriptions.handle_read(TEA, at(6)), Started::Live);
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 7), true), Live::Deliver);
+        subscriptions.begin(TEA, Mode::Active);
+        subscriptions.handle_rows(&stretch(8, 9), true);
+        subscriptions.give_up_reading(TEA, at(7));
+        assert_eq!(subscriptions.take_gaps(), Some(vec![head(9, true)]));
+        subscriptions.end(TEA);
+        assert_eq!(subscriptions.handle_read(TEA, at(6)), Started::Ended);
+    }
+
+    #[test]
+    fn a_gap_is_told_once_with_the_present_head() {
+        let mut subscriptions = live_at(4, Mode::Active);
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), false), Live::FellBehind);
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 9), true), Live::Drop);
+        assert_eq!(subscriptions.take_gaps(), Some(vec![head(9, true)]));
+        assert_eq!(subscriptions.take_gaps(), None);
+        assert_eq!(subscriptions.handle_rows(&stretch(10, 10), true), Live::Deliver);
+        assert_eq!(subscriptions.handle_loss(TEA, at(10)), Live::Drop, "nothing was lost of this one");
+        assert_eq!(subscriptions.handle_loss(TEA, at(12)), Live::FellBehind);
+        assert_eq!(subscriptions.take_gaps(), Some(vec![head(12, true)]));
+    }
+
+    #[test]
+    fn heads_of_passive_subscriptions_wait_until_they_are_taken() {
+        let mut subscriptions = live_at(4, Mode::Passive);
+        assert_eq!(subscriptions.take_moved(), None);
+        assert_eq!(subscriptions.handle_rows(&stretch(5, 6), false), Live::Moved);
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 9), true), Live::Drop);
+        assert_eq!(subscriptions.take_moved(), Some(vec![head(9, false)]));
+        assert_eq!(subscriptions.handle_rows(&stretch(10, 10), true), Live::Moved);
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.begin(TEA, Mode::Passive);
+        subscriptions.handle_rows(&stretch(5, 6), true);
+        assert_eq!(subscriptions.handle_read(TEA, at(4)), Started::Moved);
+        assert_eq!(subscriptions.take_moved(), Some(vec![head(6, false)]));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut subscriptions = Subscriptions::default();
+        for id in (1..=limits::SUBSCRIPTIONS as u64).rev() {
+            assert!(subscriptions.begin(ChannelId::from_raw(id), Mode::Active));
+        }
+        assert!(!subscriptions.begin(ChannelId::from_raw(9_999), Mode::Active));
+        assert!(subscriptions.begin(TEA, Mode::Passive), "one that is there begins anew");
+        assert!(subscriptions.channels().is_sorted());
+    }
+
+    proptest! {
+        /// Whatever is lost, repeated or finds no room: what is delivered and the gaps that are told are everything,
+        /// in order.
+        #[test]
+        fn entries_and_gaps_together_are_dense(
+            happenings in prop::collection::vec((0_u8..8, 1_u64..4, any::<bool>()), 1..80),
+        ) {
+            let mut subscriptions = live_at(0, Mode::Active);
+            let (mut head, mut covered) = (0, 0);
+            let tell = |subscriptions: &mut Subscriptions, covered: &mut u64| {
+                for told in subscriptions.take_gaps().into_iter().flatten() {
+                    prop_assert!(told.gap && told.seq.get() > *covered);
+                    *covered = told.seq.get();
+                }
+                Ok(())
+            };
+            for (what, count, has_room) in happenings {
+                match what {
+                    0 => { head += count; }
+                    1 => { subscriptions.handle_loss(TEA, at(head)); }
+                    2 => tell(&mut subscriptions, &mut covered)?,
+                    _ => {
+                        // Now and then the rows before come once more.
+                        let first = if what == 3 { head.max(1) } else { head + 1 };
+                        head += count;
+                        match subscriptions.handle_rows(&stretch(first, head), has_room) {
+                            Live::Deliver => {
+                                prop_assert!(first <= covered + 1, "{first} follows {covered}");
+                                covered = head;
+                            }
+                            Live::DeliverBehind(told) => {
+                                prop_assert_eq!(told.seq.get() + 1, first);
+                                covered = head;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            subscriptions.handle_loss(TEA, at(head));
+            tell(&mut subscriptions, &mut covered)?;
+            prop_assert_eq!(covered, head);
+        }
+    }
+}
