@@ -156,12 +156,10 @@ async fn what_one_sends_the_other_gets(wire: Wire) {
 async fn what_comes_right_behind_the_upgrade_is_read(wire: Wire) {
     let stage = Stage::new(wire).await;
     let hello = json!({ "type": "hello", "id": "hello", "token": stage.ada }).to_string();
-    let mut bytes = format!(
-        "GET /v1/ws HTTP/1.1\r\nHost: madang\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: madang.v1.json\r\n\r\n"
-    )
-    .into_bytes();
+    let mut bytes = b"GET /v1/ws HTTP/1.1\r\nHost: madang\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: madang.v1.json\r\n\r\n"
+        .to_vec();
     // Masked with zeros, which leave it as it is.
     bytes.extend([0x81, 0x80 | 126]);
     bytes.extend(u16::try_from(hello.len()).unwrap().to_be_bytes());
