@@ -9,14 +9,17 @@ mod ask;
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
+use madang_chat_server::config::Config;
 use madang_service::{LogFormat, TelemetryConfig, telemetry};
-use madang_testkit::{PATIENCE, Socket, TestNode};
+use madang_testkit::{Certificate, PATIENCE, Socket, Storage, TestNode, manual_clock};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use ask::{ask, ask_from, start};
+use ask::{ask, ask_from, connect, start};
 
 async fn sign_up(node: &TestNode, handle: &str) -> Value {
     let body = json!({ "handle": handle, "display_name": handle, "password": "correct horse" }).to_string();
@@ -50,6 +53,15 @@ impl Log {
 
     fn text(&self) -> String {
         String::from_utf8(self.lines.lock().clone()).unwrap()
+    }
+
+    async fn wait_for(&self, words: &str) {
+        let here = async {
+            while !self.text().contains(words) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, here).await.expect(words);
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -132,12 +144,7 @@ fn a_socket_is_followed_from_its_request_to_its_end() {
         let log = Log::read(LogFormat::Json, "info");
         let (socket, _) = Socket::connect(node.addr, token, None).await.unwrap();
         socket.close().await;
-        let ended = async {
-            while !log.text().contains("a socket ends") {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, ended).await.expect("the end");
+        log.wait_for("a socket ends").await;
         let (answered, opened, end) =
             (log.line("answered"), log.line("a socket was opened"), log.line("a socket ends"));
         assert_eq!((&answered["route"], &answered["status"]), (&json!("/v1/ws"), &json!(101)));
@@ -161,5 +168,51 @@ fn lines_for_a_person_have_the_id_as_well() {
             text.contains("request.id=\"request-of-bob\"") && text.contains("route=\"/v1/me\""),
             "{text}"
         );
+    });
+}
+
+#[test]
+fn who_hangs_up_has_a_line_as_well() {
+    in_turn(async {
+        let node = start(|_| {}).await;
+        let log = Log::read(LogFormat::Json, "info");
+        let mut stream = connect("127.0.0.1", node.addr).await;
+        let request = "POST /v1/sessions HTTP/1.1\r\nHost: madang\r\nX-Request-Id: request-of-eve\r\n\
+                       Content-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), b'H');
+        drop(stream);
+        log.wait_for("answered").await;
+        let line = log.lines().pop().unwrap();
+        assert_eq!(line["span"]["request.id"], "request-of-eve");
+        assert_eq!(line["route"], "/v1/sessions");
+    });
+}
+
+#[test]
+fn a_pair_of_files_that_does_not_fit_has_one_line() {
+    in_turn(async {
+        let (folder, other) = (tempfile::tempdir().unwrap(), Certificate::new());
+        let config = Config { tls: Certificate::new().write(folder.path()), ..Config::default() };
+        let (clock, hand) = manual_clock();
+        let _node = TestNode::start(config, &Storage::model(), clock).await.unwrap();
+        let log = Log::read(LogFormat::Json, "warn");
+        let key = folder.path().join("key.pem");
+        std::fs::write(&key, &other.key_pem).unwrap();
+        let look = async || {
+            for _ in 0..100 {
+                hand.advance(Duration::from_secs(5));
+                tokio::task::yield_now().await;
+            }
+        };
+        look().await;
+        let line = log.line("the certificate before stays in use");
+        let error = line["error"].as_str().unwrap();
+        assert!(error.contains("/cert.pem") && error.contains("/key.pem"), "{error}");
+        assert!(!log.text().contains("BEGIN"));
+        // The next change is the next line.
+        std::fs::remove_file(key).unwrap();
+        look().await;
+        assert_eq!(log.lines().len(), 2);
     });
 }

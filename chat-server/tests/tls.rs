@@ -365,3 +365,17 @@ async fn a_handshake_that_does_not_come_to_its_end_is_cut_off() {
     let _ = plain.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_count_among_the_connections_of_their_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config { tls: Certificate::new().write(folder.path()), ..Config::default() };
+    config.limits.address_connections = 2;
+    let node = TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap();
+    let _silent =
+        [TcpStream::connect(node.addr).await.unwrap(), TcpStream::connect(node.addr).await.unwrap()];
+    let mut third = TcpStream::connect(node.addr).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), third.read(&mut [0])).await;
+    assert_eq!(read.expect("it is not waited for").unwrap_or(0), 0);
+    assert_eq!(node.node.gateway.operations.metrics.crowded.get(), 1);
+}

@@ -111,9 +111,7 @@ impl Connection {
     }
 
     fn span_of(&self, user: UserId) -> Span {
-        let span = span(self.outbound().number);
-        span.record("user.id", display(user));
-        span
+        tracing::error_span!("connection", connection.id = self.outbound().number, user.id = %user)
     }
 
     /// Until `welcome`: at most ten seconds.

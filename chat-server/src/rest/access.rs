@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use madang_ids::UserId;
 use madang_proto::ErrorBody;
+use madang_service::Clock;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
@@ -42,10 +43,9 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
     let span = tracing::error_span!("request", request.id = text, user.id = Empty);
     let mut response = async {
         find_client(&api, &mut request);
-        let line = Line::new(&request);
-        let (clock, begun) = (&api.operations().clock, api.operations().clock.elapsed());
+        let mut line = Line::new(&request, &api.operations().clock);
         let response = next.run(request).await;
-        line.tell(&response, clock.elapsed().saturating_sub(begun));
+        line.answer = Some((response.status().as_u16(), response.body().size_hint().lower()));
         response
     }
     .instrument(span)
@@ -98,27 +98,36 @@ fn find_client(api: &Api, request: &mut Request) {
     }
 }
 
-/// What of a request is told once it is answered.
+/// What of a request is told at its end, whether it was answered or the caller hung up.
 struct Line {
     method: Method,
     route: Option<MatchedPath>,
     client: Option<SocketAddr>,
+    clock: Clock,
+    begun: Duration,
+    /// Status, and bytes of the body.
+    answer: Option<(u16, u64)>,
 }
 
 impl Line {
-    fn new(request: &Request) -> Self {
+    fn new(request: &Request, clock: &Clock) -> Self {
         let extensions = request.extensions();
         let client = extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0);
-        Self { method: request.method().clone(), route: extensions.get().cloned(), client }
+        let (method, route) = (request.method().clone(), extensions.get().cloned());
+        Self { method, route, client, clock: clock.clone(), begun: clock.elapsed(), answer: None }
     }
+}
 
-    fn tell(&self, response: &Response, took: Duration) {
+impl Drop for Line {
+    fn drop(&mut self) {
         // A method may be any word, of any length.
         let method = if self.method.as_str().len() <= METHOD_BYTES { self.method.as_str() } else { "other" };
-        let status = response.status().as_u16();
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let client = self.client.map(|client| display(client.ip()));
-        let (duration_ms, bytes) = (took.as_secs_f64() * 1e3, response.body().size_hint().lower());
+        let duration_ms = self.clock.elapsed().saturating_sub(self.begun).as_micros() as f64 / 1e3;
+        let Some((status, bytes)) = self.answer else {
+            return tracing::info!(method, route, duration_ms, client.address = client, "not answered");
+        };
         macro_rules! tell {
             ($level:ident) => {
                 tracing::$level!(
