@@ -198,7 +198,7 @@ async fn large_messages_go_both_ways(wire: Wire) {
 }
 
 async fn a_reader_that_stops_misses_nothing(wire: Wire) {
-    const MESSAGES: u64 = 150;
+    const MESSAGES: u64 = 80;
     let stage = Stage::new(wire).await;
     let (mut ada, mut bob) = (stage.connect(&stage.ada).await, stage.connect(&stage.bob).await);
     let text = "x".repeat(100_000);
@@ -215,7 +215,7 @@ async fn a_reader_that_stops_misses_nothing(wire: Wire) {
             next += 1;
         }
     }
-    assert!(resyncs > 0, "15 MB were not kept for it");
+    assert!(resyncs > 0, "8 MB were not kept for it");
     // As quick as before.
     ada.pipeline(vec![stage.send(MESSAGES, "small")]).await.unwrap();
     assert_eq!(bob.next_of("entries").await["entries"][0]["text"], "small");
