@@ -112,7 +112,7 @@ impl State {
 
     fn write(&mut self, pipe: &Pipe, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
-        while !self.queue.is_empty() || pipe.has_rest() {
+        while !self.is_gone && (!self.queue.is_empty() || pipe.has_rest()) {
             match self.queue.write(|slices| pipe.write(slices)) {
                 Ok(_) => {
                     metrics.writes.inc();
@@ -122,10 +122,7 @@ impl State {
                     self.blocked.get_or_insert_with(Instant::now);
                     return Written::Blocked;
                 }
-                Err(_) => {
-                    self.go();
-                    break;
-                }
+                Err(_) => self.go(),
             }
         }
         self.blocked = None;
@@ -547,5 +544,36 @@ mod tests {
         read.unwrap();
         assert!(bytes.ends_with(last.bytes()));
         assert_eq!(pair.outbound.blocked(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_encrypted_but_not_taken_blocks_as_well() {
+        let (pipe, mut peer) = crate::gateway::pipe::tests::pair().await;
+        let outbound = Outbound::new(1, pipe, Arc::default());
+        let metrics = ChatMetrics::register(&Metrics::new());
+        let long = frame(&"x".repeat(20_000));
+        let mut pushed = 0;
+        while outbound.write(&metrics) == Written::All {
+            outbound.push(long.clone());
+            pushed += long.len();
+        }
+        // The last frame is with rustls, and nothing waits here.
+        assert_eq!(outbound.waiting_bytes(), 0);
+        assert!(outbound.blocked().is_some());
+        let write = async {
+            while outbound.write(&metrics) == Written::Blocked {
+                outbound.tcp().writable().await.unwrap();
+            }
+        };
+        let mut bytes = vec![0; pushed];
+        let (read, ()) = tokio::join!(peer.read_exact(&mut bytes), write);
+        read.unwrap();
+        assert_eq!(outbound.blocked(), None);
+        // Gone, whatever rustls still holds.
+        while outbound.write(&metrics) == Written::All {
+            outbound.push(long.clone());
+        }
+        outbound.shut_down();
+        assert_eq!(outbound.write(&metrics), Written::Gone);
     }
 }

@@ -185,7 +185,7 @@ fn unless_full(written: io::Result<usize>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use madang_testkit::Certificate;
     use rustls::version::TLS13;
@@ -203,7 +203,7 @@ mod tests {
     }
 
     /// A pipe through TLS, and its peer.
-    async fn pair() -> (Pipe, TlsStream) {
+    pub(in crate::gateway) async fn pair() -> (Pipe, TlsStream) {
         let folder = tempfile::tempdir().unwrap();
         let certificate = Certificate::new();
         let _ = certificate.write(folder.path());
