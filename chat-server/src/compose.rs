@@ -19,6 +19,7 @@ use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
 use crate::rest::Api;
+use crate::tls::Tls;
 
 /// How long the last marks may take to be written.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -121,7 +122,8 @@ impl Node {
             metrics: chat,
             store_health,
         });
-        let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone()));
+        let tls = Tls::open(&operations.config.tls)?.map(Arc::new);
+        let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
         background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
@@ -129,6 +131,10 @@ impl Node {
             background.spawn_vital(health.check("writer"), writer);
         }
         tasks.spawn_vital(health.check("sweep"), drain::sweep(Arc::clone(&gateway)));
+        if let Some(tls) = tls {
+            let (clock, drain) = (operations.clock.clone(), tasks.drain().clone());
+            tasks.spawn_vital(health.check("tls"), tls.watch(clock, drain));
+        }
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use madang_auth::PasswordConfig;
 use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Where it listens and stores.
     pub server: ServerConfig,
+    /// TLS of its own.
+    pub tls: TlsConfig,
     /// Tokens.
     pub tokens: TokenConfig,
     /// The cost of passwords.
@@ -38,8 +41,45 @@ pub struct ServerConfig {
     /// The data folder; default `madang-data`. Private to its owner.
     pub data: PathBuf,
     /// Origins whose pages may open sockets and call REST, such as `https://chat.example`. Empty (the default):
-    /// any page on localhost, and clients that are no browsers.
+    /// any page on localhost, and clients that are no browsers. `["*"]`: any page; tokens are no cookies, so nobody's
+    /// browser is signed in by itself.
     pub allowed_origins: Vec<String>,
+    /// Networks of the proxies in front of this server, such as `10.0.0.0/8` or `::1/128`; default none. What they say
+    /// about the client's address is believed, and what anybody else says is not. Limits by address and logs go by it.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say it: `x-forwarded-for` (the default) or `forwarded` (RFC 7239). The other one is
+    /// not read: a proxy hands on what a client wrote in it.
+    pub proxy_header: ProxyHeader,
+}
+
+/// Where a proxy says for whom it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// Addresses, one a hop.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// TLS of its own. Without it, or a proxy that speaks it, tokens and messages go over the wire as they are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file of the certificate and those that lead to its root; default empty: no TLS. Read again when it changes,
+    /// and on SIGHUP.
+    pub cert: PathBuf,
+    /// PEM file of its key (PKCS#8, SEC1 or PKCS#1); default empty. Set both or neither.
+    pub key: PathBuf,
+}
+
+impl TlsConfig {
+    /// Whether the server speaks TLS, and nothing else.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        !self.cert.as_os_str().is_empty()
+    }
 }
 
 impl Default for ServerConfig {
@@ -48,6 +88,8 @@ impl Default for ServerConfig {
             addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: PathBuf::from("madang-data"),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
         }
     }
 }
@@ -202,6 +244,23 @@ impl Config {
         let rule = |holds: bool, field, value: &dyn ToString, rule| {
             if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_string(), rule }) }
         };
+        let any = |value: &str| value == "*";
+        let origins = &self.server.allowed_origins;
+        rule(
+            origins.iter().all(|origin| any(origin) || is_origin(origin)),
+            "server.allowed_origins",
+            &origins.join(", "),
+            "must be origins, such as https://chat.example: scheme, host and port, without a path",
+        )?;
+        rule(
+            origins.len() < 2 || !origins.iter().any(|origin| any(origin)),
+            "server.allowed_origins",
+            &origins.join(", "),
+            "must be \"*\" alone or a list of origins",
+        )?;
+        let key_is_set = !self.tls.key.as_os_str().is_empty();
+        rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set beside tls.key")?;
+        rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
         let group = self.channels.group_members;
         let gateway = &self.gateway;
         rule(
@@ -254,6 +313,16 @@ impl Config {
     }
 }
 
+/// What a browser writes into `Origin` (RFC 6454): anything else is never equal to it.
+fn is_origin(text: &str) -> bool {
+    text.parse::<http::Uri>().is_ok_and(|uri| {
+        uri.scheme_str().zip(uri.authority()).is_some_and(|(scheme, authority)| {
+            text == format!("{scheme}://{authority}").to_ascii_lowercase()
+                && !authority.as_str().contains('@')
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +338,42 @@ mod tests {
         config.channels.open_members = 100_001;
         let text = config.validate().unwrap_err().to_string();
         assert_eq!(text, "channels.open_members is 100001, must be 2 to 100000");
+    }
+
+    #[test]
+    fn half_a_pair_for_tls_is_named() {
+        let mut config = Config::default();
+        config.tls.key = "key.pem".into();
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "tls.cert is empty, must be set beside tls.key"
+        );
+        config.tls = TlsConfig { cert: "cert.pem".into(), key: PathBuf::new() };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "tls.key is empty, must be set beside tls.cert"
+        );
+        config.tls.key = "key.pem".into();
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_sends_is_refused() {
+        let check = |origins: &[&str]| {
+            let mut config = Config::default();
+            config.server.allowed_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+            config.validate().map_err(|error| error.field)
+        };
+        let good: [&[&str]; 4] =
+            [&[], &["*"], &["https://chat.example", "http://localhost:5173"], &["https://[::1]:8443"]];
+        for origins in good {
+            assert_eq!(check(origins), Ok(()), "{origins:?}");
+        }
+        let bad =
+            ["https://chat.example/", "chat.example", "https://Chat.example", "https://a@b", "", "https://"];
+        for origin in bad {
+            assert_eq!(check(&[origin]), Err("server.allowed_origins"), "{origin}");
+        }
+        assert_eq!(check(&["*", "https://chat.example"]), Err("server.allowed_origins"));
     }
 }

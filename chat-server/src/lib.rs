@@ -3,7 +3,7 @@
 //! The rooms follow the way of a message: [`gateway`] (accept, connection, outbound, registry, drain) →
 //! [`operations`] (one use case a file: *check*, then *apply*; the socket and REST both call it) → [`home`] (the shell
 //! that drives `engine::home`) → the inbox of `crates/bus`, and back to the gateway's registry. Beside them [`rest`]
-//! (one resource a file), [`cli`] (one command a file), [`compose`] (the one place that picks backends).
+//! (one resource a file), [`cli`] (one command a file), [`compose`] (the one place that picks backends), [`tls`] (certificates).
 
 pub mod cli;
 pub mod compose;
@@ -15,3 +15,4 @@ pub mod operations;
 mod plant;
 pub mod refusal;
 pub mod rest;
+pub mod tls;

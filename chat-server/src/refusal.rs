@@ -28,7 +28,9 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.0.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.0.retry_after_ms.map(|ms| ms.div_ceil(1000).to_string());
+        let is_for_later = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let wait_ms = self.0.retry_after_ms.or(is_for_later.then_some(1_000));
+        let retry_after = wait_ms.map(|ms| ms.div_ceil(1_000).max(1).to_string());
         let mut response = (status, axum::Json(&self.0)).into_response();
         if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
             response.headers_mut().insert(header::RETRY_AFTER, value);

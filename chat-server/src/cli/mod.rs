@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use madang_service::ConfigError;
+
+use crate::config::{Config, InvalidConfig};
 
 /// Madang, a real-time chat and presence server.
 #[derive(Debug, Parser)]
@@ -48,9 +50,17 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("madang: {error:#}");
-            ExitCode::FAILURE
+            code(&error)
         }
     }
+}
+
+/// 78, `EX_CONFIG` of sysexits.h, if starting again cannot help; else 1.
+fn code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<InvalidConfig>() || error.is::<ConfigError>() {
+        return ExitCode::from(78);
+    }
+    ExitCode::FAILURE
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use madang_service::{Drain, Signals};
+use madang_service::{Drain, Hangups, Signals, Systemd};
 use tokio::net::TcpListener;
 
 use super::operator;
@@ -15,6 +15,7 @@ use crate::compose::Node;
 use crate::config::Config;
 use crate::gateway::listen;
 use crate::rest;
+use crate::tls::Tls;
 
 /// How long appends and answers may take to finish once all connections were sent away.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -58,6 +59,8 @@ impl Serve {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let drain = Drain::new();
     let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
+    let hangups = Hangups::listen().context("signals cannot be listened for")?;
+    let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
     let node = Node::open(config, drain.clone()).await?;
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
@@ -66,9 +69,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         // A path above 107 bytes, for instance. Operators can still open the folder of a server that is stopped.
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
-    say_hello(addr, &data, limits);
+    say_hello(addr, &data, limits, node.gateway.tls.is_some());
     let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
     node.background.spawn_vital(node.api.health.check("listen"), listening);
+    if let Some(systemd) = &systemd {
+        let attend = Arc::clone(systemd).attend(Arc::clone(&node.api.health), drain.clone());
+        node.background.spawn("systemd", attend);
+    }
+    node.background.spawn("reload", reload(hangups, node.gateway.tls.clone(), systemd));
     drain.draining().await;
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
@@ -76,16 +84,36 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn say_hello(addr: SocketAddr, data: &Path, limits: bool) {
-    println!("madang {} listens on http://{addr}", env!("CARGO_PKG_VERSION"));
-    println!("  socket     ws://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
+/// Reads the certificate again at each SIGHUP, for ever.
+async fn reload(mut hangups: Hangups, tls: Option<Arc<Tls>>, systemd: Option<Arc<Systemd>>) {
+    loop {
+        hangups.next().await;
+        if let Some(systemd) = &systemd {
+            systemd.reloading();
+        }
+        match &tls {
+            Some(tls) => tls.reload_or_tell(),
+            None => {
+                tracing::info!("there is no certificate to be read again; everything else needs a restart")
+            }
+        }
+        if let Some(systemd) = &systemd {
+            systemd.ready();
+        }
+    }
+}
+
+fn say_hello(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
+    let (http, ws) = if has_tls { ("https", "wss") } else { ("http", "ws") };
+    println!("madang {} listens on {http}://{addr}", env!("CARGO_PKG_VERSION"));
+    println!("  socket     {ws}://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
     println!("  data       {}", data.display());
-    println!("  health     http://{addr}/readyz, http://{addr}/metrics");
+    println!("  health     {http}://{addr}/readyz, {http}://{addr}/metrics");
     if !limits {
         println!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
     }
     println!(
-        "  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' http://{addr}/v1/accounts"
+        "  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' {http}://{addr}/v1/accounts"
     );
     println!(
         "             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops"

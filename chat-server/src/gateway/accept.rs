@@ -8,14 +8,14 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use madang_proto::{ErrorBody, SUBPROTOCOL_JSON};
 use madang_service::Phase;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tracing::Instrument;
 
 use super::Gateway;
 use super::connection;
+use super::pipe::Pipe;
 use crate::refusal::Refusal;
 
 /// `GET /v1/ws`
@@ -28,7 +28,7 @@ pub async fn accept(
         Ok((response, upgrade, seat)) => {
             let tasks = gateway.tasks.clone();
             // The handshake's buffers end with this task; a fresh one carries the connection.
-            tasks.spawn("upgrade", upgraded(gateway, upgrade, seat));
+            tasks.spawn("upgrade", upgraded(gateway, upgrade, seat).in_current_span());
             response
         }
         Err(error) => Refusal(error).into_response(),
@@ -40,13 +40,15 @@ async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, "an upgrade was not finished"),
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
+    match Pipe::take(upgraded) {
+        Ok((pipe, read_ahead)) => {
             let tasks = gateway.tasks.clone();
-            let connection = connection::run(gateway, parts.io.into_inner(), parts.read_buf, seat);
-            tasks.spawn("connection", connection);
+            let number = gateway.next_number();
+            // Joins the id of the request to that of the connection, which stands in every line from here on.
+            tracing::info!(connection.id = number, "a socket was opened");
+            tasks.spawn("connection", connection::run(gateway, number, pipe, read_ahead, seat));
         }
-        Err(_) => tracing::error!("an upgraded connection is no TCP connection"),
+        Err(_) => tracing::error!("an upgraded connection is none of this server's"),
     }
 }
 
@@ -94,11 +96,14 @@ fn offers_ours(headers: &HeaderMap) -> bool {
     names.any(|name| name.trim_ascii() == SUBPROTOCOL_JSON.as_bytes())
 }
 
+/// In the list of origins: pages of any.
+pub const ANY_ORIGIN: &str = "*";
+
 /// Whether a page of `origin` may talk to this server. Without a list, pages on this machine may.
 #[must_use]
 pub fn is_allowed(origin: &[u8], allowed: &[String]) -> bool {
     if !allowed.is_empty() {
-        return allowed.iter().any(|one| one.as_bytes() == origin);
+        return allowed.iter().any(|one| one == ANY_ORIGIN || one.as_bytes() == origin);
     }
     let origin = String::from_utf8_lossy(origin);
     let host = origin.split_once("://").map_or("", |(_, rest)| rest);
@@ -144,5 +149,6 @@ mod tests {
         let list = ["https://chat.example".to_owned()];
         assert!(is_allowed(b"https://chat.example", &list));
         assert!(!is_allowed(b"http://localhost", &list));
+        assert!(is_allowed(b"http://localhost", &["*".to_owned()]));
     }
 }

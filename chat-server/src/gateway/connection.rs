@@ -12,13 +12,15 @@ use madang_ids::{ConnectionId, UserId};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
-use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
 use super::accept::Seat;
 use super::encode;
 use super::outbound::{Outbound, Written};
+use super::pipe::Pipe;
 use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, requests};
 use crate::operations::{Caller, SyncPage};
@@ -80,27 +82,37 @@ enum Taken {
 /// Runs one socket until it ends. An `async fn` would keep what it is given twice, as arguments and as locals.
 pub(super) fn run(
     gateway: Arc<Gateway>,
-    tcp: TcpStream,
+    number: u64,
+    pipe: Pipe,
     read_ahead: Bytes,
     seat: Seat,
 ) -> impl Future<Output = ()> + Send {
-    let number = gateway.next_number();
-    let outbound = Arc::new(Outbound::new(number, tcp, Arc::clone(gateway.lanes.of(number))));
+    let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number))));
     let session = Session::new(&gateway.session, gateway.now());
     let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
     async move {
-        let end = match Box::pin(connection.greet()).await {
+        let (span, end) = match Box::pin(connection.greet().instrument(span(number))).await {
             Ok((registered, page)) => connection.live(registered, page).await,
-            Err(end) => end,
+            Err(end) => (span(number), end),
         };
-        Box::pin(connection.end(end)).await;
+        Box::pin(connection.end(end).instrument(span)).await;
         drop(seat);
     }
+}
+
+/// The fields of every line that is logged for a connection. It lives while something is done and not with the
+/// connection: most of them only wait, and it takes some hundred bytes.
+fn span(number: u64) -> Span {
+    tracing::error_span!("connection", connection.id = number, user.id = Empty)
 }
 
 impl Connection {
     pub(super) fn outbound(&self) -> &Arc<Outbound> {
         self.socket.outbound()
+    }
+
+    fn span_of(&self, user: UserId) -> Span {
+        tracing::error_span!("connection", connection.id = self.outbound().number, user.id = %user)
     }
 
     /// Until `welcome`: at most ten seconds.
@@ -149,6 +161,7 @@ impl Connection {
     async fn open(&mut self, opening: Opening) -> Result<(Registered, SyncPage), End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
+        Span::current().record("user.id", display(user_id));
         self.outbound().open(cursor);
         let registered = Registered::new(&self.gateway, self.outbound(), identity);
         let operations = Arc::clone(&self.gateway.operations);
@@ -188,17 +201,20 @@ impl Connection {
         }
     }
 
-    /// From `welcome` to the end.
-    async fn live(&mut self, registered: Registered, first: SyncPage) -> End {
-        let user = registered.user_id;
-        match self.live_until_end(user, first).await {
+    /// From `welcome` to the end, which is told under the user's name.
+    async fn live(&mut self, registered: Registered, first: SyncPage) -> (Span, End) {
+        match self.live_until_end(registered.user_id, first).await {
             Ok(never) => match never {},
-            Err(end) => end,
+            Err(end) => (self.span_of(registered.user_id), end),
         }
     }
 
     async fn live_until_end(&mut self, user: UserId, first: SyncPage) -> Result<Infallible, End> {
-        Box::pin(catch_up::take_page(self, user, first)).await?;
+        {
+            let span = self.span_of(user);
+            Box::pin(catch_up::take_page(self, user, first).instrument(span))
+        }
+        .await?;
         loop {
             let taken = self.take_waiting().await?;
             let written = self.write()?;
@@ -210,7 +226,11 @@ impl Connection {
             }
             self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now));
             if self.outbound().is_reading() {
-                Box::pin(catch_up::read_page(self, user)).await?;
+                {
+                    let span = self.span_of(user);
+                    Box::pin(catch_up::read_page(self, user).instrument(span))
+                }
+                .await?;
             } else if taken == Taken::Some || (taken == Taken::Stalled && self.may_read()) {
                 // What piled up is written now.
                 tokio::task::yield_now().await;
@@ -241,7 +261,11 @@ impl Connection {
             };
             if let Some(request) = self.decide(&message)? {
                 drop(message);
-                Box::pin(self.carry_out(*request)).await;
+                {
+                    let span = self.span_of(request.caller.user_id);
+                    Box::pin(self.carry_out(*request).instrument(span))
+                }
+                .await;
             }
         }
         Ok(Taken::Some)
@@ -353,10 +377,11 @@ impl Connection {
 
     /// Says why, lets the peer answer, and closes the socket.
     async fn end(&mut self, end: End) {
+        tracing::info!(reason = ?end, "a socket ends");
         if let End::Close(reason) = end {
             self.outbound().push_close(reason);
             if timeout(CLOSE_PATIENCE, self.close()).await.is_err() {
-                tracing::debug!(connection.id = self.outbound().number, "the peer did not answer the close");
+                tracing::debug!("the peer did not answer the close");
             }
         } else {
             // The answer to the peer's own close, if that is why.

@@ -1,11 +1,13 @@
 //! Sockets: accepted, registered, fed, drained.
 //!
-//! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of
+//! [`listen`] takes connections ([`addresses`] counts them, [`proxies`] says whose they are), [`accept`] upgrades them,
+//! [`pipe`] carries their bytes, [`connection`] is the task of one socket (the shell of
 //! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
 //! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`] those of open channels to
 //! their subscribers, [`drain`] sends them away politely.
 
 pub mod accept;
+mod addresses;
 mod catch_up;
 mod connection;
 pub mod deliver;
@@ -15,6 +17,8 @@ mod lane;
 pub mod listen;
 mod open;
 mod outbound;
+mod pipe;
+pub mod proxies;
 mod queue;
 mod registry;
 mod requests;
@@ -27,7 +31,9 @@ use madang_engine::session::{Now, SessionConfig};
 use madang_service::Tasks;
 
 use crate::operations::Operations;
+use crate::tls::Tls;
 
+use addresses::Addresses;
 use lane::Lanes;
 use open::Subscribers;
 pub use registry::Registry;
@@ -41,6 +47,9 @@ pub struct Gateway {
     /// The tasks of connections.
     pub tasks: Tasks,
     subscribers: Subscribers,
+    /// TLS, if there is a certificate.
+    pub tls: Option<Arc<Tls>>,
+    addresses: Addresses,
     session: SessionConfig,
     lanes: Lanes,
     next_number: AtomicU64,
@@ -49,12 +58,13 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway without connections.
     #[must_use]
-    pub fn new(operations: Arc<Operations>, tasks: Tasks) -> Self {
+    pub fn new(operations: Arc<Operations>, tasks: Tasks, tls: Option<Arc<Tls>>) -> Self {
         let session = operations.config.session();
         let registry = Registry::new(operations.config.gateway.connections_per_device);
         let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
-        let (lanes, next_number) = (Lanes::new(), AtomicU64::new(1));
-        Self { operations, registry, tasks, subscribers, session, lanes, next_number }
+        let (lanes, addresses) = (Lanes::new(), Addresses::default());
+        let next_number = AtomicU64::new(1);
+        Self { operations, registry, tasks, subscribers, tls, addresses, session, lanes, next_number }
     }
 
     /// The tasks that write to connections; each runs for ever.

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::encode::{CursorFrames, Frame};
 use super::lane::Lane;
+use super::pipe::Pipe;
 use super::queue::Queue;
 use crate::metrics::ChatMetrics;
 use crate::plant::{self, Fault};
@@ -41,7 +42,7 @@ pub(crate) type Frames = Arc<[Frame]>;
 pub(crate) struct Outbound {
     /// A rising number; the oldest connection of a device is replaced first.
     pub(crate) number: u64,
-    tcp: TcpStream,
+    pipe: Pipe,
     lane: Arc<Lane>,
     state: Mutex<State>,
     wake: Notify,
@@ -116,10 +117,10 @@ impl State {
         }
     }
 
-    fn write(&mut self, tcp: &TcpStream, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
+    fn write(&mut self, pipe: &Pipe, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
-        while !self.queue.is_empty() || self.tell_gaps() {
-            match self.queue.write(|slices| tcp.try_write_vectored(slices)) {
+        while !self.is_gone && (!self.queue.is_empty() || pipe.has_rest() || self.tell_gaps()) {
+            match self.queue.write(|slices| pipe.write(slices)) {
                 Ok(_) => {
                     metrics.writes.inc();
                     self.blocked = None;
@@ -143,7 +144,7 @@ impl State {
 
 impl Outbound {
     /// A connection that will read its inbox first.
-    pub(super) fn new(number: u64, tcp: TcpStream, lane: Arc<Lane>) -> Self {
+    pub(super) fn new(number: u64, pipe: Pipe, lane: Arc<Lane>) -> Self {
         let state = State {
             queue: Queue::default(),
             // The client's number is believed once the inbox has.
@@ -162,12 +163,17 @@ impl Outbound {
             fell_behind: false,
         };
         let (state, wake, look_at_ms) = (Mutex::new(state), Notify::new(), AtomicU64::new(u64::MAX));
-        Self { number, tcp, lane, state, wake, look_at_ms }
+        Self { number, pipe, lane, state, wake, look_at_ms }
     }
 
-    /// The socket.
+    /// The socket, to be waited for.
     pub(super) const fn tcp(&self) -> &TcpStream {
-        &self.tcp
+        self.pipe.tcp()
+    }
+
+    /// What is read from.
+    pub(super) const fn pipe(&self) -> &Pipe {
+        &self.pipe
     }
 
     /// The device has received everything up to `cursor`, it says.
@@ -251,7 +257,7 @@ impl Outbound {
     pub(super) fn write_due(&self, cursors: &mut CursorFrames, metrics: &ChatMetrics) {
         let mut state = self.state.lock();
         state.is_due = false;
-        let written = state.write(&self.tcp, cursors, metrics);
+        let written = state.write(&self.pipe, cursors, metrics);
         let concerns_task = written != Written::All || state.is_stalled || state.close.is_some();
         drop(state);
         if concerns_task {
@@ -261,7 +267,7 @@ impl Outbound {
 
     /// Writes what waits, then one cursor for all of it, as far as the kernel takes it.
     pub(crate) fn write(&self, metrics: &ChatMetrics) -> Written {
-        self.state.lock().write(&self.tcp, &mut CursorFrames::default(), metrics)
+        self.state.lock().write(&self.pipe, &mut CursorFrames::default(), metrics)
     }
 
     /// Bytes that wait.
@@ -319,9 +325,7 @@ impl Outbound {
     /// Ends the socket, whoever still has a hold of it.
     pub(crate) fn shut_down(&self) {
         self.state.lock().go();
-        if let Err(error) = rustix::net::shutdown(&self.tcp, rustix::net::Shutdown::Both) {
-            tracing::trace!(%error, "the peer had gone");
-        }
+        self.pipe.shut_down();
     }
 
     /// Something was lost on the way here: read the inbox.
@@ -410,7 +414,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let tcp = listener.accept().await.unwrap().0;
-            let outbound = Arc::new(Outbound::new(1, tcp, Arc::default()));
+            let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default()));
             outbound.open(at);
             Self { outbound, peer, metrics: ChatMetrics::register(&Metrics::new()) }
         }
@@ -557,5 +561,36 @@ mod tests {
         read.unwrap();
         assert!(bytes.ends_with(last.bytes()));
         assert_eq!(pair.outbound.blocked(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_encrypted_but_not_taken_blocks_as_well() {
+        let (pipe, mut peer) = crate::gateway::pipe::tests::pair().await;
+        let outbound = Outbound::new(1, pipe, Arc::default());
+        let metrics = ChatMetrics::register(&Metrics::new());
+        let long = frame(&"x".repeat(20_000));
+        let mut pushed = 0;
+        while outbound.write(&metrics) == Written::All {
+            outbound.push(long.clone());
+            pushed += long.len();
+        }
+        // The last frame is with rustls, and nothing waits here.
+        assert_eq!(outbound.waiting_bytes(), 0);
+        assert!(outbound.blocked().is_some());
+        let write = async {
+            while outbound.write(&metrics) == Written::Blocked {
+                outbound.tcp().writable().await.unwrap();
+            }
+        };
+        let mut bytes = vec![0; pushed];
+        let (read, ()) = tokio::join!(peer.read_exact(&mut bytes), write);
+        read.unwrap();
+        assert_eq!(outbound.blocked(), None);
+        // Gone, whatever rustls still holds.
+        while outbound.write(&metrics) == Written::All {
+            outbound.push(long.clone());
+        }
+        outbound.shut_down();
+        assert_eq!(outbound.write(&metrics), Written::Gone);
     }
 }

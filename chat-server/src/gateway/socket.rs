@@ -50,12 +50,7 @@ struct Half {
 
 impl Read for Half {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.budget == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let read = self.outbound.tcp().try_read(buffer)?;
-        self.budget = self.budget.saturating_sub(read);
-        Ok(read)
+        self.outbound.pipe().read(buffer, &mut self.budget)
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use madang_proto::{ErrorBody, ErrorCode, limits};
 use serde::de::DeserializeOwned;
 
-use super::Api;
+use super::{Api, access};
 use crate::operations::{Caller, Operations};
 use crate::refusal::Refusal;
 
@@ -42,6 +42,7 @@ impl FromRequestParts<Api> for Auth {
                 return Err(Refusal(error));
             }
         };
+        access::name_user(identity.user_id);
         operations.callers.take_request(identity.user_id)?;
         Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
     }

@@ -27,8 +27,10 @@ pub(super) async fn healthz() -> &'static str {
 /// The process takes work.
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let readiness = api.health.readiness();
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness)).into_response()
+    if readiness.ready {
+        return Json(readiness).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(readiness)).into_response()
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> Response {

@@ -1,5 +1,6 @@
 //! REST: parse, call the use case, map the error. One resource a file.
 
+mod access;
 mod accounts;
 mod channels;
 mod devices;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, patch, post, put};
 use madang_proto::limits;
 use madang_service::{Health, Metrics};
@@ -22,7 +24,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::timeout::TimeoutLayer;
 
 use crate::gateway::Gateway;
-use crate::gateway::accept::{accept, is_allowed};
+use crate::gateway::accept::{ANY_ORIGIN, accept, is_allowed};
 
 /// How long a request may take, its body included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,7 +83,8 @@ pub fn router(api: Api) -> Router {
         .route("/channels/{channel_id}/read", put(messages::mark_read))
         .route("/snapshot", post(channels::snapshot))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));
-    let allowed = api.gateway.operations.config.server.allowed_origins.clone();
+    let allowed = &api.gateway.operations.config.server.allowed_origins;
+    let cors = cors(allowed);
     Router::new()
         .route("/", get(health::hello))
         .route("/healthz", get(health::healthz))
@@ -90,19 +93,31 @@ pub fn router(api: Api) -> Router {
         .nest("/v1", v1)
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
-        .layer(cors(allowed))
+        // The last is the first that a request meets.
+        .layer(from_fn_with_state(api.clone(), access::count))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
+        .layer(cors)
+        .layer(from_fn_with_state(api.clone(), access::note))
         .with_state(api)
 }
 
-fn cors(allowed: Vec<String>) -> CorsLayer {
+/// Pages call with a token in a header, never with cookies: credentials are not allowed, and `*` is an answer.
+fn cors(allowed: &[String]) -> CorsLayer {
+    let origin = if allowed.iter().any(|origin| origin == ANY_ORIGIN) {
+        AllowOrigin::any()
+    } else {
+        let allowed = allowed.to_vec();
+        AllowOrigin::predicate(move |origin, _| is_allowed(origin.as_bytes(), &allowed))
+    };
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| is_allowed(origin.as_bytes(), &allowed)))
+        .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([
             header::AUTHORIZATION,
             header::CONTENT_TYPE,
             header::HeaderName::from_static("idempotency-key"),
+            access::REQUEST_ID,
         ])
+        .expose_headers([header::RETRY_AFTER, access::REQUEST_ID])
         .max_age(Duration::from_secs(3600))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::drain::{Drain, Phase};
 pub struct Health {
     drain: Drain,
     problems: Problems,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// Reasons of those that are not ready, by name. Who is ready is not in it.
@@ -23,6 +25,7 @@ type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
 pub struct Check {
     name: &'static str,
     problems: Problems,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// The answer of the readiness endpoint.
@@ -38,15 +41,21 @@ impl Health {
     /// A process without checks: ready until it drains.
     #[must_use]
     pub fn new(drain: Drain) -> Self {
-        Self { drain, problems: Problems::default() }
+        Self { drain, problems: Problems::default(), is_lost: Arc::default() }
     }
 
     /// Adds a part. It is not ready ("starting") until it says so.
     #[must_use]
     pub fn check(&self, name: &'static str) -> Check {
-        let check = Check { name, problems: Arc::clone(&self.problems) };
+        let check = Check { name, problems: Arc::clone(&self.problems), is_lost: Arc::clone(&self.is_lost) };
         check.fail("starting");
         check
+    }
+
+    /// Whether a part has gone for good, so that only a new process helps.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Ready if every part is and the process runs.
@@ -70,6 +79,12 @@ impl Check {
     /// This part works.
     pub fn pass(&self) {
         self.problems.lock().remove(self.name);
+    }
+
+    /// This part will never work again in this process.
+    pub(crate) fn give_up(&self, reason: impl Into<String>) {
+        self.fail(reason);
+        self.is_lost.store(true, Ordering::Relaxed);
     }
 
     /// This part does not work; the reason is shown to operators.

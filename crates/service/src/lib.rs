@@ -10,6 +10,7 @@ mod drain;
 mod health;
 mod metrics;
 mod signals;
+mod systemd;
 mod tasks;
 pub mod telemetry;
 
@@ -18,6 +19,7 @@ pub use config::ConfigError;
 pub use drain::{Drain, Phase};
 pub use health::{Check, Health, Readiness};
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics};
-pub use signals::Signals;
+pub use signals::{Hangups, Signals};
+pub use systemd::Systemd;
 pub use tasks::{Stragglers, Tasks};
 pub use telemetry::{LogFormat, TelemetryConfig};

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first drains, the second ends the process at once.
+//! SIGTERM and SIGINT: the first drains, the second ends the process at once. SIGHUP: read again what may change.
 
 use std::io;
 use std::process;
@@ -30,6 +30,27 @@ impl Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// SIGHUP, which ends a process that does not listen for it.
+#[derive(Debug)]
+pub struct Hangups(Signal);
+
+impl Hangups {
+    /// Begins to listen. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If the handler cannot be installed.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Waits for the next one; several at once are one. Cancel safe.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
     }
 }
 

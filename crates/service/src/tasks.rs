@@ -148,7 +148,7 @@ impl Drop for Living {
             Some((check, drain)) if drain.phase() == Phase::Running => {
                 let how = if has_panicked { "has panicked" } else { "has ended" };
                 tracing::error!(task = self.name, "a task without which the process cannot work {how}");
-                check.fail(format!("the task {how}; restart the server"));
+                check.give_up(format!("the task {how}; restart the server"));
             }
             _ if has_panicked => tracing::error!(task = self.name, "a task has panicked"),
             _ => {}
@@ -215,7 +215,7 @@ mod tests {
         tasks.spawn_vital(health.check("sweep"), pending());
         let drain = tasks.drain().clone();
         let polite = tasks.spawn_vital(health.check("upkeep"), async move { drain.draining().await });
-        assert!(health.readiness().ready);
+        assert!(health.readiness().ready && !health.is_lost());
         assert!(tasks.spawn_vital(health.check("deliver"), async { panic!("planted") }).await.is_err());
         tasks.spawn_vital(health.check("inbox"), async {}).await.unwrap();
         let expected = BTreeMap::from([
@@ -223,6 +223,7 @@ mod tests {
             ("inbox", "the task has ended; restart the server".to_owned()),
         ]);
         assert_eq!(health.readiness().reasons, expected);
+        assert!(health.is_lost());
         tasks.drain().begin();
         polite.await.unwrap();
         tasks.drain().stop();

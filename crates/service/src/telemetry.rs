@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
+use tracing::Dispatch;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// The shape of a log line.
@@ -55,12 +57,31 @@ pub enum TelemetryError {
 /// [`TelemetryError::Filter`] for a filter that cannot be read, [`TelemetryError::Twice`] at the second call.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = filter(config, std::env::var("RUST_LOG").ok())?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).finish().try_init()?,
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
-    }
+    subscriber(config.format, filter, io::stderr, io::stderr().is_terminal()).try_init()?;
     Ok(())
+}
+
+/// What writes the lines of `config` to `writer`, without colours: for tests that read them. `RUST_LOG` is not asked.
+///
+/// # Errors
+/// [`TelemetryError::Filter`] for a filter that cannot be read.
+pub fn lines_to<W>(config: &TelemetryConfig, writer: W) -> Result<Dispatch, TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    Ok(subscriber(config.format, filter(config, None)?, writer, false))
+}
+
+/// A line has the fields of its own and those of the request or connection within which it was logged.
+fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W, is_coloured: bool) -> Dispatch
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(is_coloured);
+    match format {
+        LogFormat::Text => lines.finish().into(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).finish().into(),
+    }
 }
 
 fn filter(config: &TelemetryConfig, rust_log: Option<String>) -> Result<EnvFilter, TelemetryError> {

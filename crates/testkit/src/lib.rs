@@ -9,6 +9,7 @@ mod proxy;
 mod raw;
 mod rest;
 mod socket;
+mod tls;
 pub mod transcript;
 
 /// So that crates below the server can say what node they want.
@@ -19,7 +20,8 @@ pub use process::Server;
 pub use proxy::{Fate, Proxy};
 pub use raw::{CONTINUATION, PING, PONG, RawSocket, TEXT};
 pub use rest::{Answer, Rest};
-pub use socket::{Ended, Socket};
+pub use socket::{Ended, Socket, Stream};
+pub use tls::Certificate;
 
 use std::time::Duration;
 

@@ -28,10 +28,24 @@ impl Server {
     /// # Errors
     /// It ends instead; the error holds what it said.
     pub async fn start(binary: &str, data: &Path, args: &[&str]) -> anyhow::Result<Self> {
-        let mut child = command(binary, data, args).spawn().context("the binary")?;
+        Self::start_with(binary, data, args, &[]).await
+    }
+
+    /// As [`Self::start`], with variables in its environment.
+    ///
+    /// # Errors
+    /// It ends instead; the error holds what it said.
+    pub async fn start_with(
+        binary: &str,
+        data: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let variables = variables.iter().copied();
+        let mut child = command(binary, data, args).envs(variables).spawn().context("the binary")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
-        let Some(addr) = first.as_deref().and_then(|line| line.rsplit_once("http://")?.1.parse().ok()) else {
+        let Some(addr) = first.as_deref().and_then(|line| line.rsplit_once("://")?.1.parse().ok()) else {
             let output = child.wait_with_output().await?;
             bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
         };
@@ -78,8 +92,20 @@ impl Server {
     /// # Errors
     /// It has ended.
     pub fn terminate(&self) -> anyhow::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Asks it to read its certificate again.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&self) -> anyhow::Result<()> {
+        self.signal(Signal::HUP)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let id = Pid::from_raw(i32::try_from(self.id())?).context("no process")?;
-        Ok(kill_process(id, Signal::TERM)?)
+        Ok(kill_process(id, signal)?)
     }
 
     /// Kills it with SIGKILL and waits until it is gone.

@@ -7,7 +7,7 @@ use madang_proto::SUBPROTOCOL_JSON;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, Stream};
 
 /// A mask as good as any: a server must take every one.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -22,7 +22,7 @@ pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
 /// A socket whose frames are written by hand.
-pub struct RawSocket(TcpStream);
+pub struct RawSocket(Stream);
 
 impl RawSocket {
     /// Upgrades at `addr`.
@@ -53,7 +53,7 @@ impl RawSocket {
         if !answer.starts_with(b"HTTP/1.1 101") {
             bail!("{}", String::from_utf8_lossy(&answer));
         }
-        Ok(Self(stream))
+        Ok(Self(Box::new(stream)))
     }
 
     /// Writes one frame, masked.

@@ -7,7 +7,8 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use madang_proto::SUBPROTOCOL_JSON;
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -24,10 +25,18 @@ pub struct Socket {
     pub(crate) reader: Reader,
 }
 
-pub(crate) type Writer = SplitSink<WebSocketStream<TcpStream>, Message>;
+pub(crate) type Writer = SplitSink<WebSocketStream<Stream>, Message>;
+
+/// What a client speaks over: TCP, or TLS over it.
+pub type Stream = Box<dyn Bytes>;
+
+/// Bytes both ways.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 /// The half of a socket that reads.
-pub(crate) struct Reader(SplitStream<WebSocketStream<TcpStream>>);
+pub(crate) struct Reader(SplitStream<WebSocketStream<Stream>>);
 
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +57,14 @@ impl Socket {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         let stream = socket.connect(addr).await?;
         stream.set_nodelay(true)?;
+        Self::over(Box::new(stream), addr).await
+    }
+
+    /// Opens a socket over what is connected to `addr`, and says nothing yet.
+    ///
+    /// # Errors
+    /// The server refuses the upgrade.
+    pub async fn over(stream: Stream, addr: SocketAddr) -> anyhow::Result<Self> {
         let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON.parse()?);
         let (stream, _) = tokio_tungstenite::client_async(request, stream).await.context("the upgrade")?;
@@ -64,17 +81,24 @@ impl Socket {
         token: &str,
         cursor: Option<&str>,
     ) -> anyhow::Result<(Self, Value)> {
-        let mut socket = Self::open(addr).await?;
+        Self::open(addr).await?.greet(token, cursor).await
+    }
+
+    /// Says hello; returns the socket with its `welcome`.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn greet(mut self, token: &str, cursor: Option<&str>) -> anyhow::Result<(Self, Value)> {
         let mut hello = json!({ "type": "hello", "id": "hello", "token": token });
         if let Some(cursor) = cursor {
             hello["cursor"] = json!(cursor);
         }
-        socket.send(&hello).await?;
-        let welcome = socket.next().await.map_err(|ended| anyhow::anyhow!("{ended:?}"))?;
+        self.send(&hello).await?;
+        let welcome = self.next().await.map_err(|ended| anyhow::anyhow!("{ended:?}"))?;
         if welcome["type"] != "welcome" {
             bail!("instead of welcome: {welcome}");
         }
-        Ok((socket, welcome))
+        Ok((self, welcome))
     }
 
     /// Sends a JSON frame.

@@ -19,7 +19,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// What the server is told: thousands of sign-ups should not be password hashing, and nobody is thrown out.
-const ENVIRONMENT: [(&str, &str); 7] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_GATEWAY__CONNECTIONS", "16000"),
@@ -27,6 +27,8 @@ const ENVIRONMENT: [(&str, &str); 7] = [
     ("MADANG_GATEWAY__DRAIN_MS", "100"),
     ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+    // Not three lines for each socket.
+    ("MADANG_TELEMETRY__FILTER", "warn"),
 ];
 
 /// A running server. It is killed when dropped.

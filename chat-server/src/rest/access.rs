@@ -1,0 +1,146 @@
+//! What every request gets, whatever it asks for: an id, the address of its client, a line in the log.
+//!
+//! The id and, once she is known, the user are fields of every line that is logged meanwhile. Lines name the route and
+//! not the path, and never hold a token or a body.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use madang_ids::UserId;
+use madang_proto::ErrorBody;
+use madang_service::Clock;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+use super::Api;
+use crate::gateway::proxies;
+use crate::refusal::Refusal;
+
+/// The id of a request, the caller's or ours; answered in the same header.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A caller's id that is kept.
+const ID_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
+/// The longest method that is told.
+const METHOD_BYTES: usize = 16;
+/// Asked every few seconds by machines: their lines are for `debug`.
+const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// A trusted proxy asks; the request counts among those of its client.
+#[derive(Clone, Copy)]
+struct Proxied;
+
+/// Notes who asks, and tells in the log what became of it.
+pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let id = id_of(request.headers()).unwrap_or_else(new_id);
+    let text = id.to_str().unwrap_or_default();
+    // Of the highest level: whatever line is let through has it.
+    let span = tracing::error_span!("request", request.id = text, user.id = Empty);
+    let mut response = async {
+        find_client(&api, &mut request);
+        let mut line = Line::new(&request, &api.operations().clock);
+        let response = next.run(request).await;
+        line.answer = Some((response.status().as_u16(), response.body().size_hint().lower()));
+        response
+    }
+    .instrument(span)
+    .await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// Counts what proxies ask among what their clients have open, as connections are that come without one.
+pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let counted = match (request.extensions().get::<Proxied>(), client) {
+        (Some(Proxied), Some(client)) => api.gateway.count(client.ip()).map(Some),
+        _ => Ok(None),
+    };
+    match counted {
+        Ok(_counted) => next.run(request).await,
+        Err(_) => {
+            let limit = api.operations().config.limits.address_connections;
+            let message = format!("more than {limit} requests of this address are under way");
+            Refusal(ErrorBody::limited(message, 1_000)).into_response()
+        }
+    }
+}
+
+/// The user is known from here on.
+pub(super) fn name_user(user: UserId) {
+    Span::current().record("user.id", display(user));
+}
+
+fn id_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let id = headers.get(REQUEST_ID)?;
+    let is_good = ID_BYTES.contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    is_good.then(|| id.clone())
+}
+
+fn new_id() -> HeaderValue {
+    let id = Uuid::new_v4().simple().to_string();
+    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("without-id"))
+}
+
+/// The client takes the place of the proxy that asks for her.
+fn find_client(api: &Api, request: &mut Request) {
+    let config = &api.operations().config.server;
+    let Some(&ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else { return };
+    if proxies::is_trusted(peer.ip(), config) {
+        let client = proxies::client(peer.ip(), request.headers(), config);
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
+        request.extensions_mut().insert(Proxied);
+    }
+}
+
+/// What of a request is told at its end, whether it was answered or the caller hung up.
+struct Line {
+    method: Method,
+    route: Option<MatchedPath>,
+    client: Option<SocketAddr>,
+    clock: Clock,
+    begun: Duration,
+    /// Status, and bytes of the body.
+    answer: Option<(u16, u64)>,
+}
+
+impl Line {
+    fn new(request: &Request, clock: &Clock) -> Self {
+        let extensions = request.extensions();
+        let client = extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0);
+        let (method, route) = (request.method().clone(), extensions.get().cloned());
+        Self { method, route, client, clock: clock.clone(), begun: clock.elapsed(), answer: None }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // A method may be any word, of any length.
+        let method = if self.method.as_str().len() <= METHOD_BYTES { self.method.as_str() } else { "other" };
+        let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
+        let client = self.client.map(|client| display(client.ip()));
+        let duration_ms = self.clock.elapsed().saturating_sub(self.begun).as_micros() as f64 / 1e3;
+        let Some((status, bytes)) = self.answer else {
+            return tracing::info!(method, route, duration_ms, client.address = client, "not answered");
+        };
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    method,
+                    route,
+                    status,
+                    duration_ms,
+                    bytes,
+                    client.address = client,
+                    "answered"
+                )
+            };
+        }
+        if QUIET.contains(&route) { tell!(debug) } else { tell!(info) }
+    }
+}
