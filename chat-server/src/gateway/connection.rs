@@ -20,7 +20,7 @@ use super::accept::Seat;
 use super::encode;
 use super::outbound::{Outbound, Written};
 use super::socket::{End, Here, Socket};
-use super::{Gateway, catch_up, requests};
+use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
 
 /// Frames taken before what they brought is written.
@@ -88,9 +88,13 @@ pub(super) fn run(
     let session = Session::new(&gateway.session, gateway.now());
     let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
     async move {
-        let end = match Box::pin(connection.greet()).await {
-            Ok((registered, page)) => connection.live(registered, page).await,
-            Err(end) => end,
+        let end = if echo::IS_ON {
+            Box::pin(echo::run(&mut connection)).await
+        } else {
+            match Box::pin(connection.greet()).await {
+                Ok((registered, page)) => connection.live(registered, page).await,
+                Err(end) => end,
+            }
         };
         Box::pin(connection.end(end)).await;
         drop(seat);
@@ -100,6 +104,10 @@ pub(super) fn run(
 impl Connection {
     pub(super) fn outbound(&self) -> &Arc<Outbound> {
         self.socket.outbound()
+    }
+
+    pub(super) async fn recv(&mut self) -> Result<Message, End> {
+        self.socket.recv().await
     }
 
     /// Until `welcome`: at most ten seconds.

@@ -10,6 +10,7 @@ mod catch_up;
 mod connection;
 pub mod deliver;
 pub mod drain;
+mod echo;
 pub mod encode;
 mod lane;
 pub mod listen;
