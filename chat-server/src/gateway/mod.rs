@@ -12,6 +12,8 @@ pub mod deliver;
 pub mod drain;
 mod echo;
 pub mod encode;
+#[cfg(any(test, fuzzing))]
+pub mod feed;
 mod lane;
 pub mod listen;
 mod outbound;
