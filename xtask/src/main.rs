@@ -2,8 +2,10 @@
 //!
 //! What checks (`test`, `tidy`) never writes to the tree.
 
+mod autobahn;
 mod bench;
 mod cargo;
+mod fuzz;
 mod replay;
 mod steps;
 mod test;
@@ -41,6 +43,19 @@ enum Task {
     Planted,
     /// Checks what only this project knows about itself: arrows, names, sizes, links.
     Tidy,
+    /// Sees that sockets keep to RFC 6455: the Autobahn testsuite's server cases. Writes docs/reports/autobahn.json.
+    Autobahn,
+    /// Searches for inputs that break a decoder. Writes docs/reports/fuzzing.json.
+    Fuzz {
+        /// For how long, each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many targets at a time; as many as there are cores, unless said.
+        #[arg(long)]
+        at_once: Option<usize>,
+        /// One target, instead of all.
+        target: Option<String>,
+    },
     /// Measures; without a name, says what can be measured.
     Bench {
         /// What to measure.
@@ -75,6 +90,8 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Tidy => tidy::run(),
+        Task::Autobahn => autobahn::run(),
+        Task::Fuzz { seconds, at_once, target } => fuzz::run(seconds, at_once, target.as_deref()),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::cargo::{Metadata, cargo};
 use crate::steps::{Steps, call};
-use crate::{replay, tidy};
+use crate::{autobahn, replay, tidy};
 
 /// Test targets whose names begin with this are left out by `--quick`.
 const SLOW: &str = "slow_";
@@ -28,6 +28,7 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
         for name in slow {
             steps.step(name, || call(&mut tests(&[], &[name])));
         }
+        steps.step("autobahn", autobahn::check);
         steps.step("replay with kills", || replay::with_kills(&metadata.target_directory));
         steps.step("planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }

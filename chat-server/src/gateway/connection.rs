@@ -22,7 +22,7 @@ use super::encode;
 use super::outbound::{Outbound, Written};
 use super::pipe::Pipe;
 use super::socket::{End, Here, Socket};
-use super::{Gateway, catch_up, requests};
+use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
 
 /// Frames taken before what they brought is written.
@@ -91,9 +91,13 @@ pub(super) fn run(
     let session = Session::new(&gateway.session, gateway.now());
     let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
     async move {
-        let (span, end) = match Box::pin(connection.greet().instrument(span(number))).await {
-            Ok((registered, page)) => connection.live(registered, page).await,
-            Err(end) => (span(number), end),
+        let (span, end) = if echo::IS_ON {
+            (span(number), Box::pin(echo::run(&mut connection)).await)
+        } else {
+            match Box::pin(connection.greet().instrument(span(number))).await {
+                Ok((registered, page)) => connection.live(registered, page).await,
+                Err(end) => (span(number), end),
+            }
         };
         Box::pin(connection.end(end).instrument(span)).await;
         drop(seat);
@@ -113,6 +117,10 @@ impl Connection {
 
     fn span_of(&self, user: UserId) -> Span {
         tracing::error_span!("connection", connection.id = self.outbound().number, user.id = %user)
+    }
+
+    pub(super) async fn recv(&mut self) -> Result<Message, End> {
+        self.socket.recv().await
     }
 
     /// Until `welcome`: at most ten seconds.

@@ -17,8 +17,12 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 pub struct Frame(Bytes);
 
 impl Frame {
-    fn text(json: String) -> Self {
+    pub(super) fn text(json: String) -> Self {
         Self::of(Framed::message(json, OpCode::Data(Data::Text), true))
+    }
+
+    pub(super) fn binary(bytes: Bytes) -> Self {
+        Self::of(Framed::message(bytes, OpCode::Data(Data::Binary), true))
     }
 
     /// The last frame of a connection.

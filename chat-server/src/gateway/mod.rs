@@ -12,7 +12,10 @@ mod catch_up;
 mod connection;
 pub mod deliver;
 pub mod drain;
+mod echo;
 pub mod encode;
+#[cfg(any(test, fuzzing))]
+pub mod feed;
 mod lane;
 pub mod listen;
 mod open;

@@ -4,11 +4,12 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use madang_proto::{CloseReason, limits};
+use madang_proto::CloseReason;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
+use super::echo;
 use super::encode::Frame;
 use super::outbound::Outbound;
 
@@ -72,8 +73,8 @@ impl Socket {
             .read_buffer_size(READ_BUFFER_BYTES)
             // What the library writes is handed over at once.
             .write_buffer_size(0)
-            .max_message_size(Some(limits::FRAME_BYTES_LIBRARY))
-            .max_frame_size(Some(limits::FRAME_BYTES_LIBRARY));
+            .max_message_size(Some(echo::MESSAGE_BYTES))
+            .max_frame_size(Some(echo::MESSAGE_BYTES));
         // A copy: what was read ahead lies in the 8 KiB that HTTP read its head into, and would keep them.
         let (read_ahead, half) = (read_ahead.to_vec(), Half { outbound, budget: 0 });
         Self(WebSocket::from_partially_read(half, read_ahead, Role::Server, Some(config)))

@@ -8,6 +8,7 @@ use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Req
 use axum::http::header;
 use axum::http::request::Parts;
 use bytes::Bytes;
+use madang_proto::rest::parse_body;
 use madang_proto::{ErrorBody, ErrorCode, limits};
 use serde::de::DeserializeOwned;
 
@@ -91,14 +92,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let bytes =
             Bytes::from_request(request, state).await.map_err(|rejection| body_refusal(&rejection))?;
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { "body".to_owned() } else { path };
-            ErrorBody::invalid(&field, format!("{field}: {}", error.inner()))
-        })?;
-        json.end().map_err(|error| ErrorBody::invalid("body", format!("body: {error}")))?;
-        Ok(Self(parsed))
+        Ok(Self(parse_body(&bytes)?))
     }
 }
 

@@ -170,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_was_kept_has_the_hash_of_the_one_that_came() {
+        for data in ["12325678901234567890123", "1.2325678901234567e22", "2.5e-7", "-0.0", "1e300"] {
+            let came: Body = serde_json::from_str(&format!(r#"{{"data":{data}}}"#)).unwrap();
+            let kept: Body = serde_json::from_str(&serde_json::to_string(&came).unwrap()).unwrap();
+            assert_eq!(hash(&kept), hash(&came), "{data}");
+        }
+    }
+
+    #[test]
     fn the_hash_tells_bodies_apart_but_not_spellings() {
         let one = Body { data: Some(json!({"a": 1, "b": 2})), ..text("hi".into()) };
         let same: Body = serde_json::from_str(r#"{"text":"hi","data":{"b":2,"a":1}}"#).unwrap();

@@ -217,12 +217,17 @@ impl Session {
 
     /// The token of `hello` was verified. `None` means that the session must be closed as unauthorized.
     pub fn handle_verified(&mut self, identity: Option<Identity>) -> Option<Opening> {
-        let Phase::Verifying(hello) = std::mem::replace(&mut self.phase, Phase::AwaitingHello) else {
-            return None;
-        };
-        let identity = identity?;
-        self.phase = Phase::Open(identity);
-        Some(Opening { id: hello.0, identity, cursor: hello.1 })
+        match std::mem::replace(&mut self.phase, Phase::AwaitingHello) {
+            Phase::Verifying(hello) => {
+                let identity = identity?;
+                self.phase = Phase::Open(identity);
+                Some(Opening { id: hello.0, identity, cursor: hello.1 })
+            }
+            phase => {
+                self.phase = phase;
+                None
+            }
+        }
     }
 
     /// The token of `hello` was refused, and the session must be closed. Returns the request's id for the answer.
@@ -336,6 +341,14 @@ mod tests {
         let again = r#"{"type":"hello","id":"2","token":"t"}"#;
         assert_eq!(refused(session.handle_text(&CONFIG, again, at(1))).field.as_deref(), Some("type"));
         assert!(session.identity().is_some());
+    }
+
+    #[test]
+    fn an_open_session_stays_open_whatever_is_verified_again() {
+        let mut session = open();
+        assert_eq!(session.handle_verified(Some(identity())), None);
+        assert_eq!(session.handle_verified(None), None);
+        assert_eq!(session.identity(), Some(identity()));
     }
 
     #[test]

@@ -71,6 +71,10 @@ impl FromStr for ClientMsgId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         if text.len() == ulid::ULID_LEN {
             let ulid = Ulid::from_string(text).map_err(|_| IdError::NotAUuidOrUlid)?;
+            // 26 characters have two bits more than a ULID: above `7ZZ…` two texts would be one key.
+            if !text.starts_with(|first| ('0'..='7').contains(&first)) {
+                return Err(IdError::NotAUuidOrUlid);
+            }
             return Ok(Self { value: ulid.into(), is_ulid: true });
         }
         let uuid = Uuid::try_parse(text).map_err(|_| IdError::NotAUuidOrUlid)?;
@@ -105,9 +109,14 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in
-            ["", "1", "not-a-key", "0192f0e4-7b1c-7000-8000-00000000000", "UUUUUUUUUUUUUUUUUUUUUUUUUU"]
-        {
+        for text in [
+            "",
+            "1",
+            "not-a-key",
+            "0192f0e4-7b1c-7000-8000-00000000000",
+            "UUUUUUUUUUUUUUUUUUUUUUUUUU",
+            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+        ] {
             assert!(text.parse::<ClientMsgId>().is_err(), "{text}");
         }
     }

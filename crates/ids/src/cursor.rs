@@ -80,7 +80,9 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (epoch, position) = text.split_once(':').ok_or(IdError::NotACursor)?;
-        let plain = epoch.len() == 16 && position.bytes().all(|byte| byte.is_ascii_digit());
+        let plain = epoch.len() == 16
+            && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && position.bytes().all(|byte| byte.is_ascii_digit());
         let epoch = u64::from_str_radix(epoch, 16).map_err(|_| IdError::NotACursor)?;
         let position = position.parse::<u64>().map_err(|_| IdError::NotACursor)?;
         if !plain || i64::try_from(position).is_err() {
@@ -115,9 +117,17 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in
-            ["", ":", "42", "00000000deadbeef:", "deadbeef:1", "00000000deadbeef:-1", "00000000deadbeeg:1"]
-        {
+        for text in [
+            "",
+            ":",
+            "42",
+            "00000000deadbeef:",
+            "deadbeef:1",
+            "00000000deadbeef:-1",
+            "00000000deadbeef:+1",
+            "+0000000deadbeef:1",
+            "00000000deadbeeg:1",
+        ] {
             assert_eq!(text.parse::<Cursor>(), Err(IdError::NotACursor), "{text}");
         }
     }

@@ -339,7 +339,7 @@ fn blamed_field(kind: &str, text: &str) -> String {
         _ => None,
     };
     match found {
-        Some((path, _)) if path != "." => path,
+        Some((path, _)) if !matches!(path.as_str(), "" | "." | "?") => path,
         Some((_, message)) => missing_field(&message).unwrap_or("frame").to_owned(),
         None => "frame".to_owned(),
     }

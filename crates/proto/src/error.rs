@@ -54,6 +54,16 @@ impl ErrorCode {
     }
 }
 
+/// Longest message of a refusal, in bytes: one that quotes what was sent is cut.
+const MESSAGE_BYTES: usize = 400;
+/// Longest name of a field, in bytes: one may be a key that was sent.
+const FIELD_BYTES: usize = 100;
+
+fn cut(mut text: String, bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes));
+    text
+}
+
 /// A refusal, the same on the socket and over REST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
@@ -78,7 +88,7 @@ impl ErrorBody {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: cut(message.into(), MESSAGE_BYTES),
             retryable: code.is_retryable(),
             field: None,
             retry_after_ms: None,
@@ -88,7 +98,7 @@ impl ErrorBody {
     /// A refusal of one field. The message should name field and limit.
     #[must_use]
     pub fn field(code: ErrorCode, field: &str, message: impl Into<String>) -> Self {
-        Self { field: Some(field.to_owned()), ..Self::new(code, message) }
+        Self { field: Some(cut(field.to_owned(), FIELD_BYTES)), ..Self::new(code, message) }
     }
 
     /// A field that is not as it should be.
@@ -119,5 +129,18 @@ impl ErrorBody {
     #[must_use]
     pub fn limited(message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(ErrorCode::Limited, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_does_not_grow_with_what_was_sent() {
+        let refused = ErrorBody::invalid(&"마".repeat(100), "당".repeat(1_000));
+        assert_eq!(refused.message, "당".repeat(133));
+        assert_eq!(refused.field, Some("마".repeat(33)));
+        assert_eq!(ErrorBody::invalid("seq", "seq is 0").message, "seq is 0");
     }
 }

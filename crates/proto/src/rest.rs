@@ -3,9 +3,26 @@
 use std::collections::BTreeMap;
 
 use madang_ids::{ChannelId, ClientMsgId, Cursor, DeviceId, Millis, Ordinal, Seq, UserId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Body, ChannelCard, ChannelKind, Entry, Role, UserCard};
+use crate::error::ErrorBody;
+
+/// Reads a body. Unknown fields are ignored.
+///
+/// # Errors
+/// Names the field, `body` for the whole of it.
+pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorBody> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if matches!(path.as_str(), "" | "." | "?") { "body".to_owned() } else { path };
+        ErrorBody::invalid(&field, format!("{field}: {}", error.inner()))
+    })?;
+    json.end().map_err(|error| ErrorBody::invalid("body", format!("body: {error}")))?;
+    Ok(parsed)
+}
 
 /// `POST /v1/accounts`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -375,4 +392,19 @@ pub struct Snapshot {
     /// Where the next page begins; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_body_names_a_field() {
+        let field = |text: &str| parse_body::<SnapshotQuery>(text.as_bytes()).unwrap_err().field;
+        assert_eq!(field("{"), Some("body".into()));
+        assert_eq!(field("{\"\":\"x"), Some("body".into()));
+        assert_eq!(field("{} x"), Some("body".into()));
+        assert_eq!(field("{\"limit\":-1}"), Some("limit".into()));
+        assert_eq!(field("{\"since\":{\"7\":{\"head_seq\":\"x\"}}}"), Some("since.7.head_seq".into()));
+    }
 }

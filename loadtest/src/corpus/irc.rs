@@ -16,12 +16,16 @@ pub(crate) struct Spoken<'a> {
 pub(crate) fn parse(line: &str) -> Option<Spoken<'_>> {
     let (clock, rest) = line.strip_prefix('[')?.split_once("] ")?;
     let (hours, minutes) = clock.split_once(':')?;
-    let minute = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+    let minute = below(24, hours)? * 60 + below(60, minutes)?;
     let rest = rest.trim_end_matches('\r');
     let (nick, text) = said(rest).or_else(|| acted(rest))?;
     // A message has at least one character; a line without any is kept as a blank, so that each line is a message.
     let text = if text.is_empty() { " " } else { text };
     (!nick.is_empty()).then_some(Spoken { minute, nick, text })
+}
+
+fn below(limit: u64, digits: &str) -> Option<u64> {
+    digits.parse().ok().filter(|number| *number < limit)
 }
 
 fn said(rest: &str) -> Option<(&str, &str)> {
@@ -78,9 +82,16 @@ mod tests {
         assert_eq!(parse("[09:21] <bur[n] er> a > b"), spoken(561, "bur[n] er", "a > b"));
         assert_eq!(parse("[00:00]  * ghoti waves"), spoken(0, "ghoti", "* ghoti waves"));
         assert_eq!(parse("[00:00] <a>"), spoken(0, "a", " "));
-        for line in
-            ["", "=== x has left", "[01:26] -spam:#ubuntu- buy", "[xx:00] <a> b", "[00:00] <> b", "Licence"]
-        {
+        for line in [
+            "",
+            "=== x has left",
+            "[01:26] -spam:#ubuntu- buy",
+            "[xx:00] <a> b",
+            "[24:00] <a> b",
+            "[18446744073709551615:00] <a> b",
+            "[00:00] <> b",
+            "Licence",
+        ] {
             assert_eq!(parse(line), None, "{line}");
         }
     }

@@ -1,0 +1,70 @@
+//! Smaller things with a text of their own: bodies, entries, ids.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use madang_engine::body;
+use madang_ids::{ChannelId, ClientMsgId, Cursor, UserId};
+use madang_proto::{Body, Content, Entry, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::requests::print;
+
+/// A body that is let in is within the limits, no larger than it is taken for, and hashed alike when it comes again or
+/// was kept in between.
+pub(crate) fn check_body(data: &[u8]) {
+    let Ok(parsed) = serde_json::from_slice::<Body>(data) else { return };
+    let printed = print(&parsed);
+    let kept: Body = serde_json::from_str(&printed).expect("what was printed can be read");
+    assert_eq!(body::hash(&kept), body::hash(&parsed), "{printed}");
+    let bytes = print(&parsed.text).len() + parsed.data.as_ref().map_or(0, |data| print(data).len());
+    assert!(bytes <= body::json_bytes(&parsed), "{bytes} bytes, not {}", body::json_bytes(&parsed));
+    match body::check(&parsed) {
+        Ok(()) => {
+            assert!(parsed.text.chars().count() <= limits::TEXT_CHARS);
+            assert!(!parsed.text.is_empty() || parsed.data.is_some());
+            assert!(parsed.data.is_none_or(|data| print(&data).len() <= limits::DATA_BYTES));
+        }
+        Err(refused) => assert!(refused.field.is_some_and(|field| refused.message.contains(&field))),
+    }
+}
+
+/// What the store keeps, and what clients are sent: reads back as it was written.
+pub(crate) fn check_entry(data: &[u8]) {
+    survives::<Content>(data);
+    survives::<Entry>(data);
+}
+
+fn survives<T: Serialize + DeserializeOwned>(data: &[u8]) {
+    let Ok(parsed) = serde_json::from_slice::<T>(data) else { return };
+    let printed = print(&parsed);
+    let again: T = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{printed}: {error}"));
+    assert_eq!(print(&again), printed);
+}
+
+/// Ids have one text, but for zeros in front and the spellings of UUIDs.
+pub(crate) fn check_ids(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(id) = reads_back::<UserId>(text) {
+        assert!(id.raw() >= 1 && i64::try_from(id.raw()).is_ok());
+        assert_eq!(text.trim_start_matches('0'), id.to_string());
+        assert_eq!(text.parse(), Ok(ChannelId::from_raw(id.raw())));
+    }
+    if let Some(cursor) = reads_back::<Cursor>(text) {
+        let (epoch, position) = text.split_once(':').expect("it was read");
+        let position = position.trim_start_matches('0');
+        let spelt = format!("{}:{}", epoch.to_lowercase(), if position.is_empty() { "0" } else { position });
+        assert_eq!(cursor.to_string(), spelt);
+    }
+    if let Some(key) = reads_back::<ClientMsgId>(text) {
+        let plain = |text: &str| text.replace(['-', '{', '}'], "").to_lowercase();
+        assert_eq!(plain(text).trim_start_matches("urn:uuid:"), plain(&key.to_string()));
+    }
+}
+
+fn reads_back<T: FromStr + Display + PartialEq>(text: &str) -> Option<T> {
+    let read: T = text.parse().ok()?;
+    assert!(read.to_string().parse().is_ok_and(|again: T| again == read), "{text} is not read back");
+    Some(read)
+}

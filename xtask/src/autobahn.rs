@@ -1,0 +1,235 @@
+//! `cargo xtask autobahn`: the server cases of the Autobahn testsuite against the gateway's own socket code, behind which
+//! an echo takes the place of the chat (`chat-server/examples/echo.rs`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::cargo::{Metadata, cargo, root};
+use crate::steps::call;
+
+/// Without 12 and 13, which are about compression: the gateway offers none.
+const CASES: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
+/// Without 9, which measures messages of up to 16 MiB.
+const QUICK_CASES: [&str; 8] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"];
+/// What a case may come to. The last word is of closes only: the fuzzer, not the server, ended the TCP connection.
+const FINE: [&str; 4] = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED BY CLIENT"];
+
+/// What the suite says of a case.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    behavior: String,
+    behavior_close: String,
+}
+
+type Outcomes = BTreeMap<String, Outcome>;
+
+/// `docs/reports/autobahn.json`
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Report {
+    suite: &'static str,
+    cases: usize,
+    left_out: &'static str,
+    behaviour: BTreeMap<String, usize>,
+    behaviour_of_closes: BTreeMap<String, usize>,
+    /// Cases whose behaviour, or whose close, is not plainly `OK`.
+    other_than_ok: BTreeMap<String, String>,
+    seconds: u64,
+}
+
+/// Runs all cases and writes the report.
+pub(crate) fn run() -> Result<ExitCode> {
+    let report = report(&CASES)?;
+    let path = root().join("docs/reports/autobahn.json");
+    fs::write(&path, serde_json::to_string_pretty(&report)? + "\n")?;
+    println!("the report is {}", path.display());
+    report.check()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the cases that take no more than a minute.
+pub(crate) fn check() -> Result<()> {
+    report(&QUICK_CASES)?.check()
+}
+
+fn report(cases: &[&str]) -> Result<Report> {
+    let target = Metadata::read()?.target_directory;
+    let suite = Suite::prepare(&target.join("autobahn"))?;
+    let features = ["--features", "madang-chat-server/echo"];
+    call(cargo(&["build", "-p", "madang-chat-server", "--example", "echo"]).args(features))?;
+    let started = Instant::now();
+    let outcomes = suite.run(&target.join("debug/examples/echo"), cases)?;
+    let report = Report::of(&outcomes, started.elapsed().as_secs());
+    report.print(&outcomes);
+    Ok(report)
+}
+
+/// The suite, unpacked, and a Python that has what it needs.
+struct Suite {
+    folder: PathBuf,
+}
+
+impl Suite {
+    /// Fetches what is not there yet. Each file has its hash in `xtask/autobahn`.
+    fn prepare(folder: &Path) -> Result<Self> {
+        let ours = root().join("xtask/autobahn");
+        let mut wanted = String::new();
+        for name in ["requirements.txt", "suite.txt", "port.py"] {
+            wanted += &fs::read_to_string(ours.join(name))?;
+        }
+        let (suite, ready) = (Self { folder: folder.to_owned() }, folder.join("ready"));
+        if fs::read_to_string(&ready).is_ok_and(|is| is == wanted) {
+            return Ok(suite);
+        }
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        let mut venv = Command::new("python3");
+        call(venv.args(["-m", "venv"]).arg(folder.join("venv"))).context("Python 3 with venv is wanted")?;
+        let hashes = ["--quiet", "--no-deps", "--require-hashes"];
+        call(suite.pip("install").args(hashes).arg("-r").arg(ours.join("requirements.txt")))?;
+        let source = ["--no-binary", ":all:", "--no-build-isolation"];
+        call(suite.pip("download").args(hashes).args(source).arg("-r").arg(ours.join("suite.txt")))?;
+        let archive = find(folder, ".tar.gz")?;
+        call(suite.python("port.py").arg(archive).arg(folder.join("suite")))?;
+        fs::write(ready, wanted)?;
+        Ok(suite)
+    }
+
+    fn pip(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.folder.join("venv/bin/pip"));
+        command.arg(verb).current_dir(&self.folder);
+        command
+    }
+
+    fn python(&self, script: &str) -> Command {
+        let mut command = Command::new(self.folder.join("venv/bin/python"));
+        command.args(["-W", "ignore"]).arg(root().join("xtask/autobahn").join(script));
+        command
+    }
+
+    fn run(&self, echo: &Path, cases: &[&str]) -> Result<Outcomes> {
+        let mut server = Server::start(echo)?;
+        let url = format!("ws://{}/v1/ws", server.addr()?);
+        let (suite, out) = (find(&self.folder.join("suite"), "")?, self.folder.join("out"));
+        let mut client = self.python("run.py");
+        client.arg(suite).args([&url, "madang.v1.json"]).arg(&out).args(cases);
+        call(client.stdout(fs::File::create(self.folder.join("run.log"))?))?;
+        let mut agents: BTreeMap<String, Outcomes> =
+            serde_json::from_slice(&fs::read(out.join("index.json"))?)?;
+        agents.remove("madang").context("the suite has not met our server")
+    }
+}
+
+/// The one entry of `folder` whose name ends so.
+fn find(folder: &Path, ending: &str) -> Result<PathBuf> {
+    let paths = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found = paths.filter(|path| path.to_string_lossy().ends_with(ending));
+    found.next().with_context(|| format!("nothing in {} ends with `{ending}`", folder.display()))
+}
+
+/// The echo; it ends with this handle.
+struct Server(Child);
+
+impl Server {
+    fn start(program: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Ok(Self(child.with_context(|| format!("cannot start {}", program.display()))?))
+    }
+
+    /// Its first line.
+    fn addr(&mut self) -> Result<String> {
+        let output: ChildStdout = self.0.stdout.take().context("the echo's output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the echo has not started");
+        Ok(line.trim().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let killed = self.0.kill().and_then(|()| self.0.wait());
+        if let Err(error) = killed {
+            eprintln!("the echo was not ended: {error}");
+        }
+    }
+}
+
+impl Report {
+    fn of(outcomes: &Outcomes, seconds: u64) -> Self {
+        let mut report = Self {
+            suite: "autobahntestsuite 25.10.1, server cases",
+            cases: outcomes.len(),
+            left_out: "12.* and 13.*: compression, which is not offered",
+            behaviour: BTreeMap::new(),
+            behaviour_of_closes: BTreeMap::new(),
+            other_than_ok: BTreeMap::new(),
+            seconds,
+        };
+        for (case, outcome) in outcomes {
+            let Outcome { behavior, behavior_close } = outcome;
+            *report.behaviour.entry(behavior.clone()).or_default() += 1;
+            *report.behaviour_of_closes.entry(behavior_close.clone()).or_default() += 1;
+            if (behavior.as_str(), behavior_close.as_str()) != ("OK", "OK") {
+                report.other_than_ok.insert(case.clone(), format!("{behavior}, close {behavior_close}"));
+            }
+        }
+        report
+    }
+
+    /// A line for each group of cases, then what is not plainly right.
+    fn print(&self, outcomes: &Outcomes) {
+        let mut groups: BTreeMap<u32, BTreeMap<&str, usize>> = BTreeMap::new();
+        for (case, outcome) in outcomes {
+            let group = case.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+            *groups.entry(group).or_default().entry(&outcome.behavior).or_default() += 1;
+        }
+        for (group, counts) in groups {
+            let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+            println!("{group:>4}.*  {}", counts.join(", "));
+        }
+        self.other_than_ok.iter().for_each(|(case, words)| println!("{case:>8}  {words}"));
+        println!("{} cases in {} s; left out: {}", self.cases, self.seconds, self.left_out);
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.cases > 0, "no case was run");
+        let words = self.behaviour.keys().chain(self.behaviour_of_closes.keys());
+        let wrong: Vec<&String> = words.filter(|word| !FINE.contains(&word.as_str())).collect();
+        ensure!(wrong.is_empty(), "some cases came to {wrong:?}");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(behavior: &str, close: &str) -> Report {
+        let fine = r#"{"behavior": "OK", "behaviorClose": "OK", "duration": 1}"#;
+        let other = format!(r#"{{"behavior": "{behavior}", "behaviorClose": "{close}"}}"#);
+        let outcomes = serde_json::from_str(&format!(r#"{{"1.1": {fine}, "1.2": {other}}}"#)).unwrap();
+        Report::of(&outcomes, 1)
+    }
+
+    #[test]
+    fn a_case_that_fails_is_found() {
+        for (behavior, close) in [("FAILED", "OK"), ("OK", "WRONG CODE"), ("UNIMPLEMENTED", "OK")] {
+            assert!(report(behavior, close).check().is_err(), "{behavior}, {close}");
+        }
+        let fine = report("NON-STRICT", "OK");
+        assert!(fine.check().is_ok());
+        assert_eq!(fine.other_than_ok["1.2"], "NON-STRICT, close OK");
+        assert!(Report::of(&Outcomes::new(), 0).check().is_err());
+    }
+}
