@@ -118,8 +118,9 @@ impl State {
 
     fn write(&mut self, tcp: &TcpStream, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
+        let keeps_room = self.subscriptions.is_some();
         while !self.queue.is_empty() || self.tell_gaps() {
-            match self.queue.write(|slices| tcp.try_write_vectored(slices)) {
+            match self.queue.write(keeps_room, |slices| tcp.try_write_vectored(slices)) {
                 Ok(_) => {
                     metrics.writes.inc();
                     self.blocked = None;
