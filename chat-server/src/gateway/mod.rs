@@ -13,7 +13,7 @@ pub mod drain;
 pub mod encode;
 mod lane;
 pub mod listen;
-mod open;
+pub mod open;
 mod outbound;
 mod queue;
 mod registry;
