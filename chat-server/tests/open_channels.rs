@@ -220,6 +220,33 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
     assert!(gaps > 0, "everything found room");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_and_comes_again_and_again_is_subscribed_each_time() {
+    let stage = Stage::new(Storage::embedded(), 10).await;
+    let bob = &stage.people(1).await[0];
+    let (mut socket, _) = Socket::connect(stage.node.addr, &bob.token, None).await.unwrap();
+    let membership = format!("/v1/channels/{}/membership", stage.channel);
+    let member = format!("/v1/channels/{}/members/{}", stage.channel, bob.id);
+    let subscribe = json!({ "type": "subscribe", "id": "s", "channel_id": stage.channel });
+    stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+    for round in 0..60 {
+        socket.send(&subscribe).await.unwrap();
+        assert_eq!(socket.next_of("heads").await["id"], "s", "round {round}");
+        let said = stage.say("hello").await;
+        // The row of his last leave may be on its way still: it is of an earlier stay.
+        let heard = entries_until(&mut socket, |entry| entry["seq"] == said).await;
+        assert!(heard.iter().all(|entry| entry["kind"] != "left"), "round {round}: {heard:?}");
+        stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
+        if round % 2 == 0 {
+            entries_until(&mut socket, |entry| entry["kind"] == "left").await;
+        }
+        stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+        if round % 4 == 3 {
+            stage.say("said while he is not subscribed").await;
+        }
+    }
+}
+
 /// An inbox that loses the rows of open channels which say "lost", and tells that something was lost where one says so.
 struct Lossy {
     inbox: Arc<dyn Inbox>,
