@@ -14,7 +14,7 @@ use madang_store::embedded::{Embedded, EmbeddedConfig};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::gateway::{Gateway, deliver, drain};
+use crate::gateway::{Gateway, deliver, drain, open};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
@@ -127,6 +127,7 @@ impl Node {
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
         background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
+        background.spawn_vital(health.check("losses"), open::tell_losses(Arc::clone(&gateway)));
         for writer in gateway.writers() {
             background.spawn_vital(health.check("writer"), writer);
         }

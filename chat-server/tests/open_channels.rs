@@ -4,10 +4,15 @@
     reason = "a test; clippy sees that of test functions only, not of their helpers"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use madang_bus::{Envelope, Event, Inbox, InboxRead};
+use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_store::StoreResult;
 use madang_testkit::{Config, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 struct Stage {
@@ -27,11 +32,16 @@ struct Person {
 
 impl Stage {
     async fn new(storage: Storage, seats: u32) -> Self {
+        Self::with(storage, seats, |inbox| inbox).await
+    }
+
+    /// Over an inbox that is led through another one.
+    async fn with(storage: Storage, seats: u32, lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
         config.channels.open_members = seats;
         let (clock, manual) = manual_clock();
-        let node = TestNode::start(config, &storage, clock).await.unwrap();
+        let node = TestNode::start_over(config, &storage, clock, lead).await.unwrap();
         let rest = Arc::new(Rest::new(&node.url()));
         let owner = person(&rest, "owner").await;
         let wish = json!({ "kind": "open", "name": "Tea" });
@@ -208,6 +218,119 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
         }
     }
     assert!(gaps > 0, "everything found room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_goes_and_comes_again_and_again_is_subscribed_each_time() {
+    let stage = Stage::new(Storage::embedded(), 10).await;
+    let bob = &stage.people(1).await[0];
+    let (mut socket, _) = Socket::connect(stage.node.addr, &bob.token, None).await.unwrap();
+    let membership = format!("/v1/channels/{}/membership", stage.channel);
+    let member = format!("/v1/channels/{}/members/{}", stage.channel, bob.id);
+    let subscribe = json!({ "type": "subscribe", "id": "s", "channel_id": stage.channel });
+    stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+    for round in 0..60 {
+        socket.send(&subscribe).await.unwrap();
+        assert_eq!(socket.next_of("heads").await["id"], "s", "round {round}");
+        let said = stage.say("hello").await;
+        // The row of his last leave may be on its way still: it is of an earlier stay.
+        let heard = entries_until(&mut socket, |entry| entry["seq"] == said).await;
+        assert!(heard.iter().all(|entry| entry["kind"] != "left"), "round {round}: {heard:?}");
+        stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
+        if round % 2 == 0 {
+            entries_until(&mut socket, |entry| entry["kind"] == "left").await;
+        }
+        stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+        if round % 4 == 3 {
+            stage.say("said while he is not subscribed").await;
+        }
+    }
+}
+
+/// An inbox that loses the rows of open channels which say "lost", and tells that something was lost where one says so.
+struct Lossy {
+    inbox: Arc<dyn Inbox>,
+    envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
+    _forward: JoinSet<()>,
+}
+
+impl Lossy {
+    fn over(inbox: Arc<dyn Inbox>) -> Arc<dyn Inbox> {
+        let mut source = inbox.take_envelopes().unwrap();
+        let (sender, receiver) = mpsc::channel(64);
+        let mut forward = JoinSet::new();
+        forward.spawn(async move {
+            while let Some(envelope) = source.recv().await {
+                let said = match &envelope {
+                    Envelope::Open(open) => {
+                        open.rows[0].entry.content.message().map(|it| it.body.text.clone())
+                    }
+                    _ => None,
+                };
+                let sent = match said.as_deref() {
+                    Some("lost") => Ok(()),
+                    Some("lost, and it is known") => sender.send(Envelope::Lost).await,
+                    _ => sender.send(envelope).await,
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        });
+        Arc::new(Self { inbox, envelopes: Mutex::new(Some(receiver)), _forward: forward })
+    }
+}
+
+#[async_trait]
+impl Inbox for Lossy {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().unwrap().take()
+    }
+    fn attach(&self, user: UserId) {
+        self.inbox.attach(user);
+    }
+    fn detach(&self, user: UserId) {
+        self.inbox.detach(user);
+    }
+    fn subscribe(&self, channel: ChannelId) {
+        self.inbox.subscribe(channel);
+    }
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.inbox.unsubscribe(channel);
+    }
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        self.inbox.publish(event, at_most).await
+    }
+    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        self.inbox.moved(log, to).await
+    }
+    async fn end(&self, user: UserId) -> StoreResult<Cursor> {
+        self.inbox.end(user).await
+    }
+    async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
+        self.inbox.read(user, after, max_rows).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_between_nodes_is_a_gap() {
+    let stage = Stage::with(Storage::embedded(), 10, Lossy::over).await;
+    let mut socket = stage.subscribed(&stage.owner, 2).await;
+    assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
+    let gap = |seq: u64| json!({ "channel_id": stage.channel, "seq": seq, "ordinal": seq - 2, "gap": true });
+    assert_eq!(stage.say("heard").await, 3);
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 3).await.len(), 1);
+    // A hole shows by what comes behind it.
+    stage.say("lost").await;
+    stage.say("behind it").await;
+    assert_eq!(socket.next_of("heads").await["heads"][0], gap(4));
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 5).await.len(), 1);
+    // One behind which nothing comes is told by who lost it.
+    stage.say("lost").await;
+    stage.say("lost, and it is known").await;
+    assert_eq!(socket.next_of("heads").await["heads"][0], gap(7));
+    stage.say("heard").await;
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 8).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,7 +20,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
                 gateway.registry.visit_all(|connection| connection.read_inbox());
-                gateway.lose_open().await;
+                gateway.lose_open();
             }
         }
     }

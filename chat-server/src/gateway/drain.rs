@@ -53,7 +53,7 @@ pub async fn sweep(gateway: Arc<Gateway>) {
         }
         looked_at = clock.elapsed();
         gateway.registry.sweep(looked_at);
-        gateway.tell_open().await;
+        gateway.tell_moved();
         gateway.operations.homes.forget_resting();
     }
 }

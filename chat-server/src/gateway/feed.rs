@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::outbound::Outbound;
+use super::pipe::Pipe;
 use super::socket::{End, Here, Socket};
 use crate::metrics::ChatMetrics;
 
@@ -46,7 +47,7 @@ fn made_of<const N: usize>(runtime: &Runtime, bytes: &[u8], sizes: [usize; N]) -
         ours.set_nonblocking(true).expect("not to block");
         peer.set_nonblocking(true).expect("not to block");
         let tcp = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(ours))).expect("a socket");
-        let outbound = Arc::new(Outbound::new(1, tcp, Arc::default()));
+        let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default()));
         let mut socket = Socket::new(Arc::clone(&outbound), &[]);
         let mut made = Made { messages: Vec::new(), end: None, written: Vec::new() };
         let metrics = ChatMetrics::register(&Metrics::new());

@@ -18,7 +18,7 @@ pub mod encode;
 pub mod feed;
 mod lane;
 pub mod listen;
-mod open;
+pub mod open;
 mod outbound;
 mod pipe;
 pub mod proxies;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use madang_bus::{Inbox, OpenRows};
@@ -14,12 +14,15 @@ use madang_engine::subscriptions::{At, Live, Started};
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::{ChannelHead, Content, ErrorBody, ErrorCode, Mode, RequestId, ServerFrame, limits};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::outbound::{HeadsFrames, OpenFrames, Outbound};
 use super::{Gateway, encode};
 
 /// Reads of rows that came while rows were read, before the rest becomes a gap: a busy channel may outrun its reader.
 const READS: usize = 4;
+/// Wait before heads that could not be read are read again.
+const LOSS_RETRY: Duration = Duration::from_secs(1);
 
 /// The subscribed connections of this node by channel.
 pub(super) struct Subscribers {
@@ -28,14 +31,13 @@ pub(super) struct Subscribers {
     channels: DashMap<ChannelId, HashMap<u64, Arc<Outbound>>>,
     /// Connections whose passive subscriptions have moved; each is in it once.
     moved: Mutex<Vec<Arc<Outbound>>>,
-    /// Something was lost on the way here, and the heads could not be read since.
-    lost: AtomicBool,
+    /// Something was lost on the way here.
+    lost: Notify,
 }
 
 impl Subscribers {
     pub(super) fn new(inbox: Arc<dyn Inbox>) -> Self {
-        let (channels, moved) = (DashMap::new(), Mutex::default());
-        Self { inbox, channels, moved, lost: AtomicBool::new(false) }
+        Self { inbox, channels: DashMap::new(), moved: Mutex::default(), lost: Notify::new() }
     }
 
     fn add(&self, channel: ChannelId, connection: &Arc<Outbound>) {
@@ -101,9 +103,8 @@ impl Gateway {
 
     /// Ends a subscription, if there is one.
     pub(super) fn unsubscribe(&self, connection: &Outbound, channel: ChannelId) {
-        if connection.end_subscription(channel) {
-            self.subscribers.remove(channel, connection);
-        }
+        connection.end_subscription(channel);
+        self.subscribers.remove(channel, connection);
     }
 
     /// Registers first and asks next: a leave or a ban was seen by then, or its row ends the subscription.
@@ -123,29 +124,34 @@ impl Gateway {
         self.subscribers.add(channel, connection);
         // What she may read is what was there when she was found to be a member.
         let head = self.operations.open_head(channel).await?;
-        self.operations.check_subscriber(user, channel).await?;
+        let since = self.operations.check_subscriber(user, channel).await?;
         let after = after.filter(|_| mode == Mode::Active);
         let rows = self.rows_between(channel, after.unwrap_or(head.seq), head.seq).await?;
         connection.push(heads(id, channel, head, rows.is_none()));
         push_rows(connection, channel, &rows.unwrap_or_default());
-        self.start(connection, channel, head).await;
+        self.start(connection, channel, head, since).await;
         Ok(())
     }
 
     /// What came while rows were read is read too, some times; then the rest is a gap.
-    async fn start(&self, connection: &Arc<Outbound>, channel: ChannelId, mut upto: At) {
+    async fn start(&self, connection: &Arc<Outbound>, channel: ChannelId, mut upto: At, since: Seq) {
+        let mut started = connection.handle_open_read(channel, upto, since);
         for _ in 0..READS {
-            let head = match connection.handle_open_read(channel, upto) {
-                Started::ReadOn(head) => head,
-                Started::Moved => return self.subscribers.moved.lock().push(Arc::clone(connection)),
-                // If it has ended, she has left, and her own log tells.
-                Started::Live | Started::Ended => return,
-            };
+            let Started::ReadOn(head) = started else { break };
             let Ok(Some(rows)) = self.rows_between(channel, upto.seq, head.seq).await else { break };
             push_rows(connection, channel, &rows);
             upto = head;
+            started = connection.handle_open_read(channel, upto, since);
         }
-        connection.give_up_open_read(channel, upto);
+        if let Started::ReadOn(_) = started {
+            started = connection.give_up_open_read(channel, upto, since);
+        }
+        match started {
+            Started::Live | Started::ReadOn(_) => {}
+            Started::Moved => self.subscribers.moved.lock().push(Arc::clone(connection)),
+            // She has left meanwhile, and her own log tells.
+            Started::Ended => self.subscribers.remove(channel, connection),
+        }
     }
 
     /// The rows after `after` up to `upto`, if `subscribe` brings so many.
@@ -190,7 +196,7 @@ impl Gateway {
             };
             let mut hers = None;
             self.registry.visit_user(user_id, |connection| {
-                if !connection.is_subscribed(open.channel) {
+                if !connection.handle_left(open.channel, row.entry.seq) {
                     return;
                 }
                 let hers = hers.get_or_insert_with(|| OpenFrames::new(open.channel, &open.rows[..=index]));
@@ -203,18 +209,12 @@ impl Gateway {
     }
 
     /// Something was lost on the way here: whatever it was, a gap up to the present head covers it.
-    pub(super) async fn lose_open(&self) {
-        self.subscribers.lost.store(true, Ordering::SeqCst);
-        self.tell_loss().await;
+    pub(super) fn lose_open(&self) {
+        self.subscribers.lost.notify_one();
     }
 
-    /// Tells passive subscribers what has moved, and of a loss that could not be told yet. Each second.
-    pub(super) async fn tell_open(&self) {
-        self.tell_moved();
-        self.tell_loss().await;
-    }
-
-    fn tell_moved(&self) {
+    /// Tells passive subscribers what has moved. Each second.
+    pub(super) fn tell_moved(&self) {
         let moved = std::mem::take(&mut *self.subscribers.moved.lock());
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let mut frames = HeadsFrames::default();
@@ -225,21 +225,27 @@ impl Gateway {
         }
     }
 
-    async fn tell_loss(&self) {
-        if !self.subscribers.lost.swap(false, Ordering::SeqCst) {
-            return;
-        }
+    async fn tell_loss(&self) -> Result<(), ErrorBody> {
         let channels: Vec<ChannelId> = self.subscribers.channels.iter().map(|entry| *entry.key()).collect();
-        let Ok(heads) = self.operations.open_heads(&channels).await else {
-            // The next second tries again.
-            return self.subscribers.lost.store(true, Ordering::SeqCst);
-        };
+        let heads = self.operations.open_heads(&channels).await?;
         for (channel, head) in channels.into_iter().zip(heads) {
             self.subscribers.visit(channel, |connection| match connection.lose_open(channel, head) {
                 Live::FellBehind => drop(self.operations.metrics.gaps.inc()),
                 Live::Moved => self.subscribers.moved.lock().push(Arc::clone(connection)),
                 _ => {}
             });
+        }
+        Ok(())
+    }
+}
+
+/// Tells subscribers of what was lost, for ever. Reads the store, and so waits for it where nobody else does.
+pub async fn tell_losses(gateway: Arc<Gateway>) {
+    loop {
+        gateway.subscribers.lost.notified().await;
+        while let Err(error) = gateway.tell_loss().await {
+            tracing::warn!(code = ?error.code, "the heads of open channels could not be read; tried again");
+            gateway.operations.clock.sleep(LOSS_RETRY).await;
         }
     }
 }

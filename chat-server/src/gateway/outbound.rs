@@ -119,8 +119,9 @@ impl State {
 
     fn write(&mut self, pipe: &Pipe, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
+        let keeps_room = self.subscriptions.is_some();
         while !self.is_gone && (!self.queue.is_empty() || pipe.has_rest() || self.tell_gaps()) {
-            match self.queue.write(|slices| pipe.write(slices)) {
+            match self.queue.write(keeps_room, |slices| pipe.write(slices)) {
                 Ok(_) => {
                     metrics.writes.inc();
                     self.blocked = None;

@@ -9,6 +9,8 @@ use super::encode::Frame;
 
 /// Frames given to the kernel at once.
 const SLICES: usize = 32;
+/// Frames for which an empty queue keeps its room, if it does.
+const KEPT: usize = 4;
 /// What a frame that waits costs besides its bytes.
 const FRAME_COST: usize = 64;
 
@@ -49,12 +51,14 @@ impl Queue {
         *self = Self::default();
     }
 
-    /// Hands the first frames to `write`, which says how many bytes it took.
+    /// Hands the first frames to `write`, which says how many bytes it took. A queue that is soon needed again
+    /// `keeps_room` for a few frames once it is empty.
     ///
     /// # Errors
     /// What `write` says; nothing is lost then.
     pub(super) fn write(
         &mut self,
+        keeps_room: bool,
         write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let mut slices: SmallVec<[IoSlice<'_>; SLICES]> = SmallVec::new();
@@ -70,7 +74,7 @@ impl Queue {
             self.bytes -= first.len() + FRAME_COST;
             self.frames.pop_front();
         }
-        if self.frames.is_empty() {
+        if self.frames.is_empty() && (!keeps_room || self.frames.capacity() > KEPT) {
             // An idle connection keeps nothing of a burst.
             self.frames = VecDeque::new();
         }
@@ -116,14 +120,14 @@ mod tests {
             seen.extend(&bytes[..count]);
             Ok(count)
         };
-        queue.write(write).unwrap();
+        queue.write(room.is_multiple_of(2), write).unwrap();
     }
 
     #[test]
     fn what_was_refused_still_waits() {
         let mut queue = Queue::default();
         queue.push(Frame::written(b"frame"));
-        assert!(queue.write(|_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert!(queue.write(false, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
         assert_eq!((queue.bytes(), queue.is_empty()), (5 + FRAME_COST, false));
     }
 }

@@ -77,12 +77,12 @@ impl Operations {
         self.channel_view(caller, channel_id).await
     }
 
-    /// Whether the caller may have what happens in an open channel now. Asked of the seats, which change before the
+    /// Since when the caller may have what happens in an open channel. Asked of the seats, which change before the
     /// log tells: who was found to be a member here is told by a later row that she is none any more.
     ///
     /// # Errors
     /// `unsupported` for other channels; `forbidden` for who is no member.
-    pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<(), ErrorBody> {
+    pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<Seq, ErrorBody> {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(user, channel_id).await?;
@@ -90,11 +90,9 @@ impl Operations {
             return Err(ErrorBody::field(ErrorCode::Unsupported, "channel_id", message));
         }
         let members = self.store.members_of(channel_id, &[user]).await.map_err(|error| refusal(&error))?;
-        match members.into_iter().next().flatten() {
-            Some(member) if member.spans.is_open() => Ok(()),
-            Some(_) => Err(no_longer()),
-            None => Err(join_first()),
-        }
+        let Some(member) = members.into_iter().next().flatten() else { return Err(join_first()) };
+        let stay = member.spans.last().filter(|stay| stay.until.is_none());
+        stay.map(|stay| stay.from).ok_or_else(no_longer)
     }
 
     /// Where an open channel stands.

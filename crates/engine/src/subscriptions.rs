@@ -96,6 +96,8 @@ struct Subscription {
     channel: ChannelId,
     phase: Phase,
     at: At,
+    /// While it starts, where its user was told to have left; later, where her stay begins.
+    edge: Seq,
 }
 
 /// The subscriptions of one connection, at most [`limits::SUBSCRIPTIONS`].
@@ -110,7 +112,7 @@ pub struct Subscriptions {
 impl Subscriptions {
     /// Begins a subscription, or begins one anew. `false` if there is no room for one more.
     pub fn begin(&mut self, channel: ChannelId, mode: Mode) -> bool {
-        let new = Subscription { channel, phase: Phase::Starting(mode), at: At::default() };
+        let new = Subscription { channel, phase: Phase::Starting(mode), at: At::default(), edge: Seq::ZERO };
         match self.find(channel) {
             Ok(index) => self.all[index] = new,
             Err(_) if self.all.len() >= limits::SUBSCRIPTIONS => return false,
@@ -119,15 +121,21 @@ impl Subscriptions {
         true
     }
 
-    /// The rows up to `upto` are enqueued, or left out as was asked.
-    pub fn handle_read(&mut self, channel: ChannelId, upto: At) -> Started {
+    /// The rows up to `upto` are enqueued, or left out as was asked, of somebody who was found to be a member since
+    /// `since`.
+    pub fn handle_read(&mut self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let Some(it) = self.get(channel) else { return Started::Ended };
         let Phase::Starting(mode) = it.phase else { return Started::Live };
+        if it.edge > since {
+            self.end(channel);
+            return Started::Ended;
+        }
         let has_moved = it.at > upto;
         if mode == Mode::Active && has_moved {
             return Started::ReadOn(it.at);
         }
         it.at = it.at.max(upto);
+        it.edge = since;
         it.phase = match mode {
             Mode::Active => Phase::Active,
             Mode::Passive if has_moved => Phase::Moved,
@@ -140,13 +148,16 @@ impl Subscriptions {
         }
     }
 
-    /// Rows come faster than they can be read: what came meanwhile is left out.
-    pub fn give_up_reading(&mut self, channel: ChannelId, upto: At) {
-        if let Started::ReadOn(_) = self.handle_read(channel, upto)
-            && let Some(it) = self.get(channel)
-        {
-            it.phase = Phase::Behind;
-            self.has_gaps = true;
+    /// As [`Self::handle_read`], of rows that come faster than they can be read: those that came meanwhile are left out.
+    pub fn give_up_reading(&mut self, channel: ChannelId, upto: At, since: Seq) -> Started {
+        let started = self.handle_read(channel, upto, since);
+        match self.get(channel) {
+            Some(it) if matches!(started, Started::ReadOn(_)) => {
+                (it.phase, it.edge) = (Phase::Behind, since);
+                self.has_gaps = true;
+                Started::Live
+            }
+            _ => started,
         }
     }
 
@@ -174,6 +185,19 @@ impl Subscriptions {
                     false => Live::Moved,
                 }
             }
+        }
+    }
+
+    /// The row at `at` tells that the user has left. Whether her subscription ends with it: not if that was before she
+    /// came again, and while it starts nobody knows.
+    pub fn handle_left(&mut self, channel: ChannelId, at: Seq) -> bool {
+        match self.get(channel) {
+            Some(it) if matches!(it.phase, Phase::Starting(_)) => {
+                it.edge = at;
+                false
+            }
+            Some(it) => at > it.edge,
+            None => false,
         }
     }
 
@@ -259,7 +283,7 @@ mod tests {
     fn live_at(place: u64, mode: Mode) -> Subscriptions {
         let mut subscriptions = Subscriptions::default();
         assert!(subscriptions.begin(TEA, mode));
-        assert_eq!(subscriptions.handle_read(TEA, at(place)), Started::Live);
+        assert_eq!(subscriptions.handle_read(TEA, at(place), Seq::new(1)), Started::Live);
         subscriptions
     }
 
@@ -283,15 +307,29 @@ mod tests {
         let mut subscriptions = Subscriptions::default();
         subscriptions.begin(TEA, Mode::Active);
         assert_eq!(subscriptions.handle_rows(&stretch(5, 6), true), Live::Drop);
-        assert_eq!(subscriptions.handle_read(TEA, at(4)), Started::ReadOn(at(6)));
-        assert_eq!(subscriptions.handle_read(TEA, at(6)), Started::Live);
+        assert_eq!(subscriptions.handle_read(TEA, at(4), Seq::new(1)), Started::ReadOn(at(6)));
+        assert_eq!(subscriptions.handle_read(TEA, at(6), Seq::new(1)), Started::Live);
         assert_eq!(subscriptions.handle_rows(&stretch(7, 7), true), Live::Deliver);
         subscriptions.begin(TEA, Mode::Active);
         subscriptions.handle_rows(&stretch(8, 9), true);
-        subscriptions.give_up_reading(TEA, at(7));
+        assert_eq!(subscriptions.give_up_reading(TEA, at(7), Seq::new(1)), Started::Live);
         assert_eq!(subscriptions.take_gaps(), Some(vec![head(9, true)]));
         subscriptions.end(TEA);
-        assert_eq!(subscriptions.handle_read(TEA, at(6)), Started::Ended);
+        assert_eq!(subscriptions.handle_read(TEA, at(6), Seq::new(1)), Started::Ended);
+    }
+
+    #[test]
+    fn who_left_before_she_came_again_stays_subscribed() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.begin(TEA, Mode::Active);
+        assert!(!subscriptions.handle_left(TEA, Seq::new(7)), "whether she came again is not known yet");
+        assert_eq!(subscriptions.handle_read(TEA, at(6), Seq::new(8)), Started::Live);
+        assert!(!subscriptions.handle_left(TEA, Seq::new(7)));
+        assert!(subscriptions.handle_left(TEA, Seq::new(9)));
+        subscriptions.begin(TEA, Mode::Active);
+        subscriptions.handle_left(TEA, Seq::new(9));
+        assert_eq!(subscriptions.handle_read(TEA, at(6), Seq::new(8)), Started::Ended);
+        assert!(!subscriptions.contains(TEA) && !subscriptions.handle_left(TEA, Seq::new(10)));
     }
 
     #[test]
@@ -318,8 +356,14 @@ mod tests {
         let mut subscriptions = Subscriptions::default();
         subscriptions.begin(TEA, Mode::Passive);
         subscriptions.handle_rows(&stretch(5, 6), true);
-        assert_eq!(subscriptions.handle_read(TEA, at(4)), Started::Moved);
+        assert_eq!(subscriptions.handle_read(TEA, at(4), Seq::new(1)), Started::Moved);
         assert_eq!(subscriptions.take_moved(), Some(vec![head(6, false)]));
+    }
+
+    /// A node may have half a million of them.
+    #[test]
+    fn a_subscription_is_small() {
+        assert!(size_of::<Subscription>() <= 40);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
 use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
@@ -70,14 +71,28 @@ impl TestNode {
     ///
     /// # Errors
     /// The storage cannot be opened, or the configuration is not valid.
-    pub async fn start(mut config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_over(config, storage, clock, |inbox| inbox).await
+    }
+
+    /// Starts a node whose inbox is led through another one, such as one that loses what it is told to lose.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub async fn start_over(
+        mut config: Config,
+        storage: &Storage,
+        clock: Clock,
+        lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>,
+    ) -> anyhow::Result<Self> {
         // The least that argon2 takes: no test is about the cost of a password.
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
         config.validate()?;
         let drain = Drain::new();
         let tasks = Tasks::new(drain.clone());
-        let backends = open(storage, clock, &tasks).await?;
+        let mut backends = open(storage, clock, &tasks).await?;
+        backends.inbox = lead(backends.inbox);
         let node = Node::assemble(config, backends, tasks)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;

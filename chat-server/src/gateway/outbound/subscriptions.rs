@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use madang_engine::log::Row;
 use madang_engine::subscriptions::{At, Live, Started, Stretch, Subscriptions};
-use madang_ids::{ChannelId, LogId};
+use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{ChannelHead, Mode, ServerFrame};
 
 use super::{Frame, Frames, Outbound, State};
@@ -68,31 +68,30 @@ impl Outbound {
         self.state.lock().subscriptions.get_or_insert_default().begin(channel, mode)
     }
 
-    /// The rows up to `upto` were pushed.
-    pub(crate) fn handle_open_read(&self, channel: ChannelId, upto: At) -> Started {
+    /// The rows up to `upto` were pushed, of somebody who is a member since `since`.
+    pub(crate) fn handle_open_read(&self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let mut state = self.state.lock();
-        state.subscriptions.as_mut().map_or(Started::Ended, |it| it.handle_read(channel, upto))
+        state.subscriptions.as_mut().map_or(Started::Ended, |it| it.handle_read(channel, upto, since))
     }
 
     /// The rows after `upto` are not read: they are a gap.
-    pub(crate) fn give_up_open_read(&self, channel: ChannelId, upto: At) {
-        if let Some(subscriptions) = &mut self.state.lock().subscriptions {
-            subscriptions.give_up_reading(channel, upto);
-        }
+    pub(crate) fn give_up_open_read(&self, channel: ChannelId, upto: At, since: Seq) -> Started {
+        let mut state = self.state.lock();
+        state.subscriptions.as_mut().map_or(Started::Ended, |it| it.give_up_reading(channel, upto, since))
     }
 
-    /// Ends a subscription. `false` if there is none.
-    pub(crate) fn end_subscription(&self, channel: ChannelId) -> bool {
+    /// Ends a subscription, if there is one.
+    pub(crate) fn end_subscription(&self, channel: ChannelId) {
         let mut state = self.state.lock();
         // A gap that waits for room is told now, or it would never be.
         if state.subscriptions.as_ref().is_some_and(|it| it.is_behind(channel)) {
             state.tell_gaps();
         }
-        let has_ended = state.subscriptions.as_mut().is_some_and(|it| it.end(channel));
-        if state.subscriptions.as_ref().is_some_and(|it| it.channels().next().is_none()) {
+        let Some(subscriptions) = &mut state.subscriptions else { return };
+        subscriptions.end(channel);
+        if subscriptions.channels().next().is_none() {
             state.subscriptions = None;
         }
-        has_ended
     }
 
     /// Ends all subscriptions, and says what they were to.
@@ -101,9 +100,9 @@ impl Outbound {
         ended.map(|ended| ended.channels().collect()).unwrap_or_default()
     }
 
-    /// Whether it is subscribed to a channel.
-    pub(crate) fn is_subscribed(&self, channel: ChannelId) -> bool {
-        self.state.lock().subscriptions.as_ref().is_some_and(|it| it.contains(channel))
+    /// The row at `at` tells that the user has left a channel. Whether her subscription ends with it.
+    pub(crate) fn handle_left(&self, channel: ChannelId, at: Seq) -> bool {
+        self.state.lock().subscriptions.as_mut().is_some_and(|it| it.handle_left(channel, at))
     }
 
     /// A frame that may be left out, for whom the entries of a channel are delivered to now.
@@ -160,7 +159,7 @@ impl Outbound {
 mod tests {
     use super::super::tests::{Pair, frame, frames, place};
     use super::*;
-    use madang_ids::{Millis, Ordinal, Seq, UserId};
+    use madang_ids::{Millis, Ordinal, UserId};
     use madang_proto::{Content, Entry};
 
     const TEA: ChannelId = ChannelId::from_raw(7);
@@ -187,7 +186,7 @@ mod tests {
 
     fn subscribe(pair: &Pair, mode: Mode) {
         assert!(pair.outbound.begin_subscription(TEA, mode));
-        assert_eq!(pair.outbound.handle_open_read(TEA, at(0)), Started::Live);
+        assert_eq!(pair.outbound.handle_open_read(TEA, at(0), Seq::ZERO), Started::Live);
     }
 
     #[tokio::test]
@@ -212,7 +211,7 @@ mod tests {
         assert!(pair.outbound.deliver(&frames(&long), place(5, 6), true, LIMIT));
         let cursor = super::super::tests::said(5);
         pair.written(&[&frame(&long), &cursor, &gap(1)]).await;
-        assert!(pair.outbound.is_reading() && pair.outbound.is_subscribed(TEA));
+        assert!(pair.outbound.is_reading());
         assert_eq!(pair.outbound.deliver_open(&rows(2), LIMIT), Live::Deliver);
     }
 
@@ -222,7 +221,7 @@ mod tests {
         subscribe(&pair, Mode::Active);
         assert_eq!(pair.outbound.lose_open(TEA, at(9)), Live::FellBehind);
         pair.written(&[&gap(9)]).await;
-        assert!(pair.outbound.end_subscription(TEA));
+        pair.outbound.end_subscription(TEA);
         assert_eq!(pair.outbound.deliver_open(&rows(10), LIMIT), Live::Drop);
         assert!(pair.outbound.end_subscriptions().is_empty());
     }
