@@ -43,6 +43,8 @@ transcripts! {
     frame_rate = "frame-rate.txt",
     errors = "errors.txt",
     drain = "drain.txt",
+    contacts = "contacts.txt",
+    presence = "presence.txt",
 }
 
 async fn check(file: &str, target: Target) {

@@ -16,7 +16,10 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Lost => gateway.registry.visit_all(|connection| connection.read_inbox()),
+            Envelope::Lost => {
+                gateway.registry.visit_all(|connection| connection.read_inbox());
+                gateway.operations.presence.resend();
+            }
         }
     }
 }
@@ -37,6 +40,7 @@ impl Gateway {
         self.operations.metrics.resyncs.inc_by(fallen_behind);
         if let LogId::User(user) = delivery.log {
             self.close_revoked(user, &delivery.rows);
+            self.follow_circle(user, &delivery.rows);
         }
     }
 

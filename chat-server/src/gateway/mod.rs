@@ -3,7 +3,8 @@
 //! [`listen`] takes connections, [`accept`] upgrades them, [`connection`] is the task of one socket (the shell of
 //! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
 //! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them,
-//! [`drain`] sends them away politely.
+//! [`drain`] sends them away politely,
+//! [`presence`] says who is here and brings what others are told of it.
 
 pub mod accept;
 mod catch_up;
@@ -14,6 +15,7 @@ pub mod encode;
 mod lane;
 pub mod listen;
 mod outbound;
+mod presence;
 mod queue;
 mod registry;
 mod requests;

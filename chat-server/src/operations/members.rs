@@ -104,7 +104,11 @@ impl Operations {
     }
 
     /// The caller's role. Who never was a member learns nothing; who has left is told so.
-    async fn check_is_member(&self, caller: Caller, channel: ChannelId) -> Result<Role, ErrorBody> {
+    pub(super) async fn check_is_member(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+    ) -> Result<Role, ErrorBody> {
         let membership =
             self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
         let membership = membership.ok_or_else(|| ErrorBody::not_found("channel_id"))?;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod channels;
+mod contacts;
 mod devices;
 mod extract;
 mod health;
@@ -56,12 +57,16 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{device_id}", delete(devices::revoke))
         .route("/blocks", get(accounts::blocks))
         .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
+        .route("/contacts", get(contacts::list))
+        .route("/contacts/{user_id}", put(contacts::put).delete(contacts::remove))
+        .route("/presence", get(contacts::presence))
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{channel_id}", get(channels::view))
         .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
         .route("/channels/{channel_id}/members/{user_id}", delete(channels::remove_member))
         .route("/channels/{channel_id}/entries", get(messages::history))
         .route("/channels/{channel_id}/messages", post(messages::send))
+        .route("/channels/{channel_id}/presence", get(contacts::of_channel))
         .route("/channels/{channel_id}/read", put(messages::mark_read))
         .route("/snapshot", post(channels::snapshot))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));

@@ -1,11 +1,12 @@
 //! The task behind a [`crate::Client`]: drives the pure cores over one connection after the other.
 
 mod live;
+mod presence;
 
 use std::time::{Duration, Instant};
 
 use madang_ids::{ChannelId, Seq};
-use madang_proto::{CloseReason, ErrorCode, Send};
+use madang_proto::{CloseReason, ErrorCode, Send, SetPresence};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
@@ -16,12 +17,14 @@ use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::received::Received;
 use crate::rest::{Rest, Tokens};
+use presence::Presence;
 
 /// What the handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
     Send(Send),
     Read(ChannelId, Seq),
+    Presence(SetPresence),
 }
 
 pub(crate) struct Driver {
@@ -33,6 +36,7 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     outbox: Outbox<()>,
     received: Received,
+    presence: Presence,
     backoff: Backoff,
     access: Access,
 }
@@ -79,6 +83,7 @@ impl Driver {
             events,
             outbox: Outbox::new(options.outbox.max(1), options.max_in_flight.max(1)),
             received: Received::resume(options.cursor, options.heads),
+            presence: Presence::default(),
             backoff: Backoff::new(options.backoff_base, options.backoff_cap),
             access: Access::Good,
         }
@@ -156,9 +161,14 @@ impl Driver {
     }
 
     fn take_offline(&mut self, command: Command) {
-        if let Command::Send(send) = command {
-            // There is room: the caller asked first.
-            let _ = self.outbox.enqueue(send, ());
+        match command {
+            Command::Send(send) => {
+                // There is room: the caller asked first.
+                let _ = self.outbox.enqueue(send, ());
+            }
+            Command::Presence(set) => self.presence.put(set),
+            // Markers only rise, and the next one heals it.
+            Command::Read(..) => {}
         }
     }
 

@@ -9,6 +9,7 @@ mod close;
 mod entry;
 mod error;
 pub mod limits;
+mod presence;
 pub mod rest;
 mod server_frame;
 
@@ -16,6 +17,10 @@ pub use client_frame::{ClientFrame, Hello, ParseError, Request, RequestId, Send}
 pub use close::CloseReason;
 pub use entry::{Body, ChannelCard, ChannelKind, Content, Edited, Entry, Message, Role, UserCard};
 pub use error::{ErrorBody, ErrorCode};
+pub use presence::{
+    Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
+    UserPresence,
+};
 pub use server_frame::{Ack, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
 
 /// The WebSocket subprotocol of JSON text frames.

@@ -44,6 +44,7 @@ impl Driver {
         let mut connection = Connection::open(&self.endpoint, self.socket).await?;
         let welcome = connection.hello(&self.tokens.access, self.received.cursor()).await?;
         self.access = Access::Good;
+        self.presence.handle_connected();
         let mut live = Live::new(connection, &welcome);
         self.tell_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
         if let Resume::SnapshotRequired { reason } = welcome.resume {
@@ -51,6 +52,7 @@ impl Driver {
         }
         loop {
             self.write_outbox(&mut live).await?;
+            self.write_presence(&mut live).await?;
             if let Some(next) = self.step(&mut live).await? {
                 return Ok(next);
             }
@@ -81,6 +83,13 @@ impl Driver {
         if fed { live.connection.flush().await } else { Ok(()) }
     }
 
+    async fn write_presence(&mut self, live: &mut Live) -> Result<(), ClientError> {
+        match self.presence.poll_say() {
+            Some(request) => live.connection.send(&request).await,
+            None => Ok(()),
+        }
+    }
+
     async fn command(&mut self, live: &mut Live, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Send(send) => {
@@ -90,6 +99,10 @@ impl Driver {
             }
             Command::Read(channel_id, seq) => {
                 live.request("read", ClientFrame::Read { channel_id, seq }).await
+            }
+            Command::Presence(set) => {
+                self.presence.put(set);
+                Ok(())
             }
         }
     }
@@ -143,6 +156,7 @@ impl Driver {
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
             ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
+            ServerFrame::Presence(list) => self.tell_alive(live, Event::Presence(list)).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
@@ -151,6 +165,7 @@ impl Driver {
                 if id.0 == AUTH {
                     self.access = Access::Good;
                 }
+                self.presence.handle_answer(&id);
                 Ok(())
             }
             ServerFrame::Welcome(_) | ServerFrame::History { .. } | ServerFrame::Heartbeat { .. } => Ok(()),
@@ -174,6 +189,9 @@ impl Driver {
             // The token ended before it was renewed.
             self.access = Access::Refused;
             live.renew_at = Instant::now();
+        }
+        if self.presence.handle_answer(&id) {
+            return self.tell_alive(live, Event::PresenceRefused(error)).await;
         }
         let answer = self.outbox.handle_error(&id, error, Self::now());
         self.handle_answer(live, answer).await

@@ -65,6 +65,20 @@ pub enum Mutant {
     RevokeReplacesTime,
     /// `received` goes backwards.
     ReceivedGoesBack,
+    /// A block does not keep people from becoming contacts.
+    ContactsIgnoreBlocks,
+    /// A user may have any number of contacts.
+    ContactsWithoutLimit,
+    /// A change between two is written to one side only.
+    ContactChangesOneSide,
+    /// A change counts as told although there was a later one.
+    SettleContactIgnoresLaterChange,
+    /// Who is blocked is watched all the same.
+    CircleIgnoresBlocks,
+    /// Members of large groups are watched.
+    CircleCountsLargeGroups,
+    /// The time of last activity goes backwards.
+    LastActiveGoesBack,
     /// Paging by activity skips channels of the same time.
     ActivitySkipsTies,
     /// A scan shows what came after a member left.
@@ -83,7 +97,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 45] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -115,6 +129,13 @@ impl Mutant {
         Self::DevicesWithoutLimit,
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
+        Self::ContactsIgnoreBlocks,
+        Self::ContactsWithoutLimit,
+        Self::ContactChangesOneSide,
+        Self::SettleContactIgnoresLaterChange,
+        Self::CircleIgnoresBlocks,
+        Self::CircleCountsLargeGroups,
+        Self::LastActiveGoesBack,
         Self::ActivitySkipsTies,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,
