@@ -28,6 +28,10 @@ impl Core {
             let own = user.own_card(id);
             self.tell(To::Users(vec![id]), vec![own]);
         }
+        if was_loaded {
+            // Before somebody comes into the circle, who would be told how she was.
+            self.show(id, now);
+        }
         if let Some(circle) = circle {
             self.change_circle(id, circle, was_loaded);
         }

@@ -40,7 +40,7 @@ enum Op {
         other: u64,
         is_watched: bool,
     },
-    /// Reads are answered, or not until the next one of these.
+    /// Reads are answered, or begin and are not answered until the next one of these.
     Load {
         holds: bool,
     },
@@ -56,6 +56,10 @@ enum Op {
     Crash {
         node: usize,
     },
+    /// A connection ends, the report of it is lost, and its node sends its set.
+    Lose {
+        pick: usize,
+    },
     Drop {
         pick: usize,
     },
@@ -69,12 +73,13 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Op::Idle { pick, is_idle }),
         2 => (of(), any::<bool>(), any::<bool>())
             .prop_map(|(user, invisible, status)| Op::Set { user, invisible, status }),
-        2 => (of(), of(), any::<bool>())
+        4 => (of(), of(), any::<bool>())
             .prop_map(|(one, other, is_watched)| Op::Pair { one, other, is_watched }),
         2 => any::<bool>().prop_map(|holds| Op::Load { holds }),
         6 => (0..13_u64).prop_map(|seconds| Op::Pass { seconds }),
         1 => (0..2_usize, 1..22_u64).prop_map(|(node, seconds)| Op::Stall { node, seconds }),
         1 => (0..2_usize).prop_map(|node| Op::Crash { node }),
+        1 => any::<usize>().prop_map(|pick| Op::Lose { pick }),
         1 => any::<usize>().prop_map(|pick| Op::Drop { pick }),
     ]
 }
@@ -106,6 +111,9 @@ struct World {
     /// The rows that the core has read.
     read: BTreeMap<UserId, PresenceRow>,
     holds: bool,
+    reading: Vec<Loaded>,
+    /// Pairs that ended since everything was read.
+    parted: BTreeSet<(UserId, UserId)>,
     next: u64,
 }
 
@@ -124,6 +132,8 @@ impl World {
             waits: BTreeMap::new(),
             read: BTreeMap::new(),
             holds: false,
+            reading: Vec::new(),
+            parted: BTreeSet::new(),
             next: 1,
         }
     }
@@ -181,12 +191,24 @@ impl World {
             Op::Pair { one, other, is_watched } if one != other => {
                 match is_watched {
                     true => self.yard.watch(one, other),
-                    false => self.yard.unwatch(one, other),
+                    false => {
+                        self.yard.unwatch(one, other);
+                        self.parted.extend([(user(one), user(other)), (user(other), user(one))]);
+                    }
                 }
                 self.yard.core.handle_changed(user(one), true);
             }
             Op::Pair { .. } => {}
-            Op::Load { holds } => self.holds = holds,
+            Op::Load { holds } => {
+                self.holds = false;
+                self.settle();
+                self.holds = holds;
+            }
+            Op::Lose { pick } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                self.end(up, GRACE);
+                self.resend(node);
+            }
             Op::Pass { seconds } => self.pass(seconds),
             Op::Stall { node, seconds } => {
                 self.stalled = Some(node);
@@ -202,6 +224,7 @@ impl World {
                 self.stalled = Some(node);
                 self.pass(26);
                 self.stalled = None;
+                self.check_gone(&dead);
                 self.resend(node);
             }
             Op::Drop { pick } => {
@@ -237,15 +260,34 @@ impl World {
         }
     }
 
-    /// Answers reads, and looks at what is told.
+    /// Who was on a node that died is offline now, unless she is on the other.
+    fn check_gone(&self, dead: &[Up]) {
+        for id in dead.iter().map(|up| up.user) {
+            let is_waited =
+                self.waits.iter().any(|((of, _), until)| *of == id && *until > self.yard.now.elapsed);
+            if !is_waited && !self.real.iter().any(|real| real.up.user == id) {
+                assert_eq!(self.yard.core.states(None, &[id]), [None], "{id} died with her node");
+            }
+        }
+    }
+
+    /// Begins reads and answers them, and looks at what is told.
     fn settle(&mut self) {
         self.hear();
-        while !self.holds && self.yard.core.has_wanted() {
+        loop {
             for wanted in self.yard.core.poll_wanted(9) {
                 let row = self.yard.rows.get(&wanted.user).cloned().unwrap_or_default();
-                self.read.insert(wanted.user, row.clone());
                 let circle = wanted.circle.then(|| self.yard.circle(wanted.user));
-                let loaded = Loaded { user: wanted.user, row, circle };
+                self.reading.push(Loaded { user: wanted.user, row, circle });
+            }
+            if self.holds {
+                return;
+            }
+            if self.reading.is_empty() {
+                return self.parted.clear();
+            }
+            for loaded in std::mem::take(&mut self.reading) {
+                self.read.insert(loaded.user, loaded.row.clone());
                 self.yard.core.handle_loaded(loaded, self.yard.now);
                 self.hear();
             }
@@ -285,7 +327,8 @@ impl World {
             return;
         }
         let is_visible = row.is_some_and(|row| !row.invisible);
-        let were_pair = self.yard.pairs.contains(&(id, listener));
+        let pair = (id, listener);
+        let were_pair = self.yard.pairs.contains(&pair) && !self.parted.contains(&pair);
         if is_visible && were_pair && self.was_online(listener, id) {
             let is_up = self.real.iter().any(|real| real.up.user == id);
             assert!(!is_up, "{listener} hears that {id} is offline, who is connected");
@@ -325,7 +368,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nobody is offline who is connected; nobody is online long after she left; no gap below the grace period
     /// shows; the invisible are never seen; and in the end everybody knows what is.
