@@ -58,7 +58,8 @@ impl Operations {
             None if is_settled => Some(UserPresence::offline(id)),
             found => found,
         };
-        Ok(PresenceList { users: ids.into_iter().filter_map(card).collect(), complete: is_settled })
+        let users = ids.into_iter().filter_map(card).collect();
+        Ok(PresenceList { users, complete: is_settled, ..PresenceList::default() })
     }
 
     /// How many members of a channel of the caller's are there. Of a large channel the answer may be some seconds old.

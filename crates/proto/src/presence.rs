@@ -100,6 +100,9 @@ impl UserPresence {
 pub struct PresenceList {
     /// These.
     pub users: Vec<UserPresence>,
+    /// Whether a list begins anew: who was named before counts as not named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
     /// Whether those who are not named are offline. The server does not say so in the seconds after its start, when
     /// clients are on their way back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

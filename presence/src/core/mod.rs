@@ -83,6 +83,8 @@ pub struct Core {
     /// When users must be looked at.
     looks: BTreeSet<(Duration, UserId)>,
     wanted: VecDeque<UserId>,
+    /// Who met a user while she was being read.
+    expected: HashMap<UserId, Vec<UserId>>,
     left: BTreeMap<UserId, Millis>,
     notices: VecDeque<Notice>,
     strangers: Vec<NodeRun>,
@@ -101,6 +103,7 @@ impl Core {
             users: HashMap::new(),
             looks: BTreeSet::new(),
             wanted: VecDeque::new(),
+            expected: HashMap::new(),
             left: BTreeMap::new(),
             notices: VecDeque::new(),
             strangers: Vec::new(),

@@ -104,14 +104,6 @@ impl User {
         }
     }
 
-    /// Something happened that a read which runs may not have seen.
-    pub(super) fn outdate(&mut self) {
-        if matches!(self.load, Load::Runs | Load::RunsInVain) {
-            self.load = Load::RunsInVain;
-            self.wants_circle = true;
-        }
-    }
-
     /// Whether nothing of her is needed any more.
     pub(super) fn is_gone(&self) -> bool {
         let is_read = matches!(self.load, Load::Runs | Load::RunsInVain);
@@ -122,14 +114,10 @@ impl User {
         self.circle.binary_search(&other).is_ok()
     }
 
-    /// Adds to the circle or takes away.
-    pub(super) fn set_watched(&mut self, other: UserId, is_watched: bool) {
+    /// Takes somebody out of the circle.
+    pub(super) fn unwatch(&mut self, other: UserId) {
         let mut circle = std::mem::take(&mut self.circle).into_vec();
-        match circle.binary_search(&other) {
-            Ok(place) if !is_watched => drop(circle.remove(place)),
-            Err(place) if is_watched => circle.insert(place, other),
-            _ => {}
-        }
+        circle.retain(|found| *found != other);
         self.circle = circle.into();
     }
 

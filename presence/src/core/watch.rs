@@ -23,7 +23,14 @@ impl Core {
         user.last_active_at = user.last_active_at.max(row.last_active_at.unwrap_or(Millis::ZERO));
         user.is_loaded |= circle.is_some();
         user.touch(now.at);
-        let is_old = std::mem::take(&mut user.load) == Load::RunsInVain;
+        let met = self.expected.remove(&id).unwrap_or_default();
+        let read = circle.as_deref().unwrap_or(&user.circle);
+        let lacks = read.len() < limits::CONTACTS as usize && met.iter().any(|other| !read.contains(other));
+        // What was read is from before a change, or before somebody met her.
+        let is_old = std::mem::take(&mut user.load) == Load::RunsInVain || lacks;
+        // A pair that was made since must not end for a moment.
+        let circle = circle.filter(|_| !is_old || !was_loaded);
+        user.wants_circle |= is_old;
         if has_changed {
             let own = user.own_card(id);
             self.tell(To::Users(vec![id]), vec![own]);
@@ -46,6 +53,8 @@ impl Core {
     pub fn handle_not_loaded(&mut self, wanted: Wanted) {
         if let Some(user) = self.users.get_mut(&wanted.user) {
             user.load = Load::Rests;
+            // The next read begins after they met.
+            self.expected.remove(&wanted.user);
             self.want(wanted.user, wanted.circle);
             self.forget_gone(wanted.user);
         }
@@ -58,7 +67,8 @@ impl Core {
         // Also of a node whose lease ended: its connections may live.
         let known = self.users.iter().filter(|(_, user)| user.is_loaded);
         let to = To::Users(known.map(|(id, _)| *id).collect());
-        self.notices.push_back(Notice { to, list: PresenceList { users: Vec::new(), complete: true } });
+        self.notices
+            .push_back(Notice { to, list: PresenceList { complete: true, ..PresenceList::default() } });
     }
 
     /// Tells those who watch a user how she is, if that is not what they were told.
@@ -99,23 +109,21 @@ impl Core {
             }
         }
         for (connection, told) in greeted {
-            // Who missed something may have missed that somebody went.
-            let with_offline = told == Told::Parts && self.is_settled();
-            let cards = self.everybody(id, with_offline);
-            self.tell_all(To::Connection(id, connection), &cards, self.is_settled());
+            // Who missed something forgets the rest as well.
+            let ends = Ends { anew: told == Told::Parts, complete: self.is_settled() };
+            self.tell_all(To::Connection(id, connection), &self.everybody(id), ends);
         }
     }
 
-    /// A user herself, if she says something, and those whom she watches.
-    fn everybody(&self, id: UserId, with_offline: bool) -> Vec<UserPresence> {
+    /// A user herself, if she says something, and whom she watches and who is there.
+    fn everybody(&self, id: UserId) -> Vec<UserPresence> {
         let Some(user) = self.users.get(&id) else { return Vec::new() };
-        let own = (with_offline || user.settings != Settings::default()).then(|| user.own_card(id));
-        let others = user.circle.iter().map(|other| {
-            let found = self.users.get(other).filter(|found| found.watches(id));
-            found.map_or_else(|| UserPresence::offline(*other), |found| found.card(*other))
+        let own = (user.settings != Settings::default()).then(|| user.own_card(id));
+        let others = user.circle.iter().filter_map(|other| {
+            let found = self.users.get(other).filter(|found| found.watches(id))?;
+            Some(found.card(*other)).filter(|card| card.state != Availability::Offline)
         });
-        let is_named = |card: &UserPresence| with_offline || card.state != Availability::Offline;
-        own.into_iter().chain(others.filter(is_named)).collect()
+        own.into_iter().chain(others).collect()
     }
 
     /// Another circle: those who come into it and those who go are told of, both ways.
@@ -135,8 +143,10 @@ impl Core {
                 cards.extend((card.state != Availability::Offline).then(|| UserPresence::offline(*other)));
             }
         }
-        for other in new.difference(&old) {
-            if let Some(card) = self.meet(id, *other) {
+        for other in &new {
+            let watches = || self.users.get(other).is_some_and(|found| found.watches(id));
+            let were_pair = old.contains(other) && watches();
+            if let Some(card) = self.meet(id, *other).filter(|_| !were_pair) {
                 met.push(*other);
                 cards.extend((card.state != Availability::Offline).then_some(card));
             }
@@ -146,29 +156,33 @@ impl Core {
             self.tell(To::Users(met), vec![own]);
         }
         if was_loaded {
-            self.tell_all(To::Users(vec![id]), &cards, false);
+            self.tell_all(To::Users(vec![id]), &cards, Ends::default());
         }
     }
 
     /// `other` is watched no longer: how he was, if the two watched each other.
     fn part(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
         let found = self.users.get_mut(&other)?;
-        found.outdate();
         found.watches(id).then(|| {
-            found.set_watched(id, false);
+            found.unwatch(id);
             found.card(other)
         })
     }
 
     /// `other` is watched: how he is, if the two watch each other now.
     fn meet(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
-        let found = self.users.get_mut(&other)?;
-        found.outdate();
-        let has_room = found.watches(id) || found.circle.len() < limits::CONTACTS as usize;
-        (found.is_loaded && has_room).then(|| {
-            found.set_watched(id, true);
-            found.card(other)
-        })
+        let found = self.users.get(&other)?;
+        let are_pair = found.watches(id);
+        match found.load {
+            Load::Runs | Load::RunsInVain => self.expected.entry(other).or_default().push(id),
+            // One of the two was read before they met, or after they parted.
+            Load::Rests if !are_pair && found.circle.len() < limits::CONTACTS as usize => {
+                self.want(other, true);
+            }
+            Load::Rests | Load::Waits => {}
+        }
+        let found = self.users.get(&other)?;
+        are_pair.then(|| found.card(other))
     }
 
     /// Those who hear of a user.
@@ -183,20 +197,32 @@ impl Core {
 
     fn tell(&mut self, to: To, users: Vec<UserPresence>) {
         if !matches!(&to, To::Users(users) if users.is_empty()) {
-            self.notices.push_back(Notice { to, list: PresenceList { users, complete: false } });
+            self.notices.push_back(Notice { to, list: PresenceList { users, ..PresenceList::default() } });
         }
     }
 
-    /// In frames of a bounded size; the last one may say that this was all.
-    fn tell_all(&mut self, to: To, cards: &[UserPresence], complete: bool) {
-        let mut rest = cards;
-        while rest.len() > limits::PRESENCE_USERS {
-            let (users, more) = rest.split_at(limits::PRESENCE_USERS);
-            self.tell(to.clone(), users.to_vec());
-            rest = more;
+    /// In frames of a bounded size.
+    fn tell_all(&mut self, to: To, cards: &[UserPresence], ends: Ends) {
+        let mut frames: Vec<PresenceList> = cards
+            .chunks(limits::PRESENCE_USERS)
+            .map(|users| PresenceList { users: users.to_vec(), ..PresenceList::default() })
+            .collect();
+        if frames.is_empty() && (ends.anew || ends.complete) {
+            frames.push(PresenceList::default());
         }
-        if complete || !rest.is_empty() {
-            self.notices.push_back(Notice { to, list: PresenceList { users: rest.to_vec(), complete } });
+        if let Some(first) = frames.first_mut() {
+            first.anew = ends.anew;
         }
+        if let Some(last) = frames.last_mut() {
+            last.complete = ends.complete;
+        }
+        self.notices.extend(frames.into_iter().map(|list| Notice { to: to.clone(), list }));
     }
+}
+
+/// What the first and the last frame of a list say of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    anew: bool,
+    complete: bool,
 }

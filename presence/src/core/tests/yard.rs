@@ -124,6 +124,7 @@ impl Yard {
                 To::Connection(user, connection) => format!("{user}/{connection}"),
             };
             let mut words: Vec<String> = list.users.iter().map(word).collect();
+            words.extend(list.anew.then(|| "anew".to_owned()));
             words.extend(list.complete.then(|| "all".to_owned()));
             told.push(format!("{listeners} hears {}", words.join(", ")));
         }
