@@ -526,6 +526,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn events_come_after_the_welcome_and_only_while_little_waits() {
+        let mut pair = Pair::live().await;
+        assert!(pair.outbound.offer(&frame("early"), LIMIT));
+        assert_eq!(pair.outbound.idle(), None);
+        pair.outbound.welcome();
+        assert_eq!(pair.outbound.idle(), Some(false));
+        assert!(pair.outbound.offer(&frame("a"), LIMIT));
+        let long = frame(&"x".repeat(LIMIT / 2));
+        pair.outbound.push(long.clone());
+        assert!(!pair.outbound.offer(&frame("b"), LIMIT));
+        // What is durable still finds room.
+        assert!(!pair.outbound.deliver(&frames("c"), place(4, 5), true, 2 * LIMIT));
+        pair.written(&[&frame("a"), &long, &frame("c"), &said(5)]).await;
+        assert!(pair.outbound.offer(&frame("d"), LIMIT));
+    }
+
+    #[tokio::test]
     async fn nothing_comes_behind_the_close_frame() {
         let mut pair = Pair::live().await;
         pair.outbound.push(frame("a"));

@@ -345,10 +345,12 @@ impl Core {
                 found.is_idle = up.is_idle;
             }
             None => {
-                let of_device = |old: &Connection| old.device == up.device && old.leaves_at.is_some();
                 // It takes the place of one that broke, and is as that was until it says otherwise.
-                let is_idle = up.is_idle || user.connections.iter().any(|old| of_device(old) && old.is_idle);
-                user.connections.retain(|old| !of_device(old));
+                let is_broken = |old: &Connection| old.device == up.device && old.leaves_at.is_some();
+                let is_awaited = |old: &Connection| old.leaves_at.is_some_and(|at| at > now.elapsed);
+                let mut old = user.connections.iter().filter(|old| is_broken(old) && is_awaited(old));
+                let is_idle = up.is_idle || old.any(|old| old.is_idle);
+                user.connections.retain(|old| !is_broken(old));
                 user.connections.push(Connection {
                     id: up.connection,
                     device: up.device,
