@@ -48,8 +48,8 @@ pub enum Event {
         /// Why.
         error: ErrorBody,
     },
-    /// How watched users are. After [`Event::Connected`], whoever was not named when `complete` is said is offline; until
-    /// then those whom the program knew from before stay as they were.
+    /// How watched users are. Whoever was not named, after [`Event::Connected`] or a list that begins `anew`, when
+    /// `complete` is said, is offline; until then those whom the program knew from before stay as they were.
     Presence(PresenceList),
     /// What the program said of its user was not taken, and is not said again.
     PresenceRefused(ErrorBody),

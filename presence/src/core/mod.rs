@@ -196,7 +196,8 @@ impl Core {
     /// A connection had no room for what it was to be told.
     pub fn handle_dropped(&mut self, id: UserId, connection: ConnectionId, now: Now) {
         let Some(user) = self.users.get_mut(&id) else { return };
-        for found in user.connections.iter_mut().filter(|found| found.id == connection) {
+        let mut all = user.connections.iter_mut();
+        if let Some(found) = all.find(|found| found.id == connection && found.told == Told::All) {
             found.told = Told::Parts;
             self.looks.insert((now.elapsed + AGAIN, id));
         }

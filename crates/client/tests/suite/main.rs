@@ -5,6 +5,7 @@
 )]
 
 mod gaps;
+mod presence;
 mod queue;
 mod reconnect;
 mod scripted;

@@ -242,9 +242,9 @@ fn circle(db: &Connection, user: UserId, group_members: u32, most: usize) -> Res
     let mut contacts =
         db.prepare_cached("SELECT other FROM contacts WHERE user = ?1 AND state = 'mutual' ORDER BY other")?;
     let mut members = db.prepare_cached(
-        "SELECT others.user FROM memberships mine JOIN channels c ON c.id = mine.channel
-         JOIN seats s ON s.channel = mine.channel
-         JOIN members others ON others.channel = mine.channel AND others.is_open = 1
+        "SELECT others.user FROM memberships mine CROSS JOIN channels c ON c.id = mine.channel
+         CROSS JOIN seats s ON s.channel = mine.channel
+         CROSS JOIN members others ON others.channel = mine.channel AND others.is_open = 1
          WHERE mine.user = ?1 AND mine.is_open = 1 AND c.kind = 'group' AND s.count <= ?2
          LIMIT ?3",
     )?;
