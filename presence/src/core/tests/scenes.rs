@@ -262,6 +262,38 @@ fn who_is_being_read_while_a_pair_changes_is_read_again() {
 }
 
 #[test]
+fn a_read_that_is_old_when_it_comes_ends_no_pair() {
+    let mut yard = Yard::settled();
+    yard.up(1, 1);
+    yard.up(2, 2);
+    yard.told();
+    // The two part while Two is read, and meet again before that is answered.
+    yard.core.handle_changed(user(2), true);
+    let early = yard.core.poll_wanted(9);
+    yard.core.handle_changed(user(2), true);
+    for wanted in early {
+        let (row, circle) = (PresenceRow::default(), Some(vec![user(3)]));
+        yard.core.handle_loaded(crate::core::Loaded { user: wanted.user, row, circle }, yard.now);
+    }
+    yard.load();
+    assert_eq!(yard.told(), NOBODY);
+}
+
+#[test]
+fn with_a_full_set_everything_is_read_again() {
+    let mut yard = Yard::settled();
+    yard.up(1, 1);
+    yard.up(4, 4);
+    yard.told();
+    // The report of it is lost.
+    yard.watch(1, 4);
+    let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
+    yard.core.handle_set(again, &[up(1, 1, 1), up(4, 4, 4)], yard.now);
+    yard.load();
+    assert_eq!(yard.told(), ["1 hears 4 online", "4 hears 1 online"]);
+}
+
+#[test]
 fn a_connection_that_missed_something_is_told_everything() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
