@@ -8,6 +8,7 @@ use madang_auth::{Passwords, Tokens, load_or_create_secret};
 use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
 use madang_ids::Snowflakes;
+use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::Store;
 use madang_store::embedded::{Embedded, EmbeddedConfig};
@@ -60,6 +61,9 @@ impl Node {
         if timeout(FLUSH_PATIENCE, self.gateway.operations.flush_received()).await.is_err() {
             tracing::warn!("how far devices have received was not noted");
         }
+        if timeout(FLUSH_PATIENCE, self.gateway.operations.presence.end()).await.is_err() {
+            tracing::warn!("when users were last active was not noted");
+        }
         self.background.drain().stop();
     }
 
@@ -105,6 +109,9 @@ impl Node {
         );
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
+        let of_presence = PresenceMetrics::register(&metrics);
+        let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
+        let rows = Arc::clone(&store);
         let operations = Arc::new(Operations {
             store,
             inbox: Arc::clone(&inbox),
@@ -117,6 +124,7 @@ impl Node {
             revocations: Revocations::default(),
             writers: Writers::default(),
             known: Known::default(),
+            presence: presence.clone(),
             clock,
             config: Arc::new(config),
             metrics: chat,
@@ -126,6 +134,10 @@ impl Node {
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
+        // Not vital: without it everything else works.
+        let (teller, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
+        background.spawn("presence", madang_presence::run(service, rows, move |notice| teller.tell(notice)));
+        background.spawn("presence_lease", madang_presence::lease(presence, move || node.connections_up()));
         background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open::tell_losses(Arc::clone(&gateway)));
         for writer in gateway.writers() {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use madang_auth::PasswordConfig;
 use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
+use madang_presence::PresenceConfig;
 use madang_proto::limits;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ pub struct Config {
     pub channels: ChannelConfig,
     /// Sockets.
     pub gateway: GatewayConfig,
+    /// Who is there.
+    pub presence: PresenceConfig,
     /// How fast callers may go.
     pub limits: LimitConfig,
     /// Logs.
@@ -293,6 +296,20 @@ impl Config {
             "gateway.silence_ms",
             &silence,
             "must be at least twice gateway.heartbeat_ms",
+        )?;
+        let (presence, lease) = (&self.presence, self.presence.lease_ms);
+        let renewals = presence.renew_ms.saturating_mul(2);
+        rule(
+            presence.renew_ms >= 100 && lease >= renewals,
+            "presence.lease_ms",
+            &lease,
+            "must be at least twice presence.renew_ms, and that at least 100",
+        )?;
+        rule(
+            lease.saturating_add(presence.grace_ms) <= 30_000,
+            "presence.grace_ms",
+            &presence.grace_ms,
+            "must be at most 30000 together with presence.lease_ms",
         )?;
         let outbound = gateway.outbound_bytes;
         rule(outbound >= 16_384, "gateway.outbound_bytes", &outbound, "must be at least 16384")?;

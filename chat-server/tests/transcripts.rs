@@ -51,6 +51,8 @@ transcripts! {
     errors = "errors.txt",
     drain = "drain.txt",
     open = "open.txt",
+    contacts = "contacts.txt",
+    presence = "presence.txt",
 }
 
 async fn check(file: &str, target: Target) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::{ConnectionId, UserId};
+use madang_ids::{ConnectionId, DeviceId, UserId};
+use madang_presence::{Departure, Up};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
@@ -21,6 +22,7 @@ use super::accept::Seat;
 use super::encode;
 use super::outbound::{Outbound, Written};
 use super::pipe::Pipe;
+use super::presence::departure;
 use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
@@ -42,6 +44,8 @@ struct Registered {
     gateway: Arc<Gateway>,
     outbound: Arc<Outbound>,
     user_id: UserId,
+    /// What presence is told when it leaves, if it was told that it came.
+    departure: Option<Departure>,
 }
 
 impl Registered {
@@ -49,7 +53,15 @@ impl Registered {
         let user_id = identity.user_id;
         gateway.operations.inbox.attach(user_id);
         gateway.registry.add(user_id, identity.device_id, Arc::clone(outbound));
-        Self { gateway: Arc::clone(gateway), outbound: Arc::clone(outbound), user_id }
+        Self { gateway: Arc::clone(gateway), outbound: Arc::clone(outbound), user_id, departure: None }
+    }
+
+    /// Welcomed: presence counts it.
+    fn go_up(&mut self, device: DeviceId) {
+        self.outbound.welcome();
+        let (user, connection) = (self.user_id, ConnectionId::from_raw(self.outbound.number));
+        self.gateway.operations.presence.up(Up { user, device, connection, is_idle: false });
+        self.departure = Some(Departure::Seen);
     }
 }
 
@@ -57,6 +69,10 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.gateway.registry.remove(self.user_id, &self.outbound);
         self.gateway.subscribers.remove_all(&self.outbound);
+        if let Some(departure) = self.departure {
+            let connection = ConnectionId::from_raw(self.outbound.number);
+            self.gateway.operations.presence.down(self.user_id, connection, departure);
+        }
         self.gateway.operations.inbox.detach(self.user_id);
     }
 }
@@ -210,11 +226,17 @@ impl Connection {
     }
 
     /// From `welcome` to the end, which is told under the user's name.
-    async fn live(&mut self, registered: Registered, first: SyncPage) -> (Span, End) {
-        match self.live_until_end(registered.user_id, first).await {
-            Ok(never) => match never {},
-            Err(end) => (self.span_of(registered.user_id), end),
+    async fn live(&mut self, mut registered: Registered, first: SyncPage) -> (Span, End) {
+        let user = registered.user_id;
+        if let Some(identity) = self.session.identity() {
+            registered.go_up(identity.device_id);
         }
+        let end = match self.live_until_end(user, first).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        registered.departure = Some(departure(end));
+        (self.span_of(user), end)
     }
 
     async fn live_until_end(&mut self, user: UserId, first: SyncPage) -> Result<Infallible, End> {

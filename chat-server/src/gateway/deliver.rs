@@ -16,11 +16,12 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Event(event, told) => gateway.tell(event, &told),
+            Envelope::Event(event, told) => gateway.tell_event(event, &told),
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
                 gateway.registry.visit_all(|connection| connection.read_inbox());
                 gateway.lose_open();
+                gateway.operations.presence.resend();
             }
         }
     }
@@ -42,19 +43,20 @@ impl Gateway {
         self.operations.metrics.resyncs.inc_by(fallen_behind);
         if let LogId::User(user) = delivery.log {
             self.close_revoked(user, &delivery.rows);
+            self.follow_circle(user, &delivery.rows);
         }
     }
 
     /// An event is left out where the queue is half full: it must not cost anybody her entries.
-    fn tell(&self, Event { channel_id, user_id, kind }: Event, told: &Told) {
+    fn tell_event(&self, Event { channel_id, user_id, kind }: Event, told: &Told) {
         let frame = encode::frame(&match kind {
             EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
             EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },
         });
-        let limit_bytes = self.operations.config.gateway.outbound_bytes / 2;
+        let limit_bytes = self.operations.config.gateway.outbound_bytes;
         match told {
             Told::Users(users) => users.iter().for_each(|user| {
-                self.registry.visit_user(*user, |connection| connection.offer(&frame, limit_bytes));
+                self.registry.visit_user(*user, |connection| _ = connection.offer(&frame, limit_bytes));
             }),
             // Who is writing among so many is nobody's concern.
             Told::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}

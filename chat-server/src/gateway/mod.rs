@@ -3,8 +3,9 @@
 //! [`listen`] takes connections ([`addresses`] counts them, [`proxies`] says whose they are), [`accept`] upgrades them,
 //! [`pipe`] carries their bytes, [`connection`] is the task of one socket (the shell of
 //! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
-//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`] those of open channels to
-//! their subscribers, [`drain`] sends them away politely.
+//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`]
+//! those of open channels to their subscribers, [`presence`] says who is here and brings what others are told of it,
+//! [`drain`] sends them away politely.
 
 pub mod accept;
 mod addresses;
@@ -21,6 +22,7 @@ pub mod listen;
 pub mod open;
 mod outbound;
 mod pipe;
+mod presence;
 pub mod proxies;
 mod queue;
 mod registry;

@@ -73,6 +73,10 @@ struct State {
     /// The close frame waits, and nothing comes behind it.
     is_over: bool,
     is_gone: bool,
+    /// It was welcomed, and takes events.
+    is_welcomed: bool,
+    /// Nobody uses the client, it says.
+    is_idle: bool,
     /// The queue was full: say `resync` with the next page.
     fell_behind: bool,
 }
@@ -161,6 +165,8 @@ impl Outbound {
             is_stalled: false,
             is_over: false,
             is_gone: false,
+            is_welcomed: false,
+            is_idle: false,
             fell_behind: false,
         };
         let (state, wake, look_at_ms) = (Mutex::new(state), Notify::new(), AtomicU64::new(u64::MAX));
@@ -222,13 +228,34 @@ impl Outbound {
         self.make_due(&mut state);
     }
 
-    /// A frame that may be left out, and is where more than `limit_bytes` wait.
-    pub(crate) fn offer(self: &Arc<Self>, frame: &Frame, limit_bytes: usize) {
+    /// An event, which must not push out what is durable: `false` if so much waits that it was dropped. Before the
+    /// connection is welcomed it takes none.
+    pub(crate) fn offer(self: &Arc<Self>, frame: &Frame, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
-        if state.queue.bytes() + frame.len() <= limit_bytes {
+        if state.queue.bytes() > limit_bytes / 2 {
+            return false;
+        }
+        if state.is_welcomed {
             state.push(frame.clone());
             self.make_due(&mut state);
         }
+        true
+    }
+
+    /// From here on it is up, and takes events.
+    pub(crate) fn welcome(&self) {
+        self.state.lock().is_welcomed = true;
+    }
+
+    /// Whether nobody uses the client, as it says; `None` while it is not up.
+    pub(crate) fn idle(&self) -> Option<bool> {
+        let state = self.state.lock();
+        state.is_welcomed.then_some(state.is_idle)
+    }
+
+    /// The client says whether somebody uses it.
+    pub(crate) fn set_idle(&self, is_idle: bool) {
+        self.state.lock().is_idle = is_idle;
     }
 
     /// A request of `bytes` is under way; its answer comes by [`Self::answer`].
@@ -509,6 +536,23 @@ mod tests {
         pair.outbound.close(CloseReason::DeviceRevoked);
         pair.outbound.close(CloseReason::Replaced);
         assert_eq!(pair.outbound.close_due(), Some(CloseReason::DeviceRevoked));
+    }
+
+    #[tokio::test]
+    async fn events_come_after_the_welcome_and_only_while_little_waits() {
+        let mut pair = Pair::live().await;
+        assert!(pair.outbound.offer(&frame("early"), LIMIT));
+        assert_eq!(pair.outbound.idle(), None);
+        pair.outbound.welcome();
+        assert_eq!(pair.outbound.idle(), Some(false));
+        assert!(pair.outbound.offer(&frame("a"), LIMIT));
+        let long = frame(&"x".repeat(LIMIT / 2));
+        pair.outbound.push(long.clone());
+        assert!(!pair.outbound.offer(&frame("b"), LIMIT));
+        // What is durable still finds room.
+        assert!(!pair.outbound.deliver(&frames("c"), place(4, 5), true, 2 * LIMIT));
+        pair.written(&[&frame("a"), &long, &frame("c"), &said(5)]).await;
+        assert!(pair.outbound.offer(&frame("d"), LIMIT));
     }
 
     #[tokio::test]

@@ -91,6 +91,14 @@ impl Registry {
         }
     }
 
+    /// Calls `visit` with every connection, whose it is and on which device.
+    pub(super) fn visit_devices(&self, mut visit: impl FnMut(UserId, DeviceId, &Outbound)) {
+        for connections in &self.users {
+            let user = *connections.key();
+            connections.iter().for_each(|found| visit(user, found.device_id, &found.outbound));
+        }
+    }
+
     /// Wakes the connections whose sessions must be looked at; `now` by the steady clock.
     pub fn sweep(&self, now: Duration) {
         self.visit_all(|connection| {

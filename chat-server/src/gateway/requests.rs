@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use madang_engine::body;
 use madang_engine::session::Identity;
-use madang_ids::{ChannelId, Seq};
+use madang_ids::{ChannelId, ConnectionId, Seq};
 use madang_proto::rest::HistoryPage;
 use madang_proto::{Ack, Changed, ClientFrame, Edit, ErrorBody, RequestId, Send, ServerFrame};
 
@@ -34,6 +34,15 @@ pub(super) async fn carry_out(
             answer(outbound, id, page.map(Answer::History));
         }
         ClientFrame::Received { cursor } => operations.received.put(caller.device_id, cursor),
+        ClientFrame::Presence(set) => {
+            let kept = operations.set_presence(caller, &set).await;
+            if let (Ok(()), Some(is_idle)) = (&kept, set.idle) {
+                outbound.set_idle(is_idle);
+                let connection = ConnectionId::from_raw(outbound.number);
+                operations.presence.set_idle(caller.user_id, connection, is_idle);
+            }
+            answer(outbound, id, kept.map(|()| Answer::Done));
+        }
         ClientFrame::Auth { token } => match operations.identify(&token).await {
             Ok(identity) => return Some(identity),
             Err(error) => answer(outbound, id, Err(error)),

@@ -1,4 +1,4 @@
-//! Blocking ends direct messages both ways. Only who blocks is told.
+//! Blocking ends direct messages both ways, and whatever the two were to each other. Only who blocks is told.
 
 use madang_ids::UserId;
 use madang_proto::rest::{Page, PageQuery};
@@ -32,6 +32,8 @@ impl Operations {
         self.user(other).await?;
         let now = self.clock.now_ms();
         self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
+        // From here on nobody of the two can ask the other.
+        self.remove_contact(caller, other).await?;
         self.tell_block(caller.user_id, other, true).await
     }
 

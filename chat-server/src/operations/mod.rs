@@ -6,6 +6,7 @@ mod callers;
 mod carried;
 mod changes;
 mod channels;
+mod contacts;
 mod details;
 mod devices;
 mod events;
@@ -13,6 +14,7 @@ mod history;
 mod members;
 mod moderation;
 mod open;
+mod presence;
 mod read;
 mod received;
 mod send;
@@ -26,7 +28,8 @@ use std::time::Duration;
 use madang_auth::{Passwords, Tokens};
 use madang_bus::Inbox;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
-use madang_proto::ErrorBody;
+use madang_presence::Local;
+use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
 use madang_store::{Channel, Store};
 use moka::future::Cache;
@@ -47,6 +50,10 @@ pub use sync::SyncPage;
 const ROWS: u64 = 50_000;
 /// How long a device is taken for valid without looking again; G5 allows five seconds.
 const DEVICE_KNOWN: Duration = Duration::from_secs(4);
+
+/// Channels whose counts of who is there are kept, and for how long.
+const COUNTS: u64 = 1_000;
+const COUNTS_KNOWN: Duration = Duration::from_secs(3);
 
 /// Who asks, as the verified token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,8 @@ pub struct Operations {
     pub revocations: Revocations,
     /// Who is writing.
     pub writers: Writers,
+    /// Who is there.
+    pub presence: Local,
     /// What was read before.
     pub known: Known,
     /// The configuration.
@@ -99,12 +108,15 @@ pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
     /// Whether they are valid.
     devices: Cache<DeviceId, bool>,
+    /// Of large channels.
+    counts: Cache<ChannelId, PresenceCounts>,
 }
 
 impl Default for Known {
     fn default() -> Self {
         let devices = Cache::builder().max_capacity(ROWS).time_to_live(DEVICE_KNOWN).build();
-        Self { channels: Cache::new(ROWS), devices }
+        let counts = Cache::builder().max_capacity(COUNTS).time_to_live(COUNTS_KNOWN).build();
+        Self { channels: Cache::new(ROWS), devices, counts }
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod channels;
+mod contacts;
 mod devices;
 mod extract;
 mod health;
@@ -60,6 +61,9 @@ pub fn router(api: Api) -> Router {
         .route("/devices/{device_id}", delete(devices::revoke))
         .route("/blocks", get(accounts::blocks))
         .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
+        .route("/contacts", get(contacts::list))
+        .route("/contacts/{user_id}", put(contacts::put).delete(contacts::remove))
+        .route("/presence", get(contacts::presence))
         .route("/channels", get(channels::list).post(channels::create))
         .route("/channels/{channel_id}", get(channels::view).patch(channels::change))
         .route("/channels/{channel_id}/pins/{seq}", put(channels::pin).delete(channels::unpin))
@@ -80,6 +84,7 @@ pub fn router(api: Api) -> Router {
             "/channels/{channel_id}/messages/{seq}/reactions/{emoji}",
             get(messages::reactors).put(messages::react).delete(messages::unreact),
         )
+        .route("/channels/{channel_id}/presence", get(contacts::of_channel))
         .route("/channels/{channel_id}/read", put(messages::mark_read))
         .route("/snapshot", post(channels::snapshot))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));

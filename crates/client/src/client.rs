@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
-use madang_proto::{Body, Mode, Send};
+use madang_proto::{Body, Mode, Send, SetPresence};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -142,6 +142,15 @@ impl Client {
     /// If the client has ended.
     pub async fn unsubscribe(&self, channel_id: ChannelId) -> Result<(), ClientError> {
         self.command(Command::Unsubscribe(channel_id)).await
+    }
+
+    /// Says whether the user is there, and what she says of herself; what is left out stays as it is. Said once there is
+    /// a connection, and `idle` again on each later one.
+    ///
+    /// # Errors
+    /// If the client has ended.
+    pub async fn set_presence(&self, presence: SetPresence) -> Result<(), ClientError> {
+        self.command(Command::Presence(presence)).await
     }
 
     /// Ends the client and waits for its task. Unacked messages are lost with it.

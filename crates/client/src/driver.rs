@@ -2,12 +2,13 @@
 
 mod live;
 mod open;
+mod presence;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use madang_ids::{ChannelId, Seq};
-use madang_proto::{CloseReason, ErrorCode, Mode, Send};
+use madang_proto::{CloseReason, ErrorCode, Mode, Send, SetPresence};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
@@ -18,6 +19,7 @@ use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::received::Received;
 use crate::rest::{Rest, Tokens};
+use presence::Presence;
 
 /// What the handle asks for.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) enum Command {
     Read(ChannelId, Seq),
     Subscribe(ChannelId, Mode),
     Unsubscribe(ChannelId),
+    Presence(SetPresence),
 }
 
 pub(crate) struct Driver {
@@ -39,6 +42,7 @@ pub(crate) struct Driver {
     received: Received,
     /// What the program wants of open channels, on each connection anew.
     subscriptions: BTreeMap<ChannelId, Mode>,
+    presence: Presence,
     backoff: Backoff,
     access: Access,
 }
@@ -86,6 +90,7 @@ impl Driver {
             outbox: Outbox::new(options.outbox.max(1), options.max_in_flight.max(1)),
             received: Received::resume(options.cursor, options.heads),
             subscriptions: BTreeMap::new(),
+            presence: Presence::default(),
             backoff: Backoff::new(options.backoff_base, options.backoff_cap),
             access: Access::Good,
         }
@@ -170,6 +175,8 @@ impl Driver {
             }
             Command::Subscribe(channel, mode) => drop(self.subscriptions.insert(channel, mode)),
             Command::Unsubscribe(channel) => drop(self.subscriptions.remove(&channel)),
+            Command::Presence(set) => self.presence.put(set),
+            // Markers only rise, and the next one heals it.
             Command::Read(..) => {}
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
 use madang_proto::rest::ChannelView;
-use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, Resume, SnapshotReason};
+use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, SnapshotReason};
 
 use crate::rest::Tokens;
 
@@ -58,6 +58,11 @@ pub enum Event {
         /// Why.
         error: ErrorBody,
     },
+    /// How watched users are. Whoever was not named, after [`Event::Connected`] or a list that begins `anew`, when
+    /// `complete` is said, is offline; until then those whom the program knew from before stay as they were.
+    Presence(PresenceList),
+    /// What the program said of its user was not taken, and is not said again.
+    PresenceRefused(ErrorBody),
     /// This client read too slowly for a while. Nothing is lost.
     Resync,
     /// The cursor did not serve, and this is the snapshot. Content of these channels up to `head_seq` is in history;

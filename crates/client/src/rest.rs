@@ -9,7 +9,7 @@ use madang_proto::rest::{
     NewChannel, NewDevice, OpenChannel, OpenChannelQuery, Page, PageQuery, ProfileChange, Refresh,
     SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
-use madang_proto::{Ack, ErrorBody, UserCard};
+use madang_proto::{Ack, ContactCard, ErrorBody, PresenceCounts, PresenceList, UserCard};
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
 
@@ -158,6 +158,47 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn unblock(&self, token: &str, user: UserId) -> Result<()> {
         run(self.http.delete(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
+    }
+
+    /// The caller's contacts, and who is asked.
+    ///
+    /// # Errors
+    /// See [`Self::sign_up`].
+    pub async fn contacts(&self, token: &str, page: &PageQuery) -> Result<Page<ContactCard>> {
+        self.get(token, &format!("/v1/contacts{}", page_query(page))).await
+    }
+
+    /// Asks somebody to be a contact, or accepts.
+    ///
+    /// # Errors
+    /// See [`Self::sign_up`].
+    pub async fn put_contact(&self, token: &str, user: UserId) -> Result<ContactCard> {
+        read(self.http.put(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
+    }
+
+    /// Ends a contact, takes a request back, or declines one.
+    ///
+    /// # Errors
+    /// See [`Self::sign_up`].
+    pub async fn remove_contact(&self, token: &str, user: UserId) -> Result<()> {
+        run(self.http.delete(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
+    }
+
+    /// How users are; at most 100.
+    ///
+    /// # Errors
+    /// See [`Self::sign_up`].
+    pub async fn presence(&self, token: &str, users: &[UserId]) -> Result<PresenceList> {
+        let ids: Vec<String> = users.iter().map(ToString::to_string).collect();
+        self.get(token, &format!("/v1/presence?user_ids={}", ids.join(","))).await
+    }
+
+    /// How many members of a channel are there.
+    ///
+    /// # Errors
+    /// See [`Self::sign_up`].
+    pub async fn channel_presence(&self, token: &str, channel: ChannelId) -> Result<PresenceCounts> {
+        self.get(token, &format!("/v1/channels/{channel}/presence")).await
     }
 
     /// Makes a channel. The same `key` makes the call repeatable.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Body;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::limits;
+use crate::presence::SetPresence;
 
 /// The client's name for a request; its answer repeats it. At most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -103,6 +104,8 @@ pub enum ClientFrame {
         /// From a `cursor` frame.
         cursor: Cursor,
     },
+    /// Whether the user is there, and what she says of herself.
+    Presence(SetPresence),
     /// A new token for the same device, before the old one ends.
     Auth {
         /// An access token.
@@ -182,7 +185,7 @@ struct Envelope {
     kind: Option<serde_json::Value>,
 }
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "hello",
     "send",
     "edit",
@@ -195,6 +198,7 @@ const KINDS: [&str; 13] = [
     "history",
     "heartbeat",
     "received",
+    "presence",
     "auth",
 ];
 
@@ -335,6 +339,7 @@ fn blamed_field(kind: &str, text: &str) -> String {
         "subscribe" => path::<Subscribe>(text),
         "history" => path::<History>(text),
         "received" => path::<Received>(text),
+        "presence" => path::<SetPresence>(text),
         "auth" => path::<Auth>(text),
         _ => None,
     };
@@ -388,6 +393,7 @@ mod tests {
             (r#"{"id":"1","type":"hello","token":"x","cursor":"y"}"#, Some("1"), Invalid, "cursor"),
             (r#"{"id":"1","type":"read","channel_id":"9","seq":"x"}"#, Some("1"), Invalid, "seq"),
             (r#"{"id":"1","type":"read","channel_id":"-9","seq":1}"#, Some("1"), Invalid, "channel_id"),
+            (r#"{"id":"1","type":"presence","idle":"yes"}"#, Some("1"), Invalid, "idle"),
             (
                 r#"{"id":"1","type":"send","channel_id":"9","client_msg_id":"01920000-0000-7000-8000-000000000001","body":{"text":5}}"#,
                 Some("1"),

@@ -186,6 +186,23 @@ pub enum Content {
         /// Whom.
         user_id: UserId,
     },
+    /// Somebody wants to be her contact, or she asked somebody.
+    ContactRequested {
+        /// The other one.
+        user_id: UserId,
+        /// Who asked.
+        by: UserId,
+    },
+    /// She and somebody are contacts from here on.
+    ContactAccepted {
+        /// The other one.
+        user_id: UserId,
+    },
+    /// She and somebody are nothing to each other any more; also a request that was taken back or declined.
+    ContactRemoved {
+        /// The other one.
+        user_id: UserId,
+    },
 
     /// A kind that came after this version was built. No server makes one.
     #[serde(other)]

@@ -9,6 +9,7 @@ mod close;
 mod entry;
 mod error;
 pub mod limits;
+mod presence;
 pub mod rest;
 mod server_frame;
 
@@ -19,6 +20,10 @@ pub use entry::{
     UserCard,
 };
 pub use error::{ErrorBody, ErrorCode};
+pub use presence::{
+    Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
+    UserPresence,
+};
 pub use server_frame::{Ack, Changed, ChannelHead, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
 
 /// The WebSocket subprotocol of JSON text frames.

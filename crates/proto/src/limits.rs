@@ -64,6 +64,18 @@ pub const RECEIPT_MEMBERS: usize = 32;
 pub const HISTORY_PAGE: u32 = 200;
 /// Rows of one page of members, channels or snapshot.
 pub const LIST_PAGE: u32 = 500;
+/// Contacts of one user, of any state; also the most users that she watches.
+pub const CONTACTS: u32 = 1_000;
+/// Contacts that a user asked and that have not answered.
+pub const CONTACT_REQUESTS: u32 = 100;
+/// Members of the largest group whose members watch each other.
+pub const WATCHED_GROUP_MEMBERS: u32 = 100;
+/// Longest status text, in characters.
+pub const STATUS_CHARS: usize = 128;
+/// Users of one `presence` frame.
+pub const PRESENCE_USERS: usize = 500;
+/// Users that may be asked for at once.
+pub const PRESENCE_QUERY: usize = 100;
 /// Items that a device may be behind before it is told to take a snapshot (one process).
 pub const SYNC_ITEMS: u64 = 10_000;
 /// Seconds in which `hello` must come.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::client_frame::RequestId;
 use crate::entry::Entry;
 use crate::error::ErrorBody;
+use crate::presence::PresenceList;
 use crate::rest::HistoryPage;
 
 /// A frame of the server. Frames that answer a request carry its `id`.
@@ -88,6 +89,8 @@ pub enum ServerFrame<'a> {
         /// Why.
         reason: SnapshotReason,
     },
+    /// How watched users are; also what the user's own settings are.
+    Presence(PresenceList),
     /// The node leaves.
     Reconnect {
         /// Wait so long, then connect again.

@@ -13,8 +13,8 @@ use madang_proto::rest::{
     Restrict, SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
-    Ack, Changed, ClientFrame, CloseReason, Content, Entry, ErrorBody, ErrorCode, Request, ServerFrame,
-    SnapshotReason, UserCard, limits,
+    Ack, Changed, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody, ErrorCode,
+    PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, limits,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -85,6 +85,7 @@ names!(CLIENT_FRAMES, client_frame(ClientFrame) {
     ClientFrame::Subscribe { .. } => "subscribe",
     ClientFrame::Unsubscribe { .. } => "unsubscribe",
     ClientFrame::Received { .. } => "received",
+    ClientFrame::Presence(_) => "presence",
     ClientFrame::Auth { .. } => "auth",
 });
 
@@ -102,6 +103,7 @@ names!(SERVER_FRAMES, server_frame(ServerFrame<'_>) {
     ServerFrame::History { .. } => "history",
     ServerFrame::Resync => "resync",
     ServerFrame::SnapshotRequired { .. } => "snapshot_required",
+    ServerFrame::Presence(_) => "presence",
     ServerFrame::Reconnect { .. } => "reconnect",
     ServerFrame::Heartbeat { .. } => "heartbeat",
 });
@@ -132,6 +134,9 @@ names!(KINDS, kind(Content) {
     Content::DeviceRevoked { .. } => "device_revoked",
     Content::Blocked { .. } => "blocked",
     Content::Unblocked { .. } => "unblocked",
+    Content::ContactRequested { .. } => "contact_requested",
+    Content::ContactAccepted { .. } => "contact_accepted",
+    Content::ContactRemoved { .. } => "contact_removed",
     Content::Unknown => UNKNOWN,
 });
 
@@ -237,6 +242,10 @@ bodies! {
     "HistoryPage" => HistoryPage,
     "SnapshotQuery" => SnapshotQuery,
     "Snapshot" => Snapshot,
+    "ContactCard" => ContactCard,
+    "Page<ContactCard>" => Page<ContactCard>,
+    "PresenceList" => PresenceList,
+    "PresenceCounts" => PresenceCounts,
     "ErrorBody" => ErrorBody,
 }
 
@@ -331,6 +340,12 @@ fn the_limits_are_those_of_the_server() {
         ("members of a group", vec![limits::GROUP_MEMBERS_MAX as usize]),
         ("entries of a page of history", vec![limits::HISTORY_PAGE as usize]),
         ("rows of a page of a list or of the snapshot", vec![limits::LIST_PAGE as usize]),
+        ("contacts of a user", vec![limits::CONTACTS as usize]),
+        ("contacts that a user asked and that have not answered", vec![limits::CONTACT_REQUESTS as usize]),
+        ("members of a group that watch each other", vec![limits::WATCHED_GROUP_MEMBERS as usize]),
+        ("status text", vec![limits::STATUS_CHARS]),
+        ("users of a `presence` frame", vec![limits::PRESENCE_USERS]),
+        ("users asked for at once", vec![limits::PRESENCE_QUERY]),
         ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
         ("time for `hello`", vec![limits::HELLO_SECONDS as usize]),
         ("`Idempotency-Key`", vec![limits::IDEMPOTENCY_KEY_BYTES]),

@@ -11,6 +11,7 @@ mod channels;
 mod commit_order;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod contacts;
 pub mod embedded;
 mod error;
 mod log;
@@ -23,6 +24,7 @@ pub use channels::{
     PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
+pub use contacts::{Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow};
 pub use error::{StoreError, StoreResult};
 pub use log::{
     Append, AppendOutcome, BodyHash, Details, Head, LogStore, MAX_APPEND_BYTES, MAX_APPEND_ROWS,
@@ -31,6 +33,6 @@ pub use log::{
 pub use madang_engine::spans::{Span, Spans};
 
 /// Everything durable.
-pub trait Store: AccountStore + ChannelStore + LogStore {}
+pub trait Store: AccountStore + ChannelStore + ContactStore + LogStore {}
 
-impl<T: AccountStore + ChannelStore + LogStore> Store for T {}
+impl<T: AccountStore + ChannelStore + ContactStore + LogStore> Store for T {}

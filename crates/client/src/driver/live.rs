@@ -44,6 +44,7 @@ impl Driver {
         let mut connection = Connection::open(&self.endpoint, self.socket).await?;
         let welcome = connection.hello(&self.tokens.access, self.received.cursor()).await?;
         self.access = Access::Good;
+        self.presence.handle_connected();
         let mut live = Live::new(connection, &welcome);
         self.tell_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
         if let Resume::SnapshotRequired { reason } = welcome.resume {
@@ -52,6 +53,7 @@ impl Driver {
         self.subscribe_again(&mut live).await?;
         loop {
             self.write_outbox(&mut live).await?;
+            self.write_presence(&mut live).await?;
             if let Some(next) = self.step(&mut live).await? {
                 return Ok(next);
             }
@@ -82,6 +84,13 @@ impl Driver {
         if fed { live.connection.flush().await } else { Ok(()) }
     }
 
+    async fn write_presence(&mut self, live: &mut Live) -> Result<(), ClientError> {
+        match self.presence.poll_say() {
+            Some(request) => live.connection.send(&request).await,
+            None => Ok(()),
+        }
+    }
+
     async fn command(&mut self, live: &mut Live, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Send(send) => {
@@ -94,6 +103,10 @@ impl Driver {
             }
             Command::Subscribe(channel, mode) => self.subscribe(live, channel, mode).await,
             Command::Unsubscribe(channel) => self.unsubscribe(live, channel).await,
+            Command::Presence(set) => {
+                self.presence.put(set);
+                Ok(())
+            }
         }
     }
 
@@ -147,6 +160,7 @@ impl Driver {
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
             ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
+            ServerFrame::Presence(list) => self.tell_alive(live, Event::Presence(list)).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
@@ -155,6 +169,7 @@ impl Driver {
                 if id.0 == AUTH {
                     self.access = Access::Good;
                 }
+                self.presence.handle_answer(&id);
                 Ok(())
             }
             ServerFrame::Welcome(_)
@@ -186,6 +201,9 @@ impl Driver {
         }
         if let Some(channel_id) = self.refused_subscription(&id) {
             return self.tell_alive(live, Event::SubscriptionRefused { channel_id, error }).await;
+        }
+        if self.presence.handle_answer(&id) {
+            return self.tell_alive(live, Event::PresenceRefused(error)).await;
         }
         let answer = self.outbox.handle_error(&id, error, Self::now());
         self.handle_answer(live, answer).await

@@ -6,6 +6,7 @@
 
 mod gaps;
 mod open;
+mod presence;
 mod queue;
 mod reconnect;
 mod scripted;

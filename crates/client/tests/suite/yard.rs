@@ -108,11 +108,14 @@ impl Events {
         tokio::time::timeout(PATIENCE, self.0.recv()).await.unwrap()
     }
 
-    /// The next event that is not about connections or cursors.
+    /// The next event that is not about connections, cursors or presence.
     pub(crate) async fn content(&mut self) -> Event {
         loop {
             match self.next().await {
-                Event::Connected { .. } | Event::Disconnected { .. } | Event::CursorMoved(_) => {}
+                Event::Connected { .. }
+                | Event::Disconnected { .. }
+                | Event::CursorMoved(_)
+                | Event::Presence(_) => {}
                 event => return event,
             }
         }

@@ -11,6 +11,7 @@
 mod accounts;
 mod build;
 mod channels;
+mod contacts;
 mod logs;
 mod open;
 mod order;
@@ -29,6 +30,7 @@ use crate::{Store, for_each_order_case, for_each_store_case};
 
 use accounts::*;
 use channels::*;
+use contacts::*;
 use logs::*;
 use open::*;
 use order::*;
@@ -85,7 +87,7 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 8] = [
+const FAULT_TOLERANT: [&str; 9] = [
     "many_writers_leave_one_dense_log",
     "a_key_has_one_row_behind_every_window",
     "what_a_tail_does_not_show_never_appears",
@@ -94,6 +96,7 @@ const FAULT_TOLERANT: [&str; 8] = [
     "a_handle_has_one_holder",
     "thirty_logins_at_once_make_ten_devices",
     "a_key_is_claimed_once",
+    "two_who_ask_at_once_are_contacts",
 ];
 
 /// Runs one case of [`cases`] by its name.
@@ -192,6 +195,14 @@ macro_rules! for_each_store_case {
             blocks_come_by_pages
             a_key_is_claimed_once
             old_claims_are_forgotten
+            a_request_becomes_a_contact
+            two_who_ask_at_once_are_contacts
+            a_change_is_told_unless_there_was_another
+            contacts_come_by_pages
+            contacts_have_limits
+            a_block_keeps_people_apart
+            a_circle_is_contacts_and_small_groups
+            presence_settings_are_kept
         }
     };
 }

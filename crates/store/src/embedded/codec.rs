@@ -80,7 +80,7 @@ pub(super) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
     }
 }
 
-fn unknown_word(column: usize, word: &str) -> Error {
+pub(super) fn unknown_word(column: usize, word: &str) -> Error {
     Error::FromSqlConversionFailure(column, Type::Text, format!("unknown word {word:?}").into())
 }
 

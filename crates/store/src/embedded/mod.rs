@@ -8,6 +8,7 @@ mod accounts;
 mod channels;
 mod codec;
 mod commit_order;
+mod contacts;
 mod folder;
 mod log;
 mod open;

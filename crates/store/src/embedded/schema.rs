@@ -13,7 +13,8 @@ const APPLICATION_ID: i64 = 0x4d41_444e;
 /// One more with each entry of [`MIGRATIONS`].
 const VERSION: i64 = MIGRATIONS.len() as i64;
 /// What takes a file from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// Statements that a connection keeps prepared; above the count of different ones.
 const STATEMENTS: usize = 128;

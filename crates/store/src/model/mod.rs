@@ -6,6 +6,7 @@
 mod accounts;
 mod channels;
 mod commit_order;
+mod contacts;
 mod faults;
 mod log;
 mod mutants;
@@ -20,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::accounts::{Claim, Device, Refresh, User};
 use crate::channels::{Channel, Marker, Member, Membership, Seats};
 use crate::commit_order::{Commit, CommitFeed, EpochRow};
+use crate::contacts::{Contact, PresenceRow};
 use crate::error::{StoreError, StoreResult};
 use crate::log::{Append, Head, Row, SendRecord};
 
@@ -73,6 +75,8 @@ struct State {
     refresh: BTreeMap<DeviceId, Refresh>,
     blocks: BTreeSet<(UserId, UserId)>,
     claims: BTreeMap<(String, String), Claim>,
+    contacts: BTreeMap<(UserId, UserId), Contact>,
+    presence: BTreeMap<UserId, PresenceRow>,
     /// Writes so far, for mutants that do something every so often.
     appends: u64,
 }

@@ -73,6 +73,20 @@ pub enum Mutant {
     RevokeReplacesTime,
     /// `received` goes backwards.
     ReceivedGoesBack,
+    /// A block does not keep people from becoming contacts.
+    ContactsIgnoreBlocks,
+    /// A user may have any number of contacts.
+    ContactsWithoutLimit,
+    /// A change between two is written to one side only.
+    ContactChangesOneSide,
+    /// A change counts as told although there was a later one.
+    SettleContactIgnoresLaterChange,
+    /// Who is blocked is watched all the same.
+    CircleIgnoresBlocks,
+    /// Members of large groups are watched.
+    CircleCountsLargeGroups,
+    /// The time of last activity goes backwards.
+    LastActiveGoesBack,
     /// Paging by activity skips channels of the same time.
     ActivitySkipsTies,
     /// Open channels are found by capitals as they are written.
@@ -97,7 +111,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 52] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -133,6 +147,13 @@ impl Mutant {
         Self::DevicesWithoutLimit,
         Self::RevokeReplacesTime,
         Self::ReceivedGoesBack,
+        Self::ContactsIgnoreBlocks,
+        Self::ContactsWithoutLimit,
+        Self::ContactChangesOneSide,
+        Self::SettleContactIgnoresLaterChange,
+        Self::CircleIgnoresBlocks,
+        Self::CircleCountsLargeGroups,
+        Self::LastActiveGoesBack,
         Self::ActivitySkipsTies,
         Self::FindIsCaseSensitive,
         Self::SuccessorIgnoresRoles,

@@ -1,4 +1,4 @@
-//! One connection of a transcript: its frames in ordered streams: answers, the entries of each log, and the rest.
+//! One connection of a transcript: its frames in ordered streams: answers, the entries of each log, presence, and the rest.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -28,7 +28,10 @@ pub(super) struct Connection {
     answers: VecDeque<Value>,
     /// By log: a channel's id, or `me`.
     logs: BTreeMap<String, Log>,
-    /// Neither answers nor entries nor cursors.
+    /// `presence` frames, and whether one that is not expected is a failure.
+    presence: VecDeque<Value>,
+    minds_presence: bool,
+    /// All other frames.
     others: VecDeque<Value>,
     /// With their places in the order of arrival.
     cursors: VecDeque<(u64, Value)>,
@@ -47,7 +50,7 @@ struct Log {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Socket, minds_presence: bool) -> Self {
         let Socket { writer, reader } = socket;
         let (sender, frames) = mpsc::channel(FRAMES);
         let (is_paused, watched) = watch::channel(false);
@@ -60,6 +63,8 @@ impl Connection {
             _reading: reading,
             answers: VecDeque::new(),
             logs: BTreeMap::new(),
+            presence: VecDeque::new(),
+            minds_presence,
             others: VecDeque::new(),
             cursors: VecDeque::new(),
             arrived: 0,
@@ -111,6 +116,8 @@ impl Connection {
         let kind = frame["type"].as_str().unwrap_or_default();
         if ANSWERS.contains(&kind) {
             self.answers.push_back(frame);
+        } else if kind == "presence" {
+            self.presence.push_back(frame);
         } else if kind == "cursor" {
             self.arrived += 1;
             self.cursors.push_back((self.arrived, frame["cursor"].clone()));
@@ -142,6 +149,15 @@ impl Connection {
         }
     }
 
+    async fn next_presence(&mut self) -> Result<Value, String> {
+        loop {
+            if let Some(frame) = self.presence.pop_front() {
+                return Ok(frame);
+            }
+            self.pull().await?;
+        }
+    }
+
     async fn next_other(&mut self) -> Result<Value, String> {
         loop {
             if let Some(other) = self.others.pop_front() {
@@ -156,7 +172,11 @@ impl Connection {
         template: &Template,
         variables: &mut Variables,
     ) -> Result<(), String> {
-        let frame = if is_answer(template) { self.next_answer().await? } else { self.next_other().await? };
+        let frame = match kind_of(template) {
+            Some(kind) if ANSWERS.contains(&kind) => self.next_answer().await?,
+            Some("presence") => self.next_presence().await?,
+            _ => self.next_other().await?,
+        };
         variables.compare(template, &frame, "frame").map_err(|why| format!("{why}; it was {}", short(&frame)))
     }
 
@@ -256,7 +276,8 @@ impl Connection {
     }
 
     fn check_rest(&self) -> Result<(), String> {
-        if let Some(frame) = self.answers.front().or(self.others.front()) {
+        let presence = self.presence.front().filter(|_| self.minds_presence);
+        if let Some(frame) = self.answers.front().or(presence).or(self.others.front()) {
             return Err(format!("unexpected: {}", short(frame)));
         }
         for (name, log) in &self.logs {
@@ -320,11 +341,12 @@ async fn read(
     }
 }
 
-fn is_answer(template: &Template) -> bool {
-    let Template::Object(members, _) = template else { return false };
-    members.iter().any(|(name, kind)| {
-        name == "type"
-            && ANSWERS.iter().any(|answer| *kind == Template::Plain(Value::String((*answer).into())))
+/// The type of the frame that is expected, if it is said.
+pub(super) fn kind_of(template: &Template) -> Option<&str> {
+    let Template::Object(members, _) = template else { return None };
+    members.iter().find_map(|(name, kind)| match kind {
+        Template::Plain(Value::String(kind)) if name == "type" => Some(kind.as_str()),
+        _ => None,
     })
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::node::{Storage, TestNode, manual_clock};
 use crate::rest::Rest;
 use crate::socket::Socket;
-use connection::Connection;
+use connection::{Connection, kind_of};
 use parse::{Expected, Line, RestCall, Step};
 use template::{Template, Variables};
 
@@ -51,7 +51,9 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| fail(0, error.to_string()))?;
     let lines = parse::parse(&text).map_err(|(line, message)| fail(line, message))?;
     let (config, lines) = config_of(&lines).map_err(|message| fail(1, message))?;
-    let mut stage = Stage::new(config, target).await.map_err(|error| fail(0, format!("{error:#}")))?;
+    let minds_presence = lines.iter().any(|line| expects_presence(&line.step));
+    let mut stage =
+        Stage::new(config, target, minds_presence).await.map_err(|error| fail(0, format!("{error:#}")))?;
     for Line { number, step } in lines {
         let (count, step) = match step {
             Step::Times { count, step } => (*count, step.as_ref()),
@@ -80,6 +82,11 @@ fn config_of(lines: &[Line]) -> Result<(Config, &[Line]), String> {
     Ok((serde_json::from_value(config).map_err(|error| error.to_string())?, &lines[1..]))
 }
 
+fn expects_presence(step: &Step) -> bool {
+    let Step::Expect { expected: Expected::Frame(template), .. } = step else { return false };
+    kind_of(template) == Some("presence")
+}
+
 /// A node, its clock, and those who talk to it.
 struct Stage {
     config: Config,
@@ -88,11 +95,13 @@ struct Stage {
     hand: ManualClock,
     node: Option<TestNode>,
     connections: BTreeMap<String, Connection>,
+    /// Some statement expects a `presence` frame; only then are others unexpected.
+    minds_presence: bool,
     variables: Variables,
 }
 
 impl Stage {
-    async fn new(config: Config, target: Target) -> anyhow::Result<Self> {
+    async fn new(config: Config, target: Target, minds_presence: bool) -> anyhow::Result<Self> {
         let storage = match target {
             Target::Model => Storage::model(),
             Target::Embedded => Storage::embedded(),
@@ -100,7 +109,7 @@ impl Stage {
         let (clock, hand) = manual_clock();
         let node = TestNode::start(config.clone(), &storage, clock.clone()).await?;
         let (connections, variables) = (BTreeMap::new(), Variables::default());
-        Ok(Self { config, storage, clock, hand, node: Some(node), connections, variables })
+        Ok(Self { config, storage, clock, hand, node: Some(node), connections, minds_presence, variables })
     }
 
     fn node(&self) -> Result<&TestNode, String> {
@@ -238,7 +247,7 @@ impl Stage {
             return Err(format!("{name} is connected"));
         }
         let socket = Socket::open(self.node()?.addr).await.map_err(|error| format!("{error:#}"))?;
-        self.connections.insert(name.to_owned(), Connection::new(socket));
+        self.connections.insert(name.to_owned(), Connection::new(socket, self.minds_presence));
         Ok(())
     }
 

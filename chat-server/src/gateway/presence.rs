@@ -1,0 +1,76 @@
+//! Between connections and presence: which are up, how they end, and frames for them. Presence may be gone: nothing
+//! here waits for it.
+
+use madang_engine::log::Row;
+use madang_ids::{ConnectionId, UserId};
+use madang_presence::{Departure, Notice, To, Up};
+use madang_proto::{CloseReason, Content, ServerFrame};
+
+use super::socket::End;
+use super::{Gateway, encode};
+
+/// What the end of a connection means for presence.
+pub(super) const fn departure(end: End) -> Departure {
+    match end {
+        // Its silence was the wait, and who was replaced is here by another connection.
+        End::Close(CloseReason::Silent | CloseReason::Replaced) => Departure::Final,
+        End::Close(CloseReason::DeviceRevoked) => Departure::Revoked,
+        End::Close(CloseReason::Draining) => Departure::Drained,
+        End::Close(_) | End::Gone => Departure::Seen,
+    }
+}
+
+impl Gateway {
+    /// All connections that are up: the full set of this node.
+    pub fn connections_up(&self) -> Vec<Up> {
+        let mut all = Vec::new();
+        self.registry.visit_devices(|user, device, connection| {
+            if let Some(is_idle) = connection.idle() {
+                let connection = ConnectionId::from_raw(connection.number);
+                all.push(Up { user, device, connection, is_idle });
+            }
+        });
+        all
+    }
+
+    /// Encodes once what presence tells, and offers it to those whom it concerns.
+    pub fn tell(&self, notice: Notice) {
+        let frame = encode::frame(&ServerFrame::Presence(notice.list));
+        let limit_bytes = self.operations.config.gateway.outbound_bytes;
+        let mut dropped = Vec::new();
+        let mut offer = |user: UserId, only: Option<ConnectionId>| {
+            self.registry.visit_user(user, |connection| {
+                let id = ConnectionId::from_raw(connection.number);
+                let is_meant = only.is_none_or(|only| only == id);
+                if is_meant && !connection.offer(&frame, limit_bytes) {
+                    dropped.push((user, id));
+                }
+            });
+        };
+        match notice.to {
+            To::Users(users) => users.into_iter().for_each(|user| offer(user, None)),
+            To::Connection(user, connection) => offer(user, Some(connection)),
+        }
+        for (user, connection) in dropped {
+            self.operations.presence.dropped(user, connection);
+        }
+    }
+
+    /// What happened in a user's own log may have changed whom she watches.
+    pub(super) fn follow_circle(&self, user: UserId, rows: &[Row]) {
+        let concerns_circle = |row: &Row| {
+            matches!(
+                row.entry.content,
+                Content::ChannelJoined { .. }
+                    | Content::ChannelLeft { .. }
+                    | Content::ContactAccepted { .. }
+                    | Content::ContactRemoved { .. }
+                    | Content::Blocked { .. }
+                    | Content::Unblocked { .. }
+            )
+        };
+        if rows.iter().any(concerns_circle) {
+            self.operations.presence.circle_changed(user);
+        }
+    }
+}

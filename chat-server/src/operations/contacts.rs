@@ -1,0 +1,113 @@
+//! Contacts: asked, accepted, ended. Each change is told in the logs of both, so that it reaches every device.
+
+use std::collections::HashMap;
+
+use madang_ids::UserId;
+use madang_proto::rest::{Page, PageQuery};
+use madang_proto::{ContactCard, ContactState, Content, ErrorBody, ErrorCode, UserCard, limits};
+use madang_store::{Contact, ContactLimits, ContactOutcome};
+
+use super::accounts::card;
+use super::blocks::page_bounds;
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+const LIMITS: ContactLimits =
+    ContactLimits { contacts: limits::CONTACTS, requests: limits::CONTACT_REQUESTS };
+
+impl Operations {
+    /// The caller's contacts, with those who are asked.
+    ///
+    /// # Errors
+    /// `after` or `limit` out of bounds.
+    pub async fn contacts(&self, caller: Caller, query: PageQuery) -> Result<Page<ContactCard>, ErrorBody> {
+        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let found = self.store.contacts(caller.user_id, after, limit).await;
+        let contacts = found.map_err(|error| refusal(&error))?;
+        let next = contacts.last().map(|contact| contact.other.to_string());
+        let next = next.filter(|_| contacts.len() == limit);
+        let ids: Vec<UserId> = contacts.iter().map(|contact| contact.other).collect();
+        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let mut users: HashMap<UserId, UserCard> =
+            users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
+        let row = |contact: Contact| contact_card(users.remove(&contact.other)?, contact);
+        Ok(Page { items: contacts.into_iter().filter_map(row).collect(), next })
+    }
+
+    /// Asks a user to be a contact, or accepts if she asked. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// `not_found`; `invalid` for oneself; `forbidden` if one blocks the other; `full` above the limits.
+    pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard, ErrorBody> {
+        if other == caller.user_id {
+            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
+        }
+        let user = self.user(other).await?;
+        let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
+        let contact = match put.map_err(|error| refusal(&error))? {
+            ContactOutcome::Is(contact) => contact,
+            ContactOutcome::Blocked => {
+                let message = "you cannot be contacts: one of you blocks the other";
+                return Err(ErrorBody::forbidden(message));
+            }
+            ContactOutcome::Full => return Err(full(limits::CONTACTS, "contacts, open requests included")),
+            ContactOutcome::TooManyRequests => return Err(full(limits::CONTACT_REQUESTS, "open requests")),
+            ContactOutcome::OtherFull => {
+                return Err(ErrorBody::field(ErrorCode::Full, "user_id", "this user takes no more contacts"));
+            }
+        };
+        let contact = self.tell_contact(caller.user_id, contact).await?;
+        contact_card(user, contact).ok_or_else(|| ErrorBody::not_found("contact"))
+    }
+
+    /// Ends a contact, takes a request back, or declines one. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+        let now = self.clock.now_ms();
+        let removed = self.store.remove_contact(caller.user_id, other, now).await;
+        match removed.map_err(|error| refusal(&error))? {
+            Some(contact) => self.tell_contact(caller.user_id, contact).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Both logs tell how things stand, unless they do; returns how that is. An earlier call may have ended between
+    /// its write and its notes, and another may change it meanwhile: the last word must be what is.
+    async fn tell_contact(&self, user: UserId, mut contact: Contact) -> Result<Contact, ErrorBody> {
+        if contact.is_told {
+            return Ok(contact);
+        }
+        let other = contact.other;
+        loop {
+            self.homes.note(user, told(contact.state, other, user)).await?;
+            let mirrored = contact.state.map(ContactState::mirrored);
+            self.homes.note(other, told(mirrored, user, other)).await?;
+            let is_last = self.store.settle_contact(user, other, contact.rev).await;
+            if is_last.map_err(|error| refusal(&error))? {
+                return Ok(contact);
+            }
+            let now = self.store.contact(user, other).await.map_err(|error| refusal(&error))?;
+            contact = now.unwrap_or(contact);
+        }
+    }
+}
+
+/// What the log of `own` says of `other`.
+const fn told(state: Option<ContactState>, other: UserId, own: UserId) -> Content {
+    match state {
+        Some(ContactState::Requested) => Content::ContactRequested { user_id: other, by: own },
+        Some(ContactState::Asked) => Content::ContactRequested { user_id: other, by: other },
+        Some(ContactState::Mutual) => Content::ContactAccepted { user_id: other },
+        None => Content::ContactRemoved { user_id: other },
+    }
+}
+
+fn contact_card(user: UserCard, contact: Contact) -> Option<ContactCard> {
+    Some(ContactCard { user, state: contact.state?, since: contact.since })
+}
+
+fn full(limit: u32, what: &str) -> ErrorBody {
+    ErrorBody::field(ErrorCode::Full, "user_id", format!("you have {limit} {what}, the limit"))
+}

@@ -1,0 +1,151 @@
+//! What users say of themselves, and how others are, on demand.
+
+use std::collections::{HashMap, HashSet};
+
+use madang_ids::{ChannelId, UserId};
+use madang_presence::States;
+use madang_proto::{
+    Availability, ErrorBody, PresenceCounts, PresenceList, SetPresence, UserPresence, limits,
+};
+use madang_store::PresenceChange;
+
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+/// Members of a channel that are looked at for its counts.
+const COUNTED: usize = 10_000;
+/// Up to so many, the counts are made for the caller: without those with whom there is a block.
+const COUNTED_FOR_CALLER: usize = limits::WATCHED_GROUP_MEMBERS as usize;
+
+impl Operations {
+    /// Keeps what the caller says of herself. How idle a connection is, is the gateway's matter.
+    ///
+    /// # Errors
+    /// A status beyond its limit; `limited`.
+    pub async fn set_presence(&self, caller: Caller, set: &SetPresence) -> Result<(), ErrorBody> {
+        let status = set.status.as_deref().map(check_status).transpose()?;
+        if set.invisible.is_none() && status.is_none() {
+            return Ok(());
+        }
+        self.callers.take_request(caller.user_id)?;
+        let change = PresenceChange { invisible: set.invisible, status };
+        self.store.change_presence(caller.user_id, &change).await.map_err(|error| refusal(&error))?;
+        self.presence.settings_changed(caller.user_id);
+        Ok(())
+    }
+
+    /// How users are, as far as the caller may know: those who share a channel with her or are her contacts. Everybody
+    /// else is offline to her.
+    ///
+    /// # Errors
+    /// `invalid` for ids that are none, or too many; `unavailable` without presence.
+    pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList, ErrorBody> {
+        let ids = parse_ids(user_ids)?;
+        let known = self.store.acquainted(caller.user_id, &ids).await.map_err(|error| refusal(&error))?;
+        let asked = [&known[..], &[caller.user_id]].concat();
+        let States { users, is_settled } = self.states(Some(caller.user_id), asked).await?;
+        let rows = self.store.presence(&known).await.map_err(|error| refusal(&error))?;
+        let mut cards: HashMap<UserId, UserPresence> =
+            users.into_iter().flatten().map(|card| (card.user_id, card)).collect();
+        if is_settled {
+            for (id, row) in known.into_iter().zip(rows) {
+                let offline =
+                    || UserPresence { last_active_at: row.last_active_at, ..UserPresence::offline(id) };
+                cards.entry(id).or_insert_with(offline);
+            }
+        }
+        let card = |id: UserId| match cards.remove(&id) {
+            None if is_settled => Some(UserPresence::offline(id)),
+            found => found,
+        };
+        let users = ids.into_iter().filter_map(card).collect();
+        Ok(PresenceList { users, complete: is_settled, ..PresenceList::default() })
+    }
+
+    /// How many members of a channel of the caller's are there. Of a large channel the answer may be some seconds old.
+    ///
+    /// # Errors
+    /// `not_found` for a channel of other people; `unavailable` without presence.
+    pub async fn channel_presence(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+    ) -> Result<PresenceCounts, ErrorBody> {
+        self.check_is_member(caller, channel).await?;
+        if let Some(counts) = self.known.counts.get(&channel).await {
+            return Ok(counts);
+        }
+        let members = self.first_members(channel, COUNTED_FOR_CALLER + 1).await?;
+        if members.len() <= COUNTED_FOR_CALLER {
+            let mut known =
+                self.store.acquainted(caller.user_id, &members).await.map_err(|error| refusal(&error))?;
+            known.retain(|user| *user != caller.user_id);
+            known.push(caller.user_id);
+            return self.count(known).await;
+        }
+        let counts = self
+            .known
+            .counts
+            .try_get_with(channel, async { self.count(self.first_members(channel, COUNTED).await?).await });
+        counts.await.map_err(|error: std::sync::Arc<ErrorBody>| (*error).clone())
+    }
+
+    async fn first_members(&self, channel: ChannelId, at_most: usize) -> Result<Vec<UserId>, ErrorBody> {
+        let mut found: Vec<UserId> = Vec::new();
+        while found.len() < at_most {
+            let rows = (at_most - found.len()).min(limits::LIST_PAGE as usize);
+            let page = self.store.members(channel, found.last().copied(), rows).await;
+            let page = page.map_err(|error| refusal(&error))?;
+            found.extend(page.iter().map(|member| member.user_id));
+            if page.len() < rows {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn count(&self, users: Vec<UserId>) -> Result<PresenceCounts, ErrorBody> {
+        let mut counts =
+            PresenceCounts { counted: u32::try_from(users.len()).unwrap_or(u32::MAX), ..Default::default() };
+        for card in self.states(None, users).await?.users.into_iter().flatten() {
+            match card.state {
+                Availability::Online => counts.online += 1,
+                Availability::Away => counts.away += 1,
+                Availability::Offline => {}
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn states(&self, asker: Option<UserId>, users: Vec<UserId>) -> Result<States, ErrorBody> {
+        let states = self.presence.states(asker, users).await;
+        states.ok_or_else(|| ErrorBody::unavailable("presence is unavailable", 1000))
+    }
+}
+
+/// The text, or `None` to take it away.
+fn check_status(status: &str) -> Result<Option<String>, ErrorBody> {
+    let (status, max) = (status.trim(), limits::STATUS_CHARS);
+    let chars = status.chars().count();
+    if chars > max || status.chars().any(char::is_control) {
+        let message =
+            format!("status has {chars} characters, it must be at most {max} without control characters");
+        return Err(ErrorBody::invalid("status", message));
+    }
+    Ok(Some(status.to_owned()).filter(|status| !status.is_empty()))
+}
+
+/// Ids with commas between them, each once.
+fn parse_ids(text: &str) -> Result<Vec<UserId>, ErrorBody> {
+    let parsed: Result<Vec<UserId>, _> =
+        text.split(',').take(limits::PRESENCE_QUERY + 1).map(str::parse).collect();
+    let mut ids = parsed
+        .map_err(|_| ErrorBody::invalid("user_ids", "user_ids must be ids with commas between them"))?;
+    if ids.len() > limits::PRESENCE_QUERY {
+        let message = format!("user_ids has more than {} ids, the limit", limits::PRESENCE_QUERY);
+        return Err(ErrorBody::invalid("user_ids", message));
+    }
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(*id));
+    Ok(ids)
+}

@@ -1,0 +1,146 @@
+//! Contacts, whom a user may watch, and what she says of herself.
+
+use async_trait::async_trait;
+use madang_ids::{Millis, UserId};
+use madang_proto::ContactState;
+
+use crate::error::StoreResult;
+
+/// One user as a contact of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// Who.
+    pub other: UserId,
+    /// How things stand between the two. `None`: they were something to each other, and their logs do not tell yet
+    /// that they are no longer.
+    pub state: Option<ContactState>,
+    /// Since when.
+    pub since: Millis,
+    /// Rises with each change between the two.
+    pub rev: u64,
+    /// Whether the logs of both tell of this.
+    pub is_told: bool,
+}
+
+/// How many contacts a user may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContactLimits {
+    /// Of any state.
+    pub contacts: u32,
+    /// That she asked and that have not answered.
+    pub requests: u32,
+}
+
+/// What became of a wish to be contacts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContactOutcome {
+    /// So it stands now, also if it stood so before.
+    Is(Contact),
+    /// One of the two blocks the other.
+    Blocked,
+    /// The caller has as many contacts as she may.
+    Full,
+    /// The caller has asked as many as she may.
+    TooManyRequests,
+    /// The other has as many contacts as he may.
+    OtherFull,
+}
+
+/// What a user says of herself, and when she was here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PresenceRow {
+    /// Others see her as offline.
+    pub invisible: bool,
+    /// Free text.
+    pub status: Option<String>,
+    /// When others could last see her active.
+    pub last_active_at: Option<Millis>,
+}
+
+/// A change of what a user says of herself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// Whether others see her as offline.
+    pub invisible: Option<bool>,
+    /// Free text; `Some(None)` takes it away.
+    pub status: Option<Option<String>>,
+}
+
+/// Contacts and presence settings.
+///
+/// # Guarantees
+/// Every write is durable when it returns, and repeating it is harmless. `put_contact` and `remove_contact` are
+/// compare-and-sets on the pair: two who ask each other at once end as `mutual`. The limits are exact (G10).
+#[async_trait]
+pub trait ContactStore: Send + Sync + 'static {
+    /// `user` asks `other`, or accepts if she was asked. Nothing changes if she has asked before or they are mutual.
+    async fn put_contact(
+        &self,
+        user: UserId,
+        other: UserId,
+        at: Millis,
+        limits: ContactLimits,
+    ) -> StoreResult<ContactOutcome>;
+    /// Ends whatever is between two users. `None` if there is nothing, told or untold.
+    async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>>;
+    /// What `other` is to `user`.
+    async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>>;
+    /// The logs of both tell of the change with this `rev`. `false` if there was another change meanwhile.
+    async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool>;
+    /// The contacts of a user by id, after `after`; those that ended are left out.
+    async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>>;
+
+    /// Whom a user watches, each once and in no order: mutual contacts, then co-members of her groups of at most
+    /// `group_members`, less those with a block in either direction; the first `limit` of them.
+    async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>>;
+    /// Those of `others` who are mutual contacts of `user` or members of a channel of hers, without a block in either
+    /// direction; in the order asked for.
+    async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;
+
+    /// Changes what a user says of herself.
+    async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()>;
+    /// What users say of themselves, in the order asked for; the default for whom nothing was written.
+    async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>>;
+    /// Notes when users were last active; an earlier time changes nothing.
+    async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()>;
+}
+
+/// What a wish to be contacts comes to, limits aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meeting {
+    /// Nothing changes.
+    Stands(Contact),
+    /// The one who wishes is this to the other's mirror, as this change.
+    Becomes { state: ContactState, rev: u64 },
+}
+
+/// The one who wishes sees `found`. What every implementation of [`ContactStore::put_contact`] asks.
+pub(crate) fn meet(found: Option<Contact>) -> Meeting {
+    match found {
+        Some(contact) if matches!(contact.state, Some(ContactState::Requested | ContactState::Mutual)) => {
+            Meeting::Stands(contact)
+        }
+        Some(contact) => {
+            let state = contact.state.map_or(ContactState::Requested, |_| ContactState::Mutual);
+            Meeting::Becomes { state, rev: contact.rev + 1 }
+        }
+        None => Meeting::Becomes { state: ContactState::Requested, rev: 1 },
+    }
+}
+
+/// Why a request is refused, by what the one who asks and the other have; who accepts has her place already.
+pub(crate) const fn may_ask(
+    own: ContactLimits,
+    other: ContactLimits,
+    limits: ContactLimits,
+) -> Option<ContactOutcome> {
+    if own.contacts >= limits.contacts {
+        Some(ContactOutcome::Full)
+    } else if own.requests >= limits.requests {
+        Some(ContactOutcome::TooManyRequests)
+    } else if other.contacts >= limits.contacts {
+        Some(ContactOutcome::OtherFull)
+    } else {
+        None
+    }
+}

@@ -1,0 +1,290 @@
+//! Contacts, circles, presence settings.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use madang_ids::{Millis, UserId};
+use madang_proto::ContactState;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use super::Embedded;
+use super::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
+use crate::contacts::{
+    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, may_ask, meet,
+};
+use crate::error::StoreResult;
+
+/// Co-members that are looked at for a circle, many of them more than once.
+const CIRCLE_ROWS: i64 = 20_000;
+const CONTACT: &str = "SELECT other, state, at_ms, rev, is_told FROM contacts WHERE user = ?1 AND other = ?2";
+/// Whether either of two users, `?1` and `?2`, blocks the other.
+const BLOCKED: &str = "SELECT 1 FROM blocks WHERE user = ?1 AND other = ?2
+    UNION ALL SELECT 1 FROM blocks WHERE user = ?2 AND other = ?1";
+
+#[async_trait]
+impl ContactStore for Embedded {
+    async fn put_contact(
+        &self,
+        user: UserId,
+        other: UserId,
+        at: Millis,
+        limits: ContactLimits,
+    ) -> StoreResult<ContactOutcome> {
+        self.write(move |transaction| put_contact(transaction.db(), (user, other), at, limits)).await
+    }
+
+    async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>> {
+        self.write(move |transaction| {
+            let db = transaction.db();
+            match contact(db, user, other)? {
+                Some(found) if found.state.is_some() => {
+                    put_pair(db, (user, other), None, at, found.rev + 1).map(Some)
+                }
+                found => Ok(found),
+            }
+        })
+        .await
+    }
+
+    async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>> {
+        self.read(move |db| contact(db, user, other)).await
+    }
+
+    async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool> {
+        self.write(move |transaction| settle_contact(transaction.db(), user, other, rev)).await
+    }
+
+    async fn contacts(&self, user: UserId, after: Option<UserId>, rows: usize) -> StoreResult<Vec<Contact>> {
+        let after = after.map_or(0, |user| int(user.raw()));
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT other, state, at_ms, rev, is_told FROM contacts
+                 WHERE user = ?1 AND other > ?2 AND state IS NOT NULL ORDER BY other LIMIT ?3",
+            )?;
+            statement.query_map([int(user.raw()), after, limit(rows)], contact_of)?.collect()
+        })
+        .await
+    }
+
+    async fn circle(&self, user: UserId, group_members: u32, most: usize) -> StoreResult<Vec<UserId>> {
+        self.read(move |db| circle(db, user, group_members, most)).await
+    }
+
+    async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        let others = others.to_vec();
+        self.read(move |db| {
+            let mut found = Vec::new();
+            for other in others {
+                if is_acquainted(db, user, other)? && !is_blocked(db, user, other)? {
+                    found.push(other);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()> {
+        let change = change.clone();
+        self.write(move |transaction| {
+            let db = transaction.db();
+            db.prepare_cached("INSERT INTO presence (user) VALUES (?1) ON CONFLICT DO NOTHING")?
+                .execute([int(user.raw())])?;
+            if let Some(invisible) = change.invisible {
+                db.prepare_cached("UPDATE presence SET invisible = ?2 WHERE user = ?1")?
+                    .execute(params![int(user.raw()), invisible])?;
+            }
+            if let Some(status) = &change.status {
+                db.prepare_cached("UPDATE presence SET status = ?2 WHERE user = ?1")?
+                    .execute(params![int(user.raw()), status])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>> {
+        let users = users.to_vec();
+        self.read(move |db| {
+            let mut statement =
+                db.prepare_cached("SELECT invisible, status, last_active_at FROM presence WHERE user = ?1")?;
+            let mut row = |user: &UserId| {
+                let found = statement.query_row([int(user.raw())], presence_of).optional()?;
+                Ok(found.unwrap_or_default())
+            };
+            users.iter().map(&mut row).collect()
+        })
+        .await
+    }
+
+    async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()> {
+        let marks = marks.to_vec();
+        self.write(move |transaction| {
+            let mut statement = transaction.db().prepare_cached(
+                "INSERT INTO presence (user, last_active_at) VALUES (?1, ?2) ON CONFLICT DO UPDATE
+                 SET last_active_at = max(coalesce(last_active_at, 0), excluded.last_active_at)",
+            )?;
+            marks
+                .iter()
+                .try_for_each(|(user, at)| statement.execute([int(user.raw()), bound(at.get())]).map(drop))
+        })
+        .await
+    }
+}
+
+fn put_contact(
+    db: &Connection,
+    (user, other): (UserId, UserId),
+    at: Millis,
+    limits: ContactLimits,
+) -> Result<ContactOutcome> {
+    if is_blocked(db, user, other)? {
+        return Ok(ContactOutcome::Blocked);
+    }
+    let (state, rev) = match meet(contact(db, user, other)?) {
+        Meeting::Stands(contact) => return Ok(ContactOutcome::Is(contact)),
+        Meeting::Becomes { state, rev } => (state, rev),
+    };
+    if state == ContactState::Requested
+        && let Some(refused) = may_ask(counts(db, user)?, counts(db, other)?, limits)
+    {
+        return Ok(refused);
+    }
+    put_pair(db, (user, other), Some(state), at, rev).map(ContactOutcome::Is)
+}
+
+fn counts(db: &Connection, user: UserId) -> Result<ContactLimits> {
+    let mut statement = db.prepare_cached(
+        "SELECT count(*), count(*) FILTER (WHERE state = 'requested') FROM contacts
+         WHERE user = ?1 AND state IS NOT NULL",
+    )?;
+    statement.query_row([int(user.raw())], |row| {
+        Ok(ContactLimits { contacts: small_number(row, 0)?, requests: small_number(row, 1)? })
+    })
+}
+
+/// Writes both sides; `state` is what the first one sees, and her side is returned.
+fn put_pair(
+    db: &Connection,
+    (user, other): (UserId, UserId),
+    state: Option<ContactState>,
+    at: Millis,
+    rev: u64,
+) -> Result<Contact> {
+    let mut statement = db.prepare_cached(
+        "INSERT OR REPLACE INTO contacts (user, other, state, at_ms, rev, is_told) VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+    )?;
+    let sides = [(user, other, state), (other, user, state.map(ContactState::mirrored))];
+    for (user, other, state) in sides {
+        let state = state.map(state_text);
+        statement.execute(params![int(user.raw()), int(other.raw()), state, int(at.get()), int(rev)])?;
+    }
+    Ok(Contact { other, state, since: at, rev, is_told: false })
+}
+
+fn settle_contact(db: &Connection, user: UserId, other: UserId, rev: u64) -> Result<bool> {
+    let Some(found) = contact(db, user, other)? else { return Ok(true) };
+    if found.rev != rev {
+        return Ok(false);
+    }
+    let pair = [int(user.raw()), int(other.raw())];
+    // An ended one keeps its `rev`, so that a late teller sees that there was more.
+    db.prepare_cached(
+        "UPDATE contacts SET is_told = 1 WHERE (user = ?1 AND other = ?2) OR (user = ?2 AND other = ?1)",
+    )?
+    .execute(pair)?;
+    Ok(true)
+}
+
+fn contact(db: &Connection, user: UserId, other: UserId) -> Result<Option<Contact>> {
+    db.prepare_cached(CONTACT)?.query_row([int(user.raw()), int(other.raw())], contact_of).optional()
+}
+
+fn contact_of(row: &Row<'_>) -> Result<Contact> {
+    Ok(Contact {
+        other: UserId::from_raw(number(row, 0)?),
+        state: state_at(row, 1)?,
+        since: Millis::new(number(row, 2)?),
+        rev: number(row, 3)?,
+        is_told: row.get(4)?,
+    })
+}
+
+fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<bool> {
+    db.prepare_cached(BLOCKED)?.exists([int(one.raw()), int(other.raw())])
+}
+
+fn is_acquainted(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
+    let pair = [int(user.raw()), int(other.raw())];
+    let mut contacts =
+        db.prepare_cached("SELECT 1 FROM contacts WHERE user = ?1 AND other = ?2 AND state = 'mutual'")?;
+    if contacts.exists(pair)? {
+        return Ok(true);
+    }
+    let mut shared = db.prepare_cached(
+        "SELECT 1 FROM memberships mine JOIN memberships theirs ON theirs.user = ?2 AND theirs.channel = mine.channel
+         WHERE mine.user = ?1 AND mine.is_open = 1 AND theirs.is_open = 1 LIMIT 1",
+    )?;
+    shared.exists(pair)
+}
+
+fn circle(db: &Connection, user: UserId, group_members: u32, most: usize) -> Result<Vec<UserId>> {
+    let mut seen = HashSet::from([user]);
+    let mut found = Vec::new();
+    let mut take = |other: UserId| -> Result<bool> {
+        if seen.insert(other) && !is_blocked(db, user, other)? {
+            found.push(other);
+        }
+        Ok(found.len() < most)
+    };
+    let id = |row: &Row<'_>| Ok(UserId::from_raw(number(row, 0)?));
+    let mut contacts =
+        db.prepare_cached("SELECT other FROM contacts WHERE user = ?1 AND state = 'mutual' ORDER BY other")?;
+    let mut members = db.prepare_cached(
+        "SELECT others.user FROM memberships mine CROSS JOIN channels c ON c.id = mine.channel
+         CROSS JOIN seats s ON s.channel = mine.channel
+         CROSS JOIN members others ON others.channel = mine.channel AND others.is_open = 1
+         WHERE mine.user = ?1 AND mine.is_open = 1 AND c.kind = 'group' AND s.count <= ?2
+         LIMIT ?3",
+    )?;
+    for other in contacts.query_map([int(user.raw())], id)? {
+        if !take(other?)? {
+            return Ok(found);
+        }
+    }
+    for other in members.query_map([int(user.raw()), i64::from(group_members), CIRCLE_ROWS], id)? {
+        if !take(other?)? {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn presence_of(row: &Row<'_>) -> Result<PresenceRow> {
+    Ok(PresenceRow {
+        invisible: row.get(0)?,
+        status: row.get(1)?,
+        last_active_at: optional_number(row, 2)?.map(Millis::new),
+    })
+}
+
+const fn state_text(state: ContactState) -> &'static str {
+    match state {
+        ContactState::Requested => "requested",
+        ContactState::Asked => "asked",
+        ContactState::Mutual => "mutual",
+    }
+}
+
+fn state_at(row: &Row<'_>, column: usize) -> Result<Option<ContactState>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        word => match word.as_str()? {
+            "requested" => Ok(Some(ContactState::Requested)),
+            "asked" => Ok(Some(ContactState::Asked)),
+            "mutual" => Ok(Some(ContactState::Mutual)),
+            other => Err(unknown_word(column, other)),
+        },
+    }
+}

@@ -1,0 +1,189 @@
+//! Contacts, circles and presence settings in memory.
+
+use async_trait::async_trait;
+use madang_ids::{Millis, UserId};
+use madang_proto::{ChannelKind, ContactState};
+
+use super::{Model, Mutant, State};
+use crate::contacts::{
+    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, may_ask, meet,
+};
+use crate::error::StoreResult;
+
+#[async_trait]
+impl ContactStore for Model {
+    async fn put_contact(
+        &self,
+        user: UserId,
+        other: UserId,
+        at: Millis,
+        limits: ContactLimits,
+    ) -> StoreResult<ContactOutcome> {
+        let is_blind = self.is_mutant(Mutant::ContactsIgnoreBlocks);
+        let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
+        let is_lopsided = self.is_mutant(Mutant::ContactChangesOneSide);
+        self.write(|state| {
+            if state.is_blocked(user, other) && !is_blind {
+                return ContactOutcome::Blocked;
+            }
+            let (becomes, rev) = match meet(state.contacts.get(&(user, other)).copied()) {
+                Meeting::Stands(contact) => return ContactOutcome::Is(contact),
+                Meeting::Becomes { state, rev } => (state, rev),
+            };
+            let refused = may_ask(state.counts(user), state.counts(other), limits);
+            if let Some(refused) = refused.filter(|_| becomes == ContactState::Requested && !is_endless) {
+                return refused;
+            }
+            let before = state.contacts.get(&(other, user)).copied();
+            let contact = state.put_pair((user, other), Some(becomes), at, rev);
+            if let Some(before) = before.filter(|_| is_lopsided) {
+                state.contacts.insert((other, user), before);
+            }
+            ContactOutcome::Is(contact)
+        })
+        .await
+    }
+
+    async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>> {
+        self.write(|state| match state.contacts.get(&(user, other)).copied() {
+            Some(Contact { state: Some(_), rev, .. }) => {
+                Some(state.put_pair((user, other), None, at, rev + 1))
+            }
+            found => found,
+        })
+        .await
+    }
+
+    async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>> {
+        self.read(|state| state.contacts.get(&(user, other)).copied()).await
+    }
+
+    async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool> {
+        let is_blind = self.is_mutant(Mutant::SettleContactIgnoresLaterChange);
+        self.write(|state| {
+            if state.contacts.get(&(user, other)).is_some_and(|found| found.rev != rev && !is_blind) {
+                return false;
+            }
+            for side in [(user, other), (other, user)] {
+                state.contacts.entry(side).and_modify(|contact| contact.is_told = true);
+            }
+            true
+        })
+        .await
+    }
+
+    async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>> {
+        self.read(|state| {
+            let hers = state.contacts_of(user).filter(|contact| Some(contact.other) > after);
+            hers.copied().take(limit).collect()
+        })
+        .await
+    }
+
+    async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>> {
+        let ignores_blocks = self.is_mutant(Mutant::CircleIgnoresBlocks);
+        let counts_large = self.is_mutant(Mutant::CircleCountsLargeGroups);
+        self.read(|state| {
+            let contacts =
+                state.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Mutual));
+            let mut found: Vec<UserId> = contacts.map(|contact| contact.other).collect();
+            for ((_, channel), _) in
+                state.memberships.iter().filter(|((who, _), row)| *who == user && row.spans.is_open())
+            {
+                let is_group =
+                    state.channels.get(channel).is_some_and(|row| row.card.kind == ChannelKind::Group);
+                let count = state.seats.get(channel).map_or(0, |seats| seats.count);
+                if is_group && (count <= group_members || counts_large) {
+                    let all = state.members.iter().filter(|((of, _), _)| of == channel);
+                    let open = all.filter(|(_, member)| member.spans.is_open());
+                    found.extend(open.map(|((_, other), _)| *other));
+                }
+            }
+            let mut seen = std::collections::BTreeSet::from([user]);
+            found.retain(|other| seen.insert(*other) && (ignores_blocks || !state.is_blocked(user, *other)));
+            found.truncate(limit);
+            found
+        })
+        .await
+    }
+
+    async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        self.read(|state| {
+            let is_contact = |other: UserId| {
+                let found = state.contacts.get(&(user, other));
+                found.is_some_and(|contact| contact.state == Some(ContactState::Mutual))
+            };
+            let is_open = |user, channel| {
+                state.memberships.get(&(user, channel)).is_some_and(|row| row.spans.is_open())
+            };
+            let shares = |other: UserId| {
+                let mut channels = state.channels.keys();
+                channels.any(|&channel| is_open(user, channel) && is_open(other, channel))
+            };
+            let is_it =
+                |other: &UserId| (is_contact(*other) || shares(*other)) && !state.is_blocked(user, *other);
+            others.iter().copied().filter(is_it).collect()
+        })
+        .await
+    }
+
+    async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()> {
+        self.write(|state| {
+            let row = state.presence.entry(user).or_default();
+            row.invisible = change.invisible.unwrap_or(row.invisible);
+            if let Some(status) = &change.status {
+                row.status.clone_from(status);
+            }
+        })
+        .await
+    }
+
+    async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>> {
+        let row = |state: &State, user| state.presence.get(user).cloned().unwrap_or_default();
+        self.read(|state| users.iter().map(|user| row(state, user)).collect()).await
+    }
+
+    async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()> {
+        let goes_back = self.is_mutant(Mutant::LastActiveGoesBack);
+        self.write_each(marks, |state, (user, at)| {
+            let row = state.presence.entry(*user).or_default();
+            row.last_active_at = row.last_active_at.filter(|_| !goes_back).max(Some(*at));
+        })
+        .await
+    }
+}
+
+impl State {
+    fn is_blocked(&self, one: UserId, other: UserId) -> bool {
+        self.blocks.contains(&(one, other)) || self.blocks.contains(&(other, one))
+    }
+
+    fn contacts_of(&self, user: UserId) -> impl Iterator<Item = &Contact> {
+        let rows =
+            self.contacts.iter().filter(move |((who, _), contact)| *who == user && contact.state.is_some());
+        rows.map(|(_, contact)| contact)
+    }
+
+    fn counts(&self, user: UserId) -> ContactLimits {
+        let mut counts = ContactLimits { contacts: 0, requests: 0 };
+        for contact in self.contacts_of(user) {
+            counts.contacts += 1;
+            counts.requests += u32::from(contact.state == Some(ContactState::Requested));
+        }
+        counts
+    }
+
+    fn put_pair(
+        &mut self,
+        (user, other): (UserId, UserId),
+        state: Option<ContactState>,
+        since: Millis,
+        rev: u64,
+    ) -> Contact {
+        let contact = Contact { other, state, since, rev, is_told: false };
+        let mirror = Contact { other: user, state: state.map(ContactState::mirrored), ..contact };
+        self.contacts.insert((user, other), contact);
+        self.contacts.insert((other, user), mirror);
+        contact
+    }
+}

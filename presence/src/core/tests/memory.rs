@@ -1,0 +1,62 @@
+//! What a connection costs.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use super::yard::{NODE, Yard, up, user};
+use crate::core::Loaded;
+
+/// Counts what this thread holds.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "an allocator is; it hands everything on to the system's")]
+// SAFETY: every call goes to `System` as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // At the end of a thread nothing is counted any more.
+        let _ = HELD.try_with(|held| held.set(held.get().wrapping_add(layout.size())));
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        let _ = HELD.try_with(|held| held.set(held.get().wrapping_sub(layout.size())));
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const CONNECTIONS: u64 = 15_000;
+
+/// Bytes a connection that the core holds, each of another user, each watching so many others.
+fn bytes_per_connection(watched: u64) -> usize {
+    let mut yard = Yard::settled();
+    let before = HELD.get();
+    for id in 1..=CONNECTIONS {
+        yard.core.handle_up(NODE, up(id, id, id), yard.now);
+        for wanted in yard.core.poll_wanted(1) {
+            let circle = (0..watched).map(|other| user(1 + (id + other * 7) % CONNECTIONS)).collect();
+            let loaded = Loaded { user: wanted.user, row: Default::default(), circle: Some(circle) };
+            yard.core.handle_loaded(loaded, yard.now);
+        }
+        while yard.core.poll_notice().is_some() {}
+    }
+    assert_eq!(yard.core.users() as u64, CONNECTIONS);
+    (HELD.get() - before) / CONNECTIONS as usize
+}
+
+#[test]
+fn a_connection_costs_200_bytes_and_8_for_each_whom_it_watches() {
+    for (watched, at_most) in [(0, 200), (20, 360)] {
+        let bytes = bytes_per_connection(watched);
+        println!("{CONNECTIONS} connections, each watching {watched}: {bytes} bytes each");
+        assert!(bytes < at_most, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,403 @@
+//! Random histories of two nodes against the truth: what was really connected, and since when it is not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use madang_ids::{ConnectionId, Epoch, UserId};
+use madang_proto::{Availability, UserPresence};
+use madang_store::PresenceRow;
+use proptest::prelude::*;
+
+use super::yard::{Yard, key, up, user};
+use crate::api::{Departure, NodeRun, Up};
+use crate::core::{Loaded, To};
+
+const USERS: u64 = 4;
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+enum Op {
+    Up {
+        user: u64,
+        device: u64,
+        node: usize,
+    },
+    Down {
+        pick: usize,
+        how: u8,
+    },
+    Idle {
+        pick: usize,
+        is_idle: bool,
+    },
+    Set {
+        user: u64,
+        invisible: bool,
+        status: bool,
+    },
+    Pair {
+        one: u64,
+        other: u64,
+        is_watched: bool,
+    },
+    /// Reads are answered, or begin and are not answered until the next one of these.
+    Load {
+        holds: bool,
+    },
+    Pass {
+        seconds: u64,
+    },
+    /// A node does not come through for a while, and then sends its set.
+    Stall {
+        node: usize,
+        seconds: u64,
+    },
+    /// A node dies with its connections, and comes back later with none.
+    Crash {
+        node: usize,
+    },
+    /// A connection ends, the report of it is lost, and its node sends its set.
+    Lose {
+        pick: usize,
+    },
+    Drop {
+        pick: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let of = || 1..=USERS;
+    prop_oneof![
+        6 => (of(), 1..3_u64, 0..2_usize).prop_map(|(user, device, node)| Op::Up { user, device, node }),
+        5 => (any::<usize>(), 0..4_u8).prop_map(|(pick, how)| Op::Down { pick, how }),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Op::Idle { pick, is_idle }),
+        2 => (of(), any::<bool>(), any::<bool>())
+            .prop_map(|(user, invisible, status)| Op::Set { user, invisible, status }),
+        4 => (of(), of(), any::<bool>())
+            .prop_map(|(one, other, is_watched)| Op::Pair { one, other, is_watched }),
+        2 => any::<bool>().prop_map(|holds| Op::Load { holds }),
+        6 => (0..13_u64).prop_map(|seconds| Op::Pass { seconds }),
+        1 => (0..2_usize, 1..22_u64).prop_map(|(node, seconds)| Op::Stall { node, seconds }),
+        1 => (0..2_usize).prop_map(|node| Op::Crash { node }),
+        1 => any::<usize>().prop_map(|pick| Op::Lose { pick }),
+        1 => any::<usize>().prop_map(|pick| Op::Drop { pick }),
+    ]
+}
+
+/// What is really there.
+#[derive(Debug, Clone, Copy)]
+struct Real {
+    up: Up,
+    node: usize,
+    is_idle: bool,
+}
+
+/// What one connection has been told.
+#[derive(Debug, Default)]
+struct View {
+    known: BTreeMap<UserId, UserPresence>,
+    is_complete: bool,
+    /// It has no room until it is told everything.
+    is_deaf: bool,
+}
+
+struct World {
+    yard: Yard,
+    runs: [NodeRun; 2],
+    /// Who says nothing just now.
+    stalled: Option<usize>,
+    real: Vec<Real>,
+    views: HashMap<(UserId, ConnectionId), View>,
+    /// Until when an ended connection may keep its user; by user and device.
+    waits: BTreeMap<(UserId, u64), Duration>,
+    /// The rows that the core has read.
+    read: BTreeMap<UserId, PresenceRow>,
+    holds: bool,
+    reading: Vec<Loaded>,
+    /// Pairs that ended since everything was read: a read may have seen that.
+    parted: BTreeSet<(UserId, UserId)>,
+    next: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut yard = Yard::settled();
+        let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1) };
+        let runs = [run(1), run(2)];
+        yard.core.handle_set(runs[1], &[], yard.now);
+        Self {
+            yard,
+            runs,
+            stalled: None,
+            real: Vec::new(),
+            views: HashMap::new(),
+            waits: BTreeMap::new(),
+            read: BTreeMap::new(),
+            holds: false,
+            reading: Vec::new(),
+            parted: BTreeSet::new(),
+            next: 1,
+        }
+    }
+
+    fn pick(&self, pick: usize) -> Option<Real> {
+        (!self.real.is_empty()).then(|| self.real[pick % self.real.len()])
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let now = self.yard.now;
+        match *op {
+            Op::Up { user: id, device, node } => {
+                let up = up(id, id * 10 + device, self.next);
+                self.next += 1;
+                self.waits.remove(&(up.user, up.device.raw()));
+                self.real.push(Real { up, node, is_idle: false });
+                self.views.insert((up.user, up.connection), View::default());
+                self.yard.core.handle_up(self.runs[node], up, now);
+                self.yard.core.handle_idle(self.runs[node], (up.user, up.connection), false, now);
+            }
+            Op::Down { pick, how } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                let (how, wait) = match how {
+                    0 => (Departure::Seen, 10),
+                    1 => (Departure::Drained, 30),
+                    2 => (Departure::Final, 0),
+                    _ => (Departure::Revoked, 0),
+                };
+                if how == Departure::Revoked {
+                    // Its other sockets are closed as well.
+                    let others = self.real.iter().filter(|real| real.up.device == up.device).copied();
+                    for Real { up, node, .. } in others.collect::<Vec<_>>() {
+                        self.end(up, Duration::ZERO);
+                        let connection = (up.user, up.connection);
+                        self.yard.core.handle_down(self.runs[node], connection, how, now);
+                    }
+                    self.waits.remove(&(up.user, up.device.raw()));
+                    return;
+                }
+                self.end(up, Duration::from_secs(wait));
+                self.yard.core.handle_down(self.runs[node], (up.user, up.connection), how, now);
+            }
+            Op::Idle { pick, is_idle } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                for real in self.real.iter_mut().filter(|real| real.up.connection == up.connection) {
+                    real.is_idle = is_idle;
+                }
+                self.yard.core.handle_idle(self.runs[node], (up.user, up.connection), is_idle, now);
+            }
+            Op::Set { user: id, invisible, status } => {
+                let status = status.then(|| "words".to_owned());
+                self.yard.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
+                self.yard.core.handle_changed(user(id), false);
+            }
+            Op::Pair { one, other, is_watched } if one != other => {
+                match is_watched {
+                    true => self.yard.watch(one, other),
+                    false => {
+                        self.yard.unwatch(one, other);
+                        self.parted.extend([(user(one), user(other)), (user(other), user(one))]);
+                    }
+                }
+                self.yard.core.handle_changed(user(one), true);
+            }
+            Op::Pair { .. } => {}
+            Op::Load { holds } => {
+                self.holds = false;
+                self.settle();
+                self.holds = holds;
+            }
+            Op::Lose { pick } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                self.end(up, GRACE);
+                self.resend(node);
+            }
+            Op::Pass { seconds } => self.pass(seconds),
+            Op::Stall { node, seconds } => {
+                self.stalled = Some(node);
+                self.pass(seconds);
+                self.stalled = None;
+                self.resend(node);
+            }
+            Op::Crash { node } => {
+                let dead: Vec<Up> =
+                    self.real.iter().filter(|real| real.node == node).map(|real| real.up).collect();
+                // Its lease and then the grace: less than 25 s, and never less than the grace.
+                dead.iter().for_each(|up| self.end(*up, GRACE));
+                self.stalled = Some(node);
+                self.pass(26);
+                self.stalled = None;
+                self.check_gone(&dead);
+                self.resend(node);
+            }
+            Op::Drop { pick } => {
+                let Some(Real { up, .. }) = self.pick(pick) else { return };
+                self.views.entry((up.user, up.connection)).or_default().is_deaf = true;
+                self.yard.core.handle_dropped(up.user, up.connection, now);
+            }
+        }
+    }
+
+    fn end(&mut self, up: Up, wait: Duration) {
+        self.real.retain(|real| real.up.connection != up.connection);
+        self.views.remove(&(up.user, up.connection));
+        let until = self.waits.entry((up.user, up.device.raw())).or_default();
+        *until = (*until).max(self.yard.now.elapsed + wait);
+    }
+
+    fn resend(&mut self, node: usize) {
+        self.runs[node].epoch = Epoch::from_raw(self.runs[node].epoch.raw() + 1);
+        let here = self.real.iter().filter(|real| real.node == node);
+        let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
+        self.yard.core.handle_set(self.runs[node], &set, self.yard.now);
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            for node in 0..2 {
+                if self.stalled != Some(node) {
+                    self.yard.core.handle_renewal(self.runs[node], self.yard.now);
+                }
+            }
+            self.yard.wait(1);
+            self.settle();
+        }
+    }
+
+    /// Who was on a node that died is offline now, unless she is on the other.
+    fn check_gone(&self, dead: &[Up]) {
+        for id in dead.iter().map(|up| up.user) {
+            let is_waited =
+                self.waits.iter().any(|((of, _), until)| *of == id && *until > self.yard.now.elapsed);
+            if !is_waited && !self.real.iter().any(|real| real.up.user == id) {
+                assert_eq!(self.yard.core.states(None, &[id]), [None], "{id} died with her node");
+            }
+        }
+    }
+
+    /// Begins reads and answers them, and looks at what is told.
+    fn settle(&mut self) {
+        self.hear();
+        loop {
+            for wanted in self.yard.core.poll_wanted(9) {
+                let row = self.yard.rows.get(&wanted.user).cloned().unwrap_or_default();
+                let circle = wanted.circle.then(|| self.yard.circle(wanted.user));
+                self.reading.push(Loaded { user: wanted.user, row, circle });
+            }
+            if self.holds {
+                return;
+            }
+            if self.reading.is_empty() {
+                return self.parted.clear();
+            }
+            // The later reads may be answered first.
+            for loaded in std::mem::take(&mut self.reading).into_iter().rev() {
+                self.read.insert(loaded.user, loaded.row.clone());
+                self.yard.core.handle_loaded(loaded, self.yard.now);
+                self.hear();
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        while let Some(notice) = self.yard.core.poll_notice() {
+            let is_meant = |to: &To, key: &(UserId, ConnectionId)| match to {
+                To::Users(users) => users.contains(&key.0),
+                To::Connection(user, connection) => *key == (*user, *connection),
+            };
+            let listeners: Vec<_> =
+                self.views.keys().filter(|key| is_meant(&notice.to, key)).copied().collect();
+            for listener in listeners {
+                let Some(view) = self.views.get_mut(&listener) else { continue };
+                view.is_deaf &= !matches!(notice.to, To::Connection(..));
+                if view.is_deaf {
+                    continue;
+                }
+                for card in &notice.list.users {
+                    self.check(listener.0, card);
+                }
+                let Some(view) = self.views.get_mut(&listener) else { continue };
+                if notice.list.anew {
+                    view.known.clear();
+                }
+                view.is_complete |= notice.list.complete;
+                view.known.extend(notice.list.users.iter().map(|card| (card.user_id, card.clone())));
+            }
+        }
+    }
+
+    /// What must hold of everything that is told.
+    fn check(&self, listener: UserId, card: &UserPresence) {
+        let id = card.user_id;
+        if id == listener {
+            return;
+        }
+        let row = self.read.get(&id);
+        assert!(!card.invisible, "{listener} hears that {id} is invisible");
+        if card.state != Availability::Offline {
+            let row = row.unwrap_or_else(|| panic!("{id} was never read, and {listener} hears of her"));
+            assert!(!row.invisible, "{id} is invisible, and {listener} hears that she is there");
+            return;
+        }
+        let is_visible = row.is_some_and(|row| !row.invisible);
+        let pair = (id, listener);
+        let were_pair = self.yard.pairs.contains(&pair) && !self.parted.contains(&pair);
+        if is_visible && were_pair && self.was_online(listener, id) {
+            let is_up = self.real.iter().any(|real| real.up.user == id);
+            assert!(!is_up, "{listener} hears that {id} is offline, who is connected");
+            let waits = self.waits.iter().filter(|((of, _), _)| *of == id).map(|(_, until)| *until);
+            let until = waits.max().unwrap_or_default();
+            assert!(self.yard.now.elapsed >= until, "{listener} hears too soon that {id} is offline");
+        }
+    }
+
+    fn was_online(&self, listener: UserId, id: UserId) -> bool {
+        let mut views = self.views.iter().filter(|((of, _), _)| *of == listener);
+        views.any(|(_, view)| view.known.get(&id).is_some_and(|card| card.state != Availability::Offline))
+    }
+
+    /// After a rest everybody knows exactly what is.
+    fn check_all(&self) {
+        for ((viewer, connection), view) in &self.views {
+            assert!(view.is_complete);
+            for id in (1..=USERS).map(user).filter(|id| id != viewer) {
+                let told = view.known.get(&id).map_or(Availability::Offline, |card| card.state);
+                assert_eq!(told, self.truth(*viewer, id), "{viewer}/{connection} of {id}");
+            }
+        }
+    }
+
+    fn truth(&self, viewer: UserId, id: UserId) -> Availability {
+        let is_hidden = self.yard.rows.get(&id).is_some_and(|row| row.invisible);
+        let idle: BTreeSet<bool> =
+            self.real.iter().filter(|real| real.up.user == id).map(|real| real.is_idle).collect();
+        match (idle.is_empty(), idle.contains(&false)) {
+            _ if is_hidden || !self.yard.pairs.contains(&(viewer, id)) => Availability::Offline,
+            (true, _) => Availability::Offline,
+            (false, true) => Availability::Online,
+            (false, false) => Availability::Away,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nobody is offline who is connected; nobody is online long after she left; no gap below the grace period
+    /// shows; the invisible are never seen; and in the end everybody knows what is.
+    #[test]
+    fn what_is_told_is_true(ops in proptest::collection::vec(op(), 1..60)) {
+        let mut world = World::new();
+        for op in &ops {
+            world.apply(op);
+            world.settle();
+        }
+        world.holds = false;
+        world.settle();
+        world.pass(31);
+        world.check_all();
+        // Nothing is left of those who went.
+        let here: BTreeSet<UserId> = world.real.iter().map(|real| real.up.user).collect();
+        prop_assert_eq!(world.yard.core.users(), here.len());
+        prop_assert!(world.yard.core.states(None, &[key(9, 9).0])[0].is_none());
+    }
+}

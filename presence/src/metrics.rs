@@ -1,0 +1,48 @@
+//! What presence counts.
+
+use madang_service::Metrics;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The metrics of presence. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PresenceMetrics {
+    /// G6: users that are connected, or in their grace period.
+    pub users: Gauge,
+    /// G6: changes told, each to all who watch.
+    pub told: Counter,
+    /// G6: nodes whose lease ended.
+    pub leases_missed: Counter,
+    /// G7: reports that found the queue full or presence gone; the node sends its full set again.
+    pub reports_lost: Counter,
+    /// G7: frames that a connection had no room for; it is told everything again later.
+    pub frames_dropped: Counter,
+    /// Reads and writes of rows that failed, and are tried again.
+    pub row_failures: Counter,
+}
+
+impl PresenceMetrics {
+    /// Registers them.
+    #[must_use]
+    pub fn register(metrics: &Metrics) -> Self {
+        let this = Self {
+            users: Gauge::default(),
+            told: Counter::default(),
+            leases_missed: Counter::default(),
+            reports_lost: Counter::default(),
+            frames_dropped: Counter::default(),
+            row_failures: Counter::default(),
+        };
+        metrics.register(|registry| {
+            let mut counter =
+                |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+            counter("presence_changes_told", "G6: changes told to those who watch", &this.told);
+            counter("presence_leases_missed", "G6: nodes whose lease ended", &this.leases_missed);
+            counter("presence_reports_lost", "G7: reports that found no room", &this.reports_lost);
+            counter("presence_frames_dropped", "G7: frames without room", &this.frames_dropped);
+            counter("presence_row_failures", "Reads and writes of rows that failed", &this.row_failures);
+            registry.register("presence_users", "G6: users connected or in grace", this.users.clone());
+        });
+        this
+    }
+}

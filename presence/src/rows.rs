@@ -1,0 +1,54 @@
+//! Reads and writes of the rows behind presence, in batches.
+
+use std::sync::Arc;
+
+use madang_ids::{Millis, UserId};
+use madang_proto::limits;
+use madang_store::{Store, StoreResult};
+
+use crate::core::{Loaded, Wanted};
+
+/// What became of a batch.
+pub(crate) enum Done {
+    Loaded(Vec<Loaded>),
+    NotLoaded(Vec<Wanted>),
+    Written,
+    NotWritten(Vec<(UserId, Millis)>),
+}
+
+/// Reads what is wanted; all or nothing.
+pub(crate) async fn load(store: Arc<dyn Store>, wanted: Vec<Wanted>) -> Done {
+    match try_load(&*store, &wanted).await {
+        Ok(loaded) => Done::Loaded(loaded),
+        Err(error) => {
+            tracing::warn!(%error, users = wanted.len(), "presence settings were not read");
+            Done::NotLoaded(wanted)
+        }
+    }
+}
+
+async fn try_load(store: &dyn Store, wanted: &[Wanted]) -> StoreResult<Vec<Loaded>> {
+    let users: Vec<UserId> = wanted.iter().map(|wanted| wanted.user).collect();
+    let rows = store.presence(&users).await?;
+    let mut loaded = Vec::with_capacity(wanted.len());
+    for (Wanted { user, circle }, row) in wanted.iter().zip(rows) {
+        let most = limits::CONTACTS as usize;
+        let circle = match circle {
+            true => Some(store.circle(*user, limits::WATCHED_GROUP_MEMBERS, most).await?),
+            false => None,
+        };
+        loaded.push(Loaded { user: *user, row, circle });
+    }
+    Ok(loaded)
+}
+
+/// Writes when users were last active.
+pub(crate) async fn write(store: Arc<dyn Store>, marks: Vec<(UserId, Millis)>) -> Done {
+    match store.set_last_active(&marks).await {
+        Ok(()) => Done::Written,
+        Err(error) => {
+            tracing::warn!(%error, users = marks.len(), "when users were last active was not noted");
+            Done::NotWritten(marks)
+        }
+    }
+}
