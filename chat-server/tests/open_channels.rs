@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use madang_bus::{Envelope, Event, Inbox, InboxRead};
 use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_proto::Content;
 use madang_store::StoreResult;
 use madang_testkit::{Config, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
@@ -220,60 +221,27 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
     assert!(gaps > 0, "everything found room");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_goes_and_comes_again_and_again_is_subscribed_each_time() {
-    let stage = Stage::new(Storage::embedded(), 10).await;
-    let bob = &stage.people(1).await[0];
-    let (mut socket, _) = Socket::connect(stage.node.addr, &bob.token, None).await.unwrap();
-    let membership = format!("/v1/channels/{}/membership", stage.channel);
-    let member = format!("/v1/channels/{}/members/{}", stage.channel, bob.id);
-    let subscribe = json!({ "type": "subscribe", "id": "s", "channel_id": stage.channel });
-    stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
-    for round in 0..60 {
-        socket.send(&subscribe).await.unwrap();
-        assert_eq!(socket.next_of("heads").await["id"], "s", "round {round}");
-        let said = stage.say("hello").await;
-        // The row of his last leave may be on its way still: it is of an earlier stay.
-        let heard = entries_until(&mut socket, |entry| entry["seq"] == said).await;
-        assert!(heard.iter().all(|entry| entry["kind"] != "left"), "round {round}: {heard:?}");
-        stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
-        if round % 2 == 0 {
-            entries_until(&mut socket, |entry| entry["kind"] == "left").await;
-        }
-        stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
-        if round % 4 == 3 {
-            stage.say("said while he is not subscribed").await;
-        }
-    }
-}
-
-/// An inbox that loses the rows of open channels which say "lost", and tells that something was lost where one says so.
-struct Lossy {
+/// An inbox whose envelopes a rule leads on, or not, or later.
+struct Led {
     inbox: Arc<dyn Inbox>,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     _forward: JoinSet<()>,
 }
 
-impl Lossy {
-    fn over(inbox: Arc<dyn Inbox>) -> Arc<dyn Inbox> {
+impl Led {
+    fn over(
+        inbox: Arc<dyn Inbox>,
+        mut rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static,
+    ) -> Arc<dyn Inbox> {
         let mut source = inbox.take_envelopes().unwrap();
         let (sender, receiver) = mpsc::channel(64);
         let mut forward = JoinSet::new();
         forward.spawn(async move {
             while let Some(envelope) = source.recv().await {
-                let said = match &envelope {
-                    Envelope::Open(open) => {
-                        open.rows[0].entry.content.message().map(|it| it.body.text.clone())
+                for envelope in rule(envelope) {
+                    if sender.send(envelope).await.is_err() {
+                        return;
                     }
-                    _ => None,
-                };
-                let sent = match said.as_deref() {
-                    Some("lost") => Ok(()),
-                    Some("lost, and it is known") => sender.send(Envelope::Lost).await,
-                    _ => sender.send(envelope).await,
-                };
-                if sent.is_err() {
-                    return;
                 }
             }
         });
@@ -281,8 +249,43 @@ impl Lossy {
     }
 }
 
+/// What the first row of an open channel says in an envelope.
+fn content(envelope: &Envelope) -> Option<&Content> {
+    match envelope {
+        Envelope::Open(open) => Some(&open.rows[0].entry.content),
+        _ => None,
+    }
+}
+
+fn said(envelope: &Envelope) -> Option<&str> {
+    Some(&content(envelope)?.message()?.body.text)
+}
+
+/// Rows that say "lost" go missing, and where one says so it is told.
+fn lose(envelope: Envelope) -> Vec<Envelope> {
+    match said(&envelope) {
+        Some("lost") => Vec::new(),
+        Some("lost, and it is known") => vec![Envelope::Lost],
+        _ => vec![envelope],
+    }
+}
+
+/// From a row that tells of a leave on everything waits until somebody says "now".
+fn hold_leaves() -> impl FnMut(Envelope) -> Vec<Envelope> + Send {
+    let mut held: Vec<Envelope> = Vec::new();
+    move |envelope| {
+        let is_leave = matches!(content(&envelope), Some(Content::Left { .. }));
+        let is_now = said(&envelope) == Some("now");
+        if held.is_empty() && !is_leave {
+            return vec![envelope];
+        }
+        held.push(envelope);
+        if is_now { std::mem::take(&mut held) } else { Vec::new() }
+    }
+}
+
 #[async_trait]
-impl Inbox for Lossy {
+impl Inbox for Led {
     fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
         self.envelopes.lock().unwrap().take()
     }
@@ -314,7 +317,7 @@ impl Inbox for Lossy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_lost_between_nodes_is_a_gap() {
-    let stage = Stage::with(Storage::embedded(), 10, Lossy::over).await;
+    let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, lose)).await;
     let mut socket = stage.subscribed(&stage.owner, 2).await;
     assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
     let gap = |seq: u64| json!({ "channel_id": stage.channel, "seq": seq, "ordinal": seq - 2, "gap": true });
@@ -331,6 +334,30 @@ async fn what_is_lost_between_nodes_is_a_gap() {
     assert_eq!(socket.next_of("heads").await["heads"][0], gap(7));
     stage.say("heard").await;
     assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 8).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leave_that_is_told_late_ends_no_later_subscription() {
+    let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, hold_leaves())).await;
+    let bob = &stage.people(1).await[0];
+    let membership = format!("/v1/channels/{}/membership", stage.channel);
+    let member = format!("/v1/channels/{}/members/{}", stage.channel, bob.id);
+    stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+    let mut socket = stage.subscribed(bob, 0).await;
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 3).await.len(), 3);
+    // He goes and comes again, and no row has told of it when he subscribes.
+    stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
+    stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
+    let subscribe =
+        json!({ "type": "subscribe", "id": "again", "channel_id": stage.channel, "after_seq": 3 });
+    socket.send(&subscribe).await.unwrap();
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 5).await.len(), 2);
+    assert_eq!(stage.say("now").await, 6);
+    assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 6).await.len(), 1);
+    stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
+    stage.say("now").await;
+    let last = entries_until(&mut socket, |entry| entry["seq"] == 7).await;
+    assert_eq!((last.len(), &last[0]["kind"]), (1, &json!("left")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
