@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::raise_marker;
+use super::checksum::{Damaged, is_whole_sql};
 use super::codec::{bound, from_json, int, json, limit, number, optional_number, small_number, store_error};
 use super::writer::Transaction;
 use crate::channels::Marker;
@@ -49,18 +50,28 @@ macro_rules! statements {
             insert: concat!(
                 "INSERT INTO ",
                 $log,
-                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content)",
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content, checksum)",
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,",
+                " row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))"
             ),
             version: concat!("SELECT version FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
-            change: concat!("UPDATE ", $log, " SET version = ?3, content = ?4 WHERE id = ?1 AND seq = ?2"),
+            change: concat!(
+                "UPDATE ",
+                $log,
+                " SET version = ?3, content = ?4, checksum = row_checksum(id, seq, pos, at_ms, ordinal, ?3,",
+                " sender, client_msg_id, body_hash, ?4) WHERE id = ?1 AND seq = ?2"
+            ),
             rows: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                " FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
             ),
             rows_back: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                " FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
             ),
@@ -372,16 +383,19 @@ fn read_rows(
     let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
     let (mut rows, mut bytes) = (Vec::new(), 0_usize);
     while let Some(row) = found.next()? {
-        bytes = bytes.saturating_add(row.get_ref(6)?.as_str()?.len());
+        bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes()?.len());
         if bytes > max_bytes && !rows.is_empty() {
             break;
         }
-        rows.push(row_of(row)?);
+        rows.push(row_of(log, row)?);
     }
     Ok(rows)
 }
 
-fn row_of(row: &rusqlite::Row<'_>) -> Result<Row> {
+fn row_of(log: LogId, row: &rusqlite::Row<'_>) -> Result<Row> {
+    if !row.get::<_, bool>(7)? {
+        return Err(Damaged { log, seq: Seq::new(number(row, 0)?) }.into_error(7));
+    }
     let content: Content = from_json(row, 6)?;
     let key = match optional_number(row, 3)? {
         Some(sender) => Some(RowKey {

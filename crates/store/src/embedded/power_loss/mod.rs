@@ -22,9 +22,10 @@ const APPENDS: u64 = 40;
 
 type Acked = Arc<Mutex<BTreeMap<LogId, Seq>>>;
 
-fn open_on_disk(folder: &Path, synchronous: &'static str) -> Arc<Embedded> {
+fn open_on_disk(folder: &Path, synchronous: &'static str, checkpoint_pages: u64) -> Arc<Embedded> {
     let config = EmbeddedConfig { path: folder.to_owned(), ..EmbeddedConfig::default() };
-    Embedded::open_on(&config, Medium { vfs: Some(disk::vfs()), synchronous, ..Medium::default() }).unwrap()
+    let medium = Medium { vfs: Some(disk::vfs()), synchronous, checkpoint_pages, ..Medium::default() };
+    Embedded::open_on(&config, medium).unwrap()
 }
 
 /// Three rows of some length.
@@ -58,7 +59,7 @@ struct Run {
     /// Power goes when about so many rows were acked.
     rows: u64,
     /// Checkpoints move pages to the database file and begin the log again; each syncs, whatever `synchronous` is.
-    checkpoint_pages: u32,
+    checkpoint_pages: u64,
     /// The share of writes that reach the disk although nobody synced them.
     survive: f64,
 }
@@ -66,12 +67,7 @@ struct Run {
 /// Answers with what was acked, and with the folder that is left.
 async fn lose_power(run: Run) -> (BTreeMap<LogId, Seq>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = open_on_disk(folder.path(), run.synchronous);
-    let often = move |transaction: &mut Transaction<'_>| {
-        let pages = run.checkpoint_pages;
-        transaction.db().pragma_update_and_check(None, "wal_autocheckpoint", pages, |_| Ok(()))
-    };
-    store.write(often).await.unwrap();
+    let store = open_on_disk(folder.path(), run.synchronous, run.checkpoint_pages);
     let (acked, mut writers) = (Acked::default(), JoinSet::new());
     for id in 1..=WRITERS {
         let log = LogId::Channel(ChannelId::from_raw(id));
@@ -136,7 +132,7 @@ async fn acks_before_the_fsync_are_seen_to_be_lost() {
 #[tokio::test]
 async fn a_failed_fsync_is_never_acked_and_stops_the_store() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open_on_disk(folder.path(), "FULL");
+    let store = open_on_disk(folder.path(), "FULL", 1_000);
     let log = LogId::Channel(ChannelId::from_raw(1));
     let first = append(log, Head::default());
     let head = first.head();
