@@ -26,6 +26,13 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// A folder that holds a database. Nothing in it is changed but the lock.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let file = path.join(DATABASE);
+        file.metadata().map_err(OpenError::folder(&file))?;
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

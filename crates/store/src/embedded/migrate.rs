@@ -54,7 +54,8 @@ fn copy_before(
 ) -> Result<PathBuf, OpenError> {
     let broken = OpenError::database(file);
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(&broken);
-    let size_bytes = number("PRAGMA page_count")?.cast_unsigned() * number("PRAGMA page_size")?.cast_unsigned();
+    let size_bytes =
+        number("PRAGMA page_count")?.cast_unsigned() * number("PRAGMA page_size")?.cast_unsigned();
     check_room(folder.path(), version, size_bytes + SPARE_BYTES, folder::free_bytes(folder.path())?)?;
     let position = number("SELECT value FROM position")?;
     let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_step_that_fails_leaves_the_file_as_it_was() {
-        const BAD: &[&str] = &[MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE new (a); INSERT INTO nowhere VALUES (1)"];
+        const BAD: &[&str] =
+            &[MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE new (a); INSERT INTO nowhere VALUES (1)"];
         let folder = folder_of_version_1();
         let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
         let failed = Embedded::open_on(&config, Medium { migrations: BAD, ..Medium::default() });
@@ -155,7 +157,9 @@ mod tests {
         let file = folder.path().join("madang.db");
         assert_eq!(version_of(&file), 1);
         let db = Connection::open(&file).unwrap();
-        assert!(!db.column_exists(None, "log", "checksum").unwrap() && !db.table_exists(None, "new").unwrap());
+        assert!(
+            !db.column_exists(None, "log", "checksum").unwrap() && !db.table_exists(None, "new").unwrap()
+        );
         drop(db);
         Embedded::open(config).unwrap();
         assert_eq!(version_of(&file), MIGRATIONS.len() as i64);

@@ -6,7 +6,9 @@
 
 mod accounts;
 mod acked;
+mod backup;
 mod channels;
+mod check;
 mod checksum;
 mod codec;
 mod commit_order;
@@ -41,6 +43,8 @@ use schema::Medium;
 use wal::WalFile;
 use writer::{Transaction, Writer};
 
+pub use backup::{BackedUp, BackupError, restore};
+pub use check::{Finding, Report, check};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 

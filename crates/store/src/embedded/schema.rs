@@ -109,11 +109,17 @@ fn check_file(
     if application_id != APPLICATION_ID && (application_id, found) != (0, 0) {
         return Err(OpenError::Foreign { file: file.to_owned() });
     }
-    let known = medium.migrations.len() as i64;
-    if found > known {
-        return Err(OpenError::Newer { folder: folder.path().to_owned(), found, known });
-    }
+    check_version(folder, found, medium)?;
     Ok(found)
+}
+
+/// Refuses a file of a newer program.
+pub(super) fn check_version(folder: &Folder, found: i64, medium: Medium) -> Result<(), OpenError> {
+    let known = medium.migrations.len() as i64;
+    if found <= known {
+        return Ok(());
+    }
+    Err(OpenError::Newer { folder: folder.path().to_owned(), found, known })
 }
 
 /// Compares what is there with what was acked.
@@ -127,7 +133,9 @@ fn check_acked(
     let acked = match acked::read(folder.path()).map_err(OpenError::folder(folder.path()))? {
         Noted::Nothing => return Ok(()),
         Noted::Torn => {
-            tracing::warn!("the note of the acked position cannot be read; whether something is lost is not known");
+            tracing::warn!(
+                "the note of the acked position cannot be read; whether something is lost is not known"
+            );
             return Ok(());
         }
         Noted::Position(acked) => acked,
@@ -139,11 +147,7 @@ fn check_acked(
         let found = connection.query_row("SELECT value FROM position", [], |row| number(row, 0));
         (acked, found.map_err(OpenError::database(file))?)
     };
-    if found < acked.get() {
-        refuse_loss(folder, acked, Position::new(found), accepts_loss)
-    } else {
-        Ok(())
-    }
+    if found < acked.get() { refuse_loss(folder, acked, Position::new(found), accepts_loss) } else { Ok(()) }
 }
 
 /// The next epoch begins at `found`: cursors beyond it get a snapshot.

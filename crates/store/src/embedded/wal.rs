@@ -84,6 +84,7 @@ impl WalFile {
 
 /// Moves everything to the database file and empties the log. `false` if readers stand in it.
 pub(super) fn empty(connection: &Connection) -> Result<bool> {
-    let was_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    let was_busy =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
     Ok(!was_busy)
 }
