@@ -1,6 +1,7 @@
 //! No ack precedes its fsync (G1): on a disk that forgets what was not synced, everything acked is there.
 
 mod disk;
+mod faults;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,23 +128,4 @@ async fn acks_before_the_fsync_are_seen_to_be_lost() {
         let (acked, folder) = lose_power(run).await;
         assert_eq!(lost_rows(&acked, folder.path()).await, rows, "synchronous = {synchronous}");
     }
-}
-
-#[tokio::test]
-async fn a_failed_fsync_is_never_acked_and_stops_the_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open_on_disk(folder.path(), "FULL", 1_000);
-    let log = LogId::Channel(ChannelId::from_raw(1));
-    let first = append(log, Head::default());
-    let head = first.head();
-    assert_eq!(store.append(first).await, Ok(AppendOutcome::Appended));
-    disk::fail_syncs(folder.path());
-    let outcome = store.append(append(log, head)).await;
-    assert!(matches!(outcome, Err(StoreError::Unknown(_))), "{outcome:?}");
-    // A tail would have to say how it ended.
-    let tail = store.tail(log, 1).await;
-    assert!(matches!(tail, Err(StoreError::Unavailable(_))), "{tail:?}");
-    let outcome = store.append(append(log, head)).await;
-    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
-    assert_eq!(store.position().get(), 3);
 }
