@@ -33,6 +33,8 @@ pub struct Node {
     pub tasks: Tasks,
     /// What serves them, and ends after them.
     pub background: Tasks,
+    /// The data folder, if the node opened one.
+    pub folder: Option<Arc<Embedded>>,
 }
 
 /// The parts that a test may choose: another store, a clock that it moves.
@@ -62,20 +64,33 @@ impl Node {
         self.background.drain().stop();
     }
 
-    /// Opens the data folder and starts what runs in the background.
+    /// Waits until the disk has failed: the process should drain and end. Cancel safe.
+    pub async fn broken(&self) {
+        match &self.folder {
+            Some(folder) => folder.broken().await,
+            None => std::future::pending().await,
+        }
+        self.gateway.operations.store_health.fail("the disk failed");
+    }
+
+    /// Opens the data folder and starts what runs in the background. `accept_loss`: also where acked messages are lost.
     ///
     /// # Errors
     /// The folder cannot be opened, or the configuration is not valid.
-    pub async fn open(config: Config, drain: Drain) -> anyhow::Result<Self> {
+    pub async fn open(config: Config, drain: Drain, accept_loss: bool) -> anyhow::Result<Self> {
         config.validate()?;
         let path = config.server.data.clone();
-        let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() })?;
+        let embedded = EmbeddedConfig { path: path.clone(), accept_loss, ..EmbeddedConfig::default() };
+        let store = Embedded::open(embedded)?;
+        let folder = Arc::clone(&store);
         let secret = load_or_create_secret(&path.join("token.secret"))
             .context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
-        let node = Self::assemble(config, backends, tasks)?;
+        let mut node = Self::assemble(config, backends, tasks)?;
+        node.api.metrics.register(|registry| folder.metrics().register(registry));
+        node.folder = Some(folder);
         node.background.spawn_vital(node.api.health.check("inbox"), follow);
         Ok(node)
     }
@@ -131,7 +146,7 @@ impl Node {
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
-        Ok(Self { gateway, api, tasks, background })
+        Ok(Self { gateway, api, tasks, background, folder: None })
     }
 }
 

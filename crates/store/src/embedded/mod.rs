@@ -16,6 +16,7 @@ mod copy;
 mod damage;
 mod disk;
 mod folder;
+mod glance;
 mod log;
 mod metrics;
 mod migrate;
@@ -45,6 +46,7 @@ use writer::{Transaction, Writer};
 
 pub use backup::{BackedUp, BackupError, restore};
 pub use check::{Finding, Report, check};
+pub use glance::{Glance, glance};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 
