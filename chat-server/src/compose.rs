@@ -7,7 +7,7 @@ use anyhow::Context;
 use madang_auth::{Passwords, Tokens, load_or_create_secret};
 use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
-use madang_ids::Snowflakes;
+use madang_ids::{Millis, Snowflakes};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::Store;
 use madang_store::embedded::{Embedded, EmbeddedConfig};
@@ -47,6 +47,8 @@ pub struct Backends {
     pub clock: Clock,
     /// What signs access tokens.
     pub secret: [u8; 32],
+    /// The latest time that the store knows: ids are minted above it, wherever the clock stands.
+    pub latest: Millis,
 }
 
 impl Node {
@@ -87,7 +89,8 @@ impl Node {
             .context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
-        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
+        let latest = folder.latest().await?;
+        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret, latest };
         let mut node = Self::assemble(config, backends, tasks)?;
         node.api.metrics.register(|registry| folder.metrics().register(registry));
         node.folder = Some(folder);
@@ -100,7 +103,7 @@ impl Node {
     /// # Errors
     /// The configuration is not valid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, inbox, clock, secret } = backends;
+        let Backends { store, inbox, clock, secret, latest } = backends;
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
@@ -109,6 +112,8 @@ impl Node {
         store_health.pass();
         // One process is one worker; in a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);
+        // One id is given away, so that the next one is above all that were minted before a clock stepped back.
+        ids.mint(latest.next(), Millis::ZERO, 1);
         let homes = Homes::new(
             Arc::clone(&store),
             Arc::clone(&inbox),
@@ -156,7 +161,6 @@ mod tests {
 
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
-    use madang_ids::Millis;
     use tower::ServiceExt;
 
     #[tokio::test]
@@ -170,6 +174,7 @@ mod tests {
             inbox: Arc::new(inbox),
             clock: Clock::manual(Millis::new(1)).0,
             secret: [1; 32],
+            latest: Millis::ZERO,
         };
         let node = Node::assemble(Config::default(), backends, Tasks::new(Drain::new())).unwrap();
         let readyz = || async {

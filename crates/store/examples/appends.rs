@@ -1,6 +1,7 @@
 //! How many one-row appends a second the embedded store takes, beside a bare loop of group commits with the same
 //! bytes on the same disk. `cargo run --release -p madang-store --example appends`; with `bare 256` it runs the bare loop
-//! only, with so many rows a commit, and prints its rows a second.
+//! only, with so many rows a commit, and prints its rows a second; with `store 64` the store only, and the processor
+//! time of a row beside it.
 #![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
 
 use std::sync::Arc;
@@ -24,8 +25,26 @@ fn main() {
             let folder = tempfile::tempdir_in(".").unwrap();
             println!("{:.0}", bare_commits(&folder.path().join("bare.db"), group.parse().unwrap()));
         }
+        ["store", in_flight] => store_alone(in_flight.parse().unwrap()),
         _ => compare(),
     }
+}
+
+fn store_alone(in_flight: u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let path = tempfile::tempdir_in(".").unwrap();
+    let config = EmbeddedConfig { path: path.path().to_owned(), ..EmbeddedConfig::default() };
+    let store = Embedded::open(config).unwrap();
+    let (rows, _) = runtime.block_on(appends(&store, in_flight));
+    let used = processor_seconds() / store.position().get() as f64;
+    println!("{rows:.0} rows/s, {:.1} µs of processor a row", used * 1e6);
+}
+
+/// Of this process, from the kernel's clock ticks of a hundredth of a second.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 fn compare() {
