@@ -21,6 +21,9 @@ use super::{Embedded, acked, migrate};
 /// Files of a data folder beside the database that belong to a backup.
 const BESIDE: [&str; 1] = ["token.secret"];
 
+/// Left free on the disk that a copy is written to.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackedUp {
@@ -36,6 +39,18 @@ pub enum BackupError {
     /// There is something of that name.
     #[error("{0} is there already; name a folder that is not")]
     Exists(PathBuf),
+    /// It would not fit.
+    #[error(
+        "the copy needs {needed_bytes} bytes of free space at {path} for a while, and there are {free_bytes}"
+    )]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What it takes.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
     /// A file could not be written or read.
     #[error("{path}: {source}")]
     File {
@@ -76,6 +91,8 @@ impl Embedded {
     /// There is something at `target`, the disk does not take it, or the copy does not pass its check.
     pub async fn back_up(&self, target: &Path) -> Result<BackedUp, BackupError> {
         let partial = Partial::make(target)?;
+        let database = self.folder.path().join(DATABASE);
+        partial.check_room(2 * database.metadata().map_err(at(&database))?.len())?;
         let raw = partial.path.join("copy");
         self.writer.copy(raw.clone()).await?;
         let source = self.folder.path().to_owned();
@@ -142,6 +159,8 @@ fn remove(file: &Path) -> Result<(), BackupError> {
 pub fn restore(backup: &Path, target: &Path, progress: &mut dyn FnMut(&str)) -> Result<Report, BackupError> {
     let source = Folder::open_existing(backup)?;
     let partial = Partial::make(target)?;
+    let database = source.path().join(DATABASE);
+    partial.check_room(database.metadata().map_err(at(&database))?.len())?;
     for name in [DATABASE, "madang.db-wal", "acked"] {
         let (from, to) = (source.path().join(name), partial.path.join(name));
         if from.try_exists().map_err(at(&from))? {
@@ -179,6 +198,15 @@ impl Partial {
         }
         DirBuilder::new().mode(0o700).create(&path).map_err(at(&path))?;
         Ok(Self { path, name: name.to_owned(), is_named: false })
+    }
+
+    /// A disk that is filled up hurts whoever else is on it: the server, as a rule.
+    fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
+        let (free_bytes, needed_bytes) = (folder::free_bytes(&self.path)?, bytes + SPARE_BYTES);
+        if free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        Err(BackupError::NoRoom { path: self.path.clone(), needed_bytes, free_bytes })
     }
 
     fn give_name(mut self) -> Result<(), BackupError> {
@@ -227,8 +255,8 @@ mod tests {
         report
     }
 
-    async fn append_text(store: &Embedded, head: Head, text: String) -> Head {
-        let mut next = append(log(1), head);
+    async fn append_text(store: &Embedded, id: u64, head: Head, text: String) -> Head {
+        let mut next = append(log(id), head);
         let mut row = next.rows[0].clone();
         row.entry.content = Content::Renamed { name: text, by: UserId::from_raw(1) };
         next.rows = Arc::new([row]);
@@ -245,7 +273,7 @@ mod tests {
         std::fs::write(data.join("token.secret"), "secret").unwrap();
         let mut head = Head::default();
         for _ in 0..100 {
-            head = append_text(&store, head, "long ".repeat(8_000)).await;
+            head = append_text(&store, 1, head, "long ".repeat(8_000)).await;
         }
         let before = store.position();
         let mut writers = JoinSet::new();
@@ -284,12 +312,12 @@ mod tests {
         let (data, target) = (parent.path().join("data"), parent.path().join("backup"));
         let medium = Medium { synchronous: "OFF", ..Medium::default() };
         let store = Embedded::open_on(&config(&data), medium).unwrap();
-        let mut head = Head::default();
+        let mut heads = [Head::default(); 10];
         for number in 0..300 {
-            // Of lengths that fill pages, split them, and spill over.
-            head =
-                append_text(&store, head, format!("unsayable-{number} {}", "x".repeat(number * 37 % 6_000)))
-                    .await;
+            // In the midst of pages, and of lengths that fill, split and spill over them.
+            let text = format!("unsayable-{number} {}", "x".repeat(number * 37 % 6_000));
+            let head = &mut heads[number * 7 % 10];
+            *head = append_text(&store, number as u64 * 7 % 10 + 1, *head, text).await;
         }
         let delete = |transaction: &mut Transaction<'_>| {
             transaction.db().execute("UPDATE log SET content = '{}', checksum = NULL", [])
@@ -300,6 +328,16 @@ mod tests {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(9).any(|window| window == b"unsayable"));
         }
+    }
+
+    #[test]
+    fn a_copy_that_would_fill_the_disk_is_not_begun_and_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let partial = Partial::make(&parent.path().join("backup")).unwrap();
+        assert!(partial.check_room(1).is_ok());
+        assert!(matches!(partial.check_room(1 << 60), Err(BackupError::NoRoom { .. })));
+        drop(partial);
+        assert_eq!(parent.path().read_dir().unwrap().count(), 0);
     }
 
     #[tokio::test]
