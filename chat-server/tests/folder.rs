@@ -16,6 +16,9 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_madang");
 
+/// Does something to a file.
+type Harm = fn(&mut Vec<u8>);
+
 async fn start(data: &Path) -> Server {
     Server::start(BINARY, data, &["--limits", "off"]).await.unwrap()
 }
@@ -220,7 +223,7 @@ async fn a_flipped_byte_in_the_log_of_a_killed_server_stops_the_next_start_until
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_refused_in_one_sentence_and_checked_as_such() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 3] = [
+    let damage: [(&str, Harm); 3] = [
         ("begins with zeros", |bytes| bytes.fill(0)),
         ("its header speaks of", |bytes| bytes.truncate(bytes.len() / 2)),
         ("does not begin as an SQLite database", |bytes| bytes[..16].fill(b'x')),

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(rows.len(), 3);
         drop(store);
         let copy = format!("madang.db.before-v{}-3", MIGRATIONS.len());
-        assert_eq!(names(folder.path()), [copy.clone()]);
+        assert_eq!(names(folder.path()), std::slice::from_ref(&copy));
         assert_eq!(version_of(&folder.path().join(&copy)), 1);
         assert_eq!(version_of(&folder.path().join("madang.db")), MIGRATIONS.len() as i64);
         // The copy is a database of version 1 and can be put in its place.

@@ -12,6 +12,9 @@ use crate::commit_order::CommitOrder;
 use crate::error::StoreError;
 use crate::log::{Append, AppendOutcome, Head, LogStore, Row};
 
+/// Does something to a file.
+type Harm = fn(&mut Vec<u8>);
+
 pub(super) fn config(path: &std::path::Path) -> EmbeddedConfig {
     EmbeddedConfig { path: path.to_owned(), ..EmbeddedConfig::default() }
 }
@@ -87,7 +90,7 @@ fn flip(file: &std::path::Path, offset: usize) {
 
 #[test]
 fn a_file_that_lost_its_header_or_its_end_is_refused_and_stays() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let damage: [(&str, Harm); 4] = [
         ("begins with zeros", |bytes| bytes.fill(0)),
         ("ends within its header", |bytes| bytes.truncate(60)),
         ("does not begin as an SQLite database", |bytes| bytes[3] ^= 1),

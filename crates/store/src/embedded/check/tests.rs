@@ -12,6 +12,9 @@ use crate::embedded::Embedded;
 use crate::embedded::tests::{config, fill, log};
 use crate::log::Head;
 
+/// Does something to a file.
+type Harm = fn(&mut Vec<u8>);
+
 fn checked(folder: &Path) -> Report {
     check(folder, &mut |_| {}).unwrap()
 }
@@ -87,7 +90,7 @@ async fn each_damage_is_found_at_its_place() {
 
 #[tokio::test]
 async fn a_lost_page_a_lost_end_and_a_lost_header_are_found() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 3] = [
+    let damage: [(&str, Harm); 3] = [
         ("the database file", |bytes| bytes[8 * 4096..9 * 4096].fill(0)),
         ("its header speaks of", |bytes| bytes.truncate(5 * 4096)),
         ("begins with zeros", |bytes| bytes.fill(0)),
