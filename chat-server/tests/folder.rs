@@ -335,10 +335,16 @@ async fn a_sync_that_fails_is_never_acked_and_ends_the_process_with_its_code() {
     std::fs::write(&switch, "").unwrap();
     let refusal = people.try_say(&server, 10, "lost?").await.unwrap_err();
     assert_eq!(refusal["code"], "unavailable", "{refusal}");
-    // As long as it drains it takes nothing more, and says so.
-    if let Ok(ready) = server.rest.call("GET", "/readyz", None, None, None).await {
-        assert_eq!((ready.status, &ready.body["ready"]), (503, &json!(false)));
-    }
+    // It is soon not ready, or gone already; as long as it drains it takes nothing more.
+    let not_ready = async {
+        while let Ok(ready) = server.rest.call("GET", "/readyz", None, None, None).await {
+            if ready.status == 503 {
+                assert_eq!(ready.body["ready"], json!(false));
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, not_ready).await.unwrap();
     let (path, body) = people.message(11, "and this");
     if let Ok(answer) = server.rest.call("POST", &path, Some(&people.ada), None, Some(&body)).await {
         assert_eq!(answer.body["code"], "unavailable", "{answer:?}");

@@ -194,10 +194,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let large = Glance { database_bytes: 1 << 60, last_ms: 0 };
         assert!(disk(folder.path(), &large).unwrap().advice.is_some());
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        set(folder.path(), 0o700);
         assert!(files(folder.path()).unwrap().advice.is_none());
         std::fs::write(folder.path().join("madang.db"), "").unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        std::fs::set_permissions(folder.path().join("madang.db"), mode).unwrap();
+        set(&folder.path().join("madang.db"), 0o644);
         let seen = files(folder.path()).unwrap();
         assert!(seen.what.contains("madang.db") && seen.advice.is_some());
     }
