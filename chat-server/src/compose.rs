@@ -7,7 +7,7 @@ use anyhow::Context;
 use madang_auth::{Passwords, Tokens, load_or_create_secret};
 use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
-use madang_ids::Snowflakes;
+use madang_ids::{Millis, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::Store;
@@ -35,6 +35,8 @@ pub struct Node {
     pub tasks: Tasks,
     /// What serves them, and ends after them.
     pub background: Tasks,
+    /// The data folder, if the node opened one.
+    pub folder: Option<Arc<Embedded>>,
 }
 
 /// The parts that a test may choose: another store, a clock that it moves.
@@ -47,6 +49,8 @@ pub struct Backends {
     pub clock: Clock,
     /// What signs access tokens.
     pub secret: [u8; 32],
+    /// The latest time that the store knows: ids are minted above it, wherever the clock stands.
+    pub latest: Millis,
 }
 
 impl Node {
@@ -67,20 +71,34 @@ impl Node {
         self.background.drain().stop();
     }
 
-    /// Opens the data folder and starts what runs in the background.
+    /// Waits until the disk has failed: the process should drain and end. Cancel safe.
+    pub async fn broken(&self) {
+        match &self.folder {
+            Some(folder) => folder.broken().await,
+            None => std::future::pending().await,
+        }
+        self.gateway.operations.store_health.fail("the disk failed");
+    }
+
+    /// Opens the data folder and starts what runs in the background. `accept_loss`: also where acked messages are lost.
     ///
     /// # Errors
     /// The folder cannot be opened, or the configuration is not valid.
-    pub async fn open(config: Config, drain: Drain) -> anyhow::Result<Self> {
+    pub async fn open(config: Config, drain: Drain, accept_loss: bool) -> anyhow::Result<Self> {
         config.validate()?;
         let path = config.server.data.clone();
-        let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() })?;
+        let embedded = EmbeddedConfig { path: path.clone(), accept_loss, ..EmbeddedConfig::default() };
+        let store = Embedded::open(embedded)?;
+        let folder = Arc::clone(&store);
         let secret = load_or_create_secret(&path.join("token.secret"))
             .context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
-        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret };
-        let node = Self::assemble(config, backends, tasks)?;
+        let latest = folder.latest().await?;
+        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret, latest };
+        let mut node = Self::assemble(config, backends, tasks)?;
+        node.api.metrics.register(|registry| folder.metrics().register(registry));
+        node.folder = Some(folder);
         node.background.spawn_vital(node.api.health.check("inbox"), follow);
         Ok(node)
     }
@@ -90,7 +108,7 @@ impl Node {
     /// # Errors
     /// The configuration is not valid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, inbox, clock, secret } = backends;
+        let Backends { store, inbox, clock, secret, latest } = backends;
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
@@ -99,6 +117,8 @@ impl Node {
         store_health.pass();
         // One process is one worker; in a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);
+        // One id is given away, so that the next one is above all that were minted before a clock stepped back.
+        ids.mint(latest.next(), Millis::ZERO, 1);
         let homes = Homes::new(
             Arc::clone(&store),
             Arc::clone(&inbox),
@@ -151,7 +171,7 @@ impl Node {
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
-        Ok(Self { gateway, api, tasks, background })
+        Ok(Self { gateway, api, tasks, background, folder: None })
     }
 }
 
@@ -161,7 +181,6 @@ mod tests {
 
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
-    use madang_ids::Millis;
     use tower::ServiceExt;
 
     #[tokio::test]
@@ -175,6 +194,7 @@ mod tests {
             inbox: Arc::new(inbox),
             clock: Clock::manual(Millis::new(1)).0,
             secret: [1; 32],
+            latest: Millis::ZERO,
         };
         let node = Node::assemble(Config::default(), backends, Tasks::new(Drain::new())).unwrap();
         let readyz = || async {

@@ -45,7 +45,8 @@ impl Stage {
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
         let store = Arc::clone(&model);
-        let backends = Backends { store, inbox: Arc::new(inbox), clock, secret: [42; 32] };
+        let (secret, latest) = ([42; 32], madang_ids::Millis::ZERO);
+        let backends = Backends { store, inbox: Arc::new(inbox), clock, secret, latest };
         let node = Node::assemble(config, backends, tasks).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

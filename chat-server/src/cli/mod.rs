@@ -1,6 +1,9 @@
 //! The command line of `madang`, one command a file.
 
+mod backup;
+mod check;
 mod check_config;
+mod doctor;
 mod operator;
 mod serve;
 
@@ -12,6 +15,11 @@ use clap::{Parser, Subcommand};
 use madang_service::ConfigError;
 
 use crate::config::{Config, InvalidConfig};
+
+/// `EX_CONFIG` of sysexits.h.
+const WRONG_CONFIG: u8 = 78;
+/// What `check` and `doctor` end with when they could not look.
+const COULD_NOT_LOOK: u8 = 2;
 
 /// Madang, a real-time chat and presence server.
 #[derive(Debug, Parser)]
@@ -30,6 +38,16 @@ enum Command {
     Serve(serve::Serve),
     /// Read the configuration, say what it comes to, and whether it is valid.
     CheckConfig,
+    /// Write a backup of a data folder, itself a data folder. Works beside a running server.
+    Backup(backup::Backup),
+    /// Put a backup into the place of a data folder.
+    Restore(backup::Restore),
+    /// Look at everything in a data folder whose server is stopped, or in a backup. Exit code 0: nothing is wrong, 1:
+    /// something is, 2: it could not be looked at.
+    Check(check::Check),
+    /// Look at what the server stands on: files, disk, clock, limits. Works beside a running server. Exit codes as those
+    /// of `check`.
+    Doctor(doctor::Doctor),
     /// Mint an access token for a user on a new device, such as for a bot. Works beside a running server.
     Token(operator::TokenCommand),
     /// Give a user a new password, read from standard input. Works beside a running server.
@@ -40,27 +58,27 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let done = match cli.command {
-        Command::Serve(serve) => serve.run(cli.config.as_deref()),
-        Command::CheckConfig => check_config::run(cli.config.as_deref()),
-        Command::Token(command) => command.run(cli.config.as_deref()),
-        Command::ResetPassword(command) => command.run(cli.config.as_deref()),
+    let config = cli.config.as_deref();
+    let ok = |done: anyhow::Result<()>| done.map(|()| ExitCode::SUCCESS);
+    let (done, code) = match cli.command {
+        Command::Serve(serve) => (serve.run(config), ExitCode::FAILURE),
+        Command::CheckConfig => (ok(check_config::run(config)), ExitCode::FAILURE),
+        Command::Backup(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Restore(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Check(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
+        Command::Doctor(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
+        Command::Token(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("madang: {error:#}");
-            code(&error)
-        }
-    }
+    done.unwrap_or_else(|error| {
+        eprintln!("madang: {error:#}");
+        if is_config(&error) { ExitCode::from(WRONG_CONFIG) } else { code }
+    })
 }
 
-/// 78, `EX_CONFIG` of sysexits.h, if starting again cannot help; else 1.
-fn code(error: &anyhow::Error) -> ExitCode {
-    if error.is::<InvalidConfig>() || error.is::<ConfigError>() {
-        return ExitCode::from(78);
-    }
-    ExitCode::FAILURE
+/// Whether starting again cannot help.
+fn is_config(error: &anyhow::Error) -> bool {
+    error.is::<InvalidConfig>() || error.is::<ConfigError>()
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {

@@ -11,6 +11,7 @@ use clap::Args;
 use madang_proto::ErrorBody;
 use madang_proto::rest::SignedIn;
 use madang_service::Drain;
+use madang_store::embedded::Embedded;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -46,15 +47,17 @@ pub(super) struct ResetPassword {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
-enum Ask {
+pub(super) enum Ask {
     Token { handle: String, device_name: String },
     ResetPassword { handle: String, password: String },
+    Backup { to: PathBuf },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Told {
+pub(super) enum Told {
     SignedIn(Box<SignedIn>),
+    BackedUp { position: u64, bytes: u64 },
     Done,
     Refused(ErrorBody),
 }
@@ -64,8 +67,8 @@ impl TokenCommand {
         let ask = Ask::Token { handle: self.handle, device_name: self.device_name };
         match ask_folder(config, self.data, ask)? {
             Told::SignedIn(signed_in) => println!("{}", serde_json::to_string_pretty(&signed_in)?),
-            Told::Done => {}
             Told::Refused(error) => bail!("{error}"),
+            _ => {}
         }
         Ok(())
     }
@@ -94,26 +97,27 @@ fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow:
     let mut config = super::load(config)?;
     config.server.data = data.unwrap_or(config.server.data);
     super::runtime()?.block_on(async {
-        let path = config.server.data.join(SOCKET);
-        if let Ok(stream) = UnixStream::connect(&path).await {
-            return ask_server(stream, &ask).await;
+        if let Some(told) = ask_server(&config.server.data, &ask).await? {
+            return Ok(told);
         }
         if !config.server.data.exists() {
             bail!("there is no data folder {}", config.server.data.display());
         }
-        let node = Node::open(config, Drain::new()).await?;
-        let told = tell(&node.gateway.operations, ask).await;
+        let node = Node::open(config, Drain::new(), false).await?;
+        let told = tell(&node.gateway.operations, None, ask).await;
         node.tasks.drain().stop();
         node.background.drain().stop();
         Ok(told)
     })
 }
 
-async fn ask_server(mut stream: UnixStream, ask: &Ask) -> anyhow::Result<Told> {
+/// The server's answer; `None` if none runs on this folder.
+pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
+    let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)).await else { return Ok(None) };
     stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
     let mut line = String::new();
     BufReader::new(stream.take(REQUEST_BYTES)).read_line(&mut line).await?;
-    serde_json::from_str(&line).context("the server's answer could not be read")
+    serde_json::from_str(&line).map(Some).context("the server's answer could not be read")
 }
 
 /// Answers operators of this data folder until the drain.
@@ -128,6 +132,7 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
         UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     let (operations, drain) = (Arc::clone(&node.gateway.operations), node.tasks.drain().clone());
+    let folder = node.folder.clone();
     node.tasks.spawn("operator", async move {
         loop {
             let accepted = tokio::select! {
@@ -136,7 +141,7 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
             };
             // One after the other: there is one operator.
             if let Ok((stream, _)) = accepted
-                && let Err(error) = answer(&operations, stream).await
+                && let Err(error) = answer(&operations, folder.as_deref(), stream).await
             {
                 tracing::warn!(%error, "an operator could not be answered");
             }
@@ -145,21 +150,29 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn answer(operations: &Operations, mut stream: UnixStream) -> anyhow::Result<()> {
+async fn answer(
+    operations: &Operations,
+    folder: Option<&Embedded>,
+    mut stream: UnixStream,
+) -> anyhow::Result<()> {
     let mut line = String::new();
     let (read, mut write) = stream.split();
     let patience = std::time::Duration::from_secs(5);
     let mut reader = BufReader::new(read.take(REQUEST_BYTES));
     tokio::time::timeout(patience, reader.read_line(&mut line)).await??;
     let told = match serde_json::from_str(&line) {
-        Ok(ask) => tell(operations, ask).await,
+        Ok(ask) => tokio::select! {
+            told = tell(operations, folder, ask) => told,
+            // Who goes away no longer wants it.
+            _ = reader.read_u8() => return Ok(()),
+        },
         Err(error) => Told::Refused(ErrorBody::invalid("ask", error.to_string())),
     };
     write.write_all(format!("{}\n", serde_json::to_string(&told)?).as_bytes()).await?;
     Ok(())
 }
 
-async fn tell(operations: &Operations, ask: Ask) -> Told {
+async fn tell(operations: &Operations, folder: Option<&Embedded>, ask: Ask) -> Told {
     let told = match ask {
         Ask::Token { handle, device_name } => operations
             .sign_in_for(&handle, device_name)
@@ -168,6 +181,7 @@ async fn tell(operations: &Operations, ask: Ask) -> Told {
         Ask::ResetPassword { handle, password } => {
             operations.reset_password(&handle, password).await.map(|()| Told::Done)
         }
+        Ask::Backup { to } => super::backup::make(folder, &to).await,
     };
     told.unwrap_or_else(Told::Refused)
 }

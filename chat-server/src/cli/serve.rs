@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use crate::tls::Tls;
 /// How long appends and answers may take to finish once all connections were sent away.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The exit code when a sync of the disk failed (EX_IOERR): whoever supervises the process starts it again, and opening
+/// the folder says what is durable.
+const DISK_FAILED: u8 = 74;
+
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where to listen; default 127.0.0.1:8080.
@@ -31,6 +36,9 @@ pub(super) struct Serve {
     /// `off` lifts all rate limits: for load tests only.
     #[arg(long, value_name = "on|off")]
     limits: Option<Switch>,
+    /// Start although acked messages are lost; devices that saw them take a snapshot. Only after a start was refused.
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -40,7 +48,7 @@ enum Switch {
 }
 
 impl Serve {
-    pub(super) fn run(self, file: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) fn run(self, file: Option<&Path>) -> anyhow::Result<ExitCode> {
         let mut config = super::load(file)?;
         config.server.addr = self.addr.unwrap_or(config.server.addr);
         config.server.data = self.data.unwrap_or(config.server.data);
@@ -52,17 +60,17 @@ impl Serve {
         raise_open_files();
         keep_pages_small();
         let runtime = super::runtime()?;
-        runtime.block_on(serve(config))
+        runtime.block_on(serve(config, self.accept_loss))
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let drain = Drain::new();
     let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
     let hangups = Hangups::listen().context("signals cannot be listened for")?;
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
-    let node = Node::open(config, drain.clone()).await?;
+    let node = Node::open(config, drain.clone(), accept_loss).await?;
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
@@ -77,11 +85,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         node.background.spawn("systemd", attend);
     }
     node.background.spawn("reload", reload(hangups, node.gateway.tls.clone(), systemd));
-    drain.draining().await;
+    let code = tokio::select! {
+        () = drain.draining() => ExitCode::SUCCESS,
+        () = node.broken() => ExitCode::from(DISK_FAILED),
+    };
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
     drop(signals);
-    Ok(())
+    Ok(code)
 }
 
 /// Reads the certificate again at each SIGHUP, for ever.

@@ -74,6 +74,12 @@ impl Snowflakes {
         Ok(Self { worker: worker as u64, state: Mutex::new(State { last_ms: 0, counter: 0 }) })
     }
 
+    /// When an id was minted.
+    #[must_use]
+    pub const fn time_of(id: u64) -> Millis {
+        Millis::new((id >> (WORKER_BITS + COUNTER_BITS)) + EPOCH_MS)
+    }
+
     /// Mints `count` ids (at most [`Self::MAX_RUN`]) at the later of `now`, the last time used, and `not_before`.
     pub fn mint(&self, now: Millis, not_before: Millis, count: u64) -> MintedIds {
         debug_assert!((1..=Self::MAX_RUN).contains(&count));
@@ -103,6 +109,12 @@ mod tests {
     fn a_worker_beyond_ten_bits_is_refused() {
         assert!(Snowflakes::new(1023).is_ok());
         assert_eq!(Snowflakes::new(1024).unwrap_err(), WorkerError(1024));
+    }
+
+    #[test]
+    fn an_id_says_when_it_was_minted() {
+        let minted = Snowflakes::new(9).unwrap().mint(Millis::new(EPOCH_MS + 77), Millis::ZERO, 5);
+        assert_eq!(Snowflakes::time_of(minted.message(4).raw()), minted.at);
     }
 
     #[test]

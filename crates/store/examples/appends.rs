@@ -1,6 +1,7 @@
 //! How many one-row appends a second the embedded store takes, beside a bare loop of group commits with the same
 //! bytes on the same disk. `cargo run --release -p madang-store --example appends`; with `bare 256` it runs the bare loop
-//! only, with so many rows a commit, and prints its rows a second.
+//! only, with so many rows a commit, and prints its rows a second; with `store 64` the store only, and the processor
+//! time of a row beside it; with `backup` appends while a store of some size is backed up.
 #![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
 
 use std::sync::Arc;
@@ -24,8 +25,48 @@ fn main() {
             let folder = tempfile::tempdir_in(".").unwrap();
             println!("{:.0}", bare_commits(&folder.path().join("bare.db"), group.parse().unwrap()));
         }
+        ["backup"] => backups(),
+        ["store", in_flight] => store_alone(in_flight.parse().unwrap()),
         _ => compare(),
     }
+}
+
+fn store_alone(in_flight: u64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let path = tempfile::tempdir_in(".").unwrap();
+    let config = EmbeddedConfig { path: path.path().to_owned(), ..EmbeddedConfig::default() };
+    let store = Embedded::open(config).unwrap();
+    let (rows, _) = runtime.block_on(appends(&store, in_flight));
+    let used = processor_seconds() / store.position().get() as f64;
+    println!("{rows:.0} rows/s, {:.1} µs of processor a row", used * 1e6);
+}
+
+fn backups() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let path = folder.path().join("store");
+    let store = Embedded::open(EmbeddedConfig { path: path.clone(), ..EmbeddedConfig::default() }).unwrap();
+    runtime.block_on(async {
+        let mut heads = vec![Head::default(); 500];
+        for _ in 0..50 {
+            fill(&store, &mut heads, 20).await;
+        }
+        let (rows, worst) = appends_from(&store, 64, 1_000).await;
+        println!("alone: {rows:.0} rows/s (worst ack {worst:?})");
+        let began = Instant::now();
+        let target = folder.path().join("backup");
+        let ((rows, worst), made) = tokio::join!(appends_from(&store, 64, 2_000), store.back_up(&target));
+        let wal_mib = path.join("madang.db-wal").metadata().unwrap().len() / 1024 / 1024;
+        println!("beside a backup: {rows:.0} rows/s (worst ack {worst:?}), WAL of {wal_mib} MiB");
+        println!("{:?}, {:?} with its appends", made.unwrap(), began.elapsed());
+    });
+}
+
+/// Of this process, from the kernel's clock ticks of a hundredth of a second.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
 fn compare() {
@@ -74,9 +115,13 @@ fn message(channel: u64, expected: Head) -> Append {
 
 /// Rows per second, and the longest that an append waited.
 async fn appends(store: &Arc<Embedded>, in_flight: u64) -> (f64, Duration) {
+    appends_from(store, in_flight, 1).await
+}
+
+async fn appends_from(store: &Arc<Embedded>, in_flight: u64, first: u64) -> (f64, Duration) {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
-    for channel in 1..=in_flight {
+    for channel in first..first + in_flight {
         let store = Arc::clone(store);
         tasks.spawn(async move {
             let (mut head, mut rows, mut worst) = (Head::default(), 0_u64, Duration::ZERO);

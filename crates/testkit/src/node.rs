@@ -128,13 +128,14 @@ async fn open(storage: &Storage, clock: Clock, tasks: &Tasks) -> anyhow::Result<
             let (inbox, follow) = LocalInbox::open(Arc::clone(shared)).await?;
             tasks.spawn("inbox", follow);
             let store = Arc::clone(&shared.model);
-            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET })
+            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET, latest: Millis::ZERO })
         }
         Storage::Embedded(folder) => {
             let store = open_folder(folder.path()).await?;
             let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
             tasks.spawn("inbox", follow);
-            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET })
+            let latest = store.latest().await?;
+            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET, latest })
         }
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::OpenError;
 
-const DATABASE: &str = "madang.db";
+pub(super) const DATABASE: &str = "madang.db";
 const LOCK: &str = "lock";
 
 /// A data folder, locked as long as this lives. The lock is the kernel's: it goes with the process, however it ends.
@@ -21,9 +21,16 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
-        prepare(path).map_err(failed(path))?;
+        prepare(path).map_err(OpenError::folder(path))?;
         let lock = lock(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// A folder that holds a database. Nothing in it is changed but the lock.
+    pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        let file = path.join(DATABASE);
+        file.metadata().map_err(OpenError::folder(&file))?;
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -33,14 +40,20 @@ impl Folder {
     /// The database's file, there and private. SQLite gives the files beside it the same mode.
     pub(super) fn database_file(&self) -> Result<PathBuf, OpenError> {
         let file = self.path.join(DATABASE);
-        private_file(&file).map_err(failed(&file))?;
+        private_file(&file).map_err(OpenError::folder(&file))?;
         Ok(file)
     }
 }
 
-fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| OpenError::Folder { path, source }
+/// Bytes that the folder's disk has left for its owner.
+pub(super) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
+    let disk = rustix::fs::statvfs(path).map_err(|error| OpenError::folder(path)(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Makes a file's content, or a folder's names, durable.
+pub(super) fn sync_file(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 /// Makes the folder, or tightens it if it is the store's own. A folder that holds other things is left as it is.
@@ -62,7 +75,7 @@ fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-fn private_file(path: &Path) -> std::io::Result<File> {
+pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     tighten(path, 0o600)?;
@@ -71,15 +84,15 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK);
-    let mut file = private_file(&path).map_err(failed(&path))?;
+    let mut file = private_file(&path).map_err(OpenError::folder(&path))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             return Err(OpenError::InUse { folder: folder.to_owned(), holder: holder(&mut file) });
         }
-        Err(error) => return Err(failed(&path)(error.into())),
+        Err(error) => return Err(OpenError::folder(&path)(error.into())),
     }
-    note_holder(&mut file).map_err(failed(&path))?;
+    note_holder(&mut file).map_err(OpenError::folder(&path))?;
     Ok(file)
 }
 

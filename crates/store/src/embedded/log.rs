@@ -3,14 +3,16 @@
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
-use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Content, Entry, Reaction};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::codec::{bound, from_json, int, json, limit, number, optional_number, small_number, store_error};
+use super::checksum::{Damaged, is_whole_sql};
+use super::codec::{bound, from_json, int, json, number, optional_number, small_number, store_error};
 use super::reactions;
+use super::sends;
 use super::writer::Transaction;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
@@ -52,23 +54,35 @@ macro_rules! statements {
             insert: concat!(
                 "INSERT INTO ",
                 $log,
-                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content)",
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content, checksum)",
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,",
+                " row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))"
             ),
             version: concat!("SELECT version FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
-            change: concat!("UPDATE ", $log, " SET version = ?3, content = ?4 WHERE id = ?1 AND seq = ?2"),
+            change: concat!(
+                "UPDATE ",
+                $log,
+                " SET version = ?3, content = ?4, checksum = row_checksum(id, seq, pos, at_ms, ordinal, ?3,",
+                " sender, client_msg_id, body_hash, ?4) WHERE id = ?1 AND seq = ?2"
+            ),
             row: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                " FROM ",
                 $log,
                 " WHERE id = ?1 AND seq = ?2"
             ),
             rows: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                " FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
             ),
             rows_back: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content FROM ",
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                " FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
             ),
@@ -125,7 +139,8 @@ impl LogStore for Embedded {
         self.read(move |db| {
             let (statements, id) = place(log);
             let mut statement = db.prepare_cached(statements.row)?;
-            let mut row = |seq: &Seq| statement.query_row([id, bound(seq.get())], row_of).optional();
+            let mut row =
+                |seq: &Seq| statement.query_row([id, bound(seq.get())], |row| row_of(log, row)).optional();
             seqs.iter().map(&mut row).collect()
         })
         .await
@@ -203,18 +218,11 @@ impl LogStore for Embedded {
         keys: &[(UserId, ClientMsgId)],
     ) -> StoreResult<Vec<Option<SendRecord>>> {
         let keys = keys.to_vec();
-        self.read(move |db| keys.iter().map(|&key| find_send(db, channel, key)).collect()).await
+        self.read(move |db| keys.iter().map(|&key| sends::find(db, channel, key)).collect()).await
     }
 
     async fn forget_sends(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
-        self.write(move |transaction| {
-            let mut statement = transaction.db().prepare_cached(
-                "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN
-                 (SELECT channel, sender, client_msg_id FROM sends WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
-            )?;
-            statement.execute(params![bound(before.get()), limit(limit_rows)])
-        })
-        .await
+        self.write(move |transaction| sends::forget(transaction.db(), before, limit_rows)).await
     }
 }
 
@@ -289,12 +297,12 @@ impl Encoded {
     fn record_and_look_up(&self, db: &Connection) -> Result<Vec<SendRecord>> {
         let LogId::Channel(channel) = self.append.log else { return Ok(Vec::new()) };
         for record in &self.append.records {
-            insert_send(db, channel, record)?;
+            sends::insert(db, channel, record)?;
         }
         if !self.append.looks_up_keys {
             return Ok(Vec::new());
         }
-        let found = self.append.keys().map(|key| find_send(db, channel, key));
+        let found = self.append.keys().map(|key| sends::find(db, channel, key));
         found.filter_map(Result::transpose).collect()
     }
 
@@ -438,16 +446,19 @@ fn read_rows(
     let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
     let (mut rows, mut bytes) = (Vec::new(), 0_usize);
     while let Some(row) = found.next()? {
-        bytes = bytes.saturating_add(row.get_ref(6)?.as_str()?.len());
+        bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes()?.len());
         if bytes > max_bytes && !rows.is_empty() {
             break;
         }
-        rows.push(row_of(row)?);
+        rows.push(row_of(log, row)?);
     }
     Ok(rows)
 }
 
-fn row_of(row: &rusqlite::Row<'_>) -> Result<Row> {
+fn row_of(log: LogId, row: &rusqlite::Row<'_>) -> Result<Row> {
+    if !row.get::<_, bool>(7)? {
+        return Err(Damaged { log, seq: Seq::new(number(row, 0)?) }.into_error(7));
+    }
     let content: Content = from_json(row, 6)?;
     let key = match optional_number(row, 3)? {
         Some(sender) => Some(RowKey {
@@ -463,43 +474,4 @@ fn row_of(row: &rusqlite::Row<'_>) -> Result<Row> {
 
 fn client_msg_id(row: &rusqlite::Row<'_>, column: usize) -> Result<ClientMsgId> {
     Ok(ClientMsgId::from_uuid(u128::from_be_bytes(row.get(column)?)))
-}
-
-fn insert_send(db: &Connection, channel: ChannelId, record: &SendRecord) -> Result<()> {
-    let mut statement = db.prepare_cached(
-        "INSERT INTO sends (channel, sender, client_msg_id, body_hash, seq, message_id, at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-    )?;
-    statement.execute(params![
-        int(channel.raw()),
-        int(record.key.sender.raw()),
-        record.key.client_msg_id.value().to_be_bytes(),
-        record.key.body_hash.0,
-        int(record.seq.get()),
-        int(record.message_id.raw()),
-        int(record.at.get()),
-    ])?;
-    Ok(())
-}
-
-fn find_send(
-    db: &Connection,
-    channel: ChannelId,
-    (sender, client_msg_id): (UserId, ClientMsgId),
-) -> Result<Option<SendRecord>> {
-    let mut statement = db.prepare_cached(
-        "SELECT body_hash, seq, message_id, at_ms FROM sends
-         WHERE channel = ?1 AND sender = ?2 AND client_msg_id = ?3",
-    )?;
-    let key = params![int(channel.raw()), int(sender.raw()), client_msg_id.value().to_be_bytes()];
-    statement
-        .query_row(key, |row| {
-            Ok(SendRecord {
-                key: RowKey { sender, client_msg_id, body_hash: BodyHash(row.get(0)?) },
-                seq: Seq::new(number(row, 1)?),
-                message_id: MessageId::from_raw(number(row, 2)?),
-                at: Millis::new(number(row, 3)?),
-            })
-        })
-        .optional()
 }

@@ -5,18 +5,30 @@
 //! fsync → the feed of commits → the answer.
 
 mod accounts;
+mod acked;
+mod backup;
 mod channels;
+mod check;
+mod checksum;
 mod codec;
 mod commit_order;
 mod contacts;
+mod copy;
+mod damage;
+mod disk;
 mod folder;
+mod glance;
 mod log;
+mod metrics;
+mod migrate;
 mod open;
+mod open_error;
 #[cfg(test)]
 mod power_loss;
 mod reactions;
 mod readers;
 mod schema;
+mod sends;
 mod wal;
 mod writer;
 
@@ -28,12 +40,19 @@ use rusqlite::Connection;
 use serde::Deserialize;
 
 use crate::commit_order::CommitFeed;
-use crate::error::StoreResult;
+use crate::error::{StoreError, StoreResult};
+use acked::Noting;
 use folder::Folder;
 use readers::Readers;
 use schema::Medium;
 use wal::WalFile;
 use writer::{Transaction, Writer};
+
+pub use backup::{BackedUp, BackupError, restore};
+pub use check::{Finding, Report, check};
+pub use glance::{Glance, glance};
+pub use metrics::StoreMetrics;
+pub use open_error::OpenError;
 
 /// Where the store lies, and what it may use.
 #[derive(Debug, Clone, Deserialize)]
@@ -45,80 +64,34 @@ pub struct EmbeddedConfig {
     pub readers: usize,
     /// Commits that wait in the feed before the writer waits for its reader. Default: 1024.
     pub feed_commits: usize,
+    /// Go on although acked positions are lost; the next epoch begins where the database ends. Default: no.
+    pub accept_loss: bool,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { path: PathBuf::from("data"), readers: 4, feed_commits: 1024 }
+        Self { path: PathBuf::from("data"), readers: 4, feed_commits: 1024, accept_loss: false }
     }
-}
-
-/// Why a data folder cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it.
-    #[error("the data folder {folder} is in use by another process{}", holder_text(.holder))]
-    InUse {
-        /// The folder.
-        folder: PathBuf,
-        /// What the lock file says about the holder.
-        holder: Option<u32>,
-    },
-    /// A newer program wrote it.
-    #[error(
-        "the data folder {folder} has version {found}, and this program knows versions up to {known}: use the newer program"
-    )]
-    Newer {
-        /// The folder.
-        folder: PathBuf,
-        /// Its version.
-        found: i64,
-        /// The last version that this program knows.
-        known: i64,
-    },
-    /// The file is another program's.
-    #[error("{file} is a database of another program")]
-    Foreign {
-        /// The file.
-        file: PathBuf,
-    },
-    /// The folder or a file in it cannot be made or read.
-    #[error("cannot use {path}: {source}")]
-    Folder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The database cannot be opened.
-    #[error("cannot open the database {file}: {reason}")]
-    Database {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-fn holder_text(holder: &Option<u32>) -> String {
-    holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }
 
 /// The store of one process. Dropping it finishes what is queued.
 #[derive(Debug)]
 pub struct Embedded {
-    // Dropped in this order: the folder stays locked until the writer has ended.
+    // Dropped in this order: the last position is noted when the writer has ended, and the folder stays locked until
+    // then.
     writer: Writer,
     readers: Arc<Readers>,
     feed: Mutex<Option<CommitFeed>>,
-    _folder: Folder,
+    metrics: StoreMetrics,
+    _noting: Noting,
+    folder: Folder,
 }
 
 impl Embedded {
     /// Opens a data folder, and makes it if it is not there.
     ///
     /// # Errors
-    /// Another process has it, a newer program wrote it, or it cannot be read.
+    /// See [`OpenError`]. A refusal leaves the files as they were found.
     pub fn open(config: EmbeddedConfig) -> Result<Arc<Self>, OpenError> {
         Self::open_on(&config, Medium::default())
     }
@@ -126,18 +99,34 @@ impl Embedded {
     fn open_on(config: &EmbeddedConfig, medium: Medium) -> Result<Arc<Self>, OpenError> {
         let folder = Folder::open(&config.path)?;
         let file = folder.database_file()?;
-        let connection = schema::open_writer(&folder, &file, medium)?;
-        let readers = Readers::open(&file, config.readers.max(1), medium)
+        let broken = OpenError::database(&file);
+        let mut connection = schema::open_writer(&folder, &file, medium, config.accept_loss)?;
+        let readers = Readers::open(&file, config.readers.max(1), medium).map_err(&broken)?;
+        let wal = WalFile::of(&mut connection, medium).map_err(&broken)?;
+        let metrics = StoreMetrics::default();
+        let (writer, feed) = Writer::start(connection, wal, config.feed_commits.max(1), metrics.clone())
             .map_err(|error| OpenError::Database { file: file.clone(), reason: error.to_string() })?;
-        let wal = WalFile::of(&connection, medium.wal_limit_bytes);
-        let (writer, feed) = Writer::start(connection, wal, config.feed_commits.max(1))
-            .map_err(|error| OpenError::Database { file, reason: error.to_string() })?;
+        let noting = Noting::start(folder.path().to_owned(), writer.position_reader())
+            .map_err(OpenError::folder(folder.path()))?;
         Ok(Arc::new(Self {
             writer,
             readers: Arc::new(readers),
             feed: Mutex::new(Some(feed)),
-            _folder: folder,
+            metrics,
+            _noting: noting,
+            folder,
         }))
+    }
+
+    /// What it counts.
+    pub const fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
+    }
+
+    /// Waits until the disk has failed the writer: what the file holds is then not known before it is opened again, so
+    /// nothing more is written, and the process should end. Cancel safe.
+    pub async fn broken(&self) {
+        self.writer.broken().await;
     }
 
     /// Runs `job` in the writer's next transaction; answers when it is durable.
@@ -149,13 +138,21 @@ impl Embedded {
         self.writer.write(0, job).await
     }
 
+    /// Counts damage on its way to the caller.
+    fn counted<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        if let Err(StoreError::Corrupt(_)) = &result {
+            self.metrics.damaged.inc();
+        }
+        result
+    }
+
     /// Runs `job` on a reader, as one consistent read.
     async fn read<T, F>(&self, job: F) -> StoreResult<T>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.readers.read(job).await
+        self.counted(self.readers.read(job).await)
     }
 }
 

@@ -2,28 +2,31 @@
 
 use std::path::Path;
 
+use madang_ids::Position;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
+use super::acked::{self, Noted};
+use super::codec::number;
 use super::folder::Folder;
-use super::wal;
+use super::{checksum, damage, migrate, wal};
 
 /// "MADN": tells the file from other programs' databases.
 const APPLICATION_ID: i64 = 0x4d41_444e;
-/// One more with each entry of [`MIGRATIONS`].
-const VERSION: i64 = MIGRATIONS.len() as i64;
 /// What takes a file from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// Statements that a connection keeps prepared; above the count of different ones.
 const STATEMENTS: usize = 128;
 /// Page caches. They are resident memory, and the kernel caches the file as well.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
-/// Pages (of 4 KiB) in the write-ahead log before they move to the database file: each checkpoint costs two fsyncs
-/// and one random write per page that differs.
-const CHECKPOINT_PAGES: i64 = 4_000;
 /// A WAL that grew beyond this is cut after its checkpoint.
 const WAL_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
 const BUSY_TIMEOUT_MS: i64 = 5_000;
@@ -37,22 +40,42 @@ pub(super) struct Medium {
     pub(super) synchronous: &'static str,
     /// Above this the write-ahead log begins again, readers or not.
     pub(super) wal_limit_bytes: u64,
+    /// Above this the log's pages move to the database file.
+    pub(super) checkpoint_pages: u64,
+    /// What takes a file from version `n` to `n + 1`.
+    pub(super) migrations: &'static [&'static str],
 }
 
 impl Default for Medium {
     fn default() -> Self {
-        Self { vfs: None, synchronous: "FULL", wal_limit_bytes: wal::LIMIT_BYTES }
+        Self {
+            vfs: None,
+            synchronous: "FULL",
+            wal_limit_bytes: wal::LIMIT_BYTES,
+            checkpoint_pages: wal::CHECKPOINT_PAGES,
+            migrations: MIGRATIONS,
+        }
     }
 }
 
-/// Opens the connection that writes, and brings the file to this program's version.
-pub(super) fn open_writer(folder: &Folder, file: &Path, medium: Medium) -> Result<Connection, OpenError> {
-    let broken =
-        |error: rusqlite::Error| OpenError::Database { file: file.to_owned(), reason: error.to_string() };
-    let mut connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE, medium).map_err(broken)?;
-    check_file(folder, file, &connection)?;
-    set_up_writer(&connection, medium).map_err(broken)?;
-    migrate(&mut connection).map_err(broken)?;
+/// Opens the connection that writes, and brings the file to this program's version. A refusal leaves the files as they
+/// were found, write-ahead log included.
+pub(super) fn open_writer(
+    folder: &Folder,
+    file: &Path,
+    medium: Medium,
+    accepts_loss: bool,
+) -> Result<Connection, OpenError> {
+    let broken = OpenError::database(file);
+    damage::check_header(file)?;
+    let mut connection = open(file, OpenFlags::SQLITE_OPEN_READ_WRITE, medium).map_err(&broken)?;
+    let found = check_file(folder, file, &connection, medium)?;
+    check_acked(folder, file, &connection, found, accepts_loss)?;
+    set_up_writer(&connection, medium).map_err(&broken)?;
+    if wal::empty(&connection).map_err(&broken)? {
+        damage::check_length(file)?;
+    }
+    migrate::bring_up_to_date(folder, file, &mut connection, medium.migrations)?;
     Ok(connection)
 }
 
@@ -72,40 +95,89 @@ fn open(file: &Path, access: OpenFlags, medium: Medium) -> rusqlite::Result<Conn
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT_MS)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // The writer empties the log when it ends well; otherwise nobody may write on the way out.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    checksum::register(&connection)?;
     Ok(connection)
 }
 
-fn check_file(folder: &Folder, file: &Path, connection: &Connection) -> Result<(), OpenError> {
+/// Whose file it is. Answers with its version; a new one has 0.
+fn check_file(
+    folder: &Folder,
+    file: &Path,
+    connection: &Connection,
+    medium: Medium,
+) -> Result<i64, OpenError> {
     let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let foreign = |_| OpenError::Foreign { file: file.to_owned() };
-    let application_id = read("application_id").map_err(foreign)?;
-    let found = read("user_version").map_err(foreign)?;
+    let application_id = read("application_id").map_err(OpenError::database(file))?;
+    let found = read("user_version").map_err(OpenError::database(file))?;
     if application_id != APPLICATION_ID && (application_id, found) != (0, 0) {
         return Err(OpenError::Foreign { file: file.to_owned() });
     }
-    if found > VERSION {
-        return Err(OpenError::Newer { folder: folder.path().to_owned(), found, known: VERSION });
+    check_version(folder, found, medium)?;
+    Ok(found)
+}
+
+/// Refuses a file of a newer program.
+pub(super) fn check_version(folder: &Folder, found: i64, medium: Medium) -> Result<(), OpenError> {
+    let known = medium.migrations.len() as i64;
+    if found <= known {
+        return Ok(());
     }
-    Ok(())
+    Err(OpenError::Newer { folder: folder.path().to_owned(), found, known })
+}
+
+/// Compares what is there with what was acked.
+fn check_acked(
+    folder: &Folder,
+    file: &Path,
+    connection: &Connection,
+    version: i64,
+    accepts_loss: bool,
+) -> Result<(), OpenError> {
+    let acked = match acked::read(folder.path()).map_err(OpenError::folder(folder.path()))? {
+        Noted::Nothing => return Ok(()),
+        Noted::Torn => {
+            tracing::warn!(
+                "the note of the acked position cannot be read; whether something is lost is not known"
+            );
+            return Ok(());
+        }
+        Noted::Position(acked) => acked,
+    };
+    let (acked, found) = if version == 0 {
+        // Where a database was, an empty file is none, even if nothing was acked.
+        (acked.max(Position::new(1)), 0)
+    } else {
+        let found = connection.query_row("SELECT value FROM position", [], |row| number(row, 0));
+        (acked, found.map_err(OpenError::database(file))?)
+    };
+    if found < acked.get() { refuse_loss(folder, acked, Position::new(found), accepts_loss) } else { Ok(()) }
+}
+
+/// The next epoch begins at `found`: cursors beyond it get a snapshot.
+fn refuse_loss(
+    folder: &Folder,
+    acked: Position,
+    found: Position,
+    accepts_loss: bool,
+) -> Result<(), OpenError> {
+    if accepts_loss {
+        let (acked, found) = (acked.get(), found.get());
+        tracing::warn!(acked, found, "acked positions are lost, and the operator goes on without them");
+        return Ok(());
+    }
+    Err(OpenError::Lost { folder: folder.path().to_owned(), acked, found })
 }
 
 fn set_up_writer(connection: &Connection, medium: Medium) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    let application_id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application_id != APPLICATION_ID {
+        connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", medium.synchronous)?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "secure_delete", "ON")?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES)
-}
-
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let missing = usize::try_from(version).unwrap_or(0);
-    for (index, migration) in MIGRATIONS.iter().enumerate().skip(missing) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", index as i64 + 1)?;
-        transaction.commit()?;
-    }
-    Ok(())
 }

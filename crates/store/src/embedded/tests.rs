@@ -12,15 +12,18 @@ use crate::commit_order::CommitOrder;
 use crate::error::StoreError;
 use crate::log::{Append, AppendOutcome, Head, LogStore, Row};
 
-fn config(path: &std::path::Path) -> EmbeddedConfig {
+/// Does something to a file.
+type Harm = fn(&mut Vec<u8>);
+
+pub(super) fn config(path: &std::path::Path) -> EmbeddedConfig {
     EmbeddedConfig { path: path.to_owned(), ..EmbeddedConfig::default() }
 }
 
-fn log(id: u64) -> LogId {
+pub(super) fn log(id: u64) -> LogId {
     LogId::Channel(ChannelId::from_raw(id))
 }
 
-fn append(log: LogId, expected: Head) -> Append {
+pub(super) fn append(log: LogId, expected: Head) -> Append {
     let row = Row {
         entry: Entry {
             seq: expected.seq.next(),
@@ -57,7 +60,113 @@ fn another_programs_database_is_refused() {
 fn a_file_that_is_no_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("madang.db"), [7; 8192]).unwrap();
-    assert!(matches!(Embedded::open(config(folder.path())), Err(OpenError::Foreign { .. })));
+    assert!(matches!(Embedded::open(config(folder.path())), Err(OpenError::Damaged { .. })));
+}
+
+/// Appends so many rows to a log, each alone; answers with its head.
+pub(super) async fn fill(store: &Embedded, log: LogId, mut head: Head, rows: u64) -> Head {
+    for _ in 0..rows {
+        let next = append(log, head);
+        head = next.head();
+        assert_eq!(store.append(next).await, Ok(AppendOutcome::Appended));
+    }
+    head
+}
+
+/// What a kill of this process would leave.
+pub(super) fn as_after_a_kill(folder: &std::path::Path) -> tempfile::TempDir {
+    let left = tempfile::tempdir().unwrap();
+    for name in ["madang.db", "madang.db-wal", "acked"] {
+        std::fs::copy(folder.join(name), left.path().join(name)).unwrap();
+    }
+    left
+}
+
+fn flip(file: &std::path::Path, offset: usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[offset] ^= 0x10;
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_file_that_lost_its_header_or_its_end_is_refused_and_stays() {
+    let damage: [(&str, Harm); 4] = [
+        ("begins with zeros", |bytes| bytes.fill(0)),
+        ("ends within its header", |bytes| bytes.truncate(60)),
+        ("does not begin as an SQLite database", |bytes| bytes[3] ^= 1),
+        ("its header speaks of", |bytes| bytes.truncate(bytes.len() / 2)),
+    ];
+    for (told, damage) in damage {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Embedded::open(config(folder.path())).unwrap());
+        let file = folder.path().join("madang.db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&file, &bytes).unwrap();
+        let refusal = Embedded::open(config(folder.path())).unwrap_err().to_string();
+        assert!(refusal.contains(told) && refusal.contains("madang restore"), "{refusal}");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "{told}");
+    }
+}
+
+#[test]
+fn an_empty_file_where_a_database_was_is_a_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Embedded::open(config(folder.path())).unwrap());
+    std::fs::remove_file(folder.path().join("madang.db")).unwrap();
+    assert!(matches!(Embedded::open(config(folder.path())), Err(OpenError::Lost { .. })));
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_the_log_of_a_killed_server_is_told_and_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    fill(&store, log(1), Head::default(), 100).await;
+    acked::write(folder.path(), store.position(), false).unwrap();
+    let left = as_after_a_kill(folder.path());
+    let wal = left.path().join("madang.db-wal");
+    flip(&wal, std::fs::metadata(&wal).unwrap().len() as usize / 2);
+    let before = std::fs::read(&wal).unwrap();
+    let refusal = Embedded::open(config(left.path())).unwrap_err();
+    let OpenError::Lost { acked, found, .. } = refusal else { panic!("{refusal}") };
+    assert_eq!(acked.get(), 100);
+    assert!((1..100).contains(&found.get()), "{found:?}");
+    assert_eq!(std::fs::read(&wal).unwrap(), before, "what is left is there for who knows more");
+    // An operator who goes on gets a store that ends there, and is not asked again.
+    let accepted = EmbeddedConfig { accept_loss: true, ..config(left.path()) };
+    assert_eq!(Embedded::open(accepted).unwrap().position(), found);
+    let store = Embedded::open(config(left.path())).unwrap();
+    assert_eq!(store.tail(log(1), 9).await.unwrap().head.seq.get(), found.get());
+}
+
+#[tokio::test]
+async fn without_damage_what_a_kill_leaves_is_all_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    fill(&store, log(1), Head::default(), 100).await;
+    acked::write(folder.path(), store.position(), false).unwrap();
+    let left = as_after_a_kill(folder.path());
+    assert_eq!(Embedded::open(config(left.path())).unwrap().position().get(), 100);
+}
+
+#[tokio::test]
+async fn a_row_that_changed_on_the_disk_is_named_and_hurts_only_its_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let head = fill(&store, log(1), Head::default(), 3).await;
+    fill(&store, log(2), Head::default(), 1).await;
+    let rot = |transaction: &mut Transaction<'_>| {
+        let sql = "UPDATE log SET content = replace(content, '\"1\"', '\"2\"') WHERE id = 1 AND seq = 2";
+        transaction.db().execute(sql, [])
+    };
+    assert_eq!(store.write(rot).await, Ok(1));
+    let read = store.rows(log(1), Seq::new(1)..=Seq::new(3), usize::MAX).await;
+    let Err(StoreError::Corrupt(told)) = read else { panic!("{read:?}") };
+    assert!(told.contains(&log(1).to_string()) && told.contains("seq 2"), "{told}");
+    assert_eq!(store.metrics().damaged.get(), 1);
+    assert_eq!(store.rows(log(1), Seq::new(3)..=Seq::new(3), usize::MAX).await.unwrap().len(), 1);
+    assert_eq!(store.rows(log(2), Seq::new(1)..=Seq::new(1), usize::MAX).await.unwrap().len(), 1);
+    assert_eq!(store.append(append(log(1), head)).await, Ok(AppendOutcome::Appended));
 }
 
 #[tokio::test]
@@ -106,12 +215,8 @@ async fn a_full_disk_is_not_done_and_heals() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_that_overlap_do_not_let_the_log_grow() {
     let folder = tempfile::tempdir().unwrap();
-    let medium = Medium { wal_limit_bytes: 2_000_000, ..Medium::default() };
+    let medium = Medium { wal_limit_bytes: 2_000_000, checkpoint_pages: 100, ..Medium::default() };
     let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
-    let often = |transaction: &mut Transaction<'_>| {
-        transaction.db().pragma_update_and_check(None, "wal_autocheckpoint", 100, |_| Ok(()))
-    };
-    store.write(often).await.unwrap();
     let mut readers = JoinSet::new();
     for _ in 0..8 {
         let store = Arc::clone(&store);
@@ -140,7 +245,7 @@ fn the_files_of_sqlite_are_private_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let _store = Embedded::open(config(folder.path())).unwrap();
     let files: Vec<_> = folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files.len(), 4, "{files:?}");
+    assert_eq!(files.len(), 5, "{files:?}");
     for file in files {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{file:?}");
     }

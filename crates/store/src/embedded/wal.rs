@@ -1,44 +1,90 @@
-//! The length of the write-ahead log. SQLite moves its pages to the database file by itself, but begins the log
-//! again only at a moment when no reader stands in it; readers that overlap all day would let it grow for ever.
+//! The write-ahead log: moved to the database file here and not by SQLite on its own, which would keep a failure of it
+//! to itself; and kept short, since SQLite begins it again only at a moment when no reader stands in it, and readers that
+//! overlap all day would let it grow for ever.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Result};
+
+use super::schema::Medium;
 
 /// Twice what a log without readers reaches. Beyond it the writer waits for the readers once.
 pub(super) const LIMIT_BYTES: u64 = 32 * 1024 * 1024;
+/// Pages (of 4 KiB) in the log before they move to the database file: each checkpoint costs two fsyncs and one random
+/// write per page that differs.
+pub(super) const CHECKPOINT_PAGES: u64 = 4_000;
 
 /// The file of a write-ahead log.
 pub(super) struct WalFile {
     path: Option<PathBuf>,
+    /// After the last commit.
+    pages: Arc<AtomicU64>,
+    checkpoint_pages: u64,
+    next_checkpoint_pages: u64,
     limit_bytes: u64,
     next_try_bytes: u64,
 }
 
 impl WalFile {
-    pub(super) fn of(connection: &Connection, limit_bytes: u64) -> Self {
+    /// Takes over from SQLite's automatic checkpoints.
+    pub(super) fn of(connection: &mut Connection, medium: Medium) -> Result<Self> {
         let path = connection.path().map(|path| PathBuf::from(format!("{path}-wal")));
-        Self { path, limit_bytes, next_try_bytes: limit_bytes }
+        let pages = Arc::new(AtomicU64::new(0));
+        let seen = Arc::clone(&pages);
+        connection.wal_hook(Some(move |_: &mut _, count: i32| {
+            seen.store(u64::from(count.unsigned_abs()), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Self {
+            path,
+            pages,
+            checkpoint_pages: medium.checkpoint_pages,
+            next_checkpoint_pages: medium.checkpoint_pages,
+            limit_bytes: medium.wal_limit_bytes,
+            next_try_bytes: medium.wal_limit_bytes,
+        })
     }
 
     fn length_bytes(&self) -> u64 {
         self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |file| file.len())
     }
 
+    /// After a commit: moves pages to the database file when there are enough. The log stays the truth until all of it
+    /// has moved, so a failure loses nothing, and the next try comes when the log has grown further.
+    pub(super) fn tend(&mut self, connection: &Connection) -> Result<()> {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.checkpoint_pages {
+            self.next_checkpoint_pages = self.checkpoint_pages;
+        }
+        if pages >= self.next_checkpoint_pages {
+            self.next_checkpoint_pages = pages + self.checkpoint_pages / 4;
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        self.keep_short(connection)
+    }
+
     /// Begins the log again if it is too long. New readers go past it meanwhile, and no read lasts longer than a
-    /// page; so the wait is a few milliseconds. If it fails, the next try comes when the log has grown further.
-    pub(super) fn keep_short(&mut self, connection: &Connection) {
+    /// page; so the wait is a few milliseconds.
+    fn keep_short(&mut self, connection: &Connection) -> Result<()> {
         let length_bytes = self.length_bytes();
         if length_bytes <= self.next_try_bytes {
-            return;
+            return Ok(());
         }
-        let was_busy =
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-        if was_busy == Ok(false) {
+        self.next_try_bytes = length_bytes + self.limit_bytes;
+        if empty(connection)? {
             self.next_try_bytes = self.limit_bytes;
         } else {
             tracing::warn!(length_bytes, "the write-ahead log could not begin again");
-            self.next_try_bytes = length_bytes + self.limit_bytes;
         }
+        Ok(())
     }
+}
+
+/// Moves everything to the database file and empties the log. `false` if readers stand in it.
+pub(super) fn empty(connection: &Connection) -> Result<bool> {
+    let was_busy =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+    Ok(!was_busy)
 }

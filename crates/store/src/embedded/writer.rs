@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use madang_ids::{LogId, Position};
 use rusqlite::{Connection, TransactionBehavior};
@@ -11,7 +12,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::codec::{int, number, store_error};
-use super::wal::WalFile;
+use super::copy::{self, CopyOrder};
+use super::disk;
+use super::metrics::StoreMetrics;
+use super::wal::{self, WalFile};
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
 use crate::log::Row;
@@ -23,12 +27,14 @@ const QUEUE_KIB: usize = 64 * 1024;
 /// A group: large enough that the fsync is a small part of each job, small enough that nobody waits long for it.
 const GROUP_JOBS: usize = 512;
 const GROUP_KIB: usize = 4 * 1024;
+/// A commit that takes longer is worth a line in the log of an operator whose users wait.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// The handle to the thread. Dropping it finishes what is queued.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    jobs: Option<mpsc::Sender<Work>>,
     bytes: Arc<Semaphore>,
     closing: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -42,7 +48,7 @@ struct Shared {
     /// Somebody reads the feed.
     feed_is_taken: AtomicBool,
     /// A commit failed at the disk; what the file holds now is not known before it is opened again.
-    is_broken: AtomicBool,
+    is_broken: watch::Sender<bool>,
     /// Jobs that entered the queue, and jobs that were answered.
     entered: AtomicU64,
     answered: AtomicU64,
@@ -56,6 +62,7 @@ impl Writer {
         connection: Connection,
         wal: WalFile,
         feed_commits: usize,
+        metrics: StoreMetrics,
     ) -> std::io::Result<(Self, CommitFeed)> {
         let position = connection
             .query_row("SELECT value FROM position", [], |row| number(row, 0))
@@ -64,17 +71,39 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let (feed, receiver) = mpsc::channel(feed_commits);
         let (closing, closed) = watch::channel(false);
-        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        let feed = Some(feed);
-        let thread = Thread { connection, wal, shared: Arc::clone(&shared), feed, closed, runtime };
-        let thread =
-            std::thread::Builder::new().name("store-writer".into()).spawn(move || thread.run(queue))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (feed, shared_too) = (Some(feed), Arc::clone(&shared));
+        let thread = Thread { wal, shared: shared_too, feed, closed, runtime, metrics, copy_asked: None };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || thread.run(&connection, queue))?;
         let bytes = Arc::new(Semaphore::new(QUEUE_KIB));
         Ok((Self { shared, jobs: Some(jobs), bytes, closing, thread: Some(thread) }, receiver))
     }
 
     pub(super) fn position(&self) -> Position {
         Position::new(self.shared.position.load(Ordering::SeqCst))
+    }
+
+    /// Shows the position to those who outlive this handle.
+    pub(super) fn position_reader(&self) -> impl Fn() -> Position + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || Position::new(shared.position.load(Ordering::SeqCst))
+    }
+
+    /// Waits until the disk has failed. Cancel safe.
+    pub(super) async fn broken(&self) {
+        let mut is_broken = self.shared.is_broken.subscribe();
+        // The sender lives in `shared`, which this handle holds.
+        let _ = is_broken.wait_for(|broken| *broken).await;
+    }
+
+    /// Copies the database into a new file, page by page, between the groups; see [`copy`].
+    pub(super) async fn copy(&self, target: std::path::PathBuf) -> StoreResult<()> {
+        let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        let (reply, answer) = oneshot::channel();
+        jobs.send(Work::Copy(CopyOrder { target, reply })).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 
     /// From now on commits enter the feed.
@@ -95,7 +124,7 @@ impl Writer {
         let place = jobs.reserve().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         self.shared.entered.fetch_add(1, Ordering::SeqCst);
-        place.send(Box::new(Task { run, result: None, reply, room }));
+        place.send(Work::Job(Box::new(Task { run, result: None, reply, room })));
         let mut abandoned = Abandoned { shared: &self.shared, is_settled: false };
         let outcome = answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer stopped".into())));
         abandoned.is_settled = true;
@@ -104,7 +133,7 @@ impl Writer {
 
     /// Waits until jobs whose callers went away are done, so that a read after this sees their outcome.
     pub(super) async fn settle(&self) -> StoreResult<()> {
-        if self.shared.is_broken.load(Ordering::SeqCst) {
+        if *self.shared.is_broken.borrow() {
             return Err(broken());
         }
         if self.shared.answered.load(Ordering::SeqCst) < self.shared.fence.load(Ordering::SeqCst) {
@@ -131,7 +160,7 @@ fn stopped() -> StoreError {
 }
 
 fn broken() -> StoreError {
-    StoreError::Unavailable("a write failed at the disk; restart the server once the disk is well".into())
+    StoreError::Unavailable("the disk failed; the server must start again".into())
 }
 
 /// Notes a caller who went away before the answer.
@@ -175,8 +204,14 @@ impl Transaction<'_> {
     }
 }
 
+/// What the thread is asked.
+pub(super) enum Work {
+    Job(Box<dyn Job>),
+    Copy(CopyOrder),
+}
+
 /// One caller's work.
-trait Job: Send {
+pub(super) trait Job: Send {
     fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
     fn kib(&self) -> usize;
     /// Answers the caller: with the result of the last run, or with why it did not count.
@@ -226,62 +261,118 @@ enum Failure {
 }
 
 /// The thread's own.
-struct Thread {
-    connection: Connection,
+pub(super) struct Thread {
     wal: WalFile,
     shared: Arc<Shared>,
     feed: Option<mpsc::Sender<Commit>>,
     closed: watch::Receiver<bool>,
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
+    metrics: StoreMetrics,
+    /// A copy that was asked for while a group gathered.
+    pub(super) copy_asked: Option<CopyOrder>,
 }
 
 impl Thread {
-    fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut kib = first.kib();
-            let mut group = vec![first];
-            while group.len() < GROUP_JOBS && kib < GROUP_KIB {
-                let Ok(job) = queue.try_recv() else { break };
-                kib += job.kib();
-                group.push(job);
+    fn run(mut self, connection: &Connection, mut queue: mpsc::Receiver<Work>) {
+        while let Some(work) = queue.blocking_recv() {
+            self.work(connection, work, &mut queue);
+            while let Some(order) = self.copy_asked.take() {
+                copy::run(&mut self, connection, order, &mut queue);
             }
-            self.commit_group(group);
-            self.wal.keep_short(&self.connection);
+        }
+        if !self.is_broken()
+            && let Err(error) = wal::empty(connection)
+        {
+            tracing::warn!(%error, "the write-ahead log was not emptied at the end");
         }
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        *self.shared.is_broken.borrow()
+    }
+
+    /// Commits `first` and what waits behind it as one group.
+    pub(super) fn work(&mut self, connection: &Connection, first: Work, queue: &mut mpsc::Receiver<Work>) {
+        let (mut kib, mut group, mut next) = (0, Vec::new(), Some(first));
+        while let Some(work) = next {
+            match work {
+                Work::Job(job) => {
+                    kib += job.kib();
+                    group.push(job);
+                }
+                Work::Copy(order) => {
+                    copy::refuse(self.copy_asked.replace(order));
+                    break;
+                }
+            }
+            let has_room = group.len() < GROUP_JOBS && kib < GROUP_KIB;
+            next = if has_room { queue.try_recv().ok() } else { None };
+        }
+        if !group.is_empty() {
+            self.commit_group(connection, group);
+            self.tend_log(connection);
+        }
+    }
+
+    fn tend_log(&mut self, connection: &Connection) {
+        if self.is_broken() {
+            return;
+        }
+        if let Err(error) = self.wal.tend(connection) {
+            self.metrics.checkpoint_failures.inc();
+            tracing::warn!(%error, "the write-ahead log did not move to the database file");
+            if disk::is_fatal(&error) {
+                self.break_down();
+            }
+        }
+    }
+
+    fn break_down(&self) {
+        tracing::error!("the disk failed a sync: nothing more is written before the folder is opened again");
+        self.shared.is_broken.send_replace(true);
+    }
+
     /// Commits and answers a group. If a job in it fails, each runs alone, so that it hurts only itself.
-    fn commit_group(&mut self, mut group: Vec<Box<dyn Job>>) {
-        match self.attempt(&mut group) {
+    fn commit_group(&mut self, connection: &Connection, mut group: Vec<Box<dyn Job>>) {
+        match self.attempt(connection, &mut group) {
             Ok(commits) => {
                 self.publish(commits);
                 self.answer(group, None);
             }
             Err(Failure::Job(_)) if group.len() > 1 => {
                 for job in group {
-                    self.commit_group(vec![job]);
+                    self.commit_group(connection, vec![job]);
                 }
             }
             Err(Failure::Job(error) | Failure::Group(error)) => {
                 tracing::error!(%error, jobs = group.len(), "the store did not write");
+                self.count_failure(&error);
                 self.answer(group, Some(&error));
             }
             Err(Failure::Unknown(error)) => {
-                tracing::error!(%error, jobs = group.len(), "the store does not know whether it wrote, and stops");
-                self.shared.is_broken.store(true, Ordering::SeqCst);
+                tracing::error!(%error, jobs = group.len(), "the store does not know whether it wrote");
+                self.count_failure(&error);
+                self.break_down();
                 self.answer(group, Some(&error));
             }
         }
     }
 
-    fn attempt(&self, group: &mut [Box<dyn Job>]) -> Result<Vec<Commit>, Failure> {
-        if self.shared.is_broken.load(Ordering::SeqCst) {
+    fn count_failure(&self, error: &StoreError) {
+        match error {
+            StoreError::Corrupt(_) => self.metrics.damaged.inc(),
+            _ => self.metrics.write_failures.inc(),
+        };
+    }
+
+    fn attempt(&self, connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Vec<Commit>, Failure> {
+        if self.is_broken() {
             return Err(Failure::Group(broken()));
         }
         let start = self.shared.position.load(Ordering::SeqCst);
-        let begun = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+        let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(|error| Failure::Group(store_error(&error)))?;
-        let mut transaction = Transaction { db: &self.connection, position: start, commits: Vec::new() };
+        let mut transaction = Transaction { db: connection, position: start, commits: Vec::new() };
         let ran = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction))
@@ -289,30 +380,21 @@ impl Thread {
         let commits = transaction.commits;
         if let Err(error) = ran {
             drop(begun);
-            return Err(self.rolled_back(Failure::Job(store_error(&error))));
+            return Err(undone_or_unknown(connection, &error, disk::is_fatal(&error), Failure::Job));
         }
-        match begun.commit() {
+        let began = Instant::now();
+        let committed = begun.commit();
+        let took = began.elapsed();
+        if took > SLOW_COMMIT {
+            tracing::warn!(duration_ms = took.as_millis() as u64, "the disk took long to sync a commit");
+        }
+        match committed {
             Ok(()) => Ok(commits),
-            Err(error) => Err(self.commit_failed(&error)),
-        }
-    }
-
-    /// A commit that failed for want of space or of a lock was not done. One that the disk failed may have been: a
-    /// failed fsync leaves pages in a state that nobody knows (Rebello et al. 2020), so there is no second try.
-    fn commit_failed(&self, error: &rusqlite::Error) -> Failure {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::DatabaseBusy) => {
-                self.rolled_back(Failure::Group(StoreError::Unavailable(error.to_string())))
+            Err(error) => {
+                let is_fatal = disk::is_fatal_commit(&error);
+                Err(undone_or_unknown(connection, &error, is_fatal, Failure::Group))
             }
-            _ => Failure::Unknown(StoreError::Unknown(error.to_string())),
         }
-    }
-
-    fn rolled_back(&self, failure: Failure) -> Failure {
-        if self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok() {
-            return failure;
-        }
-        Failure::Unknown(StoreError::Unknown("a transaction could not be rolled back".into()))
     }
 
     /// Waits while the feed is full, unless the store closes.
@@ -346,6 +428,23 @@ impl Thread {
             self.shared.answered.fetch_add(1, Ordering::SeqCst);
         }
     }
+}
+
+/// What failed for want of space or of a lock, or because a write was refused, was not done. What failed at a sync may
+/// have been: a failed fsync leaves pages in a state that nobody knows (Rebello et al. 2020), so there is no second try.
+fn undone_or_unknown(
+    connection: &Connection,
+    error: &rusqlite::Error,
+    is_fatal: bool,
+    undone: impl FnOnce(StoreError) -> Failure,
+) -> Failure {
+    if is_fatal {
+        return Failure::Unknown(StoreError::Unknown(error.to_string()));
+    }
+    if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+        return undone(store_error(error));
+    }
+    Failure::Unknown(StoreError::Unknown("a transaction could not be rolled back".into()))
 }
 
 fn save_position(transaction: &Transaction<'_>, start: u64) -> rusqlite::Result<()> {

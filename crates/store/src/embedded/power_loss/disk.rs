@@ -14,19 +14,35 @@ use std::sync::Once;
 
 use parking_lot::Mutex;
 use rusqlite::ffi::{
-    SQLITE_IOERR_FSYNC, SQLITE_OK, sqlite3_file, sqlite3_filename, sqlite3_io_methods, sqlite3_vfs,
-    sqlite3_vfs_find, sqlite3_vfs_register,
+    SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE, SQLITE_OK, sqlite3_file, sqlite3_filename,
+    sqlite3_io_methods, sqlite3_vfs, sqlite3_vfs_find, sqlite3_vfs_register,
 };
 
 const NAME: &CStr = c"power-loss";
 
-static DISK: Mutex<Disk> = Mutex::new(Disk { files: BTreeMap::new(), open: BTreeMap::new() });
+static DISK: Mutex<Disk> =
+    Mutex::new(Disk { files: BTreeMap::new(), open: BTreeMap::new(), faults: BTreeMap::new() });
 static REGISTERED: Once = Once::new();
 
 struct Disk {
     files: BTreeMap<PathBuf, File>,
     /// By address of SQLite's object.
     open: BTreeMap<usize, Open>,
+    /// By file, or by the folder it is in.
+    faults: BTreeMap<PathBuf, Fault>,
+}
+
+/// What is wrong with a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A file cannot grow; what it has can be written over.
+    Full,
+    /// No write is taken.
+    ReadOnly,
+    /// A sync fails, and what it was for may be lost.
+    FailingSync,
+    /// A sync takes so many milliseconds.
+    SlowSync(u64),
 }
 
 struct Open {
@@ -38,7 +54,6 @@ struct Open {
 struct File {
     image: Vec<u8>,
     unsynced: Vec<Write>,
-    fails: bool,
 }
 
 #[derive(Clone)]
@@ -82,11 +97,31 @@ pub(super) fn after_power_loss(folder: &Path, mut survives: impl FnMut() -> bool
         .collect()
 }
 
-/// From now on syncs of the files in `folder` fail.
-pub(super) fn fail_syncs(folder: &Path) {
+/// From now on `fault` is what is wrong with a file, or with all files in a folder.
+pub(super) fn set_fault(path: &Path, fault: Option<Fault>) {
     let mut disk = DISK.lock();
-    for (_, file) in disk.files.iter_mut().filter(|(path, _)| path.starts_with(folder)) {
-        file.fails = true;
+    match fault {
+        Some(fault) => drop(disk.faults.insert(path.to_owned(), fault)),
+        None => drop(disk.faults.remove(path)),
+    }
+}
+
+fn fault_of(file: *mut sqlite3_file) -> Option<Fault> {
+    let disk = DISK.lock();
+    let path = &disk.open.get(&(file as usize))?.path;
+    path.ancestors().find_map(|path| disk.faults.get(path)).copied()
+}
+
+/// Whether a write up to `end` is refused, and as what.
+fn refused(file: *mut sqlite3_file, end: u64) -> Option<c_int> {
+    match fault_of(file)? {
+        Fault::ReadOnly => Some(SQLITE_IOERR_WRITE),
+        Fault::Full => {
+            let disk = DISK.lock();
+            let path = &disk.open.get(&(file as usize))?.path;
+            (path.metadata().map_or(0, |file| file.len()) < end).then_some(SQLITE_FULL)
+        }
+        Fault::FailingSync | Fault::SlowSync(_) => None,
     }
 }
 
@@ -167,6 +202,9 @@ fn noted(file: *mut sqlite3_file, note: impl FnOnce(&mut File)) -> Option<&'stat
 /// # Safety
 /// SQLite calls it with what the documentation of `xWrite` promises.
 unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: c_int, offset: i64) -> c_int {
+    if let Some(refusal) = refused(file, offset as u64 + count as u64) {
+        return refusal;
+    }
     // SAFETY: SQLite passes a buffer of `count` bytes.
     let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), count as usize) }.to_vec();
     noted(file, |state| state.unsynced.push(Write::At(offset as usize, bytes)))
@@ -178,6 +216,9 @@ unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, count: 
 /// # Safety
 /// SQLite calls it with what the documentation of `xTruncate` promises.
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
+    if let Some(refusal) = refused(file, 0) {
+        return refusal;
+    }
     noted(file, |state| state.unsynced.push(Write::Truncate(size as usize)))
         .and_then(|real| real.xTruncate)
         // SAFETY: the arguments are SQLite's, passed on.
@@ -186,17 +227,18 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
 
 /// Durable is what is in the image; the real disk need not be asked.
 unsafe extern "C" fn sync(file: *mut sqlite3_file, _flags: c_int) -> c_int {
-    let mut status = SQLITE_OK;
+    match fault_of(file) {
+        Some(Fault::FailingSync) => return SQLITE_IOERR_FSYNC,
+        // waits for: the disk that is being played
+        Some(Fault::SlowSync(ms)) => std::thread::sleep(std::time::Duration::from_millis(ms)),
+        _ => {}
+    }
     noted(file, |state| {
-        if state.fails {
-            status = SQLITE_IOERR_FSYNC;
-            return;
-        }
         for write in std::mem::take(&mut state.unsynced) {
             write.apply(&mut state.image);
         }
     });
-    status
+    SQLITE_OK
 }
 
 /// # Safety

@@ -1,0 +1,67 @@
+//! `madang check`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use madang_ids::Epoch;
+use madang_store::CommitOrder;
+use madang_store::embedded::{self, Embedded, EmbeddedConfig};
+
+/// Look at everything in a data folder.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The data folder, whose server is stopped, or a backup; default madang-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// First go on from where the database ends, although acked messages beyond are lost: begins an epoch, so that
+    /// devices that saw them take a snapshot.
+    #[arg(long)]
+    accept_loss: bool,
+}
+
+impl Check {
+    pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
+        if self.accept_loss {
+            accept_loss(&data)?;
+        }
+        let report = embedded::check(&data, &mut tell_progress)?;
+        for finding in &report.findings {
+            println!("{finding}");
+        }
+        if report.more > 0 {
+            println!("and {} more", report.more);
+        }
+        let found = report.findings.len() as u64 + report.more;
+        println!(
+            "{}: {} rows in {} logs ({} rows without a checksum, from version 1), position {}: {}",
+            data.display(),
+            report.rows,
+            report.logs,
+            report.rows_without_checksum,
+            report.position.get(),
+            if found == 0 { "nothing is wrong".to_owned() } else { format!("{found} findings") }
+        );
+        Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// For who waits in front of a large file.
+pub(super) fn tell_progress(what: &str) {
+    eprintln!("  {what}");
+}
+
+fn accept_loss(data: &Path) -> anyhow::Result<()> {
+    // The store would make a folder that is not there.
+    let database = data.join("madang.db");
+    database.metadata().with_context(|| database.display().to_string())?;
+    super::runtime()?.block_on(async {
+        let config = EmbeddedConfig { path: data.to_owned(), accept_loss: true, ..EmbeddedConfig::default() };
+        let store = Embedded::open(config)?;
+        let begun = store.begin_epoch(Epoch::random()).await?;
+        eprintln!("a new epoch begins at position {}", begun.start.get());
+        Ok(())
+    })
+}

@@ -1,0 +1,216 @@
+//! `madang doctor`: what the server stands on, each in one line, with one line of advice where it is not well.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use madang_service::Clock;
+use madang_store::embedded::{self, Glance};
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::Config;
+
+/// Below this a day of a busy team may fill the disk.
+const FREE_BYTES: u64 = 1 << 30;
+const SYNCS: usize = 50;
+/// Each ack waits for a sync.
+const SYNC_MEDIAN: Duration = Duration::from_millis(20);
+const SYNC_WORST: Duration = Duration::from_secs(1);
+/// Files that the server opens beside its connections.
+const OTHER_FILES: u64 = 128;
+
+/// Look at what the server stands on.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// The data folder; default madang-data.
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+/// What one look saw, and what to do if it is not well.
+struct Seen {
+    what: String,
+    advice: Option<String>,
+}
+
+impl Seen {
+    fn new(what: impl Into<String>, is_well: bool, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), advice: (!is_well).then(|| advice.into()) }
+    }
+}
+
+impl Doctor {
+    pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let config = super::load(config)?;
+        let data = self.data.as_ref().unwrap_or(&config.server.data);
+        let glance = embedded::glance(data)?;
+        let looks = [
+            ("files", files(data)?),
+            ("disk", disk(data, &glance)?),
+            ("clock", clock(&Clock::system(), &glance)),
+            ("sync", syncs(data)?),
+            ("open files", open_files(&config)),
+        ];
+        let mut is_well = true;
+        for (name, seen) in looks {
+            let Seen { what, advice } = seen;
+            println!("{} {name:<10} {what}", if advice.is_none() { "ok " } else { "BAD" });
+            if let Some(advice) = advice {
+                println!("    {:<10} {advice}", "");
+                is_well = false;
+            }
+        }
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+/// Whoever may read the folder may read every message, and sign tokens.
+fn files(data: &Path) -> anyhow::Result<Seen> {
+    let us = rustix::process::geteuid().as_raw();
+    let mut open = Vec::new();
+    let mut foreign = Vec::new();
+    let mut look = |path: &Path| -> std::io::Result<()> {
+        let metadata = path.metadata()?;
+        if metadata.mode() & 0o077 != 0 {
+            open.push(path.display().to_string());
+        }
+        if metadata.uid() != us {
+            foreign.push(path.display().to_string());
+        }
+        Ok(())
+    };
+    look(data)?;
+    let mut count = 0;
+    for entry in data.read_dir()? {
+        look(&entry?.path())?;
+        count += 1;
+    }
+    if !foreign.is_empty() {
+        let advice = "run this, and the server, as the folder's owner, or chown the folder";
+        return Ok(Seen::new(format!("not ours: {}", foreign.join(", ")), false, advice));
+    }
+    let advice = format!("chmod -R go= {}", data.display());
+    let what = if open.is_empty() {
+        format!("{count}, private")
+    } else {
+        format!("others may use {}", open.join(", "))
+    };
+    Ok(Seen::new(what, open.is_empty(), advice))
+}
+
+fn disk(data: &Path, glance: &Glance) -> anyhow::Result<Seen> {
+    const MIB: u64 = 1 << 20;
+    let disk = rustix::fs::statvfs(data)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    // A newer version begins with a copy, and a backup on the same disk takes two for a while.
+    let needed = FREE_BYTES.max(2 * glance.database_bytes);
+    let what = format!("{} MiB free, the database has {} MiB", free / MIB, glance.database_bytes / MIB);
+    let advice = format!("make room: {} MiB should be free", needed / MIB);
+    Ok(Seen::new(what, free >= needed, advice))
+}
+
+/// New entries never carry a time before the last one's, so a clock that stands behind makes them all stand there.
+fn clock(clock: &Clock, glance: &Glance) -> Seen {
+    let (now, last) = (clock.now_ms().get(), glance.last_ms);
+    let behind = last.saturating_sub(now);
+    if behind > 0 {
+        let what = format!("stands {} s before the last entry", behind.div_ceil(1000));
+        return Seen::new(what, false, "let NTP set the clock; until then entries carry the last one's time");
+    }
+    let since = if last == 0 {
+        "no entry yet".to_owned()
+    } else {
+        format!("the last entry is {} s old", (now - last) / 1000)
+    };
+    Seen::new(since, true, "")
+}
+
+fn syncs(data: &Path) -> anyhow::Result<Seen> {
+    let path = data.join("doctor.tmp");
+    let times = time_syncs(&path);
+    let _ = std::fs::remove_file(&path);
+    let mut times = times?;
+    times.sort_unstable();
+    let (median, worst) = (times[SYNCS / 2], times[SYNCS - 1]);
+    let what = format!("median {median:.1?}, worst {worst:.1?} of {SYNCS}");
+    let is_well = median <= SYNC_MEDIAN && worst <= SYNC_WORST;
+    Ok(Seen::new(
+        what,
+        is_well,
+        "each ack waits for a sync: use a disk of its own, an SSD, no network file system",
+    ))
+}
+
+fn time_syncs(path: &Path) -> std::io::Result<Vec<Duration>> {
+    let clock = Clock::system();
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        file.write_all(&[7; 4096])?;
+        let began = clock.elapsed();
+        file.sync_data()?;
+        times.push(clock.elapsed() - began);
+    }
+    Ok(times)
+}
+
+/// The server raises its limit to the hard one.
+fn open_files(config: &Config) -> Seen {
+    let needed = config.gateway.connections as u64 + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile).maximum;
+    let what = format!(
+        "{} for {} connections",
+        limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string()),
+        config.gateway.connections
+    );
+    let advice = format!("LimitNOFILE={needed} in the unit of systemd, or lower gateway.connections");
+    Seen::new(what, limit.is_none_or(|limit| limit >= needed), advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::Millis;
+
+    fn glance(last_ms: u64) -> Glance {
+        Glance { database_bytes: 1, last_ms }
+    }
+
+    #[test]
+    fn a_clock_before_the_last_entry_is_not_well() {
+        let (now, _) = Clock::manual(Millis::new(1_000_000));
+        assert!(clock(&now, &glance(1_000_000)).advice.is_none());
+        let seen = clock(&now, &glance(4_600_000));
+        assert_eq!(seen.what, "stands 3600 s before the last entry");
+        assert!(seen.advice.is_some());
+    }
+
+    #[test]
+    fn a_database_too_large_for_its_disk_and_an_open_file_are_not_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let large = Glance { database_bytes: 1 << 60, last_ms: 0 };
+        assert!(disk(folder.path(), &large).unwrap().advice.is_some());
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        set(folder.path(), 0o700);
+        assert!(files(folder.path()).unwrap().advice.is_none());
+        std::fs::write(folder.path().join("madang.db"), "").unwrap();
+        set(&folder.path().join("madang.db"), 0o644);
+        let seen = files(folder.path()).unwrap();
+        assert!(seen.what.contains("madang.db") && seen.advice.is_some());
+    }
+
+    #[test]
+    fn more_connections_than_files_are_not_well() {
+        let mut config = Config::default();
+        config.gateway.connections = 1;
+        assert!(open_files(&config).advice.is_none());
+        config.gateway.connections = usize::MAX / 4;
+        assert!(getrlimit(Resource::Nofile).maximum.is_none() || open_files(&config).advice.is_some());
+    }
+}

@@ -1,0 +1,130 @@
+//! The last acked position, noted beside the database each second and when the store ends. A flipped byte in a
+//! write-ahead log silently cuts what follows it; so does an older file that somebody put in its place. The database
+//! alone cannot tell, the note can.
+//!
+//! A position is noted after it was durable, so the note never claims more than there was: a refusal is never false. What
+//! it may hide is what was acked after it was written: a second after a kill; after a loss of power as long as the kernel
+//! kept the file to itself (some 30 s), since it is synced only when the store ends. Were it written first, a crash in
+//! between would look like a loss.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use madang_ids::Position;
+
+use super::folder;
+
+const NOTE: &str = "acked";
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What a folder's note says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// There is none: the folder is new, or of version 1.
+    Nothing,
+    /// It cannot be read: torn by a loss of power.
+    Torn,
+    Position(Position),
+}
+
+pub(super) fn read(folder: &Path) -> std::io::Result<Noted> {
+    let text = match std::fs::read(folder.join(NOTE)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Noted::Nothing),
+        read => read?,
+    };
+    Ok(parse(&text).map_or(Noted::Torn, Noted::Position))
+}
+
+fn parse(text: &[u8]) -> Option<Position> {
+    let position = std::str::from_utf8(text).ok()?.split_whitespace().next()?.parse().ok()?;
+    (line(Position::new(position)).as_bytes() == text).then(|| Position::new(position))
+}
+
+/// The position for people, and a checksum for us.
+fn line(position: Position) -> String {
+    let number = position.get().to_string();
+    format!("{number} {:08x}\n", crc32c::crc32c(number.as_bytes()))
+}
+
+/// Notes a position in the place of the one before.
+pub(super) fn write(folder: &Path, position: Position, sync: bool) -> std::io::Result<()> {
+    let (new, note) = (folder.join("acked.new"), folder.join(NOTE));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(line(position).as_bytes())?;
+    if sync {
+        file.sync_all()?;
+    }
+    drop(file);
+    std::fs::rename(&new, &note)?;
+    if sync { folder::sync_file(folder) } else { Ok(()) }
+}
+
+/// The thread that notes. Dropping it notes the last position.
+#[derive(Debug)]
+pub(super) struct Noting {
+    closing: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Noting {
+    pub(super) fn start(
+        folder: PathBuf,
+        position: impl Fn() -> Position + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (closing, closed) = channel();
+        write(&folder, position(), false)?;
+        let thread = std::thread::Builder::new().name("store-note".into()).spawn(move || {
+            let mut noted = position();
+            while closed.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                let now = position();
+                if now != noted && note(&folder, now, false) {
+                    noted = now;
+                }
+            }
+            note(&folder, position(), true);
+        })?;
+        Ok(Self { closing: Some(closing), thread: Some(thread) })
+    }
+}
+
+fn note(folder: &Path, position: Position, sync: bool) -> bool {
+    let written = write(folder, position, sync);
+    if let Err(error) = &written {
+        tracing::warn!(%error, "the acked position could not be noted");
+    }
+    written.is_ok()
+}
+
+impl Drop for Noting {
+    fn drop(&mut self) {
+        self.closing = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that notes the acked position panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_written_and_a_torn_one_is_told_from_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Noted::Nothing);
+        write(folder.path(), Position::new(1_234), true).unwrap();
+        assert_eq!(read(folder.path()).unwrap(), Noted::Position(Position::new(1_234)));
+        let whole = std::fs::read(folder.path().join(NOTE)).unwrap();
+        for torn in [&b""[..], &whole[..4], &whole[..whole.len() - 1], b"1235 00000000\n"] {
+            std::fs::write(folder.path().join(NOTE), torn).unwrap();
+            assert_eq!(read(folder.path()).unwrap(), Noted::Torn, "{torn:?}");
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Backups: a copy of a running store that is a data folder itself, and the way back.
+//!
+//! The copy is vacuumed: a page that was split keeps what moved away from it in its gap, where `secure_delete` does not
+//! reach, and what was deleted must not be in a backup. Then it is checked, synced and, last, given its name: who
+//! finds a folder of that name has a whole backup.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use madang_ids::Position;
+use rusqlite::Connection;
+
+use super::check::{self, Report};
+use super::codec::number;
+use super::folder::{self, DATABASE, Folder};
+use super::open_error::OpenError;
+use super::schema::{self, Medium};
+use super::{Embedded, acked, migrate};
+
+/// Files of a data folder beside the database that belong to a backup.
+const BESIDE: [&str; 1] = ["token.secret"];
+
+/// Left free on the disk that a copy is written to.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Everything up to here.
+    pub position: Position,
+    /// The size of its database.
+    pub bytes: u64,
+}
+
+/// Why a backup was not made, or not put back.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is something of that name.
+    #[error("{0} is there already; name a folder that is not")]
+    Exists(PathBuf),
+    /// It would not fit.
+    #[error(
+        "the copy needs {needed_bytes} bytes of free space at {path} for a while, and there are {free_bytes}"
+    )]
+    NoRoom {
+        /// Where.
+        path: PathBuf,
+        /// What it takes.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
+    /// A file could not be written or read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The store did not give the copy.
+    #[error(transparent)]
+    Store(#[from] crate::error::StoreError),
+    /// SQLite could not write or read the copy.
+    #[error("the copy: {0}")]
+    Copy(#[from] rusqlite::Error),
+    /// The backup is not what it should be.
+    #[error("the backup is damaged: {first} ({count} findings); `madang check` tells all")]
+    Damaged {
+        /// The first finding.
+        first: String,
+        /// How many there are.
+        count: u64,
+    },
+    /// The folder that holds the backup cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::File { path, source }
+}
+
+impl Embedded {
+    /// Writes everything up to a position of now into the new folder `target`, while others read and write. Takes as
+    /// much disk again, and for a while twice. Dropping the future gives it up.
+    ///
+    /// # Errors
+    /// There is something at `target`, the disk does not take it, or the copy does not pass its check.
+    pub async fn back_up(&self, target: &Path) -> Result<BackedUp, BackupError> {
+        let partial = Partial::make(target)?;
+        let database = self.folder.path().join(DATABASE);
+        partial.check_room(2 * database.metadata().map_err(at(&database))?.len())?;
+        let raw = partial.path.join("copy");
+        self.writer.copy(raw.clone()).await?;
+        let source = self.folder.path().to_owned();
+        let finished = tokio::task::spawn_blocking(move || finish(&source, &raw, partial)).await;
+        finished.map_err(|error| crate::error::StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+fn finish(source: &Path, raw: &Path, partial: Partial) -> Result<BackedUp, BackupError> {
+    let database = partial.path.join(DATABASE);
+    let copy = Connection::open(raw)?;
+    migrate::vacuum_into(&copy, &database)?;
+    drop(copy);
+    for name in ["copy", "copy-wal", "copy-shm"] {
+        remove(&partial.path.join(name))?;
+    }
+    let position = quick_check(&database)?;
+    acked::write(&partial.path, position, true).map_err(at(&partial.path))?;
+    copy_beside(source, &partial.path)?;
+    folder::sync_file(&database).map_err(at(&database))?;
+    let bytes = database.metadata().map_err(at(&database))?.len();
+    partial.give_name()?;
+    Ok(BackedUp { position, bytes })
+}
+
+/// Every row was read by the vacuum; this looks at the new file.
+fn quick_check(database: &Path) -> Result<Position, BackupError> {
+    let db = schema::open_reader(database, Medium::default())?;
+    let first: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if first != "ok" {
+        return Err(BackupError::Damaged { first, count: 1 });
+    }
+    Ok(Position::new(db.query_row("SELECT value FROM position", [], |row| number(row, 0))?))
+}
+
+fn copy_beside(source: &Path, target: &Path) -> Result<(), BackupError> {
+    for name in BESIDE {
+        let (from, to) = (source.join(name), target.join(name));
+        if from.try_exists().map_err(at(&from))? {
+            copy_private(&from, &to).map_err(at(&to))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
+    let mut copy = folder::private_file(to)?;
+    std::io::copy(&mut std::fs::File::open(from)?, &mut copy)?;
+    copy.sync_all()
+}
+
+fn remove(file: &Path) -> Result<(), BackupError> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(file)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a backup into the place of a data folder. Devices whose cursors are beyond it get a snapshot: its next start
+/// begins an epoch where it ends. `progress` hears what is being checked.
+///
+/// # Errors
+/// There is something at `target`, the backup is not whole, or the disk does not take it.
+pub fn restore(backup: &Path, target: &Path, progress: &mut dyn FnMut(&str)) -> Result<Report, BackupError> {
+    let source = Folder::open_existing(backup)?;
+    let partial = Partial::make(target)?;
+    let database = source.path().join(DATABASE);
+    partial.check_room(database.metadata().map_err(at(&database))?.len())?;
+    for name in [DATABASE, "madang.db-wal", "acked"] {
+        let (from, to) = (source.path().join(name), partial.path.join(name));
+        if from.try_exists().map_err(at(&from))? {
+            copy_private(&from, &to).map_err(at(&to))?;
+        }
+    }
+    copy_beside(source.path(), &partial.path)?;
+    let copied = Folder::open_existing(&partial.path)?;
+    let report = check::check_locked(&copied, progress)?;
+    if let Some(first) = report.findings.first() {
+        let count = report.findings.len() as u64 + report.more;
+        return Err(BackupError::Damaged { first: first.to_string(), count });
+    }
+    partial.give_name()?;
+    Ok(report)
+}
+
+/// A folder on its way; taken away again unless it gets its name.
+struct Partial {
+    path: PathBuf,
+    name: PathBuf,
+    is_named: bool,
+}
+
+impl Partial {
+    fn make(name: &Path) -> Result<Self, BackupError> {
+        if !is_free(name).map_err(at(name))? {
+            return Err(BackupError::Exists(name.to_owned()));
+        }
+        let mut path = name.as_os_str().to_owned();
+        path.push(format!(".partial-{}", std::process::id()));
+        let path = PathBuf::from(path);
+        if let Some(parent) = name.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at(parent))?;
+        }
+        DirBuilder::new().mode(0o700).create(&path).map_err(at(&path))?;
+        Ok(Self { path, name: name.to_owned(), is_named: false })
+    }
+
+    /// A disk that is filled up hurts whoever else is on it: the server, as a rule.
+    fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
+        let (free_bytes, needed_bytes) = (folder::free_bytes(&self.path)?, bytes + SPARE_BYTES);
+        if free_bytes >= needed_bytes {
+            return Ok(());
+        }
+        Err(BackupError::NoRoom { path: self.path.clone(), needed_bytes, free_bytes })
+    }
+
+    fn give_name(mut self) -> Result<(), BackupError> {
+        folder::sync_file(&self.path).map_err(at(&self.path))?;
+        // Takes the place of an empty folder, and of nothing else.
+        std::fs::rename(&self.path, &self.name).map_err(at(&self.name))?;
+        self.is_named = true;
+        let parent = self.name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        folder::sync_file(parent).map_err(at(parent))
+    }
+}
+
+/// Nothing is there, or an empty folder.
+fn is_free(path: &Path) -> std::io::Result<bool> {
+    Ok(!path.try_exists()? || (path.is_dir() && path.read_dir()?.next().is_none()))
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.is_named {
+            // What is left says by its name that it is nothing.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
+    use madang_ids::{Seq, UserId};
+    use madang_proto::Content;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::commit_order::CommitOrder;
+    use crate::embedded::tests::{append, config, fill, log};
+    use crate::embedded::writer::Transaction;
+    use crate::log::{AppendOutcome, Head, LogStore};
+
+    fn no_findings(folder: &Path) -> Report {
+        let report = check::check(folder, &mut |_| {}).unwrap();
+        assert_eq!(report.findings, []);
+        report
+    }
+
+    async fn append_text(store: &Embedded, id: u64, head: Head, text: String) -> Head {
+        let mut next = append(log(id), head);
+        let mut row = next.rows[0].clone();
+        row.entry.content = Content::Renamed { name: text, by: UserId::from_raw(1) };
+        next.rows = Arc::new([row]);
+        let head = next.head();
+        assert_eq!(store.append(next).await, Ok(AppendOutcome::Appended));
+        head
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_backup_of_a_store_that_is_written_to_is_whole_and_private() {
+        let parent = tempfile::tempdir().unwrap();
+        let (data, target) = (parent.path().join("data"), parent.path().join("backups/monday"));
+        let store = Embedded::open(config(&data)).unwrap();
+        std::fs::write(data.join("token.secret"), "secret").unwrap();
+        let mut head = Head::default();
+        for _ in 0..100 {
+            head = append_text(&store, 1, head, "long ".repeat(8_000)).await;
+        }
+        let before = store.position();
+        let mut writers = JoinSet::new();
+        for id in 2..6 {
+            let store = Arc::clone(&store);
+            writers.spawn(async move {
+                let mut head = Head::default();
+                loop {
+                    head = fill(&store, log(id), head, 1).await;
+                }
+            });
+        }
+        let made = store.back_up(&target).await.unwrap();
+        let after = store.position();
+        writers.shutdown().await;
+        assert!(made.position > before && made.position <= after, "{before:?} {made:?} {after:?}");
+        assert_eq!(no_findings(&target).position, made.position);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&target), 0o700);
+        for name in ["madang.db", "token.secret", "acked"] {
+            assert_eq!(mode(&target.join(name)), 0o600, "{name}");
+        }
+        let again = store.back_up(&target).await;
+        assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
+        // It is a data folder.
+        drop(store);
+        let store = Embedded::open(config(&target)).unwrap();
+        assert_eq!(store.position(), made.position);
+        assert_eq!(store.rows(log(1), Seq::new(100)..=Seq::new(100), 1).await.unwrap().len(), 1);
+    }
+
+    /// Also where a page that was split kept a copy of what moved away.
+    #[tokio::test]
+    async fn what_was_deleted_is_not_in_a_backup() {
+        let parent = tempfile::tempdir().unwrap();
+        let (data, target) = (parent.path().join("data"), parent.path().join("backup"));
+        let medium = Medium { synchronous: "OFF", ..Medium::default() };
+        let store = Embedded::open_on(&config(&data), medium).unwrap();
+        let mut heads = [Head::default(); 10];
+        for number in 0..300 {
+            // In the midst of pages, and of lengths that fill, split and spill over them.
+            let text = format!("unsayable-{number} {}", "x".repeat(number * 37 % 6_000));
+            let head = &mut heads[number * 7 % 10];
+            *head = append_text(&store, number as u64 * 7 % 10 + 1, *head, text).await;
+        }
+        let delete = |transaction: &mut Transaction<'_>| {
+            transaction.db().execute("UPDATE log SET content = '{}', checksum = NULL", [])
+        };
+        assert_eq!(store.write(delete).await, Ok(300));
+        store.back_up(&target).await.unwrap();
+        for entry in target.read_dir().unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(9).any(|window| window == b"unsayable"));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_would_fill_the_disk_is_not_begun_and_leaves_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let partial = Partial::make(&parent.path().join("backup")).unwrap();
+        assert!(partial.check_room(1).is_ok());
+        assert!(matches!(partial.check_room(1 << 60), Err(BackupError::NoRoom { .. })));
+        drop(partial);
+        assert_eq!(parent.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_restore_overwrites_nothing_takes_only_what_is_whole_and_serves() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = |name: &str| parent.path().join(name);
+        let store = Embedded::open(config(&path("data"))).unwrap();
+        fill(&store, log(1), Head::default(), 20).await;
+        store.back_up(&path("backup")).await.unwrap();
+        let refusal = restore(&path("backup"), &path("data"), &mut |_| {}).unwrap_err();
+        assert!(matches!(refusal, BackupError::Exists(_)), "{refusal}");
+        let refusal = restore(&path("data"), &path("other"), &mut |_| {}).unwrap_err();
+        assert!(refusal.to_string().contains("in use"), "{refusal}");
+        restore(&path("backup"), &path("restored"), &mut |_| {}).unwrap();
+        assert_eq!(Embedded::open(config(&path("restored"))).unwrap().position().get(), 20);
+        let db = Connection::open(path("backup").join(DATABASE)).unwrap();
+        db.execute("UPDATE log SET content = '{}' WHERE seq = 7", []).unwrap();
+        drop(db);
+        let refusal = restore(&path("backup"), &path("another"), &mut |_| {}).unwrap_err().to_string();
+        assert!(refusal.contains("seq 7: differs from its checksum"), "{refusal}");
+        let mut left: Vec<String> = parent
+            .path()
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["backup", "data", "restored"]);
+    }
+}

@@ -1,0 +1,148 @@
+//! Logs: dense, rising, whole, and ending where their heads say.
+
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use rusqlite::{OptionalExtension, Result};
+
+use super::Check;
+use crate::embedded::codec::{int, number};
+
+/// Rows between two words about the progress.
+const PROGRESS_ROWS: u64 = 1_000_000;
+
+/// One of the two tables of logs.
+pub(super) struct Table {
+    log: &'static str,
+    heads: &'static str,
+    id: fn(u64) -> LogId,
+}
+
+pub(super) const CHANNELS: Table =
+    Table { log: "log", heads: "heads", id: |id| LogId::Channel(ChannelId::from_raw(id)) };
+pub(super) const USERS: Table =
+    Table { log: "user_log", heads: "user_heads", id: |id| LogId::User(UserId::from_raw(id)) };
+
+/// The places of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    seq: u64,
+    pos: u64,
+    at_ms: u64,
+    ordinal: u64,
+}
+
+const BEFORE_ALL: Place = Place { seq: 0, pos: 0, at_ms: 0, ordinal: 0 };
+
+impl Place {
+    fn of(row: &rusqlite::Row<'_>, column: usize) -> Result<Self> {
+        Ok(Self {
+            seq: number(row, column)?,
+            pos: number(row, column + 1)?,
+            at_ms: number(row, column + 2)?,
+            ordinal: number(row, column + 3)?,
+        })
+    }
+
+    /// What is wrong with a row that comes after `self`.
+    fn fault_of(self, next: Self) -> Option<String> {
+        if next.seq != self.seq + 1 {
+            return Some(format!("comes after seq {}", self.seq));
+        }
+        if next.pos <= self.pos {
+            return Some(format!("its position {} is not above {}", next.pos, self.pos));
+        }
+        if next.at_ms < self.at_ms {
+            return Some(format!("its time {} is before {}", next.at_ms, self.at_ms));
+        }
+        if next.ordinal < self.ordinal || next.ordinal > self.ordinal + 1 {
+            return Some(format!("its ordinal {} does not follow {}", next.ordinal, self.ordinal));
+        }
+        None
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn logs(&mut self, table: &Table) -> Result<()> {
+        let (whole, has_none) = self.whole_sql()?;
+        let mut rows = self.db.prepare(&format!(
+            "SELECT id, seq, pos, at_ms, ordinal, {whole}, {has_none} FROM {} ORDER BY id, seq",
+            table.log
+        ))?;
+        let mut rows = rows.query([])?;
+        let mut current: Option<(u64, Place)> = None;
+        while let Some(row) = rows.next()? {
+            let (id, place) = (number(row, 0)?, Place::of(row, 1)?);
+            let before = match current {
+                Some((log, before)) if log == id => before,
+                ended => {
+                    self.log_ended(table, ended)?;
+                    BEFORE_ALL
+                }
+            };
+            let at = Some(((table.id)(id), Seq::new(place.seq)));
+            if let Some(fault) = before.fault_of(place) {
+                self.report.find(at, fault);
+            }
+            if !row.get::<_, bool>(5)? {
+                self.report.find(at, "differs from its checksum");
+            }
+            self.count(place, row.get(6)?);
+            current = Some((id, place));
+        }
+        self.log_ended(table, current)?;
+        self.heads_alone(table)
+    }
+
+    fn count(&mut self, place: Place, has_no_checksum: bool) {
+        self.report.rows += 1;
+        self.report.rows_without_checksum += u64::from(has_no_checksum);
+        self.report.last_ms = self.report.last_ms.max(place.at_ms);
+        if self.report.rows.is_multiple_of(PROGRESS_ROWS) {
+            (self.progress)(&format!("{} rows", self.report.rows));
+        }
+    }
+
+    fn log_ended(&mut self, table: &Table, ended: Option<(u64, Place)>) -> Result<()> {
+        let Some((id, last)) = ended else { return Ok(()) };
+        self.report.logs += 1;
+        let sql = format!("SELECT seq, pos, at_ms, ordinal FROM {} WHERE id = ?1", table.heads);
+        let head = self.db.prepare_cached(&sql)?.query_row([int(id)], |row| Place::of(row, 0)).optional()?;
+        if head != Some(last) {
+            let told = head.map_or_else(|| "no head".to_owned(), |head| format!("the head {head:?}"));
+            let what = format!("is the last row, {last:?}, and there is {told}");
+            self.report.find(Some(((table.id)(id), Seq::new(last.seq))), what);
+        }
+        Ok(())
+    }
+
+    fn heads_alone(&mut self, table: &Table) -> Result<()> {
+        let (heads, log) = (table.heads, table.log);
+        let sql = format!(
+            "SELECT id, seq FROM {heads} WHERE NOT EXISTS (SELECT 1 FROM {log} WHERE {log}.id = {heads}.id)"
+        );
+        let mut statement = self.db.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let place = ((table.id)(number(row, 0)?), Seq::new(number(row, 1)?));
+            self.report.find(Some(place), "is a head without a row");
+        }
+        Ok(())
+    }
+
+    /// Each position is one row's, and the last one given out is the greatest.
+    pub(super) fn positions(&mut self) -> Result<()> {
+        let last: u64 = self.db.query_row(
+            "SELECT max(coalesce((SELECT max(pos) FROM heads), 0), coalesce((SELECT max(pos) FROM user_heads), 0))",
+            [],
+            |row| number(row, 0),
+        )?;
+        let position = self.report.position.get();
+        if last != position {
+            self.report
+                .find(None, format!("the position is {position}, and the greatest of a row is {last}"));
+        } else if self.report.rows != position {
+            let rows = self.report.rows;
+            self.report.find(None, format!("there are {rows} rows for {position} positions"));
+        }
+        Ok(())
+    }
+}

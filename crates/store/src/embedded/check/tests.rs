@@ -1,0 +1,122 @@
+//! Each kind of damage is found, where it is; and nothing is found where nothing is wrong.
+
+use madang_engine::seats::{Member, SeatChange};
+use madang_engine::spans::Spans;
+use madang_ids::{ChannelId, Epoch, Millis, UserId};
+use madang_proto::Role;
+
+use super::*;
+use crate::channels::{ChannelStore, Membership};
+use crate::commit_order::CommitOrder;
+use crate::embedded::Embedded;
+use crate::embedded::tests::{config, fill, log};
+use crate::log::Head;
+
+/// Does something to a file.
+type Harm = fn(&mut Vec<u8>);
+
+fn checked(folder: &Path) -> Report {
+    check(folder, &mut |_| {}).unwrap()
+}
+
+/// Two channels, a user's log, a member, two starts.
+async fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Medium { synchronous: "OFF", ..Medium::default() };
+    let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
+    let user_id = UserId::from_raw(5);
+    store.begin_epoch(Epoch::from_raw(1)).await.unwrap();
+    fill(&store, log(1), Head::default(), 50).await;
+    fill(&store, log(2), Head::default(), 1).await;
+    store.begin_epoch(Epoch::from_raw(2)).await.unwrap();
+    fill(&store, LogId::User(user_id), Head::default(), 2).await;
+    let spans = Spans::since(Seq::new(1));
+    let member = Member {
+        user_id,
+        role: Role::Member,
+        joined_at: Millis::ZERO,
+        spans: spans.clone(),
+        muted: None,
+        banned: None,
+        pending: None,
+    };
+    let channel_id = ChannelId::from_raw(1);
+    let change = SeatChange { channel: channel_id, if_rev: 0, count: 1, members: vec![member] };
+    store.change_seats(change).await.unwrap();
+    let as_of = Seq::new(1);
+    let membership = Membership { user_id, channel_id, role: Role::Member, spans, as_of, in_inbox: true };
+    store.put_memberships(&[membership]).await.unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn nothing_is_found_in_a_folder_that_is_well() {
+    let folder = folder().await;
+    let report = checked(folder.path());
+    assert_eq!(report.findings, []);
+    assert_eq!((report.rows, report.logs, report.position.get(), report.last_ms), (53, 3, 53, 50));
+    assert_eq!(report.rows_without_checksum, 0);
+}
+
+#[tokio::test]
+async fn each_damage_is_found_at_its_place() {
+    let damage = [
+        ("UPDATE log SET content = '{}' WHERE id = 1 AND seq = 7", "seq 7: differs from its checksum"),
+        ("UPDATE user_log SET client_msg_id = x'00' WHERE seq = 2", "seq 2: differs from its checksum"),
+        ("DELETE FROM log WHERE id = 1 AND seq = 7", "seq 8: comes after seq 6"),
+        ("UPDATE log SET pos = 1 WHERE id = 1 AND seq = 7", "seq 7: its position 1 is not above 6"),
+        ("UPDATE log SET at_ms = 1 WHERE id = 1 AND seq = 7", "seq 7: its time 1 is before 6"),
+        ("UPDATE log SET ordinal = 9 WHERE id = 1 AND seq = 7", "seq 7: its ordinal 9 does not follow 0"),
+        ("DELETE FROM log WHERE id = 1 AND seq = 50", "seq 49: is the last row"),
+        ("UPDATE heads SET ordinal = 1 WHERE id = 1", "seq 50: is the last row"),
+        ("DELETE FROM heads WHERE id = 1", "there is no head"),
+        ("DELETE FROM log WHERE id = 2", "seq 1: is a head without a row"),
+        ("UPDATE position SET value = 99", "the position is 99, and the greatest of a row is 53"),
+        (
+            "UPDATE position SET value = 52",
+            "positions up to 53 were acked, the database ends at 52: 1 are lost",
+        ),
+        ("UPDATE seats SET count = 2", "2 seats are taken, and 1 members are there"),
+        ("DELETE FROM seats", "has members and no seats"),
+        ("DELETE FROM memberships", "is a member, and her membership differs"),
+        ("UPDATE memberships SET role = 'owner'", "is a member, and her membership differs"),
+        ("DELETE FROM members", "has a membership and is no member"),
+        ("UPDATE epochs SET start_pos = 52 WHERE start_order = 1", "start 2 begins at position 51, after 52"),
+        ("DROP TABLE epochs", "epochs cannot be read further"),
+    ];
+    for (sql, told) in damage {
+        let folder = folder().await;
+        let db = Connection::open(folder.path().join(DATABASE)).unwrap();
+        db.execute_batch(sql).unwrap();
+        drop(db);
+        let report = checked(folder.path());
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        assert!(findings.iter().any(|finding| finding.contains(told)), "{sql}: {findings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_page_a_lost_end_and_a_lost_header_are_found() {
+    let damage: [(&str, Harm); 3] = [
+        ("the database file", |bytes| bytes[8 * 4096..9 * 4096].fill(0)),
+        ("its header speaks of", |bytes| bytes.truncate(5 * 4096)),
+        ("begins with zeros", |bytes| bytes.fill(0)),
+    ];
+    for (told, damage) in damage {
+        let folder = folder().await;
+        let file = folder.path().join(DATABASE);
+        let mut bytes = std::fs::read(&file).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        let findings = checked(folder.path()).findings;
+        assert!(findings.iter().any(|finding| finding.what.contains(told)), "{told}: {findings:?}");
+    }
+}
+
+#[test]
+fn a_folder_in_use_or_of_nobody_is_not_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(check(folder.path(), &mut |_| {}), Err(OpenError::Folder { .. })));
+    let _store = Embedded::open(config(folder.path())).unwrap();
+    assert!(matches!(check(folder.path(), &mut |_| {}), Err(OpenError::InUse { .. })));
+}

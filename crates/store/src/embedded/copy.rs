@@ -1,0 +1,82 @@
+//! Copies the database of a running store, page by page between the groups of the writer. It is the writer's own
+//! connection that copies: what it changes meanwhile it changes in the copy too, so the copy never begins again (as a
+//! reader's would with each commit), and no read transaction stays open that would let the write-ahead log grow.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+use tokio::sync::{mpsc, oneshot};
+
+use super::folder;
+use super::writer::{Thread, Work};
+use crate::error::{StoreError, StoreResult};
+
+/// Pages (of 4 KiB) a step: well below a millisecond.
+const STEP_PAGES: i32 = 64;
+/// Between two steps, unless there is work: at most 128 MB/s, so that the disk has room for commits.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A copy that somebody waits for.
+pub(super) struct CopyOrder {
+    /// A file that is not there yet. It is neither durable nor checked when the answer comes.
+    pub(super) target: PathBuf,
+    pub(super) reply: oneshot::Sender<StoreResult<()>>,
+}
+
+/// Answers an order that comes while another is carried out.
+pub(super) fn refuse(order: Option<CopyOrder>) {
+    if let Some(order) = order {
+        let refusal = StoreError::Unavailable("another copy is being made".into());
+        let _ = order.reply.send(Err(refusal));
+    }
+}
+
+/// Carries an order out, and the queue's work meanwhile.
+pub(super) fn run(
+    thread: &mut Thread,
+    connection: &Connection,
+    order: CopyOrder,
+    queue: &mut mpsc::Receiver<Work>,
+) {
+    let outcome = copy(thread, connection, &order, queue);
+    // Who no longer waits leaves a file that nobody takes for a backup.
+    let _ = order.reply.send(outcome);
+}
+
+fn copy(
+    thread: &mut Thread,
+    connection: &Connection,
+    order: &CopyOrder,
+    queue: &mut mpsc::Receiver<Work>,
+) -> StoreResult<()> {
+    let failed = |error: rusqlite::Error| StoreError::Unavailable(format!("the copy failed: {error}"));
+    let mut target = open_target(&order.target)?;
+    let backup = Backup::new(connection, &mut target).map_err(failed)?;
+    loop {
+        if backup.step(STEP_PAGES).map_err(failed)? == StepResult::Done {
+            return Ok(());
+        }
+        if order.reply.is_closed() || thread.is_broken() {
+            return Err(StoreError::Unavailable("the copy was given up".into()));
+        }
+        let waited = thread.runtime.block_on(async { tokio::time::timeout(PAUSE, queue.recv()).await });
+        match waited {
+            Ok(Some(work)) => thread.work(connection, work, queue),
+            Ok(None) => return Err(StoreError::Unavailable("the store closes".into())),
+            Err(_) => {}
+        }
+        refuse(thread.copy_asked.take());
+    }
+}
+
+/// The file is thrown away if anything fails, so it needs no journal, and its one sync comes later, elsewhere.
+fn open_target(path: &Path) -> StoreResult<Connection> {
+    let failed = |error: String| StoreError::Unavailable(format!("the copy's file: {error}"));
+    folder::private_file(path).map_err(|error| failed(error.to_string()))?;
+    let connection = Connection::open(path).map_err(|error| failed(error.to_string()))?;
+    let fast = "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -2048;";
+    connection.execute_batch(fast).map_err(|error| failed(error.to_string()))?;
+    Ok(connection)
+}

@@ -1,0 +1,50 @@
+//! What is seen of a damaged database file without SQLite: enough to say at start what is wrong with it, in a time that
+//! does not grow with the file. `madang check` looks at everything.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::open_error::OpenError;
+
+const MAGIC: &[u8] = b"SQLite format 3\0";
+const HEADER_BYTES: u64 = 100;
+
+/// Refuses a file that is no database. An empty one is new.
+pub(super) fn check_header(file: &Path) -> Result<(), OpenError> {
+    let header = header(file).map_err(OpenError::folder(file))?;
+    let what = match &header[..] {
+        [] => return Ok(()),
+        _ if header.starts_with(MAGIC) && header.len() as u64 == HEADER_BYTES => return Ok(()),
+        _ if header.iter().all(|byte| *byte == 0) => "it begins with zeros",
+        _ if header.starts_with(MAGIC) => "it ends within its header",
+        _ => "it does not begin as an SQLite database does",
+    };
+    Err(OpenError::Damaged { file: file.to_owned(), what: what.into() })
+}
+
+/// Refuses a file that ends before its last page. Only when its write-ahead log is empty.
+pub(super) fn check_length(file: &Path) -> Result<(), OpenError> {
+    match of_length(file) {
+        Some(what) => Err(OpenError::Damaged { file: file.to_owned(), what }),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with the length, if something is.
+pub(super) fn of_length(file: &Path) -> Option<String> {
+    let header = header(file).ok()?;
+    let page_bytes = match u16::from_be_bytes(header.get(16..18)?.try_into().ok()?) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let pages = u64::from(u32::from_be_bytes(header.get(28..32)?.try_into().ok()?));
+    let (length, expected) = (file.metadata().ok()?.len(), pages * page_bytes);
+    (length < expected).then(|| format!("it has {length} bytes, and its header speaks of {expected}"))
+}
+
+fn header(file: &Path) -> std::io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    File::open(file)?.take(HEADER_BYTES).read_to_end(&mut header)?;
+    Ok(header)
+}

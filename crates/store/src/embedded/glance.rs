@@ -1,0 +1,59 @@
+//! A look from outside, also beside a running server.
+
+use std::path::Path;
+
+use madang_ids::{Millis, Snowflakes};
+use rusqlite::{Connection, Result};
+
+use super::codec::{number, optional_number};
+use super::folder::DATABASE;
+use super::open_error::OpenError;
+use super::schema::{self, Medium};
+use super::{Embedded, damage};
+use crate::error::StoreResult;
+
+/// What is seen of a database without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// The size of its file.
+    pub database_bytes: u64,
+    /// The time of the last entry, in milliseconds since 1970; 0 if there is none.
+    pub last_ms: u64,
+}
+
+/// Takes a look at a data folder. Takes no lock and changes nothing.
+///
+/// # Errors
+/// It is not there, or damaged.
+pub fn glance(folder: &Path) -> std::result::Result<Glance, OpenError> {
+    let file = folder.join(DATABASE);
+    let metadata = file.metadata().map_err(OpenError::folder(&file))?;
+    damage::check_header(&file)?;
+    let last = schema::open_reader(&file, Medium::default()).and_then(|db| last_entry(&db));
+    Ok(Glance { database_bytes: metadata.len(), last_ms: last.map_err(OpenError::database(&file))?.get() })
+}
+
+fn last_entry(db: &Connection) -> Result<Millis> {
+    let channels = db.query_row("SELECT coalesce(max(at_ms), 0) FROM heads", [], |row| number(row, 0))?;
+    let users = db.query_row("SELECT coalesce(max(at_ms), 0) FROM user_heads", [], |row| number(row, 0))?;
+    Ok(Millis::new(channels.max(users)))
+}
+
+impl Embedded {
+    /// The latest time that an entry or an id carries. Ids that are minted above it are new, wherever the clock stands.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn latest(&self) -> StoreResult<Millis> {
+        self.read(|db| {
+            let mut latest = last_entry(db)?;
+            for table in ["users", "devices", "channels", "claims"] {
+                let sql = format!("SELECT max(id) FROM {table}");
+                let id = db.query_row(&sql, [], |row| optional_number(row, 0))?;
+                latest = latest.max(id.map_or(Millis::ZERO, Snowflakes::time_of));
+            }
+            Ok(latest)
+        })
+        .await
+    }
+}

@@ -1,0 +1,26 @@
+//! What the embedded store counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+
+/// The embedded store's metrics. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StoreMetrics {
+    /// G1: reads and writes that met what the store should not hold, such as a row that differs from its checksum.
+    pub damaged: Counter,
+    /// G1: groups of writes that the disk did not take.
+    pub write_failures: Counter,
+    /// Checkpoints of the write-ahead log that failed; the next one tries again.
+    pub checkpoint_failures: Counter,
+}
+
+impl StoreMetrics {
+    /// Registers them.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter("store_damaged", "G1: operations that met damage", &self.damaged);
+        counter("store_write_failures", "G1: groups that the disk did not take", &self.write_failures);
+        counter("store_checkpoint_failures", "Checkpoints that failed", &self.checkpoint_failures);
+    }
+}

@@ -1,0 +1,174 @@
+//! Brings an older file to this program's version: a copy first, then every step in one transaction, so that a step that
+//! fails leaves the file as it was.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::folder::{self, Folder};
+use super::open_error::OpenError;
+
+/// Beyond the copy: what the steps themselves may write.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
+pub(super) fn bring_up_to_date(
+    folder: &Folder,
+    file: &Path,
+    connection: &mut Connection,
+    migrations: &[&str],
+) -> Result<(), OpenError> {
+    let broken = OpenError::database(file);
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(&broken)?;
+    let (version, target) = (usize::try_from(version).unwrap_or(0), migrations.len());
+    if version >= target {
+        return Ok(());
+    }
+    if version > 0 {
+        let copy = copy_before(folder, file, connection, target)?;
+        tracing::warn!(
+            from = version,
+            to = target,
+            copy = %copy.display(),
+            "the data folder is brought to a newer version; its database as it was lies beside it"
+        );
+    }
+    apply(connection, &migrations[version..], target).map_err(&broken)
+}
+
+fn apply(connection: &mut Connection, steps: &[&str], target: usize) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", target as i64)?;
+    transaction.commit()
+}
+
+/// Copies the database beside itself, durably; answers where.
+fn copy_before(
+    folder: &Folder,
+    file: &Path,
+    connection: &Connection,
+    version: usize,
+) -> Result<PathBuf, OpenError> {
+    let broken = OpenError::database(file);
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(&broken);
+    let size_bytes =
+        number("PRAGMA page_count")?.cast_unsigned() * number("PRAGMA page_size")?.cast_unsigned();
+    check_room(folder.path(), version, size_bytes + SPARE_BYTES, folder::free_bytes(folder.path())?)?;
+    let position = number("SELECT value FROM position")?;
+    let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
+    let partial = folder.path().join("madang.db.partial");
+    vacuum_into(connection, &partial).map_err(&broken)?;
+    let place = || {
+        folder::sync_file(&partial)?;
+        std::fs::rename(&partial, &copy)?;
+        folder::sync_file(folder.path())
+    };
+    place().map_err(OpenError::folder(&copy))?;
+    Ok(copy)
+}
+
+fn check_room(folder: &Path, version: usize, needed_bytes: u64, free_bytes: u64) -> Result<(), OpenError> {
+    if free_bytes >= needed_bytes {
+        return Ok(());
+    }
+    Err(OpenError::NoRoom { folder: folder.to_owned(), version, needed_bytes, free_bytes })
+}
+
+/// Writes the database anew into `target`, private, without free pages or gaps. Not yet durable.
+pub(super) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
+    let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    match std::fs::remove_file(target) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    folder::private_file(target).map_err(io)?;
+    connection.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::schema::{MIGRATIONS, Medium};
+    use crate::embedded::{Embedded, EmbeddedConfig};
+    use crate::log::LogStore;
+    use madang_ids::{ChannelId, LogId, Seq};
+
+    /// A folder as version 1 left it, with three rows in a log.
+    fn folder_of_version_1() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("madang.db")).unwrap();
+        db.execute_batch(MIGRATIONS[0]).unwrap();
+        db.execute_batch(
+            r#"INSERT INTO log (id, seq, pos, at_ms, ordinal, version, content) VALUES
+                   (7, 1, 1, 1001, 0, 1, '{"kind":"created","by":"1"}'),
+                   (7, 2, 2, 1002, 0, 1, '{"kind":"created","by":"1"}'),
+                   (7, 3, 3, 1003, 0, 1, '{"kind":"created","by":"1"}');
+               INSERT INTO heads VALUES (7, 3, 0, 1003, 3);
+               UPDATE position SET value = 3;
+               PRAGMA application_id = 0x4d41444e;
+               PRAGMA user_version = 1;"#,
+        )
+        .unwrap();
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains("before")).collect()
+    }
+
+    fn version_of(file: &Path) -> i64 {
+        let db = Connection::open(file).unwrap();
+        db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_folder_is_copied_then_brought_up_and_serves() {
+        let folder = folder_of_version_1();
+        let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
+        let store = Embedded::open(config.clone()).unwrap();
+        let log = LogId::Channel(ChannelId::from_raw(7));
+        let rows = store.rows(log, Seq::new(1)..=Seq::new(9), usize::MAX).await.unwrap();
+        assert_eq!(rows.len(), 3);
+        drop(store);
+        let copy = format!("madang.db.before-v{}-3", MIGRATIONS.len());
+        assert_eq!(names(folder.path()), std::slice::from_ref(&copy));
+        assert_eq!(version_of(&folder.path().join(&copy)), 1);
+        assert_eq!(version_of(&folder.path().join("madang.db")), MIGRATIONS.len() as i64);
+        // The copy is a database of version 1 and can be put in its place.
+        std::fs::rename(folder.path().join(copy), folder.path().join("madang.db")).unwrap();
+        let store = Embedded::open(config).unwrap();
+        assert_eq!(store.tail(log, 9).await.unwrap().rows.len(), 3);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_as_it_was() {
+        const BAD: &[&str] =
+            &[MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE new (a); INSERT INTO nowhere VALUES (1)"];
+        let folder = folder_of_version_1();
+        let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
+        let failed = Embedded::open_on(&config, Medium { migrations: BAD, ..Medium::default() });
+        let refusal = failed.unwrap_err().to_string();
+        assert!(refusal.contains("nowhere"), "{refusal}");
+        let file = folder.path().join("madang.db");
+        assert_eq!(version_of(&file), 1);
+        let db = Connection::open(&file).unwrap();
+        assert!(
+            !db.column_exists(None, "log", "checksum").unwrap() && !db.table_exists(None, "new").unwrap()
+        );
+        drop(db);
+        Embedded::open(config).unwrap();
+        assert_eq!(version_of(&file), MIGRATIONS.len() as i64);
+    }
+
+    #[test]
+    fn without_room_for_the_copy_nothing_is_begun() {
+        assert!(check_room(Path::new("data"), 2, 1_000, 1_000).is_ok());
+        let refusal = check_room(Path::new("data"), 2, 1_000, 999).unwrap_err().to_string();
+        assert!(refusal.contains("takes 1000 bytes") && refusal.contains("there are 999:"), "{refusal}");
+    }
+}

@@ -1,0 +1,118 @@
+//! Why a data folder cannot be opened: each in one sentence that says what to do.
+
+use std::path::{Path, PathBuf};
+
+use madang_ids::Position;
+use rusqlite::ErrorCode;
+
+use super::damage;
+
+/// Why a data folder cannot be opened. Whatever it is, the files stay as they were found.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("the data folder {folder} is in use by another process{}", holder_text(.holder))]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+        /// What the lock file says about the holder.
+        holder: Option<u32>,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the data folder {folder} has version {found}, and this program knows versions up to {known}: use the newer program"
+    )]
+    Newer {
+        /// The folder.
+        folder: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The last version that this program knows.
+        known: i64,
+    },
+    /// The file is another program's.
+    #[error("{file} is a database of another program")]
+    Foreign {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is not what was written.
+    #[error(
+        "{file} is damaged: {what}; restore a backup with `madang restore`, or see with `madang check` what is left"
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Acked rows are not there.
+    #[error(
+        "the database in {folder} ends at position {}, and positions up to {} were acked: {} are lost \
+         (a damaged write-ahead log, or an older file in its place); restore a backup with `madang restore`, or go on \
+         without them with `madang serve --accept-loss`: devices that saw them then take a snapshot",
+        .found.get(), .acked.get(), .acked.get().saturating_sub(.found.get())
+    )]
+    Lost {
+        /// The folder.
+        folder: PathBuf,
+        /// The position that was noted as acked.
+        acked: Position,
+        /// The database's position.
+        found: Position,
+    },
+    /// There is no room for the copy that is made before the file is changed.
+    #[error(
+        "bringing {folder} to version {version} takes {needed_bytes} bytes of free space for a copy, and there are \
+         {free_bytes}: make room, then start again"
+    )]
+    NoRoom {
+        /// The folder.
+        folder: PathBuf,
+        /// The version that it would get.
+        version: usize,
+        /// What it takes.
+        needed_bytes: u64,
+        /// What there is.
+        free_bytes: u64,
+    },
+    /// The folder or a file in it cannot be made or read.
+    #[error("cannot use {path}: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the database {file}: {reason}")]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+fn holder_text(holder: &Option<u32>) -> String {
+    holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl OpenError {
+    pub(super) fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Folder { path, source }
+    }
+
+    /// What an error of SQLite on `file` means.
+    pub(super) fn database(file: &Path) -> impl Fn(rusqlite::Error) -> Self {
+        let file = file.to_owned();
+        move |error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                let what = damage::of_length(&file).unwrap_or_else(|| error.to_string());
+                Self::Damaged { file: file.clone(), what }
+            }
+            _ => Self::Database { file: file.clone(), reason: error.to_string() },
+        }
+    }
+}
