@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
-use madang_proto::{ChannelKind, ErrorBody, Reaction, Role};
+use madang_proto::{ChannelKind, ErrorBody, Role};
 
 pub use command::{
     ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
@@ -358,22 +358,6 @@ impl Home {
             }
             (Ok(_), step) => self.flight = Flight::Ready(step),
             (Err(failure), step) => self.fail_step(step, &failure.error(), now),
-        }
-    }
-
-    /// Reactions were changed: all of each message, in the order asked for. Repeating a change is harmless, so one of
-    /// unknown outcome begins again.
-    pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Millis) {
-        let Flight::Out(Step::React(mut step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
-            return;
-        };
-        match reacted {
-            Ok(reactions) => {
-                step.take_reacted(reactions);
-                self.flight = Flight::Ready(Step::React(step));
-            }
-            Err(Failure::Unknown(error)) => self.handle_unknown(Step::React(step), &error, now),
-            Err(Failure::Unavailable(error)) => self.fail_step(Step::React(step), &error, now),
         }
     }
 

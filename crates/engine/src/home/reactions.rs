@@ -11,7 +11,7 @@ use madang_ids::{Millis, Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, Reaction, limits};
 
 use crate::body;
-use crate::home::command::{Command, Effect, ReactRequest, Reply, Ticket};
+use crate::home::command::{Command, Effect, Failure, ReactRequest, Reply, Ticket};
 use crate::home::queue::{QUEUE_COMMANDS, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
@@ -121,7 +121,7 @@ pub(super) struct ReactStep {
 }
 
 impl ReactStep {
-    pub(super) fn take_reacted(&mut self, reacted: Vec<Vec<Reaction>>) {
+    fn take_reacted(&mut self, reacted: Vec<Vec<Reaction>>) {
         self.reacted = Some(reacted);
     }
 
@@ -141,6 +141,22 @@ impl ReactStep {
 }
 
 impl Home {
+    /// Reactions were changed: all of each message, in the order asked for. Repeating a change is harmless, so one of
+    /// unknown outcome begins again.
+    pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Millis) {
+        let Flight::Out(Step::React(mut step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
+            return;
+        };
+        match reacted {
+            Ok(reactions) => {
+                step.take_reacted(reactions);
+                self.flight = Flight::Ready(Step::React(step));
+            }
+            Err(Failure::Unknown(error)) => self.handle_unknown(Step::React(step), &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(Step::React(step), &error, now),
+        }
+    }
+
     pub(super) fn give_back_reactions(&mut self, step: ReactStep) {
         self.reactions.give_back(step.asked);
     }

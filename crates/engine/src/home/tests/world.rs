@@ -1,4 +1,5 @@
 //! A store in memory that carries out a home's effects, one stage at a time, so that others come in between.
+#![expect(clippy::result_large_err, reason = "the other way is what a home is told, not an error")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
