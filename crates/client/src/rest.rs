@@ -1,5 +1,7 @@
 //! Typed calls of the REST API. Stateless: every call names the access token that it speaks with.
 
+mod open;
+
 use std::sync::Arc;
 use std::time::Duration;
 
