@@ -11,13 +11,54 @@ use anyhow::{Result, ensure};
 use crate::cargo::cargo;
 use crate::steps::call;
 
-/// Faults of `chat-server/src/plant.rs`, and how often each strikes: seldom, but within two days of chat.
-const FAULTS: [(&str, u32); 5] = [
-    ("ack_without_writing", 100),
-    ("skip_fanout", 2_000),
-    ("deliver_twice", 2_000),
-    ("swap_two", 20),
-    ("history_without_row", 4),
+/// A fault of `chat-server/src/plant.rs`, and the run that must find it.
+struct Planted {
+    fault: &'static str,
+    /// How often it strikes: seldom, but within the run.
+    every: u32,
+    args: &'static [&'static str],
+}
+
+const CHAT: &[&str] = &["replay", "--synthetic", "2", "--lines", "600", "--patience", "5"];
+
+const FAULTS: [Planted; 9] = [
+    Planted { fault: "ack_without_writing", every: 100, args: CHAT },
+    Planted { fault: "skip_fanout", every: 2_000, args: CHAT },
+    Planted { fault: "deliver_twice", every: 2_000, args: CHAT },
+    Planted { fault: "swap_two", every: 20, args: CHAT },
+    Planted { fault: "history_without_row", every: 4, args: CHAT },
+    Planted {
+        fault: "edit_not_delivered",
+        every: 20,
+        args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--edits", "0.2"],
+    },
+    Planted {
+        fault: "reaction_lost",
+        every: 20,
+        args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--reactions", "0.3"],
+    },
+    Planted {
+        fault: "ban_leaks",
+        every: 1,
+        args: &[
+            "replay",
+            "--synthetic",
+            "1",
+            "--lines",
+            "600",
+            "--patience",
+            "5",
+            "--channel-kind",
+            "open",
+            "--bans",
+            "0.03",
+        ],
+    },
+    Planted {
+        fault: "presence_sticks",
+        every: 1,
+        args: &["bench", "presence", "--people", "4", "--watchers", "1", "--rounds", "1"],
+    },
 ];
 
 /// The load tool's word for a guarantee that broke.
@@ -26,11 +67,19 @@ const BROKEN: i32 = 1;
 /// Clients chat while the server is killed every three seconds and devices come and go; nothing acked may be lost.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
-    let status = replay(
-        &binaries,
-        &["--synthetic", "2", "--lines", "1500", "--churn", "--churn-every", "5", "--kill-every", "3"],
-        None,
-    )?;
+    let args = [
+        "replay",
+        "--synthetic",
+        "2",
+        "--lines",
+        "1500",
+        "--churn",
+        "--churn-every",
+        "5",
+        "--kill-every",
+        "3",
+    ];
+    let status = run(&binaries, &args, None)?;
     ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
     Ok(())
 }
@@ -38,10 +87,9 @@ pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
 /// Each planted fault is found. A build without faults follows, so that nothing planted stays in the target folder.
 pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
-    let found: Result<()> = FAULTS.iter().try_for_each(|(fault, every)| {
+    let found: Result<()> = FAULTS.iter().try_for_each(|Planted { fault, every, args }| {
         let plant = format!("{fault}:{every}");
-        let args = ["--synthetic", "2", "--lines", "600", "--patience", "5"];
-        let status = replay(&binaries, &args, Some(&plant))?;
+        let status = run(&binaries, args, Some(&plant))?;
         ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
         Ok(())
     });
@@ -55,18 +103,22 @@ fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
     Ok(target_directory.join("debug"))
 }
 
-fn replay(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitStatus> {
+/// Runs the load tool against a fresh server: a replay starts the one that is named here, a bench its own.
+fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitStatus> {
     let folder = std::env::temp_dir().join(format!("madang-replay-{}", std::process::id()));
-    let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let server = format!(
-        "{} serve --limits off --addr {addr} --data {}",
-        binaries.join("madang").display(),
-        folder.join("data").display()
-    );
     fs::create_dir_all(&folder)?;
     let mut command = Command::new(binaries.join("madang-loadtest"));
-    command.arg("replay").args(args).arg("--url").arg(format!("http://{addr}")).arg("--server").arg(server);
-    command.arg("--report").arg(folder.join("report.json"));
+    command.args(args);
+    if args.first() == Some(&"replay") {
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let server = format!(
+            "{} serve --limits off --addr {addr} --data {}",
+            binaries.join("madang").display(),
+            folder.join("data").display()
+        );
+        command.arg("--url").arg(format!("http://{addr}")).arg("--server").arg(server);
+        command.arg("--report").arg(folder.join("report.json"));
+    }
     command.env("PLANTED_FAULT", plant.unwrap_or_default());
     // Hundreds of people sign up; no run is about the cost of a password.
     command.envs([("MADANG_PASSWORDS__MEMORY_KIB", "8"), ("MADANG_PASSWORDS__PASSES", "1")]);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
-use madang_ids::Cursor;
+use madang_ids::{ChannelId, Cursor};
 use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -76,6 +76,36 @@ impl Socket {
         let answer = answer.unwrap_or_default();
         ensure!(answer.contains(r#""type":"welcome""#), "not welcome: {answer}");
         Ok(socket)
+    }
+
+    /// Asks for what happens in an open channel from now on, and waits for the answer.
+    pub(super) async fn subscribe(&mut self, channel: ChannelId) -> anyhow::Result<()> {
+        self.send(&format!(r#"{{"type":"subscribe","id":"s","channel_id":"{channel}"}}"#)).await?;
+        let (mut is_done, mut refused) = (false, None);
+        while !is_done {
+            self.fill().await?;
+            self.frames(|payload| {
+                is_done |= payload.starts_with(br#"{"type":"heads""#);
+                if payload.starts_with(br#"{"type":"error""#) {
+                    refused = Some(String::from_utf8_lossy(payload).into_owned());
+                }
+            })?;
+            if let Some(refused) = refused {
+                bail!("no subscription: {refused}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the connection without a farewell, as a machine that falls over does.
+    pub(super) fn reset(self) -> anyhow::Result<()> {
+        Ok(self.stream.set_zero_linger()?)
+    }
+
+    /// Says goodbye and ends the connection.
+    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+        // A masked close frame with the code 1000.
+        self.write(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
     }
 
     /// Writes one text frame.

@@ -27,9 +27,6 @@ pub(crate) struct RawFrame<'a> {
     /// Of `cursor`.
     #[serde(default)]
     pub(crate) cursor: Option<madang_ids::Cursor>,
-    /// Of `history`.
-    #[serde(default)]
-    pub(crate) more_after: bool,
     /// Of `heads`.
     #[serde(default)]
     pub(crate) heads: Vec<ChannelHead>,
@@ -235,9 +232,8 @@ mod tests {
             r#"{"type":"heads","id":"s1","heads":[{"channel_id":"9","seq":5,"ordinal":4,"gap":true}]}"#;
         let frame = RawFrame::parse(heads).unwrap();
         assert_eq!((frame.id, frame.heads[0].seq.get(), frame.heads[0].gap), (Some("s1"), 5, true));
-        let page =
-            r#"{"type":"history","id":"h1","as_of":9,"entries":[],"more_before":false,"more_after":true}"#;
-        assert!(RawFrame::parse(page).unwrap().more_after);
+        let page = r#"{"type":"history","id":"h1","as_of":9,"entries":[{"seq":3,"at":1,"kind":"created","by":"1"}]}"#;
+        assert_eq!(RawFrame::parse(page).unwrap().entries[0].seq, 3);
     }
 
     #[test]
