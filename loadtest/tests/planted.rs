@@ -130,9 +130,9 @@ async fn an_open_channel_with_all_that_happens_in_it_is_found_faultless() {
         "0.05",
         "--churn",
         "--churn-every",
-        "0.5",
+        "2",
         "--speed",
-        "200x",
+        "1000x",
         "--patience",
         "9",
     ];

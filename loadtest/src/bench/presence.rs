@@ -169,6 +169,8 @@ async fn play(stage: Arc<Stage>, number: usize, person: Person, rounds: u32) -> 
                 None
             }
             2 => {
+                // The last sign of life comes just before: this is what takes longest to see.
+                socket.send(HEARTBEAT_FRAME).await?;
                 stage.note(&person, Deed::FallsSilent);
                 Some(socket)
             }

@@ -72,10 +72,12 @@ impl Fake {
 }
 
 /// Whether an item of an open channel is wanted on a connection. Who goes is not told what comes after.
-pub(super) fn is_wanted(subscriptions: &mut HashMap<u64, u64>, item: &Item, user: u64) -> bool {
+pub(super) fn is_wanted(fake: &Fake, subscriptions: &mut HashMap<u64, u64>, item: &Item, user: u64) -> bool {
     let Some(from) = subscriptions.get(&item.channel).copied() else { return false };
     let is_new = item.entry["seq"].as_u64().unwrap() > from;
-    if item.entry["user_id"] == user.to_string().as_str() && item.entry["kind"] == "left" && is_new {
+    let is_end = item.entry["kind"] == "left" || item.entry["kind"] == "banned";
+    let leaks = fake.lock().leak_to == Some(user);
+    if is_end && item.entry["user_id"] == user.to_string().as_str() && is_new && !leaks {
         subscriptions.remove(&item.channel);
     }
     is_new

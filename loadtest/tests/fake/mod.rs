@@ -294,7 +294,7 @@ async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
         tokio::select! {
             Ok((item, position)) = live.recv() => {
                 let wanted = match fake.is_open(item.channel) {
-                    true => members::is_wanted(&mut subscriptions, &item, user),
+                    true => members::is_wanted(&fake, &mut subscriptions, &item, user),
                     false => true,
                 };
                 if wanted && item.audience.contains(&user) {
