@@ -15,7 +15,7 @@ use super::process::Process;
 use super::readers::{Read, Readers};
 use super::socket::Socket;
 
-/// A round that is not over by then is never.
+/// What is not delivered so long after the last ack never is.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The least time that Linux tells.
 const TICK: f64 = 0.01;
@@ -69,10 +69,11 @@ impl Load<'_> {
             sent += messages;
         }
         let expected = sent * self.receivers;
+        let all_sent = Instant::now();
         let mut after = self.readers.counts().await?;
         while after.messages < before.messages + expected {
             let delivered = after.messages - before.messages;
-            ensure!(begun.elapsed() < PATIENCE, "{delivered} of {expected} deliveries came, and no more");
+            ensure!(all_sent.elapsed() < PATIENCE, "{delivered} of {expected} deliveries came, and no more");
             sleep(LOOK).await;
             after = self.readers.counts().await?;
         }

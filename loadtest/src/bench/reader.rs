@@ -64,9 +64,7 @@ impl Seen {
     /// Counts the messages of a frame and notes how long they took.
     pub(super) fn take_frame(&self, payload: &[u8], taken: &mut Taken) {
         let now = now_us();
-        let text = std::str::from_utf8(payload).unwrap_or_default();
-        for (at, _) in text.match_indices(TEXT) {
-            let Some(sent) = sent_at(&text[at + TEXT.len()..]) else { continue };
+        for sent in sent_times(payload) {
             taken.messages += 1;
             taken.latencies.push(now.saturating_sub(sent));
         }
@@ -101,6 +99,17 @@ pub(super) struct Taken {
     latencies: Vec<u64>,
 }
 
+/// How many messages a frame holds.
+pub(super) fn messages(payload: &[u8]) -> u64 {
+    sent_times(payload).count() as u64
+}
+
+/// When each message of a frame was sent.
+fn sent_times(payload: &[u8]) -> impl Iterator<Item = u64> {
+    let text = std::str::from_utf8(payload).unwrap_or_default();
+    text.match_indices(TEXT).filter_map(move |(at, _)| sent_at(&text[at + TEXT.len()..]))
+}
+
 /// When a text was sent.
 fn sent_at(text: &str) -> Option<u64> {
     text.get(..DIGITS)?.parse().ok()
@@ -132,6 +141,7 @@ mod tests {
         let seen = Seen::new().unwrap();
         let frame = format!(r#"[{{"text":"{}"}},{{"text":"{}"}}]"#, text(7, 100), text(8, 100));
         let mut taken = Taken::default();
+        assert_eq!(messages(frame.as_bytes()), 2);
         seen.take_frame(frame.as_bytes(), &mut taken);
         seen.add(&mut taken);
         assert_eq!((seen.counts().messages, seen.counts().frames), (2, 1));

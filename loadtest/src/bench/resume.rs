@@ -11,7 +11,7 @@ use super::figures::{figure, median, print_conditions};
 use super::folder::Folder;
 use super::people::{self, Person};
 use super::process::Process;
-use super::reader::{ENTRIES, Seen, Taken};
+use super::reader::{self, ENTRIES};
 use super::socket::{Socket, source};
 
 /// What the device reads at once.
@@ -99,12 +99,12 @@ async fn catch_up(
 
 /// Reads until so many messages came. Returns how many bytes these took.
 pub(super) async fn read_missed(socket: &mut Socket, missed: u64) -> anyhow::Result<u64> {
-    let (seen, mut taken, mut bytes) = (Seen::new()?, Taken::default(), 0);
+    let (mut came, mut bytes) = (0, 0);
     loop {
         let mut refused = None;
         socket.frames(|payload| {
             if payload.starts_with(ENTRIES) {
-                seen.take_frame(payload, &mut taken);
+                came += reader::messages(payload);
                 bytes += payload.len() as u64;
             } else if payload.starts_with(br#"{"type":"snapshot_required""#) {
                 refused = Some(String::from_utf8_lossy(payload).into_owned());
@@ -113,11 +113,9 @@ pub(super) async fn read_missed(socket: &mut Socket, missed: u64) -> anyhow::Res
         if let Some(refused) = refused {
             anyhow::bail!("it cannot be caught up with: {refused}");
         }
-        seen.add(&mut taken);
-        if seen.counts().messages >= missed {
+        if came >= missed {
             return Ok(bytes);
         }
-        let came = seen.counts().messages;
         socket.fill().await.with_context(|| format!("{came} of {missed} missed messages came"))?;
     }
 }
