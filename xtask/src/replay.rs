@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::cargo::cargo;
 use crate::steps::call;
@@ -17,25 +18,29 @@ struct Planted {
     /// How often it strikes: seldom, but within the run.
     every: u32,
     args: &'static [&'static str],
+    /// What the report of a replay must count; a bench tells by its exit code alone.
+    counts: Option<&'static str>,
 }
 
 const CHAT: &[&str] = &["replay", "--synthetic", "2", "--lines", "600", "--patience", "5"];
 
 const FAULTS: [Planted; 9] = [
-    Planted { fault: "ack_without_writing", every: 100, args: CHAT },
-    Planted { fault: "skip_fanout", every: 2_000, args: CHAT },
-    Planted { fault: "deliver_twice", every: 2_000, args: CHAT },
-    Planted { fault: "swap_two", every: 20, args: CHAT },
-    Planted { fault: "history_without_row", every: 4, args: CHAT },
+    Planted { fault: "ack_without_writing", every: 100, args: CHAT, counts: Some("lost") },
+    Planted { fault: "skip_fanout", every: 2_000, args: CHAT, counts: Some("lost") },
+    Planted { fault: "deliver_twice", every: 2_000, args: CHAT, counts: Some("duplicated") },
+    Planted { fault: "swap_two", every: 20, args: CHAT, counts: Some("reordered") },
+    Planted { fault: "history_without_row", every: 4, args: CHAT, counts: Some("lost") },
     Planted {
         fault: "edit_not_delivered",
         every: 20,
         args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--edits", "0.2"],
+        counts: Some("stale"),
     },
     Planted {
         fault: "reaction_lost",
         every: 20,
         args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--reactions", "0.3"],
+        counts: Some("reaction_lost"),
     },
     Planted {
         fault: "ban_leaks",
@@ -53,11 +58,13 @@ const FAULTS: [Planted; 9] = [
             "--bans",
             "0.03",
         ],
+        counts: Some("leaked"),
     },
     Planted {
         fault: "presence_sticks",
         every: 1,
         args: &["bench", "presence", "--people", "4", "--watchers", "1", "--rounds", "1"],
+        counts: None,
     },
 ];
 
@@ -79,7 +86,7 @@ pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
         "--kill-every",
         "3",
     ];
-    let status = run(&binaries, &args, None)?;
+    let (status, _) = run(&binaries, &args, None)?;
     ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
     Ok(())
 }
@@ -87,14 +94,22 @@ pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
 /// Each planted fault is found. A build without faults follows, so that nothing planted stays in the target folder.
 pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
-    let found: Result<()> = FAULTS.iter().try_for_each(|Planted { fault, every, args }| {
-        let plant = format!("{fault}:{every}");
-        let status = run(&binaries, args, Some(&plant))?;
-        ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
-        Ok(())
-    });
+    let found: Result<()> = FAULTS.iter().try_for_each(|planted| planted.find(&binaries));
     build(target_directory, &[])?;
     found
+}
+
+impl Planted {
+    fn find(&self, binaries: &Path) -> Result<()> {
+        let plant = format!("{}:{}", self.fault, self.every);
+        let (status, report) = run(binaries, self.args, Some(&plant))?;
+        ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
+        if let Some(name) = self.counts {
+            let count = report.get(name).and_then(Value::as_u64);
+            ensure!(count > Some(0), "{plant} was not found: the report counts nothing as {name}");
+        }
+        Ok(())
+    }
 }
 
 fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
@@ -103,8 +118,9 @@ fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
     Ok(target_directory.join("debug"))
 }
 
-/// Runs the load tool against a fresh server: a replay starts the one that is named here, a bench its own.
-fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitStatus> {
+/// Runs the load tool against a fresh server: a replay starts the one that is named here, a bench its own. Returns its
+/// report as well, which a bench has not.
+fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<(ExitStatus, Value)> {
     let folder = std::env::temp_dir().join(format!("madang-replay-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let mut command = Command::new(binaries.join("madang-loadtest"));
@@ -123,6 +139,7 @@ fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitStatus
     // Hundreds of people sign up; no run is about the cost of a password.
     command.envs([("MADANG_PASSWORDS__MEMORY_KIB", "8"), ("MADANG_PASSWORDS__PASSES", "1")]);
     let status = command.status();
+    let report = fs::read(folder.join("report.json")).unwrap_or_default();
     fs::remove_dir_all(&folder)?;
-    Ok(status?)
+    Ok((status?, serde_json::from_slice(&report).unwrap_or_default()))
 }
