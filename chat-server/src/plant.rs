@@ -16,6 +16,14 @@ pub(crate) enum Fault {
     SwapTwo,
     /// Leaves a row out of a page of history.
     HistoryWithoutRow,
+    /// Delivers the entry of an edit with a message that nobody takes for newer.
+    EditNotDelivered,
+    /// Acks a reaction that was never made.
+    ReactionLost,
+    /// Leaves who was banned subscribed.
+    BanLeaks,
+    /// Does not tell presence that a connection has ended.
+    PresenceSticks,
 }
 
 /// Whether `fault` strikes now.
@@ -43,6 +51,10 @@ mod planted {
             "deliver_twice" => Fault::DeliverTwice,
             "swap_two" => Fault::SwapTwo,
             "history_without_row" => Fault::HistoryWithoutRow,
+            "edit_not_delivered" => Fault::EditNotDelivered,
+            "reaction_lost" => Fault::ReactionLost,
+            "ban_leaks" => Fault::BanLeaks,
+            "presence_sticks" => Fault::PresenceSticks,
             _ => return None,
         };
         eprintln!("PLANTED FAULT: {text}");

@@ -29,7 +29,7 @@ pub(crate) enum Command {
     /// Exit code 1 says that a guarantee broke, 2 that the run failed. The server should run with `--limits off`
     /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that is started here
     /// (`--server`) gets that, and cheap password hashing, in its environment.
-    Replay(Replay),
+    Replay(Box<Replay>),
     /// Measures a server, beside a bare one in the same run. Started by `cargo xtask bench`.
     #[command(subcommand)]
     Bench(Bench),
@@ -61,6 +61,11 @@ pub(crate) struct Replay {
     /// What a day becomes.
     #[arg(long, value_enum, default_value_t = DayChannel::Group)]
     pub(crate) channel_kind: DayChannel,
+    /// Who is in a day's channel, and when.
+    #[arg(long, value_enum, default_value_t = Membership::Fixed)]
+    pub(crate) membership: Membership,
+    #[command(flatten)]
+    pub(crate) shares: Shares,
     /// Sends in flight per channel.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) window: u32,
@@ -108,6 +113,29 @@ pub(crate) struct Source {
     pub(crate) synthetic: Option<usize>,
 }
 
+/// How much happens besides the lines.
+#[derive(Debug, Clone, Copy, Args)]
+#[group(skip)]
+pub(crate) struct Shares {
+    /// Of the messages, how many their sender edits later, once or more often.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(crate) edits: f64,
+    /// Of the messages, how many their sender deletes later.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(crate) deletes: f64,
+    /// Of the messages, to how many some members react; one in three takes it back.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(crate) reactions: f64,
+    /// Before how many of the lines somebody is banned for a while; each person at most once a day.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(crate) bans: f64,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share, 0 to 1".to_owned())
+}
+
 /// A count of which none makes no sense.
 pub(crate) fn at_least_one<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T>
 where
@@ -126,12 +154,25 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(crate) enum DayChannel {
     /// A group of those who speak in it.
     Group,
+    /// An open channel, which those who speak join, and to which their devices subscribe.
+    Open,
+}
+
+/// Who is in a day's channel, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Membership {
+    /// All who speak on the day, from its first line to its last.
+    Fixed,
+    /// As the notices say (`=== nick has joined`, `has left`, `is now known as`): who speaks without having come is
+    /// there from the start; a person keeps her user when her nick changes, and gets another name for people.
+    Corpus,
 }
 
 impl From<DayChannel> for ChannelKind {
     fn from(kind: DayChannel) -> Self {
         match kind {
             DayChannel::Group => Self::Group,
+            DayChannel::Open => Self::Open,
         }
     }
 }
@@ -161,6 +202,11 @@ impl FromStr for Speed {
 }
 
 impl Replay {
+    /// Whether people come and go while a day is played.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.membership == Membership::Corpus || self.shares.bans > 0.0
+    }
+
     pub(crate) const fn patience(&self) -> Duration {
         Duration::from_secs(self.patience)
     }

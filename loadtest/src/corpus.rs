@@ -5,6 +5,7 @@
 
 mod handle;
 mod irc;
+mod moves;
 pub(crate) mod read;
 pub(crate) mod synthetic;
 
@@ -12,6 +13,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use handle::Handles;
+use irc::{Notice, Spoken};
+use moves::Script;
+
+use crate::args::Membership;
 
 /// All of it.
 #[derive(Debug, Default)]
@@ -46,6 +51,27 @@ pub(crate) struct Day {
     pub(crate) lines: Vec<Line>,
     /// Who speaks, in the order of their first line.
     pub(crate) members: Vec<NickIndex>,
+    /// Who of them comes only later.
+    pub(crate) latecomers: Vec<NickIndex>,
+    /// Who comes, goes or is renamed, in order.
+    pub(crate) moves: Vec<Move>,
+}
+
+/// Something that happens before a line.
+#[derive(Debug, Clone)]
+pub(crate) struct Move {
+    pub(crate) before: usize,
+    pub(crate) nick: NickIndex,
+    pub(crate) what: Moved,
+}
+
+/// What happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Moved {
+    Joins,
+    Leaves,
+    /// Her name for people is another.
+    Renames(String),
 }
 
 /// One message.
@@ -59,10 +85,20 @@ pub(crate) struct Line {
 
 impl Corpus {
     /// Reads the first `lines` of the text of each day file, in the order given.
-    pub(crate) fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>, lines: usize) -> Self {
+    pub(crate) fn from_files(
+        files: impl IntoIterator<Item = (String, Vec<u8>)>,
+        lines: usize,
+        membership: Membership,
+    ) -> Self {
         let mut cast = Cast::default();
-        let days =
-            files.into_iter().map(|(name, bytes)| cast.day(name, &String::from_utf8_lossy(&bytes), lines));
+        let days = files.into_iter().map(|(name, bytes)| {
+            let text = String::from_utf8_lossy(&bytes);
+            let script = match membership {
+                Membership::Fixed => Script::fixed(&text, lines),
+                Membership::Corpus => Script::moving(&text, lines),
+            };
+            cast.day(name, &script)
+        });
         let days = days.filter(|day| !day.lines.is_empty()).collect();
         Self { nicks: cast.nicks, days }
     }
@@ -82,17 +118,26 @@ struct Cast {
 }
 
 impl Cast {
-    fn day(&mut self, name: String, text: &str, lines: usize) -> Day {
-        let spoken: Vec<irc::Spoken<'_>> = text.lines().filter_map(irc::parse).take(lines).collect();
-        let times = irc::spread(&spoken);
-        let mut day = Day { name, lines: Vec::with_capacity(spoken.len()), members: Vec::new() };
+    fn day(&mut self, name: String, script: &Script<'_>) -> Day {
+        let spoken: &[Spoken<'_>] = &script.spoken;
+        let lines = Vec::with_capacity(spoken.len());
+        let mut day = Day { name, lines, members: Vec::new(), latecomers: Vec::new(), moves: Vec::new() };
         let mut present = std::collections::HashSet::new();
-        for (spoken, after) in spoken.iter().zip(times) {
+        for (spoken, after) in spoken.iter().zip(irc::spread(spoken)) {
             let nick = self.nick(spoken.nick);
             if present.insert(nick) {
                 day.members.push(nick);
             }
             day.lines.push(Line { nick, after, text: spoken.text.to_owned() });
+        }
+        day.latecomers = script.latecomers.iter().map(|person| self.nick(person)).collect();
+        for moved in &script.moves {
+            let what = match moved.what {
+                Notice::Joined => Moved::Joins,
+                Notice::Left => Moved::Leaves,
+                Notice::Renamed(name) => Moved::Renames(name.to_owned()),
+            };
+            day.moves.push(Move { before: moved.before, nick: self.nick(moved.person), what });
         }
         day
     }
@@ -119,6 +164,7 @@ mod tests {
         let corpus = Corpus::from_files(
             [("d1".to_owned(), text.to_vec()), ("empty".to_owned(), Vec::new())],
             usize::MAX,
+            Membership::Fixed,
         );
         assert_eq!(corpus.days.len(), 1);
         let day = &corpus.days[0];
@@ -136,14 +182,14 @@ mod tests {
     #[test]
     fn a_shorter_day_has_fewer_members() {
         let text = b"[10:00] <Ann> hi\n[10:00] <Bob> ho\n".to_vec();
-        let corpus = Corpus::from_files([("d".to_owned(), text)], 1);
+        let corpus = Corpus::from_files([("d".to_owned(), text)], 1, Membership::Fixed);
         assert_eq!((corpus.lines(), corpus.nicks.len(), corpus.days[0].members.len()), (1, 1, 1));
     }
 
     #[test]
     fn a_nick_of_two_days_is_one_user() {
         let day = |name: &str| (name.to_owned(), b"[10:00] <Ann> hi\n".to_vec());
-        let corpus = Corpus::from_files([day("a"), day("b")], usize::MAX);
+        let corpus = Corpus::from_files([day("a"), day("b")], usize::MAX, Membership::Fixed);
         assert_eq!((corpus.nicks.len(), corpus.days.len(), corpus.lines()), (1, 2, 2));
     }
 }

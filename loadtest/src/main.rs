@@ -40,8 +40,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<bool> {
     open_files::raise();
     match command {
-        Command::Replay(args) => runtime(args.threads.into())?.block_on(replay::run(args)),
-        Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)).map(|()| true),
+        Command::Replay(args) => runtime(args.threads.into())?.block_on(replay::run(*args)),
+        Command::Bench(bench) => runtime(BENCH_THREADS)?.block_on(bench::run(bench)),
         Command::Reference(reference) => {
             runtime(BENCH_THREADS)?.block_on(bench::reference::run(reference)).map(|()| true)
         }

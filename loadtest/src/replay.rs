@@ -1,11 +1,14 @@
-//! Plays the days: [`setup`] makes the people and channels, [`day`] says the lines, [`device`] is one socket,
-//! [`killer`] ends the server in mid-sentence, [`check`] compares everything at the end.
+//! Plays the days: [`setup`] makes the people and channels, [`day`] says the lines, [`moves`] lets people come and go
+//! between them, [`plan`] draws what happens to a message later, [`device`] is one socket, [`killer`] ends the server in mid-sentence, [`check`] compares everything at the end.
 
+mod changes;
 mod check;
 mod day;
 mod device;
 mod killer;
 mod live;
+mod moves;
+mod plan;
 mod progress;
 mod setup;
 mod world;
@@ -17,9 +20,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use madang_client::{Endpoint, Rest};
+use madang_proto::limits;
 use tokio::task::JoinSet;
 
-use crate::args::Replay;
+use crate::args::{DayChannel, Replay};
 use crate::corpus::{Corpus, read, synthetic};
 use crate::report::Report;
 use crate::server::Server;
@@ -35,6 +39,10 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
         check_writable(path)?;
     }
     let corpus = load(&args)?;
+    if args.channel_kind == DayChannel::Open && corpus.days.len() > limits::SUBSCRIPTIONS {
+        let (days, most) = (corpus.days.len(), limits::SUBSCRIPTIONS);
+        bail!("{days} open channels are more than the {most} that a connection may subscribe to: see --days");
+    }
     let progress = Progress::new(&corpus);
     let rest = Rest::new(&args.url, Duration::from_secs(30))?;
     let server = server(&args, &rest, &progress).await?;
@@ -75,8 +83,10 @@ fn check_writable(report: &Path) -> anyhow::Result<()> {
 fn load(args: &Replay) -> anyhow::Result<Corpus> {
     let (days, lines) = (args.days.unwrap_or(usize::MAX), args.lines.unwrap_or(usize::MAX));
     match (&args.source.corpus, args.source.synthetic) {
-        (Some(path), _) => read::corpus(path, days, lines),
-        (None, made_up) => Ok(synthetic::corpus(made_up.unwrap_or(1).min(days), lines, args.seed)),
+        (Some(path), _) => read::corpus(path, days, lines, args.membership),
+        (None, made_up) => {
+            Ok(synthetic::corpus(made_up.unwrap_or(1).min(days), lines, args.seed, args.membership))
+        }
     }
 }
 

@@ -32,6 +32,15 @@ pub(crate) struct Report {
     pub(crate) reordered: u64,
     pub(crate) holes: u64,
     pub(crate) conflicts: u64,
+    /// Messages on a device that differ from the store at the end.
+    pub(crate) stale: u64,
+    pub(crate) edit_lost: u64,
+    pub(crate) reaction_lost: u64,
+    /// Deleted messages that are still there, or whose text is.
+    pub(crate) undeleted: u64,
+    /// Entries that came to who was no member.
+    pub(crate) leaked: u64,
+    pub(crate) changes: Changes,
     pub(crate) kills: u64,
     /// Kills at which a send was written to a socket and not answered.
     pub(crate) kills_with_appends_in_flight: u64,
@@ -44,6 +53,22 @@ pub(crate) struct Report {
     pub(crate) conditions: Conditions,
     /// A hundred faults.
     pub(crate) broken: Vec<Fault>,
+}
+
+/// What happened besides the lines. All that is answered.
+#[derive(Debug, Serialize)]
+pub(crate) struct Changes {
+    pub(crate) edits: u64,
+    pub(crate) deletes: u64,
+    /// Taken back ones among them.
+    pub(crate) reactions: u64,
+    /// Tries of these beyond the first.
+    pub(crate) retried: u64,
+    pub(crate) joins: u64,
+    pub(crate) leaves: u64,
+    pub(crate) bans: u64,
+    /// How often a device was told that entries of an open channel are left out.
+    pub(crate) gaps: u64,
 }
 
 /// From the first try of a line.
@@ -108,6 +133,7 @@ impl Report {
     /// Whether every guarantee held.
     pub(crate) const fn holds(&self) -> bool {
         self.lost + self.duplicated + self.reordered + self.holes + self.conflicts + self.snapshots == 0
+            && self.stale + self.edit_lost + self.reaction_lost + self.undeleted + self.leaked == 0
             && self.broken.is_empty()
     }
 
@@ -116,8 +142,9 @@ impl Report {
         let verdict = if self.holds() { "every guarantee held" } else { "A GUARANTEE BROKE" };
         let mut text = format!(
             "{verdict}: {} of {} lines acked ({} retries, {} answered with the original), {} deliveries live and {} after \
-             a resume of {} expected; lost {}, duplicated {}, reordered {}, holes {}, conflicts {}, snapshots {}; {} kills, \
-             {} with appends in flight",
+             a resume of {} expected; {} edits, {} deletions, {} reactions, {} joins, {} leaves, {} bans, {} gaps; lost {}, \
+             duplicated {}, reordered {}, holes {}, conflicts {}, snapshots {}, stale {}, edits lost {}, reactions lost {}, \
+             undeleted {}, leaked {}; {} kills, {} with appends in flight",
             self.acked,
             self.sent,
             self.retried,
@@ -125,12 +152,24 @@ impl Report {
             self.deliveries_live,
             self.deliveries_after_resume,
             self.deliveries_expected,
+            self.changes.edits,
+            self.changes.deletes,
+            self.changes.reactions,
+            self.changes.joins,
+            self.changes.leaves,
+            self.changes.bans,
+            self.changes.gaps,
             self.lost,
             self.duplicated,
             self.reordered,
             self.holes,
             self.conflicts,
             self.snapshots,
+            self.stale,
+            self.edit_lost,
+            self.reaction_lost,
+            self.undeleted,
+            self.leaked,
             self.kills,
             self.kills_with_appends_in_flight,
         );

@@ -152,10 +152,16 @@ fn rss_of(pid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
 
     #[tokio::test]
     async fn memory_is_that_of_the_group() {
-        let mut child = Command::new("sh").arg("-c").arg("sleep 60 & wait").process_group(0).spawn().unwrap();
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg("echo here; sleep 60 & wait").process_group(0).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        // Its memory is that of the shell only once the shell runs.
+        let mut said = [0; 4];
+        child.stdout.as_mut().unwrap().read_exact(&mut said).await.unwrap();
         let group = child.id().unwrap();
         assert!(rss_kib(group).is_some_and(|kib| kib > 100));
         kill_process_group(Pid::from_raw(group as i32).unwrap(), Signal::KILL).unwrap();

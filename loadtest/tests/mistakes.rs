@@ -94,6 +94,22 @@ fn kills_without_a_server_to_kill() {
 }
 
 #[test]
+fn shares_that_are_none() {
+    for flag in ["--edits", "--deletes", "--reactions", "--bans"] {
+        for share in ["1.5", "-1", "nan", "some"] {
+            let share = format!("{flag}={share}");
+            expect(&["--synthetic", "1", &share], &[flag, "expected a share, 0 to 1"]);
+        }
+    }
+}
+
+#[test]
+fn more_open_channels_than_a_connection_may_subscribe_to() {
+    let args = ["--synthetic", "201", "--lines", "1", "--channel-kind", "open", "--url", &nobody()];
+    expect(&args, &["201 open channels are more than the 200", "--days"]);
+}
+
+#[test]
 fn a_report_that_cannot_be_written_is_said_before_the_run() {
     let args = ["--synthetic", "1", "--url", &nobody(), "--report", "/nowhere/report.json"];
     expect(&args, &["could not write the report to /nowhere/report.json: No such file"]);

@@ -11,20 +11,44 @@ use serde_json::Value;
 
 /// Runs the tool on one made-up day. Returns its exit code and its report.
 async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
-    let args =
-        ["replay", "--synthetic", "1", "--lines", "200", "--devices", "2", "--patience", "2", "--url", url];
+    let args = ["replay", "--synthetic", "1", "--lines", "200", "--devices", "2", "--url", url];
+    // What was lost is waited for so long.
+    let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "2"] };
     let mut tool = tokio::process::Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
-    let output = tool.args(args).args(more).output().await.unwrap();
+    let output = tool.args(args).args(patience).args(more).output().await.unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("no report ({error}): {}", String::from_utf8_lossy(&output.stderr));
     });
     (output.status.code().unwrap(), report)
 }
 
-/// The figures that count faults.
+/// The figures that count faults of places.
 fn faults(report: &Value) -> [u64; 6] {
     ["lost", "duplicated", "reordered", "holes", "conflicts", "snapshots"]
         .map(|name| report[name].as_u64().unwrap())
+}
+
+/// The figures that count faults of what messages say, and of who may read them.
+fn later_faults(report: &Value) -> [u64; 5] {
+    ["stale", "edit_lost", "reaction_lost", "undeleted", "leaked"].map(|name| report[name].as_u64().unwrap())
+}
+
+/// Much of everything that happens besides the lines.
+const CHANGES: [&str; 6] = ["--edits", "0.2", "--deletes", "0.1", "--reactions", "0.3"];
+const OPEN: [&str; 2] = ["--channel-kind", "open"];
+
+/// What the report counts of things that happened.
+fn happened(report: &Value, names: &[&str]) -> bool {
+    names.iter().all(|name| report["changes"][name].as_u64().unwrap() > 0)
+}
+
+/// Plants a fault and expects that exactly these later counts are not zero, and that its place is named.
+async fn finds_later(plant: Plant, args: &[&str], expected: [bool; 5]) {
+    let (fake, url) = Fake::start(plant).await;
+    let (code, report) = replay(&url, args).await;
+    assert_eq!(later_faults(&report).map(|count| count > 0), expected, "{report:#}");
+    assert!(fake.planted().into_iter().any(|place| names(&report, place)), "{report:#}");
+    assert_eq!(code, 1);
 }
 
 /// Whether the report names the place at which something was planted.
@@ -40,7 +64,7 @@ async fn finds(plant: Plant, lost: bool, duplicated: bool, reordered: bool, hole
     let (code, report) = replay(&url, &[]).await;
     let found = faults(&report).map(|count| count > 0);
     assert_eq!(found, [lost, duplicated, reordered, holes, conflicts, false], "{report:#}");
-    assert!(names(&report, fake.planted().unwrap()), "{report:#}");
+    assert!(fake.planted().into_iter().any(|place| names(&report, place)), "{report:#}");
     assert_eq!(code, 1);
 }
 
@@ -86,4 +110,83 @@ async fn two_swapped_deliveries_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn other_words_are_named() {
     finds(Plant::OtherWords(120), false, false, false, false, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_in_a_group_are_all_made_and_no_fault() {
+    let (_fake, url) = Fake::start(Plant::Nothing).await;
+    let (code, report) = replay(&url, &CHANGES).await;
+    assert_eq!((code, faults(&report), later_faults(&report)), (0, [0; 6], [0; 5]), "{report:#}");
+    assert!(happened(&report, &["edits", "deletes", "reactions"]), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_channel_with_all_that_happens_in_it_is_found_faultless() {
+    let (_fake, url) = Fake::start(Plant::Nothing).await;
+    let args = [
+        "--membership",
+        "corpus",
+        "--bans",
+        "0.05",
+        "--churn",
+        "--churn-every",
+        "2",
+        "--speed",
+        "1000x",
+        "--patience",
+        "9",
+    ];
+    let args: Vec<&str> = OPEN.into_iter().chain(CHANGES).chain(args).collect();
+    let (code, report) = replay(&url, &args).await;
+    assert_eq!((code, faults(&report), later_faults(&report)), (0, [0; 6], [0; 5]), "{report:#}");
+    assert!(
+        happened(&report, &["edits", "deletes", "reactions", "joins", "leaves", "bans", "gaps"]),
+        "{report:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_come_and_go_in_a_group_are_no_fault() {
+    let (_fake, url) = Fake::start(Plant::Nothing).await;
+    let args: Vec<&str> = CHANGES.into_iter().chain(["--membership", "corpus", "--bans", "0.05"]).collect();
+    let (code, report) = replay(&url, &args).await;
+    assert_eq!((code, faults(&report), later_faults(&report)), (0, [0; 6], [0; 5]), "{report:#}");
+    assert_eq!(
+        report["deliveries_expected"].as_u64().unwrap(),
+        report["deliveries_live"].as_u64().unwrap() + report["deliveries_after_resume"].as_u64().unwrap()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_not_delivered_is_named() {
+    finds_later(Plant::ChangeNotDelivered(20), &CHANGES, [true, false, false, false, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_delivered_with_the_wrong_version_is_named() {
+    finds_later(Plant::WrongVersion(20), &CHANGES, [true, false, false, false, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acked_edit_that_was_not_made_is_named() {
+    let args = ["--edits", "0.2"];
+    finds_later(Plant::EditLost(5), &args, [false, true, false, false, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acked_reaction_that_was_not_made_is_named() {
+    let args = ["--reactions", "0.3"];
+    finds_later(Plant::ReactionLost(5), &args, [false, false, true, false, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_not_made_is_named() {
+    let args = ["--deletes", "0.2"];
+    finds_later(Plant::Undeleted(5), &args, [false, false, false, true, false]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_banned_are_told_is_named() {
+    let args: Vec<&str> = OPEN.into_iter().chain(["--bans", "0.05"]).collect();
+    finds_later(Plant::BanLeaks, &args, [false, false, false, false, true]).await;
 }

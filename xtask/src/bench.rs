@@ -33,19 +33,26 @@ struct Bench {
 
 /// What can be measured. A new line here is all that a new measurement needs. Further arguments, such as `--help`, go
 /// to the program. The figures are in docs/performance.md.
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 9] = [
     Bench {
-        name: "idle",
-        about: "memory of 15,000 connections that wait",
+        name: "connections",
+        about: "memory of 15,000 connections that wait, and their heartbeats",
         program: LOAD_TOOL,
-        args: &["bench", "idle"],
+        args: &["bench", "connections"],
         starts: &[SERVER],
     },
     Bench {
         name: "fanout",
-        about: "deliveries in one group",
+        about: "deliveries in one open channel at a steady rate",
         program: LOAD_TOOL,
         args: &["bench", "fanout"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "pairs",
+        about: "CPU for 1,000 channels in which little is said",
+        program: LOAD_TOOL,
+        args: &["bench", "pairs"],
         starts: &[SERVER],
     },
     Bench {
@@ -54,6 +61,27 @@ const BENCHES: [Bench; 5] = [
         program: LOAD_TOOL,
         args: &["bench", "sends"],
         starts: &[SERVER, APPENDS],
+    },
+    Bench {
+        name: "presence",
+        about: "time until people see that others come, go and crash",
+        program: LOAD_TOOL,
+        args: &["bench", "presence"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "resume",
+        about: "catching up with a device that missed entries in some of many channels",
+        program: LOAD_TOOL,
+        args: &["bench", "resume"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "returns",
+        about: "10,000 devices that come back at once after a crash",
+        program: LOAD_TOOL,
+        args: &["bench", "returns"],
+        starts: &[SERVER],
     },
     Bench {
         name: "startup",
@@ -74,7 +102,7 @@ const BENCHES: [Bench; 5] = [
 /// Runs one measurement in place of this process, or lists them.
 pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
     let Some(name) = name else {
-        BENCHES.iter().for_each(|bench| println!("{:<10}{}", bench.name, bench.about));
+        BENCHES.iter().for_each(|bench| println!("{:<13}{}", bench.name, bench.about));
         return Ok(ExitCode::SUCCESS);
     };
     let bench = find(name)?;
@@ -118,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_unknown_bench_is_answered_with_the_known_ones() {
-        assert!(find("fanuot").err().unwrap().to_string().contains("there are: idle, fanout"));
+        assert!(find("fanuot").err().unwrap().to_string().contains("there are: connections, fanout"));
     }
 
     #[test]

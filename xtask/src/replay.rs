@@ -7,17 +7,65 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use crate::cargo::cargo;
 use crate::steps::call;
 
-/// Faults of `chat-server/src/plant.rs`, and how often each strikes: seldom, but within two days of chat.
-const FAULTS: [(&str, u32); 5] = [
-    ("ack_without_writing", 100),
-    ("skip_fanout", 2_000),
-    ("deliver_twice", 2_000),
-    ("swap_two", 20),
-    ("history_without_row", 4),
+/// A fault of `chat-server/src/plant.rs`, and the run that must find it.
+struct Planted {
+    fault: &'static str,
+    /// How often it strikes: seldom, but within the run.
+    every: u32,
+    args: &'static [&'static str],
+    /// What the report of a replay must count; a bench tells by its exit code alone.
+    counts: Option<&'static str>,
+}
+
+const CHAT: &[&str] = &["replay", "--synthetic", "2", "--lines", "600", "--patience", "5"];
+
+const FAULTS: [Planted; 9] = [
+    Planted { fault: "ack_without_writing", every: 100, args: CHAT, counts: Some("lost") },
+    Planted { fault: "skip_fanout", every: 2_000, args: CHAT, counts: Some("lost") },
+    Planted { fault: "deliver_twice", every: 2_000, args: CHAT, counts: Some("duplicated") },
+    Planted { fault: "swap_two", every: 20, args: CHAT, counts: Some("reordered") },
+    Planted { fault: "history_without_row", every: 4, args: CHAT, counts: Some("lost") },
+    Planted {
+        fault: "edit_not_delivered",
+        every: 20,
+        args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--edits", "0.2"],
+        counts: Some("stale"),
+    },
+    Planted {
+        fault: "reaction_lost",
+        every: 20,
+        args: &["replay", "--synthetic", "1", "--lines", "600", "--patience", "5", "--reactions", "0.3"],
+        counts: Some("reaction_lost"),
+    },
+    Planted {
+        fault: "ban_leaks",
+        every: 1,
+        args: &[
+            "replay",
+            "--synthetic",
+            "1",
+            "--lines",
+            "600",
+            "--patience",
+            "5",
+            "--channel-kind",
+            "open",
+            "--bans",
+            "0.03",
+        ],
+        counts: Some("leaked"),
+    },
+    Planted {
+        fault: "presence_sticks",
+        every: 1,
+        args: &["bench", "presence", "--people", "4", "--watchers", "1", "--rounds", "1"],
+        counts: None,
+    },
 ];
 
 /// The load tool's word for a guarantee that broke.
@@ -26,11 +74,19 @@ const BROKEN: i32 = 1;
 /// Clients chat while the server is killed every three seconds and devices come and go; nothing acked may be lost.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
-    let status = replay(
-        &binaries,
-        &["--synthetic", "2", "--lines", "1500", "--churn", "--churn-every", "5", "--kill-every", "3"],
-        None,
-    )?;
+    let args = [
+        "replay",
+        "--synthetic",
+        "2",
+        "--lines",
+        "1500",
+        "--churn",
+        "--churn-every",
+        "5",
+        "--kill-every",
+        "3",
+    ];
+    let (status, _) = run(&binaries, &args, None)?;
     ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
     Ok(())
 }
@@ -38,15 +94,22 @@ pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
 /// Each planted fault is found. A build without faults follows, so that nothing planted stays in the target folder.
 pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
-    let found: Result<()> = FAULTS.iter().try_for_each(|(fault, every)| {
-        let plant = format!("{fault}:{every}");
-        let args = ["--synthetic", "2", "--lines", "600", "--patience", "5"];
-        let status = replay(&binaries, &args, Some(&plant))?;
-        ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
-        Ok(())
-    });
+    let found: Result<()> = FAULTS.iter().try_for_each(|planted| planted.find(&binaries));
     build(target_directory, &[])?;
     found
+}
+
+impl Planted {
+    fn find(&self, binaries: &Path) -> Result<()> {
+        let plant = format!("{}:{}", self.fault, self.every);
+        let (status, report) = run(binaries, self.args, Some(&plant))?;
+        ensure!(status.code() == Some(BROKEN), "{plant} was not found: the load tool ended with {status}");
+        if let Some(name) = self.counts {
+            let count = report.get(name).and_then(Value::as_u64);
+            ensure!(count > Some(0), "{plant} was not found: the report counts nothing as {name}");
+        }
+        Ok(())
+    }
 }
 
 fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
@@ -55,22 +118,28 @@ fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
     Ok(target_directory.join("debug"))
 }
 
-fn replay(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<ExitStatus> {
+/// Runs the load tool against a fresh server: a replay starts the one that is named here, a bench its own. Returns its
+/// report as well, which a bench has not.
+fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<(ExitStatus, Value)> {
     let folder = std::env::temp_dir().join(format!("madang-replay-{}", std::process::id()));
-    let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let server = format!(
-        "{} serve --limits off --addr {addr} --data {}",
-        binaries.join("madang").display(),
-        folder.join("data").display()
-    );
     fs::create_dir_all(&folder)?;
     let mut command = Command::new(binaries.join("madang-loadtest"));
-    command.arg("replay").args(args).arg("--url").arg(format!("http://{addr}")).arg("--server").arg(server);
-    command.arg("--report").arg(folder.join("report.json"));
+    command.args(args);
+    if args.first() == Some(&"replay") {
+        let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let server = format!(
+            "{} serve --limits off --addr {addr} --data {}",
+            binaries.join("madang").display(),
+            folder.join("data").display()
+        );
+        command.arg("--url").arg(format!("http://{addr}")).arg("--server").arg(server);
+        command.arg("--report").arg(folder.join("report.json"));
+    }
     command.env("PLANTED_FAULT", plant.unwrap_or_default());
     // Hundreds of people sign up; no run is about the cost of a password.
     command.envs([("MADANG_PASSWORDS__MEMORY_KIB", "8"), ("MADANG_PASSWORDS__PASSES", "1")]);
     let status = command.status();
+    let report = fs::read(folder.join("report.json")).unwrap_or_default();
     fs::remove_dir_all(&folder)?;
-    Ok(status?)
+    Ok((status?, serde_json::from_slice(&report).unwrap_or_default()))
 }

@@ -26,6 +26,7 @@ use super::presence::departure;
 use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
+use crate::plant::{self, Fault};
 
 /// Frames taken before what they brought is written.
 const FRAMES_AT_ONCE: usize = 32;
@@ -69,7 +70,9 @@ impl Drop for Registered {
     fn drop(&mut self) {
         self.gateway.registry.remove(self.user_id, &self.outbound);
         self.gateway.subscribers.remove_all(&self.outbound);
-        if let Some(departure) = self.departure {
+        if let Some(departure) = self.departure
+            && !plant::strikes(Fault::PresenceSticks)
+        {
             let connection = ConnectionId::from_raw(self.outbound.number);
             self.gateway.operations.presence.down(self.user_id, connection, departure);
         }

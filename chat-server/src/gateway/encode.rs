@@ -6,10 +6,12 @@ use bytes::Bytes;
 use madang_engine::body;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId};
-use madang_proto::{CloseReason, Entry, LogKind, ServerFrame, limits};
+use madang_proto::{CloseReason, Content, Entry, LogKind, ServerFrame, limits};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as Framed;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::plant::{self, Fault};
 
 /// Whole frames as they go over the wire (RFC 6455 §5). A server's frames are not masked, so the bytes are the same for
 /// whoever gets them, and are shared.
@@ -63,7 +65,14 @@ impl Frame {
 /// One `entries` frame with all of `rows`.
 #[must_use]
 pub fn entries(log: LogId, rows: &[Row]) -> Frame {
-    let entries: Vec<Entry> = rows.iter().map(|row| row.entry.clone()).collect();
+    let mut entries: Vec<Entry> = rows.iter().map(|row| row.entry.clone()).collect();
+    for entry in &mut entries {
+        if let Content::Edited(change) = &mut entry.content
+            && plant::strikes(Fault::EditNotDelivered)
+        {
+            change.message = None;
+        }
+    }
     let (kind, channel_id) = match log {
         LogId::Channel(channel) => (LogKind::Channel, Some(channel)),
         LogId::User(_) => (LogKind::User, None),

@@ -16,6 +16,8 @@ use madang_proto::{ChannelHead, Content, ErrorBody, ErrorCode, Mode, RequestId, 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::plant::{self, Fault};
+
 use super::outbound::{HeadsFrames, OpenFrames, Outbound};
 use super::{Gateway, encode};
 
@@ -194,6 +196,9 @@ impl Gateway {
             let (Content::Left { user_id, .. } | Content::Banned { user_id, .. }) = row.entry.content else {
                 continue;
             };
+            if plant::strikes(Fault::BanLeaks) {
+                continue;
+            }
             let mut hers = None;
             self.registry.visit_user(user_id, |connection| {
                 if !connection.handle_left(open.channel, row.entry.seq) {

@@ -150,9 +150,11 @@ impl Homes {
         changes: &[(Seq, Vec<ReactionChange>)],
     ) -> StoreResult<Vec<Vec<Reaction>>> {
         let LogId::Channel(channel) = log else { return Ok(vec![Vec::new(); changes.len()]) };
-        let reacted = changes
-            .iter()
-            .map(|(target, changes)| self.0.store.react(channel, *target, changes, limits::REACTION_USERS));
+        let reacted = changes.iter().map(|(target, changes)| {
+            let lost = plant::strikes(plant::Fault::ReactionLost);
+            let changes = if lost { &[][..] } else { changes };
+            self.0.store.react(channel, *target, changes, limits::REACTION_USERS)
+        });
         join_all(reacted).await.into_iter().collect()
     }
 

@@ -1,13 +1,15 @@
 //! Typed calls of the REST API. Stateless: every call names the access token that it speaks with.
 
+mod open;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use madang_ids::{ChannelId, DeviceId, Millis, UserId};
 use madang_proto::rest::{
     AddMembers, ChannelView, DeviceCard, HistoryPage, HistoryQuery, List, Login, MarkRead, MemberCard,
-    NewChannel, NewDevice, OpenChannel, OpenChannelQuery, Page, PageQuery, ProfileChange, Refresh,
-    SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    NewChannel, NewDevice, Page, PageQuery, ProfileChange, Refresh, SendMessage, SignUp, SignedIn, Snapshot,
+    SnapshotQuery,
 };
 use madang_proto::{Ack, ContactCard, ErrorBody, PresenceCounts, PresenceList, UserCard};
 use reqwest::RequestBuilder;
@@ -251,25 +253,6 @@ impl Rest {
     pub async fn add_members(&self, token: &str, channel: ChannelId, user_ids: Vec<UserId>) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/members"));
         run(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
-    }
-
-    /// Open channels by name and topic.
-    ///
-    /// # Errors
-    /// See [`Self::sign_up`].
-    pub async fn open_channels(&self, token: &str, query: &OpenChannelQuery) -> Result<Page<OpenChannel>> {
-        let text = query.query.as_deref().map(|text| ("query", encoded(text)));
-        let after = query.after.as_deref().map(|after| ("after", encoded(after)));
-        let limit = query.limit.map(|limit| ("limit", limit.to_string()));
-        self.get(token, &format!("/v1/open-channels{}", joined([text, after, limit]))).await
-    }
-
-    /// Joins an open channel.
-    ///
-    /// # Errors
-    /// See [`Self::sign_up`].
-    pub async fn join(&self, token: &str, channel: ChannelId) -> Result<ChannelView> {
-        read(self.http.put(self.url(&format!("/v1/channels/{channel}/membership"))).bearer_auth(token)).await
     }
 
     /// Removes somebody from a group; oneself to leave.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::args::at_least_one;
 
@@ -11,21 +11,38 @@ use crate::args::at_least_one;
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Bench {
     /// Memory of connections that only wait, and what their heartbeats cost.
-    Idle(Idle),
-    /// Deliveries in one group, all of whose members are connected.
+    Connections(Connections),
+    /// Deliveries in one channel, at a steady rate.
     Fanout(Fanout),
-    /// Durable sends over distinct direct channels.
+    /// Many channels in which little is said: what the server's CPU has to do for them.
+    Pairs(Pairs),
+    /// Durable sends over distinct direct channels, as fast as they are acked.
     Sends(Sends),
+    /// How soon people see that others come, go and crash, and whether anybody flaps. Exit code 1 if that is not within
+    /// 30 s, or if somebody flaps.
+    Presence(Presence),
+    /// What it costs to catch up with a device that missed entries in some of its many channels.
+    Resume(Resume),
+    /// Devices that all come back at once after a crash of the server.
+    Returns(Returns),
     /// Time from the start of the process until it is ready.
     Startup(Startup),
 }
 
+/// A kind of channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Open,
+    Group,
+    Direct,
+}
+
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
-pub(crate) struct Idle {
+pub(crate) struct Connections {
     /// Connections, each of another user.
-    #[arg(long, default_value_t = 15_000)]
-    pub(crate) connections: usize,
+    #[arg(long, default_value_t = 15_000, value_parser = at_least_one::<usize>())]
+    pub(crate) count: usize,
     /// Groups of each user.
     #[arg(long, default_value_t = 3)]
     pub(crate) channels: usize,
@@ -40,20 +57,100 @@ pub(crate) struct Idle {
     pub(crate) repeats: usize,
 }
 
+/// How messages go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Frames {
+    /// Evenly: each message is a frame of its own.
+    Single,
+    /// In bursts: several entries may share a frame, and several frames a write.
+    Coalesced,
+}
+
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Fanout {
-    /// Members of the group, one socket each.
-    #[arg(long, default_value_t = 100)]
-    pub(crate) members: usize,
-    /// Members who send.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) senders: usize,
-    /// Messages of each sender under way: sent, and not yet delivered back to her. A list makes a table.
-    #[arg(long, value_delimiter = ',', default_value = "1,4,16,64", value_parser = at_least_one::<usize>())]
-    pub(crate) in_flight: Vec<usize>,
+    /// Those to whom everything goes, one socket each, in as many processes as open files need.
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
+    pub(crate) subscribers: usize,
+    /// Messages a second, all of one sender. Keep it below what the machine can do: latencies say nothing above it.
+    #[arg(long, default_value_t = 50, value_parser = at_least_one::<u32>())]
+    pub(crate) rate: u32,
+    /// How they go out. A list makes a table.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "single,coalesced")]
+    pub(crate) frames: Vec<Frames>,
+    /// The channel; groups have at most 500 members.
+    #[arg(long, value_enum, default_value_t = Kind::Open)]
+    pub(crate) kind: Kind,
     #[command(flatten)]
     pub(crate) rounds: Rounds,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Pairs {
+    /// Channels.
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
+    pub(crate) count: usize,
+    /// Subscribers of each, one socket each, besides its sender. A direct channel has one.
+    #[arg(long, default_value_t = 10, value_parser = at_least_one::<usize>())]
+    pub(crate) subscribers: usize,
+    /// Kinds of channels. A list makes a table.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "open,direct")]
+    pub(crate) kinds: Vec<Kind>,
+    /// Messages a second in each channel.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one::<u32>())]
+    pub(crate) rate: u32,
+    /// Seconds.
+    #[arg(long, default_value_t = 20, value_parser = at_least_one::<u64>())]
+    pub(crate) seconds: u64,
+    /// Bytes of text.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) text: usize,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Presence {
+    /// People who come and go, a quarter in each way: with a farewell, by a reset, by falling silent, and back at once.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(4..=90))]
+    pub(crate) people: u32,
+    /// People who look on.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub(crate) watchers: u32,
+    /// How often each comes and goes.
+    #[arg(long, default_value_t = 2, value_parser = at_least_one::<u32>())]
+    pub(crate) rounds: u32,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Resume {
+    /// Channels of the device's user.
+    #[arg(long, default_value_t = 500, value_parser = at_least_one::<usize>())]
+    pub(crate) channels: usize,
+    /// In how many of them something was said.
+    #[arg(long, default_value_t = 50, value_parser = at_least_one::<usize>())]
+    pub(crate) moved: usize,
+    /// How much, in all of them together.
+    #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
+    pub(crate) missed: usize,
+    /// The device resumes from the same cursor so often.
+    #[arg(long, default_value_t = 50, value_parser = at_least_one::<usize>())]
+    pub(crate) repeats: usize,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Returns {
+    /// Devices, each of another user.
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one::<usize>())]
+    pub(crate) count: usize,
+    /// Members of each group; each user is in one.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=100))]
+    pub(crate) members: u64,
+    /// Messages that each device missed.
+    #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
+    pub(crate) missed: usize,
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -103,9 +200,23 @@ pub(crate) struct Startup {
     pub(crate) repeats: usize,
 }
 
-/// Bare servers that measurements start beside the real one.
+/// A process that reads many connections, and answers questions on its standard input.
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Readers {
+    #[arg(long)]
+    pub(crate) addr: String,
+    /// A line for each connection: its number, its token (or `-` to say nothing at all), and the open channel to
+    /// subscribe to (or `-`).
+    #[arg(long)]
+    pub(crate) list: PathBuf,
+}
+
+/// Processes that measurements start: bare servers beside the real one, and readers.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Reference {
+    /// Reads many connections.
+    Readers(Readers),
     /// Accepts WebSockets and holds them.
     Idle,
     /// Writes blocks of frames to its connections, one after the other, at a rate.

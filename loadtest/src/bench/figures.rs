@@ -27,6 +27,13 @@ pub(super) fn quantile_ms(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     figure(histogram.value_at_quantile(quantile)) / 1_000.0
 }
 
+/// Microseconds of the machine's clock, the same in all processes.
+pub(super) fn now_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000
+}
+
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,19 +1,28 @@
 //! Measurements: each prints figures with their conditions, medians of repeats, beside a bare reference in the same run.
 //!
-//! [`idle`] memory of connections that only wait, [`fanout`] deliveries a second, [`sends`] durable sends a second,
-//! [`startup`] time until ready. [`process`] starts and weighs servers, [`people`] fills them, [`socket`] is the least
-//! that speaks their protocol, [`reference`] are the bare servers. The figures and what they mean are in
-//! `docs/performance.md`.
+//! [`connections`] memory of connections that only wait, [`fanout`] deliveries in one channel, [`pairs`] many channels in
+//! which little is said, [`sends`] durable sends a second, [`presence`] how soon people are seen to come and go,
+//! [`resume`] and [`returns`] what catching up costs, [`startup`] time until ready. [`process`] starts and weighs
+//! servers, [`people`] fills them, [`socket`] is the least that speaks their protocol, [`pace`] sends at a steady rate,
+//! [`sender`] as fast as acks come, [`readers`] read in processes of their own, [`load`] puts these together,
+//! [`reference`] are the bare servers. The figures and what they mean are in `docs/performance.md`.
 
 pub(crate) mod args;
+mod connections;
 mod fanout;
 mod figures;
 mod folder;
-mod idle;
+mod load;
+mod pace;
+mod pairs;
 mod people;
+mod presence;
 mod process;
 mod reader;
+mod readers;
 pub(crate) mod reference;
+mod resume;
+mod returns;
 mod sender;
 mod sends;
 mod socket;
@@ -21,12 +30,17 @@ mod startup;
 
 use args::Bench;
 
-/// Runs one measurement.
-pub(crate) async fn run(bench: Bench) -> anyhow::Result<()> {
+/// Runs one measurement. False says that a guarantee broke.
+pub(crate) async fn run(bench: Bench) -> anyhow::Result<bool> {
     match bench {
-        Bench::Idle(args) => idle::run(args).await,
-        Bench::Fanout(args) => fanout::run(args).await,
-        Bench::Sends(args) => sends::run(args).await,
-        Bench::Startup(args) => startup::run(args).await,
+        Bench::Presence(args) => return presence::run(args).await,
+        Bench::Connections(args) => connections::run(args).await?,
+        Bench::Fanout(args) => fanout::run(args).await?,
+        Bench::Pairs(args) => pairs::run(args).await?,
+        Bench::Sends(args) => sends::run(args).await?,
+        Bench::Resume(args) => resume::run(args).await?,
+        Bench::Returns(args) => returns::run(args).await?,
+        Bench::Startup(args) => startup::run(args).await?,
     }
+    Ok(true)
 }

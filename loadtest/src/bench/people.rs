@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::Rest;
-use madang_ids::{ChannelId, Cursor, UserId};
-use madang_proto::ChannelKind;
-use madang_proto::rest::{NewChannel, SignUp, SnapshotQuery};
+use madang_ids::{ChannelId, ClientMsgId, Cursor, UserId};
+use madang_proto::rest::{NewChannel, SendMessage, SignUp, SnapshotQuery};
+use madang_proto::{Body, ChannelKind};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+
+use super::args::Kind;
+use super::reader;
 
 /// Calls at once.
 const CALLS: usize = 48;
@@ -70,6 +73,52 @@ pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<Cha
     let channel = NewChannel { kind: ChannelKind::Group, name, topic: None, members };
     let view = rest.create_channel(&people[0].token, &channel, None).await.context("a group failed")?;
     Ok(view.card.id)
+}
+
+/// An open channel that the first makes and the others join.
+pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
+    let [owner, others @ ..] = people else { bail!("nobody makes the channel") };
+    let name = Some("bench".to_owned());
+    let channel = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
+    let view = rest.create_channel(&owner.token, &channel, None).await.context("an open channel failed")?;
+    let id = view.card.id;
+    stream::iter(others)
+        .map(|person| rest.join(&person.token, id))
+        .buffer_unordered(CALLS)
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await
+        .context("somebody could not join the open channel")?;
+    Ok(id)
+}
+
+/// A channel of any kind, of people who are all different.
+pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyhow::Result<ChannelId> {
+    match (kind, people) {
+        (Kind::Open, _) => open(rest, people).await,
+        (Kind::Group, _) => group(rest, people).await,
+        (Kind::Direct, [one, two]) => {
+            let members = vec![two.id];
+            let channel = NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members };
+            let view = rest.create_channel(&one.token, &channel, None).await;
+            Ok(view.context("a direct channel failed")?.card.id)
+        }
+        (Kind::Direct, _) => bail!("a direct channel has two people"),
+    }
+}
+
+/// So many texts, from one person, over REST.
+pub(super) async fn say(
+    rest: &Rest,
+    person: &Person,
+    channel: ChannelId,
+    count: usize,
+) -> anyhow::Result<()> {
+    for _ in 0..count {
+        let body = Body { text: reader::text(0, 100), ..Body::default() };
+        let message = SendMessage { client_msg_id: ClientMsgId::from_uuid(rand::random()), body };
+        rest.send(&person.token, channel, &message).await.context("a message failed")?;
+    }
+    Ok(())
 }
 
 /// A direct channel of each pair.

@@ -18,12 +18,13 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Linux tells processes about time in hundredths of a second, whatever its own ticks are.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+const SILENCE: &str = "MADANG_GATEWAY__SILENCE_MS";
 /// What the server is told: thousands of sign-ups should not be password hashing, and nobody is thrown out.
 const ENVIRONMENT: [(&str, &str); 8] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_GATEWAY__CONNECTIONS", "16000"),
-    ("MADANG_GATEWAY__SILENCE_MS", "600000"),
+    (SILENCE, "600000"),
     ("MADANG_GATEWAY__DRAIN_MS", "100"),
     ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
@@ -47,15 +48,28 @@ pub(super) struct Usage {
     pub(super) rss_bytes: f64,
     /// Resident memory that is backed by no file.
     pub(super) anon_bytes: f64,
+    /// The most that it has ever been.
+    pub(super) peak_bytes: f64,
     pub(super) cpu_seconds: f64,
 }
 
 impl Process {
     /// `madang serve` on a data folder, without limits.
     pub(super) async fn madang(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
+        Self::start(Self::serve(data)?, folder.join("madang.log")).await
+    }
+
+    fn serve(data: &Path) -> anyhow::Result<Command> {
         let mut command = Command::new(programs()?.join("madang"));
         command.args(["serve", "--limits", "off", "--addr", "127.0.0.1:0", "--data"]).arg(data);
         command.envs(ENVIRONMENT);
+        Ok(command)
+    }
+
+    /// The same, which closes who is silent as it would in life.
+    pub(super) async fn strict(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
+        let mut command = Self::serve(data)?;
+        command.env_remove(SILENCE);
         Self::start(command, folder.join("madang.log")).await
     }
 
@@ -65,6 +79,7 @@ impl Process {
         command.arg("reference");
         match reference {
             Reference::Idle => command.arg("idle"),
+            Reference::Readers(_) => anyhow::bail!("readers are no server"),
             Reference::Fanout { connections, write_bytes, frames, rate, seconds } => command
                 .args(["fanout", "--connections", &connections.to_string()])
                 .args(["--write-bytes", &write_bytes.to_string(), "--frames", &frames.to_string()])
@@ -110,6 +125,7 @@ impl Process {
         Ok(Usage {
             rss_bytes: kib(&status, "VmRSS:").context("no VmRSS")? * 1024.0,
             anon_bytes: kib(&status, "RssAnon:").context("no RssAnon")? * 1024.0,
+            peak_bytes: kib(&status, "VmHWM:").context("no VmHWM")? * 1024.0,
             cpu_seconds: cpu_seconds(&stat).context("no times in stat")?,
         })
     }

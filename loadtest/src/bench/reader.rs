@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use super::figures::{histogram, micros};
+use super::figures::{histogram, now_us};
 use super::socket::Socket;
 
 /// How a frame of entries begins.
@@ -14,17 +14,13 @@ pub(super) const ENTRIES: &[u8] = br#"{"type":"entries""#;
 /// Stands before the text in an entry.
 const TEXT: &str = r#""text":""#;
 /// Digits of the time of sending, with which each text begins …
-const DIGITS: usize = 12;
+const DIGITS: usize = 15;
 /// … and of the number of its sender, which follow.
-const SENDER_DIGITS: usize = 4;
-/// The number of nobody.
-const NOBODY: usize = usize::MAX;
+const SENDER_DIGITS: usize = 5;
 
 /// What all readers of a server saw.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// Where times are counted from.
-    pub(super) start: Instant,
     pub(super) messages: AtomicU64,
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
@@ -33,7 +29,7 @@ pub(super) struct Seen {
 }
 
 /// A copy of the counts.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) messages: u64,
     pub(super) frames: u64,
@@ -43,7 +39,6 @@ pub(super) struct Counts {
 impl Seen {
     pub(super) fn new() -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            start: Instant::now(),
             messages: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -66,30 +61,14 @@ impl Seen {
         Ok(std::mem::replace(&mut latency, empty))
     }
 
-    fn now(&self) -> u64 {
-        micros(self.start.elapsed())
-    }
-
-    /// A text of `bytes` that says when it was sent, and by whom.
-    pub(super) fn text(&self, sender: usize, bytes: usize) -> String {
-        let mut text = format!("{:0DIGITS$}{sender:0SENDER_DIGITS$}", self.now());
-        text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
-        text
-    }
-
-    /// Counts the messages of a frame and notes how long they took. Returns how many are of `sender`.
-    pub(super) fn take_frame(&self, payload: &[u8], sender: usize, taken: &mut Taken) -> u64 {
-        let now = self.now();
-        let text = std::str::from_utf8(payload).unwrap_or_default();
-        let mut own = 0;
-        for (at, _) in text.match_indices(TEXT) {
-            let Some((sent, by)) = head(&text[at + TEXT.len()..]) else { continue };
+    /// Counts the messages of a frame and notes how long they took.
+    pub(super) fn take_frame(&self, payload: &[u8], taken: &mut Taken) {
+        let now = now_us();
+        for sent in sent_times(payload) {
             taken.messages += 1;
             taken.latencies.push(now.saturating_sub(sent));
-            own += u64::from(by == sender);
         }
         taken.frames += 1;
-        own
     }
 
     /// Adds what one reader took.
@@ -104,6 +83,13 @@ impl Seen {
     }
 }
 
+/// A text of `bytes` that says when it was sent, and by whom.
+pub(super) fn text(sender: usize, bytes: usize) -> String {
+    let mut text = format!("{:0DIGITS$}{sender:0SENDER_DIGITS$}", now_us());
+    text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
+    text
+}
+
 /// What one read brought.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -113,10 +99,20 @@ pub(super) struct Taken {
     latencies: Vec<u64>,
 }
 
-/// When a text was sent, and by whom.
-fn head(text: &str) -> Option<(u64, usize)> {
-    let sent = text.get(..DIGITS)?.parse().ok()?;
-    Some((sent, text.get(DIGITS..DIGITS + SENDER_DIGITS)?.parse().ok()?))
+/// How many messages a frame holds.
+pub(super) fn messages(payload: &[u8]) -> u64 {
+    sent_times(payload).count() as u64
+}
+
+/// When each message of a frame was sent.
+fn sent_times(payload: &[u8]) -> impl Iterator<Item = u64> {
+    let text = std::str::from_utf8(payload).unwrap_or_default();
+    text.match_indices(TEXT).filter_map(move |(at, _)| sent_at(&text[at + TEXT.len()..]))
+}
+
+/// When a text was sent.
+fn sent_at(text: &str) -> Option<u64> {
+    text.get(..DIGITS)?.parse().ok()
 }
 
 /// Reads until the connection ends.
@@ -126,7 +122,7 @@ pub(super) async fn read(mut socket: Socket, seen: Arc<Seen>) {
         taken.bytes = bytes as u64;
         let read = socket.frames(|payload| {
             if payload.starts_with(ENTRIES) {
-                seen.take_frame(payload, NOBODY, &mut taken);
+                seen.take_frame(payload, &mut taken);
             }
         });
         if read.is_err() {
@@ -141,13 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_counted_and_know_their_sender() {
+    fn messages_are_counted() {
         let seen = Seen::new().unwrap();
-        let frame = format!(r#"[{{"text":"{}"}},{{"text":"{}"}}]"#, seen.text(7, 100), seen.text(8, 100));
+        let frame = format!(r#"[{{"text":"{}"}},{{"text":"{}"}}]"#, text(7, 100), text(8, 100));
         let mut taken = Taken::default();
-        assert_eq!(seen.take_frame(frame.as_bytes(), 7, &mut taken), 1);
+        assert_eq!(messages(frame.as_bytes()), 2);
+        seen.take_frame(frame.as_bytes(), &mut taken);
         seen.add(&mut taken);
         assert_eq!((seen.counts().messages, seen.counts().frames), (2, 1));
-        assert_eq!(seen.text(8, 100).len(), 100);
+        assert_eq!(text(8, 100).len(), 100);
     }
 }

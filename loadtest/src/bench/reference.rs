@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::args::Reference;
 use super::reader::ENTRIES;
+use super::readers;
 use super::socket::put_frame;
 
 /// The same as the server's.
@@ -25,6 +26,7 @@ const READ_BUFFER_BYTES: usize = 1024;
 pub(crate) async fn run(reference: Reference) -> anyhow::Result<()> {
     match reference {
         Reference::Idle => idle().await,
+        Reference::Readers(args) => readers::serve(args).await,
         Reference::Fanout { connections, write_bytes, frames, rate, seconds } => {
             let block = block(write_bytes, frames);
             let every = Duration::try_from_secs_f64(1.0 / rate)?;

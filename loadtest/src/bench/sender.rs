@@ -9,17 +9,8 @@ use madang_ids::{ChannelId, ClientMsgId};
 use madang_proto::{Body, ClientFrame, Request, RequestId, Send};
 
 use super::figures::{histogram, micros};
-use super::reader::{ENTRIES, Seen, Taken};
+use super::reader::{self, ENTRIES, Seen, Taken};
 use super::socket::{Socket, put_frame};
-
-/// When a message is no longer under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Until {
-    /// It was acked.
-    Acked,
-    /// It has come back to its sender: what is delivered keeps pace with what is sent.
-    Delivered,
-}
 
 /// How to send.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +19,8 @@ pub(super) struct Plan {
     /// Which of the senders this is.
     pub(super) sender: usize,
     pub(super) text_bytes: usize,
+    /// Sent and not acked.
     pub(super) in_flight: u64,
-    pub(super) until: Until,
     pub(super) lasts: Duration,
 }
 
@@ -41,16 +32,10 @@ pub(super) struct Sender {
     seen: Arc<Seen>,
     sent: u64,
     asked: Instant,
-    counts: Counts,
+    acked: u64,
     /// From send to ack, if one message is under way at a time.
     latency: Histogram<u64>,
     taken: Taken,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    acked: u64,
-    delivered: u64,
 }
 
 /// What came of it.
@@ -58,15 +43,12 @@ struct Counts {
 pub(super) struct Sent {
     pub(super) acked: u64,
     pub(super) latency: Histogram<u64>,
-    /// To go on with.
-    pub(super) socket: Socket,
 }
 
 impl Sender {
     pub(super) fn new(socket: Socket, plan: Plan, seen: Arc<Seen>) -> anyhow::Result<Self> {
         let (latency, asked) = (histogram()?, Instant::now());
-        let (counts, taken) = (Counts::default(), Taken::default());
-        Ok(Self { socket, plan, seen, sent: 0, asked, counts, latency, taken })
+        Ok(Self { socket, plan, seen, sent: 0, asked, acked: 0, latency, taken: Taken::default() })
     }
 
     /// Sends for a while, then waits until nothing is under way.
@@ -75,23 +57,16 @@ impl Sender {
         loop {
             if begun.elapsed() < self.plan.lasts {
                 self.write().await?;
-            } else if self.counts.acked == self.sent && self.done() == self.sent {
-                return Ok(Sent { acked: self.sent, latency: self.latency, socket: self.socket });
+            } else if self.acked == self.sent {
+                return Ok(Sent { acked: self.sent, latency: self.latency });
             }
             self.read().await?;
         }
     }
 
-    const fn done(&self) -> u64 {
-        match self.plan.until {
-            Until::Acked => self.counts.acked,
-            Until::Delivered => self.counts.delivered,
-        }
-    }
-
     /// Sends as many as may go, in one write.
     async fn write(&mut self) -> anyhow::Result<()> {
-        let room = self.plan.in_flight - (self.sent - self.done());
+        let room = self.plan.in_flight - (self.sent - self.acked);
         if room == 0 {
             return Ok(());
         }
@@ -105,7 +80,7 @@ impl Sender {
     }
 
     fn message(&self) -> anyhow::Result<String> {
-        let text = self.seen.text(self.plan.sender, self.plan.text_bytes);
+        let text = reader::text(self.plan.sender, self.plan.text_bytes);
         let send = Send {
             channel_id: self.plan.channel,
             client_msg_id: ClientMsgId::from_uuid(rand::random()),
@@ -118,14 +93,14 @@ impl Sender {
 
     async fn read(&mut self) -> anyhow::Result<()> {
         self.taken.bytes += self.socket.fill().await? as u64;
-        let acked = self.counts.acked;
-        let (seen, taken, counts, sender) = (&self.seen, &mut self.taken, &mut self.counts, self.plan.sender);
+        let before = self.acked;
+        let (seen, taken, acked) = (&self.seen, &mut self.taken, &mut self.acked);
         let mut refused = None;
         self.socket.frames(|payload| {
             if payload.starts_with(ENTRIES) {
-                counts.delivered += seen.take_frame(payload, sender, taken);
+                seen.take_frame(payload, taken);
             } else if payload.starts_with(br#"{"type":"ack""#) {
-                counts.acked += 1;
+                *acked += 1;
             } else if payload.starts_with(br#"{"type":"error""#) {
                 refused = Some(String::from_utf8_lossy(payload).into_owned());
             }
@@ -133,7 +108,7 @@ impl Sender {
         if let Some(refused) = refused {
             bail!("a message was refused: {refused}");
         }
-        if self.plan.in_flight == 1 && self.counts.acked > acked {
+        if self.plan.in_flight == 1 && self.acked > before {
             self.latency.saturating_record(micros(self.asked.elapsed()));
         }
         self.seen.add(&mut self.taken);

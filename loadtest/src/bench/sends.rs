@@ -14,7 +14,7 @@ use super::folder::{Folder, programs};
 use super::people::{self, Person};
 use super::process::Process;
 use super::reader::{self, Seen};
-use super::sender::{Plan, Sender, Until};
+use super::sender::{Plan, Sender};
 use super::socket::{Socket, source};
 
 /// What one connection reads at once.
@@ -110,7 +110,6 @@ impl Pairs {
                 sender: number,
                 text_bytes: args.rounds.text,
                 in_flight: 1,
-                until: Until::Acked,
                 lasts: args.rounds.lasts(),
             };
             senders.spawn(Sender::new(self.socket(from, number).await?, plan, Arc::clone(&seen))?.run());

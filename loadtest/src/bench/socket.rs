@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
-use madang_ids::Cursor;
+use madang_ids::{ChannelId, Cursor};
 use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -66,16 +66,32 @@ impl Socket {
         socket.upgrade(addr).await?;
         let frame = ClientFrame::Hello(Hello { token: token.to_owned(), cursor });
         socket.send(&serde_json::to_string(&Request { id: None, frame })?).await?;
-        let mut answer = None;
-        while answer.is_none() {
-            socket.fill().await?;
-            socket.frames(|payload| {
-                answer.get_or_insert_with(|| String::from_utf8_lossy(payload).into_owned());
-            })?;
-        }
-        let answer = answer.unwrap_or_default();
+        let answer = socket.frame().await?;
         ensure!(answer.contains(r#""type":"welcome""#), "not welcome: {answer}");
         Ok(socket)
+    }
+
+    /// Asks for what happens in an open channel from now on, and waits for the answer.
+    pub(super) async fn subscribe(&mut self, channel: ChannelId) -> anyhow::Result<()> {
+        self.send(&format!(r#"{{"type":"subscribe","id":"s","channel_id":"{channel}"}}"#)).await?;
+        loop {
+            let frame = self.frame().await?;
+            ensure!(!frame.starts_with(r#"{"type":"error""#), "no subscription: {frame}");
+            if frame.starts_with(r#"{"type":"heads""#) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the connection without a farewell, as a machine that falls over does.
+    pub(super) fn reset(self) -> anyhow::Result<()> {
+        Ok(self.stream.set_zero_linger()?)
+    }
+
+    /// Says goodbye and ends the connection.
+    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+        // A masked close frame with the code 1000.
+        self.write(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
     }
 
     /// Writes one text frame.
@@ -99,6 +115,21 @@ impl Socket {
         ensure!(count > 0, "the server closed the connection");
         self.filled += count;
         Ok(count)
+    }
+
+    /// The next frame. What is behind it stays.
+    async fn frame(&mut self) -> anyhow::Result<String> {
+        loop {
+            if let Some((header, length)) = frame_head(&self.buffer[..self.filled])
+                && header + length <= self.filled
+            {
+                let payload = String::from_utf8_lossy(&self.buffer[header..header + length]).into_owned();
+                ensure!(self.buffer[0] == 0x81, "no text frame: {payload:?}");
+                self.consume(header + length);
+                return Ok(payload);
+            }
+            self.fill().await?;
+        }
     }
 
     /// Visits the payloads of all frames that are here entirely.
@@ -162,6 +193,20 @@ pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8], masked: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_comes_right_behind_an_answer_is_not_lost() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let mut socket = Socket::connect(&addr, source(0), 64).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut both = Vec::new();
+        put_frame(&mut both, b"welcome", false);
+        put_frame(&mut both, b"entries", false);
+        server.write_all(&both).await.unwrap();
+        assert_eq!(socket.frame().await.unwrap(), "welcome");
+        assert_eq!(socket.frame().await.unwrap(), "entries");
+    }
 
     #[test]
     fn frames_of_every_length_are_read_as_they_were_put() {

@@ -1,4 +1,5 @@
-//! Lines of IRC logs: `[HH:MM] <nick> text` and `[HH:MM]  * nick does`. Notices and everything else are no messages.
+//! Lines of IRC logs: `[HH:MM] <nick> text` and `[HH:MM]  * nick does`. Everything else is no message; of the notices
+//! (`=== nick …`) those of who comes, goes and is renamed are read as well.
 
 use std::time::Duration;
 
@@ -10,6 +11,31 @@ pub(crate) struct Spoken<'a> {
     pub(crate) minute: u64,
     pub(crate) nick: &'a str,
     pub(crate) text: &'a str,
+}
+
+/// What a notice says of a nick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice<'a> {
+    Joined,
+    Left,
+    /// From here on she is known as this.
+    Renamed(&'a str),
+}
+
+/// Reads a notice: the nick, and what became of it.
+pub(crate) fn notice(line: &str) -> Option<(&str, Notice<'_>)> {
+    let (nick, rest) = line.strip_prefix("=== ")?.split_once(' ')?;
+    let rest = rest.trim();
+    if let Some(name) = rest.strip_prefix("is now known as ") {
+        return (!nick.is_empty() && !name.is_empty()).then_some((nick, Notice::Renamed(name)));
+    }
+    // `[n=user@host]  has joined #ubuntu`
+    let (_, what) = rest.strip_prefix('[')?.split_once(']')?;
+    let what = what.trim_start();
+    let is = |begin| what.starts_with(begin).then_some(());
+    is("has joined #")
+        .map(|()| (nick, Notice::Joined))
+        .or_else(|| is("has left #").map(|()| (nick, Notice::Left)))
 }
 
 /// Reads a line; nothing if it is none that somebody said.
@@ -93,6 +119,17 @@ mod tests {
             "Licence",
         ] {
             assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn notices_of_who_comes_and_goes_are_read_and_others_are_not() {
+        assert_eq!(notice("=== a [n=x@y]  has joined #ubuntu"), Some(("a", Notice::Joined)));
+        assert_eq!(notice("=== a [n=x@y]  has left #ubuntu [\"Bye\"]"), Some(("a", Notice::Left)));
+        assert_eq!(notice("=== a is now known as a|b"), Some(("a", Notice::Renamed("a|b"))));
+        for line in ["=== a happy new year", "=== mode/#ubuntu [+o a]  by ChanServ", "[10:00] <a> hi", "=== "]
+        {
+            assert_eq!(notice(line), None, "{line}");
         }
     }
 

@@ -9,14 +9,20 @@ use anyhow::{Context, bail};
 use liblzma::read::XzDecoder;
 
 use super::Corpus;
+use crate::args::Membership;
 
 /// Reads the first `lines` of the first `days` day files at `path`, by name.
-pub(crate) fn corpus(path: &Path, days: usize, lines: usize) -> anyhow::Result<Corpus> {
+pub(crate) fn corpus(
+    path: &Path,
+    days: usize,
+    lines: usize,
+    membership: Membership,
+) -> anyhow::Result<Corpus> {
     let mut files =
         files(path).with_context(|| format!("could not read the corpus at {}", path.display()))?;
     files.sort();
     let days = files.into_iter().filter(|(_, bytes)| is_day(bytes)).take(days);
-    let corpus = Corpus::from_files(days, lines);
+    let corpus = Corpus::from_files(days, lines, membership);
     if corpus.days.is_empty() {
         bail!("{} holds no IRC day files (lines such as `[12:34] <nick> text`)", path.display());
     }
@@ -91,10 +97,10 @@ mod tests {
         builder.append_path_with_name(folder.join("a.raw.txt"), "c/a.raw.txt").unwrap();
         builder.finish().unwrap();
         drop(builder);
-        let from_tar = corpus(&tar, 9, 9).unwrap();
+        let from_tar = corpus(&tar, 9, 9, Membership::Fixed).unwrap();
         std::fs::remove_file(&tar).unwrap();
-        let from_folder = corpus(&folder, 9, 9).unwrap();
-        let first = corpus(&folder, 1, 9).unwrap();
+        let from_folder = corpus(&folder, 9, 9, Membership::Fixed).unwrap();
+        let first = corpus(&folder, 1, 9, Membership::Fixed).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let names = |corpus: &Corpus| corpus.days.iter().map(|day| day.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&from_tar), ["a", "b"]);

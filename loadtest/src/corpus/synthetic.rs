@@ -8,12 +8,15 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::Corpus;
+use crate::args::Membership;
 
 const LINES: u32 = 1_270;
 /// How many different people there are to draw from on a day; about 130 of them speak.
 const PEOPLE_A_DAY: u32 = 300;
 /// Of these, the regulars come every day; the others are new.
 const REGULARS: u32 = 40;
+/// One in so many lines has a notice of somebody who comes or goes before it.
+const NOTICES: u32 = 5;
 const WORDS: [&str; 24] = [
     "apt",
     "the",
@@ -42,10 +45,10 @@ const WORDS: [&str; 24] = [
 ];
 
 /// The first `lines` of `days` days; the same seed gives the same one.
-pub(crate) fn corpus(days: usize, lines: usize, seed: u64) -> Corpus {
+pub(crate) fn corpus(days: usize, lines: usize, seed: u64, membership: Membership) -> Corpus {
     let mut random = StdRng::seed_from_u64(seed);
     let file = |day| (format!("synthetic-{day:04}"), file(day, &mut random).into_bytes());
-    Corpus::from_files((0..days).map(file), lines)
+    Corpus::from_files((0..days).map(file), lines, membership)
 }
 
 fn file(day: usize, random: &mut StdRng) -> String {
@@ -53,6 +56,8 @@ fn file(day: usize, random: &mut StdRng) -> String {
     let mut text = String::new();
     let mut minute = 9 * 60_u32;
     let mut speaker = draw(&weights, random);
+    // Of its own, so that the same seed gives the same lines with and without comings and goings.
+    let mut notices = StdRng::seed_from_u64(day as u64);
     for _ in 0..LINES {
         // Within a burst a minute holds a dozen lines; between bursts a few minutes pass.
         minute += match random.random_range(0..100) {
@@ -66,6 +71,11 @@ fn file(day: usize, random: &mut StdRng) -> String {
         }
         let said = line(random);
         let (hours, minutes) = (minute / 60 % 24, minute % 60);
+        if notices.random_range(0..NOTICES) == 0 {
+            let what = if notices.random() { "joined" } else { "left" };
+            let who = nick(day, draw(&weights, &mut notices));
+            text.push_str(&format!("=== {who} [n=x@example.org]  has {what} #ubuntu\n"));
+        }
         text.push_str(&format!("[{hours:02}:{minutes:02}] <{}> {said}\n", nick(day, speaker)));
     }
     text
@@ -114,7 +124,7 @@ mod tests {
 
     #[test]
     fn its_shape_is_that_of_real_days() {
-        let corpus = corpus(4, usize::MAX, 7);
+        let corpus = corpus(4, usize::MAX, 7, Membership::Fixed);
         assert_eq!(corpus.days.len(), 4);
         for day in &corpus.days {
             assert_eq!(day.lines.len(), LINES as usize);
@@ -133,7 +143,8 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_lines() {
         let texts = |seed| {
-            corpus(1, usize::MAX, seed).days[0].lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>()
+            let corpus = corpus(1, usize::MAX, seed, Membership::Fixed);
+            corpus.days[0].lines.iter().map(|line| line.text.clone()).collect::<Vec<_>>()
         };
         assert_eq!(texts(1), texts(1));
         assert_ne!(texts(1), texts(2));

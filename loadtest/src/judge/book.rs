@@ -1,14 +1,13 @@
 //! What one channel's log must hold: what was said, what was acked, and what the first device saw at each place.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
-
 use hdrhistogram::Histogram;
 use madang_ids::{ChannelId, ClientMsgId};
 
+use super::fates::Fates;
 use super::faults::{Fault, FaultKind, Faults};
-use super::frame::{RawEntry, RawMessage};
+use super::frame::{RawChange, RawEntry, RawMessage};
 use super::record::{Arrival, Record};
+use super::state::{State, hash};
 
 /// Keys of messages carry run, day and line, so that a delivery finds its line without a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +40,16 @@ pub(crate) struct Book {
     pub(crate) base: u64,
     pub(crate) lines: Vec<LineState>,
     rows: Vec<Option<Row>>,
+    /// What was done to the messages later.
+    pub(crate) fates: Fates,
+    /// People come and go: what a device skipped is judged at the end, when it is known who was there.
+    pub(crate) is_moving: bool,
+    /// Members read everything, and history fills gaps.
+    pub(crate) is_open: bool,
+    /// The last place that anybody knows of.
+    head: u64,
+    /// First arrivals of entries of any kind.
+    pub(crate) arrivals: u64,
     pub(crate) deliveries: Deliveries,
     /// Microseconds from the first try to the ack, and to each live delivery.
     pub(crate) to_ack: Histogram<u64>,
@@ -74,6 +83,13 @@ struct Row {
     text_hash: u64,
 }
 
+/// How an entry came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Live,
+    History,
+}
+
 /// First deliveries of messages to devices of members.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Deliveries {
@@ -103,10 +119,25 @@ impl Book {
         let rows = Vec::with_capacity(lines.len());
         let (to_ack, to_deliver) = (latencies()?, latencies()?);
         let deliveries = Deliveries::default();
-        Ok(Self { channel, index, keys, base, lines, rows, deliveries, to_ack, to_deliver })
+        Ok(Self {
+            channel,
+            index,
+            keys,
+            base,
+            lines,
+            rows,
+            fates: Fates::default(),
+            is_moving: false,
+            is_open: false,
+            head: base,
+            arrivals: 0,
+            deliveries,
+            to_ack,
+            to_deliver,
+        })
     }
 
-    /// An entry came to a device. Returns whether it was a message's first coming.
+    /// An entry came to a device.
     pub(crate) fn deliver(
         &mut self,
         entry: &RawEntry<'_>,
@@ -115,6 +146,7 @@ impl Book {
         blame: &impl Fn() -> String,
         faults: &Faults,
     ) {
+        self.know(entry.seq);
         let arrival = record.receive(entry.seq, self.base);
         let note = |kind, what: String| {
             faults.note(kind, Fault { device: Some(blame()), ..self.fault(entry.seq, what) });
@@ -126,7 +158,9 @@ impl Book {
                 if is_late {
                     note(FaultKind::Reordered, "came after a later entry".to_owned());
                 }
-                if skipped > 0 && !is_late {
+                if skipped > 0 && !is_late && self.is_moving {
+                    record.note_jump(entry.seq, skipped);
+                } else if skipped > 0 && !is_late {
                     let what = format!("had not come when seq {} came ({skipped} in all)", entry.seq);
                     let fault = self.fault(entry.seq - skipped, what);
                     faults.note(FaultKind::Hole, Fault { device: Some(blame()), ..fault });
@@ -134,8 +168,37 @@ impl Book {
                 self.count(entry, moment);
             }
         }
-        if let Some((kind, what)) = self.check_content(entry) {
-            faults.note(kind, Fault { device: Some(blame()), ..self.fault(entry.seq, what) });
+        self.apply(entry, record, Source::Live, blame, faults);
+    }
+
+    /// A device reads an entry from history, to fill a gap. It may be older than what came live.
+    pub(crate) fn fill(
+        &mut self,
+        entry: &RawEntry<'_>,
+        record: &mut Record,
+        moment: Moment,
+        blame: &impl Fn() -> String,
+        faults: &Faults,
+    ) {
+        self.know(entry.seq);
+        if record.fill(entry.seq) {
+            self.count(entry, Moment { welcome_at_ms: u64::MAX, ..moment });
+        }
+        self.apply(entry, record, Source::History, blame, faults);
+    }
+
+    /// Somebody knows of this place.
+    pub(crate) fn know(&mut self, seq: u64) {
+        self.head = self.head.max(seq);
+    }
+
+    /// Whether a device has all that it needs, as far as anybody knows.
+    pub(crate) fn is_complete(&self, record: &Record) -> bool {
+        match self.is_moving {
+            true => {
+                record.is_away() || record.got().top() >= self.head && record.gap_after(self.base).is_none()
+            }
+            false => record.contiguous(self.base) >= self.head,
         }
     }
 
@@ -143,6 +206,7 @@ impl Book {
     pub(crate) fn ack(&mut self, line: usize, acked: Acked, now_us: u64, faults: &Faults) {
         let Some(state) = self.lines.get_mut(line) else { return };
         let before = state.acked.replace(acked);
+        self.head = self.head.max(acked.seq);
         let waited_us = now_us.saturating_sub(state.sent_us);
         self.to_ack.saturating_record(waited_us);
         if before.is_some_and(|before| before != acked) {
@@ -151,48 +215,118 @@ impl Book {
         }
     }
 
-    /// The last place that anybody knows of.
-    pub(crate) fn head(&self) -> u64 {
-        let acked = self.lines.iter().filter_map(|line| Some(line.acked?.seq)).max().unwrap_or_default();
-        acked.max(self.rows.len() as u64)
-    }
-
     /// A fault of this channel.
     pub(crate) fn fault(&self, seq: u64, what: String) -> Fault {
         Fault { channel: Some(self.channel), seq: (seq > 0).then_some(seq), device: None, what }
     }
 
+    /// The device's cache takes what the entry says.
+    fn apply(
+        &mut self,
+        entry: &RawEntry<'_>,
+        record: &mut Record,
+        source: Source,
+        blame: &impl Fn() -> String,
+        faults: &Faults,
+    ) {
+        let broken = match (entry.message, &entry.change) {
+            (Some(message), _) => self.check_message(entry.seq, message, record, source),
+            (None, Some(change)) => self.check_change(change, record, source),
+            (None, None) => return,
+        };
+        if let Some((kind, what)) = broken {
+            let seq = entry.change.as_ref().map_or(entry.seq, |change| change.target);
+            faults.note(kind, Fault { device: Some(blame()), ..self.fault(seq, what) });
+        }
+    }
+
     /// Whether the words at a place are those that were said, and the same for every device.
-    fn check_content(&mut self, entry: &RawEntry<'_>) -> Option<(FaultKind, String)> {
-        let message = entry.message?;
+    fn check_message(
+        &mut self,
+        seq: u64,
+        message: RawMessage<'_>,
+        record: &mut Record,
+        source: Source,
+    ) -> Option<(FaultKind, String)> {
         let row = Row { message_id: message.message_id, key: message.key, text_hash: hash(message.text) };
-        let index = usize::try_from(entry.seq).ok()?.checked_sub(1)?;
+        let index = usize::try_from(seq).ok()?.checked_sub(1)?;
         if self.rows.len() <= index {
             self.rows.resize(index + 1, None);
         }
         match self.rows[index] {
-            Some(seen) if seen == row => None,
-            // The same words may be escaped otherwise; only other words are a conflict.
+            Some(seen) if seen == row && message.version == 1 && record.changed(seq).is_none() => None,
+            // The same words may be escaped otherwise, or have changed.
             Some(seen) if (seen.key, seen.message_id) == (row.key, row.message_id) => {
-                self.check_words(message)
+                self.check_words(seq, message, record, source)
             }
             Some(_) => Some((FaultKind::Conflict, "another device got another message here".to_owned())),
             None => {
-                self.rows[index] = Some(row);
-                self.check_words(message)
+                // Words are compared with those of the first version only.
+                let text_hash = if message.version == 1 { row.text_hash } else { 0 };
+                self.rows[index] = Some(Row { text_hash, ..row });
+                self.check_words(seq, message, record, source)
             }
         }
     }
 
-    fn check_words(&self, message: RawMessage<'_>) -> Option<(FaultKind, String)> {
-        let Some(line) = self.keys.line(self.index, message.key).and_then(|line| self.lines.get(line)) else {
+    /// Whether a change carries the message as it is now.
+    fn check_change(
+        &self,
+        change: &RawChange<'_>,
+        record: &mut Record,
+        source: Source,
+    ) -> Option<(FaultKind, String)> {
+        let message = change.message?;
+        if message.version < change.version {
+            let (carried, version) = (message.version, change.version);
+            let what = format!("a change to version {version} carries version {carried}");
+            return Some((FaultKind::Stale, what));
+        }
+        let index = usize::try_from(change.target).ok()?.checked_sub(1)?;
+        match self.rows.get(index).copied().flatten() {
+            Some(seen) if (seen.key, seen.message_id) != (message.key, message.message_id) => {
+                Some((FaultKind::Conflict, "a change carries another message than is here".to_owned()))
+            }
+            _ => self.check_words(change.target, message, record, source),
+        }
+    }
+
+    fn check_words(
+        &self,
+        target: u64,
+        message: RawMessage<'_>,
+        record: &mut Record,
+        source: Source,
+    ) -> Option<(FaultKind, String)> {
+        let number = self.keys.line(self.index, message.key);
+        let Some((number, line)) = number.and_then(|number| Some((number, self.lines.get(number)?))) else {
             return Some((FaultKind::Conflict, "a message that nobody said".to_owned()));
         };
         let text: String = serde_json::from_str(message.text).unwrap_or_default();
-        (text != line.text).then(|| (FaultKind::Conflict, "other words than were said".to_owned()))
+        // Behind the deletion no live frame has the text again; a page of history may have been read before it.
+        let was_deleted =
+            source == Source::Live && record.changed(target).is_some_and(|state| state.is_deleted);
+        if !text.is_empty() && (message.is_deleted || was_deleted) {
+            return Some((FaultKind::Undeleted, "the text of a deleted message came".to_owned()));
+        }
+        let is_right = match message.version {
+            1 => text == line.text,
+            _ => self.fates.allows(number, &line.text, &text, message.is_deleted),
+        };
+        if !is_right {
+            return Some((FaultKind::Conflict, "other words than were said".to_owned()));
+        }
+        if message.version > 1 {
+            let Some(state) = State::of_raw(message) else {
+                return Some((FaultKind::Conflict, "a message that cannot be read".to_owned()));
+            };
+            record.keep(target, state);
+        }
+        None
     }
 
     fn count(&mut self, entry: &RawEntry<'_>, moment: Moment) {
+        self.arrivals += 1;
         let Some(message) = entry.message else { return };
         if entry.at_ms < moment.welcome_at_ms {
             self.deliveries.after_resume += 1;
@@ -209,9 +343,4 @@ impl Book {
 /// Microseconds up to an hour, to two digits: a percentile to a hundredth costs 30 KiB.
 pub(crate) fn latencies() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 3_600_000_000, 2)?)
-}
-
-fn hash(text: &str) -> u64 {
-    static STATE: OnceLock<RandomState> = OnceLock::new();
-    STATE.get_or_init(RandomState::new).hash_one(text)
 }

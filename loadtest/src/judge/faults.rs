@@ -24,6 +24,16 @@ pub(crate) enum FaultKind {
     Conflict,
     /// A device that had a cursor was told to take a snapshot.
     Snapshot,
+    /// What a device has of a message at the end differs from what the store has.
+    Stale,
+    /// The store lacks an acked edit that no later one replaced.
+    EditLost,
+    /// The store has a reaction otherwise than it was last acked.
+    ReactionLost,
+    /// A message whose deletion was acked is there, or its text is.
+    Undeleted,
+    /// An entry came to somebody who was no member when it was written.
+    Leaked,
 }
 
 /// One fault, with where it is.

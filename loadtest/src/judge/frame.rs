@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use madang_proto::ChannelHead;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -17,12 +18,18 @@ pub(crate) struct RawFrame<'a> {
     /// Of `entries`, if they are of a channel.
     #[serde(default)]
     pub(crate) channel_id: Option<RawId>,
-    /// Of `entries`.
+    /// Of an answer.
+    #[serde(default, borrow)]
+    pub(crate) id: Option<&'a str>,
+    /// Of `entries` and `history`.
     #[serde(default, borrow)]
     pub(crate) entries: Vec<RawEntry<'a>>,
     /// Of `cursor`.
     #[serde(default)]
     pub(crate) cursor: Option<madang_ids::Cursor>,
+    /// Of `heads`.
+    #[serde(default)]
+    pub(crate) heads: Vec<ChannelHead>,
     /// Of `reconnect`.
     #[serde(default)]
     pub(crate) after_ms: Option<u64>,
@@ -35,11 +42,23 @@ impl<'a> RawFrame<'a> {
     }
 }
 
-/// An entry of any kind; what is no message has no `message`.
+/// An entry of any kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RawEntry<'a> {
     pub(crate) seq: u64,
     pub(crate) at_ms: u64,
+    /// If it is a message.
+    pub(crate) message: Option<RawMessage<'a>>,
+    /// If it is the change of one.
+    pub(crate) change: Option<RawChange<'a>>,
+}
+
+/// `edited`, `deleted` or `reactions`.
+#[derive(Debug, Clone)]
+pub(crate) struct RawChange<'a> {
+    pub(crate) target: u64,
+    pub(crate) version: u32,
+    /// What it carries; nothing for who may not read it.
     pub(crate) message: Option<RawMessage<'a>>,
 }
 
@@ -50,6 +69,10 @@ pub(crate) struct RawMessage<'a> {
     pub(crate) key: u128,
     /// The text with its quotes and escapes.
     pub(crate) text: &'a str,
+    pub(crate) version: u32,
+    pub(crate) is_deleted: bool,
+    /// The JSON of it, if there are any.
+    pub(crate) reactions: Option<&'a str>,
 }
 
 /// A 64-bit id, which JSON holds as a string.
@@ -75,14 +98,60 @@ impl<'de> Deserialize<'de> for RawKey {
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawEntry<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EntryVisitor)
+        let fields = deserializer.deserialize_map(FieldsVisitor)?;
+        let change = match fields.kind {
+            "edited" | "deleted" | "reactions" => Some(RawChange {
+                target: fields.target,
+                version: fields.version,
+                message: fields.message.as_deref().map(RawFields::message),
+            }),
+            _ => None,
+        };
+        let message = (fields.kind == "message").then(|| fields.message());
+        Ok(Self { seq: fields.seq, at_ms: fields.at_ms, message, change })
     }
 }
 
-struct EntryVisitor;
+/// Members of entries of all kinds, and of the messages that changes carry.
+#[derive(Default)]
+struct RawFields<'a> {
+    seq: u64,
+    at_ms: u64,
+    kind: &'a str,
+    message_id: u64,
+    key: u128,
+    text: &'a str,
+    version: u32,
+    is_deleted: bool,
+    reactions: Option<&'a str>,
+    target: u64,
+    message: Option<Box<Self>>,
+}
 
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = RawEntry<'de>;
+impl<'a> RawFields<'a> {
+    /// Without `version` it is 1.
+    fn message(&self) -> RawMessage<'a> {
+        RawMessage {
+            message_id: self.message_id,
+            key: self.key,
+            text: self.text,
+            version: self.version.max(1),
+            is_deleted: self.is_deleted,
+            reactions: self.reactions,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawFields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = RawFields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an entry")
@@ -90,22 +159,28 @@ impl<'de> Visitor<'de> for EntryVisitor {
 
     /// By hand, as some entries of a user's own log name a `seq` of their own behind the first, which a derived
     /// reader refuses.
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEntry<'de>, A::Error> {
-        let mut entry = RawEntry::default();
-        let (mut is_message, mut message_id, mut key, mut text) = (false, 0, 0, "");
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
+        let mut fields = RawFields::default();
         while let Some(name) = map.next_key::<&str>()? {
             match name {
-                "seq" if entry.seq == 0 => entry.seq = map.next_value()?,
-                "at" => entry.at_ms = map.next_value()?,
-                "kind" => is_message = map.next_value::<&str>()? == "message",
-                "message_id" => message_id = map.next_value::<RawId>()?.0,
-                "client_msg_id" => key = map.next_value::<RawKey>()?.0,
-                "text" => text = map.next_value::<&RawValue>()?.get(),
+                "seq" if fields.seq == 0 => fields.seq = map.next_value()?,
+                "at" => fields.at_ms = map.next_value()?,
+                "kind" => fields.kind = map.next_value()?,
+                "message_id" => fields.message_id = map.next_value::<RawId>()?.0,
+                "client_msg_id" => fields.key = map.next_value::<RawKey>()?.0,
+                "text" => fields.text = map.next_value::<&RawValue>()?.get(),
+                "version" => fields.version = map.next_value()?,
+                "target" => fields.target = map.next_value()?,
+                "message" => fields.message = Some(map.next_value()?),
+                "reactions" => fields.reactions = Some(map.next_value::<&RawValue>()?.get()),
+                "deleted" => {
+                    map.next_value::<IgnoredAny>()?;
+                    fields.is_deleted = true;
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        entry.message = is_message.then_some(RawMessage { message_id, key, text });
-        Ok(entry)
+        Ok(fields)
     }
 }
 
@@ -126,6 +201,39 @@ mod tests {
         assert_eq!(message.key, (1 << 64) | (2 << 32) | 3);
         assert_eq!(message.text, r#""a \"b\" \u00e9""#);
         assert_eq!((frame.entries[1].seq, frame.entries[1].message.is_none()), (4, true));
+    }
+
+    #[test]
+    fn a_change_is_read_with_the_message_that_it_carries() {
+        let text = r#"{"type":"entries","log":"channel","channel_id":"12","entries":[
+            {"seq":22,"at":9,"kind":"reactions","target":4,"version":3,"by":"5","message":{"message_id":"77",
+             "ordinal":1,"sender_id":"5","client_msg_id":"00000000-0000-0001-0000-000200000003","text":"hello",
+             "version":3,"edited":{"at":8,"version":2},"reactions":[{"emoji":"x","count":1,"users":["5"]}]}},
+            {"seq":23,"at":9,"kind":"deleted","target":4,"version":4,"by":"5","message":{"message_id":"77",
+             "ordinal":1,"sender_id":"5","client_msg_id":"00000000-0000-0001-0000-000200000003","text":"",
+             "version":4,"deleted":{"at":9,"by":"5"}}},
+            {"seq":24,"at":9,"kind":"edited","target":1,"version":2,"by":"5"}]}"#;
+        let frame = RawFrame::parse(text).unwrap();
+        let change = |index: usize| frame.entries[index].change.clone().unwrap();
+        let message = change(0).message.unwrap();
+        assert_eq!(
+            (change(0).target, change(0).version, message.version, message.is_deleted),
+            (4, 3, 3, false)
+        );
+        assert_eq!(message.reactions, Some(r#"[{"emoji":"x","count":1,"users":["5"]}]"#));
+        let message = change(1).message.unwrap();
+        assert_eq!((message.text, message.is_deleted, message.reactions), (r#""""#, true, None));
+        assert!(change(2).message.is_none() && frame.entries.iter().all(|entry| entry.message.is_none()));
+    }
+
+    #[test]
+    fn heads_and_pages_of_history_are_read() {
+        let heads =
+            r#"{"type":"heads","id":"s1","heads":[{"channel_id":"9","seq":5,"ordinal":4,"gap":true}]}"#;
+        let frame = RawFrame::parse(heads).unwrap();
+        assert_eq!((frame.id, frame.heads[0].seq.get(), frame.heads[0].gap), (Some("s1"), 5, true));
+        let page = r#"{"type":"history","id":"h1","as_of":9,"entries":[{"seq":3,"at":1,"kind":"created","by":"1"}]}"#;
+        assert_eq!(RawFrame::parse(page).unwrap().entries[0].seq, 3);
     }
 
     #[test]

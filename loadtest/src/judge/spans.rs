@@ -66,6 +66,22 @@ impl Spans {
         self.0.clear();
     }
 
+    /// All places, rising.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(|(from, to)| *from..=*to)
+    }
+
+    /// The end of the interval that holds `place`.
+    pub(crate) fn end_of(&self, place: u64) -> Option<u64> {
+        let index = self.after(place).checked_sub(1)?;
+        (self.0[index].1 >= place).then(|| self.0[index].1)
+    }
+
+    /// The greatest place, 0 if there is none.
+    pub(crate) fn top(&self) -> u64 {
+        self.0.last().map_or(0, |last| last.1)
+    }
+
     /// What of `from ..= to` is not inside.
     pub(crate) fn missing(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
         (from..=to).filter(|place| !self.contains(*place))
@@ -99,6 +115,12 @@ mod tests {
                 }
             }
             prop_assert!(spans.0.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
+            prop_assert!(spans.iter().eq(model.iter().copied()));
+            prop_assert_eq!(spans.top(), model.last().copied().unwrap_or_default());
+            for place in 1..40 {
+                let end = (place..=40).take_while(|next| model.contains(next)).last();
+                prop_assert_eq!(spans.end_of(place), end);
+            }
             let missing: Vec<u64> = spans.missing(1, 40).collect();
             let expected: Vec<u64> = (1..=40).filter(|place| !model.contains(place)).collect();
             prop_assert_eq!(missing, expected);

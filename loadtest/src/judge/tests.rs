@@ -13,6 +13,8 @@ const KEYS: Keys = Keys { run: 9 };
 /// The place of the first message: behind `created`.
 const FIRST: u64 = 2;
 
+mod changes;
+
 /// A channel of ten lines, all acked, and its history.
 struct Stage {
     book: Book,
@@ -64,7 +66,7 @@ impl Stage {
 
     fn judged(self) -> Vec<(Option<u64>, Option<String>)> {
         let verdict = self.book.judge_history(&self.history, &self.faults);
-        self.book.judge_device(&verdict, &self.record, "ann#1", &self.faults);
+        self.book.judge_device(&verdict, &self.record, "ann#1", None, &self.faults);
         let named = self.faults.named();
         assert!(named.iter().all(|fault| fault.channel == Some(CHANNEL)));
         named.into_iter().map(|Fault { seq, device, .. }| (seq, device)).collect()

@@ -4,19 +4,30 @@ use std::collections::HashMap;
 
 use madang_proto::{Entry, Message};
 
+use super::absence::Absences;
 use super::book::{Acked, Book};
 use super::faults::{Fault, FaultKind, Faults};
 use super::record::Record;
+use super::state::State;
 
 /// History's word on a channel.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     /// The last place.
     pub(crate) head: u64,
-    /// Messages of this run in it.
-    pub(crate) messages: u64,
-    /// Which places hold messages, for what a device misses.
+    /// Which places are there, for what a device misses.
     entries: Vec<u64>,
+    /// Which of them hold messages of this run.
+    messages: Vec<u64>,
+    /// Messages that were changed, by place.
+    changed: HashMap<u64, Changed>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Changed {
+    state: State,
+    /// The place of the last entry that tells of it.
+    told_at: u64,
 }
 
 impl Book {
@@ -44,21 +55,124 @@ impl Book {
         }
         self.judge_unsaid(faults);
         self.judge_senders(faults);
+        self.judge_change_entries(history, faults);
         let head = history.last().map_or(0, |entry| entry.seq.get());
         let entries = history.iter().map(|entry| entry.seq.get()).collect();
-        Verdict { head, messages: rows.len() as u64, entries }
+        let mut messages: Vec<u64> = rows.values().map(|(seq, _)| *seq).collect();
+        messages.sort_unstable();
+        let changed = self.judge_carried(history, &rows, faults);
+        Verdict { head, entries, messages, changed }
     }
 
-    /// Compares what came to one device with history.
-    pub(crate) fn judge_device(&self, verdict: &Verdict, record: &Record, device: &str, faults: &Faults) {
-        for seq in record.missing(self.base, verdict.head) {
+    /// Compares what came to one device with history, less what its user's absences excuse. Returns how many messages it
+    /// should have.
+    pub(crate) fn judge_device(
+        &self,
+        verdict: &Verdict,
+        record: &Record,
+        device: &str,
+        absences: Option<&Absences>,
+        faults: &Faults,
+    ) -> u64 {
+        let owed_to = absences.map_or(u64::MAX, |absences| absences.owed_to(record.contiguous(self.base)));
+        let excuses = |seq: u64| absences.is_some_and(|absences| absences.excuses(seq)) || seq > owed_to;
+        let note = |kind, seq, what: String| {
+            faults.note(kind, Fault { device: Some(device.to_owned()), ..self.fault(seq, what) });
+        };
+        for seq in record.missing(self.base, verdict.head).filter(|seq| !excuses(*seq)) {
             let what = match verdict.entries.binary_search(&seq) {
                 Ok(_) => "is in history and never came",
                 Err(_) => "never came, nor is it in history",
             };
-            let fault = Fault { device: Some(device.to_owned()), ..self.fault(seq, what.to_owned()) };
-            faults.note(FaultKind::Lost, fault);
+            note(FaultKind::Lost, seq, what.to_owned());
         }
+        // What was skipped while connected is a hole, whatever came of it later.
+        let is_absent = |seq: u64| absences.is_some_and(|absences| absences.excuses(seq));
+        for (from, to) in record.jumps() {
+            if let Some(seq) = (*from..=*to).find(|seq| !is_absent(*seq)) {
+                note(FaultKind::Hole, seq, format!("had not come when seq {} came", to + 1));
+            }
+        }
+        let leaks = absences.map(|absences| absences.leaks(record.got(), record.arrivals()));
+        for seq in leaks.into_iter().flatten() {
+            note(FaultKind::Leaked, seq, "came though its user was no member".to_owned());
+        }
+        self.judge_cache(verdict, record, excuses, note);
+        verdict.messages.iter().filter(|seq| !excuses(**seq)).count() as u64
+    }
+
+    /// Messages that the device has must say what those of the store say, if it was owed the last change.
+    fn judge_cache(
+        &self,
+        verdict: &Verdict,
+        record: &Record,
+        excuses: impl Fn(u64) -> bool,
+        note: impl Fn(FaultKind, u64, String),
+    ) {
+        for (target, changed) in &verdict.changed {
+            let is_owed = *target > self.base && record.got().contains(*target) && !excuses(changed.told_at);
+            let kept = record.changed(*target);
+            if is_owed && kept != Some(changed.state) {
+                let (kept, stored) = (kept.map_or(1, |kept| kept.version), changed.state.version);
+                let what = if kept == stored {
+                    format!("says otherwise than the store at version {stored}")
+                } else {
+                    format!("stands at version {kept}, the store has {stored}")
+                };
+                note(FaultKind::Stale, *target, what);
+            }
+        }
+        let unknown = record.all_changed().filter(|(target, _)| !verdict.changed.contains_key(target));
+        for (target, kept) in unknown.filter(|(target, _)| verdict.entries.binary_search(target).is_ok()) {
+            let what = format!("stands at version {}, the store has 1", kept.version);
+            note(FaultKind::Stale, target, what);
+        }
+    }
+
+    /// An acked change that needed an entry has it.
+    fn judge_change_entries(&self, history: &[Entry], faults: &Faults) {
+        let targets: HashMap<u64, u64> = history
+            .iter()
+            .filter_map(|entry| Some((entry.seq.get(), entry.content.change()?.target.get())))
+            .collect();
+        for (line, seq) in self.fates.entries() {
+            let target = self.lines.get(line).and_then(|line| Some(line.acked?.seq));
+            if target.is_some() && targets.get(&seq).copied() != target {
+                let what = format!("a change of line {line} was acked with it, history has none here");
+                faults.note(FaultKind::Lost, self.fault(seq, what));
+            }
+        }
+    }
+
+    /// Changes carry the message as it is now. Returns all that were changed.
+    fn judge_carried(
+        &self,
+        history: &[Entry],
+        rows: &HashMap<usize, (u64, &Message)>,
+        faults: &Faults,
+    ) -> HashMap<u64, Changed> {
+        let mut changed: HashMap<u64, Changed> = rows
+            .values()
+            .filter(|(_, message)| message.version > 1)
+            .map(|(seq, message)| (*seq, Changed { state: State::of(message), told_at: *seq }))
+            .collect();
+        for entry in history {
+            let Some(change) = entry.content.change() else { continue };
+            let target = change.target.get();
+            let Some(row) = changed.get_mut(&target) else {
+                let what =
+                    format!("has version 1, and seq {} tells of version {}", entry.seq, change.version);
+                faults.note(FaultKind::Stale, self.fault(target, what));
+                continue;
+            };
+            row.told_at = entry.seq.get();
+            if change.message.as_deref().map(State::of) != Some(row.state) {
+                let what = format!("history carries it otherwise at seq {} than at its own place", entry.seq);
+                let kind = if row.state.is_deleted { FaultKind::Undeleted } else { FaultKind::Stale };
+                faults.note(kind, self.fault(target, what));
+            }
+        }
+        changed
     }
 
     /// Places are dense, and ids rise with them.
@@ -108,9 +222,10 @@ impl Book {
             }
             _ => {}
         }
-        if let Some((seq, message)) = row.filter(|(_, message)| message.body.text != state.text) {
-            let what = format!("message {} has other words than were said", message.message_id);
-            faults.note(FaultKind::Conflict, self.fault(seq, what));
+        if let Some((seq, message)) = row {
+            for (kind, what) in self.fates.judge(line, &state.text, message) {
+                faults.note(kind, self.fault(seq, what));
+            }
         }
     }
 

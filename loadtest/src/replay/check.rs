@@ -5,18 +5,20 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_client::ClientError;
+use madang_client::{ClientError, Rest};
 use madang_ids::Seq;
 use madang_proto::rest::HistoryQuery;
-use madang_proto::{Entry, ErrorCode, limits};
+use madang_proto::{Entry, limits};
 use tokio::time::Instant;
 
+use super::moves::insist;
 use super::progress::Progress;
 use super::world::{World, lock};
+use crate::judge::absence::Absences;
 use crate::judge::book::latencies;
 use crate::judge::faults::FaultKind;
 use crate::judge::record::Record;
-use crate::report::{Conditions, Latencies, Latency, Report, ServerRss};
+use crate::report::{Changes, Conditions, Latencies, Latency, Report, ServerRss};
 use crate::server::ENVIRONMENT;
 
 /// Channels that are read at once.
@@ -60,15 +62,23 @@ async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
         history(world, day).await.with_context(|| format!("could not read the history of day {day}"))?;
     let book = lock(&world.day(day).book);
     let verdict = book.judge_history(&history, &world.faults);
-    let mut devices = 0;
-    for device in world.devices_of(day) {
-        devices += 1;
-        let memory = lock(&device.memory);
-        let nothing = Record::default();
-        let record = memory.records.get(&day).unwrap_or(&nothing);
-        book.judge_device(&verdict, record, &device.name, &world.faults);
+    let plan = world.day(day);
+    let mut expected = 0;
+    for nick in &plan.members {
+        let devices = &world.devices[nick.get()];
+        let absences = devices.first().filter(|_| book.is_moving).map(|device| {
+            let starts_away = plan.latecomers.contains(nick);
+            Absences::of(device.user.raw(), &history, book.base, starts_away, book.is_open)
+        });
+        for device in devices {
+            let memory = lock(&device.memory);
+            let nothing = Record::default();
+            let record = memory.records.get(&day).unwrap_or(&nothing);
+            let (name, absences) = (&device.name, absences.as_ref());
+            expected += book.judge_device(&verdict, record, name, absences, &world.faults);
+        }
     }
-    Ok(verdict.messages * devices)
+    Ok(expected)
 }
 
 /// The whole log of a channel, as the one who made it reads it.
@@ -76,24 +86,19 @@ async fn history(world: &World, day: u32) -> Result<Vec<Entry>, ClientError> {
     let Some(reader) = world.devices_of(day).next() else { return Ok(Vec::new()) };
     let channel = lock(&world.day(day).book).channel;
     let mut entries: Vec<Entry> = Vec::new();
-    let mut has_renewed = false;
     loop {
         let after = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
         let query =
             HistoryQuery { after: Some(after), limit: Some(limits::HISTORY_PAGE), ..HistoryQuery::default() };
-        match world.rest.history(&reader.access_token(), channel, &query).await {
-            Ok(page) => {
-                let is_empty = page.entries.is_empty();
-                entries.extend(page.entries);
-                if is_empty || !page.more_after {
-                    return Ok(entries);
-                }
-            }
-            Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized && !has_renewed => {
-                has_renewed = true;
-                reader.renew(world).await?;
-            }
-            Err(error) => return Err(error),
+        let read = |rest: Rest, token: String| {
+            let query = query.clone();
+            async move { rest.history(&token, channel, &query).await }
+        };
+        let page = insist(world, reader, read).await?;
+        let is_empty = page.entries.is_empty();
+        entries.extend(page.entries);
+        if is_empty || !page.more_after {
+            return Ok(entries);
         }
     }
 }
@@ -139,6 +144,21 @@ fn report(world: &World, deliveries_expected: u64, conditions: Conditions) -> an
         kills_with_appends_in_flight: of(&counters.kills_in_flight),
         resumes: of(&counters.resumes),
         resyncs: of(&counters.resyncs),
+        changes: Changes {
+            edits: of(&counters.edits),
+            deletes: of(&counters.deletes),
+            reactions: of(&counters.reactions),
+            retried: of(&counters.changes_retried),
+            joins: of(&counters.joins),
+            leaves: of(&counters.leaves),
+            bans: of(&counters.bans),
+            gaps: of(&counters.gaps),
+        },
+        stale: world.faults.count(FaultKind::Stale),
+        edit_lost: world.faults.count(FaultKind::EditLost),
+        reaction_lost: world.faults.count(FaultKind::ReactionLost),
+        undeleted: world.faults.count(FaultKind::Undeleted),
+        leaked: world.faults.count(FaultKind::Leaked),
         snapshots: world.faults.count(FaultKind::Snapshot),
         latency_ms: Latencies {
             send_to_ack: Latency::of(&to_ack),

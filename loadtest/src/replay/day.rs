@@ -1,6 +1,7 @@
 //! One day: its people connect, say their lines in order, and part when everybody has everything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,6 +9,8 @@ use madang_proto::{Body, Send};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::device::LineRef;
+use super::moves::Comings;
+use super::plan;
 use super::world::{World, lock};
 use crate::args::Speed;
 
@@ -18,7 +21,7 @@ pub(crate) async fn play(world: Arc<World>, day: u32) {
     let connected = join_all(world.devices_of(day).map(|device| device.is_connected()));
     let _ = timeout(world.args.patience(), connected).await;
     if say_lines(&world, day).await {
-        wait_for_deliveries(&world, day).await;
+        wait_for_the_rest(&world, day).await;
     }
     for device in world.devices_of(day) {
         device.release();
@@ -28,10 +31,14 @@ pub(crate) async fn play(world: Arc<World>, day: u32) {
 /// False if the server took no more lines.
 async fn say_lines(world: &World, day: u32) -> bool {
     let plan = world.day(day);
+    let mut comings = Comings::new(world, day).filter(|_| world.args.is_moving());
     let start = Instant::now();
     for ((nick, after), line) in plan.schedule.iter().zip(0..) {
         if let Speed::Times(times) = world.args.speed {
             sleep_until(start + after.div_f64(times)).await;
+        }
+        if let Some(comings) = &mut comings {
+            comings.before(line as usize, *nick).await;
         }
         let Ok(Ok(permit)) = timeout(world.args.patience(), plan.window.acquire()).await else {
             return false;
@@ -39,6 +46,9 @@ async fn say_lines(world: &World, day: u32) -> bool {
         permit.forget();
         let send = message(world, day, line);
         world.devices[nick.get()][0].say(send, LineRef { day, line });
+    }
+    if let Some(comings) = &mut comings {
+        comings.end().await;
     }
     let all = plan.window.acquire_many(world.args.window);
     timeout(world.args.patience(), all).await.is_ok()
@@ -54,22 +64,30 @@ fn message(world: &World, day: u32, line: u32) -> Send {
     }
 }
 
-/// Until every device has every message, or nothing more comes.
-async fn wait_for_deliveries(world: &World, day: u32) {
-    let devices = world.devices_of(day).count() as u64;
-    let (mut last, mut since) = (0, Instant::now());
+/// Until all changes are answered and every device has every entry, or nothing more comes.
+async fn wait_for_the_rest(world: &World, day: u32) {
+    let (mut last, mut since) = ((0, 0), Instant::now());
+    // A step may be waiting for its time.
+    let patience = world.args.patience() + plan::WAIT;
     loop {
-        let (delivered, acked) = {
-            let book = lock(&world.day(day).book);
-            let acked = book.lines.iter().filter(|line| line.acked.is_some()).count() as u64;
-            (book.deliveries.live + book.deliveries.after_resume, acked)
-        };
-        if delivered != last {
-            (last, since) = (delivered, Instant::now());
+        let plan = world.day(day);
+        let changing = plan.changing.load(Ordering::SeqCst);
+        let arrivals = lock(&plan.book).arrivals;
+        if (changing, arrivals) != last {
+            (last, since) = ((changing, arrivals), Instant::now());
         }
-        if delivered >= acked * devices || since.elapsed() > world.args.patience() {
+        if changing == 0 && is_complete(world, day) || since.elapsed() > patience {
             return;
         }
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Whether every device has everything that anybody knows of.
+fn is_complete(world: &World, day: u32) -> bool {
+    world.devices_of(day).all(|device| {
+        let memory = lock(&device.memory);
+        let book = lock(&world.day(day).book);
+        memory.records.get(&day).is_some_and(|record| book.is_complete(record))
+    })
 }

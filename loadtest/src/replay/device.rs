@@ -1,20 +1,21 @@
 //! A device of a user: what it must say, what came to it, and the task that keeps its socket.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use madang_client::{Backoff, ClientError, Outbox, SocketOptions, Tokens};
-use madang_ids::{Cursor, DeviceId};
-use madang_proto::rest::Login;
+use madang_ids::{Cursor, DeviceId, UserId};
+use madang_proto::rest::{Login, SignedIn};
 use madang_proto::{CloseReason, ErrorCode, Send};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use super::changes::Changes;
 use super::live::{End, Live};
 use super::world::{World, lock};
 use crate::judge::record::Record;
@@ -40,12 +41,14 @@ pub(crate) struct LineRef {
 pub(crate) struct Device {
     /// For people: `handle#1`.
     pub(crate) name: String,
+    pub(crate) user: UserId,
     handle: String,
     id: DeviceId,
     seed: u64,
     pub(crate) socket: SocketOptions,
     tokens: Mutex<Tokens>,
     pub(crate) outbox: Mutex<Outbox<LineRef>>,
+    pub(crate) changes: Mutex<Changes>,
     /// There is something to send, or the device is no longer wanted.
     pub(crate) wake: Notify,
     pub(crate) memory: Mutex<Memory>,
@@ -59,6 +62,8 @@ pub(crate) struct Memory {
     pub(crate) cursor: Option<Cursor>,
     /// By day.
     pub(crate) records: HashMap<u32, Record>,
+    /// Days whose open channel the user is a member of, each with a number that is another after each return.
+    pub(crate) open: BTreeMap<u32, u32>,
     pub(crate) was_connected: bool,
 }
 
@@ -75,15 +80,18 @@ pub(crate) fn password(handle: &str) -> String {
 }
 
 impl Device {
-    pub(crate) fn new(handle: &str, number: u32, id: DeviceId, tokens: Tokens, seed: u64) -> Self {
+    pub(crate) fn new(handle: &str, number: u32, signed_in: SignedIn, seed: u64) -> Self {
+        let (user, id) = (signed_in.user.id, signed_in.device_id);
         Self {
             name: format!("{handle}#{}", number + 1),
+            user,
             handle: handle.to_owned(),
             id,
             seed,
             socket: SocketOptions { source: None, reset_on_drop: true },
-            tokens: Mutex::new(tokens),
+            tokens: Mutex::new(Tokens::from(signed_in)),
             outbox: Mutex::new(Outbox::new(OUTBOX, IN_FLIGHT)),
+            changes: Mutex::default(),
             wake: Notify::new(),
             memory: Mutex::new(Memory::default()),
             place: Mutex::default(),
@@ -114,6 +122,11 @@ impl Device {
 
     pub(crate) fn is_wanted(&self) -> bool {
         lock(&self.place).wanted > 0
+    }
+
+    /// Whether everything that it had to say and to change is answered.
+    pub(crate) fn is_done(&self) -> bool {
+        lock(&self.outbox).is_empty() && lock(&self.changes).is_empty()
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -199,6 +212,8 @@ fn lose_connection(world: &World, device: &Device) {
     let mut outbox = lock(&device.outbox);
     world.counters.in_flight.fetch_sub(outbox.in_flight(), Ordering::SeqCst);
     outbox.handle_disconnected();
+    drop(outbox);
+    lock(&device.changes).handle_disconnected(Instant::now());
 }
 
 fn is_about_token(error: &ClientError) -> bool {

@@ -88,9 +88,10 @@ async fn aim(world: &World, random: &mut StdRng) {
     }
 }
 
-/// Everything was said: nothing is left to interrupt.
+/// Everything was said and changed: nothing is left to interrupt.
 fn is_over(world: &World) -> bool {
-    world.counters.settled.load(Ordering::Relaxed) >= world.lines()
+    let is_changing = world.days.iter().any(|day| day.changing.load(Ordering::SeqCst) > 0);
+    world.counters.settled.load(Ordering::Relaxed) >= world.lines() && !is_changing
 }
 
 async fn sample(world: Arc<World>, group: Arc<AtomicU32>, stop: CancellationToken) -> Option<ServerRss> {

@@ -1,4 +1,8 @@
-//! One connection of a device. The frames are judged here as they come, before anything is dropped.
+//! One connection of a device. The frames are judged here as they come, before anything is dropped. What it says is
+//! here, what it does to messages in [`changes`], its subscriptions to open channels in [`open`].
+
+mod changes;
+mod open;
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +13,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::time::{Instant, sleep_until};
 
+use self::open::Subscriptions;
 use super::device::{Device, LineRef};
 use super::world::{World, count, lock};
 use crate::judge::book::{Acked, Moment};
@@ -55,6 +60,7 @@ pub(crate) struct Live<'a> {
     come_back: Option<Duration>,
     /// Days of which something came since the last cursor.
     touched: Vec<u32>,
+    open: Subscriptions,
 }
 
 impl<'a> Live<'a> {
@@ -106,6 +112,7 @@ impl<'a> Live<'a> {
             give_up_at: now + world.args.patience(),
             come_back: None,
             touched: Vec::new(),
+            open: Subscriptions::default(),
         })
     }
 
@@ -124,7 +131,7 @@ impl<'a> Live<'a> {
                     timer.as_mut().reset(self.next_look());
                 }
                 () = self.device.wake.notified() => {
-                    if !self.device.is_wanted() && !self.is_last && lock(&self.device.outbox).is_empty() {
+                    if !self.device.is_wanted() && !self.is_last && self.device.is_done() {
                         return Ok(End::Unwanted);
                     }
                     if self.is_last && self.device.is_wanted() {
@@ -132,6 +139,7 @@ impl<'a> Live<'a> {
                         self.device.connected.send_replace(true);
                     }
                     self.write().await?;
+                    timer.as_mut().reset(self.next_look());
                 }
                 incoming = self.connection.next() => match incoming? {
                     Incoming::Text(text) => {
@@ -156,7 +164,8 @@ impl<'a> Live<'a> {
             next = next.min(Instant::now() + LOOK_EVERY);
         }
         let retry = lock(&self.device.outbox).next_deadline().map(Instant::from_std);
-        [self.drop_at, retry].into_iter().flatten().fold(next, Instant::min)
+        let change = lock(&self.device.changes).next_due();
+        [self.drop_at, retry, change, self.open.next_due()].into_iter().flatten().fold(next, Instant::min)
     }
 
     async fn look(&mut self) -> Result<Option<End>, ClientError> {
@@ -196,13 +205,13 @@ impl<'a> Live<'a> {
         let memory = lock(&self.device.memory);
         memory.records.iter().all(|(day, record)| {
             let book = lock(&self.world.day(*day).book);
-            record.missing(book.base, book.head()).next().is_none()
+            book.is_complete(record)
         })
     }
 
     /// Writes what may go now.
     async fn write(&mut self) -> Result<(), ClientError> {
-        let mut fed = false;
+        let mut fed = self.feed_subscriptions().await?;
         loop {
             let (request, line, tries) = {
                 let mut outbox = lock(&self.device.outbox);
@@ -214,6 +223,7 @@ impl<'a> Live<'a> {
             self.connection.feed(&request).await?;
             fed = true;
         }
+        fed |= self.feed_changes().await?;
         if fed {
             self.connection.flush().await?;
             self.world.send_written.notify_waiters();
@@ -239,10 +249,12 @@ impl<'a> Live<'a> {
         match frame.kind {
             "entries" => self.handle_entries(&frame),
             "cursor" => self.handle_cursor(&frame),
-            "ack" | "error" => {
+            "ack" | "changed" | "error" => {
                 self.handle_answer(Connection::decode(text)?);
                 return Ok(true);
             }
+            "heads" => return Ok(self.handle_heads(&frame)),
+            "history" => return Ok(self.handle_history(&frame)),
             "snapshot_required" => note_snapshot(self.world, self.device, text),
             "resync" => count(&self.world.counters.resyncs),
             "reconnect" => self.come_back = Some(Duration::from_millis(frame.after_ms.unwrap_or_default())),
@@ -264,7 +276,8 @@ impl<'a> Live<'a> {
             let entry: &RawEntry<'_> = entry;
             book.deliver(entry, record, moment, &|| self.device.name.clone(), &self.world.faults);
         }
-        if !self.touched.contains(&day) {
+        // Cursors say nothing of open channels.
+        if !book.is_open && !self.touched.contains(&day) {
             self.touched.push(day);
         }
         self.world.counters.delivered.fetch_add(frame.entries.len() as u64, Ordering::Relaxed);
@@ -280,11 +293,18 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn handle_answer(&self, frame: ServerFrame<'static>) {
+    fn handle_answer(&mut self, frame: ServerFrame<'static>) {
         let answer = match frame {
             ServerFrame::Ack(ack) => lock(&self.device.outbox).handle_ack(ack),
+            ServerFrame::Changed(changed) => return self.handle_changed(&changed),
             ServerFrame::Error { id: Some(id), error } => {
                 self.world.note_trouble(format!("error {:?}: {}", error.code, error.message));
+                if id.0.starts_with(changes::PREFIX) {
+                    return self.handle_change_refused(&id, &error);
+                }
+                if id.0.starts_with([open::SUBSCRIBE, open::HISTORY]) {
+                    return self.handle_open_refused(&id, &error);
+                }
                 lock(&self.device.outbox).handle_error(&id, error, Instant::now().into_std())
             }
             _ => Answer::Unknown,
@@ -308,6 +328,7 @@ impl<'a> Live<'a> {
                     self.world.now_us(),
                     &self.world.faults,
                 );
+                self.schedule_changes(line, acked.seq);
                 self.settle(line);
             }
             Answer::Refused(settled, error) => {

@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_client::{ClientError, Endpoint, Rest, Tokens};
-use madang_ids::UserId;
-use madang_proto::rest::{ChannelView, Login, NewChannel, NewDevice, SignUp, SignedIn, SnapshotQuery};
+use madang_client::{ClientError, Endpoint, Rest};
+use madang_ids::{ChannelId, UserId};
+use madang_proto::rest::{
+    ChannelView, Login, NewChannel, NewDevice, OpenChannelQuery, SignUp, SignedIn, SnapshotQuery,
+};
 use madang_proto::{ChannelKind, ErrorCode};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -23,8 +25,8 @@ use tokio_util::task::TaskTracker;
 use super::device::{Device, password};
 use super::progress::Progress;
 use super::world::{Counters, DayPlan, World, lock};
-use crate::args::Replay;
-use crate::corpus::{Corpus, Day, Nick};
+use crate::args::{DayChannel, Replay};
+use crate::corpus::{Corpus, Day, Nick, NickIndex};
 use crate::judge::book::{Book, Keys, LineState};
 use crate::judge::faults::Faults;
 
@@ -73,9 +75,9 @@ pub(crate) async fn set_up(
         .try_collect::<()>()
         .await
         .context("could not take a snapshot")?;
-    let days = plans(corpus.days, &views, keys, args.window)?;
+    let days = plans(corpus.days, &views, keys, &args)?;
     let numbers = views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index));
-    Ok(World {
+    let world = World {
         args,
         endpoint: endpoint.clone(),
         keys,
@@ -92,8 +94,26 @@ pub(crate) async fn set_up(
         socket_freed: Notify::new(),
         sockets: AtomicUsize::new(0),
         send_written: Notify::new(),
+        memberships: AtomicU32::new(0),
         rest: rest.clone(),
-    })
+    };
+    begin_memberships(&world);
+    Ok(world)
+}
+
+/// Who is not there at first is away, and who is there may subscribe.
+fn begin_memberships(world: &World) {
+    for (day, plan) in (0..).zip(&world.days) {
+        for nick in &plan.latecomers {
+            for device in &world.devices[nick.get()] {
+                lock(&device.memory).records.entry(day).or_default().set_away(true);
+            }
+        }
+        let is_here = |nick: &&NickIndex| !plan.latecomers.contains(*nick);
+        if lock(&plan.book).is_open {
+            plan.members.iter().filter(is_here).for_each(|nick| world.open_to(*nick, day));
+        }
+    }
 }
 
 struct User {
@@ -150,9 +170,8 @@ impl Setup<'_> {
     }
 
     fn device(&self, nick: &Nick, number: u32, signed_in: SignedIn, seed: u64) -> Arc<Device> {
-        let device_id = signed_in.device_id;
         let seed = seed.wrapping_add(u64::from(number));
-        let device = Device::new(&nick.handle, number, device_id, Tokens::from(signed_in), seed);
+        let device = Device::new(&nick.handle, number, signed_in, seed);
         Arc::new(if self.endpoint.is_loopback_v4() { device.with_spread_source() } else { device })
     }
 
@@ -165,24 +184,68 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// The first who speaks makes the channel and everybody else is a member from the start.
+    /// The first who speaks makes the channel, and everybody else who is there from the start is a member.
     async fn channel(&self, index: usize, day: &Day, users: &[User]) -> anyhow::Result<ChannelView> {
         let Some((owner, others)) = day.members.split_first() else { bail!("a day without speakers") };
+        let others: Vec<&User> = others
+            .iter()
+            .filter(|nick| !day.latecomers.contains(nick))
+            .map(|nick| &users[nick.get()])
+            .collect();
+        let is_open = self.kind == ChannelKind::Open;
         let wish = NewChannel {
             kind: self.kind,
             name: Some(day.name.clone()),
             topic: None,
-            members: others.iter().map(|nick| users[nick.get()].id).collect(),
+            members: if is_open { Vec::new() } else { others.iter().map(|user| user.id).collect() },
         };
         let token = users[owner.get()].devices[0].access_token();
         let key = format!("{:016x}.day.{index}", self.keys.run);
         let made = again(|| self.rest.create_channel(&token, &wish, Some(&key))).await;
+        if is_open {
+            let view = made.context("could not make an open channel")?;
+            return self.fill(&token, view.card.id, &day.name, &others).await;
+        }
         made.with_context(|| {
             let members = day.members.len();
             format!(
                 "could not make a channel of {members} members (MADANG_CHANNELS__GROUP_MEMBERS=500 allows it)"
             )
         })
+    }
+}
+
+impl Setup<'_> {
+    /// Everybody finds the open channel and joins it. Returns how it is then.
+    async fn fill(
+        &self,
+        token: &str,
+        channel: ChannelId,
+        name: &str,
+        others: &[&User],
+    ) -> anyhow::Result<ChannelView> {
+        let mut query = OpenChannelQuery { query: Some(name.to_owned()), ..OpenChannelQuery::default() };
+        loop {
+            let page = again(|| self.rest.open_channels(token, &query)).await;
+            let page = page.with_context(|| format!("could not search for the open channel {name:?}"))?;
+            if page.items.iter().any(|found| found.card.id == channel) {
+                break;
+            }
+            query.after = page.next;
+            if query.after.is_none() || page.items.is_empty() {
+                bail!("a search for {name:?} does not find the open channel {channel}");
+            }
+        }
+        stream::iter(others)
+            .map(|user| async move {
+                let token = user.devices[0].access_token();
+                again(|| self.rest.join(&token, channel)).await
+            })
+            .buffer_unordered(CALLS)
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await
+            .with_context(|| format!("could not join the open channel {channel}"))?;
+        Ok(again(|| self.rest.channel(token, channel)).await?)
     }
 }
 
@@ -204,7 +267,7 @@ where
     }
 }
 
-fn plans(days: Vec<Day>, views: &[ChannelView], keys: Keys, window: u32) -> anyhow::Result<Vec<DayPlan>> {
+fn plans(days: Vec<Day>, views: &[ChannelView], keys: Keys, args: &Replay) -> anyhow::Result<Vec<DayPlan>> {
     let mut plans = Vec::with_capacity(days.len());
     for ((day, view), index) in days.into_iter().zip(views).zip(0..) {
         let schedule = day.lines.iter().map(|line| (line.nick, line.after)).collect();
@@ -213,12 +276,17 @@ fn plans(days: Vec<Day>, views: &[ChannelView], keys: Keys, window: u32) -> anyh
             nick: line.nick.0,
             ..LineState::default()
         });
-        let book = Book::new(view.card.id, index, keys, view.head_seq.get(), states.collect())?;
+        let mut book = Book::new(view.card.id, index, keys, view.head_seq.get(), states.collect())?;
+        book.is_moving = args.is_moving();
+        book.is_open = args.channel_kind == DayChannel::Open;
         plans.push(DayPlan {
             members: day.members,
+            latecomers: day.latecomers,
+            moves: day.moves,
             schedule,
             book: std::sync::Mutex::new(book),
-            window: Semaphore::new(window as usize),
+            window: Semaphore::new(args.window as usize),
+            changing: AtomicUsize::new(0),
         });
     }
     let channels: HashMap<u64, usize> =

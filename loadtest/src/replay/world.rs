@@ -1,7 +1,7 @@
 //! What the tasks of a run share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::device::Device;
 use crate::args::Replay;
-use crate::corpus::NickIndex;
+use crate::corpus::{Move, NickIndex};
 use crate::judge::book::{Book, Keys};
 use crate::judge::faults::Faults;
 
@@ -39,16 +39,23 @@ pub(crate) struct World {
     pub(crate) sockets: AtomicUsize,
     /// A send left for the server.
     pub(crate) send_written: Notify,
+    /// The last number that was given to somebody's membership of an open channel.
+    pub(crate) memberships: AtomicU32,
 }
 
 /// One day.
 pub(crate) struct DayPlan {
     pub(crate) members: Vec<NickIndex>,
+    /// Who of them is not there at first, and what happens between the lines.
+    pub(crate) latecomers: Vec<NickIndex>,
+    pub(crate) moves: Vec<Move>,
     /// Who says each line, and when.
     pub(crate) schedule: Vec<(NickIndex, Duration)>,
     pub(crate) book: Mutex<Book>,
     /// Sends that may be in flight.
     pub(crate) window: Semaphore,
+    /// Chains of changes that are not done.
+    pub(crate) changing: AtomicUsize,
 }
 
 /// Figures of the report that rise while it runs.
@@ -62,6 +69,14 @@ pub(crate) struct Counters {
     pub(crate) resumes: AtomicU64,
     pub(crate) resyncs: AtomicU64,
     pub(crate) delivered: AtomicU64,
+    pub(crate) edits: AtomicU64,
+    pub(crate) deletes: AtomicU64,
+    pub(crate) reactions: AtomicU64,
+    pub(crate) changes_retried: AtomicU64,
+    pub(crate) joins: AtomicU64,
+    pub(crate) leaves: AtomicU64,
+    pub(crate) bans: AtomicU64,
+    pub(crate) gaps: AtomicU64,
     pub(crate) kills: AtomicU64,
     pub(crate) kills_in_flight: AtomicU64,
     /// Sends that are written to a socket and not answered, now.
@@ -102,6 +117,22 @@ impl World {
     /// All devices of a day's members.
     pub(crate) fn devices_of(&self, day: u32) -> impl Iterator<Item = &Arc<Device>> {
         self.day(day).members.iter().flat_map(|nick| &self.devices[nick.get()])
+    }
+
+    /// The devices of a user may subscribe to the open channel of a day, anew.
+    pub(crate) fn open_to(&self, nick: NickIndex, day: u32) {
+        let membership = self.memberships.fetch_add(1, Ordering::SeqCst);
+        for device in &self.devices[nick.get()] {
+            lock(&device.memory).open.insert(day, membership);
+            device.wake.notify_one();
+        }
+    }
+
+    /// They may not.
+    pub(crate) fn close_to(&self, nick: NickIndex, day: u32) {
+        for device in &self.devices[nick.get()] {
+            lock(&device.memory).open.remove(&day);
+        }
     }
 
     /// Counts a reason; reasons beyond the first hundred are one.

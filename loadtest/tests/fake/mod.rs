@@ -1,5 +1,8 @@
 //! A server in memory, just enough to be replayed into, that breaks one guarantee on demand.
 
+mod changes;
+mod members;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,7 +10,7 @@ use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, patch, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -26,6 +29,26 @@ pub(crate) enum Plant {
     Swap(u64),
     /// Delivered with other words.
     OtherWords(u64),
+    /// The change of this number is delivered to nobody.
+    ChangeNotDelivered(u64),
+    /// … or carries what the message was before.
+    WrongVersion(u64),
+    /// From the change of this number on, edits are acked and not made.
+    EditLost(u64),
+    /// The same of reactions.
+    ReactionLost(u64),
+    /// The same of deletions.
+    Undeleted(u64),
+    /// The first who is banned is told everything still.
+    BanLeaks,
+}
+
+/// An entry on its way: of which channel, and to whom.
+#[derive(Clone)]
+struct Item {
+    channel: u64,
+    entry: Value,
+    audience: Arc<HashSet<u64>>,
 }
 
 #[derive(Default)]
@@ -34,16 +57,22 @@ struct Inner {
     devices: u64,
     channels: HashMap<u64, Channel>,
     /// Every append of the run; a cursor is a place in it.
-    all: Vec<(u64, Value)>,
+    all: Vec<Item>,
     messages: u64,
+    changes: u64,
     held: Option<(u64, Value)>,
-    /// The channel and seq at which something was planted.
-    planted: Option<(u64, u64)>,
+    /// The channels and seqs at which something was planted.
+    planted: Vec<(u64, u64)>,
+    /// Who is told although she is banned.
+    leak_to: Option<u64>,
 }
 
 #[derive(Default)]
 struct Channel {
+    is_open: bool,
+    name: String,
     members: HashSet<u64>,
+    banned: HashSet<u64>,
     log: Vec<Value>,
     head: u64,
     keys: HashMap<String, (u64, u64)>,
@@ -52,8 +81,8 @@ struct Channel {
 pub(crate) struct Fake {
     inner: Mutex<Inner>,
     plant: Plant,
-    /// Channel, entry, and the cursor after it.
-    live: broadcast::Sender<(u64, Value, usize)>,
+    /// An item, and the cursor after it.
+    live: broadcast::Sender<(Item, usize)>,
 }
 
 type Shared = State<Arc<Fake>>;
@@ -68,7 +97,14 @@ impl Fake {
             .route("/v1/devices", post(add_device))
             .route("/v1/snapshot", post(snapshot))
             .route("/v1/channels", post(create_channel))
+            .route("/v1/channels/{id}", get(members::channel))
             .route("/v1/channels/{id}/entries", get(history))
+            .route("/v1/channels/{id}/membership", put(members::join))
+            .route("/v1/channels/{id}/members", put(members::add))
+            .route("/v1/channels/{id}/members/{user}", delete(members::leave))
+            .route("/v1/channels/{id}/bans/{user}", put(members::ban).delete(members::unban))
+            .route("/v1/open-channels", get(members::find))
+            .route("/v1/me", patch(members::rename))
             .route("/v1/ws", get(upgrade))
             .with_state(Arc::clone(&fake));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,9 +114,9 @@ impl Fake {
         (fake, url)
     }
 
-    /// The channel and seq at which something was planted.
-    pub(crate) fn planted(&self) -> Option<(u64, u64)> {
-        self.lock().planted
+    /// The channels and seqs at which something was planted.
+    pub(crate) fn planted(&self) -> Vec<(u64, u64)> {
+        self.lock().planted.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -109,7 +145,7 @@ impl Fake {
         if [Plant::ForgetRow(number), Plant::SkipFanOut(number), Plant::Twice(number)].contains(&self.plant)
             || [Plant::Swap(number), Plant::OtherWords(number)].contains(&self.plant)
         {
-            inner.planted = Some((channel_id, seq));
+            inner.planted.push((channel_id, seq));
         }
         if self.plant == Plant::OtherWords(number) {
             entry["text"] = json!("something else");
@@ -131,12 +167,17 @@ impl Fake {
     }
 
     fn deliver(&self, inner: &mut Inner, channel: u64, entry: &Value) {
-        inner.all.push((channel, entry.clone()));
-        let _ = self.live.send((channel, entry.clone(), inner.all.len()));
+        self.deliver_to(inner, channel, entry, None);
     }
 
-    fn is_member(&self, channel: u64, user: u64) -> bool {
-        self.lock().channels[&channel].members.contains(&user)
+    /// To the members, and one more.
+    fn deliver_to(&self, inner: &mut Inner, channel: u64, entry: &Value, more: Option<u64>) {
+        let known = &inner.channels[&channel];
+        let leaked = known.banned.iter().filter(|user| inner.leak_to == Some(**user));
+        let audience = Arc::new(known.members.iter().chain(leaked).copied().chain(more).collect());
+        let item = Item { channel, entry: entry.clone(), audience };
+        inner.all.push(item.clone());
+        let _ = self.live.send((item, inner.all.len()));
     }
 }
 
@@ -189,12 +230,16 @@ async fn create_channel(
     let mut inner = fake.lock();
     let id = inner.channels.len() as u64 + 1;
     let created = json!({ "seq": 1, "at": 1, "kind": "created", "by": user.to_string() });
-    let members = others.chain([user]).collect();
-    inner.channels.insert(id, Channel { members, log: vec![created], head: 1, keys: HashMap::new() });
-    let view = json!({
-        "id": id.to_string(), "kind": "group", "name": wish["name"], "head_seq": 1, "head_ordinal": 0, "active_at": 1,
-        "read_seq": 0, "unread": 0, "mentions": 0, "from_seq": 1, "role": "owner",
-    });
+    let channel = Channel {
+        is_open: wish["kind"] == "open",
+        name: wish["name"].as_str().unwrap().to_owned(),
+        members: others.chain([user]).collect(),
+        log: vec![created],
+        head: 1,
+        ..Channel::default()
+    };
+    let view = members::view(id, &channel);
+    inner.channels.insert(id, channel);
     (StatusCode::CREATED, Json(view))
 }
 
@@ -205,13 +250,16 @@ async fn history(
 ) -> Json<Value> {
     let inner = fake.lock();
     let channel = &inner.channels[&id];
-    let (after, limit) = (query["after"], query["limit"] as usize);
+    Json(page(channel, query["after"], query["limit"] as usize))
+}
+
+fn page(channel: &Channel, after: u64, limit: usize) -> Value {
     let above: Vec<&Value> =
         channel.log.iter().filter(|entry| entry["seq"].as_u64().unwrap() > after).collect();
-    let page: Vec<&Value> = above.iter().take(limit).copied().collect();
-    Json(json!({
+    let page: Vec<Value> = above.iter().take(limit).map(|entry| channel.carried(entry)).collect();
+    json!({
         "as_of": channel.head, "entries": page, "more_before": after > 0, "more_after": above.len() > page.len(),
-    }))
+    })
 }
 
 async fn upgrade(State(fake): Shared, socket: WebSocketUpgrade) -> Response {
@@ -235,34 +283,65 @@ async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
         "heartbeat_interval_ms": 1_000, "token_expires_at": 1_u64 << 40, "at": from, "resume": "resumed",
     });
     say(&mut socket, welcome).await?;
-    for (channel, entry) in missed {
-        if fake.is_member(channel, user) {
+    let mut subscriptions = HashMap::new();
+    for Item { channel, entry, audience } in missed {
+        if audience.contains(&user) && !fake.is_open(channel) {
+            let entry = fake.lock().channels[&channel].carried(&entry);
             deliver(&mut socket, channel, entry).await?;
         }
     }
     loop {
         tokio::select! {
-            Ok((channel, entry, position)) = live.recv() => if fake.is_member(channel, user) {
-                deliver(&mut socket, channel, entry).await?;
-                say(&mut socket, json!({ "type": "cursor", "cursor": cursor(position) })).await?;
+            Ok((item, position)) = live.recv() => {
+                let wanted = match fake.is_open(item.channel) {
+                    true => members::is_wanted(&fake, &mut subscriptions, &item, user),
+                    false => true,
+                };
+                if wanted && item.audience.contains(&user) {
+                    deliver(&mut socket, item.channel, item.entry).await?;
+                    say(&mut socket, json!({ "type": "cursor", "cursor": cursor(position) })).await?;
+                }
             },
-            request = frame(&mut socket) => answer(&fake, &mut socket, user, request?).await?,
+            request = frame(&mut socket) => {
+                let frames = answer(&fake, &mut subscriptions, user, &request?);
+                for frame in frames {
+                    say(&mut socket, frame).await?;
+                }
+            }
         }
     }
 }
 
-async fn answer(fake: &Fake, socket: &mut WebSocket, user: u64, request: Value) -> Option<()> {
-    if request["type"] != "send" {
-        return say(socket, json!({ "type": "heartbeat", "at": 1 })).await;
+fn answer(fake: &Fake, subscriptions: &mut HashMap<u64, u64>, user: u64, request: &Value) -> Vec<Value> {
+    let id = &request["id"];
+    let channel: u64 = request["channel_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+    match request["type"].as_str().unwrap() {
+        "send" if !fake.is_member(channel, user) => vec![forbidden(id)],
+        "send" => {
+            let (key, body) = (request["client_msg_id"].as_str().unwrap(), &request["body"]);
+            let (seq, message) = fake.append(user, channel, key, body["text"].as_str().unwrap());
+            vec![json!({
+                "type": "ack", "id": id, "channel_id": request["channel_id"], "message_id": message.to_string(),
+                "seq": seq, "at": message - 1_000,
+            })]
+        }
+        "edit" | "delete" | "react" if !fake.is_member(channel, user) => vec![forbidden(id)],
+        "edit" | "delete" | "react" => vec![fake.change(user, channel, request)],
+        "subscribe" if !fake.is_member(channel, user) => vec![forbidden(id)],
+        "subscribe" => fake.subscribe(subscriptions, channel, request),
+        "history" if !fake.is_member(channel, user) => vec![forbidden(id)],
+        "history" => {
+            let (after, limit) = (request["after"].as_u64().unwrap(), request["limit"].as_u64().unwrap());
+            let mut page = page(&fake.lock().channels[&channel], after, limit as usize);
+            (page["type"], page["id"]) = (json!("history"), id.clone());
+            vec![page]
+        }
+        _ => vec![json!({ "type": "heartbeat", "at": 1 })],
     }
-    let channel: u64 = request["channel_id"].as_str().unwrap().parse().unwrap();
-    let (key, text) = (request["client_msg_id"].as_str().unwrap(), request["body"]["text"].as_str().unwrap());
-    let (seq, id) = fake.append(user, channel, key, text);
-    let ack = json!({
-        "type": "ack", "id": request["id"], "channel_id": request["channel_id"], "message_id": id.to_string(),
-        "seq": seq, "at": id - 1_000,
-    });
-    say(socket, ack).await
+}
+
+fn forbidden(id: &Value) -> Value {
+    json!({ "type": "error", "id": id, "code": "forbidden", "message": "no member", "retryable": false })
 }
 
 async fn frame(socket: &mut WebSocket) -> Option<Value> {

@@ -75,11 +75,17 @@ async fn who_comes_back_far_behind_is_told_of_the_gap_and_goes_on() {
     client.subscribe(channel, Mode::Active).await.unwrap();
     assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
     client.unsubscribe(channel).await.unwrap();
-    for number in 0..201 {
+    for number in 0..230 {
         yard.say(&ada, channel, &number.to_string()).await;
     }
     client.subscribe(channel, Mode::Active).await.unwrap();
-    assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(204), true)]));
+    // The first ones may come before the server has heard of the end.
+    let heads = loop {
+        if let Ok(heads) = next(&mut events).await {
+            break heads;
+        }
+    };
+    assert_eq!(heads, [(Seq::new(233), true)]);
     yard.say(&ada, channel, "here we are").await;
     assert_eq!(next(&mut events).await, Err(vec!["here we are".to_owned()]));
     client.close().await;

@@ -1,4 +1,4 @@
-//! Memory of connections that only wait.
+//! Memory of connections that only wait, and what their heartbeats cost.
 //!
 //! Sign-ups open channels and fill caches; so the server is started anew on its folder before its memory is read.
 
@@ -11,7 +11,7 @@ use madang_ids::Cursor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::args::{Idle, Reference};
+use super::args::{Connections, Reference};
 use super::figures::{figure, median, print_conditions, verdict};
 use super::folder::Folder;
 use super::people::{self, Person};
@@ -20,6 +20,8 @@ use super::socket::{Socket, source};
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_FRAME: &str = r#"{"type":"heartbeat"}"#;
+/// How its answer begins.
+const HEARTBEAT_ANSWER: &[u8] = br#"{"type":"heartbeat""#;
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
 /// What one client reads at once.
@@ -39,12 +41,12 @@ struct Weight {
 }
 
 /// Measures and prints.
-pub(super) async fn run(args: Idle) -> anyhow::Result<()> {
+pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data = folder.join("data");
-    let (count, groups, members) = (args.connections, args.channels, args.members);
+    let (count, groups, members) = (args.count, args.channels, args.members);
     print_conditions(&format!(
-        "idle: {count} connections of distinct users, {groups} groups of {members} each"
+        "connections: {count} of distinct users, {groups} groups of {members} each, whose members are told who is there"
     ));
     let (people, cursor) = fill(&args, &data, &folder).await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
@@ -63,7 +65,7 @@ pub(super) async fn run(args: Idle) -> anyhow::Result<()> {
     let anon = median(ours.iter().map(|weight| weight.anon));
     let reference = median(bare.iter().map(|weight| weight.rss));
     println!(
-        "idle connection: {rss:.0} B by RSS ({anon:.0} B anonymous), {:.2} of the bare {reference:.0} B",
+        "a connection: {rss:.0} B by RSS ({anon:.0} B anonymous), {:.2} of the bare {reference:.0} B",
         rss / reference
     );
     println!("target: at most {TARGET_BYTES:.0} B: {}", verdict(rss <= TARGET_BYTES));
@@ -71,11 +73,15 @@ pub(super) async fn run(args: Idle) -> anyhow::Result<()> {
 }
 
 /// People and channels; the cursor is behind all of it.
-async fn fill(args: &Idle, data: &Path, folder: &Folder) -> anyhow::Result<(Vec<Person>, Option<Cursor>)> {
+async fn fill(
+    args: &Connections,
+    data: &Path,
+    folder: &Folder,
+) -> anyhow::Result<(Vec<Person>, Option<Cursor>)> {
     let started = Instant::now();
     let server = Process::madang(data, folder).await?;
     let rest = people::rest(&server.url())?;
-    let people = people::sign_up(&rest, args.connections).await?;
+    let people = people::sign_up(&rest, args.count).await?;
     let signed_up = started.elapsed();
     people::groups(&rest, &people, args.channels, args.members).await?;
     let first = people.first().context("there must be a connection")?;
@@ -136,17 +142,18 @@ async fn beat(server: &Process, sockets: Vec<Socket>, before: Usage, seconds: u6
         tasks.spawn(beat_some(chunk, begun + step * u32::try_from(number)?, until));
     }
     let mut held = Vec::new();
-    let mut beats = 0;
+    let (mut beats, mut others) = (0, 0);
     while let Some(done) = tasks.join_next().await {
-        let (sockets, count) = done??;
+        let (sockets, answered, told) = done??;
         held.push(sockets);
-        beats += count;
+        beats += answered;
+        others += told;
     }
     let last = server.usage()?;
     let (cpu, took) = (last.cpu_seconds - first.cpu_seconds, begun.elapsed().as_secs_f64());
     println!(
         "    after {took:.0} s of heartbeats: {:.0} B a connection by RSS; {beats} heartbeats took {cpu:.2} CPU s \
-         ({:.1} µs each, {:.1} % of a core)",
+         ({:.1} µs each, {:.1} % of a core); {others} other frames came, of who is there",
         per_connection(before, last, count).rss,
         cpu * 1e6 / figure(beats),
         100.0 * cpu / took
@@ -158,8 +165,8 @@ async fn beat_some(
     mut sockets: Vec<Socket>,
     first: Instant,
     until: Instant,
-) -> anyhow::Result<(Vec<Socket>, u64)> {
-    let (mut at, mut beats) = (first, 0);
+) -> anyhow::Result<(Vec<Socket>, u64, u64)> {
+    let (mut at, mut beats, mut others) = (first, 0, 0);
     while at < until {
         sleep_until(at).await;
         for socket in &mut sockets {
@@ -169,13 +176,16 @@ async fn beat_some(
             let mut answers = 0;
             while answers == 0 {
                 socket.fill().await?;
-                socket.frames(|_| answers += 1)?;
+                socket.frames(|payload| match payload.starts_with(HEARTBEAT_ANSWER) {
+                    true => answers += 1,
+                    false => others += 1,
+                })?;
             }
             beats += 1;
         }
         at += HEARTBEAT;
     }
-    Ok((sockets, beats))
+    Ok((sockets, beats, others))
 }
 
 async fn weigh_reference(folder: &Folder, count: usize) -> anyhow::Result<Weight> {

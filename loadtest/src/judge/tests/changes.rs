@@ -1,0 +1,327 @@
+//! Planted faults of what happens to messages after they were said, and of who may read them.
+
+use madang_ids::{Millis, Seq, UserId};
+use madang_proto::{Change, Content, DeletionMark, EditMark, Entry, Message, Reaction};
+
+use super::{CHANNEL, Stage};
+use crate::judge::absence::Absences;
+use crate::judge::fates::{Step, edited};
+use crate::judge::faults::FaultKind;
+use crate::judge::frame::RawFrame;
+
+/// Line 3 stands here.
+const TARGET: u64 = 5;
+const LINE: usize = 3;
+const ANN: u64 = 1;
+const BOB: u64 = 2;
+/// The first entry behind the ten lines.
+const NEXT: u64 = 12;
+
+/// A seq and a device.
+type Place = (Option<u64>, Option<String>);
+
+const KINDS: [FaultKind; 5] = [
+    FaultKind::Stale,
+    FaultKind::EditLost,
+    FaultKind::ReactionLost,
+    FaultKind::Undeleted,
+    FaultKind::Conflict,
+];
+
+impl Stage {
+    /// All ten lines came.
+    fn after_all() -> Self {
+        let mut stage = Self::new();
+        stage.deliver_all(1, 11);
+        stage
+    }
+
+    fn row(&mut self) -> &mut Message {
+        let Content::Message(message) = &mut self.history[TARGET as usize - 1].content else {
+            panic!("not a message")
+        };
+        message
+    }
+
+    /// The store takes a step and acks it: the row changes, an entry is appended, and all entries carry the row.
+    fn change(&mut self, step: Step, user: u64) -> Entry {
+        self.book.fates.ask(LINE, step, user);
+        let (by, seq) = (UserId::from_raw(user), Seq::new(self.history.len() as u64 + 1));
+        let row = self.row();
+        row.version += 1;
+        let version = row.version;
+        match step {
+            Step::Edit(number) => {
+                row.body.text = edited("line 3", number);
+                row.edited = Some(EditMark { at: Millis::new(1), version });
+            }
+            Step::Delete => {
+                row.body.text.clear();
+                row.reactions.clear();
+                row.deleted = Some(DeletionMark { at: Millis::new(1), by });
+            }
+            Step::React { emoji, on } => {
+                row.reactions.clear();
+                if on {
+                    let emoji = Step::emoji(emoji).to_owned();
+                    row.reactions.push(Reaction { emoji, count: 1, users: vec![by] });
+                }
+            }
+        }
+        let message = Some(Box::new(row.clone()));
+        let change = Change { target: Seq::new(TARGET), version, by, message };
+        let content = match step {
+            Step::Edit(_) => Content::Edited(change),
+            Step::Delete => Content::Deleted(change),
+            Step::React { .. } => Content::Reactions(change),
+        };
+        self.history.push(Entry { seq, at: Millis::new(seq.get()), content });
+        self.carry();
+        self.book.fates.ack(LINE, step, user, Some(seq.get()));
+        self.entry(seq.get())
+    }
+
+    /// Every change in history carries the row as it is now.
+    fn carry(&mut self) {
+        let row = self.row().clone();
+        for entry in &mut self.history {
+            if let Some(change) = entry.content.change_mut() {
+                change.message = Some(Box::new(row.clone()));
+            }
+        }
+    }
+
+    /// How many of [`KINDS`], and where and on what.
+    fn found(self) -> ([u64; 5], Vec<Place>) {
+        let verdict = self.book.judge_history(&self.history, &self.faults);
+        self.book.judge_device(&verdict, &self.record, "ann#1", None, &self.faults);
+        let counts = KINDS.map(|kind| self.faults.count(kind));
+        let named = self.faults.named();
+        assert!(named.iter().all(|fault| fault.channel == Some(CHANNEL)));
+        (counts, named.into_iter().map(|fault| (fault.seq, fault.device)).collect())
+    }
+}
+
+const TEA: Step = Step::React { emoji: 0, on: true };
+const NO_TEA: Step = Step::React { emoji: 0, on: false };
+
+fn on_ann() -> Place {
+    (Some(TARGET), Some("ann#1".to_owned()))
+}
+
+#[test]
+fn changes_that_all_hold_are_no_fault() {
+    let mut stage = Stage::after_all();
+    for (step, user) in [
+        (Step::Edit(1), ANN),
+        (TEA, BOB),
+        (NO_TEA, BOB),
+        (Step::Edit(2), ANN),
+        (TEA, BOB),
+        (Step::Delete, ANN),
+    ] {
+        let entry = stage.change(step, user);
+        stage.deliver(&[entry]);
+    }
+    assert_eq!(stage.found(), ([0; 5], vec![]));
+}
+
+#[test]
+fn a_device_that_comes_late_gets_what_is_now_and_that_is_no_fault() {
+    let mut stage = Stage::new();
+    for (step, user) in [(Step::Edit(1), ANN), (TEA, BOB)] {
+        stage.change(step, user);
+    }
+    stage.deliver_all(1, 13);
+    assert_eq!(stage.found(), ([0; 5], vec![]));
+}
+
+#[test]
+fn a_change_that_was_not_delivered_leaves_the_device_stale() {
+    let mut stage = Stage::after_all();
+    stage.change(Step::Edit(1), ANN);
+    let (counts, named) = stage.found();
+    assert_eq!(counts, [1, 0, 0, 0, 0]);
+    assert!(
+        named.contains(&on_ann()) && named.contains(&(Some(NEXT), Some("ann#1".to_owned()))),
+        "{named:?}"
+    );
+}
+
+#[test]
+fn a_change_that_carries_an_older_version_is_stale_at_once_and_at_the_end() {
+    let mut stage = Stage::after_all();
+    let mut entry = stage.change(Step::Edit(1), ANN);
+    let old = stage.history[TARGET as usize - 1].clone();
+    let Content::Message(mut old) = old.content else { panic!("not a message") };
+    (old.version, old.body.text, old.edited) = (1, "line 3".to_owned(), None);
+    if let Some(change) = entry.content.change_mut() {
+        change.message = Some(old);
+    }
+    stage.deliver(&[entry]);
+    assert_eq!(stage.found(), ([2, 0, 0, 0, 0], vec![on_ann(), on_ann()]));
+}
+
+#[test]
+fn another_content_under_the_same_version_is_stale() {
+    let mut stage = Stage::after_all();
+    let mut entry = stage.change(TEA, BOB);
+    if let Some(message) = entry.content.change_mut().and_then(|change| change.message.as_mut()) {
+        message.reactions.clear();
+    }
+    stage.deliver(&[entry]);
+    assert_eq!(stage.found(), ([1, 0, 0, 0, 0], vec![on_ann()]));
+}
+
+#[test]
+fn an_acked_edit_that_the_store_lacks_is_lost_and_one_that_was_only_asked_is_not() {
+    let mut stage = Stage::after_all();
+    for number in [1, 2] {
+        let entry = stage.change(Step::Edit(number), ANN);
+        stage.deliver(&[entry]);
+    }
+    stage.book.fates.ask(LINE, Step::Edit(3), ANN);
+    stage.row().body.text = edited("line 3", 1);
+    stage.carry();
+    let (counts, named) = stage.found();
+    assert_eq!(counts, [1, 1, 0, 0, 0], "the device has what was acked, and the store has not");
+    assert!(named.contains(&(Some(TARGET), None)), "{named:?}");
+
+    let mut stage = Stage::after_all();
+    let entry = stage.change(Step::Edit(1), ANN);
+    stage.deliver(&[entry]);
+    stage.book.fates.ask(LINE, Step::Edit(2), ANN);
+    assert_eq!(stage.found().0, [0; 5]);
+}
+
+#[test]
+fn a_reaction_that_was_lost_or_stayed_is_named() {
+    let mut stage = Stage::after_all();
+    let entry = stage.change(TEA, BOB);
+    stage.row().reactions.clear();
+    stage.carry();
+    let delivered = stage.entry(entry.seq.get());
+    stage.deliver(&[delivered]);
+    assert_eq!(stage.found(), ([0, 0, 1, 0, 0], vec![(Some(TARGET), None)]));
+
+    let mut stage = Stage::after_all();
+    let entry = stage.change(TEA, BOB);
+    stage.deliver(&[entry]);
+    stage.book.fates.ask(LINE, NO_TEA, BOB);
+    stage.book.fates.ack(LINE, NO_TEA, BOB, None);
+    assert_eq!(stage.found(), ([0, 0, 1, 0, 0], vec![(Some(TARGET), None)]));
+}
+
+#[test]
+fn a_reaction_whose_answer_is_not_known_may_be_there_or_not_but_a_stranger_may_not() {
+    for reacts in [false, true] {
+        let mut stage = Stage::after_all();
+        let entry = if reacts { stage.change(TEA, BOB) } else { stage.change(Step::Edit(1), ANN) };
+        stage.deliver(&[entry]);
+        stage.book.fates.ask(LINE, if reacts { NO_TEA } else { TEA }, BOB);
+        assert_eq!(stage.found().0, [0; 5]);
+    }
+    let mut stage = Stage::after_all();
+    let entry = stage.change(TEA, BOB);
+    stage.deliver(&[entry]);
+    stage.row().reactions[0].users.push(UserId::from_raw(9));
+    stage.carry();
+    assert_eq!(stage.found().0, [1, 0, 0, 0, 1]);
+}
+
+#[test]
+fn deleted_text_that_is_seen_afterwards_is_named() {
+    let mut stage = Stage::after_all();
+    let edit = stage.change(Step::Edit(1), ANN);
+    let deleted = stage.change(Step::Delete, ANN);
+    stage.deliver(&[stage.entry(edit.seq.get()), deleted]);
+    stage.record.connect();
+    let again = [edit];
+    stage.deliver(&again);
+    assert_eq!(stage.faults.count(FaultKind::Undeleted), 1);
+    assert!(stage.found().1.contains(&on_ann()));
+}
+
+#[test]
+fn a_deletion_that_the_store_forgot_is_named() {
+    let mut stage = Stage::after_all();
+    let entry = stage.change(Step::Delete, ANN);
+    stage.deliver(&[entry]);
+    stage.row().body.text = "line 3".to_owned();
+    let (counts, named) = stage.found();
+    assert_eq!(counts[3], 2, "its row has the text, and is not what the entry carries");
+    assert!(named.contains(&(Some(TARGET), None)));
+
+    let mut stage = Stage::after_all();
+    stage.book.fates.ask(LINE, Step::Delete, ANN);
+    stage.book.fates.ack(LINE, Step::Delete, ANN, None);
+    assert_eq!(stage.found(), ([0, 0, 0, 1, 0], vec![(Some(TARGET), None)]));
+}
+
+#[test]
+fn an_acked_change_without_its_entry_is_lost() {
+    let mut stage = Stage::after_all();
+    stage.book.fates.ask(LINE, TEA, BOB);
+    stage.book.fates.ack(LINE, TEA, BOB, Some(NEXT));
+    let verdict = stage.book.judge_history(&stage.history, &stage.faults);
+    assert_eq!(stage.faults.count(FaultKind::Lost), 1);
+    assert_eq!(stage.book.judge_device(&verdict, &stage.record, "ann#1", None, &stage.faults), 10);
+}
+
+#[test]
+fn a_gap_that_history_fills_is_no_fault_and_one_that_stays_is() {
+    for filled_to in [8, 7] {
+        let mut stage = Stage::new();
+        stage.record.subscribe(1);
+        stage.deliver_all(2, 4);
+        stage.record.leave_gap(8);
+        stage.deliver_all(9, 11);
+        let rows: Vec<Entry> = (5..=filled_to).map(|seq| stage.entry(seq)).collect();
+        let page = serde_json::json!({ "type": "history", "id": "h", "entries": rows }).to_string();
+        let moment = crate::judge::book::Moment { now_us: 10, welcome_at_ms: 0 };
+        for entry in &RawFrame::parse(&page).unwrap().entries {
+            stage.book.fill(entry, &mut stage.record, moment, &|| "ann#1".to_owned(), &stage.faults);
+        }
+        let missing: Vec<u64> = (filled_to + 1..=8).collect();
+        let named: Vec<u64> = stage.judged().into_iter().filter_map(|(seq, _)| seq).collect();
+        assert_eq!(named, missing);
+    }
+}
+
+#[test]
+fn what_comes_behind_a_ban_is_leaked_and_what_comes_after_the_return_is_not() {
+    let bob = UserId::from_raw(BOB);
+    let by = UserId::from_raw(ANN);
+    for leak in [false, true] {
+        let mut stage = Stage::new();
+        (stage.book.is_moving, stage.book.is_open) = (true, true);
+        stage.history[4].content = Content::Banned { user_id: bob, by, until: None };
+        stage.history[8].content = Content::Joined { user_id: bob, by: bob };
+        stage.book.lines[3].is_refused = true;
+        stage.book.lines[7].is_refused = true;
+        (stage.book.lines[3].acked, stage.book.lines[7].acked) = (None, None);
+        stage.deliver_all(1, 4);
+        stage.record.set_away(true);
+        stage.deliver_all(5, if leak { 6 } else { 5 });
+        stage.record.set_away(false);
+        stage.record.subscribe(1);
+        stage.deliver_all(if leak { 7 } else { 6 }, 11);
+        let absences = Absences::of(BOB, &stage.history, 1, false, true);
+        let verdict = stage.book.judge_history(&stage.history, &stage.faults);
+        stage.book.judge_device(&verdict, &stage.record, "bob#1", Some(&absences), &stage.faults);
+        let named: Vec<Option<u64>> = stage.faults.named().into_iter().map(|fault| fault.seq).collect();
+        assert_eq!(named, if leak { vec![Some(6)] } else { vec![] });
+        assert_eq!(stage.faults.count(FaultKind::Leaked), u64::from(leak));
+    }
+}
+
+#[test]
+fn a_jump_that_no_absence_excuses_is_a_hole() {
+    let mut stage = Stage::new();
+    stage.book.is_moving = true;
+    stage.deliver_all(1, 4);
+    stage.deliver_all(7, 11);
+    assert_eq!(stage.faults.total(), 0, "not before the end");
+    let (_, named) = stage.found();
+    assert_eq!(named.iter().filter_map(|(seq, _)| *seq).collect::<Vec<_>>(), [5, 5, 6]);
+}

@@ -1,0 +1,170 @@
+//! Subscriptions of a connection to open channels, and the pages of history that fill their gaps.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use madang_client::ClientError;
+use madang_ids::Seq;
+use madang_proto::rest::HistoryQuery;
+use madang_proto::{ClientFrame, ErrorBody, ErrorCode, Mode, Request, RequestId, limits};
+use tokio::time::{Duration, Instant};
+
+use super::{Live, Moment};
+use crate::judge::faults::{Fault, FaultKind};
+use crate::judge::frame::RawFrame;
+use crate::replay::world::{count, lock};
+
+/// Before the numbers in the names of requests.
+pub(super) const SUBSCRIBE: char = 's';
+pub(super) const HISTORY: char = 'h';
+/// Wait before a retry that the server gave no time for.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// What this connection has asked for.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    /// By day: which membership a `subscribe` was sent for.
+    asked: HashMap<u32, u32>,
+    /// Days of which a page of history is under way.
+    filling: HashSet<u32>,
+    /// Days to ask again, and when.
+    again: BTreeMap<u32, Instant>,
+}
+
+impl Subscriptions {
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.again.values().min().copied()
+    }
+}
+
+impl Live<'_> {
+    /// Subscribes to what the user is a member of and is not subscribed to here, and asks for what gaps left out. True
+    /// if there was any.
+    pub(super) async fn feed_subscriptions(&mut self) -> Result<bool, ClientError> {
+        let requests = self.due_subscriptions();
+        for request in &requests {
+            self.connection.feed(request).await?;
+        }
+        Ok(!requests.is_empty())
+    }
+
+    fn due_subscriptions(&mut self) -> Vec<Request> {
+        let now = Instant::now();
+        let mut memory = lock(&self.device.memory);
+        let memory = &mut *memory;
+        let mut requests = Vec::new();
+        for (day, membership) in &memory.open {
+            if self.open.again.get(day).is_some_and(|at| *at > now) {
+                continue;
+            }
+            self.open.again.remove(day);
+            let (channel_id, base) = {
+                let book = lock(&self.world.day(*day).book);
+                (book.channel, book.base)
+            };
+            let record = memory.records.entry(*day).or_default();
+            if self.open.asked.insert(*day, *membership) != Some(*membership) {
+                let after = record.contiguous(base);
+                let id = Some(RequestId(format!("{SUBSCRIBE}{day}.{membership}.{after}")));
+                let frame = ClientFrame::Subscribe {
+                    channel_id,
+                    after_seq: Some(Seq::new(after)),
+                    mode: Mode::Active,
+                };
+                requests.push(Request { id, frame });
+            } else if let Some(after) = record.gap_after(base).filter(|_| self.open.filling.insert(*day)) {
+                let page = HistoryQuery {
+                    after: Some(Seq::new(after)),
+                    limit: Some(limits::HISTORY_PAGE),
+                    ..HistoryQuery::default()
+                };
+                let id = Some(RequestId(format!("{HISTORY}{day}")));
+                requests.push(Request { id, frame: ClientFrame::History { channel_id, page } });
+            }
+        }
+        requests
+    }
+
+    /// The answer to `subscribe`, or a gap. True if there is something to ask of history.
+    pub(super) fn handle_heads(&mut self, frame: &RawFrame<'_>) -> bool {
+        let mut memory = lock(&self.device.memory);
+        let answered = frame.id.and_then(subscribed);
+        if let Some((day, _, after)) = answered {
+            memory.records.entry(day).or_default().subscribe(after);
+        }
+        let mut has_gap = false;
+        for head in &frame.heads {
+            let Some(day) = self.world.books_by_channel.get(&head.channel_id.raw()) else { continue };
+            let mut book = lock(&self.world.day(*day).book);
+            book.know(head.seq.get());
+            if head.gap {
+                has_gap = true;
+                count(&self.world.counters.gaps);
+                memory.records.entry(*day).or_default().leave_gap(head.seq.get());
+            }
+        }
+        has_gap
+    }
+
+    /// A page that fills a gap. True if another may be wanted.
+    pub(super) fn handle_history(&mut self, frame: &RawFrame<'_>) -> bool {
+        let Some(day) = frame.id.and_then(|id| id.strip_prefix(HISTORY)?.parse::<u32>().ok()) else {
+            return false;
+        };
+        let moment = Moment { now_us: self.world.now_us(), welcome_at_ms: self.welcome_at_ms };
+        let mut memory = lock(&self.device.memory);
+        let record = memory.records.entry(day).or_default();
+        let mut book = lock(&self.world.day(day).book);
+        for entry in &frame.entries {
+            book.fill(entry, record, moment, &|| self.device.name.clone(), &self.world.faults);
+        }
+        // A page without entries stays under way: history has no more, and the judge will say what is missing.
+        !frame.entries.is_empty() && self.open.filling.remove(&day)
+    }
+
+    /// `subscribe` or `history` was refused.
+    pub(super) fn handle_open_refused(&mut self, id: &RequestId, error: &ErrorBody) {
+        let wait = error.retry_after_ms.map_or(RETRY_AFTER, Duration::from_millis);
+        let again = error.retryable || error.code == ErrorCode::Unauthorized;
+        if let Some(day) = id.0.strip_prefix(HISTORY).and_then(|day| day.parse().ok()) {
+            if again {
+                self.open.filling.remove(&day);
+                self.open.again.insert(day, Instant::now() + wait);
+            }
+            return;
+        }
+        let Some((day, membership, _)) = subscribed(&id.0) else { return };
+        if again {
+            self.open.asked.remove(&day);
+            self.open.again.insert(day, Instant::now() + wait);
+            return;
+        }
+        let memory = lock(&self.device.memory);
+        let is_away = memory.records.get(&day).is_some_and(|record| record.is_away());
+        // Who went meanwhile is rightly refused.
+        if memory.open.get(&day) == Some(&membership) && !is_away {
+            let what = format!("a member's subscription was refused, {:?}: {}", error.code, error.message);
+            let fault = lock(&self.world.day(day).book).fault(0, what);
+            let device = Some(self.device.name.clone());
+            self.world.faults.note(FaultKind::Conflict, Fault { device, ..fault });
+        }
+    }
+}
+
+/// Day, membership and place of a `subscribe`.
+fn subscribed(id: &str) -> Option<(u32, u32, u64)> {
+    let mut numbers = id.strip_prefix(SUBSCRIBE)?.split('.');
+    let (day, membership) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    Some((day, membership, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::subscribed;
+
+    #[test]
+    fn the_name_of_a_request_says_what_was_asked() {
+        assert_eq!(subscribed("s12.3.456"), Some((12, 3, 456)));
+        assert_eq!(subscribed("h12"), None);
+        assert_eq!(subscribed("s12.3"), None);
+    }
+}
