@@ -128,7 +128,6 @@ impl<T> Outbox<T> {
     ///
     /// # Errors
     /// Gives it back when the queue is full.
-    #[expect(clippy::result_large_err, reason = "the message goes back to who gave it")]
     pub fn enqueue(&mut self, send: Send, tag: T) -> Result<(), Full<T>> {
         if !self.has_room() {
             return Err(Full(Box::new(send), tag));
