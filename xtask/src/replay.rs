@@ -71,23 +71,21 @@ const FAULTS: [Planted; 9] = [
 /// The load tool's word for a guarantee that broke.
 const BROKEN: i32 = 1;
 
-/// Clients chat while the server is killed every three seconds and devices come and go; nothing acked may be lost.
+/// What both kinds of channels are put through.
+const CHANGES: &[&str] =
+    &["--churn", "--churn-every", "5", "--edits", "0.05", "--deletes", "0.02", "--reactions", "0.1"];
+const GROUPS: &[&str] = &["--lines", "1000", "--kill-every", "3", "--membership", "corpus"];
+const OPEN: &[&str] = &["--lines", "600", "--kill-every", "4", "--channel-kind", "open", "--bans", "0.01"];
+
+/// Clients chat, edit, delete and react while the server is killed every few seconds and devices come and go; nothing
+/// acked may be lost, and every cache must end as the store.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
-    let args = [
-        "replay",
-        "--synthetic",
-        "2",
-        "--lines",
-        "1500",
-        "--churn",
-        "--churn-every",
-        "5",
-        "--kill-every",
-        "3",
-    ];
-    let (status, _) = run(&binaries, &args, None)?;
-    ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
+    for channels in [GROUPS, OPEN] {
+        let args = [&["replay", "--synthetic", "2"], channels, CHANGES].concat();
+        let (status, _) = run(&binaries, &args, None)?;
+        ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
+    }
     Ok(())
 }
 

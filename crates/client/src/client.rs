@@ -126,6 +126,14 @@ impl Client {
         self.command(Command::Read(channel_id, seq)).await
     }
 
+    /// Tells others that the user is writing; said every few seconds while she does. Lost without a connection.
+    ///
+    /// # Errors
+    /// If the client has ended.
+    pub async fn typing(&self, channel_id: ChannelId) -> Result<(), ClientError> {
+        self.command(Command::Typing(channel_id)).await
+    }
+
     /// Subscribes to an open channel of the user's, from the last entry that this client has of it on. The answer comes
     /// as [`Event::Heads`] or [`Event::SubscriptionRefused`]; the client subscribes again after each reconnect, until
     /// the user leaves.

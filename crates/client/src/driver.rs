@@ -26,6 +26,7 @@ use presence::Presence;
 pub(crate) enum Command {
     Send(Send),
     Read(ChannelId, Seq),
+    Typing(ChannelId),
     Subscribe(ChannelId, Mode),
     Unsubscribe(ChannelId),
     Presence(SetPresence),
@@ -177,7 +178,7 @@ impl Driver {
             Command::Unsubscribe(channel) => drop(self.subscriptions.remove(&channel)),
             Command::Presence(set) => self.presence.put(set),
             // Markers only rise, and the next one heals it.
-            Command::Read(..) => {}
+            Command::Read(..) | Command::Typing(_) => {}
         }
     }
 

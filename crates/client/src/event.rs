@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
+use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq, UserId};
 use madang_proto::rest::ChannelView;
 use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, SnapshotReason};
 
@@ -57,6 +57,22 @@ pub enum Event {
         client_msg_id: ClientMsgId,
         /// Why.
         error: ErrorBody,
+    },
+    /// Somebody is writing. Forget it after six seconds, or with her next message.
+    Typing {
+        /// Where.
+        channel_id: ChannelId,
+        /// Who.
+        user_id: UserId,
+    },
+    /// Somebody has read a channel up to here.
+    Receipt {
+        /// Which channel.
+        channel_id: ChannelId,
+        /// Who.
+        user_id: UserId,
+        /// Up to here.
+        seq: Seq,
     },
     /// How watched users are. Whoever was not named, after [`Event::Connected`] or a list that begins `anew`, when
     /// `complete` is said, is offline; until then those whom the program knew from before stay as they were.

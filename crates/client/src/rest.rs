@@ -1,5 +1,6 @@
 //! Typed calls of the REST API. Stateless: every call names the access token that it speaks with.
 
+mod changes;
 mod open;
 
 use std::sync::Arc;

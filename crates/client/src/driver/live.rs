@@ -101,6 +101,7 @@ impl Driver {
             Command::Read(channel_id, seq) => {
                 live.request("read", ClientFrame::Read { channel_id, seq }).await
             }
+            Command::Typing(channel_id) => live.request("typing", ClientFrame::Typing { channel_id }).await,
             Command::Subscribe(channel, mode) => self.subscribe(live, channel, mode).await,
             Command::Unsubscribe(channel) => self.unsubscribe(live, channel).await,
             Command::Presence(set) => {
@@ -160,6 +161,12 @@ impl Driver {
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
             ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
+            ServerFrame::Typing { channel_id, user_id } => {
+                self.tell_alive(live, Event::Typing { channel_id, user_id }).await
+            }
+            ServerFrame::Receipt { channel_id, user_id, seq } => {
+                self.tell_alive(live, Event::Receipt { channel_id, user_id, seq }).await
+            }
             ServerFrame::Presence(list) => self.tell_alive(live, Event::Presence(list)).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
@@ -175,9 +182,7 @@ impl Driver {
             ServerFrame::Welcome(_)
             | ServerFrame::History { .. }
             | ServerFrame::Heartbeat { .. }
-            | ServerFrame::Changed(_)
-            | ServerFrame::Typing { .. }
-            | ServerFrame::Receipt { .. } => Ok(()),
+            | ServerFrame::Changed(_) => Ok(()),
         }
     }
 

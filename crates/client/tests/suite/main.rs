@@ -4,6 +4,7 @@
     reason = "a test; clippy sees that of test functions only, not of their helpers"
 )]
 
+mod changes;
 mod gaps;
 mod open;
 mod presence;

@@ -1,0 +1,45 @@
+//! Changes of messages, and events, as a program hears of them.
+
+use madang_client::Event;
+use madang_proto::rest::EditMessage;
+use madang_proto::{Body, Content};
+
+use crate::yard::Yard;
+
+#[tokio::test]
+async fn an_edit_comes_with_the_message_and_events_come_by() {
+    let yard = Yard::new().await;
+    let (ada, bob, channel) = yard.pair().await;
+    let (client, mut events) = yard.connected(&bob).await;
+    let (hers, mut her_events) = yard.connected(&ada).await;
+    yard.say(&ada, channel, "tea?").await;
+    let seq = madang_ids::Seq::new(4);
+    let body = Body { text: "coffee?".to_owned(), ..Body::default() };
+    let edit = EditMessage { version: Some(1), body };
+    let token = &ada.tokens.access;
+    let changed = yard.rest.edit(token, channel, seq, &edit).await.unwrap();
+    assert_eq!((changed.target, changed.version), (seq, 2));
+    yard.rest.react(&bob.tokens.access, channel, seq, "+1", true).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let Event::Entries { entries, .. } = events.content().await else { continue };
+        told.extend(entries.into_iter().filter_map(|entry| match entry.content {
+            Content::Edited(change) | Content::Reactions(change) => change.message,
+            _ => None,
+        }));
+    }
+    assert_eq!((told[0].body.text.as_str(), told[0].version), ("coffee?", 2));
+    assert_eq!((told[1].reactions[0].emoji.as_str(), told[1].version), ("+1", 3));
+    client.typing(channel).await.unwrap();
+    client.mark_read(channel, seq).await.unwrap();
+    let (mut has_typed, mut has_read) = (false, false);
+    while !(has_typed && has_read) {
+        match her_events.content().await {
+            Event::Typing { channel_id, .. } => has_typed = channel_id == channel,
+            Event::Receipt { seq: at, .. } => has_read = at == seq,
+            _ => {}
+        }
+    }
+    hers.close().await;
+    client.close().await;
+}
