@@ -70,8 +70,9 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let hangups = Hangups::listen().context("signals cannot be listened for")?;
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
-    let node = Node::open(config, drain.clone(), accept_loss).await?;
+    // Before anything runs that would have to be stopped again. Who connects meanwhile waits to be accepted.
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
+    let node = Node::open(config, drain.clone(), accept_loss).await?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
         // A path above 107 bytes, for instance. Operators can still open the folder of a server that is stopped.

@@ -13,7 +13,7 @@ use serde_json::Value;
 async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
     let args = ["replay", "--synthetic", "1", "--lines", "200", "--devices", "2", "--url", url];
     // What was lost is waited for so long.
-    let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "2"] };
+    let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "6"] };
     let mut tool = tokio::process::Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
     let output = tool.args(args).args(patience).args(more).output().await.unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
