@@ -270,3 +270,21 @@ fn roles_are_given_by_the_owner() {
     assert_eq!(roles, [Role::Admin, Role::Owner, Role::Member]);
     check_at_rest(&stage);
 }
+
+#[test]
+fn a_deletion_that_was_half_done_unpins_in_the_end() {
+    let mut stage = stage();
+    stage.ask(0, detail(ANNA, DetailChange::Pin(madang_ids::Seq::new(5))));
+    stage.run();
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let first = stage.ask(0, delete(BERT, 5));
+    stage.run();
+    let second = stage.ask(1, delete(BERT, 5));
+    stage.run();
+    assert_eq!([first, second].map(|ticket| text(&stage, ticket)), ["unavailable", "changed 5 to 2 at 7"]);
+    assert_eq!(stage.world.details.pins, [], "a deleted message is not pinned");
+    let third = stage.ask(0, delete(BERT, 5));
+    stage.run();
+    assert_eq!(text(&stage, third), "changed 5 to 2 at 7");
+    check_at_rest(&stage);
+}
