@@ -288,3 +288,28 @@ fn a_deletion_that_was_half_done_unpins_in_the_end() {
     assert_eq!(text(&stage, third), "changed 5 to 2 at 7");
     check_at_rest(&stage);
 }
+
+#[test]
+fn nobody_owns_a_channel_in_which_she_may_not_speak() {
+    let mut stage = stage();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    stage.ask(0, role(ANNA, BERT, Role::Owner));
+    let says = stage.ask(0, send(None, BERT, 2, "thanks"));
+    stage.run();
+    assert_eq!(text(&stage, says), "sent 9");
+    check_at_rest(&stage);
+    // Nor does who finds an open channel empty.
+    let mut stage = Stage::open(1, 10, 1);
+    stage.ask(0, super::stage::seats(BERT, &[BERT], &[]));
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    for (user, joins, leaves) in
+        [(BERT, vec![], vec![BERT]), (ANNA, vec![], vec![ANNA]), (BERT, vec![BERT], vec![])]
+    {
+        stage.ask(0, super::stage::seats(user, &joins, &leaves));
+        stage.run();
+    }
+    let says = stage.ask(0, send(None, BERT, 2, "alone"));
+    stage.run();
+    assert_eq!(text(&stage, says), "sent 8");
+    check_at_rest(&stage);
+}
