@@ -313,3 +313,15 @@ fn nobody_owns_a_channel_in_which_she_may_not_speak() {
     assert_eq!(text(&stage, says), "sent 8");
     check_at_rest(&stage);
 }
+
+#[test]
+fn a_channel_may_be_handed_over_twice() {
+    let mut stage = stage();
+    stage.ask(0, role(ANNA, BERT, Role::Owner));
+    stage.run();
+    let again = stage.ask(1, role(ANNA, BERT, Role::Owner));
+    let other = stage.ask(1, role(ANNA, CARL, Role::Owner));
+    stage.run();
+    assert_eq!([again, other].map(|ticket| text(&stage, ticket)), ["seated []", "forbidden"]);
+    check_at_rest(&stage);
+}
