@@ -325,3 +325,23 @@ fn a_channel_may_be_handed_over_twice() {
     assert_eq!([again, other].map(|ticket| text(&stage, ticket)), ["seated []", "forbidden"]);
     check_at_rest(&stage);
 }
+
+#[test]
+fn a_home_that_appended_nothing_since_sees_what_another_allowed() {
+    let mut stage = stage();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    stage.run();
+    // The other home learns of the mute, and of the roles.
+    stage.ask(1, send(None, CARL, 1, "one"));
+    let muted = [stage.ask(1, send(None, BERT, 2, "two")), stage.ask(1, delete(CARL, 5))];
+    stage.run();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, false));
+    stage.ask(0, role(ANNA, CARL, Role::Admin));
+    stage.run();
+    let free = [stage.ask(1, send(None, BERT, 2, "two")), stage.ask(1, delete(CARL, 5))];
+    stage.run();
+    assert_eq!(muted.map(|ticket| text(&stage, ticket)), ["forbidden", "forbidden"]);
+    assert!(text(&stage, free[0]).starts_with("sent"), "{}", text(&stage, free[0]));
+    assert!(text(&stage, free[1]).starts_with("changed"), "{}", text(&stage, free[1]));
+    check_at_rest(&stage);
+}
