@@ -1,8 +1,4 @@
 //! Changes carry the messages that they are about: what a page of them may take.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
 
 use madang_proto::limits;
 use madang_testkit::{Config, Rest, Socket, Storage, TestNode, manual_clock};
