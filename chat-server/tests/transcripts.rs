@@ -43,6 +43,7 @@ transcripts! {
     open_moderation = "open-moderation.txt",
     typing = "typing.txt",
     receipts = "receipts.txt",
+    left = "left.txt",
     resume = "resume.txt",
     snapshot = "snapshot.txt",
     resync = "resync.txt",

@@ -55,7 +55,9 @@ async fn write_items(
         for rows in lists {
             let (Some(item), Some(last)) = (items.front_mut(), rows.last()) else { break };
             item.from = last.entry.seq.next();
-            connection.outbound().push(encode::entries(item.log, &rows));
+            for frame in encode::batches(item.log, &rows) {
+                connection.outbound().push(frame);
+            }
             if item.from > item.to {
                 items.pop_front();
             }

@@ -86,7 +86,7 @@ pub fn batches(log: LogId, rows: &[Row]) -> Vec<Frame> {
     let mut frames = Vec::with_capacity(1);
     let (mut start, mut bytes) = (0, 0);
     for (index, row) in rows.iter().enumerate() {
-        let size = row.entry.content.carried().map_or(0, |message| body::json_bytes(&message.body)) + 512;
+        let size = body::entry_bytes(&row.entry.content);
         if bytes + size > limits::BATCH_BYTES_OUT && index > start {
             frames.push(entries(log, &rows[start..index]));
             (start, bytes) = (index, 0);

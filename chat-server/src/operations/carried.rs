@@ -11,42 +11,63 @@ use madang_proto::{ErrorBody, Message};
 use super::Operations;
 use crate::refusal::refusal;
 
+/// Messages read at once: a change is small, and what it carries may have half a megabyte.
+const READ_AT_ONCE: usize = 16;
+
 impl Operations {
-    /// Fills in the changes among `rows` of a channel's log. Ends after `max_bytes` of messages (at least one row); says
-    /// whether all rows are there still.
+    /// Fills in the changes among `rows` of a channel's log. Ends after `max_bytes` of entries (at least one row);
+    /// says how many bytes there are, or `None` if not all rows are there still.
     pub(super) async fn carry(
         &self,
         channel: ChannelId,
         spans: &Spans,
         rows: &mut Vec<Row>,
         max_bytes: usize,
-    ) -> Result<bool, ErrorBody> {
-        let changes = rows.iter().filter_map(|row| row.entry.content.change());
-        let mut targets: Vec<Seq> = changes.map(|change| change.target).collect();
-        targets.retain(|target| spans.contains(*target));
-        targets.sort_unstable();
-        targets.dedup();
-        if targets.is_empty() {
-            return Ok(true);
+    ) -> Result<Option<usize>, ErrorBody> {
+        let mut messages = HashMap::new();
+        let mut bytes = 0;
+        for index in 0..rows.len() {
+            if let Some(target) = target(&rows[index], spans) {
+                if !messages.contains_key(&target) {
+                    self.read_targets(channel, spans, &rows[index..], &mut messages).await?;
+                }
+                if let Some(change) = rows[index].entry.content.change_mut() {
+                    change.message = messages.get(&target).and_then(Option::as_ref).cloned();
+                }
+            }
+            bytes += body::entry_bytes(&rows[index].entry.content);
+            if bytes > max_bytes && index > 0 {
+                rows.truncate(index);
+                return Ok(None);
+            }
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Reads the next messages that `rows` are about and that are not among `messages`.
+    async fn read_targets(
+        &self,
+        channel: ChannelId,
+        spans: &Spans,
+        rows: &[Row],
+        messages: &mut HashMap<Seq, Option<Box<Message>>>,
+    ) -> Result<(), ErrorBody> {
+        let mut targets: Vec<Seq> = Vec::new();
+        for target in rows.iter().filter_map(|row| target(row, spans)) {
+            if targets.len() < READ_AT_ONCE && !targets.contains(&target) && !messages.contains_key(&target) {
+                targets.push(target);
+            }
         }
         let found = self.store.rows_at(LogId::Channel(channel), &targets).await;
         let found = found.map_err(|error| refusal(&error))?;
-        let message = |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned());
-        let messages: HashMap<Seq, Option<Message>> =
-            targets.into_iter().zip(found.into_iter().map(message)).collect();
-        let mut bytes = 0;
-        for index in 0..rows.len() {
-            if let Some(change) = rows[index].entry.content.change_mut() {
-                let message = messages.get(&change.target).and_then(Option::as_ref);
-                change.message = message.cloned().map(Box::new);
-            }
-            let carried = rows[index].entry.content.carried();
-            bytes += carried.map_or(0, |message| body::json_bytes(&message.body));
-            if bytes > max_bytes && index > 0 {
-                rows.truncate(index);
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let message =
+            |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned()).map(Box::new);
+        messages.extend(targets.into_iter().zip(found.into_iter().map(message)));
+        Ok(())
     }
+}
+
+/// The message that a row is about, if it may be read.
+fn target(row: &Row, spans: &Spans) -> Option<Seq> {
+    row.entry.content.change().map(|change| change.target).filter(|target| spans.contains(*target))
 }

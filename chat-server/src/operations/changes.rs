@@ -3,7 +3,7 @@
 use madang_engine::body;
 use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
 use madang_engine::log::ReactionChange;
-use madang_ids::{ChannelId, Seq, UserId};
+use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
 use tokio::sync::oneshot;
@@ -80,7 +80,7 @@ impl Operations {
     /// Who reacted to a message in one way, by id.
     ///
     /// # Errors
-    /// `not_found` for a message that the caller may not read; `after` or `limit` out of bounds.
+    /// `not_found` for a message that is deleted, or that the caller may not read; `after` or `limit` out of bounds.
     pub async fn reactors(
         &self,
         caller: Caller,
@@ -93,6 +93,13 @@ impl Operations {
         body::check_emoji(emoji)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
+            return Err(ErrorBody::not_found("seq"));
+        }
+        let rows = self.store.rows_at(LogId::Channel(channel), &[target]).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let message = rows.first().and_then(Option::as_ref).and_then(|row| row.entry.content.message());
+        // With a message its reactions are gone.
+        if message.is_none_or(|message| message.deleted.is_some()) {
             return Err(ErrorBody::not_found("seq"));
         }
         let ids = self.store.reactors(channel, target, emoji, after, limit).await;

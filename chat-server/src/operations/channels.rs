@@ -165,6 +165,9 @@ impl Operations {
         if let Some(until) = row.membership.spans.last().and_then(|span| span.until) {
             let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;
             row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
+            if row.channel.card.kind != ChannelKind::Open {
+                hide_details(&mut row.channel);
+            }
         }
         Ok(row)
     }
@@ -194,6 +197,13 @@ impl Operations {
 
 pub(super) fn seats(by: UserId, joins: Vec<JoinRequest>, is_creation: bool) -> Command {
     Command::Seats(SeatRequest { joins, is_creation, ..SeatRequest::by(by) })
+}
+
+/// What members may have changed since. The name stays, or nobody knew what she left.
+fn hide_details(channel: &mut Channel) {
+    let name = channel.card.name.take();
+    channel.card = ChannelCard::new(channel.card.id, channel.card.kind, name, channel.card.between);
+    (channel.pins, channel.slow_mode_seconds) = (Vec::new(), 0);
 }
 
 pub(super) fn view(row: Overview) -> ChannelView {

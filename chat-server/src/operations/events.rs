@@ -6,6 +6,7 @@ use std::time::Duration;
 use madang_bus::{Event, EventKind};
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::{ChannelKind, ErrorBody, limits};
+use madang_store::Channel;
 use parking_lot::Mutex;
 
 use super::{Caller, Operations};
@@ -47,9 +48,7 @@ impl Operations {
         }
         self.check_is_member(caller, channel_id).await?;
         let channel = self.channel(channel_id).await?;
-        if let Some([one, other]) = channel.card.between
-            && self.store.is_blocked(one, other).await.map_err(|error| refusal(&error))?
-        {
+        if self.is_behind_block(&channel).await? {
             return Ok(());
         }
         let members = self.store.members_of(channel_id, &[caller.user_id]).await;
@@ -61,6 +60,12 @@ impl Operations {
         let event = Event { channel_id, user_id: caller.user_id, kind: EventKind::Typing };
         let at_most = limits::GROUP_MEMBERS_MAX as usize;
         self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
+    }
+
+    /// Whether one of the two of a direct channel blocks the other.
+    async fn is_behind_block(&self, channel: &Channel) -> Result<bool, ErrorBody> {
+        let Some([one, other]) = channel.card.between else { return Ok(false) };
+        self.store.is_blocked(one, other).await.map_err(|error| refusal(&error))
     }
 
     /// The caller has read up to here: told to the others of a small channel, unless she keeps it to herself.
@@ -77,7 +82,7 @@ impl Operations {
         seq: Seq,
     ) -> Result<(), ErrorBody> {
         let channel = self.channel(channel_id).await?;
-        if channel.card.kind == ChannelKind::Open {
+        if channel.card.kind == ChannelKind::Open || self.is_behind_block(&channel).await? {
             return Ok(());
         }
         let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;

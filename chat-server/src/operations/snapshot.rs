@@ -62,7 +62,7 @@ impl Operations {
         for (channel, _) in since.range(range).filter(|(channel, _)| !here.contains(channel)) {
             match self.overview_of(caller.user_id, *channel).await {
                 Ok(row) => left.push(row),
-                Err(error) if error.code == ErrorCode::NotFound => {}
+                Err(error) if is_strange(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -75,9 +75,18 @@ impl Operations {
         let mut recent = BTreeMap::new();
         for row in rows.map_err(|error| refusal(&error))? {
             let query = HistoryQuery { limit: Some(RECENT_ENTRIES), ..HistoryQuery::default() };
-            let page = self.history(caller, row.channel.card.id, &query).await?;
-            recent.insert(row.channel.card.id, page.entries);
+            match self.history(caller, row.channel.card.id, &query).await {
+                Ok(page) => drop(recent.insert(row.channel.card.id, page.entries)),
+                // She has left it meanwhile.
+                Err(error) if is_strange(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(recent)
     }
+}
+
+/// Whether a channel is none of the caller's: its existence is a secret, or it is an open one.
+const fn is_strange(error: &ErrorBody) -> bool {
+    matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden)
 }

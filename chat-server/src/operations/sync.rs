@@ -74,6 +74,7 @@ impl Operations {
             items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
         let lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await;
         let mut lists = lists.map_err(|error| refusal(&error))?;
+        let mut room = limits::BATCH_BYTES_OUT;
         for index in 0..lists.len() {
             let has_changes = lists[index].iter().any(|row| row.entry.content.change().is_some());
             let LogId::Channel(channel) = ranges[index].0 else { continue };
@@ -82,10 +83,11 @@ impl Operations {
             }
             let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
             let spans = membership.map(|membership| membership.spans).unwrap_or_default();
-            if !self.carry(channel, &spans, &mut lists[index], limits::BATCH_BYTES_OUT).await? {
+            let Some(bytes) = self.carry(channel, &spans, &mut lists[index], room).await? else {
                 lists.truncate(index + 1);
                 break;
-            }
+            };
+            room = room.saturating_sub(bytes);
         }
         Ok(lists)
     }

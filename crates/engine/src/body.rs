@@ -1,7 +1,7 @@
 //! Checks a message's body and hashes it.
 
 use madang_proto::limits::{DATA_BYTES, DATA_DEPTH, EMOJI_BYTES, MENTIONS, TEXT_BYTES, TEXT_CHARS};
-use madang_proto::{Body, ErrorBody, ErrorCode};
+use madang_proto::{Body, Content, ErrorBody, ErrorCode};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -80,6 +80,18 @@ pub fn json_bytes(body: &Body) -> usize {
     const MENTION_BYTES: usize = 22;
     let mentions = body.mentions.len() * MENTION_BYTES;
     text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes) + mentions
+}
+
+/// About the most bytes that an entry with this content takes as JSON; what it carries counts.
+#[must_use]
+pub fn entry_bytes(content: &Content) -> usize {
+    /// Names, ids and times; of one that tells of details, these.
+    const AROUND_BYTES: usize = 512;
+    let carried = content.carried().map_or(0, |message| {
+        let reactions = message.reactions.iter().map(|one| one.emoji.len() + 22 * one.users.len() + 64);
+        json_bytes(&message.body) + reactions.sum::<usize>()
+    });
+    AROUND_BYTES + carried
 }
 
 fn value_bytes(value: &Value) -> usize {

@@ -33,10 +33,7 @@ impl Lists {
 
     /// Takes a list. One that lacks its end is the last, so that no later run of its log comes before the rest.
     pub(crate) fn push(&mut self, rows: Vec<Row>, end: Seq) {
-        const AROUND_BYTES: usize = 200;
-        let message_bytes =
-            |row: &Row| row.entry.content.message().map_or(0, |message| body::json_bytes(&message.body));
-        let bytes: usize = rows.iter().map(|row| message_bytes(row) + AROUND_BYTES).sum();
+        let bytes: usize = rows.iter().map(|row| body::entry_bytes(&row.entry.content)).sum();
         let is_whole = rows.last().is_some_and(|row| row.entry.seq == end);
         self.room = if is_whole { self.room.saturating_sub(bytes) } else { 0 };
         self.done.push(rows);

@@ -7,7 +7,7 @@ use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::home::changes::{Judged, Sheet};
-use crate::home::command::{Command, Effect, Reply, Sent, Ticket};
+use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent, Ticket};
 use crate::home::queue::{Queue, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{
@@ -87,6 +87,20 @@ impl Batch {
         self.items.iter().filter_map(|item| item.waiting.command.by())
     }
 
+    /// Who may want what only admins may.
+    fn claimants(&self) -> impl Iterator<Item = UserId> + '_ {
+        let claims = |command: &Command| match command {
+            Command::Send { body, .. } => body.mentions_everyone,
+            Command::Change(ChangeRequest { change: MessageChange::Edit { body, .. }, .. }) => {
+                body.mentions_everyone
+            }
+            Command::Change(_) | Command::Detail { .. } => true,
+            Command::React(_) | Command::Note { .. } | Command::Seats(_) => false,
+        };
+        let commands = self.items.iter().map(|item| &item.waiting.command);
+        commands.filter(move |command| claims(command)).filter_map(Command::by)
+    }
+
     /// The messages without which it cannot be judged.
     fn wanted(&self) -> Vec<Seq> {
         let mut wanted: Vec<Seq> =
@@ -107,6 +121,7 @@ impl Home {
     ) -> Option<Effect> {
         if let Scope::Channel { kind, .. } = self.scope {
             let wants_blocks = kind == ChannelKind::Direct;
+            batch.claimants().for_each(|user| self.roster.doubt(user));
             if let Some(lookup) = self.roster.missing(batch.actors(), wants_blocks, now) {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));

@@ -145,14 +145,19 @@ impl Home {
         if message.sender_id != by && (kind == ChannelKind::Direct || !role.is_admin()) {
             return Err(ErrorBody::forbidden("only its sender, or an admin, deletes a message"));
         }
+        let was_pinned = sheet.details.pins.contains(&target);
+        sheet.details.pins.retain(|pin| *pin != target);
         if message.deleted.is_some() {
             let version = message.version;
-            return Ok(self.is_so(target, by, message, version, Content::Deleted));
+            // The row was changed, but not the details: they are with the entry, which tells it.
+            return Ok(match was_pinned {
+                true => Judged::Tell(Content::Deleted(change(target, by, message))),
+                false => self.is_so(target, by, message, version, Content::Deleted),
+            });
         }
         let deleted = Some(DeletionMark { at: sheet.at, by });
         let (body, edited, reactions) = (Body::default(), None, Vec::new());
         let message = sheet.replace(target, Message { body, edited, deleted, reactions, ..message });
-        sheet.details.pins.retain(|pin| *pin != target);
         Ok(Judged::Tell(Content::Deleted(change(target, by, message))))
     }
 

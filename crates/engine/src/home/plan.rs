@@ -81,8 +81,8 @@ impl Home {
             let is_founder = kind == ChannelKind::Open && plan.count == 0;
             let role = if is_founder { Role::Owner } else { join.role };
             plan.count += 1;
-            let member =
-                Member { role, muted: was.and_then(|was| was.muted), ..newcomer(join.user_id, spans, now) };
+            let muted = was.and_then(|was| was.muted).filter(|_| !is_founder);
+            let member = Member { role, muted, ..newcomer(join.user_id, spans, now) };
             plan.add(member, request.by, head, PendingChange::Seat);
         }
         for &user_id in &request.leaves {
@@ -128,7 +128,7 @@ impl Home {
             return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
         };
         if is_owner_leaving {
-            plan.add(Member { role: Role::Owner, ..was.clone() }, request.by, head, PendingChange::Role);
+            plan.add(with_role(was, Role::Owner), request.by, head, PendingChange::Role);
         }
         Ok(())
     }
@@ -145,10 +145,9 @@ impl Home {
         if role == Role::Owner
             && let Some(owner) = self.roster.member(request.by)
         {
-            let owner = Member { role: Role::Admin, ..owner.clone() };
-            plan.add(owner, request.by, head, PendingChange::Role);
+            plan.add(with_role(owner, Role::Admin), request.by, head, PendingChange::Role);
         }
-        plan.add(Member { role, ..was.clone() }, request.by, head, PendingChange::Role);
+        plan.add(with_role(was, role), request.by, head, PendingChange::Role);
         Ok(())
     }
 
@@ -229,6 +228,12 @@ impl Home {
             return Err(ErrorBody::invalid("user_id", "user_id is your own"));
         }
         match request.role {
+            // Who handed the channel over may not have heard so, and asks again.
+            Some(JoinRequest { user_id, role: Role::Owner })
+                if role == Role::Admin && self.role_of(user_id) == Some(Role::Owner) =>
+            {
+                Ok(())
+            }
             Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner gives roles")),
             Some(given) if given.user_id == request.by => {
                 let message = "user_id is your own; make somebody else the owner instead";
@@ -246,6 +251,12 @@ impl RestrictionKind {
             Self::Ban => member.banned,
         }
     }
+}
+
+/// A member in another role. Nobody could ever lift the mute of an owner.
+fn with_role(was: &Member, role: Role) -> Member {
+    let muted = was.muted.filter(|_| role != Role::Owner);
+    Member { role, muted, ..was.clone() }
 }
 
 fn newcomer(user_id: UserId, spans: Spans, joined_at: Millis) -> Member {

@@ -1,10 +1,11 @@
 //! Who may speak: what the home knows of members, seats and blocks.
 //!
 //! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. A
-//! refusal appends nothing either, hence none rests on what an earlier step found. Blocks have no entry in the log;
+//! refusal appends nothing either, hence none rests on what an earlier step found: neither that somebody is no member or
+//! is muted, nor that she is no admin ([`Roster::doubt`]). Blocks have no entry in the log;
 //! they are told to the home, and looked up again after five seconds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use madang_ids::{Millis, UserId};
 use madang_proto::Role;
@@ -34,11 +35,13 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Members now. The head guards them: who is no longer one moved it.
+    /// Members now, who may speak. The head guards them: who is no longer one moved it.
     members: HashMap<UserId, Member>,
-    /// Who was found to be none, or to have left. Nothing guards this, since a home that appends nothing never
-    /// learns that somebody came; so it is forgotten with the step that asked.
+    /// Who was found to be none, to have left, or to be muted. Nothing guards this, since a home that appends nothing
+    /// never learns that somebody came; so it is forgotten with the step that asked.
     others: HashMap<UserId, Option<Member>>,
+    /// Members who were looked up again in this step, as they want what only admins may.
+    doubted: HashSet<UserId>,
     blocked: Option<(bool, Millis)>,
     /// What a lookup finds that was out meanwhile may be from before.
     was_forgotten: bool,
@@ -56,6 +59,14 @@ impl Roster {
     /// A new step begins.
     pub(super) fn begin_step(&mut self) {
         self.others.clear();
+        self.doubted.clear();
+    }
+
+    /// She wants what only admins may, and may have become one: is looked up again, once in a step.
+    pub(super) fn doubt(&mut self, user: UserId) {
+        if self.role(user).is_some_and(|role| !role.is_admin()) && self.doubted.insert(user) {
+            self.members.remove(&user);
+        }
     }
 
     pub(super) fn learn(&mut self, found: Found, now: Millis) {
@@ -75,7 +86,9 @@ impl Roster {
     pub(super) fn put(&mut self, user: UserId, member: Option<Member>) {
         self.members.remove(&user);
         match member {
-            Some(member) if member.spans.is_open() => drop(self.members.insert(user, member)),
+            Some(member) if member.spans.is_open() && member.muted.is_none() => {
+                drop(self.members.insert(user, member))
+            }
             other => drop(self.others.insert(user, other)),
         }
     }
@@ -113,7 +126,7 @@ impl Roster {
 
     /// The role of somebody who is a member now.
     pub(super) fn role(&self, user: UserId) -> Option<Role> {
-        self.members.get(&user).map(|member| member.role)
+        self.member(user).filter(|member| member.spans.is_open()).map(|member| member.role)
     }
 
     pub(super) fn is_blocked(&self) -> bool {

@@ -245,4 +245,9 @@ pub(super) async fn mentions_count_from_the_marker_on(subject: Arc<dyn Subject>)
     }
     let markers = store.markers(channel(1), &[user(1), user(2)]).await.unwrap();
     assert_eq!(markers, [marker(3), Marker::default()]);
+    // Who has left hears of none behind her stay.
+    let mut spans = spans;
+    spans.close(seq(2));
+    store.put_memberships(&[Membership { as_of: seq(2), ..membership(2, 1, &spans) }]).await.unwrap();
+    assert_eq!(count(2).await, 1);
 }

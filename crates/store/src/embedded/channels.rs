@@ -28,7 +28,8 @@ macro_rules! overview_sql {
             "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
              (SELECT count(DISTINCT x.seq) FROM mentions x
-              WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq),
+              WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
+              AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
              c.capacity, c.slow_mode_s, c.pins
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel

@@ -65,7 +65,7 @@ fn copy(
         match waited {
             Ok(Some(work)) => thread.work(connection, work, queue),
             Ok(None) => return Err(StoreError::Unavailable("the store closes".into())),
-            Err(_) => {}
+            Err(_) => thread.tend_log(connection),
         }
         refuse(thread.copy_asked.take());
     }

@@ -278,7 +278,7 @@ impl Encoded {
         if !self.move_head(transaction.db(), last)? {
             return Ok(AppendOutcome::Moved { head: head(transaction.db(), log)? });
         }
-        self.apply_changes(transaction.db())?;
+        self.apply_changes(transaction)?;
         let first = transaction.publish(log, &self.append.rows).get();
         self.insert_rows(transaction.db(), first)?;
         if let LogId::Channel(channel) = log {
@@ -351,10 +351,11 @@ impl Encoded {
         Ok(moved == 1)
     }
 
-    fn apply_changes(&self, db: &Connection) -> Result<()> {
+    fn apply_changes(&self, transaction: &mut Transaction<'_>) -> Result<()> {
         let (statements, id) = place(self.append.log);
         for (change, content) in self.append.changes.iter().zip(&self.changes) {
-            let mut statement = db.prepare_cached(statements.change)?;
+            transaction.forget_soon();
+            let mut statement = transaction.db().prepare_cached(statements.change)?;
             statement.execute(params![id, int(change.target.get()), change.if_version + 1, content])?;
         }
         Ok(())

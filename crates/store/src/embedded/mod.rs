@@ -17,6 +17,8 @@ mod copy;
 mod damage;
 mod disk;
 mod folder;
+#[cfg(test)]
+mod forgotten;
 mod glance;
 mod log;
 mod metrics;

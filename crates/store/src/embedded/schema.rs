@@ -1,6 +1,7 @@
 //! What lies in the file, in which version, and how connections to it are set up.
 
 use std::path::Path;
+use std::time::Duration;
 
 use madang_ids::Position;
 use rusqlite::config::DbConfig;
@@ -42,6 +43,8 @@ pub(super) struct Medium {
     pub(super) wal_limit_bytes: u64,
     /// Above this the log's pages move to the database file.
     pub(super) checkpoint_pages: u64,
+    /// So long after a change of what a row says, the write-ahead log forgets what it said before.
+    pub(super) forget_after: Duration,
     /// What takes a file from version `n` to `n + 1`.
     pub(super) migrations: &'static [&'static str],
 }
@@ -53,6 +56,7 @@ impl Default for Medium {
             synchronous: "FULL",
             wal_limit_bytes: wal::LIMIT_BYTES,
             checkpoint_pages: wal::CHECKPOINT_PAGES,
+            forget_after: wal::FORGET_AFTER,
             migrations: MIGRATIONS,
         }
     }

@@ -1,10 +1,12 @@
 //! The write-ahead log: moved to the database file here and not by SQLite on its own, which would keep a failure of it
 //! to itself; and kept short, since SQLite begins it again only at a moment when no reader stands in it, and readers that
-//! overlap all day would let it grow for ever.
+//! overlap all day would let it grow for ever. It is emptied, too, some time after a row was changed: it holds the pages as
+//! they were before, and what was deleted must not lie on the disk for longer than a minute.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
 
@@ -16,6 +18,10 @@ pub(super) const LIMIT_BYTES: u64 = 32 * 1024 * 1024;
 /// write per page that differs.
 pub(super) const CHECKPOINT_PAGES: u64 = 4_000;
 
+/// The protocol promises a minute; emptying the log waits for readers, and may be tried some times.
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(30);
+const FORGET_RETRY: Duration = Duration::from_secs(1);
+
 /// The file of a write-ahead log.
 pub(super) struct WalFile {
     path: Option<PathBuf>,
@@ -25,6 +31,9 @@ pub(super) struct WalFile {
     next_checkpoint_pages: u64,
     limit_bytes: u64,
     next_try_bytes: u64,
+    forget_after: Duration,
+    /// When it is to be emptied, since it holds what was changed.
+    forget_at: Option<Instant>,
 }
 
 impl WalFile {
@@ -44,6 +53,8 @@ impl WalFile {
             next_checkpoint_pages: medium.checkpoint_pages,
             limit_bytes: medium.wal_limit_bytes,
             next_try_bytes: medium.wal_limit_bytes,
+            forget_after: medium.forget_after,
+            forget_at: None,
         })
     }
 
@@ -51,9 +62,30 @@ impl WalFile {
         self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |file| file.len())
     }
 
-    /// After a commit: moves pages to the database file when there are enough. The log stays the truth until all of it
+    /// A row was changed: what it said before is to go.
+    pub(super) fn forget_soon(&mut self) {
+        self.forget_at.get_or_insert_with(|| Instant::now() + self.forget_after);
+    }
+
+    /// How long until [`Self::tend`] has something to do though nothing is committed.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.forget_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn forget(&mut self, connection: &Connection) -> Result<()> {
+        if self.due_in().is_some_and(|wait| wait.is_zero()) {
+            self.forget_at = Some(Instant::now() + FORGET_RETRY);
+            if empty(connection)? {
+                self.forget_at = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// After a commit, and when something is due: moves pages to the database file when there are enough. The log stays the truth until all of it
     /// has moved, so a failure loses nothing, and the next try comes when the log has grown further.
     pub(super) fn tend(&mut self, connection: &Connection) -> Result<()> {
+        self.forget(connection)?;
         let pages = self.pages.load(Ordering::Relaxed);
         if pages < self.checkpoint_pages {
             self.next_checkpoint_pages = self.checkpoint_pages;

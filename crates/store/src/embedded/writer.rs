@@ -183,6 +183,8 @@ pub(super) struct Transaction<'a> {
     db: &'a Connection,
     position: u64,
     commits: Vec<Commit>,
+    /// A row says something else from now on.
+    has_changes: bool,
 }
 
 impl Transaction<'_> {
@@ -193,6 +195,11 @@ impl Transaction<'_> {
     /// The last position given out.
     pub(super) const fn position(&self) -> Position {
         Position::new(self.position)
+    }
+
+    /// What a row said must not stay on the disk.
+    pub(super) const fn forget_soon(&mut self) {
+        self.has_changes = true;
     }
 
     /// Gives `rows` their positions; they are published if the transaction commits. Answers with the first.
@@ -274,7 +281,7 @@ pub(super) struct Thread {
 
 impl Thread {
     fn run(mut self, connection: &Connection, mut queue: mpsc::Receiver<Work>) {
-        while let Some(work) = queue.blocking_recv() {
+        while let Some(work) = self.next(connection, &mut queue) {
             self.work(connection, work, &mut queue);
             while let Some(order) = self.copy_asked.take() {
                 copy::run(&mut self, connection, order, &mut queue);
@@ -285,6 +292,18 @@ impl Thread {
         {
             tracing::warn!(%error, "the write-ahead log was not emptied at the end");
         }
+    }
+
+    /// Waits for work, and tends the log meanwhile.
+    fn next(&mut self, connection: &Connection, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
+        while let Some(wait) = self.wal.due_in().filter(|_| !self.is_broken()) {
+            let waited = self.runtime.block_on(async { tokio::time::timeout(wait, queue.recv()).await });
+            match waited {
+                Ok(work) => return work,
+                Err(_) => self.tend_log(connection),
+            }
+        }
+        queue.blocking_recv()
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -314,7 +333,7 @@ impl Thread {
         }
     }
 
-    fn tend_log(&mut self, connection: &Connection) {
+    pub(super) fn tend_log(&mut self, connection: &Connection) {
         if self.is_broken() {
             return;
         }
@@ -365,19 +384,24 @@ impl Thread {
         };
     }
 
-    fn attempt(&self, connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Vec<Commit>, Failure> {
+    fn attempt(
+        &mut self,
+        connection: &Connection,
+        group: &mut [Box<dyn Job>],
+    ) -> Result<Vec<Commit>, Failure> {
         if self.is_broken() {
             return Err(Failure::Group(broken()));
         }
         let start = self.shared.position.load(Ordering::SeqCst);
         let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(|error| Failure::Group(store_error(&error)))?;
-        let mut transaction = Transaction { db: connection, position: start, commits: Vec::new() };
+        let mut transaction =
+            Transaction { db: connection, position: start, commits: Vec::new(), has_changes: false };
         let ran = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction))
             .and_then(|()| save_position(&transaction, start));
-        let commits = transaction.commits;
+        let (commits, has_changes) = (transaction.commits, transaction.has_changes);
         if let Err(error) = ran {
             drop(begun);
             return Err(undone_or_unknown(connection, &error, disk::is_fatal(&error), Failure::Job));
@@ -389,7 +413,12 @@ impl Thread {
             tracing::warn!(duration_ms = took.as_millis() as u64, "the disk took long to sync a commit");
         }
         match committed {
-            Ok(()) => Ok(commits),
+            Ok(()) => {
+                if has_changes {
+                    self.wal.forget_soon();
+                }
+                Ok(commits)
+            }
             Err(error) => {
                 let is_fatal = disk::is_fatal_commit(&error);
                 Err(undone_or_unknown(connection, &error, is_fatal, Failure::Group))

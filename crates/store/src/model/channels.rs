@@ -240,12 +240,14 @@ impl State {
 
     fn mentions_after(&self, membership: &Membership, seq: Seq) -> u64 {
         let is_hers = |user: &Option<UserId>| user.is_none_or(|user| user == membership.user_id);
+        let until = membership.spans.last().and_then(|span| span.until);
         let mentions = self
             .mentions
             .iter()
             .filter(|(channel, user, at)| *channel == membership.channel_id && is_hers(user) && *at > seq);
         let messages: BTreeSet<Seq> = mentions.map(|(_, _, seq)| *seq).collect();
-        messages.len() as u64
+        let messages = messages.iter().filter(|seq| until.is_none_or(|until| **seq <= until));
+        messages.count() as u64
     }
 
     pub(super) fn set_details(&mut self, channel: ChannelId, details: &Details) {

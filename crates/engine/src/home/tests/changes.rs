@@ -270,3 +270,78 @@ fn roles_are_given_by_the_owner() {
     assert_eq!(roles, [Role::Admin, Role::Owner, Role::Member]);
     check_at_rest(&stage);
 }
+
+#[test]
+fn a_deletion_that_was_half_done_unpins_in_the_end() {
+    let mut stage = stage();
+    stage.ask(0, detail(ANNA, DetailChange::Pin(madang_ids::Seq::new(5))));
+    stage.run();
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let first = stage.ask(0, delete(BERT, 5));
+    stage.run();
+    let second = stage.ask(1, delete(BERT, 5));
+    stage.run();
+    assert_eq!([first, second].map(|ticket| text(&stage, ticket)), ["unavailable", "changed 5 to 2 at 7"]);
+    assert_eq!(stage.world.details.pins, [], "a deleted message is not pinned");
+    let third = stage.ask(0, delete(BERT, 5));
+    stage.run();
+    assert_eq!(text(&stage, third), "changed 5 to 2 at 7");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn nobody_owns_a_channel_in_which_she_may_not_speak() {
+    let mut stage = stage();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    stage.ask(0, role(ANNA, BERT, Role::Owner));
+    let says = stage.ask(0, send(None, BERT, 2, "thanks"));
+    stage.run();
+    assert_eq!(text(&stage, says), "sent 9");
+    check_at_rest(&stage);
+    // Nor does who finds an open channel empty.
+    let mut stage = Stage::open(1, 10, 1);
+    stage.ask(0, super::stage::seats(BERT, &[BERT], &[]));
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    for (user, joins, leaves) in
+        [(BERT, vec![], vec![BERT]), (ANNA, vec![], vec![ANNA]), (BERT, vec![BERT], vec![])]
+    {
+        stage.ask(0, super::stage::seats(user, &joins, &leaves));
+        stage.run();
+    }
+    let says = stage.ask(0, send(None, BERT, 2, "alone"));
+    stage.run();
+    assert_eq!(text(&stage, says), "sent 8");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_channel_may_be_handed_over_twice() {
+    let mut stage = stage();
+    stage.ask(0, role(ANNA, BERT, Role::Owner));
+    stage.run();
+    let again = stage.ask(1, role(ANNA, BERT, Role::Owner));
+    let other = stage.ask(1, role(ANNA, CARL, Role::Owner));
+    stage.run();
+    assert_eq!([again, other].map(|ticket| text(&stage, ticket)), ["seated []", "forbidden"]);
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_home_that_appended_nothing_since_sees_what_another_allowed() {
+    let mut stage = stage();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
+    stage.run();
+    // The other home learns of the mute, and of the roles.
+    stage.ask(1, send(None, CARL, 1, "one"));
+    let muted = [stage.ask(1, send(None, BERT, 2, "two")), stage.ask(1, delete(CARL, 5))];
+    stage.run();
+    stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, false));
+    stage.ask(0, role(ANNA, CARL, Role::Admin));
+    stage.run();
+    let free = [stage.ask(1, send(None, BERT, 2, "two")), stage.ask(1, delete(CARL, 5))];
+    stage.run();
+    assert_eq!(muted.map(|ticket| text(&stage, ticket)), ["forbidden", "forbidden"]);
+    assert!(text(&stage, free[0]).starts_with("sent"), "{}", text(&stage, free[0]));
+    assert!(text(&stage, free[1]).starts_with("changed"), "{}", text(&stage, free[1]));
+    check_at_rest(&stage);
+}

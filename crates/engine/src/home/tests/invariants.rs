@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use madang_ids::{ClientMsgId, ConnectionId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, ErrorCode};
+use madang_proto::{Content, ErrorCode, Role};
 
 use super::stage::{Asked, Stage};
 use super::world::World;
@@ -108,10 +108,17 @@ fn only_members_speak(world: &World) {
     let (mut members, mut muted) = (HashSet::new(), HashSet::new());
     for row in &world.rows {
         match &row.entry.content {
-            Content::Joined { user_id, .. } => drop(members.insert(*user_id)),
+            Content::Joined { user_id, .. } => {
+                if members.is_empty() {
+                    muted.remove(user_id);
+                }
+                members.insert(*user_id);
+            }
             Content::Left { user_id, .. } | Content::Banned { user_id, .. } => {
                 members.remove(user_id);
             }
+            // No owner is muted.
+            Content::RoleChanged { user_id, role: Role::Owner, .. } => drop(muted.remove(user_id)),
             Content::Muted { user_id, .. } => drop(muted.insert(*user_id)),
             Content::Unmuted { user_id, .. } => drop(muted.remove(user_id)),
             Content::Message(message) => {
