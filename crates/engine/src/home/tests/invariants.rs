@@ -76,6 +76,9 @@ fn rows_are_as_their_sets(world: &World) {
             assert!(message.reactions.is_empty() && message.body.text.is_empty());
             continue;
         }
+        if world.behind.contains(&row.entry.seq) {
+            continue;
+        }
         assert_eq!(message.reactions, world.reactions_to(row.entry.seq), "reactions to {}", row.entry.seq);
     }
 }

@@ -1,11 +1,13 @@
 //! Random runs of two homes on one log, with faults from a seed.
 
+use madang_ids::Seq;
 use madang_proto::ChannelKind;
 use proptest::prelude::*;
 
 use super::invariants::{check, check_at_rest};
 use super::stage::{Stage, delete, edit, react, reply_text, restrict, seats, send};
 use crate::home::{Command, Reply, RestrictionKind, Ticket, WINDOW_ROWS};
+use crate::seats::Member;
 
 /// What happens next.
 #[derive(Debug, Clone)]
@@ -172,9 +174,16 @@ fn come_to_rest(stage: &mut Stage) {
     }
     stage.run();
     let reacted: Vec<u64> = stage.world.reactions.keys().map(|(target, _)| target.get()).collect();
-    // Whoever reacts next brings a row up to date that is behind its set.
+    // Whoever reacts next brings a row up to date that is behind its set; if nobody may, it stays so.
     for target in reacted {
-        stage.ask(0, react(1, target, "+1", true));
+        let may_react = |member: &&Member| {
+            let is_readable = stage.is_open() || member.spans.contains(Seq::new(target));
+            member.spans.is_open() && member.muted.is_none() && is_readable
+        };
+        match stage.world.members.values().find(may_react).map(|member| member.user_id.raw()) {
+            Some(healer) => drop(stage.ask(0, react(healer, target, "+1", true))),
+            None => drop(stage.world.behind.insert(Seq::new(target))),
+        }
     }
     stage.run();
     check_at_rest(stage);

@@ -127,6 +127,10 @@ impl Stage {
         stage
     }
 
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.scope, Scope::Channel { kind: ChannelKind::Open, .. })
+    }
+
     pub(super) fn over(log: LogId, scope: Scope, homes: u16, world: World) -> Self {
         let driver = |worker| Driver {
             home: Home::new(log, scope.clone()),

@@ -142,6 +142,8 @@ pub(super) struct World {
     pub(super) rows: Vec<Row>,
     pub(super) details: Details,
     pub(super) reactions: BTreeMap<(Seq, String), BTreeSet<UserId>>,
+    /// Messages whose rows may be behind their sets, since nobody may react to them.
+    pub(super) behind: BTreeSet<Seq>,
     pub(super) head: Head,
     pub(super) seats: Seats,
     pub(super) members: BTreeMap<UserId, Member>,
@@ -164,6 +166,7 @@ impl World {
             rows: Vec::new(),
             details: Details::default(),
             reactions: BTreeMap::new(),
+            behind: BTreeSet::new(),
             head: Head::default(),
             seats: Seats::default(),
             members: BTreeMap::new(),
