@@ -31,11 +31,19 @@ struct Described {
     answers: BTreeMap<u16, (String, Option<Validator>)>,
 }
 
+/// A frame of the client as it is described.
+struct Asked {
+    names_channel: bool,
+    /// The frames that answer it.
+    replies: String,
+}
+
 /// What the server says of itself.
 struct Api {
     calls: BTreeMap<String, Described>,
-    /// Each frame, and whether it names a channel.
-    frames: BTreeMap<String, bool>,
+    frames: BTreeMap<String, Asked>,
+    /// The schema of each frame of the server.
+    pushed: BTreeMap<String, Validator>,
 }
 
 impl Api {
@@ -55,16 +63,24 @@ impl Api {
         }
         let messages = asyncapi["components"]["messages"].as_object().unwrap();
         let frame = |(key, message): (&String, &Value)| {
+            let kind = key.strip_prefix("client.")?;
             let text = message["payload"].to_string() + &referred(&asyncapi, &message["payload"]);
-            Some((key.strip_prefix("client.")?.to_owned(), text.contains("\"channel_id\"")))
+            let replies = asyncapi["operations"][format!("receive.{kind}")]["reply"].to_string();
+            let names_channel = text.contains("\"channel_id\"");
+            Some((kind.to_owned(), Asked { names_channel, replies }))
         };
-        Self { calls, frames: messages.iter().filter_map(frame).collect() }
+        let pushed = |(key, message): (&String, &Value)| {
+            let schema = json!({ "allOf": [message["payload"]], "components": asyncapi["components"] });
+            Some((key.strip_prefix("server.")?.to_owned(), jsonschema::draft7::new(&schema).unwrap()))
+        };
+        let frames = messages.iter().filter_map(frame).collect();
+        Self { calls, frames, pushed: messages.iter().filter_map(pushed).collect() }
     }
 
     /// Names of what concerns a channel, or of what does not.
     fn operations(&self, in_channel: bool) -> BTreeSet<String> {
         let calls = self.calls.iter().filter(|(_, call)| call.path.contains("{channel_id}") == in_channel);
-        let frames = self.frames.iter().filter(|(_, names_channel)| **names_channel == in_channel);
+        let frames = self.frames.iter().filter(|(_, frame)| frame.names_channel == in_channel);
         calls.map(|(id, _)| id.clone()).chain(frames.map(|(kind, _)| format!("frame {kind}"))).collect()
     }
 
@@ -90,6 +106,26 @@ impl Api {
             "{operation} answers {code}, which is not described"
         );
         code
+    }
+}
+
+impl Api {
+    /// Sends a frame and says what became of it. It must be one of the answers that are described.
+    async fn ask(&self, socket: &mut Socket, frame: Value) -> String {
+        let kind = frame["type"].as_str().unwrap().to_owned();
+        let answer = match ask(socket, frame).await {
+            Ok(answer) => answer,
+            Err(code) => return format!("closed {code}"),
+        };
+        let Some(answer) = answer else { return "ok".to_owned() };
+        let said = answer["type"].as_str().unwrap();
+        let reply = format!("server.{said}\"");
+        assert!(
+            self.frames[&kind].replies.contains(&reply),
+            "{kind} is answered by {answer}, which is not described"
+        );
+        self.pushed[said].validate(&answer).unwrap_or_else(|error| panic!("{kind}: {error}: {answer}"));
+        answer["code"].as_str().unwrap_or("ok").to_owned()
     }
 }
 
@@ -124,7 +160,7 @@ async fn try_all(node: &TestNode, api: &Api, kind: &'static str, role: Role) -> 
     for trial in IN_CHANNEL {
         let (outcome, changes) = match trial.operation.strip_prefix("frame ") {
             Some(frame) => {
-                let outcome = ask(&mut socket, frame_of(&stage, trial, frame)).await;
+                let outcome = api.ask(&mut socket, frame_of(&stage, trial, frame)).await;
                 if outcome.starts_with("closed") {
                     socket = Socket::open(node.addr).await.unwrap();
                 }
@@ -192,7 +228,7 @@ async fn try_relation(node: &TestNode, api: &Api, row: &Elsewhere, relation: &st
     let body: Option<Value> =
         (!row.body.is_empty()).then(|| serde_json::from_str(&fill(row.body, user)).unwrap());
     if let Some(kind) = row.operation.strip_prefix("frame ") {
-        return try_frame(node, kind, body.unwrap(), token).await;
+        return try_frame(node, api, kind, body.unwrap(), token).await;
     }
     let Described { method, path, .. } = &api.calls[row.operation];
     let path = fill(&format!("{path}{}", row.query), user);
@@ -200,7 +236,7 @@ async fn try_relation(node: &TestNode, api: &Api, row: &Elsewhere, relation: &st
     api.outcome(row.operation, &answer)
 }
 
-async fn try_frame(node: &TestNode, kind: &str, mut frame: Value, token: Option<&str>) -> String {
+async fn try_frame(node: &TestNode, api: &Api, kind: &str, mut frame: Value, token: Option<&str>) -> String {
     frame["type"] = json!(kind);
     let mut socket = Socket::open(node.addr).await.unwrap();
     match (kind, token) {
@@ -208,7 +244,7 @@ async fn try_frame(node: &TestNode, kind: &str, mut frame: Value, token: Option<
         ("hello", Some(_)) | (_, None) => {}
         (_, Some(token)) => socket = socket.greet(token, None).await.unwrap().0,
     }
-    ask(&mut socket, frame).await
+    api.ask(&mut socket, frame).await
 }
 
 fn fill(text: &str, user: &Person) -> String {

@@ -177,25 +177,27 @@ fn id(view: &Value) -> String {
     view["id"].as_str().unwrap().to_owned()
 }
 
-/// Sends a frame and says what became of it. What is not answered is followed by a heartbeat, which is.
-pub(crate) async fn ask(socket: &mut Socket, mut frame: Value) -> String {
-    frame["id"] = json!("asked");
-    let is_silent = matches!(frame["type"].as_str(), Some("typing" | "received" | "heartbeat"));
-    if socket.send(&frame).await.is_err() {
-        return "gone".to_owned();
+/// Sends a frame; returns its answer, or the code of a close. What need not be answered is followed by a request that is:
+/// `None` if nothing comes before its answer.
+pub(crate) async fn ask(socket: &mut Socket, mut frame: Value) -> Result<Option<Value>, u16> {
+    let is_heartbeat = frame["type"] == "heartbeat";
+    let may_be_silent = matches!(frame["type"].as_str(), Some("typing" | "received"));
+    if !is_heartbeat {
+        frame["id"] = json!("asked");
     }
-    if is_silent {
-        let _ = socket.send(&json!({ "type": "heartbeat" })).await;
+    socket.send(&frame).await.unwrap();
+    if may_be_silent {
+        socket.send(&json!({ "type": "unsubscribe", "id": "behind", "channel_id": "1" })).await.unwrap();
     }
+    let mut found = None;
     loop {
         match socket.next().await {
-            Ok(answer) if answer["id"] == "asked" && answer["type"] == "error" => {
-                return answer["code"].as_str().unwrap().to_owned();
-            }
-            Ok(answer) if answer["id"] == "asked" => return "ok".to_owned(),
-            Ok(answer) if is_silent && answer["type"] == "heartbeat" => return "ok".to_owned(),
+            Ok(answer) if answer["id"] == "behind" => return Ok(found),
+            Ok(answer) if answer["id"] == "asked" && may_be_silent => found = Some(answer),
+            Ok(answer) if answer["id"] == "asked" => return Ok(Some(answer)),
+            Ok(answer) if is_heartbeat && answer["type"] == "heartbeat" => return Ok(Some(answer)),
             Ok(_) => {}
-            Err(Ended::Closed(code, _)) => return format!("closed {code}"),
+            Err(Ended::Closed(code, _)) => return Err(code),
             Err(ended) => panic!("{frame}: {ended:?}"),
         }
     }

@@ -129,9 +129,7 @@ fn operations(client: &[Frame], server: &[Frame]) -> Map<String, Value> {
     let mut operations = Map::new();
     for Frame { kind, .. } in client {
         let mut operation = operation("receive", "client", kind);
-        if let Some(reply) = reply(kind) {
-            operation["reply"] = reply;
-        }
+        operation["reply"] = reply(kind);
         operations.insert(key("receive", kind), operation);
     }
     for Frame { kind, .. } in server {
@@ -144,12 +142,12 @@ fn operation(action: &str, side: &str, kind: &str) -> Value {
     json!({ "action": action, "channel": { "$ref": SOCKET }, "messages": [in_socket(side, kind)] })
 }
 
-fn reply(kind: &str) -> Option<Value> {
-    let (_, answers) = ANSWERS.iter().find(|(asked, _)| *asked == kind)?;
-    let error = (!matches!(kind, "heartbeat" | "received")).then_some("error");
+/// What may answer a frame; any may be refused.
+fn reply(kind: &str) -> Value {
+    let (_, answers) = ANSWERS.iter().find(|(asked, _)| *asked == kind).unwrap_or(&("", &[]));
     let messages: Vec<Value> =
-        answers.iter().copied().chain(error).map(|kind| in_socket("server", kind)).collect();
-    (!messages.is_empty()).then(|| json!({ "channel": { "$ref": SOCKET }, "messages": messages }))
+        answers.iter().chain(&["error"]).map(|kind| in_socket("server", kind)).collect();
+    json!({ "channel": { "$ref": SOCKET }, "messages": messages })
 }
 
 fn in_socket(side: &str, kind: &str) -> Value {

@@ -10,7 +10,7 @@ const PATH: &str = "/components/schemas";
 
 /// Schemas of what is taken and of what is answered: a field with a default may be left out of the one, and is always
 /// in the other.
-pub(super) struct Schemas {
+pub(crate) struct Schemas {
     taken: SchemaGenerator,
     answered: SchemaGenerator,
 }

@@ -3,6 +3,7 @@
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
+use madang_proto::limits;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::refusal::Refusal;
 
 /// What a handler takes and answers.
 #[derive(Default)]
-pub(super) struct Signature {
+pub(crate) struct Signature {
     /// Whether it wants an access token.
     pub(super) wants_token: bool,
     /// Schemas of the ids in the path, in their order.
@@ -30,7 +31,6 @@ pub(super) struct Signature {
 
 /// A handler that can be described. `A` are its arguments and its answer.
 pub(crate) trait Described<A> {
-    #[expect(private_interfaces, reason = "only the description of routes reads it")]
     fn signature(schemas: &mut Schemas) -> Signature;
 }
 
@@ -53,7 +53,6 @@ macro_rules! described {
             A: Answered,
             $($argument: Taken,)*
         {
-            #[expect(private_interfaces, reason = "only the description of routes reads it")]
             fn signature(schemas: &mut Schemas) -> Signature {
                 let mut signature = Signature::default();
                 $(<$argument as Taken>::tell(&mut signature, schemas);)*
@@ -86,8 +85,8 @@ impl Taken for IdempotencyKey {
     fn tell(signature: &mut Signature, _: &mut Schemas) {
         signature.parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The same key with the same request gives the same answer again, for 24 hours.",
-            "schema": { "type": "string", "minLength": 8, "maxLength": 64 },
+            "description": "The same key with the same request makes nothing twice.",
+            "schema": { "type": "string", "minLength": 8, "maxLength": limits::IDEMPOTENCY_KEY_BYTES },
         }));
     }
 }
