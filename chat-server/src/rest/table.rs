@@ -27,7 +27,6 @@ macro_rules! routes {
 }
 
 /// All calls.
-#[rustfmt::skip]
 pub(super) fn routes() -> Routes {
     routes! {
         POST "/accounts" accounts::sign_up [Conflict] "Sign up: a new user on her first device.";
