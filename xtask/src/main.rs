@@ -41,6 +41,8 @@ enum Task {
     },
     /// Sees that the load tool finds each fault that is planted in a server built for that.
     Planted,
+    /// Tries what everybody may do, and writes docs/rights.md.
+    Rights,
     /// Checks what only this project knows about itself: arrows, names, sizes, links.
     Tidy,
     /// Sees that sockets keep to RFC 6455: the Autobahn testsuite's server cases. Writes docs/reports/autobahn.json.
@@ -88,6 +90,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Planted => {
             replay::with_planted_faults(&cargo::Metadata::read()?.target_directory)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Task::Rights => {
+            let mut command = cargo::cargo(&["test", "-p", "madang-chat-server", "--test", "rights"]);
+            Err(cargo::become_command(command.env("MADANG_RIGHTS", "write")))
         }
         Task::Tidy => tidy::run(),
         Task::Autobahn => autobahn::run(),

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use madang_ids::UserId;
 use madang_proto::UserCard;
 use madang_proto::rest::{Login, Page, PageQuery, ProfileChange, Refresh, SignUp, SignedIn};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Api;
@@ -59,7 +60,7 @@ pub(super) async fn change_me(
     Ok(Answer(api.operations().change_profile(caller, change).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct ByHandle {
     handle: String,
 }

@@ -16,6 +16,7 @@ pub(super) async fn hello() -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "rest": "/v1",
         "socket": "/v1/ws",
+        "docs": "/docs",
     }))
 }
 

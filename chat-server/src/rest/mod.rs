@@ -4,12 +4,14 @@ mod access;
 mod accounts;
 mod channels;
 mod contacts;
+mod describe;
 mod devices;
 mod extract;
 mod health;
 mod messages;
 mod moderation;
 mod open;
+mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, patch, post, put};
+use axum::routing::get;
 use madang_proto::limits;
 use madang_service::{Health, Metrics};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -49,44 +51,9 @@ impl axum::extract::FromRef<Api> for Arc<Gateway> {
 
 /// All routes.
 pub fn router(api: Api) -> Router {
-    let v1 = Router::new()
+    let v1 = table::routes()
+        .into_router()
         .route("/ws", get(accept))
-        .route("/accounts", post(accounts::sign_up))
-        .route("/sessions", post(accounts::log_in).delete(accounts::log_out))
-        .route("/tokens", post(accounts::refresh))
-        .route("/me", get(accounts::me).merge(patch(accounts::change_me)))
-        .route("/users", get(accounts::find_user))
-        .route("/users/{user_id}", get(accounts::user))
-        .route("/devices", get(devices::list).post(devices::add))
-        .route("/devices/{device_id}", delete(devices::revoke))
-        .route("/blocks", get(accounts::blocks))
-        .route("/blocks/{user_id}", put(accounts::block).delete(accounts::unblock))
-        .route("/contacts", get(contacts::list))
-        .route("/contacts/{user_id}", put(contacts::put).delete(contacts::remove))
-        .route("/presence", get(contacts::presence))
-        .route("/channels", get(channels::list).post(channels::create))
-        .route("/channels/{channel_id}", get(channels::view).patch(channels::change))
-        .route("/channels/{channel_id}/pins/{seq}", put(channels::pin).delete(channels::unpin))
-        .route("/open-channels", get(open::find))
-        .route("/channels/{channel_id}/membership", put(open::join))
-        .route("/channels/{channel_id}/members", get(channels::members).put(channels::add_members))
-        .route(
-            "/channels/{channel_id}/members/{user_id}",
-            delete(channels::remove_member).patch(moderation::change_member),
-        )
-        .route("/channels/{channel_id}/bans", get(moderation::bans))
-        .route("/channels/{channel_id}/bans/{user_id}", put(moderation::ban).delete(moderation::unban))
-        .route("/channels/{channel_id}/mutes/{user_id}", put(moderation::mute).delete(moderation::unmute))
-        .route("/channels/{channel_id}/entries", get(messages::history))
-        .route("/channels/{channel_id}/messages", post(messages::send))
-        .route("/channels/{channel_id}/messages/{seq}", patch(messages::edit).delete(messages::delete))
-        .route(
-            "/channels/{channel_id}/messages/{seq}/reactions/{emoji}",
-            get(messages::reactors).put(messages::react).delete(messages::unreact),
-        )
-        .route("/channels/{channel_id}/presence", get(contacts::of_channel))
-        .route("/channels/{channel_id}/read", put(messages::mark_read))
-        .route("/snapshot", post(channels::snapshot))
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES_IN));
     let allowed = &api.gateway.operations.config.server.allowed_origins;
     let cors = cors(allowed);
@@ -96,6 +63,7 @@ pub fn router(api: Api) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
         .nest("/v1", v1)
+        .merge(describe::router())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
         // The last is the first that a request meets.

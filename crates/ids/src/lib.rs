@@ -6,6 +6,8 @@
 mod client_msg_id;
 mod cursor;
 mod numeric;
+#[cfg(feature = "schema")]
+mod schema;
 mod snowflake;
 
 pub use client_msg_id::ClientMsgId;

@@ -12,6 +12,7 @@ use crate::presence::SetPresence;
 
 /// The client's name for a request; its answer repeats it. At most 64 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("maxLength" = 64)))]
 #[serde(transparent)]
 pub struct RequestId(pub String);
 
@@ -23,6 +24,7 @@ impl fmt::Display for RequestId {
 
 /// A frame and the name that its answer repeats. Frames that want no answer may leave the name out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
     /// The name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +36,7 @@ pub struct Request {
 
 /// What is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
     /// The first frame: who is there, and how far she has received.
@@ -115,6 +118,7 @@ pub enum ClientFrame {
 
 /// The first frame.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
     /// An access token; it names user and device.
     pub token: String,
@@ -125,6 +129,7 @@ pub struct Hello {
 
 /// A message to be appended.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Send {
     /// Where.
     pub channel_id: ChannelId,
@@ -136,6 +141,7 @@ pub struct Send {
 
 /// Another body for a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Edit {
     /// Where.
     pub channel_id: ChannelId,
@@ -151,6 +157,7 @@ pub struct Edit {
 
 /// What a subscription brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Every entry, or an explicit gap.
@@ -185,7 +192,8 @@ struct Envelope {
     kind: Option<serde_json::Value>,
 }
 
-const KINDS: [&str; 14] = [
+/// The `type` of each client frame.
+pub const KINDS: [&str; 14] = [
     "hello",
     "send",
     "edit",

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 /// One row of a log, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
     /// Its place in the log.
     pub seq: Seq,
@@ -18,6 +19,7 @@ pub struct Entry {
 
 /// What happened. A client that does not know a `kind` skips the entry and keeps its `seq`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
     // In a channel's log.
@@ -206,6 +208,7 @@ pub enum Content {
 
     /// A kind that came after this version was built. No server makes one.
     #[serde(other)]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
@@ -246,6 +249,7 @@ impl Content {
 
 /// A message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Message {
     /// Time-sortable id, rising with `seq`.
     pub message_id: MessageId,
@@ -298,6 +302,7 @@ impl Message {
 
 /// The last edit of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EditMark {
     /// When.
     pub at: Millis,
@@ -307,6 +312,7 @@ pub struct EditMark {
 
 /// The end of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeletionMark {
     /// When.
     pub at: Millis,
@@ -316,6 +322,7 @@ pub struct DeletionMark {
 
 /// Those who reacted to a message in one way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reaction {
     /// In which: an emoji, or a short name.
     pub emoji: String,
@@ -336,6 +343,7 @@ const fn is_first_version(version: &u32) -> bool {
 
 /// What a sender writes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Body {
     /// The text: 1 to 100,000 characters and at most 400,000 bytes. May be empty when there is `data`.
     #[serde(default)]
@@ -361,6 +369,7 @@ const fn is_false(value: &bool) -> bool {
 
 /// A change of a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {
     /// The `seq` of the message that was changed.
     pub target: Seq,
@@ -375,6 +384,7 @@ pub struct Change {
 
 /// Kinds of channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelKind {
     /// Two people; one per pair.
@@ -387,6 +397,7 @@ pub enum ChannelKind {
 
 /// What a member may do in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything; one per group or open channel.
@@ -407,6 +418,7 @@ impl Role {
 
 /// A channel in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelCard {
     /// Which.
     pub id: ChannelId,
@@ -441,6 +453,7 @@ impl ChannelCard {
 
 /// A user in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserCard {
     /// Who.
     pub id: UserId,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What went wrong. The code is for programs, the message beside it for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The frame is no JSON, or a field is missing, of a wrong type or beyond its limit; `field` names it.
@@ -66,6 +67,7 @@ fn cut(mut text: String, bytes: usize) -> String {
 
 /// A refusal, the same on the socket and over REST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct ErrorBody {
     /// For programs.

@@ -13,7 +13,7 @@ mod presence;
 pub mod rest;
 mod server_frame;
 
-pub use client_frame::{ClientFrame, Edit, Hello, Mode, ParseError, Request, RequestId, Send};
+pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
 pub use entry::{
     Body, Change, ChannelCard, ChannelKind, Content, DeletionMark, EditMark, Entry, Message, Reaction, Role,

@@ -7,6 +7,7 @@ use crate::entry::UserCard;
 
 /// How things stand between a user and a contact of hers, as she sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
     /// She asked, and waits for the answer.
@@ -31,6 +32,7 @@ impl ContactState {
 
 /// A row of `GET /v1/contacts`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ContactCard {
     /// Who.
     #[serde(flatten)]
@@ -43,6 +45,7 @@ pub struct ContactCard {
 
 /// Whether a user is there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
     /// On at least one connection that is not idle.
@@ -56,6 +59,7 @@ pub enum Availability {
 
 /// What a client says of its user. What is left out stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SetPresence {
     /// Whether nobody has touched this client for a while. Of this connection alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +74,7 @@ pub struct SetPresence {
 
 /// One user as the one who is told may see her.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserPresence {
     /// Who.
     pub user_id: UserId,
@@ -97,6 +102,7 @@ impl UserPresence {
 
 /// How some users are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceList {
     /// These.
     pub users: Vec<UserPresence>,
@@ -111,6 +117,7 @@ pub struct PresenceList {
 
 /// `?user_ids=1,2,3`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceQuery {
     /// At most 100.
     pub user_ids: String,
@@ -118,6 +125,7 @@ pub struct PresenceQuery {
 
 /// `GET /v1/channels/{id}/presence`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceCounts {
     /// Members who are online.
     pub online: u32,

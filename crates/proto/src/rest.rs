@@ -26,6 +26,7 @@ pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorBody> {
 
 /// `POST /v1/accounts`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignUp {
     /// Unique name: `[a-z0-9_.-]{2,32}`; capitals are folded.
     pub handle: String,
@@ -40,6 +41,7 @@ pub struct SignUp {
 
 /// `POST /v1/sessions`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Login {
     /// Whose.
     pub handle: String,
@@ -55,6 +57,7 @@ pub struct Login {
 
 /// `POST /v1/tokens`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refresh {
     /// The last refresh token; it serves once.
     pub refresh_token: String,
@@ -62,6 +65,7 @@ pub struct Refresh {
 
 /// Answer to sign-up, login, refresh, and a further device.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedIn {
     /// Who.
     pub user: UserCard,
@@ -77,6 +81,7 @@ pub struct SignedIn {
 
 /// `POST /v1/devices`: a further device of the caller, such as a bot's or a paired phone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewDevice {
     /// What it is called.
     #[serde(default)]
@@ -85,6 +90,7 @@ pub struct NewDevice {
 
 /// `PATCH /v1/me`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileChange {
     /// Name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +102,7 @@ pub struct ProfileChange {
 
 /// A row of `GET /v1/devices`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceCard {
     /// Which.
     pub id: DeviceId,
@@ -112,6 +119,7 @@ pub struct DeviceCard {
 
 /// A list without pages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "List_{T}"))]
 pub struct List<T> {
     /// All of it.
     pub items: Vec<T>,
@@ -119,6 +127,7 @@ pub struct List<T> {
 
 /// One page of a list. `next` goes into the `after` of the next call; absent on the last page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Page_{T}"))]
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
@@ -129,6 +138,7 @@ pub struct Page<T> {
 
 /// `?after=…&limit=…`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PageQuery {
     /// The `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +150,7 @@ pub struct PageQuery {
 
 /// `POST /v1/channels`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewChannel {
     /// `direct`, `group` or `open`.
     pub kind: ChannelKind,
@@ -156,6 +167,7 @@ pub struct NewChannel {
 
 /// A channel as one of its members sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelView {
     /// Which.
     #[serde(flatten)]
@@ -194,6 +206,7 @@ const fn is_zero(value: &u32) -> bool {
 
 /// `PATCH /v1/channels/{id}`: what is absent stays.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelChange {
     /// 1 to 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +224,7 @@ pub struct ChannelChange {
 
 /// A row of `GET /v1/open-channels`: what anybody may know of an open channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenChannel {
     /// Which.
     #[serde(flatten)]
@@ -221,6 +235,7 @@ pub struct OpenChannel {
 
 /// `?query=…&after=…&limit=…`
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenChannelQuery {
     /// What name or topic must contain, in any case; at most 100 characters. Absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,6 +250,7 @@ pub struct OpenChannelQuery {
 
 /// A row of `GET /v1/channels/{id}/members`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberCard {
     /// Who.
     #[serde(flatten)]
@@ -253,6 +269,7 @@ pub struct MemberCard {
 
 /// A time for which something is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restriction {
     /// Until when; for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -261,6 +278,7 @@ pub struct Restriction {
 
 /// `PUT /v1/channels/{id}/bans/{user_id}` and `PUT /v1/channels/{id}/mutes/{user_id}`
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restrict {
     /// How long, 1 to 31,536,000 (a year); for ever if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -269,6 +287,7 @@ pub struct Restrict {
 
 /// A row of `GET /v1/channels/{id}/bans`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanCard {
     /// Who.
     #[serde(flatten)]
@@ -280,6 +299,7 @@ pub struct BanCard {
 
 /// `PATCH /v1/channels/{id}/members/{user_id}`
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberChange {
     /// From now on. `owner` hands the channel over: the caller becomes an admin.
     pub role: Role,
@@ -287,6 +307,7 @@ pub struct MemberChange {
 
 /// `PATCH /v1/channels/{id}/messages/{seq}`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EditMessage {
     /// The version that the client edited; see the frame `edit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,6 +318,7 @@ pub struct EditMessage {
 
 /// `PUT /v1/channels/{id}/members`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddMembers {
     /// Whom; those who are members already are no error.
     pub user_ids: Vec<UserId>,
@@ -304,6 +326,7 @@ pub struct AddMembers {
 
 /// `POST /v1/channels/{id}/messages`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SendMessage {
     /// The sender's retry key in this channel.
     pub client_msg_id: ClientMsgId,
@@ -313,6 +336,7 @@ pub struct SendMessage {
 
 /// `PUT /v1/channels/{id}/read`
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MarkRead {
     /// Up to here.
     pub seq: Seq,
@@ -320,6 +344,7 @@ pub struct MarkRead {
 
 /// Which page of a log. At most one of `before`, `after`, `around`, `at`; none means the last page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryQuery {
     /// The entries below this place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -340,6 +365,7 @@ pub struct HistoryQuery {
 
 /// A page of a log, rising by `seq`, without a hole inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryPage {
     /// The log's head when the page was read.
     pub as_of: Seq,
@@ -353,6 +379,7 @@ pub struct HistoryPage {
 
 /// `POST /v1/snapshot`: what a device without a valid cursor starts from, by pages.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SnapshotQuery {
     /// What the device has: channels that are still so are left out, and those that the caller has left come with
     /// `until_seq`. At most 10,000.
@@ -371,6 +398,7 @@ pub struct SnapshotQuery {
 
 /// What a device has of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Since {
     /// The last entry.
     pub head_seq: Seq,
@@ -380,6 +408,7 @@ pub struct Since {
 
 /// A page of the snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
     /// On the first page: taken before anything was read. Resume from it once all pages are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

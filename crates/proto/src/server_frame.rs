@@ -13,6 +13,7 @@ use crate::rest::HistoryPage;
 
 /// A frame of the server. Frames that answer a request carry its `id`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame<'a> {
     /// The answer to `hello`.
@@ -108,6 +109,7 @@ pub enum ServerFrame<'a> {
 
 /// Whose log a batch is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
     /// A channel's.
@@ -118,6 +120,7 @@ pub enum LogKind {
 
 /// The answer to `hello`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Welcome {
     /// Which request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,7 @@ pub struct Welcome {
 
 /// The verdict on the cursor that a device came with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "resume", rename_all = "snake_case")]
 pub enum Resume {
     /// Everything after the cursor follows.
@@ -152,6 +156,7 @@ pub enum Resume {
 
 /// Why a device must take a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotReason {
     /// It came without a cursor.
@@ -166,6 +171,7 @@ pub enum SnapshotReason {
 
 /// The end of an open channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelHead {
     /// Which channel.
     pub channel_id: ChannelId,
@@ -180,6 +186,7 @@ pub struct ChannelHead {
 
 /// The answer to `edit`, `delete` and `react`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changed {
     /// Which request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +204,7 @@ pub struct Changed {
 
 /// A message is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ack {
     /// Which request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -219,8 +219,9 @@ impl Home {
         if let Some(found) = self.role_of(user).zip(member) {
             return Ok(found);
         }
-        // Who has been a member knows that the channel exists; to others it does not.
-        Err(match member {
+        // Who has been a member knows that the channel exists; to others it does not, also if they were banned.
+        let was_here = |member: &&Member| kind == ChannelKind::Open || member.spans.last().is_some();
+        Err(match member.filter(was_here) {
             Some(member) if member.is_banned(now) => ErrorBody::forbidden("you are banned from this channel"),
             None => refuse_stranger(kind),
             Some(_) => ErrorBody::forbidden("you are no longer a member of this channel"),

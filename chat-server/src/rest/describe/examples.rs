@@ -1,0 +1,43 @@
+//! Examples of frames and bodies: those of the protocol's page, so that they are told once.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+const PAGE: &str = include_str!("../../../../docs/protocol.md");
+
+/// An example of the page.
+pub(super) struct Example {
+    /// What it is of: `client`, `server`, `entry`, or `rest:` and the name of a body.
+    pub(super) marker: &'static str,
+    pub(super) json: Value,
+}
+
+/// All of them, in the order of the page.
+pub(super) static EXAMPLES: LazyLock<Vec<Example>> = LazyLock::new(|| {
+    let example = |block: &'static str| {
+        let (marker, text) = block.strip_prefix("json ")?.split_once('\n')?;
+        Some(Example { marker, json: serde_json::from_str(text).ok()? })
+    };
+    PAGE.split("\n```").filter_map(example).collect()
+});
+
+/// Puts the examples of bodies to their schemas.
+pub(super) fn illustrate(schemas: &mut serde_json::Map<String, Value>) {
+    for Example { marker, json } in EXAMPLES.iter() {
+        let name = match *marker {
+            "entry" => "Entry".to_owned(),
+            // `Page<UserCard>` is called `Page_UserCard` where only such names are allowed.
+            marker => match marker.strip_prefix("rest:") {
+                Some(name) => name.replace('<', "_").replace('>', ""),
+                None => continue,
+            },
+        };
+        if let Some(schema) = schemas.get_mut(&name) {
+            match schema.get_mut("examples").and_then(Value::as_array_mut) {
+                Some(examples) => examples.push(json.clone()),
+                None => schema["examples"] = json!([json]),
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What a handler takes and answers, read off its signature: so a description cannot say what the code does not.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use axum::http::StatusCode;
+use madang_proto::limits;
+use schemars::JsonSchema;
+use serde_json::{Value, json};
+
+use super::super::Api;
+use super::super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
+use super::schemas::Schemas;
+use crate::refusal::Refusal;
+
+/// What a handler takes and answers.
+#[derive(Default)]
+pub(crate) struct Signature {
+    /// Whether it wants an access token.
+    pub(super) wants_token: bool,
+    /// Schemas of the ids in the path, in their order.
+    pub(super) ids: Vec<Value>,
+    /// Query and headers, as OpenAPI writes parameters.
+    pub(super) parameters: Vec<Value>,
+    /// The schema of the body.
+    pub(super) body: Option<Value>,
+    /// The status of success.
+    pub(super) status: u16,
+    /// The schema of the answer; `None` for one without a body.
+    pub(super) answer: Option<Value>,
+}
+
+/// A handler that can be described. `A` are its arguments and its answer.
+pub(crate) trait Described<A> {
+    fn signature(schemas: &mut Schemas) -> Signature;
+}
+
+/// An argument of a handler.
+trait Taken {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas);
+}
+
+/// What a handler answers.
+trait Answered {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas);
+}
+
+macro_rules! described {
+    ($($argument:ident)*) => {
+        impl<H, F, A, $($argument),*> Described<($($argument,)* A,)> for H
+        where
+            H: Fn($($argument),*) -> F,
+            F: Future<Output = Result<A, Refusal>>,
+            A: Answered,
+            $($argument: Taken,)*
+        {
+            fn signature(schemas: &mut Schemas) -> Signature {
+                let mut signature = Signature::default();
+                $(<$argument as Taken>::tell(&mut signature, schemas);)*
+                <A as Answered>::tell(&mut signature, schemas);
+                signature
+            }
+        }
+    };
+}
+
+described!(A1 A2);
+described!(A1 A2 A3);
+described!(A1 A2 A3 A4);
+
+impl Taken for State<Api> {
+    fn tell(_: &mut Signature, _: &mut Schemas) {}
+}
+
+impl Taken for Guest {
+    fn tell(_: &mut Signature, _: &mut Schemas) {}
+}
+
+impl Taken for Auth {
+    fn tell(signature: &mut Signature, _: &mut Schemas) {
+        signature.wants_token = true;
+    }
+}
+
+impl Taken for IdempotencyKey {
+    fn tell(signature: &mut Signature, _: &mut Schemas) {
+        signature.parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "description": "The same key with the same request makes nothing twice.",
+            "schema": { "type": "string", "minLength": 8, "maxLength": limits::IDEMPOTENCY_KEY_BYTES },
+        }));
+    }
+}
+
+impl<T: JsonSchema> Taken for Ids<T> {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        let schema = schemas.taken::<T>();
+        signature.ids = match schema.get("prefixItems") {
+            Some(Value::Array(each)) => each.clone(),
+            _ => vec![schema],
+        };
+    }
+}
+
+impl<T: JsonSchema> Taken for Params<T> {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        let parameter = |(name, schema, required)| json!({ "name": name, "in": "query", "required": required, "schema": schema });
+        signature.parameters.extend(schemas.query::<T>().into_iter().map(parameter));
+    }
+}
+
+impl<T: JsonSchema> Taken for Json<T> {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        signature.body = Some(schemas.taken::<T>());
+    }
+}
+
+impl<T: JsonSchema> Answered for Answer<T> {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        signature.status = 200;
+        signature.answer = Some(schemas.answered::<T>());
+    }
+}
+
+/// Something was made.
+impl<T: JsonSchema> Answered for (StatusCode, Answer<T>) {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        signature.status = 201;
+        signature.answer = Some(schemas.answered::<T>());
+    }
+}
+
+/// Done, and there is nothing to say.
+impl Answered for StatusCode {
+    fn tell(signature: &mut Signature, _: &mut Schemas) {
+        signature.status = 204;
+    }
+}

@@ -1,0 +1,78 @@
+//! The calls below `/v1`: method, path, handler, the refusals that are its own, and what it is for. Everything else that
+//! `/v1/openapi.json` tells of a call is read off its handler.
+
+use axum::routing::MethodFilter;
+use madang_proto::ErrorCode;
+
+use super::describe::{Route, Routes};
+use super::{accounts, channels, contacts, devices, messages, moderation, open};
+
+macro_rules! routes {
+    ($($method:ident $path:literal $tag:ident::$name:ident [$($refusal:ident)*] $summary:literal;)*) => {{
+        let mut routes = Routes::default();
+        $(routes.add(
+            Route {
+                method: stringify!($method),
+                filter: MethodFilter::$method,
+                path: $path,
+                tag: stringify!($tag),
+                id: concat!(stringify!($tag), "_", stringify!($name)),
+                summary: $summary,
+                refusals: &[$(ErrorCode::$refusal),*],
+            },
+            $tag::$name,
+        );)*
+        routes
+    }};
+}
+
+/// All calls.
+pub(super) fn routes() -> Routes {
+    routes! {
+        POST "/accounts" accounts::sign_up [Conflict] "Sign up: a new user on her first device.";
+        POST "/sessions" accounts::log_in [Unauthorized NotFound Full] "Log in, on a new device or on one of hers.";
+        DELETE "/sessions" accounts::log_out [] "Log out: revokes this device.";
+        POST "/tokens" accounts::refresh [Unauthorized] "New tokens for a refresh token, which serves once.";
+        GET "/me" accounts::me [] "Who am I.";
+        PATCH "/me" accounts::change_me [] "Change the name for people, or whether receipts are told.";
+        GET "/users" accounts::find_user [NotFound] "Find somebody by handle.";
+        GET "/users/{user_id}" accounts::user [NotFound] "Somebody.";
+        GET "/devices" devices::list [] "The caller's devices.";
+        POST "/devices" devices::add [Full] "A further device, such as a bot's.";
+        DELETE "/devices/{device_id}" devices::revoke [NotFound] "Revoke a device; its sockets close with 4501.";
+        GET "/blocks" accounts::blocks [] "Whom the caller blocks.";
+        PUT "/blocks/{user_id}" accounts::block [NotFound] "Block somebody.";
+        DELETE "/blocks/{user_id}" accounts::unblock [] "End a block.";
+        GET "/contacts" contacts::list [] "Contacts, and requests both ways.";
+        PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Ask somebody to be a contact, or accept.";
+        DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, take a request back, or decline one.";
+        GET "/presence" contacts::presence [] "How users are.";
+        GET "/channels" channels::list [] "The caller's channels, the most recently active first.";
+        POST "/channels" channels::create [Unsupported Forbidden NotFound Conflict Full] "Make a channel.";
+        GET "/channels/{channel_id}" channels::view [Forbidden NotFound] "A channel of the caller's, also one that she left.";
+        PATCH "/channels/{channel_id}" channels::change [Forbidden NotFound] "Change name, topic, picture or slow mode: owner and admins.";
+        PUT "/channels/{channel_id}/pins/{seq}" channels::pin [Forbidden NotFound Full] "Pin a message: in groups and open channels owner and admins.";
+        DELETE "/channels/{channel_id}/pins/{seq}" channels::unpin [Forbidden NotFound] "Unpin a message.";
+        GET "/open-channels" open::find [] "Find open channels by name and topic.";
+        PUT "/channels/{channel_id}/membership" open::join [Forbidden NotFound Full] "Join an open channel.";
+        GET "/channels/{channel_id}/members" channels::members [Forbidden NotFound] "The members of a channel.";
+        PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add people to a group: owner and admins.";
+        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, or leave.";
+        PATCH "/channels/{channel_id}/members/{user_id}" moderation::change_member [Forbidden NotFound] "Make somebody admin, member or owner: owner.";
+        GET "/channels/{channel_id}/bans" moderation::bans [Forbidden NotFound] "Who is banned: owner and admins.";
+        PUT "/channels/{channel_id}/bans/{user_id}" moderation::ban [Forbidden NotFound] "Ban somebody, also who is no member: owner and admins.";
+        DELETE "/channels/{channel_id}/bans/{user_id}" moderation::unban [Forbidden NotFound] "Lift a ban.";
+        PUT "/channels/{channel_id}/mutes/{user_id}" moderation::mute [Forbidden NotFound] "Mute a member: owner and admins.";
+        DELETE "/channels/{channel_id}/mutes/{user_id}" moderation::unmute [Forbidden NotFound] "Lift a mute.";
+        GET "/channels/{channel_id}/entries" messages::history [Forbidden NotFound] "A page of a channel's log; as the frame `history`.";
+        POST "/channels/{channel_id}/messages" messages::send [Forbidden NotFound Conflict] "Send a message; as the frame `send`.";
+        PATCH "/channels/{channel_id}/messages/{seq}" messages::edit [Forbidden NotFound Conflict] "Edit a message; as the frame `edit`.";
+        DELETE "/channels/{channel_id}/messages/{seq}" messages::delete [Forbidden NotFound] "Delete a message; as the frame `delete`.";
+        GET "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::reactors [Forbidden NotFound] "All who reacted to a message in one way.";
+        PUT "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::react [Forbidden NotFound Full] "React to a message; as the frame `react`.";
+        DELETE "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::unreact [Forbidden NotFound] "Take a reaction back.";
+        GET "/channels/{channel_id}/presence" contacts::of_channel [Forbidden NotFound] "How many members are there.";
+        PUT "/channels/{channel_id}/read" messages::mark_read [Forbidden NotFound] "Move the caller's read marker; as the frame `read`.";
+        POST "/snapshot" channels::snapshot [] "What a device without a valid cursor starts from.";
+    }
+}

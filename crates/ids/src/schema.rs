@@ -1,0 +1,48 @@
+//! JSON schemas of the ids: what their parsers take, and what they say of themselves.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::{ChannelId, ClientMsgId, Cursor, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
+
+/// A decimal number from 1; the parser says that 2^63 − 1 is the last.
+const ID: &str = "^0*[1-9][0-9]{0,18}$";
+/// A UUID, or a ULID.
+const KEY: &str =
+    "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})$";
+const CURSOR: &str = "^[0-9a-fA-F]{16}:[0-9]{1,19}$";
+
+fn text(pattern: &str, description: &str) -> Schema {
+    json_schema!({ "type": "string", "pattern": pattern, "description": description })
+}
+
+fn number(description: &str) -> Schema {
+    json_schema!({ "type": "integer", "format": "uint64", "minimum": 0, "description": description })
+}
+
+macro_rules! schemas {
+    ($($name:ident => $schema:expr;)*) => {$(
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                $schema
+            }
+        }
+    )*};
+}
+
+schemas! {
+    UserId => text(ID, "A person.");
+    DeviceId => text(ID, "An installed client of a user.");
+    ChannelId => text(ID, "A conversation.");
+    MessageId => text(ID, "A message; rises with `seq` inside its channel.");
+    ClientMsgId => text(KEY, "The sender's retry key in a channel: a UUID or a ULID.");
+    Cursor => text(CURSOR, "How far a device has received its user's inbox. Opaque to clients.");
+    Seq => number("Place of an entry in its log: 1, 2, 3 … without a hole.");
+    Ordinal => number("Place of a message among the messages of its channel.");
+    Millis => number("Milliseconds since 1970-01-01 UTC.");
+}
