@@ -14,8 +14,6 @@ use super::stage::Stage;
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};
 
-/// Connections that are cut.
-const CROWD: &str = "15000";
 /// Within this all are current again.
 const CURRENT_WITHIN_S: f64 = 30.0;
 /// The peak while they come back, against what they take when all are there.
@@ -41,8 +39,9 @@ pub(super) fn cut(tools: &Tools) -> Result<Figures> {
         .with_environment("MADANG_GATEWAY__CONNECTIONS", "16000")
         .with_environment("MADANG_GATEWAY__SILENCE_MS", "600000");
     stage.start()?;
+    let (url, count) = (format!("http://{}", stage.addr), tools.connections.to_string());
     let mut command = Command::new(tools.program("madang-loadtest"));
-    command.args(["bench", "cut", "--url", &format!("http://{}", stage.addr), "--count", CROWD]);
+    command.args(["bench", "cut", "--url", &url, "--count", &count]);
     let mut crowd = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut said = BufReader::new(crowd.stdout.take().context("no output")?).lines();
     let mut next = || said.next().context("the crowd ended")?.context("the crowd cannot be heard");
@@ -58,7 +57,7 @@ pub(super) fn cut(tools: &Tools) -> Result<Figures> {
     ensure!(seconds < CURRENT_WITHIN_S, "all were current after {seconds} s only");
     let peak = ratio(after.peak_kib, there.rss_kib);
     ensure!(peak < PEAK, "the peak was {peak} times the {} KiB before", there.rss_kib);
-    figures.insert("connections".to_owned(), CROWD.into());
+    figures.insert("connections".to_owned(), tools.connections.into());
     figures.insert("current_after_s".to_owned(), seconds.into());
     figures.insert("rss_before_kib".to_owned(), there.rss_kib.into());
     figures.insert("rss_peak_kib".to_owned(), after.peak_kib.into());

@@ -39,6 +39,9 @@ pub(crate) struct Faults {
     /// For how long `soak` runs.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     soak_minutes: u64,
+    /// How many connections `cut` has.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..=16_000))]
+    connections: u64,
     /// What `kills` plays: a folder, .tar or .tar.xz of IRC day files. Made-up days by default.
     #[arg(long, value_name = "PATH")]
     corpus: Option<PathBuf>,
@@ -53,6 +56,7 @@ struct Tools {
     programs: PathBuf,
     build: &'static str,
     soak: Duration,
+    connections: u64,
     corpus: Option<PathBuf>,
 }
 
@@ -89,7 +93,11 @@ const SCENARIOS: [Scenario; 13] = [
         about: "a client is stopped for 40 s and goes on",
         run: pause::of_a_client,
     },
-    Scenario { name: "cut", about: "15,000 connections are reset at once and come back", run: crowd::cut },
+    Scenario {
+        name: "cut",
+        about: "thousands of connections are reset at once and come back",
+        run: crowd::cut,
+    },
     Scenario {
         name: "file-descriptors",
         about: "more sockets come than the server may open",
@@ -147,7 +155,14 @@ impl Tools {
         let name = if args.debug { "debug" } else { "release" };
         let programs = target.join(name);
         let soak = Duration::from_secs(args.soak_minutes * 60);
-        Ok(Self { target, programs, build: name, soak, corpus: args.corpus.clone() })
+        Ok(Self {
+            target,
+            programs,
+            build: name,
+            soak,
+            connections: args.connections,
+            corpus: args.corpus.clone(),
+        })
     }
 }
 
