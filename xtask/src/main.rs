@@ -5,6 +5,7 @@
 mod autobahn;
 mod bench;
 mod cargo;
+mod faults;
 mod fuzz;
 mod replay;
 mod steps;
@@ -58,6 +59,8 @@ enum Task {
         /// One target, instead of all.
         target: Option<String>,
     },
+    /// Sees that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
+    Faults(faults::Faults),
     /// Measures; without a name, says what can be measured.
     Bench {
         /// What to measure.
@@ -98,6 +101,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy => tidy::run(),
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { seconds, at_once, target } => fuzz::run(seconds, at_once, target.as_deref()),
+        Task::Faults(args) => faults::run(args),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

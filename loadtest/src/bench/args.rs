@@ -27,6 +27,11 @@ pub(crate) enum Bench {
     Returns(Returns),
     /// Time from the start of the process until it is ready.
     Startup(Startup),
+    /// Connections that are all reset at once and come back. Played by `cargo xtask faults`.
+    Cut(Cut),
+    /// Devices that a cursor does not serve, or that stop reading; each must end equal to the store. Played by
+    /// `cargo xtask faults`.
+    Away(Away),
 }
 
 /// A kind of channel.
@@ -151,6 +156,41 @@ pub(crate) struct Returns {
     /// Messages that each device missed.
     #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     pub(crate) missed: usize,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Cut {
+    /// Where the server is.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Devices, each of another user.
+    #[arg(long, default_value_t = 15_000, value_parser = at_least_one::<usize>())]
+    pub(crate) count: usize,
+    /// Members of each group; each user is in one.
+    #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100))]
+    pub(crate) members: usize,
+    /// Messages that each device misses meanwhile.
+    #[arg(long, default_value_t = 2, value_parser = at_least_one::<usize>())]
+    pub(crate) missed: usize,
+}
+
+/// Why a device is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scene {
+    /// It misses more than 10,000 items.
+    Far,
+    /// A backup is restored that knows less than it.
+    Restored,
+    /// It stops reading for longer than its connection holds out.
+    Stopped,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Away {
+    #[arg(value_enum)]
+    pub(crate) scene: Scene,
 }
 
 #[derive(Debug, Clone, Parser)]

@@ -39,7 +39,7 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     server.kill().await?;
     let server = Process::madang(&data, &folder).await?;
     let before = server.usage()?;
-    let (seconds, latency, sockets) = come(&args, people, cursor, &server).await?;
+    let (seconds, latency, sockets) = come(&server.addr, args.missed as u64, people, cursor).await?;
     let after = server.usage()?;
     drop(sockets);
     server.kill().await?;
@@ -80,16 +80,16 @@ async fn fill(args: &Returns, server: &Process) -> anyhow::Result<(Vec<Person>, 
 }
 
 /// Seconds until all are current, when each was, and the connections.
-async fn come(
-    args: &Returns,
+pub(super) async fn come(
+    addr: &str,
+    missed: u64,
     people: Vec<Person>,
     cursor: Option<Cursor>,
-    server: &Process,
 ) -> anyhow::Result<(f64, Histogram<u64>, Vec<Socket>)> {
-    let (begun, missed) = (Instant::now(), args.missed as u64);
+    let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for (number, person) in people.into_iter().enumerate() {
-        let addr = server.addr.clone();
+        let addr = addr.to_owned();
         tasks.spawn(async move {
             let mut socket =
                 again(|| Socket::welcome(&addr, source(number), READ_BYTES, &person.token, cursor)).await?;

@@ -234,6 +234,9 @@ impl Book {
             (None, Some(change)) => self.check_change(change, record, source),
             (None, None) => return,
         };
+        if let Some(change) = entry.change.as_ref().filter(|change| change.is_deletion) {
+            record.delete(change.target);
+        }
         if let Some((kind, what)) = broken {
             let seq = entry.change.as_ref().map_or(entry.seq, |change| change.target);
             faults.note(kind, Fault { device: Some(blame()), ..self.fault(seq, what) });
@@ -304,8 +307,7 @@ impl Book {
         };
         let text: String = serde_json::from_str(message.text).unwrap_or_default();
         // Behind the deletion no live frame has the text again; a page of history may have been read before it.
-        let was_deleted =
-            source == Source::Live && record.changed(target).is_some_and(|state| state.is_deleted);
+        let was_deleted = source == Source::Live && record.is_deleted(target);
         if !text.is_empty() && (message.is_deleted || was_deleted) {
             return Some((FaultKind::Undeleted, "the text of a deleted message came".to_owned()));
         }

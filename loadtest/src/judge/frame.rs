@@ -58,6 +58,7 @@ pub(crate) struct RawEntry<'a> {
 pub(crate) struct RawChange<'a> {
     pub(crate) target: u64,
     pub(crate) version: u32,
+    pub(crate) is_deletion: bool,
     /// What it carries; nothing for who may not read it.
     pub(crate) message: Option<RawMessage<'a>>,
 }
@@ -103,6 +104,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawEntry<'a> {
             "edited" | "deleted" | "reactions" => Some(RawChange {
                 target: fields.target,
                 version: fields.version,
+                is_deletion: fields.kind == "deleted",
                 message: fields.message.as_deref().map(RawFields::message),
             }),
             _ => None,

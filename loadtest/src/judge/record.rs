@@ -1,6 +1,6 @@
 //! What came to one device of one channel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::spans::Spans;
 use super::state::State;
@@ -38,6 +38,8 @@ pub(crate) struct Record {
     gap: u64,
     /// The cache: messages that have changed. The others say what was said at first.
     changed: HashMap<u64, State>,
+    /// Messages whose deletion came.
+    deleted: HashSet<u64>,
     /// The user is no member just now.
     is_away: bool,
     /// What came in each of the times when she was none.
@@ -131,6 +133,16 @@ impl Record {
         if state.version > kept.version {
             *kept = state;
         }
+    }
+
+    /// The deletion of a message came.
+    pub(crate) fn delete(&mut self, target: u64) {
+        self.deleted.insert(target);
+    }
+
+    /// Whether the deletion of a message came. The message may look deleted before: a row is read as it is now.
+    pub(crate) fn is_deleted(&self, target: u64) -> bool {
+        self.deleted.contains(&target)
     }
 
     /// What a changed message says here.

@@ -216,3 +216,14 @@ fn a_line_that_was_never_acked_is_lost_and_a_sender_out_of_order_is_seen() {
     stage.history.swap(3, 4);
     assert!(!stage.judged().is_empty());
 }
+
+#[test]
+fn times_that_fall_in_history_are_named() {
+    let mut stage = Stage::new();
+    stage.history[4].at = Millis::new(1);
+    stage.deliver_all(1, 11);
+    let (faults, reordered) = (&stage.faults, FaultKind::Reordered);
+    stage.book.judge_history(&stage.history, faults);
+    assert_eq!(faults.count(reordered), 1);
+    assert_eq!(faults.named()[0].seq, Some(5));
+}

@@ -175,7 +175,7 @@ impl Book {
         changed
     }
 
-    /// Places are dense, and ids rise with them.
+    /// Places are dense, ids rise with them, and times do not fall.
     fn judge_order(&self, history: &[Entry], faults: &Faults) {
         let first = history.first().map_or(1, |entry| entry.seq.get());
         if first > self.base + 1 {
@@ -188,6 +188,10 @@ impl Book {
                     FaultKind::Reordered,
                     self.fault(two, format!("stands behind seq {one} in history")),
                 );
+            }
+            if pair[1].at < pair[0].at {
+                let what = format!("its time is before that of seq {one}");
+                faults.note(FaultKind::Reordered, self.fault(two, what));
             }
             for place in one + 1..two {
                 faults.note(FaultKind::Hole, self.fault(place, "history has no row for it".to_owned()));

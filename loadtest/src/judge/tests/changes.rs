@@ -242,6 +242,19 @@ fn deleted_text_that_is_seen_afterwards_is_named() {
     assert!(stage.found().1.contains(&on_ann()));
 }
 
+/// A page of the inbox is read up to a place, and its rows a moment later: one may be deleted by then, behind that place.
+#[test]
+fn text_that_comes_before_the_deletion_does_is_no_fault() {
+    let mut stage = Stage::after_all();
+    let edit = stage.change(Step::Edit(1), ANN);
+    let deleted = stage.change(Step::Delete, ANN);
+    let as_it_is_now = stage.entry(deleted.content.change().unwrap().target.get());
+    assert!(as_it_is_now.content.message().unwrap().deleted.is_some());
+    stage.record.connect();
+    stage.deliver(&[as_it_is_now, edit, deleted]);
+    assert_eq!(stage.faults.count(FaultKind::Undeleted), 0);
+}
+
 #[test]
 fn a_deletion_that_the_store_forgot_is_named() {
     let mut stage = Stage::after_all();

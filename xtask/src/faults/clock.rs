@@ -1,0 +1,151 @@
+//! A wall clock that steps while the server runs, and that stands elsewhere when it is started again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::disk::with_shim;
+use super::probe::Probe;
+use super::shim::{Shim, Switch};
+use super::stage::{Folder, last_lines};
+use super::talk::{Size, Talk};
+use super::{Figures, Tools};
+
+const HOUR: i64 = 3_600;
+const SIZE: Size = Size { days: 2, lines: 250, seconds: 40 };
+/// Between two steps.
+const WHILE: Duration = Duration::from_secs(8);
+const LIMIT: Duration = Duration::from_secs(10);
+/// Messages that anybody may say at once, and one a second.
+const FEW: u32 = 5;
+/// More than anybody may say at once.
+const MANY: u32 = 2_000;
+
+pub(super) fn back(tools: &Tools) -> Result<Figures> {
+    step(tools, "clock-back", -HOUR)
+}
+
+pub(super) fn forward(tools: &Tools) -> Result<Figures> {
+    step(tools, "clock-forward", HOUR)
+}
+
+/// While people talk the clock steps, the server is killed and started, the clock steps back to where it was, and the
+/// server is killed and started once more. Limits and presence are looked at beside it, on servers of their own.
+fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
+    let presence = Presence::start(tools, name)?;
+    let (mut stage, shim) = with_shim(tools, name)?;
+    stage.start()?;
+    let mut probe = Probe::sign_up(stage.addr)?;
+    let talk = Talk::start(&stage, SIZE, &["--churn"])?;
+    probe.say(LIMIT)?;
+    let before = probe.last_at();
+    for offset in [seconds, 0] {
+        sleep(WHILE);
+        shim.set(Switch::ClockSeconds, offset)?;
+        presence.shim.set(Switch::ClockSeconds, offset)?;
+        say_on(&mut probe)?;
+        sleep(WHILE);
+        stage.kill()?;
+        stage.start()?;
+        say_on(&mut probe)?;
+    }
+    let moved = probe.last_at() - before;
+    let mut figures = talk.finish()?;
+    probe.check()?;
+    stage.stop_and_check()?;
+    limits(tools, &format!("{name}-limits"), seconds).context("limits")?;
+    presence.finish()?;
+    figures.insert("times_rose_by_ms".to_owned(), moved.into());
+    Ok(figures)
+}
+
+/// A token may have ended with the hour; signing in again is what a client does then.
+fn say_on(probe: &mut Probe) -> Result<()> {
+    if probe.try_say()?.code() == "unauthorized" {
+        probe.log_in()?;
+    }
+    probe.say(LIMIT)?;
+    probe.check()
+}
+
+/// Who says little is not held back by a step, and who says much is held back for no longer than ever.
+fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
+    let (stage, shim) = with_shim(tools, name)?;
+    let mut stage = stage.with_limits();
+    stage.start()?;
+    let mut probe = Probe::sign_up(stage.addr)?;
+    for offset in [0, seconds, 0] {
+        shim.set(Switch::ClockSeconds, offset)?;
+        if probe.try_say()?.code() == "unauthorized" {
+            probe.log_in()?;
+        }
+        for _ in 0..FEW {
+            let answer = probe.try_say()?;
+            ensure!(answer.is_success(), "who says little is refused: {}", answer.body);
+            sleep(Duration::from_secs(1));
+        }
+    }
+    exhaust(&mut probe)?;
+    shim.set(Switch::ClockSeconds, seconds)?;
+    if probe.try_say()?.code() == "unauthorized" {
+        probe.log_in()?;
+    }
+    probe.say(LIMIT)?;
+    stage.stop_and_check()
+}
+
+/// Says on until it is told to wait, and for how long.
+fn exhaust(probe: &mut Probe) -> Result<()> {
+    for _ in 0..MANY {
+        let answer = probe.try_say()?;
+        if !answer.is_success() {
+            let wait_ms = answer.body["retry_after_ms"].as_u64();
+            ensure!(answer.code() == "limited" && wait_ms < Some(60_000), "{}", answer.body);
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{MANY} messages at once are not held back")
+}
+
+/// The load tool's bench of presence: people come, go and crash, and others must see it in time.
+struct Presence {
+    folder: Folder,
+    shim: Shim,
+    child: Child,
+}
+
+impl Presence {
+    /// The bench starts the server that lies beside it: here a script that starts it with the shim.
+    fn start(tools: &Tools, name: &str) -> Result<Self> {
+        let folder = Folder::new(tools, &format!("{name}-presence"))?;
+        let (shim, script) = Shim::build(folder.path())?;
+        let path = |name: &str| folder.path().join(name);
+        fs::copy(tools.program("madang-loadtest"), path("madang-loadtest"))?;
+        let server = tools.program("madang").display().to_string();
+        fs::write(path("madang"), format!("#!/bin/sh\nset -- '{server}' \"$@\"\n{script}\n"))?;
+        fs::set_permissions(path("madang"), PermissionsExt::from_mode(0o755))?;
+        let output = fs::File::create(path("log"))?;
+        let mut command = Command::new(path("madang-loadtest"));
+        command.args(["bench", "presence", "--people", "8", "--watchers", "2", "--rounds", "1"]);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Ok(Self { child: command.spawn()?, folder, shim })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), "presence: {}", last_lines(&self.folder.path().join("log"), 8));
+        Ok(())
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // It has ended, unless the run failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,128 @@
+//! Very many connections: cut at once, or more than the server may have open.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::disk::millis;
+use super::probe::Probe;
+use super::stage::Stage;
+use super::talk::{Size, Talk};
+use super::{Figures, Tools};
+
+/// Within this all are current again.
+const CURRENT_WITHIN_S: f64 = 30.0;
+/// The peak while they come back, against what they take when all are there.
+const PEAK: f64 = 1.5;
+const SIZE: Size = Size { days: 1, lines: 200, seconds: 60 };
+/// Few enough sockets for few files.
+const SMALL: Size = Size { days: 1, lines: 150, seconds: 30 };
+/// What the server may have open.
+const FILES: &str = "512";
+/// Sockets that come on top of those that talk.
+const FLOOD: usize = 700;
+const BEFORE: Duration = Duration::from_secs(5);
+/// How often they come, and for how long: less than a server waits for a `hello`.
+const WAVES: usize = 4;
+const FLOODED: Duration = Duration::from_secs(3);
+/// A socket that is answered is answered within this.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(5);
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+
+/// All connections of one process are reset, and all devices come back, while some are spoken to.
+pub(super) fn cut(tools: &Tools) -> Result<Figures> {
+    let mut stage = Stage::new(tools, "cut")?
+        .with_environment("MADANG_GATEWAY__CONNECTIONS", "16000")
+        .with_environment("MADANG_GATEWAY__SILENCE_MS", "600000");
+    stage.start()?;
+    let (url, count) = (format!("http://{}", stage.addr), tools.connections.to_string());
+    let mut command = Command::new(tools.program("madang-loadtest"));
+    command.args(["bench", "cut", "--url", &url, "--count", &count]);
+    let mut crowd = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut said = BufReader::new(crowd.stdout.take().context("no output")?).lines();
+    let mut next = || said.next().context("the crowd ended")?.context("the crowd cannot be heard");
+    ensure!(next()? == "connected", "the crowd is not connected");
+    let there = stage.usage()?;
+    // The talk's own devices are not cut, and must not feel it.
+    let talk = Talk::start_groups(&stage, SIZE, &["--churn", "--sockets", "400"])?;
+    let seconds: f64 = next()?.trim_start_matches("current after ").parse()?;
+    let after = stage.usage()?;
+    ensure!(crowd.wait()?.success(), "not all came back");
+    let mut figures = talk.finish()?;
+    stage.stop_and_check()?;
+    ensure!(seconds < CURRENT_WITHIN_S, "all were current after {seconds} s only");
+    let peak = ratio(after.peak_kib, there.rss_kib);
+    ensure!(peak < PEAK, "the peak was {peak} times the {} KiB before", there.rss_kib);
+    figures.insert("connections".to_owned(), tools.connections.into());
+    figures.insert("current_after_s".to_owned(), seconds.into());
+    figures.insert("rss_before_kib".to_owned(), there.rss_kib.into());
+    figures.insert("rss_peak_kib".to_owned(), after.peak_kib.into());
+    Ok(figures)
+}
+
+/// To two places.
+#[expect(clippy::cast_precision_loss, reason = "KiB and files are far below 2^52")]
+pub(super) fn ratio(one: u64, other: u64) -> f64 {
+    (one as f64 / other as f64 * 100.0).round() / 100.0
+}
+
+/// Sockets above the limit wait in the kernel or get an answer; those that are there go on.
+pub(super) fn flood(tools: &Tools) -> Result<Figures> {
+    let script = format!("ulimit -n {FILES}; exec \"$@\"");
+    let mut stage = Stage::new(tools, "file-descriptors")?.with_script(script);
+    stage.start()?;
+    let mut probe = Probe::sign_up(stage.addr)?;
+    let talk = Talk::start_groups(&stage, SMALL, &[])?;
+    probe.say(BACK_WITHIN)?;
+    sleep(BEFORE);
+    let (mut figures, mut open_files) = (Figures::new(), 0);
+    for _ in 0..WAVES {
+        let flood: Vec<Option<TcpStream>> = (0..FLOOD).map(|_| knock(stage.addr)).collect::<Result<_>>()?;
+        sleep(FLOODED);
+        open_files = stage.usage()?.open_files.max(open_files);
+        for stream in &flood {
+            let outcome = outcome(stream.as_ref())?;
+            let known = figures.get(&outcome).and_then(serde_json::Value::as_u64).unwrap_or_default();
+            figures.insert(outcome, (known + 1).into());
+        }
+    }
+    let back = probe.say(BACK_WITHIN)?;
+    figures.extend(talk.finish()?);
+    probe.check()?;
+    stage.stop_and_check()?;
+    figures.insert("open_files".to_owned(), open_files.into());
+    figures.insert("back_after_ms".to_owned(), millis(back).into());
+    ensure!(figures.contains_key("sockets_that_waited"), "the limit was not reached: {figures:?}");
+    Ok(figures)
+}
+
+/// Asks for a WebSocket, and says nothing more. Nothing if the kernel's queue is full.
+fn knock(addr: SocketAddr) -> Result<Option<TcpStream>> {
+    let Ok(mut stream) = TcpStream::connect_timeout(&addr, ANSWERED_WITHIN) else { return Ok(None) };
+    let request = format!(
+        "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: madang.v1.json\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes())?;
+    Ok(Some(stream))
+}
+
+/// What became of a socket, for the report.
+fn outcome(stream: Option<&TcpStream>) -> Result<String> {
+    let Some(mut stream) = stream else { return Ok("sockets_that_waited".to_owned()) };
+    stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
+    let mut head = [0; 12];
+    Ok(match stream.read(&mut head) {
+        Ok(0) => "sockets_closed".to_owned(),
+        Ok(_) => format!("sockets_answered_{}", String::from_utf8_lossy(&head[9..])),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock) => {
+            "sockets_that_waited".to_owned()
+        }
+        Err(_) => "sockets_reset".to_owned(),
+    })
+}

@@ -1,0 +1,175 @@
+//! A disk that is full, read-only, slow, or fails a sync.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::probe::Probe;
+use super::shim::{EROFS, Shim, Switch};
+use super::stage::{Stage, until};
+use super::talk::{Size, Talk};
+use super::{Figures, Tools};
+
+const SIZE: Size = Size { days: 2, lines: 250, seconds: 30 };
+/// People talk for a while first.
+const BEFORE: Duration = Duration::from_secs(5);
+/// Within this, a disk that takes no more is felt: the log has some room of its own.
+const FELT_WITHIN: Duration = Duration::from_secs(20);
+/// So often the probe reads and tries while nothing can be written.
+const LOOKS: u32 = 10;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Within this, the server takes messages again.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
+/// Room for all that is said, and the filler.
+const DISK: &str = "size=96m";
+/// What a server ends with when the disk cannot be trusted any more.
+const DISK_FAILED: i32 = 74;
+/// Syncs that fail, one by one.
+const FAILURES: u64 = 3;
+/// What a sync takes longer, for a few seconds each.
+const DELAYS_MS: [i64; 5] = [200, 500, 1_000, 2_000, 200];
+const DELAY_LASTS: Duration = Duration::from_secs(6);
+/// A line waits for the batch before it and its own, and a change or a member's way has several steps.
+const SLOWEST_ACK_MS: f64 = 15_000.0;
+
+/// A disk of its own in memory, filled up by a file beside the database.
+pub(super) fn full(tools: &Tools) -> Result<Figures> {
+    let mut stage = Stage::new(tools, "disk-full")?;
+    fs::create_dir_all(stage.data())?;
+    let data = stage.data().display().to_string();
+    let mount = format!("mount -t tmpfs -o {DISK} tmpfs '{data}' && exec \"$@\"");
+    stage = stage
+        .with_environment("MOUNT", &mount)
+        .with_script(r#"exec unshare -Urm sh -c "$MOUNT" sh "$@""#.into());
+    stage.start().context("a disk is mounted in a user namespace; the system must allow that")?;
+    let seen_from_here = PathBuf::from(format!("/proc/{}/root{data}", stage.process()?));
+    let filler = seen_from_here.join("filler");
+    let fill = || {
+        let mut file = File::create(&filler)?;
+        while file.write_all(&[1; 4_096]).is_ok() {}
+        Ok(())
+    };
+    let figures = take_no_more(&stage, fill, || Ok(fs::remove_file(&filler)?))?;
+    // What is on that disk goes with the process, so its backup is checked.
+    let backup = stage.folder.path().join("backup");
+    stage.madang(&[
+        "backup",
+        "--data",
+        &seen_from_here.display().to_string(),
+        "--to",
+        &backup.display().to_string(),
+    ])?;
+    stage.check(&backup)?;
+    stage.stop()?;
+    Ok(figures)
+}
+
+/// Every write to a file is answered as a read-only file system does.
+pub(super) fn read_only(tools: &Tools) -> Result<Figures> {
+    let (mut stage, shim) = with_shim(tools, "disk-read-only")?;
+    stage.start()?;
+    let turn = |error| shim.set(Switch::WriteError, error);
+    let figures = take_no_more(&stage, || turn(EROFS), || turn(0))?;
+    stage.stop_and_check()?;
+    Ok(figures)
+}
+
+/// A stage whose server runs with the shim.
+pub(super) fn with_shim<'a>(tools: &'a Tools, name: &str) -> Result<(Stage<'a>, Shim)> {
+    let stage = Stage::new(tools, name)?;
+    let (shim, script) = Shim::build(stage.folder.path())?;
+    Ok((stage.with_script(script), shim))
+}
+
+/// The disk takes no more for a while: writes are refused and may be tried again, reads go on, and so does the server.
+fn take_no_more(
+    stage: &Stage<'_>,
+    break_disk: impl FnOnce() -> Result<()>,
+    mend_disk: impl FnOnce() -> Result<()>,
+) -> Result<Figures> {
+    let mut probe = Probe::sign_up(stage.addr)?;
+    probe.say(GOES_ON_WITHIN)?;
+    let talk = Talk::start(stage, SIZE, &["--churn"])?;
+    sleep(BEFORE);
+    break_disk()?;
+    let felt = until("a write is refused", FELT_WITHIN, || is_refused(&mut probe))?;
+    for _ in 0..LOOKS {
+        probe.check().context("reads must go on")?;
+        ensure!(is_refused(&mut probe)?, "a message was acked that cannot be on the disk");
+        sleep(LOOK_EVERY);
+    }
+    mend_disk()?;
+    let back = probe.say(GOES_ON_WITHIN)?;
+    let mut figures = talk.finish()?;
+    probe.check()?;
+    figures.insert("refused_after_ms".to_owned(), millis(felt).into());
+    figures.insert("back_after_ms".to_owned(), millis(back).into());
+    Ok(figures)
+}
+
+/// Whether the probe's next message is refused in the way of a disk that takes no more.
+fn is_refused(probe: &mut Probe) -> Result<bool> {
+    let answer = probe.try_say()?;
+    if answer.is_success() {
+        return Ok(false);
+    }
+    let may_retry = answer.body["retry_after_ms"].as_u64() > Some(0);
+    ensure!(
+        answer.code() == "unavailable" && may_retry,
+        "refused otherwise: {} {}",
+        answer.status,
+        answer.body
+    );
+    Ok(true)
+}
+
+/// Only slower.
+pub(super) fn slow(tools: &Tools) -> Result<Figures> {
+    let (mut stage, shim) = with_shim(tools, "disk-slow")?;
+    stage.start()?;
+    let talk = Talk::start(&stage, SIZE, &["--churn"])?;
+    for delay in DELAYS_MS {
+        shim.set(Switch::SyncMs, delay)?;
+        sleep(DELAY_LASTS);
+    }
+    shim.set(Switch::SyncMs, 0)?;
+    let figures = talk.finish()?;
+    let longest = figures["longest_ack_ms"].as_f64().unwrap_or_default();
+    ensure!(longest < SLOWEST_ACK_MS, "an ack took {longest} ms");
+    stage.stop_and_check()?;
+    Ok(figures)
+}
+
+/// The process ends with its code each time, and somebody starts it again.
+pub(super) fn failing(tools: &Tools) -> Result<Figures> {
+    let (mut stage, shim) = with_shim(tools, "disk-failing")?;
+    stage.start()?;
+    let mut probe = Probe::sign_up(stage.addr)?;
+    let talk = Talk::start(&stage, SIZE, &["--churn"])?;
+    for _ in 0..FAILURES {
+        sleep(BEFORE);
+        probe.say(GOES_ON_WITHIN)?;
+        shim.set(Switch::SyncFailures, 1)?;
+        match stage.wait()? {
+            Some(DISK_FAILED) => {}
+            code => bail!("the server ended with {code:?} instead of {DISK_FAILED}"),
+        }
+        shim.set(Switch::SyncFailures, 0)?;
+        stage.start()?;
+        probe.check()?;
+    }
+    let mut figures = talk.finish()?;
+    probe.check()?;
+    stage.stop_and_check()?;
+    figures.insert("ends_with_74".to_owned(), FAILURES.into());
+    Ok(figures)
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

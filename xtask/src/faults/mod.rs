@@ -1,0 +1,191 @@
+//! `cargo xtask faults`: a real server, conversations, and a fault in their middle; in the end the load tool's judge says
+//! whether anything acked was lost, doubled or out of order.
+//!
+//! A scenario has a [`stage`] (the server), [`talk`] (replays, with their judge) and a [`probe`] (somebody who is asked
+//! what she sees meanwhile). Faults that a process cannot be given from outside come from a [`shim`].
+
+mod clock;
+mod crowd;
+mod disk;
+mod endurance;
+mod http;
+mod pause;
+mod probe;
+mod report;
+mod shim;
+mod stage;
+mod talk;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::{Map, Value};
+
+use crate::cargo::{Metadata, cargo};
+use crate::steps::call;
+use report::{Entry, Report};
+
+/// What a scenario found besides that every guarantee held.
+type Figures = Map<String, Value>;
+
+/// The command line.
+#[derive(Debug, Args)]
+pub(crate) struct Faults {
+    /// Scenarios; all, if none is named. `list` says which there are.
+    names: Vec<String>,
+    /// For how long `soak` runs.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    soak_minutes: u64,
+    /// How many connections `cut` has.
+    #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..=16_000))]
+    connections: u64,
+    /// What `kills` plays: a folder, .tar or .tar.xz of IRC day files. Made-up days by default.
+    #[arg(long, value_name = "PATH")]
+    corpus: Option<PathBuf>,
+    /// Runs the programs as they are built for development.
+    #[arg(long)]
+    debug: bool,
+}
+
+/// Where everything is, and how long it may take.
+struct Tools {
+    target: PathBuf,
+    programs: PathBuf,
+    build: &'static str,
+    soak: Duration,
+    connections: u64,
+    corpus: Option<PathBuf>,
+}
+
+impl Tools {
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+}
+
+struct Scenario {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Tools) -> Result<Figures>,
+}
+
+const SCENARIOS: [Scenario; 13] = [
+    Scenario { name: "disk-full", about: "the disk runs full, and has room again", run: disk::full },
+    Scenario {
+        name: "disk-read-only",
+        about: "the disk becomes read-only for a while",
+        run: disk::read_only,
+    },
+    Scenario { name: "disk-slow", about: "each sync takes up to two seconds longer", run: disk::slow },
+    Scenario { name: "disk-failing", about: "a sync fails, three times", run: disk::failing },
+    Scenario { name: "clock-back", about: "the wall clock steps an hour back", run: clock::back },
+    Scenario { name: "clock-forward", about: "the wall clock steps an hour forward", run: clock::forward },
+    Scenario {
+        name: "pause",
+        about: "the server is stopped for 40 s and goes on",
+        run: pause::of_the_server,
+    },
+    Scenario {
+        name: "pause-client",
+        about: "a client is stopped for 40 s and goes on",
+        run: pause::of_a_client,
+    },
+    Scenario {
+        name: "cut",
+        about: "thousands of connections are reset at once and come back",
+        run: crowd::cut,
+    },
+    Scenario {
+        name: "file-descriptors",
+        about: "more sockets come than the server may open",
+        run: crowd::flood,
+    },
+    Scenario { name: "far-behind", about: "devices that a cursor does not serve", run: pause::far_behind },
+    Scenario { name: "kills", about: "three days with a kill every second", run: endurance::kills },
+    Scenario {
+        name: "soak",
+        about: "minutes of conversation; memory and files stay flat",
+        run: endurance::soak,
+    },
+];
+
+/// Runs scenarios, and writes what they found to docs/reports/faults.json.
+pub(crate) fn run(args: Faults) -> Result<ExitCode> {
+    if args.names.iter().any(|name| name == "list") {
+        SCENARIOS.iter().for_each(|scenario| println!("{:<18}{}", scenario.name, scenario.about));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let scenarios = chosen(&args.names)?;
+    let tools = Tools::build(&args)?;
+    let mut report = Report::new();
+    let mut holds = true;
+    for scenario in scenarios {
+        println!("── {}: {}", scenario.name, scenario.about);
+        let entry = scenario.play(&tools);
+        holds &= entry.holds();
+        report.put(scenario.name, &entry)?;
+    }
+    println!("{report}");
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        return Ok(SCENARIOS.iter().collect());
+    }
+    let find = |name: &String| SCENARIOS.iter().find(|scenario| scenario.name == name);
+    if let Some(unknown) = names.iter().find(|name| find(name).is_none()) {
+        let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        bail!("there is no scenario `{unknown}`; there are: {}", known.join(", "));
+    }
+    Ok(names.iter().filter_map(find).collect())
+}
+
+impl Tools {
+    fn build(args: &Faults) -> Result<Self> {
+        let target = Metadata::read()?.target_directory;
+        let mut build = cargo(&["build", "-p", "madang-chat-server", "-p", "madang-loadtest", "--bins"]);
+        if !args.debug {
+            build.arg("--release");
+        }
+        call(&mut build)?;
+        let name = if args.debug { "debug" } else { "release" };
+        let programs = target.join(name);
+        let soak = Duration::from_secs(args.soak_minutes * 60);
+        Ok(Self {
+            target,
+            programs,
+            build: name,
+            soak,
+            connections: args.connections,
+            corpus: args.corpus.clone(),
+        })
+    }
+}
+
+impl Scenario {
+    fn play(&self, tools: &Tools) -> Entry {
+        let begun = Instant::now();
+        let outcome = (self.run)(tools);
+        let entry = Entry::new(self.about, outcome, begun.elapsed(), tools.build);
+        println!("{entry}");
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_scenario_is_answered_with_the_known_ones() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let refusal = chosen(&names(&["pause", "disk-ful"])).err().unwrap().to_string();
+        assert!(refusal.contains("`disk-ful`; there are: disk-full, "), "{refusal}");
+        assert_eq!(chosen(&names(&["soak", "pause"])).unwrap()[1].name, "pause");
+        assert_eq!(chosen(&[]).unwrap().len(), SCENARIOS.len());
+    }
+}

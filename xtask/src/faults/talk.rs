@@ -1,0 +1,157 @@
+//! Conversation beside a fault: replays of the load tool in groups and in open channels, each with its judge.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value};
+
+use super::stage::{Stage, last_lines, until};
+
+/// People sign up, make and join channels.
+const SETUP_LIMIT: Duration = Duration::from_secs(120);
+/// A replay gives up by itself before that.
+const END_LIMIT: Duration = Duration::from_secs(3_600);
+/// A made-up day has a line each so many seconds of its life.
+const SECONDS_A_LINE: u64 = 8;
+/// A fault may last long; nobody gives up before it is over.
+const PATIENCE: &str = "150";
+/// All that can happen to a message, and to a member.
+const EVERYTHING: [&str; 10] =
+    ["--edits", "0.1", "--deletes", "0.03", "--reactions", "0.1", "--bans", "0.01", "--membership", "corpus"];
+/// Figures of reports that are added up.
+const SUMS: [&str; 9] = [
+    "acked",
+    "retried",
+    "acked_by_retry",
+    "deliveries_live",
+    "deliveries_after_resume",
+    "resumes",
+    "resyncs",
+    "kills",
+    "kills_with_appends_in_flight",
+];
+
+/// How much is said.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    /// Channels of each kind.
+    pub(super) days: u64,
+    /// Lines in each channel.
+    pub(super) lines: u64,
+    /// So long each channel's lines take.
+    pub(super) seconds: u64,
+}
+
+/// A replay that runs.
+pub(super) struct Replay {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+    report: PathBuf,
+}
+
+/// Several at once.
+pub(super) struct Talk(Vec<Replay>);
+
+impl Talk {
+    /// Begins, and returns when people are talking in groups and in open channels.
+    pub(super) fn start(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
+        let more = |kind| [&["--channel-kind", kind], more].concat();
+        let groups = Replay::start(stage, "groups", &size.args(&more("group")))?;
+        let open = Replay::start(stage, "open channels", &size.args(&more("open")))?;
+        let talk = Self(vec![groups, open]);
+        talk.0.iter().try_for_each(Replay::wait_until_playing)?;
+        Ok(talk)
+    }
+
+    /// Only in groups.
+    pub(super) fn start_groups(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
+        let groups = Replay::start(stage, "groups", &size.args(more))?;
+        groups.wait_until_playing()?;
+        Ok(Self(vec![groups]))
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&mut self) -> Result<bool> {
+        for replay in &mut self.0 {
+            if replay.child.try_wait()?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until all is said and judged. An error says which guarantee broke.
+    pub(super) fn finish(self) -> Result<Map<String, Value>> {
+        let mut sum = Map::new();
+        for replay in self.0 {
+            let report = replay.finish()?;
+            for name in SUMS {
+                add(&mut sum, name, &report[name]);
+            }
+            for name in ["edits", "deletes", "reactions", "joins", "leaves", "bans"] {
+                add(&mut sum, name, &report["changes"][name]);
+            }
+            let worst = report["latency_ms"]["send_to_ack"]["max"].as_f64().unwrap_or_default().round();
+            let known = sum.get("longest_ack_ms").and_then(Value::as_f64).unwrap_or_default();
+            sum.insert("longest_ack_ms".to_owned(), known.max(worst).into());
+        }
+        Ok(sum)
+    }
+}
+
+fn add(sum: &mut Map<String, Value>, name: &str, more: &Value) {
+    let known = sum.get(name).and_then(Value::as_u64).unwrap_or_default();
+    sum.insert(name.to_owned(), (known + more.as_u64().unwrap_or_default()).into());
+}
+
+impl Size {
+    fn args(self, more: &[&str]) -> Vec<String> {
+        let speed = (SECONDS_A_LINE * self.lines / self.seconds).max(1);
+        let words = format!(
+            "--synthetic {} --lines {} --speed {speed}x --patience {PATIENCE}",
+            self.days, self.lines
+        );
+        words.split(' ').chain(EVERYTHING).chain(more.iter().copied()).map(str::to_owned).collect()
+    }
+}
+
+impl Replay {
+    /// Starts the load tool against the server of a stage.
+    pub(super) fn start(stage: &Stage<'_>, name: &'static str, args: &[String]) -> Result<Self> {
+        let path = |kind: &str| stage.folder.path().join(format!("{}.{kind}", name.replace(' ', "-")));
+        let (log, report) = (path("log"), path("json"));
+        let mut command = Command::new(stage.tools.program("madang-loadtest"));
+        command.arg("replay").args(args).args(["--url", &format!("http://{}", stage.addr)]);
+        command.arg("--report").arg(&report);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        Ok(Self { name, child: command.spawn()?, log, report })
+    }
+
+    /// It tells each ten seconds how far it is, from its first line on.
+    fn wait_until_playing(&self) -> Result<()> {
+        let is_playing = || Ok(fs::read_to_string(&self.log)?.contains(" deliveries, "));
+        until("people are talking", SETUP_LIMIT, is_playing)
+            .with_context(|| last_lines(&self.log, 5))
+            .map(drop)
+    }
+
+    /// Its report, if every guarantee held.
+    pub(super) fn finish(mut self) -> Result<Value> {
+        until("the replay ends", END_LIMIT, || Ok(self.child.try_wait()?.is_some()))?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{}: {status}: {}", self.name, last_lines(&self.log, 12));
+        Ok(serde_json::from_slice(&fs::read(&self.report)?)?)
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        // It has ended, unless the run failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
