@@ -229,7 +229,7 @@ async fn create_channel(
     let others = wish["members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().parse().unwrap());
     let mut inner = fake.lock();
     let id = inner.channels.len() as u64 + 1;
-    let created = json!({ "seq": 1, "at": 1, "kind": "created", "by": user.to_string() });
+    let created = json!({ "seq": 1, "at": 0, "kind": "created", "by": user.to_string() });
     let channel = Channel {
         is_open: wish["kind"] == "open",
         name: wish["name"].as_str().unwrap().to_owned(),
