@@ -57,9 +57,10 @@ impl Fake {
         });
         channel.log.push(entry.clone());
         self.deliver_to(inner, channel_id, &entry, (kind != "unbanned").then_some(user));
-        if kind == "banned" && self.plant == Plant::BanLeaks && inner.planted.is_empty() {
+        // Each of them: one who may soon come back is told nothing that she should not be.
+        if kind == "banned" && self.plant == Plant::BanLeaks {
             inner.planted.push((channel_id, inner.channels[&channel_id].head + 1));
-            inner.leak_to = Some(user);
+            inner.leak_to.insert(user);
         }
     }
 
@@ -76,7 +77,7 @@ pub(super) fn is_wanted(fake: &Fake, subscriptions: &mut HashMap<u64, u64>, item
     let Some(from) = subscriptions.get(&item.channel).copied() else { return false };
     let is_new = item.entry["seq"].as_u64().unwrap() > from;
     let is_end = item.entry["kind"] == "left" || item.entry["kind"] == "banned";
-    let leaks = fake.lock().leak_to == Some(user);
+    let leaks = fake.lock().leak_to.contains(&user);
     if is_end && item.entry["user_id"] == user.to_string().as_str() && is_new && !leaks {
         subscriptions.remove(&item.channel);
     }

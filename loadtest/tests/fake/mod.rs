@@ -64,7 +64,7 @@ struct Inner {
     /// The channels and seqs at which something was planted.
     planted: Vec<(u64, u64)>,
     /// Who is told although she is banned.
-    leak_to: Option<u64>,
+    leak_to: HashSet<u64>,
 }
 
 #[derive(Default)]
@@ -173,7 +173,7 @@ impl Fake {
     /// To the members, and one more.
     fn deliver_to(&self, inner: &mut Inner, channel: u64, entry: &Value, more: Option<u64>) {
         let known = &inner.channels[&channel];
-        let leaked = known.banned.iter().filter(|user| inner.leak_to == Some(**user));
+        let leaked = known.banned.iter().filter(|user| inner.leak_to.contains(user));
         let audience = Arc::new(known.members.iter().chain(leaked).copied().chain(more).collect());
         let item = Item { channel, entry: entry.clone(), audience };
         inner.all.push(item.clone());
