@@ -84,7 +84,7 @@ impl Homes {
                 cell.state.lock().home.handle_loaded(loaded, self.0.clock.now_ms());
             }
             Effect::Find(lookup) => {
-                let found = self.find(cell.log, lookup).await.map_err(failure);
+                let found = self.find(cell, lookup).await.map_err(failure);
                 cell.state.lock().home.handle_found(found, self.0.clock.now_ms());
             }
             Effect::FindSends { keys } => {
@@ -158,19 +158,20 @@ impl Homes {
         join_all(reacted).await.into_iter().collect()
     }
 
-    async fn find(&self, log: LogId, lookup: Lookup) -> StoreResult<Found> {
-        let LogId::Channel(channel) = log else { return Ok(Found { members: Vec::new(), blocked: None }) };
-        let members = self.0.store.members_of(channel, &lookup.users).await?;
+    async fn find(&self, cell: &Cell, lookup: Lookup) -> StoreResult<Found> {
+        let LogId::Channel(channel) = cell.log else {
+            return Ok(Found { members: Vec::new(), blocked: None });
+        };
+        let members = match &lookup.users[..] {
+            [] => Vec::new(),
+            users => self.0.store.members_of(channel, users).await?,
+        };
         let members = lookup.users.into_iter().zip(members).collect();
-        let blocked = if lookup.blocks { Some(self.is_blocked(channel).await?) } else { None };
+        let blocked = match cell.between.filter(|_| lookup.blocks) {
+            Some([one, other]) => Some(self.0.store.is_blocked(one, other).await?),
+            None => lookup.blocks.then_some(false),
+        };
         Ok(Found { members, blocked })
-    }
-
-    async fn is_blocked(&self, channel: ChannelId) -> StoreResult<bool> {
-        match self.0.store.channel(channel).await?.and_then(|channel| channel.card.between) {
-            Some([one, other]) => self.0.store.is_blocked(one, other).await,
-            None => Ok(false),
-        }
     }
 
     async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {

@@ -52,6 +52,8 @@ struct Cell {
     log: LogId,
     /// Of a channel.
     kind: Option<ChannelKind>,
+    /// Of a direct channel.
+    between: Option<[UserId; 2]>,
     state: Mutex<CellState>,
     /// A command came.
     asked: Notify,
@@ -83,12 +85,13 @@ impl Homes {
 
     /// Hands a command of a channel to its home. Commands of one caller are taken in the order of these calls.
     pub fn submit(&self, channel: &Channel, command: Command, answer: Answer) {
+        let log = LogId::Channel(channel.card.id);
         let scope = || Scope::Channel {
             kind: channel.card.kind,
             capacity: channel.capacity,
             created_by: channel.created_by,
         };
-        self.hand_over(LogId::Channel(channel.card.id), scope, command, answer);
+        self.hand_over(log, || Cell::new(log, scope(), channel.card.between), command, answer);
     }
 
     /// Hands a command of a channel to its home and waits for the answer. Dropping the future does not undo it.
@@ -109,7 +112,8 @@ impl Homes {
     pub async fn note(&self, user: UserId, content: Content) -> Result<Reply, ErrorBody> {
         let (sender, receiver) = oneshot::channel();
         let answer = Box::new(move |reply| drop(sender.send(reply)));
-        self.hand_over(LogId::User(user), || Scope::User, Command::Note { content }, answer);
+        let log = LogId::User(user);
+        self.hand_over(log, || Cell::new(log, Scope::User, None), Command::Note { content }, answer);
         await_reply(receiver).await
     }
 
@@ -120,8 +124,8 @@ impl Homes {
         }
     }
 
-    fn hand_over(&self, log: LogId, scope: impl FnOnce() -> Scope, command: Command, answer: Answer) {
-        let entry = self.0.cells.entry(log).or_insert_with(|| Arc::new(Cell::new(log, scope())));
+    fn hand_over(&self, log: LogId, cell: impl FnOnce() -> Cell, command: Command, answer: Answer) {
+        let entry = self.0.cells.entry(log).or_insert_with(|| Arc::new(cell()));
         let cell = Arc::clone(&entry);
         let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
         let mut state = cell.state.lock();
@@ -178,7 +182,7 @@ impl Drop for Driven<'_> {
 }
 
 impl Cell {
-    fn new(log: LogId, scope: Scope) -> Self {
+    fn new(log: LogId, scope: Scope, between: Option<[UserId; 2]>) -> Self {
         let kind = match &scope {
             Scope::Channel { kind, .. } => Some(*kind),
             Scope::User => None,
@@ -189,7 +193,7 @@ impl Cell {
             is_driven: false,
             asked_at: Duration::ZERO,
         };
-        Self { log, kind, state: Mutex::new(state), asked: Notify::new() }
+        Self { log, kind, between, state: Mutex::new(state), asked: Notify::new() }
     }
 }
 

@@ -245,8 +245,8 @@ mod tests {
 
     use super::*;
     use crate::commit_order::CommitOrder;
+    use crate::embedded::job::Transaction;
     use crate::embedded::tests::{append, config, fill, log};
-    use crate::embedded::writer::Transaction;
     use crate::log::{AppendOutcome, Head, LogStore};
 
     fn no_findings(folder: &Path) -> Report {

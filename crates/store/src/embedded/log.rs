@@ -11,9 +11,9 @@ use super::Embedded;
 use super::channels::{raise_marker, set_details};
 use super::checksum::{Damaged, is_whole_sql};
 use super::codec::{bound, from_json, int, json, number, optional_number, small_number, store_error};
+use super::job::Transaction;
 use super::reactions;
 use super::sends;
-use super::writer::Transaction;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{

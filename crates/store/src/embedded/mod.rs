@@ -20,6 +20,8 @@ mod folder;
 #[cfg(test)]
 mod forgotten;
 mod glance;
+mod job;
+mod linger;
 mod log;
 mod metrics;
 mod migrate;
@@ -45,10 +47,11 @@ use crate::commit_order::CommitFeed;
 use crate::error::{StoreError, StoreResult};
 use acked::Noting;
 use folder::Folder;
+use job::Transaction;
 use readers::Readers;
 use schema::Medium;
 use wal::WalFile;
-use writer::{Transaction, Writer};
+use writer::Writer;
 
 pub use backup::{BackedUp, BackupError, restore};
 pub use check::{Finding, Report, check};

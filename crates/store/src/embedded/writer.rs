@@ -6,19 +6,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use madang_ids::{LogId, Position};
+use madang_ids::Position;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::runtime::Runtime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::codec::{int, number, store_error};
+use super::codec::{number, store_error};
 use super::copy::{self, CopyOrder};
 use super::disk;
+use super::job::{self, Job, Transaction};
+use super::linger::{Linger, Patience};
 use super::metrics::StoreMetrics;
 use super::wal::{self, WalFile};
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
-use crate::log::Row;
 
 /// Jobs that wait for the writer; more wait in their callers.
 const QUEUE_JOBS: usize = 1024;
@@ -73,7 +74,9 @@ impl Writer {
         let (closing, closed) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (feed, shared_too) = (Some(feed), Arc::clone(&shared));
-        let thread = Thread { wal, shared: shared_too, feed, closed, runtime, metrics, copy_asked: None };
+        let linger = Linger::default();
+        let thread =
+            Thread { wal, shared: shared_too, feed, closed, runtime, metrics, linger, copy_asked: None };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&connection, queue))?;
@@ -124,7 +127,7 @@ impl Writer {
         let place = jobs.reserve().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         self.shared.entered.fetch_add(1, Ordering::SeqCst);
-        place.send(Work::Job(Box::new(Task { run, result: None, reply, room })));
+        place.send(Work::Job(job::job(run, room, reply)));
         let mut abandoned = Abandoned { shared: &self.shared, is_settled: false };
         let outcome = answer.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer stopped".into())));
         abandoned.is_settled = true;
@@ -178,83 +181,10 @@ impl Drop for Abandoned<'_> {
     }
 }
 
-/// What jobs write in.
-pub(super) struct Transaction<'a> {
-    db: &'a Connection,
-    position: u64,
-    commits: Vec<Commit>,
-    /// A row says something else from now on.
-    has_changes: bool,
-}
-
-impl Transaction<'_> {
-    pub(super) const fn db(&self) -> &Connection {
-        self.db
-    }
-
-    /// The last position given out.
-    pub(super) const fn position(&self) -> Position {
-        Position::new(self.position)
-    }
-
-    /// What a row said must not stay on the disk.
-    pub(super) const fn forget_soon(&mut self) {
-        self.has_changes = true;
-    }
-
-    /// Gives `rows` their positions; they are published if the transaction commits. Answers with the first.
-    pub(super) fn publish(&mut self, log: LogId, rows: &Arc<[Row]>) -> Position {
-        let first = Position::new(self.position + 1);
-        self.position += rows.len() as u64;
-        self.commits.push(Commit { log, rows: Arc::clone(rows), first });
-        first
-    }
-}
-
 /// What the thread is asked.
 pub(super) enum Work {
     Job(Box<dyn Job>),
     Copy(CopyOrder),
-}
-
-/// One caller's work.
-pub(super) trait Job: Send {
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
-    fn kib(&self) -> usize;
-    /// Answers the caller: with the result of the last run, or with why it did not count.
-    fn answer(self: Box<Self>, failure: Option<&StoreError>);
-}
-
-struct Task<T, F> {
-    run: F,
-    result: Option<T>,
-    reply: oneshot::Sender<StoreResult<T>>,
-    room: OwnedSemaphorePermit,
-}
-
-impl<T, F> Job for Task<T, F>
-where
-    T: Send,
-    F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send,
-{
-    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()> {
-        self.result = Some((self.run)(transaction)?);
-        Ok(())
-    }
-
-    fn kib(&self) -> usize {
-        self.room.num_permits()
-    }
-
-    fn answer(self: Box<Self>, failure: Option<&StoreError>) {
-        let outcome = match (failure, self.result) {
-            (Some(failure), _) => Err(failure.clone()),
-            (None, Some(result)) => Ok(result),
-            (None, None) => Err(StoreError::Corrupt("a write that never ran was committed".into())),
-        };
-        // Who no longer waits finds the outcome by reading.
-        let _ = self.reply.send(outcome);
-    }
 }
 
 /// How a group failed.
@@ -267,6 +197,13 @@ enum Failure {
     Unknown(StoreError),
 }
 
+/// What is committed together.
+#[derive(Default)]
+struct Group {
+    jobs: Vec<Box<dyn Job>>,
+    kib: usize,
+}
+
 /// The thread's own.
 pub(super) struct Thread {
     wal: WalFile,
@@ -275,6 +212,7 @@ pub(super) struct Thread {
     closed: watch::Receiver<bool>,
     pub(super) runtime: Runtime,
     metrics: StoreMetrics,
+    linger: Linger,
     /// A copy that was asked for while a group gathered.
     pub(super) copy_asked: Option<CopyOrder>,
 }
@@ -312,24 +250,54 @@ impl Thread {
 
     /// Commits `first` and what waits behind it as one group.
     pub(super) fn work(&mut self, connection: &Connection, first: Work, queue: &mut mpsc::Receiver<Work>) {
-        let (mut kib, mut group, mut next) = (0, Vec::new(), Some(first));
-        while let Some(work) = next {
-            match work {
-                Work::Job(job) => {
-                    kib += job.kib();
-                    group.push(job);
-                }
-                Work::Copy(order) => {
-                    copy::refuse(self.copy_asked.replace(order));
-                    break;
-                }
-            }
-            let has_room = group.len() < GROUP_JOBS && kib < GROUP_KIB;
-            next = if has_room { queue.try_recv().ok() } else { None };
+        let mut group = Group::default();
+        if self.put(&mut group, first) && self.gather(&mut group, queue) {
+            self.linger(&mut group, queue);
         }
-        if !group.is_empty() {
-            self.commit_group(connection, group);
+        if !group.jobs.is_empty() {
+            let (waiting, began) = (queue.len(), Instant::now());
+            self.commit_group(connection, group.jobs);
+            self.linger.note(queue.len() - waiting, began.elapsed());
             self.tend_log(connection);
+        }
+    }
+
+    /// Waits for more jobs where that pays.
+    fn linger(&mut self, group: &mut Group, queue: &mut mpsc::Receiver<Work>) {
+        let Some(Patience { pause, longest }) = self.linger.patience() else { return };
+        let began = Instant::now();
+        while let Some(left) = longest.checked_sub(began.elapsed()) {
+            let paused = Instant::now();
+            // waits for: jobs of callers who know nothing of each other
+            std::thread::sleep(pause.min(left));
+            self.linger.note(queue.len(), paused.elapsed());
+            if queue.is_empty() || !self.gather(group, queue) {
+                return;
+            }
+        }
+    }
+
+    /// Puts what waits into a group. `false` if nothing more may be put into it.
+    fn gather(&mut self, group: &mut Group, queue: &mut mpsc::Receiver<Work>) -> bool {
+        while let Ok(work) = queue.try_recv() {
+            if !self.put(group, work) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn put(&mut self, group: &mut Group, work: Work) -> bool {
+        match work {
+            Work::Job(job) => {
+                group.kib += job.kib();
+                group.jobs.push(job);
+                group.jobs.len() < GROUP_JOBS && group.kib < GROUP_KIB
+            }
+            Work::Copy(order) => {
+                copy::refuse(self.copy_asked.replace(order));
+                false
+            }
         }
     }
 
@@ -395,13 +363,12 @@ impl Thread {
         let start = self.shared.position.load(Ordering::SeqCst);
         let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(|error| Failure::Group(store_error(&error)))?;
-        let mut transaction =
-            Transaction { db: connection, position: start, commits: Vec::new(), has_changes: false };
+        let mut transaction = Transaction::after(start, connection);
         let ran = group
             .iter_mut()
             .try_for_each(|job| job.run(&mut transaction))
-            .and_then(|()| save_position(&transaction, start));
-        let (commits, has_changes) = (transaction.commits, transaction.has_changes);
+            .and_then(|()| transaction.save_position());
+        let (commits, has_changes) = transaction.into_commits();
         if let Err(error) = ran {
             drop(begun);
             return Err(undone_or_unknown(connection, &error, disk::is_fatal(&error), Failure::Job));
@@ -474,13 +441,4 @@ fn undone_or_unknown(
         return undone(store_error(error));
     }
     Failure::Unknown(StoreError::Unknown("a transaction could not be rolled back".into()))
-}
-
-fn save_position(transaction: &Transaction<'_>, start: u64) -> rusqlite::Result<()> {
-    if transaction.position == start {
-        return Ok(());
-    }
-    let mut statement = transaction.db.prepare_cached("UPDATE position SET value = ?1")?;
-    statement.execute([int(transaction.position)])?;
-    Ok(())
 }

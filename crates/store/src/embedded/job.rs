@@ -1,0 +1,119 @@
+//! What callers give the writer to do, and what they do it in.
+
+use std::sync::Arc;
+
+use madang_ids::{LogId, Position};
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::codec::int;
+use crate::commit_order::Commit;
+use crate::error::{StoreError, StoreResult};
+use crate::log::Row;
+
+/// What jobs write in.
+pub(super) struct Transaction<'a> {
+    db: &'a Connection,
+    start: u64,
+    position: u64,
+    commits: Vec<Commit>,
+    /// A row says something else from now on.
+    has_changes: bool,
+}
+
+impl<'a> Transaction<'a> {
+    /// Positions are given out after `start`.
+    pub(super) const fn after(start: u64, db: &'a Connection) -> Self {
+        Self { db, start, position: start, commits: Vec::new(), has_changes: false }
+    }
+
+    /// Writes down the last position.
+    pub(super) fn save_position(&self) -> rusqlite::Result<()> {
+        if self.position == self.start {
+            return Ok(());
+        }
+        let mut statement = self.db.prepare_cached("UPDATE position SET value = ?1")?;
+        statement.execute([int(self.position)])?;
+        Ok(())
+    }
+
+    /// What is to be published, and whether something must be forgotten.
+    pub(super) fn into_commits(self) -> (Vec<Commit>, bool) {
+        (self.commits, self.has_changes)
+    }
+
+    pub(super) const fn db(&self) -> &Connection {
+        self.db
+    }
+
+    /// The last position given out.
+    pub(super) const fn position(&self) -> Position {
+        Position::new(self.position)
+    }
+
+    /// What a row said must not stay on the disk.
+    pub(super) const fn forget_soon(&mut self) {
+        self.has_changes = true;
+    }
+
+    /// Gives `rows` their positions; they are published if the transaction commits. Answers with the first.
+    pub(super) fn publish(&mut self, log: LogId, rows: &Arc<[Row]>) -> Position {
+        let first = Position::new(self.position + 1);
+        self.position += rows.len() as u64;
+        self.commits.push(Commit { log, rows: Arc::clone(rows), first });
+        first
+    }
+}
+
+/// One caller's work.
+pub(super) trait Job: Send {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
+    fn kib(&self) -> usize;
+    /// Answers the caller: with the result of the last run, or with why it did not count.
+    fn answer(self: Box<Self>, failure: Option<&StoreError>);
+}
+
+/// A job that runs `run`, holds `room` in the queue and answers by `reply`.
+pub(super) fn job<T, F>(
+    run: F,
+    room: OwnedSemaphorePermit,
+    reply: oneshot::Sender<StoreResult<T>>,
+) -> Box<dyn Job>
+where
+    T: Send + 'static,
+    F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+{
+    Box::new(Task { run, result: None, reply, room })
+}
+
+struct Task<T, F> {
+    run: F,
+    result: Option<T>,
+    reply: oneshot::Sender<StoreResult<T>>,
+    room: OwnedSemaphorePermit,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Transaction<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()> {
+        self.result = Some((self.run)(transaction)?);
+        Ok(())
+    }
+
+    fn kib(&self) -> usize {
+        self.room.num_permits()
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&StoreError>) {
+        let outcome = match (failure, self.result) {
+            (Some(failure), _) => Err(failure.clone()),
+            (None, Some(result)) => Ok(result),
+            (None, None) => Err(StoreError::Corrupt("a write that never ran was committed".into())),
+        };
+        // Who no longer waits finds the outcome by reading.
+        let _ = self.reply.send(outcome);
+    }
+}
