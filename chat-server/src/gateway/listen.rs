@@ -39,9 +39,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// asked.
 pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
-    loop {
-        match next(&listener, &places).await {
-            Ok((socket, peer, place)) => {
+    let mut is_failing = false;
+    // Once there is a place for the next connection; until then the kernel's backlog holds it.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("connections are accepted again");
+                }
+                // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, %peer, "a connection was gone at once");
+                    continue;
+                }
                 // Who is crowded is closed without a word: an answer would cost more than it is worth to who opens so
                 // many.
                 if let Ok(counted) = gateway.count_peer(peer.ip()) {
@@ -50,23 +60,13 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-}
-
-/// The next connection, once there is a place for it; until then the kernel's backlog holds it.
-async fn next(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
-    // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
-    socket.set_nodelay(true)?;
-    Ok((socket, peer, place))
 }
 
 async fn serve(

@@ -26,9 +26,7 @@ impl Operations {
     /// # Errors
     /// `not_found`; `invalid` for oneself.
     pub async fn block(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
-        if other == caller.user_id {
-            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
-        }
+        check_other(caller, other)?;
         self.user(other).await?;
         let now = self.clock.now_ms();
         self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
@@ -40,8 +38,9 @@ impl Operations {
     /// Ends a block. Repeating it is harmless.
     ///
     /// # Errors
-    /// The store's.
+    /// `invalid` for oneself; the store's.
     pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+        check_other(caller, other)?;
         self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
         self.tell_block(caller.user_id, other, false).await
     }
@@ -73,6 +72,14 @@ impl Operations {
         let next = self.store.blocks(user, Some(before), 1).await.map_err(|error| refusal(&error))?;
         Ok(next.contains(&other))
     }
+}
+
+/// Nobody is anything to herself.
+pub(super) fn check_other(caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+    if other == caller.user_id {
+        return Err(ErrorBody::invalid("user_id", "user_id is your own"));
+    }
+    Ok(())
 }
 
 /// The bounds of a page: where it begins, and how many rows it has.

@@ -8,7 +8,7 @@ use madang_proto::{ContactCard, ContactState, Content, ErrorBody, ErrorCode, Use
 use madang_store::{Contact, ContactLimits, ContactOutcome};
 
 use super::accounts::card;
-use super::blocks::page_bounds;
+use super::blocks::{check_other, page_bounds};
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -39,9 +39,7 @@ impl Operations {
     /// # Errors
     /// `not_found`; `invalid` for oneself; `forbidden` if one blocks the other; `full` above the limits.
     pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard, ErrorBody> {
-        if other == caller.user_id {
-            return Err(ErrorBody::invalid("user_id", "user_id is your own"));
-        }
+        check_other(caller, other)?;
         let user = self.user(other).await?;
         let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
         let contact = match put.map_err(|error| refusal(&error))? {
@@ -63,8 +61,9 @@ impl Operations {
     /// Ends a contact, takes a request back, or declines one. Repeating it is harmless.
     ///
     /// # Errors
-    /// The store's.
+    /// `invalid` for oneself; the store's.
     pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+        check_other(caller, other)?;
         let now = self.clock.now_ms();
         let removed = self.store.remove_contact(caller.user_id, other, now).await;
         match removed.map_err(|error| refusal(&error))? {
