@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use madang_ids::ChannelId;
+use madang_proto::Content;
 
 use super::Subject;
 use super::device::Envelopes;
@@ -13,9 +14,10 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2, 3, 4], &[]).await;
-    yard.change(1, &[], &[4]).await;
     let mut envelopes = Envelopes::of(&opened);
     [1, 2, 4, 9].map(user).into_iter().for_each(|user| opened.inbox.attach(user));
+    yard.change(1, &[], &[4]).await;
+    while !tells_of_leaving(&envelopes.next().await) {}
     let event = |id| Event { channel_id: ChannelId::from_raw(1), user_id: user(id), kind: EventKind::Typing };
     // One person more than are told at most.
     opened.inbox.publish(event(2), 2).await.unwrap();
@@ -26,9 +28,15 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
                 assert_eq!((told, users), (event(1), Told::Users(vec![user(2)])));
                 break;
             }
-            // What was appended before may still be on its way.
+            // What is told to who left is still on its way.
             _ => continue,
         }
     }
     opened.close().await;
+}
+
+/// Of how many there are, events know as of the last commit that was addressed.
+fn tells_of_leaving(envelope: &Envelope) -> bool {
+    let Envelope::Delivery(delivery) = envelope else { return false };
+    delivery.rows.iter().any(|row| matches!(row.entry.content, Content::Left { .. }))
 }
