@@ -29,7 +29,7 @@ pub(crate) enum Plant {
     Swap(u64),
     /// Delivered with other words.
     OtherWords(u64),
-    /// The change of this number is delivered to nobody.
+    /// The change of this number is delivered to nobody, nor what comes later of the same message.
     ChangeNotDelivered(u64),
     /// … or carries what the message was before.
     WrongVersion(u64),
