@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::with_shim;
 use super::probe::Probe;
 use super::shim::{Shim, Switch};
-use super::stage::{Folder, last_lines};
+use super::stage::{Folder, Stage, last_lines};
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};
 
@@ -37,7 +36,7 @@ pub(super) fn forward(tools: &Tools) -> Result<Figures> {
 /// server is killed and started once more. Limits and presence are looked at beside it, on servers of their own.
 fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
     let presence = Presence::start(tools, name)?;
-    let (mut stage, shim) = with_shim(tools, name)?;
+    let (mut stage, shim) = Stage::with_shim(tools, name)?;
     stage.start()?;
     let mut probe = Probe::sign_up(stage.addr)?;
     let talk = Talk::start(&stage, SIZE, &["--churn"])?;
@@ -65,24 +64,27 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
 
 /// A token may have ended with the hour; signing in again is what a client does then.
 fn say_on(probe: &mut Probe) -> Result<()> {
-    if probe.try_say()?.code() == "unauthorized" {
-        probe.log_in()?;
-    }
+    sign_in_again(probe)?;
     probe.say(LIMIT)?;
     probe.check()
 }
 
+fn sign_in_again(probe: &mut Probe) -> Result<()> {
+    if probe.try_say()?.code() == "unauthorized" {
+        probe.log_in()?;
+    }
+    Ok(())
+}
+
 /// Who says little is not held back by a step, and who says much is held back for no longer than ever.
 fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
-    let (stage, shim) = with_shim(tools, name)?;
+    let (stage, shim) = Stage::with_shim(tools, name)?;
     let mut stage = stage.with_limits();
     stage.start()?;
     let mut probe = Probe::sign_up(stage.addr)?;
     for offset in [0, seconds, 0] {
         shim.set(Switch::ClockSeconds, offset)?;
-        if probe.try_say()?.code() == "unauthorized" {
-            probe.log_in()?;
-        }
+        sign_in_again(&mut probe)?;
         for _ in 0..FEW {
             let answer = probe.try_say()?;
             ensure!(answer.is_success(), "who says little is refused: {}", answer.body);
@@ -91,9 +93,7 @@ fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
     }
     exhaust(&mut probe)?;
     shim.set(Switch::ClockSeconds, seconds)?;
-    if probe.try_say()?.code() == "unauthorized" {
-        probe.log_in()?;
-    }
+    sign_in_again(&mut probe)?;
     probe.say(LIMIT)?;
     stage.stop_and_check()
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::millis;
 use super::probe::Probe;
+use super::report::{millis, ratio};
 use super::stage::Stage;
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};
@@ -62,12 +62,6 @@ pub(super) fn cut(tools: &Tools) -> Result<Figures> {
     figures.insert("rss_before_kib".to_owned(), there.rss_kib.into());
     figures.insert("rss_peak_kib".to_owned(), after.peak_kib.into());
     Ok(figures)
-}
-
-/// To two places.
-#[expect(clippy::cast_precision_loss, reason = "KiB and files are far below 2^52")]
-pub(super) fn ratio(one: u64, other: u64) -> f64 {
-    (one as f64 / other as f64 * 100.0).round() / 100.0
 }
 
 /// Sockets above the limit wait in the kernel or get an answer; those that are there go on.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::probe::Probe;
-use super::shim::{EROFS, Shim, Switch};
+use super::report::millis;
+use super::shim::{EROFS, Switch};
 use super::stage::{Stage, until};
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};
@@ -70,19 +71,12 @@ pub(super) fn full(tools: &Tools) -> Result<Figures> {
 
 /// Every write to a file is answered as a read-only file system does.
 pub(super) fn read_only(tools: &Tools) -> Result<Figures> {
-    let (mut stage, shim) = with_shim(tools, "disk-read-only")?;
+    let (mut stage, shim) = Stage::with_shim(tools, "disk-read-only")?;
     stage.start()?;
     let turn = |error| shim.set(Switch::WriteError, error);
     let figures = take_no_more(&stage, || turn(EROFS), || turn(0))?;
     stage.stop_and_check()?;
     Ok(figures)
-}
-
-/// A stage whose server runs with the shim.
-pub(super) fn with_shim<'a>(tools: &'a Tools, name: &str) -> Result<(Stage<'a>, Shim)> {
-    let stage = Stage::new(tools, name)?;
-    let (shim, script) = Shim::build(stage.folder.path())?;
-    Ok((stage.with_script(script), shim))
 }
 
 /// The disk takes no more for a while: writes are refused and may be tried again, reads go on, and so does the server.
@@ -129,7 +123,7 @@ fn is_refused(probe: &mut Probe) -> Result<bool> {
 
 /// Only slower.
 pub(super) fn slow(tools: &Tools) -> Result<Figures> {
-    let (mut stage, shim) = with_shim(tools, "disk-slow")?;
+    let (mut stage, shim) = Stage::with_shim(tools, "disk-slow")?;
     stage.start()?;
     let talk = Talk::start(&stage, SIZE, &["--churn"])?;
     for delay in DELAYS_MS {
@@ -146,7 +140,7 @@ pub(super) fn slow(tools: &Tools) -> Result<Figures> {
 
 /// The process ends with its code each time, and somebody starts it again.
 pub(super) fn failing(tools: &Tools) -> Result<Figures> {
-    let (mut stage, shim) = with_shim(tools, "disk-failing")?;
+    let (mut stage, shim) = Stage::with_shim(tools, "disk-failing")?;
     stage.start()?;
     let mut probe = Probe::sign_up(stage.addr)?;
     let talk = Talk::start(&stage, SIZE, &["--churn"])?;
@@ -167,9 +161,4 @@ pub(super) fn failing(tools: &Tools) -> Result<Figures> {
     stage.stop_and_check()?;
     figures.insert("ends_with_74".to_owned(), FAILURES.into());
     Ok(figures)
-}
-
-/// Whole milliseconds.
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::crowd::ratio;
+use super::report::ratio;
 use super::stage::{Stage, Usage};
 use super::talk::{Replay, Size, Talk};
 use super::{Figures, Tools};
 
-const KILLS: &str = "replay --days 3 --churn --churn-every 5 --kill-every 1 --patience 60 --edits 0.1 --deletes 0.03 \
+const KILLS: &str = "--days 3 --churn --churn-every 5 --kill-every 1 --patience 60 --edits 0.1 --deletes 0.03 \
                      --reactions 0.1";
 /// Channels follow each other, each a minute of talk.
 const SOAK_LINES: u64 = 1_000;
@@ -33,7 +33,7 @@ pub(super) fn kills(tools: &Tools) -> Result<Figures> {
             Some(path) => ["--corpus".to_owned(), path.display().to_string()],
             None => ["--synthetic".to_owned(), "3".to_owned()],
         };
-        let mut args: Vec<String> = KILLS.split_whitespace().skip(1).map(str::to_owned).collect();
+        let mut args: Vec<String> = KILLS.split_whitespace().map(str::to_owned).collect();
         args.extend(source);
         args.extend(["--channel-kind".to_owned(), kind.to_owned(), "--server".to_owned(), server]);
         args.extend(["--server-log".to_owned(), stage.log().display().to_string()]);

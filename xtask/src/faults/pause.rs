@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::disk::millis;
 use super::probe::Probe;
+use super::report::millis;
 use super::stage::Stage;
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};

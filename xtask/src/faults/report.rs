@@ -76,3 +76,14 @@ impl fmt::Display for Report {
         self.ran.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// To two places.
+#[expect(clippy::cast_precision_loss, reason = "KiB and files are far below 2^52")]
+pub(super) fn ratio(one: u64, other: u64) -> f64 {
+    (one as f64 / other as f64 * 100.0).round() / 100.0
+}

@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Tools;
 use super::http;
+use super::shim::Shim;
 
 /// In plain surroundings.
-pub(super) const PLAIN: &str = "exec \"$@\"";
+const PLAIN: &str = "exec \"$@\"";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -93,6 +94,13 @@ impl<'a> Stage<'a> {
         let script = PLAIN.to_owned();
         let environment = ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         Ok(Self { tools, folder, addr, script, limits: "off", environment, server: None })
+    }
+
+    /// One whose server runs with the shim.
+    pub(super) fn with_shim(tools: &'a Tools, name: &str) -> Result<(Self, Shim)> {
+        let stage = Self::new(tools, name)?;
+        let (shim, script) = Shim::build(stage.folder.path())?;
+        Ok((stage.with_script(script), shim))
     }
 
     /// A shell script that ends in `exec "$@"`.
