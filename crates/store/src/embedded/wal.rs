@@ -82,8 +82,9 @@ impl WalFile {
         Ok(())
     }
 
-    /// After a commit, and when something is due: moves pages to the database file when there are enough. The log stays the truth until all of it
-    /// has moved, so a failure loses nothing, and the next try comes when the log has grown further.
+    /// After a commit, and when something is due: moves pages to the database file when there are enough. The log stays
+    /// the truth until all of it has moved, so a failure loses nothing, and the next try comes when the log has grown
+    /// further.
     pub(super) fn tend(&mut self, connection: &Connection) -> Result<()> {
         self.forget(connection)?;
         let pages = self.pages.load(Ordering::Relaxed);

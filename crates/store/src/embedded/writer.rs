@@ -1,5 +1,6 @@
-//! The one thread that writes. It takes what waits, runs it in one transaction, commits with one fsync, publishes
-//! the commits in order, and then answers. While it waits for the disk, the next group gathers.
+//! The one thread that writes. It takes what waits, lingers a little where that pays, runs it in one transaction,
+//! commits with one fsync, publishes the commits in order, and then answers. While it waits for the disk, the next group
+//! gathers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -257,7 +258,7 @@ impl Thread {
         if !group.jobs.is_empty() {
             let (waiting, began) = (queue.len(), Instant::now());
             self.commit_group(connection, group.jobs);
-            self.linger.note(queue.len() - waiting, began.elapsed());
+            self.linger.note(queue.len().saturating_sub(waiting), began.elapsed());
             self.tend_log(connection);
         }
     }
