@@ -167,9 +167,10 @@ impl Homes {
             users => self.0.store.members_of(channel, users).await?,
         };
         let members = lookup.users.into_iter().zip(members).collect();
-        let blocked = match cell.between.filter(|_| lookup.blocks) {
-            Some([one, other]) => Some(self.0.store.is_blocked(one, other).await?),
-            None => lookup.blocks.then_some(false),
+        let blocked = match (lookup.blocks, cell.between) {
+            (false, _) => None,
+            (true, None) => Some(false),
+            (true, Some([one, other])) => Some(self.0.store.is_blocked(one, other).await?),
         };
         Ok(Found { members, blocked })
     }
