@@ -4,13 +4,14 @@
 //! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
-//! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`gate`] whose retry is waited for, [`window`]
-//! the last sends in memory, [`roster`] who may speak, [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and
+//! Rooms: [`command`] what is asked and answered, [`queue`] what waits, [`failing`] who is refused with whom, [`gate`]
+//! whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak, [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and
 //! details, [`reactions`] and [`membership`] steps of their own, this file the order of steps.
 
 mod batch;
 mod changes;
 mod command;
+mod failing;
 mod gate;
 mod membership;
 mod pace;
@@ -20,7 +21,7 @@ mod reactions;
 mod roster;
 mod window;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub use command::{
     ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
     ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,
 };
-pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS};
+pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_MS};
 pub use roster::{Found, Lookup};
 
 use crate::home::batch::Batch;
@@ -147,7 +148,7 @@ impl Home {
             }
             return;
         }
-        let waiting = Waiting::new(ticket, command);
+        let waiting = Waiting::since(ticket, command, now);
         match self.queue.check_room(&waiting) {
             Ok(()) => self.queue.push_back(waiting),
             Err(error) => self.refuse([waiting], &error, now),
@@ -189,16 +190,18 @@ impl Home {
                         return Some(effect);
                     }
                 }
-                Flight::Idle => {
-                    let step = self.next_step(now)?;
-                    self.flight = Flight::Ready(step);
-                }
+                Flight::Idle => match self.next_step(now) {
+                    Some(step) => self.flight = Flight::Ready(step),
+                    None if self.replies.is_empty() => return None,
+                    None => {}
+                },
             }
         }
     }
 
     fn next_step(&mut self, now: Millis) -> Option<Step> {
         self.roster.begin_step();
+        self.fail_late(now);
         if !self.unfinished.is_empty() {
             let members = std::mem::take(&mut self.unfinished);
             let founder =
@@ -417,54 +420,6 @@ impl Home {
             Step::React(step) => self.finish_reactions(step, now),
             Step::Seats(step) => self.finish_seat_rows(step),
             Step::Load => {}
-        }
-    }
-
-    /// Refuses a step, and what waits behind it from the same connections: sends of one connection stay in order.
-    fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Millis) {
-        let mut failed: Vec<Waiting> = match step {
-            Step::Load => return self.fail_all(error, now),
-            Step::Batch(batch) => batch.into_waiting().into(),
-            Step::React(step) => step.into_waiting(),
-            Step::Seats(step) => {
-                if step.is_half_way() {
-                    // The next load finds the members half-way, and finishes them before anything else.
-                    self.head = None;
-                }
-                let waiting = step.into_waiting();
-                if waiting.is_empty() {
-                    return self.fail_all(error, now);
-                }
-                waiting
-            }
-        };
-        let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();
-        for waiting in self.queue.take() {
-            match waiting.origin() {
-                Some(origin) if origins.contains(&origin) => failed.push(waiting),
-                _ => self.queue.push_back(waiting),
-            }
-        }
-        self.refuse(failed, error, now);
-    }
-
-    fn fail_all(&mut self, error: &ErrorBody, now: Millis) {
-        let mut failed: Vec<Waiting> = self.queue.take().into();
-        failed.extend(self.reactions.take_all().into_waiting());
-        self.refuse(failed, error, now);
-    }
-
-    /// Refuses commands, in their order. Their connections are waited for, each until its first one comes again.
-    fn refuse(&mut self, failed: impl IntoIterator<Item = Waiting>, error: &ErrorBody, now: Millis) {
-        let mut origins: HashSet<Origin> = HashSet::new();
-        for Waiting { ticket, command, .. } in failed {
-            if let Command::Send { origin: Some(origin), key, .. } = command
-                && error.retryable
-                && origins.insert(origin)
-            {
-                self.gate.shut(origin, key.client_msg_id, error, now);
-            }
-            self.reply(ticket, Reply::Refused(error.clone()));
         }
     }
 

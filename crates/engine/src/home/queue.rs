@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use madang_ids::Millis;
 use madang_proto::ErrorBody;
 
 use crate::home::command::{Command, Origin, Ticket};
@@ -13,6 +14,9 @@ pub const QUEUE_COMMANDS: usize = 4096;
 /// Bytes of commands that wait for one log, as the JSON of their entries: eight appends' worth. Above it, a command
 /// is refused with `unavailable`.
 pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
+/// A send or a change that has not begun after so many milliseconds, because the store is slow, is refused with
+/// `unavailable`: its sender would rather know.
+pub const QUEUE_MS: u64 = 8_000;
 
 /// A command that has not begun, or begins again.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Waiting {
     pub(super) ticket: Ticket,
     pub(super) command: Command,
     pub(super) size_bytes: usize,
+    /// When it came; `None` if it waits as long as it takes.
+    pub(super) since: Option<Millis>,
     /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
     pub(super) attempt: Option<Row>,
     /// Of a change of seats.
@@ -29,7 +35,20 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(ticket: Ticket, command: Command) -> Self {
         let size_bytes = command.size_bytes();
-        Self { ticket, command, size_bytes, attempt: None, tries: Tries::default() }
+        Self { ticket, command, size_bytes, since: None, attempt: None, tries: Tries::default() }
+    }
+
+    /// One that came now.
+    pub(super) fn since(ticket: Ticket, command: Command, now: Millis) -> Self {
+        let since = match command {
+            Command::Send { .. } | Command::Change(_) | Command::Detail { .. } => Some(now),
+            Command::React(_) | Command::Note { .. } | Command::Seats(_) => None,
+        };
+        Self { since, ..Self::new(ticket, command) }
+    }
+
+    fn is_late(&self, now: Millis) -> bool {
+        self.since.is_some_and(|since| now.get().saturating_sub(since.get()) > QUEUE_MS)
     }
 
     pub(super) const fn origin(&self) -> Option<Origin> {
@@ -79,6 +98,12 @@ impl Queue {
         let waiting = self.waiting.pop_front()?;
         self.size_bytes -= waiting.size_bytes;
         Some(waiting)
+    }
+
+    /// What has waited too long, from the front on.
+    pub(super) fn take_late(&mut self, now: Millis) -> Vec<Waiting> {
+        let is_late = |queue: &Self| queue.front().is_some_and(|front| front.is_late(now));
+        std::iter::from_fn(|| is_late(self).then(|| self.pop_front()).flatten()).collect()
     }
 
     /// Everything, in order.

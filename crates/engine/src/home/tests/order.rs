@@ -4,7 +4,7 @@ use super::stage::{Stage, send};
 use super::transcripts::{ANNA, BERT, script, text};
 use super::world::{Fate, Kind};
 use crate::home::gate::SHUT_MS;
-use crate::home::{QUEUE_COMMANDS, Ticket};
+use crate::home::{QUEUE_COMMANDS, QUEUE_MS, Ticket};
 
 #[test]
 fn what_comes_behind_a_failure_fails_too() {
@@ -61,4 +61,22 @@ fn a_connection_whose_message_found_no_room_waits_for_it() {
     stage.run();
     assert_eq!([refused, behind].map(|ticket| text(&stage, ticket)), ["unavailable", "unavailable"]);
     assert!(text(&stage, again).starts_with("sent"), "there is room again");
+}
+
+#[test]
+fn who_waited_too_long_is_refused_with_what_she_sent_behind() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, send(None, BERT, 0, "slowly appended"));
+    stage.step(0);
+    let late = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.now = stage.now.plus(QUEUE_MS);
+    let behind = stage.ask(0, send(Some(7), ANNA, 2, "two"));
+    let other = stage.ask(0, send(Some(9), BERT, 3, "three"));
+    stage.now = stage.now.plus(1);
+    stage.run();
+    let answers = [late, behind, other].map(|ticket| text(&stage, ticket));
+    assert_eq!(answers, ["unavailable", "unavailable", "sent 5"]);
+    let again = stage.ask(0, send(Some(7), ANNA, 1, "one"));
+    stage.run();
+    assert_eq!(text(&stage, again), "sent 6");
 }

@@ -1,0 +1,78 @@
+//! How commands are refused when something fails: never one alone, if its connection sent more behind it.
+
+use std::collections::HashSet;
+
+use madang_ids::Millis;
+use madang_proto::ErrorBody;
+
+use crate::home::command::{Command, Origin, Reply};
+use crate::home::queue::Waiting;
+use crate::home::{Home, Step};
+
+impl Home {
+    /// Refuses a step.
+    pub(super) fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Millis) {
+        let failed: Vec<Waiting> = match step {
+            Step::Load => return self.fail_all(error, now),
+            Step::Batch(batch) => batch.into_waiting().into(),
+            Step::React(step) => step.into_waiting(),
+            Step::Seats(step) => {
+                if step.is_half_way() {
+                    // The next load finds the members half-way, and finishes them before anything else.
+                    self.head = None;
+                }
+                let waiting = step.into_waiting();
+                if waiting.is_empty() {
+                    return self.fail_all(error, now);
+                }
+                waiting
+            }
+        };
+        self.fail(failed, error, now);
+    }
+
+    /// Refuses what has waited too long.
+    pub(super) fn fail_late(&mut self, now: Millis) {
+        let late = self.queue.take_late(now);
+        if !late.is_empty() {
+            self.fail(late, &ErrorBody::unavailable("the store takes long; try again", 1_000), now);
+        }
+    }
+
+    /// Refuses commands, and what waits behind them from the same connections: sends of one connection stay in order.
+    fn fail(&mut self, mut failed: Vec<Waiting>, error: &ErrorBody, now: Millis) {
+        let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();
+        for waiting in self.queue.take() {
+            match waiting.origin() {
+                Some(origin) if origins.contains(&origin) => failed.push(waiting),
+                _ => self.queue.push_back(waiting),
+            }
+        }
+        self.refuse(failed, error, now);
+    }
+
+    pub(super) fn fail_all(&mut self, error: &ErrorBody, now: Millis) {
+        let mut failed: Vec<Waiting> = self.queue.take().into();
+        failed.extend(self.reactions.take_all().into_waiting());
+        self.refuse(failed, error, now);
+    }
+
+    /// Refuses commands, in their order. Their connections are waited for, each until its first one comes again.
+    pub(super) fn refuse(
+        &mut self,
+        failed: impl IntoIterator<Item = Waiting>,
+        error: &ErrorBody,
+        now: Millis,
+    ) {
+        let mut origins: HashSet<Origin> = HashSet::new();
+        for Waiting { ticket, command, .. } in failed {
+            if let Command::Send { origin: Some(origin), key, .. } = command
+                && error.retryable
+                && origins.insert(origin)
+            {
+                self.gate.shut(origin, key.client_msg_id, error, now);
+            }
+            self.reply(ticket, Reply::Refused(error.clone()));
+        }
+    }
+}
