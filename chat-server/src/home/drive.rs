@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join, try_join_all};
 use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, ReactionChange};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
 use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Reaction, limits};
-use madang_store::{Marker, Membership, StoreError, StoreResult};
+use madang_store::{Marker, Membership, Span, StoreError, StoreResult};
 
 use super::{Cell, Homes};
 use crate::plant;
@@ -194,87 +194,83 @@ impl Homes {
         outcome.map_err(failure)
     }
 
-    /// The seats, then the memberships. Half of it is found as pending members by the next load.
     async fn change_seats(&self, cell: &Cell, change: SeatChange) -> Result<SeatOutcome, Failure> {
-        let (channel, members) = (change.channel, change.members.clone());
-        let outcome = self.0.store.change_seats(change).await.map_err(failure)?;
-        if let SeatOutcome::Changed(_) = outcome {
-            self.put_memberships(cell, channel, &members)
-                .await
-                .map_err(|error| Failure::Unknown(refusal(&error)))?;
-        }
-        Ok(outcome)
-    }
-
-    async fn put_memberships(&self, cell: &Cell, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
-        let in_inbox = cell.kind != Some(ChannelKind::Open);
-        let membership = |member: &Member| Membership {
-            user_id: member.user_id,
-            channel_id: channel,
-            role: member.role,
-            spans: member.spans.clone(),
-            as_of: member.as_of(),
-            in_inbox,
-        };
-        // Who was banned without ever having been here has no membership.
-        let ever_here = members.iter().filter(|member| member.spans.last().is_some());
-        let memberships: Vec<Membership> = ever_here.map(membership).collect();
-        self.0.store.put_memberships(&memberships).await
+        let memberships = memberships(cell, change.channel, &change.members);
+        self.0.store.seat_members(change, &memberships).await.map_err(failure)
     }
 
     /// The memberships, the members' own logs, and last that nothing is pending.
     async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
         let LogId::Channel(channel) = cell.log else { return Ok(()) };
-        self.put_memberships(cell, channel, members).await.map_err(failure)?;
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
-            return Err(certainly_not(&StoreError::Corrupt("a channel has no row".into())));
+            return Err(failure(StoreError::Corrupt("a channel has no row".into())));
         };
         // Of roles and restrictions the channel's log alone tells.
         let moved = members.iter().filter(|member| member.is_moving());
-        let notes = moved.filter_map(|member| Some((member, member.spans.last()?)));
-        let ordinals = self.ordinals(channel, members).await?;
-        let (store_row, homes, ordinals) = (&row, self, &ordinals);
-        let notes = notes.map(|(member, span)| async move {
+        let moved: Vec<(UserId, Span)> =
+            moved.filter_map(|member| Some((member.user_id, member.spans.last()?))).collect();
+        self.write_memberships(cell, channel, members, &moved).await.map_err(failure)?;
+        let notes = moved.into_iter().map(|(user, span)| {
             let content = match span.until {
-                None => {
-                    if let Some(&ordinal) = ordinals.get(&span.from) {
-                        let marker = Marker { seq: span.from, ordinal };
-                        homes.mark_joined(channel, member.user_id, marker).await?;
-                    }
-                    Content::ChannelJoined { channel: store_row.card.clone(), from_seq: span.from }
-                }
+                None => Content::ChannelJoined { channel: row.card.clone(), from_seq: span.from },
                 Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
             };
-            homes.note(member.user_id, content).await.map(drop)
+            self.note(user, content)
         });
-        let told: Result<Vec<()>, ErrorBody> = join_all(notes).await.into_iter().collect();
+        let told: Result<Vec<Reply>, ErrorBody> = join_all(notes).await.into_iter().collect();
         told.map_err(Failure::Unavailable)?;
         self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
-    /// The ordinals where members came: mostly one, since those who come in one append come at one place.
+    /// At once, so that it is one commit: memberships, and the markers of those who came, for whom nothing that was said
+    /// before counts as unread.
+    async fn write_memberships(
+        &self,
+        cell: &Cell,
+        channel: ChannelId,
+        members: &[Member],
+        moved: &[(UserId, Span)],
+    ) -> StoreResult<()> {
+        let came = || moved.iter().filter(|(_, span)| span.until.is_none());
+        let ordinals = self.ordinals(channel, came().map(|(_, span)| span.from)).await?;
+        let markers = came().filter_map(|&(user, span)| {
+            let marker = Marker { seq: span.from, ordinal: *ordinals.get(&span.from)? };
+            Some(self.0.store.advance_marker(user, channel, marker))
+        });
+        let memberships = memberships(cell, channel, members);
+        try_join(self.0.store.put_memberships(&memberships), try_join_all(markers)).await.map(drop)
+    }
+
+    /// The ordinals at some places: mostly one, since those who come in one append come at one place.
     async fn ordinals(
         &self,
         channel: ChannelId,
-        members: &[Member],
-    ) -> Result<HashMap<Seq, Ordinal>, Failure> {
+        places: impl Iterator<Item = Seq>,
+    ) -> StoreResult<HashMap<Seq, Ordinal>> {
         let mut ordinals = HashMap::new();
-        let stays = members.iter().filter_map(|member| member.spans.last());
-        for from in stays.filter(|stay| stay.until.is_none()).map(|stay| stay.from) {
-            if !ordinals.contains_key(&from) {
-                let rows = self.0.store.rows(LogId::Channel(channel), from..=from, 1).await;
-                let rows = rows.map_err(failure)?;
-                ordinals.extend(rows.first().map(|row| (from, row.ordinal)));
+        for place in places {
+            if !ordinals.contains_key(&place) {
+                let rows = self.0.store.rows(LogId::Channel(channel), place..=place, 1).await?;
+                ordinals.extend(rows.first().map(|row| (place, row.ordinal)));
             }
         }
         Ok(ordinals)
     }
+}
 
-    /// What was said before she came does not count as unread.
-    async fn mark_joined(&self, channel: ChannelId, user: UserId, marker: Marker) -> Result<(), ErrorBody> {
-        self.0.store.advance_marker(user, channel, marker).await.map(drop).map_err(|error| refusal(&error))
-    }
+/// The members' own rows of a change.
+fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membership> {
+    let membership = |member: &Member| Membership {
+        user_id: member.user_id,
+        channel_id: channel,
+        role: member.role,
+        spans: member.spans.clone(),
+        as_of: member.as_of(),
+        in_inbox: cell.kind != Some(ChannelKind::Open),
+    };
+    // Who was banned without ever having been here has no membership.
+    members.iter().filter(|member| member.spans.last().is_some()).map(membership).collect()
 }
 
 fn failure(error: StoreError) -> Failure {
@@ -282,8 +278,4 @@ fn failure(error: StoreError) -> Failure {
         StoreError::Unknown(_) => Failure::Unknown(refusal(&error)),
         StoreError::Unavailable(_) | StoreError::Corrupt(_) => Failure::Unavailable(refusal(&error)),
     }
-}
-
-fn certainly_not(error: &StoreError) -> Failure {
-    Failure::Unavailable(refusal(error))
 }

@@ -169,6 +169,7 @@ macro_rules! for_each_store_case {
             a_pair_has_one_channel
             thirty_joins_for_ten_seats_make_ten_members
             seats_of_an_old_revision_are_refused
+            memberships_come_with_their_seats
             members_come_by_pages
             members_are_pending_until_settled
             an_overtaken_settlement_does_nothing

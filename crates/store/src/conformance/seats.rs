@@ -7,6 +7,7 @@ use madang_proto::rest::Restriction;
 use tokio::task::JoinSet;
 
 use super::build::*;
+use super::channels::membership;
 use super::{Subject, done};
 use crate::channels::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 use crate::{Spans, Store};
@@ -82,6 +83,20 @@ pub(super) async fn seats_of_an_old_revision_are_refused(subject: Arc<dyn Subjec
         assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
     }
     assert_eq!(store.seats(channel(1)).await, Ok(now));
+}
+
+pub(super) async fn memberships_come_with_their_seats(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let spans = Spans::since(seq(1));
+    let hers = |id: u64| membership(id, 1, &spans);
+    let now = Seats { count: 1, rev: 1 };
+    for (rev, id, outcome) in [(0, 1, SeatOutcome::Changed(now)), (0, 2, SeatOutcome::Moved(now))] {
+        let change = change(rev, 1, vec![member(id, spans.clone())]);
+        assert_eq!(store.seat_members(change, &[hers(id)]).await, Ok(outcome));
+    }
+    assert_eq!(store.membership(user(1), channel(1)).await, Ok(Some(hers(1))));
+    assert_eq!(store.membership(user(2), channel(1)).await, Ok(None));
+    assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
 }
 
 pub(super) async fn members_come_by_pages(subject: Arc<dyn Subject>) {

@@ -89,6 +89,18 @@ impl ChannelStore for Embedded {
         self.write(move |transaction| change_seats(transaction.db(), &change)).await
     }
 
+    async fn seat_members(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
+        let memberships = memberships.to_vec();
+        self.write(move |transaction| {
+            let outcome = change_seats(transaction.db(), &change)?;
+            if let SeatOutcome::Changed(_) = outcome {
+                put_memberships(transaction.db(), &memberships)?;
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
         let members = members.to_vec();
         self.write(move |transaction| {
@@ -147,10 +159,7 @@ impl ChannelStore for Embedded {
 
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
         let memberships = memberships.to_vec();
-        self.write(move |transaction| {
-            memberships.iter().try_for_each(|membership| put_membership(transaction.db(), membership))
-        })
-        .await
+        self.write(move |transaction| put_memberships(transaction.db(), &memberships)).await
     }
 
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
@@ -399,6 +408,10 @@ fn membership(db: &Connection, user: UserId, channel: ChannelId) -> Result<Optio
          WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
     )?;
     statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
+}
+
+fn put_memberships(db: &Connection, memberships: &[Membership]) -> Result<()> {
+    memberships.iter().try_for_each(|membership| put_membership(db, membership))
 }
 
 fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
