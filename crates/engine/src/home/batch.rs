@@ -8,7 +8,7 @@ use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Me
 
 use crate::home::changes::{Judged, Sheet};
 use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent, Ticket};
-use crate::home::queue::{Queue, Waiting};
+use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{
     Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord,
@@ -51,13 +51,13 @@ impl Batch {
     /// Takes sends and notes from the front of the queue, up to the bounds of an append.
     pub(super) fn take(queue: &mut Queue) -> Self {
         let (mut items, mut bytes): (Vec<Item>, usize) = (Vec::new(), 0);
-        while let Some(front) = queue.front() {
+        while let Some(front) = queue.front(Turn::Talk) {
             bytes += front.size_bytes;
             let is_full = items.len() == MAX_APPEND_ROWS || (bytes > MAX_APPEND_BYTES && !items.is_empty());
-            if is_full || matches!(front.command, Command::Seats(_)) {
+            if is_full {
                 break;
             }
-            let Some(waiting) = queue.pop_front() else { break };
+            let Some(waiting) = queue.pop_front(Turn::Talk) else { break };
             items.push(Item { waiting, followers: Vec::new() });
         }
         Self { items, rows: None, details: None, targets: None, refused: Vec::new() }

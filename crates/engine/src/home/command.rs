@@ -200,6 +200,12 @@ impl SeatRequest {
         (is_own && !others && !self.is_creation).then_some(self.by)
     }
 
+    /// Whether it may change what somebody else may say.
+    pub(super) fn is_moderation(&self) -> bool {
+        let removes = self.leaves.iter().any(|user| *user != self.by);
+        removes || self.role.is_some() || self.restrict.is_some()
+    }
+
     /// Everybody whom it names.
     pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
         let joins = self.joins.iter().map(|join| join.user_id);

@@ -18,7 +18,7 @@ use madang_proto::{Content, Entry};
 
 use crate::home::command::{Command, Effect, Reply, SeatRequest, Ticket};
 use crate::home::plan::Plan;
-use crate::home::queue::{Queue, Waiting};
+use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{Flight, Home, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
 use crate::seats::{Member, PendingChange, SeatChange};
@@ -78,7 +78,7 @@ impl SeatStep {
     /// too. Those who were refused once already are not made to wait for those who were not.
     pub(super) fn take(queue: &mut Queue) -> Self {
         let (mut asked, mut users): (Vec<Asked>, HashSet<UserId>) = (Vec::new(), HashSet::new());
-        while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front() {
+        while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front(Turn::Seats) {
             let own = request.own_change();
             let goes_along = |first: &Asked| {
                 asked.len() < OWN_CHANGES
@@ -88,7 +88,8 @@ impl SeatStep {
             if !asked.first().is_none_or(goes_along) {
                 break;
             }
-            let Some(Waiting { ticket, command: Command::Seats(request), tries, .. }) = queue.pop_front()
+            let Some(Waiting { ticket, command: Command::Seats(request), tries, .. }) =
+                queue.pop_front(Turn::Seats)
             else {
                 break;
             };

@@ -39,7 +39,7 @@ use crate::home::batch::Batch;
 use crate::home::gate::Gate;
 use crate::home::membership::{SeatStep, told_by};
 use crate::home::pace::Pace;
-use crate::home::queue::{Queue, Waiting};
+use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::reactions::{ReactStep, Reactions};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
@@ -211,10 +211,10 @@ impl Home {
         if let Some(step) = self.reactions.take_due(now, !self.queue.is_empty()) {
             return Some(Step::React(step));
         }
-        if !matches!(self.queue.front()?.command, Command::Seats(_)) {
-            return Some(Step::Batch(Batch::take(&mut self.queue)));
-        }
-        Some(Step::Seats(SeatStep::take(&mut self.queue)))
+        Some(match self.queue.next_turn()? {
+            Turn::Talk => Step::Batch(Batch::take(&mut self.queue)),
+            Turn::Seats => Step::Seats(SeatStep::take(&mut self.queue)),
+        })
     }
 
     fn advance(&mut self, step: Step, now: Millis, ids: &Snowflakes) -> Option<Effect> {

@@ -56,16 +56,42 @@ impl Waiting {
     }
 }
 
+/// Of what a step is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Everything that is one row: sends, changes, notes.
+    Talk,
+    /// Changes of seats, which take several writes one after the other.
+    Seats,
+}
+
+impl Turn {
+    const fn of(command: &Command) -> Self {
+        match command {
+            Command::Seats(_) => Self::Seats,
+            _ => Self::Talk,
+        }
+    }
+}
+
+/// Talk waits apart from changes of seats. They are taken in the order in which they came, so that who speaks and then
+/// leaves has spoken; but after a change of seats all the talk goes first, so that no message waits for more than one. It
+/// does not go ahead of moderation: who is muted before she speaks does not speak.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
+    talk: VecDeque<Waiting>,
+    seats: VecDeque<Waiting>,
     size_bytes: usize,
+    /// The last turn was theirs.
+    seats_went: bool,
+    /// This turn ends where the other lane begins.
+    before: Option<Ticket>,
 }
 
 impl Queue {
     /// Why one more must wait elsewhere, if it must. What is put back in front was counted before.
     pub(super) fn check_room(&self, next: &Waiting) -> Result<(), ErrorBody> {
-        if self.waiting.len() >= QUEUE_COMMANDS {
+        if self.talk.len() + self.seats.len() >= QUEUE_COMMANDS {
             let message = format!("the channel has {QUEUE_COMMANDS} requests waiting");
             return Err(ErrorBody::unavailable(message, 500));
         }
@@ -77,37 +103,74 @@ impl Queue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.talk.is_empty() && self.seats.is_empty()
     }
 
-    pub(super) fn front(&self) -> Option<&Waiting> {
-        self.waiting.front()
+    /// Whose turn it is; `None` if nothing waits.
+    pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        if self.is_empty() {
+            self.seats_went = false;
+            return None;
+        }
+        let talk = first(&self.talk);
+        let seats = if self.seats_went { self.moderation() } else { first(&self.seats) };
+        let is_talk = talk.is_some_and(|talk| seats.is_none_or(|seats| talk < seats));
+        self.before = if is_talk { seats } else { talk };
+        self.seats_went = !is_talk;
+        Some(if is_talk { Turn::Talk } else { Turn::Seats })
+    }
+
+    fn moderation(&self) -> Option<Ticket> {
+        let is_moderation = |waiting: &&Waiting| matches!(&waiting.command, Command::Seats(request) if request.is_moderation());
+        self.seats.iter().find(is_moderation).map(|waiting| waiting.ticket)
+    }
+
+    const fn lane(&mut self, turn: Turn) -> &mut VecDeque<Waiting> {
+        match turn {
+            Turn::Talk => &mut self.talk,
+            Turn::Seats => &mut self.seats,
+        }
     }
 
     pub(super) fn push_back(&mut self, waiting: Waiting) {
         self.size_bytes += waiting.size_bytes;
-        self.waiting.push_back(waiting);
+        self.lane(Turn::of(&waiting.command)).push_back(waiting);
     }
 
     pub(super) fn push_front(&mut self, waiting: Waiting) {
         self.size_bytes += waiting.size_bytes;
-        self.waiting.push_front(waiting);
+        self.lane(Turn::of(&waiting.command)).push_front(waiting);
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Waiting> {
-        let waiting = self.waiting.pop_front()?;
+    /// What comes next in this turn.
+    pub(super) fn front(&mut self, turn: Turn) -> Option<&Waiting> {
+        let before = self.before;
+        self.lane(turn).front().filter(|front| before.is_none_or(|before| front.ticket < before))
+    }
+
+    pub(super) fn pop_front(&mut self, turn: Turn) -> Option<Waiting> {
+        let waiting = self.lane(turn).pop_front()?;
         self.size_bytes -= waiting.size_bytes;
         Some(waiting)
     }
 
-    /// What has waited too long, from the front on.
+    /// Takes what has waited too long, from the front on.
     pub(super) fn take_late(&mut self, now: Millis) -> Vec<Waiting> {
-        let is_late = |queue: &Self| queue.front().is_some_and(|front| front.is_late(now));
-        std::iter::from_fn(|| is_late(self).then(|| self.pop_front()).flatten()).collect()
+        let mut late = Vec::new();
+        while self.talk.front().is_some_and(|front| front.is_late(now)) {
+            late.extend(self.pop_front(Turn::Talk));
+        }
+        late
     }
 
-    /// Everything, in order.
+    /// Everything: the talk in its order, then the seats in theirs.
     pub(super) fn take(&mut self) -> VecDeque<Waiting> {
-        std::mem::take(self).waiting
+        let Self { mut talk, seats, .. } = std::mem::take(self);
+        talk.extend(seats);
+        talk
     }
+}
+
+fn first(lane: &VecDeque<Waiting>) -> Option<Ticket> {
+    lane.front().map(|front| front.ticket)
 }

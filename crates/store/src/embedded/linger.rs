@@ -4,6 +4,9 @@
 //!
 //! The two are told apart by counting only while a commit runs or waits: a caller who waits for that very commit does
 //! not come, and a few who are answered together come together, so fast that waiting for them is short.
+//!
+//! After a commit that took long the next one waits a sixteenth as long in any case. Who makes one write after the other
+//! would otherwise miss each next commit by microseconds, and wait for two.
 
 use std::time::Duration;
 
@@ -11,6 +14,10 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_millis(4);
 /// Where jobs come faster than this, a group gathers by itself while the one before is committed.
 const SHORTEST: Duration = Duration::from_micros(800);
+/// Between two slow commits: the part of the first that is waited before the second, and how long that is worth it.
+const BREATH: u32 = 16;
+const SHORTEST_BREATH: Duration = Duration::from_micros(100);
+const LONGEST_BREATH: Duration = Duration::from_millis(50);
 /// What is remembered of the past with each note.
 const KEPT: f64 = 15.0 / 16.0;
 
@@ -28,9 +35,21 @@ pub(super) struct Patience {
 pub(super) struct Linger {
     jobs: f64,
     seconds: f64,
+    breath: Duration,
 }
 
 impl Linger {
+    /// A commit took so long, and meanwhile so many jobs came.
+    pub(super) fn note_commit(&mut self, jobs: usize, took: Duration) {
+        self.breath = (took / BREATH).min(LONGEST_BREATH);
+        self.note(jobs, took);
+    }
+
+    /// How long to wait for those whom the last commit answered.
+    pub(super) fn breath(&mut self) -> Option<Duration> {
+        Some(std::mem::take(&mut self.breath)).filter(|breath| *breath >= SHORTEST_BREATH)
+    }
+
     /// While a commit ran or waited for so long, so many jobs came.
     pub(super) fn note(&mut self, jobs: usize, took: Duration) {
         self.jobs = self.jobs * KEPT + jobs as f64;
@@ -75,6 +94,16 @@ mod tests {
     fn a_few_a_second_and_many_thousands_are_not_kept() {
         assert_eq!(after(100, |commit| usize::from(commit == 50)), None);
         assert_eq!(after(100, |_| 4), None);
+    }
+
+    #[test]
+    fn a_slow_commit_is_followed_by_a_breath() {
+        for (commit_ms, breath_us) in [(1, None), (4, Some(250)), (80, Some(5_000)), (2_000, Some(50_000))] {
+            let mut linger = Linger::default();
+            linger.note_commit(1, Duration::from_millis(commit_ms));
+            assert_eq!(linger.breath(), breath_us.map(Duration::from_micros), "after {commit_ms} ms");
+            assert_eq!(linger.breath(), None, "once");
+        }
     }
 
     #[test]

@@ -252,13 +252,19 @@ impl Thread {
     /// Commits `first` and what waits behind it as one group.
     pub(super) fn work(&mut self, connection: &Connection, first: Work, queue: &mut mpsc::Receiver<Work>) {
         let mut group = Group::default();
-        if self.put(&mut group, first) && self.gather(&mut group, queue) {
-            self.linger(&mut group, queue);
+        if self.put(&mut group, first) {
+            if let Some(breath) = self.linger.breath() {
+                // waits for: jobs of callers who were answered just now
+                std::thread::sleep(breath);
+            }
+            if self.gather(&mut group, queue) {
+                self.linger(&mut group, queue);
+            }
         }
         if !group.jobs.is_empty() {
             let (waiting, began) = (queue.len(), Instant::now());
             self.commit_group(connection, group.jobs);
-            self.linger.note(queue.len().saturating_sub(waiting), began.elapsed());
+            self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
             self.tend_log(connection);
         }
     }

@@ -1,7 +1,7 @@
 //! What one connection sent stays in order when some of it is refused.
 
-use super::stage::{Stage, send};
-use super::transcripts::{ANNA, BERT, script, text};
+use super::stage::{Stage, seats, send};
+use super::transcripts::{ANNA, BERT, CARL, DORA, script, text};
 use super::world::{Fate, Kind};
 use crate::home::gate::SHUT_MS;
 use crate::home::{QUEUE_COMMANDS, QUEUE_MS, Ticket};
@@ -79,4 +79,18 @@ fn who_waited_too_long_is_refused_with_what_she_sent_behind() {
     let again = stage.ask(0, send(Some(7), ANNA, 1, "one"));
     stage.run();
     assert_eq!(text(&stage, again), "sent 6");
+}
+
+#[test]
+fn a_message_waits_for_one_change_of_seats() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    stage.ask(0, seats(ANNA, &[CARL], &[]));
+    stage.step(0);
+    stage.ask(0, seats(ANNA, &[DORA], &[]));
+    stage.ask(0, send(None, BERT, 1, "welcome"));
+    stage.ask(0, seats(ANNA, &[], &[DORA]));
+    stage.ask(0, send(None, DORA, 2, "behind moderation"));
+    stage.run();
+    let answers = (2..=6).map(|ticket| text(&stage, Ticket(ticket))).collect::<Vec<_>>();
+    assert_eq!(answers, ["seated [3]", "seated [4]", "sent 5", "seated [4]", "forbidden"]);
 }

@@ -11,6 +11,7 @@ use crate::home::{Command, QUEUE_BYTES, QUEUE_COMMANDS, Reply, Scope, Ticket};
 pub(super) const ANNA: u64 = 1;
 pub(super) const BERT: u64 = 2;
 pub(super) const CARL: u64 = 3;
+pub(super) const DORA: u64 = 4;
 
 pub(super) fn script(stage: &mut Stage, kind: Kind, fate: Fate) {
     stage.world.scripted.push_back((kind, fate));
