@@ -66,3 +66,32 @@ async fn what_was_deleted_is_in_no_file_soon_though_nothing_more_is_written() {
     }
     panic!("still in {:?}", files_with(folder.path(), SECRET));
 }
+
+/// Rows are written at the end and never move to another page, so none is left behind in a gap of one.
+#[tokio::test]
+async fn of_many_that_were_deleted_none_is_left() {
+    const SECRET: &str = "the harbour at ten";
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Medium { forget_after: SOON, synchronous: "OFF", ..Medium::default() };
+    let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
+    let mut heads = [Head::default(); 10];
+    for number in 0..400 {
+        // Of lengths that fill pages and spill over them.
+        let text = format!("{SECRET} {}", "x".repeat(number * 37 % 6_000));
+        let (head, log) = (&mut heads[number * 7 % 10], log(number as u64 * 7 % 10 + 1));
+        *head = say(&store, log, *head, Content::Message(Box::new(message(*head, &text))), None).await;
+    }
+    for (index, head) in heads.iter_mut().enumerate() {
+        for target in 1..=40 {
+            *head = delete(&store, log(index as u64 + 1), *head, target).await;
+        }
+    }
+    for _ in 0..100 {
+        if files_with(folder.path(), SECRET).is_empty() {
+            return;
+        }
+        // waits for: the writer, which empties the log by the machine's clock
+        tokio::time::sleep(SOON).await;
+    }
+    panic!("still in {:?}", files_with(folder.path(), SECRET));
+}

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use super::folder::{self, Folder};
 use super::open_error::OpenError;
 
-/// Beyond the copy: what the steps themselves may write.
+/// The copy, and what the steps write: at most everything anew, into the write-ahead log and from there into the file.
+const COPIES: u64 = 3;
 const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn bring_up_to_date(
@@ -56,7 +57,12 @@ fn copy_before(
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(&broken);
     let size_bytes =
         number("PRAGMA page_count")?.cast_unsigned() * number("PRAGMA page_size")?.cast_unsigned();
-    check_room(folder.path(), version, size_bytes + SPARE_BYTES, folder::free_bytes(folder.path())?)?;
+    check_room(
+        folder.path(),
+        version,
+        COPIES * size_bytes + SPARE_BYTES,
+        folder::free_bytes(folder.path())?,
+    )?;
     let position = number("SELECT value FROM position")?;
     let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
     let partial = folder.path().join("madang.db.partial");

@@ -49,7 +49,8 @@ pub(super) fn find(
 pub(super) fn forget(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
     let mut statement = db.prepare_cached(
         "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN
-         (SELECT channel, sender, client_msg_id FROM sends WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
+         (SELECT channel, sender, client_msg_id FROM sends
+          WHERE at_ms / 3600000 <= ?1 / 3600000 AND at_ms < ?1 ORDER BY at_ms / 3600000 LIMIT ?2)",
     )?;
     statement.execute(params![bound(before.get()), limit(rows)])
 }

@@ -64,7 +64,7 @@ async fn each_damage_is_found_at_its_place() {
         ("UPDATE log SET content = '{}' WHERE id = 1 AND seq = 7", "seq 7: differs from its checksum"),
         ("UPDATE user_log SET client_msg_id = x'00' WHERE seq = 2", "seq 2: differs from its checksum"),
         ("DELETE FROM log WHERE id = 1 AND seq = 7", "seq 8: comes after seq 6"),
-        ("UPDATE log SET pos = 1 WHERE id = 1 AND seq = 7", "seq 7: its position 1 is not above 6"),
+        ("UPDATE log SET pos = 0 WHERE id = 1 AND seq = 7", "seq 7: its position 0 is not above 6"),
         ("UPDATE log SET at_ms = 1 WHERE id = 1 AND seq = 7", "seq 7: its time 1 is before 6"),
         ("UPDATE log SET ordinal = 9 WHERE id = 1 AND seq = 7", "seq 7: its ordinal 9 does not follow 0"),
         ("DELETE FROM log WHERE id = 1 AND seq = 50", "seq 49: is the last row"),
