@@ -262,9 +262,7 @@ impl Thread {
             }
         }
         if !group.jobs.is_empty() {
-            let (waiting, began) = (queue.len(), Instant::now());
-            self.commit_group(connection, group.jobs);
-            self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
+            self.commit_group(connection, group.jobs, queue);
             self.tend_log(connection);
         }
     }
@@ -327,15 +325,23 @@ impl Thread {
     }
 
     /// Commits and answers a group. If a job in it fails, each runs alone, so that it hurts only itself.
-    fn commit_group(&mut self, connection: &Connection, mut group: Vec<Box<dyn Job>>) {
+    fn commit_group(
+        &mut self,
+        connection: &Connection,
+        mut group: Vec<Box<dyn Job>>,
+        queue: &mpsc::Receiver<Work>,
+    ) {
+        let (waiting, began) = (queue.len(), Instant::now());
         match self.attempt(connection, &mut group) {
             Ok(commits) => {
+                // Before the answers: who is answered comes again.
+                self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
                 self.publish(commits);
                 self.answer(group, None);
             }
             Err(Failure::Job(_)) if group.len() > 1 => {
                 for job in group {
-                    self.commit_group(connection, vec![job]);
+                    self.commit_group(connection, vec![job], queue);
                 }
             }
             Err(Failure::Job(error) | Failure::Group(error)) => {
