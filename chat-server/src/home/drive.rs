@@ -196,7 +196,7 @@ impl Homes {
 
     async fn change_seats(&self, cell: &Cell, change: SeatChange) -> Result<SeatOutcome, Failure> {
         let memberships = memberships(cell, change.channel, &change.members);
-        self.0.store.seat_members(change, &memberships).await.map_err(failure)
+        self.0.store.change_seats(change, &memberships).await.map_err(failure)
     }
 
     /// The memberships, the members' own logs, and last that nothing is pending.

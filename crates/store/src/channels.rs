@@ -6,7 +6,7 @@ use madang_proto::{ChannelCard, Role};
 
 pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
-use crate::error::{StoreError, StoreResult};
+use crate::error::StoreResult;
 use crate::log::{Details, Head};
 use madang_engine::spans::Spans;
 
@@ -146,18 +146,10 @@ pub trait ChannelStore: Send + Sync + 'static {
 
     /// The seats of a channel.
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats>;
-    /// Changes seats by compare-and-set on the revision.
-    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome>;
-    /// As [`ChannelStore::change_seats`], and if that is done as [`ChannelStore::put_memberships`]. One write where the
-    /// store can; elsewhere it may stop between the two, with an unknown outcome, and the members are found pending.
-    async fn seat_members(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
-        let outcome = self.change_seats(change).await?;
-        if let SeatOutcome::Changed(_) = outcome {
-            let put = self.put_memberships(memberships).await;
-            put.map_err(|error| StoreError::Unknown(error.to_string()))?;
-        }
-        Ok(outcome)
-    }
+    /// Changes seats by compare-and-set on the revision, and if that is done puts the memberships as
+    /// [`ChannelStore::put_memberships`] does. One write where the store can; elsewhere it may stop between the two, with
+    /// an unknown outcome, and the members are found pending.
+    async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome>;
     /// Clears `pending` of members whose change the log tells, and writes their spans, unless something else is
     /// pending of them. The members say what was pending.
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;

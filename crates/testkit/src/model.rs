@@ -103,7 +103,7 @@ hand_on! {
     fn claim_direct(one: UserId, other: UserId, candidate: ChannelId) -> ChannelId;
     fn direct(one: UserId, other: UserId) -> Option<ChannelId>;
     fn seats(channel: ChannelId) -> Seats;
-    fn change_seats(change: SeatChange) -> SeatOutcome;
+    fn change_seats(change: SeatChange, memberships: &[Membership]) -> SeatOutcome;
     fn settle_members(channel: ChannelId, members: &[Member]) -> ();
     fn members_of(channel: ChannelId, users: &[UserId]) -> Vec<Option<Member>>;
     fn members(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;

@@ -143,10 +143,11 @@ impl Yard {
         let seats = self.store.seats(channel_id).await.unwrap();
         let count = seats.count + joins.len() as u32 - leaves.len() as u32;
         let change = SeatChange { channel: channel_id, if_rev: seats.rev, count, members: members.clone() };
-        assert!(matches!(self.store.change_seats(change).await, Ok(SeatOutcome::Changed(_))));
-        self.put_memberships(channel_id, &members).await;
+        let memberships = self.memberships(channel_id, &members);
+        let outcome = self.store.change_seats(change, &memberships).await;
+        assert!(matches!(outcome, Ok(SeatOutcome::Changed(_))));
         self.append(log(channel), contents).await;
-        self.put_memberships(channel_id, &members).await;
+        self.store.put_memberships(&memberships).await.unwrap();
         for member in &members {
             let content = settled_note(channel_id, member);
             self.append(LogId::User(member.user_id), vec![content]).await;
@@ -154,7 +155,7 @@ impl Yard {
         self.store.settle_members(channel_id, &members).await.unwrap();
     }
 
-    async fn put_memberships(&self, channel_id: ChannelId, members: &[Member]) {
+    fn memberships(&self, channel_id: ChannelId, members: &[Member]) -> Vec<Membership> {
         let membership = |member: &Member| Membership {
             user_id: member.user_id,
             channel_id,
@@ -163,8 +164,7 @@ impl Yard {
             as_of: member.as_of(),
             in_inbox: !self.open.contains(&log(channel_id.raw())),
         };
-        let memberships: Vec<Membership> = members.iter().map(membership).collect();
-        self.store.put_memberships(&memberships).await.unwrap();
+        members.iter().map(membership).collect()
     }
 
     /// What a user must get, in the order of the appends.

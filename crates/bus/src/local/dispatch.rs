@@ -158,7 +158,7 @@ mod tests {
         };
         let members = (1..=members).map(member).collect();
         let change = SeatChange { channel: ChannelId::from_raw(1), if_rev: 0, count: 0, members };
-        store.change_seats(change).await.expect("seats are changed");
+        store.change_seats(change, &[]).await.expect("seats are changed");
         let registry = Arc::new(Attached::default());
         attached.for_each(|id| registry.attach(user(id)));
         Dispatcher::new(store, registry, Arc::default(), Audiences::new(9), mpsc::channel(1).0)

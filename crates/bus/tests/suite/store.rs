@@ -111,8 +111,8 @@ impl ChannelStore for Watched {
         self.store.seats(channel).await
     }
 
-    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
-        self.store.change_seats(change).await
+    async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
+        self.store.change_seats(change, memberships).await
     }
 
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {

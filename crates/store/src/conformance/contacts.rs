@@ -162,7 +162,7 @@ async fn found(store: &Arc<dyn Store>, id: u64, kind: ChannelKind, members: &[u6
     let count = members.len() as u32;
     let rows = all.iter().map(member).collect();
     let change = SeatChange { channel: channel(id), if_rev: 0, count, members: rows };
-    assert!(matches!(store.change_seats(change).await, Ok(SeatOutcome::Changed(_))));
+    assert!(matches!(store.change_seats(change, &[]).await, Ok(SeatOutcome::Changed(_))));
     let rows: Vec<_> = all.iter().map(|user| membership(*user, id, &spans(user))).collect();
     store.put_memberships(&rows).await.unwrap();
 }

@@ -21,7 +21,7 @@ async fn make(store: &Arc<dyn Store>, kind: ChannelKind, id: u64, name: &str, to
     assert_eq!(store.channel(channel(id)).await.unwrap().map(|found| found.card), Some(card));
     if members > 0 {
         let change = SeatChange { channel: channel(id), if_rev: 0, count: members, members: Vec::new() };
-        assert!(matches!(store.change_seats(change).await, Ok(SeatOutcome::Changed(_))));
+        assert!(matches!(store.change_seats(change, &[]).await, Ok(SeatOutcome::Changed(_))));
     }
 }
 
@@ -78,13 +78,13 @@ pub(super) async fn an_admin_then_the_longest_there_comes_next(subject: Arc<dyn 
         count: 0,
         members: members.to_vec(),
     };
-    assert!(store.change_seats(change(&members, 0)).await.is_ok());
+    assert!(store.change_seats(change(&members, 0), &[]).await.is_ok());
     assert_eq!(store.successor(channel(1), user(1)).await, Ok(None));
     members = (3..=700).map(|id| member(id, Role::Member, 1_000 - id, &here)).collect();
-    assert!(store.change_seats(change(&members, 1)).await.is_ok());
+    assert!(store.change_seats(change(&members, 1), &[]).await.is_ok());
     assert_eq!(store.successor(channel(1), user(1)).await, Ok(Some(user(700))));
     members = vec![member(4, Role::Admin, 5_000, &here), member(5, Role::Admin, 5_000, &here)];
-    assert!(store.change_seats(change(&members, 2)).await.is_ok());
+    assert!(store.change_seats(change(&members, 2), &[]).await.is_ok());
     assert_eq!(store.successor(channel(1), user(1)).await, Ok(Some(user(4))));
 }
 

@@ -34,7 +34,7 @@ fn change(if_rev: u64, count: u32, members: Vec<Member>) -> SeatChange {
 
 async fn put(store: &Arc<dyn Store>, members: Vec<Member>) {
     let seats = store.seats(channel(1)).await.unwrap();
-    let outcome = store.change_seats(change(seats.rev, seats.count, members)).await;
+    let outcome = store.change_seats(change(seats.rev, seats.count, members), &[]).await;
     assert_eq!(outcome, Ok(SeatOutcome::Changed(Seats { rev: seats.rev + 1, ..seats })));
 }
 
@@ -51,7 +51,7 @@ async fn join(store: &Arc<dyn Store>, id: u64) -> bool {
             return false;
         }
         let change = change(seats.rev, seats.count + 1, vec![member(id, Spans::since(seq(1)))]);
-        if let Ok(SeatOutcome::Changed(_)) = store.change_seats(change).await {
+        if let Ok(SeatOutcome::Changed(_)) = store.change_seats(change, &[]).await {
             return true;
         }
     }
@@ -76,10 +76,10 @@ pub(super) async fn seats_of_an_old_revision_are_refused(subject: Arc<dyn Subjec
     assert_eq!(store.seats(channel(1)).await, Ok(Seats::default()));
     let now = Seats { count: 1, rev: 1 };
     let one = || vec![member(1, Spans::since(seq(1)))];
-    assert_eq!(store.change_seats(change(0, 1, one())).await, Ok(SeatOutcome::Changed(now)));
+    assert_eq!(store.change_seats(change(0, 1, one()), &[]).await, Ok(SeatOutcome::Changed(now)));
     for rev in [0, 2] {
         let two = vec![member(2, Spans::since(seq(2)))];
-        assert_eq!(store.change_seats(change(rev, 2, two)).await, Ok(SeatOutcome::Moved(now)));
+        assert_eq!(store.change_seats(change(rev, 2, two), &[]).await, Ok(SeatOutcome::Moved(now)));
         assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
     }
     assert_eq!(store.seats(channel(1)).await, Ok(now));
@@ -92,7 +92,7 @@ pub(super) async fn memberships_come_with_their_seats(subject: Arc<dyn Subject>)
     let now = Seats { count: 1, rev: 1 };
     for (rev, id, outcome) in [(0, 1, SeatOutcome::Changed(now)), (0, 2, SeatOutcome::Moved(now))] {
         let change = change(rev, 1, vec![member(id, spans.clone())]);
-        assert_eq!(store.seat_members(change, &[hers(id)]).await, Ok(outcome));
+        assert_eq!(store.change_seats(change, &[hers(id)]).await, Ok(outcome));
     }
     assert_eq!(store.membership(user(1), channel(1)).await, Ok(Some(hers(1))));
     assert_eq!(store.membership(user(2), channel(1)).await, Ok(None));

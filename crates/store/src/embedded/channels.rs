@@ -85,11 +85,7 @@ impl ChannelStore for Embedded {
         self.read(move |db| seats(db, channel)).await
     }
 
-    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
-        self.write(move |transaction| change_seats(transaction.db(), &change)).await
-    }
-
-    async fn seat_members(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
+    async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
         let memberships = memberships.to_vec();
         self.write(move |transaction| {
             let outcome = change_seats(transaction.db(), &change)?;

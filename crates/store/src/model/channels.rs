@@ -11,7 +11,7 @@ use crate::channels::{
     Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
     SeatOutcome, Seats, searched,
 };
-use crate::error::StoreResult;
+use crate::error::{StoreError, StoreResult};
 use crate::log::Details;
 
 #[async_trait]
@@ -70,9 +70,9 @@ impl ChannelStore for Model {
         self.read(|state| state.seats.get(&channel).copied().unwrap_or_default()).await
     }
 
-    async fn change_seats(&self, change: SeatChange) -> StoreResult<SeatOutcome> {
+    async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
         let is_blind = self.is_mutant(Mutant::SeatsIgnoreRevision);
-        self.write(|state| {
+        let changed = self.write(|state| {
             let seats = state.seats.entry(change.channel).or_default();
             if seats.rev != change.if_rev && !is_blind {
                 return SeatOutcome::Moved(*seats);
@@ -83,8 +83,13 @@ impl ChannelStore for Model {
                 state.members.insert((change.channel, member.user_id), member.clone());
             }
             SeatOutcome::Changed(seats)
-        })
-        .await
+        });
+        let outcome = changed.await?;
+        if let SeatOutcome::Changed(_) = outcome {
+            let put = self.put_memberships(memberships).await;
+            put.map_err(|error| StoreError::Unknown(error.to_string()))?;
+        }
+        Ok(outcome)
     }
 
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {

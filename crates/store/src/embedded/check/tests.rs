@@ -42,10 +42,9 @@ async fn folder() -> tempfile::TempDir {
     };
     let channel_id = ChannelId::from_raw(1);
     let change = SeatChange { channel: channel_id, if_rev: 0, count: 1, members: vec![member] };
-    store.change_seats(change).await.unwrap();
     let as_of = Seq::new(1);
     let membership = Membership { user_id, channel_id, role: Role::Member, spans, as_of, in_inbox: true };
-    store.put_memberships(&[membership]).await.unwrap();
+    store.change_seats(change, &[membership]).await.unwrap();
     folder
 }
 
