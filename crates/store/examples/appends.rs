@@ -164,8 +164,9 @@ fn bare_commits(path: &std::path::Path, group: u64) -> f64 {
     let db = rusqlite::Connection::open(path).unwrap();
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
-         CREATE TABLE log (id INTEGER, seq INTEGER, a INTEGER, b INTEGER, c INTEGER, d INTEGER, e INTEGER,
-         f BLOB, g BLOB, content TEXT, PRIMARY KEY (id, seq)) WITHOUT ROWID;",
+         CREATE TABLE log (pos INTEGER PRIMARY KEY, id INTEGER, seq INTEGER, a INTEGER, b INTEGER, c INTEGER, d INTEGER,
+         e BLOB, f BLOB, content TEXT);
+         CREATE UNIQUE INDEX log_places ON log (id, seq);",
     )
     .unwrap();
     let (start, mut seq) = (Instant::now(), 0_u64);
@@ -174,8 +175,9 @@ fn bare_commits(path: &std::path::Path, group: u64) -> f64 {
         for channel in 1..=group {
             let expected = Head { seq: Seq::new(seq), ..Head::default() };
             let content = serde_json::to_string(&message(channel, expected).rows[0].entry.content).unwrap();
-            let mut insert =
-                db.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?2, ?2, ?2, 1, ?1, ?3, ?3, ?4)").unwrap();
+            let mut insert = db
+                .prepare_cached("INSERT INTO log VALUES (NULL, ?1, ?2, ?2, ?2, 1, ?1, ?3, ?3, ?4)")
+                .unwrap();
             insert.execute(rusqlite::params![channel as i64, seq as i64, [7_u8; 16], content]).unwrap();
         }
         db.execute_batch("COMMIT").unwrap();
