@@ -314,19 +314,26 @@ mod tests {
         let store = Embedded::open_on(&config(&data), medium).unwrap();
         let mut heads = [Head::default(); 10];
         for number in 0..300 {
-            // In the midst of pages, and of lengths that fill, split and spill over them.
+            // Of lengths that fill pages and spill over them.
             let text = format!("unsayable-{number} {}", "x".repeat(number * 37 % 6_000));
             let head = &mut heads[number * 7 % 10];
             *head = append_text(&store, number as u64 * 7 % 10 + 1, *head, text).await;
         }
-        let delete = |transaction: &mut Transaction<'_>| {
-            transaction.db().execute("UPDATE log SET content = '{}', checksum = NULL", [])
+        let update = |sql: &'static str| {
+            store.write(move |transaction: &mut Transaction<'_>| transaction.db().execute(sql, []))
         };
-        assert_eq!(store.write(delete).await, Ok(300));
+        // Edits that make messages longer part pages, and leave a copy of their neighbours.
+        let longer =
+            "UPDATE log SET content = content || hex(zeroblob(300)), checksum = NULL WHERE pos % 3 = 0";
+        assert_eq!(update(longer).await, Ok(100));
+        assert_eq!(update("UPDATE log SET content = '{}', checksum = NULL").await, Ok(300));
         store.back_up(&target).await.unwrap();
+        let holds =
+            |path: &Path| std::fs::read(path).unwrap().windows(9).any(|window| window == b"unsayable");
+        drop(store);
+        assert!(holds(&data.join("madang.db")), "there is nothing that a backup must leave out");
         for entry in target.read_dir().unwrap() {
-            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-            assert!(!bytes.windows(9).any(|window| window == b"unsayable"));
+            assert!(!holds(&entry.unwrap().path()));
         }
     }
 

@@ -67,7 +67,7 @@ async fn what_was_deleted_is_in_no_file_soon_though_nothing_more_is_written() {
     panic!("still in {:?}", files_with(folder.path(), SECRET));
 }
 
-/// Rows are written at the end and never move to another page, so none is left behind in a gap of one.
+/// Rows are written at the end, and do not move to another page unless an edit parts theirs; so none is left behind in a gap.
 #[tokio::test]
 async fn of_many_that_were_deleted_none_is_left() {
     const SECRET: &str = "the harbour at ten";

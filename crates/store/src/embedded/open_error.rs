@@ -63,7 +63,7 @@ pub enum OpenError {
     },
     /// There is no room for the copy that is made before the file is changed.
     #[error(
-        "bringing {folder} to version {version} takes {needed_bytes} bytes of free space for a copy, and there are \
+        "bringing {folder} to version {version} takes {needed_bytes} bytes of free space for a copy and for the change, and there are \
          {free_bytes}: make room, then start again"
     )]
     NoRoom {
