@@ -129,6 +129,7 @@ impl Home {
         }
         // Retries first: a message that is durable was acked, whatever became of its sender since.
         self.answer_retries(&mut batch);
+        Self::join_followers(&mut batch);
         if let Scope::Channel { kind, .. } = self.scope {
             self.check(&mut batch, kind, now);
         }
@@ -142,7 +143,6 @@ impl Home {
             self.flight = Flight::Out(Step::Batch(batch));
             return Some(Effect::FindSends { keys });
         }
-        Self::join_followers(&mut batch);
         if batch.items.is_empty() {
             return None;
         }
@@ -216,7 +216,14 @@ impl Home {
                 self.pace.check(key.sender, role, &self.details, now, &mut speaks_now)
             });
             match allowed {
-                Err(error) => batch.refused.push((item.waiting, key, error)),
+                Err(error) => {
+                    batch.refused.push((item.waiting, key, error.clone()));
+                    let followers = item.followers.into_iter();
+                    batch.refused.extend(followers.filter_map(|follower| {
+                        let key = follower.command.key()?;
+                        Some((follower, key, error.clone()))
+                    }));
+                }
                 Ok(()) => kept.push(item),
             }
         }

@@ -1,5 +1,5 @@
-//! Slow mode: how long ago each member spoke. Of what the home has seen itself; a home that begins anew lets a member
-//! speak once too early.
+//! Slow mode: how long ago each member spoke. Of what the home has seen itself and found at the log's end; one that begins
+//! anew lets a member speak once too early who spoke before that.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,12 +8,15 @@ use madang_proto::{ErrorBody, Role};
 
 use crate::log::{Details, Row};
 
-/// Above so many, those are forgotten who may speak again.
+/// Above so many, and above twice as many as last time remained, those are forgotten who may speak again.
 const SPEAKERS: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
+    /// At most the members of the channel.
     spoke: HashMap<UserId, Millis>,
+    /// Who remained when some were forgotten.
+    remained: usize,
 }
 
 impl Pace {
@@ -43,7 +46,7 @@ impl Pace {
     /// Rows were appended.
     pub(super) fn note(&mut self, rows: &[Row], details: &Details) {
         if details.slow_mode_seconds == 0 {
-            self.spoke = HashMap::new();
+            *self = Self::default();
             return;
         }
         for row in rows {
@@ -52,9 +55,10 @@ impl Pace {
             }
         }
         let Some(now) = rows.last().map(|row| row.entry.at) else { return };
-        if self.spoke.len() > SPEAKERS {
+        if self.spoke.len() > SPEAKERS.max(2 * self.remained) {
             let begin = now.minus(u64::from(details.slow_mode_seconds) * 1_000);
             self.spoke.retain(|_, at| *at > begin);
+            self.remained = self.spoke.len();
         }
     }
 }

@@ -196,13 +196,16 @@ fn slow_mode_lets_a_member_speak_once() {
     stage.ask(0, detail(ANNA, DetailChange::SlowMode(10)));
     stage.run();
     let first = stage.ask(0, send(None, CARL, 1, "one"));
+    let copy = stage.ask(0, send(None, CARL, 1, "one"));
     let second = stage.ask(0, send(None, CARL, 2, "two"));
+    let second_copy = stage.ask(0, send(None, CARL, 2, "two"));
     let owner = [stage.ask(0, send(None, ANNA, 1, "one")), stage.ask(0, send(None, ANNA, 2, "two"))];
     stage.run();
     let third = stage.ask(0, send(None, CARL, 3, "three"));
     stage.run();
     let texts = [first, second, owner[0], owner[1], third].map(|ticket| text(&stage, ticket));
     assert_eq!(texts, ["sent 7", "limited", "sent 8", "sent 9", "limited"]);
+    assert_eq!([copy, second_copy].map(|ticket| text(&stage, ticket)), ["sent 7 before", "limited"]);
     // A home that begins anew reads it from the last rows.
     let elsewhere = stage.ask(1, send(None, CARL, 4, "four"));
     stage.run();
