@@ -92,6 +92,14 @@ pub struct RowChange {
     pub content: Content,
 }
 
+impl RowChange {
+    /// Whether the message is deleted from now on.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        self.content.message().is_some_and(|message| message.deleted.is_some())
+    }
+}
+
 /// One append.
 #[derive(Debug, Clone)]
 pub struct Append {

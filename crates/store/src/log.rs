@@ -71,6 +71,7 @@ pub(crate) fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId
 /// - When `append` returns `Appended`, the markers of the senders of its messages have been moved to their messages, and
 ///   whom these mention is noted; or will be when the channel's next home drives its tail again.
 /// - The details of an append become visible with its rows: whoever reads a head has, or reads later, the details of it.
+/// - With a message that a change deletes go the reactions to it, and who was noted as mentioned by it.
 /// - The message that a change carries ([`Change::message`](madang_proto::Change)) goes to the feed of commits and is
 ///   not kept: reads bring the change without it, and the target as it is.
 #[async_trait]

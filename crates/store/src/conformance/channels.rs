@@ -23,7 +23,7 @@ pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Member
     Membership { user_id, channel_id, role: Role::Member, spans: spans.clone(), as_of, in_inbox: true }
 }
 
-fn plain(id: u64) -> Channel {
+pub(super) fn plain(id: u64) -> Channel {
     Channel::new(card(id), user(1), at(id), 500)
 }
 

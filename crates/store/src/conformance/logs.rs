@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use madang_ids::LogId;
-use madang_proto::{Change, Content};
+use madang_proto::{Change, Content, DeletionMark};
 
 use super::Subject;
 use super::build::*;
+use super::channels::{membership, plain};
 use crate::channels::{Channel, Marker, Membership};
 use crate::log::{Append, AppendOutcome, BodyHash, Head, ReactionChange, RowChange, RowKey, SendRecord};
 use crate::{Spans, Store};
@@ -145,6 +146,34 @@ pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
     assert_eq!((reactors(None).await, reactors(Some(user(1))).await), (vec![user(1)], vec![user(3)]));
     assert_eq!(store.react(channel(1), seq(5), &[], 2).await.unwrap(), []);
     assert_eq!(store.reactors(channel(2), seq(4), "tea", None, 9).await.unwrap(), []);
+}
+
+pub(super) async fn what_was_noted_of_a_message_goes_with_it(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    store.create_channel(&plain(1)).await.unwrap();
+    store.put_memberships(&[membership(2, 1, &Spans::since(seq(1)))]).await.unwrap();
+    let mut head = Head::default();
+    for number in 1..=2 {
+        let mut row = message(head, key(user(1), number), "hi");
+        let Content::Message(said) = &mut row.entry.content else { return };
+        (said.body.mentions, said.body.mentions_everyone) = (vec![user(2)], true);
+        head = appended(&store, append(log(1), head, vec![row])).await;
+        let change = ReactionChange { user_id: user(3), emoji: "tea".to_owned(), on: true };
+        store.react(channel(1), seq(number), &[change], 9).await.unwrap();
+    }
+    let left = async || {
+        let reactions = [1, 2].map(|place| store.reactors(channel(1), seq(place), "tea", None, 9));
+        let [one, two] = reactions;
+        let mentions = store.overview_of(user(2), channel(1)).await.unwrap().unwrap().mentions;
+        (one.await.unwrap().len(), two.await.unwrap().len(), mentions)
+    };
+    head = appended(&store, edit(head, 1, 1, "edited")).await;
+    assert_eq!(left().await, (1, 1, 2));
+    let mut delete = edit(head, 1, 2, "");
+    let Content::Message(message) = &mut delete.changes[0].content else { return };
+    message.deleted = Some(DeletionMark { at: at(50), by: user(1) });
+    appended(&store, delete).await;
+    assert_eq!(left().await, (0, 1, 1));
 }
 
 pub(super) async fn a_change_keeps_the_first_hash(subject: Arc<dyn Subject>) {

@@ -154,6 +154,7 @@ macro_rules! for_each_store_case {
             restrictions_come_back_as_they_were_written
             a_change_is_kept_without_its_message
             reactions_are_a_set
+            what_was_noted_of_a_message_goes_with_it
             reads_end_after_their_bytes
             reads_keep_to_their_range
             ranges_of_several_logs_are_read_at_once

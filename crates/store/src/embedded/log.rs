@@ -357,6 +357,12 @@ impl Encoded {
             transaction.forget_soon();
             let mut statement = transaction.db().prepare_cached(statements.change)?;
             statement.execute(params![id, int(change.target.get()), change.if_version + 1, content])?;
+            if let LogId::Channel(channel) = self.append.log
+                && change.deletes()
+            {
+                reactions::forget(transaction.db(), channel, change.target)?;
+                forget_mentions(transaction.db(), channel, change.target)?;
+            }
         }
         Ok(())
     }
@@ -398,6 +404,11 @@ impl Encoded {
         }
         Ok(())
     }
+}
+
+fn forget_mentions(db: &Connection, channel: ChannelId, seq: Seq) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM mentions WHERE channel = ?1 AND seq = ?2")?;
+    statement.execute([int(channel.raw()), int(seq.get())]).map(drop)
 }
 
 /// The last message of each sender: her marker moves to it.

@@ -24,6 +24,12 @@ pub(super) fn change(
     Ok(())
 }
 
+/// Forgets all reactions to a message.
+pub(super) fn forget(db: &Connection, channel: ChannelId, target: Seq) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM reactions WHERE channel = ?1 AND target = ?2")?;
+    statement.execute([int(channel.raw()), int(target.get())]).map(drop)
+}
+
 /// All reactions to a message, by emoji, with the first users of each.
 pub(super) fn all(db: &Connection, channel: ChannelId, target: Seq, named: usize) -> Result<Vec<Reaction>> {
     let mut statement = db.prepare_cached(

@@ -254,8 +254,8 @@ impl Model {
     fn apply_changes(&self, log: LogId, changes: &[RowChange]) -> Option<AppendOutcome> {
         let is_blind = self.is_mutant(Mutant::ChangeIgnoresVersion);
         let mut state = self.state.lock();
-        let rows = &mut state.logs.entry(log).or_default().rows;
         for change in changes {
+            let rows = &mut state.logs.entry(log).or_default().rows;
             let target = rows.iter_mut().find(|stored| stored.row.entry.seq == change.target);
             let version = target.as_ref().map_or(0, |stored| stored.version);
             match target {
@@ -264,6 +264,13 @@ impl Model {
                     stored.row.entry.content = change.content.clone();
                 }
                 _ => return Some(AppendOutcome::Stale { target: change.target, version }),
+            }
+            if let LogId::Channel(channel) = log
+                && change.deletes()
+                && !self.is_mutant(Mutant::DeleteForgetsMessageOnly)
+            {
+                state.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
+                state.mentions.retain(|(of, _, seq)| (*of, *seq) != (channel, change.target));
             }
         }
         None

@@ -33,6 +33,8 @@ pub enum Mutant {
     AppendForgetsDetails,
     /// A reaction cannot be taken back.
     ReactNeverTakesBack,
+    /// What was noted of a message outlives it.
+    DeleteForgetsMessageOnly,
     /// The message that a change carries is kept with it.
     ChangeKeepsMessage,
     /// A read marker goes backwards.
@@ -111,7 +113,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -127,6 +129,7 @@ impl Mutant {
         Self::AppendForgetsMentions,
         Self::AppendForgetsDetails,
         Self::ReactNeverTakesBack,
+        Self::DeleteForgetsMessageOnly,
         Self::ChangeKeepsMessage,
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
