@@ -70,7 +70,7 @@ impl Homes {
                     self.tell_inbox(log, row.entry.seq).await;
                 }
                 if cell.kind == Some(ChannelKind::Open) {
-                    self.tell_mentioned(log, &rows, false).await;
+                    self.tell_mentioned(log, &rows).await;
                 }
             }
             Effect::Redrive { log, seq } => {

@@ -46,6 +46,7 @@ struct Inner {
     tasks: Tasks,
     metrics: ChatMetrics,
     tickets: AtomicU64,
+    untold: Mutex<mentions::Untold>,
 }
 
 struct Cell {
@@ -79,8 +80,8 @@ impl Homes {
         metrics: ChatMetrics,
     ) -> Self {
         let tickets = AtomicU64::new(1);
-        let cells = DashMap::new();
-        Self(Arc::new(Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets }))
+        let (cells, untold) = (DashMap::new(), Mutex::default());
+        Self(Arc::new(Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold }))
     }
 
     /// Hands a command of a channel to its home. Commands of one caller are taken in the order of these calls.
