@@ -16,8 +16,6 @@ use madang_store::StoreResult;
 
 use super::Homes;
 
-/// Entries of an own log among which a repeated note looks for itself.
-const RECENT: usize = 64;
 /// What could not be told is tried again after so long, so often.
 const AGAIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 120;
@@ -145,7 +143,8 @@ impl Homes {
         content: Content,
         again: bool,
     ) -> bool {
-        let was_told = if again { self.was_told(user, channel, seq).await } else { Ok(false) };
+        let is_it = |content: &Content| matches!(content, Content::Mentioned { channel_id, seq: at, .. } if (*channel_id, *at) == (channel, seq));
+        let was_told = if again { self.noted_lately(user, is_it).await } else { Ok(false) };
         let error = match was_told {
             Ok(true) => return true,
             Ok(false) => self.note(user, content).await.err().map(|error| error.to_string()),
@@ -155,13 +154,6 @@ impl Homes {
             tracing::warn!(channel.id = %channel, user.id = %user, %error, "a mention was not told yet");
         }
         error.is_none()
-    }
-
-    async fn was_told(&self, user: UserId, channel: ChannelId, at: Seq) -> StoreResult<bool> {
-        let tail = self.0.store.tail(LogId::User(user), RECENT).await?;
-        Ok(tail.rows.iter().any(|row| {
-            matches!(row.entry.content, Content::Mentioned { channel_id, seq, .. } if channel_id == channel && seq == at)
-        }))
     }
 
     fn tell_later(&self, owed: impl IntoIterator<Item = Owed>) {

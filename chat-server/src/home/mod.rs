@@ -18,7 +18,7 @@ use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
-use madang_store::{Channel, Store};
+use madang_store::{Channel, Store, StoreResult};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -29,6 +29,8 @@ const HOMES: usize = 4_096;
 /// A home that was not asked for so long is forgotten; a shorter rest is enough while there are too many.
 const REST: Duration = Duration::from_secs(60);
 const SHORT_REST: Duration = Duration::from_secs(1);
+/// Notes of a user's own log among which a retry looks for its own.
+const RECENT_NOTES: usize = 64;
 
 /// Called once with the answer to a command. Must not block.
 pub type Answer = Box<dyn FnOnce(Reply) + Send>;
@@ -116,6 +118,15 @@ impl Homes {
         let log = LogId::User(user);
         self.hand_over(log, || Cell::new(log, Scope::User, None), Command::Note { content }, answer);
         await_reply(receiver).await
+    }
+
+    /// Whether one of the last notes in a user's own log is the one: a retry looks for what an earlier try told.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn noted_lately(&self, user: UserId, is_it: impl Fn(&Content) -> bool) -> StoreResult<bool> {
+        let tail = self.0.store.tail(LogId::User(user), RECENT_NOTES).await?;
+        Ok(tail.rows.iter().any(|row| is_it(&row.entry.content)))
     }
 
     /// Forgets what the home of a channel knows of members and blocks, if there is one here.

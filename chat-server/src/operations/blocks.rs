@@ -2,10 +2,10 @@
 
 use madang_ids::UserId;
 use madang_proto::rest::{Page, PageQuery};
-use madang_proto::{Content, ErrorBody, UserCard, limits};
+use madang_proto::{Content, ErrorBody, UserCard};
 
 use super::accounts::card;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 impl Operations {
@@ -14,9 +14,9 @@ impl Operations {
     /// # Errors
     /// `after` or `limit` out of bounds.
     pub async fn blocks(&self, caller: Caller, query: PageQuery) -> Result<Page<UserCard>, ErrorBody> {
-        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let (after, limit) = pages::bounds::<UserId>(&query)?;
         let ids = self.store.blocks(caller.user_id, after, limit).await.map_err(|error| refusal(&error))?;
-        let next = (ids.len() == limit).then(|| ids.last().map(ToString::to_string)).flatten();
+        let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
     }
@@ -80,16 +80,4 @@ pub(super) fn check_other(caller: Caller, other: UserId) -> Result<(), ErrorBody
         return Err(ErrorBody::invalid("user_id", "user_id is your own"));
     }
     Ok(())
-}
-
-/// The bounds of a page: where it begins, and how many rows it has.
-pub(super) fn page_bounds<T: std::str::FromStr>(query: &PageQuery) -> Result<(Option<T>, usize), ErrorBody> {
-    let max = limits::LIST_PAGE;
-    let limit = query.limit.unwrap_or(100);
-    if !(1..=max).contains(&limit) {
-        return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")));
-    }
-    let after = query.after.as_deref().map(str::parse).transpose();
-    let after = after.map_err(|_| ErrorBody::invalid("after", "after is not the next of an earlier page"))?;
-    Ok((after, limit as usize))
 }

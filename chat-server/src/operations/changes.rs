@@ -9,9 +9,8 @@ use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
 use tokio::sync::oneshot;
 
 use super::accounts::card;
-use super::blocks::page_bounds;
 use super::open::readable;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 /// What becomes of a message.
@@ -89,7 +88,7 @@ impl Operations {
         emoji: &str,
         query: PageQuery,
     ) -> Result<Page<UserCard>, ErrorBody> {
-        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let (after, limit) = pages::bounds::<UserId>(&query)?;
         body::check_emoji(emoji)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
@@ -104,7 +103,7 @@ impl Operations {
         }
         let ids = self.store.reactors(channel, target, emoji, after, limit).await;
         let ids = ids.map_err(|error| refusal(&error))?;
-        let next = (ids.len() == limit).then(|| ids.last().map(ToString::to_string)).flatten();
+        let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
     }

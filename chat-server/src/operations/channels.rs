@@ -10,7 +10,7 @@ use madang_store::{Channel, Head, Overview, OverviewOrder};
 
 use super::accounts::request_hash;
 use super::details::check_topic;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 impl Operations {
@@ -139,12 +139,11 @@ impl Operations {
     /// `after` or `limit` out of bounds.
     pub async fn channels(&self, caller: Caller, query: PageQuery) -> Result<Page<ChannelView>, ErrorBody> {
         let limit = PageQuery { after: None, limit: query.limit };
-        let (_, limit) = super::blocks::page_bounds::<u64>(&limit)?;
+        let (_, limit) = pages::bounds::<u64>(&limit)?;
         let after = query.after.as_deref().map(parse_activity).transpose()?;
         let rows = self.store.overview(caller.user_id, OverviewOrder::Activity(after), limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
-        let last = rows.last().map(|row| format!("{}-{}", row.head.at, row.channel.card.id));
-        let next = last.filter(|_| rows.len() == limit);
+        let next = pages::next(&rows, limit, |row| format!("{}-{}", row.head.at, row.channel.card.id));
         Ok(Page { items: rows.into_iter().map(view).collect(), next })
     }
 

@@ -8,8 +8,8 @@ use madang_proto::{ContactCard, ContactState, Content, ErrorBody, ErrorCode, Use
 use madang_store::{Contact, ContactLimits, ContactOutcome};
 
 use super::accounts::card;
-use super::blocks::{check_other, page_bounds};
-use super::{Caller, Operations};
+use super::blocks::check_other;
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 const LIMITS: ContactLimits =
@@ -21,11 +21,10 @@ impl Operations {
     /// # Errors
     /// `after` or `limit` out of bounds.
     pub async fn contacts(&self, caller: Caller, query: PageQuery) -> Result<Page<ContactCard>, ErrorBody> {
-        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let (after, limit) = pages::bounds::<UserId>(&query)?;
         let found = self.store.contacts(caller.user_id, after, limit).await;
         let contacts = found.map_err(|error| refusal(&error))?;
-        let next = contacts.last().map(|contact| contact.other.to_string());
-        let next = next.filter(|_| contacts.len() == limit);
+        let next = pages::next(&contacts, limit, |contact| contact.other);
         let ids: Vec<UserId> = contacts.iter().map(|contact| contact.other).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let mut users: HashMap<UserId, UserCard> =

@@ -7,8 +7,7 @@ use madang_proto::{ErrorBody, Role, limits};
 use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
-use super::blocks::page_bounds;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 impl Operations {
@@ -23,11 +22,9 @@ impl Operations {
         query: PageQuery,
     ) -> Result<Page<MemberCard>, ErrorBody> {
         self.check_is_member(caller, channel).await?;
-        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let (after, limit) = pages::bounds::<UserId>(&query)?;
         let members = self.store.members(channel, after, limit).await.map_err(|error| refusal(&error))?;
-        let next = (members.len() == limit)
-            .then(|| members.last().map(|member| member.user_id.to_string()))
-            .flatten();
+        let next = pages::next(&members, limit, |member| member.user_id);
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;

@@ -14,6 +14,7 @@ mod history;
 mod members;
 mod moderation;
 mod open;
+mod pages;
 mod presence;
 mod read;
 mod received;

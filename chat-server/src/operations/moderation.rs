@@ -9,8 +9,7 @@ use madang_proto::{ErrorBody, Role};
 use madang_store::Member;
 
 use super::accounts::card;
-use super::blocks::page_bounds;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 /// A year.
@@ -74,10 +73,9 @@ impl Operations {
         if !self.check_is_member(caller, channel).await?.is_admin() {
             return Err(ErrorBody::forbidden("only the owner and admins see who is banned"));
         }
-        let (after, limit) = page_bounds::<UserId>(&query)?;
+        let (after, limit) = pages::bounds::<UserId>(&query)?;
         let banned = self.store.banned(channel, after, limit).await.map_err(|error| refusal(&error))?;
-        let next =
-            (banned.len() == limit).then(|| banned.last().map(|one| one.user_id.to_string())).flatten();
+        let next = pages::next(&banned, limit, |member| member.user_id);
         let now = self.clock.now_ms();
         let banned: Vec<Member> = banned.into_iter().filter(|member| member.is_banned(now)).collect();
         let ids: Vec<UserId> = banned.iter().map(|member| member.user_id).collect();

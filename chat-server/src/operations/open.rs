@@ -13,10 +13,9 @@ use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits}
 use madang_store::FoundChannel;
 
 use super::accounts::request_hash;
-use super::blocks::page_bounds;
 use super::channels::{check_name, seats};
 use super::details::check_topic;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 impl Operations {
@@ -52,10 +51,10 @@ impl Operations {
             let message = format!("query has {chars} characters, the limit is {max}");
             return Err(ErrorBody::invalid("query", message));
         }
-        let (after, limit) = page_bounds::<ChannelId>(&PageQuery { after, limit })?;
+        let (after, limit) = pages::bounds::<ChannelId>(&PageQuery { after, limit })?;
         let found = self.store.find_open(query.trim(), after, limit).await;
         let found = found.map_err(|error| refusal(&error))?;
-        let next = found.last().map(|last| last.card.id.to_string()).filter(|_| found.len() == limit);
+        let next = pages::next(&found, limit, |last| last.card.id);
         let row = |FoundChannel { card, members }| OpenChannel { card, member_count: members };
         Ok(Page { items: found.into_iter().map(row).collect(), next })
     }

@@ -8,9 +8,6 @@ use super::open::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// Notes among which a retry looks for its own.
-const RECENT_NOTES: usize = 64;
-
 impl Operations {
     /// The caller has read a channel up to `seq`; her other devices learn of it, and in small channels
     /// the others. A marker never goes back.
@@ -37,10 +34,7 @@ impl Operations {
     }
 
     async fn has_told_read(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool, ErrorBody> {
-        let tail = self.store.tail(LogId::User(caller.user_id), RECENT_NOTES).await;
-        let tail = tail.map_err(|error| refusal(&error))?;
-        Ok(tail.rows.iter().any(|row| {
-            matches!(row.entry.content, Content::Read { channel_id, seq, .. } if channel_id == channel && seq == at)
-        }))
+        let is_it = |content: &Content| matches!(content, Content::Read { channel_id, seq, .. } if (*channel_id, *seq) == (channel, at));
+        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
     }
 }

@@ -8,9 +8,8 @@ use madang_proto::rest::{HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery
 use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
 use madang_store::{Overview, OverviewOrder};
 
-use super::blocks::page_bounds;
 use super::channels::view;
-use super::{Caller, Operations};
+use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 const RECENT_CHANNELS: usize = 10;
@@ -30,11 +29,12 @@ impl Operations {
         }
         let is_first = query.after.is_none();
         let limit = query.limit.unwrap_or(limits::LIST_PAGE);
-        let (after, limit) = page_bounds::<ChannelId>(&PageQuery { after: query.after, limit: Some(limit) })?;
+        let (after, limit) =
+            pages::bounds::<ChannelId>(&PageQuery { after: query.after, limit: Some(limit) })?;
         let end = self.inbox.end(caller.user_id).await.map_err(|error| refusal(&error))?;
         let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
-        let next = rows.last().map(|row| row.channel.card.id.to_string()).filter(|_| rows.len() == limit);
+        let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let left = self.left(caller, &query.since, after, upto, &rows).await?;
         let moved = rows.into_iter().filter(|row| {

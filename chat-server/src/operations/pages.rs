@@ -1,0 +1,23 @@
+//! Lists by pages: where one begins, and where the next.
+
+use std::str::FromStr;
+
+use madang_proto::rest::PageQuery;
+use madang_proto::{ErrorBody, limits};
+
+/// Behind what a page begins, and how many rows it has.
+pub(super) fn bounds<T: FromStr>(query: &PageQuery) -> Result<(Option<T>, usize), ErrorBody> {
+    let max = limits::LIST_PAGE;
+    let limit = query.limit.unwrap_or(100);
+    if !(1..=max).contains(&limit) {
+        return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")));
+    }
+    let after = query.after.as_deref().map(str::parse).transpose();
+    let after = after.map_err(|_| ErrorBody::invalid("after", "after is not the next of an earlier page"))?;
+    Ok((after, limit as usize))
+}
+
+/// Where the next page begins, if `rows` fill this one.
+pub(super) fn next<T, I: ToString>(rows: &[T], limit: usize, id: impl FnOnce(&T) -> I) -> Option<String> {
+    rows.last().filter(|_| rows.len() == limit).map(|last| id(last).to_string())
+}
