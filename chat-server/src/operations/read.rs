@@ -28,7 +28,9 @@ impl Operations {
         // A retry of a call that crashed between marker and note finds the marker there, but not the note.
         if moved || (row.marker.seq == seq && !self.has_told_read(caller, channel_id, seq).await?) {
             self.homes.note(caller.user_id, Content::Read { channel_id, seq, ordinal }).await?;
-            self.tell_receipt(caller, channel_id, seq).await;
+            if row.membership.spans.is_open() {
+                self.tell_receipt(caller, channel_id, seq).await;
+            }
         }
         Ok(())
     }

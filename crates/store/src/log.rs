@@ -145,6 +145,6 @@ pub trait LogStore: Send + Sync + 'static {
         keys: &[(UserId, ClientMsgId)],
     ) -> StoreResult<Vec<Option<SendRecord>>>;
 
-    /// Forgets up to `limit` records older than `before`; says how many went.
+    /// Forgets up to `limit` records older than `before`; says how many went. Some may stay for up to an hour longer.
     async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

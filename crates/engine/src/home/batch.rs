@@ -63,16 +63,18 @@ impl Batch {
         Self { items, rows: None, details: None, targets: None, refused: Vec::new() }
     }
 
-    /// Puts the commands back in front of the queue, in their order.
+    /// Puts the commands back in front of the queue, in the order in which they came.
     pub(super) fn give_back(self, queue: &mut Queue) {
-        for (index, mut item) in self.items.into_iter().enumerate().rev() {
+        let mut commands: Vec<Waiting> = self.refused.into_iter().map(|(waiting, ..)| waiting).collect();
+        for (index, mut item) in self.items.into_iter().enumerate() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
             let is_note = matches!(item.waiting.command, Command::Note { .. });
             item.waiting.attempt = row.filter(|_| is_note).cloned();
-            item.followers.into_iter().rev().for_each(|follower| queue.push_front(follower));
-            queue.push_front(item.waiting);
+            commands.push(item.waiting);
+            commands.append(&mut item.followers);
         }
-        self.refused.into_iter().rev().for_each(|(waiting, ..)| queue.push_front(waiting));
+        commands.sort_unstable_by_key(|waiting| waiting.ticket);
+        commands.into_iter().rev().for_each(|waiting| queue.push_front(waiting));
     }
 
     /// The commands with their tickets, followers included.

@@ -201,7 +201,8 @@ impl Home {
         }
         let before = sheet.details.clone();
         let content = sheet.details.apply(by, change)?;
-        if sheet.details == before {
+        // What an earlier command of the batch changes is not so before it is appended.
+        if sheet.details == before && before == self.details {
             let seq = self.head.map(|head| head.seq).unwrap_or_default();
             return Ok(Judged::IsSo(Reply::Noted { seq }));
         }

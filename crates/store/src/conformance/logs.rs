@@ -332,11 +332,14 @@ pub(super) async fn sends_are_found_by_their_key(subject: Arc<dyn Subject>) {
 
 pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    let records: Vec<SendRecord> = (1..=10).map(|number| record(1, number)).collect();
+    let hour = 3_600_000;
+    let records: Vec<SendRecord> =
+        (1..=10).map(|number| SendRecord { at: at(number * hour), ..record(1, number) }).collect();
     record_sends(&store, Head::default(), &records).await;
-    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 3);
-    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 2);
-    assert_eq!(store.forget_sends(at(501), 3).await.unwrap(), 0);
+    let before = at(6 * hour);
+    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 3);
+    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 2);
+    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 0);
     let keys: Vec<_> = records.iter().map(|record| (user(1), record.key.client_msg_id)).collect();
     let found = store.find_sends(channel(1), &keys).await.unwrap();
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 5], [true; 5]].concat());

@@ -45,12 +45,13 @@ pub(super) fn find(
         .optional()
 }
 
-/// Forgets some that are older than `before`.
+/// Forgets some of the hours that end before `before`. By whole hours, as the index has them: within one it would have
+/// to look at each row, and look at the younger ones again and again.
 pub(super) fn forget(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
     let mut statement = db.prepare_cached(
         "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN
          (SELECT channel, sender, client_msg_id FROM sends
-          WHERE at_ms / 3600000 <= ?1 / 3600000 AND at_ms < ?1 ORDER BY at_ms / 3600000 LIMIT ?2)",
+          WHERE at_ms / 3600000 < ?1 / 3600000 ORDER BY at_ms / 3600000 LIMIT ?2)",
     )?;
     statement.execute(params![bound(before.get()), limit(rows)])
 }

@@ -175,11 +175,12 @@ fn details_change_once_and_by_admins() {
     let name = || DetailChange::Name("Tea".to_owned());
     let refused = stage.ask(0, detail(BERT, name()));
     let done = stage.ask(0, detail(ANNA, name()));
-    let twice = stage.ask(0, detail(ANNA, name()));
     let pinned = stage.ask(0, detail(ANNA, DetailChange::Pin(madang_ids::Seq::new(5))));
     stage.run();
-    let texts = [refused, done, twice, pinned].map(|ticket| text(&stage, ticket));
-    assert_eq!(texts, ["forbidden", "noted 6", "noted 5", "noted 7"]);
+    let twice = stage.ask(0, detail(ANNA, name()));
+    stage.run();
+    let texts = [refused, done, pinned, twice].map(|ticket| text(&stage, ticket));
+    assert_eq!(texts, ["forbidden", "noted 6", "noted 7", "noted 7"]);
     assert_eq!((stage.world.details.name.as_deref(), stage.world.details.pins.len()), (Some("Tea"), 1));
     stage.ask(1, delete(BERT, 5));
     stage.run();
@@ -214,6 +215,41 @@ fn slow_mode_lets_a_member_speak_once() {
     let later = stage.ask(0, send(None, CARL, 2, "two"));
     stage.run();
     assert_eq!(text(&stage, later), "sent 10");
+}
+
+#[test]
+fn what_a_failed_look_for_old_sends_refuses_comes_again_in_order() {
+    let mut stage = stage();
+    stage.ask(0, detail(ANNA, DetailChange::SlowMode(10)));
+    for key in 1..=300 {
+        stage.ask(0, send(None, ANNA, key, "more"));
+        stage.run();
+    }
+    script(&mut stage, Kind::FindSends, Fate::Unavailable);
+    let said = |stage: &mut Stage, key| stage.ask(0, send(Some(7), CARL, key, "hello"));
+    let both = [said(&mut stage, 1), said(&mut stage, 2)];
+    stage.run();
+    assert_eq!(both.map(|ticket| text(&stage, ticket)), ["unavailable", "unavailable"]);
+    let second = said(&mut stage, 2);
+    let first = said(&mut stage, 1);
+    stage.run();
+    assert_eq!([first, second].map(|ticket| text(&stage, ticket)), ["sent 307", "unavailable"]);
+}
+
+#[test]
+fn a_detail_that_is_so_only_by_a_change_that_failed_fails_too() {
+    let mut stage = stage();
+    script(&mut stage, Kind::Append, Fate::Unavailable);
+    let topic = || detail(ANNA, DetailChange::Topic("tea".to_owned()));
+    let twice = [stage.ask(0, topic()), stage.ask(0, topic())];
+    stage.run();
+    assert_eq!(twice.map(|ticket| text(&stage, ticket)), ["unavailable", "unavailable"]);
+    let twice = [stage.ask(0, topic()), stage.ask(0, topic())];
+    stage.run();
+    assert_eq!(twice.map(|ticket| text(&stage, ticket)), ["noted 6", "noted 7"]);
+    let again = stage.ask(0, topic());
+    stage.run();
+    assert_eq!(text(&stage, again), "noted 7");
 }
 
 #[test]
