@@ -23,6 +23,8 @@ use super::{Gateway, encode};
 
 /// Reads of rows that came while rows were read, before the rest becomes a gap: a busy channel may outrun its reader.
 const READS: usize = 4;
+/// Members that are looked up in one read.
+const MEMBERS_AT_ONCE: usize = 500;
 /// Wait before heads that could not be read are read again.
 const LOSS_RETRY: Duration = Duration::from_secs(1);
 
@@ -213,6 +215,28 @@ impl Gateway {
         }
     }
 
+    /// Whoever is no member any more hears nothing more: that she left or was banned may be what was lost.
+    async fn unsubscribe_left(&self, channels: &[ChannelId]) -> Result<(), ErrorBody> {
+        let mut users: HashMap<u64, UserId> = HashMap::new();
+        self.registry.visit_devices(|user, _, connection| {
+            users.insert(connection.number, user);
+        });
+        for &channel in channels {
+            let mut here: Vec<(UserId, Arc<Outbound>)> = Vec::new();
+            self.subscribers.visit(channel, |connection| {
+                here.extend(users.get(&connection.number).map(|user| (*user, Arc::clone(connection))));
+            });
+            for some in here.chunks(MEMBERS_AT_ONCE) {
+                let asked: Vec<UserId> = some.iter().map(|(user, _)| *user).collect();
+                let are_members = self.operations.are_members(channel, &asked).await?;
+                for ((_, connection), _) in some.iter().zip(are_members).filter(|(_, is_member)| !is_member) {
+                    self.unsubscribe(connection, channel);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Something was lost on the way here: whatever it was, a gap up to the present head covers it.
     pub(super) fn lose_open(&self) {
         self.subscribers.lost.notify_one();
@@ -232,6 +256,7 @@ impl Gateway {
 
     async fn tell_loss(&self) -> Result<(), ErrorBody> {
         let channels: Vec<ChannelId> = self.subscribers.channels.iter().map(|entry| *entry.key()).collect();
+        self.unsubscribe_left(&channels).await?;
         let heads = self.operations.open_heads(&channels).await?;
         for (channel, head) in channels.into_iter().zip(heads) {
             self.subscribers.visit(channel, |connection| match connection.lose_open(channel, head) {

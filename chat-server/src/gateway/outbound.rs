@@ -93,6 +93,12 @@ pub(crate) enum Written {
 }
 
 impl State {
+    /// It is about to be closed, and not to drain: nothing that happens from here on is for it, whatever its task waits
+    /// for (G5).
+    fn is_cut_off(&self) -> bool {
+        self.close.is_some_and(|reason| reason != CloseReason::Draining)
+    }
+
     fn push(&mut self, frame: Frame) {
         if !self.is_over && !self.is_gone {
             self.queue.push(frame);
@@ -197,6 +203,9 @@ impl Outbound {
         limit_bytes: usize,
     ) -> bool {
         let mut state = self.state.lock();
+        if state.is_cut_off() {
+            return false;
+        }
         let size: usize = frames.iter().map(Frame::len).sum();
         let is_full = !state.queue.is_empty() && state.queue.bytes() + size > limit_bytes;
         let item = sees_all.then(|| (Arc::clone(frames), size));
@@ -235,7 +244,7 @@ impl Outbound {
         if state.queue.bytes() > limit_bytes / 2 {
             return false;
         }
-        if state.is_welcomed {
+        if state.is_welcomed && !state.is_cut_off() {
             state.push(frame.clone());
             self.make_due(&mut state);
         }
@@ -536,6 +545,17 @@ mod tests {
         pair.outbound.close(CloseReason::DeviceRevoked);
         pair.outbound.close(CloseReason::Replaced);
         assert_eq!(pair.outbound.close_due(), Some(CloseReason::DeviceRevoked));
+    }
+
+    #[tokio::test]
+    async fn who_is_revoked_is_told_nothing_more_though_a_request_is_under_way() {
+        let mut pair = Pair::live().await;
+        pair.outbound.begin_request(10);
+        pair.outbound.close(CloseReason::DeviceRevoked);
+        assert!(!pair.outbound.deliver(&frames("late"), place(4, 5), true, LIMIT));
+        assert!(pair.outbound.offer(&frame("typing"), LIMIT));
+        pair.outbound.push_close(CloseReason::DeviceRevoked);
+        pair.written(&[&Frame::close(CloseReason::DeviceRevoked)]).await;
     }
 
     #[tokio::test]

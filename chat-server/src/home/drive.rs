@@ -9,7 +9,7 @@ use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, ReactionChange};
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
 use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
-use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Reaction, limits};
+use madang_proto::{ChannelKind, Content, ErrorCode, Reaction, limits};
 use madang_store::{Marker, Membership, Span, StoreError, StoreResult};
 
 use super::{Cell, Homes};
@@ -218,8 +218,16 @@ impl Homes {
             };
             self.note(user, content)
         });
-        let told: Result<Vec<Reply>, ErrorBody> = join_all(notes).await.into_iter().collect();
-        told.map_err(Failure::Unavailable)?;
+        for told in join_all(notes).await {
+            match told {
+                // Her own log is damaged: it hurts who reads it, and nobody else.
+                Err(error) if error.code == ErrorCode::Internal => {
+                    tracing::error!(channel.id = %channel, "a member could not be told that she came or went");
+                }
+                Err(error) => return Err(Failure::Unavailable(error)),
+                Ok(_) => {}
+            }
+        }
         self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use madang_engine::log::Row;
 use madang_engine::spans::Spans;
-use madang_ids::{ChannelId, LogId, Millis, Seq};
+use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
-use madang_proto::{Body, Content, Entry, ErrorBody, limits};
+use madang_proto::{Entry, ErrorBody, limits};
 
 use super::open::readable;
 use super::{Caller, Operations};
@@ -42,7 +42,7 @@ impl Operations {
         let spans = &*readable(overview.channel.card.kind, &overview.membership.spans)?;
         let head = overview.head.seq;
         let want = self.want(channel, query, head).await?;
-        let mut rows = match want {
+        let rows = match want {
             Want::Back(end) => self.back(channel, spans, end, limit).await?,
             Want::On(start) => self.on(channel, spans, start..=head, limit).await?,
             Want::Around(middle) => {
@@ -61,9 +61,6 @@ impl Operations {
                 rows
             }
         };
-        if !spans.is_open() {
-            rows.iter_mut().for_each(|row| withhold_later(&mut row.entry.content, overview.head.at));
-        }
         let mut page = page(rows, spans, head);
         if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);
@@ -118,17 +115,6 @@ impl Operations {
         let mut rows = rows.map_err(|error| refusal(&error))?;
         self.carry(channel, spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
         Ok(rows)
-    }
-}
-
-/// What a message says since somebody has left is not for her; what it said before, nobody knows any more.
-fn withhold_later(content: &mut Content, left_at: Millis) {
-    let message = match content {
-        Content::Message(message) => Some(message),
-        other => other.change_mut().and_then(|change| change.message.as_mut()),
-    };
-    if let Some(message) = message.filter(|it| it.edited.is_some_and(|edited| edited.at > left_at)) {
-        message.body = Body { reply_to: message.body.reply_to, ..Body::default() };
     }
 }
 

@@ -131,6 +131,18 @@ impl Operations {
         Ok(rows.last().is_some_and(|last| last.entry.seq == end).then_some(rows))
     }
 
+    /// Whether each of these is a member now.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn are_members(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<bool>, ErrorBody> {
+        let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
+        Ok(members
+            .iter()
+            .map(|member| member.as_ref().is_some_and(|member| member.spans.is_open()))
+            .collect())
+    }
+
     /// How who never was a member of a channel is refused: that there is an open channel is no secret.
     pub(super) async fn refuse_stranger(&self, channel: ChannelId) -> ErrorBody {
         match self.channel(channel).await {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use madang_bus::{InboxItem, InboxRead};
 use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId, UserId};
-use madang_proto::{ErrorBody, SnapshotReason, limits};
+use madang_proto::{Content, ErrorBody, SnapshotReason, limits};
 
 use super::Operations;
 use crate::refusal::refusal;
@@ -76,9 +76,9 @@ impl Operations {
         let mut lists = lists.map_err(|error| refusal(&error))?;
         let mut room = limits::BATCH_BYTES_OUT;
         for index in 0..lists.len() {
-            let has_changes = lists[index].iter().any(|row| row.entry.content.change().is_some());
             let LogId::Channel(channel) = ranges[index].0 else { continue };
-            if !has_changes {
+            // What was said and never changed is for everybody who was there.
+            if !lists[index].iter().any(|row| has_changed(&row.entry.content)) {
                 continue;
             }
             let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
@@ -91,6 +91,11 @@ impl Operations {
         }
         Ok(lists)
     }
+}
+
+/// Whether it is a change, or a message that was.
+fn has_changed(content: &Content) -> bool {
+    content.change().is_some() || content.message().is_some_and(|message| message.edited.is_some())
 }
 
 /// Joins what follows each other in one log: a page is written whole before its cursor is told, and only the order

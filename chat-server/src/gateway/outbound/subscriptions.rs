@@ -116,6 +116,9 @@ impl Outbound {
     /// Live rows of an open channel.
     pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames, limit_bytes: usize) -> Live {
         let mut state = self.state.lock();
+        if state.is_cut_off() {
+            return Live::Drop;
+        }
         let has_room = state.queue.is_empty() || state.queue.bytes() + open.size <= limit_bytes;
         let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
         let live = subscriptions.handle_rows(&open.stretch, has_room);
