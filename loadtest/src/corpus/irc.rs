@@ -24,10 +24,10 @@ pub(crate) enum Notice<'a> {
 
 /// Reads a notice: the nick, and what became of it.
 pub(crate) fn notice(line: &str) -> Option<(&str, Notice<'_>)> {
-    let (nick, rest) = line.strip_prefix("=== ")?.split_once(' ')?;
+    let (nick, rest) = line.strip_prefix("=== ")?.split_once(' ').filter(|(nick, _)| !nick.is_empty())?;
     let rest = rest.trim();
     if let Some(name) = rest.strip_prefix("is now known as ") {
-        return (!nick.is_empty() && !name.is_empty()).then_some((nick, Notice::Renamed(name)));
+        return (!name.is_empty()).then_some((nick, Notice::Renamed(name)));
     }
     // `[n=user@host]  has joined #ubuntu`
     let (_, what) = rest.strip_prefix('[')?.split_once(']')?;
@@ -127,8 +127,13 @@ mod tests {
         assert_eq!(notice("=== a [n=x@y]  has joined #ubuntu"), Some(("a", Notice::Joined)));
         assert_eq!(notice("=== a [n=x@y]  has left #ubuntu [\"Bye\"]"), Some(("a", Notice::Left)));
         assert_eq!(notice("=== a is now known as a|b"), Some(("a", Notice::Renamed("a|b"))));
-        for line in ["=== a happy new year", "=== mode/#ubuntu [+o a]  by ChanServ", "[10:00] <a> hi", "=== "]
-        {
+        for line in [
+            "=== a happy new year",
+            "=== mode/#ubuntu [+o a]  by ChanServ",
+            "[10:00] <a> hi",
+            "=== ",
+            "===  [n=x@y]  has left #ubuntu",
+        ] {
             assert_eq!(notice(line), None, "{line}");
         }
     }
