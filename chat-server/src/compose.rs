@@ -90,11 +90,14 @@ impl Node {
         let embedded = EmbeddedConfig { path: path.clone(), accept_loss, ..EmbeddedConfig::default() };
         let store = Embedded::open(embedded)?;
         let folder = Arc::clone(&store);
-        let secret = load_or_create_secret(&path.join("token.secret"))
-            .context("the token secret in the data folder")?;
+        let latest = folder.latest().await?;
+        let secret = path.join("token.secret");
+        if latest > Millis::ZERO && !secret.exists() {
+            tracing::warn!(file = %secret.display(), "the token secret is gone: a new one is made, and nobody's token is valid any more");
+        }
+        let secret = load_or_create_secret(&secret).context("the token secret in the data folder")?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
-        let latest = folder.latest().await?;
         let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret, latest };
         let mut node = Self::assemble(config, backends, tasks)?;
         node.api.metrics.register(|registry| folder.metrics().register(registry));

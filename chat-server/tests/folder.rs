@@ -240,6 +240,7 @@ async fn a_damaged_file_is_refused_in_one_sentence_and_checked_as_such() {
         std::fs::write(&file, &bytes).unwrap();
         let refusal = Server::start(BINARY, folder.path(), &[]).await.err().unwrap().to_string();
         assert!(refusal.contains(told) && refusal.contains("madang restore"), "{refusal}");
+        assert!(refusal.starts_with("exit status: 65: "), "to start again does not help: {refusal}");
         assert_eq!(refusal.lines().count(), 1);
         println!("{refusal}");
         let found = madang(&["check"], folder.path()).await;
@@ -256,6 +257,16 @@ fn wrapper(folder: &TempDir, lines: &str) -> PathBuf {
     std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     path
+}
+
+async fn until_ready_is(server: &Server, status: u16) {
+    let ready = async {
+        while server.rest.call("GET", "/readyz", None, None, None).await.unwrap().status != status {
+            // waits for: the next write of the upkeep
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.unwrap_or_else(|_| panic!("/readyz never was {status}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,6 +302,7 @@ async fn a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(refusal["code"], "unavailable", "{refusal}");
     assert!(refusal["retry_after_ms"].as_u64() > Some(0), "{refusal}");
     assert_eq!(people.messages(&server).await, acked, "reads go on");
+    until_ready_is(&server, 503).await;
     std::fs::remove_file(&filler).unwrap();
     drop(file);
     let ack = people.try_say(&server, refused, &text).await.unwrap();
@@ -299,6 +311,7 @@ async fn a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() {
     let messages = people.messages(&server).await;
     assert_eq!(messages[..acked.len()], acked);
     assert_eq!(messages.len(), acked.len() + 5);
+    until_ready_is(&server, 200).await;
     // What is on that disk goes with the process, so its backup is checked.
     let backup = surroundings.path().join("backup");
     must(&["backup", "--to", backup.to_str().unwrap()], &seen_from_here).await;

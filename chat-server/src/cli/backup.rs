@@ -1,5 +1,6 @@
 //! `madang backup` and `madang restore`
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -29,6 +30,9 @@ pub(super) struct Restore {
     /// The data folder to make; it must not be there yet. Default: madang-data.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Also if the backup is damaged: what cannot be read is lost.
+    #[arg(long)]
+    accept_damage: bool,
 }
 
 impl Backup {
@@ -43,10 +47,16 @@ impl Backup {
             if !data.exists() {
                 bail!("there is no data folder {}", data.display());
             }
+            embedded::check_is_current(&data)?;
             let folder = Embedded::open(EmbeddedConfig { path: data, ..EmbeddedConfig::default() })?;
             Ok(make(Some(&folder), &to).await.unwrap_or_else(Told::Refused))
         })?;
         match told {
+            Told::BackedUp { .. } if !to.exists() => bail!(
+                "the server wrote {to}, and it is not there for others: a unit with PrivateTmp= has a /tmp of its own, which is \
+                 deleted when it stops; name a folder elsewhere",
+                to = to.display()
+            ),
             Told::BackedUp { position, bytes } => {
                 println!("{} holds everything up to position {position}, in {bytes} bytes", to.display());
             }
@@ -66,6 +76,13 @@ pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<Told, E
             Ok(Told::BackedUp { position: position.get(), bytes })
         }
         Err(error @ BackupError::Exists(_)) => Err(ErrorBody::invalid("to", error.to_string())),
+        Err(BackupError::File { path, error }) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            let message = format!(
+                "{}: {error}: the server may write only where its unit lets it (StateDirectory=, ReadWritePaths=)",
+                path.display()
+            );
+            Err(ErrorBody::invalid("to", message))
+        }
         Err(error) => {
             tracing::error!(to = %to.display(), %error, "a backup failed");
             Err(ErrorBody::new(ErrorCode::Internal, error.to_string()))
@@ -76,7 +93,8 @@ pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<Told, E
 impl Restore {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
-        let report = embedded::restore(&self.from, &data, &mut super::check::tell_progress)?;
+        let report =
+            embedded::restore(&self.from, &data, self.accept_damage, &mut super::check::tell_progress)?;
         println!(
             "{} holds {} rows up to position {}; devices that are beyond it will take a snapshot",
             data.display(),

@@ -49,15 +49,18 @@ impl Doctor {
         let data = self.data.as_ref().unwrap_or(&config.server.data);
         let glance = embedded::glance(data)?;
         let looks = [
-            ("files", files(data)?),
-            ("disk", disk(data, &glance)?),
-            ("clock", clock(&Clock::system(), &glance)),
-            ("sync", syncs(data)?),
-            ("open files", open_files(&config)),
+            ("files", files(data)),
+            ("disk", disk(data, &glance)),
+            ("clock", Ok(clock(&Clock::system(), &glance))),
+            ("sync", syncs(data)),
+            ("open files", Ok(open_files(&config, running(data)))),
         ];
         let mut is_well = true;
         for (name, seen) in looks {
-            let Seen { what, advice } = seen;
+            // What fails here fails the server too.
+            let advice = "the server needs this as well: make room, or mount the disk to be written to";
+            let Seen { what, advice } = seen
+                .unwrap_or_else(|error| Seen::new(format!("{}: {error:#}", data.display()), false, advice));
             println!("{} {name:<10} {what}", if advice.is_none() { "ok " } else { "BAD" });
             if let Some(advice) = advice {
                 println!("    {:<10} {advice}", "");
@@ -158,12 +161,33 @@ fn time_syncs(path: &Path) -> std::io::Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// The limit of open files of the server that has the folder.
+struct Running {
+    process: u32,
+    files: Option<u64>,
+}
+
+/// As the lock file and the kernel say; `None` if no server runs.
+fn running(data: &Path) -> Option<Running> {
+    let process: u32 = std::fs::read_to_string(data.join("lock")).ok()?.trim().parse().ok()?;
+    let of_it = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).ok();
+    if of_it("comm")?.trim() != "madang" {
+        return None;
+    }
+    let limits = of_it("limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    Some(Running { process, files: line.split_whitespace().nth(1)?.parse().ok() })
+}
+
 /// The server raises its limit to the hard one.
-fn open_files(config: &Config) -> Seen {
+fn open_files(config: &Config, running: Option<Running>) -> Seen {
     let needed = config.gateway.connections as u64 + OTHER_FILES;
-    let limit = getrlimit(Resource::Nofile).maximum;
+    let (whose, limit) = match running {
+        Some(Running { process, files }) => (format!("process {process} has "), files),
+        None => (String::new(), getrlimit(Resource::Nofile).maximum),
+    };
     let what = format!(
-        "{} for {} connections",
+        "{whose}{} for {} connections",
         limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string()),
         config.gateway.connections
     );
@@ -209,8 +233,10 @@ mod tests {
     fn more_connections_than_files_are_not_well() {
         let mut config = Config::default();
         config.gateway.connections = 1;
-        assert!(open_files(&config).advice.is_none());
+        assert!(open_files(&config, None).advice.is_none());
         config.gateway.connections = usize::MAX / 4;
-        assert!(getrlimit(Resource::Nofile).maximum.is_none() || open_files(&config).advice.is_some());
+        let of_server = open_files(&config, Some(Running { process: 7, files: Some(1_024) }));
+        assert!(of_server.what.starts_with("process 7 has 1024 for") && of_server.advice.is_some());
+        assert!(getrlimit(Resource::Nofile).maximum.is_none() || open_files(&config, None).advice.is_some());
     }
 }

@@ -13,11 +13,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use madang_service::ConfigError;
+use madang_store::embedded::OpenError;
 
 use crate::config::{Config, InvalidConfig};
 
 /// `EX_CONFIG` of sysexits.h.
 const WRONG_CONFIG: u8 = 78;
+/// `EX_DATAERR`: the data folder is not one that this program can serve, until somebody does something about it.
+const WRONG_DATA: u8 = 65;
 /// What `check` and `doctor` end with when they could not look.
 const COULD_NOT_LOOK: u8 = 2;
 
@@ -72,13 +75,20 @@ pub fn run() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         eprintln!("madang: {error:#}");
-        if is_config(&error) { ExitCode::from(WRONG_CONFIG) } else { code }
+        // Of who only looks the code says that.
+        match lasting(&error) {
+            Some(lasting) if code != ExitCode::from(COULD_NOT_LOOK) => ExitCode::from(lasting),
+            _ => code,
+        }
     })
 }
 
-/// Whether starting again cannot help.
-fn is_config(error: &anyhow::Error) -> bool {
-    error.is::<InvalidConfig>() || error.is::<ConfigError>()
+/// What the process ends with if starting it again cannot help.
+fn lasting(error: &anyhow::Error) -> Option<u8> {
+    if error.is::<InvalidConfig>() || error.is::<ConfigError>() {
+        return Some(WRONG_CONFIG);
+    }
+    error.downcast_ref::<OpenError>().filter(|error| error.is_lasting()).map(|_| WRONG_DATA)
 }
 
 fn load(file: Option<&Path>) -> anyhow::Result<Config> {

@@ -11,7 +11,7 @@ use clap::Args;
 use madang_proto::ErrorBody;
 use madang_proto::rest::SignedIn;
 use madang_service::Drain;
-use madang_store::embedded::Embedded;
+use madang_store::embedded::{self, Embedded};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -103,6 +103,7 @@ fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow:
         if !config.server.data.exists() {
             bail!("there is no data folder {}", config.server.data.display());
         }
+        embedded::check_is_current(&config.server.data)?;
         let node = Node::open(config, Drain::new(), false).await?;
         let told = tell(&node.gateway.operations, None, ask).await;
         node.tasks.drain().stop();

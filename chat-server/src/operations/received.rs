@@ -1,6 +1,7 @@
 //! How far devices have received, on its way to the store: written once a second, the last word of each device.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use madang_ids::{Cursor, DeviceId};
 use parking_lot::Mutex;
@@ -12,7 +13,12 @@ use crate::refusal::refusal;
 #[derive(Debug, Default)]
 pub struct ReceivedMarks {
     waiting: Mutex<HashMap<DeviceId, Cursor>>,
+    /// Rounds since something was written; many after a failure.
+    idle_rounds: AtomicU32,
 }
+
+/// A round without marks writes all the same, one in so many or after a failure, to tell whether the store takes writes.
+const PROBE_ROUNDS: u32 = 10;
 
 impl ReceivedMarks {
     /// A device has received everything up to `cursor`.
@@ -29,11 +35,20 @@ impl Operations {
     /// Writes the marks that wait.
     pub async fn flush_received(&self) {
         let marks: Vec<(DeviceId, Cursor)> = self.received.waiting.lock().drain().collect();
-        // Also without marks: a write each second tells whether the store takes writes, at the cost of no fsync.
+        let idle = self.received.idle_rounds.fetch_add(1, Ordering::Relaxed);
+        if marks.is_empty() && idle < PROBE_ROUNDS {
+            return;
+        }
         match self.store.set_received(&marks).await {
-            Ok(()) => self.store_health.pass(),
+            Ok(()) => {
+                self.received.idle_rounds.store(0, Ordering::Relaxed);
+                self.store_health.pass();
+            }
             Err(error) => {
                 let count = marks.len();
+                // They are written by the next round, unless a later word of the same device is.
+                marks.into_iter().for_each(|(device, cursor)| self.received.put(device, cursor));
+                self.received.idle_rounds.store(PROBE_ROUNDS, Ordering::Relaxed);
                 tracing::warn!(error = %refusal(&error), marks = count, "how far devices have received was not noted");
                 self.store_health.fail(error.to_string());
             }

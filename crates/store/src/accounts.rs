@@ -132,6 +132,7 @@ pub trait AccountStore: Send + Sync + 'static {
     /// first revocation stays.
     async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool>;
     /// Notes how far devices have received: the greater position stays within one epoch, another epoch replaces.
+    /// Without marks it writes all the same, which tells whether the store takes writes.
     async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()>;
 
     /// Gives a device its refresh token, whatever it had before.

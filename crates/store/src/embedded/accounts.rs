@@ -112,6 +112,14 @@ impl AccountStore for Embedded {
     async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()> {
         let marks = marks.to_vec();
         self.write(move |transaction| {
+            if marks.is_empty() {
+                // There and back: what is not changed is not written.
+                for step in [1, -1] {
+                    let mut statement =
+                        transaction.db().prepare_cached("UPDATE position SET value = value + ?1")?;
+                    statement.execute([step])?;
+                }
+            }
             let mut statement = transaction.db().prepare_cached(
                 "UPDATE devices SET received_epoch = ?2, received_pos = ?3
                  WHERE id = ?1 AND (received_epoch IS NOT ?2 OR received_pos < ?3)",

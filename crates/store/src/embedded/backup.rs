@@ -4,19 +4,22 @@
 //! reach, and what was deleted must not be in a backup. Then it is checked, synced and, last, given its name: who
 //! finds a folder of that name has a whole backup.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use madang_ids::Position;
 use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::check::{self, Report};
 use super::codec::number;
 use super::folder::{self, DATABASE, Folder};
 use super::open_error::OpenError;
 use super::schema::{self, Medium};
-use super::{Embedded, acked, migrate};
+use super::{Embedded, acked, copy};
 
 /// Files of a data folder beside the database that belong to a backup.
 const BESIDE: [&str; 1] = ["token.secret"];
@@ -52,12 +55,12 @@ pub enum BackupError {
         free_bytes: u64,
     },
     /// A file could not be written or read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     File {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The store did not give the copy.
     #[error(transparent)]
@@ -65,9 +68,14 @@ pub enum BackupError {
     /// SQLite could not write or read the copy.
     #[error("the copy: {0}")]
     Copy(#[from] rusqlite::Error),
-    /// The backup is not what it should be.
-    #[error("the backup is damaged: {first} ({count} findings); `madang check` tells all")]
+    /// The backup is not what it should be. One that was made is kept: it holds what can be read.
+    #[error(
+        "the backup {path} is damaged: {first} (and {} more findings); `madang check --data {path}` tells all, and `madang restore \
+         --accept-damage` takes it as it is", count - 1
+    )]
     Damaged {
+        /// Which.
+        path: PathBuf,
         /// The first finding.
         first: String,
         /// How many there are.
@@ -80,7 +88,7 @@ pub enum BackupError {
 
 fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.to_owned();
-    move |source| BackupError::File { path, source }
+    move |error| BackupError::File { path, error }
 }
 
 impl Embedded {
@@ -103,29 +111,24 @@ impl Embedded {
 
 fn finish(source: &Path, raw: &Path, partial: Partial) -> Result<BackedUp, BackupError> {
     let database = partial.path.join(DATABASE);
-    let copy = Connection::open(raw)?;
-    migrate::vacuum_into(&copy, &database)?;
-    drop(copy);
+    let from = Connection::open(raw)?;
+    copy::vacuum_into(&from, &database)?;
+    drop(from);
     for name in ["copy", "copy-wal", "copy-shm"] {
-        remove(&partial.path.join(name))?;
+        let file = partial.path.join(name);
+        folder::remove(&file).map_err(at(&file))?;
     }
-    let position = quick_check(&database)?;
+    let position = schema::open_reader(&database, Medium::default())?
+        .query_row("SELECT value FROM position", [], |row| number(row, 0))
+        .map(Position::new)?;
     acked::write(&partial.path, position, true).map_err(at(&partial.path))?;
     copy_beside(source, &partial.path)?;
     folder::sync_file(&database).map_err(at(&database))?;
     let bytes = database.metadata().map_err(at(&database))?.len();
-    partial.give_name()?;
+    let report = check::check_locked(&Folder::open_existing(&partial.path)?, &mut |_| {})?;
+    let name = partial.give_name()?;
+    refuse_damage(&name, &report)?;
     Ok(BackedUp { position, bytes })
-}
-
-/// Every row was read by the vacuum; this looks at the new file.
-fn quick_check(database: &Path) -> Result<Position, BackupError> {
-    let db = schema::open_reader(database, Medium::default())?;
-    let first: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if first != "ok" {
-        return Err(BackupError::Damaged { first, count: 1 });
-    }
-    Ok(Position::new(db.query_row("SELECT value FROM position", [], |row| number(row, 0))?))
 }
 
 fn copy_beside(source: &Path, target: &Path) -> Result<(), BackupError> {
@@ -144,19 +147,17 @@ fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
     copy.sync_all()
 }
 
-fn remove(file: &Path) -> Result<(), BackupError> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(file)(error)),
-        _ => Ok(()),
-    }
-}
-
 /// Puts a backup into the place of a data folder. Devices whose cursors are beyond it get a snapshot: its next start
-/// begins an epoch where it ends. `progress` hears what is being checked.
+/// begins an epoch where it ends. `accept_damage`: also if it is damaged. `progress` hears what is being checked.
 ///
 /// # Errors
 /// There is something at `target`, the backup is not whole, or the disk does not take it.
-pub fn restore(backup: &Path, target: &Path, progress: &mut dyn FnMut(&str)) -> Result<Report, BackupError> {
+pub fn restore(
+    backup: &Path,
+    target: &Path,
+    accept_damage: bool,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, BackupError> {
     let source = Folder::open_existing(backup)?;
     let partial = Partial::make(target)?;
     let database = source.path().join(DATABASE);
@@ -170,12 +171,17 @@ pub fn restore(backup: &Path, target: &Path, progress: &mut dyn FnMut(&str)) -> 
     copy_beside(source.path(), &partial.path)?;
     let copied = Folder::open_existing(&partial.path)?;
     let report = check::check_locked(&copied, progress)?;
-    if let Some(first) = report.findings.first() {
-        let count = report.findings.len() as u64 + report.more;
-        return Err(BackupError::Damaged { first: first.to_string(), count });
+    if !accept_damage {
+        refuse_damage(backup, &report)?;
     }
     partial.give_name()?;
     Ok(report)
+}
+
+fn refuse_damage(backup: &Path, report: &Report) -> Result<(), BackupError> {
+    let Some(first) = report.findings.first() else { return Ok(()) };
+    let count = report.findings.len() as u64 + report.more;
+    Err(BackupError::Damaged { path: backup.to_owned(), first: first.to_string(), count })
 }
 
 /// A folder on its way; taken away again unless it gets its name.
@@ -183,6 +189,8 @@ struct Partial {
     path: PathBuf,
     name: PathBuf,
     is_named: bool,
+    /// The kernel's: it goes with the process.
+    _lock: File,
 }
 
 impl Partial {
@@ -191,13 +199,35 @@ impl Partial {
             return Err(BackupError::Exists(name.to_owned()));
         }
         let mut path = name.as_os_str().to_owned();
-        path.push(format!(".partial-{}", std::process::id()));
+        path.push(".partial");
         let path = PathBuf::from(path);
         if let Some(parent) = name.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at(parent))?;
         }
-        DirBuilder::new().mode(0o700).create(&path).map_err(at(&path))?;
-        Ok(Self { path, name: name.to_owned(), is_named: false })
+        let lock = Self::lock(&path)?;
+        Ok(Self { path, name: name.to_owned(), is_named: false, _lock: lock })
+    }
+
+    /// Makes the folder anew. One that nobody has locked was left by a process that died, with what was deleted since.
+    fn lock(path: &Path) -> Result<File, BackupError> {
+        let make = || DirBuilder::new().mode(0o700).create(path);
+        match make() {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Self::flock(path)?;
+                std::fs::remove_dir_all(path).and_then(|()| make()).map_err(at(path))?;
+            }
+            made => made.map_err(at(path))?,
+        }
+        Self::flock(path)
+    }
+
+    fn flock(path: &Path) -> Result<File, BackupError> {
+        let file = File::open(path).map_err(at(path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => Err(BackupError::Exists(path.to_owned())),
+            Err(error) => Err(at(path)(error.into())),
+        }
     }
 
     /// A disk that is filled up hurts whoever else is on it: the server, as a rule.
@@ -209,14 +239,15 @@ impl Partial {
         Err(BackupError::NoRoom { path: self.path.clone(), needed_bytes, free_bytes })
     }
 
-    fn give_name(mut self) -> Result<(), BackupError> {
+    fn give_name(mut self) -> Result<PathBuf, BackupError> {
         folder::sync_file(&self.path).map_err(at(&self.path))?;
         // Takes the place of an empty folder, and of nothing else.
         std::fs::rename(&self.path, &self.name).map_err(at(&self.name))?;
         self.is_named = true;
         let parent = self.name.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        folder::sync_file(parent).map_err(at(parent))
+        folder::sync_file(parent).map_err(at(parent))?;
+        Ok(self.name.clone())
     }
 }
 
@@ -354,17 +385,24 @@ mod tests {
         let store = Embedded::open(config(&path("data"))).unwrap();
         fill(&store, log(1), Head::default(), 20).await;
         store.back_up(&path("backup")).await.unwrap();
-        let refusal = restore(&path("backup"), &path("data"), &mut |_| {}).unwrap_err();
+        let refusal = restore(&path("backup"), &path("data"), false, &mut |_| {}).unwrap_err();
         assert!(matches!(refusal, BackupError::Exists(_)), "{refusal}");
-        let refusal = restore(&path("data"), &path("other"), &mut |_| {}).unwrap_err();
+        let refusal = restore(&path("data"), &path("other"), false, &mut |_| {}).unwrap_err();
         assert!(refusal.to_string().contains("in use"), "{refusal}");
-        restore(&path("backup"), &path("restored"), &mut |_| {}).unwrap();
+        restore(&path("backup"), &path("restored"), false, &mut |_| {}).unwrap();
         assert_eq!(Embedded::open(config(&path("restored"))).unwrap().position().get(), 20);
         let db = Connection::open(path("backup").join(DATABASE)).unwrap();
         db.execute("UPDATE log SET content = '{}' WHERE seq = 7", []).unwrap();
         drop(db);
-        let refusal = restore(&path("backup"), &path("another"), &mut |_| {}).unwrap_err().to_string();
+        let refusal = restore(&path("backup"), &path("another"), false, &mut |_| {}).unwrap_err().to_string();
         assert!(refusal.contains("seq 7: differs from its checksum"), "{refusal}");
+        restore(&path("backup"), &path("accepted"), true, &mut |_| {}).unwrap();
+        // A backup of what is damaged says so, and is there.
+        let store = Embedded::open(config(&path("accepted"))).unwrap();
+        std::fs::create_dir(path("of damage.partial")).unwrap();
+        let refusal = store.back_up(&path("of damage")).await.unwrap_err().to_string();
+        assert!(refusal.contains("seq 7: differs from its checksum"), "{refusal}");
+        drop(store);
         let mut left: Vec<String> = parent
             .path()
             .read_dir()
@@ -372,6 +410,6 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, ["backup", "data", "restored"]);
+        assert_eq!(left, ["accepted", "backup", "data", "of damage", "restored"]);
     }
 }

@@ -80,3 +80,12 @@ fn open_target(path: &Path) -> StoreResult<Connection> {
     connection.execute_batch(fast).map_err(|error| failed(error.to_string()))?;
     Ok(connection)
 }
+
+/// Writes the database anew into `target`, private, without free pages or gaps. Not yet durable.
+pub(super) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
+    let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    folder::remove(target).map_err(io)?;
+    folder::private_file(target).map_err(io)?;
+    connection.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! The data folder: nobody else's to read, and one process's to use.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,28 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    /// None on a disk that nobody can write to.
+    _lock: Option<File>,
 }
 
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         prepare(path).map_err(OpenError::folder(path))?;
+        check_owner(path)?;
         let lock = lock(path)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
     /// A folder that holds a database. Nothing in it is changed but the lock.
     pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let file = path.join(DATABASE);
         file.metadata().map_err(OpenError::folder(&file))?;
-        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+        check_owner(path)?;
+        let lock = match lock(path) {
+            Err(OpenError::Folder { error, .. }) if error.kind() == ErrorKind::ReadOnlyFilesystem => None,
+            lock => Some(lock?),
+        };
+        Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -49,6 +56,14 @@ impl Folder {
 pub(super) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
     let disk = rustix::fs::statvfs(path).map_err(|error| OpenError::folder(path)(error.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Removes a file, if there is one.
+pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes a file's content, or a folder's names, durable.
@@ -71,6 +86,16 @@ fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
     let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
     if is_ours && metadata.mode() & 0o077 != 0 {
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Root may do anything in the folder of somebody else, and leaves files there that its owner cannot use.
+fn check_owner(path: &Path) -> Result<(), OpenError> {
+    let Ok(database) = path.join(DATABASE).metadata() else { return Ok(()) };
+    let (owner, us) = (database.uid(), rustix::process::geteuid());
+    if us.is_root() && owner != us.as_raw() {
+        return Err(OpenError::NotOwner { folder: path.to_owned(), owner });
     }
     Ok(())
 }

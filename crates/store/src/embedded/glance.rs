@@ -33,6 +33,26 @@ pub fn glance(folder: &Path) -> std::result::Result<Glance, OpenError> {
     Ok(Glance { database_bytes: metadata.len(), last_ms: last.map_err(OpenError::database(&file))?.get() })
 }
 
+/// Refuses a folder that a start of the server would bring to a newer version: a command must not do that by the way. One
+/// without a database passes.
+///
+/// # Errors
+/// It is older, or cannot be looked at.
+pub fn check_is_current(folder: &Path) -> std::result::Result<(), OpenError> {
+    let file = folder.join(DATABASE);
+    if !file.try_exists().map_err(OpenError::folder(&file))? {
+        return Ok(());
+    }
+    damage::check_header(&file)?;
+    let version = schema::open_reader(&file, Medium::default())
+        .and_then(|db| db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)));
+    let (found, known) = (version.map_err(OpenError::database(&file))?, schema::MIGRATIONS.len() as i64);
+    if (1..known).contains(&found) {
+        return Err(OpenError::Older { folder: folder.to_owned(), found, known });
+    }
+    Ok(())
+}
+
 fn last_entry(db: &Connection) -> Result<Millis> {
     let channels = db.query_row("SELECT coalesce(max(at_ms), 0) FROM heads", [], |row| number(row, 0))?;
     let users = db.query_row("SELECT coalesce(max(at_ms), 0) FROM user_heads", [], |row| number(row, 0))?;

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::copy;
 use super::folder::{self, Folder};
 use super::open_error::OpenError;
 
-/// The copy, and what the steps write: at most everything anew, into the write-ahead log and from there into the file.
-const COPIES: u64 = 3;
+/// The copy, and what the steps write: at most everything anew, sorted in a temporary file, into the write-ahead log and
+/// from there into the file.
+const COPIES: u64 = 4;
 const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn bring_up_to_date(
@@ -25,16 +27,29 @@ pub(super) fn bring_up_to_date(
     if version >= target {
         return Ok(());
     }
-    if version > 0 {
-        let copy = copy_before(folder, file, connection, target)?;
-        tracing::warn!(
-            from = version,
-            to = target,
-            copy = %copy.display(),
-            "the data folder is brought to a newer version; its database as it was lies beside it"
-        );
+    if version == 0 {
+        return apply(connection, migrations, target).map_err(&broken);
     }
-    apply(connection, &migrations[version..], target).map_err(&broken)
+    let copy = copy_before(folder, file, connection, target)?;
+    tracing::warn!(
+        from = version,
+        to = target,
+        copy = %copy.display(),
+        "the data folder is brought to a newer version; its database as it was lies beside it"
+    );
+    // What is sorted may be larger than the memory.
+    sort_in(connection, Some(folder.path()))
+        .and_then(|()| apply(connection, &migrations[version..], target))
+        .and_then(|()| sort_in(connection, None))
+        .map_err(&broken)
+}
+
+/// Where temporary tables lie: in files of a folder, or in memory.
+fn sort_in(connection: &Connection, folder: Option<&Path>) -> rusqlite::Result<()> {
+    let path = folder.map(|folder| folder.to_string_lossy()).unwrap_or_default();
+    connection.pragma_update(None, "temp_store", if folder.is_some() { "FILE" } else { "MEMORY" })?;
+    // Deprecated for what it is to threads; nothing else runs yet.
+    connection.pragma_update(None, "temp_store_directory", path)
 }
 
 fn apply(connection: &mut Connection, steps: &[&str], target: usize) -> rusqlite::Result<()> {
@@ -57,16 +72,20 @@ fn copy_before(
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(&broken);
     let size_bytes =
         number("PRAGMA page_count")?.cast_unsigned() * number("PRAGMA page_size")?.cast_unsigned();
+    let position = number("SELECT value FROM position")?;
+    let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
+    let partial = folder.path().join("madang.db.partial");
+    for left in [&copy, &partial] {
+        // Of a try that did not come to its end; the file itself is as it was.
+        folder::remove(left).map_err(OpenError::folder(left))?;
+    }
     check_room(
         folder.path(),
         version,
         COPIES * size_bytes + SPARE_BYTES,
         folder::free_bytes(folder.path())?,
     )?;
-    let position = number("SELECT value FROM position")?;
-    let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
-    let partial = folder.path().join("madang.db.partial");
-    vacuum_into(connection, &partial).map_err(&broken)?;
+    copy::vacuum_into(connection, &partial).map_err(&broken)?;
     let place = || {
         folder::sync_file(&partial)?;
         std::fs::rename(&partial, &copy)?;
@@ -81,18 +100,6 @@ fn check_room(folder: &Path, version: usize, needed_bytes: u64, free_bytes: u64)
         return Ok(());
     }
     Err(OpenError::NoRoom { folder: folder.to_owned(), version, needed_bytes, free_bytes })
-}
-
-/// Writes the database anew into `target`, private, without free pages or gaps. Not yet durable.
-pub(super) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
-    let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
-    match std::fs::remove_file(target) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    folder::private_file(target).map_err(io)?;
-    connection.execute("VACUUM INTO ?1", [target.to_string_lossy()])?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -149,6 +156,38 @@ mod tests {
         std::fs::rename(folder.path().join(copy), folder.path().join("madang.db")).unwrap();
         let store = Embedded::open(config).unwrap();
         assert_eq!(store.tail(log, 9).await.unwrap().rows.len(), 3);
+    }
+
+    #[test]
+    fn what_is_sorted_lies_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open_in_memory().unwrap();
+        let value = |pragma| -> String {
+            db.pragma_query_value(None, pragma, |row| row.get::<_, rusqlite::types::Value>(0))
+                .map_or_else(|_| String::new(), |value| format!("{value:?}"))
+        };
+        sort_in(&db, Some(folder.path())).unwrap();
+        let path = folder.path().to_string_lossy();
+        assert!(value("temp_store_directory").contains(&*path), "{}", value("temp_store_directory"));
+        assert_eq!(value("temp_store"), "Integer(1)");
+        sort_in(&db, None).unwrap();
+        assert_eq!(
+            (value("temp_store"), value("temp_store_directory").contains(&*path)),
+            ("Integer(2)".into(), false)
+        );
+    }
+
+    #[test]
+    fn a_try_that_was_killed_does_not_stand_in_the_way_of_the_next() {
+        let folder = folder_of_version_1();
+        let left = format!("madang.db.before-v{}-3", MIGRATIONS.len());
+        for name in [&left, "madang.db.partial"] {
+            std::fs::write(folder.path().join(name), "torn").unwrap();
+        }
+        let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
+        drop(Embedded::open(config).unwrap());
+        assert_eq!(version_of(&folder.path().join(left)), 1);
+        assert!(!folder.path().join("madang.db.partial").exists());
     }
 
     #[test]

@@ -55,7 +55,7 @@ use writer::Writer;
 
 pub use backup::{BackedUp, BackupError, restore};
 pub use check::{Finding, Report, check};
-pub use glance::{Glance, glance};
+pub use glance::{Glance, check_is_current, glance};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 

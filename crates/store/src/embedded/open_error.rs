@@ -30,6 +30,29 @@ pub enum OpenError {
         /// The last version that this program knows.
         known: i64,
     },
+    /// An older program wrote it, and what opens it is no server.
+    #[error(
+        "the data folder {folder} has version {found}, and this program's is {known}: only a start of its server brings it up to \
+         date; use the older program, or start the server"
+    )]
+    Older {
+        /// The folder.
+        folder: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The version that it would get.
+        known: i64,
+    },
+    /// It is opened by root and belongs to somebody else, who could not use the files that root would leave in it.
+    #[error(
+        "the data folder {folder} belongs to the user with id {owner}: run this as that user (`sudo -u '#{owner}' madang …`)"
+    )]
+    NotOwner {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// The file is another program's.
     #[error("{file} is a database of another program")]
     Foreign {
@@ -38,7 +61,8 @@ pub enum OpenError {
     },
     /// The file is not what was written.
     #[error(
-        "{file} is damaged: {what}; restore a backup with `madang restore`, or see with `madang check` what is left"
+        "{file} is damaged: {what}; restore a backup (`madang restore --from BACKUP --data NEW_FOLDER`); \
+         `madang check --data FOLDER` tells more"
     )]
     Damaged {
         /// The file.
@@ -49,8 +73,9 @@ pub enum OpenError {
     /// Acked rows are not there.
     #[error(
         "the database in {folder} ends at position {}, and positions up to {} were acked: {} are lost \
-         (a damaged write-ahead log, or an older file in its place); restore a backup with `madang restore`, or go on \
-         without them with `madang serve --accept-loss`: devices that saw them then take a snapshot",
+         (a damaged write-ahead log, or an older file in its place); restore a backup (`madang restore --from BACKUP \
+         --data NEW_FOLDER`), or go on without them (`madang check --data {folder} --accept-loss`, then start the server): devices that \
+         saw them then take a snapshot",
         .found.get(), .acked.get(), .acked.get().saturating_sub(.found.get())
     )]
     Lost {
@@ -77,12 +102,12 @@ pub enum OpenError {
         free_bytes: u64,
     },
     /// The folder or a file in it cannot be made or read.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {error}")]
     Folder {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The database cannot be opened.
     #[error("cannot open the database {file}: {reason}")]
@@ -99,9 +124,23 @@ fn holder_text(holder: &Option<u32>) -> String {
 }
 
 impl OpenError {
+    /// Whether it stays so until somebody does something about it: to start again does not help.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::NotOwner { .. }
+            | Self::Foreign { .. }
+            | Self::Damaged { .. }
+            | Self::Lost { .. } => true,
+            Self::InUse { .. } | Self::NoRoom { .. } | Self::Folder { .. } | Self::Database { .. } => false,
+        }
+    }
+
     pub(super) fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Folder { path, source }
+        move |error| Self::Folder { path, error }
     }
 
     /// What an error of SQLite on `file` means.

@@ -32,7 +32,7 @@ const WRITER_CACHE_KIB: i64 = 8 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 /// A WAL that grew beyond this is cut after its checkpoint.
 const WAL_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
-const BUSY_TIMEOUT_MS: i64 = 5_000;
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the file lies on. Tests put something there that loses power.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ fn open(file: &Path, access: OpenFlags, medium: Medium) -> rusqlite::Result<Conn
         None => Connection::open_with_flags(file, flags)?,
     };
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.pragma_update(None, "busy_timeout", BUSY_TIMEOUT_MS)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // The writer empties the log when it ends well; otherwise nobody may write on the way out.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -117,7 +117,10 @@ fn check_file(
     let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let application_id = read("application_id").map_err(OpenError::database(file))?;
     let found = read("user_version").map_err(OpenError::database(file))?;
-    if application_id != APPLICATION_ID && (application_id, found) != (0, 0) {
+    let tables =
+        || connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    let is_new = (application_id, found) == (0, 0) && tables().map_err(OpenError::database(file))? == 0;
+    if application_id != APPLICATION_ID && !is_new {
         return Err(OpenError::Foreign { file: file.to_owned() });
     }
     check_version(folder, found, medium)?;
@@ -142,7 +145,14 @@ fn check_acked(
     accepts_loss: bool,
 ) -> Result<(), OpenError> {
     let acked = match acked::read(folder.path()).map_err(OpenError::folder(folder.path()))? {
-        Noted::Nothing => return Ok(()),
+        Noted::Nothing if version == 0 => {
+            tracing::info!(folder = %folder.path().display(), "a new data folder: there was none");
+            return Ok(());
+        }
+        Noted::Nothing => {
+            tracing::warn!("there is no note of the acked position; whether something is lost is not known");
+            return Ok(());
+        }
         Noted::Torn => {
             tracing::warn!(
                 "the note of the acked position cannot be read; whether something is lost is not known"

@@ -8,6 +8,7 @@ use madang_proto::{Content, Entry};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::accounts::AccountStore;
 use crate::commit_order::CommitOrder;
 use crate::error::StoreError;
 use crate::log::{Append, AppendOutcome, Head, LogStore, Row};
@@ -238,6 +239,66 @@ async fn readers_that_overlap_do_not_let_the_log_grow() {
     readers.shutdown().await;
     let length = folder.path().join("madang.db-wal").metadata().unwrap().len();
     assert!(length < 4_000_000, "{length} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_reads_the_file_for_long_does_not_hold_up_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let medium = Medium { forget_after: Duration::ZERO, ..Medium::default() };
+    let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
+    let head = fill(&store, log(1), Head::default(), 1).await;
+    let outside = rusqlite::Connection::open(folder.path().join("madang.db")).unwrap();
+    outside.execute_batch("BEGIN; SELECT * FROM log").unwrap();
+    store
+        .write(|transaction: &mut Transaction<'_>| {
+            transaction.forget_soon();
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let began = std::time::Instant::now();
+    fill(&store, log(1), head, 20).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    drop(outside);
+}
+
+#[tokio::test]
+async fn a_write_without_marks_tells_whether_the_store_takes_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let log = || std::fs::read(folder.path().join("madang.db-wal")).unwrap();
+    for _ in 0..2 {
+        let before = log();
+        store.set_received(&[]).await.unwrap();
+        assert_ne!(log(), before);
+    }
+    assert_eq!(store.position().get(), 0);
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_not_for_root() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Embedded::open(config(folder.path())).unwrap());
+    if std::os::unix::fs::chown(folder.path().join("madang.db"), Some(1), Some(1)).is_err() {
+        eprintln!("we are not root: not tried");
+        return;
+    }
+    let refusal = Embedded::open(config(folder.path())).unwrap_err();
+    assert!(matches!(refusal, OpenError::NotOwner { owner: 1, .. }), "{refusal}");
+}
+
+#[test]
+fn a_database_of_another_program_is_told_as_such_also_where_something_was_acked() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Embedded::open(config(folder.path())).unwrap());
+    for name in ["madang.db", "madang.db-wal", "madang.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    let other = rusqlite::Connection::open(folder.path().join("madang.db")).unwrap();
+    other.execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+    drop(other);
+    let refusal = Embedded::open(config(folder.path())).unwrap_err();
+    assert!(matches!(refusal, OpenError::Foreign { .. }), "{refusal}");
 }
 
 #[test]

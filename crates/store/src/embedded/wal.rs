@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Result};
 
-use super::schema::Medium;
+use super::schema::{BUSY_TIMEOUT, Medium};
 
 /// Twice what a log without readers reaches. Beyond it the writer waits for the readers once.
 pub(super) const LIMIT_BYTES: u64 = 32 * 1024 * 1024;
@@ -21,6 +21,10 @@ pub(super) const CHECKPOINT_PAGES: u64 = 4_000;
 /// The protocol promises a minute; emptying the log waits for readers, and may be tried some times.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(30);
 const FORGET_RETRY: Duration = Duration::from_secs(1);
+const FORGET_RETRY_MOST: Duration = Duration::from_secs(30);
+/// How long the writer, and who waits for it, waits for readers. Ours need a few milliseconds; a program that somebody
+/// looks into the file with may stand in it for hours.
+const READERS_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The file of a write-ahead log.
 pub(super) struct WalFile {
@@ -34,6 +38,7 @@ pub(super) struct WalFile {
     forget_after: Duration,
     /// When it is to be emptied, since it holds what was changed.
     forget_at: Option<Instant>,
+    forget_retry: Duration,
 }
 
 impl WalFile {
@@ -55,6 +60,7 @@ impl WalFile {
             next_try_bytes: medium.wal_limit_bytes,
             forget_after: medium.forget_after,
             forget_at: None,
+            forget_retry: FORGET_RETRY,
         })
     }
 
@@ -74,9 +80,16 @@ impl WalFile {
 
     fn forget(&mut self, connection: &Connection) -> Result<()> {
         if self.due_in().is_some_and(|wait| wait.is_zero()) {
-            self.forget_at = Some(Instant::now() + FORGET_RETRY);
-            if empty(connection)? {
-                self.forget_at = None;
+            self.forget_at = Some(Instant::now() + self.forget_retry);
+            if try_empty(connection)? {
+                (self.forget_at, self.forget_retry) = (None, FORGET_RETRY);
+            } else {
+                if self.forget_retry == FORGET_RETRY_MOST {
+                    tracing::warn!(
+                        "another program reads the database: what was deleted stays in its log until it ends"
+                    );
+                }
+                self.forget_retry = (2 * self.forget_retry).min(FORGET_RETRY_MOST);
             }
         }
         Ok(())
@@ -106,13 +119,21 @@ impl WalFile {
             return Ok(());
         }
         self.next_try_bytes = length_bytes + self.limit_bytes;
-        if empty(connection)? {
+        if try_empty(connection)? {
             self.next_try_bytes = self.limit_bytes;
         } else {
             tracing::warn!(length_bytes, "the write-ahead log could not begin again");
         }
         Ok(())
     }
+}
+
+/// As [`empty`], and waits no longer than [`READERS_PATIENCE`].
+fn try_empty(connection: &Connection) -> Result<bool> {
+    connection.busy_timeout(READERS_PATIENCE)?;
+    let emptied = empty(connection);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    emptied
 }
 
 /// Moves everything to the database file and empties the log. `false` if readers stand in it.
