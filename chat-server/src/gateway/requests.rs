@@ -23,6 +23,12 @@ pub(super) async fn carry_out(
     frame: ClientFrame,
 ) -> Option<Identity> {
     let operations = &gateway.operations;
+    if is_limited(&frame)
+        && let Err(error) = operations.callers.take_request(caller.user_id)
+    {
+        answer(outbound, id, Err(error));
+        return None;
+    }
     match frame {
         ClientFrame::Send(message) => send(operations, outbound, caller, id, *message).await,
         ClientFrame::Read { channel_id, seq } => {
@@ -76,6 +82,11 @@ pub(super) async fn carry_out(
         ClientFrame::Hello(_) | ClientFrame::Heartbeat => {}
     }
     None
+}
+
+/// Whether it counts as a request of its user: what reads or writes the store and has no limit of its own.
+const fn is_limited(frame: &ClientFrame) -> bool {
+    matches!(frame, ClientFrame::History { .. } | ClientFrame::Read { .. } | ClientFrame::Subscribe { .. })
 }
 
 async fn send(

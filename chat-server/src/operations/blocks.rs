@@ -31,7 +31,7 @@ impl Operations {
         let now = self.clock.now_ms();
         self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
         // From here on nobody of the two can ask the other.
-        self.remove_contact(caller, other).await?;
+        self.end_contact(caller, other).await?;
         self.tell_block(caller.user_id, other, true).await
     }
 

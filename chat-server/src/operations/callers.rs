@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use madang_engine::bucket::{Bucket, Rate};
@@ -17,6 +18,9 @@ use crate::config::LimitConfig;
 /// Callers whose buckets are kept; after a minute's rest every bucket is full anyway.
 const KEPT: u64 = 200_000;
 const REST: Duration = Duration::from_secs(70);
+/// How often in an hour one may tell another that something between them has changed.
+const NUDGES_AN_HOUR: u32 = 60;
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Buckets of users and addresses.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Callers {
     requests: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
+    /// Those of this hour, by who and whom.
+    nudges: Cache<(UserId, UserId), Arc<AtomicU32>>,
     clock: Clock,
     limited: Counter,
 }
@@ -46,6 +52,7 @@ impl Callers {
             requests: buckets(),
             addresses: buckets(),
             logins: buckets(),
+            nudges: Cache::builder().max_capacity(KEPT).time_to_live(HOUR).build(),
             clock,
             limited,
         }
@@ -60,13 +67,31 @@ impl Callers {
         self.take(&self.sends, user, rate, "messages of this user")
     }
 
-    /// A REST request of a user.
+    /// A REST request of a user, or one on a socket that reads or writes the store.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
     pub fn take_request(&self, user: UserId) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_requests);
         self.take(&self.requests, user, rate, "requests of this user")
+    }
+
+    /// An entry in the own log of `other` that `by` causes and that `other` has not asked for: a contact request, or its
+    /// end, or that she is in a group. A stranger must not push her devices beyond what an inbox keeps.
+    ///
+    /// # Errors
+    /// `limited`.
+    pub fn take_nudge(&self, by: UserId, other: UserId) -> Result<(), ErrorBody> {
+        if !self.config.enabled || by == other {
+            return Ok(());
+        }
+        let count = self.nudges.get_with((by, other), Arc::default);
+        if count.fetch_add(1, Ordering::Relaxed) < NUDGES_AN_HOUR {
+            return Ok(());
+        }
+        self.limited.inc();
+        let message = format!("more than {NUDGES_AN_HOUR} changes between you and user {other} in an hour");
+        Err(ErrorBody::limited(message, HOUR.as_millis() as u64))
     }
 
     /// A socket, or a request without a token, from an address.
@@ -111,5 +136,31 @@ pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::Millis;
+
+    #[test]
+    fn who_is_told_of_by_one_may_still_be_told_of_by_another() {
+        let [ada, bob, cy] = [1, 2, 3].map(UserId::from_raw);
+        let callers = |enabled| {
+            let config = LimitConfig { enabled, ..LimitConfig::default() };
+            Callers::new(config, Clock::manual(Millis::new(1)).0, Counter::default())
+        };
+        let limited = callers(true);
+        for _ in 0..NUDGES_AN_HOUR {
+            limited.take_nudge(ada, bob).unwrap();
+        }
+        let refusal = limited.take_nudge(ada, bob).unwrap_err();
+        assert_eq!(refusal.retry_after_ms, Some(3_600_000));
+        for (by, other) in [(ada, cy), (bob, ada), (ada, ada)] {
+            limited.take_nudge(by, other).unwrap();
+        }
+        let unlimited = callers(false);
+        assert!((0..=NUDGES_AN_HOUR).all(|_| unlimited.take_nudge(ada, bob).is_ok()));
     }
 }

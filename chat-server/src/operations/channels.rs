@@ -94,6 +94,7 @@ impl Operations {
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
             self.check_users(&others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
+            others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];

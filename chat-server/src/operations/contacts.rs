@@ -40,6 +40,7 @@ impl Operations {
     pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard, ErrorBody> {
         check_other(caller, other)?;
         let user = self.user(other).await?;
+        self.callers.take_nudge(caller.user_id, other)?;
         let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
         let contact = match put.map_err(|error| refusal(&error))? {
             ContactOutcome::Is(contact) => contact,
@@ -63,6 +64,12 @@ impl Operations {
     /// `invalid` for oneself; the store's.
     pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
+        self.callers.take_nudge(caller.user_id, other)?;
+        self.end_contact(caller, other).await
+    }
+
+    /// As [`Self::remove_contact`], as often as it takes.
+    pub(super) async fn end_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         let now = self.clock.now_ms();
         let removed = self.store.remove_contact(caller.user_id, other, now).await;
         match removed.map_err(|error| refusal(&error))? {

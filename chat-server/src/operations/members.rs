@@ -58,6 +58,7 @@ impl Operations {
         self.check_is_member(caller, channel).await?;
         self.check_users(&request.user_ids).await?;
         self.check_not_blocked(caller.user_id, &request.user_ids).await?;
+        request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
         let channel = self.channel(channel).await?;
         let command = super::channels::seats(caller.user_id, joins.collect(), false);
