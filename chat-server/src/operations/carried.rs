@@ -88,6 +88,8 @@ fn withhold_later(content: &mut Content, left_at: Millis) {
     };
     if let Some(message) = message.filter(|it| it.edited.is_some_and(|edited| edited.at > left_at)) {
         message.body = Body { reply_to: message.body.reply_to, ..Body::default() };
+        // No copy that she has from before gives way to it, and it gives way to the whole one if she comes again.
+        message.version = message.version.saturating_sub(1);
     }
 }
 

@@ -52,6 +52,11 @@ impl Absences {
         })
     }
 
+    /// Whether she left after this place: its words may have been edited since.
+    pub(crate) fn follow(&self, seq: u64) -> bool {
+        self.spans.iter().any(|absence| absence.from > seq)
+    }
+
     /// Up to where a device is owed the log, if it has all of it up to `contiguous`. Whose user has left an open channel
     /// for good cannot fetch what came while the device was not connected.
     pub(crate) fn owed_to(&self, contiguous: u64) -> u64 {
@@ -106,6 +111,7 @@ mod tests {
         let absences = Absences::of(7, &log(), 1, false, false);
         let excused: Vec<u64> = (1..=11).filter(|seq| absences.excuses(*seq)).collect();
         assert_eq!(excused, [3, 4, 5, 6, 9, 10, 11]);
+        assert!(absences.follow(2) && absences.follow(8) && !absences.follow(9));
         assert!(absences.leaks(&spans(&[1, 2, 3, 6, 7, 8, 9]), &[]).is_empty());
         assert_eq!(absences.leaks(&spans(&[1, 2, 4, 7]), &[Spans::default(), spans(&[10])]), [4, 10]);
     }

@@ -306,6 +306,11 @@ impl Book {
             return Some((FaultKind::Conflict, "a message that nobody said".to_owned()));
         };
         let text: String = serde_json::from_str(message.text).unwrap_or_default();
+        if text.is_empty() && !message.is_deleted {
+            // Nobody says nothing: it was edited since she left. Whether she did is judged when all is known.
+            record.withhold(target);
+            return None;
+        }
         // Behind the deletion no live frame has the text again; a page of history may have been read before it.
         let was_deleted = source == Source::Live && record.is_deleted(target);
         if !text.is_empty() && (message.is_deleted || was_deleted) {

@@ -40,6 +40,8 @@ pub(crate) struct Record {
     changed: HashMap<u64, State>,
     /// Messages whose deletion came.
     deleted: HashSet<u64>,
+    /// Messages that came without their words, which are not deleted.
+    withheld: HashSet<u64>,
     /// The user is no member just now.
     is_away: bool,
     /// What came in each of the times when she was none.
@@ -133,6 +135,16 @@ impl Record {
         if state.version > kept.version {
             *kept = state;
         }
+    }
+
+    /// A message came without its words.
+    pub(crate) fn withhold(&mut self, target: u64) {
+        self.withheld.insert(target);
+    }
+
+    /// Messages that came without their words.
+    pub(crate) fn withheld(&self) -> impl Iterator<Item = u64> {
+        self.withheld.iter().copied()
     }
 
     /// The deletion of a message came.

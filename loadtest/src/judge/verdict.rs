@@ -97,6 +97,10 @@ impl Book {
         for seq in leaks.into_iter().flatten() {
             note(FaultKind::Leaked, seq, "came though its user was no member".to_owned());
         }
+        let left_after = |seq: u64| absences.is_some_and(|absences| absences.follow(seq));
+        for seq in record.withheld().filter(|seq| !left_after(*seq)) {
+            note(FaultKind::Stale, seq, "came without its words to a member".to_owned());
+        }
         self.judge_cache(verdict, record, excuses, note);
         verdict.messages.iter().filter(|seq| !excuses(**seq)).count() as u64
     }
