@@ -25,6 +25,8 @@ const FORGET_RETRY_MOST: Duration = Duration::from_secs(30);
 /// How long the writer, and who waits for it, waits for readers. Ours need a few milliseconds; a program that somebody
 /// looks into the file with may stand in it for hours.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
+/// The same where the log is too long, which is seldom and must end.
+const LENGTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file of a write-ahead log.
 pub(super) struct WalFile {
@@ -81,7 +83,7 @@ impl WalFile {
     fn forget(&mut self, connection: &Connection) -> Result<()> {
         if self.due_in().is_some_and(|wait| wait.is_zero()) {
             self.forget_at = Some(Instant::now() + self.forget_retry);
-            if try_empty(connection)? {
+            if try_empty(connection, READERS_PATIENCE)? {
                 (self.forget_at, self.forget_retry) = (None, FORGET_RETRY);
             } else {
                 if self.forget_retry == FORGET_RETRY_MOST {
@@ -119,7 +121,7 @@ impl WalFile {
             return Ok(());
         }
         self.next_try_bytes = length_bytes + self.limit_bytes;
-        if try_empty(connection)? {
+        if try_empty(connection, LENGTH_PATIENCE)? {
             self.next_try_bytes = self.limit_bytes;
         } else {
             tracing::warn!(length_bytes, "the write-ahead log could not begin again");
@@ -128,9 +130,9 @@ impl WalFile {
     }
 }
 
-/// As [`empty`], and waits no longer than [`READERS_PATIENCE`].
-fn try_empty(connection: &Connection) -> Result<bool> {
-    connection.busy_timeout(READERS_PATIENCE)?;
+/// As [`empty`], and waits no longer than `patience`.
+fn try_empty(connection: &Connection, patience: Duration) -> Result<bool> {
+    connection.busy_timeout(patience)?;
     let emptied = empty(connection);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     emptied
