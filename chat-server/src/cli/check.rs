@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Args;
 use madang_ids::Epoch;
 use madang_store::CommitOrder;
@@ -54,9 +53,6 @@ pub(super) fn tell_progress(what: &str) {
 }
 
 fn accept_loss(data: &Path) -> anyhow::Result<()> {
-    // The store would make a folder that is not there.
-    let database = data.join("madang.db");
-    database.metadata().with_context(|| database.display().to_string())?;
     super::runtime()?.block_on(async {
         let config = EmbeddedConfig { path: data.to_owned(), accept_loss: true, ..EmbeddedConfig::default() };
         let store = Embedded::open(config)?;

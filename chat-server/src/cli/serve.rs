@@ -69,11 +69,6 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
     let hangups = Hangups::listen().context("signals cannot be listened for")?;
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
-    anyhow::ensure!(
-        !accept_loss || config.server.data.join("madang.db").exists(),
-        "there is no database in {}: --accept-loss goes on from one that is there",
-        config.server.data.display()
-    );
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
     // Before anything runs that would have to be stopped again. Who connects meanwhile waits to be accepted.
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;

@@ -86,7 +86,12 @@ pub(super) async fn carry_out(
 
 /// Whether it counts as a request of its user: what reads or writes the store and has no limit of its own.
 const fn is_limited(frame: &ClientFrame) -> bool {
-    matches!(frame, ClientFrame::History { .. } | ClientFrame::Read { .. } | ClientFrame::Subscribe { .. })
+    match frame {
+        ClientFrame::History { .. } | ClientFrame::Read { .. } | ClientFrame::Subscribe { .. } => true,
+        // How idle a connection is stays in memory.
+        ClientFrame::Presence(set) => set.invisible.is_some() || set.status.is_some(),
+        _ => false,
+    }
 }
 
 async fn send(

@@ -21,13 +21,12 @@ impl Operations {
     /// Keeps what the caller says of herself. How idle a connection is, is the gateway's matter.
     ///
     /// # Errors
-    /// A status beyond its limit; `limited`.
+    /// A status beyond its limit.
     pub async fn set_presence(&self, caller: Caller, set: &SetPresence) -> Result<(), ErrorBody> {
         let status = set.status.as_deref().map(check_status).transpose()?;
         if set.invisible.is_none() && status.is_none() {
             return Ok(());
         }
-        self.callers.take_request(caller.user_id)?;
         let change = PresenceChange { invisible: set.invisible, status };
         self.store.change_presence(caller.user_id, &change).await.map_err(|error| refusal(&error))?;
         self.presence.settings_changed(caller.user_id);

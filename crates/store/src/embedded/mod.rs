@@ -69,7 +69,8 @@ pub struct EmbeddedConfig {
     pub readers: usize,
     /// Commits that wait in the feed before the writer waits for its reader. Default: 1024.
     pub feed_commits: usize,
-    /// Go on although acked positions are lost; the next epoch begins where the database ends. Default: no.
+    /// Go on although acked positions are lost; the next epoch begins where the database ends, which must be there.
+    /// Default: no.
     pub accept_loss: bool,
 }
 
@@ -102,7 +103,8 @@ impl Embedded {
     }
 
     fn open_on(config: &EmbeddedConfig, medium: Medium) -> Result<Arc<Self>, OpenError> {
-        let folder = Folder::open(&config.path)?;
+        let open_folder = if config.accept_loss { Folder::open_existing } else { Folder::open };
+        let folder = open_folder(&config.path)?;
         let file = folder.database_file()?;
         let broken = OpenError::database(&file);
         let mut connection = schema::open_writer(&folder, &file, medium, config.accept_loss)?;

@@ -134,6 +134,9 @@ async fn a_flipped_byte_in_the_log_of_a_killed_server_is_told_and_not_served() {
     assert!((1..100).contains(&found.get()), "{found:?}");
     assert_eq!(std::fs::read(&wal).unwrap(), before, "what is left is there for who knows more");
     // An operator who goes on gets a store that ends there, and is not asked again.
+    let nowhere = EmbeddedConfig { accept_loss: true, ..config(&left.path().join("nowhere")) };
+    assert!(Embedded::open(nowhere).unwrap_err().to_string().contains("nowhere/madang.db"));
+    assert!(!left.path().join("nowhere").exists());
     let accepted = EmbeddedConfig { accept_loss: true, ..config(left.path()) };
     assert_eq!(Embedded::open(accepted).unwrap().position(), found);
     let store = Embedded::open(config(left.path())).unwrap();
