@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 
 use madang_ids::Position;
 use rusqlite::Connection;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use super::check::{self, Report};
 use super::codec::number;
@@ -199,7 +197,8 @@ impl Partial {
             return Err(BackupError::Exists(name.to_owned()));
         }
         let mut path = name.as_os_str().to_owned();
-        path.push(".partial");
+        // A name that nobody else gives: what is left of it is removed.
+        path.push(".madang-partial");
         let path = PathBuf::from(path);
         if let Some(parent) = name.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(at(parent))?;
@@ -213,20 +212,20 @@ impl Partial {
         let make = || DirBuilder::new().mode(0o700).create(path);
         match make() {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Self::flock(path)?;
+                Self::hold(path)?;
                 std::fs::remove_dir_all(path).and_then(|()| make()).map_err(at(path))?;
             }
             made => made.map_err(at(path))?,
         }
-        Self::flock(path)
+        Self::hold(path)
     }
 
-    fn flock(path: &Path) -> Result<File, BackupError> {
+    fn hold(path: &Path) -> Result<File, BackupError> {
         let file = File::open(path).map_err(at(path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(Errno::WOULDBLOCK) => Err(BackupError::Exists(path.to_owned())),
-            Err(error) => Err(at(path)(error.into())),
+        if folder::try_lock(&file).map_err(at(path))? {
+            Ok(file)
+        } else {
+            Err(BackupError::Exists(path.to_owned()))
         }
     }
 
@@ -399,7 +398,7 @@ mod tests {
         restore(&path("backup"), &path("accepted"), true, &mut |_| {}).unwrap();
         // A backup of what is damaged says so, and is there.
         let store = Embedded::open(config(&path("accepted"))).unwrap();
-        std::fs::create_dir(path("of damage.partial")).unwrap();
+        std::fs::create_dir(path("of damage.madang-partial")).unwrap();
         let refusal = store.back_up(&path("of damage")).await.unwrap_err().to_string();
         assert!(refusal.contains("seq 7: differs from its checksum"), "{refusal}");
         drop(store);

@@ -110,15 +110,20 @@ pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
 fn lock(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK);
     let mut file = private_file(&path).map_err(OpenError::folder(&path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            return Err(OpenError::InUse { folder: folder.to_owned(), holder: holder(&mut file) });
-        }
-        Err(error) => return Err(OpenError::folder(&path)(error.into())),
+    if !try_lock(&file).map_err(OpenError::folder(&path))? {
+        return Err(OpenError::InUse { folder: folder.to_owned(), holder: holder(&mut file) });
     }
     note_holder(&mut file).map_err(OpenError::folder(&path))?;
     Ok(file)
+}
+
+/// Locks a file or a folder for as long as it is open. `false` if another process has.
+pub(super) fn try_lock(file: &File) -> std::io::Result<bool> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn holder(file: &mut File) -> Option<u32> {
