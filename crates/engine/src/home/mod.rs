@@ -161,8 +161,8 @@ impl Home {
     }
 
     /// Whether nothing waits and nothing is under way.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
         let has_work = !self.queue.is_empty() || !self.replies.is_empty() || !self.unfinished.is_empty();
         !has_work && self.reactions.is_empty() && matches!(self.flight, Flight::Idle)
     }

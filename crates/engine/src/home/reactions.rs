@@ -49,6 +49,7 @@ impl Reactions {
         Ok(())
     }
 
+    #[cfg(test)]
     pub(super) const fn is_empty(&self) -> bool {
         self.count == 0
     }

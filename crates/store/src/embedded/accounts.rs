@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
 use super::codec::{bound, int, limit, number, optional_number};
+use super::{Embedded, contacts};
 use crate::accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 use crate::error::StoreResult;
 
@@ -183,13 +183,7 @@ impl AccountStore for Embedded {
     }
 
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT 1 FROM blocks WHERE (user = ?1 AND other = ?2) OR (user = ?2 AND other = ?1)",
-            )?;
-            statement.exists([int(one.raw()), int(other.raw())])
-        })
-        .await
+        self.read(move |db| contacts::is_blocked(db, one, other)).await
     }
 
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed> {

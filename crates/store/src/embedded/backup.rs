@@ -22,9 +22,6 @@ use super::{Embedded, acked, copy};
 /// Files of a data folder beside the database that belong to a backup.
 const BESIDE: [&str; 1] = ["token.secret"];
 
-/// Left free on the disk that a copy is written to.
-const SPARE_BYTES: u64 = 64 * 1024 * 1024;
-
 /// What a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackedUp {
@@ -231,7 +228,7 @@ impl Partial {
 
     /// A disk that is filled up hurts whoever else is on it: the server, as a rule.
     fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
-        let (free_bytes, needed_bytes) = (folder::free_bytes(&self.path)?, bytes + SPARE_BYTES);
+        let (free_bytes, needed_bytes) = (folder::free_bytes(&self.path)?, bytes + folder::SPARE_BYTES);
         if free_bytes >= needed_bytes {
             return Ok(());
         }

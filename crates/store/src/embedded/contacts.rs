@@ -211,7 +211,7 @@ fn contact_of(row: &Row<'_>) -> Result<Contact> {
     })
 }
 
-fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<bool> {
+pub(super) fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<bool> {
     db.prepare_cached(BLOCKED)?.exists([int(one.raw()), int(other.raw())])
 }
 

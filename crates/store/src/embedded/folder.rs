@@ -52,6 +52,9 @@ impl Folder {
     }
 }
 
+/// Left free on a disk that a copy is written to.
+pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Bytes that the folder's disk has left for its owner.
 pub(super) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
     let disk = rustix::fs::statvfs(path).map_err(|error| OpenError::folder(path)(error.into()))?;

@@ -12,7 +12,6 @@ use super::open_error::OpenError;
 /// The copy, and what the steps write: at most everything anew, sorted in a temporary file, into the write-ahead log and
 /// from there into the file.
 const COPIES: u64 = 4;
-const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn bring_up_to_date(
     folder: &Folder,
@@ -82,7 +81,7 @@ fn copy_before(
     check_room(
         folder.path(),
         version,
-        COPIES * size_bytes + SPARE_BYTES,
+        COPIES * size_bytes + folder::SPARE_BYTES,
         folder::free_bytes(folder.path())?,
     )?;
     copy::vacuum_into(connection, &partial).map_err(&broken)?;

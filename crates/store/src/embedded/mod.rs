@@ -17,8 +17,6 @@ mod copy;
 mod damage;
 mod disk;
 mod folder;
-#[cfg(test)]
-mod forgotten;
 mod glance;
 mod job;
 mod linger;

@@ -1,5 +1,7 @@
 //! What only this store does: its file, its groups, its feed.
 
+mod forgotten;
+
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 

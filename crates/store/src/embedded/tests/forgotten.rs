@@ -7,9 +7,7 @@ use std::time::Duration;
 use madang_ids::{ClientMsgId, LogId, MessageId, Ordinal, UserId};
 use madang_proto::{Body, Content, Entry, Message};
 
-use super::Embedded;
-use super::schema::Medium;
-use super::tests::{config, log};
+use super::{Embedded, Medium, config, log};
 use crate::log::{Append, AppendOutcome, Head, LogStore, Row, RowChange};
 
 const SOON: Duration = Duration::from_millis(50);
