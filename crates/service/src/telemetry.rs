@@ -1,12 +1,15 @@
-//! Logs: readable lines for a person, JSON for a collector, always to stderr (stdout belongs to commands).
+//! Logs: readable lines for a person, JSON for a collector, always to stderr (stdout belongs to commands). The journal is
+//! told the priority of each line, so that `journalctl -p warning` finds it.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 
 use serde::{Deserialize, Serialize};
-use tracing::Dispatch;
+use tracing::{Dispatch, Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::systemd;
 
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -57,8 +60,36 @@ pub enum TelemetryError {
 /// [`TelemetryError::Filter`] for a filter that cannot be read, [`TelemetryError::Twice`] at the second call.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = filter(config, std::env::var("RUST_LOG").ok())?;
-    subscriber(config.format, filter, io::stderr, io::stderr().is_terminal()).try_init()?;
+    if systemd::stderr_is_journal() {
+        subscriber(config.format, filter, Journal(|| io::stderr().lock()), false).try_init()?;
+    } else {
+        subscriber(config.format, filter, io::stderr, io::stderr().is_terminal()).try_init()?;
+    }
     Ok(())
+}
+
+/// Begins each line with its priority, as the journal reads it from a stream (sd-daemon(3)).
+struct Journal<F>(F);
+
+impl<W: Write, F: Fn() -> W> MakeWriter<'_> for Journal<F> {
+    type Writer = W;
+
+    fn make_writer(&self) -> W {
+        (self.0)()
+    }
+
+    fn make_writer_for(&self, line: &Metadata<'_>) -> W {
+        let priority = match *line.level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        let mut writer = self.make_writer();
+        // A line that cannot be logged is lost whatever is done here.
+        let _ = write!(writer, "<{priority}>");
+        writer
+    }
 }
 
 /// What writes the lines of `config` to `writer`, without colours: for tests that read them. `RUST_LOG` is not asked.
@@ -99,6 +130,22 @@ mod tests {
         assert_eq!(filter(&config, None).unwrap().to_string(), "info");
         assert_eq!(filter(&config, Some(String::new())).unwrap().to_string(), "info");
         assert_eq!(filter(&config, Some("warn".into())).unwrap().to_string(), "warn");
+    }
+
+    #[test]
+    fn the_journal_is_told_the_priority_of_a_line() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let file = std::path::PathBuf::from(&*path);
+        let journal = Journal(move || std::fs::File::options().append(true).open(&file).unwrap());
+        let lines = lines_to(&TelemetryConfig::default(), journal).unwrap();
+        tracing::dispatcher::with_default(&lines, || {
+            tracing::error!("an error");
+            tracing::warn!("a warning");
+            tracing::info!("a note");
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let priorities: Vec<&str> = text.lines().map(|line| line.split_at(3).0).collect();
+        assert_eq!(priorities, ["<3>", "<4>", "<6>"], "{text}");
     }
 
     #[test]
