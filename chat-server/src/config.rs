@@ -121,11 +121,14 @@ pub struct ChannelConfig {
     pub group_members: u32,
     /// Members of an open channel, 2 to 100,000; default 100,000. Channels that were made before keep theirs.
     pub open_members: u32,
+    /// Channels of all kinds that one person may be in at a time, 2 to 1,000,000; default 10,000. What she looks through
+    /// when she lists them or comes back grows with them.
+    pub per_user: u32,
 }
 
 impl Default for ChannelConfig {
     fn default() -> Self {
-        Self { group_members: 100, open_members: limits::OPEN_MEMBERS_MAX }
+        Self { group_members: 100, open_members: limits::OPEN_MEMBERS_MAX, per_user: 10_000 }
     }
 }
 
@@ -279,6 +282,8 @@ impl Config {
             &open,
             "must be 2 to 100000",
         )?;
+        let per_user = self.channels.per_user;
+        rule((2..=1_000_000).contains(&per_user), "channels.per_user", &per_user, "must be 2 to 1000000")?;
         let access = self.tokens.access_seconds;
         rule((60..=86_400).contains(&access), "tokens.access_seconds", &access, "must be 60 to 86400")?;
         let refresh = self.tokens.refresh_days;

@@ -9,7 +9,7 @@ use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
 use tokio::sync::oneshot;
 
 use super::accounts::card;
-use super::open::readable;
+use super::history::readable;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 

@@ -18,7 +18,8 @@ impl Operations {
     /// key.
     ///
     /// # Errors
-    /// `not_found` for an unknown user; `full` above the seats; `forbidden` if one blocks the other.
+    /// `not_found` for an unknown user; `full` above the seats; or channels of somebody; `forbidden` if one
+    /// blocks the other.
     pub async fn create_channel(
         &self,
         caller: Caller,
@@ -57,6 +58,7 @@ impl Operations {
         let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
         if found.is_none() {
             self.check_not_blocked(caller.user_id, &[other]).await?;
+            self.check_room_for_channel(caller, &[caller.user_id, other], None).await?;
         }
         let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
         let id = claimed.map_err(|error| refusal(&error))?;
@@ -94,6 +96,8 @@ impl Operations {
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
             self.check_users(&others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
+            self.check_room_for_channel(caller, &[caller.user_id], None).await?;
+            self.check_room_for_channel(caller, &others, None).await?;
             others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };

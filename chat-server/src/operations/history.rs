@@ -1,14 +1,15 @@
 //! Pages of a channel's log.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use madang_engine::log::Row;
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
-use madang_proto::{Entry, ErrorBody, limits};
+use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
-use super::open::readable;
+use super::members::no_longer;
 use super::{Caller, Operations};
 use crate::plant;
 use crate::refusal::refusal;
@@ -128,6 +129,15 @@ fn check_limit(query: &HistoryQuery) -> Result<u32, ErrorBody> {
         return Ok(limit);
     }
     Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")))
+}
+
+/// What a member may read: of an open channel everything while she is one, and nothing later.
+pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans>, ErrorBody> {
+    match kind {
+        ChannelKind::Direct | ChannelKind::Group => Ok(Cow::Borrowed(spans)),
+        ChannelKind::Open if spans.is_open() => Ok(Cow::Owned(Spans::since(Seq::new(1)))),
+        ChannelKind::Open => Err(no_longer()),
+    }
 }
 
 fn page(rows: Vec<Row>, spans: &Spans, head: Seq) -> HistoryPage {

@@ -3,7 +3,7 @@
 use madang_engine::home::{Command, JoinRequest, Reply, SeatRequest};
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{AddMembers, MemberCard, Page, PageQuery};
-use madang_proto::{ErrorBody, Role, limits};
+use madang_proto::{ErrorBody, ErrorCode, Role, limits};
 use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
@@ -58,6 +58,7 @@ impl Operations {
         self.check_is_member(caller, channel).await?;
         self.check_users(&request.user_ids).await?;
         self.check_not_blocked(caller.user_id, &request.user_ids).await?;
+        self.check_room_for_channel(caller, &request.user_ids, Some(channel)).await?;
         request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
         let channel = self.channel(channel).await?;
@@ -102,6 +103,38 @@ impl Operations {
         if membership.spans.is_open() {
             return Ok(membership.role);
         }
-        Err(ErrorBody::forbidden("you are no longer a member of this channel"))
+        Err(no_longer())
     }
+
+    /// Each of these people has room for a channel: for one that she is in already, or for one more. Who comes into two
+    /// at once may come into one too many.
+    pub(super) async fn check_room_for_channel(
+        &self,
+        caller: Caller,
+        users: &[UserId],
+        channel: Option<ChannelId>,
+    ) -> Result<(), ErrorBody> {
+        let most = self.config.channels.per_user;
+        let counts = self.store.channel_counts(users, most).await.map_err(|error| refusal(&error))?;
+        let laden = users.iter().zip(counts).filter(|(_, count)| *count >= most);
+        let laden: Vec<UserId> = laden.map(|(&user, _)| user).collect();
+        let are_here = match channel {
+            Some(channel) if !laden.is_empty() => self.are_members(channel, &laden).await?,
+            _ => vec![false; laden.len()],
+        };
+        let Some((&user, _)) = laden.iter().zip(are_here).find(|(_, is_here)| !is_here) else {
+            return Ok(());
+        };
+        if user == caller.user_id {
+            let message = format!("you are in {most} channels, the limit; leave one first");
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
+        let message = format!("user {user} is in as many channels as one may be in, {most}");
+        Err(ErrorBody::field(ErrorCode::Full, "members", message))
+    }
+}
+
+/// How who has left is refused.
+pub(super) fn no_longer() -> ErrorBody {
+    ErrorBody::forbidden("you are no longer a member of this channel")
 }

@@ -1,6 +1,5 @@
-//! Open channels: made, found, joined by oneself; and what a member may read of one.
+//! Open channels: made, found, joined by oneself.
 
-use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use madang_engine::home::JoinRequest;
@@ -15,6 +14,7 @@ use madang_store::FoundChannel;
 use super::accounts::request_hash;
 use super::channels::{check_name, seats};
 use super::details::check_topic;
+use super::members::no_longer;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -33,6 +33,7 @@ impl Operations {
         }
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
+        self.check_room_for_channel(caller, &[caller.user_id], Some(id)).await?;
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         self.establish(caller, card, self.config.channels.open_members, joins).await?;
@@ -71,6 +72,7 @@ impl Operations {
                 "only open channels are joined; into this one people are added",
             ));
         }
+        self.check_room_for_channel(caller, &[caller.user_id], Some(channel_id)).await?;
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
         self.channel_view(caller, channel_id).await
@@ -153,19 +155,6 @@ impl Operations {
     }
 }
 
-/// What a member may read: of an open channel everything while she is one, and nothing later.
-pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans>, ErrorBody> {
-    match kind {
-        ChannelKind::Direct | ChannelKind::Group => Ok(Cow::Borrowed(spans)),
-        ChannelKind::Open if spans.is_open() => Ok(Cow::Owned(Spans::since(Seq::new(1)))),
-        ChannelKind::Open => Err(no_longer()),
-    }
-}
-
 fn join_first() -> ErrorBody {
     ErrorBody::forbidden("you are no member of this open channel: join it first")
-}
-
-fn no_longer() -> ErrorBody {
-    ErrorBody::forbidden("you are no longer a member of this channel")
 }

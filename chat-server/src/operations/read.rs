@@ -4,7 +4,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{Content, ErrorBody};
 use madang_store::Marker;
 
-use super::open::readable;
+use super::history::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 

@@ -8,7 +8,7 @@ use madang_proto::{Ack, Body, ErrorBody};
 use madang_store::Channel;
 use tokio::sync::oneshot;
 
-use super::open::readable;
+use super::history::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 

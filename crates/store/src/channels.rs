@@ -188,6 +188,8 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
     /// The membership of a user in a channel; also one that ended.
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
+    /// In how many channels each of these is, in the order asked for; not counted beyond `most`.
+    async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>>;
     /// Her channels, those that she left left out, by pages.
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>>;
     /// One channel of hers, also one that she left.

@@ -99,6 +99,7 @@ hand_on! {
     fn create_channel(channel: &Channel) -> ();
     fn channel(id: ChannelId) -> Option<Channel>;
     fn find_open(query: &str, after: Option<ChannelId>, limit: usize) -> Vec<FoundChannel>;
+    fn channel_counts(users: &[UserId], most: u32) -> Vec<u32>;
     fn successor(channel: ChannelId, owner: UserId) -> Option<UserId>;
     fn claim_direct(one: UserId, other: UserId, candidate: ChannelId) -> ChannelId;
     fn direct(one: UserId, other: UserId) -> Option<ChannelId>;

@@ -153,6 +153,10 @@ impl ChannelStore for Watched {
         self.store.membership(user, channel).await
     }
 
+    async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
+        self.store.channel_counts(users, most).await
+    }
+
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
         self.store.overview(user, order, limit).await
     }

@@ -191,6 +191,9 @@ pub(super) async fn channels_that_were_left_are_left_out(subject: Arc<dyn Subjec
         assert_eq!(all.len(), 22);
         assert!(all.iter().all(|overview| overview.channel.card.id != channel(5)));
     }
+    let users = [user(2), user(1), user(9)];
+    assert_eq!(store.channel_counts(&users, 99).await, Ok(vec![23, 22, 0]));
+    assert_eq!(store.channel_counts(&users, 20).await, Ok(vec![20, 20, 0]), "not counted further");
     let left = store.overview_of(user(1), channel(5)).await.unwrap();
     assert_eq!(left.map(|overview| overview.membership.spans), Some(spans));
 }

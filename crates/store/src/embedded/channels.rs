@@ -162,6 +162,20 @@ impl ChannelStore for Embedded {
         self.read(move |db| membership(db, user, channel)).await
     }
 
+    async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
+        let users = users.to_vec();
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT count(*) FROM
+                 (SELECT 1 FROM memberships WHERE user = ?1 AND role IS NOT NULL AND is_open = 1 LIMIT ?2)",
+            )?;
+            let count =
+                |user: &UserId| statement.query_row([int(user.raw()), i64::from(most)], |row| row.get(0));
+            users.iter().map(count).collect()
+        })
+        .await
+    }
+
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
         self.read(move |db| match order {
             OverviewOrder::Id(after) => overview_by_id(db, user, after, limit),

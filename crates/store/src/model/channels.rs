@@ -180,6 +180,20 @@ impl ChannelStore for Model {
         self.read(|state| state.memberships.get(&(user, channel)).cloned()).await
     }
 
+    async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
+        let counts_ended = self.is_mutant(Mutant::CountsEndedMemberships);
+        self.read(|state| {
+            let count = |&user: &UserId| {
+                let of_hers = |membership: &&Membership| {
+                    membership.user_id == user && (counts_ended || membership.spans.is_open())
+                };
+                state.memberships.values().filter(of_hers).take(most as usize).count() as u32
+            };
+            users.iter().map(count).collect()
+        })
+        .await
+    }
+
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
         let skips_ties = self.is_mutant(Mutant::ActivitySkipsTies);
         self.read(|state| {

@@ -91,6 +91,8 @@ pub enum Mutant {
     LastActiveGoesBack,
     /// Paging by activity skips channels of the same time.
     ActivitySkipsTies,
+    /// Channels that a user left count as hers.
+    CountsEndedMemberships,
     /// Open channels are found by capitals as they are written.
     FindIsCaseSensitive,
     /// Who has been there longest owns a channel next, admin or not.
@@ -113,7 +115,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -158,6 +160,7 @@ impl Mutant {
         Self::CircleCountsLargeGroups,
         Self::LastActiveGoesBack,
         Self::ActivitySkipsTies,
+        Self::CountsEndedMemberships,
         Self::FindIsCaseSensitive,
         Self::SuccessorIgnoresRoles,
         Self::ScanShowsOpenChannels,
