@@ -17,9 +17,13 @@ use tokio::task::JoinSet;
 
 use crate::subjects::ModelSubject;
 
+const AT_ONCE: usize = 6;
+
 /// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutant {
+    /// No fault: what leads through does not count as one.
+    Nothing,
     /// Events are not told.
     EventsAreLost,
     /// Every third envelope goes missing, and the places do not show it.
@@ -148,22 +152,17 @@ async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc:
     let mut number = 0;
     while let Some(envelope) = source.recv().await {
         number += 1;
-        if let Envelope::Open(_) = envelope {
-            let times = match mutant {
-                Mutant::SkipsOpenRows if number % 3 == 0 => 0,
-                Mutant::RepeatsOpenRows if number % 3 == 0 => 2,
-                _ => 1,
-            };
+        let times = match (&envelope, mutant) {
+            (Envelope::Open(_), Mutant::SkipsOpenRows) if number % 3 == 0 => 0,
+            (Envelope::Open(_), Mutant::RepeatsOpenRows) if number % 3 == 0 => 2,
+            (Envelope::Lost, Mutant::SwallowsLost) => 0,
+            _ => 1,
+        };
+        let Envelope::Delivery(delivery) = envelope else {
             for _ in 0..times {
                 if to.send(envelope.clone()).await.is_err() {
                     return;
                 }
-            }
-            continue;
-        }
-        let Envelope::Delivery(delivery) = envelope else {
-            if mutant != Mutant::SwallowsLost && to.send(Envelope::Lost).await.is_err() {
-                return;
             }
             continue;
         };
@@ -366,12 +365,16 @@ async fn failing_cases(mutant: Mutant) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_every_mutant() {
+    assert_eq!(failing_cases(Mutant::Nothing).await, [""; 0], "without a fault");
     let mut survivors = Vec::new();
-    for mutant in Mutant::ALL {
-        let found_by = failing_cases(mutant).await;
-        println!("{mutant:?} is found by {found_by:?}");
-        if found_by.is_empty() {
-            survivors.push(mutant);
+    // Some at once: most of the time goes by in waiting for what does not come.
+    for mutants in Mutant::ALL.chunks(AT_ONCE) {
+        let mutants = mutants.iter().map(|&mutant| async move { (mutant, failing_cases(mutant).await) });
+        for (mutant, found_by) in mutants.collect::<JoinSet<_>>().join_all().await {
+            println!("{mutant:?} is found by {found_by:?}");
+            if found_by.is_empty() {
+                survivors.push(mutant);
+            }
         }
     }
     assert!(survivors.is_empty(), "the suite does not find {survivors:?}");
