@@ -9,13 +9,14 @@ mod fake;
 use fake::{Fake, Plant};
 use serde_json::Value;
 
-/// Runs the tool on one made-up day. Returns its exit code and its report.
+/// Runs the tool on one made-up day, if nothing else is said. Returns its exit code and its report.
 async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
-    let args = ["replay", "--synthetic", "1", "--lines", "200", "--devices", "2", "--url", url];
+    let args = ["replay", "--lines", "200", "--devices", "2", "--url", url];
+    let days: &[&str] = if more.contains(&"--synthetic") { &[] } else { &["--synthetic", "1"] };
     // What was lost is waited for so long.
     let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "6"] };
     let mut tool = tokio::process::Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
-    let output = tool.args(args).args(patience).args(more).output().await.unwrap();
+    let output = tool.args(args).args(days).args(patience).args(more).output().await.unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("no report ({error}): {}", String::from_utf8_lossy(&output.stderr));
     });
@@ -189,4 +190,13 @@ async fn a_deletion_that_was_not_made_is_named() {
 async fn what_the_banned_are_told_is_named() {
     let args: Vec<&str> = OPEN.into_iter().chain(["--bans", "0.05"]).collect();
     finds_later(Plant::BanLeaks, &args, [false, false, false, false, true]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_are_told_is_named() {
+    // People of one day are strangers to the channel of the other.
+    for more in [&["--membership", "corpus"][..], &[]] {
+        let args: Vec<&str> = ["--synthetic", "2"].into_iter().chain(more.iter().copied()).collect();
+        finds_later(Plant::TellsStrangers(120), &args, [false, false, false, false, true]).await;
+    }
 }

@@ -117,6 +117,24 @@ async fn what_was_lost_in_a_full_queue_comes_with_the_full_set() {
 }
 
 #[tokio::test]
+async fn a_report_that_a_full_queue_loses_asks_for_the_full_set() {
+    let mut stage = Stage::new();
+    let _notices = stage.run(&[]);
+    stage.until(9, None).await;
+    stage.local.up(up(9));
+    stage.until(9, Some(Availability::Online)).await;
+    // Nobody takes anything before the next wait.
+    for id in 1..=20_000 {
+        stage.local.settings_changed(user(id));
+    }
+    let lost = stage.metrics.reports_lost.get();
+    stage.local.down(user(9), connection(9), Departure::Final);
+    assert_eq!(stage.metrics.reports_lost.get(), lost + 1);
+    let took = stage.until(9, None).await;
+    assert!((10..30).contains(&took), "{took} s");
+}
+
+#[tokio::test]
 async fn a_lost_end_shows_after_the_grace_period() {
     let mut stage = Stage::new();
     let _notices = stage.run(&[]);

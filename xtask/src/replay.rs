@@ -1,12 +1,13 @@
 //! Runs of the load tool against the real server: with kills, where every guarantee must hold, and with planted faults,
 //! each of which must be found.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
 use crate::cargo::cargo;
@@ -74,6 +75,7 @@ const BROKEN: i32 = 1;
 /// What both kinds of channels are put through.
 const CHANGES: &[&str] =
     &["--churn", "--churn-every", "5", "--edits", "0.05", "--deletes", "0.02", "--reactions", "0.1"];
+const HAPPEN_IN_BOTH: [&str; 5] = ["edits", "deletes", "reactions", "joins", "leaves"];
 const GROUPS: &[&str] = &["--lines", "1000", "--kill-every", "3", "--membership", "corpus"];
 const OPEN: &[&str] = &["--lines", "600", "--kill-every", "4", "--channel-kind", "open", "--bans", "0.01"];
 
@@ -81,20 +83,39 @@ const OPEN: &[&str] = &["--lines", "600", "--kill-every", "4", "--channel-kind",
 /// acked may be lost, and every cache must end as the store.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
-    for channels in [GROUPS, OPEN] {
+    for (channels, more) in [(GROUPS, &[][..]), (OPEN, &["bans"])] {
         let args = [&["replay", "--synthetic", "2"], channels, CHANGES].concat();
-        let (status, _) = run(&binaries, &args, None)?;
+        let (status, report) = run(&binaries, &args, None)?;
         ensure!(status.success(), "a guarantee broke, or the run failed: {status}");
+        happened(&report, &["kills", "kills_with_appends_in_flight"])?;
+        happened(&report["changes"], &[&HAPPEN_IN_BOTH, more].concat())?;
     }
     Ok(())
 }
 
-/// Each planted fault is found. A build without faults follows, so that nothing planted stays in the target folder.
+/// What did not happen proves nothing.
+fn happened(counts: &Value, names: &[&str]) -> Result<()> {
+    match names.iter().find(|name| counts[**name].as_u64().unwrap_or(0) == 0) {
+        Some(name) => bail!("the run had no {name}: it shows nothing about them"),
+        None => Ok(()),
+    }
+}
+
+/// Each planted fault is found, and nothing is where nothing is planted. A build without faults follows, so that nothing planted stays in the target folder.
 pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
-    let found: Result<()> = FAULTS.iter().try_for_each(|planted| planted.find(&binaries));
+    let found = find_planted(&binaries);
     build(target_directory, &[])?;
     found
+}
+
+fn find_planted(binaries: &Path) -> Result<()> {
+    let runs: BTreeSet<&[&str]> = FAULTS.iter().map(|planted| planted.args).collect();
+    for args in runs {
+        let (status, _) = run(binaries, args, None)?;
+        ensure!(status.success(), "nothing was planted in {}, and it ended with {status}", args.join(" "));
+    }
+    FAULTS.iter().try_for_each(|planted| planted.find(binaries))
 }
 
 impl Planted {

@@ -470,6 +470,8 @@ mod tests {
             let mut bytes = vec![0; expected.len()];
             self.peer.read_exact(&mut bytes).await.unwrap();
             assert_eq!(bytes, expected);
+            // So that what came since is known to be there.
+            tokio::task::yield_now().await;
             let mut more = [0];
             assert!(self.peer.try_read(&mut more).is_err(), "more was written");
         }
@@ -497,6 +499,14 @@ mod tests {
         assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, LIMIT));
         assert!(!pair.outbound.deliver(&frames("b"), place(5, 6), true, LIMIT));
         pair.written(&[&frame("a"), &frame("b"), &said(6)]).await;
+        pair.written(&[]).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "more was written")]
+    async fn what_is_written_beyond_the_expected_is_seen() {
+        let mut pair = Pair::live().await;
+        assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, LIMIT));
         pair.written(&[]).await;
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fmt, thread};
 
@@ -23,6 +24,7 @@ pub struct Tasks {
     drain: Drain,
     tracker: TaskTracker,
     names: Names,
+    panics: Arc<AtomicU64>,
 }
 
 /// How many tasks of each name live.
@@ -52,7 +54,7 @@ impl Tasks {
     /// Tasks that live until `drain` is stopped, at most.
     #[must_use]
     pub fn new(drain: Drain) -> Self {
-        Self { drain, tracker: TaskTracker::new(), names: Names::default() }
+        Self { drain, tracker: TaskTracker::new(), names: Names::default(), panics: Arc::default() }
     }
 
     /// The phase under which these tasks live; they watch its `draining` to end well.
@@ -67,7 +69,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.spawn_living(Living::new(name, Arc::clone(&self.names)), future)
+        self.spawn_living(self.living(name), future)
     }
 
     /// Runs `future` as [`Self::spawn`] does, under the name of `check`, which passes now. The process cannot work
@@ -77,7 +79,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         check.pass();
-        let mut living = Living::new(check.name(), Arc::clone(&self.names));
+        let mut living = self.living(check.name());
         living.vital = Some((check, self.drain.clone()));
         self.spawn_living(living, future)
     }
@@ -97,6 +99,17 @@ impl Tasks {
                 () = drain.stopped() => {}
             }
         })
+    }
+
+    fn living(&self, name: &'static str) -> Living {
+        *self.names.lock().entry(name).or_default() += 1;
+        Living { name, names: Arc::clone(&self.names), panics: Arc::clone(&self.panics), vital: None }
+    }
+
+    /// How many tasks have panicked.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// How many tasks live.
@@ -130,20 +143,15 @@ impl Tasks {
 struct Living {
     name: &'static str,
     names: Names,
+    panics: Arc<AtomicU64>,
     /// What fails with it, if it ends before the drain.
     vital: Option<(Check, Drain)>,
-}
-
-impl Living {
-    fn new(name: &'static str, names: Names) -> Self {
-        *names.lock().entry(name).or_default() += 1;
-        Self { name, names, vital: None }
-    }
 }
 
 impl Drop for Living {
     fn drop(&mut self) {
         let has_panicked = thread::panicking();
+        self.panics.fetch_add(u64::from(has_panicked), Ordering::Relaxed);
         match &self.vital {
             Some((check, drain)) if drain.phase() == Phase::Running => {
                 let how = if has_panicked { "has panicked" } else { "has ended" };

@@ -110,7 +110,7 @@ impl TestNode {
     /// Ends the node without a word, as far as one process can: every task is dropped where it stands.
     ///
     /// # Errors
-    /// Something holds on.
+    /// Something holds on, or has panicked.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.drain.stop();
         self.node.background.drain().stop();
@@ -118,6 +118,8 @@ impl TestNode {
         let _ = self.node.tasks.close_and_wait(Duration::from_secs(1)).await;
         let closed = self.node.background.close_and_wait(PATIENCE).await;
         closed.context("the background holds on to the node")?;
+        let panics = self.node.tasks.panics() + self.node.background.panics();
+        anyhow::ensure!(panics == 0, "{panics} tasks of the node have panicked");
         Ok(())
     }
 }

@@ -206,15 +206,29 @@ fn another_message_at_the_same_place_is_a_conflict() {
 }
 
 #[test]
-fn a_line_that_was_never_acked_is_lost_and_a_sender_out_of_order_is_seen() {
+fn a_line_that_was_never_acked_is_lost() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 11);
     stage.book.lines[4].acked = None;
     assert_eq!(stage.judged(), [(Some(6), None)]);
+}
+
+#[test]
+fn a_sender_whose_lines_changed_places_is_named() {
     let mut stage = Stage::new();
+    // A log like any other, on which all agree; only who said it knows that it was the other way round.
+    let ack = |line: usize, seq: u64| (line, Some(Acked { seq, message_id: 1_000 + seq }));
+    for (line, acked) in [ack(3, FIRST + 4), ack(4, FIRST + 3)] {
+        stage.book.lines[line].acked = acked;
+        let seq = acked.unwrap().seq;
+        stage.history[seq as usize - 1] = message(seq, line as u32);
+    }
     stage.deliver_all(1, 11);
-    stage.history.swap(3, 4);
-    assert!(!stage.judged().is_empty());
+    let (faults, reordered) = (&stage.faults, FaultKind::Reordered);
+    stage.book.judge_history(&stage.history, faults);
+    assert_eq!(faults.count(reordered), 1, "{:?}", faults.named());
+    assert_eq!(faults.named().len(), 1);
+    assert_eq!(faults.named()[0].seq, Some(FIRST + 3));
 }
 
 #[test]

@@ -105,6 +105,15 @@ impl Book {
         verdict.messages.iter().filter(|seq| !excuses(**seq)).count() as u64
     }
 
+    /// Nothing comes to who never was a member.
+    pub(crate) fn judge_stranger(&self, record: &Record, device: &str, faults: &Faults) {
+        for seq in record.got().iter() {
+            let what = "came though its user never was a member".to_owned();
+            faults
+                .note(FaultKind::Leaked, Fault { device: Some(device.to_owned()), ..self.fault(seq, what) });
+        }
+    }
+
     /// Messages that the device has must say what those of the store say, if it was owed the last change.
     fn judge_cache(
         &self,

@@ -78,6 +78,13 @@ async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
             expected += book.judge_device(&verdict, record, name, absences, &world.faults);
         }
     }
+    let strangers =
+        world.devices.iter().enumerate().filter(|(nick, _)| !plan.members.iter().any(|it| it.get() == *nick));
+    for device in strangers.flat_map(|(_, devices)| devices) {
+        if let Some(record) = lock(&device.memory).records.get(&day) {
+            book.judge_stranger(record, &device.name, &world.faults);
+        }
+    }
     Ok(expected)
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Plant {
     Undeleted(u64),
     /// The first who is banned is told everything still.
     BanLeaks,
+    /// The message with this number is told to everybody.
+    TellsStrangers(u64),
 }
 
 /// An entry on its way: of which channel, and to whom.
@@ -160,6 +162,15 @@ impl Fake {
         if self.plant == Plant::Twice(number) {
             self.deliver(&mut inner, channel_id, &entry);
         }
+        if self.plant == Plant::TellsStrangers(number) {
+            let members = &inner.channels[&channel_id].members;
+            let strangers: HashSet<u64> = (1..=inner.users).filter(|user| !members.contains(user)).collect();
+            if !strangers.is_empty() {
+                inner.planted.push((channel_id, seq));
+            }
+            let item = Item { channel: channel_id, entry: entry.clone(), audience: Arc::new(strangers) };
+            self.put(&mut inner, item);
+        }
         if let Some((channel, held)) = inner.held.take_if(|held| held.0 == channel_id) {
             self.deliver(&mut inner, channel, &held);
         }
@@ -176,6 +187,10 @@ impl Fake {
         let leaked = known.banned.iter().filter(|user| inner.leak_to.contains(user));
         let audience = Arc::new(known.members.iter().chain(leaked).copied().chain(more).collect());
         let item = Item { channel, entry: entry.clone(), audience };
+        self.put(inner, item);
+    }
+
+    fn put(&self, inner: &mut Inner, item: Item) {
         inner.all.push(item.clone());
         let _ = self.live.send((item, inner.all.len()));
     }

@@ -53,6 +53,11 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
         say_on(&mut probe)?;
     }
     let moved = probe.last_at() - before;
+    // Times rise with a step forward, and stay there when the clock steps back.
+    ensure!(
+        seconds < 0 || moved >= 1_000 * HOUR.cast_unsigned(),
+        "the clock did not step: times rose by {moved} ms"
+    );
     let mut figures = talk.finish()?;
     probe.check()?;
     stage.stop_and_check()?;

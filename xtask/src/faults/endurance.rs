@@ -42,6 +42,7 @@ pub(super) fn kills(tools: &Tools) -> Result<Figures> {
         for figure in
             ["acked", "retried", "acked_by_retry", "kills", "kills_with_appends_in_flight", "resumes"]
         {
+            ensure!(report[figure].as_u64() > Some(0), "the run of {name} had no {figure}: it shows nothing");
             figures.insert(format!("{kind}_{figure}"), report[figure].clone());
         }
     }

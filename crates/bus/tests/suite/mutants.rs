@@ -365,14 +365,19 @@ async fn failing_cases(mutant: Mutant) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_every_mutant() {
-    assert_eq!(failing_cases(Mutant::Nothing).await, [""; 0], "without a fault");
     let mut survivors = Vec::new();
-    // Some at once: most of the time goes by in waiting for what does not come.
+    // Some at once: most of the time goes by in waiting for what does not come. Beside them one without a fault, of which
+    // nothing may be found.
     for mutants in Mutant::ALL.chunks(AT_ONCE) {
-        let mutants = mutants.iter().map(|&mutant| async move { (mutant, failing_cases(mutant).await) });
+        let mutants = mutants
+            .iter()
+            .chain([&Mutant::Nothing])
+            .map(|&mutant| async move { (mutant, failing_cases(mutant).await) });
         for (mutant, found_by) in mutants.collect::<JoinSet<_>>().join_all().await {
             println!("{mutant:?} is found by {found_by:?}");
-            if found_by.is_empty() {
+            if mutant == Mutant::Nothing {
+                assert_eq!(found_by, [""; 0], "without a fault");
+            } else if found_by.is_empty() {
                 survivors.push(mutant);
             }
         }

@@ -96,11 +96,16 @@ fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
 /// Root may do anything in the folder of somebody else, and leaves files there that its owner cannot use.
 fn check_owner(path: &Path) -> Result<(), OpenError> {
     let Ok(database) = path.join(DATABASE).metadata() else { return Ok(()) };
-    let (owner, us) = (database.uid(), rustix::process::geteuid());
-    if us.is_root() && owner != us.as_raw() {
-        return Err(OpenError::NotOwner { folder: path.to_owned(), owner });
+    let owner = database.uid();
+    if is_for(rustix::process::geteuid().as_raw(), owner) {
+        return Ok(());
     }
-    Ok(())
+    Err(OpenError::NotOwner { folder: path.to_owned(), owner })
+}
+
+/// Of others than root the files themselves say what they may do.
+const fn is_for(us: u32, owner: u32) -> bool {
+    us != 0 || owner == 0
 }
 
 pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
@@ -148,6 +153,12 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn root_is_not_for_the_folder_of_somebody_else() {
+        let pairs = [(0, 0), (0, 7), (7, 7), (7, 0)];
+        assert_eq!(pairs.map(|(us, owner)| is_for(us, owner)), [true, false, true, true]);
     }
 
     #[test]

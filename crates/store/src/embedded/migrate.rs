@@ -108,6 +108,8 @@ mod tests {
     use crate::embedded::{Embedded, EmbeddedConfig};
     use crate::log::LogStore;
     use madang_ids::{ChannelId, LogId, Seq};
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     /// A folder as version 1 left it, with three rows in a log.
     fn folder_of_version_1() -> tempfile::TempDir {
@@ -128,6 +130,14 @@ mod tests {
         folder
     }
 
+    /// Where SQLite sorts is one setting of the whole process.
+    static ONE_MIGRATION: Mutex<()> = Mutex::new(());
+
+    fn open(config: &EmbeddedConfig, medium: Medium) -> Result<Arc<Embedded>, OpenError> {
+        let _alone = ONE_MIGRATION.lock();
+        Embedded::open_on(config, medium)
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let names = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.contains("before")).collect()
@@ -142,7 +152,7 @@ mod tests {
     async fn an_older_folder_is_copied_then_brought_up_and_serves() {
         let folder = folder_of_version_1();
         let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
-        let store = Embedded::open(config.clone()).unwrap();
+        let store = open(&config, Medium::default()).unwrap();
         let log = LogId::Channel(ChannelId::from_raw(7));
         let rows = store.rows(log, Seq::new(1)..=Seq::new(9), usize::MAX).await.unwrap();
         assert_eq!(rows.len(), 3);
@@ -153,12 +163,13 @@ mod tests {
         assert_eq!(version_of(&folder.path().join("madang.db")), MIGRATIONS.len() as i64);
         // The copy is a database of version 1 and can be put in its place.
         std::fs::rename(folder.path().join(copy), folder.path().join("madang.db")).unwrap();
-        let store = Embedded::open(config).unwrap();
+        let store = open(&config, Medium::default()).unwrap();
         assert_eq!(store.tail(log, 9).await.unwrap().rows.len(), 3);
     }
 
     #[test]
     fn what_is_sorted_lies_in_the_folder() {
+        let _alone = ONE_MIGRATION.lock();
         let folder = tempfile::tempdir().unwrap();
         let db = Connection::open_in_memory().unwrap();
         let value = |pragma| -> String {
@@ -184,7 +195,7 @@ mod tests {
             std::fs::write(folder.path().join(name), "torn").unwrap();
         }
         let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
-        drop(Embedded::open(config).unwrap());
+        drop(open(&config, Medium::default()).unwrap());
         assert_eq!(version_of(&folder.path().join(left)), 1);
         assert!(!folder.path().join("madang.db.partial").exists());
     }
@@ -195,7 +206,7 @@ mod tests {
             &[MIGRATIONS[0], MIGRATIONS[1], "CREATE TABLE new (a); INSERT INTO nowhere VALUES (1)"];
         let folder = folder_of_version_1();
         let config = EmbeddedConfig { path: folder.path().to_owned(), ..EmbeddedConfig::default() };
-        let failed = Embedded::open_on(&config, Medium { migrations: BAD, ..Medium::default() });
+        let failed = open(&config, Medium { migrations: BAD, ..Medium::default() });
         let refusal = failed.unwrap_err().to_string();
         assert!(refusal.contains("nowhere"), "{refusal}");
         let file = folder.path().join("madang.db");
@@ -205,7 +216,7 @@ mod tests {
             !db.column_exists(None, "log", "checksum").unwrap() && !db.table_exists(None, "new").unwrap()
         );
         drop(db);
-        Embedded::open(config).unwrap();
+        open(&config, Medium::default()).unwrap();
         assert_eq!(version_of(&file), MIGRATIONS.len() as i64);
     }
 

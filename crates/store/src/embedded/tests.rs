@@ -3,6 +3,7 @@
 mod forgotten;
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq, UserId};
@@ -223,12 +224,14 @@ async fn readers_that_overlap_do_not_let_the_log_grow() {
     let folder = tempfile::tempdir().unwrap();
     let medium = Medium { wal_limit_bytes: 2_000_000, checkpoint_pages: 100, ..Medium::default() };
     let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
+    let reads = Arc::new(AtomicU64::new(0));
     let mut readers = JoinSet::new();
     for _ in 0..8 {
-        let store = Arc::clone(&store);
+        let (store, reads) = (Arc::clone(&store), Arc::clone(&reads));
         readers.spawn(async move {
             loop {
                 store.heads(&[log(1); 300]).await.unwrap();
+                reads.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -241,7 +244,9 @@ async fn readers_that_overlap_do_not_let_the_log_grow() {
         head = next.head();
         assert_eq!(store.append(next).await, Ok(AppendOutcome::Appended));
     }
+    assert!(readers.try_join_next().is_none(), "a reader has ended");
     readers.shutdown().await;
+    assert!(reads.load(Ordering::Relaxed) > 100, "{reads:?}");
     let length = folder.path().join("madang.db-wal").metadata().unwrap().len();
     assert!(length < 4_000_000, "{length} bytes");
 }

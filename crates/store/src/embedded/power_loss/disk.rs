@@ -11,6 +11,7 @@ use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::ffi::{
@@ -23,6 +24,7 @@ const NAME: &CStr = c"power-loss";
 static DISK: Mutex<Disk> =
     Mutex::new(Disk { files: BTreeMap::new(), open: BTreeMap::new(), faults: BTreeMap::new() });
 static REGISTERED: Once = Once::new();
+static SLOW_SYNCS: AtomicU64 = AtomicU64::new(0);
 
 struct Disk {
     files: BTreeMap<PathBuf, File>,
@@ -104,6 +106,11 @@ pub(super) fn set_fault(path: &Path, fault: Option<Fault>) {
         Some(fault) => drop(disk.faults.insert(path.to_owned(), fault)),
         None => drop(disk.faults.remove(path)),
     }
+}
+
+/// Syncs that were slow, or are just now.
+pub(super) fn slow_syncs() -> u64 {
+    SLOW_SYNCS.load(Ordering::SeqCst)
 }
 
 fn fault_of(file: *mut sqlite3_file) -> Option<Fault> {
@@ -229,8 +236,11 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: i64) -> c_int {
 unsafe extern "C" fn sync(file: *mut sqlite3_file, _flags: c_int) -> c_int {
     match fault_of(file) {
         Some(Fault::FailingSync) => return SQLITE_IOERR_FSYNC,
-        // waits for: the disk that is being played
-        Some(Fault::SlowSync(ms)) => std::thread::sleep(std::time::Duration::from_millis(ms)),
+        Some(Fault::SlowSync(ms)) => {
+            SLOW_SYNCS.fetch_add(1, Ordering::SeqCst);
+            // waits for: the disk that is being played
+            std::thread::sleep(std::time::Duration::from_millis(ms));
+        }
         _ => {}
     }
     noted(file, |state| {

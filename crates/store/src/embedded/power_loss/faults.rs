@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::disk::{Fault, set_fault};
+use super::disk::{Fault, set_fault, slow_syncs};
 use super::*;
 
 fn log() -> LogId {
@@ -108,7 +108,11 @@ async fn a_slow_disk_acks_late_and_does_not_hold_up_readers() {
     let began = std::time::Instant::now();
     let slow = append(log(), head);
     let mut writing = Box::pin(store.append(slow));
+    let before = slow_syncs();
     let reads = async {
+        while slow_syncs() == before {
+            tokio::task::yield_now().await;
+        }
         for _ in 0..20 {
             store.heads(&[log()]).await.unwrap();
         }
