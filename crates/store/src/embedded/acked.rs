@@ -18,6 +18,7 @@ use std::time::Duration;
 use madang_ids::Position;
 
 use super::folder;
+use super::seldom::Seldom;
 
 const NOTE: &str = "acked";
 const EVERY: Duration = Duration::from_secs(1);
@@ -79,23 +80,25 @@ impl Noting {
         let (closing, closed) = channel();
         write(&folder, position(), false)?;
         let thread = std::thread::Builder::new().name("store-note".into()).spawn(move || {
-            let mut noted = position();
+            let (mut noted, mut seldom) = (position(), Seldom::default());
             while closed.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 let now = position();
-                if now != noted && note(&folder, now, false) {
+                if now != noted && note(&folder, now, false, &mut seldom) {
                     noted = now;
                 }
             }
-            note(&folder, position(), true);
+            note(&folder, position(), true, &mut Seldom::default());
         })?;
         Ok(Self { closing: Some(closing), thread: Some(thread) })
     }
 }
 
-fn note(folder: &Path, position: Position, sync: bool) -> bool {
+fn note(folder: &Path, position: Position, sync: bool, seldom: &mut Seldom) -> bool {
     let written = write(folder, position, sync);
-    if let Err(error) = &written {
-        tracing::warn!(%error, "the acked position could not be noted");
+    if let Err(error) = &written
+        && let Some(untold) = seldom.tell()
+    {
+        tracing::warn!(%error, untold, "the acked position could not be noted");
     }
     written.is_ok()
 }

@@ -72,13 +72,8 @@ impl ChannelStore for Embedded {
     }
 
     async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
-        let pair = [int(one.min(other).raw()), int(one.max(other).raw())];
-        self.read(move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT channel FROM directs WHERE one = ?1 AND other = ?2")?;
-            statement.query_row(pair, |row| Ok(ChannelId::from_raw(number(row, 0)?))).optional()
-        })
-        .await
+        let pair = (int(one.min(other).raw()), int(one.max(other).raw()));
+        self.read(move |db| direct(db, pair)).await
     }
 
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {

@@ -5,11 +5,14 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use madang_ids::Position;
 use rustix::fs::{FlockOperation, flock};
 
 use super::OpenError;
+use super::acked::{self, Noted};
 
 pub(super) const DATABASE: &str = "madang.db";
+const LOG: &str = "madang.db-wal";
 const LOCK: &str = "lock";
 
 /// A data folder, locked as long as this lives. The lock is the kernel's: it goes with the process, however it ends.
@@ -24,6 +27,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         prepare(path).map_err(OpenError::folder(path))?;
         check_owner(path)?;
+        check_database(path)?;
         let lock = lock(path)?;
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
@@ -31,8 +35,9 @@ impl Folder {
     /// A folder that holds a database. Nothing in it is changed but the lock.
     pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let file = path.join(DATABASE);
-        file.metadata().map_err(OpenError::folder(&file))?;
         check_owner(path)?;
+        check_database(path)?;
+        file.metadata().map_err(OpenError::folder(&file))?;
         let lock = match lock(path) {
             Err(OpenError::Folder { error, .. }) if error.kind() == ErrorKind::ReadOnlyFilesystem => None,
             lock => Some(lock?),
@@ -106,6 +111,21 @@ fn check_owner(path: &Path) -> Result<(), OpenError> {
 /// Of others than root the files themselves say what they may do.
 const fn is_for(us: u32, owner: u32) -> bool {
     us != 0 || owner == 0
+}
+
+/// Where a database was there is one, not nothing or an empty file: SQLite would throw away the write-ahead log that
+/// belongs to it, which may be all that is left of what was acked last.
+fn check_database(folder: &Path) -> Result<(), OpenError> {
+    let bytes = |name| folder.join(name).metadata().map_or(0, |file| file.len());
+    if bytes(DATABASE) > 0 {
+        return Ok(());
+    }
+    let noted = acked::read(folder).map_err(OpenError::folder(folder))?;
+    if noted == Noted::Nothing && bytes(LOG) == 0 {
+        return Ok(());
+    }
+    let acked = if let Noted::Position(acked) = noted { acked } else { Position::ZERO };
+    Err(OpenError::Gone { file: folder.join(DATABASE), acked })
 }
 
 pub(super) fn private_file(path: &Path) -> std::io::Result<File> {

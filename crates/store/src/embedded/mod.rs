@@ -30,6 +30,7 @@ mod power_loss;
 mod reactions;
 mod readers;
 mod schema;
+mod seldom;
 mod sends;
 mod wal;
 mod writer;

@@ -70,6 +70,18 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// There was a database, and there is none or an empty file.
+    #[error(
+        "{file} is gone or empty, and positions up to {} were acked: put it back beside its `madang.db-wal`, which holds what \
+         was written last, or restore a backup (`madang restore --from BACKUP --data NEW_FOLDER`)",
+        .acked.get()
+    )]
+    Gone {
+        /// The file.
+        file: PathBuf,
+        /// The position that was noted as acked; zero if the note cannot be read.
+        acked: Position,
+    },
     /// Acked rows are not there.
     #[error(
         "the database in {folder} ends at position {}, and positions up to {} were acked: {} are lost \
@@ -133,6 +145,7 @@ impl OpenError {
             | Self::NotOwner { .. }
             | Self::Foreign { .. }
             | Self::Damaged { .. }
+            | Self::Gone { .. }
             | Self::Lost { .. } => true,
             Self::InUse { .. } | Self::NoRoom { .. } | Self::Folder { .. } | Self::Database { .. } => false,
         }

@@ -162,7 +162,7 @@ fn check_acked(
         Noted::Position(acked) => acked,
     };
     let (acked, found) = if version == 0 {
-        // Where a database was, an empty file is none, even if nothing was acked.
+        // Where a database was, one without tables is none, even if nothing was acked.
         (acked.max(Position::new(1)), 0)
     } else {
         let found = connection.query_row("SELECT value FROM position", [], |row| number(row, 0));

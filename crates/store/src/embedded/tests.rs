@@ -51,6 +51,36 @@ fn a_folder_of_a_newer_version_is_refused() {
     assert!(matches!(refusal, OpenError::Newer { found: 99, .. }), "{refusal}");
 }
 
+#[tokio::test]
+async fn a_database_that_is_gone_leaves_its_log_as_it_is() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let head = fill(&store, log(1), Head::default(), 20).await;
+    // As a kill leaves it: nothing has moved from the log to the file.
+    let files = ["madang.db", "madang.db-wal", "acked"];
+    for name in files {
+        std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+    }
+    drop(store);
+    let (file, wal) = (copy.path().join("madang.db"), copy.path().join("madang.db-wal"));
+    let (bytes, written) = (std::fs::read(&file).unwrap(), std::fs::read(&wal).unwrap());
+    for empty in [false, true] {
+        if empty {
+            std::fs::write(&file, []).unwrap();
+        } else {
+            std::fs::remove_file(&file).unwrap();
+        }
+        for accept_loss in [false, true] {
+            let refusal = Embedded::open(EmbeddedConfig { accept_loss, ..config(copy.path()) }).unwrap_err();
+            assert!(matches!(refusal, OpenError::Gone { .. }) && refusal.is_lasting(), "{refusal}");
+            assert_eq!(std::fs::read(&wal).unwrap(), written);
+        }
+    }
+    std::fs::write(&file, bytes).unwrap();
+    let store = Embedded::open(config(copy.path())).unwrap();
+    assert_eq!(store.tail(log(1), 1).await.unwrap().head, head);
+}
+
 #[test]
 fn another_programs_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -111,14 +141,6 @@ fn a_file_that_lost_its_header_or_its_end_is_refused_and_stays() {
         assert!(refusal.contains(told) && refusal.contains("madang restore"), "{refusal}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "{told}");
     }
-}
-
-#[test]
-fn an_empty_file_where_a_database_was_is_a_loss() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(Embedded::open(config(folder.path())).unwrap());
-    std::fs::remove_file(folder.path().join("madang.db")).unwrap();
-    assert!(matches!(Embedded::open(config(folder.path())), Err(OpenError::Lost { .. })));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::disk;
 use super::job::{self, Job, Transaction};
 use super::linger::{Linger, Patience};
 use super::metrics::StoreMetrics;
+use super::seldom::Seldom;
 use super::wal::{self, WalFile};
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
@@ -75,9 +76,10 @@ impl Writer {
         let (closing, closed) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (feed, shared_too) = (Some(feed), Arc::clone(&shared));
-        let linger = Linger::default();
+        let (linger, seldom) = (Linger::default(), Seldom::default());
+        let copy_asked = None;
         let thread =
-            Thread { wal, shared: shared_too, feed, closed, runtime, metrics, linger, copy_asked: None };
+            Thread { wal, shared: shared_too, feed, closed, runtime, metrics, linger, seldom, copy_asked };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&connection, queue))?;
@@ -214,6 +216,7 @@ pub(super) struct Thread {
     pub(super) runtime: Runtime,
     metrics: StoreMetrics,
     linger: Linger,
+    seldom: Seldom,
     /// A copy that was asked for while a group gathered.
     pub(super) copy_asked: Option<CopyOrder>,
 }
@@ -345,7 +348,9 @@ impl Thread {
                 }
             }
             Err(Failure::Job(error) | Failure::Group(error)) => {
-                tracing::error!(%error, jobs = group.len(), "the store did not write");
+                if let Some(untold) = self.seldom.tell() {
+                    tracing::error!(%error, jobs = group.len(), untold, "the store did not write");
+                }
                 self.count_failure(&error);
                 self.answer(group, Some(&error));
             }
