@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Presence. A crash of a client or a node shows within `lease_ms + grace_ms`, which must stay below 30 s (G6).
+/// Presence. A crash of a node shows within `lease_ms + grace_ms`, at most 30 s (G6); that of a client as soon as its node
+/// has missed it (`gateway.silence_ms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PresenceConfig {

@@ -2,7 +2,7 @@
 //! and the bus (node-to-node transport).
 //!
 //! In one process both are [`local`]: the inbox is a read of the store's commit order, and nothing is written per
-//! member. In a fleet they are Redis.
+//! member. In a fleet they will be Redis.
 #![warn(missing_docs)]
 
 #[cfg(feature = "conformance")]

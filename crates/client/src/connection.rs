@@ -36,7 +36,7 @@ impl Endpoint {
     /// Reads `http://host:port`.
     ///
     /// # Errors
-    /// Other schemes and broken addresses are refused; TLS is the business of a proxy.
+    /// Other schemes and broken addresses are refused: this client has no TLS.
     pub fn parse(url: &str) -> Result<Self, ClientError> {
         let bad = || ClientError::Address(url.to_owned());
         let rest = url.trim_end_matches('/').strip_prefix("http://").ok_or_else(bad)?;

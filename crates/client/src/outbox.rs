@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use madang_ids::ChannelId;
 use madang_proto::{Ack, ErrorBody, ErrorCode, RequestId, Send};
 
-/// Wait before a retry that the server gave no time for.
-const RETRY_AFTER_DEFAULT: Duration = Duration::from_millis(250);
+/// Wait before the first retry that the server gave no time for; before each further one twice as long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(32);
 
 /// Unacked messages in the order of their channel; `T` is whatever the caller wants back with the answer.
 #[derive(Debug)]
@@ -183,10 +184,11 @@ impl<T> Outbox<T> {
         if !error.retryable && error.code != ErrorCode::Unauthorized {
             return self.settle(id).map_or(Answer::Unknown, |settled| Answer::Refused(settled, error));
         }
-        let Some(lane) = parse(id).and_then(|request| self.take_request(request)) else {
+        let Some((lane, tries)) = parse(id).and_then(|request| self.take_request(request)) else {
             return Answer::Unknown;
         };
-        let wait = error.retry_after_ms.map_or(RETRY_AFTER_DEFAULT, Duration::from_millis);
+        let growing = || (RETRY_AFTER * 2_u32.pow(tries.clamp(1, 6) - 1)).min(RETRY_AFTER_MOST);
+        let wait = error.retry_after_ms.map_or_else(growing, Duration::from_millis);
         lane.hold_until = lane.hold_until.max(Some(now + wait));
         Answer::Again
     }
@@ -209,14 +211,15 @@ impl<T> Outbox<T> {
         rest.or_else(|| self.lanes.iter().find_map(ready))
     }
 
-    /// Marks a request as answered; its message is the caller's business.
-    fn take_request(&mut self, request: u64) -> Option<&mut Lane<T>> {
+    /// Marks a request as answered; its message, which was tried so many times, is the caller's business.
+    fn take_request(&mut self, request: u64) -> Option<(&mut Lane<T>, u32)> {
         let channel = self.in_flight.remove(&request)?;
         let lane = self.lanes.get_mut(&channel)?;
         lane.in_flight -= 1;
         let item = lane.queue.iter_mut().find(|item| item.request == Some(request))?;
         item.request = None;
-        Some(lane)
+        let tries = item.tries;
+        Some((lane, tries))
     }
 
     /// Takes the message of a request out of the queue.

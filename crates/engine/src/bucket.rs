@@ -62,13 +62,6 @@ impl Bucket {
         self.tokens_milli = u32::try_from(tokens).unwrap_or(u32::MAX);
         self.at_ms = self.at_ms.max(as_ms(now));
     }
-
-    /// Whether the bucket is full at `now`, so that forgetting it changes nothing.
-    #[must_use]
-    pub fn is_full(mut self, rate: Rate, now: Duration) -> bool {
-        self.refill(rate, now);
-        self.tokens_milli >= rate.burst.saturating_mul(1000)
-    }
 }
 
 fn as_ms(time: Duration) -> u64 {

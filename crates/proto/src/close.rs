@@ -21,7 +21,7 @@ pub enum CloseReason {
     DeviceRevoked,
     /// A newer connection of the same device took its place.
     Replaced,
-    /// The peer broke the rules of this protocol, such as a frame before `hello`.
+    /// The peer broke the rules of this protocol. Kept for later: today such a frame is answered with an error.
     ProtocolViolation,
     /// RFC 6455: a binary frame, which this subprotocol has not.
     UnsupportedData,
@@ -85,7 +85,7 @@ impl CloseReason {
             Self::Unauthorized => "the token is not valid",
             Self::DeviceRevoked => "this device was revoked",
             Self::Replaced => "a newer connection of this device took its place",
-            Self::ProtocolViolation => "the first frame must be hello, once",
+            Self::ProtocolViolation => "the protocol was broken",
         }
     }
 

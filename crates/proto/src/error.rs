@@ -21,7 +21,7 @@ pub enum ErrorCode {
     Conflict,
     /// Larger than a limit; `field` names it.
     TooLarge,
-    /// No seat is free.
+    /// No seat is free, or there are as many of something as there may be.
     Full,
     /// The caller is faster than allowed; come back after `retry_after_ms`.
     Limited,

@@ -391,7 +391,7 @@ pub struct SnapshotQuery {
     /// 1 to 500, default 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// Whether to add the last 20 messages of the 10 most recent channels (first page only).
+    /// Whether to add the last 20 entries of the 10 most recent channels (first page only).
     #[serde(default)]
     pub recent: bool,
 }

@@ -18,7 +18,7 @@ use crate::outbox::Answer;
 use crate::received::{Missing, Piece};
 
 /// A connection on which nothing came for so many heartbeats is dead.
-const SILENT_HEARTBEATS: u32 = 3;
+const SILENT_HEARTBEATS: u32 = 2;
 /// Tokens are renewed when so much of their life has passed …
 const RENEW_AFTER_SHARE: f64 = 0.8;
 /// … and, when that failed, again after this share of it.
@@ -371,7 +371,7 @@ impl Live {
     /// Says that this client is alive, and asks whether the server is.
     async fn heartbeat(&mut self) -> Result<Option<Next>, ClientError> {
         if self.last_heard.elapsed() > self.beat * SILENT_HEARTBEATS {
-            return Ok(Some(Next::Again("nothing came for three heartbeats".into())));
+            return Ok(Some(Next::Again("nothing came for two heartbeats".into())));
         }
         self.beat().await?;
         Ok(None)

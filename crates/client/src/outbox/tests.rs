@@ -76,7 +76,21 @@ fn a_token_that_ended_is_no_final_refusal() {
     let ended = ErrorBody::new(ErrorCode::Unauthorized, "the token has ended");
     assert!(matches!(outbox.handle_error(&request, ended, now), Answer::Again));
     assert!(sent(&mut outbox, now).is_none(), "the renewal wants a moment");
-    assert_eq!(sent(&mut outbox, now + RETRY_AFTER_DEFAULT).unwrap().1, 1);
+    assert_eq!(sent(&mut outbox, now + RETRY_AFTER).unwrap().1, 1);
+}
+
+#[test]
+fn a_server_that_fails_is_asked_ever_more_slowly() {
+    let mut now = Instant::now();
+    let mut outbox = Outbox::new(10, 8);
+    outbox.enqueue(send(1, 1), ()).unwrap();
+    for wait_s in [1, 2, 4, 8, 16, 32, 32] {
+        let request = sent(&mut outbox, now).unwrap().0;
+        let failed = ErrorBody::new(ErrorCode::Internal, "the server failed");
+        assert!(matches!(outbox.handle_error(&request, failed, now), Answer::Again));
+        now += Duration::from_secs(wait_s);
+        assert!(sent(&mut outbox, now - Duration::from_millis(1)).is_none(), "{wait_s} s");
+    }
 }
 
 #[test]
