@@ -15,7 +15,7 @@ use madang_store::embedded::{Embedded, EmbeddedConfig};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::gateway::{Gateway, deliver, drain, open};
+use crate::gateway::{Gateway, deliver, drain, open, sweep};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
@@ -62,10 +62,14 @@ impl Node {
             tracing::warn!(%stragglers, "not everything ended in time");
         }
         // A lost mark costs a repeated push; a store that hangs must not hold the process.
-        if timeout(FLUSH_PATIENCE, self.gateway.operations.flush_received()).await.is_err() {
+        let operations = &self.gateway.operations;
+        let marks = timeout(FLUSH_PATIENCE, operations.flush_received());
+        let times = timeout(FLUSH_PATIENCE, operations.presence.end());
+        let (marks, times) = tokio::join!(marks, times);
+        if marks.is_err() {
             tracing::warn!("how far devices have received was not noted");
         }
-        if timeout(FLUSH_PATIENCE, self.gateway.operations.presence.end()).await.is_err() {
+        if times.is_err() {
             tracing::warn!("when users were last active was not noted");
         }
         self.background.drain().stop();
@@ -166,7 +170,7 @@ impl Node {
         for writer in gateway.writers() {
             background.spawn_vital(health.check("writer"), writer);
         }
-        tasks.spawn_vital(health.check("sweep"), drain::sweep(Arc::clone(&gateway)));
+        tasks.spawn_vital(health.check("sweep"), sweep::run(Arc::clone(&gateway)));
         if let Some(tls) = tls {
             let (clock, drain) = (operations.clock.clone(), tasks.drain().clone());
             tasks.spawn_vital(health.check("tls"), tls.watch(clock, drain));

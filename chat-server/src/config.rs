@@ -148,7 +148,7 @@ pub struct GatewayConfig {
     pub outbound_bytes: usize,
     /// Requests of one connection under way; default 256. Beyond it the socket is not read.
     pub requests_in_flight: u32,
-    /// Seconds after which a connection that took not one byte is dead; default 60.
+    /// Seconds after which a connection that took not one byte of what is to be written is dead, 1 to 3,600; default 60.
     pub write_seconds: u64,
     /// Milliseconds over which a drain spreads its `reconnect`s; default 5,000.
     pub drain_ms: u64,
@@ -302,6 +302,8 @@ impl Config {
             &silence,
             "must be at least twice gateway.heartbeat_ms",
         )?;
+        let write = gateway.write_seconds;
+        rule((1..=3_600).contains(&write), "gateway.write_seconds", &write, "must be 1 to 3600")?;
         let (presence, lease) = (&self.presence, self.presence.lease_ms);
         let renewals = presence.renew_ms.saturating_mul(2);
         rule(

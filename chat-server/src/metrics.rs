@@ -95,8 +95,16 @@ impl ChatMetrics {
         counter("subscription_gaps", "G4: gaps in subscriptions, told to who read too slowly", &self.gaps);
         counter("requests_limited", "G7: requests refused as too fast", &self.limited);
         counter("http_connections_refused", "G7: connections of an address with too many", &self.crowded);
-        counter("seats_refused", "G10: joins refused because no seat was free", &self.full);
-        counter("outbound_frames", "Frames given to connections", &self.delivered);
+        counter(
+            "seats_refused",
+            "G10: commands refused as `full`: no seat, or too many pins or reactions",
+            &self.full,
+        );
+        counter(
+            "outbound_frames",
+            "Connections that something was to be delivered to, each time",
+            &self.delivered,
+        );
         counter("outbound_writes", "Writes of what waited on a connection", &self.writes);
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
         registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());

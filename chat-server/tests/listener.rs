@@ -81,3 +81,22 @@ async fn without_limits_an_address_may_open_as_many_as_it_likes() {
         open.push(stream);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_does_not_read_is_let_go() {
+    let mut config = Config::default();
+    config.gateway.write_seconds = 1;
+    let node = TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap();
+    let (mut client, addr) = (TcpStream::connect(node.addr).await.unwrap(), node.addr);
+    let question = b"GET /v1/openapi.json HTTP/1.1\r\nHost: madang\r\n\r\n";
+    // Until its answers have filled what the kernel takes for both sides, and the server reads no further question.
+    let asked = async {
+        loop {
+            if client.write_all(question).await.is_err() {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, asked).await.expect("the server closes the connection");
+    assert!(ask("127.0.0.1", addr).await.1, "others are served");
+}

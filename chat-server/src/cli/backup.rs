@@ -58,7 +58,7 @@ impl Backup {
                 to = to.display()
             ),
             Told::BackedUp { position, bytes } => {
-                println!("{} holds everything up to position {position}, in {bytes} bytes", to.display());
+                say!("{} holds everything up to position {position}, in {bytes} bytes", to.display());
             }
             Told::Refused(error) => bail!("{error}"),
             _ => bail!("the server's answer is to another question"),
@@ -95,7 +95,7 @@ impl Restore {
         let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
         let report =
             embedded::restore(&self.from, &data, self.accept_damage, &mut super::check::tell_progress)?;
-        println!(
+        say!(
             "{} holds {} rows up to position {}; devices that are beyond it will take a snapshot",
             data.display(),
             report.rows,

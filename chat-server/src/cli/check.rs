@@ -28,14 +28,14 @@ impl Check {
         }
         let report = embedded::check(&data, &mut tell_progress)?;
         for finding in &report.findings {
-            println!("{finding}");
+            say!("{finding}");
         }
         if report.more > 0 {
-            println!("and {} more", report.more);
+            say!("and {} more", report.more);
         }
         let found = report.findings.len() as u64 + report.more;
-        println!(
-            "{}: {} rows in {} logs ({} rows without a checksum, from version 1), position {}: {}",
+        say!(
+            "{}: {} rows in {} logs ({} rows without a checksum, from before version 4), position {}: {}",
             data.display(),
             report.rows,
             report.logs,

@@ -61,9 +61,9 @@ impl Doctor {
             let advice = "the server needs this as well: make room, or mount the disk to be written to";
             let Seen { what, advice } = seen
                 .unwrap_or_else(|error| Seen::new(format!("{}: {error:#}", data.display()), false, advice));
-            println!("{} {name:<10} {what}", if advice.is_none() { "ok " } else { "BAD" });
+            say!("{} {name:<10} {what}", if advice.is_none() { "ok " } else { "BAD" });
             if let Some(advice) = advice {
-                println!("    {:<10} {advice}", "");
+                say!("    {:<10} {advice}", "");
                 is_well = false;
             }
         }

@@ -1,5 +1,13 @@
 //! The command line of `madang`, one command a file.
 
+/// Prints a line of what was asked for. Nobody may be reading any more, as behind `… | head`.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 mod backup;
 mod check;
 mod check_config;
@@ -7,12 +15,15 @@ mod doctor;
 mod operator;
 mod serve;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use madang_auth::PasswordError;
 use madang_service::ConfigError;
+use madang_service::telemetry::{self, TelemetryError};
 use madang_store::embedded::OpenError;
 
 use crate::config::{Config, InvalidConfig};
@@ -74,7 +85,7 @@ pub fn run() -> ExitCode {
         Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("madang: {error:#}");
+        telemetry::tell_failure(format_args!("madang: {error:#}"));
         // Of who only looks the code says that.
         match lasting(&error) {
             Some(lasting) if code != ExitCode::from(COULD_NOT_LOOK) => ExitCode::from(lasting),
@@ -85,8 +96,14 @@ pub fn run() -> ExitCode {
 
 /// What the process ends with if starting it again cannot help.
 fn lasting(error: &anyhow::Error) -> Option<u8> {
-    if error.is::<InvalidConfig>() || error.is::<ConfigError>() {
+    let of_passwords = matches!(error.downcast_ref(), Some(PasswordError::Config(_)));
+    let of_a_part = error.is::<TelemetryError>() || of_passwords;
+    if error.is::<InvalidConfig>() || error.is::<ConfigError>() || of_a_part {
         return Some(WRONG_CONFIG);
+    }
+    // A file of the folder that holds something else than it should, such as the secret.
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        return Some(WRONG_DATA);
     }
     error.downcast_ref::<OpenError>().filter(|error| error.is_lasting()).map(|_| WRONG_DATA)
 }

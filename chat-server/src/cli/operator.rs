@@ -66,7 +66,7 @@ impl TokenCommand {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let ask = Ask::Token { handle: self.handle, device_name: self.device_name };
         match ask_folder(config, self.data, ask)? {
-            Told::SignedIn(signed_in) => println!("{}", serde_json::to_string_pretty(&signed_in)?),
+            Told::SignedIn(signed_in) => say!("{}", serde_json::to_string_pretty(&signed_in)?),
             Told::Refused(error) => bail!("{error}"),
             _ => {}
         }

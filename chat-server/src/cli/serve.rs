@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use madang_service::{Drain, Hangups, Signals, Systemd};
+use madang_service::{Drain, Hangups, Signals, Systemd, telemetry};
 use tokio::net::TcpListener;
 
 use super::operator;
@@ -56,7 +56,7 @@ impl Serve {
             config.limits.enabled = matches!(switch, Switch::On);
         }
         config.validate()?;
-        madang_service::telemetry::init(&config.telemetry)?;
+        telemetry::init(&config.telemetry)?;
         raise_open_files();
         keep_pages_small();
         let runtime = super::runtime()?;
@@ -78,7 +78,12 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
         // A path above 107 bytes, for instance. Operators can still open the folder of a server that is stopped.
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
-    say_hello(addr, &data, limits, node.gateway.tls.is_some());
+    let has_tls = node.gateway.tls.is_some();
+    if telemetry::has_journal() {
+        tracing::info!(%addr, data = %data.display(), limits, tls = has_tls, "listening");
+    } else {
+        say_hello(addr, &data, limits, has_tls);
+    }
     let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
     node.background.spawn_vital(node.api.health.check("listen"), listening);
     if let Some(systemd) = &systemd {
@@ -117,19 +122,17 @@ async fn reload(mut hangups: Hangups, tls: Option<Arc<Tls>>, systemd: Option<Arc
 
 fn say_hello(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
     let (http, ws) = if has_tls { ("https", "wss") } else { ("http", "ws") };
-    println!("madang {} listens on {http}://{addr}", env!("CARGO_PKG_VERSION"));
-    println!("  socket     {ws}://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
-    println!("  data       {}", data.display());
-    println!("  health     {http}://{addr}/readyz, {http}://{addr}/metrics");
+    say!("madang {} listens on {http}://{addr}", env!("CARGO_PKG_VERSION"));
+    say!("  socket     {ws}://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);
+    say!("  data       {}", data.display());
+    say!("  health     {http}://{addr}/readyz, {http}://{addr}/metrics");
     if !limits {
-        println!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
+        say!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
     }
-    println!(
+    say!(
         "  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' {http}://{addr}/v1/accounts"
     );
-    println!(
-        "             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops"
-    );
+    say!("             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops");
 }
 
 /// An idle connection is a few small pieces of memory. In pages of two mebibytes the holes between them stay resident:

@@ -10,8 +10,6 @@ use super::{Gateway, encode};
 
 /// How often the window moves on.
 const STEP: Duration = Duration::from_millis(100);
-/// How often sessions are looked at.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// Waits for the drain, then closes all connections over the window.
 pub async fn run(gateway: Arc<Gateway>) {
@@ -36,24 +34,5 @@ fn send_away(connection: &Arc<Outbound>) {
         let frame = ServerFrame::Reconnect { after_ms: 1_000 + connection.number % 1_000, nodes: Vec::new() };
         connection.post(encode::frame(&frame));
         connection.close(CloseReason::Draining);
-    }
-}
-
-/// Wakes connections whose sessions must be looked at, tells passive subscribers what moved, and forgets homes that
-/// rest, each second. Waits for nobody.
-pub async fn sweep(gateway: Arc<Gateway>) {
-    let clock = &gateway.operations.clock;
-    let mut looked_at = clock.elapsed();
-    loop {
-        // From look to look, whatever the look takes.
-        let rest = (looked_at + SWEEP).saturating_sub(clock.elapsed());
-        tokio::select! {
-            () = clock.sleep(rest) => {}
-            () = gateway.tasks.drain().draining() => break,
-        }
-        looked_at = clock.elapsed();
-        gateway.registry.sweep(looked_at);
-        gateway.tell_moved();
-        gateway.operations.homes.forget_resting();
     }
 }

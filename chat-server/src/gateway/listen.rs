@@ -1,5 +1,5 @@
 //! Takes TCP connections and speaks HTTP/1.1 on them, through TLS if there is a certificate, with bounds on how many
-//! there are, of all and of one address, and how long each may take to say what it wants.
+//! there are, of all and of one address, and how long each may take to say what it wants and to take its answer.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::addresses::Counted;
+use super::write_timeout::WriteTimeout;
 use super::{Gateway, proxies};
 
 /// Connections that speak HTTP at once; an upgraded socket has left this count and is in the registry's.
@@ -77,12 +78,15 @@ async fn serve(
     place: (OwnedSemaphorePermit, Option<Counted>),
 ) {
     let tasks = &gateway.tasks;
+    let write_patience = Duration::from_secs(gateway.operations.config.gateway.write_seconds);
     match &gateway.tls {
-        None => speak(socket, peer, router, tasks).await,
+        None => speak(WriteTimeout::new(socket, write_patience), peer, router, tasks).await,
         Some(tls) => {
             let patience = patience(tasks, HANDSHAKE_PATIENCE);
             match timeout(patience, tls.acceptor().accept(socket)).await {
-                Ok(Ok(stream)) => speak(stream, peer, router, tasks).await,
+                Ok(Ok(stream)) => {
+                    speak(WriteTimeout::new(stream, write_patience), peer, router, tasks).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }

@@ -28,6 +28,8 @@ mod queue;
 mod registry;
 mod requests;
 mod socket;
+pub mod sweep;
+mod write_timeout;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

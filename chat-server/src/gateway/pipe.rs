@@ -12,6 +12,8 @@ use rustls::ServerConnection;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::write_timeout::WriteTimeout;
+
 /// Encrypted bytes of one connection that the kernel has not taken: two records of the largest size. What is plain waits
 /// in the connection's queue, whose bound is larger.
 const ENCRYPTED_BYTES: usize = 32 * 1024;
@@ -61,13 +63,13 @@ impl Pipe {
     /// # Errors
     /// The connection is none of this server's.
     pub(super) fn take(upgraded: Upgraded) -> Result<(Self, bytes::Bytes), Upgraded> {
-        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-            Ok(parts) => return Ok((Self::Plain(parts.io.into_inner()), parts.read_buf)),
+        let upgraded = match upgraded.downcast::<TokioIo<WriteTimeout<TcpStream>>>() {
+            Ok(parts) => return Ok((Self::Plain(parts.io.into_inner().into_inner()), parts.read_buf)),
             Err(upgraded) => upgraded,
         };
-        let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>()?;
+        let parts = upgraded.downcast::<TokioIo<WriteTimeout<TlsStream<TcpStream>>>>()?;
         // What rustls has read ahead, plain or not, stays within its connection.
-        let (tcp, session) = parts.io.into_inner().into_inner();
+        let (tcp, session) = parts.io.into_inner().into_inner().into_inner();
         Ok((Self::Tls(Box::new(Tls::new(tcp, session))), parts.read_buf))
     }
 

@@ -45,12 +45,6 @@ impl Registry {
         self.sockets.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Sockets now.
-    #[must_use]
-    pub fn sockets(&self) -> usize {
-        self.sockets.load(Ordering::Acquire)
-    }
-
     pub(super) fn add(&self, user: UserId, device_id: DeviceId, outbound: Arc<Outbound>) {
         let mut connections = self.users.entry(user).or_default();
         let is_replaceable =

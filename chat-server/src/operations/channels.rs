@@ -18,7 +18,7 @@ impl Operations {
     /// key.
     ///
     /// # Errors
-    /// `not_found` for an unknown user; `full` above the seats; or channels of somebody; `forbidden` if one
+    /// `not_found` for an unknown user; `full` above the seats of the channel or the channels of somebody; `forbidden` if one
     /// blocks the other.
     pub async fn create_channel(
         &self,
@@ -53,12 +53,12 @@ impl Operations {
         if request.topic.is_some() {
             return Err(ErrorBody::invalid("topic", "a direct channel has no topic"));
         }
-        self.check_users(&[other]).await?;
+        self.check_users("members", &[other]).await?;
         let candidate = ChannelId::from_raw(self.mint());
         let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
         if found.is_none() {
             self.check_not_blocked(caller.user_id, &[other]).await?;
-            self.check_room_for_channel(caller, &[caller.user_id, other], None).await?;
+            self.check_room_for_channel(caller, "members", &[caller.user_id, other], None).await?;
         }
         let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
         let id = claimed.map_err(|error| refusal(&error))?;
@@ -94,10 +94,10 @@ impl Operations {
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         // What an earlier try has made is not asked again whether it may be.
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
-            self.check_users(&others).await?;
+            self.check_users("members", &others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
-            self.check_room_for_channel(caller, &[caller.user_id], None).await?;
-            self.check_room_for_channel(caller, &others, None).await?;
+            self.check_room_for_channel(caller, "members", &[caller.user_id], None).await?;
+            self.check_room_for_channel(caller, "members", &others, None).await?;
             others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
@@ -176,11 +176,12 @@ impl Operations {
         Ok(row)
     }
 
-    pub(super) async fn check_users(&self, users: &[UserId]) -> Result<(), ErrorBody> {
+    /// `field` is the request's that names them.
+    pub(super) async fn check_users(&self, field: &'static str, users: &[UserId]) -> Result<(), ErrorBody> {
         let found = self.store.users(users).await.map_err(|error| refusal(&error))?;
         match users.iter().zip(found).find(|(_, found)| found.is_none()) {
             Some((missing, _)) => {
-                Err(ErrorBody::field(ErrorCode::NotFound, "members", format!("user {missing} was not found")))
+                Err(ErrorBody::field(ErrorCode::NotFound, field, format!("user {missing} was not found")))
             }
             None => Ok(()),
         }

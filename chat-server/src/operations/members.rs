@@ -56,9 +56,9 @@ impl Operations {
             return Err(ErrorBody::invalid("user_ids", message));
         }
         self.check_is_member(caller, channel).await?;
-        self.check_users(&request.user_ids).await?;
+        self.check_users("user_ids", &request.user_ids).await?;
         self.check_not_blocked(caller.user_id, &request.user_ids).await?;
-        self.check_room_for_channel(caller, &request.user_ids, Some(channel)).await?;
+        self.check_room_for_channel(caller, "user_ids", &request.user_ids, Some(channel)).await?;
         request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
         let channel = self.channel(channel).await?;
@@ -107,10 +107,11 @@ impl Operations {
     }
 
     /// Each of these people has room for a channel: for one that she is in already, or for one more. Who comes into two
-    /// at once may come into one too many.
+    /// at once may come into one too many. `field` is the request's that names them.
     pub(super) async fn check_room_for_channel(
         &self,
         caller: Caller,
+        field: &'static str,
         users: &[UserId],
         channel: Option<ChannelId>,
     ) -> Result<(), ErrorBody> {
@@ -130,7 +131,7 @@ impl Operations {
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
         let message = format!("user {user} is in as many channels as one may be in, {most}");
-        Err(ErrorBody::field(ErrorCode::Full, "members", message))
+        Err(ErrorBody::field(ErrorCode::Full, field, message))
     }
 }
 

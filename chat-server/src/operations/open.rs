@@ -33,7 +33,7 @@ impl Operations {
         }
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
-        self.check_room_for_channel(caller, &[caller.user_id], Some(id)).await?;
+        self.check_room_for_channel(caller, "members", &[caller.user_id], Some(id)).await?;
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         self.establish(caller, card, self.config.channels.open_members, joins).await?;
@@ -72,7 +72,7 @@ impl Operations {
                 "only open channels are joined; into this one people are added",
             ));
         }
-        self.check_room_for_channel(caller, &[caller.user_id], Some(channel_id)).await?;
+        self.check_room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
         self.channel_view(caller, channel_id).await

@@ -7,7 +7,6 @@ use madang_ids::{Cursor, DeviceId};
 use parking_lot::Mutex;
 
 use super::Operations;
-use crate::refusal::refusal;
 
 /// Marks that wait. Bounded by the devices that are connected; a lost second costs nothing but a repeated push.
 #[derive(Debug, Default)]
@@ -42,15 +41,19 @@ impl Operations {
         match self.store.set_received(&marks).await {
             Ok(()) => {
                 self.received.idle_rounds.store(0, Ordering::Relaxed);
-                self.store_health.pass();
+                if self.store_health.pass() {
+                    tracing::info!("the store takes writes again");
+                }
             }
             Err(error) => {
                 let count = marks.len();
                 // They are written by the next round, unless a later word of the same device is.
                 marks.into_iter().for_each(|(device, cursor)| self.received.put(device, cursor));
                 self.received.idle_rounds.store(PROBE_ROUNDS, Ordering::Relaxed);
-                tracing::warn!(error = %refusal(&error), marks = count, "how far devices have received was not noted");
-                self.store_health.fail(error.to_string());
+                // Tried again each second; the change is what an operator needs to hear of.
+                if self.store_health.fail(error.to_string()) {
+                    tracing::warn!(%error, marks = count, "the store takes no writes: how far devices have received was not noted");
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use madang_ids::UserId;
 use madang_proto::ErrorBody;
 use madang_service::Clock;
+use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
@@ -30,6 +31,9 @@ const ID_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 const METHOD_BYTES: usize = 16;
 /// Asked every few seconds by machines: their lines are for `debug`.
 const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// How long a request may take, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A trusted proxy asks; the request counts among those of its client.
 #[derive(Clone, Copy)]
@@ -52,6 +56,14 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
     .await;
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Ends what takes too long. What it wrote by then stays.
+pub(super) async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal(ErrorBody::unavailable("the request took too long", 1000)).into_response(),
+    }
 }
 
 /// Counts what proxies ask among what their clients have open, as connections are that come without one.

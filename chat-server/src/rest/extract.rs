@@ -1,9 +1,10 @@
 //! What handlers take: the caller, a JSON body whose errors name the field, ids in paths, queries.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use madang_proto::rest::parse_body;
 use madang_proto::{ErrorBody, ErrorCode, limits};
 use serde::de::DeserializeOwned;
+use serde::de::value::Error as QueryError;
 
 use super::{Api, access};
 use crate::operations::{Caller, Operations};
@@ -112,10 +114,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        let refusal = |rejection: axum::extract::rejection::QueryRejection| {
-            ErrorBody::invalid("query", format!("query: {}", rejection.body_text()))
-        };
-        query.map(|Query(query)| Self(query)).map_err(|rejection| Refusal(refusal(rejection)))
+        query.map(|Query(query)| Self(query)).map_err(|rejection| Refusal(query_refusal(&rejection)))
+    }
+}
+
+fn query_refusal(rejection: &QueryRejection) -> ErrorBody {
+    let causes = std::iter::successors(rejection.source(), |cause| (*cause).source());
+    let mut errors =
+        causes.filter_map(|cause| cause.downcast_ref::<serde_path_to_error::Error<QueryError>>());
+    match errors.next() {
+        // A parameter that is missing has no name here, but the message has.
+        Some(error) if error.path().iter().next().is_some() => {
+            let name = error.path().to_string();
+            let message = format!("{name}: {}", error.inner());
+            ErrorBody::invalid(&name, message)
+        }
+        _ => ErrorBody::invalid("query", format!("query: {}", rejection.body_text())),
     }
 }
 

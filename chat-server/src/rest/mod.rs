@@ -18,19 +18,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::http::{Method, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use madang_proto::limits;
 use madang_service::{Health, Metrics};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use tower_http::timeout::TimeoutLayer;
 
 use crate::gateway::Gateway;
 use crate::gateway::accept::{ANY_ORIGIN, accept, is_allowed};
-
-/// How long a request may take, its body included.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -68,7 +64,7 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(health::not_allowed)
         // The last is the first that a request meets.
         .layer(from_fn_with_state(api.clone(), access::count))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
+        .layer(from_fn(access::in_time))
         .layer(cors)
         .layer(from_fn_with_state(api.clone(), access::note))
         .with_state(api)

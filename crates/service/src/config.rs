@@ -1,7 +1,7 @@
 //! Configuration: defaults, then one TOML file, then environment variables. Every crate owns its own struct; this
 //! module only fills it, and says where a wrong value came from.
 //!
-//! `MADANG_GATEWAY__PING_MS=5000` sets the key `gateway.ping_ms`. Structs carry `#[serde(default,
+//! `MADANG_GATEWAY__HEARTBEAT_MS=5000` sets the key `gateway.heartbeat_ms`. Structs carry `#[serde(default,
 //! deny_unknown_fields)]`, so that a misspelt key is an error and not a silence.
 
 use std::path::{Path, PathBuf};

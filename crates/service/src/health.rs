@@ -76,9 +76,9 @@ impl Check {
         self.name
     }
 
-    /// This part works.
-    pub fn pass(&self) {
-        self.problems.lock().remove(self.name);
+    /// This part works. Says whether it did not before.
+    pub fn pass(&self) -> bool {
+        self.problems.lock().remove(self.name).is_some()
     }
 
     /// This part will never work again in this process.
@@ -87,9 +87,9 @@ impl Check {
         self.is_lost.store(true, Ordering::Relaxed);
     }
 
-    /// This part does not work; the reason is shown to operators.
-    pub fn fail(&self, reason: impl Into<String>) {
-        self.problems.lock().insert(self.name, reason.into());
+    /// This part does not work; the reason is shown to operators. Says whether it did before.
+    pub fn fail(&self, reason: impl Into<String>) -> bool {
+        self.problems.lock().insert(self.name, reason.into()).is_none()
     }
 }
 

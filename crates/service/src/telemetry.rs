@@ -1,6 +1,7 @@
 //! Logs: readable lines for a person, JSON for a collector, always to stderr (stdout belongs to commands). The journal is
 //! told the priority of each line, so that `journalctl -p warning` finds it.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use serde::{Deserialize, Serialize};
@@ -54,18 +55,39 @@ pub enum TelemetryError {
     Twice(#[from] TryInitError),
 }
 
+/// Whether the filter of `config` can be read.
+///
+/// # Errors
+/// [`TelemetryError::Filter`].
+pub fn check(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    filter(config, None).map(drop)
+}
+
 /// Sets up logging for the process. Called once, by mains.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`] for a filter that cannot be read, [`TelemetryError::Twice`] at the second call.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = filter(config, std::env::var("RUST_LOG").ok())?;
-    if systemd::stderr_is_journal() {
+    if has_journal() {
         subscriber(config.format, filter, Journal(|| io::stderr().lock()), false).try_init()?;
     } else {
         subscriber(config.format, filter, io::stderr, io::stderr().is_terminal()).try_init()?;
     }
     Ok(())
+}
+
+/// Whether what this process says is read from the journal, and not as it comes.
+#[must_use]
+pub fn has_journal() -> bool {
+    systemd::stderr_is_journal()
+}
+
+/// Says on stderr why a command failed, as an error where the journal listens. Logging may not be set up yet.
+pub fn tell_failure(text: impl Display) {
+    let priority = if has_journal() { "<3>" } else { "" };
+    // Nobody is there to be told that nobody can be told.
+    let _ = writeln!(io::stderr(), "{priority}{text}");
 }
 
 /// Begins each line with its priority, as the journal reads it from a stream (sd-daemon(3)).
