@@ -97,6 +97,7 @@ mod tests {
         let mut near = WriteTimeout::new(near, PATIENCE);
         let slowly = async {
             for _ in 0..10 {
+                // waits for: the paused clock, which moves by itself
                 tokio::time::sleep(PATIENCE / 2).await;
                 far.read_exact(&mut [0; 64]).await.unwrap();
             }

@@ -8,6 +8,7 @@ use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::{Claim, Claimed, Created, Device, Replaced, Rotated, User};
 use sha2::{Digest, Sha256};
 
+use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -327,23 +328,13 @@ fn check_handle(handle: &str) -> Result<String, ErrorBody> {
 }
 
 fn check_display_name(name: &str) -> Result<(), ErrorBody> {
-    let (chars, max) = (name.chars().count(), limits::DISPLAY_NAME_CHARS);
-    if (1..=max).contains(&chars) && !name.trim().is_empty() && !name.chars().any(char::is_control) {
-        return Ok(());
-    }
-    let message =
-        format!("display_name has {chars} characters, it must be 1 to {max} without control characters");
-    Err(ErrorBody::invalid("display_name", message))
+    let name = if name.trim().is_empty() { "" } else { name };
+    check_text("display_name", name, 1..=limits::DISPLAY_NAME_CHARS)
 }
 
 pub(super) fn check_device_name(name: &str) -> Result<String, ErrorBody> {
-    let (chars, max) = (name.chars().count(), limits::DEVICE_NAME_CHARS);
-    if chars <= max && !name.chars().any(char::is_control) {
-        return Ok(name.to_owned());
-    }
-    let message =
-        format!("device_name has {chars} characters, it must be at most {max} without control characters");
-    Err(ErrorBody::invalid("device_name", message))
+    check_text("device_name", name, 0..=limits::DEVICE_NAME_CHARS)?;
+    Ok(name.to_owned())
 }
 
 fn check_password(password: &str) -> Result<(), ErrorBody> {

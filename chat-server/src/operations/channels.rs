@@ -10,6 +10,7 @@ use madang_store::{Channel, Head, Overview, OverviewOrder};
 
 use super::accounts::request_hash;
 use super::details::check_topic;
+use super::texts::check_text;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -230,13 +231,9 @@ pub(super) fn view(row: Overview) -> ChannelView {
 }
 
 pub(super) fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
-    let (name, max) = (name.unwrap_or_default().trim(), limits::CHANNEL_NAME_CHARS);
-    let chars = name.chars().count();
-    if (1..=max).contains(&chars) && !name.chars().any(char::is_control) {
-        return Ok(name.to_owned());
-    }
-    let message = format!("name has {chars} characters, it must be 1 to {max} without control characters");
-    Err(ErrorBody::invalid("name", message))
+    let name = name.unwrap_or_default().trim();
+    check_text("name", name, 1..=limits::CHANNEL_NAME_CHARS)?;
+    Ok(name.to_owned())
 }
 
 fn parse_activity(after: &str) -> Result<(Millis, ChannelId), ErrorBody> {

@@ -6,6 +6,7 @@ use madang_proto::rest::{ChannelChange, ChannelView};
 use madang_proto::{ErrorBody, ErrorCode, limits};
 
 use super::channels::check_name;
+use super::texts::check_text;
 use super::{Caller, Operations};
 
 impl Operations {
@@ -78,15 +79,9 @@ fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
 
 /// A topic: may be empty, may have several lines.
 pub(super) fn check_topic(topic: &str) -> Result<String, ErrorBody> {
-    let (topic, max) = (topic.trim(), limits::TOPIC_CHARS);
-    let chars = topic.chars().count();
-    let is_plain = topic.chars().all(|char| char == '\n' || !char.is_control());
-    if chars <= max && is_plain {
-        return Ok(topic.to_owned());
-    }
-    let message =
-        format!("topic has {chars} characters, it must be at most {max} without control characters");
-    Err(ErrorBody::invalid("topic", message))
+    let topic = topic.trim();
+    check_text("topic", &topic.replace('\n', " "), 0..=limits::TOPIC_CHARS)?;
+    Ok(topic.to_owned())
 }
 
 /// The address of a picture; what is at it is the clients' matter.

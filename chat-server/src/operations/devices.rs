@@ -85,10 +85,7 @@ impl Operations {
     /// # Errors
     /// `unauthorized`.
     pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
-        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
-        let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
-        self.known.devices.insert(id, is_valid).await;
-        if is_valid {
+        if self.look_at_device(user, id).await? {
             return Ok(());
         }
         Err(ErrorBody::field(ErrorCode::Unauthorized, "token", "the token's device was revoked"))
@@ -98,15 +95,21 @@ impl Operations {
         if let Some(known) = self.known.devices.get(&id).await {
             return Ok(known);
         }
-        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
-        let is_valid = device.is_some_and(|device| device.user_id == user && device.revoked_at.is_none());
+        self.look_at_device(user, id).await
+    }
+
+    async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<bool, ErrorBody> {
+        let is_valid = self.valid_device(user, id).await?.is_some();
         self.known.devices.insert(id, is_valid).await;
         Ok(is_valid)
     }
 
     pub(super) async fn own_device(&self, user: UserId, id: DeviceId) -> Result<Device, ErrorBody> {
+        self.valid_device(user, id).await?.ok_or_else(|| ErrorBody::not_found("device_id"))
+    }
+
+    async fn valid_device(&self, user: UserId, id: DeviceId) -> Result<Option<Device>, ErrorBody> {
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
-        let own = device.filter(|device| device.user_id == user && device.revoked_at.is_none());
-        own.ok_or_else(|| ErrorBody::not_found("device_id"))
+        Ok(device.filter(|device| device.user_id == user && device.revoked_at.is_none()))
     }
 }

@@ -21,6 +21,7 @@ mod received;
 mod send;
 mod snapshot;
 mod sync;
+mod texts;
 mod upkeep;
 
 use std::sync::Arc;

@@ -9,6 +9,7 @@ use madang_proto::{
 };
 use madang_store::PresenceChange;
 
+use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -124,13 +125,8 @@ impl Operations {
 
 /// The text, or `None` to take it away.
 fn check_status(status: &str) -> Result<Option<String>, ErrorBody> {
-    let (status, max) = (status.trim(), limits::STATUS_CHARS);
-    let chars = status.chars().count();
-    if chars > max || status.chars().any(char::is_control) {
-        let message =
-            format!("status has {chars} characters, it must be at most {max} without control characters");
-        return Err(ErrorBody::invalid("status", message));
-    }
+    let status = status.trim();
+    check_text("status", status, 0..=limits::STATUS_CHARS)?;
     Ok(Some(status.to_owned()).filter(|status| !status.is_empty()))
 }
 
