@@ -1,5 +1,6 @@
 //! The composition root: the one place that picks backends and placements.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use madang_ids::{Millis, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::Store;
-use madang_store::embedded::{Embedded, EmbeddedConfig};
+use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -99,7 +100,10 @@ impl Node {
         if latest > Millis::ZERO && !secret.exists() {
             tracing::warn!(file = %secret.display(), "the token secret is gone: a new one is made, and nobody's token is valid any more");
         }
-        let secret = load_or_create_secret(&secret).context("the token secret in the data folder")?;
+        let secret = load_or_create_secret(&secret).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => OpenError::Damaged { file: secret, what: error.to_string() },
+            _ => OpenError::Folder { path: secret, error },
+        })?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret, latest };

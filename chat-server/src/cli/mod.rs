@@ -15,7 +15,6 @@ mod doctor;
 mod operator;
 mod serve;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -100,10 +99,6 @@ fn lasting(error: &anyhow::Error) -> Option<u8> {
     let of_a_part = error.is::<TelemetryError>() || of_passwords;
     if error.is::<InvalidConfig>() || error.is::<ConfigError>() || of_a_part {
         return Some(WRONG_CONFIG);
-    }
-    // A file of the folder that holds something else than it should, such as the secret.
-    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
-        return Some(WRONG_DATA);
     }
     error.downcast_ref::<OpenError>().filter(|error| error.is_lasting()).map(|_| WRONG_DATA)
 }

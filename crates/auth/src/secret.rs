@@ -26,8 +26,7 @@ fn load(path: &Path) -> io::Result<[u8; 32]> {
     let mut bytes = Vec::with_capacity(33);
     (&mut file).take(33).read_to_end(&mut bytes)?;
     let secret = bytes.try_into().map_err(|_| {
-        let problem = format!("{} does not hold a secret of exactly 32 bytes", path.display());
-        io::Error::new(io::ErrorKind::InvalidData, problem)
+        io::Error::new(io::ErrorKind::InvalidData, "it does not hold a secret of exactly 32 bytes")
     })?;
     // Whoever created it may have died before the name was durable.
     file.sync_all()?;
