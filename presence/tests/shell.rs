@@ -50,6 +50,16 @@ impl Stage {
         Self { local, service: Some(service), metrics, store, hand, running: JoinSet::new() }
     }
 
+    /// Runs, and somebody came whom the node's own set does not hold.
+    async fn with_one_online(id: u64) -> (Self, mpsc::Receiver<Notice>) {
+        let mut stage = Self::new();
+        let notices = stage.run(&[]);
+        stage.until(id, None).await;
+        stage.local.up(up(id));
+        stage.until(id, Some(Availability::Online)).await;
+        (stage, notices)
+    }
+
     /// Runs the service and the lease of a node with these connections.
     fn run(&mut self, connections: &'static [u64]) -> mpsc::Receiver<Notice> {
         let (sender, notices) = mpsc::channel(1_000);
@@ -118,11 +128,7 @@ async fn what_was_lost_in_a_full_queue_comes_with_the_full_set() {
 
 #[tokio::test]
 async fn a_report_that_a_full_queue_loses_asks_for_the_full_set() {
-    let mut stage = Stage::new();
-    let _notices = stage.run(&[]);
-    stage.until(9, None).await;
-    stage.local.up(up(9));
-    stage.until(9, Some(Availability::Online)).await;
+    let (stage, _notices) = Stage::with_one_online(9).await;
     // Nobody takes anything before the next wait.
     for id in 1..=20_000 {
         stage.local.settings_changed(user(id));
@@ -136,11 +142,7 @@ async fn a_report_that_a_full_queue_loses_asks_for_the_full_set() {
 
 #[tokio::test]
 async fn a_lost_end_shows_after_the_grace_period() {
-    let mut stage = Stage::new();
-    let _notices = stage.run(&[]);
-    stage.until(9, None).await;
-    stage.local.up(up(9));
-    stage.until(9, Some(Availability::Online)).await;
+    let (stage, _notices) = Stage::with_one_online(9).await;
     // Its end is not reported, and the node knows that it lost something.
     stage.local.resend();
     let took = stage.until(9, None).await;

@@ -95,9 +95,9 @@ pub fn run() -> ExitCode {
 
 /// What the process ends with if starting it again cannot help.
 fn lasting(error: &anyhow::Error) -> Option<u8> {
-    let of_passwords = matches!(error.downcast_ref(), Some(PasswordError::Config(_)));
-    let of_a_part = error.is::<TelemetryError>() || of_passwords;
-    if error.is::<InvalidConfig>() || error.is::<ConfigError>() || of_a_part {
+    let is_of_passwords = matches!(error.downcast_ref(), Some(PasswordError::Config(_)));
+    let is_of_logs = error.is::<TelemetryError>();
+    if error.is::<InvalidConfig>() || error.is::<ConfigError>() || is_of_passwords || is_of_logs {
         return Some(WRONG_CONFIG);
     }
     error.downcast_ref::<OpenError>().filter(|error| error.is_lasting()).map(|_| WRONG_DATA)

@@ -97,8 +97,8 @@ impl Operations {
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
             self.check_users("members", &others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
-            self.check_room_for_channel(caller, "members", &[caller.user_id], None).await?;
-            self.check_room_for_channel(caller, "members", &others, None).await?;
+            let all: Vec<UserId> = others.iter().copied().chain([caller.user_id]).collect();
+            self.check_room_for_channel(caller, "members", &all, None).await?;
             others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };

@@ -18,14 +18,6 @@ use crate::health::Health;
 /// Between two looks whether the process is ready.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Whether stderr goes to the journal, as systemd says of the stream that it opened: `JOURNAL_STREAM` is its device and
-/// inode (systemd.exec(5)).
-pub(crate) fn stderr_is_journal() -> bool {
-    let stream = std::env::var("JOURNAL_STREAM").ok();
-    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
-    stream.is_some_and(|stream| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
-}
-
 /// The service manager of this process.
 #[derive(Debug)]
 pub struct Systemd {

@@ -10,8 +10,6 @@ use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::systemd;
-
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,10 +75,13 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Whether what this process says is read from the journal, and not as it comes.
+/// Whether stderr goes to the journal, as systemd says of the stream that it opened: `JOURNAL_STREAM` is its device and
+/// inode (systemd.exec(5)).
 #[must_use]
 pub fn has_journal() -> bool {
-    systemd::stderr_is_journal()
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let Ok(stderr) = rustix::fs::fstat(io::stderr()) else { return false };
+    stream.is_some_and(|stream| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
 /// Says on stderr why a command failed, as an error where the journal listens. Logging may not be set up yet.

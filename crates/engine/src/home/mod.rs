@@ -4,9 +4,10 @@
 //! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
-//! Rooms: [`command`] what is asked and answered, [`plan`] what of it may be done, [`queue`] what waits, [`failing`] who is refused with whom, [`gate`]
-//! whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak, [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and
-//! details, [`reactions`] and [`membership`] steps of their own, this file the order of steps.
+//! Rooms: [`command`] what is asked and answered, [`plan`] what of it may be done, [`queue`] what waits, [`failing`] who is
+//! refused with whom, [`gate`] whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak,
+//! [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and details, [`reactions`] and [`membership`] steps of
+//! their own, this file the order of steps.
 
 mod batch;
 mod changes;
