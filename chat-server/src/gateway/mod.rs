@@ -81,7 +81,7 @@ impl Gateway {
     }
 
     fn now(&self) -> Now {
-        Now { at: self.operations.clock.now_ms(), elapsed: self.operations.clock.elapsed() }
+        Now { at: self.operations.clock.raw_ms(), elapsed: self.operations.clock.elapsed() }
     }
 
     fn next_number(&self) -> u64 {

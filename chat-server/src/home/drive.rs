@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join, try_join_all};
 use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, ReactionChange};
+use madang_engine::now::Now;
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
 use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorCode, Reaction, limits};
@@ -43,7 +44,7 @@ impl Homes {
 
     fn next(&self, cell: &Cell) -> Next {
         let mut state = cell.state.lock();
-        let now = self.0.clock.now_ms();
+        let now = self.now();
         if let Some(effect) = state.home.poll(now, &self.0.ids) {
             return Next::Effect(Box::new(effect));
         }
@@ -54,6 +55,10 @@ impl Homes {
                 Next::Rest
             }
         }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { at: self.0.clock.now_ms(), elapsed: self.0.clock.elapsed() }
     }
 
     async fn carry_out(&self, cell: &Cell, effect: Effect) {
@@ -81,39 +86,39 @@ impl Homes {
             }
             Effect::Load { log, rows } => {
                 let loaded = self.load(log, rows).await.map_err(failure);
-                cell.state.lock().home.handle_loaded(loaded, self.0.clock.now_ms());
+                cell.state.lock().home.handle_loaded(loaded, self.now());
             }
             Effect::Find(lookup) => {
                 let found = self.find(cell, lookup).await.map_err(failure);
-                cell.state.lock().home.handle_found(found, self.0.clock.now_ms());
+                cell.state.lock().home.handle_found(found, self.now());
             }
             Effect::FindSends { keys } => {
                 let sends = match cell.log {
                     LogId::Channel(channel) => self.0.store.find_sends(channel, &keys).await.map_err(failure),
                     LogId::User(_) => Ok(vec![None; keys.len()]),
                 };
-                cell.state.lock().home.handle_sends(sends, self.0.clock.now_ms());
+                cell.state.lock().home.handle_sends(sends, self.now());
             }
             Effect::FindRows { seqs } => {
                 let rows = self.0.store.rows_at(cell.log, &seqs).await.map_err(failure);
                 let rows = rows.map(|rows| seqs.into_iter().zip(rows).collect());
-                cell.state.lock().home.handle_rows(rows, self.0.clock.now_ms());
+                cell.state.lock().home.handle_rows(rows, self.now());
             }
             Effect::React { changes } => {
                 let reacted = self.react(cell.log, &changes).await.map_err(failure);
-                cell.state.lock().home.handle_reacted(reacted, self.0.clock.now_ms());
+                cell.state.lock().home.handle_reacted(reacted, self.now());
             }
             Effect::Append(append) => {
                 let outcome = self.append(append).await;
-                cell.state.lock().home.handle_appended(outcome, self.0.clock.now_ms());
+                cell.state.lock().home.handle_appended(outcome, self.now());
             }
             Effect::ChangeSeats(change) => {
                 let outcome = self.change_seats(cell, change).await;
-                cell.state.lock().home.handle_seated(outcome, self.0.clock.now_ms());
+                cell.state.lock().home.handle_seated(outcome, self.now());
             }
             Effect::Settle { members } => {
                 let settled = self.settle(cell, &members).await;
-                cell.state.lock().home.handle_settled(settled, self.0.clock.now_ms());
+                cell.state.lock().home.handle_settled(settled, self.now());
             }
         }
     }

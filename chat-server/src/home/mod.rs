@@ -143,7 +143,7 @@ impl Homes {
         let mut state = cell.state.lock();
         state.asked_at = self.0.clock.elapsed();
         state.answers.insert(ticket, answer);
-        state.home.handle_command(ticket, command, self.0.clock.now_ms());
+        state.home.handle_command(ticket, command, self.now());
         let must_drive = !std::mem::replace(&mut state.is_driven, true);
         drop(state);
         // Until here the map's entry was held: a cell that is asked is not forgotten.

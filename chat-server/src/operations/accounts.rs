@@ -92,7 +92,7 @@ impl Operations {
         let wrong =
             || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
         let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?;
-        let (hash, now) = (old.hash(), self.clock.now_ms());
+        let (hash, now) = (old.hash(), self.clock.raw_ms());
         let row = self.store.refresh(&hash).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
         let may_repeat = row.replaced.is_some_and(|old| old.hash == hash && now < old.until);
         if row.expires_at <= now || (row.hash != hash && !may_repeat) {
@@ -139,7 +139,7 @@ impl Operations {
     /// # Errors
     /// `unauthorized`.
     pub async fn identify(&self, token: &str) -> Result<Identity, ErrorBody> {
-        let claims = self.tokens.verify(token, self.clock.now_ms()).map_err(|error| {
+        let claims = self.tokens.verify(token, self.clock.raw_ms()).map_err(|error| {
             self.metrics.unauthorized.inc();
             let message = match error {
                 TokenError::Expired => "the token has ended",
@@ -210,7 +210,7 @@ impl Operations {
         device_id: DeviceId,
         token: &RefreshToken,
     ) -> Result<SignedIn, ErrorBody> {
-        let minted = self.tokens.mint(user, device_id, self.clock.now_ms());
+        let minted = self.tokens.mint(user, device_id, self.clock.raw_ms());
         let (access_token, access_expires_at) = minted.map_err(|error| {
             tracing::error!(%error, "a token could not be minted");
             ErrorBody::new(ErrorCode::Internal, "the server failed")
@@ -238,7 +238,7 @@ impl Operations {
             hash: token.hash(),
             user_id,
             device_id,
-            expires_at: self.clock.now_ms().plus(days_ms),
+            expires_at: self.clock.raw_ms().plus(days_ms),
             replaced: None,
         }
     }

@@ -53,7 +53,7 @@ impl Operations {
         }
         let members = self.store.members_of(channel_id, &[caller.user_id]).await;
         let members = members.map_err(|error| refusal(&error))?;
-        let now = self.clock.now_ms();
+        let now = self.clock.raw_ms();
         if members.iter().flatten().any(|member| member.is_muted(now)) {
             return Ok(());
         }

@@ -28,7 +28,7 @@ impl Operations {
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;
-        let now = self.clock.now_ms();
+        let now = self.clock.raw_ms();
         let row = |((member, user), marker): ((Member, Option<User>), Marker)| {
             let user = user?;
             let read_seq = user.sends_receipts.then_some(marker.seq);

@@ -57,7 +57,7 @@ impl Operations {
             let message = format!("seconds is {seconds}, it must be 1 to {RESTRICTION_SECONDS}, or absent");
             return Err(ErrorBody::invalid("seconds", message));
         }
-        Ok(Restriction { until: Some(self.clock.now_ms().plus(u64::from(seconds) * 1_000)) })
+        Ok(Restriction { until: Some(self.clock.raw_ms().plus(u64::from(seconds) * 1_000)) })
     }
 
     /// Who is banned now.
@@ -76,7 +76,7 @@ impl Operations {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
         let banned = self.store.banned(channel, after, limit).await.map_err(|error| refusal(&error))?;
         let next = pages::next(&banned, limit, |member| member.user_id);
-        let now = self.clock.now_ms();
+        let now = self.clock.raw_ms();
         let banned: Vec<Member> = banned.into_iter().filter(|member| member.is_banned(now)).collect();
         let ids: Vec<UserId> = banned.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;

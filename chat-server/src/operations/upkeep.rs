@@ -27,7 +27,7 @@ impl Operations {
     /// Forgets some of the recorded sends that are older than 30 days, and of the idempotency keys of REST that are
     /// older than a day; says whether there may be more.
     pub async fn forget_old_keys(&self) -> bool {
-        let now = self.clock.now_ms();
+        let now = self.clock.past_ms();
         let sends = self.store.forget_sends(now.minus(SENDS_KEPT_MS), AT_ONCE).await;
         let claims = self.store.forget_claims(now.minus(CLAIMS_KEPT_MS), AT_ONCE).await;
         let is_more = |forgotten: StoreResult<usize>| match forgotten {

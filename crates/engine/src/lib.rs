@@ -10,6 +10,7 @@ pub mod body;
 pub mod bucket;
 pub mod home;
 pub mod log;
+pub mod now;
 pub mod seats;
 pub mod session;
 pub mod spans;

@@ -9,6 +9,7 @@ use madang_proto::{ClientFrame, CloseReason, ErrorBody, ErrorCode, Request, Requ
 
 use crate::body;
 use crate::bucket::{Bucket, Rate};
+pub use crate::now::Now;
 
 /// How patient a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +33,6 @@ impl Default for SessionConfig {
             token_grace_ms: 60_000,
         }
     }
-}
-
-/// The time, by two clocks: tokens end by the one on the wall, everything else goes by the one that rises steadily, so
-/// that a clock which is set neither closes nor limits anybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// On the wall.
-    pub at: Millis,
-    /// Since some moment before.
-    pub elapsed: Duration,
 }
 
 /// What the verified token says.

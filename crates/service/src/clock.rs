@@ -7,8 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use madang_ids::Millis;
 use tokio::sync::watch;
 
-/// The latest wall-clock time that this process has seen, in ms. Shared by all system clocks.
+/// What [`Clock::now_ms`] showed last in this process, in ms. Shared by all system clocks.
 static LATEST_MS: AtomicU64 = AtomicU64::new(0);
+/// A step back up to this is hidden by standing still: NTP corrects by less. A larger one is followed, since a clock
+/// that was days ahead for a second would otherwise stand there for the life of the process.
+const HIDDEN_STEP_MS: u64 = 10_000;
+/// How far a wall clock may run ahead of the steady one, in ms, before [`Clock::past_ms`] no longer believes it.
+const DRIFT_MS: u64 = 300_000;
 
 /// Wall-clock and monotonic time. Cheap to clone; clones show the same time.
 #[derive(Debug, Clone)]
@@ -16,7 +21,7 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { started: Instant },
+    System { started: Instant, started_ms: Millis },
     Manual { start: Millis, elapsed: watch::Receiver<Duration> },
 }
 
@@ -28,7 +33,7 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System { started: Instant::now() })
+        Self(Source::System { started: Instant::now(), started_ms: Millis::new(machine_ms()) })
     }
 
     /// A clock that stands at `start` until it is advanced.
@@ -38,8 +43,8 @@ impl Clock {
         (Self(Source::Manual { start, elapsed }), ManualClock(Arc::new(sender)))
     }
 
-    /// Wall-clock time. It may stand still when the machine's clock steps back, but it never steps back itself within
-    /// the process.
+    /// Wall-clock time, for stamps. It stands still for up to 10 s while the machine's clock catches up with what was
+    /// shown before; a larger step back is followed. Never measure a duration with it: see [`Self::elapsed`].
     #[must_use]
     pub fn now_ms(&self) -> Millis {
         match &self.0 {
@@ -48,11 +53,32 @@ impl Clock {
         }
     }
 
+    /// The machine's clock as it is, for what ends at a time that was written down: tokens, mutes, bans.
+    #[must_use]
+    pub fn raw_ms(&self) -> Millis {
+        match &self.0 {
+            Source::System { .. } => Millis::new(machine_ms()),
+            Source::Manual { .. } => self.now_ms(),
+        }
+    }
+
+    /// A time that has certainly passed, for what deletes by age: the wall clock, but not more than 5 minutes ahead of
+    /// what the steady clock has measured since the start. A clock that is days ahead for a second deletes nothing.
+    #[must_use]
+    pub fn past_ms(&self) -> Millis {
+        match &self.0 {
+            Source::System { started, started_ms } => {
+                self.raw_ms().min(started_ms.plus(as_ms(started.elapsed())).plus(DRIFT_MS))
+            }
+            Source::Manual { .. } => self.now_ms(),
+        }
+    }
+
     /// Time since this clock was made; rises steadily, whatever happens to the wall clock. For timeouts and durations.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { started } => started.elapsed(),
+            Source::System { started, .. } => started.elapsed(),
             Source::Manual { elapsed, .. } => *elapsed.borrow(),
         }
     }
@@ -86,7 +112,11 @@ fn machine_ms() -> u64 {
 }
 
 fn clamped(now_ms: u64, latest_ms: &AtomicU64) -> Millis {
-    Millis::new(latest_ms.fetch_max(now_ms, Ordering::Relaxed).max(now_ms))
+    let shown = |latest: u64| {
+        if latest.saturating_sub(now_ms) > HIDDEN_STEP_MS { now_ms } else { latest.max(now_ms) }
+    };
+    let before = latest_ms.update(Ordering::Relaxed, Ordering::Relaxed, shown);
+    Millis::new(shown(before))
 }
 
 fn as_ms(duration: Duration) -> u64 {
@@ -99,10 +129,20 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     #[test]
-    fn the_wall_clock_never_steps_back() {
+    fn a_small_step_back_is_hidden() {
         let latest = AtomicU64::new(0);
         let shown: Vec<u64> = [500, 400, 499, 501, 0].map(|machine| clamped(machine, &latest).get()).to_vec();
         assert_eq!(shown, [500, 500, 500, 501, 501]);
+    }
+
+    #[test]
+    fn a_large_step_is_followed_in_both_directions() {
+        const DAY_MS: u64 = 86_400_000;
+        let (latest, noon) = (AtomicU64::new(0), 1_800_000_000_000);
+        // A hundred days ahead for a moment, then right again; then an hour behind.
+        let machine = [noon, noon + 100 * DAY_MS, noon + 1, noon - 5, noon - 3_600_000];
+        let shown = machine.map(|machine| clamped(machine, &latest).get());
+        assert_eq!(shown, [noon, noon + 100 * DAY_MS, noon + 1, noon + 1, noon - 3_600_000]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::circle::Circle;
 use super::probe::Probe;
 use super::shim::{Shim, Switch};
 use super::stage::{Folder, Stage, last_lines};
@@ -39,6 +40,7 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
     let (mut stage, shim) = Stage::with_shim(tools, name)?;
     stage.start()?;
     let mut probe = Probe::sign_up(stage.addr)?;
+    let mut circle = Circle::meet(stage.addr)?;
     let talk = Talk::start(&stage, SIZE, &["--churn"])?;
     probe.say(LIMIT)?;
     let before = probe.last_at();
@@ -47,10 +49,12 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
         shim.set(Switch::ClockSeconds, offset)?;
         presence.shim.set(Switch::ClockSeconds, offset)?;
         say_on(&mut probe)?;
+        circle.go_on().context("after the step")?;
         sleep(WHILE);
         stage.kill()?;
         stage.start()?;
         say_on(&mut probe)?;
+        circle.go_on().context("after the start")?;
     }
     let moved = probe.last_at() - before;
     // Times rise with a step forward, and stay there when the clock steps back.

@@ -4,6 +4,7 @@
 //! A scenario has a [`stage`] (the server), [`talk`] (replays, with their judge) and a [`probe`] (somebody who is asked
 //! what she sees meanwhile). Faults that a process cannot be given from outside come from a [`shim`].
 
+mod circle;
 mod clock;
 mod crowd;
 mod disk;

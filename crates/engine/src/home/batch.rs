@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, Millis, Ordinal, Seq, Snowflakes, UserId};
+use madang_ids::{ClientMsgId, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::home::changes::{Judged, Sheet};
@@ -13,6 +13,7 @@ use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{
     Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord,
 };
+use crate::now::Now;
 
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -118,7 +119,7 @@ impl Home {
         &mut self,
         mut batch: Batch,
         head: Head,
-        now: Millis,
+        now: Now,
         ids: &Snowflakes,
     ) -> Option<Effect> {
         if let Scope::Channel { kind, .. } = self.scope {
@@ -166,10 +167,10 @@ impl Home {
 
     /// Mints the rows, one for each item. Who asks for what is so already, or may not be, is answered and leaves the
     /// batch. `None` if nobody is left.
-    fn draft(&mut self, batch: &mut Batch, head: Head, now: Millis, ids: &Snowflakes) -> Option<Draft> {
-        let minted = ids.mint(now, head.at.next(), batch.items.len() as u64);
+    fn draft(&mut self, batch: &mut Batch, head: Head, now: Now, ids: &Snowflakes) -> Option<Draft> {
+        let minted = ids.mint(now.at, head.at.next(), batch.items.len() as u64);
         let targets = batch.targets.take().unwrap_or_default();
-        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at);
+        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at, now.at);
         let (mut rows, mut kept): (Vec<Row>, Vec<Item>) = (Vec::new(), Vec::new());
         let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
         for item in std::mem::take(&mut batch.items) {
@@ -204,7 +205,7 @@ impl Home {
     }
 
     /// Puts aside who may not speak.
-    fn check(&self, batch: &mut Batch, kind: ChannelKind, now: Millis) {
+    fn check(&self, batch: &mut Batch, kind: ChannelKind, now: Now) {
         let mut kept = Vec::with_capacity(batch.items.len());
         let mut speaks_now = HashSet::new();
         for item in std::mem::take(&mut batch.items) {
@@ -213,7 +214,7 @@ impl Home {
                 continue;
             };
             let key = *key;
-            let allowed = self.check_speaks(key.sender, kind, now).and_then(|role| {
+            let allowed = self.check_speaks(key.sender, kind, now.at).and_then(|role| {
                 self.check_everyone(body, role, kind)?;
                 self.pace.check(key.sender, role, &self.details, now, &mut speaks_now)
             });
@@ -305,12 +306,13 @@ impl Home {
         batch.items = kept;
     }
 
-    pub(super) fn finish_batch(&mut self, batch: Batch) {
+    pub(super) fn finish_batch(&mut self, batch: Batch, now: Now) {
         let Some(rows) = batch.rows else { return };
-        self.take_rows(&rows);
+        // First, so that slow mode counts what was said in the batch that began it.
         if let Some(details) = batch.details {
             self.details = details;
         }
+        self.take_rows(&rows, now);
         for (item, row) in batch.items.into_iter().zip(rows.iter()) {
             let (seq, at) = (row.entry.seq, row.entry.at);
             let Some(message) = row.entry.content.message() else {
@@ -334,10 +336,10 @@ impl Home {
     }
 
     /// Rows of ours are durable: they move the head, enter the window, and go to the inboxes.
-    pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>) {
+    pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>, now: Now) {
         self.window.mark_recorded(rows.len());
         rows.iter().for_each(|row| self.window.push(row));
-        self.pace.note(rows, &self.details);
+        self.pace.note(rows, &self.details, now);
         self.head = rows.last().map(Head::after).or(self.head);
         self.fanout(rows.clone());
     }

@@ -28,14 +28,22 @@ pub(super) enum Judged {
 pub(super) struct Sheet {
     targets: HashMap<Seq, Option<Row>>,
     details: Details,
+    /// When the batch is appended, as its rows say.
     at: Millis,
+    /// The time on the wall, by which mutes and bans end. The log's time may be ahead of it.
+    now: Millis,
     /// What the store is to change.
     pub(super) changes: Vec<RowChange>,
 }
 
 impl Sheet {
-    pub(super) const fn new(targets: HashMap<Seq, Option<Row>>, details: Details, at: Millis) -> Self {
-        Self { targets, details, at, changes: Vec::new() }
+    pub(super) const fn new(
+        targets: HashMap<Seq, Option<Row>>,
+        details: Details,
+        at: Millis,
+        now: Millis,
+    ) -> Self {
+        Self { targets, details, at, now, changes: Vec::new() }
     }
 
     pub(super) fn details_if_changed(&self, before: &Details) -> Option<Details> {
@@ -90,11 +98,11 @@ impl Home {
         kind: ChannelKind,
     ) -> Result<Judged, ErrorBody> {
         let ChangeRequest { by, target, change } = request;
-        let (role, member) = self.check_member(*by, kind, sheet.at)?;
+        let (role, member) = self.check_member(*by, kind, sheet.now)?;
         let message = sheet.message(*target, member, kind)?;
         match change {
             MessageChange::Edit { body, if_version } => {
-                self.check_speaks(*by, kind, sheet.at)?;
+                self.check_speaks(*by, kind, sheet.now)?;
                 self.check_everyone(body, role, kind)?;
                 self.judge_edit(sheet, request, message, body, *if_version)
             }
@@ -185,7 +193,7 @@ impl Home {
         change: &DetailChange,
         kind: ChannelKind,
     ) -> Result<Judged, ErrorBody> {
-        let role = self.check_speaks(by, kind, sheet.at)?;
+        let role = self.check_speaks(by, kind, sheet.now)?;
         let is_pin = matches!(change, DetailChange::Pin(_) | DetailChange::Unpin(_));
         if kind == ChannelKind::Direct && !is_pin {
             return Err(ErrorBody::forbidden("a direct channel has no name, topic, picture or slow mode"));
@@ -194,7 +202,7 @@ impl Home {
             return Err(ErrorBody::forbidden("only the owner and admins may do this"));
         }
         if let DetailChange::Pin(target) = change {
-            let (_, member) = self.check_member(by, kind, sheet.at)?;
+            let (_, member) = self.check_member(by, kind, sheet.now)?;
             if sheet.message(*target, member, kind)?.deleted.is_some() {
                 return Err(ErrorBody::forbidden("the message is deleted"));
             }

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use madang_ids::Millis;
 use madang_proto::ErrorBody;
 
 use crate::home::command::{Command, Origin, Reply};
 use crate::home::queue::Waiting;
 use crate::home::{Home, Step};
+use crate::now::Now;
 
 impl Home {
     /// Refuses a step.
-    pub(super) fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Millis) {
+    pub(super) fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Now) {
         let failed: Vec<Waiting> = match step {
             Step::Load => return self.fail_all(error, now),
             Step::Batch(batch) => batch.into_waiting().into(),
@@ -32,7 +32,7 @@ impl Home {
     }
 
     /// Refuses what has waited too long.
-    pub(super) fn fail_late(&mut self, now: Millis) {
+    pub(super) fn fail_late(&mut self, now: Now) {
         let late = self.queue.take_late(now);
         if !late.is_empty() {
             self.fail(late, &ErrorBody::unavailable("the store takes long; try again", 1_000), now);
@@ -40,7 +40,7 @@ impl Home {
     }
 
     /// Refuses commands, and what waits behind them from the same connections: sends of one connection stay in order.
-    fn fail(&mut self, mut failed: Vec<Waiting>, error: &ErrorBody, now: Millis) {
+    fn fail(&mut self, mut failed: Vec<Waiting>, error: &ErrorBody, now: Now) {
         let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();
         for waiting in self.queue.take() {
             match waiting.origin() {
@@ -51,19 +51,14 @@ impl Home {
         self.refuse(failed, error, now);
     }
 
-    pub(super) fn fail_all(&mut self, error: &ErrorBody, now: Millis) {
+    pub(super) fn fail_all(&mut self, error: &ErrorBody, now: Now) {
         let mut failed: Vec<Waiting> = self.queue.take().into();
         failed.extend(self.reactions.take_all().into_waiting());
         self.refuse(failed, error, now);
     }
 
     /// Refuses commands, in their order. Their connections are waited for, each until its first one comes again.
-    pub(super) fn refuse(
-        &mut self,
-        failed: impl IntoIterator<Item = Waiting>,
-        error: &ErrorBody,
-        now: Millis,
-    ) {
+    pub(super) fn refuse(&mut self, failed: impl IntoIterator<Item = Waiting>, error: &ErrorBody, now: Now) {
         let mut origins: HashSet<Origin> = HashSet::new();
         for Waiting { ticket, command, .. } in failed {
             if let Command::Send { origin: Some(origin), key, .. } = command

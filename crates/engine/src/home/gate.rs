@@ -2,17 +2,19 @@
 //! be appended ahead of the retry.
 //!
 //! After a send was refused in a way that may be retried, the gate is shut for its connection until that send comes
-//! again. Not for longer than [`SHUT_MS`], since a client may give the refused message up.
+//! again. Not for longer than [`SHUT`], since a client may give the refused message up.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use madang_ids::{ClientMsgId, Millis};
+use madang_ids::ClientMsgId;
 use madang_proto::ErrorBody;
 
 use crate::home::command::Origin;
+use crate::now::Now;
 
 /// Longer than the waits that refusals of a home ask for, and their way there and back.
-pub(super) const SHUT_MS: u64 = 2_000;
+pub(super) const SHUT: Duration = Duration::from_secs(2);
 /// Above so many, connections are not waited for.
 const SHUT_ORIGINS: usize = 1_024;
 
@@ -24,14 +26,14 @@ pub(super) struct Gate {
 #[derive(Debug)]
 struct Shut {
     until_sent: ClientMsgId,
-    since: Millis,
+    /// By the steady clock.
+    since: Duration,
     error: ErrorBody,
 }
 
 impl Shut {
-    /// A clock that steps back opens as well.
-    fn lasts(&self, now: Millis) -> bool {
-        (self.since.get()..self.since.get().saturating_add(SHUT_MS)).contains(&now.get())
+    fn lasts(&self, now: Now) -> bool {
+        now.elapsed.saturating_sub(self.since) < SHUT
     }
 }
 
@@ -41,7 +43,7 @@ impl Gate {
         &mut self,
         origin: Origin,
         client_msg_id: ClientMsgId,
-        now: Millis,
+        now: Now,
     ) -> Result<(), ErrorBody> {
         match self.shut.get(&origin) {
             Some(shut) if shut.lasts(now) && shut.until_sent != client_msg_id => Err(shut.error.clone()),
@@ -54,12 +56,12 @@ impl Gate {
     }
 
     /// Shuts until `until_sent` comes again, which is earlier in order than whatever the gate was shut for.
-    pub(super) fn shut(&mut self, origin: Origin, until_sent: ClientMsgId, error: &ErrorBody, now: Millis) {
+    pub(super) fn shut(&mut self, origin: Origin, until_sent: ClientMsgId, error: &ErrorBody, now: Now) {
         if self.shut.len() >= SHUT_ORIGINS {
             self.shut.retain(|_, shut| shut.lasts(now));
         }
         if self.shut.len() < SHUT_ORIGINS || self.shut.contains_key(&origin) {
-            self.shut.insert(origin, Shut { until_sent, since: now, error: error.clone() });
+            self.shut.insert(origin, Shut { until_sent, since: now.elapsed, error: error.clone() });
         }
     }
 }
@@ -67,6 +69,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use madang_ids::Millis;
 
     fn origin(id: u64) -> Origin {
         Origin::from_raw(id)
@@ -76,28 +79,29 @@ mod tests {
         ClientMsgId::from_uuid(id)
     }
 
+    fn at(ms: u64) -> Now {
+        Now { at: Millis::new(1_800_000_000_000), elapsed: Duration::from_millis(ms) }
+    }
+
     fn error() -> ErrorBody {
         ErrorBody::unavailable("not now", 500)
     }
 
     #[test]
     fn a_gate_opens_with_its_message_or_its_time() {
-        for (id, at, passes) in [
+        let shut_ms = SHUT.as_millis() as u64;
+        for (id, ms, passes) in [
             (1, 5_000, true),
             (2, 5_000, false),
-            (2, 4_999, true),
-            (2, 5_000 + SHUT_MS - 1, false),
-            (2, 5_000 + SHUT_MS, true),
+            (2, 5_000 + shut_ms / 2, false),
+            (2, 5_000 + shut_ms - 1, false),
+            (2, 5_000 + shut_ms, true),
         ] {
             let mut gate = Gate::default();
-            gate.shut(origin(7), message(1), &error(), Millis::new(5_000));
-            assert!(gate.check(origin(8), message(id), Millis::new(at)).is_ok(), "another connection");
-            assert_eq!(gate.check(origin(7), message(id), Millis::new(at)).is_ok(), passes, "{id} at {at}");
-            assert_eq!(
-                gate.check(origin(7), message(3), Millis::new(at)).is_ok(),
-                passes,
-                "behind {id} at {at}"
-            );
+            gate.shut(origin(7), message(1), &error(), at(5_000));
+            assert!(gate.check(origin(8), message(id), at(ms)).is_ok(), "another connection");
+            assert_eq!(gate.check(origin(7), message(id), at(ms)).is_ok(), passes, "{id} at {ms}");
+            assert_eq!(gate.check(origin(7), message(3), at(ms)).is_ok(), passes, "behind {id} at {ms}");
         }
     }
 
@@ -105,12 +109,12 @@ mod tests {
     fn connections_above_the_bound_are_not_waited_for() {
         let mut gate = Gate::default();
         for id in 0..=SHUT_ORIGINS as u64 {
-            gate.shut(origin(id), message(1), &error(), Millis::new(5_000));
+            gate.shut(origin(id), message(1), &error(), at(5_000));
         }
         let last = origin(SHUT_ORIGINS as u64);
-        assert!(gate.check(last, message(2), Millis::new(5_000)).is_ok());
-        assert!(gate.check(origin(0), message(2), Millis::new(5_000)).is_err());
-        let later = Millis::new(5_000 + SHUT_MS);
+        assert!(gate.check(last, message(2), at(5_000)).is_ok());
+        assert!(gate.check(origin(0), message(2), at(5_000)).is_err());
+        let later = at(5_000 + SHUT.as_millis() as u64);
         gate.shut(last, message(1), &error(), later);
         assert!(gate.check(last, message(2), later).is_err(), "those whose time is over make room");
         assert_eq!(gate.shut.len(), 1);

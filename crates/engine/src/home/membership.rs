@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
+use madang_ids::{LogId, Seq, Snowflakes, UserId};
 use madang_proto::rest::Restriction;
 use madang_proto::{Content, Entry};
 
@@ -21,6 +21,7 @@ use crate::home::plan::Plan;
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{Flight, Home, Step};
 use crate::log::{Append, Head, MAX_APPEND_ROWS, Row, Tail};
+use crate::now::Now;
 use crate::seats::{Member, PendingChange, SeatChange};
 
 #[derive(Debug)]
@@ -241,7 +242,7 @@ impl Home {
         &mut self,
         mut step: SeatStep,
         head: Head,
-        now: Millis,
+        now: Now,
         ids: &Snowflakes,
     ) -> Option<Effect> {
         match step.phase {
@@ -268,7 +269,7 @@ impl Home {
         }
     }
 
-    fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Millis) -> Option<Effect> {
+    fn plan_seats(&mut self, mut step: SeatStep, head: Head, now: Now) -> Option<Effect> {
         let (Source::Commands(asked), LogId::Channel(channel)) = (&mut step.source, self.log) else {
             return None;
         };
@@ -302,12 +303,12 @@ impl Home {
     }
 
     /// *Check*, and what follows from it, of one request after the other. One that changes nothing gets its reply.
-    fn plan(&self, asked: &mut [Asked], head: Head, now: Millis) -> Plan {
+    fn plan(&self, asked: &mut [Asked], head: Head, now: Now) -> Plan {
         let count = self.roster.seats.count;
         let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count };
         for Asked { request, tries, reply, .. } in asked {
             let before = (plan.members.len(), plan.contents.len(), plan.count);
-            let outcome = self.plan_request(request, &mut plan, head, now);
+            let outcome = self.plan_request(request, &mut plan, head, now.at);
             if outcome.is_ok() && plan.members.len() > before.0 {
                 *reply = None;
                 continue;
@@ -326,9 +327,9 @@ impl Home {
     }
 
     /// The log tells: those whom it tells of can be settled.
-    pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep) {
+    pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep, now: Now) {
         let Some(rows) = step.rows.take() else { return };
-        self.take_rows(&rows);
+        self.take_rows(&rows, now);
         step.fit_spans(&rows);
         step.contents.drain(..rows.len());
         step.phase = Phase::Settle;
@@ -356,8 +357,8 @@ impl Home {
     }
 }
 
-fn rows_of(contents: &[Content], head: Head, now: Millis, ids: &Snowflakes) -> Arc<[Row]> {
-    let at = ids.mint(now, head.at.next(), 1).at;
+fn rows_of(contents: &[Content], head: Head, now: Now, ids: &Snowflakes) -> Arc<[Row]> {
+    let at = ids.mint(now.at, head.at.next(), 1).at;
     let row = |(seq, content): (u64, &Content)| Row {
         entry: Entry { seq: Seq::new(seq), at, content: content.clone() },
         ordinal: head.ordinal,

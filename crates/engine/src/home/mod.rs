@@ -26,14 +26,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_ids::{LogId, Millis, Seq, Snowflakes, UserId};
+use madang_ids::{LogId, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, ErrorBody, Role};
 
 pub use command::{
     ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
     ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,
 };
-pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_MS};
+pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_WAIT};
 pub use roster::{Found, Lookup};
 
 use crate::home::batch::Batch;
@@ -45,6 +45,7 @@ use crate::home::reactions::{ReactStep, Reactions};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
 use crate::log::{AppendOutcome, Details, Head, Row, SendRecord, Tail};
+use crate::now::Now;
 use crate::seats::{Member, SeatOutcome};
 
 /// Rows whose retry keys are in memory; exact, or the append misses.
@@ -137,7 +138,7 @@ impl Home {
     }
 
     /// Takes a command; the answer is an [`Effect::Reply`] with the same ticket.
-    pub fn handle_command(&mut self, ticket: Ticket, command: Command, now: Millis) {
+    pub fn handle_command(&mut self, ticket: Ticket, command: Command, now: Now) {
         if let Command::Send { origin: Some(origin), key, .. } = &command
             && let Err(error) = self.gate.check(*origin, key.client_msg_id, now)
         {
@@ -171,12 +172,12 @@ impl Home {
     /// How long until there is something to do though nothing comes: reactions wait for their pace. `None` if there is
     /// nothing, or the outcome of an effect is awaited.
     #[must_use]
-    pub fn due_in(&self, now: Millis) -> Option<Duration> {
+    pub fn due_in(&self, now: Now) -> Option<Duration> {
         matches!(self.flight, Flight::Idle).then(|| self.reactions.due_in(now)).flatten()
     }
 
     /// The next effect, or `None` while one of the store is out or nothing is left to do.
-    pub fn poll(&mut self, now: Millis, ids: &Snowflakes) -> Option<Effect> {
+    pub fn poll(&mut self, now: Now, ids: &Snowflakes) -> Option<Effect> {
         loop {
             if let Some(reply) = self.replies.pop_front() {
                 return Some(reply);
@@ -200,7 +201,7 @@ impl Home {
         }
     }
 
-    fn next_step(&mut self, now: Millis) -> Option<Step> {
+    fn next_step(&mut self, now: Now) -> Option<Step> {
         self.roster.begin_step();
         self.fail_late(now);
         if !self.unfinished.is_empty() {
@@ -218,7 +219,7 @@ impl Home {
         })
     }
 
-    fn advance(&mut self, step: Step, now: Millis, ids: &Snowflakes) -> Option<Effect> {
+    fn advance(&mut self, step: Step, now: Now, ids: &Snowflakes) -> Option<Effect> {
         let Some(head) = self.head else {
             // Loading comes first; the step waits in front of it as commands that were not begun.
             self.give_back(step);
@@ -240,7 +241,7 @@ impl Home {
     }
 
     /// As [`Self::begin_again`], but not for ever.
-    fn handle_unknown(&mut self, step: Step, error: &ErrorBody, now: Millis) {
+    fn handle_unknown(&mut self, step: Step, error: &ErrorBody, now: Now) {
         self.head = None;
         self.may_owe_fanout = true;
         self.unknown += 1;
@@ -276,14 +277,14 @@ impl Home {
     }
 
     /// The log was read.
-    pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Millis) {
+    pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Now) {
         let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match loaded {
             Ok(Loaded { tail, seats, pending, details }) => {
                 self.window.load(&tail);
                 self.head = Some(tail.head);
                 self.details = details;
-                self.pace.note(&tail.rows, &self.details);
+                self.pace.note(&tail.rows, &self.details, now);
                 self.roster.forget();
                 self.roster.seats = seats;
                 self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
@@ -312,7 +313,7 @@ impl Home {
     }
 
     /// Members were looked up.
-    pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Millis) {
+    pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match found {
             Ok(found) if self.is_ahead(&found) => self.begin_again(step),
@@ -336,7 +337,7 @@ impl Home {
     }
 
     /// Recorded sends of those who may not speak were looked up.
-    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Millis) {
+    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match (sends, step) {
             (Ok(sends), Step::Batch(mut batch)) => {
@@ -349,7 +350,7 @@ impl Home {
     }
 
     /// Single rows were read, in the order asked for.
-    pub fn handle_rows(&mut self, rows: Result<Vec<(Seq, Option<Row>)>, Failure>, now: Millis) {
+    pub fn handle_rows(&mut self, rows: Result<Vec<(Seq, Option<Row>)>, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match (rows, step) {
             (Ok(rows), Step::Batch(mut batch)) => {
@@ -366,7 +367,7 @@ impl Home {
     }
 
     /// An append came back.
-    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Millis) {
+    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match outcome {
             Ok(AppendOutcome::Appended) => {
@@ -388,7 +389,7 @@ impl Home {
     }
 
     /// A change of seats came back.
-    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Millis) {
+    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         let Step::Seats(mut step) = step else { return };
         match outcome {
@@ -405,7 +406,7 @@ impl Home {
     }
 
     /// Members were settled, and their own logs told them.
-    pub fn handle_settled(&mut self, settled: Result<(), Failure>, now: Millis) {
+    pub fn handle_settled(&mut self, settled: Result<(), Failure>, now: Now) {
         let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
             return;
         };
@@ -415,11 +416,11 @@ impl Home {
         }
     }
 
-    fn finish_append(&mut self, step: Step, now: Millis) {
+    fn finish_append(&mut self, step: Step, now: Now) {
         match step {
-            Step::Batch(batch) => self.finish_batch(batch),
+            Step::Batch(batch) => self.finish_batch(batch, now),
             Step::React(step) => self.finish_reactions(step, now),
-            Step::Seats(step) => self.finish_seat_rows(step),
+            Step::Seats(step) => self.finish_seat_rows(step, now),
             Step::Load => {}
         }
     }

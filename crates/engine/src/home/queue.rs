@@ -1,22 +1,23 @@
 //! What waits for the home, in order; bounded in commands and in bytes.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use madang_ids::Millis;
 use madang_proto::ErrorBody;
 
 use crate::home::command::{Command, Origin, Ticket};
 use crate::home::membership::Tries;
 use crate::log::Row;
+use crate::now::Now;
 
 /// Commands that wait for one log. Above it, a command is refused with `unavailable`.
 pub const QUEUE_COMMANDS: usize = 4096;
 /// Bytes of commands that wait for one log, as the JSON of their entries: eight appends' worth. Above it, a command
 /// is refused with `unavailable`.
 pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// A send or a change that has not begun after so many milliseconds, because the store is slow, is refused with
+/// A send or a change that has not begun within this time, because the store is slow, is refused with
 /// `unavailable`: its sender would rather know.
-pub const QUEUE_MS: u64 = 8_000;
+pub const QUEUE_WAIT: Duration = Duration::from_secs(8);
 
 /// A command that has not begun, or begins again.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub(super) struct Waiting {
     pub(super) ticket: Ticket,
     pub(super) command: Command,
     pub(super) size_bytes: usize,
-    /// When it came; `None` if it waits as long as it takes.
-    pub(super) since: Option<Millis>,
+    /// When it came, by the steady clock; `None` if it waits as long as it takes.
+    pub(super) since: Option<Duration>,
     /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
     pub(super) attempt: Option<Row>,
     /// Of a change of seats.
@@ -39,16 +40,16 @@ impl Waiting {
     }
 
     /// One that came now.
-    pub(super) fn since(ticket: Ticket, command: Command, now: Millis) -> Self {
+    pub(super) fn since(ticket: Ticket, command: Command, now: Now) -> Self {
         let since = match command {
-            Command::Send { .. } | Command::Change(_) | Command::Detail { .. } => Some(now),
+            Command::Send { .. } | Command::Change(_) | Command::Detail { .. } => Some(now.elapsed),
             Command::React(_) | Command::Note { .. } | Command::Seats(_) => None,
         };
         Self { since, ..Self::new(ticket, command) }
     }
 
-    fn is_late(&self, now: Millis) -> bool {
-        self.since.is_some_and(|since| now.get().saturating_sub(since.get()) > QUEUE_MS)
+    fn is_late(&self, now: Now) -> bool {
+        self.since.is_some_and(|since| now.elapsed.saturating_sub(since) > QUEUE_WAIT)
     }
 
     pub(super) const fn origin(&self) -> Option<Origin> {
@@ -155,7 +156,7 @@ impl Queue {
     }
 
     /// Takes what has waited too long, from the front on.
-    pub(super) fn take_late(&mut self, now: Millis) -> Vec<Waiting> {
+    pub(super) fn take_late(&mut self, now: Now) -> Vec<Waiting> {
         let mut late = Vec::new();
         while self.talk.front().is_some_and(|front| front.is_late(now)) {
             late.extend(self.pop_front(Turn::Talk));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_ids::{Millis, Seq, Snowflakes, UserId};
+use madang_ids::{Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, Reaction, limits};
 
 use crate::body;
@@ -15,9 +15,10 @@ use crate::home::command::{Command, Effect, Failure, ReactRequest, Reply, Ticket
 use crate::home::queue::{QUEUE_COMMANDS, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
+use crate::now::Now;
 
-/// One entry for a message in so long.
-const PACE_MS: u64 = 1_000;
+/// Between two entries about the reactions to one message.
+const PACE: Duration = Duration::from_secs(1);
 /// Messages whose reactions are changed in one step.
 const TARGETS: usize = 64;
 
@@ -26,8 +27,8 @@ const TARGETS: usize = 64;
 pub(super) struct Reactions {
     waiting: BTreeMap<Seq, Vec<Asked>>,
     count: usize,
-    /// When the last entry of a message was appended, of those that were told within the last second.
-    told: HashMap<Seq, Millis>,
+    /// When the last entry about a message was appended, by the steady clock; of the last second.
+    told: HashMap<Seq, Duration>,
     /// Others get their turn between two steps.
     is_others_turn: bool,
 }
@@ -55,19 +56,17 @@ impl Reactions {
     }
 
     /// How long until the next step; `None` while nothing waits.
-    pub(super) fn due_in(&self, now: Millis) -> Option<Duration> {
-        let left = self.waiting.keys().map(|target| self.left_ms(*target, now)).min();
-        left.map(Duration::from_millis)
+    pub(super) fn due_in(&self, now: Now) -> Option<Duration> {
+        self.waiting.keys().map(|target| self.left(*target, now)).min()
     }
 
-    fn left_ms(&self, target: Seq, now: Millis) -> u64 {
-        // A clock that steps back lets them pass.
-        let passed = |told: &Millis| now.get().checked_sub(told.get()).unwrap_or(PACE_MS);
-        self.told.get(&target).map_or(0, |told| PACE_MS.saturating_sub(passed(told)))
+    fn left(&self, target: Seq, now: Now) -> Duration {
+        let passed = |told: &Duration| now.elapsed.saturating_sub(*told);
+        self.told.get(&target).map_or(Duration::ZERO, |told| PACE.saturating_sub(passed(told)))
     }
 
     /// What is due, if it is the turn of reactions or nobody else wants one.
-    pub(super) fn take_due(&mut self, now: Millis, others_wait: bool) -> Option<ReactStep> {
+    pub(super) fn take_due(&mut self, now: Now, others_wait: bool) -> Option<ReactStep> {
         if std::mem::take(&mut self.is_others_turn) && others_wait {
             return None;
         }
@@ -75,7 +74,7 @@ impl Reactions {
             .waiting
             .keys()
             .copied()
-            .filter(|target| self.left_ms(*target, now) == 0)
+            .filter(|target| self.left(*target, now).is_zero())
             .take(TARGETS)
             .collect();
         if due.is_empty() {
@@ -97,9 +96,9 @@ impl Reactions {
         }
     }
 
-    fn note(&mut self, targets: impl Iterator<Item = Seq>, at: Millis) {
-        self.told.retain(|_, told| at.get().saturating_sub(told.get()) < PACE_MS);
-        self.told.extend(targets.map(|target| (target, at)));
+    fn note(&mut self, targets: impl Iterator<Item = Seq>, now: Now) {
+        self.told.retain(|_, told| now.elapsed.saturating_sub(*told) < PACE);
+        self.told.extend(targets.map(|target| (target, now.elapsed)));
     }
 
     /// Everything that waits.
@@ -144,7 +143,7 @@ impl ReactStep {
 impl Home {
     /// Reactions were changed: all of each message, in the order asked for. Repeating a change is harmless, so one of
     /// unknown outcome begins again.
-    pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Millis) {
+    pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Now) {
         let Flight::Out(Step::React(mut step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
             return;
         };
@@ -166,7 +165,7 @@ impl Home {
         &mut self,
         mut step: ReactStep,
         head: Head,
-        now: Millis,
+        now: Now,
         ids: &Snowflakes,
     ) -> Option<Effect> {
         if let Some(reacted) = step.reacted.take() {
@@ -212,14 +211,14 @@ impl Home {
     }
 
     /// Refuses who may not react, or what nobody can react to.
-    fn check_reactions(&mut self, step: &mut ReactStep, kind: ChannelKind, now: Millis) {
+    fn check_reactions(&mut self, step: &mut ReactStep, kind: ChannelKind, now: Now) {
         for (target, asked) in std::mem::take(&mut step.asked) {
             let message = step.messages.as_ref().and_then(|messages| messages.get(&target));
             let mut room = Room::of(message);
             let mut kept = Vec::with_capacity(asked.len());
             for asked in asked {
                 let change = &asked.request.change;
-                let allowed = self.check_speaks(change.user_id, kind, now).and_then(|_| {
+                let allowed = self.check_speaks(change.user_id, kind, now.at).and_then(|_| {
                     let may_read = |member: &crate::seats::Member| {
                         kind == ChannelKind::Open || member.spans.contains(target)
                     };
@@ -244,10 +243,10 @@ impl Home {
         mut step: ReactStep,
         reacted: Vec<Vec<Reaction>>,
         head: Head,
-        now: Millis,
+        now: Now,
         ids: &Snowflakes,
     ) -> Option<Effect> {
-        let at = ids.mint(now, head.at.next(), 1).at;
+        let at = ids.mint(now.at, head.at.next(), 1).at;
         let (mut rows, mut changes): (Vec<Row>, Vec<RowChange>) = (Vec::new(), Vec::new());
         let mut messages = step.messages.take().unwrap_or_default();
         for ((target, asked), present) in std::mem::take(&mut step.asked).into_iter().zip(reacted) {
@@ -282,9 +281,9 @@ impl Home {
         Some(Effect::Append(Append { changes, records, ..Append::of(self.log, head, rows) }))
     }
 
-    pub(super) fn finish_reactions(&mut self, step: ReactStep, now: Millis) {
+    pub(super) fn finish_reactions(&mut self, step: ReactStep, now: Now) {
         let Some(rows) = step.rows else { return };
-        self.take_rows(&rows);
+        self.take_rows(&rows, now);
         self.reactions.note(step.asked.keys().copied(), now);
         for (row, (target, asked)) in rows.iter().zip(step.asked) {
             let version = row.entry.content.change().map_or(1, |change| change.version);

@@ -6,13 +6,16 @@
 //! they are told to the home, and looked up again after five seconds.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
-use madang_ids::{Millis, UserId};
+use madang_ids::UserId;
 use madang_proto::Role;
 
+use crate::now::Now;
 use crate::seats::{Member, Seats};
 
-const BLOCKS_KNOWN_MS: u64 = 5_000;
+/// A block that no home was notified of, since it was made on another node, is obeyed after this time.
+const BLOCKS_KNOWN: Duration = Duration::from_secs(5);
 const MEMBERS_KNOWN: usize = 1_024;
 
 /// What to look up.
@@ -42,7 +45,8 @@ pub(super) struct Roster {
     others: HashMap<UserId, Option<Member>>,
     /// Members who were looked up again in this step, as they want what only admins may.
     doubted: HashSet<UserId>,
-    blocked: Option<(bool, Millis)>,
+    /// Whether one blocks the other, and when that was looked up, by the steady clock.
+    blocked: Option<(bool, Duration)>,
     /// What a lookup finds that was out meanwhile may be from before.
     was_forgotten: bool,
     pub(super) seats: Seats,
@@ -69,7 +73,7 @@ impl Roster {
         }
     }
 
-    pub(super) fn learn(&mut self, found: Found, now: Millis) {
+    pub(super) fn learn(&mut self, found: Found, now: Now) {
         if self.was_forgotten {
             return;
         }
@@ -79,7 +83,7 @@ impl Roster {
         }
         found.members.into_iter().for_each(|(user, member)| self.put(user, member));
         if let Some(blocked) = found.blocked {
-            self.blocked = Some((blocked, now));
+            self.blocked = Some((blocked, now.elapsed));
         }
     }
 
@@ -99,7 +103,7 @@ impl Roster {
         &mut self,
         users: impl Iterator<Item = UserId>,
         wants_blocks: bool,
-        now: Millis,
+        now: Now,
     ) -> Option<Lookup> {
         let mut users: Vec<UserId> = users.collect();
         users.sort_unstable();
@@ -115,8 +119,8 @@ impl Roster {
         Some(Lookup { users: if is_too_many { users } else { unknown }, blocks })
     }
 
-    fn knows_blocks(&self, now: Millis) -> bool {
-        self.blocked.is_some_and(|(_, at)| now.get().saturating_sub(at.get()) < BLOCKS_KNOWN_MS)
+    fn knows_blocks(&self, now: Now) -> bool {
+        self.blocked.is_some_and(|(_, at)| now.elapsed.saturating_sub(at) < BLOCKS_KNOWN)
     }
 
     /// Somebody who is or was a member.

@@ -1,5 +1,7 @@
 //! The home's protocol where messages and details change.
 
+use std::time::Duration;
+
 use madang_proto::{Content, Role};
 
 use super::invariants::check_at_rest;
@@ -119,7 +121,7 @@ fn reactions_within_a_second_are_one_entry() {
     assert!(!stage.step(0), "the second is not over");
     let before = stage.now;
     stage.run();
-    assert_eq!(stage.now.get() - before.get(), 1_000);
+    assert_eq!(stage.now.elapsed - before.elapsed, Duration::from_secs(1));
     stage.expect(
         "
         0 find rows 5
@@ -211,7 +213,7 @@ fn slow_mode_lets_a_member_speak_once() {
     let elsewhere = stage.ask(1, send(None, CARL, 4, "four"));
     stage.run();
     assert_eq!(text(&stage, elsewhere), "limited");
-    stage.now = stage.now.plus(10_100);
+    stage.now = stage.now.plus(Duration::from_millis(10_100));
     let later = stage.ask(0, send(None, CARL, 2, "two"));
     stage.run();
     assert_eq!(text(&stage, later), "sent 10");

@@ -1,13 +1,14 @@
 //! What must hold whatever happened.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
-use madang_ids::{ClientMsgId, ConnectionId, Millis, Ordinal, Seq, UserId};
+use madang_ids::{ClientMsgId, ConnectionId, Ordinal, Seq, UserId};
 use madang_proto::{Content, ErrorCode, Role};
 
 use super::stage::{Asked, Stage};
 use super::world::World;
-use crate::home::gate::SHUT_MS;
+use crate::home::gate::SHUT;
 use crate::home::{Command, Reply, Ticket};
 use crate::spans::Spans;
 
@@ -223,7 +224,8 @@ fn connections_keep_their_order(stage: &Stage) {
         let mut failed = Vec::new();
         for (ticket, asked) in sends {
             if asked.is_turned_away {
-                let is_cause = |at: &Millis| asked.came_at.get().wrapping_sub(at.get()) < SHUT_MS;
+                let is_cause =
+                    |at: &Duration| asked.came_at.checked_sub(*at).is_some_and(|since| since < SHUT);
                 assert!(
                     failed.iter().any(is_cause),
                     "{ticket:?} was turned away though nothing before it failed"

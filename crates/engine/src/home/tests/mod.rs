@@ -2,6 +2,7 @@
 //! what must hold whatever happens.
 
 mod changes;
+mod clock;
 mod invariants;
 mod memberships;
 mod open;

@@ -1,10 +1,12 @@
 //! What one connection sent stays in order when some of it is refused.
 
+use std::time::Duration;
+
 use super::stage::{Stage, seats, send};
 use super::transcripts::{ANNA, BERT, CARL, DORA, script, text};
 use super::world::{Fate, Kind};
-use crate::home::gate::SHUT_MS;
-use crate::home::{QUEUE_COMMANDS, QUEUE_MS, Ticket};
+use crate::home::gate::SHUT;
+use crate::home::{QUEUE_COMMANDS, QUEUE_WAIT, Ticket};
 
 #[test]
 fn what_comes_behind_a_failure_fails_too() {
@@ -42,7 +44,7 @@ fn what_was_sent_on_behind_a_refusal_waits_for_the_retry() {
     assert_eq!(say(&mut stage, 7, 5), "unavailable");
     assert_eq!(say(&mut stage, 7, 6), "unavailable");
     // She gives the fifth up.
-    stage.now = stage.now.plus(SHUT_MS);
+    stage.now = stage.now.plus(SHUT);
     assert_eq!(say(&mut stage, 7, 6), "sent 8");
 }
 
@@ -69,10 +71,10 @@ fn who_waited_too_long_is_refused_with_what_she_sent_behind() {
     stage.ask(0, send(None, BERT, 0, "slowly appended"));
     stage.step(0);
     let late = stage.ask(0, send(Some(7), ANNA, 1, "one"));
-    stage.now = stage.now.plus(QUEUE_MS);
+    stage.now = stage.now.plus(QUEUE_WAIT);
     let behind = stage.ask(0, send(Some(7), ANNA, 2, "two"));
     let other = stage.ask(0, send(Some(9), BERT, 3, "three"));
-    stage.now = stage.now.plus(1);
+    stage.now = stage.now.plus(Duration::from_millis(1));
     stage.run();
     let answers = [late, behind, other].map(|ticket| text(&stage, ticket));
     assert_eq!(answers, ["unavailable", "unavailable", "sent 5"]);

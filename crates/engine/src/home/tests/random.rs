@@ -149,7 +149,7 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
             }
         }
         Happening::Work { home, stages } => {
-            stage.now = stage.now.plus(stages * 50);
+            stage.now = stage.now.plus(std::time::Duration::from_millis(stages * 50));
             for _ in 0..stages {
                 if !stage.step(home) {
                     break;
@@ -159,7 +159,7 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
         Happening::Crash { home, is_done } => stage.crash(home, is_done),
         Happening::Forget { home } => stage.drivers[home].home.forget_members(),
         Happening::Clock { ms } => {
-            stage.now = madang_ids::Millis::new(stage.now.get().saturating_add_signed(ms));
+            stage.now.at = madang_ids::Millis::new(stage.now.at.get().saturating_add_signed(ms));
         }
     }
 }

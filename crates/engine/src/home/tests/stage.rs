@@ -1,6 +1,7 @@
 //! Homes on one world, the commands that they were given, and what they answered.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Seq, Snowflakes, UserId};
 use madang_proto::rest::Restriction;
@@ -13,6 +14,7 @@ use crate::home::{
     Reply, RestrictRequest, RestrictionKind, Scope, SeatRequest, Ticket,
 };
 use crate::log::{AppendOutcome, ReactionChange, Row, RowKey};
+use crate::now::Now;
 use crate::seats::SeatOutcome;
 
 /// A home and the effect of it that is out.
@@ -32,11 +34,11 @@ pub(super) struct Asked {
     pub(super) life: u32,
     pub(super) command: Command,
     pub(super) came: u64,
-    pub(super) came_at: Millis,
+    pub(super) came_at: Duration,
     /// Refused at once, and not because it waited or was tried.
     pub(super) is_turned_away: bool,
     pub(super) answer: Option<(u64, Reply)>,
-    pub(super) answered_at: Option<Millis>,
+    pub(super) answered_at: Option<Duration>,
 }
 
 /// Homes on one world.
@@ -45,7 +47,7 @@ pub(super) struct Stage {
     pub(super) world: World,
     pub(super) drivers: Vec<Driver>,
     pub(super) asked: BTreeMap<Ticket, Asked>,
-    pub(super) now: Millis,
+    pub(super) now: Now,
     scope: Scope,
     moment: u64,
     /// What happened, for people.
@@ -139,7 +141,7 @@ impl Stage {
             life: 0,
         };
         let drivers = (0..homes).map(driver).collect();
-        let now = Millis::new(START);
+        let now = Now { at: Millis::new(START), elapsed: Duration::from_secs(1) };
         Self { world, drivers, asked: BTreeMap::new(), now, scope, moment: 0, lines: Vec::new() }
     }
 
@@ -166,7 +168,7 @@ impl Stage {
         let replies = self.drivers[home].home.replies.len();
         self.drivers[home].home.handle_command(ticket, command.clone(), self.now);
         let is_turned_away = self.drivers[home].home.replies.len() > replies;
-        let (came, came_at) = (self.moment, self.now);
+        let (came, came_at) = (self.moment, self.now.elapsed);
         let asked =
             Asked { home, life, command, came, came_at, is_turned_away, answer: None, answered_at: None };
         self.asked.insert(ticket, asked);
@@ -218,7 +220,7 @@ impl Stage {
                     let asked = self.asked.get_mut(&ticket).expect("a command that was asked");
                     assert!(asked.answer.is_none(), "{asked:?} is answered again: {reply:?}");
                     asked.answer = Some((self.moment, reply));
-                    asked.answered_at = Some(self.now);
+                    asked.answered_at = Some(self.now.elapsed);
                 }
                 Err(Effect::Fanout { rows, .. }) => {
                     self.lines.push(format!("{home} fans out {}", range_text(&rows)));
@@ -240,7 +242,7 @@ impl Stage {
             let due = due.filter_map(|driver| driver.home.due_in(self.now)).min();
             match due {
                 _ if has_worked => {}
-                Some(wait) => self.now = self.now.plus(wait.as_millis() as u64),
+                Some(wait) => self.now = self.now.plus(wait),
                 None => return,
             }
         }

@@ -120,7 +120,7 @@ pub(super) enum Told {
 }
 
 impl Told {
-    pub(super) fn tell(self, home: &mut Home, now: madang_ids::Millis) {
+    pub(super) fn tell(self, home: &mut Home, now: crate::now::Now) {
         match self {
             Self::Loaded(loaded) => home.handle_loaded(loaded, now),
             Self::Rows(rows) => home.handle_rows(rows, now),
