@@ -66,19 +66,24 @@ impl Operations {
         self.homes.ask(&channel, command).await.map(drop)
     }
 
-    /// Removes a member, or lets the caller leave. The owner who leaves hands the channel on.
+    /// Removes a member, or lets the caller leave. The owner who leaves hands the channel on. Repeating it is harmless,
+    /// since an earlier try may have been done half-way.
     ///
     /// # Errors
-    /// `forbidden` without the right; `not_found` if she is no member.
+    /// `forbidden` without the right; `not_found` if the user never was a member.
     pub async fn remove_member(
         &self,
         caller: Caller,
         channel: ChannelId,
         user: UserId,
     ) -> Result<(), ErrorBody> {
-        let own = self.check_is_member(caller, channel).await?;
+        let own = match self.check_is_member(caller, channel).await {
+            // The home finishes an earlier leave, if that is half done.
+            Err(error) if error.code == ErrorCode::Forbidden && user == caller.user_id => None,
+            own => Some(own?),
+        };
         let promote = match own {
-            Role::Owner if user == caller.user_id => {
+            Some(Role::Owner) if user == caller.user_id => {
                 self.store.successor(channel, user).await.map_err(|error| refusal(&error))?
             }
             _ => None,
@@ -86,9 +91,17 @@ impl Operations {
         let request = SeatRequest { leaves: vec![user], promote, ..SeatRequest::by(caller.user_id) };
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
-            Reply::Seated { members } if members.is_empty() => Err(ErrorBody::not_found("member")),
+            Reply::Seated { members } if members.is_empty() => {
+                self.check_was_member(channel.card.id, user).await
+            }
             _ => Ok(()),
         }
+    }
+
+    async fn check_was_member(&self, channel: ChannelId, user: UserId) -> Result<(), ErrorBody> {
+        let members = self.store.members_of(channel, &[user]).await.map_err(|error| refusal(&error))?;
+        let was_here = members.iter().flatten().any(|member| member.spans.last().is_some());
+        if was_here { Ok(()) } else { Err(ErrorBody::not_found("member")) }
     }
 
     /// The caller's role. Who never was a member learns nothing; who has left is told so.

@@ -26,6 +26,8 @@ pub(super) struct Batch {
     pub(super) targets: Option<HashMap<Seq, Option<Row>>>,
     /// Who may not speak, and how she is refused unless she sent the same before.
     refused: Vec<(Waiting, RowKey, ErrorBody)>,
+    /// Answers that rest on a change of this batch: true once it is durable, and judged again if it fails.
+    resting: Vec<(Waiting, Reply)>,
 }
 
 /// What is to be appended.
@@ -61,12 +63,13 @@ impl Batch {
             let Some(waiting) = queue.pop_front(Turn::Talk) else { break };
             items.push(Item { waiting, followers: Vec::new() });
         }
-        Self { items, rows: None, details: None, targets: None, refused: Vec::new() }
+        Self { items, rows: None, details: None, targets: None, refused: Vec::new(), resting: Vec::new() }
     }
 
     /// Puts the commands back in front of the queue, in the order in which they came.
     pub(super) fn give_back(self, queue: &mut Queue) {
         let mut commands: Vec<Waiting> = self.refused.into_iter().map(|(waiting, ..)| waiting).collect();
+        commands.extend(self.resting.into_iter().map(|(waiting, _)| waiting));
         for (index, mut item) in self.items.into_iter().enumerate() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
             let is_note = matches!(item.waiting.command, Command::Note { .. });
@@ -165,8 +168,8 @@ impl Home {
         Some(Effect::Append(append))
     }
 
-    /// Mints the rows, one for each item. Who asks for what is so already, or may not be, is answered and leaves the
-    /// batch. `None` if nobody is left.
+    /// Mints the rows, one for each item. A command that asks for what is so already, or may not be, is answered and leaves
+    /// the batch; behind a change of the same batch its answer waits until that is durable. `None` if nothing is left.
     fn draft(&mut self, batch: &mut Batch, head: Head, now: Now, ids: &Snowflakes) -> Option<Draft> {
         let minted = ids.mint(now.at, head.at.next(), batch.items.len() as u64);
         let targets = batch.targets.take().unwrap_or_default();
@@ -183,17 +186,24 @@ impl Home {
                     (Content::Message(Box::new(message)), Some(*key))
                 }
                 Command::Note { content } => (content.clone(), None),
-                command => match self.judge(&mut sheet, command) {
-                    Ok(Judged::Tell(content)) => (content, None),
-                    Ok(Judged::IsSo(reply)) => {
-                        self.reply(item.waiting.ticket, reply);
-                        continue;
+                command => {
+                    let reply = match self.judge(&mut sheet, command) {
+                        Ok(Judged::Tell(content)) => Ok(content),
+                        Ok(Judged::IsSo(reply)) => Err(reply),
+                        Err(error) => Err(Reply::Refused(error)),
+                    };
+                    match reply {
+                        Ok(content) => (content, None),
+                        Err(reply) if sheet.is_changed(&self.details) => {
+                            batch.resting.push((item.waiting, reply));
+                            continue;
+                        }
+                        Err(reply) => {
+                            self.reply(item.waiting.ticket, reply);
+                            continue;
+                        }
                     }
-                    Err(error) => {
-                        self.reply(item.waiting.ticket, Reply::Refused(error));
-                        continue;
-                    }
-                },
+                }
             };
             seq = seq.next();
             rows.push(Row { entry: Entry { seq, at: minted.at, content }, ordinal, key });
@@ -332,6 +342,9 @@ impl Home {
                 let sent = Sent { message_id, seq, at, by_retry: true };
                 self.reply(ticket, if is_same { Reply::Sent(sent) } else { Reply::Refused(conflict()) });
             }
+        }
+        for (waiting, reply) in batch.resting {
+            self.reply(waiting.ticket, reply);
         }
     }
 

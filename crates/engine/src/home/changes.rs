@@ -46,6 +46,11 @@ impl Sheet {
         Self { targets, details, at, now, changes: Vec::new() }
     }
 
+    /// Whether a command of the batch changed something that later ones are judged by.
+    pub(super) fn is_changed(&self, before: &Details) -> bool {
+        !self.changes.is_empty() || self.details != *before
+    }
+
     pub(super) fn details_if_changed(&self, before: &Details) -> Option<Details> {
         (self.details != *before).then(|| self.details.clone())
     }

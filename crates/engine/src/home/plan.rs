@@ -197,6 +197,11 @@ impl Home {
             return Ok(());
         }
         let Some(role) = self.role_of(request.by) else {
+            // Somebody who has left asks to leave: an earlier try was done, and its answer was lost.
+            let was_here = self.roster.member(request.by).is_some_and(|member| member.spans.last().is_some());
+            if was_here && request.leaves == [request.by] && request.own_change().is_some() {
+                return Ok(());
+            }
             return Err(refuse_stranger(kind));
         };
         if kind == ChannelKind::Open && !request.joins.is_empty() {

@@ -85,6 +85,8 @@ pub(super) struct Queue {
     size_bytes: usize,
     /// The last turn was theirs.
     seats_went: bool,
+    /// As `seats_went`, before the turn that runs: it did not happen if its commands are put back.
+    seats_went_before: bool,
     /// This turn ends where the other lane begins.
     before: Option<Ticket>,
 }
@@ -113,6 +115,7 @@ impl Queue {
             self.seats_went = false;
             return None;
         }
+        self.seats_went_before = self.seats_went;
         let talk = first(&self.talk);
         let seats = if self.seats_went { self.moderation() } else { first(&self.seats) };
         let is_talk = talk.is_some_and(|talk| seats.is_none_or(|seats| talk < seats));
@@ -139,6 +142,7 @@ impl Queue {
     }
 
     pub(super) fn push_front(&mut self, waiting: Waiting) {
+        self.seats_went = self.seats_went_before;
         self.size_bytes += waiting.size_bytes;
         self.lane(Turn::of(&waiting.command)).push_front(waiting);
     }
@@ -166,12 +170,41 @@ impl Queue {
 
     /// Everything: the talk in its order, then the seats in theirs.
     pub(super) fn take(&mut self) -> VecDeque<Waiting> {
-        let Self { mut talk, seats, .. } = std::mem::take(self);
-        talk.extend(seats);
-        talk
+        let mut all = std::mem::take(&mut self.talk);
+        all.append(&mut self.seats);
+        // Whose turn it is stays known: the commands mostly come back at once.
+        (self.size_bytes, self.before) = (0, None);
+        all
     }
 }
 
 fn first(lane: &VecDeque<Waiting>) -> Option<Ticket> {
     lane.front().map(|front| front.ticket)
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_ids::UserId;
+    use madang_proto::Content;
+
+    use super::*;
+    use crate::home::command::SeatRequest;
+
+    #[test]
+    fn whose_turn_it_is_outlives_a_load() {
+        let user = UserId::from_raw(1);
+        let seats = |ticket| Waiting::new(Ticket(ticket), Command::Seats(SeatRequest::by(user)));
+        let talk = Waiting::new(Ticket(9), Command::Note { content: Content::Blocked { user_id: user } });
+        let mut queue = Queue::default();
+        queue.push_back(seats(1));
+        assert_eq!(queue.next_turn(), Some(Turn::Seats));
+        queue.pop_front(Turn::Seats).unwrap();
+        // Another change of seats came before the talk, and the load puts everything back.
+        queue.push_back(seats(2));
+        queue.push_back(talk);
+        for waiting in queue.take() {
+            queue.push_back(waiting);
+        }
+        assert_eq!(queue.next_turn(), Some(Turn::Talk), "talk goes first after a change of seats");
+    }
 }

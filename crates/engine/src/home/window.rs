@@ -43,10 +43,18 @@ impl Window {
         while self.rows.len() > WINDOW_ROWS {
             match self.rows.pop_front() {
                 Some(Kept::Sent(sender, id)) => drop(self.by_key.remove(&(sender, id))),
-                Some(Kept::Told(target, version)) => drop(self.told.remove(&(target, version))),
+                Some(Kept::Told(target, version)) => self.forget_told(target, version),
                 _ => {}
             }
             self.recorded = self.recorded.saturating_sub(1);
+        }
+    }
+
+    /// The row that leaves may not be the last one that tells this version: a later one stays known.
+    fn forget_told(&mut self, target: Seq, version: u32) {
+        let first = self.last.minus(self.rows.len() as u64).next();
+        if self.told.get(&(target, version)).is_some_and(|at| *at < first) {
+            self.told.remove(&(target, version));
         }
     }
 
@@ -108,4 +116,33 @@ fn record_of(row: &Row) -> Option<SendRecord> {
     let message = row.entry.content.message()?;
     let key = row.key?;
     Some(SendRecord { key, seq: row.entry.seq, message_id: message.message_id, at: row.entry.at })
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_ids::{Millis, Ordinal};
+    use madang_proto::{Change, Content, Entry};
+
+    use super::*;
+
+    fn row(seq: u64, content: Content) -> Row {
+        let entry = Entry { seq: Seq::new(seq), at: Millis::new(seq), content };
+        Row { entry, ordinal: Ordinal::default(), key: None }
+    }
+
+    #[test]
+    fn a_version_that_is_told_twice_is_known_until_the_last_row_leaves() {
+        let by = UserId::from_raw(1);
+        let told = || Content::Edited(Change { target: Seq::new(1), version: 2, by, message: None });
+        let other = || Content::Unpinned { target: Seq::new(1), by };
+        let mut window = Window::default();
+        window.push(&row(1, told()));
+        window.push(&row(2, told()));
+        let upto = WINDOW_ROWS as u64 + 2;
+        for seq in 3..=upto {
+            assert_eq!(window.told(Seq::new(1), 2), Some(Seq::new(2)), "before row {seq}");
+            window.push(&row(seq, other()));
+        }
+        assert_eq!(window.told(Seq::new(1), 2), None, "both rows have left");
+    }
 }

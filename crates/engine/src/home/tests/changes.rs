@@ -8,7 +8,7 @@ use super::invariants::check_at_rest;
 use super::stage::{Stage, delete, detail, edit, react, restrict, role, send};
 use super::transcripts::{ANNA, BERT, CARL, script, text};
 use super::world::{Fate, Kind};
-use crate::home::{DetailChange, RestrictionKind};
+use crate::home::{DetailChange, RestrictionKind, Ticket};
 
 /// A group of three in which Bert has said something at place 5.
 fn stage() -> Stage {
@@ -252,6 +252,42 @@ fn a_detail_that_is_so_only_by_a_change_that_failed_fails_too() {
     let again = stage.ask(0, topic());
     stage.run();
     assert_eq!(text(&stage, again), "noted 7");
+}
+
+/// The refusal of the second command rests on the first, which is not appended: it must be one that may be retried.
+#[test]
+fn a_refusal_that_rests_on_a_change_that_failed_fails_too() {
+    type Ask = fn(&mut Stage) -> [Ticket; 2];
+    let pairs: [(&str, Ask); 4] = [
+        ("forbidden", |stage| [stage.ask(0, delete(ANNA, 5)), stage.ask(0, edit(BERT, 5, "coffee", None))]),
+        ("conflict", |stage| {
+            [stage.ask(0, edit(BERT, 5, "tea!", Some(1))), stage.ask(0, edit(BERT, 5, "coffee", Some(1)))]
+        }),
+        ("forbidden", |stage| {
+            let pin = DetailChange::Pin(madang_ids::Seq::new(5));
+            [stage.ask(0, delete(ANNA, 5)), stage.ask(0, detail(ANNA, pin))]
+        }),
+        ("changed 5", |stage| {
+            [stage.ask(0, edit(BERT, 5, "tea!", None)), stage.ask(0, edit(BERT, 5, "tea!", None))]
+        }),
+    ];
+    for (refused, ask) in pairs {
+        for fate in [Fate::Unavailable, Fate::UnknownLost] {
+            let mut stage = stage();
+            for _ in 0..if fate == Fate::Unavailable { 1 } else { 4 } {
+                script(&mut stage, Kind::Change, fate);
+            }
+            let [first, second] = ask(&mut stage);
+            stage.run();
+            let texts = [first, second].map(|ticket| text(&stage, ticket));
+            assert_eq!(texts, ["unavailable", "unavailable"], "{refused} after {fate:?}");
+            let [first, second] = ask(&mut stage);
+            stage.run();
+            assert!(text(&stage, first).starts_with("changed 5"), "{}", text(&stage, first));
+            assert!(text(&stage, second).starts_with(refused), "{} is not {refused}", text(&stage, second));
+            check_at_rest(&stage);
+        }
+    }
 }
 
 #[test]

@@ -32,6 +32,28 @@ fn thirty_joins_through_two_homes_fill_ten_seats() {
     }
 }
 
+/// The caller of a change that was half done repeats it, also through another home.
+#[test]
+fn a_leave_that_was_half_done_is_repeated() {
+    for kind in [Kind::Append, Kind::Memberships, Kind::Settle] {
+        let mut stage = Stage::group(2, 10, &[ANNA, BERT]);
+        script(&mut stage, kind, Fate::Unavailable);
+        let first = stage.ask(0, seats(BERT, &[], &[BERT]));
+        stage.run();
+        let again = stage.ask(1, seats(BERT, &[], &[BERT]));
+        stage.run();
+        let third = stage.ask(0, seats(BERT, &[], &[BERT]));
+        stage.run();
+        let texts = [first, again, third].map(|ticket| text(&stage, ticket));
+        assert!(texts[1..].iter().all(|text| text.starts_with("seated")), "{kind:?}: {texts:?}");
+        check_at_rest(&stage);
+    }
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    let stranger = stage.ask(0, seats(CARL, &[], &[CARL]));
+    stage.run();
+    assert_eq!(text(&stage, stranger), "not_found");
+}
+
 #[test]
 fn a_seat_that_was_given_back_elsewhere_is_seen() {
     let mut stage = Stage::group(2, 2, &[ANNA, BERT]);
