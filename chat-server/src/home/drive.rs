@@ -75,13 +75,13 @@ impl Homes {
                     self.tell_inbox(log, row.entry.seq).await;
                 }
                 if cell.kind == Some(ChannelKind::Open) {
-                    self.tell_mentioned(log, &rows).await;
+                    self.owe_mentions(log, &rows);
                 }
             }
             Effect::Redrive { log, seq } => {
                 self.tell_inbox(log, seq).await;
                 if cell.kind == Some(ChannelKind::Open) {
-                    self.tell_mentioned_again(log, seq).await;
+                    self.owe_mentions_again(log, seq);
                 }
             }
             Effect::Load { log, rows } => {

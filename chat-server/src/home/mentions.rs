@@ -1,32 +1,50 @@
 //! Mentions and answers in open channels, told in the own logs of those whom they concern: an open channel comes to nobody
 //! by itself.
 //!
-//! It is done before the ack leaves: if the process dies before, the message was not acked, and its retry does it. What
-//! could not be told, since the disk was full or somebody's own log had no room, is told later, unless the process ends
-//! first; `mentions` of the channel counts it all the same.
+//! The ack does not wait for it: notes are appends to other users' logs, up to 51 for a message, and are made by a task of
+//! the channel at a bounded rate. What could not be noted, since the disk was full or somebody's own log had no room, is
+//! noted later. What is owed is lost if the process is killed first; `mentions` of the channel counts it all the same.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use madang_engine::log::Row;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
-use madang_proto::{Content, Message};
+use madang_proto::Content;
 use madang_store::StoreResult;
 
 use super::Homes;
 
-/// What could not be told is tried again after so long, so often.
+/// Between two tries to note what could not be noted, and how many tries.
 const AGAIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 120;
-/// Messages that wait to be told; above it they are not.
-const UNTOLD: usize = 4_096;
+/// Messages of this node whose mentions wait: each keeps 50 ids at most, so all of them about 2 MiB. Above it mentions are
+/// counted in the channel and not noted.
+const OWED: usize = 4_096;
+/// Notes that the messages of one channel cause in a second: two messages that mention 50 people each. Each note is an
+/// append of its own to some user's log, so this bounds what one open channel costs the writer.
+const NOTES_A_SECOND: u32 = 100;
 
-/// Messages of which not everybody was told whom they concern.
+/// Messages of which not everybody was notified whom they concern.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
-    waiting: VecDeque<Owed>,
+    /// Those that were appended just now. A channel is in the map for as long as its task runs.
+    fresh: HashMap<ChannelId, VecDeque<Concern>>,
+    /// How many all of `fresh` are.
+    count: usize,
+    /// Those of which an earlier try failed.
+    late: VecDeque<Owed>,
     is_tended: bool,
+}
+
+/// Whom a message may concern.
+#[derive(Debug)]
+struct Concern {
+    seq: Seq,
+    by: UserId,
+    mentions: Vec<UserId>,
+    reply_to: Option<Seq>,
 }
 
 #[derive(Debug)]
@@ -37,25 +55,74 @@ struct Owed {
 }
 
 impl Homes {
-    /// Tells members whom `rows` mention or answer, now or later.
-    pub(super) async fn tell_mentioned(&self, log: LogId, rows: &[Row]) {
+    /// Owes notes to those whom `rows` mention or answer. The ack does not wait for them.
+    pub(super) fn owe_mentions(&self, log: LogId, rows: &[Row]) {
         let LogId::Channel(channel) = log else { return };
-        let left = self.tell(channel, rows, false).await;
-        self.tell_later(left.into_iter().map(|seq| Owed { channel, seq, tries: 0 }));
+        let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
+        if concerns.is_empty() {
+            return;
+        }
+        let mut untold = self.0.untold.lock();
+        let room = OWED.saturating_sub(untold.count).min(concerns.len());
+        if room < concerns.len() {
+            tracing::warn!(channel.id = %channel, messages = concerns.len() - room, "mentions are not noted: too many wait");
+        }
+        untold.count += room;
+        let is_new = !untold.fresh.contains_key(&channel);
+        untold.fresh.entry(channel).or_default().extend(concerns.into_iter().take(room));
+        if is_new {
+            self.0.tasks.spawn("mentions", self.clone().pay(channel));
+        }
     }
 
-    /// As [`Self::tell_mentioned`] for a row that was found by a retry.
-    pub(super) async fn tell_mentioned_again(&self, log: LogId, seq: Seq) {
+    /// As [`Self::owe_mentions`] for a row that was found by a retry: it may have been noted already.
+    pub(super) fn owe_mentions_again(&self, log: LogId, seq: Seq) {
         let LogId::Channel(channel) = log else { return };
-        if !self.tell_again(channel, seq).await {
-            self.tell_later([Owed { channel, seq, tries: 0 }]);
+        self.tell_later([Owed { channel, seq, tries: 0 }]);
+    }
+
+    /// Notes what a channel owes, in order and no faster than [`NOTES_A_SECOND`], until nothing is left. When the process
+    /// drains it does not pause any more.
+    async fn pay(self, channel: ChannelId) {
+        let paying = Paying { homes: &self, channel };
+        while let Some(concerns) = self.next_owed(channel) {
+            let count = concerns.iter().map(Concern::notes).sum::<u32>();
+            let left = self.tell(channel, &concerns, false).await;
+            self.tell_later(left.into_iter().map(|seq| Owed { channel, seq, tries: 0 }));
+            let pause = Duration::from_secs(1) * count / NOTES_A_SECOND;
+            tokio::select! {
+                () = self.0.clock.sleep(pause) => {}
+                () = self.0.tasks.drain().draining() => {}
+            }
         }
+        // The map has no entry any more, and another task may have begun.
+        std::mem::forget(paying);
+    }
+
+    /// A second's worth of what a channel owes. `None` ends its task, as far as others see.
+    fn next_owed(&self, channel: ChannelId) -> Option<Vec<Concern>> {
+        let mut untold = self.0.untold.lock();
+        let waiting = untold.fresh.get_mut(&channel)?;
+        let (mut taken, mut notes) = (Vec::new(), 0);
+        while let Some(next) = waiting.front().filter(|_| notes < NOTES_A_SECOND) {
+            notes += next.notes();
+            taken.extend(waiting.pop_front());
+        }
+        untold.count -= taken.len();
+        if taken.is_empty() {
+            untold.fresh.remove(&channel);
+            return None;
+        }
+        Some(taken)
     }
 
     /// Whether everybody is told whom the message at `seq` concerns.
     async fn tell_again(&self, channel: ChannelId, seq: Seq) -> bool {
         match self.0.store.rows(LogId::Channel(channel), seq..=seq, usize::MAX).await {
-            Ok(rows) => self.tell(channel, &rows, true).await.is_empty(),
+            Ok(rows) => {
+                let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
+                self.tell(channel, &concerns, true).await.is_empty()
+            }
             Err(error) => {
                 tracing::warn!(channel.id = %channel, %error, "a message could not be read again");
                 false
@@ -63,20 +130,14 @@ impl Homes {
         }
     }
 
-    /// Tells whom `rows` concern, in their order; `again`: unless they were told. Answers with the messages of which
+    /// Notes whom messages concern, in their order; `again`: unless they were notified. Answers with the messages of which
     /// not everybody was.
-    async fn tell(&self, channel: ChannelId, rows: &[Row], again: bool) -> Vec<Seq> {
-        let messages = rows.iter().filter_map(|row| Some((row.entry.seq, row.entry.content.message()?)));
-        let messages: Vec<(Seq, &Message)> =
-            messages.filter(|(_, message)| concerns_others(message)).collect();
-        if messages.is_empty() {
-            return Vec::new();
-        }
-        let notes = match self.notes(channel, &messages).await {
+    async fn tell(&self, channel: ChannelId, messages: &[Concern], again: bool) -> Vec<Seq> {
+        let notes = match self.notes(channel, messages).await {
             Ok(notes) => notes,
             Err(error) => {
                 tracing::warn!(channel.id = %channel, %error, "whom messages concern could not be read");
-                return messages.into_iter().map(|(seq, _)| seq).collect();
+                return messages.iter().map(|message| message.seq).collect();
             }
         };
         // All are handed over before one is waited for, in this order.
@@ -89,18 +150,20 @@ impl Homes {
         left
     }
 
-    async fn notes(&self, channel: ChannelId, messages: &[(Seq, &Message)]) -> StoreResult<Vec<Note>> {
+    async fn notes(&self, channel: ChannelId, messages: &[Concern]) -> StoreResult<Vec<Note>> {
         let answered = self.senders_of(channel, messages).await?;
-        let concerned = messages.iter().flat_map(|&(seq, message)| {
-            // An answer is told as one, also if it mentions her too.
+        let concerned = messages.iter().flat_map(|message| {
+            // An answer is noted as one, also if it mentions its receiver too.
             let mut users: BTreeMap<UserId, bool> =
-                message.body.mentions.iter().map(|user| (*user, false)).collect();
-            let answered = message.body.reply_to.and_then(|target| answered.get(&target));
+                message.mentions.iter().map(|user| (*user, false)).collect();
+            let answered = message.reply_to.and_then(|target| answered.get(&target));
             users.extend(answered.map(|user| (*user, true)));
-            users.remove(&message.sender_id);
-            users.into_iter().map(move |(to, is_reply)| {
-                let by = message.sender_id;
-                Note { to, seq, content: Content::Mentioned { channel_id: channel, seq, by, is_reply } }
+            users.remove(&message.by);
+            let &Concern { seq, by, .. } = message;
+            users.into_iter().map(move |(to, is_reply)| Note {
+                to,
+                seq,
+                content: Content::Mentioned { channel_id: channel, seq, by, is_reply },
             })
         });
         let mut notes: Vec<Note> = concerned.collect();
@@ -120,9 +183,9 @@ impl Homes {
     async fn senders_of(
         &self,
         channel: ChannelId,
-        messages: &[(Seq, &Message)],
+        messages: &[Concern],
     ) -> StoreResult<BTreeMap<Seq, UserId>> {
-        let targets: Vec<Seq> = messages.iter().filter_map(|(_, message)| message.body.reply_to).collect();
+        let targets: Vec<Seq> = messages.iter().filter_map(|message| message.reply_to).collect();
         if targets.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -159,25 +222,26 @@ impl Homes {
     fn tell_later(&self, owed: impl IntoIterator<Item = Owed>) {
         let mut untold = self.0.untold.lock();
         for owed in owed {
-            if untold.waiting.len() == UNTOLD || owed.tries == TRIES {
-                tracing::warn!(channel.id = %owed.channel, seq = %owed.seq, "a mention is not told");
+            if untold.late.len() == OWED || owed.tries == TRIES {
+                tracing::warn!(channel.id = %owed.channel, seq = %owed.seq, "a mention is not noted");
             } else {
-                untold.waiting.push_back(owed);
+                untold.late.push_back(owed);
             }
         }
-        if !untold.waiting.is_empty() && !std::mem::replace(&mut untold.is_tended, true) {
-            self.0.tasks.spawn("mentions", self.clone().tend_untold());
+        if !untold.late.is_empty() && !std::mem::replace(&mut untold.is_tended, true) {
+            self.0.tasks.spawn("late_mentions", self.clone().tend_late());
         }
     }
 
-    /// Tells what is owed until nothing is. When the process drains, for the last time.
-    async fn tend_untold(self) {
+    /// Notes what could not be noted before, until nothing is left. When the process drains, for the last time.
+    async fn tend_late(self) {
+        let _tending = Tending(&self);
         loop {
             let is_last = tokio::select! {
                 () = self.0.clock.sleep(AGAIN) => false,
                 () = self.0.tasks.drain().draining() => true,
             };
-            let waiting = std::mem::take(&mut self.0.untold.lock().waiting);
+            let waiting = std::mem::take(&mut self.0.untold.lock().late);
             let mut left = Vec::new();
             for Owed { channel, seq, tries } in waiting {
                 if !self.tell_again(channel, seq).await {
@@ -185,12 +249,56 @@ impl Homes {
                 }
             }
             self.tell_later(left);
-            let mut untold = self.0.untold.lock();
-            if untold.waiting.is_empty() || is_last {
-                untold.is_tended = false;
+            if is_last || self.0.untold.lock().late.is_empty() {
                 return;
             }
         }
+    }
+}
+
+/// The task of one channel. One that panics leaves its channel to the next message.
+struct Paying<'a> {
+    homes: &'a Homes,
+    channel: ChannelId,
+}
+
+impl Drop for Paying<'_> {
+    fn drop(&mut self) {
+        let mut untold = self.homes.0.untold.lock();
+        let left = untold.fresh.remove(&self.channel).unwrap_or_default();
+        untold.count -= left.len();
+        let channel = self.channel;
+        let room = OWED.saturating_sub(untold.late.len());
+        untold.late.extend(left.into_iter().take(room).map(|concern| Owed {
+            channel,
+            seq: concern.seq,
+            tries: 0,
+        }));
+    }
+}
+
+/// The task of what is late: when it ends, also by a panic, the next debt begins another.
+struct Tending<'a>(&'a Homes);
+
+impl Drop for Tending<'_> {
+    fn drop(&mut self) {
+        self.0.0.untold.lock().is_tended = false;
+    }
+}
+
+impl Concern {
+    /// `None` for a row that concerns nobody in particular.
+    fn of(row: &Row) -> Option<Self> {
+        let message = row.entry.content.message()?;
+        let (mentions, reply_to) = (message.body.mentions.clone(), message.body.reply_to);
+        let concerns_others = !mentions.is_empty() || reply_to.is_some();
+        concerns_others.then_some(Self { seq: row.entry.seq, by: message.sender_id, mentions, reply_to })
+    }
+
+    /// The most notes that it causes.
+    fn notes(&self) -> u32 {
+        let mentions = u32::try_from(self.mentions.len()).unwrap_or(u32::MAX);
+        mentions.saturating_add(u32::from(self.reply_to.is_some()))
     }
 }
 
@@ -199,10 +307,6 @@ struct Note {
     to: UserId,
     seq: Seq,
     content: Content,
-}
-
-fn concerns_others(message: &Message) -> bool {
-    !message.body.mentions.is_empty() || message.body.reply_to.is_some()
 }
 
 #[cfg(test)]
@@ -224,6 +328,7 @@ mod tests {
     const ANNA: UserId = UserId::from_raw(1);
     const BERT: UserId = UserId::from_raw(2);
     const CARL: UserId = UserId::from_raw(3);
+    const PAUSE: Duration = Duration::from_millis(100);
 
     struct Stage {
         homes: Homes,
@@ -267,7 +372,11 @@ mod tests {
         /// Until nothing is owed, while the clock goes on in such steps.
         async fn settle(&self, step: Duration) {
             for _ in 0..1_000 {
-                if !self.homes.0.untold.lock().is_tended {
+                let is_done = {
+                    let untold = self.homes.0.untold.lock();
+                    !untold.is_tended && untold.fresh.is_empty()
+                };
+                if is_done {
                     return;
                 }
                 self.hand.advance(step);
@@ -300,7 +409,6 @@ mod tests {
         }
         let second = stage.say(2, mention(&[BERT, CARL])).await;
         let third = stage.say(3, mention(&[CARL])).await;
-        assert_eq!(stage.told(BERT).await, [first]);
         stage.settle(AGAIN).await;
         assert_eq!(stage.told(BERT).await, [first, second]);
         assert_eq!(stage.told(CARL).await, [first, second, third]);
@@ -312,9 +420,11 @@ mod tests {
         let body = || mention(&[BERT]);
         let (one, two, three) =
             tokio::join!(stage.say(1, body()), stage.say(2, body()), stage.say(3, body()));
+        stage.settle(PAUSE).await;
         assert_eq!(stage.told(BERT).await, [one, two, three]);
         let answer = Body { reply_to: Some(two), ..mention(&[]) };
         stage.say(4, answer).await;
+        stage.settle(PAUSE).await;
         assert_eq!(stage.told(ANNA).await, [], "who answers herself is not told");
     }
 
@@ -327,5 +437,58 @@ mod tests {
         stage.homes.0.tasks.drain().begin();
         stage.settle(Duration::ZERO).await;
         assert_eq!(stage.told(BERT).await, [first]);
+    }
+
+    /// The message is acked though no note can be made, and the notes of a channel keep to their rate.
+    #[tokio::test]
+    async fn the_ack_does_not_wait_for_the_notes_and_these_are_paced() {
+        let stage = Stage::open().await;
+        let everybody: Vec<UserId> = (2..52).map(UserId::from_raw).collect();
+        let mut said = Vec::new();
+        for number in 1..=8 {
+            said.push(stage.say(number, mention(&everybody)).await);
+        }
+        // 400 notes are owed, and the clock stands.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        let at_once = stage.told(BERT).await;
+        assert!(at_once.len() <= 3, "{} messages were noted at once", at_once.len());
+        stage.settle(PAUSE).await;
+        assert_eq!(stage.told(BERT).await, said);
+    }
+
+    #[tokio::test]
+    async fn more_than_the_bound_is_not_owed() {
+        let stage = Stage::open().await;
+        let log = LogId::Channel(stage.channel.card.id);
+        let message = stage.say(1, mention(&[BERT])).await;
+        let rows = stage.model.rows_at(log, &[message]).await.unwrap();
+        let row = rows.into_iter().flatten().next().unwrap();
+        let rows = vec![row; 2 * OWED];
+        stage.homes.owe_mentions(log, &rows);
+        assert!(stage.homes.0.untold.lock().count <= OWED);
+    }
+
+    /// What a task that panicked leaves behind is taken up by another.
+    #[tokio::test]
+    async fn a_task_that_ends_early_leaves_what_it_owes_to_the_next() {
+        let stage = Stage::open().await;
+        let channel = stage.channel.card.id;
+        let log = LogId::Channel(channel);
+        let first = stage.say(1, mention(&[BERT])).await;
+        stage.settle(PAUSE).await;
+        {
+            let mut untold = stage.homes.0.untold.lock();
+            let owed = Concern { seq: first, by: ANNA, mentions: vec![CARL], reply_to: None };
+            untold.fresh.insert(channel, VecDeque::from([owed]));
+            untold.count += 1;
+        }
+        drop(Paying { homes: &stage.homes, channel });
+        assert_eq!(stage.homes.0.untold.lock().count, 0);
+        stage.homes.owe_mentions_again(log, first);
+        drop(Tending(&stage.homes));
+        assert!(!stage.homes.0.untold.lock().is_tended);
+        stage.settle(AGAIN).await;
     }
 }
