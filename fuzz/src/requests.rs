@@ -24,7 +24,7 @@ pub(crate) fn check_frame(data: &[u8]) {
         }
         Err(refused) => {
             check_error(&refused.error);
-            assert!(refused.id.is_none_or(|id| id.0.len() <= limits::REQUEST_ID_BYTES));
+            assert!(refused.id.is_none_or(|id| id.0.chars().count() <= limits::REQUEST_ID_CHARS));
         }
     }
 }

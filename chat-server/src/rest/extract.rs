@@ -10,7 +10,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use madang_proto::rest::parse_body;
-use madang_proto::{ErrorBody, ErrorCode, limits};
+use madang_proto::{ErrorBody, ErrorCode, json, limits};
 use serde::de::DeserializeOwned;
 use serde::de::value::Error as QueryError;
 
@@ -113,9 +113,28 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        refuse_unknown_alone::<T>(parts.uri.query().unwrap_or_default())?;
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(query)| Self(query)).map_err(|rejection| Refusal(query_refusal(&rejection)))
     }
+}
+
+/// A query of which no parameter is known was meant for something else, as a body of unknown fields alone is.
+fn refuse_unknown_alone<T: DeserializeOwned>(query: &str) -> Result<(), ErrorBody> {
+    let Some(fields) = json::fields_of::<T>() else { return Ok(()) };
+    let mut names = query
+        .split('&')
+        .map(|pair| pair.split('=').next().unwrap_or_default())
+        .filter(|name| !name.is_empty());
+    let Some(first) = names.clone().next() else { return Ok(()) };
+    if names.any(|name| fields.contains(&name)) {
+        return Ok(());
+    }
+    let known = fields.join(", ");
+    Err(ErrorBody::invalid(
+        first,
+        format!("{first}: is not known here, and nothing else is asked; known are {known}"),
+    ))
 }
 
 fn query_refusal(rejection: &QueryRejection) -> ErrorBody {

@@ -167,7 +167,7 @@ impl Connection {
     /// # Errors
     /// If it is none of this protocol's.
     pub fn decode(text: &str) -> Result<ServerFrame<'static>, ClientError> {
-        serde_json::from_str(text).map_err(|error| ClientError::Protocol(error.to_string()))
+        madang_proto::json::read(text).map_err(|error| ClientError::Protocol(error.to_string()))
     }
 
     /// Says goodbye. Whether the server hears it does not matter.

@@ -329,7 +329,8 @@ fn with_key(call: RequestBuilder, key: Option<&str>) -> RequestBuilder {
 /// Runs a call whose answer matters.
 async fn read<T: DeserializeOwned>(call: RequestBuilder) -> Result<T> {
     let bytes = answer(call).await?;
-    serde_json::from_slice(&bytes).map_err(|error| ClientError::Protocol(error.to_string()))
+    let text = std::str::from_utf8(&bytes).map_err(|error| ClientError::Protocol(error.to_string()))?;
+    madang_proto::json::read(text).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
 /// Runs a call of which only the success matters.

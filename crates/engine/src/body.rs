@@ -1,13 +1,16 @@
 //! Checks a message's body and hashes it.
 
-use madang_proto::limits::{DATA_BYTES, DATA_DEPTH, EMOJI_BYTES, MENTIONS, TEXT_BYTES, TEXT_CHARS};
+mod canonical;
+
+use madang_proto::limits::{EMOJI_BYTES, MENTIONS, TEXT_BYTES, TEXT_CHARS};
 use madang_proto::{Body, Content, ErrorBody, ErrorCode};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::body::canonical::Numbers;
 use crate::log::BodyHash;
 
-/// Refuses a body that is empty or beyond a limit. A character is a Unicode scalar.
+/// Refuses a body that is empty or beyond a limit. A character is a Unicode scalar. `data` was checked when it was read
+/// ([`madang_proto::Data`]).
 ///
 /// # Errors
 /// Names the field and the limit.
@@ -27,18 +30,7 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
             );
         }
     }
-    if let Some(data) = &body.data {
-        let bytes = data.to_string().len();
-        if bytes > DATA_BYTES {
-            return too_large("body.data", format!("body.data has {bytes} bytes, the limit is {DATA_BYTES}"));
-        }
-        if !is_shallow(data, DATA_DEPTH) {
-            return Err(ErrorBody::invalid(
-                "body.data",
-                format!("body.data is nested deeper than {DATA_DEPTH} levels"),
-            ));
-        }
-    } else if body.text.is_empty() {
+    if body.data.is_none() && body.text.is_empty() {
         return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));
     }
     if body.mentions.len() > MENTIONS {
@@ -65,21 +57,12 @@ pub fn check_emoji(emoji: &str) -> Result<(), ErrorBody> {
     Err(ErrorBody::invalid("emoji", message))
 }
 
-/// JSON readers give up at some depth, and frames nest the data deeper than it came.
-fn is_shallow(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(values) => levels > 0 && values.iter().all(|value| is_shallow(value, levels - 1)),
-        Value::Object(fields) => levels > 0 && fields.values().all(|value| is_shallow(value, levels - 1)),
-        _ => true,
-    }
-}
-
 /// The most bytes that the body takes as JSON.
 #[must_use]
 pub fn json_bytes(body: &Body) -> usize {
     const MENTION_BYTES: usize = 22;
     let mentions = body.mentions.len() * MENTION_BYTES;
-    text_bytes(&body.text) + body.data.as_ref().map_or(0, value_bytes) + mentions
+    text_bytes(&body.text) + body.data.as_ref().map_or(0, |data| data.get().len()) + mentions
 }
 
 /// About the most bytes that an entry with this content takes as JSON; what it carries counts.
@@ -94,19 +77,6 @@ pub fn entry_bytes(content: &Content) -> usize {
     AROUND_BYTES + carried
 }
 
-fn value_bytes(value: &Value) -> usize {
-    const NUMBER_BYTES: usize = 24;
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(_) => NUMBER_BYTES,
-        Value::String(text) => text_bytes(text),
-        Value::Array(values) => values.iter().map(|value| value_bytes(value) + 1).sum::<usize>() + 2,
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| text_bytes(name) + value_bytes(value) + 2).sum::<usize>() + 2
-        }
-    }
-}
-
 fn text_bytes(text: &str) -> usize {
     let escaped = |byte: u8| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
@@ -116,11 +86,26 @@ fn text_bytes(text: &str) -> usize {
     text.bytes().map(escaped).sum::<usize>() + 2
 }
 
-/// The hash by which a retry with another body is told from a true one. Keys of `data` are in alphabetical order
-/// (serde_json's map keeps them so), each part is preceded by its length.
+/// The hash by which a retry with another body is told from a true one.
+///
+/// Bodies are the same if their fields are. `data` is compared by value: the order of members and the spelling of
+/// strings do not matter. Numbers compare by value as well, but one with a fraction or an exponent (`1.0`, `1e0`) is
+/// another one than a whole number (`1`).
 #[must_use]
 pub fn hash(body: &Body) -> BodyHash {
-    let data = body.data.as_ref().map(ToString::to_string).unwrap_or_default();
+    hash_with(body, Numbers::Exact)
+}
+
+/// Whether a message whose hash is known has this body. Versions that kept numbers as 64-bit floating-point numbers
+/// hashed them so: such a hash counts as well, or a retry across the upgrade would be refused.
+#[must_use]
+pub fn is_hash_of(known: BodyHash, body: &Body) -> bool {
+    known == hash(body) || (body.data.is_some() && known == hash_with(body, Numbers::Rounded))
+}
+
+/// Each part of variable length is preceded by its length.
+fn hash_with(body: &Body, numbers: Numbers) -> BodyHash {
+    let data = body.data.as_ref().map(|data| canonical::text(data, numbers)).unwrap_or_default();
     let reply_to = body.reply_to.map_or(0, madang_ids::Seq::get);
     let mut hasher = Sha256::new();
     hasher.update((body.text.len() as u64).to_be_bytes());
@@ -142,10 +127,13 @@ pub fn hash(body: &Body) -> BodyHash {
 mod tests {
     use super::*;
     use madang_ids::{Seq, UserId};
-    use serde_json::json;
 
     fn text(text: String) -> Body {
         Body { text, ..Body::default() }
+    }
+
+    fn data(text: &str) -> Body {
+        Body { data: Some(text.parse().unwrap()), ..Body::default() }
     }
 
     fn refused_field(body: &Body) -> Option<String> {
@@ -158,12 +146,6 @@ mod tests {
         assert_eq!(refused_field(&text("a".repeat(TEXT_CHARS + 1))), Some("body.text".into()));
         assert_eq!(refused_field(&text("\u{1F600}".repeat(TEXT_CHARS))), None);
         assert_eq!(refused_field(&text(String::new())), Some("body.text".into()));
-        let large = Body { data: Some(json!("a".repeat(DATA_BYTES))), ..Body::default() };
-        assert_eq!(refused_field(&large), Some("body.data".into()));
-        let nest = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
-        let deep = |levels| Body { data: Some(nest(levels)), ..Body::default() };
-        assert_eq!(refused_field(&deep(DATA_DEPTH)), None);
-        assert_eq!(refused_field(&deep(DATA_DEPTH + 1)), Some("body.data".into()));
         let mention = |count| Body { mentions: vec![UserId::from_raw(7); count], ..text("a".into()) };
         assert_eq!(refused_field(&mention(MENTIONS)), None);
         assert_eq!(refused_field(&mention(MENTIONS + 1)), Some("body.mentions".into()));
@@ -182,25 +164,38 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_kept_has_the_hash_of_the_one_that_came() {
-        for data in ["12325678901234567890123", "1.2325678901234567e22", "2.5e-7", "-0.0", "1e300"] {
-            let came: Body = serde_json::from_str(&format!(r#"{{"data":{data}}}"#)).unwrap();
-            let kept: Body = serde_json::from_str(&serde_json::to_string(&came).unwrap()).unwrap();
-            assert_eq!(hash(&kept), hash(&came), "{data}");
-        }
-    }
-
-    #[test]
     fn the_hash_tells_bodies_apart_but_not_spellings() {
-        let one = Body { data: Some(json!({"a": 1, "b": 2})), ..text("hi".into()) };
-        let same: Body = serde_json::from_str(r#"{"text":"hi","data":{"b":2,"a":1}}"#).unwrap();
-        assert_eq!(hash(&one), hash(&same));
-        assert_ne!(hash(&one), hash(&text("hi".into())));
+        let same = |one: &str, other: &str| hash(&data(one)) == hash(&data(other));
+        assert!(same(r#"{"a":1,"b":"\u00e9"}"#, r#"{ "b": "é", "a": 1 }"#));
+        assert!(same("[1.50,1e2]", "[1.5,100.0]"));
+        assert!(same("123456789012345678901234567890", "123456789012345678901234567890"));
+        assert!(!same("18446744073709551617", "18446744073709551618"));
+        assert!(!same("0.1", "0.1000000000000000055"));
+        assert!(!same("1", "1.0"));
+        assert!(!same("1", r#""1""#));
+        assert!(!same("[[1],2]", "[[1,2]]"));
+        assert_ne!(hash(&data("1")), hash(&text("1".into())));
         let mentions = Body { mentions: vec![UserId::from_raw(7)], ..text("hi".into()) };
         assert_ne!(hash(&mentions), hash(&text("hi".into())));
         assert_ne!(
             hash(&text("hi".into())),
             hash(&Body { reply_to: Some(Seq::new(1)), ..text("hi".into()) })
         );
+    }
+
+    #[test]
+    fn hashes_of_earlier_versions_stay_good() {
+        // Written by the version that kept `data` as a tree with floating-point numbers.
+        let kept = [
+            (r#"{"b":2,"a":1}"#, "99e910a58aab02fa9535bf8376cdb8b4"),
+            ("18446744073709551617", "28313eba6a72641398e5b557224761c3"),
+            ("[1.50,1e2,-0,2.5e-7,1e300]", "e2f33d67f1cc600dd4e4b20f70c5dc95"),
+            (r#"{"é":"\u00e9\/"}"#, "f11383c5442338fcd45f891b79ad8730"),
+        ];
+        for (text, hex) in kept {
+            let bytes = u128::from_str_radix(hex, 16).unwrap().to_be_bytes();
+            assert!(is_hash_of(BodyHash(bytes), &data(text)), "{text}");
+        }
+        assert!(!is_hash_of(hash(&data("1")), &data("2")));
     }
 }

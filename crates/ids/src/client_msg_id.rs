@@ -77,7 +77,9 @@ impl FromStr for ClientMsgId {
             }
             return Ok(Self { value: ulid.into(), is_ulid: true });
         }
-        let uuid = Uuid::try_parse(text).map_err(|_| IdError::NotAUuidOrUlid)?;
+        // With dashes or without; no braces and no `urn:uuid:`, which the schema does not name.
+        let uuid = Some(text).filter(|text| matches!(text.len(), 32 | 36)).map(Uuid::try_parse);
+        let Some(Ok(uuid)) = uuid else { return Err(IdError::NotAUuidOrUlid) };
         Ok(Self { value: uuid.as_u128(), is_ulid: false })
     }
 }
@@ -105,6 +107,7 @@ mod tests {
         assert_eq!(uuid, ulid);
         assert_eq!(uuid.to_string(), "0192f0e4-7b1c-7000-8000-000000000001");
         assert_eq!(ulid.to_string(), Ulid::from(uuid.value()).to_string());
+        assert_eq!("0192F0E47B1C70008000000000000001".parse(), Ok(uuid));
     }
 
     #[test]
@@ -116,6 +119,8 @@ mod tests {
             "0192f0e4-7b1c-7000-8000-00000000000",
             "UUUUUUUUUUUUUUUUUUUUUUUUUU",
             "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "{0192f0e4-7b1c-7000-8000-000000000001}",
+            "urn:uuid:0192f0e4-7b1c-7000-8000-000000000001",
         ] {
             assert!(text.parse::<ClientMsgId>().is_err(), "{text}");
         }

@@ -15,4 +15,6 @@ pub use cursor::{Cursor, Epoch, Position};
 pub use numeric::{
     ChannelId, ConnectionId, DeviceId, IdError, LogId, MessageId, Millis, Ordinal, Seq, UserId,
 };
+#[cfg(feature = "schema")]
+pub use schema::place_of_an_entry;
 pub use snowflake::{EPOCH_MS, MintedIds, Snowflakes, WorkerError};

@@ -8,10 +8,8 @@ use crate::{ChannelId, ClientMsgId, Cursor, DeviceId, MessageId, Millis, Ordinal
 
 /// A decimal number from 1; the parser says that 2^63 − 1 is the last.
 const ID: &str = "^0*[1-9][0-9]{0,18}$";
-/// A UUID, or a ULID.
-const KEY: &str =
-    "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})$";
-const CURSOR: &str = "^[0-9a-fA-F]{16}:[0-9]{1,19}$";
+/// A UUID with dashes or without, or a ULID.
+const KEY: &str = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}|[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})$";
 
 fn text(pattern: &str, description: &str) -> Schema {
     json_schema!({ "type": "string", "pattern": pattern, "description": description })
@@ -19,6 +17,12 @@ fn text(pattern: &str, description: &str) -> Schema {
 
 fn number(description: &str) -> Schema {
     json_schema!({ "type": "integer", "format": "uint64", "minimum": 0, "description": description })
+}
+
+/// The place of an entry that is there, so not of the one before the first.
+#[must_use]
+pub fn place_of_an_entry(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "uint64", "minimum": 1 })
 }
 
 macro_rules! schemas {
@@ -41,7 +45,7 @@ schemas! {
     ChannelId => text(ID, "A conversation.");
     MessageId => text(ID, "A message; rises with `seq` inside its channel.");
     ClientMsgId => text(KEY, "The sender's retry key in a channel: a UUID or a ULID.");
-    Cursor => text(CURSOR, "How far a device has received its user's inbox. Opaque to clients.");
+    Cursor => json_schema!({ "type": "string", "description": "How far a device has received its user's inbox. Opaque to clients." });
     Seq => number("Place of an entry in its log: 1, 2, 3 … without a hole.");
     Ordinal => number("Place of a message among the messages of its channel.");
     Millis => number("Milliseconds since 1970-01-01 UTC.");

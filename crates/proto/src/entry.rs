@@ -2,7 +2,8 @@
 
 use madang_ids::{ChannelId, ClientMsgId, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::json::Data;
 
 /// One row of a log, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -348,11 +349,12 @@ pub struct Body {
     /// The text: 1 to 100,000 characters and at most 400,000 bytes. May be empty when there is `data`.
     #[serde(default)]
     pub text: String,
-    /// Custom JSON of the application, at most 16 KiB.
+    /// Custom JSON of the application, at most 16 KiB. Kept and served as it was spelt, less white space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Data>,
     /// The `seq` of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(schema_with = "madang_ids::place_of_an_entry"))]
     pub reply_to: Option<Seq>,
     /// The people whom it mentions, at most 50. Those who are no members are not told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

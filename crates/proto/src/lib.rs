@@ -8,6 +8,7 @@ mod client_frame;
 mod close;
 mod entry;
 mod error;
+pub mod json;
 pub mod limits;
 mod presence;
 pub mod rest;
@@ -20,6 +21,7 @@ pub use entry::{
     UserCard,
 };
 pub use error::{ErrorBody, ErrorCode};
+pub use json::Data;
 pub use presence::{
     Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
     UserPresence,

@@ -8,14 +8,16 @@ pub const TEXT_BYTES: usize = 400_000;
 pub const DATA_BYTES: usize = 16 * 1024;
 /// Levels of arrays and objects in custom data.
 pub const DATA_DEPTH: usize = 32;
+/// Levels of arrays and objects in a frame or a body as a whole.
+pub const JSON_DEPTH: usize = 64;
 /// Largest client frame. A text of 400,000 bytes may stretch threefold in JSON escapes, hence the size.
 pub const FRAME_BYTES_IN: usize = 1_310_720;
 /// What the WebSocket library is told; above it the socket is closed with 1009.
 pub const FRAME_BYTES_LIBRARY: usize = 2 * 1024 * 1024;
 /// A batch of entries is cut here, unless one entry alone is larger.
 pub const BATCH_BYTES_OUT: usize = 256 * 1024;
-/// Longest `id` of a request.
-pub const REQUEST_ID_BYTES: usize = 64;
+/// Longest `id` of a request, in characters.
+pub const REQUEST_ID_CHARS: usize = 64;
 /// Longest handle, in characters; handles are `[a-z0-9_.-]`, at least two characters long.
 pub const HANDLE_CHARS: usize = 32;
 /// Longest display name, in characters.

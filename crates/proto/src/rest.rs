@@ -8,20 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Body, ChannelCard, ChannelKind, Entry, Role, UserCard};
 use crate::error::ErrorBody;
+use crate::json;
 
-/// Reads a body. Unknown fields are ignored.
+/// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
 ///
 /// # Errors
 /// Names the field, `body` for the whole of it.
 pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorBody> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if matches!(path.as_str(), "" | "." | "?") { "body".to_owned() } else { path };
-        ErrorBody::invalid(&field, format!("{field}: {}", error.inner()))
-    })?;
-    json.end().map_err(|error| ErrorBody::invalid("body", format!("body: {error}")))?;
-    Ok(parsed)
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| ErrorBody::invalid("body", format!("body: is not UTF-8: {error}")))?;
+    json::read_request(text).map_err(|error| error.refusal("body"))
 }
 
 /// `POST /v1/accounts`
@@ -339,6 +335,7 @@ pub struct SendMessage {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MarkRead {
     /// Up to here.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "madang_ids::place_of_an_entry"))]
     pub seq: Seq,
 }
 

@@ -14,7 +14,7 @@ use madang_proto::rest::{
 };
 use madang_proto::{
     Ack, Changed, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody, ErrorCode,
-    PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, limits,
+    PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, json, limits,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,8 +53,7 @@ fn examples() -> Vec<Example> {
 fn parse<T: DeserializeOwned + Serialize>(example: &Example) -> T {
     let Example { line, marker, text } = example;
     let written: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}: {error}"));
-    let parsed: T =
-        serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}, {marker}: {error}"));
+    let parsed: T = json::read(text).unwrap_or_else(|error| panic!("line {line}, {marker}: {error}"));
     assert_eq!(serde_json::to_value(&parsed).unwrap(), written, "line {line}, {marker}");
     parsed
 }
@@ -177,8 +176,10 @@ impl Shown {
     fn take(&mut self, example: &Example) {
         match example.marker.as_str() {
             "client" => {
-                let request: Request = parse(example);
-                Request::parse(&example.text).unwrap_or_else(|_| panic!("line {}", example.line));
+                let request =
+                    Request::parse(&example.text).unwrap_or_else(|_| panic!("line {}", example.line));
+                let written: Value = serde_json::from_str(&example.text).unwrap();
+                assert_eq!(serde_json::to_value(&request).unwrap(), written, "line {}", example.line);
                 self.client.insert(client_frame(&request.frame));
             }
             "server" => {
@@ -278,7 +279,7 @@ fn every_example_parses_and_everything_has_an_example() {
 #[test]
 fn an_entry_of_a_later_kind_keeps_its_place() {
     let text = r#"{"seq": 5, "at": 7, "kind": "levitated", "height": {"m": 3}}"#;
-    let entry: Entry = serde_json::from_str(text).unwrap();
+    let entry: Entry = json::read(text).unwrap();
     assert!(matches!(entry.content, Content::Unknown));
     assert_eq!((entry.seq.get(), entry.at.get()), (5, 7));
 }
@@ -316,11 +317,12 @@ fn every_close_code_has_a_row() {
 fn the_limits_are_those_of_the_server() {
     let rows = [
         ("text of a message", vec![limits::TEXT_CHARS, limits::TEXT_BYTES]),
-        ("`data` of a message", vec![limits::DATA_BYTES]),
+        ("`data` of a message", vec![limits::DATA_BYTES, limits::DATA_DEPTH]),
+        ("nesting of a frame or body", vec![limits::JSON_DEPTH]),
         ("frame or REST body that is read", vec![limits::FRAME_BYTES_IN]),
         ("frame that closes the socket (1009)", vec![limits::FRAME_BYTES_LIBRARY]),
         ("`entries` frame, page of history", vec![limits::BATCH_BYTES_OUT]),
-        ("`id` of a request", vec![limits::REQUEST_ID_BYTES]),
+        ("`id` of a request", vec![limits::REQUEST_ID_CHARS]),
         ("handle", vec![limits::HANDLE_CHARS]),
         ("display name", vec![limits::DISPLAY_NAME_CHARS]),
         ("password", vec![limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX]),

@@ -1,6 +1,6 @@
 //! REST as any client would call it: a method, a path, a token, a body, and what comes back.
 
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 /// Calls one server.
@@ -40,26 +40,32 @@ impl Rest {
         key: Option<&str>,
         body: Option<&Value>,
     ) -> anyhow::Result<Answer> {
-        let mut request =
-            self.client.request(Method::from_bytes(method.as_bytes())?, format!("{}{path}", self.url));
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
+        let mut request = self.request(method, path, token)?;
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.timeout(crate::PATIENCE).send().await?;
-        let status = response.status().as_u16();
-        let text = response.text().await?;
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or(Value::String(text))
-        };
-        Ok(Answer { status, body })
+        answer(request).await
+    }
+
+    /// Calls with a body that is this text; an empty one is none.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn send_text(&self, method: &str, path: &str, token: Option<&str>, text: &str) -> Answer {
+        let mut request = self.request(method, path, token).unwrap();
+        if !text.is_empty() {
+            request = request.header("Content-Type", "application/json").body(text.to_owned());
+        }
+        answer(request).await.unwrap()
+    }
+
+    fn request(&self, method: &str, path: &str, token: Option<&str>) -> anyhow::Result<RequestBuilder> {
+        let method = Method::from_bytes(method.as_bytes())?;
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        Ok(if let Some(token) = token { request.bearer_auth(token) } else { request })
     }
 
     /// Calls and expects the body that comes with success.
@@ -79,4 +85,16 @@ impl Rest {
         });
         self.must("POST", "/v1/accounts", None, Some(&body)).await
     }
+}
+
+async fn answer(request: RequestBuilder) -> anyhow::Result<Answer> {
+    let response = request.timeout(crate::PATIENCE).send().await?;
+    let status = response.status().as_u16();
+    let text = response.text().await?;
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
+    Ok(Answer { status, body })
 }

@@ -54,7 +54,9 @@ pub(super) fn document() -> Value {
             "title": "Madang over WebSocket",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "What is live, as the server does it: it receives client frames and sends server frames, one JSON \
-                object in each text frame. The rest is described in /v1/openapi.json.",
+                object in each text frame. Of a client frame, null means that a field is absent, no field may be there twice, \
+                unknown fields are ignored, and a frame that has unknown fields alone is refused. The rest is described \
+                in /v1/openapi.json.",
             "license": { "name": "Apache-2.0 OR MIT" },
         },
         "defaultContentType": "application/json",
@@ -111,6 +113,7 @@ fn require_id(Frame { kind, schema }: &mut Frame) {
         && let Some(required) = schema["required"].as_array_mut()
     {
         required.push("id".into());
+        schema["properties"]["id"] = json!({ "$ref": "#/components/schemas/RequestId" });
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) fn document(routes: &Routes) -> Value {
         "info": {
             "title": "Madang over REST",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What is not live. The socket is described in /v1/asyncapi.json.",
+            "description": "What is not live. Of a body, null means that a field is absent, no field may be there twice, unknown fields are \
+                ignored, and a body or query that has unknown fields alone is refused. The socket is described in /v1/asyncapi.json.",
             "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "/" }],

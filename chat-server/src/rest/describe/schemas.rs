@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Where both documents keep schemas.
 const PATH: &str = "/components/schemas";
@@ -34,8 +34,9 @@ impl Schemas {
             })
         };
         let without_null = RecursiveTransform(without_null);
+        let null_is_absence = RecursiveTransform(null_is_absence);
         Self {
-            taken: settings().for_deserialize().into_generator(),
+            taken: settings().for_deserialize().with_transform(null_is_absence).into_generator(),
             answered: settings().for_serialize().with_transform(without_null).into_generator(),
         }
     }
@@ -65,12 +66,64 @@ impl Schemas {
     /// All schemas that were referred to, by name.
     pub(super) fn into_components(mut self) -> Map<String, Value> {
         let mut all = self.taken.take_definitions(true);
-        for (name, schema) in self.answered.take_definitions(true) {
+        for (name, mut schema) in self.answered.take_definitions(true) {
+            if name == "Entry" {
+                admit_later_kinds(&mut schema);
+            }
             debug_assert!(all.get(&name).is_none_or(|taken| *taken == schema), "{name} has two schemas");
             all.insert(name, schema);
         }
         all
     }
+}
+
+/// What may be left out of a request may be `null` as well: it means the same.
+fn null_is_absence(schema: &mut Schema) {
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let is_required = |name: &str| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let Some(Value::Object(members)) = schema.get_mut("properties") else { return };
+    members.iter_mut().filter(|(name, _)| !is_required(name)).for_each(|(_, member)| admit_null(member));
+}
+
+fn admit_null(schema: &mut Value) {
+    let is_there = match (&schema["type"], &schema["anyOf"]) {
+        // `true` admits everything.
+        _ if schema.is_boolean() => true,
+        (Value::Array(types), _) => types.iter().any(|name| name == "null"),
+        (_, Value::Array(any)) => any.iter().any(|one| one["type"] == "null"),
+        _ => false,
+    };
+    if is_there {
+        return;
+    }
+    if let Some(Value::String(only)) = schema.get("type").cloned()
+        && schema.get("enum").is_none()
+    {
+        schema["type"] = json!([only, "null"]);
+        return;
+    }
+    // A description stands beside the alternatives, where a reader looks for it.
+    let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+    let default = schema.as_object_mut().and_then(|schema| schema.remove("default"));
+    let mut whole = json!({ "anyOf": [schema.take(), { "type": "null" }] });
+    for (name, value) in [("description", description), ("default", default)] {
+        if let Some(value) = value {
+            whole[name] = value;
+        }
+    }
+    *schema = whole;
+}
+
+/// A client that checks entries must not fail on a kind that came after it was built.
+fn admit_later_kinds(schema: &mut Value) {
+    let Some(kinds) = schema["oneOf"].as_array_mut() else { return };
+    let known: Vec<Value> = kinds.iter().map(|kind| kind["properties"]["kind"]["const"].clone()).collect();
+    kinds.push(json!({
+        "description": "A kind of a later version. Skip the entry, and count its `seq`.",
+        "type": "object",
+        "properties": { "kind": { "type": "string", "not": { "enum": known } } },
+        "required": ["kind"],
+    }));
 }
 
 /// What is absent is left out of an answer, never `null`.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use madang_ids::{ClientMsgId, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
+use crate::body;
 use crate::home::changes::{Judged, Sheet};
-use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent, Ticket};
+use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent};
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{Flight, Home, Scope, Step};
 use crate::log::{
@@ -247,18 +248,18 @@ impl Home {
     fn answer_retries(&mut self, batch: &mut Batch) {
         let mut kept = Vec::with_capacity(batch.items.len());
         for item in std::mem::take(&mut batch.items) {
-            let known =
-                item.key().and_then(|key| Some((key, *self.window.find((key.sender, key.client_msg_id))?)));
+            let known = item.key().and_then(|key| self.window.find((key.sender, key.client_msg_id)).copied());
             match known {
-                Some((key, record)) => self.answer_retry(item.waiting.ticket, &key, &record),
+                Some(record) => self.answer_retry(&item.waiting, &record),
                 None => kept.push(item),
             }
         }
         batch.items = kept;
     }
 
-    fn answer_retry(&mut self, ticket: Ticket, key: &RowKey, record: &SendRecord) {
-        if record.key.body_hash == key.body_hash {
+    fn answer_retry(&mut self, Waiting { ticket, command, .. }: &Waiting, record: &SendRecord) {
+        let ticket = *ticket;
+        if matches!(command, Command::Send { body, .. } if body::is_hash_of(record.key.body_hash, body)) {
             self.redrive(record.seq);
             let SendRecord { seq, message_id, at, .. } = *record;
             self.reply(ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
@@ -273,9 +274,9 @@ impl Home {
         batch: &mut Batch,
         sends: impl IntoIterator<Item = Option<SendRecord>>,
     ) {
-        for ((waiting, key, error), record) in batch.refused.drain(..).zip(sends) {
+        for ((waiting, _, error), record) in batch.refused.drain(..).zip(sends) {
             match record {
-                Some(record) => self.answer_retry(waiting.ticket, &key, &record),
+                Some(record) => self.answer_retry(&waiting, &record),
                 None => self.reply(waiting.ticket, Reply::Refused(error)),
             }
         }
@@ -288,8 +289,8 @@ impl Home {
         let mut rest = Vec::new();
         for waiting in (Batch { rows: None, details: None, ..batch }).into_waiting() {
             let key = waiting.command.key();
-            match key.and_then(|key| Some((key, by_key.get(&(key.sender, key.client_msg_id))?))) {
-                Some((key, record)) => self.answer_retry(waiting.ticket, &key, record),
+            match key.and_then(|key| by_key.get(&(key.sender, key.client_msg_id))) {
+                Some(record) => self.answer_retry(&waiting, record),
                 None => rest.push(waiting),
             }
         }

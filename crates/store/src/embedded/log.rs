@@ -4,13 +4,14 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry, Reaction};
+use madang_proto::{Content, Entry, Reaction, json};
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
 use super::checksum::{Damaged, is_whole_sql};
-use super::codec::{bound, from_json, int, json, number, optional_number, small_number, store_error};
+use super::codec::{bound, int, json as to_json, number, optional_number, small_number, store_error};
 use super::job::Transaction;
 use super::reactions;
 use super::sends;
@@ -254,8 +255,8 @@ struct Encoded {
 
 impl Encoded {
     fn new(append: Append) -> Result<Self> {
-        let rows = append.rows.iter().map(|row| json(&kept(&row.entry.content))).collect::<Result<_>>()?;
-        let changes = append.changes.iter().map(|change| json(&change.content)).collect::<Result<_>>()?;
+        let rows = append.rows.iter().map(|row| to_json(&kept(&row.entry.content))).collect::<Result<_>>()?;
+        let changes = append.changes.iter().map(|change| to_json(&change.content)).collect::<Result<_>>()?;
         let markers = senders(&append.rows);
         Ok(Self { append, rows, changes, markers })
     }
@@ -471,7 +472,9 @@ fn row_of(log: LogId, row: &rusqlite::Row<'_>) -> Result<Row> {
     if !row.get::<_, bool>(7)? {
         return Err(Damaged { log, seq: Seq::new(number(row, 0)?) }.into_error(7));
     }
-    let content: Content = from_json(row, 6)?;
+    let text = row.get_ref(6)?.as_str()?;
+    let content: Content = json::read(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into()))?;
     let key = match optional_number(row, 3)? {
         Some(sender) => Some(RowKey {
             sender: UserId::from_raw(sender),
