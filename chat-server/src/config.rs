@@ -146,6 +146,9 @@ pub struct GatewayConfig {
     pub silence_ms: u64,
     /// Bytes that wait for one slow reader before it falls back to reading its inbox; default 262,144.
     pub outbound_bytes: usize,
+    /// Bytes under way on this node, at least 16,777,216; default 536,870,912: half messages and bodies, requests, and what waits
+    /// for slow readers. Beyond it connections that do not read are closed, and no large request is taken.
+    pub node_bytes: usize,
     /// Requests of one connection under way; default 256. Beyond it the socket is not read.
     pub requests_in_flight: u32,
     /// Seconds after which a connection that took not one byte of what is to be written is dead, 1 to 3,600; default 60.
@@ -162,6 +165,7 @@ impl Default for GatewayConfig {
             heartbeat_ms: 5_000,
             silence_ms: 25_000,
             outbound_bytes: 256 * 1024,
+            node_bytes: 512 * 1024 * 1024,
             requests_in_flight: 256,
             write_seconds: 60,
             drain_ms: 5_000,
@@ -190,6 +194,14 @@ pub struct LimitConfig {
     /// Connections from one address at once that speak HTTP; default 256, an eighth of what the node takes, and more
     /// than the browsers behind one router open. A socket that was upgraded does not count. A further one is closed.
     pub address_connections: u32,
+    /// Sockets of one user at once; default 100. A further one takes the place of the oldest.
+    pub user_sockets: u32,
+    /// Sockets of one address at once; default 2,000, an eighth of what a node takes by default. A further one gets 429.
+    pub address_sockets: u32,
+    /// Bytes under way of one user; default 16,777,216. See `gateway.node_bytes`.
+    pub user_bytes: usize,
+    /// Bytes under way of one address; default 67,108,864.
+    pub address_bytes: usize,
 }
 
 impl Default for LimitConfig {
@@ -203,6 +215,10 @@ impl Default for LimitConfig {
             address_requests: 20,
             address_logins: 1,
             address_connections: 256,
+            user_sockets: 100,
+            address_sockets: 2_000,
+            user_bytes: 16 * 1024 * 1024,
+            address_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -219,6 +235,18 @@ impl LimitConfig {
     #[must_use]
     pub const fn connections_of_address(&self) -> u32 {
         if self.enabled && self.address_connections > 0 { self.address_connections } else { u32::MAX }
+    }
+
+    /// Sockets of one address.
+    #[must_use]
+    pub const fn sockets_of_address(&self) -> u32 {
+        if self.enabled && self.address_sockets > 0 { self.address_sockets } else { u32::MAX }
+    }
+
+    /// Sockets of one user.
+    #[must_use]
+    pub const fn sockets_of_user(&self) -> usize {
+        if self.enabled && self.user_sockets > 0 { self.user_sockets as usize } else { usize::MAX }
     }
 
     /// Logins: a minute's worth at once, then one by one.
@@ -320,6 +348,8 @@ impl Config {
         )?;
         let outbound = gateway.outbound_bytes;
         rule(outbound >= 16_384, "gateway.outbound_bytes", &outbound, "must be at least 16384")?;
+        let node_bytes = gateway.node_bytes;
+        rule(node_bytes >= 16 * 1024 * 1024, "gateway.node_bytes", &node_bytes, "must be at least 16777216")?;
         rule(gateway.connections >= 1, "gateway.connections", &gateway.connections, "must be at least 1")?;
         let requests = gateway.requests_in_flight;
         rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")

@@ -42,6 +42,8 @@ pub struct ChatMetrics {
     pub limited: Counter,
     /// G7: connections closed because their address had too many.
     pub crowded: Counter,
+    /// G7: connections without a whole request that gave their place to another one.
+    pub evicted: Counter,
     /// G10: joins refused because no seat was free.
     pub full: Counter,
     /// Connections now.
@@ -69,6 +71,7 @@ impl ChatMetrics {
             gaps: Counter::default(),
             limited: Counter::default(),
             crowded: Counter::default(),
+            evicted: Counter::default(),
             full: Counter::default(),
             connections: Gauge::default(),
             delivered: Counter::default(),
@@ -95,6 +98,11 @@ impl ChatMetrics {
         counter("subscription_gaps", "G4: gaps in subscriptions, told to who read too slowly", &self.gaps);
         counter("requests_limited", "G7: requests refused as too fast", &self.limited);
         counter("http_connections_refused", "G7: connections of an address with too many", &self.crowded);
+        counter(
+            "http_connections_evicted",
+            "G7: connections without a whole request that gave their place to another one",
+            &self.evicted,
+        );
         counter(
             "seats_refused",
             "G10: commands refused as `full`: no seat, or too many pins or reactions",

@@ -1,6 +1,6 @@
 //! Upgrades HTTP to WebSocket, if origin, subprotocol, limits and room allow it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,8 +14,11 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tracing::Instrument;
 
 use super::Gateway;
+use super::addresses::Counted;
 use super::connection;
 use super::pipe::Pipe;
+use super::places::Place;
+use crate::metrics::ChatMetrics;
 use crate::refusal::Refusal;
 
 /// `GET /v1/ws`
@@ -69,7 +72,7 @@ impl Gateway {
         }
         let ours = HeaderValue::from_static(SUBPROTOCOL_JSON);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, ours);
-        Ok((response, hyper::upgrade::on(request), Seat::take(self)?))
+        Ok((response, hyper::upgrade::on(request), Seat::take(self, peer.ip())?))
     }
 
     fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), ErrorBody> {
@@ -111,24 +114,51 @@ pub fn is_allowed(origin: &[u8], allowed: &[String]) -> bool {
     matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
-/// A place among the node's sockets; given back when dropped.
-pub(super) struct Seat(Arc<Gateway>);
+/// A place among the node's sockets, and among those of its address; given back when dropped.
+pub(super) struct Seat {
+    place: Place,
+    _counted: Counted,
+    address: IpAddr,
+    metrics: ChatMetrics,
+}
 
 impl Seat {
-    fn take(gateway: &Arc<Gateway>) -> Result<Self, ErrorBody> {
-        let limit = gateway.operations.config.gateway.connections;
-        if !gateway.registry.admit(limit) {
-            return Err(ErrorBody::unavailable(format!("this node has its {limit} connections"), 5000));
-        }
-        gateway.operations.metrics.connections.inc();
-        Ok(Self(Arc::clone(gateway)))
+    fn take(gateway: &Gateway, address: IpAddr) -> Result<Self, ErrorBody> {
+        let config = &gateway.operations.config;
+        let of_address = config.limits.sockets_of_address();
+        let counted = gateway.seated.count(address, of_address).ok_or_else(|| {
+            gateway.operations.metrics.crowded.inc();
+            let message = format!("this address has its {of_address} sockets, see limits.address_sockets");
+            ErrorBody::limited(message, 5_000)
+        })?;
+        let place = gateway.seats.try_take(address).ok_or_else(|| {
+            let limit = config.gateway.connections;
+            ErrorBody::unavailable(format!("this node has its {limit} sockets"), 5_000)
+        })?;
+        let metrics = gateway.operations.metrics.clone();
+        metrics.connections.inc();
+        Ok(Self { place, _counted: counted, address, metrics })
+    }
+
+    /// Whose socket it is.
+    pub(super) const fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// It was welcomed, and keeps its place.
+    pub(super) fn keep(&self) {
+        self.place.set(None, self.address);
+    }
+
+    /// Waits until another socket was given its place. Cancel safe.
+    pub(super) async fn evicted(&self) {
+        self.place.evicted().await;
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.registry.dismiss();
-        self.0.operations.metrics.connections.dec();
+        self.metrics.connections.dec();
     }
 }
 

@@ -106,14 +106,15 @@ pub(super) fn run(
     read_ahead: Bytes,
     seat: Seat,
 ) -> impl Future<Output = ()> + Send {
-    let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number))));
+    let account = gateway.ledger.open(seat.address());
+    let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
     let session = Session::new(&gateway.session, gateway.now());
     let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
     async move {
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
         } else {
-            match Box::pin(connection.greet().instrument(span(number))).await {
+            match Box::pin(connection.greet(&seat).instrument(span(number))).await {
                 Ok((registered, page)) => connection.live(registered, page).await,
                 Err(end) => (span(number), end),
             }
@@ -143,7 +144,7 @@ impl Connection {
     }
 
     /// Until `welcome`: at most ten seconds.
-    async fn greet(&mut self) -> Result<(Registered, SyncPage), End> {
+    async fn greet(&mut self, seat: &Seat) -> Result<(Registered, SyncPage), End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         tokio::select! {
@@ -151,13 +152,14 @@ impl Connection {
             biased;
             () = gateway.operations.clock.sleep(patience) => Err(End::Close(CloseReason::HelloTimeout)),
             () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
-            greeted = self.hello() => greeted,
+            () = seat.evicted() => Err(End::Close(CloseReason::HelloTimeout)),
+            greeted = self.hello() => greeted.inspect(|_| seat.keep()),
         }
     }
 
     async fn hello(&mut self) -> Result<(Registered, SyncPage), End> {
         loop {
-            let message = self.socket.recv().await?;
+            let message = self.next_before_hello().await?;
             match self.handle(&message) {
                 // What the library has to say to a ping.
                 Step::Wait => self.write_all().await?,
@@ -184,12 +186,38 @@ impl Connection {
         }
     }
 
+    /// Frames beyond the limit are not read: the time for `hello` ends the connection then.
+    async fn next_before_hello(&mut self) -> Result<Message, End> {
+        loop {
+            tokio::task::yield_now().await;
+            let here = self.socket.try_recv();
+            self.charge_others(&here);
+            if self.session.is_paused(self.gateway.now()) {
+                std::future::pending::<()>().await;
+            }
+            match here? {
+                Here::Message(message) => return Ok(message),
+                Here::More => {}
+                Here::Nothing => self.socket.readable().await?,
+            }
+        }
+    }
+
+    /// Frames that are no messages of their own count as frames too.
+    fn charge_others(&mut self, here: &Result<Here, End>) {
+        let is_charged = matches!(here, Ok(Here::Message(Message::Text(_) | Message::Binary(_))));
+        let others = self.socket.take_frames().saturating_sub(u32::from(is_charged));
+        let now = self.gateway.now();
+        self.session.handle_other_frames(&self.gateway.session, others, now);
+    }
+
     /// Registers first, reads the inbox next: what comes in between is dropped by its position.
     async fn open(&mut self, opening: Opening) -> Result<(Registered, SyncPage), End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
         Span::current().record("user.id", display(user_id));
         self.outbound().open(cursor);
+        self.outbound().set_user(user_id);
         let registered = Registered::new(&self.gateway, self.outbound(), identity);
         let operations = Arc::clone(&self.gateway.operations);
         if let Err(error) = operations.check_device(user_id, device_id).await {
@@ -219,6 +247,7 @@ impl Connection {
                     resume,
                 };
                 self.write_now(&ServerFrame::Welcome(Box::new(welcome))).await?;
+                self.socket.welcome();
                 Ok((registered, page))
             }
             Err(error) => {
@@ -258,7 +287,12 @@ impl Connection {
                 return Err(End::Close(reason));
             }
             self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now));
-            if self.outbound().is_reading() {
+            let is_reading = self.outbound().is_reading();
+            if is_reading && !self.outbound().may_page() {
+                // The next sweep wakes it.
+                self.outbound().set_look_at(now.elapsed);
+            }
+            if is_reading && self.outbound().may_page() {
                 {
                     let span = self.span_of(user);
                     Box::pin(catch_up::read_page(self, user).instrument(span))
@@ -287,7 +321,9 @@ impl Connection {
             if !self.may_read() {
                 return Ok(Taken::Stalled);
             }
-            let message = match self.socket.try_recv()? {
+            let here = self.socket.try_recv();
+            self.charge_others(&here);
+            let message = match here? {
                 Here::Message(message) => message,
                 Here::Nothing => return Ok(Taken::All),
                 Here::More => return Ok(Taken::Some),
@@ -306,7 +342,8 @@ impl Connection {
 
     fn may_read(&self) -> bool {
         let config = &self.gateway.operations.config.gateway;
-        self.outbound().may_read(config.requests_in_flight, config.outbound_bytes)
+        !self.session.is_paused(self.gateway.now())
+            && self.outbound().may_read(config.requests_in_flight, config.outbound_bytes)
     }
 
     /// A message came: the session decides. A request is left to be carried out; in a box, since a connection waits for
@@ -431,6 +468,6 @@ impl Connection {
             }
         }
         // Until the peer has answered: a socket that is closed with unread bytes loses what was written.
-        while self.socket.recv().await.is_ok() {}
+        self.socket.finish().await;
     }
 }

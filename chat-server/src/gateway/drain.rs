@@ -8,8 +8,8 @@ use madang_proto::{CloseReason, ServerFrame};
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 
-/// How often the window moves on.
-const STEP: Duration = Duration::from_millis(100);
+/// How often the window moves on; also the time between a connection's `reconnect` and its close.
+const STEP: Duration = Duration::from_millis(250);
 
 /// Waits for the drain, then closes all connections over the window.
 pub async fn run(gateway: Arc<Gateway>) {
@@ -17,22 +17,31 @@ pub async fn run(gateway: Arc<Gateway>) {
     let mut all: Vec<Arc<Outbound>> = Vec::new();
     gateway.registry.visit_all(|connection| all.push(Arc::clone(connection)));
     let window_ms = gateway.operations.config.gateway.drain_ms;
-    let steps = usize::try_from(window_ms / 100).unwrap_or(1).max(1);
+    let steps = usize::try_from(u128::from(window_ms) / STEP.as_millis()).unwrap_or(1).max(1);
     tracing::info!(connections = all.len(), window_ms, "draining");
     for connections in all.chunks(all.len().div_ceil(steps).max(1)) {
-        connections.iter().for_each(send_away);
-        gateway.operations.clock.sleep(STEP).await;
+        send_away(connections).await;
     }
-    // Who came in while the window was open.
-    gateway.registry.visit_all(send_away);
+    // Those that came in while the window was open.
+    let mut late: Vec<Arc<Outbound>> = Vec::new();
+    gateway.registry.visit_all(|connection| late.push(Arc::clone(connection)));
+    late.retain(|connection| !connection.is_closing());
+    if !late.is_empty() {
+        send_away(&late).await;
+    }
 }
 
-fn send_away(connection: &Arc<Outbound>) {
-    // Once; who is closed for another reason need not come back.
-    if !connection.is_closing() {
-        // The window spreads the closes, and the client spreads its return over the same second.
-        let frame = ServerFrame::Reconnect { after_ms: 1_000 + connection.number % 1_000, nodes: Vec::new() };
-        connection.post(encode::frame(&frame));
-        connection.close(CloseReason::Draining);
+/// Asks for the return, gives the client a moment to finish what it says, and closes.
+async fn send_away(connections: &[Arc<Outbound>]) {
+    for connection in connections {
+        // A connection that is closed for another reason need not come back.
+        if !connection.is_closing() {
+            // The window spreads the closes, and the client spreads its return over the same second.
+            let after_ms = 1_000 + connection.number % 1_000;
+            connection.post(encode::frame(&ServerFrame::Reconnect { after_ms, nodes: Vec::new() }));
+        }
     }
+    // Not the gateway's clock: a test that moves the time must not wait for this moment.
+    tokio::time::sleep(STEP).await;
+    connections.iter().for_each(|connection| connection.close(CloseReason::Draining));
 }

@@ -15,16 +15,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use madang_service::{Phase, Tasks};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::addresses::Counted;
+use super::places::Place;
 use super::write_timeout::WriteTimeout;
 use super::{Gateway, proxies};
 
-/// Connections that speak HTTP at once; an upgraded socket has left this count and is in the registry's.
-const HTTP_CONNECTIONS: usize = 2_048;
+/// Connections that speak HTTP at once; an upgraded socket has left this count and is among the gateway's seats.
+pub(super) const HTTP_CONNECTIONS: usize = 2_048;
 /// From the first byte of a request, or the end of the last one, to the end of the head of the next.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// From the first byte to the end of a TLS handshake, two round trips later.
@@ -39,10 +39,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts for ever: during the drain no socket is opened, but REST answers, and whether the node is ready can be
 /// asked.
 pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
-    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS));
     let mut is_failing = false;
-    // Once there is a place for the next connection; until then the kernel's backlog holds it.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 if std::mem::take(&mut is_failing) {
@@ -56,6 +54,8 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
                 // Who is crowded is closed without a word: an answer would cost more than it is worth to who opens so
                 // many.
                 if let Ok(counted) = gateway.count_peer(peer.ip()) {
+                    // Until there is a place for it the kernel's backlog holds those behind it.
+                    let place = Arc::new(gateway.place(peer.ip()).await);
                     let (router, of) = (router.clone(), Arc::clone(&gateway));
                     gateway.tasks.spawn("http", serve(socket, peer, router, of, (place, counted)));
                 }
@@ -75,24 +75,40 @@ async fn serve(
     peer: SocketAddr,
     router: Router,
     gateway: Arc<Gateway>,
-    place: (OwnedSemaphorePermit, Option<Counted>),
+    (place, counted): (Arc<Place>, Option<Counted>),
 ) {
-    let tasks = &gateway.tasks;
+    tokio::select! {
+        () = serve_placed(socket, peer, router, &gateway, &place) => {}
+        () = place.evicted() => {
+            gateway.operations.metrics.evicted.inc();
+            tracing::debug!(%peer, "a connection without a whole request gave its place to another one");
+        }
+    }
+    drop(counted);
+}
+
+async fn serve_placed(
+    socket: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    gateway: &Gateway,
+    place: &Arc<Place>,
+) {
+    let (tasks, place) = (&gateway.tasks, Arc::clone(place));
     let write_patience = Duration::from_secs(gateway.operations.config.gateway.write_seconds);
     match &gateway.tls {
-        None => speak(WriteTimeout::new(socket, write_patience), peer, router, tasks).await,
+        None => speak(WriteTimeout::new(socket, write_patience), peer, router, place, tasks).await,
         Some(tls) => {
             let patience = patience(tasks, HANDSHAKE_PATIENCE);
             match timeout(patience, tls.acceptor().accept(socket)).await {
                 Ok(Ok(stream)) => {
-                    speak(WriteTimeout::new(stream, write_patience), peer, router, tasks).await;
+                    speak(WriteTimeout::new(stream, write_patience), peer, router, place, tasks).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
             }
         }
     }
-    drop(place);
 }
 
 /// Who comes during the drain gets one answer, and must not be long about the question.
@@ -100,12 +116,13 @@ fn patience(tasks: &Tasks, usual: Duration) -> Duration {
     if tasks.drain().phase() == Phase::Running { usual } else { DRAIN_PATIENCE }
 }
 
-async fn speak<S>(stream: S, peer: SocketAddr, router: Router, tasks: &Tasks)
+async fn speak<S>(stream: S, peer: SocketAddr, router: Router, place: Arc<Place>, tasks: &Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(Arc::clone(&place));
         let router = router.clone();
         async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
     });
@@ -139,6 +156,19 @@ impl Gateway {
             return Ok(None);
         }
         self.count(peer).map(Some)
+    }
+
+    /// A place for a connection of `peer`, once there is one. A trusted proxy keeps its places; what it asks for is
+    /// listed under the address of its client.
+    async fn place(&self, peer: IpAddr) -> Place {
+        let is_trusted = proxies::is_trusted(peer, &self.operations.config.server);
+        loop {
+            let place = if is_trusted { self.places.try_keep() } else { self.places.try_take(peer) };
+            match place {
+                Some(place) => return place,
+                None => self.places.freed().await,
+            }
+        }
     }
 
     /// Counts something of `address` in, until it is dropped.

@@ -1,8 +1,8 @@
 //! Sockets: accepted, registered, fed, drained.
 //!
-//! [`listen`] takes connections ([`addresses`] counts them, [`proxies`] says whose they are), [`accept`] upgrades them,
-//! [`pipe`] carries their bytes, [`connection`] is the task of one socket (the shell of
-//! `engine::session`), [`socket`] its way in, [`outbound`] its way out (and its cursor, `engine::sync`) with the
+//! [`listen`] takes connections ([`places`] bounds them, [`addresses`] counts them, [`proxies`] says whose they are),
+//! [`accept`] upgrades them, [`pipe`] carries their bytes, [`ledger`] counts the bytes under way, [`connection`] is the
+//! task of one socket (the shell of `engine::session`), [`socket`] its way in (each frame judged by [`incoming`]), [`outbound`] its way out (and its cursor, `engine::sync`) with the
 //! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`]
 //! those of open channels to their subscribers, [`presence`] says who is here and brings what others are told of it,
 //! [`drain`] sends them away politely.
@@ -17,11 +17,14 @@ mod echo;
 pub mod encode;
 #[cfg(any(test, fuzzing))]
 pub mod feed;
+mod incoming;
 mod lane;
+pub(crate) mod ledger;
 pub mod listen;
 pub mod open;
 mod outbound;
 mod pipe;
+pub(crate) mod places;
 mod presence;
 pub mod proxies;
 mod queue;
@@ -42,7 +45,9 @@ use crate::tls::Tls;
 
 use addresses::Addresses;
 use lane::Lanes;
+use ledger::Ledger;
 use open::Subscribers;
+use places::Places;
 pub use registry::Registry;
 
 /// What every connection shares.
@@ -57,6 +62,14 @@ pub struct Gateway {
     /// TLS, if there is a certificate.
     pub tls: Option<Arc<Tls>>,
     addresses: Addresses,
+    /// Connections that speak HTTP.
+    places: Places,
+    /// Sockets, also those that have not said hello.
+    seats: Places,
+    /// Sockets by address.
+    seated: Addresses,
+    /// Bytes under way.
+    pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
     lanes: Lanes,
     next_number: AtomicU64,
@@ -66,18 +79,42 @@ impl Gateway {
     /// A gateway without connections.
     #[must_use]
     pub fn new(operations: Arc<Operations>, tasks: Tasks, tls: Option<Arc<Tls>>) -> Self {
-        let session = operations.config.session();
-        let registry = Registry::new(operations.config.gateway.connections_per_device);
+        let config = &operations.config;
+        let session = config.session();
+        let of_user = config.limits.sockets_of_user();
+        let registry = Registry::new(config.gateway.connections_per_device, of_user);
+        let (places, seats) =
+            (Places::new(listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
+        let ledger = Ledger::new(&config.limits, config.gateway.node_bytes);
         let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
-        let (lanes, addresses) = (Lanes::new(), Addresses::default());
-        let next_number = AtomicU64::new(1);
-        Self { operations, registry, tasks, subscribers, tls, addresses, session, lanes, next_number }
+        Self {
+            operations,
+            registry,
+            tasks,
+            subscribers,
+            tls,
+            addresses: Addresses::default(),
+            places,
+            seats,
+            seated: Addresses::default(),
+            ledger,
+            session,
+            lanes: Lanes::new(),
+            next_number: AtomicU64::new(1),
+        }
     }
 
     /// The tasks that write to connections; each runs for ever.
     pub fn writers(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         let metrics = &self.operations.metrics;
         self.lanes.iter().map(|lane| lane::run(Arc::clone(lane), metrics.clone()))
+    }
+
+    /// Bytes under way: half messages and bodies, requests, and what waits for peers; without the first 4 KiB of each
+    /// connection and request.
+    #[must_use]
+    pub fn bytes_under_way(&self) -> usize {
+        self.ledger.bytes()
     }
 
     fn now(&self) -> Now {

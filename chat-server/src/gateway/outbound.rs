@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use madang_engine::subscriptions::Subscriptions;
 use madang_engine::sync::{Live, Place, SyncCursor};
-use madang_ids::{Cursor, Epoch, Position};
+use madang_ids::{Cursor, Epoch, Position, UserId};
 use madang_proto::CloseReason;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::encode::{CursorFrames, Frame};
 use super::lane::Lane;
+use super::ledger::{Account, FREE_BYTES};
 use super::pipe::Pipe;
 use super::queue::Queue;
 use crate::metrics::ChatMetrics;
@@ -52,6 +53,8 @@ pub(crate) struct Outbound {
 
 #[derive(Debug)]
 struct State {
+    /// What the connection holds, as its user, its address and the node see it.
+    account: Account,
     queue: Queue,
     sync: SyncCursor<Frames>,
     /// To open channels, if there are any.
@@ -63,6 +66,8 @@ struct State {
     in_flight: u32,
     /// Theirs, as JSON.
     in_flight_bytes: usize,
+    /// Of a message that is not whole yet.
+    incoming_bytes: usize,
     close: Option<CloseReason>,
     /// Since when the kernel takes nothing.
     blocked: Option<Instant>,
@@ -102,7 +107,22 @@ impl State {
     fn push(&mut self, frame: Frame) {
         if !self.is_over && !self.is_gone {
             self.queue.push(frame);
+            self.settle();
         }
+    }
+
+    const fn held_bytes(&self) -> usize {
+        self.queue.bytes() + self.in_flight_bytes + self.incoming_bytes
+    }
+
+    fn settle(&mut self) {
+        self.account.set(self.held_bytes());
+    }
+
+    /// Whether `size` more may wait: a small queue has room whatever others hold.
+    fn has_room(&self, size: usize, limit_bytes: usize) -> bool {
+        let bytes = self.queue.bytes() + size;
+        self.queue.is_empty() || (bytes <= limit_bytes && (bytes <= FREE_BYTES || self.account.has_room()))
     }
 
     fn enqueue(&mut self, frames: &[Frame]) {
@@ -137,26 +157,30 @@ impl State {
                     self.blocked = None;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    self.settle();
                     self.blocked.get_or_insert_with(Instant::now);
                     return Written::Blocked;
                 }
                 Err(_) => self.go(),
             }
         }
+        self.settle();
         self.blocked = None;
         if self.is_gone { Written::Gone } else { Written::All }
     }
 
     fn go(&mut self) {
         self.queue.clear();
+        self.settle();
         self.is_gone = true;
     }
 }
 
 impl Outbound {
     /// A connection that will read its inbox first.
-    pub(super) fn new(number: u64, pipe: Pipe, lane: Arc<Lane>) -> Self {
+    pub(super) fn new(number: u64, pipe: Pipe, lane: Arc<Lane>, account: Account) -> Self {
         let state = State {
+            account,
             queue: Queue::default(),
             // The client's number is believed once the inbox has.
             sync: SyncCursor::reading_from(Position::ZERO),
@@ -165,6 +189,7 @@ impl Outbound {
             told: Position::ZERO,
             in_flight: 0,
             in_flight_bytes: 0,
+            incoming_bytes: 0,
             close: None,
             blocked: None,
             is_due: false,
@@ -189,6 +214,41 @@ impl Outbound {
         &self.pipe
     }
 
+    /// The user is known: what the connection holds counts for them.
+    pub(crate) fn set_user(&self, user: UserId) {
+        self.state.lock().account.set_user(user);
+    }
+
+    /// A message of which `bytes` are announced is coming, or has come (0). `false` if its user, its address or the node
+    /// has no room for it.
+    pub(super) fn hold_incoming(&self, bytes: usize) -> bool {
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.incoming_bytes, bytes);
+        let held_bytes = state.held_bytes();
+        let has_room = state.account.try_set(held_bytes);
+        if !has_room {
+            state.incoming_bytes = before;
+        }
+        has_room
+    }
+
+    /// Whether a large answer may be made: neither the user, nor the address, nor the node has used up its bytes.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.state.lock().account.has_room()
+    }
+
+    /// Whether a page of the inbox may be read: there is room, or the connection holds nothing and the node has room.
+    pub(crate) fn may_page(&self) -> bool {
+        let state = self.state.lock();
+        state.account.has_room() || (state.queue.is_empty() && !state.account.is_node_full())
+    }
+
+    /// Whether it holds counted bytes of which the kernel has taken nothing for `patience`.
+    pub(crate) fn is_hoarding(&self, patience: Duration) -> bool {
+        let state = self.state.lock();
+        state.queue.bytes() > FREE_BYTES && state.blocked.is_some_and(|since| since.elapsed() >= patience)
+    }
+
     /// The device has received everything up to `cursor`, it says.
     pub(crate) fn open(&self, cursor: Option<Cursor>) {
         self.state.lock().told = cursor.map_or(Position::ZERO, |cursor| cursor.position);
@@ -207,7 +267,7 @@ impl Outbound {
             return false;
         }
         let size: usize = frames.iter().map(Frame::len).sum();
-        let is_full = !state.queue.is_empty() && state.queue.bytes() + size > limit_bytes;
+        let is_full = !state.has_room(size, limit_bytes);
         let item = sees_all.then(|| (Arc::clone(frames), size));
         match state.sync.handle_item(place, item, !is_full, limit_bytes) {
             Live::Deliver(frames) => {
@@ -272,6 +332,7 @@ impl Outbound {
         let mut state = self.state.lock();
         state.in_flight += 1;
         state.in_flight_bytes += bytes;
+        state.settle();
     }
 
     /// The answer to a request of `bytes` that was under way.
@@ -429,6 +490,7 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::ledger::tests::account;
     use madang_service::Metrics;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
@@ -451,7 +513,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let tcp = listener.accept().await.unwrap().0;
-            let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default()));
+            let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default(), account()));
             outbound.open(at);
             Self { outbound, peer, metrics: ChatMetrics::register(&Metrics::new()) }
         }
@@ -641,7 +703,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_encrypted_but_not_taken_blocks_as_well() {
         let (pipe, mut peer) = crate::gateway::pipe::tests::pair().await;
-        let outbound = Outbound::new(1, pipe, Arc::default());
+        let outbound = Outbound::new(1, pipe, Arc::default(), account());
         let metrics = ChatMetrics::register(&Metrics::new());
         let long = frame(&"x".repeat(20_000));
         let mut pushed = 0;

@@ -1,7 +1,6 @@
 //! Who is here: the connections of this node by user.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -22,37 +21,27 @@ struct Connected {
 #[derive(Debug)]
 pub struct Registry {
     users: DashMap<UserId, SmallVec<[Connected; 1]>>,
-    /// Sockets, also those that have not said hello.
-    sockets: AtomicUsize,
     per_device: usize,
+    per_user: usize,
 }
 
 impl Registry {
-    pub(super) fn new(per_device: usize) -> Self {
-        Self { users: DashMap::new(), sockets: AtomicUsize::new(0), per_device: per_device.max(1) }
-    }
-
-    /// Counts a socket in, if there is room for it.
-    pub(super) fn admit(&self, limit: usize) -> bool {
-        let admitted = self
-            .sockets
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1));
-        admitted.is_ok()
-    }
-
-    /// Counts a socket out.
-    pub(super) fn dismiss(&self) {
-        self.sockets.fetch_sub(1, Ordering::AcqRel);
+    pub(super) fn new(per_device: usize, per_user: usize) -> Self {
+        Self { users: DashMap::new(), per_device: per_device.max(1), per_user: per_user.max(1) }
     }
 
     pub(super) fn add(&self, user: UserId, device_id: DeviceId, outbound: Arc<Outbound>) {
         let mut connections = self.users.entry(user).or_default();
-        let is_replaceable =
-            |other: &&Connected| other.device_id == device_id && !other.outbound.is_closing();
-        let of_device = connections.iter().filter(is_replaceable);
-        if of_device.clone().count() >= self.per_device
-            && let Some(oldest) = of_device.min_by_key(|other| other.outbound.number)
-        {
+        let of_user = || connections.iter().filter(|other| !other.outbound.is_closing());
+        let of_device = || of_user().filter(|other| other.device_id == device_id);
+        let oldest = if of_device().count() >= self.per_device {
+            of_device().min_by_key(|other| other.outbound.number)
+        } else if of_user().count() >= self.per_user {
+            of_user().min_by_key(|other| other.outbound.number)
+        } else {
+            None
+        };
+        if let Some(oldest) = oldest {
             oldest.outbound.close(CloseReason::Replaced);
         }
         connections.push(Connected { device_id, outbound });

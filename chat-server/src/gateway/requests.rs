@@ -23,6 +23,12 @@ pub(super) async fn carry_out(
     frame: ClientFrame,
 ) -> Option<Identity> {
     let operations = &gateway.operations;
+    if is_large(&frame) && !outbound.may_ask() {
+        let message =
+            "answers that nobody reads have used up the bytes under way of this user, address or node";
+        answer(outbound, id, Err(ErrorBody::limited(message, 1_000)));
+        return None;
+    }
     if is_limited(&frame)
         && let Err(error) = operations.callers.take_request(caller.user_id)
     {
@@ -82,6 +88,11 @@ pub(super) async fn carry_out(
         ClientFrame::Hello(_) | ClientFrame::Heartbeat => {}
     }
     None
+}
+
+/// Whether its answer may be large.
+const fn is_large(frame: &ClientFrame) -> bool {
+    matches!(frame, ClientFrame::History { .. } | ClientFrame::Subscribe { .. })
 }
 
 /// Whether it counts as a request of its user: what reads or writes the store and has no limit of its own.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
+use madang_engine::body;
 use madang_ids::ChannelId;
 use madang_proto::rest::{HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery};
 use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
@@ -14,6 +15,8 @@ use crate::refusal::refusal;
 
 const RECENT_CHANNELS: usize = 10;
 const RECENT_ENTRIES: u32 = 20;
+/// Entries of all channels together; the page that crosses it is left in.
+const RECENT_BYTES: usize = 512 * 1024;
 const SINCE_CHANNELS: usize = 10_000;
 
 impl Operations {
@@ -72,11 +75,18 @@ impl Operations {
     async fn recent(&self, caller: Caller) -> Result<BTreeMap<ChannelId, Vec<Entry>>, ErrorBody> {
         let order = OverviewOrder::Activity(None);
         let rows = self.store.overview(caller.user_id, order, RECENT_CHANNELS).await;
-        let mut recent = BTreeMap::new();
+        let (mut recent, mut bytes) = (BTreeMap::new(), 0);
         for row in rows.map_err(|error| refusal(&error))? {
             let query = HistoryQuery { limit: Some(RECENT_ENTRIES), ..HistoryQuery::default() };
             match self.history(caller, row.channel.card.id, &query).await {
-                Ok(page) => drop(recent.insert(row.channel.card.id, page.entries)),
+                Ok(page) => {
+                    let sizes = page.entries.iter().map(|entry| body::entry_bytes(&entry.content));
+                    bytes += sizes.sum::<usize>();
+                    recent.insert(row.channel.card.id, page.entries);
+                    if bytes >= RECENT_BYTES {
+                        break;
+                    }
+                }
                 // She has left it meanwhile.
                 Err(error) if is_strange(&error) => {}
                 Err(error) => return Err(error),

@@ -14,6 +14,7 @@ use madang_proto::{ErrorBody, ErrorCode, json, limits};
 use serde::de::DeserializeOwned;
 use serde::de::value::Error as QueryError;
 
+use super::meter::Meter;
 use super::{Api, access};
 use crate::operations::{Caller, Operations};
 use crate::refusal::Refusal;
@@ -46,6 +47,7 @@ impl FromRequestParts<Api> for Auth {
             }
         };
         access::name_user(identity.user_id);
+        Meter::set_user(&parts.extensions, identity.user_id)?;
         operations.callers.take_request(identity.user_id)?;
         Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
     }
@@ -92,8 +94,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| body_refusal(&rejection))?;
+        let meter = Meter::of(request.extensions());
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let refusal = meter.as_ref().and_then(Meter::take_refusal);
+            refusal.unwrap_or_else(|| body_refusal(&rejection))
+        })?;
         Ok(Self(parse_body(&bytes)?))
     }
 }

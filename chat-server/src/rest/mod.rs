@@ -9,6 +9,7 @@ mod devices;
 mod extract;
 mod health;
 mod messages;
+mod meter;
 mod moderation;
 mod open;
 mod table;
@@ -63,6 +64,7 @@ pub fn router(api: Api) -> Router {
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
         // The last is the first that a request meets.
+        .layer(from_fn_with_state(api.clone(), meter::meter))
         .layer(from_fn_with_state(api.clone(), access::count))
         .layer(from_fn(access::in_time))
         .layer(cors)

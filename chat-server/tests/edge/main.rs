@@ -6,5 +6,7 @@
 
 mod ask;
 mod ids;
+mod memory;
 mod pages;
+mod places;
 mod proxies;

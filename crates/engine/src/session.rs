@@ -11,6 +11,9 @@ use crate::body;
 use crate::bucket::{Bucket, Rate};
 pub use crate::now::Now;
 
+/// Refusals in a row, in bursts, after which the socket is not read for a while.
+const REFUSED_BURSTS: u32 = 20;
+
 /// How patient a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -90,6 +93,10 @@ pub struct Session {
     heard_at: Duration,
     frames: Bucket,
     sends: Bucket,
+    /// Texts refused as `limited` since the last one that was let in, by weight.
+    refused: u32,
+    /// The socket is not read before: the peer goes on beyond its limit.
+    paused_until: Duration,
 }
 
 #[derive(Debug)]
@@ -108,6 +115,8 @@ impl Session {
             heard_at: now.elapsed,
             frames: Bucket::full(config.frames, now.elapsed),
             sends: Bucket::full(config.sends, now.elapsed),
+            refused: 0,
+            paused_until: Duration::ZERO,
         }
     }
 
@@ -124,12 +133,20 @@ impl Session {
     pub fn handle_text(&mut self, config: &SessionConfig, text: &str, now: Now) -> Step {
         self.heard_at = self.heard_at.max(now.elapsed);
         if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now.elapsed) {
+            // Each refusal is answered, and a large text costs more to refuse; a peer that heeds none is slowed down.
+            let weight = u32::try_from(text.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
+            self.refused = self.refused.saturating_add(weight);
+            if self.refused >= config.frames.burst.saturating_mul(REFUSED_BURSTS) {
+                self.refused = 0;
+                self.pause(retry_after_ms, now);
+            }
             let id = Request::parse(text).ok().and_then(|request| request.id);
             let Rate { per_second, burst } = config.frames;
             let message =
                 format!("more than {per_second} frames a second (burst {burst}) on this connection");
             return refuse(id, ErrorBody::limited(message, retry_after_ms));
         }
+        self.refused = 0;
         match Request::parse(text) {
             Ok(Request { id, frame }) => self.handle_frame(config, id, frame, now),
             Err(refused) => refuse(refused.id, refused.error),
@@ -206,6 +223,26 @@ impl Session {
         refuse(None, ErrorBody::invalid("frame", "a binary frame: madang.v1.json has text frames only"))
     }
 
+    /// `count` frames came that are no messages of their own: pings, pongs, and fragments. They count as frames; beyond the
+    /// limit the socket is not read for a while.
+    pub fn handle_other_frames(&mut self, config: &SessionConfig, count: u32, now: Now) {
+        if count > 0
+            && let Err(wait_ms) = self.frames.take(config.frames, count, now.elapsed)
+        {
+            self.pause(wait_ms, now);
+        }
+    }
+
+    fn pause(&mut self, wait_ms: u64, now: Now) {
+        self.paused_until = now.elapsed + Duration::from_millis(wait_ms);
+    }
+
+    /// Whether the socket is not to be read now; [`Self::look_at`] says when to ask again.
+    #[must_use]
+    pub fn is_paused(&self, now: Now) -> bool {
+        now.elapsed < self.paused_until
+    }
+
     /// The token of `hello` was verified. `None` means that the session must be closed as unauthorized.
     pub fn handle_verified(&mut self, identity: Option<Identity>) -> Option<Opening> {
         match std::mem::replace(&mut self.phase, Phase::AwaitingHello) {
@@ -246,6 +283,9 @@ impl Session {
     #[must_use]
     pub fn look_at(&self, config: &SessionConfig, now: Now) -> Duration {
         let silent_at = self.heard_at + self.patience(config);
+        if self.is_paused(now) {
+            return self.paused_until;
+        }
         match &self.phase {
             Phase::AwaitingHello | Phase::Verifying(_) => silent_at,
             Phase::Open(identity) => {
@@ -332,6 +372,32 @@ mod tests {
         let again = r#"{"type":"hello","id":"2","token":"t"}"#;
         assert_eq!(refused(session.handle_text(&CONFIG, again, at(1))).field.as_deref(), Some("type"));
         assert!(session.identity().is_some());
+    }
+
+    #[test]
+    fn pings_and_fragments_count_as_frames_and_who_goes_on_is_not_read() {
+        let mut session = open();
+        session.handle_other_frames(&CONFIG, 499, at(0));
+        assert!(!session.is_paused(at(0)));
+        session.handle_other_frames(&CONFIG, 10_000, at(0));
+        assert!(session.is_paused(at(0)));
+        let again = session.look_at(&CONFIG, at(0));
+        assert_eq!(again, Duration::from_secs(10), "a burst is refilled in ten seconds");
+        assert!(!session.is_paused(at(10_000)));
+    }
+
+    #[test]
+    fn who_heeds_no_refusal_is_not_read_for_a_while() {
+        let mut session = open();
+        let heartbeat = r#"{"type":"heartbeat"}"#;
+        let mut count = 0;
+        while !session.is_paused(at(0)) {
+            session.handle_text(&CONFIG, heartbeat, at(0));
+            count += 1;
+        }
+        // The burst, of which hello was one, and twenty bursts of refusals.
+        assert_eq!(count, 10_499);
+        assert_eq!(session.look_at(&CONFIG, at(0)), Duration::from_millis(2_500));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum CloseReason {
     TokenExpired,
     /// The server failed.
     Internal,
-    /// The node has no room.
+    /// The bytes that the node, the user or the address may have under way are used up.
     Overloaded,
     /// The token in `hello` is not valid.
     Unauthorized,
@@ -23,17 +23,19 @@ pub enum CloseReason {
     Replaced,
     /// The peer broke the rules of this protocol. Kept for later: today such a frame is answered with an error.
     ProtocolViolation,
+    /// RFC 6455: the framing is broken: an unmasked frame, a reserved bit or opcode, a fragmented control frame.
+    BrokenFraming,
     /// RFC 6455: a binary frame, which this subprotocol has not.
     UnsupportedData,
     /// RFC 6455: a text that is not UTF-8.
     InvalidUtf8,
-    /// RFC 6455: a frame above 2 MiB.
+    /// RFC 6455: a frame above 2 MiB, or above 8 KiB before `welcome`.
     TooBig,
 }
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Draining,
         Self::HelloTimeout,
         Self::Silent,
@@ -44,6 +46,7 @@ impl CloseReason {
         Self::DeviceRevoked,
         Self::Replaced,
         Self::ProtocolViolation,
+        Self::BrokenFraming,
         Self::UnsupportedData,
         Self::InvalidUtf8,
         Self::TooBig,
@@ -53,6 +56,7 @@ impl CloseReason {
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
+            Self::BrokenFraming => 1002,
             Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
             Self::UnsupportedData => 1003,
@@ -73,15 +77,18 @@ impl CloseReason {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
+            Self::BrokenFraming => "the framing of RFC 6455 is broken",
             Self::InvalidUtf8 => "a text frame is not UTF-8",
-            Self::TooBig => "a frame is above 2 MiB",
+            Self::TooBig => "a frame is above 2 MiB, or above 8 KiB before welcome",
             Self::UnsupportedData => "binary frames are not supported by madang.v1.json",
             Self::Draining => "this node is leaving",
             Self::HelloTimeout => "no hello within 10 s",
             Self::Silent => "no heartbeat for too long",
             Self::TokenExpired => "the token has ended",
             Self::Internal => "the server failed",
-            Self::Overloaded => "this node has no room",
+            Self::Overloaded => {
+                "too many bytes of this user or address are under way, or the node has no room"
+            }
             Self::Unauthorized => "the token is not valid",
             Self::DeviceRevoked => "this device was revoked",
             Self::Replaced => "a newer connection of this device took its place",

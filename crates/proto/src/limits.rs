@@ -12,8 +12,13 @@ pub const DATA_DEPTH: usize = 32;
 pub const JSON_DEPTH: usize = 64;
 /// Largest client frame. A text of 400,000 bytes may stretch threefold in JSON escapes, hence the size.
 pub const FRAME_BYTES_IN: usize = 1_310_720;
-/// What the WebSocket library is told; above it the socket is closed with 1009.
+/// Largest message that the socket reads; above it the socket is closed with 1009.
 pub const FRAME_BYTES_LIBRARY: usize = 2 * 1024 * 1024;
+/// Largest frame before `welcome`, with its fragments: a `hello` with token and cursor. Above it the socket is closed
+/// with 1009.
+pub const HELLO_BYTES: usize = 8 * 1024;
+/// Largest REST body of a caller without a valid token.
+pub const GUEST_BODY_BYTES: usize = 8 * 1024;
 /// A batch of entries is cut here, unless one entry alone is larger.
 pub const BATCH_BYTES_OUT: usize = 256 * 1024;
 /// Longest `id` of a request, in characters.

@@ -67,6 +67,25 @@ impl RawSocket {
         self.0.write_all(&frame).await.context("the server has hung up")
     }
 
+    /// Writes the head of a frame of `length` bytes and the first of them, masked.
+    ///
+    /// # Errors
+    /// The server has hung up.
+    pub async fn write_part(&mut self, opcode: u8, length: usize, payload: &[u8]) -> anyhow::Result<()> {
+        let mut frame = frame_head(true, opcode, length, true);
+        frame.extend(MASK);
+        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        self.0.write_all(&frame).await.context("the server has hung up")
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// The server has hung up.
+    pub async fn write_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.0.write_all(bytes).await.context("the server has hung up")
+    }
+
     /// Writes so many frames without content at once.
     ///
     /// # Errors

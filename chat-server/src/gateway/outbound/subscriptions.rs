@@ -119,7 +119,7 @@ impl Outbound {
         if state.is_cut_off() {
             return Live::Drop;
         }
-        let has_room = state.queue.is_empty() || state.queue.bytes() + open.size <= limit_bytes;
+        let has_room = state.has_room(open.size, limit_bytes);
         let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
         let live = subscriptions.handle_rows(&open.stretch, has_room);
         if let Live::DeliverBehind(gap) = live {

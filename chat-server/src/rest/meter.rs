@@ -1,0 +1,254 @@
+//! Counts what a request holds in memory, body and answer, for its user, its address and the node, until the peer has
+//! taken the answer; and says to the listener what the connection has not finished.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::Extensions;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use madang_ids::UserId;
+use madang_proto::{ErrorBody, ErrorCode, limits};
+use parking_lot::Mutex;
+
+use super::Api;
+use crate::gateway::ledger::{Account, FREE_BYTES};
+use crate::gateway::places::{Place, Unfinished};
+use crate::refusal::Refusal;
+
+/// What a request of a user holds while its answer is made: of a user 64 at once by default.
+const RESERVED_BYTES: usize = 256 * 1024;
+const NO_ROOM: &str =
+    "the bytes under way of this user, address or node are used up: read the answers that wait";
+const NO_ROOM_RETRY_MS: u64 = 1_000;
+
+/// One request, as the ledger and the listener see it. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Meter(Arc<Inner>);
+
+struct Inner {
+    address: IpAddr,
+    place: Option<Arc<Place>>,
+    state: Mutex<Held>,
+}
+
+struct Held {
+    account: Account,
+    body_bytes: usize,
+    /// For the answer, while it is made.
+    reserved_bytes: usize,
+    /// The body has come as a whole.
+    is_whole: bool,
+    refusal: Option<ErrorBody>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            place.set(Some(Unfinished::Idle), self.address);
+        }
+    }
+}
+
+/// Meters one request.
+pub(super) async fn meter(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let extensions = request.extensions();
+    let Some(&ConnectInfo(client)) = extensions.get::<ConnectInfo<SocketAddr>>() else {
+        return next.run(request).await;
+    };
+    let meter = Meter::new(&api, client.ip(), extensions.get().cloned());
+    let mut request = request.map(|body| meter.read(body));
+    request.extensions_mut().insert(meter.clone());
+    let response = next.run(request).await;
+    meter.answer(response)
+}
+
+impl Meter {
+    fn new(api: &Api, address: IpAddr, place: Option<Arc<Place>>) -> Self {
+        let account = api.gateway.ledger.open(address);
+        let state =
+            Mutex::new(Held { account, body_bytes: 0, reserved_bytes: 0, is_whole: false, refusal: None });
+        Self(Arc::new(Inner { address, place, state }))
+    }
+
+    /// The caller has a valid token: their requests keep their place, and may have bodies of the usual size.
+    ///
+    /// # Errors
+    /// `limited` if answers that wait for the user have used up their bytes.
+    pub(super) fn set_user(extensions: &Extensions, user: UserId) -> Result<(), ErrorBody> {
+        let Some(meter) = extensions.get::<Self>() else { return Ok(()) };
+        let mut held = meter.0.state.lock();
+        held.account.set_user(user);
+        if !held.account.try_set(RESERVED_BYTES) {
+            return Err(no_room());
+        }
+        held.reserved_bytes = RESERVED_BYTES;
+        let is_whole = held.is_whole;
+        drop(held);
+        if is_whole {
+            meter.list(None);
+        }
+        Ok(())
+    }
+
+    /// The meter of a request.
+    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
+        extensions.get::<Self>().cloned()
+    }
+
+    /// Why the body was not read to its end, if that is the meter's doing.
+    pub(super) fn take_refusal(&self) -> Option<ErrorBody> {
+        self.0.state.lock().refusal.take()
+    }
+
+    fn list(&self, unfinished: Option<Unfinished>) {
+        if let Some(place) = &self.0.place {
+            place.set(unfinished, self.0.address);
+        }
+    }
+
+    /// The request has come as a whole.
+    fn finish_request(&self) {
+        let mut held = self.0.state.lock();
+        held.is_whole = true;
+        let is_guest = !held.account.has_user();
+        drop(held);
+        self.list(is_guest.then_some(Unfinished::Guest));
+    }
+
+    fn read(&self, body: Body) -> Body {
+        if body.is_end_stream() {
+            self.finish_request();
+            return body;
+        }
+        self.list(Some(Unfinished::Request));
+        Body::new(Counted { body, meter: self.clone() })
+    }
+
+    /// More of the body came. It is held twice while its parts are put together.
+    fn hold_body(&self, bytes: usize) -> Result<(), ErrorBody> {
+        let mut held = self.0.state.lock();
+        held.body_bytes += bytes;
+        let limit = if held.account.has_user() { limits::FRAME_BYTES_IN } else { limits::GUEST_BODY_BYTES };
+        if held.body_bytes > limit {
+            let message = format!("the body is too large, the limit is {limit} bytes");
+            return Err(ErrorBody::field(ErrorCode::TooLarge, "body", message));
+        }
+        let bytes = (held.body_bytes * 2).max(held.reserved_bytes);
+        if held.account.try_set(bytes) { Ok(()) } else { Err(no_room()) }
+    }
+
+    /// The answer counts until its last byte was taken.
+    fn answer(self, response: Response) -> Response {
+        let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+        {
+            let mut held = self.0.state.lock();
+            held.account.set(0);
+            held.reserved_bytes = 0;
+            if !held.account.try_set(bytes) {
+                drop(held);
+                return Refusal(no_room()).into_response();
+            }
+        }
+        self.finish_request();
+        response.map(|body| Body::new(Answer { body, meter: self }))
+    }
+}
+
+fn no_room() -> ErrorBody {
+    ErrorBody::limited(NO_ROOM, NO_ROOM_RETRY_MS)
+}
+
+/// A body on its way in.
+struct Counted {
+    body: Body,
+    meter: Meter,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Some(Ok(frame)) = frame else {
+            self.meter.finish_request();
+            return Poll::Ready(frame);
+        };
+        let held = self.meter.hold_body(frame.data_ref().map_or(0, Bytes::len));
+        if let Err(refusal) = held {
+            let error = axum::Error::new(std::io::Error::other(refusal.message.clone()));
+            self.meter.0.state.lock().refusal = Some(refusal);
+            return Poll::Ready(Some(Err(error)));
+        }
+        if self.body.is_end_stream() {
+            self.meter.finish_request();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body on its way out.
+struct Answer {
+    body: Body,
+    meter: Meter,
+}
+
+/// Bytes that count until the last slice of them is dropped, by the connection's queue.
+struct Waiting {
+    bytes: Bytes,
+    _meter: Meter,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|frame| {
+                frame.map_data(|bytes| {
+                    if bytes.len() <= FREE_BYTES {
+                        return bytes;
+                    }
+                    Bytes::from_owner(Waiting { bytes, _meter: self.meter.clone() })
+                })
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
