@@ -36,6 +36,8 @@ transcripts! {
     group = "group.txt",
     retry = "retry.txt",
     read_unread = "read-unread.txt",
+    channel_settings = "channel-settings.txt",
+    delete_channel = "delete-channel.txt",
     edit_delete = "edit-delete.txt",
     reactions = "reactions.txt",
     mentions = "mentions.txt",

@@ -4,6 +4,7 @@
 //! ([`Outbound`], `engine::subscriptions`), under the lock that it needs anyway to be given a frame.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,19 +131,25 @@ impl Gateway {
         let head = self.operations.open_head(channel).await?;
         let since = self.operations.check_subscriber(user, channel).await?;
         let after = after.filter(|_| mode == Mode::Active);
-        let rows = self.rows_between(channel, after.unwrap_or(head.seq), head.seq).await?;
+        let rows = self.rows_between(user, channel, after.unwrap_or(head.seq)..=head.seq).await?;
         connection.push(heads(id, channel, head, rows.is_none()));
         push_rows(connection, channel, &rows.unwrap_or_default());
-        self.start(connection, channel, head, since).await;
+        self.start(connection, user, (channel, head), since).await;
         Ok(())
     }
 
     /// What came while rows were read is read too, some times; then the rest is a gap.
-    async fn start(&self, connection: &Arc<Outbound>, channel: ChannelId, mut upto: At, since: Seq) {
+    async fn start(
+        &self,
+        connection: &Arc<Outbound>,
+        user: UserId,
+        (channel, mut upto): (ChannelId, At),
+        since: Seq,
+    ) {
         let mut started = connection.handle_open_read(channel, upto, since);
         for _ in 0..READS {
             let Started::ReadOn(head) = started else { break };
-            let Ok(Some(rows)) = self.rows_between(channel, upto.seq, head.seq).await else { break };
+            let Ok(Some(rows)) = self.rows_between(user, channel, upto.seq..=head.seq).await else { break };
             push_rows(connection, channel, &rows);
             upto = head;
             started = connection.handle_open_read(channel, upto, since);
@@ -158,17 +165,18 @@ impl Gateway {
         }
     }
 
-    /// The rows after `after` up to `upto`, if `subscribe` brings so many.
+    /// The rows above the first of `places` up to the last, if they are not more than `subscribe` brings.
     async fn rows_between(
         &self,
+        user: UserId,
         channel: ChannelId,
-        after: Seq,
-        upto: Seq,
+        places: RangeInclusive<Seq>,
     ) -> Result<Option<Vec<Row>>, ErrorBody> {
+        let (after, upto) = places.into_inner();
         if after > upto || upto.get() - after.get() > limits::SUBSCRIBE_ENTRIES {
             return Ok(None);
         }
-        self.operations.open_rows(channel, after.next()..=upto).await
+        self.operations.open_rows(user, channel, after.next()..=upto).await
     }
 
     /// Rows of an open channel came.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::accounts::card;
 use super::history::readable;
-use super::{Caller, Operations, pages};
+use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
 
 /// What becomes of a message.
@@ -91,6 +91,7 @@ impl Operations {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
         body::check_emoji(emoji)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
+        check_not_deleted(&overview.channel)?;
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
             return Err(ErrorBody::not_found("seq"));
         }

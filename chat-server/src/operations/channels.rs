@@ -6,12 +6,12 @@ use madang_engine::home::{Command, JoinRequest, SeatRequest};
 use madang_ids::{ChannelId, LogId, Millis, UserId};
 use madang_proto::rest::{ChannelView, NewChannel, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
-use madang_store::{Channel, Head, Overview, OverviewOrder};
+use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder};
 
 use super::accounts::request_hash;
 use super::details::check_topic;
 use super::texts::check_text;
-use super::{Caller, Operations, pages};
+use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
 
 impl Operations {
@@ -158,7 +158,9 @@ impl Operations {
     /// # Errors
     /// `not_found`.
     pub async fn channel_view(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView, ErrorBody> {
-        self.overview_of(caller.user_id, channel).await.map(view)
+        let overview = self.overview_of(caller.user_id, channel).await?;
+        check_not_deleted(&overview.channel)?;
+        Ok(view(overview))
     }
 
     /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists,
@@ -227,6 +229,8 @@ pub(super) fn view(row: Overview) -> ChannelView {
         role: row.membership.role,
         pins: row.channel.pins,
         slow_mode_seconds: row.channel.slow_mode_seconds,
+        archived: row.channel.state == ChannelState::Archived,
+        settings: row.settings,
     }
 }
 

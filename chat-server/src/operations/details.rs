@@ -1,6 +1,7 @@
 //! What members change of a channel: name, topic, picture, slow mode, pins.
 
 use madang_engine::home::{Command, DetailChange};
+use madang_engine::log::ChannelState;
 use madang_ids::{ChannelId, Seq};
 use madang_proto::rest::{ChannelChange, ChannelView};
 use madang_proto::{ErrorBody, ErrorCode, limits};
@@ -10,7 +11,7 @@ use super::texts::check_text;
 use super::{Caller, Operations};
 
 impl Operations {
-    /// Changes name, topic, picture or slow mode. What is absent stays; what is so already is told to nobody.
+    /// Changes name, topic, picture, slow mode, or whether the channel is archived. What is absent stays; what is so already is told to nobody.
     ///
     /// # Errors
     /// A field beyond its limit; `forbidden` without the right; `not_found`.
@@ -55,7 +56,7 @@ impl Operations {
 }
 
 fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
-    let ChannelChange { name, topic, avatar, slow_mode_seconds } = change;
+    let ChannelChange { name, topic, avatar, slow_mode_seconds, archived } = change;
     let mut changes = Vec::new();
     if let Some(name) = name {
         changes.push(DetailChange::Name(check_name(Some(&name))?));
@@ -73,6 +74,12 @@ fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
             return Err(ErrorBody::invalid("slow_mode_seconds", message));
         }
         changes.push(DetailChange::SlowMode(seconds));
+    }
+    if let Some(archived) = archived {
+        let state = if archived { ChannelState::Archived } else { ChannelState::Active };
+        // An archived channel takes no other change: the archive opens first and closes last.
+        let place = if archived { changes.len() } else { 0 };
+        changes.insert(place, DetailChange::State(state));
     }
     Ok(changes)
 }

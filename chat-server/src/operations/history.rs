@@ -10,7 +10,7 @@ use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
 use super::members::no_longer;
-use super::{Caller, Operations};
+use super::{Caller, Operations, check_not_deleted};
 use crate::plant;
 use crate::refusal::refusal;
 
@@ -40,10 +40,11 @@ impl Operations {
     ) -> Result<HistoryPage, ErrorBody> {
         let limit = check_limit(query)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
+        check_not_deleted(&overview.channel)?;
         let spans = &*readable(overview.channel.card.kind, &overview.membership.spans)?;
         let head = overview.head.seq;
         let want = self.want(channel, query, head).await?;
-        let rows = match want {
+        let mut rows = match want {
             Want::Back(end) => self.back(channel, spans, end, limit).await?,
             Want::On(start) => self.on(channel, spans, start..=head, limit).await?,
             Want::Around(middle) => {
@@ -62,6 +63,8 @@ impl Operations {
                 rows
             }
         };
+        let hidden = self.hidden_from(caller.user_id, [(LogId::Channel(channel), &rows[..])]).await?;
+        hidden.withhold(channel, &mut rows);
         let mut page = page(rows, spans, head);
         if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);

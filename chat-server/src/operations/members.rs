@@ -113,6 +113,7 @@ impl Operations {
         let membership =
             self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
         let Some(membership) = membership else { return Err(self.refuse_stranger(channel).await) };
+        self.channel(channel).await?;
         if membership.spans.is_open() {
             return Ok(membership.role);
         }

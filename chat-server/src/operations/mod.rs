@@ -5,11 +5,14 @@ mod blocks;
 mod callers;
 mod carried;
 mod changes;
+mod channel_settings;
 mod channels;
 mod contacts;
 mod details;
 mod devices;
+mod erasure;
 mod events;
+mod hidden;
 mod history;
 mod members;
 mod moderation;
@@ -29,11 +32,12 @@ use std::time::Duration;
 
 use madang_auth::{Passwords, Tokens};
 use madang_bus::Inbox;
+use madang_engine::home::deleted_channel;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
-use madang_store::{Channel, Store};
+use madang_store::{Channel, ChannelState, Store};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -125,13 +129,20 @@ impl Default for Known {
 impl Operations {
     /// A channel's row, of which the details may have changed since: what is read from this cache are those parts that
     /// never do.
+    ///
+    /// A channel that was deleted is refused. A row that was read before the deletion is dropped where it was asked for;
+    /// elsewhere the home refuses what it is asked.
     async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
-        if let Some(channel) = self.known.channels.get(&id).await {
-            return Ok(channel);
-        }
-        let channel = self.store.channel(id).await.map_err(|error| refusal(&error))?;
-        let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
-        self.known.channels.insert(id, Arc::clone(&channel)).await;
+        let channel = match self.known.channels.get(&id).await {
+            Some(channel) => channel,
+            None => {
+                let channel = self.store.channel(id).await.map_err(|error| refusal(&error))?;
+                let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
+                self.known.channels.insert(id, Arc::clone(&channel)).await;
+                channel
+            }
+        };
+        check_not_deleted(&channel)?;
         Ok(channel)
     }
 
@@ -142,5 +153,13 @@ impl Operations {
     /// Mints so many ids, each one above the one before; returns the first.
     fn mint_row(&self, count: u64) -> u64 {
         self.ids.mint(self.clock.now_ms(), Millis::ZERO, count).raw()
+    }
+}
+
+/// Nobody reads a deleted channel, whatever they were in it.
+fn check_not_deleted(channel: &Channel) -> Result<(), ErrorBody> {
+    match channel.state {
+        ChannelState::Deleted => Err(deleted_channel()),
+        ChannelState::Active | ChannelState::Archived => Ok(()),
     }
 }

@@ -114,12 +114,13 @@ impl Operations {
         Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
     }
 
-    /// Rows of an open channel, all of the range; `None` if they are more than a frame's worth.
+    /// Rows of an open channel as a user may read them, all of the range; `None` if they are more than a frame's worth.
     ///
     /// # Errors
     /// The store's.
     pub async fn open_rows(
         &self,
+        user: UserId,
         channel: ChannelId,
         range: RangeInclusive<Seq>,
     ) -> Result<Option<Vec<Row>>, ErrorBody> {
@@ -129,7 +130,9 @@ impl Operations {
         let end = *range.end();
         let rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await;
         let mut rows = rows.map_err(|error| refusal(&error))?;
+        let hidden = self.hidden_from(user, [(LogId::Channel(channel), &rows[..])]).await?;
         self.carry(channel, &Spans::since(Seq::new(1)), &mut rows, limits::BATCH_BYTES_OUT).await?;
+        hidden.withhold(channel, &mut rows);
         Ok(rows.last().is_some_and(|last| last.entry.seq == end).then_some(rows))
     }
 

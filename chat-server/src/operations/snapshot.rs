@@ -41,7 +41,8 @@ impl Operations {
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let left = self.left(caller, &query.since, after, upto, &rows).await?;
         let moved = rows.into_iter().filter(|row| {
-            let now = Since { head_seq: row.head.seq, read_seq: row.marker.seq };
+            let now =
+                Since { head_seq: row.head.seq, read_seq: row.marker.seq, settings_rev: row.settings.rev };
             query.since.get(&row.channel.card.id) != Some(&now)
         });
         let moved = moved.chain(left);

@@ -74,16 +74,21 @@ impl Operations {
             items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
         let lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await;
         let mut lists = lists.map_err(|error| refusal(&error))?;
+        let pages = ranges.iter().zip(&lists).map(|((log, _), rows)| (*log, &rows[..]));
+        let hidden = self.hidden_from(user, pages).await?;
         let mut room = limits::BATCH_BYTES_OUT;
         for index in 0..lists.len() {
             let LogId::Channel(channel) = ranges[index].0 else { continue };
             // What was said and never changed is for everybody who was there.
             if !lists[index].iter().any(|row| has_changed(&row.entry.content)) {
+                hidden.withhold(channel, &mut lists[index]);
                 continue;
             }
             let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
             let spans = membership.map(|membership| membership.spans).unwrap_or_default();
-            let Some(bytes) = self.carry(channel, &spans, &mut lists[index], room).await? else {
+            let bytes = self.carry(channel, &spans, &mut lists[index], room).await?;
+            hidden.withhold(channel, &mut lists[index]);
+            let Some(bytes) = bytes else {
                 lists.truncate(index + 1);
                 break;
             };

@@ -1,5 +1,5 @@
-//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time, and
-//! finishes revocations.
+//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time, finishes
+//! revocations, and erases deleted channels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,7 @@ impl Operations {
             }
             self.finish_revocations().await;
             self.flush_received().await;
+            self.finish_erasures().await;
             forget_in -= 1;
             if forget_in == 0 {
                 forget_in = if self.forget_some(&drain).await { 1 } else { FORGET_EVERY_ROUNDS };

@@ -4,8 +4,10 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use madang_ids::{ChannelId, Seq, UserId};
+use madang_proto::ChannelSettings;
 use madang_proto::rest::{
-    AddMembers, ChannelChange, ChannelView, MemberCard, NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
+    AddMembers, ChannelChange, ChannelSettingsChange, ChannelView, MemberCard, NewChannel, Page, PageQuery,
+    Snapshot, SnapshotQuery,
 };
 
 use super::Api;
@@ -83,6 +85,24 @@ pub(super) async fn change(
     Json(change): Json<ChannelChange>,
 ) -> Result<Answer<ChannelView>> {
     Ok(Answer(api.operations().change_channel(caller, channel, change).await?))
+}
+
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+) -> Result<StatusCode> {
+    api.operations().delete_channel(caller, channel).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn change_settings(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids(channel): Ids<ChannelId>,
+    Json(change): Json<ChannelSettingsChange>,
+) -> Result<Answer<ChannelSettings>> {
+    Ok(Answer(api.operations().change_channel_settings(caller, channel, change).await?))
 }
 
 pub(super) async fn pin(

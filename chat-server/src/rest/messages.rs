@@ -61,6 +61,15 @@ pub(super) async fn delete(
     Ok(Answer(api.operations().change_and_wait(caller, channel, seq, Change::Delete).await?))
 }
 
+pub(super) async fn hide(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Ids((channel, seq)): Ids<(ChannelId, Seq)>,
+) -> Result<StatusCode> {
+    api.operations().hide_message(caller, channel, seq).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(super) async fn react(
     State(api): State<Api>,
     Auth(caller): Auth,

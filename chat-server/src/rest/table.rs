@@ -51,6 +51,8 @@ pub(super) fn routes() -> Routes {
         POST "/channels" channels::create [Unsupported Forbidden NotFound Conflict Full] "Make a channel.";
         GET "/channels/{channel_id}" channels::view [Forbidden NotFound] "A channel of the caller's, also one that she left.";
         PATCH "/channels/{channel_id}" channels::change [Forbidden NotFound] "Change name, topic, picture or slow mode: owner and admins.";
+        DELETE "/channels/{channel_id}" channels::delete [Forbidden NotFound] "Delete a group or an open channel for everybody: owner.";
+        PATCH "/channels/{channel_id}/settings" channels::change_settings [Forbidden NotFound] "The caller's own settings of a channel: favourite, muted, unread, hidden.";
         PUT "/channels/{channel_id}/pins/{seq}" channels::pin [Forbidden NotFound Full] "Pin a message: in groups and open channels owner and admins.";
         DELETE "/channels/{channel_id}/pins/{seq}" channels::unpin [Forbidden NotFound] "Unpin a message.";
         GET "/open-channels" open::find [] "Find open channels by name and topic.";
@@ -68,6 +70,7 @@ pub(super) fn routes() -> Routes {
         POST "/channels/{channel_id}/messages" messages::send [Forbidden NotFound Conflict] "Send a message; as the frame `send`.";
         PATCH "/channels/{channel_id}/messages/{seq}" messages::edit [Forbidden NotFound Conflict] "Edit a message; as the frame `edit`.";
         DELETE "/channels/{channel_id}/messages/{seq}" messages::delete [Forbidden NotFound] "Delete a message; as the frame `delete`.";
+        PUT "/channels/{channel_id}/messages/{seq}/hidden" messages::hide [Forbidden NotFound Full] "Delete a message for the caller only.";
         GET "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::reactors [Forbidden NotFound] "All who reacted to a message in one way.";
         PUT "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::react [Forbidden NotFound Full] "React to a message; as the frame `react`.";
         DELETE "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::unreact [Forbidden NotFound] "Take a reaction back.";

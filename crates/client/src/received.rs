@@ -81,7 +81,8 @@ impl Received {
         }
         let known = self.reads.iter().filter_map(|(channel, read_seq)| {
             let head_seq = self.head(LogId::Channel(*channel))?;
-            Some((*channel, Since { head_seq, read_seq: *read_seq }))
+            // This client keeps no settings, so channels that have some come with each snapshot.
+            Some((*channel, Since { head_seq, read_seq: *read_seq, settings_rev: 0 }))
         });
         known.take(SINCE_MAX).collect()
     }

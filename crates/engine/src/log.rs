@@ -55,9 +55,23 @@ impl Head {
     }
 }
 
+/// What a channel still takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChannelState {
+    /// Everything.
+    #[default]
+    Active,
+    /// No messages and no new members, until the owner makes it active again.
+    Archived,
+    /// Nothing, for ever. The entry that says so is the last of the log.
+    Deleted,
+}
+
 /// What members may change of a channel. An append may replace it, together with its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
+    /// What the channel still takes.
+    pub state: ChannelState,
     /// The name; direct channels have none.
     pub name: Option<String>,
     /// What it is about; empty means nothing.

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::Data;
 
+use crate::channel_settings::ChannelSettings;
+
 /// One row of a log, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -102,6 +104,21 @@ pub enum Content {
         /// Who changed it.
         by: UserId,
     },
+    /// The channel takes no messages until it is unarchived.
+    Archived {
+        /// Who did it.
+        by: UserId,
+    },
+    /// The channel takes messages again.
+    Unarchived {
+        /// Who did it.
+        by: UserId,
+    },
+    /// The channel is deleted. No entry comes after this one.
+    ChannelDeleted {
+        /// Who did it.
+        by: UserId,
+    },
     /// Somebody may not be here. If she was a member, she is none from here on.
     Banned {
         /// Who.
@@ -173,6 +190,22 @@ pub enum Content {
         by: UserId,
         /// Whether it answers a message of hers.
         is_reply: bool,
+    },
+    /// The user changed their own settings of a channel.
+    ChannelSettings {
+        /// Which channel.
+        channel_id: ChannelId,
+        /// The settings from here on.
+        #[serde(flatten)]
+        settings: ChannelSettings,
+    },
+    /// The user deleted a message for themselves only.
+    MessageHidden {
+        /// Which channel.
+        channel_id: ChannelId,
+        /// The message. The entry itself has a `seq` beside it.
+        #[serde(rename = "message_seq")]
+        seq: Seq,
     },
     /// One of her devices was revoked.
     DeviceRevoked {
@@ -272,6 +305,9 @@ pub struct Message {
     /// Since when it is deleted; its body is empty then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DeletionMark>,
+    /// Whether the reader deleted it for themselves; its body is empty then. Never stored.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hidden: bool,
     /// How people reacted, in the order of the first of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
@@ -296,6 +332,7 @@ impl Message {
             version: 1,
             edited: None,
             deleted: None,
+            hidden: false,
             reactions: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@
 //! crate.
 #![warn(missing_docs)]
 
+mod channel_settings;
 mod client_frame;
 mod close;
 mod entry;
@@ -14,6 +15,7 @@ mod presence;
 pub mod rest;
 mod server_frame;
 
+pub use channel_settings::ChannelSettings;
 pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
 pub use entry::{

@@ -49,6 +49,8 @@ pub const OPEN_MEMBERS_MAX: u32 = 100_000;
 pub const SLOW_MODE_SECONDS: u32 = 21_600;
 /// Pinned messages of a channel.
 pub const PINS: usize = 50;
+/// Messages of one channel that a user may delete for themselves. The store looks them up for each page that they read.
+pub const HIDDEN_MESSAGES: usize = 10_000;
 /// People whom one message mentions by name.
 pub const MENTIONS: usize = 50;
 /// Longest reaction, in bytes.

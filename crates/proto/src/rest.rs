@@ -6,6 +6,7 @@ use madang_ids::{ChannelId, ClientMsgId, Cursor, DeviceId, Millis, Ordinal, Seq,
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::channel_settings::ChannelSettings;
 use crate::entry::{Body, ChannelCard, ChannelKind, Entry, Role, UserCard};
 use crate::error::ErrorBody;
 use crate::json;
@@ -193,11 +194,46 @@ pub struct ChannelView {
     /// Seconds that a member waits between two messages.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_mode_seconds: u32,
+    /// Whether the channel is archived: it takes no messages.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub archived: bool,
+    /// The caller's own settings of it; absent if nothing was ever set.
+    #[serde(default, skip_serializing_if = "ChannelSettings::is_default")]
+    pub settings: ChannelSettings,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 const fn is_zero(value: &u32) -> bool {
     *value == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_unset(rev: &u64) -> bool {
+    *rev == 0
+}
+
+/// `PATCH /v1/channels/{id}/settings`: what is absent stays.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChannelSettingsChange {
+    /// Whether the channel is a favourite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub favourite: Option<bool>,
+    /// Whether it is marked as unread. Reading a later message ends the mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked_unread: Option<bool>,
+    /// No alerts before this time; 0 ends it. For ever: 9007199254740991.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted_until: Option<Millis>,
+    /// Hides the channel until a message with a greater ordinal comes: the `head_ordinal` that the user has seen. 0 shows
+    /// it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_ordinal: Option<Ordinal>,
 }
 
 /// `PATCH /v1/channels/{id}`: what is absent stays.
@@ -216,6 +252,9 @@ pub struct ChannelChange {
     /// 0 to 21,600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_mode_seconds: Option<u32>,
+    /// Whether the channel takes no messages; the owner decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
 }
 
 /// A row of `GET /v1/open-channels`: what anybody may know of an open channel.
@@ -401,6 +440,9 @@ pub struct Since {
     pub head_seq: Seq,
     /// How far the user has read, as this device knows.
     pub read_seq: Seq,
+    /// The `rev` of the user's settings that this device has; absent means none.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub settings_rev: u64,
 }
 
 /// A page of the snapshot.

@@ -8,13 +8,13 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, BanCard, ChannelChange, ChannelView, DeviceCard, EditMessage, HistoryPage, List, Login,
-    MarkRead, MemberCard, MemberChange, NewChannel, NewDevice, OpenChannel, Page, ProfileChange, Refresh,
-    Restrict, SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    AddMembers, BanCard, ChannelChange, ChannelSettingsChange, ChannelView, DeviceCard, EditMessage,
+    HistoryPage, List, Login, MarkRead, MemberCard, MemberChange, NewChannel, NewDevice, OpenChannel, Page,
+    ProfileChange, Refresh, Restrict, SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
-    Ack, Changed, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody, ErrorCode,
-    PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, json, limits,
+    Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
+    ErrorCode, PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, json, limits,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,6 +120,11 @@ names!(KINDS, kind(Content) {
     Content::TopicChanged { .. } => "topic_changed",
     Content::AvatarChanged { .. } => "avatar_changed",
     Content::SlowModeChanged { .. } => "slow_mode_changed",
+    Content::Archived { .. } => "archived",
+    Content::Unarchived { .. } => "unarchived",
+    Content::ChannelDeleted { .. } => "channel_deleted",
+    Content::ChannelSettings { .. } => "channel_settings",
+    Content::MessageHidden { .. } => "message_hidden",
     Content::Pinned { .. } => "pinned",
     Content::Unpinned { .. } => "unpinned",
     Content::Banned { .. } => "banned",
@@ -230,6 +235,8 @@ bodies! {
     "NewChannel" => NewChannel,
     "ChannelView" => ChannelView,
     "ChannelChange" => ChannelChange,
+    "ChannelSettings" => ChannelSettings,
+    "ChannelSettingsChange" => ChannelSettingsChange,
     "Page<OpenChannel>" => Page<OpenChannel>,
     "MemberChange" => MemberChange,
     "Restrict" => Restrict,
@@ -336,6 +343,7 @@ fn the_limits_are_those_of_the_server() {
         ("different reactions to a message", vec![limits::REACTIONS, limits::EMOJI_BYTES]),
         ("users named for each reaction", vec![limits::REACTION_USERS]),
         ("pinned messages of a channel", vec![limits::PINS]),
+        ("messages of a channel that a user deletes for themselves", vec![limits::HIDDEN_MESSAGES]),
         ("slow mode", vec![limits::SLOW_MODE_SECONDS as usize]),
         ("subscriptions of a connection", vec![limits::SUBSCRIPTIONS]),
         ("entries that `subscribe` brings", vec![limits::SUBSCRIBE_ENTRIES as usize]),

@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{ChannelCard, Role};
+use madang_proto::{ChannelCard, ChannelSettings, Role};
 
 pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
 use crate::error::StoreResult;
-use crate::log::{Details, Head};
+use crate::log::{ChannelState, Details, Head};
 use madang_engine::spans::Spans;
 
 /// A conversation.
@@ -25,13 +25,23 @@ pub struct Channel {
     pub slow_mode_seconds: u32,
     /// Messages that are pinned, the last one first.
     pub pins: Vec<Seq>,
+    /// What the channel still takes.
+    pub state: ChannelState,
 }
 
 impl Channel {
     /// A channel as it is made.
     #[must_use]
     pub const fn new(card: ChannelCard, created_by: UserId, created_at: Millis, capacity: u32) -> Self {
-        Self { card, created_by, created_at, capacity, slow_mode_seconds: 0, pins: Vec::new() }
+        Self {
+            card,
+            created_by,
+            created_at,
+            capacity,
+            slow_mode_seconds: 0,
+            pins: Vec::new(),
+            state: ChannelState::Active,
+        }
     }
 
     /// What members may change of it.
@@ -43,6 +53,7 @@ impl Channel {
             avatar: self.card.avatar.clone(),
             slow_mode_seconds: self.slow_mode_seconds,
             pins: self.pins.clone(),
+            state: self.state,
         }
     }
 }
@@ -109,6 +120,8 @@ pub struct Overview {
     pub marker: Marker,
     /// Messages after that which mention her.
     pub mentions: u64,
+    /// What the user set for the channel.
+    pub settings: ChannelSettings,
 }
 
 /// In which order a list of channels comes, and where a page begins.
@@ -131,7 +144,7 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
     /// A channel.
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
-    /// Open channels that have been joined, whose name or topic holds `query` in any case, by id, after `after`.
+    /// Active open channels that have been joined, whose name or topic holds `query` in any case, by id, after `after`.
     async fn find_open(
         &self,
         query: &str,

@@ -13,10 +13,12 @@ mod commit_order;
 pub mod conformance;
 mod contacts;
 pub mod embedded;
+mod erasure;
 mod error;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
+mod settings;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
 pub use channels::{
@@ -25,14 +27,16 @@ pub use channels::{
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow};
+pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};
 pub use log::{
-    Append, AppendOutcome, BodyHash, Details, Head, LogStore, MAX_APPEND_BYTES, MAX_APPEND_ROWS,
-    ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
+    MAX_APPEND_ROWS, ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
+pub use settings::SettingStore;
 
 /// Everything durable.
-pub trait Store: AccountStore + ChannelStore + ContactStore + LogStore {}
+pub trait Store: AccountStore + ChannelStore + ContactStore + ErasureStore + LogStore + SettingStore {}
 
-impl<T: AccountStore + ChannelStore + ContactStore + LogStore> Store for T {}
+impl<T: AccountStore + ChannelStore + ContactStore + ErasureStore + LogStore + SettingStore> Store for T {}

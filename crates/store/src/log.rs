@@ -9,8 +9,8 @@ use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Seq, UserId};
 use madang_proto::{Content, Message, Reaction};
 
 pub use madang_engine::log::{
-    Append, AppendOutcome, BodyHash, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row,
-    RowChange, RowKey, SendRecord, Tail,
+    Append, AppendOutcome, BodyHash, ChannelState, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS,
+    ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
 };
 
 use crate::error::StoreResult;

@@ -62,7 +62,12 @@ impl Batch {
                 break;
             }
             let Some(waiting) = queue.pop_front(Turn::Talk) else { break };
+            let ends_batch = waiting.command.changes_state();
             items.push(Item { waiting, followers: Vec::new() });
+            // Sends are checked against the details as they were before the batch.
+            if ends_batch {
+                break;
+            }
         }
         Self { items, rows: None, details: None, targets: None, refused: Vec::new(), resting: Vec::new() }
     }

@@ -13,7 +13,7 @@ use madang_proto::{
 use crate::home::command::{ChangeRequest, Command, DetailChange, MessageChange, Reply};
 use crate::home::plan::refuse_stranger;
 use crate::home::{Home, Scope};
-use crate::log::{Details, Row, RowChange};
+use crate::log::{ChannelState, Details, Row, RowChange};
 use crate::seats::Member;
 
 /// What a command comes to.
@@ -104,6 +104,7 @@ impl Home {
     ) -> Result<Judged, ErrorBody> {
         let ChangeRequest { by, target, change } = request;
         let (role, member) = self.check_member(*by, kind, sheet.now)?;
+        self.check_not_deleted()?;
         let message = sheet.message(*target, member, kind)?;
         match change {
             MessageChange::Edit { body, if_version } => {
@@ -198,6 +199,9 @@ impl Home {
         change: &DetailChange,
         kind: ChannelKind,
     ) -> Result<Judged, ErrorBody> {
+        if let DetailChange::State(state) = change {
+            return self.judge_state(sheet, by, *state, kind);
+        }
         let role = self.check_speaks(by, kind, sheet.now)?;
         let is_pin = matches!(change, DetailChange::Pin(_) | DetailChange::Unpin(_));
         if kind == ChannelKind::Direct && !is_pin {
@@ -220,6 +224,52 @@ impl Home {
             return Ok(Judged::IsSo(Reply::Noted { seq }));
         }
         Ok(Judged::Tell(content))
+    }
+
+    /// Only the owner decides, and nothing follows a deletion.
+    fn judge_state(
+        &self,
+        sheet: &mut Sheet,
+        by: UserId,
+        state: ChannelState,
+        kind: ChannelKind,
+    ) -> Result<Judged, ErrorBody> {
+        let (role, _) = self.check_member(by, kind, sheet.at)?;
+        if kind == ChannelKind::Direct {
+            return Err(ErrorBody::forbidden(
+                "a direct channel is neither archived nor deleted; hide it instead",
+            ));
+        }
+        if role != Role::Owner {
+            return Err(ErrorBody::forbidden("only the owner archives or deletes a channel"));
+        }
+        if self.details.state == state {
+            let seq = self.head.map(|head| head.seq).unwrap_or_default();
+            return Ok(Judged::IsSo(Reply::Noted { seq }));
+        }
+        self.check_not_deleted()?;
+        sheet.details.state = state;
+        Ok(Judged::Tell(match state {
+            ChannelState::Active => Content::Unarchived { by },
+            ChannelState::Archived => Content::Archived { by },
+            ChannelState::Deleted => Content::ChannelDeleted { by },
+        }))
+    }
+
+    pub(super) fn check_not_deleted(&self) -> Result<(), ErrorBody> {
+        match self.details.state {
+            ChannelState::Deleted => Err(deleted_channel()),
+            ChannelState::Active | ChannelState::Archived => Ok(()),
+        }
+    }
+
+    /// Whether the channel takes messages, and what changes them.
+    fn check_takes_messages(&self) -> Result<(), ErrorBody> {
+        match self.details.state {
+            ChannelState::Active => Ok(()),
+            ChannelState::Archived => Err(ErrorBody::forbidden("the channel is archived")),
+            ChannelState::Deleted => Err(deleted_channel()),
+        }
     }
 
     /// Somebody who is a member now.
@@ -250,6 +300,7 @@ impl Home {
         now: Millis,
     ) -> Result<Role, ErrorBody> {
         let (role, member) = self.check_member(user, kind, now)?;
+        self.check_takes_messages()?;
         if kind == ChannelKind::Direct && self.roster.is_blocked() {
             return Err(ErrorBody::forbidden("one of you has blocked the other"));
         }
@@ -303,6 +354,14 @@ impl Details {
                 self.pins.retain(|pin| *pin != target);
                 Content::Unpinned { target, by }
             }
+            // Judged by itself: the owner decides, and what was deleted stays so.
+            DetailChange::State(_) => return Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
         })
     }
+}
+
+/// How a request to a deleted channel is refused.
+#[must_use]
+pub fn deleted_channel() -> ErrorBody {
+    ErrorBody::field(ErrorCode::NotFound, "channel_id", "the channel was deleted by its owner")
 }

@@ -8,7 +8,7 @@ use madang_proto::{Body, Content, ErrorBody, Role};
 
 use crate::body;
 use crate::home::roster::Lookup;
-use crate::log::{Append, Details, ReactionChange, Row, RowKey, Tail};
+use crate::log::{Append, ChannelState, Details, ReactionChange, Row, RowKey, Tail};
 use crate::seats::{Member, SeatChange, Seats};
 
 /// Names a command until it is answered. Unique within the shell.
@@ -75,6 +75,11 @@ impl Command {
             Self::Seats(request) => Some(request.by),
             Self::Note { .. } => None,
         }
+    }
+
+    /// Whether what comes behind it may be refused because of it: it ends its batch.
+    pub(super) const fn changes_state(&self) -> bool {
+        matches!(self, Self::Detail { change: DetailChange::State(_), .. })
     }
 
     /// The message without which it cannot be judged.
@@ -153,6 +158,8 @@ pub enum DetailChange {
     Pin(Seq),
     /// A message is pinned no longer.
     Unpin(Seq),
+    /// The channel is archived, active again, or deleted.
+    State(ChannelState),
 }
 
 /// Members come and go, or are others.

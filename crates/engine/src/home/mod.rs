@@ -29,6 +29,7 @@ use std::time::Duration;
 use madang_ids::{LogId, Seq, Snowflakes, UserId};
 use madang_proto::{ChannelKind, ErrorBody, Role};
 
+pub use changes::deleted_channel;
 pub use command::{
     ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
     ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,

@@ -6,7 +6,7 @@ use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode, Role};
 
 use crate::home::command::{JoinRequest, RestrictRequest, RestrictionKind, SeatRequest};
 use crate::home::{Home, Scope};
-use crate::log::{Head, MAX_APPEND_ROWS};
+use crate::log::{ChannelState, Head, MAX_APPEND_ROWS};
 use crate::seats::{Member, Pending, PendingChange};
 use crate::spans::Spans;
 
@@ -189,8 +189,12 @@ impl Home {
     }
 
     fn check_right(&self, request: &SeatRequest, kind: ChannelKind) -> Result<(), ErrorBody> {
+        self.check_not_deleted()?;
         if request.is_creation {
             return Ok(());
+        }
+        if !request.joins.is_empty() && self.details.state == ChannelState::Archived {
+            return Err(ErrorBody::forbidden("the channel is archived: nobody joins it"));
         }
         let is_own_join = request.own_change().is_some() && !request.joins.is_empty();
         if kind == ChannelKind::Open && is_own_join {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::build::*;
 use super::{Subject, done};
 use crate::channels::{Channel, Marker, Membership, Overview, OverviewOrder};
-use crate::log::{Append, AppendOutcome, Details, Head};
+use crate::log::{Append, AppendOutcome, ChannelState, Details, Head};
 use crate::{Spans, Store};
 
 pub(super) fn card(id: u64) -> ChannelCard {
@@ -206,6 +206,7 @@ pub(super) async fn details_change_with_an_append(subject: Arc<dyn Subject>) {
         name: Some("Tea".to_owned()),
         topic: "green".to_owned(),
         avatar: "https://chat.example/tea.png".to_owned(),
+        state: ChannelState::Archived,
         slow_mode_seconds: 30,
         pins: vec![seq(4), seq(2)],
     };

@@ -16,6 +16,7 @@ mod logs;
 mod open;
 mod order;
 mod seats;
+mod settings;
 mod writers;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ use logs::*;
 use open::*;
 use order::*;
 use seats::*;
+use settings::*;
 use writers::*;
 
 /// Everything durable, in the order of one writer's commits.
@@ -205,6 +207,10 @@ macro_rules! for_each_store_case {
             a_block_keeps_people_apart
             a_circle_is_contacts_and_small_groups
             presence_settings_are_kept
+            channel_settings_compare_the_revision
+            a_message_is_hidden_from_one_user
+            an_erasure_stays_until_it_ends
+            rows_are_replaced_by_version
         }
     };
 }

@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use super::Embedded;
 use super::codec::{
     bound, from_json, int, json, kind, kind_text, limit, number, optional_number, role, role_text,
-    small_number,
+    small_number, state, state_number,
 };
 use super::log::head_at;
 use super::open;
+use super::settings::settings_at;
 use crate::channels::{
     Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
     SeatOutcome, Seats, searched,
@@ -31,8 +32,10 @@ macro_rules! overview_sql {
               WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
               AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
-             c.capacity, c.slow_mode_s, c.pins
+             c.capacity, c.slow_mode_s, c.pins, c.state,
+             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
+             LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
             $where
         )
@@ -49,7 +52,7 @@ impl ChannelStore for Embedded {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, kind, name, between_one, between_other, topic, avatar, created_by, created_at, capacity,
-                 slow_mode_s, pins FROM channels WHERE id = ?1",
+                 slow_mode_s, pins, state FROM channels WHERE id = ?1",
             )?;
             statement.query_row([int(id.raw())], |row| channel_at(row, 0)).optional()
         })
@@ -243,8 +246,8 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
 /// What members may change of a channel, and of an open one by what it is found.
 pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details) -> Result<()> {
     let mut statement = db.prepare_cached(
-        "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6,
-         searched = CASE kind WHEN 'open' THEN ?7 END WHERE id = ?1",
+        "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6, state = ?8,
+         searched = CASE WHEN kind = 'open' AND ?8 = 0 THEN ?7 END WHERE id = ?1",
     )?;
     statement.execute(params![
         int(channel.raw()),
@@ -254,11 +257,12 @@ pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details
         details.slow_mode_seconds,
         json(&details.pins)?,
         searched(details.name.as_deref(), &details.topic),
+        state_number(details.state),
     ])?;
     Ok(())
 }
 
-/// A channel in twelve columns from `column` on: its card, and the rest.
+/// A channel in thirteen columns from `column` on: its card, and the rest.
 fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
     Ok(Channel {
         card: card_at(row, column)?,
@@ -267,6 +271,7 @@ fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
         capacity: small_number(row, column + 9)?,
         slow_mode_seconds: small_number(row, column + 10)?,
         pins: from_json(row, column + 11)?,
+        state: state(row, column + 12)?,
     })
 }
 
@@ -460,6 +465,7 @@ fn overview_row(row: &Row<'_>) -> Result<Overview> {
         head: head_at(row, 8)?,
         mentions: number(row, 11)?,
         channel: channel_at(row, 12)?,
+        settings: settings_at(row, 25)?,
     })
 }
 

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::checksum::Damaged;
 use crate::error::StoreError;
+use crate::log::ChannelState;
 
 /// Ids and places lie below 2^63; random values (epochs) keep their bits.
 pub(super) const fn int(value: u64) -> i64 {
@@ -78,6 +79,23 @@ pub(super) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
         "admin" => Ok(Role::Admin),
         "member" => Ok(Role::Member),
         other => Err(unknown_word(column, other)),
+    }
+}
+
+pub(super) const fn state_number(state: ChannelState) -> i64 {
+    match state {
+        ChannelState::Active => 0,
+        ChannelState::Archived => 1,
+        ChannelState::Deleted => 2,
+    }
+}
+
+pub(super) fn state(row: &Row<'_>, column: usize) -> Result<ChannelState> {
+    match row.get::<_, i64>(column)? {
+        0 => Ok(ChannelState::Active),
+        1 => Ok(ChannelState::Archived),
+        2 => Ok(ChannelState::Deleted),
+        other => Err(Error::IntegralValueOutOfRange(column, other)),
     }
 }
 

@@ -18,8 +18,8 @@ use super::sends;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowKey,
-    SendRecord, Tail, kept, mentioned,
+    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowChange,
+    RowKey, SendRecord, Tail, kept, mentioned,
 };
 
 /// The statements on one of the two tables of logs.
@@ -28,7 +28,7 @@ pub(super) struct Statements {
     begin_head: &'static str,
     move_head: &'static str,
     insert: &'static str,
-    version: &'static str,
+    pub(super) version: &'static str,
     change: &'static str,
     row: &'static str,
     rows: &'static str,
@@ -353,19 +353,10 @@ impl Encoded {
     }
 
     fn apply_changes(&self, transaction: &mut Transaction<'_>) -> Result<()> {
-        let (statements, id) = place(self.append.log);
-        for (change, content) in self.append.changes.iter().zip(&self.changes) {
-            transaction.forget_soon();
-            let mut statement = transaction.db().prepare_cached(statements.change)?;
-            statement.execute(params![id, int(change.target.get()), change.if_version + 1, content])?;
-            if let LogId::Channel(channel) = self.append.log
-                && change.deletes()
-            {
-                reactions::forget(transaction.db(), channel, change.target)?;
-                forget_mentions(transaction.db(), channel, change.target)?;
-            }
-        }
-        Ok(())
+        let changes = self.append.changes.iter().zip(&self.changes);
+        changes
+            .into_iter()
+            .try_for_each(|(change, content)| change_row(transaction, self.append.log, change, content))
     }
 
     fn insert_rows(&self, db: &Connection, first: u64) -> Result<()> {
@@ -389,6 +380,26 @@ impl Encoded {
         }
         Ok(())
     }
+}
+
+/// Writes what a row says from now on; its version was compared.
+pub(super) fn change_row(
+    transaction: &mut Transaction<'_>,
+    log: LogId,
+    change: &RowChange,
+    content: &str,
+) -> Result<()> {
+    let (statements, id) = place(log);
+    transaction.forget_soon();
+    let mut statement = transaction.db().prepare_cached(statements.change)?;
+    statement.execute(params![id, int(change.target.get()), change.if_version + 1, content])?;
+    if let LogId::Channel(channel) = log
+        && change.deletes()
+    {
+        reactions::forget(transaction.db(), channel, change.target)?;
+        forget_mentions(transaction.db(), channel, change.target)?;
+    }
+    Ok(())
 }
 
 impl Encoded {

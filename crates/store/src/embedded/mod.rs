@@ -16,6 +16,7 @@ mod contacts;
 mod copy;
 mod damage;
 mod disk;
+mod erasure;
 mod folder;
 mod glance;
 mod job;
@@ -32,6 +33,7 @@ mod readers;
 mod schema;
 mod seldom;
 mod sends;
+mod settings;
 mod wal;
 mod writer;
 

@@ -12,7 +12,7 @@ use crate::channels::{
     SeatOutcome, Seats, searched,
 };
 use crate::error::{StoreError, StoreResult};
-use crate::log::Details;
+use crate::log::{ChannelState, Details};
 
 #[async_trait]
 impl ChannelStore for Model {
@@ -41,7 +41,9 @@ impl ChannelStore for Model {
             let found = state.channels.values().filter(|channel| Some(channel.card.id) > after);
             let found = found.filter(|channel| {
                 let card = &channel.card;
-                card.kind == ChannelKind::Open && searched(card.name.as_deref(), &card.topic).contains(&query)
+                card.kind == ChannelKind::Open
+                    && channel.state == ChannelState::Active
+                    && searched(card.name.as_deref(), &card.topic).contains(&query)
             });
             let found = found.filter_map(|channel| {
                 let members = state.seats.get(&channel.card.id)?.count;
@@ -254,6 +256,7 @@ impl State {
             head: self.head(LogId::Channel(membership.channel_id)),
             marker,
             mentions: self.mentions_after(membership, marker.seq),
+            settings: self.settings_of(membership.user_id, membership.channel_id),
         })
     }
 
@@ -271,7 +274,8 @@ impl State {
 
     pub(super) fn set_details(&mut self, channel: ChannelId, details: &Details) {
         let Some(channel) = self.channels.get_mut(&channel) else { return };
-        let Details { name, topic, avatar, slow_mode_seconds, pins } = details.clone();
+        let Details { state, name, topic, avatar, slow_mode_seconds, pins } = details.clone();
+        channel.state = state;
         (channel.card.name, channel.card.topic, channel.card.avatar) = (name, topic, avatar);
         (channel.slow_mode_seconds, channel.pins) = (slow_mode_seconds, pins);
     }

@@ -265,12 +265,8 @@ impl Model {
                 }
                 _ => return Some(AppendOutcome::Stale { target: change.target, version }),
             }
-            if let LogId::Channel(channel) = log
-                && change.deletes()
-                && !self.is_mutant(Mutant::DeleteForgetsMessageOnly)
-            {
-                state.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
-                state.mentions.retain(|(of, _, seq)| (*of, *seq) != (channel, change.target));
+            if !self.is_mutant(Mutant::DeleteForgetsMessageOnly) {
+                state.forget_notes_of(log, change);
             }
         }
         None
@@ -413,6 +409,26 @@ impl State {
             users: users.iter().copied().take(named).collect(),
         };
         here.map(reaction).collect()
+    }
+
+    /// Writes what a row says from now on.
+    pub(super) fn change_row(&mut self, log: LogId, change: &RowChange) {
+        let rows = &mut self.logs.entry(log).or_default().rows;
+        if let Some(stored) = rows.iter_mut().find(|stored| stored.row.entry.seq == change.target) {
+            stored.version = change.if_version + 1;
+            stored.row.entry.content = change.content.clone();
+        }
+        self.forget_notes_of(log, change);
+    }
+
+    /// With a message that a change deletes go the reactions to it, and whom it mentions.
+    fn forget_notes_of(&mut self, log: LogId, change: &RowChange) {
+        if let LogId::Channel(channel) = log
+            && change.deletes()
+        {
+            self.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
+            self.mentions.retain(|(of, _, seq)| (*of, *seq) != (channel, change.target));
+        }
     }
 
     fn note_mentions(&mut self, log: LogId, rows: &[Row]) {

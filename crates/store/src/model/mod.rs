@@ -10,11 +10,13 @@ mod contacts;
 mod faults;
 mod log;
 mod mutants;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use madang_ids::{ChannelId, DeviceId, LogId, Seq, UserId};
+use madang_proto::ChannelSettings;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -22,6 +24,7 @@ use crate::accounts::{Claim, Device, Refresh, User};
 use crate::channels::{Channel, Marker, Member, Membership, Seats};
 use crate::commit_order::{Commit, CommitFeed, EpochRow};
 use crate::contacts::{Contact, PresenceRow};
+use crate::erasure::Erasure;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{Append, Head, Row, SendRecord};
 
@@ -77,6 +80,9 @@ struct State {
     claims: BTreeMap<(String, String), Claim>,
     contacts: BTreeMap<(UserId, UserId), Contact>,
     presence: BTreeMap<UserId, PresenceRow>,
+    settings: BTreeMap<(UserId, ChannelId), ChannelSettings>,
+    hidden: BTreeSet<(UserId, ChannelId, Seq)>,
+    erasures: BTreeMap<ChannelId, Erasure>,
     /// Writes so far, for mutants that do something every so often.
     appends: u64,
 }

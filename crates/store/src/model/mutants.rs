@@ -97,6 +97,12 @@ pub enum Mutant {
     FindIsCaseSensitive,
     /// Who has been there longest owns a channel next, admin or not.
     SuccessorIgnoresRoles,
+    /// Settings are written whatever their revision.
+    SettingsIgnoreRevision,
+    /// A message that one user hid is hidden from everybody.
+    HiddenFromEverybody,
+    /// A row is replaced whatever its version.
+    ReplaceIgnoresVersion,
     /// A scan shows open channels as well.
     ScanShowsOpenChannels,
     /// A scan shows what came after a member left.
@@ -115,7 +121,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 57] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -163,6 +169,9 @@ impl Mutant {
         Self::CountsEndedMemberships,
         Self::FindIsCaseSensitive,
         Self::SuccessorIgnoresRoles,
+        Self::SettingsIgnoreRevision,
+        Self::HiddenFromEverybody,
+        Self::ReplaceIgnoresVersion,
         Self::ScanShowsOpenChannels,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,

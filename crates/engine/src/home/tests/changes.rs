@@ -9,6 +9,7 @@ use super::stage::{Stage, delete, detail, edit, react, restrict, role, send};
 use super::transcripts::{ANNA, BERT, CARL, script, text};
 use super::world::{Fate, Kind};
 use crate::home::{DetailChange, RestrictionKind, Ticket};
+use crate::log::ChannelState;
 
 /// A group of three in which Bert has said something at place 5.
 fn stage() -> Stage {
@@ -154,6 +155,44 @@ fn a_reaction_whose_row_was_not_reached_is_told_by_the_next() {
     let second = stage.ask(1, react(ANNA, 5, "+1", true));
     stage.run();
     assert_eq!(text(&stage, second), "changed 5 to 2 at 6");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn what_stands_behind_an_archive_in_the_queue_is_refused_and_retries_keep_their_ack() {
+    let mut stage = stage();
+    let state = |state| detail(ANNA, DetailChange::State(state));
+    let tickets = [
+        stage.ask(0, detail(BERT, DetailChange::State(ChannelState::Archived))),
+        stage.ask(0, send(None, BERT, 7, "before")),
+        stage.ask(0, state(ChannelState::Archived)),
+        stage.ask(0, send(None, BERT, 8, "behind")),
+        stage.ask(0, edit(BERT, 5, "behind", None)),
+        stage.ask(0, send(None, BERT, 1, "tea")),
+        stage.ask(0, detail(ANNA, DetailChange::Topic("Green".to_owned()))),
+    ];
+    stage.run();
+    let texts = tickets.map(|ticket| text(&stage, ticket));
+    let expected = ["forbidden", "sent 6", "noted 7", "forbidden", "forbidden", "sent 5 before", "forbidden"];
+    assert_eq!(texts, expected);
+    let reaction = stage.ask(1, react(ANNA, 5, "+1", true));
+    stage.run();
+    assert_eq!(text(&stage, reaction), "forbidden");
+    let tickets = [
+        stage.ask(1, state(ChannelState::Archived)),
+        stage.ask(1, state(ChannelState::Active)),
+        stage.ask(1, send(None, BERT, 9, "again")),
+        stage.ask(1, state(ChannelState::Deleted)),
+        stage.ask(1, state(ChannelState::Deleted)),
+        stage.ask(1, state(ChannelState::Active)),
+        stage.ask(1, send(None, BERT, 10, "behind")),
+        stage.ask(1, delete(BERT, 5)),
+    ];
+    stage.run();
+    let texts = tickets.map(|ticket| text(&stage, ticket));
+    let expected =
+        ["noted 7", "noted 8", "sent 9", "noted 10", "noted 10", "not_found", "not_found", "not_found"];
+    assert_eq!(texts, expected);
     check_at_rest(&stage);
 }
 

@@ -1,0 +1,177 @@
+//! What the caller sets for themselves about a channel: favourite, muted, marked as unread, hidden; and messages that
+//! they delete for themselves only.
+
+use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq};
+use madang_proto::rest::ChannelSettingsChange;
+use madang_proto::{ChannelSettings, Content, ErrorBody, ErrorCode, limits};
+use madang_store::Overview;
+
+use super::history::readable;
+use super::{Caller, Operations, check_not_deleted};
+use crate::refusal::refusal;
+
+/// Tries against other devices of the same user that change the same settings.
+const TRIES: usize = 8;
+
+impl Operations {
+    /// Changes the caller's settings of a channel; their other devices are notified through the user's own log. What is
+    /// absent stays. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// `invalid` if nothing is to change or `hidden_ordinal` is above the head; `not_found` for a channel of others.
+    pub async fn change_channel_settings(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+        change: ChannelSettingsChange,
+    ) -> Result<ChannelSettings, ErrorBody> {
+        for _ in 0..TRIES {
+            let overview = self.overview_of(caller.user_id, channel).await?;
+            check(change, &overview)?;
+            let wanted = changed(overview.settings, change);
+            if self.put_channel_settings(caller, channel, overview.settings, wanted).await? {
+                return Ok(ChannelSettings { rev: rev_of(overview.settings, wanted), ..wanted });
+            }
+        }
+        Err(ErrorBody::unavailable("other devices change these settings at the same time", 200))
+    }
+
+    /// The caller has read on: a mark as unread has had its time.
+    pub(super) async fn end_unread_mark(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+        before: ChannelSettings,
+    ) -> Result<(), ErrorBody> {
+        if before.marked_unread {
+            let wanted = ChannelSettings { marked_unread: false, ..before };
+            // Where another device was first, its change is the later one, and its user's wish.
+            self.put_channel_settings(caller, channel, before, wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes settings that differ and notifies the user's devices. `false` if another device was first.
+    ///
+    /// Row and note are two steps. The note carries the `rev`, so notes of two devices may swap: clients keep the greater.
+    /// After a crash between the two, a repeated call finds the row as it wants it and adds the missing note.
+    async fn put_channel_settings(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        before: ChannelSettings,
+        wanted: ChannelSettings,
+    ) -> Result<bool, ErrorBody> {
+        let settings = ChannelSettings { rev: rev_of(before, wanted), ..wanted };
+        if settings.rev == before.rev {
+            if before.is_default() || self.has_noted_settings(caller, channel_id, before.rev).await? {
+                return Ok(true);
+            }
+        } else {
+            let written = self.store.put_channel_settings(caller.user_id, channel_id, &settings).await;
+            if !written.map_err(|error| refusal(&error))? {
+                return Ok(false);
+            }
+        }
+        self.homes.note(caller.user_id, Content::ChannelSettings { channel_id, settings }).await?;
+        Ok(true)
+    }
+
+    async fn has_noted_settings(
+        &self,
+        caller: Caller,
+        channel: ChannelId,
+        rev: u64,
+    ) -> Result<bool, ErrorBody> {
+        let is_it = |content: &Content| matches!(content, Content::ChannelSettings { channel_id, settings } if *channel_id == channel && settings.rev >= rev);
+        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
+    }
+
+    /// Deletes a message for the caller only: from now on they are served its place without its content. Repeating it is
+    /// harmless, and there is no way back.
+    ///
+    /// # Errors
+    /// `not_found` for what is no message that the caller may read; `full` above 10,000 of a channel.
+    pub async fn hide_message(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        seq: Seq,
+    ) -> Result<(), ErrorBody> {
+        let overview = self.overview_of(caller.user_id, channel_id).await?;
+        check_not_deleted(&overview.channel)?;
+        self.readable_message(&overview, seq).await?;
+        let user = caller.user_id;
+        let hidden = self.store.hidden_messages(user, &[(channel_id, seq..=seq)]).await;
+        if !hidden.map_err(|error| refusal(&error))?.is_empty()
+            && self.has_noted_hidden(caller, channel_id, seq).await?
+        {
+            return Ok(());
+        }
+        let most = limits::HIDDEN_MESSAGES;
+        let has_room = self.store.hide_message(user, channel_id, seq, most).await;
+        if !has_room.map_err(|error| refusal(&error))? {
+            let message = format!("you have deleted {most} messages of this channel for yourself, the limit");
+            return Err(ErrorBody::field(ErrorCode::Full, "seq", message));
+        }
+        self.homes.note(user, Content::MessageHidden { channel_id, seq }).await.map(drop)
+    }
+
+    async fn has_noted_hidden(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool, ErrorBody> {
+        let is_it = |content: &Content| matches!(content, Content::MessageHidden { channel_id, seq } if (*channel_id, *seq) == (channel, at));
+        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
+    }
+
+    /// Whether `seq` is a message that the caller may read.
+    async fn readable_message(&self, overview: &Overview, seq: Seq) -> Result<(), ErrorBody> {
+        let missing = || {
+            let message = format!("seq is {seq}, which is no message of this channel that you may read");
+            ErrorBody::field(ErrorCode::NotFound, "seq", message)
+        };
+        if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(seq) {
+            return Err(missing());
+        }
+        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq]).await;
+        let rows = rows.map_err(|error| refusal(&error))?;
+        let row = rows.first().and_then(Option::as_ref);
+        row.and_then(|row| row.entry.content.message()).map(drop).ok_or_else(missing)
+    }
+}
+
+/// The revision that `wanted` has: that of `before` if nothing differs.
+fn rev_of(before: ChannelSettings, wanted: ChannelSettings) -> u64 {
+    let is_same = ChannelSettings { rev: before.rev, ..wanted } == before;
+    if is_same { before.rev } else { before.rev + 1 }
+}
+
+fn check(change: ChannelSettingsChange, overview: &Overview) -> Result<(), ErrorBody> {
+    let ChannelSettingsChange { favourite, marked_unread, muted_until, hidden_ordinal } = change;
+    if favourite.is_none() && marked_unread.is_none() && muted_until.is_none() && hidden_ordinal.is_none() {
+        let message = "body holds none of favourite, marked_unread, muted_until, hidden_ordinal";
+        return Err(ErrorBody::invalid("body", message));
+    }
+    let head = overview.head.ordinal;
+    match hidden_ordinal {
+        Some(ordinal) if ordinal > head => {
+            let message = format!("hidden_ordinal is {ordinal}, the head_ordinal of the channel is {head}");
+            Err(ErrorBody::invalid("hidden_ordinal", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn changed(before: ChannelSettings, change: ChannelSettingsChange) -> ChannelSettings {
+    ChannelSettings {
+        rev: before.rev,
+        favourite: change.favourite.unwrap_or(before.favourite),
+        marked_unread: change.marked_unread.unwrap_or(before.marked_unread),
+        muted_until: match change.muted_until {
+            Some(until) => Some(until).filter(|until| *until != Millis::ZERO),
+            None => before.muted_until,
+        },
+        hidden_ordinal: match change.hidden_ordinal {
+            Some(ordinal) => Some(ordinal).filter(|ordinal| *ordinal != Ordinal::ZERO),
+            None => before.hidden_ordinal,
+        },
+    }
+}

@@ -1,0 +1,127 @@
+//! Deletes channels: one entry ends the log, then memberships end and messages are erased, a page at a time. Whatever
+//! dies meanwhile, upkeep goes on where it stopped.
+
+use madang_engine::home::{Command, DetailChange};
+use madang_engine::log::{ChannelState, RowChange};
+use madang_ids::{ChannelId, LogId, Millis, Seq};
+use madang_proto::{Body, Content, DeletionMark, ErrorBody, Message};
+use madang_store::{Channel, Erasure, Head, Member, Membership, Row, StoreResult};
+
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+/// Members whose memberships end in one commit.
+const MEMBERS_AT_ONCE: usize = 256;
+/// Rows that are read and erased in one commit.
+const ROWS_AT_ONCE: u64 = 256;
+const BYTES_AT_ONCE: usize = 1024 * 1024;
+/// Pages of one round of upkeep, so that others have their turn: 2,560 rows a second.
+const PAGES_A_ROUND: usize = 10;
+/// Channels looked at in one round.
+const CHANNELS_A_ROUND: usize = 16;
+/// An erasure whose deletion was not appended by then is forgotten. Longer than any append waits.
+const FORGET_AFTER_MS: u64 = 10 * 60 * 1_000;
+
+impl Operations {
+    /// Deletes a group or an open channel for everybody. Repeating it is harmless.
+    ///
+    /// Its members are notified by the entry `channel_deleted`; nobody reads the log from then on, and the messages are
+    /// erased in the background.
+    ///
+    /// # Errors
+    /// `forbidden` unless the caller owns it, and for a direct channel; `not_found`.
+    pub async fn delete_channel(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+        let channel = self.channel(id).await?;
+        let erasure = Erasure { channel_id: id, at: self.clock.now_ms(), upto: Seq::ZERO };
+        self.check_is_member(caller, id).await?;
+        self.store.put_erasure(erasure).await.map_err(|error| refusal(&error))?;
+        let change = DetailChange::State(ChannelState::Deleted);
+        let asked = self.homes.ask(&channel, Command::Detail { by: caller.user_id, change }).await;
+        self.known.channels.invalidate(&id).await;
+        asked.map(drop)
+    }
+
+    /// Goes on with erasures, some thousand rows at a time; called by upkeep each second.
+    pub async fn finish_erasures(&self) {
+        let erasures = match self.store.erasures(CHANNELS_A_ROUND).await {
+            Ok(erasures) => erasures,
+            Err(error) => return tracing::debug!(%error, "erasures were not read"),
+        };
+        for erasure in erasures {
+            if let Err(error) = self.go_on_erasing(erasure).await {
+                tracing::warn!(channel.id = %erasure.channel_id, %error, "a deleted channel was not erased");
+            }
+        }
+    }
+
+    async fn go_on_erasing(&self, erasure: Erasure) -> StoreResult<()> {
+        let id = erasure.channel_id;
+        match self.store.channel(id).await? {
+            Some(channel) if channel.state == ChannelState::Deleted => self.erase(&channel, erasure).await,
+            // The append is under way, or it was refused.
+            _ if self.clock.now_ms() < erasure.at.plus(FORGET_AFTER_MS) => Ok(()),
+            _ => self.store.end_erasure(id).await,
+        }
+    }
+
+    async fn erase(&self, channel: &Channel, mut erasure: Erasure) -> StoreResult<()> {
+        let (id, log) = (channel.card.id, LogId::Channel(channel.card.id));
+        let heads = self.store.heads(&[log]).await?;
+        let head = heads.first().copied().unwrap_or_default();
+        if erasure.upto == Seq::ZERO {
+            self.end_memberships(channel, head).await?;
+        }
+        for _ in 0..PAGES_A_ROUND {
+            if erasure.upto >= head.seq {
+                return self.store.end_erasure(id).await;
+            }
+            let first = erasure.upto.next();
+            let last = first.plus(ROWS_AT_ONCE - 1).min(head.seq);
+            let rows = self.store.rows(log, first..=last, BYTES_AT_ONCE).await?;
+            let changes: Vec<RowChange> =
+                rows.iter().filter_map(|row| erased(row, channel.created_by, erasure.at)).collect();
+            if !changes.is_empty() {
+                self.store.replace_rows(id, &changes).await?;
+            }
+            erasure.upto = rows.last().map_or(last, |row| row.entry.seq);
+            self.store.put_erasure(erasure).await?;
+        }
+        Ok(())
+    }
+
+    /// The channel counts no longer among those of its members. Their logs tell nothing: its last entry did.
+    async fn end_memberships(&self, channel: &Channel, head: Head) -> StoreResult<()> {
+        let id = channel.card.id;
+        let mut after = None;
+        loop {
+            let members = self.store.members(id, after, MEMBERS_AT_ONCE).await?;
+            let Some(last) = members.last() else { return Ok(()) };
+            after = Some(last.user_id);
+            let ended: Vec<Membership> =
+                members.into_iter().map(|member| ended(channel, member, head.seq)).collect();
+            self.store.put_memberships(&ended).await?;
+        }
+    }
+}
+
+fn ended(channel: &Channel, mut member: Member, at: Seq) -> Membership {
+    member.spans.close(at);
+    let in_inbox = channel.card.kind != madang_proto::ChannelKind::Open;
+    let Member { user_id, role, spans, .. } = member;
+    Membership { user_id, channel_id: channel.card.id, role, spans, as_of: at, in_inbox }
+}
+
+/// The change that takes away what a message says.
+fn erased(row: &Row, by: madang_ids::UserId, at: Millis) -> Option<RowChange> {
+    let message = row.entry.content.message().filter(|message| message.deleted.is_none())?;
+    let if_version = message.version;
+    let message = Message {
+        body: Body::default(),
+        version: if_version + 1,
+        edited: None,
+        deleted: Some(DeletionMark { at, by }),
+        reactions: Vec::new(),
+        ..message.clone()
+    };
+    Some(RowChange { target: row.entry.seq, if_version, content: Content::Message(Box::new(message)) })
+}

@@ -1,0 +1,70 @@
+//! Takes the content of messages out of what a user is served, where they deleted them for themselves.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+
+use madang_engine::log::Row;
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::{Body, Content, ErrorBody, Message};
+
+use super::Operations;
+use crate::refusal::refusal;
+
+/// Messages that a user deleted for themselves, among those of a page.
+#[derive(Debug, Default)]
+pub(super) struct Hidden(HashSet<(ChannelId, Seq)>);
+
+impl Operations {
+    /// What of these pages of logs is hidden from a user: their messages, and the targets of their changes. One read.
+    pub(super) async fn hidden_from(
+        &self,
+        user: UserId,
+        pages: impl IntoIterator<Item = (LogId, &[Row])>,
+    ) -> Result<Hidden, ErrorBody> {
+        let mut ranges = Vec::new();
+        for (log, rows) in pages {
+            let LogId::Channel(channel) = log else { continue };
+            ranges.extend(range(rows).map(|range| (channel, range)));
+        }
+        if ranges.is_empty() {
+            return Ok(Hidden::default());
+        }
+        let found = self.store.hidden_messages(user, &ranges).await.map_err(|error| refusal(&error))?;
+        Ok(Hidden(found.into_iter().collect()))
+    }
+}
+
+/// From the first place that the rows are about to the last.
+fn range(rows: &[Row]) -> Option<RangeInclusive<Seq>> {
+    let place = |row: &Row| row.entry.content.change().map_or(row.entry.seq, |change| change.target);
+    let first = rows.iter().map(place).min()?;
+    Some(first..=rows.last()?.entry.seq)
+}
+
+impl Hidden {
+    /// Takes out what is hidden: of a message its content, of a change the message that it carries.
+    pub(super) fn withhold(&self, channel: ChannelId, rows: &mut [Row]) {
+        if self.0.is_empty() {
+            return;
+        }
+        for row in rows {
+            let seq = row.entry.seq;
+            match &mut row.entry.content {
+                Content::Message(message) if self.0.contains(&(channel, seq)) => hide(message),
+                content => {
+                    if let Some(change) =
+                        content.change_mut().filter(|change| self.0.contains(&(channel, change.target)))
+                    {
+                        change.message = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hide(message: &mut Message) {
+    message.body = Body::default();
+    message.reactions.clear();
+    message.hidden = true;
+}
