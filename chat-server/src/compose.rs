@@ -20,6 +20,7 @@ use crate::gateway::{Gateway, deliver, drain, open, sweep};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
+use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
 
@@ -100,6 +101,8 @@ impl Node {
         if latest > Millis::ZERO && !secret.exists() {
             tracing::warn!(file = %secret.display(), "the token secret is gone: a new one is made, and nobody's token is valid any more");
         }
+        let readable = |error| OpenError::Folder { path: secret.clone(), error };
+        private::make_private(&secret).map_err(readable)?;
         let secret = load_or_create_secret(&secret).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => OpenError::Damaged { file: secret, what: error.to_string() },
             _ => OpenError::Folder { path: secret, error },

@@ -1,5 +1,7 @@
 //! The configuration of the chat server. No file is needed; every field has a default.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,18 +42,22 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// Address of HTTP and WebSocket; default 127.0.0.1:8080.
+    #[serde(deserialize_with = "values::address")]
     pub addr: SocketAddr,
     /// The data folder; default `madang-data`. Private to its owner.
     pub data: PathBuf,
     /// Origins whose pages may open sockets and call REST, such as `https://chat.example`. Empty (the default):
     /// any page on localhost, and clients that are no browsers. `["*"]`: any page; tokens are no cookies, so nobody's
     /// browser is signed in by itself.
+    #[serde(deserialize_with = "values::origins")]
     pub allowed_origins: Vec<String>,
     /// Networks of the proxies in front of this server, such as `10.0.0.0/8` or `::1/128`; default none. What they say
     /// about the client's address is believed, and what anybody else says is not. Limits by address and logs go by it.
+    #[serde(deserialize_with = "values::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// The header in which they say it: `x-forwarded-for` (the default) or `forwarded` (RFC 7239). The other one is
     /// not read: a proxy hands on what a client wrote in it.
+    #[serde(deserialize_with = "values::proxy_header")]
     pub proxy_header: ProxyHeader,
 }
 
@@ -67,7 +73,7 @@ pub enum ProxyHeader {
 }
 
 /// TLS of its own. Without it, or a proxy that speaks it, tokens and messages go over the wire as they are.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM file of the certificate and those that lead to its root; default empty: no TLS. Read again when it changes,
@@ -75,6 +81,15 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// PEM file of its key (PKCS#8, SEC1 or PKCS#1); default empty. Set both or neither.
     pub key: PathBuf,
+    /// Seconds for which a browser uses this host over TLS only (`Strict-Transport-Security`), 0 to 63,072,000; default
+    /// 31,536,000. Zero: the header is not sent. It is never sent without TLS of the server's own.
+    pub hsts_seconds: u64,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { cert: PathBuf::new(), key: PathBuf::new(), hsts_seconds: 31_536_000 }
+    }
 }
 
 impl TlsConfig {
@@ -281,7 +296,7 @@ impl Config {
         let any = |value: &str| value == "*";
         let origins = &self.server.allowed_origins;
         rule(
-            origins.iter().all(|origin| any(origin) || is_origin(origin)),
+            origins.iter().all(|origin| values::origin(origin).as_deref() == Ok(origin)),
             "server.allowed_origins",
             &origins.join(", "),
             "must be origins, such as https://chat.example: scheme, host and port, without a path",
@@ -292,6 +307,9 @@ impl Config {
             &origins.join(", "),
             "must be \"*\" alone or a list of origins",
         )?;
+        rule(!self.server.data.as_os_str().is_empty(), "server.data", &"empty", "must name a folder")?;
+        let hsts = self.tls.hsts_seconds;
+        rule(hsts <= 63_072_000, "tls.hsts_seconds", &hsts, "must be at most 63072000, two years")?;
         let key_is_set = !self.tls.key.as_os_str().is_empty();
         rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set beside tls.key")?;
         rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
@@ -319,10 +337,10 @@ impl Config {
         let silence = gateway.silence_ms;
         let slowest = gateway.heartbeat_ms.saturating_mul(2);
         rule(
-            gateway.heartbeat_ms >= 1000,
+            (1_000..=600_000).contains(&gateway.heartbeat_ms),
             "gateway.heartbeat_ms",
             &gateway.heartbeat_ms,
-            "must be at least 1000",
+            "must be 1000 to 600000",
         )?;
         rule(
             silence >= slowest,
@@ -330,6 +348,26 @@ impl Config {
             &silence,
             "must be at least twice gateway.heartbeat_ms",
         )?;
+        rule(silence <= 3_600_000, "gateway.silence_ms", &silence, "must be at most 3600000")?;
+        let per_device = gateway.connections_per_device;
+        rule(per_device >= 1, "gateway.connections_per_device", &per_device, "must be at least 1")?;
+        let drain = gateway.drain_ms;
+        rule(drain <= 600_000, "gateway.drain_ms", &drain, "must be at most 600000")?;
+        let drain_grace = self.presence.drain_grace_ms;
+        rule(drain_grace <= 600_000, "presence.drain_grace_ms", &drain_grace, "must be at most 600000")?;
+        let pace = self.presence.pace_ms;
+        rule(pace <= 60_000, "presence.pace_ms", &pace, "must be at most 60000")?;
+        for (key, bytes) in [
+            ("limits.user_bytes", self.limits.user_bytes),
+            ("limits.address_bytes", self.limits.address_bytes),
+        ] {
+            rule(
+                bytes == 0 || bytes >= 1_048_576,
+                key,
+                &bytes,
+                "must be 0, for no limit, or at least 1048576",
+            )?;
+        }
         let write = gateway.write_seconds;
         rule((1..=3_600).contains(&write), "gateway.write_seconds", &write, "must be 1 to 3600")?;
         let (presence, lease) = (&self.presence, self.presence.lease_ms);
@@ -347,12 +385,34 @@ impl Config {
             "must be at most 30000 together with presence.lease_ms",
         )?;
         let outbound = gateway.outbound_bytes;
-        rule(outbound >= 16_384, "gateway.outbound_bytes", &outbound, "must be at least 16384")?;
+        rule(
+            (16_384..=16_777_216).contains(&outbound),
+            "gateway.outbound_bytes",
+            &outbound,
+            "must be 16384 to 16777216",
+        )?;
         let node_bytes = gateway.node_bytes;
         rule(node_bytes >= 16 * 1024 * 1024, "gateway.node_bytes", &node_bytes, "must be at least 16777216")?;
         rule(gateway.connections >= 1, "gateway.connections", &gateway.connections, "must be at least 1")?;
         let requests = gateway.requests_in_flight;
         rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")
+    }
+
+    /// Checks what only the machine can say.
+    ///
+    /// # Errors
+    /// Names the key, its value and the rule.
+    pub fn check_files(&self) -> Result<(), InvalidConfig> {
+        let data = &self.server.data;
+        if data.exists() && !data.is_dir() {
+            let value = data.display().to_string();
+            return Err(InvalidConfig {
+                field: "server.data",
+                value,
+                rule: "must name a folder, and this is a file",
+            });
+        }
+        Ok(())
     }
 
     /// What a session needs to know.
@@ -365,16 +425,6 @@ impl Config {
             token_grace_ms: 60_000,
         }
     }
-}
-
-/// What a browser writes into `Origin` (RFC 6454): anything else is never equal to it.
-fn is_origin(text: &str) -> bool {
-    text.parse::<http::Uri>().is_ok_and(|uri| {
-        uri.scheme_str().zip(uri.authority()).is_some_and(|(scheme, authority)| {
-            text == format!("{scheme}://{authority}").to_ascii_lowercase()
-                && !authority.as_str().contains('@')
-        })
-    })
 }
 
 #[cfg(test)]
@@ -402,7 +452,7 @@ mod tests {
             config.validate().unwrap_err().to_string(),
             "tls.cert is empty, must be set beside tls.key"
         );
-        config.tls = TlsConfig { cert: "cert.pem".into(), key: PathBuf::new() };
+        config.tls = TlsConfig { cert: "cert.pem".into(), ..TlsConfig::default() };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
             "tls.key is empty, must be set beside tls.cert"

@@ -13,6 +13,7 @@ pub mod home;
 pub mod metrics;
 pub mod operations;
 mod plant;
+pub mod private;
 pub mod refusal;
 pub mod rest;
 pub mod tls;

@@ -22,6 +22,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsConfig;
+use crate::private;
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
@@ -156,8 +157,14 @@ fn read_pair(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Certi
         CertificateDer::pem_slice_iter(&text(cert)?).collect();
     let chain = chain.map_err(|error| wrong(format!("{}: {error}", cert.display())))?;
     if chain.is_empty() {
-        return Err(wrong(format!("{} holds no certificate", cert.display())));
+        let is_swapped = PrivateKeyDer::from_pem_slice(&text(cert)?).is_ok()
+            && CertificateDer::from_pem_slice(&text(key)?).is_ok();
+        return Err(wrong(match is_swapped {
+            true => "tls.cert holds a private key and tls.key a certificate: exchange the two".to_owned(),
+            false => format!("{} holds no certificate", cert.display()),
+        }));
     }
+    private::warn_if_public(key);
     let private = PrivateKeyDer::from_pem_slice(&text(key)?)
         .map_err(|error| wrong(format!("{} holds no private key: {error}", key.display())))?;
     CertifiedKey::from_der(chain, private, provider).map_err(|error| {

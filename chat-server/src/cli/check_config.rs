@@ -11,6 +11,7 @@ use crate::tls::Tls;
 pub(super) fn run(file: Option<&Path>) -> anyhow::Result<()> {
     let config = super::load(file)?;
     config.validate()?;
+    config.check_files()?;
     Tls::open(&config.tls)?;
     Passwords::with_all_cores(config.passwords)?;
     telemetry::check(&config.telemetry)?;

@@ -56,6 +56,7 @@ impl Serve {
             config.limits.enabled = matches!(switch, Switch::On);
         }
         config.validate()?;
+        config.check_files()?;
         telemetry::init(&config.telemetry)?;
         raise_open_files();
         keep_pages_small();

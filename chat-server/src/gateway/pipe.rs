@@ -210,7 +210,7 @@ pub(super) mod tests {
         let certificate = Certificate::new();
         let _ = certificate.write(folder.path());
         let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-        let tls = crate::tls::Tls::open(&TlsConfig { cert, key }).unwrap().unwrap();
+        let tls = crate::tls::Tls::open(&TlsConfig { cert, key, ..TlsConfig::default() }).unwrap().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let tcp = listener.accept().await.unwrap().0;

@@ -3,9 +3,11 @@
 //! Each proxy writes the address that it was asked from behind what was there, so the list is read from its end, and
 //! only as far as those who wrote it are trusted. What a client wrote into it herself is left of that.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
 
 use crate::config::{ProxyHeader, ServerConfig};
 
@@ -16,6 +18,32 @@ const X_FORWARDED_FOR: &str = "x-forwarded-for";
 pub fn is_trusted(address: IpAddr, config: &ServerConfig) -> bool {
     let address = address.to_canonical();
     config.trusted_proxies.iter().any(|network| network.contains(&address))
+}
+
+/// Peers that say for whom they ask and are not believed. Each is logged once, and so are few: anybody may send the header.
+#[derive(Debug, Default)]
+pub(crate) struct Unnamed(Mutex<HashSet<IpAddr>>);
+
+/// Peers that are logged.
+const UNNAMED: usize = 32;
+
+impl Unnamed {
+    /// Warns if `peer` seems to be a proxy that is not in `server.trusted_proxies`.
+    pub(crate) fn note(&self, peer: IpAddr, headers: &HeaderMap) {
+        let is_said = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
+        if is_said && self.is_new(peer.to_canonical()) {
+            tracing::warn!(
+                peer.address = %peer.to_canonical(),
+                "a peer that is not in server.trusted_proxies sends X-Forwarded-For or Forwarded: if it is your proxy, name it \
+                 there; until then all of its clients count as one address"
+            );
+        }
+    }
+
+    fn is_new(&self, peer: IpAddr) -> bool {
+        let mut peers = self.0.lock();
+        peers.len() < UNNAMED && peers.insert(peer)
+    }
 }
 
 /// The address of the client behind `peer`: the last one that no trusted proxy has. Where a proxy names nobody, or
@@ -100,6 +128,15 @@ mod tests {
 
     fn forwarded(value: &str) -> String {
         seen_in(ProxyHeader::Forwarded, PROXY, &[("forwarded", value)])
+    }
+
+    #[test]
+    fn a_peer_that_is_not_named_is_logged_once_and_there_is_a_bound() {
+        let unnamed = Unnamed::default();
+        let peer = |last: usize| IpAddr::from([10, 0, 0, u8::try_from(last).unwrap()]);
+        assert!(unnamed.is_new(peer(1)) && !unnamed.is_new(peer(1)));
+        let logged = (1..100).filter(|&last| unnamed.is_new(peer(last))).count();
+        assert_eq!(logged, UNNAMED - 1);
     }
 
     #[test]

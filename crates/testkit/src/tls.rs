@@ -55,7 +55,8 @@ impl Certificate {
     /// Writes both files into a folder; returns them as a server is told of them.
     #[must_use]
     pub fn write(&self, folder: &Path) -> TlsConfig {
-        let config = TlsConfig { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        let config =
+            TlsConfig { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ..TlsConfig::default() };
         std::fs::write(&config.cert, &self.cert_pem).unwrap();
         std::fs::write(&config.key, &self.key_pem).unwrap();
         config

@@ -1,0 +1,67 @@
+//! Files that must be for their owner alone.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+/// What the group and others may do.
+const OTHERS: u32 = 0o077;
+/// What others may do.
+const WORLD: u32 = 0o007;
+
+/// Takes a file from everybody but its owner, if it is there.
+///
+/// # Errors
+/// Others can read it, and that cannot be changed.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    let Some(mode) = mode(path) else { return Ok(()) };
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|error| {
+        let why = format!(
+            "others than its owner can read it (mode {mode:03o}), and that cannot be changed: {error}"
+        );
+        io::Error::new(error.kind(), why)
+    })?;
+    tracing::warn!(
+        file = %path.display(),
+        mode = format!("{mode:03o}"),
+        "others could read this secret; its mode is 600 now. If somebody may have read it, remove the file: a new secret \
+         is made at the next start, and everybody logs in again"
+    );
+    Ok(())
+}
+
+/// Logs that others can read a file; a group may have reasons to.
+pub fn warn_if_public(path: &Path) {
+    if let Some(mode) = mode(path).filter(|mode| mode & WORLD != 0) {
+        let mode = format!("{mode:03o}");
+        tracing::warn!(file = %path.display(), mode, "everybody on this machine can read this key: chmod 640 or 600");
+    }
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    std::fs::metadata(path).ok().map(|file| file.mode() & 0o777)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_can_read_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        make_private(&path).unwrap();
+        std::fs::write(&path, "x").unwrap();
+        for given in [0o644, 0o640, 0o660, 0o604] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(given)).unwrap();
+            make_private(&path).unwrap();
+            assert_eq!(mode(&path), Some(0o600), "{given:o}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        make_private(&path).unwrap();
+        assert_eq!(mode(&path), Some(0o400));
+    }
+}
