@@ -48,6 +48,8 @@ pub struct ChatMetrics {
     pub full: Counter,
     /// Connections now.
     pub connections: Gauge,
+    /// G7: bytes under way, as of the last second.
+    pub bytes_under_way: Gauge,
     /// Frames given to connections.
     pub delivered: Counter,
     /// Times that what waited on a connection was written: `outbound_frames` over this is what a write gathers.
@@ -74,6 +76,7 @@ impl ChatMetrics {
             evicted: Counter::default(),
             full: Counter::default(),
             connections: Gauge::default(),
+            bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
             writes: Counter::default(),
         };
@@ -117,6 +120,11 @@ impl ChatMetrics {
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
         registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());
         registry.register("gateway_connections", "Connections now", self.connections.clone());
+        registry.register(
+            "gateway_bytes_under_way",
+            "G7: half messages and bodies, requests, and what waits for peers",
+            self.bytes_under_way.clone(),
+        );
     }
 
     /// A device that had a cursor was told to take a snapshot.

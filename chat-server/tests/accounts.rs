@@ -107,6 +107,41 @@ async fn a_revoked_device_is_closed_although_the_note_failed_and_nobody_can_ask_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_revoked_while_the_store_takes_nothing_is_shut_out_at_once() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let (socket, _) = Socket::connect(stage.addr, &ada.access_token, None).await.unwrap();
+    let mut ended = Box::pin(end_of(socket));
+    assert_eq!(stage.status("GET", "/v1/me", &ada.access_token).await, 200);
+    stage.model.set_faults(Faults { unknown: 1.0, ..Faults::NONE });
+    let refused =
+        stage.rest.call("DELETE", "/v1/sessions", Some(&ada.access_token), None, None).await.unwrap();
+    assert_eq!(refused.status, 503);
+    assert!(
+        refused.body["message"].as_str().unwrap().contains("refuses the device from now on"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(stage.status("GET", "/v1/me", &ada.access_token).await, 401);
+    let body = json!({ "refresh_token": ada.refresh_token });
+    let refreshed = stage.rest.call("POST", "/v1/tokens", None, None, Some(&body)).await.unwrap();
+    assert_ne!(refreshed.status, 200);
+    for _ in 0..3 {
+        stage.clock.advance(Duration::from_secs(1));
+        stage.status("GET", "/v1/me", &ada.access_token).await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(10), &mut ended).await;
+    assert!(matches!(ended, Ok(Ended::Closed(4501, _))), "{ended:?}");
+    // Once the store takes writes it is durable, and the account goes on on another device.
+    stage.model.set_faults(Faults::NONE);
+    for _ in 0..30 {
+        stage.clock.advance(Duration::from_secs(1));
+        stage.status("GET", "/v1/me", &ada.access_token).await;
+    }
+    assert!(stage.operations().revocations.pending().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_block_whose_note_failed_is_told_by_the_repeat() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();

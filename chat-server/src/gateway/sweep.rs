@@ -12,7 +12,23 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a connection may take nothing while the node has no room for what waits.
 const HOARDING: Duration = Duration::from_secs(5);
 
+/// Large enough that the allocator takes whole pages for it.
+const PURGING_BYTES: usize = 1024 * 1024;
+
+/// mimalloc gives freed pages back to the system only while pages are taken or freed: a process that rests behind a burst
+/// would keep all of it. This takes and frees some that nobody touches.
+fn purge_freed() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(PURGING_BYTES)));
+}
+
 impl Gateway {
+    /// Closes the sockets of devices whose revocation the store has not taken yet (G5).
+    fn close_revoking(&self) {
+        for (device, user) in self.operations.revocations.pending() {
+            self.registry.close_device(user, device, CloseReason::DeviceRevoked);
+        }
+    }
+
     /// Closes connections that do not read once what waits for all of them has used up the node's bytes. They may come
     /// back; nothing durable is lost.
     fn let_go(&self) {
@@ -45,7 +61,11 @@ pub async fn run(gateway: Arc<Gateway>) {
         }
         looked_at = clock.elapsed();
         gateway.registry.sweep(looked_at);
+        let bytes = i64::try_from(gateway.ledger.bytes()).unwrap_or(i64::MAX);
+        gateway.operations.metrics.bytes_under_way.set(bytes);
         gateway.let_go();
+        gateway.close_revoking();
+        purge_freed();
         gateway.tell_moved();
         gateway.operations.homes.forget_resting();
     }

@@ -17,6 +17,21 @@ use crate::refusal::refusal;
 #[derive(Debug, Default)]
 pub struct Revocations(Mutex<HashMap<DeviceId, UserId>>);
 
+const NOT_DURABLE: &str = "the store is unavailable: this server refuses the device from now on and closes its sockets, and \
+                           writes that down once the store takes writes; repeat the call to know that it is written";
+
+impl Revocations {
+    /// Those that are not known to be durable: they hold in this process all the same.
+    #[must_use]
+    pub fn pending(&self) -> Vec<(DeviceId, UserId)> {
+        self.0.lock().iter().map(|(&device, &user)| (device, user)).collect()
+    }
+
+    fn is_pending(&self, device: DeviceId) -> bool {
+        self.0.lock().contains_key(&device)
+    }
+}
+
 impl Operations {
     /// The caller's devices.
     ///
@@ -55,14 +70,15 @@ impl Operations {
             return Err(ErrorBody::not_found("device"));
         }
         self.revocations.0.lock().insert(device_id, caller.user_id);
-        self.revoke(caller.user_id, device_id).await
+        self.revoke(caller.user_id, device_id).await.map_err(|error| match error.code {
+            ErrorCode::Unavailable => ErrorBody { message: NOT_DURABLE.to_owned(), ..error },
+            _ => error,
+        })
     }
 
     /// Tries again what was not done. What was done in the meantime is told once more, which is harmless.
     pub(super) async fn finish_revocations(&self) {
-        let begun: Vec<(DeviceId, UserId)> =
-            self.revocations.0.lock().iter().map(|(&device, &user)| (device, user)).collect();
-        for (device, user) in begun {
+        for (device, user) in self.revocations.pending() {
             if let Err(error) = self.revoke(user, device).await {
                 tracing::warn!(user.id = %user, device.id = %device, %error, "a device is not revoked yet");
             }
@@ -93,7 +109,7 @@ impl Operations {
 
     pub(super) async fn is_device_valid(&self, user: UserId, id: DeviceId) -> Result<bool, ErrorBody> {
         if let Some(known) = self.known.devices.get(&id).await {
-            return Ok(known);
+            return Ok(known && !self.revocations.is_pending(id));
         }
         self.look_at_device(user, id).await
     }
@@ -109,6 +125,9 @@ impl Operations {
     }
 
     async fn valid_device(&self, user: UserId, id: DeviceId) -> Result<Option<Device>, ErrorBody> {
+        if self.revocations.is_pending(id) {
+            return Ok(None);
+        }
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         Ok(device.filter(|device| device.user_id == user && device.revoked_at.is_none()))
     }

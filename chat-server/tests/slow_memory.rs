@@ -1,0 +1,63 @@
+//! What a real server keeps in memory while somebody holds half of something, and after that.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::time::Duration;
+
+use madang_testkit::{PATIENCE, RawSocket, Server, TEXT};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_madang");
+const KIB: usize = 1024;
+const MIB: u64 = 1024 * 1024;
+
+async fn shrinks_to(server: &Server, bytes: u64) {
+    let wait = async {
+        while server.resident_bytes().unwrap() > bytes {
+            // waits for: the sweep of each second
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let found = timeout(PATIENCE, wait).await;
+    assert!(found.is_ok(), "{} MiB are resident", server.resident_bytes().unwrap() / MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_frames_and_half_bodies_are_bounded_and_given_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(BINARY, &folder.path().join("data"), &[]).await.unwrap();
+    let ada = server.rest.sign_up("ada").await;
+    let token = ada["access_token"].as_str().unwrap();
+    let before = server.resident_bytes().unwrap();
+    // Before welcome: 100 sockets with half a frame each.
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let mut socket = RawSocket::open(server.addr).await.unwrap();
+        socket.write_part(TEXT, 8 * KIB, &[b'x'; 8 * KIB - 1]).await.unwrap();
+        silent.push(socket);
+    }
+    let grown = server.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 8 * MIB, "grown by {} MiB", grown / MIB);
+    drop(silent);
+    // With a token: 200 half bodies of one user, of which 16 MiB are taken.
+    let head = format!(
+        "POST /v1/snapshot HTTP/1.1\r\nHost: madang\r\nAuthorization: Bearer {token}\r\nContent-Length: {MIB}\r\n\r\n"
+    );
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let _ = stream.write_all(head.as_bytes()).await;
+        let _ = stream.write_all(&vec![b' '; 1_000 * KIB]).await;
+        held.push(stream);
+    }
+    let grown = server.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 48 * MIB, "grown by {} MiB", grown / MIB);
+    drop(held);
+    shrinks_to(&server, before + 12 * MIB).await;
+    server.rest.must("POST", "/v1/snapshot", Some(token), Some(&json!({}))).await;
+}
