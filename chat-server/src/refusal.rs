@@ -20,6 +20,9 @@ pub fn refusal(error: &StoreError) -> ErrorBody {
     }
 }
 
+const CHALLENGE: &str = "Bearer realm=\"madang\"";
+const INVALID_TOKEN: &str = "Bearer realm=\"madang\", error=\"invalid_token\"";
+
 /// A refusal as an HTTP answer.
 #[derive(Debug)]
 pub struct Refusal(pub ErrorBody);
@@ -32,6 +35,12 @@ impl IntoResponse for Refusal {
         let wait_ms = self.0.retry_after_ms.or(is_for_later.then_some(1_000));
         let retry_after = wait_ms.map(|ms| ms.div_ceil(1_000).max(1).to_string());
         let mut response = (status, axum::Json(&self.0)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 §3: without a token there is no word of what was wrong with it.
+            let is_of_token = self.0.field.as_deref() == Some("token");
+            let challenge = if is_of_token { INVALID_TOKEN } else { CHALLENGE };
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         if let Some(value) = retry_after.and_then(|seconds| HeaderValue::from_str(&seconds).ok()) {
             response.headers_mut().insert(header::RETRY_AFTER, value);
         }

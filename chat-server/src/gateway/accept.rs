@@ -3,19 +3,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
-use madang_proto::{ErrorBody, SUBPROTOCOL_JSON};
+use madang_proto::ErrorBody;
 use madang_service::Phase;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tracing::Instrument;
 
 use super::Gateway;
 use super::addresses::Counted;
 use super::connection;
+use super::handshake;
 use super::pipe::Pipe;
 use super::places::Place;
 use crate::metrics::ChatMetrics;
@@ -34,7 +33,7 @@ pub async fn accept(
             tasks.spawn("upgrade", upgraded(gateway, upgrade, seat).in_current_span());
             response
         }
-        Err(error) => Refusal(error).into_response(),
+        Err(refusal) => refusal,
     }
 }
 
@@ -56,23 +55,20 @@ async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
 }
 
 impl Gateway {
-    /// The answer of RFC 6455 §4.2.2 to a request that may open a socket, and a place for it.
+    /// The answer to a request that may open a socket, and a place for it.
     fn admit(
-        self: &Arc<Self>,
+        &self,
         peer: SocketAddr,
         request: &mut Request,
-    ) -> Result<(Response, OnUpgrade, Seat), ErrorBody> {
-        self.check(peer, request.headers())?;
-        let mut response = create_response_with_body(request, Body::empty).map_err(|error| {
-            ErrorBody::invalid("Upgrade", format!("this is no WebSocket handshake: {error}"))
-        })?;
-        if !offers_ours(request.headers()) {
-            let message = format!("offer the subprotocol {SUBPROTOCOL_JSON}");
-            return Err(ErrorBody::invalid("Sec-WebSocket-Protocol", message));
-        }
-        let ours = HeaderValue::from_static(SUBPROTOCOL_JSON);
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, ours);
-        Ok((response, hyper::upgrade::on(request), Seat::take(self, peer.ip())?))
+    ) -> Result<(Response, OnUpgrade, Seat), Response> {
+        let refuse = |error: ErrorBody| Refusal(error).into_response();
+        self.check(peer, request.headers()).map_err(refuse)?;
+        let upgrade = hyper::upgrade::on(&mut *request);
+        let (parts, body) = std::mem::take(request).into_parts();
+        let answer = handshake::answer(&parts);
+        *request = Request::from_parts(parts, body);
+        let response = answer.map_err(IntoResponse::into_response)?;
+        Ok((response, upgrade, Seat::take(self, peer.ip()).map_err(refuse)?))
     }
 
     fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), ErrorBody> {
@@ -80,23 +76,13 @@ impl Gateway {
             return Err(ErrorBody::unavailable("this node is leaving", 1000));
         }
         self.operations.callers.take_address(peer.ip())?;
-        match headers.get(header::ORIGIN) {
-            Some(origin)
-                if !is_allowed(origin.as_bytes(), &self.operations.config.server.allowed_origins) =>
-            {
-                Err(ErrorBody::forbidden(
-                    "pages of this origin may not open sockets; see server.allowed_origins",
-                ))
-            }
-            _ => Ok(()),
+        let allowed = &self.operations.config.server.allowed_origins;
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        if origins.all(|origin| is_allowed(origin.as_bytes(), allowed)) {
+            return Ok(());
         }
+        Err(ErrorBody::forbidden("pages of this origin may not open sockets; see server.allowed_origins"))
     }
-}
-
-fn offers_ours(headers: &HeaderMap) -> bool {
-    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut names = offers.flat_map(|offer| offer.as_bytes().split(|&byte| byte == b','));
-    names.any(|name| name.trim_ascii() == SUBPROTOCOL_JSON.as_bytes())
 }
 
 /// In the list of origins: pages of any.

@@ -22,6 +22,7 @@ use super::addresses::Counted;
 use super::places::Place;
 use super::write_timeout::WriteTimeout;
 use super::{Gateway, proxies};
+use crate::rest::conform;
 
 /// Connections that speak HTTP at once; an upgraded socket has left this count and is among the gateway's seats.
 pub(super) const HTTP_CONNECTIONS: usize = 2_048;
@@ -121,6 +122,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        conform::normalise(&mut request);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(Arc::clone(&place));
         let router = router.clone();

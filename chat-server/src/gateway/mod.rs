@@ -1,7 +1,7 @@
 //! Sockets: accepted, registered, fed, drained.
 //!
 //! [`listen`] takes connections ([`places`] bounds them, [`addresses`] counts them, [`proxies`] says whose they are),
-//! [`accept`] upgrades them, [`pipe`] carries their bytes, [`ledger`] counts the bytes under way, [`connection`] is the
+//! [`accept`] upgrades them ([`handshake`] says how), [`pipe`] carries their bytes, [`ledger`] counts the bytes under way, [`connection`] is the
 //! task of one socket (the shell of `engine::session`), [`socket`] its way in (each frame judged by [`incoming`]), [`outbound`] its way out (and its cursor, `engine::sync`) with the
 //! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`]
 //! those of open channels to their subscribers, [`presence`] says who is here and brings what others are told of it,
@@ -17,6 +17,7 @@ mod echo;
 pub mod encode;
 #[cfg(any(test, fuzzing))]
 pub mod feed;
+mod handshake;
 mod incoming;
 mod lane;
 pub(crate) mod ledger;
@@ -68,6 +69,8 @@ pub struct Gateway {
     seats: Places,
     /// Sockets by address.
     seated: Addresses,
+    /// Proxies that are not named in the configuration.
+    pub(crate) unnamed: proxies::Unnamed,
     /// Bytes under way.
     pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
@@ -97,6 +100,7 @@ impl Gateway {
             places,
             seats,
             seated: Addresses::default(),
+            unnamed: proxies::Unnamed::default(),
             ledger,
             session,
             lanes: Lanes::new(),

@@ -29,6 +29,7 @@ pub struct Callers {
     sends: Buckets<UserId>,
     requests: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
+    pages: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
     /// Those of this hour, by who and whom.
     nudges: Cache<(UserId, UserId), Arc<AtomicU32>>,
@@ -51,6 +52,7 @@ impl Callers {
             sends: buckets(),
             requests: buckets(),
             addresses: buckets(),
+            pages: buckets(),
             logins: buckets(),
             nudges: Cache::builder().max_capacity(KEPT).time_to_live(HOUR).build(),
             clock,
@@ -101,6 +103,15 @@ impl Callers {
     pub fn take_address(&self, address: IpAddr) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.address_requests);
         self.take(&self.addresses, network(address), rate, "requests from this address")
+    }
+
+    /// A public page, or what is not there, asked for from an address. It does not count among its other requests.
+    ///
+    /// # Errors
+    /// `limited`, with the time to wait.
+    pub fn take_page(&self, address: IpAddr) -> Result<(), ErrorBody> {
+        let rate = self.config.rate(self.config.address_requests);
+        self.take(&self.pages, network(address), rate, "public pages from this address")
     }
 
     /// A sign-up or login from an address.

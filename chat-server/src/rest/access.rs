@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use madang_ids::UserId;
@@ -19,7 +19,7 @@ use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::Api;
+use super::{Api, conform};
 use crate::gateway::proxies;
 use crate::refusal::Refusal;
 
@@ -42,20 +42,44 @@ struct Proxied;
 /// Notes who asks, and tells in the log what became of it.
 pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = id_of(request.headers()).unwrap_or_else(new_id);
+    let is_v1 = request.uri().path().starts_with("/v1/");
     let text = id.to_str().unwrap_or_default();
     // Of the highest level: whatever line is let through has it.
     let span = tracing::error_span!("request", request.id = text, user.id = Empty);
     let mut response = async {
         find_client(&api, &mut request);
         let mut line = Line::new(&request, &api.operations().clock);
-        let response = next.run(request).await;
+        let response = match is_from_listener(&request).then(|| conform::check(&request)) {
+            Some(Err(refusal)) => refusal,
+            _ => next.run(request).await,
+        };
         line.answer = Some((response.status().as_u16(), response.body().size_hint().lower()));
         response
     }
     .instrument(span)
     .await;
     response.headers_mut().insert(REQUEST_ID, id);
+    if is_v1 {
+        // Tokens, messages and names are for who asked; what may be kept says so itself.
+        let no_store = HeaderValue::from_static("no-store");
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
+    }
+    if let Some(hsts) = strict_transport(&api) {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+    }
     response
+}
+
+/// Where TLS is the server's own (RFC 6797 §7.2: not over plain HTTP).
+fn strict_transport(api: &Api) -> Option<HeaderValue> {
+    let seconds = api.operations().config.tls.hsts_seconds;
+    let is_on = api.gateway.tls.is_some() && seconds > 0;
+    is_on.then(|| HeaderValue::from_str(&format!("max-age={seconds}")).ok())?
+}
+
+/// A request that was made by hand, as in a test, has no peer.
+fn is_from_listener(request: &Request) -> bool {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().is_some()
 }
 
 /// Ends what takes too long. What it wrote by then stays.
@@ -89,7 +113,8 @@ pub(super) fn name_user(user: UserId) {
 }
 
 fn id_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get(REQUEST_ID)?;
+    let mut ids = headers.get_all(REQUEST_ID).iter();
+    let id = ids.next().filter(|_| ids.next().is_none())?;
     let is_good = ID_BYTES.contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     is_good.then(|| id.clone())
 }
@@ -107,6 +132,8 @@ fn find_client(api: &Api, request: &mut Request) {
         let client = proxies::client(peer.ip(), request.headers(), config);
         request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, 0)));
         request.extensions_mut().insert(Proxied);
+    } else {
+        api.gateway.unnamed.note(peer.ip(), request.headers());
     }
 }
 
@@ -153,6 +180,8 @@ impl Drop for Line {
                 )
             };
         }
-        if QUIET.contains(&route) { tell!(debug) } else { tell!(info) }
+        // Anybody can make lines without end of what is no route, and of what is refused as too fast.
+        let is_quiet = QUIET.contains(&route) || self.route.is_none() || matches!(status, 405 | 429);
+        if is_quiet { tell!(debug) } else { tell!(info) }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use madang_proto::rest::parse_body;
 use madang_proto::{ErrorBody, ErrorCode, json, limits};
@@ -33,8 +33,7 @@ impl FromRequestParts<Api> for Auth {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let operations = api.operations();
-        let header = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) else {
+        let Some(token) = bearer(&parts.headers) else {
             Guest::from_request_parts(parts, api).await?;
             let message = "Authorization: Bearer with an access token is missing";
             return Err(Refusal(ErrorBody::field(ErrorCode::Unauthorized, "Authorization", message)));
@@ -50,6 +49,29 @@ impl FromRequestParts<Api> for Auth {
         Meter::set_user(&parts.extensions, identity.user_id)?;
         operations.callers.take_request(identity.user_id)?;
         Ok(Self(Caller { user_id: identity.user_id, device_id: identity.device_id, origin: None }))
+    }
+}
+
+/// The token of the one `Authorization`. The name of a scheme may be in any case (RFC 9110 §11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
+}
+
+/// Somebody who asks for a public page, or for what is not there; limited by address.
+pub(super) struct Visitor;
+
+impl FromRequestParts<Api> for Visitor {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
+        // A request that was made by hand, as in a test, has no peer.
+        if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+            api.operations().callers.take_page(peer.ip())?;
+        }
+        Ok(Self)
     }
 }
 
@@ -74,13 +96,17 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self(None)) };
+        let mut values = parts.headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
         let max = limits::IDEMPOTENCY_KEY_BYTES;
         match value.to_str() {
-            Ok(key) if (8..=max).contains(&key.len()) => Ok(Self(Some(key.to_owned()))),
+            Ok(key) if values.next().is_none() && (8..=max).contains(&key.len()) => {
+                Ok(Self(Some(key.to_owned())))
+            }
             _ => {
-                let message =
-                    format!("Idempotency-Key must be 8 to {max} visible ASCII characters, such as a UUID");
+                let message = format!(
+                    "Idempotency-Key must be there once, 8 to {max} visible ASCII characters, such as a UUID"
+                );
                 Err(Refusal(ErrorBody::invalid("Idempotency-Key", message)))
             }
         }

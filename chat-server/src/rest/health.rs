@@ -8,9 +8,10 @@ use madang_proto::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
 
 use super::Api;
+use super::extract::Visitor;
 use crate::refusal::Refusal;
 
-pub(super) async fn hello() -> Json<Value> {
+pub(super) async fn hello(_: Visitor) -> Json<Value> {
     Json(json!({
         "name": "madang",
         "version": env!("CARGO_PKG_VERSION"),
@@ -21,12 +22,12 @@ pub(super) async fn hello() -> Json<Value> {
 }
 
 /// The process lives.
-pub(super) async fn healthz() -> &'static str {
+pub(super) async fn healthz(_: Visitor) -> &'static str {
     "ok\n"
 }
 
 /// The process takes work.
-pub(super) async fn readyz(State(api): State<Api>) -> Response {
+pub(super) async fn readyz(_: Visitor, State(api): State<Api>) -> Response {
     let readiness = api.health.readiness();
     if readiness.ready {
         return Json(readiness).into_response();
@@ -34,18 +35,18 @@ pub(super) async fn readyz(State(api): State<Api>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], Json(readiness)).into_response()
 }
 
-pub(super) async fn metrics(State(api): State<Api>) -> Response {
+pub(super) async fn metrics(_: Visitor, State(api): State<Api>) -> Response {
     match api.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, madang_service::METRICS_CONTENT_TYPE)], text).into_response(),
         Err(_) => Refusal(ErrorBody::new(ErrorCode::Internal, "the server failed")).into_response(),
     }
 }
 
-pub(super) async fn not_found() -> Refusal {
+pub(super) async fn not_found(_: Visitor) -> Refusal {
     Refusal(ErrorBody::not_found("this path"))
 }
 
-pub(super) async fn not_allowed() -> Response {
+pub(super) async fn not_allowed(_: Visitor) -> Response {
     let error = ErrorBody::invalid("method", "this path does not take this method");
     (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
 }

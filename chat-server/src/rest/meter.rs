@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::Extensions;
+use axum::http::{Extensions, HeaderMap, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -21,6 +21,22 @@ use super::Api;
 use crate::gateway::ledger::{Account, FREE_BYTES};
 use crate::gateway::places::{Place, Unfinished};
 use crate::refusal::Refusal;
+
+/// Answers of which the size must not tell what is in them: they hold tokens, beside names that others may choose.
+const SECRET: [&str; 4] = ["/v1/accounts", "/v1/sessions", "/v1/tokens", "/v1/devices"];
+/// The smallest answer that is compressed.
+pub(super) const COMPRESSED_BYTES: u16 = 1_024;
+/// What an encoder takes while an answer is written.
+const ENCODER_BYTES: usize = 300 * 1024;
+
+/// Marks an answer that is not compressed.
+#[derive(Clone, Copy)]
+struct Secret;
+
+/// Whether an answer may be compressed.
+pub(super) fn may_be_compressed(_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions) -> bool {
+    extensions.get::<Secret>().is_none()
+}
 
 /// What a request of a user holds while its answer is made: of a user 64 at once by default.
 const RESERVED_BYTES: usize = 256 * 1024;
@@ -63,10 +79,15 @@ pub(super) async fn meter(State(api): State<Api>, request: Request, next: Next) 
         return next.run(request).await;
     };
     let meter = Meter::new(&api, client.ip(), extensions.get().cloned());
+    let is_secret = SECRET.iter().any(|path| request.uri().path().starts_with(path));
+    let is_encoded = !is_secret && request.headers().contains_key(header::ACCEPT_ENCODING);
     let mut request = request.map(|body| meter.read(body));
     request.extensions_mut().insert(meter.clone());
-    let response = next.run(request).await;
-    meter.answer(response)
+    let mut response = next.run(request).await;
+    if is_secret {
+        response.extensions_mut().insert(Secret);
+    }
+    meter.answer(response, is_encoded)
 }
 
 impl Meter {
@@ -145,8 +166,10 @@ impl Meter {
     }
 
     /// The answer counts until its last byte was taken.
-    fn answer(self, response: Response) -> Response {
+    fn answer(self, response: Response, is_encoded: bool) -> Response {
         let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+        let has_encoder = is_encoded && bytes >= usize::from(COMPRESSED_BYTES);
+        let bytes = bytes.saturating_add(if has_encoder { ENCODER_BYTES } else { 0 });
         {
             let mut held = self.0.state.lock();
             held.account.set(0);

@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod channels;
+pub(crate) mod conform;
 mod contacts;
 mod describe;
 mod devices;
@@ -24,6 +25,9 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use madang_proto::limits;
 use madang_service::{Health, Metrics};
+use tower_http::CompressionLevel;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::{CompressionLayer, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::gateway::Gateway;
@@ -65,11 +69,19 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(health::not_allowed)
         // The last is the first that a request meets.
         .layer(from_fn_with_state(api.clone(), meter::meter))
+        .layer(compression())
         .layer(from_fn_with_state(api.clone(), access::count))
         .layer(from_fn(access::in_time))
         .layer(cors)
+        .layer(from_fn(conform::options))
         .layer(from_fn_with_state(api.clone(), access::note))
         .with_state(api)
+}
+
+/// For the client that asks for it; see `docs/decisions/0016-rest-answers-are-compressed.md`.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let is_wanted = SizeAbove::new(meter::COMPRESSED_BYTES).and(meter::may_be_compressed);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_wanted)
 }
 
 /// Pages call with a token in a header, never with cookies: credentials are not allowed, and `*` is an answer.
@@ -89,6 +101,6 @@ fn cors(allowed: &[String]) -> CorsLayer {
             header::HeaderName::from_static("idempotency-key"),
             access::REQUEST_ID,
         ])
-        .expose_headers([header::RETRY_AFTER, access::REQUEST_ID])
+        .expose_headers([header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::ETAG, access::REQUEST_ID])
         .max_age(Duration::from_secs(3600))
 }

@@ -10,3 +10,4 @@ mod memory;
 mod pages;
 mod places;
 mod proxies;
+mod rfc;

@@ -7,6 +7,7 @@ mod asyncapi;
 mod examples;
 mod openapi;
 mod page;
+mod prepared;
 mod routes;
 mod schemas;
 mod signature;
@@ -14,32 +15,28 @@ mod signature;
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
 use axum::routing::get;
-use bytes::Bytes;
 use serde_json::Value;
 
 pub(super) use routes::{Route, Routes};
 
+use prepared::Prepared;
+
+use super::extract::Visitor;
 use super::{Api, table};
 
-static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| bytes(&openapi::document(&table::routes())));
-static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| bytes(&asyncapi::document()));
+static OPENAPI: LazyLock<Prepared> = LazyLock::new(|| json(&openapi::document(&table::routes())));
+static ASYNCAPI: LazyLock<Prepared> = LazyLock::new(|| json(&asyncapi::document()));
 
 /// Where the descriptions are served.
 pub(super) fn router() -> Router<Api> {
     Router::new()
-        .route("/v1/openapi.json", get(async || json(&OPENAPI)))
-        .route("/v1/asyncapi.json", get(async || json(&ASYNCAPI)))
+        .route("/v1/openapi.json", get(async |_: Visitor, headers: HeaderMap| OPENAPI.answer(&headers)))
+        .route("/v1/asyncapi.json", get(async |_: Visitor, headers: HeaderMap| ASYNCAPI.answer(&headers)))
         .merge(page::router())
 }
 
-fn bytes(document: &Value) -> Bytes {
-    document.to_string().into()
-}
-
-fn json(document: &Bytes) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, document.clone()).into_response()
+fn json(document: &Value) -> Prepared {
+    Prepared::new("application/json", document.to_string())
 }

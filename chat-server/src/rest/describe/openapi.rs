@@ -12,6 +12,7 @@ use super::signature::Signature;
 
 /// Refusals that any call may meet.
 const ALWAYS: [ErrorCode; 3] = [ErrorCode::Limited, ErrorCode::Unavailable, ErrorCode::Internal];
+const REQUEST_ID: &str = "X-Request-Id";
 const BEARER: &str = "access_token";
 
 /// Describes routes.
@@ -32,7 +33,10 @@ pub(super) fn document(routes: &Routes) -> Value {
             "title": "Madang over REST",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "What is not live. Of a body, null means that a field is absent, no field may be there twice, unknown fields are \
-                ignored, and a body or query that has unknown fields alone is refused. The socket is described in /v1/asyncapi.json.",
+                ignored, and a body or query that has unknown fields alone is refused. The socket is described in /v1/asyncapi.json. Any path answers 405 with `Allow` to a \
+                            method that it does not take, 415 to a body in another charset or coding, and 400 to a request that \
+                            breaks HTTP; each answer has `X-Request-Id`. For operators, without a token: GET /healthz, \
+                            GET /readyz (200, or 503 with reasons) and GET /metrics.",
             "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "/" }],
@@ -62,6 +66,7 @@ fn describe(operation: &Operation, schemas: &mut Schemas, responses: &mut Respon
     if let Some(schema) = signature.answer {
         success["content"] = content(&schema);
     }
+    success["headers"] = json!({ REQUEST_ID: request_id() });
     answers.insert(signature.status.to_string(), success);
     let mut parameters = ids(route.path, signature.ids);
     parameters.extend(signature.parameters);
@@ -119,10 +124,14 @@ impl Responses {
         let mut names: Vec<String> = codes.iter().map(name).collect();
         names.sort_unstable();
         let (key, said) = (names.join("_or_"), names.join("` or `"));
-        let mut response = json!({ "description": format!("`{said}`"), "content": content(&self.body) });
+        let mut response = json!({
+            "description": format!("`{said}`"),
+            "content": content(&self.body),
+            "headers": { REQUEST_ID: request_id() },
+        });
         if codes.iter().any(|code| matches!(code, ErrorCode::Limited | ErrorCode::Unavailable)) {
             let wait = json!({ "description": "Seconds to wait.", "schema": { "type": "integer" } });
-            response["headers"] = json!({ "Retry-After": wait });
+            response["headers"]["Retry-After"] = wait;
         }
         self.named.entry(key.clone()).or_insert(response);
         json!({ "$ref": format!("#/components/responses/{key}") })
@@ -131,6 +140,10 @@ impl Responses {
 
 fn name(code: &ErrorCode) -> String {
     serde_json::to_value(code).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn request_id() -> Value {
+    json!({ "description": "The id of the request in the server's log.", "schema": { "type": "string" } })
 }
 
 fn content(schema: &Value) -> Value {
