@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::gateway::{Gateway, deliver, drain, open, sweep};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
-use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Writers};
+use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Turns, Writers};
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
@@ -157,6 +157,7 @@ impl Node {
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
             writers: Writers::default(),
+            turns: Turns::default(),
             known: Known::default(),
             presence: presence.clone(),
             clock,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join, try_join_all};
 use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
-use madang_engine::log::{Append, AppendOutcome, ReactionChange};
+use madang_engine::log::{Append, AppendOutcome, Head, ReactionChange};
 use madang_engine::now::Now;
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
-use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
-use madang_proto::{ChannelKind, Content, ErrorCode, Reaction, limits};
-use madang_store::{Marker, Membership, Span, StoreError, StoreResult};
+use madang_ids::{ChannelId, LogId, Ordinal, Seq};
+use madang_proto::{ChannelKind, Content, ErrorCode, JoinedState, Reaction, limits};
+use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult};
 
 use super::{Cell, Homes};
 use crate::plant;
@@ -76,6 +76,7 @@ impl Homes {
                 }
                 if cell.kind == Some(ChannelKind::Open) {
                     self.owe_mentions(log, &rows);
+                    self.owe_markers(log, &rows);
                 }
             }
             Effect::Redrive { log, seq } => {
@@ -207,21 +208,24 @@ impl Homes {
     /// The memberships, the members' own logs, and last that nothing is pending.
     async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
         let LogId::Channel(channel) = cell.log else { return Ok(()) };
+        // Before the details: what is told of them may then be newer than the head that is told, and never older.
+        let heads = self.0.store.heads(&[cell.log]).await.map_err(failure)?;
+        let head = heads.first().copied().unwrap_or_default();
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
             return Err(failure(StoreError::Corrupt("a channel has no row".into())));
         };
         // Of roles and restrictions the channel's log alone tells.
         let moved = members.iter().filter(|member| member.is_moving());
-        let moved: Vec<(UserId, Span)> =
-            moved.filter_map(|member| Some((member.user_id, member.spans.last()?))).collect();
-        self.write_memberships(cell, channel, members, &moved).await.map_err(failure)?;
-        let notes = moved.into_iter().map(|(user, span)| {
+        let moved: Vec<(&Member, Span)> =
+            moved.filter_map(|member| Some((member, member.spans.last()?))).collect();
+        let ordinals = self.write_memberships(cell, channel, members, &moved).await.map_err(failure)?;
+        let notes = moved.into_iter().map(|(member, span)| {
             let content = match span.until {
-                None => Content::ChannelJoined { channel: row.card.clone(), from_seq: span.from },
+                None => joined(&row, head, member, span, ordinals.get(&span.from).copied()),
                 Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
             };
-            self.note(user, content)
+            self.note(member.user_id, content)
         });
         for told in join_all(notes).await {
             match told {
@@ -243,16 +247,17 @@ impl Homes {
         cell: &Cell,
         channel: ChannelId,
         members: &[Member],
-        moved: &[(UserId, Span)],
-    ) -> StoreResult<()> {
+        moved: &[(&Member, Span)],
+    ) -> StoreResult<HashMap<Seq, Ordinal>> {
         let came = || moved.iter().filter(|(_, span)| span.until.is_none());
         let ordinals = self.ordinals(channel, came().map(|(_, span)| span.from)).await?;
-        let markers = came().filter_map(|&(user, span)| {
+        let markers = came().filter_map(|&(member, span)| {
             let marker = Marker { seq: span.from, ordinal: *ordinals.get(&span.from)? };
-            Some(self.0.store.advance_marker(user, channel, marker))
+            Some(self.0.store.advance_marker(member.user_id, channel, marker))
         });
         let memberships = memberships(cell, channel, members);
-        try_join(self.0.store.put_memberships(&memberships), try_join_all(markers)).await.map(drop)
+        try_join(self.0.store.put_memberships(&memberships), try_join_all(markers)).await?;
+        Ok(ordinals)
     }
 
     /// The ordinals at some places: mostly one, since those who come in one append come at one place.
@@ -269,6 +274,26 @@ impl Homes {
             }
         }
         Ok(ordinals)
+    }
+}
+
+/// What the own log of somebody who came tells of the channel, as of `head`.
+fn joined(channel: &Channel, head: Head, member: &Member, span: Span, read: Option<Ordinal>) -> Content {
+    let unread = head.ordinal.get().saturating_sub(read.unwrap_or(head.ordinal).get());
+    let state = JoinedState {
+        role: member.role,
+        head_seq: head.seq,
+        head_ordinal: head.ordinal,
+        read_seq: span.from,
+        unread,
+        slow_mode_seconds: channel.slow_mode_seconds,
+        pins: channel.pins.clone(),
+    };
+    Content::ChannelJoined {
+        channel: channel.card.clone(),
+        from_seq: span.from,
+        had_stays: member.spans.iter().count() > 1,
+        state: Some(Box::new(state)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! append right (the store's compare-and-set arbitrates), but not the order of what one connection sends.
 
 mod drive;
+mod markers;
 mod mentions;
 
 use std::collections::HashMap;
@@ -49,6 +50,7 @@ struct Inner {
     metrics: ChatMetrics,
     tickets: AtomicU64,
     untold: Mutex<mentions::Untold>,
+    owed_markers: Mutex<markers::OwedMarkers>,
 }
 
 struct Cell {
@@ -82,8 +84,9 @@ impl Homes {
         metrics: ChatMetrics,
     ) -> Self {
         let tickets = AtomicU64::new(1);
-        let (cells, untold) = (DashMap::new(), Mutex::default());
-        Self(Arc::new(Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold }))
+        let (cells, untold, owed_markers) = (DashMap::new(), Mutex::default(), Mutex::default());
+        let inner = Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold, owed_markers };
+        Self(Arc::new(inner))
     }
 
     /// Hands a command of a channel to its home. Commands of one caller are taken in the order of these calls.

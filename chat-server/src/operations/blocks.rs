@@ -5,6 +5,7 @@ use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Content, ErrorBody, UserCard};
 
 use super::accounts::card;
+use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -28,6 +29,7 @@ impl Operations {
     pub async fn block(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
         self.user(other).await?;
+        let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let now = self.clock.now_ms();
         self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
         // From here on nobody of the two can ask the other.
@@ -41,6 +43,7 @@ impl Operations {
     /// `invalid` for oneself; the store's.
     pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
+        let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
         self.tell_block(caller.user_id, other, false).await
     }

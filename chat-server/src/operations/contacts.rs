@@ -9,6 +9,7 @@ use madang_store::{Contact, ContactLimits, ContactOutcome};
 
 use super::accounts::card;
 use super::blocks::check_other;
+use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -41,6 +42,7 @@ impl Operations {
         check_other(caller, other)?;
         let user = self.user(other).await?;
         self.callers.take_nudge(caller.user_id, other)?;
+        let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
         let contact = match put.map_err(|error| refusal(&error))? {
             ContactOutcome::Is(contact) => contact,
@@ -65,10 +67,11 @@ impl Operations {
     pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
         self.callers.take_nudge(caller.user_id, other)?;
+        let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         self.end_contact(caller, other).await
     }
 
-    /// As [`Self::remove_contact`], as often as it takes.
+    /// As [`Self::remove_contact`], as often as it takes. The caller has the pair's turn.
     pub(super) async fn end_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         let now = self.clock.now_ms();
         let removed = self.store.remove_contact(caller.user_id, other, now).await;

@@ -25,6 +25,7 @@ mod send;
 mod snapshot;
 mod sync;
 mod texts;
+mod turns;
 mod upkeep;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub use devices::Revocations;
 pub use events::Writers;
 pub use received::ReceivedMarks;
 pub use sync::SyncPage;
+pub use turns::Turns;
 
 /// Channels, and devices, whose rows are kept in memory.
 const ROWS: u64 = 50_000;
@@ -96,6 +98,8 @@ pub struct Operations {
     pub revocations: Revocations,
     /// Who is writing.
     pub writers: Writers,
+    /// Who changes what now.
+    pub turns: Turns,
     /// Who is there.
     pub presence: Local,
     /// What was read before.

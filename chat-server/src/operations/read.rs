@@ -1,16 +1,17 @@
 //! Moves a read marker.
 
 use madang_ids::{ChannelId, LogId, Seq};
-use madang_proto::{Content, ErrorBody};
+use madang_proto::ErrorBody;
 use madang_store::Marker;
 
 use super::history::readable;
+use super::turns::Subject;
 use super::{Caller, Operations, check_not_deleted};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// The caller has read a channel up to `seq`; her other devices learn of it, and in small channels
-    /// the others. A marker never goes back.
+    /// The caller has read a channel up to `seq`; the user's other devices are notified, and in small channels the other
+    /// members. A marker never goes back.
     ///
     /// # Errors
     /// `invalid` beyond the head or outside of what she may read; `not_found`.
@@ -24,21 +25,19 @@ impl Operations {
         let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
+        // Another device may move it at the same moment: each moves, notes and publishes before the next one does.
+        let _turn = self.turns.take(Subject::Marker(caller.user_id, channel_id)).await;
         let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
         let moved = moved.map_err(|error| refusal(&error))?;
         self.end_unread_mark(caller, channel_id, row.settings).await?;
-        // A retry of a call that crashed between marker and note finds the marker there, but not the note.
-        if moved || (row.marker.seq == seq && !self.has_told_read(caller, channel_id, seq).await?) {
-            self.homes.note(caller.user_id, Content::Read { channel_id, seq, ordinal }).await?;
-            if row.membership.spans.is_open() {
-                self.tell_receipt(caller, channel_id, seq).await;
-            }
+        if !moved && row.marker.seq != seq {
+            return Ok(());
+        }
+        // An earlier call may have ended between its write and its note; the home drops a note that is there.
+        let noted = self.homes.note_marker(caller.user_id, channel_id).await?;
+        if let Some(seq) = noted.filter(|_| moved && row.membership.spans.is_open()) {
+            self.tell_receipt(caller, channel_id, seq).await;
         }
         Ok(())
-    }
-
-    async fn has_told_read(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool, ErrorBody> {
-        let is_it = |content: &Content| matches!(content, Content::Read { channel_id, seq, .. } if (*channel_id, *seq) == (channel, at));
-        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
     }
 }

@@ -117,7 +117,9 @@ impl Batch {
 fn as_told(member: Member, at: Seq) -> Spans {
     let is_moving = member.is_moving();
     let mut spans = member.spans;
-    if is_moving && spans.edge() >= Some(at) {
+    // Founders read the log from its beginning, also those of whom a later append tells.
+    let is_founder = spans.last().is_some_and(|stay| stay.until.is_none() && stay.from <= Seq::new(1));
+    if is_moving && !is_founder && spans.edge() >= Some(at) {
         spans.take_back();
     }
     spans

@@ -120,7 +120,9 @@ impl Received {
             }
             self.heads.insert(log, entry.seq);
             if let Content::Read { channel_id, seq, .. } = entry.content {
-                self.reads.insert(channel_id, seq);
+                // A marker never goes back.
+                let read = self.reads.entry(channel_id).or_default();
+                *read = seq.max(*read);
             }
             match pieces.last_mut() {
                 Some(Piece::Fresh(fresh)) => fresh.push(entry),

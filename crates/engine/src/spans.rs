@@ -62,9 +62,11 @@ impl Spans {
         }
     }
 
-    /// Moves the beginning of the stay that lasts to `from`, if it began before.
+    /// Moves the beginning of the stay that lasts to `from`, if it began before. A stay from the very beginning of the log
+    /// stays so: its member is a founder, or the one whom a direct channel was made for.
     pub fn begin_later(&mut self, from: Seq) {
-        if let Some(span) = self.0.last_mut().filter(|span| span.until.is_none()) {
+        let is_movable = |span: &&mut Span| span.until.is_none() && span.from > Seq::new(1);
+        if let Some(span) = self.0.last_mut().filter(is_movable) {
             span.from = from.max(span.from);
         }
     }

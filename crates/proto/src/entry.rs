@@ -7,6 +7,8 @@ use crate::json::Data;
 
 use crate::channel_settings::ChannelSettings;
 
+use crate::own_log::{JoinedState, UnreadMentions};
+
 /// One row of a log, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -164,13 +166,22 @@ pub enum Content {
         seq: Seq,
         /// The ordinal there, for unread counts.
         ordinal: Ordinal,
+        /// How many mentions are left. Absent in entries of earlier versions.
+        #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+        left: Option<UnreadMentions>,
     },
     /// She is a member of a channel from here on.
     ChannelJoined {
         /// Which.
         channel: ChannelCard,
-        /// The first entry that she may read.
+        /// The first entry of this stay.
         from_seq: Seq,
+        /// Whether she was a member before: what a client keeps of earlier stays may be out of date.
+        #[serde(default, skip_serializing_if = "is_false")]
+        had_stays: bool,
+        /// How the channel stands for her. Absent in entries of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<Box<JoinedState>>,
     },
     /// She is no longer a member of a channel.
     ChannelLeft {

@@ -11,6 +11,7 @@ mod entry;
 mod error;
 pub mod json;
 pub mod limits;
+mod own_log;
 mod presence;
 pub mod rest;
 mod server_frame;
@@ -24,6 +25,7 @@ pub use entry::{
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use json::Data;
+pub use own_log::{JoinedState, UnreadMentions};
 pub use presence::{
     Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
     UserPresence,

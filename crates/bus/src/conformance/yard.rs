@@ -198,6 +198,8 @@ fn settled_note(channel_id: ChannelId, member: &Member) -> Content {
         None => Content::ChannelJoined {
             channel: ChannelCard::new(channel_id, ChannelKind::Group, None, None),
             from_seq: span.from,
+            had_stays: false,
+            state: None,
         },
         Some(until_seq) => Content::ChannelLeft { channel_id, until_seq },
     }

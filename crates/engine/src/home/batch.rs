@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, Ordinal, Seq, Snowflakes, UserId};
+use madang_ids::{ClientMsgId, MessageId, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::body;
@@ -38,10 +38,21 @@ struct Draft {
     details: Option<Details>,
 }
 
+/// What one command comes to in a draft.
+enum Drafted {
+    /// A row of its own.
+    Row(Content, Option<RowKey>),
+    /// The row at this index says it already: answered when that one is durable.
+    Behind(usize),
+    /// No row.
+    Answered(Reply),
+}
+
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) waiting: Waiting,
-    /// Sends with the same key that came in the same batch; they are answered when it is durable.
+    /// Commands of the same batch that ask for the same: sends with the same key, equal changes, overtaken notes. They
+    /// are answered when it is durable.
     followers: Vec<Waiting>,
 }
 
@@ -103,11 +114,10 @@ impl Batch {
     fn claimants(&self) -> impl Iterator<Item = UserId> + '_ {
         let claims = |command: &Command| match command {
             Command::Send { body, .. } => body.mentions_everyone,
-            Command::Change(ChangeRequest { change: MessageChange::Edit { body, .. }, .. }) => {
-                body.mentions_everyone
+            Command::Change(ChangeRequest { change: MessageChange::Delete, .. }) | Command::Detail { .. } => {
+                true
             }
-            Command::Change(_) | Command::Detail { .. } => true,
-            Command::React(_) | Command::Note { .. } | Command::Seats(_) => false,
+            Command::Change(_) | Command::React(_) | Command::Note { .. } | Command::Seats(_) => false,
         };
         let commands = self.items.iter().map(|item| &item.waiting.command);
         commands.filter(move |command| claims(command)).filter_map(Command::by)
@@ -179,38 +189,29 @@ impl Home {
     fn draft(&mut self, batch: &mut Batch, head: Head, now: Now, ids: &Snowflakes) -> Option<Draft> {
         let minted = ids.mint(now.at, head.at.next(), batch.items.len() as u64);
         let targets = batch.targets.take().unwrap_or_default();
-        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at, now.at);
+        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at, now);
         let (mut rows, mut kept): (Vec<Row>, Vec<Item>) = (Vec::new(), Vec::new());
         let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
         for item in std::mem::take(&mut batch.items) {
-            let (content, key) = match &item.waiting.command {
-                Command::Send { key, body, .. } => {
-                    ordinal = ordinal.next();
-                    let message_id = minted.message(kept.len() as u64);
-                    let message =
-                        Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
-                    (Content::Message(Box::new(message)), Some(*key))
+            let next = (minted.message(kept.len() as u64), ordinal.next());
+            let (content, key) = match self.draft_one(&mut sheet, &item.waiting.command, &rows, next) {
+                Drafted::Row(content, key) => (content, key),
+                Drafted::Behind(first) => {
+                    kept[first].followers.push(item.waiting);
+                    continue;
                 }
-                Command::Note { content } => (content.clone(), None),
-                command => {
-                    let reply = match self.judge(&mut sheet, command) {
-                        Ok(Judged::Tell(content)) => Ok(content),
-                        Ok(Judged::IsSo(reply)) => Err(reply),
-                        Err(error) => Err(Reply::Refused(error)),
-                    };
-                    match reply {
-                        Ok(content) => (content, None),
-                        Err(reply) if sheet.is_changed(&self.details) => {
-                            batch.resting.push((item.waiting, reply));
-                            continue;
-                        }
-                        Err(reply) => {
-                            self.reply(item.waiting.ticket, reply);
-                            continue;
-                        }
-                    }
+                Drafted::Answered(reply) if sheet.is_changed(&self.details) => {
+                    batch.resting.push((item.waiting, reply));
+                    continue;
+                }
+                Drafted::Answered(reply) => {
+                    self.reply(item.waiting.ticket, reply);
+                    continue;
                 }
             };
+            if key.is_some() {
+                ordinal = ordinal.next();
+            }
             seq = seq.next();
             rows.push(Row { entry: Entry { seq, at: minted.at, content }, ordinal, key });
             kept.push(item);
@@ -218,6 +219,60 @@ impl Home {
         batch.items = kept;
         let details = sheet.details_if_changed(&self.details);
         (!rows.is_empty()).then(|| Draft { rows: rows.into(), changes: sheet.changes, details })
+    }
+
+    /// What a command comes to, behind the rows that are drafted already. `next` is for a message.
+    fn draft_one(
+        &self,
+        sheet: &mut Sheet,
+        command: &Command,
+        rows: &[Row],
+        next: (MessageId, Ordinal),
+    ) -> Drafted {
+        match command {
+            Command::Send { key, body, .. } => {
+                let (message_id, ordinal) = next;
+                let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
+                Drafted::Row(Content::Message(Box::new(message)), Some(*key))
+            }
+            Command::Note { content } => self.draft_note(content, rows),
+            command => match self.judge(sheet, command) {
+                // Asked twice at once: one entry says so and answers both.
+                Ok(Judged::Tell(content)) => {
+                    match same(rows, &content).filter(|_| content.change().is_some()) {
+                        Some(first) => Drafted::Behind(first),
+                        None => Drafted::Row(content, None),
+                    }
+                }
+                Ok(Judged::IsSoWith(content)) => match same(rows, &content) {
+                    Some(first) => Drafted::Behind(first),
+                    None => {
+                        let seq = self.head.map(|head| head.seq).unwrap_or_default();
+                        Drafted::Answered(Reply::Noted { seq })
+                    }
+                },
+                Ok(Judged::IsSo(reply)) => Drafted::Answered(reply),
+                Err(error) => Drafted::Answered(Reply::Refused(error)),
+            },
+        }
+    }
+
+    /// A read marker never goes back, so a note of one that was overtaken on its way here is dropped.
+    fn draft_note(&self, content: &Content, rows: &[Row]) -> Drafted {
+        let Content::Read { channel_id, seq: wanted, .. } = content else {
+            return Drafted::Row(content.clone(), None);
+        };
+        if let Some(seq) = self.window.noted_read(*channel_id, *wanted) {
+            return Drafted::Answered(Reply::Noted { seq });
+        }
+        let covers = |row: &Row| match &row.entry.content {
+            Content::Read { channel_id: channel, seq, .. } => channel == channel_id && seq >= wanted,
+            _ => false,
+        };
+        match rows.iter().rposition(covers) {
+            Some(first) => Drafted::Behind(first),
+            None => Drafted::Row(content.clone(), None),
+        }
     }
 
     /// Puts aside who may not speak.
@@ -338,6 +393,9 @@ impl Home {
                     }
                     None => Reply::Noted { seq },
                 };
+                for Waiting { ticket, .. } in item.followers {
+                    self.reply(ticket, reply.clone());
+                }
                 self.reply(item.waiting.ticket, reply);
                 continue;
             };
@@ -362,6 +420,21 @@ impl Home {
         self.head = rows.last().map(Head::after).or(self.head);
         self.fanout(rows.clone());
     }
+}
+
+/// The last of the rows that says the same: the same version of a message, or the same detail of the channel.
+fn same(rows: &[Row], content: &Content) -> Option<usize> {
+    let version = |content: &Content| content.change().map(|change| (change.target, change.version));
+    let pin = |content: &Content| match content {
+        Content::Pinned { target, .. } | Content::Unpinned { target, .. } => Some(*target),
+        _ => None,
+    };
+    rows.iter().rposition(|row| {
+        let other = &row.entry.content;
+        std::mem::discriminant(other) == std::mem::discriminant(content)
+            && version(other) == version(content)
+            && pin(other) == pin(content)
+    })
 }
 
 fn conflict() -> ErrorBody {

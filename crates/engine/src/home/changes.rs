@@ -3,7 +3,7 @@
 //! The store changes the row first and appends next, perhaps not at once: a command that finds its work done in the
 //! row, but not told by one of the last entries, only tells it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use madang_ids::{Millis, Seq, UserId};
 use madang_proto::{
@@ -14,6 +14,7 @@ use crate::home::command::{ChangeRequest, Command, DetailChange, MessageChange, 
 use crate::home::plan::refuse_stranger;
 use crate::home::{Home, Scope};
 use crate::log::{ChannelState, Details, Row, RowChange};
+use crate::now::Now;
 use crate::seats::Member;
 
 /// What a command comes to.
@@ -22,6 +23,8 @@ pub(super) enum Judged {
     Tell(Content),
     /// It is so already.
     IsSo(Reply),
+    /// It is so already, or will be with an earlier entry of the same batch that says the same as this.
+    IsSoWith(Content),
 }
 
 /// The messages and details that a batch changes, as they are after the commands before.
@@ -30,20 +33,17 @@ pub(super) struct Sheet {
     details: Details,
     /// When the batch is appended, as its rows say.
     at: Millis,
-    /// The time on the wall, by which mutes and bans end. The log's time may be ahead of it.
-    now: Millis,
+    /// The time now. By the time on the wall mutes and bans end; the log's time may be ahead of it.
+    now: Now,
+    /// Members who edit in this batch; slow mode lets each do so once.
+    edits: HashSet<UserId>,
     /// What the store is to change.
     pub(super) changes: Vec<RowChange>,
 }
 
 impl Sheet {
-    pub(super) const fn new(
-        targets: HashMap<Seq, Option<Row>>,
-        details: Details,
-        at: Millis,
-        now: Millis,
-    ) -> Self {
-        Self { targets, details, at, now, changes: Vec::new() }
+    pub(super) fn new(targets: HashMap<Seq, Option<Row>>, details: Details, at: Millis, now: Now) -> Self {
+        Self { targets, details, at, now, edits: HashSet::new(), changes: Vec::new() }
     }
 
     /// Whether a command of the batch changed something that later ones are judged by.
@@ -103,14 +103,13 @@ impl Home {
         kind: ChannelKind,
     ) -> Result<Judged, ErrorBody> {
         let ChangeRequest { by, target, change } = request;
-        let (role, member) = self.check_member(*by, kind, sheet.now)?;
+        let (role, member) = self.check_member(*by, kind, sheet.now.at)?;
         self.check_not_deleted()?;
         let message = sheet.message(*target, member, kind)?;
         match change {
             MessageChange::Edit { body, if_version } => {
-                self.check_speaks(*by, kind, sheet.now)?;
-                self.check_everyone(body, role, kind)?;
-                self.judge_edit(sheet, request, message, body, *if_version)
+                self.check_speaks(*by, kind, sheet.now.at)?;
+                self.judge_edit(sheet, request, role, message, body, *if_version)
             }
             MessageChange::Delete => self.judge_delete(sheet, request, message, role, kind),
         }
@@ -120,6 +119,7 @@ impl Home {
         &self,
         sheet: &mut Sheet,
         &ChangeRequest { by, target, .. }: &ChangeRequest,
+        role: Role,
         message: Message,
         body: &Body,
         if_version: Option<u32>,
@@ -134,7 +134,9 @@ impl Home {
             let error = "body.reply_to of a message stays as it was; leave it out";
             return Err(ErrorBody::invalid("body.reply_to", error));
         }
-        let body = Body { reply_to: message.body.reply_to, ..body.clone() };
+        // Whom a message mentions was decided, counted and notified when it was sent.
+        let Body { reply_to, mentions_everyone, ref mentions, .. } = message.body;
+        let body = Body { reply_to, mentions_everyone, mentions: mentions.clone(), ..body.clone() };
         let present = message.edited.map_or(1, |mark| mark.version);
         if body == message.body {
             return Ok(self.is_so(target, by, message, present, Content::Edited));
@@ -143,6 +145,7 @@ impl Home {
             let error = format!("version: the message was edited since, and has version {present}");
             return Err(ErrorBody::field(ErrorCode::Conflict, "version", error));
         }
+        self.pace.check_edit(by, role, &self.details, sheet.now, &mut sheet.edits)?;
         let edited = Some(EditMark { at: sheet.at, version: message.version + 1 });
         let message = sheet.replace(target, Message { body, edited, ..message });
         Ok(Judged::Tell(Content::Edited(change(target, by, message))))
@@ -202,7 +205,7 @@ impl Home {
         if let DetailChange::State(state) = change {
             return self.judge_state(sheet, by, *state, kind);
         }
-        let role = self.check_speaks(by, kind, sheet.now)?;
+        let role = self.check_speaks(by, kind, sheet.now.at)?;
         let is_pin = matches!(change, DetailChange::Pin(_) | DetailChange::Unpin(_));
         if kind == ChannelKind::Direct && !is_pin {
             return Err(ErrorBody::forbidden("a direct channel has no name, topic, picture or slow mode"));
@@ -211,7 +214,7 @@ impl Home {
             return Err(ErrorBody::forbidden("only the owner and admins may do this"));
         }
         if let DetailChange::Pin(target) = change {
-            let (_, member) = self.check_member(by, kind, sheet.now)?;
+            let (_, member) = self.check_member(by, kind, sheet.now.at)?;
             if sheet.message(*target, member, kind)?.deleted.is_some() {
                 return Err(ErrorBody::forbidden("the message is deleted"));
             }
@@ -219,9 +222,8 @@ impl Home {
         let before = sheet.details.clone();
         let content = sheet.details.apply(by, change)?;
         // What an earlier command of the batch changes is not so before it is appended.
-        if sheet.details == before && before == self.details {
-            let seq = self.head.map(|head| head.seq).unwrap_or_default();
-            return Ok(Judged::IsSo(Reply::Noted { seq }));
+        if sheet.details == before {
+            return Ok(Judged::IsSoWith(content));
         }
         Ok(Judged::Tell(content))
     }

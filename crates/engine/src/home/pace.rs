@@ -1,29 +1,36 @@
-//! Slow mode: when each member spoke last, by the steady clock. It is rebuilt from the last rows of the log, so after a
-//! restart a member whose last message lies further back may send once before the interval is over.
+//! Slow mode: when each member spoke last and when each edited last, by the steady clock. It is rebuilt from the last rows
+//! of the log, so after a restart a member whose last message lies further back may send once before the interval is over.
+//!
+//! Edits have an interval of their own: a member may mend a message right after it was sent, but a message that is edited
+//! again and again would be a way to speak without waiting.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use madang_ids::UserId;
-use madang_proto::{ErrorBody, Role};
+use madang_proto::{Content, ErrorBody, Role};
 
 use crate::log::{Details, Row};
 use crate::now::Now;
 
-/// Expired entries are pruned once the map exceeds this and twice what the last pruning left.
+/// Expired entries are pruned once there are more than this and than twice what the last pruning left.
 const SPEAKERS: usize = 4_096;
+
+/// When a member did something last, in ms of the steady clock; below zero for what was done before the clock began.
+type Last = HashMap<UserId, i64>;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// When a member spoke last, in ms of the steady clock; below zero for what was said before the clock began. At most
-    /// the members of the channel.
-    spoke: HashMap<UserId, i64>,
+    /// At most the members of the channel.
+    spoke: Last,
+    /// As `spoke`, for edits.
+    edited: Last,
     /// What the last pruning left.
     remained: usize,
 }
 
 impl Pace {
-    /// Whether a member may speak now, and only once in a batch.
+    /// Whether a member may speak now; she does so once in a batch.
     pub(super) fn check(
         &self,
         user: UserId,
@@ -32,18 +39,21 @@ impl Pace {
         now: Now,
         speaks_now: &mut HashSet<UserId>,
     ) -> Result<(), ErrorBody> {
-        let wait_ms = i64::from(details.slow_mode_seconds) * 1_000;
-        if wait_ms == 0 || role.is_admin() {
-            return Ok(());
-        }
-        let passed_ms = self.spoke.get(&user).map(|at| steady_ms(now) - at);
-        let left_ms = match passed_ms {
-            Some(passed) if passed < wait_ms => wait_ms - passed,
-            _ if speaks_now.insert(user) => return Ok(()),
-            _ => wait_ms,
-        };
-        let message = format!("slow mode: one message in {} s", details.slow_mode_seconds);
-        Err(ErrorBody::limited(message, left_ms.unsigned_abs()))
+        let left_ms = wait_ms(&self.spoke, user, role, details, now);
+        check(left_ms, user, details, speaks_now, "message")
+    }
+
+    /// Whether a member may edit a message now; she does so once in a batch.
+    pub(super) fn check_edit(
+        &self,
+        user: UserId,
+        role: Role,
+        details: &Details,
+        now: Now,
+        edits_now: &mut HashSet<UserId>,
+    ) -> Result<(), ErrorBody> {
+        let left_ms = wait_ms(&self.edited, user, role, details, now);
+        check(left_ms, user, details, edits_now, "edit")
     }
 
     /// Rows were appended, or found at the end of the log.
@@ -54,23 +64,55 @@ impl Pace {
         }
         for row in rows {
             if let Some(message) = row.entry.content.message() {
-                // The log's time may be ahead of a clock that was set back: such a message counts as said just now.
-                let age = Duration::from_millis(now.at.get().saturating_sub(row.entry.at.get()));
-                let at = steady_ms(now).saturating_sub(as_ms(age));
-                let spoke = self.spoke.entry(message.sender_id).or_insert(at);
-                *spoke = at.max(*spoke);
+                put(&mut self.spoke, message.sender_id, row, now);
+            }
+            if let Content::Edited(change) = &row.entry.content {
+                put(&mut self.edited, change.by, row, now);
             }
         }
         self.prune(details, now);
     }
 
     fn prune(&mut self, details: &Details, now: Now) {
-        if self.spoke.len() > SPEAKERS.max(2 * self.remained) {
+        if self.spoke.len() + self.edited.len() > SPEAKERS.max(2 * self.remained) {
             let begin = steady_ms(now) - i64::from(details.slow_mode_seconds) * 1_000;
             self.spoke.retain(|_, at| *at > begin);
-            self.remained = self.spoke.len();
+            self.edited.retain(|_, at| *at > begin);
+            self.remained = self.spoke.len() + self.edited.len();
         }
     }
+}
+
+/// How long a member waits; `None` where slow mode does not hold the member.
+fn wait_ms(last: &Last, user: UserId, role: Role, details: &Details, now: Now) -> Option<i64> {
+    let interval_ms = i64::from(details.slow_mode_seconds) * 1_000;
+    let passed_ms = last.get(&user).map_or(interval_ms, |at| steady_ms(now) - at);
+    (interval_ms > 0 && !role.is_admin()).then(|| interval_ms - passed_ms)
+}
+
+fn check(
+    left_ms: Option<i64>,
+    user: UserId,
+    details: &Details,
+    acts_now: &mut HashSet<UserId>,
+    what: &str,
+) -> Result<(), ErrorBody> {
+    let Some(left_ms) = left_ms else { return Ok(()) };
+    let interval = details.slow_mode_seconds;
+    let left_ms = match left_ms {
+        left if left > 0 => left.unsigned_abs(),
+        _ if acts_now.insert(user) => return Ok(()),
+        _ => u64::from(interval) * 1_000,
+    };
+    Err(ErrorBody::limited(format!("slow mode: one {what} in {interval} s"), left_ms))
+}
+
+/// The log's time may be ahead of a clock that was set back: such a row counts as appended just now.
+fn put(last: &mut Last, user: UserId, row: &Row, now: Now) {
+    let age = Duration::from_millis(now.at.get().saturating_sub(row.entry.at.get()));
+    let at = steady_ms(now).saturating_sub(as_ms(age));
+    let known = last.entry(user).or_insert(at);
+    *known = at.max(*known);
 }
 
 fn steady_ms(now: Now) -> i64 {

@@ -74,9 +74,11 @@ impl Home {
                 return Err(banned(request.by, join.user_id));
             }
             let mut spans = was.map_or_else(Spans::default, |was| was.spans.clone());
-            // Everybody who comes in one append sees it whole.
+            // Everybody who comes in one append sees it whole. Founders see the log from its beginning, however many
+            // appends tell of them, and so does the second member of a direct channel: it was made for both.
             let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
-            spans.open(head.seq.plus(told_before as u64 + 1));
+            let is_from_begin = head.seq == Seq::ZERO || kind == ChannelKind::Direct;
+            spans.open(if is_from_begin { Seq::new(1) } else { head.seq.plus(told_before as u64 + 1) });
             // Who finds an open channel empty owns it: nobody else could ever look after it.
             let is_founder = kind == ChannelKind::Open && plan.count == 0;
             let role = if is_founder { Role::Owner } else { join.role };

@@ -3,7 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use madang_ids::{ClientMsgId, Seq, UserId};
+use madang_ids::{ChannelId, ClientMsgId, Seq, UserId};
+use madang_proto::Content;
 
 use crate::home::WINDOW_ROWS;
 use crate::log::{Row, SendRecord, Tail};
@@ -13,6 +14,8 @@ pub(super) struct Window {
     by_key: HashMap<(UserId, ClientMsgId), SendRecord>,
     /// Where a version of a message is told.
     told: HashMap<(Seq, u32), Seq>,
+    /// Of a user's own log: how far she has read each channel as it notes, and where.
+    reads: HashMap<ChannelId, (Seq, Seq)>,
     /// One a row, also for rows that are no messages: the window is counted in rows.
     rows: VecDeque<Kept>,
     /// Rows at the old end that are recorded in the store already.
@@ -26,6 +29,8 @@ pub(super) struct Window {
 enum Kept {
     Sent(UserId, ClientMsgId),
     Told(Seq, u32),
+    /// A read marker of a channel, noted at this place.
+    Read(ChannelId, Seq),
     Other,
 }
 
@@ -44,6 +49,7 @@ impl Window {
             match self.rows.pop_front() {
                 Some(Kept::Sent(sender, id)) => drop(self.by_key.remove(&(sender, id))),
                 Some(Kept::Told(target, version)) => self.forget_told(target, version),
+                Some(Kept::Read(channel, place)) => self.forget_read(channel, place),
                 _ => {}
             }
             self.recorded = self.recorded.saturating_sub(1);
@@ -64,6 +70,12 @@ impl Window {
             self.by_key.insert((sender, id), record);
             return Kept::Sent(sender, id);
         }
+        if let Content::Read { channel_id, seq, .. } = row.entry.content {
+            let last = self.reads.entry(channel_id).or_default();
+            // A lower one may be there from before notes were compared.
+            *last = (*last).max((seq, row.entry.seq));
+            return Kept::Read(channel_id, row.entry.seq);
+        }
         match row.entry.content.change() {
             Some(change) => {
                 self.told.insert((change.target, change.version), row.entry.seq);
@@ -71,6 +83,17 @@ impl Window {
             }
             None => Kept::Other,
         }
+    }
+
+    fn forget_read(&mut self, channel: ChannelId, place: Seq) {
+        if self.reads.get(&channel).is_some_and(|(_, at)| *at == place) {
+            self.reads.remove(&channel);
+        }
+    }
+
+    /// Where one of the last rows notes that a channel was read up to `seq` or beyond.
+    pub(super) fn noted_read(&self, channel: ChannelId, seq: Seq) -> Option<Seq> {
+        self.reads.get(&channel).filter(|(read, _)| *read >= seq).map(|(_, place)| *place)
     }
 
     /// Where one of the last rows tells a version of the message at `target`.

@@ -3,6 +3,7 @@
 
 mod changes;
 mod clock;
+mod edits;
 mod invariants;
 mod memberships;
 mod open;

@@ -345,3 +345,33 @@ fn a_block_is_seen_although_a_lookup_was_out() {
     stage.run();
     assert_eq!(text(&stage, ticket), "forbidden");
 }
+
+#[test]
+fn a_note_of_a_marker_that_was_overtaken_is_dropped() {
+    let log = LogId::User(user(ANNA));
+    let mut stage = Stage::over(log, Scope::User, 2, World::new(log, 0, 1));
+    let read = |channel, seq| Command::Note {
+        content: Content::Read {
+            channel_id: madang_ids::ChannelId::from_raw(channel),
+            seq: madang_ids::Seq::new(seq),
+            ordinal: madang_ids::Ordinal::new(seq),
+            left: None,
+        },
+    };
+    // In one batch, in another one, and by another home: the last note of a channel says the most.
+    let first = [(7, 5), (7, 4), (8, 1), (7, 6)].map(|(channel, seq)| stage.ask(0, read(channel, seq)));
+    stage.run();
+    let later = [(7, 5), (7, 6), (8, 2)].map(|(channel, seq)| stage.ask(0, read(channel, seq)));
+    stage.run();
+    let elsewhere = [stage.ask(1, read(7, 6)), stage.ask(1, read(8, 1))];
+    stage.run();
+    let notes = stage.world.rows.iter().filter_map(|row| match row.entry.content {
+        Content::Read { channel_id, seq, .. } => Some((channel_id.raw(), seq.get())),
+        _ => None,
+    });
+    assert_eq!(notes.collect::<Vec<_>>(), [(7, 5), (8, 1), (7, 6), (8, 2)]);
+    let texts = |tickets: &[Ticket]| tickets.iter().map(|&ticket| text(&stage, ticket)).collect::<Vec<_>>();
+    assert_eq!(texts(&first), ["noted 1", "noted 1", "noted 2", "noted 3"]);
+    assert_eq!(texts(&later), ["noted 3", "noted 3", "noted 4"]);
+    assert_eq!(texts(&elsewhere), ["noted 3", "noted 4"]);
+}

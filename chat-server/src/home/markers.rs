@@ -1,0 +1,132 @@
+//! Notes of read markers in their users' own logs.
+//!
+//! A note says how the marker stands when it is made, not how far the caller moved it: two devices that read at the same
+//! moment then note the same or rising places, and the home of the user's log drops what is overtaken.
+//!
+//! Sending moves the sender's marker. In a direct channel or a group each device of the sender sees the message; an open
+//! channel comes only where it is subscribed, so there the own log says it: once a second for a user and channel at most.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::iter;
+use madang_engine::log::Row;
+use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::{Content, ErrorBody, UnreadMentions};
+use madang_store::{Marker, Overview};
+
+use super::Homes;
+use crate::refusal::refusal;
+
+/// Between two rounds of notes of markers that moved by sending.
+const ROUND: Duration = Duration::from_secs(1);
+/// Notes of a round: a hot channel must not cost its speakers' logs as many appends as its own.
+const ROUND_NOTES: usize = 256;
+/// Notes at once.
+const AT_ONCE: usize = 16;
+/// Markers that wait, 16 bytes each; above it they are not noted, and the user's next `read` says it.
+const OWED: usize = 65_536;
+
+/// Markers that moved by sending and are not noted yet, each once.
+#[derive(Debug, Default)]
+pub(super) struct OwedMarkers {
+    waiting: VecDeque<(UserId, ChannelId)>,
+    known: HashSet<(UserId, ChannelId)>,
+    is_tended: bool,
+}
+
+impl OwedMarkers {
+    fn push(&mut self, marker: (UserId, ChannelId)) -> bool {
+        if self.waiting.len() >= OWED {
+            return false;
+        }
+        if self.known.insert(marker) {
+            self.waiting.push_back(marker);
+        }
+        true
+    }
+
+    fn take(&mut self) -> Vec<(UserId, ChannelId)> {
+        let count = self.waiting.len().min(ROUND_NOTES);
+        let taken: Vec<_> = self.waiting.drain(..count).collect();
+        for marker in &taken {
+            self.known.remove(marker);
+        }
+        taken
+    }
+}
+
+impl Homes {
+    /// Notes how far a user has read a channel, and how many mentions are left. Returns how far that is; `None` if she
+    /// never was a member.
+    ///
+    /// # Errors
+    /// The store's, the home's refusal.
+    pub async fn note_marker(&self, user: UserId, channel: ChannelId) -> Result<Option<Seq>, ErrorBody> {
+        let row = self.0.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
+        let Some(Overview { marker: Marker { seq, ordinal }, head, mentions, .. }) = row else {
+            return Ok(None);
+        };
+        let left = Some(UnreadMentions { mentions, head_seq: head.seq });
+        self.note(user, Content::Read { channel_id: channel, seq, ordinal, left }).await?;
+        Ok(Some(seq))
+    }
+
+    /// Rows of an open channel were appended: the markers of those who spoke have moved.
+    pub(super) fn owe_markers(&self, log: LogId, rows: &[Row]) {
+        let LogId::Channel(channel) = log else { return };
+        let senders = rows.iter().filter_map(|row| Some(row.entry.content.message()?.sender_id));
+        let mut owed = self.0.owed_markers.lock();
+        for sender in senders {
+            if !owed.push((sender, channel)) {
+                tracing::debug!(channel.id = %channel, "too many read markers wait to be noted");
+            }
+        }
+        self.tend(&mut owed);
+    }
+
+    fn tend(&self, owed: &mut OwedMarkers) {
+        if !owed.waiting.is_empty() && !std::mem::replace(&mut owed.is_tended, true) {
+            let due = self.0.clock.elapsed() + ROUND;
+            self.0.tasks.spawn("markers", self.clone().tend_markers(due));
+        }
+    }
+
+    /// Notes what is owed until nothing is. When the process drains, for the last time.
+    async fn tend_markers(self, mut due: Duration) {
+        loop {
+            let is_last = tokio::select! {
+                () = self.0.clock.sleep(due.saturating_sub(self.0.clock.elapsed())) => false,
+                () = self.0.tasks.drain().draining() => true,
+            };
+            due += ROUND;
+            let round = self.0.owed_markers.lock().take();
+            let homes = &self;
+            let noted = iter(round).map(|(user, channel)| async move {
+                let is_done = homes.try_note_marker(user, channel).await;
+                (!is_done).then_some((user, channel))
+            });
+            let left: Vec<_> = noted.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
+            let mut owed = self.0.owed_markers.lock();
+            for marker in left {
+                owed.push(marker);
+            }
+            if owed.waiting.is_empty() || is_last {
+                owed.is_tended = false;
+                return;
+            }
+        }
+    }
+
+    /// Whether the note was made, or would be refused again.
+    async fn try_note_marker(&self, user: UserId, channel: ChannelId) -> bool {
+        match self.note_marker(user, channel).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(channel.id = %channel, user.id = %user, %error, "a read marker was not noted");
+                !error.retryable
+            }
+        }
+    }
+}
