@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use madang_auth::{Passwords, Tokens, load_or_create_secret};
+use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret};
 use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
 use madang_ids::{Millis, Snowflakes};
@@ -152,6 +152,7 @@ impl Node {
             homes,
             ids,
             tokens: Tokens::new(&secret, access_ttl),
+            cursors: Arc::new(Cursors::new(&secret)?),
             passwords,
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
             received: ReceivedMarks::default(),

@@ -4,16 +4,12 @@
     reason = "a test; clippy sees that of test functions only, not of their helpers"
 )]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use madang_bus::{Envelope, Event, Inbox, InboxRead};
-use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_bus::{Envelope, Inbox};
 use madang_proto::Content;
-use madang_store::StoreResult;
-use madang_testkit::{Config, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
+use madang_testkit::{Config, Led, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 struct Stage {
@@ -221,34 +217,6 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
     assert!(gaps > 0, "everything found room");
 }
 
-/// An inbox whose envelopes a rule leads on, or not, or later.
-struct Led {
-    inbox: Arc<dyn Inbox>,
-    envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
-    _forward: JoinSet<()>,
-}
-
-impl Led {
-    fn over(
-        inbox: Arc<dyn Inbox>,
-        mut rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static,
-    ) -> Arc<dyn Inbox> {
-        let mut source = inbox.take_envelopes().unwrap();
-        let (sender, receiver) = mpsc::channel(64);
-        let mut forward = JoinSet::new();
-        forward.spawn(async move {
-            while let Some(envelope) = source.recv().await {
-                for envelope in rule(envelope) {
-                    if sender.send(envelope).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-        Arc::new(Self { inbox, envelopes: Mutex::new(Some(receiver)), _forward: forward })
-    }
-}
-
 /// What the first row of an open channel says in an envelope.
 fn content(envelope: &Envelope) -> Option<&Content> {
     match envelope {
@@ -281,37 +249,6 @@ fn hold_leaves() -> impl FnMut(Envelope) -> Vec<Envelope> + Send {
         }
         held.push(envelope);
         if is_now { std::mem::take(&mut held) } else { Vec::new() }
-    }
-}
-
-#[async_trait]
-impl Inbox for Led {
-    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
-        self.envelopes.lock().unwrap().take()
-    }
-    fn attach(&self, user: UserId) {
-        self.inbox.attach(user);
-    }
-    fn detach(&self, user: UserId) {
-        self.inbox.detach(user);
-    }
-    fn subscribe(&self, channel: ChannelId) {
-        self.inbox.subscribe(channel);
-    }
-    fn unsubscribe(&self, channel: ChannelId) {
-        self.inbox.unsubscribe(channel);
-    }
-    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        self.inbox.publish(event, at_most).await
-    }
-    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
-        self.inbox.moved(log, to).await
-    }
-    async fn end(&self, user: UserId) -> StoreResult<Cursor> {
-        self.inbox.end(user).await
-    }
-    async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
-        self.inbox.read(user, after, max_rows).await
     }
 }
 

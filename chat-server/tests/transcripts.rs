@@ -47,6 +47,7 @@ transcripts! {
     receipts = "receipts.txt",
     left = "left.txt",
     resume = "resume.txt",
+    cursors = "cursors.txt",
     snapshot = "snapshot.txt",
     resync = "resync.txt",
     limits = "limits.txt",

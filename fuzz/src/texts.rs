@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use madang_engine::body;
-use madang_ids::{ChannelId, ClientMsgId, Cursor, UserId};
+use madang_ids::{ChannelId, ClientMsgId, UserId};
 use madang_proto::{Body, Content, Entry, json, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,12 +53,6 @@ pub(crate) fn check_ids(data: &[u8]) {
         assert!(id.raw() >= 1 && i64::try_from(id.raw()).is_ok());
         assert_eq!(text.trim_start_matches('0'), id.to_string());
         assert_eq!(text.parse(), Ok(ChannelId::from_raw(id.raw())));
-    }
-    if let Some(cursor) = reads_back::<Cursor>(text) {
-        let (epoch, position) = text.split_once(':').expect("it was read");
-        let position = position.trim_start_matches('0');
-        let spelt = format!("{}:{}", epoch.to_lowercase(), if position.is_empty() { "0" } else { position });
-        assert_eq!(cursor.to_string(), spelt);
     }
     if let Some(key) = reads_back::<ClientMsgId>(text) {
         let plain = |text: &str| text.replace('-', "").to_lowercase();

@@ -23,6 +23,7 @@ use super::encode;
 use super::outbound::{Outbound, Written};
 use super::pipe::Pipe;
 use super::presence::departure;
+use super::retry::{Interrupted, Patience};
 use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
@@ -30,6 +31,8 @@ use crate::plant::{self, Fault};
 
 /// Frames taken before what they brought is written.
 const FRAMES_AT_ONCE: usize = 32;
+/// How long a `hello` waits for a store that is unavailable. Clients give `welcome` ten seconds, as a rule.
+const OPEN_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a close frame may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,8 @@ pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     socket: Socket,
     session: Session,
+    /// The store failed while the inbox was read.
+    pub(super) interrupted: Option<Box<Interrupted>>,
 }
 
 /// A connection among those of its user; leaves them when dropped, however its task ends.
@@ -109,7 +114,8 @@ pub(super) fn run(
     let account = gateway.ledger.open(seat.address());
     let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
     let session = Session::new(&gateway.session, gateway.now());
-    let mut connection = Connection { gateway, socket: Socket::new(outbound, &read_ahead), session };
+    let mut connection =
+        Connection { gateway, socket: Socket::new(outbound, &read_ahead), session, interrupted: None };
     async move {
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
@@ -143,21 +149,28 @@ impl Connection {
         self.socket.recv().await
     }
 
-    /// Until `welcome`: at most ten seconds.
+    /// Until `welcome`: at most ten seconds for `hello`, and [`OPEN_PATIENCE`] for its answer.
     async fn greet(&mut self, seat: &Seat) -> Result<(Registered, SyncPage), End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
-        tokio::select! {
+        let token = tokio::select! {
             // The time begins before the first frame is read.
             biased;
             () = gateway.operations.clock.sleep(patience) => Err(End::Close(CloseReason::HelloTimeout)),
             () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
             () = seat.evicted() => Err(End::Close(CloseReason::HelloTimeout)),
-            greeted = self.hello() => greeted.inspect(|_| seat.keep()),
+            token = self.hello() => token,
+        }?;
+        tokio::select! {
+            biased;
+            () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
+            () = seat.evicted() => Err(End::Close(CloseReason::HelloTimeout)),
+            greeted = self.answer_hello(&token) => greeted.inspect(|_| seat.keep()),
         }
     }
 
-    async fn hello(&mut self) -> Result<(Registered, SyncPage), End> {
+    /// The token of the `hello`.
+    async fn hello(&mut self) -> Result<String, End> {
         loop {
             let message = self.next_before_hello().await?;
             match self.handle(&message) {
@@ -165,23 +178,30 @@ impl Connection {
                 Step::Wait => self.write_all().await?,
                 Step::Answer(frame) => self.write_now(&frame).await?,
                 Step::Close(reason) => return Err(End::Close(reason)),
-                Step::Verify { token } => match self.gateway.operations.identify(&token).await {
-                    Ok(identity) => match self.session.handle_verified(Some(identity)) {
-                        Some(opening) => return self.open(opening).await,
-                        None => return Err(End::Close(CloseReason::Unauthorized)),
-                    },
-                    Err(error) => {
-                        let reason = match error.code {
-                            ErrorCode::Unauthorized => CloseReason::Unauthorized,
-                            _ => CloseReason::Internal,
-                        };
-                        let id = self.session.handle_refused();
-                        self.write_now(&ServerFrame::Error { id, error }).await?;
-                        return Err(End::Close(reason));
-                    }
-                },
+                Step::Verify { token } => return Ok(token),
                 // The session runs nothing before it is open.
                 Step::Run { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
+            }
+        }
+    }
+
+    async fn answer_hello(&mut self, token: &str) -> Result<(Registered, SyncPage), End> {
+        let operations = Arc::clone(&self.gateway.operations);
+        let mut patience = Patience::new(&operations.clock, OPEN_PATIENCE, self.outbound().number);
+        let identified = loop {
+            match operations.identify(token).await {
+                Err(error) if patience.waits_after(&error).await => {}
+                answer => break answer,
+            }
+        };
+        match identified {
+            Ok(identity) => match self.session.handle_verified(Some(identity)) {
+                Some(opening) => self.open(opening, patience).await,
+                None => Err(End::Close(CloseReason::Unauthorized)),
+            },
+            Err(error) => {
+                let id = self.session.handle_refused();
+                self.refuse(id, error, CloseReason::Unauthorized).await
             }
         }
     }
@@ -203,6 +223,21 @@ impl Connection {
         }
     }
 
+    /// Answers `hello` by an error and ends: for `unauthorized` because of `unauthorized`, else by a fault of the server.
+    async fn refuse<T>(
+        &mut self,
+        id: Option<RequestId>,
+        error: ErrorBody,
+        unauthorized: CloseReason,
+    ) -> Result<T, End> {
+        let reason = match error.code {
+            ErrorCode::Unauthorized => unauthorized,
+            _ => CloseReason::Internal,
+        };
+        self.write_now(&ServerFrame::Error { id, error }).await?;
+        Err(End::Close(reason))
+    }
+
     /// Frames that are no messages of their own count as frames too.
     fn charge_others(&mut self, here: &Result<Here, End>) {
         let is_charged = matches!(here, Ok(Here::Message(Message::Text(_) | Message::Binary(_))));
@@ -212,49 +247,57 @@ impl Connection {
     }
 
     /// Registers first, reads the inbox next: what comes in between is dropped by its position.
-    async fn open(&mut self, opening: Opening) -> Result<(Registered, SyncPage), End> {
+    async fn open(
+        &mut self,
+        opening: Opening,
+        mut patience: Patience,
+    ) -> Result<(Registered, SyncPage), End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
         Span::current().record("user.id", display(user_id));
-        self.outbound().open(cursor);
+        let operations = Arc::clone(&self.gateway.operations);
+        let standing = operations.standing(user_id, cursor.as_ref());
+        self.outbound().open(user_id, standing.position());
         self.outbound().set_user(user_id);
         let registered = Registered::new(&self.gateway, self.outbound(), identity);
-        let operations = Arc::clone(&self.gateway.operations);
-        if let Err(error) = operations.check_device(user_id, device_id).await {
-            let reason = match error.code {
-                ErrorCode::Unauthorized => CloseReason::DeviceRevoked,
-                _ => CloseReason::Internal,
-            };
-            self.write_now(&ServerFrame::Error { id, error }).await?;
-            return Err(End::Close(reason));
-        }
-        match operations.sync_page(user_id, cursor).await {
-            Ok(page) => {
-                let resume = match &page {
-                    SyncPage::Items { .. } => Resume::Resumed,
-                    SyncPage::SnapshotRequired { reason, .. } => Resume::SnapshotRequired { reason: *reason },
-                };
-                if resume == Resume::Resumed {
-                    operations.metrics.resumed.inc();
-                }
-                let welcome = Welcome {
-                    id,
-                    user_id,
-                    device_id,
-                    heartbeat_interval_ms: operations.config.gateway.heartbeat_ms,
-                    token_expires_at: identity.expires_at,
-                    at: operations.clock.now_ms(),
-                    resume,
-                };
-                self.write_now(&ServerFrame::Welcome(Box::new(welcome))).await?;
-                self.socket.welcome();
-                Ok((registered, page))
-            }
-            Err(error) => {
-                self.write_now(&ServerFrame::Error { id, error }).await?;
-                Err(End::Close(CloseReason::Internal))
+        while let Err(error) = operations.check_device(user_id, device_id).await {
+            if !patience.waits_after(&error).await {
+                return self.refuse(id, error, CloseReason::DeviceRevoked).await;
             }
         }
+        let page = loop {
+            match operations.sync_page(user_id, standing).await {
+                Ok(page) => break page,
+                Err(error) if patience.waits_after(&error).await => {}
+                Err(error) => return self.refuse(id, error, CloseReason::Internal).await,
+            }
+        };
+        self.welcome(id, identity, page.resume()).await?;
+        Ok((registered, page))
+    }
+
+    async fn welcome(
+        &mut self,
+        id: Option<RequestId>,
+        identity: Identity,
+        resume: Resume,
+    ) -> Result<(), End> {
+        let operations = &self.gateway.operations;
+        if resume == Resume::Resumed {
+            operations.metrics.resumed.inc();
+        }
+        let welcome = Welcome {
+            id,
+            user_id: identity.user_id,
+            device_id: identity.device_id,
+            heartbeat_interval_ms: operations.config.gateway.heartbeat_ms,
+            token_expires_at: identity.expires_at,
+            at: operations.clock.now_ms(),
+            resume,
+        };
+        self.write_now(&ServerFrame::Welcome(Box::new(welcome))).await?;
+        self.socket.welcome();
+        Ok(())
     }
 
     /// From `welcome` to the end, which is told under the user's name.
@@ -286,8 +329,11 @@ impl Connection {
             if let Some(reason) = due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
                 return Err(End::Close(reason));
             }
-            self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now));
-            let is_reading = self.outbound().is_reading();
+            let retry_at =
+                self.interrupted.as_ref().map_or(Duration::MAX, |interrupted| interrupted.retry_at);
+            self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now).min(retry_at));
+            let is_reading =
+                self.outbound().is_reading() && (self.interrupted.is_none() || retry_at <= now.elapsed);
             if is_reading && !self.outbound().may_page() {
                 // The next sweep wakes it.
                 self.outbound().set_look_at(now.elapsed);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use madang_engine::body;
 use madang_engine::log::Row;
-use madang_ids::{Cursor, LogId};
+use madang_ids::{LogId, SealedCursor};
 use madang_proto::{CloseReason, Content, Entry, LogKind, ServerFrame, limits};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as Framed;
@@ -105,41 +105,29 @@ pub fn frame(frame: &ServerFrame<'_>) -> Frame {
     Frame::text(frame.to_json())
 }
 
-/// `cursor` frames. Everybody whom a commit concerns is told the same cursor, mostly one after the other.
-#[derive(Debug, Default)]
-pub struct CursorFrames {
-    last: Option<(Cursor, Frame)>,
-}
-
-impl CursorFrames {
-    /// The frame that tells `cursor`.
-    pub fn get(&mut self, cursor: Cursor) -> Frame {
-        match &self.last {
-            Some((last, frame)) if *last == cursor => frame.clone(),
-            _ => {
-                let frame = Frame::text(format!(r#"{{"type":"cursor","cursor":"{cursor}"}}"#));
-                self.last = Some((cursor, frame.clone()));
-                frame
-            }
-        }
-    }
+/// A `cursor` frame. Its text needs no escapes.
+#[must_use]
+pub fn cursor(cursor: &SealedCursor) -> Frame {
+    Frame::text(format!(r#"{{"type":"cursor","cursor":"{cursor}"}}"#))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_ids::{Epoch, Position};
+    use madang_auth::Cursors;
+    use madang_ids::{Cursor, Epoch, Position, UserId};
 
     #[test]
     fn the_cursor_frame_is_what_the_protocol_says() {
-        let mut frames = CursorFrames::default();
-        for position in [9, 9, 10] {
+        let cursors = Cursors::new(&[7; 32]).unwrap();
+        for position in [9, 10] {
             let at = Cursor { epoch: Epoch::from_raw(7), position: Position::new(position) };
-            let frame = frames.get(at);
+            let sealed = cursors.seal(UserId::from_raw(1), at).unwrap();
+            let frame = cursor(&sealed);
             let [0x81, length, payload @ ..] = frame.bytes() else { panic!("no short text frame") };
             assert_eq!(usize::from(*length), payload.len());
             let parsed: ServerFrame<'_> = serde_json::from_slice(payload).unwrap();
-            assert!(matches!(parsed, ServerFrame::Cursor { cursor } if cursor == at));
+            assert!(matches!(parsed, ServerFrame::Cursor { cursor } if cursor == sealed));
         }
     }
 

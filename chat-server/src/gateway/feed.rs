@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::lane::Lane;
 use super::ledger::tests::account;
 use super::outbound::Outbound;
 use super::pipe::Pipe;
@@ -48,7 +49,7 @@ fn made_of<const N: usize>(runtime: &Runtime, bytes: &[u8], sizes: [usize; N]) -
         ours.set_nonblocking(true).expect("not to block");
         peer.set_nonblocking(true).expect("not to block");
         let tcp = TcpStream::from_std(StdTcpStream::from(OwnedFd::from(ours))).expect("a socket");
-        let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default(), account()));
+        let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Lane::idle(), account()));
         let mut socket = Socket::new(Arc::clone(&outbound), &[]);
         socket.welcome();
         let mut made = Made { messages: Vec::new(), end: None, written: Vec::new() };

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use madang_auth::Cursors;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::encode::CursorFrames;
 use super::outbound::Outbound;
 use crate::metrics::ChatMetrics;
 
@@ -14,10 +14,12 @@ use crate::metrics::ChatMetrics;
 const WRITES_AT_ONCE: usize = 64;
 
 /// Connections that have something to be written. Each is in it at most once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lane {
     due: Mutex<Vec<Arc<Outbound>>>,
     wake: Notify,
+    /// Seals the cursors that its connections are told.
+    cursors: Arc<Cursors>,
 }
 
 /// The lanes of a node, one for each core.
@@ -25,9 +27,9 @@ pub(super) struct Lane {
 pub(super) struct Lanes(Box<[Arc<Lane>]>);
 
 impl Lanes {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(cursors: &Arc<Cursors>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self((0..cores).map(|_| Arc::default()).collect())
+        Self((0..cores).map(|_| Arc::new(Lane::new(Arc::clone(cursors)))).collect())
     }
 
     /// The lane of a connection.
@@ -43,6 +45,20 @@ impl Lanes {
 }
 
 impl Lane {
+    pub(super) fn new(cursors: Arc<Cursors>) -> Self {
+        Self { due: Mutex::default(), wake: Notify::new(), cursors }
+    }
+
+    /// One that nobody runs.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn idle() -> Arc<Self> {
+        Arc::new(Self::new(Arc::new(Cursors::new(&[1; 32]).expect("a key of 32 bytes"))))
+    }
+
+    pub(super) fn cursors(&self) -> &Cursors {
+        &self.cursors
+    }
+
     /// Writes to a connection soon.
     pub(super) fn add(&self, connection: Arc<Outbound>) {
         self.due.lock().push(connection);
@@ -53,7 +69,6 @@ impl Lane {
 /// Writes what becomes due, for ever.
 pub(super) async fn run(lane: Arc<Lane>, metrics: ChatMetrics) {
     let mut due = Vec::new();
-    let mut cursors = CursorFrames::default();
     loop {
         lane.wake.notified().await;
         loop {
@@ -62,7 +77,7 @@ pub(super) async fn run(lane: Arc<Lane>, metrics: ChatMetrics) {
                 break;
             }
             for connections in due.chunks(WRITES_AT_ONCE) {
-                connections.iter().for_each(|connection| connection.write_due(&mut cursors, &metrics));
+                connections.iter().for_each(|connection| connection.write_due(&metrics));
                 tokio::task::yield_now().await;
             }
             due.clear();

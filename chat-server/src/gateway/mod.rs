@@ -31,6 +31,7 @@ pub mod proxies;
 mod queue;
 mod registry;
 mod requests;
+mod retry;
 mod socket;
 pub mod sweep;
 mod write_timeout;
@@ -90,6 +91,7 @@ impl Gateway {
             (Places::new(listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
         let ledger = Ledger::new(&config.limits, config.gateway.node_bytes);
         let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
+        let lanes = Lanes::new(&operations.cursors);
         Self {
             operations,
             registry,
@@ -103,7 +105,7 @@ impl Gateway {
             unnamed: proxies::Unnamed::default(),
             ledger,
             session,
-            lanes: Lanes::new(),
+            lanes,
             next_number: AtomicU64::new(1),
         }
     }

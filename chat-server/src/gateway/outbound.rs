@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use madang_auth::Cursors;
 use madang_engine::subscriptions::Subscriptions;
 use madang_engine::sync::{Live, Place, SyncCursor};
 use madang_ids::{Cursor, Epoch, Position, UserId};
@@ -21,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::encode::{CursorFrames, Frame};
+use super::encode::{self, Frame};
 use super::lane::Lane;
 use super::ledger::{Account, FREE_BYTES};
 use super::pipe::Pipe;
@@ -59,6 +60,8 @@ struct State {
     sync: SyncCursor<Frames>,
     /// To open channels, if there are any.
     subscriptions: Option<Box<Subscriptions>>,
+    /// Whose inbox it reads, once that is known.
+    user: Option<UserId>,
     epoch: Option<Epoch>,
     /// The last position that a `cursor` frame told.
     told: Position,
@@ -139,15 +142,19 @@ impl State {
     }
 
     /// One cursor for everything that waits.
-    fn tell_cursor(&mut self, cursors: &mut CursorFrames) {
+    fn tell_cursor(&mut self, cursors: &Cursors) {
         let position = self.sync.position();
-        if let Some(epoch) = self.epoch.filter(|_| position > self.told) {
+        if let Some((user, epoch)) = self.user.zip(self.epoch).filter(|_| position > self.told) {
             self.told = position;
-            self.push(cursors.get(Cursor { epoch, position }));
+            match cursors.seal(user, Cursor { epoch, position }) {
+                Ok(sealed) => self.push(encode::cursor(&sealed)),
+                // A client whose cursor lags behind gets more entries twice, and loses none.
+                Err(error) => tracing::error!(%error, user.id = %user, "sealing a cursor failed"),
+            }
         }
     }
 
-    fn write(&mut self, pipe: &Pipe, cursors: &mut CursorFrames, metrics: &ChatMetrics) -> Written {
+    fn write(&mut self, pipe: &Pipe, cursors: &Cursors, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
         let keeps_room = self.subscriptions.is_some();
         while !self.is_gone && (!self.queue.is_empty() || pipe.has_rest() || self.tell_gaps()) {
@@ -185,6 +192,7 @@ impl Outbound {
             // The client's number is believed once the inbox has.
             sync: SyncCursor::reading_from(Position::ZERO),
             subscriptions: None,
+            user: None,
             epoch: None,
             told: Position::ZERO,
             in_flight: 0,
@@ -249,9 +257,10 @@ impl Outbound {
         state.queue.bytes() > FREE_BYTES && state.blocked.is_some_and(|since| since.elapsed() >= patience)
     }
 
-    /// The device has received everything up to `cursor`, it says.
-    pub(crate) fn open(&self, cursor: Option<Cursor>) {
-        self.state.lock().told = cursor.map_or(Position::ZERO, |cursor| cursor.position);
+    /// It is a device of `user`, which has received everything up to `position`.
+    pub(crate) fn open(&self, user: UserId, position: Position) {
+        let mut state = self.state.lock();
+        (state.user, state.told) = (Some(user), position);
     }
 
     /// A live item. `true` if the connection fell behind by it.
@@ -352,10 +361,10 @@ impl Outbound {
     }
 
     /// The lane's turn.
-    pub(super) fn write_due(&self, cursors: &mut CursorFrames, metrics: &ChatMetrics) {
+    pub(super) fn write_due(&self, metrics: &ChatMetrics) {
         let mut state = self.state.lock();
         state.is_due = false;
-        let written = state.write(&self.pipe, cursors, metrics);
+        let written = state.write(&self.pipe, self.lane.cursors(), metrics);
         let concerns_task = written != Written::All || state.is_stalled || state.close.is_some();
         drop(state);
         if concerns_task {
@@ -365,7 +374,7 @@ impl Outbound {
 
     /// Writes what waits, then one cursor for all of it, as far as the kernel takes it.
     pub(crate) fn write(&self, metrics: &ChatMetrics) -> Written {
-        self.state.lock().write(&self.pipe, &mut CursorFrames::default(), metrics)
+        self.state.lock().write(&self.pipe, self.lane.cursors(), metrics)
     }
 
     /// Bytes that wait.
@@ -504,6 +513,8 @@ mod tests {
         metrics: ChatMetrics,
     }
 
+    const USER: UserId = UserId::from_raw(7);
+
     fn cursor(position: u64) -> Cursor {
         Cursor { epoch: Epoch::from_raw(1), position: Position::new(position) }
     }
@@ -513,8 +524,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let tcp = listener.accept().await.unwrap().0;
-            let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Arc::default(), account()));
-            outbound.open(at);
+            let outbound = Arc::new(Outbound::new(1, Pipe::Plain(tcp), Lane::idle(), account()));
+            outbound.open(USER, at.map_or(Position::ZERO, |cursor| cursor.position));
             Self { outbound, peer, metrics: ChatMetrics::register(&Metrics::new()) }
         }
 
@@ -540,7 +551,7 @@ mod tests {
     }
 
     pub(super) fn said(position: u64) -> Frame {
-        CursorFrames::default().get(cursor(position))
+        encode::cursor(&Lane::idle().cursors().seal(USER, cursor(position)).unwrap())
     }
 
     pub(super) fn frame(text: &str) -> Frame {
@@ -703,7 +714,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_encrypted_but_not_taken_blocks_as_well() {
         let (pipe, mut peer) = crate::gateway::pipe::tests::pair().await;
-        let outbound = Outbound::new(1, pipe, Arc::default(), account());
+        let outbound = Outbound::new(1, pipe, Lane::idle(), account());
         let metrics = ChatMetrics::register(&Metrics::new());
         let long = frame(&"x".repeat(20_000));
         let mut pushed = 0;

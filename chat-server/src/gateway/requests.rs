@@ -45,7 +45,11 @@ pub(super) async fn carry_out(
             let page = operations.history(caller, channel_id, &page).await;
             answer(outbound, id, page.map(Answer::History));
         }
-        ClientFrame::Received { cursor } => operations.received.put(caller.device_id, cursor),
+        ClientFrame::Received { cursor } => {
+            if let Err(error) = operations.note_received(caller, &cursor) {
+                answer(outbound, id, Err(error));
+            }
+        }
         ClientFrame::Presence(set) => {
             let kept = operations.set_presence(caller, &set).await;
             if let (Ok(()), Some(is_idle)) = (&kept, set.idle) {

@@ -39,14 +39,12 @@ impl Operations {
     /// The store's.
     pub async fn devices(&self, caller: Caller) -> Result<List<DeviceCard>, ErrorBody> {
         let devices = self.store.devices(caller.user_id).await.map_err(|error| refusal(&error))?;
-        let card = |device: Device| DeviceCard {
-            id: device.id,
-            name: device.name,
-            created_at: device.created_at,
-            received: device.received,
-            is_this: device.id == caller.device_id,
+        let card = |device: Device| {
+            let received = device.received.map(|cursor| self.seal(caller.user_id, cursor)).transpose()?;
+            let (id, name, created_at) = (device.id, device.name, device.created_at);
+            Ok(DeviceCard { id, name, created_at, received, is_this: id == caller.device_id })
         };
-        Ok(List { items: devices.into_iter().map(card).collect() })
+        Ok(List { items: devices.into_iter().map(card).collect::<Result<_, ErrorBody>>()? })
     }
 
     /// A further device of the caller.

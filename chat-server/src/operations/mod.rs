@@ -31,7 +31,7 @@ mod upkeep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_auth::{Passwords, Tokens};
+use madang_auth::{Cursors, Passwords, Tokens};
 use madang_bus::Inbox;
 use madang_engine::home::deleted_channel;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
@@ -51,7 +51,7 @@ pub use changes::Change;
 pub use devices::Revocations;
 pub use events::Writers;
 pub use received::ReceivedMarks;
-pub use sync::SyncPage;
+pub use sync::{Standing, SyncPage};
 pub use turns::Turns;
 
 /// Channels, and devices, whose rows are kept in memory.
@@ -88,6 +88,8 @@ pub struct Operations {
     pub clock: Clock,
     /// Access tokens.
     pub tokens: Tokens,
+    /// What cursors are to clients.
+    pub cursors: Arc<Cursors>,
     /// Password hashes.
     pub passwords: Passwords,
     /// Rates of users and addresses.

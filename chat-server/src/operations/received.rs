@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use madang_ids::{Cursor, DeviceId};
+use madang_ids::{Cursor, DeviceId, SealedCursor};
+use madang_proto::ErrorBody;
 use parking_lot::Mutex;
 
-use super::Operations;
+use super::{Caller, Operations};
 
 /// Marks that wait. Bounded by the devices that are connected; a lost second costs nothing but a repeated push.
 #[derive(Debug, Default)]
@@ -31,6 +32,18 @@ impl ReceivedMarks {
 }
 
 impl Operations {
+    /// The caller's device says that it keeps everything up to `cursor`.
+    ///
+    /// # Errors
+    /// `invalid` for what is no cursor of the caller.
+    pub fn note_received(&self, caller: Caller, cursor: &SealedCursor) -> Result<(), ErrorBody> {
+        let opened = self.cursors.open(caller.user_id, cursor).ok_or_else(|| {
+            ErrorBody::invalid("cursor", "cursor is none that this server gave to this user")
+        })?;
+        self.received.put(caller.device_id, opened);
+        Ok(())
+    }
+
     /// Writes the marks that wait.
     pub async fn flush_received(&self) {
         let marks: Vec<(DeviceId, Cursor)> = self.received.waiting.lock().drain().collect();

@@ -47,7 +47,8 @@ impl Operations {
         });
         let moved = moved.chain(left);
         let recent = if is_first && query.recent { self.recent(caller).await? } else { BTreeMap::new() };
-        Ok(Snapshot { cursor: is_first.then_some(end), channels: moved.map(view).collect(), recent, next })
+        let cursor = is_first.then(|| self.seal(caller.user_id, end)).transpose()?;
+        Ok(Snapshot { cursor, channels: moved.map(view).collect(), recent, next })
     }
 
     /// Channels of this page that the device has and the caller has left.

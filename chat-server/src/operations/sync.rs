@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use madang_bus::{InboxItem, InboxRead};
 use madang_engine::log::Row;
-use madang_ids::{Cursor, LogId, UserId};
-use madang_proto::{Content, ErrorBody, SnapshotReason, limits};
+use madang_ids::{Cursor, LogId, Position, SealedCursor, UserId};
+use madang_proto::{Content, ErrorBody, ErrorCode, Resume, SnapshotReason, limits};
 
 use super::Operations;
 use crate::refusal::refusal;
@@ -34,15 +34,70 @@ pub enum SyncPage {
     },
 }
 
+/// Where a device stands, by the cursor that it came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It came without one.
+    New,
+    /// It came with what is no cursor of its user.
+    Foreign,
+    /// Here.
+    At(Cursor),
+}
+
+impl Standing {
+    /// Up to where the device has received; nothing if its cursor does not say.
+    #[must_use]
+    pub const fn position(self) -> Position {
+        match self {
+            Self::At(cursor) => cursor.position,
+            Self::New | Self::Foreign => Position::ZERO,
+        }
+    }
+}
+
+impl SyncPage {
+    /// What `welcome` says of it.
+    #[must_use]
+    pub const fn resume(&self) -> Resume {
+        match self {
+            Self::Items { .. } => Resume::Resumed,
+            Self::SnapshotRequired { reason, .. } => Resume::SnapshotRequired { reason: *reason },
+        }
+    }
+}
+
 impl Operations {
-    /// The next page of a user's inbox after `cursor`; without a cursor the verdict `no_cursor`.
+    /// What a device's cursor says.
+    #[must_use]
+    pub fn standing(&self, user: UserId, cursor: Option<&SealedCursor>) -> Standing {
+        match cursor.map(|text| self.cursors.open(user, text)) {
+            None => Standing::New,
+            Some(None) => Standing::Foreign,
+            Some(Some(cursor)) => Standing::At(cursor),
+        }
+    }
+
+    /// A cursor as `user` gets it.
+    ///
+    /// # Errors
+    /// `internal`.
+    pub(super) fn seal(&self, user: UserId, cursor: Cursor) -> Result<SealedCursor, ErrorBody> {
+        self.cursors.seal(user, cursor).map_err(|error| {
+            tracing::error!(%error, user.id = %user, "sealing a cursor failed");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        })
+    }
+
+    /// The next page of a user's inbox after where a device stands, or the verdict that it needs a snapshot.
     ///
     /// # Errors
     /// The store's.
-    pub async fn sync_page(&self, user: UserId, cursor: Option<Cursor>) -> Result<SyncPage, ErrorBody> {
-        let reason = match cursor {
-            None => SnapshotReason::NoCursor,
-            Some(cursor) => {
+    pub async fn sync_page(&self, user: UserId, standing: Standing) -> Result<SyncPage, ErrorBody> {
+        let reason = match standing {
+            Standing::New => SnapshotReason::NoCursor,
+            Standing::Foreign => SnapshotReason::ForeignCursor,
+            Standing::At(cursor) => {
                 match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
                     InboxRead::Page(page) => {
                         return Ok(SyncPage::Items {

@@ -202,7 +202,8 @@ async fn call(rest: &Rest, api: &Api, stage: &Stage, trial: &Trial) -> Answer {
 const RELATIONS: [&str; 4] = ["nobody", "herself", "another", "who blocks her"];
 
 /// What stands for somebody, or for something of hers.
-const OF_SOMEBODY: [&str; 6] = ["$handle", "$refresh", "$token", "$user", "{user_id}", "{device_id}"];
+const OF_SOMEBODY: [&str; 7] =
+    ["$cursor", "$handle", "$refresh", "$token", "$user", "{user_id}", "{device_id}"];
 
 /// Tries something that concerns no channel: without a token, about herself, about somebody else, about who blocks her.
 async fn try_elsewhere(node: &TestNode, api: &Api, row: &Elsewhere) -> Vec<String> {
@@ -225,8 +226,12 @@ async fn try_relation(node: &TestNode, api: &Api, row: &Elsewhere, relation: &st
     }
     let user = if matches!(relation, "nobody" | "herself") { &me } else { &other };
     let token = (relation != "nobody").then_some(me.token.as_str());
-    let body: Option<Value> =
-        (!row.body.is_empty()).then(|| serde_json::from_str(&fill(row.body, user)).unwrap());
+    let mut body = fill(row.body, user);
+    if body.contains("$cursor") {
+        let snapshot = rest.must("POST", "/v1/snapshot", Some(&user.token), Some(&json!({}))).await;
+        body = body.replace("$cursor", snapshot["cursor"].as_str().unwrap());
+    }
+    let body: Option<Value> = (!body.is_empty()).then(|| serde_json::from_str(&body).unwrap());
     if let Some(kind) = row.operation.strip_prefix("frame ") {
         return try_frame(node, api, kind, body.unwrap(), token).await;
     }

@@ -132,7 +132,7 @@ pub(crate) const ELSEWHERE: &[Elsewhere] = &[
     elsewhere("channels_snapshot", "", "{}"),
     elsewhere("frame hello", "", r#"{"token":"$token"}"#),
     elsewhere("frame heartbeat", "", "{}"),
-    elsewhere("frame received", "", r#"{"cursor":"5a6f0c1e9b7d4432:1"}"#),
+    elsewhere("frame received", "", r#"{"cursor":"$cursor"}"#),
     elsewhere("frame presence", "", r#"{"status":"here"}"#),
     elsewhere("frame auth", "", r#"{"token":"$token"}"#),
 ];

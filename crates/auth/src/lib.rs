@@ -1,4 +1,4 @@
-//! Who you are: access tokens, refresh tokens, passwords and the secret they hang on.
+//! Who you are: access tokens, refresh tokens, passwords, cursors bound to their user, and the secret they hang on.
 //!
 //! First station on the way of a request (G5): the gateway and REST turn a token into [`Claims`] here and take the
 //! user and device from nowhere else. This crate knows neither HTTP nor the store; what is kept (PHC texts, hashes of
@@ -6,11 +6,13 @@
 
 #![warn(missing_docs)]
 
+mod cursors;
 mod passwords;
 mod refresh;
 mod secret;
 mod tokens;
 
+pub use cursors::{Cursors, SealError};
 pub use passwords::{MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords};
 pub use refresh::{RefreshToken, RefreshTokenError};
 pub use secret::load_or_create_secret;

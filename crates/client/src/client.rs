@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq};
+use madang_ids::{ChannelId, ClientMsgId, LogId, SealedCursor, Seq};
 use madang_proto::{Body, Mode, Send, SetPresence};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -26,7 +26,7 @@ pub struct ClientOptions {
     /// Whose device this is.
     pub tokens: Tokens,
     /// What an earlier run kept: its cursor …
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<SealedCursor>,
     /// … and the last entries that it had.
     pub heads: HashMap<LogId, Seq>,
     /// Unacked messages that are kept, at least one; [`Client::send`] waits when there are more. Default 1,000.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use madang_ids::Cursor;
+use madang_ids::SealedCursor;
 use madang_proto::limits::FRAME_BYTES_LIBRARY;
 use madang_proto::{ClientFrame, Hello, Request, RequestId, SUBPROTOCOL_JSON, ServerFrame, Welcome};
 use tokio::net::{TcpSocket, TcpStream};
@@ -103,7 +103,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`ClientError::Refused`] or [`ClientError::Closed`] if the server does not want this device.
-    pub async fn hello(&mut self, token: &str, cursor: Option<Cursor>) -> Result<Welcome, ClientError> {
+    pub async fn hello(&mut self, token: &str, cursor: Option<SealedCursor>) -> Result<Welcome, ClientError> {
         let hello = Hello { token: token.to_owned(), cursor };
         self.send(&Request { id: Some(RequestId("hello".into())), frame: ClientFrame::Hello(hello) }).await?;
         let text = match in_time(self.next()).await? {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Seq, UserId};
+use madang_ids::{ChannelId, ClientMsgId, LogId, SealedCursor, Seq, UserId};
 use madang_proto::rest::ChannelView;
 use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, SnapshotReason};
 
@@ -41,7 +41,7 @@ pub enum Event {
         error: ErrorBody,
     },
     /// Everything told so far is covered by this cursor; a program that keeps its data keeps the cursor with it.
-    CursorMoved(Cursor),
+    CursorMoved(SealedCursor),
     /// A message is durable.
     Acked {
         /// The key that [`crate::Client::send`] gave.

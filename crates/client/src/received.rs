@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use madang_ids::{ChannelId, Cursor, LogId, Seq};
+use madang_ids::{ChannelId, LogId, SealedCursor, Seq};
 use madang_proto::rest::{ChannelView, Since};
 use madang_proto::{ChannelHead, Content, Entry, SnapshotReason};
 
@@ -15,7 +15,7 @@ const SINCE_MAX: usize = 10_000;
 /// The places of one device.
 #[derive(Debug, Clone, Default)]
 pub struct Received {
-    cursor: Option<Cursor>,
+    cursor: Option<SealedCursor>,
     heads: HashMap<LogId, Seq>,
     /// Read markers, as far as they were told: a snapshot is spared what has not changed.
     reads: HashMap<ChannelId, Seq>,
@@ -42,14 +42,14 @@ pub enum Piece {
 impl Received {
     /// Goes on from what an earlier run of the program kept.
     #[must_use]
-    pub fn resume(cursor: Option<Cursor>, heads: HashMap<LogId, Seq>) -> Self {
+    pub fn resume(cursor: Option<SealedCursor>, heads: HashMap<LogId, Seq>) -> Self {
         Self { cursor, heads, reads: HashMap::new() }
     }
 
     /// What to give in `hello`.
     #[must_use]
-    pub const fn cursor(&self) -> Option<Cursor> {
-        self.cursor
+    pub fn cursor(&self) -> Option<SealedCursor> {
+        self.cursor.clone()
     }
 
     /// The last entry that is there of `log`.
@@ -65,7 +65,7 @@ impl Received {
     }
 
     /// Everything that came so far is covered by `cursor`.
-    pub const fn apply_cursor(&mut self, cursor: Cursor) {
+    pub fn apply_cursor(&mut self, cursor: SealedCursor) {
         self.cursor = Some(cursor);
     }
 
@@ -136,7 +136,7 @@ impl Received {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_ids::{ChannelId, Epoch, Millis, Position, UserId};
+    use madang_ids::{ChannelId, Millis, UserId};
     use proptest::prelude::*;
 
     const LOG: LogId = LogId::Channel(ChannelId::from_raw(7));
@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn a_cursor_is_kept_for_the_next_hello() {
         let mut received = Received::default();
-        let cursor = Cursor { epoch: Epoch::from_raw(1), position: Position::new(9) };
-        received.apply_cursor(cursor);
+        let cursor = SealedCursor::from("opaque".to_owned());
+        received.apply_cursor(cursor.clone());
         assert_eq!(received.cursor(), Some(cursor));
     }
 

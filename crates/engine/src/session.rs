@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use madang_ids::{Cursor, DeviceId, Millis, UserId};
+use madang_ids::{DeviceId, Millis, SealedCursor, UserId};
 use madang_proto::{ClientFrame, CloseReason, ErrorBody, ErrorCode, Request, RequestId, ServerFrame, limits};
 
 use crate::body;
@@ -81,8 +81,8 @@ pub struct Opening {
     pub id: Option<RequestId>,
     /// Who.
     pub identity: Identity,
-    /// How far the device has received.
-    pub cursor: Option<Cursor>,
+    /// How far the device has received, as it says.
+    pub cursor: Option<SealedCursor>,
 }
 
 /// The protocol state of one connection.
@@ -102,7 +102,7 @@ pub struct Session {
 #[derive(Debug)]
 enum Phase {
     AwaitingHello,
-    Verifying(Box<(Option<RequestId>, Option<Cursor>)>),
+    Verifying(Box<(Option<RequestId>, Option<SealedCursor>)>),
     Open(Identity),
 }
 

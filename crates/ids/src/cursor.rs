@@ -1,12 +1,9 @@
 //! How far a device has received its user's inbox.
 
 use std::fmt;
-use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::de::Deserializer;
-use serde::{Deserialize, Serialize, Serializer};
-
-use crate::numeric::{IdError, TextVisitor};
+use serde::{Deserialize, Serialize};
 
 /// Place in a user's inbox; rises, with gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -60,7 +57,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// How far one device has received its user's inbox: `epoch:position`, opaque to clients.
+/// How far one device has received its user's inbox. Clients see it as a [`SealedCursor`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// Under which numbering.
@@ -69,38 +66,29 @@ pub struct Cursor {
     pub position: Position,
 }
 
-impl fmt::Display for Cursor {
+/// A [`Cursor`] as clients keep it: an opaque text, which only the server can read and only for the user to whom it was
+/// given. Any text is one: whether it serves is the verdict of `welcome`, since a client cannot check what it kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SealedCursor(Arc<str>);
+
+impl SealedCursor {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SealedCursor {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for SealedCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.epoch, self.position.0)
-    }
-}
-
-impl FromStr for Cursor {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let (epoch, position) = text.split_once(':').ok_or(IdError::NotACursor)?;
-        let plain = epoch.len() == 16
-            && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && position.bytes().all(|byte| byte.is_ascii_digit());
-        let epoch = u64::from_str_radix(epoch, 16).map_err(|_| IdError::NotACursor)?;
-        let position = position.parse::<u64>().map_err(|_| IdError::NotACursor)?;
-        if !plain || i64::try_from(position).is_err() {
-            return Err(IdError::NotACursor);
-        }
-        Ok(Self { epoch: Epoch(epoch), position: Position(position) })
-    }
-}
-
-impl Serialize for Cursor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Cursor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor::<Self>::new())
+        f.write_str(&self.0)
     }
 }
 
@@ -109,26 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_survives_its_text() {
-        let cursor = Cursor { epoch: Epoch::from_raw(0xdead_beef), position: Position::new(42) };
-        assert_eq!(cursor.to_string(), "00000000deadbeef:42");
-        assert_eq!(cursor.to_string().parse::<Cursor>(), Ok(cursor));
-    }
-
-    #[test]
-    fn other_texts_are_refused() {
-        for text in [
-            "",
-            ":",
-            "42",
-            "00000000deadbeef:",
-            "deadbeef:1",
-            "00000000deadbeef:-1",
-            "00000000deadbeef:+1",
-            "+0000000deadbeef:1",
-            "00000000deadbeeg:1",
-        ] {
-            assert_eq!(text.parse::<Cursor>(), Err(IdError::NotACursor), "{text}");
+    fn any_text_is_a_sealed_cursor_and_nothing_else_is() {
+        for text in ["", "00000000deadbeef:42", "x\u{0}"] {
+            let json = serde_json::to_string(text).unwrap();
+            assert_eq!(serde_json::from_str::<SealedCursor>(&json).unwrap().as_str(), text);
+        }
+        for json in ["5", "null", "[]", "{}"] {
+            assert!(serde_json::from_str::<SealedCursor>(json).is_err(), "{json}");
         }
     }
 }

@@ -11,7 +11,7 @@ mod schema;
 mod snowflake;
 
 pub use client_msg_id::ClientMsgId;
-pub use cursor::{Cursor, Epoch, Position};
+pub use cursor::{Cursor, Epoch, Position, SealedCursor};
 pub use numeric::{
     ChannelId, ConnectionId, DeviceId, IdError, LogId, MessageId, Millis, Ordinal, Seq, UserId,
 };

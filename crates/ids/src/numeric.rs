@@ -15,9 +15,6 @@ pub enum IdError {
     /// Neither a UUID nor a ULID.
     #[error("is neither a UUID nor a ULID")]
     NotAUuidOrUlid,
-    /// Not `epoch:position`.
-    #[error("is not a cursor: expected the text of an earlier `cursor` frame")]
-    NotACursor,
 }
 
 macro_rules! string_id {

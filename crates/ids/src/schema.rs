@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::{ChannelId, ClientMsgId, Cursor, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
+use crate::{ChannelId, ClientMsgId, DeviceId, MessageId, Millis, Ordinal, SealedCursor, Seq, UserId};
 
 /// A decimal number from 1; the parser says that 2^63 − 1 is the last.
 const ID: &str = "^0*[1-9][0-9]{0,18}$";
@@ -45,7 +45,10 @@ schemas! {
     ChannelId => text(ID, "A conversation.");
     MessageId => text(ID, "A message; rises with `seq` inside its channel.");
     ClientMsgId => text(KEY, "The sender's retry key in a channel: a UUID or a ULID.");
-    Cursor => json_schema!({ "type": "string", "description": "How far a device has received its user's inbox. Opaque to clients." });
+    SealedCursor => json_schema!({
+        "type": "string",
+        "description": "How far a device has received its user's inbox. Opaque: its form means nothing and may change.",
+    });
     Seq => number("Place of an entry in its log: 1, 2, 3 … without a hole.");
     Ordinal => number("Place of a message among the messages of its channel.");
     Millis => number("Milliseconds since 1970-01-01 UTC.");

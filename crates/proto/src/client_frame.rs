@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use madang_ids::{ChannelId, ClientMsgId, Cursor, Seq};
+use madang_ids::{ChannelId, ClientMsgId, SealedCursor, Seq};
 use serde::{Deserialize, Serialize};
 
 mod parse;
@@ -109,7 +109,7 @@ pub enum ClientFrame {
     /// The device keeps everything up to this cursor.
     Received {
         /// From a `cursor` frame.
-        cursor: Cursor,
+        cursor: SealedCursor,
     },
     /// Whether the user is there, and what she says of herself.
     Presence(SetPresence),
@@ -128,7 +128,7 @@ pub struct Hello {
     pub token: String,
     /// How far this device has received; absent if it has nothing yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<SealedCursor>,
 }
 
 /// A message to be appended.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use madang_ids::{ChannelId, ClientMsgId, Cursor, DeviceId, Millis, Ordinal, Seq, UserId};
+use madang_ids::{ChannelId, ClientMsgId, DeviceId, Millis, Ordinal, SealedCursor, Seq, UserId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -107,9 +107,9 @@ pub struct DeviceCard {
     pub name: String,
     /// Since when.
     pub created_at: Millis,
-    /// How far it has received.
+    /// How far it has received, as it says in `received`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received: Option<Cursor>,
+    pub received: Option<SealedCursor>,
     /// Whether it is the one that asks.
     pub is_this: bool,
 }
@@ -451,7 +451,7 @@ pub struct Since {
 pub struct Snapshot {
     /// On the first page: taken before anything was read. Resume from it once all pages are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<SealedCursor>,
     /// The channels of this page.
     pub channels: Vec<ChannelView>,
     /// On the first page, if asked for: the last entries of the most recent channels.

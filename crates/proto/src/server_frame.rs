@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use madang_ids::{ChannelId, Cursor, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_ids::{ChannelId, DeviceId, MessageId, Millis, Ordinal, SealedCursor, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::client_frame::RequestId;
@@ -73,7 +73,7 @@ pub enum ServerFrame<'a> {
     /// Everything up to here was sent on this connection. Keep it; give it in the next `hello`.
     Cursor {
         /// Opaque to clients.
-        cursor: Cursor,
+        cursor: SealedCursor,
     },
     /// A page of a channel's log.
     History {
@@ -161,7 +161,8 @@ pub enum Resume {
 pub enum SnapshotReason {
     /// It came without a cursor.
     NoCursor,
-    /// The cursor was given out by another store, or before a backup that was restored.
+    /// Not a cursor that this server gave to this user: damaged, another server's or user's, of an older release, or from
+    /// a time that a restored backup does not know.
     ForeignCursor,
     /// The cursor lies beyond what this store holds.
     BeyondStore,

@@ -2,6 +2,7 @@
 //! that can misbehave, and the runner of `transcripts/`. Used from `tests/` only.
 #![expect(clippy::unwrap_used, reason = "tests stand on it: what fails here fails the test, loudly")]
 
+mod led;
 mod model;
 mod node;
 mod process;
@@ -12,9 +13,11 @@ mod socket;
 mod tls;
 pub mod transcript;
 
+pub use led::Led;
 /// So that crates below the server can say what node they want.
 pub use madang_chat_server::config::Config;
 pub use madang_service::ManualClock;
+pub use madang_store::model::Faults;
 pub use node::{ModelStorage, Storage, TestNode, manual_clock};
 pub use process::Server;
 pub use proxy::{Fate, Proxy};

@@ -15,6 +15,7 @@ use madang_chat_server::rest;
 use madang_ids::Millis;
 use madang_service::{Clock, Drain, ManualClock, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig};
+use madang_store::model::Faults;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -41,6 +42,13 @@ impl Storage {
     #[must_use]
     pub fn model() -> Self {
         Self::Model(ModelStorage(SharedModel::new()))
+    }
+
+    /// From now on the model store fails as often as this; nothing else ever does by itself.
+    pub fn set_faults(&self, faults: Faults) {
+        if let Self::Model(ModelStorage(shared)) = self {
+            shared.model.set_faults(faults);
+        }
     }
 
     /// An empty folder.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::{Client, ClientOptions, Event, Rest, Tokens};
-use madang_ids::{ChannelId, ClientMsgId, Cursor, LogId, Millis, Seq};
-use madang_proto::rest::{HistoryQuery, SendMessage};
+use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, SealedCursor, Seq};
+use madang_proto::rest::{HistoryQuery, SendMessage, SnapshotQuery};
 use madang_proto::{Body, Entry, Resume, SnapshotReason, limits};
 use serde_json::json;
 use tokio::process::Command;
@@ -174,7 +174,7 @@ impl Stage {
 
     /// A device that has everything up to now.
     async fn device(&self) -> anyhow::Result<Device> {
-        let cursor = people::cursor(&self.rest, &self.bob).await?;
+        let cursor = self.rest.snapshot(&self.bob.token, &SnapshotQuery::default()).await?.cursor;
         let kept = self.history(Seq::ZERO).await?.into_iter().map(|entry| (entry.seq, entry));
         Ok(Device { cursor, kept: kept.collect() })
     }
@@ -182,7 +182,7 @@ impl Stage {
 
 /// What a device's program keeps between two runs.
 struct Device {
-    cursor: Option<Cursor>,
+    cursor: Option<SealedCursor>,
     kept: BTreeMap<Seq, Entry>,
 }
 
@@ -202,7 +202,7 @@ impl Device {
             expires_at: Millis::new(u64::MAX),
         };
         let mut options = ClientOptions::new(&stage.server.url(), tokens);
-        options.cursor = self.cursor;
+        options.cursor = self.cursor.clone();
         options.heads = HashMap::from([(LogId::Channel(stage.channel), self.last())]);
         options
     }

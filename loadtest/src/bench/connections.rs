@@ -5,9 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_ids::Cursor;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -48,11 +46,11 @@ pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     print_conditions(&format!(
         "connections: {count} of distinct users, {groups} groups of {members} each, whose members are told who is there"
     ));
-    let (people, cursor) = fill(&args, &data, &folder).await?;
+    let people = fill(&args, &data, &folder).await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for repeat in 1..=args.repeats {
         let beats = if repeat == args.repeats { args.heartbeat_seconds } else { 0 };
-        let weight = weigh_madang(&data, &folder, &people, cursor, beats).await?;
+        let weight = weigh_madang(&data, &folder, &people, beats).await?;
         let reference = weigh_reference(&folder, count).await?;
         println!(
             "  repeat {repeat}: {:.0} B a connection by RSS, {:.0} B by RssAnon; bare {:.0} B, {:.0} B",
@@ -72,41 +70,31 @@ pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// People and channels; the cursor is behind all of it.
-async fn fill(
-    args: &Connections,
-    data: &Path,
-    folder: &Folder,
-) -> anyhow::Result<(Vec<Person>, Option<Cursor>)> {
+/// People and channels; the cursors are behind all of it.
+async fn fill(args: &Connections, data: &Path, folder: &Folder) -> anyhow::Result<Vec<Person>> {
     let started = Instant::now();
     let server = Process::madang(data, folder).await?;
     let rest = people::rest(&server.url())?;
-    let people = people::sign_up(&rest, args.count).await?;
+    let mut people = people::sign_up(&rest, args.count).await?;
     let signed_up = started.elapsed();
     people::groups(&rest, &people, args.channels, args.members).await?;
-    let first = people.first().context("there must be a connection")?;
-    let cursor = people::cursor(&rest, first).await?;
+    people::take_cursors(&rest, &mut people).await?;
     let (took, first) = (started.elapsed().as_secs_f64(), signed_up.as_secs_f64());
     println!(
         "  filled in {took:.0} s (sign-ups {first:.0} s); RSS after it {:.0} MiB",
         mib(server.usage()?.rss_bytes)
     );
     server.stop().await?;
-    Ok((people, cursor))
+    Ok(people)
 }
 
-async fn weigh_madang(
-    data: &Path,
-    folder: &Folder,
-    people: &[Person],
-    cursor: Option<Cursor>,
-    beats: u64,
-) -> anyhow::Result<Weight> {
+async fn weigh_madang(data: &Path, folder: &Folder, people: &[Person], beats: u64) -> anyhow::Result<Weight> {
     let server = Process::madang(data, folder).await?;
     sleep(SETTLE).await;
     let before = server.usage()?;
     let sockets = stream::iter(people.iter().enumerate())
         .map(|(number, person)| {
+            let cursor = person.cursor.clone();
             Socket::welcome(&server.addr, source(number), CLIENT_BUFFER_BYTES, &person.token, cursor)
         })
         .buffer_unordered(HANDSHAKES)

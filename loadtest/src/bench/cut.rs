@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::Rest;
 use madang_ids::ChannelId;
@@ -23,25 +22,27 @@ const STAND: Duration = Duration::from_secs(15);
 pub(super) async fn run(args: Cut) -> anyhow::Result<()> {
     let rest = people::rest(&args.url)?;
     let addr = args.url.trim_start_matches("http://").to_owned();
-    let people = people::sign_up(&rest, args.count).await?;
-    let groups: Vec<&[Person]> = people.chunks(args.members).collect();
-    let channels: Vec<ChannelId> =
-        stream::iter(&groups).map(|group| group_of(&rest, group)).buffered(CALLS).try_collect().await?;
+    let mut people = people::sign_up(&rest, args.count).await?;
+    let channels: Vec<ChannelId> = stream::iter(people.chunks(args.members))
+        .map(|group| group_of(&rest, group))
+        .buffered(CALLS)
+        .try_collect()
+        .await?;
     let sockets: Vec<Socket> = stream::iter(people.iter().enumerate())
         .map(|(number, person)| Socket::welcome(&addr, source(number), READ_BYTES, &person.token, None))
         .buffer_unordered(CALLS)
         .try_collect()
         .await?;
-    let cursor = people::cursor(&rest, people.first().context("there must be a device")?).await?;
+    people::take_cursors(&rest, &mut people).await?;
     println!("connected");
     tokio::time::sleep(STAND).await;
     let cut = Instant::now();
     sockets.into_iter().try_for_each(Socket::reset)?;
-    let spoken_to = stream::iter(groups.iter().zip(&channels))
+    let spoken_to = stream::iter(people.chunks(args.members).zip(&channels))
         .map(|(group, channel)| people::say(&rest, &group[0], *channel, args.missed))
         .buffer_unordered(CALLS)
         .try_for_each(|()| std::future::ready(Ok(())));
-    let came = returns::come(&addr, args.missed as u64, people.clone(), cursor);
+    let came = returns::come(&addr, args.missed as u64, people.clone());
     let ((), (_, _, sockets)) = tokio::try_join!(spoken_to, came)?;
     println!("current after {:.2}", cut.elapsed().as_secs_f64());
     drop(sockets);

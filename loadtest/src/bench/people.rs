@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use madang_client::Rest;
-use madang_ids::{ChannelId, ClientMsgId, Cursor, UserId};
+use madang_ids::{ChannelId, ClientMsgId, SealedCursor, UserId};
 use madang_proto::rest::{NewChannel, SendMessage, SignUp, SnapshotQuery};
 use madang_proto::{Body, ChannelKind};
 use rand::SeedableRng;
@@ -23,6 +23,8 @@ const CALLS: usize = 48;
 pub(super) struct Person {
     pub(super) id: UserId,
     pub(super) token: String,
+    /// Where the device stands, once [`take_cursors`] has asked.
+    pub(super) cursor: Option<SealedCursor>,
 }
 
 pub(super) fn rest(url: &str) -> anyhow::Result<Rest> {
@@ -39,7 +41,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
                 device_name: "bench".to_owned(),
             };
             let signed_in = rest.sign_up(&sign_up, None).await.context("a sign-up failed")?;
-            Ok(Person { id: signed_in.user.id, token: signed_in.access_token })
+            Ok(Person { id: signed_in.user.id, token: signed_in.access_token, cursor: None })
         })
         .buffered(CALLS)
         .try_collect()
@@ -135,7 +137,14 @@ pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::
         .await
 }
 
-/// The end of everything so far; it serves every device, for the cursor is a place in the store's order of commits.
-pub(super) async fn cursor(rest: &Rest, person: &Person) -> anyhow::Result<Option<Cursor>> {
-    Ok(rest.snapshot(&person.token, &SnapshotQuery::default()).await?.cursor)
+/// Puts each device at the end of everything so far.
+pub(super) async fn take_cursors(rest: &Rest, people: &mut [Person]) -> anyhow::Result<()> {
+    stream::iter(people)
+        .map(|person| async move {
+            person.cursor = rest.snapshot(&person.token, &SnapshotQuery::default()).await?.cursor;
+            Ok(())
+        })
+        .buffer_unordered(CALLS)
+        .try_for_each(|()| std::future::ready(Ok(())))
+        .await
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_ids::{ChannelId, Cursor};
+use madang_ids::ChannelId;
 
 use super::args::{Reference, Resume};
 use super::figures::{figure, median, print_conditions};
@@ -33,13 +33,13 @@ pub(super) async fn run(args: Resume) -> anyhow::Result<()> {
         args.channels, args.repeats
     ));
     let server = Process::madang(&folder.join("data"), &folder).await?;
-    let (person, cursor) = fill(&args, moved, each, &server).await?;
+    let person = fill(&args, moved, each, &server).await?;
     // The first reads from the disk what the others find in memory.
-    catch_up(&server, &person, cursor, missed as u64).await?;
+    catch_up(&server, &person, missed as u64).await?;
     let (begun, cpu) = (Instant::now(), server.usage()?.cpu_seconds);
     let (mut took, mut bytes) = (Vec::new(), 0);
     for _ in 0..args.repeats {
-        let (ms, read) = catch_up(&server, &person, cursor, missed as u64).await?;
+        let (ms, read) = catch_up(&server, &person, missed as u64).await?;
         took.push(ms);
         bytes = read;
     }
@@ -60,39 +60,31 @@ pub(super) async fn run(args: Resume) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A user in many groups, the cursor of her device, and what it missed.
-async fn fill(
-    args: &Resume,
-    moved: usize,
-    each: usize,
-    server: &Process,
-) -> anyhow::Result<(Person, Option<Cursor>)> {
+/// A user in many groups, with the cursor of their device, and what it missed.
+async fn fill(args: &Resume, moved: usize, each: usize, server: &Process) -> anyhow::Result<Person> {
     let rest = &people::rest(&server.url())?;
-    let people = people::sign_up(rest, 2).await?;
-    let [person, other] = people.as_slice() else { anyhow::bail!("two people signed up") };
+    let mut people = people::sign_up(rest, 2).await?;
+    let [person, other] = people.as_mut_slice() else { anyhow::bail!("two people signed up") };
+    let (owner, member) = (&*other, &*person);
     let channels: Vec<ChannelId> = stream::iter(0..args.channels)
-        .map(|_| async move { people::group(rest, &[other, person]).await })
+        .map(|_| async move { people::group(rest, &[owner, member]).await })
         .buffered(CALLS)
         .try_collect()
         .await?;
-    let cursor = people::cursor(rest, person).await?;
+    people::take_cursors(rest, std::slice::from_mut(person)).await?;
     stream::iter(channels.iter().take(moved))
         .map(|channel| people::say(rest, other, *channel, each))
         .buffer_unordered(CALLS)
         .try_collect::<()>()
         .await?;
-    Ok((person.clone(), cursor))
+    Ok(person.clone())
 }
 
 /// Milliseconds until all came, and their bytes.
-async fn catch_up(
-    server: &Process,
-    person: &Person,
-    cursor: Option<Cursor>,
-    missed: u64,
-) -> anyhow::Result<(f64, u64)> {
+async fn catch_up(server: &Process, person: &Person, missed: u64) -> anyhow::Result<(f64, u64)> {
     let begun = Instant::now();
-    let mut socket = Socket::welcome(&server.addr, source(0), READ_BYTES, &person.token, cursor).await?;
+    let (token, cursor) = (&person.token, person.cursor.clone());
+    let mut socket = Socket::welcome(&server.addr, source(0), READ_BYTES, token, cursor).await?;
     let bytes = read_missed(&mut socket, missed).await?;
     Ok((begun.elapsed().as_secs_f64() * 1e3, bytes))
 }

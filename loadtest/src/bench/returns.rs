@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;
-use madang_ids::{ChannelId, Cursor};
+use madang_ids::ChannelId;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -35,11 +35,11 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
         args.count, args.members, args.missed
     ));
     let server = Process::madang(&data, &folder).await?;
-    let (people, cursor) = fill(&args, &server).await?;
+    let people = fill(&args, &server).await?;
     server.kill().await?;
     let server = Process::madang(&data, &folder).await?;
     let before = server.usage()?;
-    let (seconds, latency, sockets) = come(&server.addr, args.missed as u64, people, cursor).await?;
+    let (seconds, latency, sockets) = come(&server.addr, args.missed as u64, people).await?;
     let after = server.usage()?;
     drop(sockets);
     server.kill().await?;
@@ -57,26 +57,25 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// People in groups, the cursor of all of their devices, and what these missed.
-async fn fill(args: &Returns, server: &Process) -> anyhow::Result<(Vec<Person>, Option<Cursor>)> {
+/// People in groups, with the cursors of their devices, and what these missed.
+async fn fill(args: &Returns, server: &Process) -> anyhow::Result<Vec<Person>> {
     let rest = &people::rest(&server.url())?;
     let mut people = people::sign_up(rest, args.count).await?;
     let members = usize::try_from(args.members)?;
     // A last group of one is none.
     people.truncate(people.len() - usize::from(people.len() % members == 1));
-    let groups: Vec<&[Person]> = people.chunks(members).collect();
-    let channels: Vec<ChannelId> = stream::iter(&groups)
+    let channels: Vec<ChannelId> = stream::iter(people.chunks(members))
         .map(|group| async move { people::group(rest, &group.iter().collect::<Vec<_>>()).await })
         .buffered(CALLS)
         .try_collect()
         .await?;
-    let cursor = people::cursor(rest, people.first().context("there must be a device")?).await?;
-    stream::iter(groups.iter().zip(&channels))
+    people::take_cursors(rest, &mut people).await?;
+    stream::iter(people.chunks(members).zip(&channels))
         .map(|(group, channel)| people::say(rest, &group[0], *channel, args.missed))
         .buffer_unordered(CALLS)
         .try_collect::<()>()
         .await?;
-    Ok((people, cursor))
+    Ok(people)
 }
 
 /// Seconds until all are current, when each was, and the connections.
@@ -84,15 +83,17 @@ pub(super) async fn come(
     addr: &str,
     missed: u64,
     people: Vec<Person>,
-    cursor: Option<Cursor>,
 ) -> anyhow::Result<(f64, Histogram<u64>, Vec<Socket>)> {
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for (number, person) in people.into_iter().enumerate() {
         let addr = addr.to_owned();
         tasks.spawn(async move {
-            let mut socket =
-                again(|| Socket::welcome(&addr, source(number), READ_BYTES, &person.token, cursor)).await?;
+            let mut socket = again(|| {
+                let cursor = person.cursor.clone();
+                Socket::welcome(&addr, source(number), READ_BYTES, &person.token, cursor)
+            })
+            .await?;
             read_missed(&mut socket, missed).await?;
             anyhow::Ok((socket, begun.elapsed()))
         });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use madang_ids::{ChannelId, Cursor};
+use madang_ids::ChannelId;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -36,7 +36,6 @@ struct Pairs {
     server: Process,
     pairs: Vec<(Person, Person)>,
     channels: Vec<ChannelId>,
-    cursor: Option<Cursor>,
 }
 
 /// Measures and prints.
@@ -88,11 +87,11 @@ impl Pairs {
         let server = Process::madang(&folder.join("data"), folder).await?;
         let rest = people::rest(&server.url())?;
         let mut senders = people::sign_up(&rest, count * 2).await?;
+        people::take_cursors(&rest, &mut senders).await?;
         let receivers = senders.split_off(count);
         let pairs: Vec<(Person, Person)> = senders.into_iter().zip(receivers).collect();
         let channels = people::directs(&rest, &pairs).await?;
-        let cursor = people::cursor(&rest, &pairs.first().context("there must be a pair")?.0).await?;
-        Ok(Self { server, pairs, channels, cursor })
+        Ok(Self { server, pairs, channels })
     }
 
     async fn round(&self, args: &Sends, in_flight: usize, folder: &Folder) -> anyhow::Result<Round> {
@@ -134,8 +133,8 @@ impl Pairs {
     }
 
     async fn socket(&self, person: &Person, number: usize) -> anyhow::Result<Socket> {
-        let Person { token, .. } = person;
-        Socket::welcome(&self.server.addr, source(number), READ_BYTES, token, self.cursor).await
+        let Person { token, cursor, .. } = person;
+        Socket::welcome(&self.server.addr, source(number), READ_BYTES, token, cursor.clone()).await
     }
 }
 

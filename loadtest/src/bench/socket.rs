@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail, ensure};
-use madang_ids::{ChannelId, Cursor};
+use madang_ids::{ChannelId, SealedCursor};
 use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -60,7 +60,7 @@ impl Socket {
         source: IpAddr,
         buffer_bytes: usize,
         token: &str,
-        cursor: Option<Cursor>,
+        cursor: Option<SealedCursor>,
     ) -> anyhow::Result<Self> {
         let mut socket = Self::connect(addr, source, buffer_bytes).await?;
         socket.upgrade(addr).await?;

@@ -26,7 +26,7 @@ pub(crate) struct RawFrame<'a> {
     pub(crate) entries: Vec<RawEntry<'a>>,
     /// Of `cursor`.
     #[serde(default)]
-    pub(crate) cursor: Option<madang_ids::Cursor>,
+    pub(crate) cursor: Option<madang_ids::SealedCursor>,
     /// Of `heads`.
     #[serde(default)]
     pub(crate) heads: Vec<ChannelHead>,
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn other_frames_and_a_second_seq_are_read() {
-        let cursor = RawFrame::parse(r#"{"type":"cursor","cursor":"00000000deadbeef:42"}"#).unwrap();
-        assert_eq!(cursor.cursor.unwrap().to_string(), "00000000deadbeef:42");
+        let cursor = RawFrame::parse(r#"{"type":"cursor","cursor":"opaque"}"#).unwrap();
+        assert_eq!(cursor.cursor.unwrap().to_string(), "opaque");
         assert_eq!(RawFrame::parse(r#"{"type":"heartbeat","at":1}"#).unwrap().kind, "heartbeat");
         let read = r#"{"type":"entries","log":"user","entries":[
             {"seq":9,"at":1,"kind":"read","channel_id":"3","seq":5,"ordinal":5}]}"#;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use madang_client::{Backoff, ClientError, Outbox, SocketOptions, Tokens};
-use madang_ids::{Cursor, DeviceId, UserId};
+use madang_ids::{DeviceId, SealedCursor, UserId};
 use madang_proto::rest::{Login, SignedIn};
 use madang_proto::{CloseReason, ErrorCode, Send};
 use rand::rngs::SmallRng;
@@ -59,7 +59,7 @@ pub(crate) struct Device {
 /// What a device keeps between connections.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    pub(crate) cursor: Option<Cursor>,
+    pub(crate) cursor: Option<SealedCursor>,
     /// By day.
     pub(crate) records: HashMap<u32, Record>,
     /// Days whose open channel the user is a member of, each with a number that is another after each return.

@@ -88,7 +88,7 @@ impl<'a> Live<'a> {
     ) -> Result<Self, ClientError> {
         let mut connection = Connection::open(&world.endpoint, device.socket).await?;
         let cursor = begin(world, device);
-        let welcome = connection.hello(&device.access_token(), cursor).await?;
+        let welcome = connection.hello(&device.access_token(), cursor.clone()).await?;
         if let (Resume::SnapshotRequired { reason }, Some(cursor)) = (welcome.resume, cursor) {
             note_snapshot(world, device, &format!("cursor {cursor}: {reason:?}"));
         }
@@ -285,7 +285,7 @@ impl<'a> Live<'a> {
 
     fn handle_cursor(&mut self, frame: &RawFrame<'_>) {
         let mut memory = lock(&self.device.memory);
-        memory.cursor = frame.cursor.or(memory.cursor);
+        memory.cursor = frame.cursor.clone().or(memory.cursor.take());
         for day in self.touched.drain(..) {
             if let Some(record) = memory.records.get_mut(&day) {
                 record.cover();
@@ -352,13 +352,13 @@ impl<'a> Live<'a> {
 }
 
 /// The records turn a page, and say up to where the device is.
-fn begin(world: &World, device: &Device) -> Option<madang_ids::Cursor> {
+fn begin(world: &World, device: &Device) -> Option<madang_ids::SealedCursor> {
     let mut memory = lock(&device.memory);
     memory.records.values_mut().for_each(crate::judge::record::Record::connect);
     if std::mem::replace(&mut memory.was_connected, true) {
         count(&world.counters.resumes);
     }
-    memory.cursor
+    memory.cursor.clone()
 }
 
 /// A device that had a cursor was told to take a snapshot.

@@ -151,7 +151,7 @@ impl Driver {
             }
             ServerFrame::Heads { heads, .. } => self.handle_heads(live, heads).await,
             ServerFrame::Cursor { cursor } => {
-                self.received.apply_cursor(cursor);
+                self.received.apply_cursor(cursor.clone());
                 self.tell_alive(live, Event::CursorMoved(cursor)).await
             }
             ServerFrame::Ack(ack) => {
@@ -300,7 +300,7 @@ impl Driver {
         self.received.apply_snapshot(&channels);
         self.tell_alive(live, Event::SnapshotRequired { reason, channels }).await?;
         if let Some(cursor) = cursor {
-            self.received.apply_cursor(cursor);
+            self.received.apply_cursor(cursor.clone());
             self.tell_alive(live, Event::CursorMoved(cursor)).await?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Cursors that do not serve: the snapshot, and what goes on from it.
 
 use madang_client::Event;
-use madang_ids::{Cursor, Epoch, LogId, Position, Seq};
+use madang_ids::{LogId, Seq};
 use madang_proto::rest::MarkRead;
 use madang_proto::{ChannelKind, Resume, SnapshotReason};
 use madang_testkit::Fate;
@@ -49,7 +49,7 @@ async fn places_of_another_store_swallow_nothing_of_this_one() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let mut options = yard.options(&bob.tokens);
-    options.cursor = Some(Cursor { epoch: Epoch::from_raw(7), position: Position::new(1_000) });
+    options.cursor = Some("0000000000000007:1000".to_owned().into());
     options.heads =
         [(LogId::Channel(channel), Seq::new(1_000)), (LogId::User(bob.id), Seq::new(1_000))].into();
     let (client, mut events) = start(options);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use madang_ids::{ChannelId, Cursor, Seq};
+use madang_ids::{ChannelId, SealedCursor, Seq};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -192,7 +192,7 @@ struct Subscribe {
 
 #[derive(Deserialize)]
 struct Received {
-    cursor: Cursor,
+    cursor: SealedCursor,
 }
 
 #[derive(Deserialize)]
@@ -267,7 +267,7 @@ mod tests {
             (r#"{"id":1,"type":"heartbeat"}"#, None, Invalid, "id"),
             (r#"{"id":"1","type":"dance"}"#, Some("1"), Unsupported, "type"),
             (r#"{"id":"1","type":"hello"}"#, Some("1"), Invalid, "token"),
-            (r#"{"id":"1","type":"hello","token":"x","cursor":"y"}"#, Some("1"), Invalid, "cursor"),
+            (r#"{"id":"1","type":"hello","token":"x","cursor":5}"#, Some("1"), Invalid, "cursor"),
             (r#"{"id":"1","type":"read","channel_id":"9","seq":"x"}"#, Some("1"), Invalid, "seq"),
             (r#"{"id":"1","type":"read","channel_id":"-9","seq":1}"#, Some("1"), Invalid, "channel_id"),
             (r#"{"id":"1","type":"presence","idle":"yes"}"#, Some("1"), Invalid, "idle"),

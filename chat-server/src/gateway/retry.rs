@@ -1,0 +1,99 @@
+//! What a connection does while the store is unavailable: it waits, and asks ever more slowly. A connection that is
+//! closed comes back, and then needs more reads than before; so a store that fails for a moment closes none.
+
+use std::time::Duration;
+
+use madang_proto::{ErrorBody, ErrorCode};
+use madang_service::Clock;
+
+use crate::operations::SyncPage;
+
+/// Before the second try; each further wait is twice as long …
+const FIRST: Duration = Duration::from_millis(500);
+/// … up to this: a store that is back serves everybody within 8 s, and not all in the same one.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// A catch-up that the store has interrupted. It goes on from the cursor, or within its page.
+#[derive(Debug)]
+pub(super) struct Interrupted {
+    /// What of a page was read and not written: at most the rows of one page.
+    pub(super) rest: Option<SyncPage>,
+    /// Failures in a row.
+    failures: u32,
+    /// By the steady clock. The sweep wakes the connection then, so that there is no timer for each.
+    pub(super) retry_at: Duration,
+}
+
+impl Interrupted {
+    /// The store has failed once more. `seed` tells connections apart.
+    pub(super) fn new(before: Option<Box<Self>>, rest: Option<SyncPage>, now: Duration, seed: u64) -> Self {
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        Self { rest, failures, retry_at: now + wait(failures, seed) }
+    }
+}
+
+/// Whether the same may succeed a moment later.
+pub(super) fn is_for_later(error: &ErrorBody) -> bool {
+    error.code == ErrorCode::Unavailable
+}
+
+/// How long an answer may wait for the store.
+pub(super) struct Patience {
+    clock: Clock,
+    /// By the steady clock.
+    until: Duration,
+    failures: u32,
+    seed: u64,
+}
+
+impl Patience {
+    pub(super) fn new(clock: &Clock, patience: Duration, seed: u64) -> Self {
+        Self { clock: clock.clone(), until: clock.elapsed() + patience, failures: 0, seed }
+    }
+
+    /// Waits before the same is asked again; `false` if it is not worth asking, or too late.
+    pub(super) async fn waits_after(&mut self, error: &ErrorBody) -> bool {
+        self.failures += 1;
+        let wait = wait(self.failures, self.seed);
+        if !is_for_later(error) || self.clock.elapsed() + wait > self.until {
+            return false;
+        }
+        self.clock.sleep(wait).await;
+        true
+    }
+}
+
+/// Between half and all of the wait that is due after `failures`. The half that varies is spread by `seed` (Fibonacci
+/// hashing), so that connections which failed together do not ask together.
+fn wait(failures: u32, seed: u64) -> Duration {
+    let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
+    let spread = (seed ^ u64::from(failures)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+    whole / 2 + (whole / 2 * u32::try_from(spread).unwrap_or(0)) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_differ_between_connections() {
+        for failures in 1..100 {
+            let whole = FIRST.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST);
+            let waits: Vec<Duration> = (0..1_000).map(|seed| wait(failures, seed)).collect();
+            assert!(waits.iter().all(|&wait| (whole / 2..=whole).contains(&wait)));
+            let early = waits.iter().filter(|&&wait| wait < whole * 3 / 4).count();
+            assert!((400..600).contains(&early), "{early} of 1,000 in the first half");
+        }
+    }
+
+    #[test]
+    fn each_failure_in_a_row_makes_the_next_wait_longer() {
+        let now = Duration::from_secs(100);
+        let mut interrupted = Interrupted::new(None, None, now, 1);
+        assert!(interrupted.retry_at <= now + FIRST);
+        for _ in 0..10 {
+            interrupted = Interrupted::new(Some(Box::new(interrupted)), None, now, 1);
+        }
+        assert!(interrupted.retry_at >= now + LONGEST / 2);
+    }
+}

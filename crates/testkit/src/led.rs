@@ -1,0 +1,74 @@
+//! An inbox that loses, delays or doubles what it is told to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use madang_bus::{Envelope, Event, Inbox, InboxRead};
+use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_store::StoreResult;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// An inbox whose envelopes pass through a rule.
+pub struct Led {
+    inbox: Arc<dyn Inbox>,
+    envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
+    _forward: JoinSet<()>,
+}
+
+impl Led {
+    /// Puts `rule` before the envelopes of `inbox`: what it returns goes on, in this order.
+    ///
+    /// # Panics
+    /// The envelopes of `inbox` were taken before.
+    pub fn over(
+        inbox: Arc<dyn Inbox>,
+        mut rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static,
+    ) -> Arc<dyn Inbox> {
+        let mut source = inbox.take_envelopes().unwrap();
+        let (sender, receiver) = mpsc::channel(64);
+        let mut forward = JoinSet::new();
+        forward.spawn(async move {
+            while let Some(envelope) = source.recv().await {
+                for envelope in rule(envelope) {
+                    if sender.send(envelope).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Arc::new(Self { inbox, envelopes: Mutex::new(Some(receiver)), _forward: forward })
+    }
+}
+
+#[async_trait]
+impl Inbox for Led {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+    fn attach(&self, user: UserId) {
+        self.inbox.attach(user);
+    }
+    fn detach(&self, user: UserId) {
+        self.inbox.detach(user);
+    }
+    fn subscribe(&self, channel: ChannelId) {
+        self.inbox.subscribe(channel);
+    }
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.inbox.unsubscribe(channel);
+    }
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        self.inbox.publish(event, at_most).await
+    }
+    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        self.inbox.moved(log, to).await
+    }
+    async fn end(&self, user: UserId) -> StoreResult<Cursor> {
+        self.inbox.end(user).await
+    }
+    async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
+        self.inbox.read(user, after, max_rows).await
+    }
+}
