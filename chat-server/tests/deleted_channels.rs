@@ -5,6 +5,7 @@
 )]
 
 use madang_ids::{ChannelId, LogId, Seq};
+use madang_store::embedded::check;
 use madang_testkit::{Config, Rest, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
@@ -72,5 +73,9 @@ async fn a_deleted_channel_is_in_no_list_and_its_messages_are_erased() {
             201
         );
         node.stop().await.unwrap();
+        if let Storage::Embedded(folder) = &storage {
+            let report = check(folder.path(), &mut |_| {}).unwrap();
+            assert!(report.findings.is_empty(), "{:?}", report.findings);
+        }
     }
 }

@@ -3,9 +3,9 @@
 
 use madang_engine::home::{Command, DetailChange};
 use madang_engine::log::{ChannelState, RowChange};
-use madang_ids::{ChannelId, LogId, Millis, Seq};
-use madang_proto::{Body, Content, DeletionMark, ErrorBody, Message};
-use madang_store::{Channel, Erasure, Head, Member, Membership, Row, StoreResult};
+use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
+use madang_proto::{Body, ChannelKind, Content, DeletionMark, ErrorBody, Message};
+use madang_store::{Channel, Erasure, Head, Member, Membership, Row, SeatChange, SeatOutcome, StoreResult};
 
 use super::{Caller, Operations};
 use crate::refusal::refusal;
@@ -89,30 +89,44 @@ impl Operations {
         Ok(())
     }
 
-    /// The channel counts no longer among those of its members. Their logs tell nothing: its last entry did.
+    /// The channel counts no longer among those of its members. Their own logs get no entry: the last one of the channel
+    /// reached them.
     async fn end_memberships(&self, channel: &Channel, head: Head) -> StoreResult<()> {
         let id = channel.card.id;
-        let mut after = None;
         loop {
-            let members = self.store.members(id, after, MEMBERS_AT_ONCE).await?;
-            let Some(last) = members.last() else { return Ok(()) };
-            after = Some(last.user_id);
-            let ended: Vec<Membership> =
-                members.into_iter().map(|member| ended(channel, member, head.seq)).collect();
-            self.store.put_memberships(&ended).await?;
+            let members = self.store.members(id, None, MEMBERS_AT_ONCE).await?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            let seats = self.store.seats(id).await?;
+            let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
+            let members: Vec<Member> = members.into_iter().map(|member| ended(member, head.seq)).collect();
+            let memberships: Vec<Membership> =
+                members.iter().map(|member| membership(channel, member, head.seq)).collect();
+            let count = seats.count.saturating_sub(left);
+            let change = SeatChange { channel: id, if_rev: seats.rev, count, members };
+            // Another node erases the same channel: it goes on.
+            if let SeatOutcome::Moved(_) = self.store.change_seats(change, &memberships).await? {
+                return Ok(());
+            }
         }
     }
 }
 
-fn ended(channel: &Channel, mut member: Member, at: Seq) -> Membership {
+/// A member who is none any more from the end of the log on.
+fn ended(mut member: Member, at: Seq) -> Member {
     member.spans.close(at);
-    let in_inbox = channel.card.kind != madang_proto::ChannelKind::Open;
-    let Member { user_id, role, spans, .. } = member;
+    Member { pending: None, ..member }
+}
+
+fn membership(channel: &Channel, member: &Member, at: Seq) -> Membership {
+    let in_inbox = channel.card.kind != ChannelKind::Open;
+    let (user_id, role, spans) = (member.user_id, member.role, member.spans.clone());
     Membership { user_id, channel_id: channel.card.id, role, spans, as_of: at, in_inbox }
 }
 
 /// The change that takes away what a message says.
-fn erased(row: &Row, by: madang_ids::UserId, at: Millis) -> Option<RowChange> {
+fn erased(row: &Row, by: UserId, at: Millis) -> Option<RowChange> {
     let message = row.entry.content.message().filter(|message| message.deleted.is_none())?;
     let if_version = message.version;
     let message = Message {
