@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use madang_testkit::{Ended, Server, Socket};
@@ -192,6 +193,31 @@ async fn a_second_process_on_a_folder_is_refused_in_one_sentence() {
     assert!(refusal.contains(&server.id().to_string()), "{refusal}");
     assert_eq!(refusal.lines().count(), 1);
     server.rest.must("GET", "/readyz", None, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_secret_that_others_could_read_is_made_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("token.secret");
+    let mode = || std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777;
+    let mut server = start(folder.path()).await;
+    assert_eq!(mode(), 0o600);
+    server.terminate().unwrap();
+    assert!(server.wait().await.unwrap().success());
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let server = start(folder.path()).await;
+    assert_eq!(mode(), 0o600);
+    server.rest.must("GET", "/readyz", None, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_the_place_of_the_folder_is_refused_by_the_name_of_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data");
+    std::fs::write(&file, "x").unwrap();
+    let refusal = Server::start(BINARY, &file, &[]).await.err().unwrap().to_string();
+    assert!(refusal.contains("server.data") && refusal.contains("must name a folder"), "{refusal}");
+    assert!(refusal.contains("78"), "{refusal}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -260,6 +260,22 @@ async fn a_new_certificate_is_taken_while_connections_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_asked_to_stay_with_tls_and_only_over_tls() {
+    for (wire, expected) in [(Wire::Tls13, true), (Wire::Tls12, true), (Wire::Plain, false)] {
+        let stage = Stage::new(wire).await;
+        for path in ["/healthz", "/v1/me", "/nowhere"] {
+            let mut stream = stage.stream().await;
+            let request = format!("GET {path} HTTP/1.1\r\nHost: madang\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let is_asked = answer.contains("strict-transport-security: max-age=31536000\r\n");
+            assert_eq!(is_asked, expected, "{path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_does_not_fit_is_refused_and_the_one_before_stays() {
     let stage = Stage::new(Wire::Tls13).await;
     let tls = stage.node.node.gateway.tls.as_ref().unwrap();
@@ -294,6 +310,11 @@ async fn a_node_without_a_good_pair_does_not_start() {
     std::fs::write(&config.tls.key, &other.key_pem).unwrap();
     let refusal = TestNode::start(config.clone(), &Storage::model(), manual_clock().0).await.err().unwrap();
     assert!(refusal.to_string().contains("the key is not that of the first certificate"), "{refusal}");
+    std::fs::write(&config.tls.cert, &one.key_pem).unwrap();
+    std::fs::write(&config.tls.key, &one.cert_pem).unwrap();
+    let refusal = TestNode::start(config.clone(), &Storage::model(), manual_clock().0).await.err().unwrap();
+    assert!(refusal.to_string().contains("exchange the two"), "{refusal}");
+    let _ = one.write(folder.path());
     config.tls.key = "/nonexistent/key.pem".into();
     let refusal = TestNode::start(config, &Storage::model(), manual_clock().0).await.err().unwrap();
     assert!(refusal.to_string().contains("/nonexistent/key.pem: No such file"), "{refusal}");
