@@ -164,17 +164,18 @@ fn read_pair(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Certi
             false => format!("{} holds no certificate", cert.display()),
         }));
     }
-    private::warn_if_public(key);
-    let private = PrivateKeyDer::from_pem_slice(&text(key)?)
+    let private_key = PrivateKeyDer::from_pem_slice(&text(key)?)
         .map_err(|error| wrong(format!("{} holds no private key: {error}", key.display())))?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|error| {
+    let certified = CertifiedKey::from_der(chain, private_key, provider).map_err(|error| {
         wrong(match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 "the key is not that of the first certificate".to_owned()
             }
             error => error.to_string(),
         })
-    })
+    })?;
+    private::warn_if_public(key);
+    Ok(certified)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -39,8 +39,10 @@ mod write_timeout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use madang_engine::bucket::{Bucket, Rate};
 use madang_engine::session::{Now, SessionConfig};
 use madang_service::Tasks;
+use parking_lot::Mutex;
 
 use crate::operations::Operations;
 use crate::tls::Tls;
@@ -51,6 +53,9 @@ use ledger::Ledger;
 use open::Subscribers;
 use places::Places;
 pub use registry::Registry;
+
+/// Lines of the log for paths that do not exist and for refusals as too fast.
+const NOISE: Rate = Rate { per_second: 1, burst: 20 };
 
 /// What every connection shares.
 pub struct Gateway {
@@ -70,6 +75,8 @@ pub struct Gateway {
     seats: Places,
     /// Sockets by address.
     seated: Addresses,
+    /// Lines of the log for requests of which anybody can make any number.
+    noise: Mutex<Bucket>,
     /// Proxies that are not named in the configuration.
     pub(crate) unnamed: proxies::Unnamed,
     /// Bytes under way.
@@ -89,6 +96,7 @@ impl Gateway {
         let registry = Registry::new(config.gateway.connections_per_device, of_user);
         let (places, seats) =
             (Places::new(listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
+        let noise = Bucket::full(NOISE, operations.clock.elapsed());
         let ledger = Ledger::new(&config.limits, config.gateway.node_bytes);
         let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
         let lanes = Lanes::new(&operations.cursors);
@@ -102,6 +110,7 @@ impl Gateway {
             places,
             seats,
             seated: Addresses::default(),
+            noise: Mutex::new(noise),
             unnamed: proxies::Unnamed::default(),
             ledger,
             session,
@@ -121,6 +130,11 @@ impl Gateway {
     #[must_use]
     pub fn bytes_under_way(&self) -> usize {
         self.ledger.bytes()
+    }
+
+    /// Whether one more request that is no call may have a line in the log above `debug`.
+    pub(crate) fn take_noise(&self) -> bool {
+        self.noise.lock().take(NOISE, 1, self.operations.clock.elapsed()).is_ok()
     }
 
     fn now(&self) -> Now {

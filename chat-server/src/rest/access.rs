@@ -54,6 +54,7 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
             _ => next.run(request).await,
         };
         line.answer = Some((response.status().as_u16(), response.body().size_hint().lower()));
+        line.is_quiet = line.is_noise() && !api.gateway.take_noise();
         response
     }
     .instrument(span)
@@ -146,6 +147,8 @@ struct Line {
     begun: Duration,
     /// Status, and bytes of the body.
     answer: Option<(u16, u64)>,
+    /// One of too many that say nothing new.
+    is_quiet: bool,
 }
 
 impl Line {
@@ -153,7 +156,20 @@ impl Line {
         let extensions = request.extensions();
         let client = extensions.get::<ConnectInfo<SocketAddr>>().map(|client| client.0);
         let (method, route) = (request.method().clone(), extensions.get().cloned());
-        Self { method, route, client, clock: clock.clone(), begun: clock.elapsed(), answer: None }
+        Self {
+            method,
+            route,
+            client,
+            clock: clock.clone(),
+            begun: clock.elapsed(),
+            answer: None,
+            is_quiet: false,
+        }
+    }
+
+    /// Anybody can make lines without end of what is no route, and of what is refused as too fast.
+    fn is_noise(&self) -> bool {
+        self.route.is_none() || matches!(self.answer, Some((405 | 429, _)))
     }
 }
 
@@ -180,8 +196,6 @@ impl Drop for Line {
                 )
             };
         }
-        // Anybody can make lines without end of what is no route, and of what is refused as too fast.
-        let is_quiet = QUIET.contains(&route) || self.route.is_none() || matches!(status, 405 | 429);
-        if is_quiet { tell!(debug) } else { tell!(info) }
+        if self.is_quiet || QUIET.contains(&route) { tell!(debug) } else { tell!(info) }
     }
 }

@@ -106,7 +106,7 @@ async fn half_frames_count_for_the_user_and_for_the_address() {
 async fn half_bodies_count_and_guests_have_small_ones() {
     let node = bounded().await;
     let ada = Rest::new(&node.url()).sign_up("ada").await;
-    let large = "x".repeat(9 * KIB);
+    let large = "x".repeat(17 * KIB);
     let refused = ask_from("127.0.0.1", node.addr, "POST /v1/sessions", &[], &large).await;
     assert_eq!((refused.status, &refused.json()["code"]), (413, &json!("too_large")));
     let token = ada["access_token"].as_str().unwrap();

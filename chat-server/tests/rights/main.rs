@@ -51,7 +51,8 @@ impl Api {
         let openapi = rest.must("GET", "/v1/openapi.json", None, None).await;
         let asyncapi = rest.must("GET", "/v1/asyncapi.json", None, None).await;
         let mut calls = BTreeMap::new();
-        for (path, methods) in openapi["paths"].as_object().unwrap() {
+        let paths = openapi["paths"].as_object().unwrap().iter();
+        for (path, methods) in paths.filter(|(path, _)| path.starts_with("/v1/")) {
             for (method, operation) in methods.as_object().unwrap() {
                 let answers = operation["responses"].as_object().unwrap().iter();
                 let answers =

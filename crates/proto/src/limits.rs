@@ -18,7 +18,7 @@ pub const FRAME_BYTES_LIBRARY: usize = 2 * 1024 * 1024;
 /// with 1009.
 pub const HELLO_BYTES: usize = 8 * 1024;
 /// Largest REST body of a caller without a valid token.
-pub const GUEST_BODY_BYTES: usize = 8 * 1024;
+pub const GUEST_BODY_BYTES: usize = 16 * 1024;
 /// A batch of entries is cut here, unless one entry alone is larger.
 pub const BATCH_BYTES_OUT: usize = 256 * 1024;
 /// Longest `id` of a request, in characters.

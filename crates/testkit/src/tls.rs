@@ -59,6 +59,9 @@ impl Certificate {
             TlsConfig { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ..TlsConfig::default() };
         std::fs::write(&config.cert, &self.cert_pem).unwrap();
         std::fs::write(&config.key, &self.key_pem).unwrap();
+        // So that no test hears the warning about a key that everybody can read.
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&config.key, private).unwrap();
         config
     }
 

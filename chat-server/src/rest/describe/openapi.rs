@@ -12,6 +12,7 @@ use super::signature::Signature;
 
 /// Refusals that any call may meet.
 const ALWAYS: [ErrorCode; 3] = [ErrorCode::Limited, ErrorCode::Unavailable, ErrorCode::Internal];
+const OPERATORS: &str = "operators";
 const REQUEST_ID: &str = "X-Request-Id";
 const BEARER: &str = "access_token";
 
@@ -25,6 +26,7 @@ pub(super) fn document(routes: &Routes) -> Value {
         let method = operation.route.method.to_ascii_lowercase();
         path[method] = describe(operation, &mut schemas, &mut responses);
     }
+    paths.extend(for_operators());
     let mut schemas = schemas.into_components();
     examples::illustrate(&mut schemas);
     json!({
@@ -35,8 +37,7 @@ pub(super) fn document(routes: &Routes) -> Value {
             "description": "What is not live. Of a body, null means that a field is absent, no field may be there twice, unknown fields are \
                 ignored, and a body or query that has unknown fields alone is refused. The socket is described in /v1/asyncapi.json. Any path answers 405 with `Allow` to a \
                             method that it does not take, 415 to a body in another charset or coding, and 400 to a request that \
-                            breaks HTTP; each answer has `X-Request-Id`. For operators, without a token: GET /healthz, \
-                            GET /readyz (200, or 503 with reasons) and GET /metrics.",
+                            breaks HTTP; each answer has `X-Request-Id`.",
             "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "/" }],
@@ -50,8 +51,52 @@ pub(super) fn document(routes: &Routes) -> Value {
     })
 }
 
+/// What is not below `/v1`, and wants no token.
+fn for_operators() -> Map<String, Value> {
+    let answer = |description: &str, kind: &str, schema: Value| {
+        let headers = json!({ REQUEST_ID: request_id() });
+        json!({ "description": description, "headers": headers, "content": { kind: { "schema": schema } } })
+    };
+    let call = |name: &str, summary: &str, responses: Value| {
+        let id = format!("operators_{name}");
+        let get = json!({
+            "operationId": id, "summary": summary, "tags": [OPERATORS], "parameters": [],
+            "responses": responses, "security": [],
+        });
+        (format!("/{name}"), json!({ "get": get }))
+    };
+    let text = || json!({ "type": "string" });
+    let readiness = || {
+        let reasons = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+        json!({
+            "type": "object",
+            "required": ["ready", "reasons"],
+            "properties": { "ready": { "type": "boolean" }, "reasons": reasons },
+        })
+    };
+    let ready = answer("It takes work.", "application/json", readiness());
+    let not_ready = answer("It does not: by name, what does not work.", "application/json", readiness());
+    let paths = [
+        call(
+            "healthz",
+            "Whether the process lives.",
+            json!({ "200": answer("It does.", "text/plain", text()) }),
+        ),
+        call("readyz", "Whether the process takes work.", json!({ "200": ready, "503": not_ready })),
+        call(
+            "metrics",
+            "Metrics in the text format of OpenMetrics.",
+            json!({
+                "200": answer("All of them.", madang_service::METRICS_CONTENT_TYPE, text()),
+            }),
+        ),
+    ];
+    paths.into_iter().collect()
+}
+
 fn tags(routes: &Routes) -> Value {
-    let tags: BTreeSet<&str> = routes.operations.iter().map(|operation| operation.route.tag).collect();
+    let of_routes = routes.operations.iter().map(|operation| operation.route.tag);
+    let tags: BTreeSet<&str> = of_routes.chain([OPERATORS]).collect();
     tags.into_iter().map(|name| json!({ "name": name })).collect()
 }
 
