@@ -78,7 +78,7 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// For the client that asks for it; see `docs/decisions/0016-rest-answers-are-compressed.md`.
+/// For the client that asks for it; see `docs/decisions/0017-rest-answers-are-compressed.md`.
 fn compression() -> CompressionLayer<impl Predicate> {
     let is_wanted = SizeAbove::new(meter::COMPRESSED_BYTES).and(meter::may_be_compressed);
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_wanted)
