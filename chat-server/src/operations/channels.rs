@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use madang_engine::home::{Command, JoinRequest, SeatRequest};
 use madang_ids::{ChannelId, LogId, Millis, UserId};
-use madang_proto::rest::{ChannelView, NewChannel, Page, PageQuery};
+use madang_proto::rest::{ChannelOrder, ChannelView, ChannelsQuery, NewChannel, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
 use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder};
 
@@ -139,17 +139,33 @@ impl Operations {
         self.homes.ask(&channel, seats(caller.user_id, joins, true)).await.map(drop)
     }
 
-    /// The caller's channels, the most recently active first.
+    /// The caller's channels, the most recently active first or by id.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn channels(&self, caller: Caller, query: PageQuery) -> Result<Page<ChannelView>, ErrorBody> {
-        let limit = PageQuery { after: None, limit: query.limit };
-        let (_, limit) = pages::bounds::<u64>(&limit)?;
-        let after = query.after.as_deref().map(parse_activity).transpose()?;
-        let rows = self.store.overview(caller.user_id, OverviewOrder::Activity(after), limit).await;
+    pub async fn channels(
+        &self,
+        caller: Caller,
+        query: ChannelsQuery,
+    ) -> Result<Page<ChannelView>, ErrorBody> {
+        let ChannelsQuery { order, after, limit } = query;
+        let (order, limit) = match order {
+            ChannelOrder::Activity => {
+                let (_, limit) = pages::bounds::<u64>(&PageQuery { after: None, limit })?;
+                let after = after.as_deref().map(parse_activity).transpose()?;
+                (OverviewOrder::Activity(after), limit)
+            }
+            ChannelOrder::Id => {
+                let (after, limit) = pages::bounds(&PageQuery { after, limit })?;
+                (OverviewOrder::Id(after), limit)
+            }
+        };
+        let rows = self.store.overview(caller.user_id, order, limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
-        let next = pages::next(&rows, limit, |row| format!("{}-{}", row.head.at, row.channel.card.id));
+        let next = pages::next(&rows, limit, |row| match order {
+            OverviewOrder::Activity(_) => format!("{}-{}", row.head.at, row.channel.card.id),
+            OverviewOrder::Id(_) => row.channel.card.id.to_string(),
+        });
         Ok(Page { items: rows.into_iter().map(view).collect(), next })
     }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
+use madang_engine::body;
 use madang_engine::log::Row;
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, LogId, Seq};
@@ -26,6 +27,16 @@ enum Want {
     Around(Seq),
 }
 
+impl Want {
+    /// The places between which an empty page lies: up to the first, and from the second on.
+    fn edge(&self) -> (Seq, Seq) {
+        match *self {
+            Self::Back(end) => (end, end.next()),
+            Self::On(start) | Self::Around(start) => (start.minus(1), start),
+        }
+    }
+}
+
 impl Operations {
     /// A page of the log of a channel that the caller is or was a member of, within what she may read.
     ///
@@ -44,28 +55,15 @@ impl Operations {
         let spans = &*readable(overview.channel.card.kind, &overview.membership.spans)?;
         let head = overview.head.seq;
         let want = self.want(channel, query, head).await?;
+        let edge = want.edge();
         let mut rows = match want {
             Want::Back(end) => self.back(channel, spans, end, limit).await?,
             Want::On(start) => self.on(channel, spans, start..=head, limit).await?,
-            Want::Around(middle) => {
-                let mut rows = self.back(channel, spans, middle.minus(1), limit / 2).await?;
-                let rest = limit - u32::try_from(rows.len()).unwrap_or(limit).min(limit);
-                let after = self.on(channel, spans, middle..=head, rest.max(1)).await?;
-                // Two stays with an absence between them do not make one page.
-                if rows
-                    .last()
-                    .zip(after.first())
-                    .is_some_and(|(last, first)| last.entry.seq.next() != first.entry.seq)
-                {
-                    rows.clear();
-                }
-                rows.extend(after);
-                rows
-            }
+            Want::Around(middle) => self.around(channel, spans, middle, head, limit).await?,
         };
         let hidden = self.hidden_from(caller.user_id, [(LogId::Channel(channel), &rows[..])]).await?;
         hidden.withhold(channel, &mut rows);
-        let mut page = page(rows, spans, head);
+        let mut page = page(rows, edge, spans, head);
         if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);
         }
@@ -92,17 +90,10 @@ impl Operations {
         end: Seq,
         limit: u32,
     ) -> Result<Vec<Row>, ErrorBody> {
-        let Some(part) = spans.clip(Seq::new(1)..=end).next_back().filter(|_| limit > 0) else {
-            return Ok(Vec::new());
-        };
+        let Some(part) = spans.clip(Seq::new(1)..=end).next_back() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let start = start.max(end.minus(u64::from(limit) - 1));
-        let rows = self.store.rows_back(LogId::Channel(channel), start..=end, limits::BATCH_BYTES_OUT).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
-        // The nearest first, so that what does not fit is the farthest.
-        self.carry(channel, spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
-        rows.reverse();
-        Ok(rows)
+        self.falling(channel, spans, start..=end, limits::BATCH_BYTES_OUT).await
     }
 
     async fn on(
@@ -115,11 +106,87 @@ impl Operations {
         let Some(part) = spans.clip(range).next() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let end = end.min(start.plus(u64::from(limit) - 1));
-        let rows = self.store.rows(LogId::Channel(channel), start..=end, limits::BATCH_BYTES_OUT).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
-        self.carry(channel, spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
+        self.rising(channel, spans, start..=end, limits::BATCH_BYTES_OUT).await
+    }
+
+    /// Both sides of `middle` within one stay and the bytes of one page. The entry at `middle` is there however large it is.
+    async fn around(
+        &self,
+        channel: ChannelId,
+        spans: &Spans,
+        middle: Seq,
+        head: Seq,
+        limit: u32,
+    ) -> Result<Vec<Row>, ErrorBody> {
+        let Some((start, middle, end)) = window(spans, middle, head, limit) else { return Ok(Vec::new()) };
+        let mut after = self.rising(channel, spans, middle..=end, limits::BATCH_BYTES_OUT / 2).await?;
+        let mut room = limits::BATCH_BYTES_OUT.saturating_sub(bytes(&after));
+        let mut rows = Vec::new();
+        if start < middle {
+            let before = self.falling(channel, spans, start..=middle.minus(1), room).await?;
+            // A read brings one row at least, and that one may be too large.
+            if bytes(&before) <= room {
+                room -= bytes(&before);
+                rows = before;
+            }
+        }
+        // What the lower half has left over.
+        if let Some(next) = after.last().map(|row| row.entry.seq.next()).filter(|next| *next <= end) {
+            let more = self.rising(channel, spans, next..=end, room).await?;
+            if bytes(&more) <= room {
+                after.extend(more);
+            }
+        }
+        rows.extend(after);
         Ok(rows)
     }
+
+    /// The last rows of a range that have room, rising; one at least.
+    async fn falling(
+        &self,
+        channel: ChannelId,
+        spans: &Spans,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> Result<Vec<Row>, ErrorBody> {
+        let rows = self.store.rows_back(LogId::Channel(channel), range, max_bytes).await;
+        let mut rows = rows.map_err(|error| refusal(&error))?;
+        // The nearest first, so that what does not fit is the farthest.
+        self.carry(channel, spans, &mut rows, max_bytes).await?;
+        rows.reverse();
+        Ok(rows)
+    }
+
+    /// The first rows of a range that have room; one at least.
+    async fn rising(
+        &self,
+        channel: ChannelId,
+        spans: &Spans,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> Result<Vec<Row>, ErrorBody> {
+        let rows = self.store.rows(LogId::Channel(channel), range, max_bytes).await;
+        let mut rows = rows.map_err(|error| refusal(&error))?;
+        self.carry(channel, spans, &mut rows, max_bytes).await?;
+        Ok(rows)
+    }
+}
+
+fn bytes(rows: &[Row]) -> usize {
+    rows.iter().map(|row| body::entry_bytes(&row.entry.content)).sum()
+}
+
+/// The first place, the middle and the last place of a page around `middle`: in the stay that holds it, else in the next
+/// one, else in the last. Where one side ends, the other one fills the page.
+fn window(spans: &Spans, middle: Seq, head: Seq, limit: u32) -> Option<(Seq, Seq, Seq)> {
+    let stays = || spans.clip(Seq::new(1)..=head);
+    let stay = stays().find(|stay| *stay.end() >= middle).or_else(|| stays().next_back())?;
+    let (first, last) = stay.into_inner();
+    let middle = middle.clamp(first, last);
+    let rest = u64::from(limit) - 1;
+    let start = middle.minus(u64::from(limit) / 2).max(first);
+    let end = start.plus(rest).min(last);
+    Some((end.minus(rest).max(first), middle, end))
 }
 
 fn check_limit(query: &HistoryQuery) -> Result<u32, ErrorBody> {
@@ -143,15 +210,62 @@ pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans
     }
 }
 
-fn page(rows: Vec<Row>, spans: &Spans, head: Seq) -> HistoryPage {
-    let edges = rows.first().zip(rows.last()).map(|(first, last)| (first.entry.seq, last.entry.seq));
-    let readable = |range: RangeInclusive<Seq>| spans.clip(range).next().is_some();
-    let (more_before, more_after) = edges.map_or((false, false), |(first, last)| {
-        (
-            first > Seq::new(1) && readable(Seq::new(1)..=first.minus(1)),
-            last < head && readable(last.next()..=head),
-        )
-    });
+/// `edge` says between which places the page lies if it is empty.
+fn page(rows: Vec<Row>, edge: (Seq, Seq), spans: &Spans, head: Seq) -> HistoryPage {
+    let ends = rows.first().zip(rows.last());
+    let (below, above) = ends.map_or(edge, |(first, last)| (first.entry.seq.minus(1), last.entry.seq.next()));
+    let is_readable = |range: RangeInclusive<Seq>| spans.clip(range).next().is_some();
+    let more_before = is_readable(Seq::new(1)..=below.min(head));
+    let more_after = is_readable(above.max(Seq::new(1))..=head);
     let entries: Vec<Entry> = rows.into_iter().map(|row| row.entry).collect();
     HistoryPage { as_of: head, entries, more_before, more_after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two stays, 3 to 9 and from 20 on, in a log of 30.
+    fn places(middle: u64, limit: u32) -> Option<(u64, u64, u64)> {
+        let mut spans = Spans::since(Seq::new(3));
+        spans.close(Seq::new(9));
+        spans.open(Seq::new(20));
+        let found = window(&spans, Seq::new(middle), Seq::new(30), limit);
+        found.map(|(start, middle, end)| (start.get(), middle.get(), end.get()))
+    }
+
+    #[test]
+    fn a_page_around_a_place_is_filled_at_both_ends_of_a_stay() {
+        let cases = [
+            ((25, 5), (23, 25, 27)),
+            ((25, 4), (23, 25, 26)),
+            ((25, 1), (25, 25, 25)),
+            ((20, 5), (20, 20, 24)),
+            ((30, 5), (26, 30, 30)),
+            ((31, 5), (26, 30, 30)),
+            ((u64::MAX, 1), (30, 30, 30)),
+            ((0, 3), (3, 3, 5)),
+            ((9, 4), (6, 9, 9)),
+            ((6, 200), (3, 6, 9)),
+            // In an absence: the stay behind it.
+            ((12, 3), (20, 20, 22)),
+        ];
+        for ((middle, limit), expected) in cases {
+            assert_eq!(places(middle, limit), Some(expected), "around {middle}, limit {limit}");
+        }
+        assert_eq!(window(&Spans::default(), Seq::new(1), Seq::new(30), 5), None);
+    }
+
+    #[test]
+    fn an_empty_page_says_what_lies_on_both_sides_of_it() {
+        let spans = Spans::since(Seq::new(3));
+        let sides = |want: Want| {
+            let page = page(Vec::new(), want.edge(), &spans, Seq::new(30));
+            (page.more_before, page.more_after)
+        };
+        assert_eq!(sides(Want::Back(Seq::new(2))), (false, true));
+        assert_eq!(sides(Want::Back(Seq::ZERO)), (false, true));
+        assert_eq!(sides(Want::On(Seq::new(31))), (true, false));
+        assert_eq!(sides(Want::On(Seq::new(u64::MAX))), (true, false));
+    }
 }

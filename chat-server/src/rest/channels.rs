@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::ChannelSettings;
 use madang_proto::rest::{
-    AddMembers, ChannelChange, ChannelSettingsChange, ChannelView, MemberCard, NewChannel, Page, PageQuery,
-    Snapshot, SnapshotQuery,
+    AddMembers, ChannelChange, ChannelSettingsChange, ChannelView, ChannelsQuery, MemberCard, NewChannel,
+    Page, PageQuery, Snapshot, SnapshotQuery,
 };
 
 use super::Api;
@@ -29,7 +29,7 @@ pub(super) async fn create(
 pub(super) async fn list(
     State(api): State<Api>,
     Auth(caller): Auth,
-    Params(query): Params<PageQuery>,
+    Params(query): Params<ChannelsQuery>,
 ) -> Result<Answer<Page<ChannelView>>> {
     Ok(Answer(api.operations().channels(caller, query).await?))
 }

@@ -122,6 +122,33 @@ pub struct List<T> {
     pub items: Vec<T>,
 }
 
+/// The order of `GET /v1/channels`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelOrder {
+    /// The most recently active first. It moves while it is read: a channel may come on two pages, or on none.
+    #[default]
+    Activity,
+    /// By id: each channel that the user is in from the first page to the last comes exactly once.
+    Id,
+}
+
+/// `GET /v1/channels`: which page.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChannelsQuery {
+    /// `activity` (default) or `id`; on a later page the same as on the first.
+    #[serde(default)]
+    pub order: ChannelOrder,
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// 1 to 500, default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
 /// One page of a list. `next` goes into the `after` of the next call; absent on the last page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Page_{T}"))]

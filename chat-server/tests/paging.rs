@@ -1,0 +1,275 @@
+//! Every paged call at every edge: pages of one, of the most, behind the last item, behind an item that has gone.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use madang_proto::limits;
+use madang_testkit::{Answer, Config, ManualClock, Rest, Storage, TestNode, manual_clock};
+use serde_json::{Value, json};
+
+struct Person {
+    id: String,
+    token: String,
+}
+
+/// Ada with seven people in a group, of whom things are listed.
+struct Stage {
+    rest: Rest,
+    ada: Person,
+    others: Vec<Person>,
+    group: String,
+    _node: TestNode,
+    clock: ManualClock,
+    _storage: Storage,
+}
+
+/// A list: where it is, the items that are in it, and the call that takes away an item of it.
+struct Paged {
+    path: String,
+    ids: BTreeSet<String>,
+    remove: Option<fn(&Stage, &str) -> String>,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        let storage = Storage::model();
+        let (clock, manual) = manual_clock();
+        let node = TestNode::start(config, &storage, clock).await.unwrap();
+        let rest = Rest::new(&node.url());
+        let ada = person(&rest, "ada").await;
+        let mut others = Vec::new();
+        for number in 0..7 {
+            others.push(person(&rest, &format!("person{number}")).await);
+        }
+        let ids: Vec<&str> = others.iter().map(|one| one.id.as_str()).collect();
+        let wish = json!({ "kind": "group", "name": "Tea", "members": ids });
+        let view = rest.must("POST", "/v1/channels", Some(&ada.token), Some(&wish)).await;
+        let group = text(&view["id"]);
+        Self { rest, ada, others, group, _node: node, clock: manual, _storage: storage }
+    }
+
+    async fn must(&self, method: &str, path: &str, by: &Person, body: Option<Value>) -> Value {
+        self.rest.must(method, path, Some(&by.token), body.as_ref()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.rest.call("GET", path, Some(&self.ada.token), None, None).await.unwrap()
+    }
+
+    async fn say(&self, number: u64, text: &str) -> u64 {
+        let key = format!("01920000-0000-7000-8000-{number:012}");
+        let body = json!({ "client_msg_id": key, "body": { "text": text } });
+        let path = format!("/v1/channels/{}/messages", self.group);
+        self.must("POST", &path, &self.ada, Some(body)).await["seq"].as_u64().unwrap()
+    }
+
+    /// Seconds go by: reactions of one message are answered together, after one.
+    async fn pass(&self) {
+        loop {
+            self.clock.advance(Duration::from_secs(1));
+            // waits for: the home that the clock has woken
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn lists(&self) -> Vec<Paged> {
+        let group = format!("/v1/channels/{}", self.group);
+        let people = |people: &[Person]| people.iter().map(|one| one.id.clone()).collect::<BTreeSet<_>>();
+        let message = self.say(1, "tea?").await;
+        for one in &self.others {
+            let path = format!("{group}/messages/{message}/reactions/tea");
+            tokio::select! {
+                _ = self.must("PUT", &path, one, None) => {}
+                () = self.pass() => {}
+            }
+            self.must("PUT", &format!("/v1/blocks/{}", one.id), &self.ada, None).await;
+        }
+        let mut members = people(&self.others);
+        members.insert(self.ada.id.clone());
+        let mut channels = BTreeSet::from([self.group.clone()]);
+        let mut open = BTreeSet::new();
+        for number in 0..5 {
+            let wish = json!({ "kind": "open", "name": format!("Yard {number}"), "members": [] });
+            let view = self.must("POST", "/v1/channels", &self.ada, Some(wish)).await;
+            open.insert(text(&view["id"]));
+            let wish = json!({ "kind": "group", "name": format!("Tea {number}"), "members": [] });
+            channels.insert(text(&self.must("POST", "/v1/channels", &self.ada, Some(wish)).await["id"]));
+        }
+        channels.extend(open.iter().cloned());
+        let paged = |path: String, ids, remove| Paged { path, ids, remove };
+        vec![
+            paged(format!("{group}/messages/{message}/reactions/tea?"), people(&self.others), None),
+            paged("/v1/blocks?".into(), people(&self.others), Some(|_, id| format!("/v1/blocks/{id}"))),
+            paged("/v1/open-channels?query=yard&".into(), open, None),
+            paged("/v1/channels?".into(), channels.clone(), None),
+            paged(
+                format!("{group}/members?"),
+                members,
+                Some(|stage, id| format!("/v1/channels/{}/members/{id}", stage.group)),
+            ),
+            // The first page ends with the group itself, which the test then leaves.
+            paged("/v1/channels?order=id&".into(), channels, Some(Self::membership)),
+        ]
+    }
+
+    fn membership(&self, channel: &str) -> String {
+        format!("/v1/channels/{channel}/members/{}", self.ada.id)
+    }
+
+    /// All ids, page by page; after the first page its last item is removed.
+    async fn walk(&self, path: &str, limit: u32, remove: Option<fn(&Self, &str) -> String>) -> Vec<String> {
+        let (mut ids, mut after) = (Vec::new(), String::new());
+        for page in 0..100 {
+            let answer = self.get(&format!("{path}limit={limit}{after}")).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+            let items = answer.body["items"].as_array().unwrap();
+            assert!(items.len() <= limit as usize, "{path}");
+            ids.extend(items.iter().map(|item| text(&item["id"])));
+            let Some(next) = answer.body["next"].as_str() else { return ids };
+            assert!(!items.is_empty(), "{path}: an empty page has no next");
+            after = format!("&after={next}");
+            if let Some(remove) = remove.filter(|_| page == 0) {
+                let path = remove(self, ids.last().unwrap());
+                self.must("DELETE", &path, &self.ada, None).await;
+            }
+        }
+        panic!("{path} does not end");
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+async fn person(rest: &Rest, handle: &str) -> Person {
+    let signed_in = rest.sign_up(handle).await;
+    Person { id: text(&signed_in["user"]["id"]), token: text(&signed_in["access_token"]) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_are_whole_with_pages_of_any_size() {
+    let stage = Stage::new().await;
+    for list in stage.lists().await {
+        for limit in [1, 2, 3, limits::LIST_PAGE] {
+            let found = stage.walk(&list.path, limit, None).await;
+            assert_eq!(found.len(), list.ids.len(), "{} by {limit}: {found:?}", list.path);
+            assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), list.ids, "{} by {limit}", list.path);
+        }
+        // Where the last page ends there is nothing more.
+        let first = stage.get(&format!("{}limit=1", list.path)).await.body;
+        assert!(first["next"].is_string(), "{}", list.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_item_that_goes_between_two_pages_takes_no_other_with_it() {
+    let stage = Stage::new().await;
+    for list in stage.lists().await.into_iter().filter(|list| list.remove.is_some()) {
+        // The owner of the group, who comes first among the members, stays.
+        let limit = if list.path.contains("/members") { 2 } else { 1 };
+        let found = stage.walk(&list.path, limit, list.remove).await;
+        assert_eq!(found.len(), list.ids.len(), "{}: {found:?}", list.path);
+        assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), list.ids, "{}", list.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_out_of_bounds_are_named() {
+    let stage = Stage::new().await;
+    let mut lists: Vec<(String, u32)> =
+        stage.lists().await.into_iter().map(|list| (list.path, limits::LIST_PAGE)).collect();
+    lists.push((format!("/v1/channels/{}/bans?", stage.group), limits::LIST_PAGE));
+    lists.push(("/v1/contacts?".into(), limits::LIST_PAGE));
+    lists.push((format!("/v1/channels/{}/entries?", stage.group), limits::HISTORY_PAGE));
+    for (path, most) in lists {
+        for (query, field) in [
+            ("limit=0".to_owned(), Some("limit")),
+            (format!("limit={}", most + 1), Some("limit")),
+            ("limit=-1".to_owned(), Some("limit")),
+            ("limit=many".to_owned(), Some("limit")),
+            ("limit=".to_owned(), Some("limit")),
+            ("limit=1&limit=2".to_owned(), None),
+            ("after=page%20two".to_owned(), Some("after")),
+            ("after=1&after=2".to_owned(), None),
+        ] {
+            let answer = stage.get(&format!("{path}{query}")).await;
+            assert_eq!((answer.status, &answer.body["code"]), (400, &json!("invalid")), "{path}{query}");
+            if let Some(field) = field {
+                assert_eq!(answer.body["field"], field, "{path}{query}: {}", answer.body);
+            }
+        }
+        let most = stage.get(&format!("{path}limit={most}&color=green")).await;
+        assert_eq!(most.status, 200, "{path}: {}", most.body);
+    }
+}
+
+/// `(query, places, more_before, more_after)`
+type Page = (&'static str, std::ops::RangeInclusive<u64>, bool, bool);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_history_say_what_lies_on_both_sides() {
+    const NONE: std::ops::RangeInclusive<u64> = 1..=0;
+    let stage = Stage::new().await;
+    // `created` and eight who joined are before it.
+    for number in 10..24 {
+        stage.say(number, "tea").await;
+    }
+    let pages: &[Page] = &[
+        ("limit=5", 19..=23, true, false),
+        ("limit=200", 1..=23, false, false),
+        ("before=1", NONE, false, true),
+        ("before=0", NONE, false, true),
+        ("before=2&limit=1", 1..=1, false, true),
+        ("before=999&limit=1", 23..=23, true, false),
+        ("after=0&limit=1", 1..=1, false, true),
+        ("after=22&limit=1", 23..=23, true, false),
+        ("after=23", NONE, true, false),
+        ("after=9007199254740993", NONE, true, false),
+        ("around=1&limit=5", 1..=5, false, true),
+        ("around=0&limit=2", 1..=2, false, true),
+        ("around=12&limit=5", 10..=14, true, true),
+        ("around=12&limit=1", 12..=12, true, true),
+        ("around=23&limit=5", 19..=23, true, false),
+        ("around=24&limit=5", 19..=23, true, false),
+        ("around=999&limit=200", 1..=23, false, false),
+        ("at=0&limit=2", 1..=2, false, true),
+        ("at=1800000000000&limit=2", 1..=2, false, true),
+        ("at=1900000000000", NONE, true, false),
+    ];
+    for (query, places, before, after) in pages {
+        let answer = stage.get(&format!("/v1/channels/{}/entries?{query}", stage.group)).await;
+        let page = answer.body;
+        let seqs: Vec<u64> =
+            page["entries"].as_array().unwrap().iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, places.clone().collect::<Vec<_>>(), "{query}");
+        assert_eq!((&page["more_before"], &page["more_after"]), (&json!(before), &json!(after)), "{query}");
+        assert_eq!(page["as_of"], 23, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_around_a_place_keeps_to_the_bytes_of_a_page() {
+    let stage = Stage::new().await;
+    let long = "x".repeat(60_000);
+    for number in 10..24 {
+        stage.say(number, &long).await;
+    }
+    stage.say(30, &"🍵".repeat(100_000)).await;
+    for (around, least) in [(10, 4), (17, 4), (23, 3), (24, 1)] {
+        let path = format!("/v1/channels/{}/entries?around={around}&limit=10", stage.group);
+        let page = stage.get(&path).await.body;
+        let entries = page["entries"].as_array().unwrap();
+        let bytes = page["entries"].to_string().len();
+        assert!(entries.iter().any(|entry| entry["seq"] == around), "around {around}");
+        assert!(bytes <= limits::BATCH_BYTES_OUT || entries.len() == 1, "around {around}: {bytes} bytes");
+        assert!(entries.len() >= least, "around {around}: {} entries", entries.len());
+        let seqs: Vec<u64> = entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+    }
+}
