@@ -33,7 +33,7 @@ pub async fn accept(
             tasks.spawn("upgrade", upgraded(gateway, upgrade, seat).in_current_span());
             response
         }
-        Err(refusal) => refusal,
+        Err(refusal) => *refusal,
     }
 }
 
@@ -60,14 +60,14 @@ impl Gateway {
         &self,
         peer: SocketAddr,
         request: &mut Request,
-    ) -> Result<(Response, OnUpgrade, Seat), Response> {
-        let refuse = |error: ErrorBody| Refusal(error).into_response();
+    ) -> Result<(Response, OnUpgrade, Seat), Box<Response>> {
+        let refuse = |error: ErrorBody| Box::new(Refusal(error).into_response());
         self.check(peer, request.headers()).map_err(refuse)?;
         let upgrade = hyper::upgrade::on(&mut *request);
         let (parts, body) = std::mem::take(request).into_parts();
         let answer = handshake::answer(&parts);
         *request = Request::from_parts(parts, body);
-        let response = answer.map_err(IntoResponse::into_response)?;
+        let response = answer.map_err(|refusal| Box::new(refusal.into_response()))?;
         Ok((response, upgrade, Seat::take(self, peer.ip()).map_err(refuse)?))
     }
 

@@ -49,9 +49,10 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
     let mut response = async {
         find_client(&api, &mut request);
         let mut line = Line::new(&request, &api.operations().clock);
-        let response = match is_from_listener(&request).then(|| conform::check(&request)) {
-            Some(Err(refusal)) => refusal,
-            _ => next.run(request).await,
+        let refusal = is_from_listener(&request).then(|| conform::refusal(&request)).flatten();
+        let response = match refusal {
+            Some(refusal) => refusal,
+            None => next.run(request).await,
         };
         line.answer = Some((response.status().as_u16(), response.body().size_hint().lower()));
         line.is_quiet = line.is_noise() && !api.gateway.take_noise();

@@ -10,29 +10,26 @@ use madang_proto::ErrorBody;
 /// Stands for a plain `OPTIONS` on its way to the routes: none takes it, so the answer says which methods they take.
 const OPTIONS: &str = "X-OPTIONS";
 
-/// Refuses a request that breaks the rules of HTTP.
-///
-/// # Errors
-/// The answer.
-pub(super) fn check(request: &Request) -> Result<(), Response> {
+/// The answer to a request that breaks the rules of HTTP.
+pub(super) fn refusal(request: &Request) -> Option<Response> {
     let headers = request.headers();
     if !has_host(headers, request.version()) {
         let message = "a request of HTTP/1.1 must have one Host, a name with or without a port";
-        return Err(refuse(StatusCode::BAD_REQUEST, "Host", message));
+        return Some(refuse(StatusCode::BAD_REQUEST, "Host", message));
     }
     if values(headers, &header::CONTENT_TYPE).any(|value| !is_utf8(value)) {
         let message = "Content-Type names a charset, and bodies are UTF-8";
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type", message));
+        return Some(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type", message));
     }
     if values(headers, &header::CONTENT_ENCODING).any(|value| !is(value, "identity")) {
         let message = "Content-Encoding is not supported: send bodies as they are";
-        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Encoding", message));
+        return Some(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Encoding", message));
     }
     if values(headers, &header::EXPECT).any(|value| !is(value, "100-continue")) {
         let message = "Expect must be 100-continue";
-        return Err(refuse(StatusCode::EXPECTATION_FAILED, "Expect", message));
+        return Some(refuse(StatusCode::EXPECTATION_FAILED, "Expect", message));
     }
-    Ok(())
+    None
 }
 
 fn refuse(status: StatusCode, field: &str, message: &str) -> Response {

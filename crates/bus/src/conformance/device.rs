@@ -222,7 +222,7 @@ pub(super) async fn read_all(
 pub(super) async fn page(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor, page_rows: usize) -> InboxPage {
     match inbox.read(user(id), cursor, page_rows).await.unwrap() {
         InboxRead::Page(page) => page,
-        InboxRead::SnapshotRequired(reason) => panic!("{cursor} is refused: {reason:?}"),
+        InboxRead::SnapshotRequired(reason) => panic!("{cursor:?} is refused: {reason:?}"),
     }
 }
 

@@ -28,7 +28,7 @@ async fn a_cursor_that_a_page_gave_serves_at_once() {
     cursor.position = madang_ids::Position::ZERO;
     for upto in [3, 6, 6] {
         let read = inbox.read(user_id, cursor, 3).await.expect("a read");
-        let InboxRead::Page(page) = read else { panic!("{cursor} is refused: {read:?}") };
+        let InboxRead::Page(page) = read else { panic!("{cursor:?} is refused: {read:?}") };
         cursor = page.upto;
         assert_eq!(cursor.position.get(), upto);
     }
