@@ -50,6 +50,9 @@ async fn check(node: &TestNode, cases: &[Case<'_>], token: &str) {
 
 const CLOSE: &str = "Connection: close\n";
 
+/// A request, the status of its answer, and fields that the answer must have.
+type Exchange = (String, u16, &'static [(&'static str, &'static str)]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_read_as_the_rfcs_say() {
     let node = start(|config| {
@@ -66,7 +69,7 @@ async fn requests_are_read_as_the_rfcs_say() {
         )
     };
     let login = r#"{"handle":"ada","password":"wrong horse"}"#;
-    let cases: Vec<(String, u16, &[(&str, &str)])> = vec![
+    let cases: Vec<Exchange> = vec![
         // One Host.
         (format!("GET /healthz HTTP/1.1\n{CLOSE}\n"), 400, &[]),
         (format!("GET /healthz HTTP/1.1\nHost: a\nHost: a\n{CLOSE}\n"), 400, &[]),
@@ -151,7 +154,7 @@ async fn handshakes_are_read_as_rfc_6455_says() {
         ("sec-websocket-protocol", "madang.v1.json"),
     ];
     let version: &[(&str, &str)] = &[("sec-websocket-version", "13"), ("upgrade", "websocket")];
-    let cases: Vec<(String, u16, &[(&str, &str)])> = vec![
+    let cases: Vec<Exchange> = vec![
         (get(&[UP, VERSION, KEY, OURS]), 101, opened),
         (get(&["Connection: keep-alive, Upgrade\nUpgrade: WebSocket\n", VERSION, KEY, OURS]), 101, opened),
         (
