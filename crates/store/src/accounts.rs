@@ -1,7 +1,7 @@
-//! Users, what they prove themselves with, and their devices.
+//! Users, and what they prove themselves with.
 
 use async_trait::async_trait;
-use madang_ids::{Cursor, DeviceId, Millis, UserId};
+use madang_ids::{Millis, UserId};
 
 use crate::error::StoreResult;
 
@@ -18,6 +18,50 @@ pub struct User {
     pub created_at: Millis,
     /// Whether others are told how far she has read.
     pub sends_receipts: bool,
+    /// The address of a picture; empty if there is none.
+    pub avatar: String,
+    /// Rises with each change of name and picture.
+    pub rev: u64,
+    /// Whether the user may sign in.
+    pub state: UserState,
+}
+
+impl User {
+    /// An active user with the settings of a new one.
+    #[must_use]
+    pub fn new(id: UserId, handle: String, display_name: String, created_at: Millis) -> Self {
+        let (avatar, state) = (String::new(), UserState::Active);
+        Self { id, handle, display_name, created_at, sends_receipts: true, avatar, rev: 1, state }
+    }
+}
+
+/// Whether a user may sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserState {
+    /// As everybody.
+    Active,
+    /// An operator has closed the account; it can be opened again.
+    Disabled,
+    /// The account was deleted: only the id is left, for what the user wrote.
+    Deleted,
+}
+
+/// What a user proves an identity with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The password's hash in PHC form; empty for a deleted user.
+    pub password_hash: String,
+    /// Whether the user may sign in.
+    pub state: UserState,
+}
+
+/// What is changed of a profile; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Name for people.
+    pub display_name: Option<String>,
+    /// The address of a picture, or empty.
+    pub avatar: Option<String>,
 }
 
 /// What became of a user to be created.
@@ -25,58 +69,10 @@ pub struct User {
 pub enum Created {
     /// She is there; also when the same id had created her before.
     Created,
-    /// The handle is somebody else's.
+    /// The handle is somebody else's, or is kept for a deleted user.
     Taken,
-}
-
-/// An installed client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// Which.
-    pub id: DeviceId,
-    /// Whose.
-    pub user_id: UserId,
-    /// What it is called.
-    pub name: String,
-    /// Since when.
-    pub created_at: Millis,
-    /// Since when it may no longer connect.
-    pub revoked_at: Option<Millis>,
-    /// How far it has received.
-    pub received: Option<Cursor>,
-}
-
-/// A refresh token, by the hash of its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refresh {
-    /// SHA-256 of the token.
-    pub hash: [u8; 32],
-    /// Whose.
-    pub user_id: UserId,
-    /// Of which device. A device has one at a time; a new one replaces it.
-    pub device_id: DeviceId,
-    /// When it ends.
-    pub expires_at: Millis,
-    /// The token in whose place it was put by a rotation.
-    pub replaced: Option<Replaced>,
-}
-
-/// A refresh token that was rotated, for who did not hear of the one in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Replaced {
-    /// SHA-256 of the token.
-    pub hash: [u8; 32],
-    /// Until when it may be presented again.
-    pub until: Millis,
-}
-
-/// What became of a refresh token that was presented.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rotated {
-    /// The new one stands in its place; also when it did so before.
-    Rotated,
-    /// It is not the device's present one.
-    Unknown,
+    /// There is no such invitation, or it has ended, or it was used as often as it may be.
+    NotInvited,
 }
 
 /// The first claim of an idempotency key.
@@ -102,46 +98,43 @@ pub enum Claimed {
 /// Accounts.
 ///
 /// # Guarantees
-/// Every write is durable when it returns, and repeating it is harmless. `create_user`, `claim` and
-/// `rotate_refresh` are compare-and-sets: of callers at once one wins. `put_device` counts exactly (G10).
+/// Every write is durable when it returns, and repeating it is harmless. `create_user` and `claim`
+/// are compare-and-sets: of callers at once one wins. Uses of an invitation are counted exactly (G10).
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
-    /// Takes the handle, then writes the user and her credential. Who finds a handle taken by `user.id` goes on.
-    async fn create_user(&self, user: &User, password_hash: &str) -> StoreResult<Created>;
-    /// Users by id, in the order asked for.
+    /// Takes the handle and one use of the invitation, then writes the user and the credential. A caller who finds the
+    /// handle taken by `user.id` goes on, and one user never takes two uses of an invitation. `user.created_at` is now.
+    async fn create_user(
+        &self,
+        user: &User,
+        password_hash: &str,
+        invitation: Option<&[u8; 32]>,
+    ) -> StoreResult<Created>;
+    /// Users by id, in the order asked for; also deleted ones.
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>>;
     /// The user with a handle (in lower case).
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>>;
-    /// Changes the name for people.
-    async fn set_display_name(&self, user: UserId, display_name: &str) -> StoreResult<()>;
+    /// Users that are not deleted, by handle, after `after`, whose handle begins with `prefix`.
+    async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>>;
+    /// Changes name or picture, and raises the profile's revision.
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()>;
     /// Changes whether others are told how far she has read.
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()>;
-    /// The password's hash in PHC form.
-    async fn password_hash(&self, user: UserId) -> StoreResult<Option<String>>;
-    /// Replaces the password's hash.
-    async fn set_password_hash(&self, user: UserId, password_hash: &str) -> StoreResult<()>;
+    /// What a user proves an identity with.
+    async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>>;
+    /// Replaces the password's hash, if it still is `expected` or nothing is expected. `false` if it is another one, or
+    /// the user is deleted.
+    async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool>;
+    /// Disables a user or opens the account again. `false` if the user is deleted or not there.
+    async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool>;
 
-    /// Writes a device, unless its user has `at_most` others that are not revoked: then `false`, and nothing is
-    /// written. An existing one keeps `received` and, once revoked, stays revoked.
-    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool>;
-    /// A device.
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>>;
-    /// The devices of a user that are not revoked, by id.
-    async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>>;
-    /// Revokes a device of `user` and forgets its refresh token. `false` if she has no such device. The time of the
-    /// first revocation stays.
-    async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool>;
-    /// Notes how far devices have received: the greater position stays within one epoch, another epoch replaces.
-    /// Without marks it writes all the same, which tells whether the store takes writes.
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()>;
-
-    /// Gives a device its refresh token, whatever it had before.
-    async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;
-    /// The refresh token of a device of which this is the hash, or the hash of the one that it replaced; whether it
-    /// has ended or not.
-    async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>>;
-    /// Puts `new` in the place of the token that it says it replaced, if that is still the device's.
-    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated>;
+    /// Takes everything from a user but the id: name, picture, credential and handle, which nobody gets before
+    /// `handle_until`. The user is among [`AccountStore::deletions`] until [`AccountStore::settle_deletion`].
+    async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()>;
+    /// Up to `limit` deleted users whose memberships and contacts may not have been ended yet, by id.
+    async fn deletions(&self, limit: usize) -> StoreResult<Vec<UserId>>;
+    /// Everything of a deleted user was ended.
+    async fn settle_deletion(&self, user: UserId) -> StoreResult<()>;
 
     /// `user` blocks `other`. `false` if she did already.
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool>;

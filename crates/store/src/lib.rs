@@ -12,23 +12,27 @@ mod commit_order;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contacts;
+mod devices;
 pub mod embedded;
 mod erasure;
 mod error;
+mod invitations;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
 mod settings;
 
-pub use accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
+pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
     Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, Pending,
     PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow};
+pub use devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
 pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};
+pub use invitations::{Invitation, InvitationStore};
 pub use log::{
     Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
     MAX_APPEND_ROWS, ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
@@ -37,6 +41,26 @@ pub use madang_engine::spans::{Span, Spans};
 pub use settings::SettingStore;
 
 /// Everything durable.
-pub trait Store: AccountStore + ChannelStore + ContactStore + ErasureStore + LogStore + SettingStore {}
+pub trait Store:
+    AccountStore
+    + ChannelStore
+    + ContactStore
+    + DeviceStore
+    + ErasureStore
+    + InvitationStore
+    + LogStore
+    + SettingStore
+{
+}
 
-impl<T: AccountStore + ChannelStore + ContactStore + ErasureStore + LogStore + SettingStore> Store for T {}
+impl<T> Store for T where
+    T: AccountStore
+        + ChannelStore
+        + ContactStore
+        + DeviceStore
+        + ErasureStore
+        + InvitationStore
+        + LogStore
+        + SettingStore
+{
+}

@@ -12,6 +12,7 @@ mod accounts;
 mod build;
 mod channels;
 mod contacts;
+mod devices;
 mod logs;
 mod open;
 mod order;
@@ -32,6 +33,7 @@ use crate::{Store, for_each_order_case, for_each_store_case};
 use accounts::*;
 use channels::*;
 use contacts::*;
+use devices::*;
 use logs::*;
 use open::*;
 use order::*;
@@ -89,7 +91,7 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     cases
 }
 
-const FAULT_TOLERANT: [&str; 9] = [
+const FAULT_TOLERANT: [&str; 10] = [
     "many_writers_leave_one_dense_log",
     "a_key_has_one_row_behind_every_window",
     "what_a_tail_does_not_show_never_appears",
@@ -97,6 +99,7 @@ const FAULT_TOLERANT: [&str; 9] = [
     "a_pair_has_one_channel",
     "a_handle_has_one_holder",
     "thirty_logins_at_once_make_ten_devices",
+    "ten_uses_let_ten_of_thirty_in",
     "a_key_is_claimed_once",
     "two_who_ask_at_once_are_contacts",
 ];
@@ -189,9 +192,18 @@ macro_rules! for_each_store_case {
             a_handle_has_one_holder
             users_come_in_the_order_asked
             names_and_passwords_change
+            users_come_by_handle
+            a_disabled_user_may_be_enabled_again
+            a_deleted_user_leaves_an_id_and_a_handle_that_is_kept
+            ten_uses_let_ten_of_thirty_in
+            an_invitation_ends
             a_device_keeps_what_it_received
             thirty_logins_at_once_make_ten_devices
             the_first_revocation_stays
+            all_devices_but_one_are_revoked_together
+            a_device_is_renamed_by_its_user
+            devices_whose_tokens_have_ended_are_found
+            revoked_devices_are_kept_for_a_while_and_few_of_them
             received_goes_forward_within_an_epoch
             a_device_has_one_refresh_token
             a_refresh_token_is_rotated_once

@@ -1,27 +1,39 @@
-//! Users, devices, refresh tokens, blocks and claims.
+//! Users, blocks and claims.
 
 use async_trait::async_trait;
-use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
+use madang_ids::{Millis, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::codec::{bound, int, limit, number, optional_number};
+use super::codec::{bound, int, limit, number};
 use super::{Embedded, contacts};
-use crate::accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Replaced, Rotated, User};
+use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 use crate::error::StoreResult;
+
+macro_rules! user_columns {
+    () => {
+        "SELECT id, handle, display_name, created_at, sends_receipts, avatar, rev, state FROM users "
+    };
+}
 
 #[async_trait]
 impl AccountStore for Embedded {
-    async fn create_user(&self, user: &User, password_hash: &str) -> StoreResult<Created> {
-        let (user, password_hash) = (user.clone(), password_hash.to_owned());
-        self.write(move |transaction| create_user(transaction.db(), &user, &password_hash)).await
+    async fn create_user(
+        &self,
+        user: &User,
+        password_hash: &str,
+        invitation: Option<&[u8; 32]>,
+    ) -> StoreResult<Created> {
+        let (user, password_hash, invitation) = (user.clone(), password_hash.to_owned(), invitation.copied());
+        self.write(move |transaction| {
+            create_user(transaction.db(), &user, &password_hash, invitation.as_ref())
+        })
+        .await
     }
 
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
         let ids = ids.to_vec();
         self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, handle, display_name, created_at, sends_receipts FROM users WHERE id = ?1",
-            )?;
+            let mut statement = db.prepare_cached(concat!(user_columns!(), "WHERE id = ?1"))?;
             ids.iter().map(|id| statement.query_row([int(id.raw())], user_of).optional()).collect()
         })
         .await
@@ -30,20 +42,33 @@ impl AccountStore for Embedded {
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
         let handle = handle.to_owned();
         self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, handle, display_name, created_at, sends_receipts FROM users WHERE handle = ?1",
-            )?;
+            let mut statement = db.prepare_cached(concat!(user_columns!(), "WHERE handle = ?1"))?;
             statement.query_row([handle], user_of).optional()
         })
         .await
     }
 
-    async fn set_display_name(&self, user: UserId, display_name: &str) -> StoreResult<()> {
-        let display_name = display_name.to_owned();
+    async fn users_by_handle(&self, prefix: &str, after: &str, rows: usize) -> StoreResult<Vec<User>> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.read(move |db| {
+            // A deleted user's handle begins with a character above all that a handle may have.
+            let mut statement = db.prepare_cached(concat!(
+                user_columns!(),
+                "WHERE handle >= ?1 AND handle < ?1 || '~' AND handle > ?2 ORDER BY handle LIMIT ?3"
+            ))?;
+            statement.query_map(params![prefix, after, limit(rows)], user_of)?.collect()
+        })
+        .await
+    }
+
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
+        let profile = profile.clone();
         self.write(move |transaction| {
-            let mut statement =
-                transaction.db().prepare_cached("UPDATE users SET display_name = ?2 WHERE id = ?1")?;
-            statement.execute(params![int(user.raw()), display_name])?;
+            let mut statement = transaction.db().prepare_cached(
+                "UPDATE users SET display_name = coalesce(?2, display_name), avatar = coalesce(?3, avatar),
+                 rev = rev + 1 WHERE id = ?1 AND state <> 2",
+            )?;
+            statement.execute(params![int(user.raw()), profile.display_name, profile.avatar])?;
             Ok(())
         })
         .await
@@ -59,93 +84,61 @@ impl AccountStore for Embedded {
         .await
     }
 
-    async fn password_hash(&self, user: UserId) -> StoreResult<Option<String>> {
+    async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>> {
         self.read(move |db| {
-            let mut statement = db.prepare_cached("SELECT password_hash FROM users WHERE id = ?1")?;
-            statement.query_row([int(user.raw())], |row| row.get(0)).optional()
+            let mut statement = db.prepare_cached("SELECT password_hash, state FROM users WHERE id = ?1")?;
+            let credentials =
+                |row: &Row<'_>| Ok(Credentials { password_hash: row.get(0)?, state: state_of(row.get(1)?) });
+            statement.query_row([int(user.raw())], credentials).optional()
         })
         .await
     }
 
-    async fn set_password_hash(&self, user: UserId, password_hash: &str) -> StoreResult<()> {
-        let password_hash = password_hash.to_owned();
+    async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool> {
+        let (hash, expected) = (hash.to_owned(), expected.map(str::to_owned));
         self.write(move |transaction| {
-            let mut statement =
-                transaction.db().prepare_cached("UPDATE users SET password_hash = ?2 WHERE id = ?1")?;
-            statement.execute(params![int(user.raw()), password_hash])?;
-            Ok(())
-        })
-        .await
-    }
-
-    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
-        let device = device.clone();
-        self.write(move |transaction| put_device(transaction.db(), &device, at_most)).await
-    }
-
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, user, name, created_at, revoked_at, received_epoch, received_pos
-                 FROM devices WHERE id = ?1",
-            )?;
-            statement.query_row([int(id.raw())], device_of).optional()
-        })
-        .await
-    }
-
-    async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, user, name, created_at, revoked_at, received_epoch, received_pos
-                 FROM devices WHERE user = ?1 AND revoked_at IS NULL ORDER BY id",
-            )?;
-            statement.query_map([int(user.raw())], device_of)?.collect()
-        })
-        .await
-    }
-
-    async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool> {
-        self.write(move |transaction| revoke_device(transaction.db(), user, device, at)).await
-    }
-
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()> {
-        let marks = marks.to_vec();
-        self.write(move |transaction| {
-            if marks.is_empty() {
-                // There and back: what is not changed is not written.
-                for step in [1, -1] {
-                    let mut statement =
-                        transaction.db().prepare_cached("UPDATE position SET value = value + ?1")?;
-                    statement.execute([step])?;
-                }
-            }
+            // A repeat after an unknown outcome finds its own hash.
             let mut statement = transaction.db().prepare_cached(
-                "UPDATE devices SET received_epoch = ?2, received_pos = ?3
-                 WHERE id = ?1 AND (received_epoch IS NOT ?2 OR received_pos < ?3)",
+                "UPDATE users SET password_hash = ?2
+                 WHERE id = ?1 AND state <> 2 AND password_hash IN (coalesce(?3, password_hash), ?2)",
             )?;
-            for (device, cursor) in &marks {
-                let (epoch, position) = (int(cursor.epoch.raw()), int(cursor.position.get()));
-                statement.execute([int(device.raw()), epoch, position])?;
-            }
-            Ok(())
+            Ok(statement.execute(params![int(user.raw()), hash, expected])? == 1)
         })
         .await
     }
 
-    async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
-        let refresh = refresh.clone();
-        self.write(move |transaction| put_refresh(transaction.db(), &refresh)).await
+    async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool> {
+        self.write(move |transaction| {
+            let mut statement = transaction
+                .db()
+                .prepare_cached("UPDATE users SET state = ?2 WHERE id = ?1 AND state <> 2")?;
+            Ok(statement.execute(params![int(user.raw()), i64::from(is_disabled)])? == 1)
+        })
+        .await
     }
 
-    async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
-        let hash = *hash;
-        self.read(move |db| refresh(db, &hash)).await
+    async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()> {
+        self.write(move |transaction| {
+            transaction.forget_soon();
+            delete_user(transaction.db(), user, handle_until)
+        })
+        .await
     }
 
-    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
-        let new = new.clone();
-        self.write(move |transaction| rotate_refresh(transaction.db(), &new)).await
+    async fn deletions(&self, rows: usize) -> StoreResult<Vec<UserId>> {
+        self.read(move |db| {
+            let mut statement = db.prepare_cached("SELECT user FROM deletions ORDER BY user LIMIT ?1")?;
+            statement.query_map([limit(rows)], |row| Ok(UserId::from_raw(number(row, 0)?)))?.collect()
+        })
+        .await
+    }
+
+    async fn settle_deletion(&self, user: UserId) -> StoreResult<()> {
+        self.write(move |transaction| {
+            let mut statement = transaction.db().prepare_cached("DELETE FROM deletions WHERE user = ?1")?;
+            statement.execute([int(user.raw())]).map(drop)
+        })
+        .await
     }
 
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool> {
@@ -203,131 +196,97 @@ impl AccountStore for Embedded {
     }
 }
 
-fn create_user(db: &Connection, user: &User, password_hash: &str) -> Result<Created> {
-    let mut insert = db.prepare_cached(
-        "INSERT INTO users (id, handle, display_name, created_at, password_hash, sends_receipts)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO NOTHING",
-    )?;
+fn create_user(
+    db: &Connection,
+    user: &User,
+    password_hash: &str,
+    invitation: Option<&[u8; 32]>,
+) -> Result<Created> {
+    let mut holder = db.prepare_cached("SELECT id FROM users WHERE handle = ?1")?;
     let id = int(user.id.raw());
-    let created_at = int(user.created_at.get());
+    match holder.query_row([&user.handle], |row| row.get::<_, i64>(0)).optional()? {
+        Some(found) if found == id => return Ok(Created::Created),
+        Some(_) => return Ok(Created::Taken),
+        None => {}
+    }
+    if is_kept(db, &user.handle, user.created_at)? {
+        return Ok(Created::Taken);
+    }
+    if let Some(invitation) = invitation
+        && !take_use(db, invitation, user.created_at)?
+    {
+        return Ok(Created::NotInvited);
+    }
+    let mut insert = db.prepare_cached(
+        "INSERT INTO users (id, handle, display_name, created_at, password_hash, sends_receipts, avatar, rev)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    let (created_at, rev) = (int(user.created_at.get()), int(user.rev));
+    let User { handle, display_name, sends_receipts, avatar, .. } = user;
     insert.execute(params![
         id,
-        user.handle,
-        user.display_name,
+        handle,
+        display_name,
         created_at,
         password_hash,
-        user.sends_receipts
+        sends_receipts,
+        avatar,
+        rev
     ])?;
-    let mut holder = db.prepare_cached("SELECT 1 FROM users WHERE handle = ?1 AND id = ?2")?;
-    let is_hers = holder.exists(params![user.handle, id])?;
-    Ok(if is_hers { Created::Created } else { Created::Taken })
+    Ok(Created::Created)
+}
+
+/// Whether nobody may have the handle yet. One whose time is over is forgotten.
+fn is_kept(db: &Connection, handle: &str, now: Millis) -> Result<bool> {
+    let mut forget = db.prepare_cached("DELETE FROM kept_handles WHERE handle = ?1 AND until_ms <= ?2")?;
+    forget.execute(params![handle, int(now.get())])?;
+    db.prepare_cached("SELECT 1 FROM kept_handles WHERE handle = ?1")?.exists([handle])
+}
+
+fn take_use(db: &Connection, invitation: &[u8; 32], now: Millis) -> Result<bool> {
+    let mut take = db.prepare_cached(
+        "UPDATE invitations SET used = used + 1 WHERE hash = ?1 AND used < uses AND ends_at > ?2",
+    )?;
+    Ok(take.execute(params![invitation, int(now.get())])? == 1)
+}
+
+fn delete_user(db: &Connection, user: UserId, handle_until: Millis) -> Result<()> {
+    let id = int(user.raw());
+    let mut handle = db.prepare_cached("SELECT handle FROM users WHERE id = ?1 AND state <> 2")?;
+    let Some(handle) = handle.query_row([id], |row| row.get::<_, String>(0)).optional()? else {
+        return Ok(());
+    };
+    db.prepare_cached("INSERT OR REPLACE INTO kept_handles VALUES (?1, ?2)")?
+        .execute(params![handle, int(handle_until.get())])?;
+    db.prepare_cached(
+        "UPDATE users SET handle = '~' || id, display_name = '', avatar = '', password_hash = '', state = 2,
+         rev = rev + 1 WHERE id = ?1",
+    )?
+    .execute([id])?;
+    db.prepare_cached("DELETE FROM presence WHERE user = ?1")?.execute([id])?;
+    db.prepare_cached("INSERT OR IGNORE INTO deletions VALUES (?1)")?.execute([id]).map(drop)
+}
+
+const fn state_of(value: i64) -> UserState {
+    match value {
+        0 => UserState::Active,
+        1 => UserState::Disabled,
+        _ => UserState::Deleted,
+    }
 }
 
 fn user_of(row: &Row<'_>) -> Result<User> {
+    let state = state_of(row.get(7)?);
     Ok(User {
         id: UserId::from_raw(number(row, 0)?),
-        handle: row.get(1)?,
+        handle: if state == UserState::Deleted { String::new() } else { row.get(1)? },
         display_name: row.get(2)?,
         created_at: Millis::new(number(row, 3)?),
         sends_receipts: row.get(4)?,
+        avatar: row.get(5)?,
+        rev: number(row, 6)?,
+        state,
     })
-}
-
-fn put_device(db: &Connection, device: &Device, at_most: usize) -> Result<bool> {
-    let mut others = db
-        .prepare_cached("SELECT count(*) FROM devices WHERE user = ?1 AND id <> ?2 AND revoked_at IS NULL")?;
-    let owner = [int(device.user_id.raw()), int(device.id.raw())];
-    if others.query_row(owner, |row| row.get::<_, i64>(0))? >= limit(at_most) {
-        return Ok(false);
-    }
-    let mut statement = db.prepare_cached(
-        "INSERT INTO devices (id, user, name, created_at, revoked_at, received_epoch, received_pos)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET user = excluded.user, name = excluded.name, created_at = excluded.created_at,
-         revoked_at = coalesce(revoked_at, excluded.revoked_at)",
-    )?;
-    statement.execute(params![
-        int(device.id.raw()),
-        int(device.user_id.raw()),
-        device.name,
-        int(device.created_at.get()),
-        device.revoked_at.map(|at| int(at.get())),
-        device.received.map(|cursor| int(cursor.epoch.raw())),
-        device.received.map(|cursor| int(cursor.position.get())),
-    ])?;
-    Ok(true)
-}
-
-fn device_of(row: &Row<'_>) -> Result<Device> {
-    let epoch = optional_number(row, 5)?.map(Epoch::from_raw);
-    let position = optional_number(row, 6)?.map(Position::new);
-    Ok(Device {
-        id: DeviceId::from_raw(number(row, 0)?),
-        user_id: UserId::from_raw(number(row, 1)?),
-        name: row.get(2)?,
-        created_at: Millis::new(number(row, 3)?),
-        revoked_at: optional_number(row, 4)?.map(Millis::new),
-        received: epoch.zip(position).map(|(epoch, position)| Cursor { epoch, position }),
-    })
-}
-
-fn revoke_device(db: &Connection, user: UserId, device: DeviceId, at: Millis) -> Result<bool> {
-    let mut revoke = db.prepare_cached(
-        "UPDATE devices SET revoked_at = coalesce(revoked_at, ?3) WHERE id = ?1 AND user = ?2",
-    )?;
-    if revoke.execute([int(device.raw()), int(user.raw()), int(at.get())])? == 0 {
-        return Ok(false);
-    }
-    db.prepare_cached("DELETE FROM refresh_tokens WHERE device = ?1")?.execute([int(device.raw())])?;
-    Ok(true)
-}
-
-fn put_refresh(db: &Connection, refresh: &Refresh) -> Result<()> {
-    let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO refresh_tokens (device, hash, user, expires_at, replaced_hash, replaced_until)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
-    statement.execute(params![
-        int(refresh.device_id.raw()),
-        refresh.hash,
-        int(refresh.user_id.raw()),
-        int(refresh.expires_at.get()),
-        refresh.replaced.map(|replaced| replaced.hash),
-        refresh.replaced.map(|replaced| int(replaced.until.get())),
-    ])?;
-    Ok(())
-}
-
-fn refresh(db: &Connection, hash: &[u8; 32]) -> Result<Option<Refresh>> {
-    let mut statement = db.prepare_cached(
-        "SELECT device, hash, user, expires_at, replaced_hash, replaced_until FROM refresh_tokens
-         WHERE hash = ?1 OR replaced_hash = ?1",
-    )?;
-    statement
-        .query_row([hash], |row| {
-            let replaced = row.get::<_, Option<[u8; 32]>>(4)?.zip(optional_number(row, 5)?);
-            Ok(Refresh {
-                device_id: DeviceId::from_raw(number(row, 0)?),
-                hash: row.get(1)?,
-                user_id: UserId::from_raw(number(row, 2)?),
-                expires_at: Millis::new(number(row, 3)?),
-                replaced: replaced.map(|(hash, until)| Replaced { hash, until: Millis::new(until) }),
-            })
-        })
-        .optional()
-}
-
-fn rotate_refresh(db: &Connection, new: &Refresh) -> Result<Rotated> {
-    let Some(old) = new.replaced else { return Ok(Rotated::Unknown) };
-    match refresh(db, &old.hash)? {
-        Some(found) if (found.user_id, found.device_id) != (new.user_id, new.device_id) => {
-            Ok(Rotated::Unknown)
-        }
-        Some(found) if found.hash == old.hash => put_refresh(db, new).map(|()| Rotated::Rotated),
-        Some(found) if found.hash == new.hash => Ok(Rotated::Rotated),
-        _ => Ok(Rotated::Unknown),
-    }
 }
 
 fn insert_claim(db: &Connection, scope: &str, key: &str, claim: Claim) -> Result<Claimed> {

@@ -11,8 +11,8 @@ use madang_proto::{Content, Entry};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::accounts::AccountStore;
 use crate::commit_order::CommitOrder;
+use crate::devices::DeviceStore;
 use crate::error::StoreError;
 use crate::log::{Append, AppendOutcome, Head, LogStore, Row};
 

@@ -1,21 +1,43 @@
 //! Accounts in memory.
 
 use async_trait::async_trait;
-use madang_ids::{Cursor, DeviceId, Millis, UserId};
+use madang_ids::{Millis, UserId};
 
-use super::{Model, Mutant};
-use crate::accounts::{AccountStore, Claim, Claimed, Created, Device, Refresh, Rotated, User};
+use super::{Model, Mutant, State};
+use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 use crate::error::StoreResult;
 
 #[async_trait]
 impl AccountStore for Model {
-    async fn create_user(&self, user: &User, password_hash: &str) -> StoreResult<Created> {
+    async fn create_user(
+        &self,
+        user: &User,
+        password_hash: &str,
+        invitation: Option<&[u8; 32]>,
+    ) -> StoreResult<Created> {
         let is_blind = self.is_mutant(Mutant::HandleTakenTwice);
-        let holder = self.write(|state| *state.handles.entry(user.handle.clone()).or_insert(user.id)).await?;
-        if holder != user.id && !is_blind {
+        let ignores_kept = self.is_mutant(Mutant::HandleFreeAtOnce);
+        let holder = self
+            .write(|state| {
+                let kept = state.kept_handles.get(&user.handle).copied();
+                if kept.is_some_and(|until| until > user.created_at) && !ignores_kept {
+                    return None;
+                }
+                Some(*state.handles.entry(user.handle.clone()).or_insert(user.id))
+            })
+            .await?;
+        if holder != Some(user.id) && !is_blind {
             return Ok(Created::Taken);
         }
-        // Another partition: the handle may be taken while the user is not there yet.
+        // Other partitions: the handle may be taken, and the invitation used, while the user is not there yet.
+        if let Some(invitation) = invitation {
+            let counts_twice = self.is_mutant(Mutant::InvitationsUncounted);
+            let take = |state: &mut State| state.take_use(invitation, user, counts_twice);
+            if !self.write(take).await? {
+                self.write(|state| state.give_back(user)).await?;
+                return Ok(Created::NotInvited);
+            }
+        }
         self.write(|state| {
             state.users.entry(user.id).or_insert_with(|| (user.clone(), password_hash.to_owned()));
         })
@@ -32,10 +54,28 @@ impl AccountStore for Model {
         self.read(|state| state.users.get(state.handles.get(handle)?).map(|(user, _)| user.clone())).await
     }
 
-    async fn set_display_name(&self, user: UserId, display_name: &str) -> StoreResult<()> {
+    async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>> {
+        self.read(|state| {
+            let found = state
+                .handles
+                .iter()
+                .filter(|(handle, _)| handle.starts_with(prefix) && handle.as_str() > after);
+            let users = found.filter_map(|(_, id)| state.users.get(id).map(|(user, _)| user.clone()));
+            users.take(limit).collect()
+        })
+        .await
+    }
+
+    async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
         self.write(|state| {
-            if let Some((user, _)) = state.users.get_mut(&user) {
-                display_name.clone_into(&mut user.display_name);
+            if let Some(user) = state.active(user) {
+                if let Some(name) = &profile.display_name {
+                    name.clone_into(&mut user.display_name);
+                }
+                if let Some(avatar) = &profile.avatar {
+                    avatar.clone_into(&mut user.avatar);
+                }
+                user.rev += 1;
             }
         })
         .await
@@ -50,108 +90,66 @@ impl AccountStore for Model {
         .await
     }
 
-    async fn password_hash(&self, user: UserId) -> StoreResult<Option<String>> {
-        self.read(|state| state.users.get(&user).map(|(_, hash)| hash.clone())).await
+    async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>> {
+        let credentials =
+            |(user, hash): &(User, String)| Credentials { password_hash: hash.clone(), state: user.state };
+        self.read(|state| state.users.get(&user).map(credentials)).await
     }
 
-    async fn set_password_hash(&self, user: UserId, password_hash: &str) -> StoreResult<()> {
+    async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool> {
+        let is_blind = self.is_mutant(Mutant::PasswordIgnoresExpected);
         self.write(|state| {
-            if let Some((_, hash)) = state.users.get_mut(&user) {
-                password_hash.clone_into(hash);
-            }
-        })
-        .await
-    }
-
-    async fn put_device(&self, device: &Device, at_most: usize) -> StoreResult<bool> {
-        let is_blind = self.is_mutant(Mutant::DevicesWithoutLimit);
-        self.write(|state| {
-            let is_other = |other: &&Device| {
-                other.user_id == device.user_id && other.id != device.id && other.revoked_at.is_none()
-            };
-            if state.devices.values().filter(is_other).count() >= at_most && !is_blind {
+            let found = state.users.get_mut(&user).filter(|(user, _)| user.state != UserState::Deleted);
+            let Some((_, present)) = found else { return false };
+            if expected.is_some_and(|expected| present != expected && present != hash) && !is_blind {
                 return false;
             }
-            let mut device = device.clone();
-            if let Some(before) = state.devices.get(&device.id) {
-                device.received = before.received;
-                device.revoked_at = before.revoked_at.or(device.revoked_at);
-            }
-            state.devices.insert(device.id, device);
+            hash.clone_into(present);
             true
         })
         .await
     }
 
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
-        self.read(|state| state.devices.get(&id).cloned()).await
-    }
-
-    async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
-        self.read(|state| {
-            let is_hers = |device: &&Device| device.user_id == user && device.revoked_at.is_none();
-            state.devices.values().filter(is_hers).cloned().collect()
-        })
-        .await
-    }
-
-    async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool> {
-        let replaces = self.is_mutant(Mutant::RevokeReplacesTime);
+    async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool> {
         self.write(|state| {
-            let Some(found) = state.devices.get_mut(&device).filter(|found| found.user_id == user) else {
-                return false;
-            };
-            found.revoked_at = found.revoked_at.filter(|_| !replaces).or(Some(at));
-            state.refresh.remove(&device);
+            let Some(user) = state.active(user) else { return false };
+            user.state = if is_disabled { UserState::Disabled } else { UserState::Active };
             true
         })
         .await
     }
 
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()> {
-        let goes_back = self.is_mutant(Mutant::ReceivedGoesBack);
-        self.write_each(marks, |state, (device, cursor)| {
-            if let Some(device) = state.devices.get_mut(device) {
-                let is_behind = device
-                    .received
-                    .is_none_or(|old| old.epoch != cursor.epoch || old.position < cursor.position);
-                if is_behind || goes_back {
-                    device.received = Some(*cursor);
-                }
+    async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()> {
+        // First what makes upkeep repeat the rest if this stops half-way.
+        self.write(|state| state.deletions.insert(user)).await?;
+        self.write(|state| {
+            if let Some(handle) = state.active(user).map(|user| user.handle.clone()) {
+                state.handles.remove(&handle);
+                state.kept_handles.insert(handle, handle_until);
+            }
+        })
+        .await?;
+        self.write(|state| {
+            state.presence.remove(&user);
+            if let Some((user, hash)) = state.users.get_mut(&user) {
+                let (handle, name) = (String::new(), String::new());
+                let rev = user.rev + u64::from(user.state != UserState::Deleted);
+                let gone = User::new(user.id, handle, name, user.created_at);
+                let sends_receipts = user.sends_receipts;
+                *user = User { state: UserState::Deleted, rev, sends_receipts, ..gone };
+                hash.clear();
             }
         })
         .await
     }
 
-    async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
-        self.write(|state| {
-            state.refresh.insert(refresh.device_id, refresh.clone());
-        })
-        .await
+    async fn deletions(&self, limit: usize) -> StoreResult<Vec<UserId>> {
+        self.read(|state| state.deletions.iter().copied().take(limit).collect()).await
     }
 
-    async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
-        let is_it = |refresh: &&Refresh| {
-            refresh.hash == *hash || refresh.replaced.is_some_and(|replaced| replaced.hash == *hash)
-        };
-        self.read(|state| state.refresh.values().find(is_it).cloned()).await
-    }
-
-    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
-        let is_blind = self.is_mutant(Mutant::RotateIgnoresOld);
-        let forgets = self.is_mutant(Mutant::RotateForgetsOld);
+    async fn settle_deletion(&self, user: UserId) -> StoreResult<()> {
         self.write(|state| {
-            let Some(found) = state.refresh.get_mut(&new.device_id) else { return Rotated::Unknown };
-            let is_present = found.user_id == new.user_id
-                && new.replaced.is_some_and(|replaced| replaced.hash == found.hash);
-            if is_present || is_blind {
-                *found = Refresh { replaced: new.replaced.filter(|_| !forgets), ..new.clone() };
-                return Rotated::Rotated;
-            }
-            let replaced = |refresh: &Refresh| refresh.replaced.map(|replaced| replaced.hash);
-            let is_repeated =
-                found.hash == new.hash && found.user_id == new.user_id && replaced(found) == replaced(new);
-            if is_repeated { Rotated::Rotated } else { Rotated::Unknown }
+            state.deletions.remove(&user);
         })
         .await
     }
@@ -198,5 +196,29 @@ impl AccountStore for Model {
             old.take(limit).count()
         })
         .await
+    }
+}
+
+impl State {
+    /// The user, unless deleted.
+    fn active(&mut self, user: UserId) -> Option<&mut User> {
+        let (user, _) = self.users.get_mut(&user)?;
+        Some(user).filter(|user| user.state != UserState::Deleted)
+    }
+
+    fn take_use(&mut self, invitation: &[u8; 32], user: &User, counts_twice: bool) -> bool {
+        let Some((invitation, users)) = self.invitations.get_mut(invitation) else { return false };
+        if users.contains(&user.id) {
+            return true;
+        }
+        let is_free = users.len() < invitation.uses as usize || counts_twice;
+        is_free && invitation.ends_at > user.created_at && users.insert(user.id)
+    }
+
+    /// The handle is free again, unless its holder is there.
+    fn give_back(&mut self, user: &User) {
+        if self.handles.get(&user.handle) == Some(&user.id) && !self.users.contains_key(&user.id) {
+            self.handles.remove(&user.handle);
+        }
     }
 }

@@ -7,7 +7,9 @@ mod accounts;
 mod channels;
 mod commit_order;
 mod contacts;
+mod devices;
 mod faults;
+mod invitations;
 mod log;
 mod mutants;
 mod settings;
@@ -15,17 +17,19 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use madang_ids::{ChannelId, DeviceId, LogId, Seq, UserId};
+use madang_ids::{ChannelId, DeviceId, LogId, Millis, Seq, UserId};
 use madang_proto::ChannelSettings;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::accounts::{Claim, Device, Refresh, User};
+use crate::accounts::{Claim, User};
 use crate::channels::{Channel, Marker, Member, Membership, Seats};
 use crate::commit_order::{Commit, CommitFeed, EpochRow};
 use crate::contacts::{Contact, PresenceRow};
+use crate::devices::{Device, Refresh};
 use crate::erasure::Erasure;
 use crate::error::{StoreError, StoreResult};
+use crate::invitations::Invitation;
 use crate::log::{Append, Head, Row, SendRecord};
 
 use faults::Dice;
@@ -73,6 +77,10 @@ struct State {
     mentions: BTreeSet<(ChannelId, Option<UserId>, Seq)>,
     reactions: BTreeMap<(ChannelId, Seq, String), BTreeSet<UserId>>,
     handles: BTreeMap<String, UserId>,
+    kept_handles: BTreeMap<String, Millis>,
+    deletions: BTreeSet<UserId>,
+    invitations: BTreeMap<[u8; 32], (Invitation, BTreeSet<UserId>)>,
+    sign_in_revs: BTreeMap<UserId, u64>,
     users: BTreeMap<UserId, (User, String)>,
     devices: BTreeMap<DeviceId, Device>,
     refresh: BTreeMap<DeviceId, Refresh>,

@@ -73,6 +73,18 @@ pub enum Mutant {
     DevicesWithoutLimit,
     /// A later revocation replaces the first.
     RevokeReplacesTime,
+    /// A sign-in that began before all of them were ended is taken.
+    DevicesIgnoreRevision,
+    /// Revoking all devices but one revokes that one as well.
+    RevokeAllTakesAll,
+    /// Revoked devices are forgotten whatever their time.
+    ForgetsYoungDevices,
+    /// A deleted user's handle is free at once.
+    HandleFreeAtOnce,
+    /// An invitation may be used any number of times.
+    InvitationsUncounted,
+    /// A password is replaced whatever it was.
+    PasswordIgnoresExpected,
     /// `received` goes backwards.
     ReceivedGoesBack,
     /// A block does not keep people from becoming contacts.
@@ -121,7 +133,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 63] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -157,6 +169,12 @@ impl Mutant {
         Self::HandleTakenTwice,
         Self::DevicesWithoutLimit,
         Self::RevokeReplacesTime,
+        Self::DevicesIgnoreRevision,
+        Self::RevokeAllTakesAll,
+        Self::ForgetsYoungDevices,
+        Self::HandleFreeAtOnce,
+        Self::InvitationsUncounted,
+        Self::PasswordIgnoresExpected,
         Self::ReceivedGoesBack,
         Self::ContactsIgnoreBlocks,
         Self::ContactsWithoutLimit,

@@ -1,0 +1,125 @@
+//! The devices of users, and the refresh tokens that keep them signed in.
+
+use async_trait::async_trait;
+use madang_ids::{Cursor, DeviceId, Millis, UserId};
+
+use crate::error::StoreResult;
+
+/// Revoked devices of one user that are kept, so that a device that was offline learns that it was revoked. A user who
+/// adds and revokes devices without end would otherwise fill the store.
+pub const REVOKED_KEPT: usize = 100;
+
+/// An installed client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Which.
+    pub id: DeviceId,
+    /// Whose.
+    pub user_id: UserId,
+    /// What it is called.
+    pub name: String,
+    /// Since when.
+    pub created_at: Millis,
+    /// Since when it may no longer connect.
+    pub revoked_at: Option<Millis>,
+    /// How far it has received.
+    pub received: Option<Cursor>,
+    /// When its refresh token ends. Read only: a write of the device ignores it.
+    pub signed_in_until: Option<Millis>,
+}
+
+/// What became of a device to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutDevice {
+    /// It is there.
+    Written,
+    /// Its user has as many others as allowed.
+    Full,
+    /// The user's sign-ins were ended since the revision was read: check again what the sign-in stands on.
+    Overtaken,
+    /// The device was revoked before, and stays so.
+    Revoked,
+}
+
+/// A refresh token, by the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// Whose.
+    pub user_id: UserId,
+    /// Of which device. A device has one at a time; a new one replaces it.
+    pub device_id: DeviceId,
+    /// When it ends.
+    pub expires_at: Millis,
+    /// The token in whose place it was put by a rotation.
+    pub replaced: Option<Replaced>,
+}
+
+/// A refresh token that was rotated, for a client that did not receive the one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// SHA-256 of the token.
+    pub hash: [u8; 32],
+    /// Until when it may be presented again.
+    pub until: Millis,
+}
+
+/// What became of a refresh token that was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotated {
+    /// The new one stands in its place; also when it did so before.
+    Rotated,
+    /// It is not the device's present one, or the device is revoked.
+    Unknown,
+}
+
+/// Devices and refresh tokens.
+///
+/// # Guarantees
+/// Every write is durable when it returns, and repeating it is harmless. `put_device` counts exactly (G10) and costs the
+/// same however many devices were revoked. `put_device` and `revoke_devices` of one user are one after the other: a
+/// device that was written with a revision from before `revoke_devices` is among those that it revokes, or is refused as
+/// [`PutDevice::Overtaken`].
+#[async_trait]
+pub trait DeviceStore: Send + Sync + 'static {
+    /// The revision of a user's sign-ins; [`DeviceStore::revoke_devices`] raises it. Read it before what proves the
+    /// sign-in (the password's hash, the caller's own device).
+    async fn sign_in_rev(&self, user: UserId) -> StoreResult<u64>;
+    /// Writes a device of a user who has fewer than `at_most` others that are not revoked and whose revision of sign-ins
+    /// is still `sign_in_rev`. An existing device keeps `received`.
+    async fn put_device(&self, device: &Device, at_most: usize, sign_in_rev: u64) -> StoreResult<PutDevice>;
+    /// A device.
+    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>>;
+    /// The devices of a user that are not revoked, by id.
+    async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>>;
+    /// Changes what a device of `user` is called. `false` if there is no such device, or it is revoked.
+    async fn rename_device(&self, user: UserId, device: DeviceId, name: &str) -> StoreResult<bool>;
+    /// Revokes a device of `user`; its refresh token is known from then on and cannot be rotated. `false` if there is no
+    /// such device. The time of the first revocation stays. The oldest revoked ones above [`REVOKED_KEPT`] are forgotten.
+    async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool>;
+    /// Revokes all devices of `user` but one, as [`DeviceStore::revoke_device`] does, and raises the revision of the
+    /// sign-ins. Returns those that were not revoked before.
+    async fn revoke_devices(
+        &self,
+        user: UserId,
+        except: Option<DeviceId>,
+        at: Millis,
+    ) -> StoreResult<Vec<DeviceId>>;
+    /// Up to `limit` devices that are not revoked although their refresh token ended before `before`; those that ended
+    /// first come first.
+    async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>>;
+    /// Forgets up to `limit` devices that were revoked before `before`, with their refresh tokens; says how many.
+    async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+    /// Notes how far devices have received: the greater position stays within one epoch, another epoch replaces.
+    /// Without marks it writes all the same, which shows whether the store takes writes.
+    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()>;
+
+    /// Gives a device its refresh token, whatever it had before.
+    async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;
+    /// The refresh token of a device of which this is the hash, or the hash of the one that it replaced; whether it
+    /// has ended or not, and also of a device that is revoked.
+    async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>>;
+    /// Puts `new` in the place of the token that it says it replaced, if that is still the device's.
+    async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated>;
+}

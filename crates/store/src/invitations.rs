@@ -1,0 +1,39 @@
+//! Invitations: codes that let people sign up where sign-up is not open to everybody.
+
+use async_trait::async_trait;
+use madang_ids::Millis;
+
+use crate::error::StoreResult;
+
+/// An invitation, by the hash of its code: the store must not let anybody in who reads a backup of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// SHA-256 of the code.
+    pub hash: [u8; 32],
+    /// What the operator notes about it.
+    pub label: String,
+    /// Since when.
+    pub created_at: Millis,
+    /// When it ends.
+    pub ends_at: Millis,
+    /// How many people may sign up with it.
+    pub uses: u32,
+    /// How many have. Read only: a write of the invitation ignores it.
+    pub used: u32,
+}
+
+/// Invitations. [`crate::AccountStore::create_user`] uses them.
+///
+/// # Guarantees
+/// Every write is durable when it returns, and repeating it is harmless.
+#[async_trait]
+pub trait InvitationStore: Send + Sync + 'static {
+    /// Writes an invitation that is new; an existing one stays as it is.
+    async fn put_invitation(&self, invitation: &Invitation) -> StoreResult<()>;
+    /// Invitations by hash, after `after`.
+    async fn invitations(&self, after: Option<&[u8; 32]>, limit: usize) -> StoreResult<Vec<Invitation>>;
+    /// Takes an invitation back. `false` if there is none.
+    async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool>;
+    /// Forgets up to `limit` invitations that ended before `before`; says how many.
+    async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+}
