@@ -7,13 +7,15 @@
 #![warn(missing_docs)]
 
 mod cursors;
+mod invitation;
 mod passwords;
 mod refresh;
 mod secret;
 mod tokens;
 
 pub use cursors::{Cursors, SealError};
-pub use passwords::{MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords};
+pub use invitation::InvitationCode;
+pub use passwords::{Lane, MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords, spellings};
 pub use refresh::{RefreshToken, RefreshTokenError};
 pub use secret::load_or_create_secret;
 pub use tokens::{Claims, MAX_TOKEN_BYTES, TokenError, Tokens};

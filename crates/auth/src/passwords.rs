@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use argon2::{Algorithm, Argon2, Params, Version};
+use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 /// The longest password, in bytes of UTF-8. Longer ones are refused before any work.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// How many may wait for each one that is computed: at 20 ms a hash the last of them waits two thirds of a second.
+/// How many of each lane may wait for each one that is computed: at 20 ms a hash the last of them waits two thirds of a
+/// second, or twice that with both lanes full.
 const WAITING_PER_PERMIT: usize = 32;
 
 /// Salt of the hash that is computed for nobody.
@@ -54,6 +56,38 @@ pub enum PasswordError {
     Stopping,
 }
 
+/// Who waits for a password to be computed. The lanes have places of their own, so that a flood of guesses does not turn
+/// away users who have shown before that they know their password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// The account has signed in from there lately.
+    Known,
+    /// Anybody.
+    Guest,
+}
+
+/// The spellings of a password, each once: the present one first, then those in which an older server may have kept it.
+///
+/// The present one is the OpaqueString profile of RFC 8265: every space is U+0020, and the text is composed (NFC). The
+/// profile also refuses code points that its tables do not know; this does not, since a password with an emoji that is newer
+/// than the tables would end with an update of the server.
+#[must_use]
+pub fn spellings(password: &str) -> Vec<String> {
+    let is_space = |char: char| char != '\n' && char.is_whitespace() && !char.is_control();
+    let spaces: String = password.chars().map(|char| if is_space(char) { ' ' } else { char }).collect();
+    let composed = ComposingNormalizerBorrowed::new_nfc().normalize(&spaces).into_owned();
+    let mut all = vec![composed, password.to_owned()];
+    let decomposed = DecomposingNormalizerBorrowed::new_nfd().normalize(password).into_owned();
+    let raw_composed = ComposingNormalizerBorrowed::new_nfc().normalize(password).into_owned();
+    for old in [raw_composed, decomposed] {
+        if !all.contains(&old) {
+            all.push(old);
+        }
+    }
+    all.dedup();
+    all
+}
+
 /// Hashes and verifies passwords. Cheap to clone; all clones share the bounds.
 ///
 /// Every method is cancel safe: work that has begun runs to its end on the blocking pool and keeps its permit until
@@ -62,11 +96,14 @@ pub enum PasswordError {
 pub struct Passwords {
     argon2: Argon2<'static>,
     permits: Arc<Semaphore>,
+    /// Of [`Lane::Guest`].
     places: Arc<Semaphore>,
+    /// Of [`Lane::Known`].
+    known_places: Arc<Semaphore>,
 }
 
 impl Passwords {
-    /// At most `permits` (at least one) are computed at once, and 32 times as many wait.
+    /// At most `permits` (at least one) are computed at once, and of each lane 32 times as many wait.
     ///
     /// # Errors
     /// [`PasswordError::Config`] for costs that argon2 refuses.
@@ -78,6 +115,7 @@ impl Passwords {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             permits: Arc::new(Semaphore::new(permits)),
             places: Arc::new(Semaphore::new(permits.saturating_mul(1 + WAITING_PER_PERMIT))),
+            known_places: Arc::new(Semaphore::new(permits.saturating_mul(1 + WAITING_PER_PERMIT))),
         })
     }
 
@@ -93,8 +131,8 @@ impl Passwords {
     ///
     /// # Errors
     /// `Overloaded`, `TooLong`, `Stopping`; `Failed` without memory or randomness.
-    pub async fn hash(&self, password: String) -> Result<String, PasswordError> {
-        self.compute(password, |argon2, password| {
+    pub async fn hash(&self, password: String, lane: Lane) -> Result<String, PasswordError> {
+        self.compute(password, lane, |argon2, password| {
             argon2.hash_password(password).map(|hash| hash.to_string()).map_err(PasswordError::Failed)
         })
         .await
@@ -104,8 +142,8 @@ impl Passwords {
     ///
     /// # Errors
     /// `Overloaded`, `TooLong`, `Stopping`; `Failed` for a text that is no argon2 hash.
-    pub async fn verify(&self, password: String, phc: String) -> Result<bool, PasswordError> {
-        self.compute(password, move |argon2, password| {
+    pub async fn verify(&self, password: String, phc: String, lane: Lane) -> Result<bool, PasswordError> {
+        self.compute(password, lane, move |argon2, password| {
             let hash = PasswordHash::new(&phc).map_err(|error| PasswordError::Failed(error.into()))?;
             match argon2.verify_password(password, &hash) {
                 Ok(()) => Ok(true),
@@ -121,8 +159,8 @@ impl Passwords {
     ///
     /// # Errors
     /// As [`Self::verify`].
-    pub async fn verify_nothing(&self, password: String) -> Result<bool, PasswordError> {
-        self.compute(password, |argon2, password| {
+    pub async fn verify_nothing(&self, password: String, lane: Lane) -> Result<bool, PasswordError> {
+        self.compute(password, lane, |argon2, password| {
             let hash =
                 PasswordHasher::<PasswordHash>::hash_password_with_salt(argon2, password, NOBODYS_SALT);
             hash.map(|_| false).map_err(PasswordError::Failed)
@@ -130,7 +168,7 @@ impl Passwords {
         .await
     }
 
-    async fn compute<T, F>(&self, password: String, work: F) -> Result<T, PasswordError>
+    async fn compute<T, F>(&self, password: String, lane: Lane, work: F) -> Result<T, PasswordError>
     where
         T: Send + 'static,
         F: FnOnce(&Argon2<'static>, &[u8]) -> Result<T, PasswordError> + Send + 'static,
@@ -138,7 +176,11 @@ impl Passwords {
         if password.len() > MAX_PASSWORD_BYTES {
             return Err(PasswordError::TooLong);
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| PasswordError::Overloaded)?;
+        let places = match lane {
+            Lane::Known => &self.known_places,
+            Lane::Guest => &self.places,
+        };
+        let place = Arc::clone(places).try_acquire_owned().map_err(|_| PasswordError::Overloaded)?;
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| PasswordError::Stopping)?;
         let argon2 = self.argon2.clone();
         let job = tokio::task::spawn_blocking(move || {
@@ -161,56 +203,70 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_is_right() {
         let passwords = cheap(1);
-        let phc = passwords.hash("마당 and yard".into()).await.unwrap();
+        let phc = passwords.hash("마당 and yard".into(), Lane::Guest).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{phc}");
-        assert!(passwords.verify("마당 and yard".into(), phc.clone()).await.unwrap());
-        assert!(!passwords.verify("마당 and yarn".into(), phc).await.unwrap());
-        assert!(!passwords.verify_nothing("마당 and yard".into()).await.unwrap());
+        assert!(passwords.verify("마당 and yard".into(), phc.clone(), Lane::Guest).await.unwrap());
+        assert!(!passwords.verify("마당 and yarn".into(), phc, Lane::Guest).await.unwrap());
+        assert!(!passwords.verify_nothing("마당 and yard".into(), Lane::Guest).await.unwrap());
+    }
+
+    #[test]
+    fn a_password_has_one_present_spelling() {
+        assert_eq!(spellings("correct horse"), ["correct horse"]);
+        assert_eq!(spellings("pa\u{DF}wo\u{308}rt")[0], "pa\u{DF}w\u{F6}rt");
+        assert_eq!(spellings("a\u{3000}b\u{A0}c"), ["a b c", "a\u{3000}b\u{A0}c"]);
+        let (composed, decomposed) = (spellings("w\u{F6}rt"), spellings("wo\u{308}rt"));
+        assert_eq!(composed[0], decomposed[0]);
+        for kept in ["w\u{F6}rt", "wo\u{308}rt"].map(str::to_owned) {
+            assert!(composed.contains(&kept) && decomposed.contains(&kept), "{kept}");
+        }
     }
 
     #[tokio::test]
     async fn two_hashes_of_one_password_differ() {
         let passwords = cheap(1);
         assert_ne!(
-            passwords.hash("same".into()).await.unwrap(),
-            passwords.hash("same".into()).await.unwrap()
+            passwords.hash("same".into(), Lane::Guest).await.unwrap(),
+            passwords.hash("same".into(), Lane::Guest).await.unwrap()
         );
     }
 
     #[tokio::test]
     async fn a_hash_of_other_costs_is_still_verified() {
-        let phc = cheap(1).hash("old".into()).await.unwrap();
+        let phc = cheap(1).hash("old".into(), Lane::Guest).await.unwrap();
         let passwords = Passwords::new(PasswordConfig { memory_kib: 128, passes: 2, lanes: 1 }, 1).unwrap();
-        assert!(passwords.verify("old".into(), phc).await.unwrap());
+        assert!(passwords.verify("old".into(), phc, Lane::Guest).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_text_that_is_no_hash_is_an_error() {
-        let answer = cheap(1).verify("x".into(), "plain".into()).await;
+        let answer = cheap(1).verify("x".into(), "plain".into(), Lane::Guest).await;
         assert!(matches!(answer, Err(PasswordError::Failed(_))));
     }
 
     #[tokio::test]
     async fn a_long_password_is_refused_everywhere() {
         let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
-        assert!(matches!(cheap(1).hash(long.clone()).await, Err(PasswordError::TooLong)));
-        assert!(matches!(cheap(1).verify_nothing(long).await, Err(PasswordError::TooLong)));
+        assert!(matches!(cheap(1).hash(long.clone(), Lane::Guest).await, Err(PasswordError::TooLong)));
+        assert!(matches!(cheap(1).verify_nothing(long, Lane::Guest).await, Err(PasswordError::TooLong)));
     }
 
     #[tokio::test]
     async fn beyond_the_waiting_places_the_node_is_overloaded() {
         let passwords = cheap(1);
         let held = passwords.places.try_acquire_many(33).unwrap();
-        assert!(matches!(passwords.hash("x".into()).await, Err(PasswordError::Overloaded)));
+        assert!(matches!(passwords.hash("x".into(), Lane::Guest).await, Err(PasswordError::Overloaded)));
+        // Those who are known have places of their own.
+        assert!(passwords.hash("x".into(), Lane::Known).await.is_ok());
         drop(held);
-        assert!(passwords.hash("x".into()).await.is_ok());
+        assert!(passwords.hash("x".into(), Lane::Guest).await.is_ok());
     }
 
     #[tokio::test]
     async fn permits_come_back() {
         let passwords = cheap(2);
         for _ in 0..5 {
-            passwords.verify_nothing("x".into()).await.unwrap();
+            passwords.verify_nothing("x".into(), Lane::Guest).await.unwrap();
         }
         assert_eq!((passwords.permits.available_permits(), passwords.places.available_permits()), (2, 66));
     }

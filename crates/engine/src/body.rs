@@ -2,7 +2,7 @@
 
 mod canonical;
 
-use madang_proto::limits::{EMOJI_BYTES, MENTIONS, TEXT_BYTES, TEXT_CHARS};
+use madang_proto::limits::{MENTIONS, TEXT_BYTES, TEXT_CHARS};
 use madang_proto::{Body, Content, ErrorBody, ErrorCode};
 use sha2::{Digest, Sha256};
 
@@ -41,20 +41,6 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
         return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the first seq is 1"));
     }
     Ok(())
-}
-
-/// Refuses a reaction that is empty, too long, or has white space or control characters.
-///
-/// # Errors
-/// Names the field and the limit.
-pub fn check_emoji(emoji: &str) -> Result<(), ErrorBody> {
-    let is_plain = !emoji.chars().any(|char| char.is_whitespace() || char.is_control());
-    if (1..=EMOJI_BYTES).contains(&emoji.len()) && is_plain {
-        return Ok(());
-    }
-    let message =
-        format!("emoji has {} bytes, it must be 1 to {EMOJI_BYTES} without white space", emoji.len());
-    Err(ErrorBody::invalid("emoji", message))
 }
 
 /// The most bytes that the body takes as JSON.
@@ -151,16 +137,6 @@ mod tests {
         assert_eq!(refused_field(&mention(MENTIONS + 1)), Some("body.mentions".into()));
         let zero = Body { reply_to: Some(Seq::ZERO), ..text("a".into()) };
         assert_eq!(refused_field(&zero), Some("body.reply_to".into()));
-    }
-
-    #[test]
-    fn a_reaction_is_short_and_plain() {
-        for good in ["a", "\u{1F375}", "+1", &"x".repeat(EMOJI_BYTES)] {
-            assert!(check_emoji(good).is_ok(), "{good}");
-        }
-        for bad in ["", "a b", "a\n", "\u{7}", &"x".repeat(EMOJI_BYTES + 1)] {
-            assert!(check_emoji(bad).is_err(), "{bad:?}");
-        }
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl Bucket {
         Err(missing.div_ceil(u64::from(rate.per_second)).max(1))
     }
 
+    /// Takes back a [`Bucket::take`] that is not to count.
+    pub fn give_back(&mut self, rate: Rate, calls: u32) {
+        let full = rate.burst.saturating_mul(1000);
+        let back = calls.min(rate.burst).saturating_mul(1000);
+        self.tokens_milli = self.tokens_milli.saturating_add(back).min(full);
+    }
+
     fn refill(&mut self, rate: Rate, now: Duration) {
         let elapsed_ms = as_ms(now).saturating_sub(self.at_ms);
         let added = elapsed_ms.saturating_mul(u64::from(rate.per_second));

@@ -2,12 +2,13 @@
 //!
 //! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox, and [`subscriptions`]
 //! what it wants of open channels; [`session`] is the protocol of one
-//! connection; [`bucket`] paces callers. [`log`], [`seats`] and [`spans`] are the nouns that they share with every
+//! connection; [`bucket`] paces callers; [`text`] and [`emoji`] are what Unicode says of names and reactions. [`log`], [`seats`] and [`spans`] are the nouns that they share with every
 //! store.
 #![warn(missing_docs)]
 
 pub mod body;
 pub mod bucket;
+pub mod emoji;
 pub mod home;
 pub mod log;
 pub mod now;
@@ -16,3 +17,4 @@ pub mod session;
 pub mod spans;
 pub mod subscriptions;
 pub mod sync;
+pub mod text;

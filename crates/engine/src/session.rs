@@ -7,9 +7,9 @@ use std::time::Duration;
 use madang_ids::{DeviceId, Millis, SealedCursor, UserId};
 use madang_proto::{ClientFrame, CloseReason, ErrorBody, ErrorCode, Request, RequestId, ServerFrame, limits};
 
-use crate::body;
 use crate::bucket::{Bucket, Rate};
 pub use crate::now::Now;
+use crate::{body, emoji};
 
 /// Refusals in a row, in bursts, after which the socket is not read for a while.
 const REFUSED_BURSTS: u32 = 20;
@@ -202,7 +202,7 @@ impl Session {
         match frame {
             ClientFrame::Send(send) => body::check(&send.body)?,
             ClientFrame::Edit(edit) => body::check(&edit.body)?,
-            ClientFrame::React { emoji, .. } => body::check_emoji(emoji)?,
+            ClientFrame::React { emoji, .. } => emoji::canonical(emoji).map(drop)?,
             ClientFrame::Delete { .. } => {}
             _ => return Ok(()),
         }
@@ -269,12 +269,13 @@ impl Session {
         }
     }
 
-    /// A token in `auth` was verified. `false` if it names another user or device.
+    /// A token in `auth` was verified. `false` if it names another user or device. Of two tokens the one that ends later
+    /// counts: a client that sends an older one again must not shorten its session.
     pub fn handle_renewed(&mut self, renewed: Identity) -> bool {
         let Phase::Open(identity) = &mut self.phase else { return false };
         let is_same = identity.user_id == renewed.user_id && identity.device_id == renewed.device_id;
         if is_same {
-            *identity = renewed;
+            identity.expires_at = identity.expires_at.max(renewed.expires_at);
         }
         is_same
     }
@@ -445,6 +446,8 @@ mod tests {
         assert!(matches!(session.handle_text(&CONFIG, auth, at(150_000)), Step::Run { .. }));
         assert!(!session.handle_renewed(Identity { device_id: DeviceId::from_raw(3), ..identity() }));
         assert!(session.handle_renewed(Identity { expires_at: wall(900_000), ..identity() }));
+        assert!(session.handle_renewed(Identity { expires_at: wall(200_000), ..identity() }));
+        assert_eq!(session.identity().map(|identity| identity.expires_at), Some(wall(900_000)));
         assert_eq!(session.handle_tick(&CONFIG, at(160_001)), None);
     }
 
