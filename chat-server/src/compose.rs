@@ -19,7 +19,9 @@ use crate::config::Config;
 use crate::gateway::{Gateway, deliver, drain, open, sweep};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
-use crate::operations::{Callers, Known, Operations, ReceivedMarks, Revocations, Turns, Writers};
+use crate::operations::{
+    Callers, Deletions, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns, Writers,
+};
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
@@ -157,6 +159,8 @@ impl Node {
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
+            guesses: Guesses::new(config.limits.enabled, clock.clone()),
+            deletions: Deletions::default(),
             writers: Writers::default(),
             turns: Turns::default(),
             known: Known::default(),

@@ -25,6 +25,8 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// The cost of passwords.
     pub passwords: PasswordConfig,
+    /// Who may have an account.
+    pub accounts: AccountConfig,
     /// Sizes of channels.
     pub channels: ChannelConfig,
     /// Sockets.
@@ -125,6 +127,50 @@ pub struct TokenConfig {
 impl Default for TokenConfig {
     fn default() -> Self {
         Self { access_seconds: 900, refresh_days: 90 }
+    }
+}
+
+/// Who may have an account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountConfig {
+    /// `open` (the default): anybody signs up. `invitation`: with a code of the operator's (`madang invitations`).
+    /// `operator`: only the operator makes accounts (`madang users create`). `off`: nobody does.
+    pub sign_up: SignUpMode,
+    /// Handles that only the operator gives, in lower case; hyphens, dots and underscores in a handle do not count.
+    pub reserved_handles: Vec<String>,
+}
+
+/// Who may sign up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignUpMode {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Whoever has a code.
+    Invitation,
+    /// Nobody: the operator makes accounts.
+    Operator,
+    /// Nobody, and no account is made.
+    Off,
+}
+
+impl std::fmt::Display for SignUpMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Invitation => "invitation",
+            Self::Operator => "operator",
+            Self::Off => "off",
+        })
+    }
+}
+
+impl Default for AccountConfig {
+    fn default() -> Self {
+        let reserved_handles = limits::RESERVED_HANDLES.map(str::to_owned).to_vec();
+        Self { sign_up: SignUpMode::Open, reserved_handles }
     }
 }
 
@@ -313,6 +359,13 @@ impl Config {
         let key_is_set = !self.tls.key.as_os_str().is_empty();
         rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set beside tls.key")?;
         rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
+        let reserved = &self.accounts.reserved_handles;
+        rule(
+            reserved.iter().all(|handle| *handle == handle.to_ascii_lowercase()),
+            "accounts.reserved_handles",
+            &reserved.join(", "),
+            "must be in lower case, as handles are",
+        )?;
         let group = self.channels.group_members;
         let gateway = &self.gateway;
         rule(

@@ -65,6 +65,7 @@ impl Stage {
             display_name: handle.to_owned(),
             password: password.to_owned(),
             device_name: "phone".to_owned(),
+            invitation: None,
         };
         self.operations().sign_up(request, key).await
     }
@@ -207,4 +208,75 @@ async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
     stage.clock.advance(Duration::from_millis(1));
     assert_eq!(group().await, first);
     assert_ne!(group().await, first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_account_is_cleared_although_steps_of_it_fail() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
+    let operations = stage.operations();
+    let (kind, name) = (ChannelKind::Group, Some("Tea".to_owned()));
+    let request = NewChannel { kind, name, topic: None, members: vec![bob.user.id] };
+    let group = operations.create_channel(caller(&ada), request, None).await.unwrap().card.id;
+    operations.put_contact(caller(&ada), bob.user.id).await.unwrap();
+    operations.put_contact(caller(&bob), ada.user.id).await.unwrap();
+    for _ in 0..2 {
+        stage.model.script(LogId::Channel(group), Fate::Unavailable);
+        stage.model.script(LogId::User(bob.user.id), Fate::Unavailable);
+        stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
+    }
+    let request = madang_proto::rest::Deletion { password: "correct horse".to_owned() };
+    // The note of the revocation fails; what was begun is finished all the same.
+    let deleted = operations.delete_account(caller(&ada), request).await;
+    assert_eq!(deleted.unwrap_err().code, ErrorCode::Unavailable);
+    assert_eq!(stage.status("GET", "/v1/me", &ada.access_token).await, 401);
+    for _ in 0..200 {
+        stage.clock.advance(Duration::from_secs(1));
+        // The server is given a moment by being asked something.
+        stage.status("GET", "/v1/me", &bob.access_token).await;
+        if operations.store.deletions(1).await.unwrap().is_empty() {
+            break;
+        }
+    }
+    assert!(operations.store.deletions(1).await.unwrap().is_empty());
+    let members = operations.members(caller(&bob), group, PageQuery::default()).await.unwrap().items;
+    let members: Vec<_> = members.into_iter().map(|member| (member.user.id, member.role)).collect();
+    assert_eq!(members, [(bob.user.id, madang_proto::Role::Owner)]);
+    assert!(operations.contacts(caller(&bob), PageQuery::default()).await.unwrap().items.is_empty());
+    // The handle is kept for 90 days.
+    let taken = stage.sign_up("ada", "correct horse", None).await;
+    assert_eq!(taken.unwrap_err().code, ErrorCode::Conflict);
+    stage.clock.advance(Duration::from_secs(90 * 86_400));
+    assert_ne!(stage.sign_up("ada", "correct horse", None).await.unwrap().user.id, ada.user.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hash_of_another_spelling_is_good_and_is_renewed() {
+    let stage = Stage::new().await;
+    let operations = stage.operations();
+    let log_in = async |password: &str| {
+        let (handle, password) = ("ada".to_owned(), password.to_owned());
+        let request =
+            madang_proto::rest::Login { handle, password, device_name: String::new(), device_id: None };
+        operations.log_in(request, None, std::net::IpAddr::from([192, 0, 2, 1])).await.map(drop)
+    };
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    for (kept, typed) in [
+        ("pa\u{DF}wo\u{308}rter", "pa\u{DF}w\u{F6}rter"),
+        ("pa\u{DF}w\u{F6}rter", "pa\u{DF}wo\u{308}rter"),
+        ("no\u{A0}break\u{3000}space", "no\u{A0}break\u{3000}space"),
+    ] {
+        // As an older server kept it.
+        let old = operations.passwords.hash(kept.to_owned(), madang_auth::Lane::Guest).await.unwrap();
+        operations.store.set_password_hash(ada.user.id, &old, None).await.unwrap();
+        log_in(typed).await.unwrap();
+        log_in(kept).await.unwrap();
+        let present = operations.store.credentials(ada.user.id).await.unwrap().unwrap().password_hash;
+        let spelling = madang_auth::spellings(kept).remove(0);
+        let is_present = operations.passwords.verify(spelling, present, madang_auth::Lane::Guest).await;
+        assert!(is_present.unwrap(), "{kept}");
+        assert_eq!(log_in("no break spac").await.unwrap_err().code, ErrorCode::Unauthorized);
+    }
+    log_in("no break space").await.unwrap();
 }

@@ -102,7 +102,8 @@ impl Told {
         let is_taken = self.session.handle_renewed(identity);
         assert_eq!(is_taken, self.identity.is_some() && device == 1);
         if is_taken {
-            self.identity = Some(identity);
+            let later = self.identity.map_or(identity, |known| known).expires_at.max(identity.expires_at);
+            self.identity = Some(madang_engine::session::Identity { expires_at: later, ..identity });
         }
     }
 

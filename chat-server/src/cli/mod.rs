@@ -12,8 +12,10 @@ mod backup;
 mod check;
 mod check_config;
 mod doctor;
+mod invitations;
 mod operator;
 mod serve;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,6 +67,12 @@ enum Command {
     Token(operator::TokenCommand),
     /// Give a user a new password, read from standard input. Works beside a running server.
     ResetPassword(operator::ResetPassword),
+    /// List, make, disable and delete accounts, and revoke devices. Works beside a running server.
+    #[command(subcommand)]
+    Users(users::Users),
+    /// Make, list and take back invitations to sign up. Works beside a running server.
+    #[command(subcommand)]
+    Invitations(invitations::Invitations),
 }
 
 /// Runs the command of this process.
@@ -82,6 +90,8 @@ pub fn run() -> ExitCode {
         Command::Doctor(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
         Command::Token(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Users(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Invitations(command) => (ok(command.run(config)), ExitCode::FAILURE),
     };
     done.unwrap_or_else(|error| {
         telemetry::tell_failure(format_args!("madang: {error:#}"));

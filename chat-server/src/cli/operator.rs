@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use madang_proto::ErrorBody;
-use madang_proto::rest::SignedIn;
+use madang_proto::rest::{Page, SignedIn};
 use madang_service::Drain;
 use madang_store::embedded::{self, Embedded};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::compose::Node;
-use crate::operations::Operations;
+use crate::operations::{Account, InvitationCard, Operations};
+
+use super::invitations::InvitationsAsk;
+use super::users::UsersAsk;
 
 const SOCKET: &str = "operator.sock";
 const REQUEST_BYTES: u64 = 64 * 1024;
+/// A page of 500 accounts has half of it.
+const ANSWER_BYTES: u64 = 1024 * 1024;
 
 /// Mint an access token.
 #[derive(Debug, Args)]
@@ -40,6 +45,9 @@ pub(super) struct TokenCommand {
 pub(super) struct ResetPassword {
     /// The user's handle.
     handle: String,
+    /// Leave the devices of the user signed in; without it they are revoked.
+    #[arg(long)]
+    keep_devices: bool,
     /// The data folder; default madang-data.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -49,7 +57,9 @@ pub(super) struct ResetPassword {
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(super) enum Ask {
     Token { handle: String, device_name: String },
-    ResetPassword { handle: String, password: String },
+    ResetPassword { handle: String, password: String, keep_devices: bool },
+    Users(UsersAsk),
+    Invitations(InvitationsAsk),
     Backup { to: PathBuf },
 }
 
@@ -57,6 +67,11 @@ pub(super) enum Ask {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Told {
     SignedIn(Box<SignedIn>),
+    Accounts(Page<Account>),
+    Account(Box<Account>),
+    Revoked(usize),
+    Invitations(Page<InvitationCard>),
+    Invitation(Box<InvitationCard>),
     BackedUp { position: u64, bytes: u64 },
     Done,
     Refused(ErrorBody),
@@ -76,24 +91,25 @@ impl TokenCommand {
 
 impl ResetPassword {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let mut password = String::new();
-        std::io::stdin()
-            .take(1024)
-            .read_to_string(&mut password)
-            .context("the password on standard input")?;
-        let password = password.trim_end_matches(['\r', '\n']).to_owned();
-        match ask_folder(config, self.data, Ask::ResetPassword { handle: self.handle.clone(), password })? {
+        let (handle, keep_devices) = (self.handle, self.keep_devices);
+        let ask = Ask::ResetPassword { handle: handle.clone(), password: read_password()?, keep_devices };
+        match ask_folder(config, self.data, ask)? {
             Told::Refused(error) => bail!("{error}"),
-            _ => eprintln!(
-                "{} has a new password; her devices stay signed in until they are revoked",
-                self.handle
-            ),
+            _ if keep_devices => eprintln!("{handle} has a new password; the devices stay signed in"),
+            _ => eprintln!("{handle} has a new password; every device has to log in again"),
         }
         Ok(())
     }
 }
 
-fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow::Result<Told> {
+/// A password from standard input, so that it is in no list of processes.
+pub(super) fn read_password() -> anyhow::Result<String> {
+    let mut password = String::new();
+    std::io::stdin().take(1024).read_to_string(&mut password).context("the password on standard input")?;
+    Ok(password.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+pub(super) fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow::Result<Told> {
     let mut config = super::load(config)?;
     config.server.data = data.unwrap_or(config.server.data);
     super::runtime()?.block_on(async {
@@ -117,7 +133,7 @@ pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<
     let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)).await else { return Ok(None) };
     stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
     let mut line = String::new();
-    BufReader::new(stream.take(REQUEST_BYTES)).read_line(&mut line).await?;
+    BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line).await?;
     serde_json::from_str(&line).map(Some).context("the server's answer could not be read")
 }
 
@@ -179,9 +195,11 @@ async fn tell(operations: &Operations, folder: Option<&Embedded>, ask: Ask) -> T
             .sign_in_for(&handle, device_name)
             .await
             .map(|signed_in| Told::SignedIn(Box::new(signed_in))),
-        Ask::ResetPassword { handle, password } => {
-            operations.reset_password(&handle, password).await.map(|()| Told::Done)
+        Ask::ResetPassword { handle, password, keep_devices } => {
+            operations.reset_password(&handle, password, keep_devices).await.map(|()| Told::Done)
         }
+        Ask::Users(ask) => super::users::tell(operations, ask).await,
+        Ask::Invitations(ask) => super::invitations::tell(operations, ask).await,
         Ask::Backup { to } => super::backup::make(folder, &to).await,
     };
     told.unwrap_or_else(Told::Refused)

@@ -201,7 +201,7 @@ impl Connection {
             },
             Err(error) => {
                 let id = self.session.handle_refused();
-                self.refuse(id, error, CloseReason::Unauthorized).await
+                self.refuse(id, error).await
             }
         }
     }
@@ -223,15 +223,11 @@ impl Connection {
         }
     }
 
-    /// Answers `hello` by an error and ends: for `unauthorized` because of `unauthorized`, else by a fault of the server.
-    async fn refuse<T>(
-        &mut self,
-        id: Option<RequestId>,
-        error: ErrorBody,
-        unauthorized: CloseReason,
-    ) -> Result<T, End> {
+    /// Answers `hello` by an error and ends, for the reason that the error is.
+    async fn refuse<T>(&mut self, id: Option<RequestId>, error: ErrorBody) -> Result<T, End> {
         let reason = match error.code {
-            ErrorCode::Unauthorized => unauthorized,
+            ErrorCode::Unauthorized => CloseReason::Unauthorized,
+            ErrorCode::Revoked => CloseReason::DeviceRevoked,
             _ => CloseReason::Internal,
         };
         self.write_now(&ServerFrame::Error { id, error }).await?;
@@ -262,14 +258,14 @@ impl Connection {
         let registered = Registered::new(&self.gateway, self.outbound(), identity);
         while let Err(error) = operations.check_device(user_id, device_id).await {
             if !patience.waits_after(&error).await {
-                return self.refuse(id, error, CloseReason::DeviceRevoked).await;
+                return self.refuse(id, error).await;
             }
         }
         let page = loop {
             match operations.sync_page(user_id, standing).await {
                 Ok(page) => break page,
                 Err(error) if patience.waits_after(&error).await => {}
-                Err(error) => return self.refuse(id, error, CloseReason::Internal).await,
+                Err(error) => return self.refuse(id, error).await,
             }
         };
         self.welcome(id, identity, page.resume()).await?;
@@ -424,10 +420,10 @@ impl Connection {
 
     /// `auth` brought a valid token: it must name the same user and device.
     fn renew(&mut self, id: Option<RequestId>, identity: Identity) {
-        let renewed = if self.session.handle_renewed(identity) {
-            Ok(requests::Answer::Done)
-        } else {
-            Err(ErrorBody::invalid("token", "token names another user or device"))
+        let is_taken = self.session.handle_renewed(identity);
+        let renewed = match self.session.identity().filter(|_| is_taken) {
+            Some(identity) => Ok(requests::Answer::Renewed(identity.expires_at)),
+            None => Err(ErrorBody::invalid("token", "token names another user or device")),
         };
         requests::answer(self.outbound(), id, renewed);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use madang_engine::body;
 use madang_engine::session::Identity;
-use madang_ids::{ChannelId, ConnectionId, Seq};
+use madang_ids::{ChannelId, ConnectionId, Millis, Seq};
 use madang_proto::rest::HistoryPage;
 use madang_proto::{Ack, Changed, ClientFrame, Edit, ErrorBody, RequestId, Send, ServerFrame};
 
@@ -157,6 +157,8 @@ fn told(id: Option<RequestId>, changed: Result<Changed, ErrorBody>) -> encode::F
 /// What a request comes to, besides the ack of a send.
 pub(super) enum Answer {
     Done,
+    /// When the session's token ends.
+    Renewed(Millis),
     History(HistoryPage),
 }
 
@@ -165,7 +167,8 @@ pub(super) fn answer(outbound: &Outbound, id: Option<RequestId>, result: Result<
     // The session refuses such a request without an id.
     let known = id.clone().unwrap_or_else(|| RequestId(String::new()));
     let frame = match result {
-        Ok(Answer::Done) => ServerFrame::Done { id: known },
+        Ok(Answer::Done) => ServerFrame::Done { id: known, token_expires_at: None },
+        Ok(Answer::Renewed(end)) => ServerFrame::Done { id: known, token_expires_at: Some(end) },
         Ok(Answer::History(page)) => ServerFrame::History { id: known, page },
         Err(error) => ServerFrame::Error { id, error },
     };

@@ -12,6 +12,7 @@ use madang_service::Clock;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::LimitConfig;
 
@@ -20,7 +21,14 @@ const KEPT: u64 = 200_000;
 const REST: Duration = Duration::from_secs(70);
 /// How often in an hour one may tell another that something between them has changed.
 const NUDGES_AN_HOUR: u32 = 60;
+/// Passwords of one address that are computed or wait at a time. A node computes and lets wait 33 for each core, so that
+/// one address cannot take all places.
+const LOGINS_UNDER_WAY: usize = 8;
 const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A login that is under way.
+#[derive(Debug)]
+pub struct LoginSeat(#[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>);
 
 /// Buckets of users and addresses.
 #[derive(Debug)]
@@ -31,6 +39,10 @@ pub struct Callers {
     addresses: Buckets<IpAddr>,
     pages: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
+    /// Of accounts, where they have signed in before.
+    known_logins: Buckets<(String, IpAddr)>,
+    /// Logins and sign-ups under way.
+    seats: Cache<IpAddr, Arc<Semaphore>>,
     /// Those of this hour, by who and whom.
     nudges: Cache<(UserId, UserId), Arc<AtomicU32>>,
     clock: Clock,
@@ -54,6 +66,8 @@ impl Callers {
             addresses: buckets(),
             pages: buckets(),
             logins: buckets(),
+            known_logins: buckets(),
+            seats: Cache::builder().max_capacity(KEPT).time_to_idle(REST).build(),
             nudges: Cache::builder().max_capacity(KEPT).time_to_live(HOUR).build(),
             clock,
             limited,
@@ -114,13 +128,29 @@ impl Callers {
         self.take(&self.pages, network(address), rate, "public pages from this address")
     }
 
-    /// A sign-up or login from an address.
+    /// A sign-up or login from an address. It is under way until the answer is dropped. `known` is the account that has
+    /// signed in from there lately: its logins are counted apart, so that others behind the same address do not shut it out.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_login(&self, address: IpAddr) -> Result<(), ErrorBody> {
-        let rate = self.config.logins();
-        self.take(&self.logins, network(address), rate, "logins from this address")
+    pub fn take_login(&self, address: IpAddr, known: Option<&str>) -> Result<LoginSeat, ErrorBody> {
+        let (rate, network) = (self.config.logins(), network(address));
+        if let Some(handle) = known {
+            let key = (handle.to_owned(), network);
+            self.take(&self.known_logins, key, rate, "logins of this account from this address")?;
+            return Ok(LoginSeat(None));
+        }
+        self.take(&self.logins, network, rate, "logins from this address")?;
+        if rate.per_second == 0 {
+            return Ok(LoginSeat(None));
+        }
+        let seats = self.seats.get_with(network, || Arc::new(Semaphore::new(LOGINS_UNDER_WAY)));
+        let seat = seats.try_acquire_owned().map_err(|_| {
+            self.limited.inc();
+            let message = format!("more than {LOGINS_UNDER_WAY} logins from this address are under way");
+            ErrorBody::limited(message, 500)
+        })?;
+        Ok(LoginSeat(Some(seat)))
     }
 
     fn take<K>(&self, buckets: &Buckets<K>, key: K, rate: Rate, what: &str) -> Result<(), ErrorBody>

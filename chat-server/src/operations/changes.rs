@@ -1,8 +1,8 @@
 //! Edits, deletes and reacts to messages.
 
-use madang_engine::body;
 use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
 use madang_engine::log::ReactionChange;
+use madang_engine::{body, emoji};
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
@@ -45,12 +45,12 @@ impl Operations {
         caller: Caller,
         channel_id: ChannelId,
         target: Seq,
-        change: Change,
+        mut change: Change,
         answer: impl FnOnce(Result<Changed, ErrorBody>) + Send + 'static,
     ) -> Result<(), ErrorBody> {
-        match &change {
+        match &mut change {
             Change::Edit { body, .. } => body::check(body)?,
-            Change::React { emoji, .. } => body::check_emoji(emoji)?,
+            Change::React { emoji, .. } => *emoji = emoji::canonical(emoji)?,
             Change::Delete => {}
         }
         self.callers.take_send(caller.user_id)?;
@@ -89,7 +89,7 @@ impl Operations {
         query: PageQuery,
     ) -> Result<Page<UserCard>, ErrorBody> {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
-        body::check_emoji(emoji)?;
+        let emoji = emoji::canonical(emoji)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         check_not_deleted(&overview.channel)?;
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
@@ -102,7 +102,7 @@ impl Operations {
         if message.is_none_or(|message| message.deleted.is_some()) {
             return Err(ErrorBody::not_found("seq"));
         }
-        let ids = self.store.reactors(channel, target, emoji, after, limit).await;
+        let ids = self.store.reactors(channel, target, &emoji, after, limit).await;
         let ids = ids.map_err(|error| refusal(&error))?;
         let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;

@@ -6,7 +6,7 @@ use madang_engine::home::{Command, JoinRequest, SeatRequest};
 use madang_ids::{ChannelId, LogId, Millis, UserId};
 use madang_proto::rest::{ChannelOrder, ChannelView, ChannelsQuery, NewChannel, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
-use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder};
+use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder, UserState};
 
 use super::accounts::request_hash;
 use super::details::check_topic;
@@ -198,7 +198,11 @@ impl Operations {
     /// `field` is the request's that names them.
     pub(super) async fn check_users(&self, field: &'static str, users: &[UserId]) -> Result<(), ErrorBody> {
         let found = self.store.users(users).await.map_err(|error| refusal(&error))?;
-        match users.iter().zip(found).find(|(_, found)| found.is_none()) {
+        match users
+            .iter()
+            .zip(found)
+            .find(|(_, found)| found.as_ref().is_none_or(|user| user.state == UserState::Deleted))
+        {
             Some((missing, _)) => {
                 Err(ErrorBody::field(ErrorCode::NotFound, field, format!("user {missing} was not found")))
             }
@@ -251,9 +255,7 @@ pub(super) fn view(row: Overview) -> ChannelView {
 }
 
 pub(super) fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
-    let name = name.unwrap_or_default().trim();
-    check_text("name", name, 1..=limits::CHANNEL_NAME_CHARS)?;
-    Ok(name.to_owned())
+    check_text("name", name.unwrap_or_default(), 1..=limits::CHANNEL_NAME_CHARS)
 }
 
 fn parse_activity(after: &str) -> Result<(Millis, ChannelId), ErrorBody> {

@@ -40,7 +40,7 @@ impl Operations {
     /// `not_found`; `invalid` for oneself; `forbidden` if one blocks the other; `full` above the limits.
     pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard, ErrorBody> {
         check_other(caller, other)?;
-        let user = self.user(other).await?;
+        let user = self.present_user(other).await?;
         self.callers.take_nudge(caller.user_id, other)?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;

@@ -7,7 +7,7 @@ use madang_proto::rest::{ChannelChange, ChannelView};
 use madang_proto::{ErrorBody, ErrorCode, limits};
 
 use super::channels::check_name;
-use super::texts::check_text;
+use super::texts::check_lines;
 use super::{Caller, Operations};
 
 impl Operations {
@@ -86,13 +86,11 @@ fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
 
 /// A topic: may be empty, may have several lines.
 pub(super) fn check_topic(topic: &str) -> Result<String, ErrorBody> {
-    let topic = topic.trim();
-    check_text("topic", &topic.replace('\n', " "), 0..=limits::TOPIC_CHARS)?;
-    Ok(topic.to_owned())
+    check_lines("topic", topic, 0..=limits::TOPIC_CHARS)
 }
 
 /// The address of a picture; what is at it is the clients' matter.
-fn check_avatar(avatar: &str) -> Result<String, ErrorBody> {
+pub(super) fn check_avatar(avatar: &str) -> Result<String, ErrorBody> {
     let max = limits::AVATAR_BYTES;
     if avatar.len() > max {
         let message = format!("avatar has {} bytes, the limit is {max}", avatar.len());

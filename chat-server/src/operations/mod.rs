@@ -8,20 +8,27 @@ mod changes;
 mod channel_settings;
 mod channels;
 mod contacts;
+mod deletion;
 mod details;
 mod devices;
 mod erasure;
 mod events;
+mod guesses;
+mod handles;
 mod hidden;
 mod history;
 mod members;
 mod moderation;
 mod open;
+mod operators;
 mod pages;
+mod passwords;
 mod presence;
 mod read;
 mod received;
 mod send;
+mod server_info;
+mod sign_in;
 mod snapshot;
 mod sync;
 mod texts;
@@ -48,8 +55,11 @@ use crate::refusal::refusal;
 
 pub use callers::{Callers, network};
 pub use changes::Change;
+pub use deletion::Deletions;
 pub use devices::Revocations;
 pub use events::Writers;
+pub use guesses::Guesses;
+pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
 pub use sync::{Standing, SyncPage};
 pub use turns::Turns;
@@ -94,10 +104,14 @@ pub struct Operations {
     pub passwords: Passwords,
     /// Rates of users and addresses.
     pub callers: Callers,
+    /// Passwords that are tried.
+    pub guesses: Guesses,
     /// How far devices have received, on its way to the store.
     pub received: ReceivedMarks,
     /// Devices that are being revoked.
     pub revocations: Revocations,
+    /// Accounts that are being deleted.
+    pub deletions: Deletions,
     /// Who is writing.
     pub writers: Writers,
     /// Who changes what now.
@@ -118,8 +132,8 @@ pub struct Operations {
 #[derive(Debug)]
 pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
-    /// Whether they are valid.
-    devices: Cache<DeviceId, bool>,
+    /// What they are.
+    devices: Cache<DeviceId, devices::DeviceState>,
     /// Of large channels.
     counts: Cache<ChannelId, PresenceCounts>,
 }

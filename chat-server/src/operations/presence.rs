@@ -1,6 +1,6 @@
 //! What users say of themselves, and how others are, on demand.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use madang_ids::{ChannelId, UserId};
 use madang_presence::States;
@@ -9,6 +9,7 @@ use madang_proto::{
 };
 use madang_store::PresenceChange;
 
+use super::accounts::parse_ids;
 use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
@@ -40,7 +41,7 @@ impl Operations {
     /// # Errors
     /// `invalid` for ids that are none, or too many; `unavailable` without presence.
     pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList, ErrorBody> {
-        let ids = parse_ids(user_ids)?;
+        let ids = parse_ids("user_ids", user_ids)?;
         let known = self.store.acquainted(caller.user_id, &ids).await.map_err(|error| refusal(&error))?;
         let asked = [&known[..], &[caller.user_id]].concat();
         let States { users, is_settled } = self.states(Some(caller.user_id), asked).await?;
@@ -125,22 +126,6 @@ impl Operations {
 
 /// The text, or `None` to take it away.
 fn check_status(status: &str) -> Result<Option<String>, ErrorBody> {
-    let status = status.trim();
-    check_text("status", status, 0..=limits::STATUS_CHARS)?;
-    Ok(Some(status.to_owned()).filter(|status| !status.is_empty()))
-}
-
-/// Ids with commas between them, each once.
-fn parse_ids(text: &str) -> Result<Vec<UserId>, ErrorBody> {
-    let parsed: Result<Vec<UserId>, _> =
-        text.split(',').take(limits::PRESENCE_QUERY + 1).map(str::parse).collect();
-    let mut ids = parsed
-        .map_err(|_| ErrorBody::invalid("user_ids", "user_ids must be ids with commas between them"))?;
-    if ids.len() > limits::PRESENCE_QUERY {
-        let message = format!("user_ids has more than {} ids, the limit", limits::PRESENCE_QUERY);
-        return Err(ErrorBody::invalid("user_ids", message));
-    }
-    let mut seen = HashSet::new();
-    ids.retain(|id| seen.insert(*id));
-    Ok(ids)
+    let status = check_text("status", status, 0..=limits::STATUS_CHARS)?;
+    Ok(Some(status).filter(|status| !status.is_empty()))
 }

@@ -14,6 +14,10 @@ use crate::refusal::refusal;
 /// G2.
 const SENDS_KEPT_MS: u64 = 30 * 86_400_000;
 const CLAIMS_KEPT_MS: u64 = limits::IDEMPOTENCY_KEY_HOURS * 3_600_000;
+const DAY_MS: u64 = 86_400_000;
+/// Devices that are revoked in a minute because their tokens have ended; each is a write and an entry. It is enough for
+/// 140,000 a day, and a clock that leaps ahead for a moment does not log everybody out.
+const ENDED_AT_ONCE: usize = 100;
 /// Forgotten in one transaction, so that nobody waits long behind it.
 const AT_ONCE: usize = 1_000;
 /// Between two rounds; G5 allows a revocation five seconds.
@@ -40,6 +44,28 @@ impl Operations {
         is_more(sends) | is_more(claims)
     }
 
+    /// Revokes devices that cannot sign in any more without a password, and forgets those that were revoked long ago and
+    /// invitations that ended long ago.
+    pub async fn end_old_sessions(&self) {
+        let now = self.clock.now_ms();
+        // An access token may outlive its refresh token, and a session its access token by a minute.
+        let ended = self.clock.raw_ms().minus((self.config.tokens.access_seconds + 60) * 1_000);
+        let long_ago = now.minus(limits::REVOKED_KEPT_DAYS * DAY_MS);
+        let work = async {
+            for (user, device) in self.store.ended_devices(ended, ENDED_AT_ONCE).await? {
+                if let Err(error) = self.begin_revocation(user, device).await {
+                    tracing::warn!(user.id = %user, device.id = %device, %error, "a device is not revoked yet");
+                }
+            }
+            self.store.forget_devices(long_ago, AT_ONCE).await?;
+            self.store.forget_invitations(long_ago, AT_ONCE).await.map(drop)
+        };
+        let done: StoreResult<()> = work.await;
+        if let Err(error) = done {
+            tracing::warn!(error = %refusal(&error), "old devices were not looked through");
+        }
+    }
+
     async fn forget_some(&self, drain: &Drain) -> bool {
         for _ in 0..FORGET_TIMES {
             if drain.phase() != Phase::Running || !self.forget_old_keys().await {
@@ -60,9 +86,11 @@ impl Operations {
             self.finish_revocations().await;
             self.flush_received().await;
             self.finish_erasures().await;
+            self.finish_deletions().await;
             forget_in -= 1;
             if forget_in == 0 {
                 forget_in = if self.forget_some(&drain).await { 1 } else { FORGET_EVERY_ROUNDS };
+                self.end_old_sessions().await;
             }
         }
     }

@@ -5,7 +5,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use madang_ids::UserId;
 use madang_proto::UserCard;
-use madang_proto::rest::{Login, Page, PageQuery, ProfileChange, Refresh, SignUp, SignedIn};
+use madang_proto::rest::{
+    Deletion, List, Login, Me, Page, PageQuery, PasswordChange, ProfileChange, Refresh, ServerInfo, SignUp,
+    SignedIn, UserIds,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,7 +24,7 @@ pub(super) async fn sign_up(
     IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<SignUp>,
 ) -> Result<(StatusCode, Answer<SignedIn>)> {
-    api.operations().callers.take_login(peer.ip())?;
+    let _seat = api.operations().callers.take_login(peer.ip(), None)?;
     let signed_in = api.operations().sign_up(request, key.as_deref()).await?;
     Ok((StatusCode::CREATED, Answer(signed_in)))
 }
@@ -29,10 +32,10 @@ pub(super) async fn sign_up(
 pub(super) async fn log_in(
     State(api): State<Api>,
     Guest(peer): Guest,
+    IdempotencyKey(key): IdempotencyKey,
     Json(request): Json<Login>,
 ) -> Result<Answer<SignedIn>> {
-    api.operations().callers.take_login(peer.ip())?;
-    Ok(Answer(api.operations().log_in(request).await?))
+    Ok(Answer(api.operations().log_in(request, key.as_deref(), peer.ip()).await?))
 }
 
 pub(super) async fn log_out(State(api): State<Api>, Auth(caller): Auth) -> Result<StatusCode> {
@@ -42,21 +45,43 @@ pub(super) async fn log_out(State(api): State<Api>, Auth(caller): Auth) -> Resul
 
 pub(super) async fn refresh(
     State(api): State<Api>,
-    _: Guest,
+    Guest(peer): Guest,
     Json(request): Json<Refresh>,
 ) -> Result<Answer<SignedIn>> {
-    Ok(Answer(api.operations().refresh(request).await?))
+    Ok(Answer(api.operations().refresh(request, peer.ip()).await?))
 }
 
-pub(super) async fn me(State(api): State<Api>, Auth(caller): Auth) -> Result<Answer<UserCard>> {
-    Ok(Answer(api.operations().user(caller.user_id).await?))
+pub(super) async fn me(State(api): State<Api>, Auth(caller): Auth) -> Result<Answer<Me>> {
+    Ok(Answer(api.operations().me(caller).await?))
+}
+
+pub(super) async fn change_password(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Json(change): Json<PasswordChange>,
+) -> Result<StatusCode> {
+    api.operations().change_password(caller, change).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn delete_account(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Json(request): Json<Deletion>,
+) -> Result<StatusCode> {
+    api.operations().delete_account(caller, request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn server(State(api): State<Api>, _: Guest) -> Result<Answer<ServerInfo>> {
+    Ok(Answer(api.operations().server_info()))
 }
 
 pub(super) async fn change_me(
     State(api): State<Api>,
     Auth(caller): Auth,
     Json(change): Json<ProfileChange>,
-) -> Result<Answer<UserCard>> {
+) -> Result<Answer<Me>> {
     Ok(Answer(api.operations().change_profile(caller, change).await?))
 }
 
@@ -71,6 +96,14 @@ pub(super) async fn find_user(
     Params(query): Params<ByHandle>,
 ) -> Result<Answer<UserCard>> {
     Ok(Answer(api.operations().user_by_handle(&query.handle).await?))
+}
+
+pub(super) async fn look_up(
+    State(api): State<Api>,
+    Auth(_): Auth,
+    Params(query): Params<UserIds>,
+) -> Result<Answer<List<UserCard>>> {
+    Ok(Answer(api.operations().users(&query).await?))
 }
 
 pub(super) async fn user(

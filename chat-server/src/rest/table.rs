@@ -29,16 +29,22 @@ macro_rules! routes {
 /// All calls.
 pub(super) fn routes() -> Routes {
     routes! {
-        POST "/accounts" accounts::sign_up [Conflict] "Sign up: a new user on her first device.";
-        POST "/sessions" accounts::log_in [Unauthorized NotFound Full] "Log in, on a new device or on one of hers.";
+        GET "/server" accounts::server [] "The version, who may sign up, and limits.";
+        POST "/accounts" accounts::sign_up [Forbidden Conflict] "Sign up: a new user on a first device.";
+        POST "/sessions" accounts::log_in [Unauthorized Forbidden NotFound Conflict] "Log in, on a new device or on one of the user's.";
         DELETE "/sessions" accounts::log_out [] "Log out: revokes this device.";
-        POST "/tokens" accounts::refresh [Unauthorized] "New tokens for a refresh token, which serves once.";
-        GET "/me" accounts::me [] "Who am I.";
-        PATCH "/me" accounts::change_me [] "Change the name for people, or whether receipts are told.";
+        POST "/tokens" accounts::refresh [Unauthorized Revoked] "New tokens for a refresh token, which serves once.";
+        GET "/me" accounts::me [] "The caller, with the caller's own settings.";
+        PATCH "/me" accounts::change_me [TooLarge] "Change the name for people, the picture, or whether receipts are sent.";
+        POST "/me/password" accounts::change_password [Conflict] "Change the password; other devices are revoked.";
+        POST "/me/deletion" accounts::delete_account [] "Delete the account. Messages stay, by a deleted user.";
         GET "/users" accounts::find_user [NotFound] "Find somebody by handle.";
+        GET "/users/lookup" accounts::look_up [] "Several users by id.";
         GET "/users/{user_id}" accounts::user [NotFound] "Somebody.";
         GET "/devices" devices::list [] "The caller's devices.";
-        POST "/devices" devices::add [Full] "A further device, such as a bot's.";
+        POST "/devices" devices::add [Conflict Full] "A further device, such as a bot's.";
+        DELETE "/devices" devices::revoke_all [] "Log out everywhere, or everywhere else.";
+        PATCH "/devices/{device_id}" devices::rename [NotFound] "Rename a device.";
         DELETE "/devices/{device_id}" devices::revoke [NotFound] "Revoke a device; its sockets close with 4501.";
         GET "/blocks" accounts::blocks [] "Whom the caller blocks.";
         PUT "/blocks/{user_id}" accounts::block [NotFound] "Block somebody.";

@@ -511,4 +511,22 @@ pub struct UserCard {
     pub handle: String,
     /// Name for people.
     pub display_name: String,
+    /// The address of a picture, if there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub avatar: String,
+    /// Rises with each change of name and picture; 1, and left out, before the first.
+    #[serde(default = "first_rev", skip_serializing_if = "is_first_rev")]
+    pub rev: u64,
+    /// Present and true if the account was deleted: the handle is empty, and what the user wrote stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+}
+
+const fn first_rev() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_first_rev(rev: &u64) -> bool {
+    *rev <= 1
 }

@@ -13,6 +13,8 @@ pub enum ErrorCode {
     Unsupported,
     /// No valid token.
     Unauthorized,
+    /// The device of the token was revoked or logged out: forget its tokens and its data.
+    Revoked,
     /// Known, but not allowed.
     Forbidden,
     /// There is none, or its existence is private.
@@ -43,7 +45,7 @@ impl ErrorCode {
     pub const fn http_status(self) -> u16 {
         match self {
             Self::Invalid | Self::Unsupported => 400,
-            Self::Unauthorized => 401,
+            Self::Unauthorized | Self::Revoked => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::Conflict | Self::Full => 409,

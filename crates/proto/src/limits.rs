@@ -25,6 +25,37 @@ pub const BATCH_BYTES_OUT: usize = 256 * 1024;
 pub const REQUEST_ID_CHARS: usize = 64;
 /// Longest handle, in characters; handles are `[a-z0-9_.-]`, at least two characters long.
 pub const HANDLE_CHARS: usize = 32;
+/// Handles that nobody takes, unless the operator says otherwise: those that speak for the server.
+pub const RESERVED_HANDLES: [&str; 24] = [
+    "abuse",
+    "admin",
+    "admins",
+    "administrator",
+    "all",
+    "anonymous",
+    "channel",
+    "deleted",
+    "everyone",
+    "here",
+    "help",
+    "info",
+    "madang",
+    "me",
+    "moderator",
+    "noreply",
+    "nobody",
+    "operator",
+    "root",
+    "security",
+    "server",
+    "staff",
+    "support",
+    "system",
+];
+/// Days for which nobody gets the handle of a deleted user.
+pub const HANDLE_KEPT_DAYS: u64 = 90;
+/// Days for which a revoked device is remembered, so that it learns of its revocation when it comes back.
+pub const REVOKED_KEPT_DAYS: u64 = 90;
 /// Longest display name, in characters.
 pub const DISPLAY_NAME_CHARS: usize = 64;
 /// Shortest password, in characters.

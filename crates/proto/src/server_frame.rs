@@ -50,6 +50,9 @@ pub enum ServerFrame<'a> {
     Done {
         /// Which request.
         id: RequestId,
+        /// Answers `auth`: when the token that counts from now on ends, the later of the two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token_expires_at: Option<Millis>,
     },
     /// A request, or a frame that could not be read, was refused. The connection goes on.
     Error {

@@ -8,9 +8,10 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, BanCard, ChannelChange, ChannelSettingsChange, ChannelView, DeviceCard, EditMessage,
-    HistoryPage, List, Login, MarkRead, MemberCard, MemberChange, NewChannel, NewDevice, OpenChannel, Page,
-    ProfileChange, Refresh, Restrict, SendMessage, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    AddMembers, BanCard, ChannelChange, ChannelSettingsChange, ChannelView, Deletion, DeviceCard,
+    DeviceChange, EditMessage, HistoryPage, List, Login, MarkRead, Me, MemberCard, MemberChange, NewChannel,
+    NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict, SendMessage, ServerInfo,
+    SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
@@ -151,6 +152,7 @@ names!(ERROR_CODES, error_code(ErrorCode) {
     ErrorCode::Invalid => "invalid",
     ErrorCode::Unsupported => "unsupported",
     ErrorCode::Unauthorized => "unauthorized",
+    ErrorCode::Revoked => "revoked",
     ErrorCode::Forbidden => "forbidden",
     ErrorCode::NotFound => "not_found",
     ErrorCode::Conflict => "conflict",
@@ -228,6 +230,12 @@ bodies! {
     "NewDevice" => NewDevice,
     "ProfileChange" => ProfileChange,
     "UserCard" => UserCard,
+    "List<UserCard>" => List<UserCard>,
+    "Me" => Me,
+    "PasswordChange" => PasswordChange,
+    "Deletion" => Deletion,
+    "DeviceChange" => DeviceChange,
+    "ServerInfo" => ServerInfo,
     "List<DeviceCard>" => List<DeviceCard>,
     "Page<UserCard>" => Page<UserCard>,
     "Page<ChannelView>" => Page<ChannelView>,

@@ -39,6 +39,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
                 display_name: format!("Person {number}"),
                 password: "correct horse".to_owned(),
                 device_name: "bench".to_owned(),
+                invitation: None,
             };
             let signed_in = rest.sign_up(&sign_up, None).await.context("a sign-up failed")?;
             Ok(Person { id: signed_in.user.id, token: signed_in.access_token, cursor: None })

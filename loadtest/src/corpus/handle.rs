@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use madang_proto::limits::HANDLE_CHARS;
+use madang_proto::limits::{HANDLE_CHARS, RESERVED_HANDLES};
 
 /// Remembers which handles are taken.
 #[derive(Debug, Default)]
@@ -18,7 +18,11 @@ impl Handles {
             0 => plain.clone(),
             _ => with_number(&plain, number),
         };
-        let free = (0..).map(numbered).find(|handle| !self.taken.contains(handle)).unwrap_or_default();
+        let is_free = |handle: &String| {
+            !self.taken.contains(handle)
+                && !RESERVED_HANDLES.contains(&handle.replace(['_', '.', '-'], "").as_str())
+        };
+        let free = (0..).map(numbered).find(is_free).unwrap_or_default();
         self.taken.insert(free.clone());
         free
     }

@@ -84,7 +84,7 @@ impl<'a> Comings<'a> {
             }
             Moved::Renames(name) => {
                 let name = name.chars().take(limits::DISPLAY_NAME_CHARS).collect();
-                let change = ProfileChange { display_name: Some(name), sends_receipts: None };
+                let change = ProfileChange { display_name: Some(name), avatar: None, sends_receipts: None };
                 let device = self.device(nick);
                 let done = insist(self.world, device, |rest, token| {
                     let change = change.clone();

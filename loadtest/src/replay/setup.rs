@@ -152,6 +152,7 @@ impl Setup<'_> {
             display_name: nick.name.chars().take(madang_proto::limits::DISPLAY_NAME_CHARS).collect(),
             password: password(&nick.handle),
             device_name: "device 1".to_owned(),
+            invitation: None,
         };
         let key = format!("{:016x}.{}", self.keys.run, nick.handle);
         let done = again(|| self.rest.sign_up(&sign_up, Some(&key))).await;

@@ -143,7 +143,7 @@ fn refusals(own: &[ErrorCode], signature: &Signature) -> BTreeMap<u16, Vec<Error
     let Signature { wants_token, ids, parameters, body, .. } = signature;
     let mut all: Vec<ErrorCode> = own.iter().copied().chain(ALWAYS).collect();
     if *wants_token {
-        all.push(ErrorCode::Unauthorized);
+        all.extend([ErrorCode::Unauthorized, ErrorCode::Revoked]);
     }
     if body.is_some() {
         all.push(ErrorCode::TooLarge);

@@ -172,7 +172,7 @@ impl Driver {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
             }
-            ServerFrame::Done { id } => {
+            ServerFrame::Done { id, .. } => {
                 if id.0 == AUTH {
                     self.access = Access::Good;
                 }

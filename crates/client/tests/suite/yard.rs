@@ -45,6 +45,7 @@ impl Yard {
             display_name: handle.into(),
             password: "correct horse".into(),
             device_name: "phone".into(),
+            invitation: None,
         };
         let signed_in = self.rest.sign_up(&sign_up, None).await.unwrap();
         Person { id: signed_in.user.id, tokens: signed_in.into() }

@@ -1,0 +1,131 @@
+//! The end of an account. What identifies the user goes at once; what ties others to it goes behind that, a page at a
+//! time, and is begun again by the upkeep until it is done.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use madang_ids::{DeviceId, UserId};
+use madang_proto::rest::Deletion;
+use madang_proto::{ChannelKind, ErrorBody, ErrorCode, limits};
+use madang_store::{Overview, OverviewOrder};
+
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+const DAY_MS: u64 = 86_400_000;
+/// Rows that are looked at together.
+const PAGE: usize = 100;
+/// Users whose deletion is finished in one round.
+const AT_ONCE: usize = 10;
+
+/// Whether a deletion may have been begun that is not finished.
+#[derive(Debug)]
+pub struct Deletions {
+    may_be_due: AtomicBool,
+}
+
+impl Default for Deletions {
+    fn default() -> Self {
+        // One of an earlier process.
+        Self { may_be_due: AtomicBool::new(true) }
+    }
+}
+
+impl Operations {
+    /// Deletes the caller's account: name, picture and password go, devices are revoked, the user leaves groups and open
+    /// channels, and contacts end. Messages stay, by a deleted user. The other of a direct channel still reads it.
+    ///
+    /// # Errors
+    /// `unauthorized` for a wrong password; `limited`.
+    pub async fn delete_account(&self, caller: Caller, request: Deletion) -> Result<(), ErrorBody> {
+        self.prove(caller, "password", request.password).await?;
+        self.delete_user(caller.user_id).await
+    }
+
+    /// Deletes an account.
+    pub(super) async fn delete_user(&self, user: UserId) -> Result<(), ErrorBody> {
+        let until = self.clock.now_ms().plus(limits::HANDLE_KEPT_DAYS * DAY_MS);
+        self.store.delete_user(user, until).await.map_err(|error| refusal(&error))?;
+        self.deletions.may_be_due.store(true, Ordering::Relaxed);
+        self.revoke_all(user, None).await.map(drop)
+    }
+
+    /// Goes on with deletions that were begun.
+    pub(super) async fn finish_deletions(&self) {
+        if !self.deletions.may_be_due.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = self.finish_some_deletions().await {
+            self.deletions.may_be_due.store(true, Ordering::Relaxed);
+            tracing::warn!(%error, "a deleted account is not cleared yet");
+        }
+    }
+
+    async fn finish_some_deletions(&self) -> Result<(), ErrorBody> {
+        let users = self.store.deletions(AT_ONCE).await.map_err(|error| refusal(&error))?;
+        if users.len() == AT_ONCE {
+            self.deletions.may_be_due.store(true, Ordering::Relaxed);
+        }
+        for user in users {
+            // The first steps as well: the process may have ended between any two of them.
+            self.delete_user(user).await?;
+            self.leave_channels(user).await?;
+            self.end_contacts(user).await?;
+            self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
+            tracing::info!(user.id = %user, "a deleted account is cleared");
+        }
+        // `delete_user` says that something is due; what it began here is done.
+        let left = self.store.deletions(1).await.map_err(|error| refusal(&error))?;
+        self.deletions.may_be_due.store(!left.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn leave_channels(&self, user: UserId) -> Result<(), ErrorBody> {
+        let mut after = None;
+        loop {
+            let page = self.store.overview(user, OverviewOrder::Id(after), PAGE).await;
+            let page = page.map_err(|error| refusal(&error))?;
+            for row in &page {
+                self.leave_channel_of(user, row).await?;
+            }
+            after = page.last().map(|row| row.channel.card.id);
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn leave_channel_of(&self, user: UserId, row: &Overview) -> Result<(), ErrorBody> {
+        let channel = row.channel.card.id;
+        if row.channel.card.kind != ChannelKind::Direct {
+            return match self.remove_member(as_caller(user), channel, user).await {
+                // Somebody else was quicker.
+                Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden) => Ok(()),
+                left => left,
+            };
+        }
+        // The other goes on reading. A block says to the home that nobody speaks here, and costs sends nothing.
+        let between = row.channel.card.between.into_iter().flatten();
+        for other in between.filter(|other| *other != user) {
+            self.store.block(user, other, self.clock.now_ms()).await.map_err(|error| refusal(&error))?;
+        }
+        self.homes.forget_members(channel);
+        Ok(())
+    }
+
+    async fn end_contacts(&self, user: UserId) -> Result<(), ErrorBody> {
+        loop {
+            let page = self.store.contacts(user, None, PAGE).await.map_err(|error| refusal(&error))?;
+            for contact in &page {
+                self.end_contact(as_caller(user), contact.other).await?;
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The server acts as the user, who has no device any more.
+fn as_caller(user_id: UserId) -> Caller {
+    Caller { user_id, device_id: DeviceId::from_raw(1), origin: None }
+}

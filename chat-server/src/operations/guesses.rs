@@ -1,0 +1,144 @@
+//! Passwords that are tried: how many an account stands, from anywhere and from where its user has signed in before.
+//!
+//! Many addresses that guess one password share one bucket, so that they are slow together. It must not keep the user out:
+//! where a sign-in has succeeded lately, the account has a bucket of its own, which strangers cannot empty.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use madang_engine::bucket::{Bucket, Rate};
+use madang_ids::DeviceId;
+use madang_proto::ErrorBody;
+use madang_service::Clock;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use super::callers::network;
+
+/// 20 at once, then one in 30 s: 2,900 a day, whatever the number of addresses.
+const GUESSES: Rate = Rate { per_second: 1, burst: 20 * GUESS };
+const GUESS: u32 = 30;
+/// As long as a full bucket takes to fill.
+const REST: Duration = Duration::from_secs((GUESSES.burst + 60) as u64);
+/// Accounts and places that are kept, of 150 bytes each.
+const KEPT: u64 = 100_000;
+/// How long a place counts after its last sign-in.
+const KNOWN: Duration = Duration::from_secs(30 * 86_400);
+
+/// The buckets of accounts, and where they have signed in.
+#[derive(Debug)]
+pub struct Guesses {
+    is_on: bool,
+    buckets: Cache<u64, Arc<Mutex<Bucket>>>,
+    places: Cache<u64, ()>,
+    /// Keyed at random, so that nobody finds two that meet.
+    hasher: RandomState,
+    clock: Clock,
+}
+
+/// From where somebody says a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// An address.
+    Address(IpAddr),
+    /// A device that is signed in.
+    Device(DeviceId),
+}
+
+/// A password that is being tried. It counts, unless it is given back.
+#[must_use = "a guess that was right is given back"]
+pub(super) struct Guess(Option<Arc<Mutex<Bucket>>>);
+
+impl Guesses {
+    /// Full buckets for everybody.
+    #[must_use]
+    pub fn new(is_on: bool, clock: Clock) -> Self {
+        let buckets = Cache::builder().max_capacity(KEPT).time_to_idle(REST).build();
+        let places = Cache::builder().max_capacity(KEPT).time_to_live(KNOWN).build();
+        Self { is_on, buckets, places, hasher: RandomState::new(), clock }
+    }
+
+    /// Whether `handle` has signed in from there lately.
+    pub(super) fn is_known(&self, handle: &str, place: Place) -> bool {
+        matches!(place, Place::Device(_)) || self.places.contains_key(&self.key(handle, Some(place)))
+    }
+
+    /// `handle` has signed in, or refreshed its tokens, there.
+    pub(super) fn remember(&self, handle: &str, place: Place) {
+        self.places.insert(self.key(handle, Some(place)), ());
+    }
+
+    /// Somebody says a password of `handle`.
+    ///
+    /// # Errors
+    /// `limited`, with the time to wait.
+    pub(super) fn take(&self, handle: &str, place: Place) -> Result<Guess, ErrorBody> {
+        if !self.is_on {
+            return Ok(Guess(None));
+        }
+        let now = self.clock.elapsed();
+        let key = self.key(handle, self.is_known(handle, place).then_some(place));
+        let bucket = self.buckets.get_with(key, || Arc::new(Mutex::new(Bucket::full(GUESSES, now))));
+        let taken = bucket.lock().take(GUESSES, GUESS, now);
+        match taken {
+            Ok(()) => Ok(Guess(Some(bucket))),
+            Err(retry_after_ms) => {
+                let message =
+                    "too many wrong passwords for this account; wait, or log in from where you did before";
+                Err(ErrorBody::limited(message, retry_after_ms))
+            }
+        }
+    }
+
+    fn key(&self, handle: &str, place: Option<Place>) -> u64 {
+        match place {
+            Some(Place::Address(address)) => self.hasher.hash_one((handle, network(address))),
+            Some(Place::Device(device)) => self.hasher.hash_one((handle, device)),
+            None => self.hasher.hash_one(handle),
+        }
+    }
+}
+
+impl Guess {
+    /// It was right, or was not looked at.
+    pub(super) fn give_back(self) {
+        if let Some(bucket) = self.0 {
+            bucket.lock().give_back(GUESSES, GUESS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::Millis;
+
+    #[test]
+    fn strangers_at_many_addresses_are_slow_together_and_the_user_gets_in() {
+        let (clock, hand) = Clock::manual(Millis::new(1));
+        let guesses = Guesses::new(true, clock);
+        let address = |number: u8| Place::Address(IpAddr::from([10, 0, 0, number]));
+        guesses.remember("ada", address(1));
+        let wrong = |handle: &str, place| guesses.take(handle, place).map(drop);
+        let tried = (2..=200).filter(|&number| wrong("ada", address(number)).is_ok()).count();
+        assert_eq!(tried, 20);
+        // The user, where they were before; nobody else is slowed.
+        guesses.take("ada", address(1)).unwrap().give_back();
+        assert!(wrong("ada", Place::Device(DeviceId::from_raw(1))).is_ok());
+        assert!(wrong("bob", address(2)).is_ok());
+        // From there too a password cannot be guessed without end.
+        let tried = (0..100).filter(|_| wrong("ada", address(1)).is_ok()).count();
+        assert_eq!(tried, 20);
+        let wait = wrong("ada", address(7)).unwrap_err().retry_after_ms.unwrap();
+        hand.advance(Duration::from_millis(wait));
+        assert!(wrong("ada", address(7)).is_ok());
+        // What was right does not count.
+        for _ in 0..100 {
+            guesses.take("cy", address(9)).unwrap().give_back();
+        }
+        let unlimited = Guesses::new(false, Clock::manual(Millis::new(1)).0);
+        assert!((0..100).all(|_| unlimited.take("ada", address(2)).is_ok()));
+    }
+}

@@ -1,0 +1,151 @@
+//! Passwords of users: compared in every spelling in which they may have been kept, changed, given anew.
+
+use madang_auth::{Lane, PasswordError, spellings};
+use madang_ids::UserId;
+use madang_proto::rest::PasswordChange;
+use madang_proto::{ErrorBody, ErrorCode, limits};
+use madang_store::Credentials;
+
+use super::guesses::Place;
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+impl Operations {
+    /// Changes the caller's password. Other devices are revoked, unless they are to be kept.
+    ///
+    /// # Errors
+    /// `unauthorized` for a wrong old password; a new one beyond its limits; `conflict` if it was changed meanwhile;
+    /// `limited`.
+    pub async fn change_password(&self, caller: Caller, change: PasswordChange) -> Result<(), ErrorBody> {
+        let PasswordChange { old_password, new_password, keep_devices } = change;
+        check_password("new_password", &new_password)?;
+        let old = self.prove(caller, "old_password", old_password).await?;
+        let hash = self.hash(new_password, Lane::Known).await?;
+        let set = self.store.set_password_hash(caller.user_id, &hash, Some(&old.password_hash)).await;
+        if !set.map_err(|error| refusal(&error))? {
+            return Err(ErrorBody::new(ErrorCode::Conflict, "the password was changed meanwhile"));
+        }
+        if keep_devices {
+            return Ok(());
+        }
+        self.revoke_all(caller.user_id, Some(caller.device_id)).await.map(drop)
+    }
+
+    /// The operator gives a user a new password. Every device is revoked, unless they are to be kept.
+    ///
+    /// # Errors
+    /// `not_found`; a password beyond its limits.
+    pub async fn reset_password(
+        &self,
+        handle: &str,
+        password: String,
+        keep_devices: bool,
+    ) -> Result<(), ErrorBody> {
+        check_password("password", &password)?;
+        let user = self.user_by_handle(handle).await?;
+        let hash = self.hash(password, Lane::Known).await?;
+        let set = self.store.set_password_hash(user.id, &hash, None).await;
+        if !set.map_err(|error| refusal(&error))? {
+            return Err(ErrorBody::not_found("user"));
+        }
+        if keep_devices {
+            return Ok(());
+        }
+        self.revoke_all(user.id, None).await.map(drop)
+    }
+
+    /// The caller says the password again, for what a device that was left open must not do.
+    pub(super) async fn prove(
+        &self,
+        caller: Caller,
+        field: &str,
+        password: String,
+    ) -> Result<Credentials, ErrorBody> {
+        let wrong = || ErrorBody::field(ErrorCode::Unauthorized, field, format!("{field} is wrong"));
+        let handle = self.user(caller.user_id).await?.handle;
+        let credentials = self.credentials(caller.user_id).await?.ok_or_else(wrong)?;
+        let guess = self.guesses.take(&handle, Place::Device(caller.device_id))?;
+        match self.verify(caller.user_id, password, &credentials, Lane::Known).await {
+            Ok(false) => Err(wrong()),
+            Ok(true) => {
+                guess.give_back();
+                // The hash may have been renewed.
+                self.credentials(caller.user_id).await?.ok_or_else(wrong)
+            }
+            Err(error) => {
+                guess.give_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the password is the one of these credentials, in whichever spelling it was kept. One that was kept in an
+    /// older spelling is kept in the present one from then on.
+    pub(super) async fn verify(
+        &self,
+        user: UserId,
+        password: String,
+        credentials: &Credentials,
+        lane: Lane,
+    ) -> Result<bool, ErrorBody> {
+        let hash = &credentials.password_hash;
+        if hash.is_empty() || password.len() > limits::PASSWORD_BYTES_MAX {
+            let verified = self.passwords.verify_nothing(String::new(), lane).await;
+            return verified.map_err(|error| password_refusal(&error));
+        }
+        let mut spellings = spellings(&password).into_iter();
+        let present = spellings.next().unwrap_or_default();
+        if self.verify_one(present.clone(), hash, lane).await? {
+            return Ok(true);
+        }
+        for old in spellings {
+            if self.verify_one(old, hash, lane).await? {
+                let renewed = self.hash(present, lane).await?;
+                let set = self.store.set_password_hash(user, &renewed, Some(hash)).await;
+                set.map_err(|error| refusal(&error))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn verify_one(&self, password: String, hash: &str, lane: Lane) -> Result<bool, ErrorBody> {
+        let verified = self.passwords.verify(password, hash.to_owned(), lane).await;
+        verified.map_err(|error| password_refusal(&error))
+    }
+
+    /// The hash of a new password, in the present spelling.
+    pub(super) async fn hash(&self, password: String, lane: Lane) -> Result<String, ErrorBody> {
+        let present = spellings(&password).into_iter().next().unwrap_or_default();
+        self.passwords.hash(present, lane).await.map_err(|error| password_refusal(&error))
+    }
+
+    pub(super) async fn credentials(&self, user: UserId) -> Result<Option<Credentials>, ErrorBody> {
+        self.store.credentials(user).await.map_err(|error| refusal(&error))
+    }
+}
+
+pub(super) fn password_refusal(error: &PasswordError) -> ErrorBody {
+    match error {
+        PasswordError::Overloaded => ErrorBody::unavailable("too many logins at once", 1000),
+        PasswordError::Stopping => ErrorBody::unavailable("the server is stopping", 1000),
+        PasswordError::TooLong | PasswordError::Config(_) | PasswordError::Failed(_) => {
+            tracing::error!(%error, "a password could not be hashed or compared");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        }
+    }
+}
+
+/// Whether a new password is one that may be taken: no control characters (RFC 8265), which no keyboard types.
+pub(super) fn check_password(field: &str, password: &str) -> Result<(), ErrorBody> {
+    let (min, max) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX);
+    let present = spellings(password).into_iter().next().unwrap_or_default();
+    if present.chars().count() < min || password.len() > max || present.len() > max {
+        let message = format!("{field} must have {min} characters to {max} bytes");
+        return Err(ErrorBody::invalid(field, message));
+    }
+    if present.chars().any(char::is_control) {
+        return Err(ErrorBody::invalid(field, format!("{field} must not have control characters")));
+    }
+    Ok(())
+}

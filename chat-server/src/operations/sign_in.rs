@@ -1,0 +1,291 @@
+//! Log in, refresh; who a token is.
+
+use std::net::IpAddr;
+
+use madang_auth::{Lane, RefreshToken, TokenError};
+use madang_engine::session::Identity;
+use madang_ids::{DeviceId, Millis, UserId};
+use madang_proto::rest::{Login, Refresh, SignedIn};
+use madang_proto::{ErrorBody, ErrorCode, limits};
+use madang_store::{Device, PutDevice, Replaced, Rotated, User, UserState};
+
+use super::accounts::request_hash;
+use super::devices::DeviceState;
+use super::guesses::Place;
+use super::handles::check_handle;
+use super::passwords::password_refusal;
+use super::texts::check_text;
+use super::{Caller, Operations};
+use crate::refusal::refusal;
+
+/// How often a sign-in makes room for itself while others take it away.
+const ROUNDS: usize = 16;
+
+/// What a sign-in does when its user has as many devices as allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// The device that was unused longest goes: the password was said, and there may be no other way in.
+    Make,
+    /// Only one whose refresh token has ended goes: there is a token to revoke another with.
+    MakeOfEnded,
+}
+
+impl Operations {
+    /// Logs in on a new device, or again on one of the user's. With an idempotency key it may be repeated: the same
+    /// device comes back. Where there is no place for a further device, the one that was unused longest is revoked.
+    ///
+    /// # Errors
+    /// `unauthorized` for a wrong handle or password alike; `forbidden` for a disabled account; `not_found` for a device
+    /// that is not the user's; `limited`.
+    pub async fn log_in(
+        &self,
+        request: Login,
+        key: Option<&str>,
+        address: IpAddr,
+    ) -> Result<SignedIn, ErrorBody> {
+        let wrong = || ErrorBody::new(ErrorCode::Unauthorized, "handle or password is wrong");
+        let (handle, place) = (check_handle(&request.handle), Place::Address(address));
+        let known = handle.as_ref().ok().filter(|handle| self.guesses.is_known(handle, place));
+        let _seat = self.callers.take_login(address, known.map(String::as_str))?;
+        let lane = if known.is_some() { Lane::Known } else { Lane::Guest };
+        let device_name = check_device_name("device_name", &request.device_name)?;
+        let handle = handle.map_err(|_| wrong())?;
+        let guess = self.guesses.take(&handle, place)?;
+        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
+        let verified = match &user {
+            Some(user) => self.verify_user(user, request.password, lane).await,
+            None => {
+                // As slow as for a handle that exists, so that handles cannot be guessed by time.
+                let verified = self.passwords.verify_nothing(request.password, lane).await;
+                verified.map(|_| None).map_err(|error| password_refusal(&error))
+            }
+        };
+        let (Some(user), Some((rev, state))) = (user, verified.as_ref().ok().copied().flatten()) else {
+            if let Err(error) = verified {
+                guess.give_back();
+                return Err(error);
+            }
+            return Err(wrong());
+        };
+        guess.give_back();
+        if state != UserState::Active {
+            return Err(ErrorBody::forbidden("this account is disabled; ask the operator of this server"));
+        }
+        let device = match request.device_id {
+            Some(id) => self.own_device(user.id, id).await?,
+            None => self.claim_device("login", user.id, device_name, key).await?,
+        };
+        let signed_in = self.sign_in(device, rev, Room::Make).await?;
+        self.guesses.remember(&handle, place);
+        Ok(signed_in)
+    }
+
+    /// The revision of the user's sign-ins from before the password was compared, and the state, if it is right.
+    async fn verify_user(
+        &self,
+        user: &User,
+        password: String,
+        lane: Lane,
+    ) -> Result<Option<(u64, UserState)>, ErrorBody> {
+        let rev = self.store.sign_in_rev(user.id).await.map_err(|error| refusal(&error))?;
+        let Some(credentials) = self.credentials(user.id).await? else { return Ok(None) };
+        let is_right = self.verify(user.id, password, &credentials, lane).await?;
+        Ok(is_right.then_some((rev, credentials.state)))
+    }
+
+    /// A new access token and the next refresh token for the device's last refresh token; for the one before it as
+    /// well for a minute, since its answer may have been lost.
+    ///
+    /// # Errors
+    /// `revoked` if its device was revoked; `unauthorized` if it is neither, or has ended.
+    pub async fn refresh(&self, request: Refresh, address: IpAddr) -> Result<SignedIn, ErrorBody> {
+        let wrong =
+            || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
+        let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?;
+        let (hash, now) = (old.hash(), self.clock.raw_ms());
+        let row = self.store.refresh(&hash).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
+        match self.device_state(row.user_id, row.device_id).await? {
+            DeviceState::Valid => {}
+            DeviceState::Revoked => return Err(revoked("refresh_token")),
+            DeviceState::Unknown => return Err(wrong()),
+        }
+        let may_repeat = row.replaced.is_some_and(|old| old.hash == hash && now < old.until);
+        if row.expires_at <= now || (row.hash != hash && !may_repeat) {
+            return Err(wrong());
+        }
+        // A repeat comes to the same token: whichever answer arrives, the device holds its last one.
+        let token = self.tokens.next_refresh(&old);
+        let until = now.plus(limits::REFRESH_REPEAT_SECONDS * 1_000);
+        let mut new = self.refresh_row(&token, row.user_id, row.device_id);
+        new.replaced = Some(Replaced { hash, until });
+        match self.store.rotate_refresh(&new).await.map_err(|error| refusal(&error))? {
+            Rotated::Rotated => {
+                let signed_in = self.signed_in(row.user_id, row.device_id, &token).await?;
+                self.guesses.remember(&signed_in.user.handle, Place::Address(address));
+                Ok(signed_in)
+            }
+            Rotated::Unknown => Err(wrong()),
+        }
+    }
+
+    /// The operator's way in: a new device of a user, without the password.
+    ///
+    /// # Errors
+    /// `not_found`; `forbidden` for a disabled account; `full` above 50 devices whose tokens have not ended.
+    pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
+        let user = self.user_by_handle(handle).await?;
+        let rev = self.store.sign_in_rev(user.id).await.map_err(|error| refusal(&error))?;
+        if self.credentials(user.id).await?.is_none_or(|found| found.state != UserState::Active) {
+            return Err(ErrorBody::forbidden("this account is disabled"));
+        }
+        let device = self.new_device(user.id, check_device_name("device_name", &device_name)?);
+        self.sign_in(device, rev, Room::MakeOfEnded).await
+    }
+
+    /// Who a token is, if it is valid and its device was not revoked.
+    ///
+    /// # Errors
+    /// `unauthorized`; `revoked`.
+    pub async fn identify(&self, token: &str) -> Result<Identity, ErrorBody> {
+        let claims = self.tokens.verify(token, self.clock.raw_ms()).map_err(|error| {
+            self.metrics.unauthorized.inc();
+            let message = match error {
+                TokenError::Expired => "the token has ended",
+                TokenError::Invalid => "the token is not valid",
+            };
+            ErrorBody::field(ErrorCode::Unauthorized, "token", message)
+        })?;
+        let (user_id, device_id, expires_at) = (claims.user_id, claims.device_id, claims.expires_at);
+        match self.device_state(user_id, device_id).await? {
+            DeviceState::Valid => Ok(Identity { user_id, device_id, expires_at }),
+            state => {
+                self.metrics.unauthorized.inc();
+                Err(state.refusal())
+            }
+        }
+    }
+
+    /// Signs in on a device: writes it, makes room for it where it may, and gives it its tokens. `rev` was read before
+    /// what proves the sign-in.
+    ///
+    /// # Errors
+    /// `full`; `unavailable` if all sign-ins of the user were ended meanwhile; `conflict` if the device was revoked.
+    pub(super) async fn sign_in(&self, device: Device, rev: u64, room: Room) -> Result<SignedIn, ErrorBody> {
+        for _ in 0..ROUNDS {
+            let put = self.store.put_device(&device, limits::DEVICES_PER_USER, rev).await;
+            match put.map_err(|error| refusal(&error))? {
+                PutDevice::Written => {
+                    let token = RefreshToken::random();
+                    let row = self.refresh_row(&token, device.user_id, device.id);
+                    self.store.put_refresh(&row).await.map_err(|error| refusal(&error))?;
+                    return self.signed_in(device.user_id, device.id, &token).await;
+                }
+                PutDevice::Full => self.make_room(&device, room).await?,
+                PutDevice::Overtaken => {
+                    return Err(ErrorBody::unavailable("all sessions of this account were just ended", 100));
+                }
+                PutDevice::Revoked => {
+                    let message = "the device of this request was revoked since; log in without device_id and with a new key";
+                    return Err(ErrorBody::new(ErrorCode::Conflict, message));
+                }
+            }
+        }
+        Err(ErrorBody::unavailable("too many sign-ins of this account at once", 1000))
+    }
+
+    /// Revokes the device that was unused longest. The end of a refresh token is moved by each use, so those that have
+    /// ended come first.
+    async fn make_room(&self, new: &Device, room: Room) -> Result<(), ErrorBody> {
+        let devices = self.store.devices(new.user_id).await.map_err(|error| refusal(&error))?;
+        // A device without a token is one that signs in just now, or that never came so far.
+        let end = |device: &Device| {
+            device.signed_in_until.unwrap_or_else(|| device.created_at.plus(self.refresh_ms()))
+        };
+        let others = devices.iter().filter(|device| device.id != new.id);
+        let Some(unused) = others.min_by_key(|device| (end(device), device.id)) else { return Ok(()) };
+        if room == Room::MakeOfEnded && end(unused) > self.clock.raw_ms() {
+            let max = limits::DEVICES_PER_USER;
+            let message = format!("this user has {max} devices already; revoke one");
+            return Err(ErrorBody::new(ErrorCode::Full, message));
+        }
+        tracing::info!(user.id = %new.user_id, device.id = %unused.id, "a device makes room for a new one");
+        self.begin_revocation(new.user_id, unused.id).await
+    }
+
+    async fn signed_in(
+        &self,
+        user: UserId,
+        device_id: DeviceId,
+        token: &RefreshToken,
+    ) -> Result<SignedIn, ErrorBody> {
+        let minted = self.tokens.mint(user, device_id, self.clock.raw_ms());
+        let (access_token, access_expires_at) = minted.map_err(|error| {
+            tracing::error!(%error, "a token could not be minted");
+            ErrorBody::new(ErrorCode::Internal, "the server failed")
+        })?;
+        let user = self.user(user).await?;
+        Ok(SignedIn { user, device_id, access_token, access_expires_at, refresh_token: token.to_string() })
+    }
+
+    /// A new device, or the one of an earlier try with the same key.
+    pub(super) async fn claim_device(
+        &self,
+        what: &str,
+        user: UserId,
+        name: String,
+        key: Option<&str>,
+    ) -> Result<Device, ErrorBody> {
+        let mut id = self.mint();
+        if let Some(key) = key {
+            id = self.claim(&format!("{what} of {user}"), key, id, request_hash(&[name.as_bytes()])).await?;
+        }
+        Ok(self.device(DeviceId::from_raw(id), user, name))
+    }
+
+    /// The caller's revision of sign-ins, read before the caller's device was looked at in the store.
+    pub(super) async fn sign_in_rev_of(&self, caller: Caller) -> Result<u64, ErrorBody> {
+        let rev = self.store.sign_in_rev(caller.user_id).await.map_err(|error| refusal(&error))?;
+        self.check_device(caller.user_id, caller.device_id).await?;
+        Ok(rev)
+    }
+
+    pub(super) fn new_device(&self, user_id: UserId, name: String) -> Device {
+        self.device(DeviceId::from_raw(self.mint()), user_id, name)
+    }
+
+    pub(super) fn device(&self, id: DeviceId, user_id: UserId, name: String) -> Device {
+        let created_at = self.clock.now_ms();
+        Device { id, user_id, name, created_at, revoked_at: None, received: None, signed_in_until: None }
+    }
+
+    fn refresh_row(
+        &self,
+        token: &RefreshToken,
+        user_id: UserId,
+        device_id: DeviceId,
+    ) -> madang_store::Refresh {
+        madang_store::Refresh {
+            hash: token.hash(),
+            user_id,
+            device_id,
+            expires_at: self.end_of_refresh(),
+            replaced: None,
+        }
+    }
+
+    fn end_of_refresh(&self) -> Millis {
+        self.clock.raw_ms().plus(self.refresh_ms())
+    }
+
+    fn refresh_ms(&self) -> u64 {
+        self.config.tokens.refresh_days * 86_400_000
+    }
+}
+
+pub(super) fn revoked(field: &str) -> ErrorBody {
+    ErrorBody::field(ErrorCode::Revoked, field, format!("the device of this {field} was revoked"))
+}
+
+pub(super) fn check_device_name(field: &str, name: &str) -> Result<String, ErrorBody> {
+    check_text(field, name, 0..=limits::DEVICE_NAME_CHARS)
+}
