@@ -1,5 +1,7 @@
 //! Whose a request is that came through a proxy.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use madang_chat_server::config::{Config, ProxyHeader};
 use madang_testkit::{PATIENCE, TestNode};
 use serde_json::json;
@@ -8,9 +10,12 @@ use tokio::time::timeout;
 
 use crate::ask::{ask, ask_from, connect, start};
 
-/// A login that must be refused: by its password, or before that by the limit of its address.
+/// A login that must be refused: by its password, or before that by the limit of its address. Each is of another account,
+/// since those have a limit of their own.
 async fn log_in(node: &TestNode, from: &str, header: &str) -> u16 {
-    let body = json!({ "handle": "nobody", "password": "wrong horse" }).to_string();
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let handle = format!("nobody{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    let body = json!({ "handle": handle, "password": "wrong horse" }).to_string();
     ask_from(from, node.addr, "POST /v1/sessions", &[header.to_owned()], &body).await.status
 }
 
