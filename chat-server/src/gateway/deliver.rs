@@ -16,7 +16,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Event(event, told) => gateway.tell_event(event, &told),
+            Envelope::Event(event, told) => gateway.tell_event(&event, &told),
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
                 gateway.registry.visit_all(|connection| connection.read_inbox());
@@ -48,7 +48,8 @@ impl Gateway {
     }
 
     /// An event is left out where the queue is half full: it must not cost anybody her entries.
-    fn tell_event(&self, Event { channel_id, user_id, kind }: Event, told: &Told) {
+    fn tell_event(&self, event: &Event, told: &Told) {
+        let &Event { channel_id, user_id, kind, .. } = event;
         let frame = encode::frame(&match kind {
             EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
             EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },
@@ -61,10 +62,12 @@ impl Gateway {
             // Who is writing among so many is nobody's concern.
             Told::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}
             Told::Subscribers => {
-                let mut hers = Vec::new();
-                self.registry.visit_user(user_id, |connection| hers.push(connection.number));
+                let mut others = Vec::new();
+                for user in event.except.iter().chain([&user_id]) {
+                    self.registry.visit_user(*user, |connection| others.push(connection.number));
+                }
                 self.subscribers.visit(channel_id, |connection| {
-                    if !hers.contains(&connection.number) {
+                    if !others.contains(&connection.number) {
                         connection.offer_open(channel_id, &frame, limit_bytes);
                     }
                 });

@@ -176,7 +176,24 @@ impl Homes {
             .filter(|(_, member)| member.as_ref().is_some_and(|member| member.spans.is_open()));
         let here: HashSet<UserId> = here.map(|(user, _)| user).collect();
         notes.retain(|note| here.contains(&note.to));
+        self.leave_out_blocked(messages, &mut notes).await?;
         Ok(notes)
+    }
+
+    /// Nobody is notified of what somebody wrote whom they block.
+    async fn leave_out_blocked(&self, messages: &[Concern], notes: &mut Vec<Note>) -> StoreResult<()> {
+        let senders: HashSet<UserId> = messages.iter().map(|message| message.by).collect();
+        let by: HashMap<Seq, UserId> = messages.iter().map(|message| (message.seq, message.by)).collect();
+        for sender in senders {
+            let is_hers = |note: &Note| by.get(&note.seq) == Some(&sender);
+            let to: Vec<UserId> = notes.iter().filter(|note| is_hers(note)).map(|note| note.to).collect();
+            if to.is_empty() {
+                continue;
+            }
+            let blocked_by = self.0.store.who_block(sender, &to).await?;
+            notes.retain(|note| !is_hers(note) || !blocked_by.contains(&note.to));
+        }
+        Ok(())
     }
 
     /// Who said what the messages answer.

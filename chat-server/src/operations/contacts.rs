@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use madang_ids::UserId;
 use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{ContactCard, ContactState, Content, ErrorBody, ErrorCode, UserCard, limits};
-use madang_store::{Contact, ContactLimits, ContactOutcome};
+use madang_store::{Contact, ContactLimits, ContactOutcome, PutContact};
 
 use super::accounts::card;
 use super::blocks::check_other;
@@ -13,8 +13,11 @@ use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
-const LIMITS: ContactLimits =
-    ContactLimits { contacts: limits::CONTACTS, requests: limits::CONTACT_REQUESTS };
+const LIMITS: ContactLimits = ContactLimits {
+    contacts: limits::CONTACTS,
+    requests: limits::CONTACT_REQUESTS,
+    asked: limits::CONTACT_ASKED,
+};
 
 impl Operations {
     /// The caller's contacts, with those who are asked.
@@ -42,21 +45,27 @@ impl Operations {
         check_other(caller, other)?;
         let user = self.present_user(other).await?;
         self.callers.take_nudge(caller.user_id, other)?;
-        let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
+        let turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
-        let contact = match put.map_err(|error| refusal(&error))? {
+        let PutContact { outcome, displaced } = put.map_err(|error| refusal(&error))?;
+        let contact = match outcome {
             ContactOutcome::Is(contact) => contact,
             ContactOutcome::Blocked => {
                 let message = "you cannot be contacts: one of you blocks the other";
                 return Err(ErrorBody::forbidden(message));
             }
-            ContactOutcome::Full => return Err(full(limits::CONTACTS, "contacts, open requests included")),
-            ContactOutcome::TooManyRequests => return Err(full(limits::CONTACT_REQUESTS, "open requests")),
-            ContactOutcome::OtherFull => {
-                return Err(ErrorBody::field(ErrorCode::Full, "user_id", "this user takes no more contacts"));
+            ContactOutcome::Full => {
+                return Err(full(limits::CONTACTS, "contacts, your open requests included"));
             }
+            ContactOutcome::TooManyRequests => return Err(full(limits::CONTACT_REQUESTS, "open requests")),
         };
         let contact = self.tell_contact(caller.user_id, contact).await?;
+        // One turn at a time: two that wait for each other's would wait for ever.
+        drop(turn);
+        if let Some(displaced) = displaced {
+            let _turn = self.turns.take(Subject::pair(other, displaced.other)).await;
+            self.tell_contact(other, displaced).await?;
+        }
         contact_card(user, contact).ok_or_else(|| ErrorBody::not_found("contact"))
     }
 

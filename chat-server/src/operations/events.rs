@@ -6,7 +6,6 @@ use std::time::Duration;
 use madang_bus::{Event, EventKind};
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::{ChannelKind, ErrorBody, limits};
-use madang_store::Channel;
 use parking_lot::Mutex;
 
 use super::{Caller, Operations};
@@ -15,6 +14,9 @@ use crate::refusal::refusal;
 const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
 /// People who are writing at once; more are not told.
 const WRITERS: usize = 100_000;
+
+/// Blocks of one user, in both directions, that are looked at for an event: 16 KiB of ids.
+const APART: usize = 2_000;
 
 /// When each writer was told last, by the steady clock.
 #[derive(Debug, Default)]
@@ -47,31 +49,20 @@ impl Operations {
             return Ok(());
         }
         self.check_is_member(caller, channel_id).await?;
-        let channel = self.channel(channel_id).await?;
-        if self.is_behind_block(&channel).await? {
-            return Ok(());
-        }
         let members = self.store.members_of(channel_id, &[caller.user_id]).await;
         let members = members.map_err(|error| refusal(&error))?;
         let now = self.clock.raw_ms();
         if members.iter().flatten().any(|member| member.is_muted(now)) {
             return Ok(());
         }
-        let event = Event { channel_id, user_id: caller.user_id, kind: EventKind::Typing };
         let at_most = limits::GROUP_MEMBERS_MAX as usize;
-        self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
+        self.publish(caller, channel_id, EventKind::Typing, at_most).await
     }
 
-    /// Whether one of the two of a direct channel blocks the other.
-    async fn is_behind_block(&self, channel: &Channel) -> Result<bool, ErrorBody> {
-        let Some([one, other]) = channel.card.between else { return Ok(false) };
-        self.store.is_blocked(one, other).await.map_err(|error| refusal(&error))
-    }
-
-    /// The caller has read up to here: told to the others of a small channel, unless she keeps it to herself.
+    /// The caller has read up to here: published to the others of a small channel, unless the user keeps it private.
     pub(super) async fn tell_receipt(&self, caller: Caller, channel_id: ChannelId, seq: Seq) {
         if let Err(error) = self.publish_receipt(caller, channel_id, seq).await {
-            tracing::debug!(channel.id = %channel_id, %error, "a receipt was not told");
+            tracing::debug!(channel.id = %channel_id, %error, "a receipt was not published");
         }
     }
 
@@ -81,17 +72,39 @@ impl Operations {
         channel_id: ChannelId,
         seq: Seq,
     ) -> Result<(), ErrorBody> {
-        let channel = self.channel(channel_id).await?;
-        if channel.card.kind == ChannelKind::Open || self.is_behind_block(&channel).await? {
+        if self.channel(channel_id).await?.card.kind == ChannelKind::Open {
             return Ok(());
         }
         let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
         if users.iter().flatten().any(|user| user.sends_receipts) {
-            let event = Event { channel_id, user_id: caller.user_id, kind: EventKind::Read(seq) };
-            let published = self.inbox.publish(event, limits::RECEIPT_MEMBERS).await;
-            published.map_err(|error| refusal(&error))?;
+            self.publish(caller, channel_id, EventKind::Read(seq), limits::RECEIPT_MEMBERS).await?;
         }
         Ok(())
+    }
+
+    /// Publishes what says that a user is here, so nothing of an invisible one, and nothing across a block. Of somebody
+    /// with more than [`APART`] blocks nothing is published at all: to leave somebody out would be worse.
+    async fn publish(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        kind: EventKind,
+        at_most: usize,
+    ) -> Result<(), ErrorBody> {
+        let user_id = caller.user_id;
+        let rows = self.store.presence(&[user_id]).await.map_err(|error| refusal(&error))?;
+        if rows.iter().any(|row| row.invisible) {
+            return Ok(());
+        }
+        let Some(except) = self.apart_from(user_id).await? else { return Ok(()) };
+        let event = Event { channel_id, user_id, kind, except };
+        self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
+    }
+
+    /// Everybody with whom a user has a block, in either direction, by id; `None` if they are more than [`APART`].
+    pub(super) async fn apart_from(&self, user: UserId) -> Result<Option<Vec<UserId>>, ErrorBody> {
+        let apart = self.store.apart_from(user, APART + 1).await.map_err(|error| refusal(&error))?;
+        Ok(Some(apart).filter(|apart| apart.len() <= APART))
     }
 }
 

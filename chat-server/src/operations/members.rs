@@ -1,5 +1,7 @@
 //! Members: listed by pages, added, removed, gone by themselves.
 
+use std::collections::HashSet;
+
 use madang_engine::home::{Command, JoinRequest, Reply, SeatRequest};
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{AddMembers, MemberCard, Page, PageQuery};
@@ -28,10 +30,19 @@ impl Operations {
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;
+        let rows = self.store.presence(&ids).await.map_err(|error| refusal(&error))?;
+        let invisible: HashSet<UserId> =
+            ids.iter().zip(rows).filter(|(_, row)| row.invisible).map(|(user, _)| *user).collect();
+        let apart = self.apart_from(caller.user_id).await?;
+        // How far somebody has read says that they were here.
+        let shows_marker = |user: UserId| {
+            let is_apart = apart.as_ref().is_none_or(|apart| apart.binary_search(&user).is_ok());
+            user == caller.user_id || !(is_apart || invisible.contains(&user))
+        };
         let now = self.clock.raw_ms();
         let row = |((member, user), marker): ((Member, Option<User>), Marker)| {
             let user = user?;
-            let read_seq = user.sends_receipts.then_some(marker.seq);
+            let read_seq = (user.sends_receipts && shows_marker(user.id)).then_some(marker.seq);
             let muted = member.muted.filter(|_| member.is_muted(now));
             let Member { role, joined_at, .. } = member;
             Some(MemberCard { user: card(user), role, joined_at, read_seq, muted })

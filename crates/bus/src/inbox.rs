@@ -24,7 +24,7 @@ pub enum Envelope {
 }
 
 /// Something that passes: told to members of a channel who are online, and kept nowhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// In which channel.
     pub channel_id: ChannelId,
@@ -32,6 +32,16 @@ pub struct Event {
     pub user_id: UserId,
     /// What.
     pub kind: EventKind,
+    /// Who is not told, such as those with whom there is a block. Sorted.
+    pub except: Vec<UserId>,
+}
+
+impl Event {
+    /// Whether a user may be told.
+    #[must_use]
+    pub fn is_for(&self, user: UserId) -> bool {
+        user != self.user_id && self.except.binary_search(&user).is_err()
+    }
 }
 
 /// Who is told an event.

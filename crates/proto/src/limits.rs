@@ -108,6 +108,8 @@ pub const LIST_PAGE: u32 = 500;
 pub const CONTACTS: u32 = 1_000;
 /// Contacts that a user asked and that have not answered.
 pub const CONTACT_REQUESTS: u32 = 100;
+/// Requests of others that wait for a user; of more the oldest goes.
+pub const CONTACT_ASKED: u32 = 200;
 /// Members of the largest group whose members watch each other.
 pub const WATCHED_GROUP_MEMBERS: u32 = 100;
 /// Longest status text, in characters.

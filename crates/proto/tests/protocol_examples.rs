@@ -360,6 +360,7 @@ fn the_limits_are_those_of_the_server() {
         ("rows of a page of a list or of the snapshot", vec![limits::LIST_PAGE as usize]),
         ("contacts of a user", vec![limits::CONTACTS as usize]),
         ("contacts that a user asked and that have not answered", vec![limits::CONTACT_REQUESTS as usize]),
+        ("requests of others that wait for a user", vec![limits::CONTACT_ASKED as usize]),
         ("members of a group that watch each other", vec![limits::WATCHED_GROUP_MEMBERS as usize]),
         ("status text", vec![limits::STATUS_CHARS]),
         ("users of a `presence` frame", vec![limits::PRESENCE_USERS]),

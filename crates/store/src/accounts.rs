@@ -142,6 +142,10 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn unblock(&self, user: UserId, other: UserId) -> StoreResult<bool>;
     /// Whom a user blocks, by id, after `after`.
     async fn blocks(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<UserId>>;
+    /// Everybody with whom `user` has a block, in either direction, by id; the first `limit` of them.
+    async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>>;
+    /// Those of `others` who block `user`, in the order asked for.
+    async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;
     /// Whether either of two users blocks the other.
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool>;
 

@@ -25,10 +25,12 @@ pub struct Contact {
 /// How many contacts a user may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContactLimits {
-    /// Of any state.
+    /// Mutual ones and those that the user asked: what the user chose. What others ask does not count.
     pub contacts: u32,
-    /// That she asked and that have not answered.
+    /// That the user asked and that have not answered.
     pub requests: u32,
+    /// That asked the user and wait for an answer: a place of their own, in which the oldest makes room for the next.
+    pub asked: u32,
 }
 
 /// What became of a wish to be contacts.
@@ -42,8 +44,21 @@ pub enum ContactOutcome {
     Full,
     /// The caller has asked as many as she may.
     TooManyRequests,
-    /// The other has as many contacts as he may.
-    OtherFull,
+}
+
+/// What [`ContactStore::put_contact`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutContact {
+    /// How things stand with the other.
+    pub outcome: ContactOutcome,
+    /// The oldest request that waited with the other, and that made room: as the other sees it, over and not told yet.
+    pub displaced: Option<Contact>,
+}
+
+impl From<ContactOutcome> for PutContact {
+    fn from(outcome: ContactOutcome) -> Self {
+        Self { outcome, displaced: None }
+    }
 }
 
 /// What a user says of herself, and when she was here.
@@ -73,14 +88,15 @@ pub struct PresenceChange {
 /// compare-and-sets on the pair: two who ask each other at once end as `mutual`. The limits are exact (G10).
 #[async_trait]
 pub trait ContactStore: Send + Sync + 'static {
-    /// `user` asks `other`, or accepts if she was asked. Nothing changes if she has asked before or they are mutual.
+    /// `user` asks `other`, or accepts if `user` was asked. Nothing changes if `user` has asked before or they are mutual.
+    /// A request for which `other` has no place ends the oldest that waits there.
     async fn put_contact(
         &self,
         user: UserId,
         other: UserId,
         at: Millis,
         limits: ContactLimits,
-    ) -> StoreResult<ContactOutcome>;
+    ) -> StoreResult<PutContact>;
     /// Ends whatever is between two users. `None` if there is nothing, told or untold.
     async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>>;
     /// What `other` is to `user`.
@@ -93,8 +109,8 @@ pub trait ContactStore: Send + Sync + 'static {
     /// Whom a user watches, each once and in no order: mutual contacts, then co-members of her groups of at most
     /// `group_members`, less those with a block in either direction; the first `limit` of them.
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>>;
-    /// Those of `others` who are mutual contacts of `user` or members of a channel of hers, without a block in either
-    /// direction; in the order asked for.
+    /// Those of `others` who are mutual contacts of `user` or share a group or an open channel with `user`, without a block
+    /// in either direction; in the order asked for. A direct channel does not count: one of the two opens it alone.
     async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;
 
     /// Changes what a user says of herself.
@@ -128,18 +144,17 @@ pub(crate) fn meet(found: Option<Contact>) -> Meeting {
     }
 }
 
-/// Why a request is refused, by what the one who asks and the other have; who accepts has her place already.
-pub(crate) const fn may_ask(
+/// Why somebody who becomes `state` is refused, by what they have. Who was asked and accepts needs a place as well: what
+/// others ask takes none of one's own.
+pub(crate) const fn may_become(
+    state: ContactState,
     own: ContactLimits,
-    other: ContactLimits,
     limits: ContactLimits,
 ) -> Option<ContactOutcome> {
     if own.contacts >= limits.contacts {
         Some(ContactOutcome::Full)
-    } else if own.requests >= limits.requests {
+    } else if matches!(state, ContactState::Requested) && own.requests >= limits.requests {
         Some(ContactOutcome::TooManyRequests)
-    } else if other.contacts >= limits.contacts {
-        Some(ContactOutcome::OtherFull)
     } else {
         None
     }

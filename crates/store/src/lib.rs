@@ -28,7 +28,9 @@ pub use channels::{
     PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
-pub use contacts::{Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow};
+pub use contacts::{
+    Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow, PutContact,
+};
 pub use devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
 pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};

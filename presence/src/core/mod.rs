@@ -24,6 +24,8 @@ use user::{Connection, Load, Settings, Shown, Told, User};
 
 /// A connection that had no room for what it was told is told again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
+/// For so long a connection that takes the place of an idle one is idle without having said so.
+const INHERITED: Duration = Duration::from_secs(2);
 /// Users whose last activity waits to be written. Beyond it the earliest in order of id are forgotten.
 const LEFT: usize = 50_000;
 
@@ -183,6 +185,7 @@ impl Core {
         let mut connections = user.connections.iter_mut();
         if let Some(found) = connections.find(|other| other.id == connection && other.node == node) {
             found.is_idle = is_idle;
+            found.idle_until = None;
         }
         user.touch(now.at);
         self.show(id, now);
@@ -344,19 +347,26 @@ impl Core {
             Some(found) => {
                 found.leaves_at = None;
                 found.is_idle = up.is_idle;
+                found.idle_until = None;
             }
             None => {
-                // It takes the place of one that broke, and is as that was until it says otherwise.
+                // It takes the place of one that broke. That one may have been idle: a client that still is says so at
+                // once, and until then is taken for what it was, so that nobody flickers when a network changes.
                 let is_broken = |old: &Connection| old.device == up.device && old.leaves_at.is_some();
                 let is_awaited = |old: &Connection| old.leaves_at.is_some_and(|at| at > now.elapsed);
                 let mut old = user.connections.iter().filter(|old| is_broken(old) && is_awaited(old));
-                let is_idle = up.is_idle || old.any(|old| old.is_idle);
+                let inherits = !up.is_idle && old.any(|old| old.is_idle);
+                let idle_until = inherits.then(|| now.elapsed + INHERITED);
+                if let Some(until) = idle_until {
+                    self.looks.insert((until, up.user));
+                }
                 user.connections.retain(|old| !is_broken(old));
                 user.connections.push(Connection {
                     id: up.connection,
                     device: up.device,
                     node,
-                    is_idle,
+                    is_idle: up.is_idle || inherits,
+                    idle_until,
                     told: Told::Nothing,
                     leaves_at: None,
                 });
@@ -389,6 +399,7 @@ impl Core {
     fn look(&mut self, id: UserId, now: Now) {
         if let Some(user) = self.users.get_mut(&id) {
             user.connections.retain(|found| found.leaves_at.is_none_or(|at| at > now.elapsed));
+            user.end_inherited_idleness(now);
             self.greet(id);
             self.show(id, now);
         }

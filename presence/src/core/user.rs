@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use madang_engine::session::Now;
 use madang_ids::{ConnectionId, DeviceId, Millis, UserId};
 use madang_proto::{Availability, UserPresence};
 use smallvec::SmallVec;
@@ -14,6 +15,8 @@ pub(super) struct Connection {
     /// An index of the core's nodes; their epoch stands there, since a node's next epoch drops what it does not name.
     pub(super) node: u32,
     pub(super) is_idle: bool,
+    /// It is idle because the connection before it was, and is not from then on.
+    pub(super) idle_until: Option<Duration>,
     pub(super) told: Told,
     /// It was seen to end, and counts as it was until then.
     pub(super) leaves_at: Option<Duration>,
@@ -101,6 +104,19 @@ impl User {
         let is_active = |connection: &Connection| !connection.is_idle && connection.leaves_at.is_none();
         if self.is_loaded && !self.settings.invisible && self.connections.iter().any(is_active) {
             self.last_active_at = self.last_active_at.max(at);
+        }
+    }
+
+    /// Connections that said nothing in time are not idle.
+    pub(super) fn end_inherited_idleness(&mut self, now: Now) {
+        let is_over = |found: &&mut Connection| found.idle_until.is_some_and(|at| at <= now.elapsed);
+        let mut any = false;
+        for found in self.connections.iter_mut().filter(is_over) {
+            (found.is_idle, found.idle_until) = (false, None);
+            any = true;
+        }
+        if any {
+            self.touch(now.at);
         }
     }
 

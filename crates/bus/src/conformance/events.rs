@@ -18,7 +18,14 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
     [1, 2, 4, 9].map(user).into_iter().for_each(|user| opened.inbox.attach(user));
     yard.change(1, &[], &[4]).await;
     while !tells_of_leaving(&envelopes.next().await) {}
-    let event = |id| Event { channel_id: ChannelId::from_raw(1), user_id: user(id), kind: EventKind::Typing };
+    let event = |id| Event {
+        channel_id: ChannelId::from_raw(1),
+        user_id: user(id),
+        kind: EventKind::Typing,
+        except: Vec::new(),
+    };
+    // Nobody is left who may be told.
+    opened.inbox.publish(Event { except: vec![user(2), user(3)], ..event(1) }, 3).await.unwrap();
     // One person more than are told at most.
     opened.inbox.publish(event(2), 2).await.unwrap();
     opened.inbox.publish(event(1), 3).await.unwrap();

@@ -135,11 +135,11 @@ impl<S: LocalStore> LocalInbox<S> {
 
 impl<S> LocalInbox<S> {
     /// Who of the members is here, but for whose event it is.
-    fn told(&self, event: Event, at_most: usize, members: Vec<UserId>) -> Option<Told> {
+    fn told(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Told> {
         if members.len() > at_most {
             return None;
         }
-        let is_told = |user: &UserId| *user != event.user_id && self.attached.users.contains_key(user);
+        let is_told = |user: &UserId| event.is_for(*user) && self.attached.users.contains_key(user);
         let told: Vec<UserId> = members.into_iter().filter(is_told).collect();
         (!told.is_empty()).then_some(Told::Users(told))
     }
@@ -161,7 +161,7 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
 
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
         let told = match self.audiences.get(&event.channel_id) {
-            Some(Audience::Members(roster)) => self.told(event, at_most, roster.lock().members().collect()),
+            Some(Audience::Members(roster)) => self.told(&event, at_most, roster.lock().members().collect()),
             Some(Audience::Subscribers) => Some(Told::Subscribers),
             // One that no commit has asked for yet is read and not kept: the dispatcher alone knows as of when.
             None => {
@@ -171,7 +171,7 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
                 } else {
                     let members = self.store.members(event.channel_id, None, at_most + 1).await?;
                     let members = members.into_iter().map(|member| member.user_id);
-                    self.told(event, at_most, members.collect())
+                    self.told(&event, at_most, members.collect())
                 }
             }
         };

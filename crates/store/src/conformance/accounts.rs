@@ -192,6 +192,15 @@ pub(super) async fn blocks_come_by_pages(subject: Arc<dyn Subject>) {
     assert_eq!(store.is_blocked(user(1), user(5)).await, Ok(true));
     assert_eq!(store.is_blocked(user(5), user(1)).await, Ok(true));
     assert_eq!(store.is_blocked(user(5), user(3)).await, Ok(false));
+    // Both ways, each once.
+    store.block(user(5), user(1), at(3)).await.unwrap();
+    store.block(user(2), user(1), at(3)).await.unwrap();
+    assert_eq!(store.apart_from(user(1), 9).await, Ok([2, 3, 5, 7, 9].map(user).to_vec()));
+    assert_eq!(store.apart_from(user(1), 2).await, Ok([2, 3].map(user).to_vec()));
+    assert_eq!(store.apart_from(user(5), 9).await, Ok(vec![user(1)]));
+    assert_eq!(store.apart_from(user(8), 9).await, Ok(Vec::new()));
+    assert_eq!(store.who_block(user(1), &[9, 5, 3, 2].map(user)).await, Ok([5, 2].map(user).to_vec()));
+    assert_eq!(store.unblock(user(5), user(1)).await, Ok(true));
     assert_eq!(store.unblock(user(5), user(1)).await, Ok(false));
     assert_eq!(store.unblock(user(1), user(5)).await, Ok(true));
     assert_eq!(store.unblock(user(1), user(5)).await, Ok(false));

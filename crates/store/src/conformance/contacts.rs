@@ -13,10 +13,10 @@ use crate::channels::{Channel, Member, SeatChange, SeatOutcome};
 use crate::contacts::{Contact, ContactLimits, ContactOutcome, PresenceChange, PresenceRow};
 use crate::{Spans, Store};
 
-const LIMITS: ContactLimits = ContactLimits { contacts: 10, requests: 4 };
+const LIMITS: ContactLimits = ContactLimits { contacts: 10, requests: 4, asked: 8 };
 
 async fn put(store: &Arc<dyn Store>, one: u64, other: u64) -> ContactOutcome {
-    done(|| store.put_contact(user(one), user(other), at(one), LIMITS)).await
+    done(|| store.put_contact(user(one), user(other), at(one), LIMITS)).await.outcome
 }
 
 async fn befriend(store: &Arc<dyn Store>, one: u64, other: u64) {
@@ -113,15 +113,32 @@ pub(super) async fn contacts_have_limits(subject: Arc<dyn Subject>) {
     let outcomes = callers.join_all().await;
     let refused = |outcome: &&ContactOutcome| **outcome == ContactOutcome::TooManyRequests;
     assert_eq!(outcomes.iter().filter(refused).count(), 29 - LIMITS.requests as usize);
-    // Being asked takes a place as well, and who accepts has hers already.
-    for other in 101..=106 {
+    // What others ask takes no place of one's own, and waits in a place of its own: the oldest makes room.
+    for other in 101..=100 + u64::from(LIMITS.asked) {
         assert!(matches!(put(&store, other, 1).await, ContactOutcome::Is(_)));
     }
-    assert_eq!(put(&store, 107, 1).await, ContactOutcome::OtherFull);
-    assert_eq!(put(&store, 1, 107).await, ContactOutcome::Full);
-    assert!(matches!(put(&store, 1, 101).await, ContactOutcome::Is(_)));
+    let put_one = store.put_contact(user(200), user(1), at(200), LIMITS).await.unwrap();
+    let displaced = put_one.displaced.map(|contact| (contact.other, contact.state, contact.is_told));
+    assert_eq!(displaced, Some((user(101), None, false)));
+    assert_eq!(store.contact(user(101), user(1)).await.unwrap().and_then(|contact| contact.state), None);
+    let is_asked = |contact: &&Contact| contact.state == Some(ContactState::Asked);
+    let contacts = store.contacts(user(1), None, 500).await.unwrap();
+    assert_eq!(contacts.iter().filter(is_asked).count(), LIMITS.asked as usize);
+    // The same again displaces nobody.
+    let again = store.put_contact(user(200), user(1), at(201), LIMITS).await.unwrap();
+    assert_eq!(again.displaced, None);
+    // Accepting takes a place, and there are as many as there are.
+    let mut accepted = LIMITS.requests;
+    for other in 102..=100 + u64::from(LIMITS.asked) {
+        let expected = accepted < LIMITS.contacts;
+        let outcome = put(&store, 1, other).await;
+        assert_eq!(matches!(outcome, ContactOutcome::Is(_)), expected, "{other}: {outcome:?}");
+        accepted += u32::from(expected);
+    }
+    assert_eq!(accepted, LIMITS.contacts);
+    assert_eq!(put(&store, 1, 200).await, ContactOutcome::Full);
     done(|| store.remove_contact(user(1), user(102), at(1))).await;
-    assert!(matches!(put(&store, 107, 1).await, ContactOutcome::Is(_)));
+    assert!(matches!(put(&store, 1, 200).await, ContactOutcome::Is(_)));
 }
 
 pub(super) async fn a_block_keeps_people_apart(subject: Arc<dyn Subject>) {
@@ -187,7 +204,7 @@ pub(super) async fn a_circle_is_contacts_and_small_groups(subject: Arc<dyn Subje
     assert_eq!(store.circle(user(1), 5, 2).await.unwrap().len(), 2);
     let others: Vec<UserId> = (2..=14).map(user).collect();
     let known = store.acquainted(user(1), &others).await.unwrap();
-    assert_eq!(sorted(known), [2, 5, 6, 8, 9, 10, 11, 12]);
+    assert_eq!(sorted(known), [2, 5, 6, 8, 9, 10, 11]);
 }
 
 pub(super) async fn presence_settings_are_kept(subject: Arc<dyn Subject>) {

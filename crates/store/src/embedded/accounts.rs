@@ -175,6 +175,15 @@ impl AccountStore for Embedded {
         .await
     }
 
+    async fn apart_from(&self, user: UserId, most: usize) -> StoreResult<Vec<UserId>> {
+        self.read(move |db| contacts::apart_from(db, user, most)).await
+    }
+
+    async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        let others = others.to_vec();
+        self.read(move |db| contacts::who_block(db, user, &others)).await
+    }
+
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool> {
         self.read(move |db| contacts::is_blocked(db, one, other)).await
     }

@@ -30,6 +30,7 @@ macro_rules! overview_sql {
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
              (SELECT count(DISTINCT x.seq) FROM mentions x
               WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
+              AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.user = m.user AND b.other = x.sender)
               AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
              c.capacity, c.slow_mode_s, c.pins, c.state,

@@ -11,7 +11,8 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use super::Embedded;
 use super::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
 use crate::contacts::{
-    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, may_ask, meet,
+    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, PutContact,
+    may_become, meet,
 };
 use crate::error::StoreResult;
 
@@ -30,7 +31,7 @@ impl ContactStore for Embedded {
         other: UserId,
         at: Millis,
         limits: ContactLimits,
-    ) -> StoreResult<ContactOutcome> {
+    ) -> StoreResult<PutContact> {
         self.write(move |transaction| put_contact(transaction.db(), (user, other), at, limits)).await
     }
 
@@ -138,29 +139,43 @@ fn put_contact(
     (user, other): (UserId, UserId),
     at: Millis,
     limits: ContactLimits,
-) -> Result<ContactOutcome> {
+) -> Result<PutContact> {
     if is_blocked(db, user, other)? {
-        return Ok(ContactOutcome::Blocked);
+        return Ok(ContactOutcome::Blocked.into());
     }
     let (state, rev) = match meet(contact(db, user, other)?) {
-        Meeting::Stands(contact) => return Ok(ContactOutcome::Is(contact)),
+        Meeting::Stands(contact) => return Ok(ContactOutcome::Is(contact).into()),
         Meeting::Becomes { state, rev } => (state, rev),
     };
-    if state == ContactState::Requested
-        && let Some(refused) = may_ask(counts(db, user)?, counts(db, other)?, limits)
-    {
-        return Ok(refused);
+    if let Some(refused) = may_become(state, counts(db, user)?, limits) {
+        return Ok(refused.into());
     }
-    put_pair(db, (user, other), Some(state), at, rev).map(ContactOutcome::Is)
+    let displaced = match state {
+        ContactState::Requested if counts(db, other)?.asked >= limits.asked => displace(db, other, at)?,
+        _ => None,
+    };
+    let outcome = put_pair(db, (user, other), Some(state), at, rev).map(ContactOutcome::Is)?;
+    Ok(PutContact { outcome, displaced })
+}
+
+/// Ends the oldest request that waits for `user`.
+fn displace(db: &Connection, user: UserId, at: Millis) -> Result<Option<Contact>> {
+    let mut statement = db.prepare_cached(
+        "SELECT other, state, at_ms, rev, is_told FROM contacts WHERE user = ?1 AND state = 'asked'
+         ORDER BY at_ms, other LIMIT 1",
+    )?;
+    let oldest = statement.query_row([int(user.raw())], contact_of).optional()?;
+    oldest.map(|found| put_pair(db, (user, found.other), None, at, found.rev + 1)).transpose()
 }
 
 fn counts(db: &Connection, user: UserId) -> Result<ContactLimits> {
     let mut statement = db.prepare_cached(
-        "SELECT count(*), count(*) FILTER (WHERE state = 'requested') FROM contacts
-         WHERE user = ?1 AND state IS NOT NULL",
+        "SELECT count(*) FILTER (WHERE state <> 'asked'), count(*) FILTER (WHERE state = 'requested'),
+         count(*) FILTER (WHERE state = 'asked') FROM contacts WHERE user = ?1 AND state IS NOT NULL",
     )?;
     statement.query_row([int(user.raw())], |row| {
-        Ok(ContactLimits { contacts: small_number(row, 0)?, requests: small_number(row, 1)? })
+        let (contacts, requests) = (small_number(row, 0)?, small_number(row, 1)?);
+        Ok(ContactLimits { contacts, requests, asked: small_number(row, 2)? })
     })
 }
 
@@ -215,6 +230,27 @@ pub(super) fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<
     db.prepare_cached(BLOCKED)?.exists([int(one.raw()), int(other.raw())])
 }
 
+/// Everybody with whom there is a block, in either direction.
+pub(super) fn apart_from(db: &Connection, user: UserId, most: usize) -> Result<Vec<UserId>> {
+    let mut statement = db.prepare_cached(
+        "SELECT other FROM blocks WHERE user = ?1 UNION SELECT user FROM blocks WHERE other = ?1 ORDER BY 1 LIMIT ?2",
+    )?;
+    let id = |row: &Row<'_>| Ok(UserId::from_raw(number(row, 0)?));
+    statement.query_map([int(user.raw()), limit(most)], id)?.collect()
+}
+
+/// Those of `others` who block `user`.
+pub(super) fn who_block(db: &Connection, user: UserId, others: &[UserId]) -> Result<Vec<UserId>> {
+    let mut statement = db.prepare_cached("SELECT 1 FROM blocks WHERE user = ?1 AND other = ?2")?;
+    let mut found = Vec::new();
+    for &other in others {
+        if statement.exists([int(other.raw()), int(user.raw())])? {
+            found.push(other);
+        }
+    }
+    Ok(found)
+}
+
 fn is_acquainted(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
     let pair = [int(user.raw()), int(other.raw())];
     let mut contacts =
@@ -224,6 +260,7 @@ fn is_acquainted(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
     }
     let mut shared = db.prepare_cached(
         "SELECT 1 FROM memberships mine JOIN memberships theirs ON theirs.user = ?2 AND theirs.channel = mine.channel
+         JOIN channels c ON c.id = mine.channel AND c.kind <> 'direct'
          WHERE mine.user = ?1 AND mine.is_open = 1 AND theirs.is_open = 1 LIMIT 1",
     )?;
     shared.exists(pair)

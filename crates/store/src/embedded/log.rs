@@ -408,10 +408,11 @@ impl Encoded {
         for (row, message) in messages {
             for user in mentioned(message) {
                 let mut statement = db.prepare_cached(
-                    "INSERT INTO mentions (channel, user, seq) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                    "INSERT INTO mentions (channel, user, seq, sender) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
                 )?;
                 let user = user.map_or(0, |user| int(user.raw()));
-                statement.execute([int(channel.raw()), user, int(row.entry.seq.get())])?;
+                let sender = int(message.sender_id.raw());
+                statement.execute([int(channel.raw()), user, int(row.entry.seq.get()), sender])?;
             }
         }
         Ok(())

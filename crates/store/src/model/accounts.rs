@@ -170,6 +170,26 @@ impl AccountStore for Model {
         .await
     }
 
+    async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>> {
+        self.read(|state| {
+            let other = |(one, other): &(UserId, UserId)| match (*one == user, *other == user) {
+                (true, _) => Some(*other),
+                (_, true) => Some(*one),
+                _ => None,
+            };
+            let apart: std::collections::BTreeSet<UserId> = state.blocks.iter().filter_map(other).collect();
+            apart.into_iter().take(limit).collect()
+        })
+        .await
+    }
+
+    async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        self.read(|state| {
+            others.iter().copied().filter(|other| state.blocks.contains(&(*other, user))).collect()
+        })
+        .await
+    }
+
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool> {
         self.read(|state| state.blocks.contains(&(one, other)) || state.blocks.contains(&(other, one))).await
     }

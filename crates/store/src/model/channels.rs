@@ -263,11 +263,11 @@ impl State {
     fn mentions_after(&self, membership: &Membership, seq: Seq) -> u64 {
         let is_hers = |user: &Option<UserId>| user.is_none_or(|user| user == membership.user_id);
         let until = membership.spans.last().and_then(|span| span.until);
-        let mentions = self
-            .mentions
-            .iter()
-            .filter(|(channel, user, at)| *channel == membership.channel_id && is_hers(user) && *at > seq);
-        let messages: BTreeSet<Seq> = mentions.map(|(_, _, seq)| *seq).collect();
+        let mentions = self.mentions.iter().filter(|((channel, user, at), _)| {
+            *channel == membership.channel_id && is_hers(user) && *at > seq
+        });
+        let mentions = mentions.filter(|(_, sender)| !self.blocks.contains(&(membership.user_id, **sender)));
+        let messages: BTreeSet<Seq> = mentions.map(|((_, _, seq), _)| *seq).collect();
         let messages = messages.iter().filter(|seq| until.is_none_or(|until| **seq <= until));
         messages.count() as u64
     }

@@ -6,7 +6,8 @@ use madang_proto::{ChannelKind, ContactState};
 
 use super::{Model, Mutant, State};
 use crate::contacts::{
-    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, may_ask, meet,
+    Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, PutContact,
+    may_become, meet,
 };
 use crate::error::StoreResult;
 
@@ -18,28 +19,33 @@ impl ContactStore for Model {
         other: UserId,
         at: Millis,
         limits: ContactLimits,
-    ) -> StoreResult<ContactOutcome> {
+    ) -> StoreResult<PutContact> {
         let is_blind = self.is_mutant(Mutant::ContactsIgnoreBlocks);
         let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
         let is_lopsided = self.is_mutant(Mutant::ContactChangesOneSide);
         self.write(|state| {
             if state.is_blocked(user, other) && !is_blind {
-                return ContactOutcome::Blocked;
+                return ContactOutcome::Blocked.into();
             }
             let (becomes, rev) = match meet(state.contacts.get(&(user, other)).copied()) {
-                Meeting::Stands(contact) => return ContactOutcome::Is(contact),
+                Meeting::Stands(contact) => return ContactOutcome::Is(contact).into(),
                 Meeting::Becomes { state, rev } => (state, rev),
             };
-            let refused = may_ask(state.counts(user), state.counts(other), limits);
-            if let Some(refused) = refused.filter(|_| becomes == ContactState::Requested && !is_endless) {
-                return refused;
+            let refused = may_become(becomes, state.counts(user), limits);
+            if let Some(refused) = refused.filter(|_| !is_endless) {
+                return refused.into();
             }
+            let is_crowded = state.counts(other).asked >= limits.asked && !is_endless;
+            let displaced = match becomes {
+                ContactState::Requested if is_crowded => state.displace(other, at),
+                _ => None,
+            };
             let before = state.contacts.get(&(other, user)).copied();
             let contact = state.put_pair((user, other), Some(becomes), at, rev);
             if let Some(before) = before.filter(|_| is_lopsided) {
                 state.contacts.insert((other, user), before);
             }
-            ContactOutcome::Is(contact)
+            PutContact { outcome: ContactOutcome::Is(contact), displaced }
         })
         .await
     }
@@ -117,8 +123,8 @@ impl ContactStore for Model {
                 state.memberships.get(&(user, channel)).is_some_and(|row| row.spans.is_open())
             };
             let shares = |other: UserId| {
-                let mut channels = state.channels.keys();
-                channels.any(|&channel| is_open(user, channel) && is_open(other, channel))
+                let mut channels = state.channels.values().filter(|row| row.card.kind != ChannelKind::Direct);
+                channels.any(|row| is_open(user, row.card.id) && is_open(other, row.card.id))
             };
             let is_it =
                 |other: &UserId| (is_contact(*other) || shares(*other)) && !state.is_blocked(user, *other);
@@ -165,12 +171,21 @@ impl State {
     }
 
     fn counts(&self, user: UserId) -> ContactLimits {
-        let mut counts = ContactLimits { contacts: 0, requests: 0 };
+        let mut counts = ContactLimits { contacts: 0, requests: 0, asked: 0 };
         for contact in self.contacts_of(user) {
-            counts.contacts += 1;
+            let is_asked = contact.state == Some(ContactState::Asked);
+            counts.contacts += u32::from(!is_asked);
+            counts.asked += u32::from(is_asked);
             counts.requests += u32::from(contact.state == Some(ContactState::Requested));
         }
         counts
+    }
+
+    /// Ends the oldest request that waits for `user`.
+    fn displace(&mut self, user: UserId, at: Millis) -> Option<Contact> {
+        let asked = self.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Asked));
+        let oldest = asked.min_by_key(|contact| (contact.since, contact.other)).copied()?;
+        Some(self.put_pair((user, oldest.other), None, at, oldest.rev + 1))
     }
 
     fn put_pair(

@@ -427,15 +427,16 @@ impl State {
             && change.deletes()
         {
             self.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
-            self.mentions.retain(|(of, _, seq)| (*of, *seq) != (channel, change.target));
+            self.mentions.retain(|(of, _, seq), _| (*of, *seq) != (channel, change.target));
         }
     }
 
     fn note_mentions(&mut self, log: LogId, rows: &[Row]) {
         let LogId::Channel(channel) = log else { return };
         for row in rows {
-            let mentioned = row.entry.content.message().into_iter().flat_map(mentioned);
-            self.mentions.extend(mentioned.map(|user| (channel, user, row.entry.seq)));
+            let Some(message) = row.entry.content.message() else { continue };
+            let note = |user| ((channel, user, row.entry.seq), message.sender_id);
+            self.mentions.extend(mentioned(message).map(note));
         }
     }
 

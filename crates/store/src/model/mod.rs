@@ -73,8 +73,8 @@ struct State {
     members: BTreeMap<(ChannelId, UserId), Member>,
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
     markers: BTreeMap<(UserId, ChannelId), Marker>,
-    /// Whom messages mention; `None` is everybody.
-    mentions: BTreeSet<(ChannelId, Option<UserId>, Seq)>,
+    /// Whom messages mention, with the sender; `None` is everybody.
+    mentions: BTreeMap<(ChannelId, Option<UserId>, Seq), UserId>,
     reactions: BTreeMap<(ChannelId, Seq, String), BTreeSet<UserId>>,
     handles: BTreeMap<String, UserId>,
     kept_handles: BTreeMap<String, Millis>,

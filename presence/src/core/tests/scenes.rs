@@ -116,8 +116,16 @@ fn a_connection_in_the_place_of_a_broken_one_is_idle_as_that_was() {
     yard.down(2, 2, Departure::Seen);
     yard.pass(3);
     yard.up(2, 3);
+    yard.idle(2, 3, true);
     yard.pass(20);
-    assert_eq!(yard.told(), ["2/3 hears 1 online, all"]);
+    assert_eq!(yard.told(), ["2/3 hears 1 online, all"], "nobody flickers if the client says so again");
+    yard.down(2, 3, Departure::Seen);
+    yard.pass(3);
+    yard.up(2, 4);
+    yard.pass(1);
+    assert_eq!(yard.told(), ["2/4 hears 1 online, all"]);
+    yard.pass(2);
+    assert_eq!(yard.told(), ["1 hears 2 online"], "one that says nothing is not idle");
 }
 
 #[test]
