@@ -6,7 +6,8 @@ use madang_ids::{LogId, Position};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::codec::int;
+use super::codec::{int, store_error};
+use super::disk;
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::Row;
@@ -35,6 +36,28 @@ impl<'a> Transaction<'a> {
         let mut statement = self.db.prepare_cached("UPDATE position SET value = ?1")?;
         statement.execute([int(self.position)])?;
         Ok(())
+    }
+
+    /// Runs a job so that its failure undoes it alone; answers with the failure.
+    ///
+    /// # Errors
+    /// The transaction is gone: the disk failed, or SQLite rolled all of it back.
+    pub(super) fn run_apart(&mut self, job: &mut dyn Job) -> rusqlite::Result<Option<StoreError>> {
+        self.db.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let (position, commits, has_changes) = (self.position, self.commits.len(), self.has_changes);
+        let failure = match job.run(self) {
+            Ok(()) => None,
+            Err(error) if disk::is_fatal(&error) || self.db.is_autocommit() => return Err(error),
+            Err(error) => {
+                self.db.prepare_cached("ROLLBACK TO job")?.execute([])?;
+                self.position = position;
+                self.commits.truncate(commits);
+                self.has_changes = has_changes;
+                Some(store_error(&error))
+            }
+        };
+        self.db.prepare_cached("RELEASE job")?.execute([])?;
+        Ok(failure)
     }
 
     /// What is to be published, and whether something must be forgotten.

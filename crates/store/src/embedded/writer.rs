@@ -327,7 +327,8 @@ impl Thread {
         self.shared.is_broken.send_replace(true);
     }
 
-    /// Commits and answers a group. If a job in it fails, each runs alone, so that it hurts only itself.
+    /// Commits and answers a group. If a job in it fails, the group runs once more with a savepoint before each job, so
+    /// that a job that fails hurts only itself, and costs the others one more transaction.
     fn commit_group(
         &mut self,
         connection: &Connection,
@@ -342,25 +343,50 @@ impl Thread {
                 self.publish(commits);
                 self.answer(group, None);
             }
-            Err(Failure::Job(_)) if group.len() > 1 => {
-                for job in group {
-                    self.commit_group(connection, vec![job], queue);
+            Err(Failure::Job(_)) if group.len() > 1 => self.commit_apart(connection, group),
+            Err(failure) => self.fail_group(group, failure),
+        }
+    }
+
+    /// Commits a group in which some jobs fail, and answers each for itself.
+    fn commit_apart(&mut self, connection: &Connection, mut group: Vec<Box<dyn Job>>) {
+        let mut failures = Vec::with_capacity(group.len());
+        let run = |transaction: &mut Transaction<'_>| {
+            for job in &mut group {
+                failures.push(transaction.run_apart(job.as_mut())?);
+            }
+            Ok(())
+        };
+        match self.transact(connection, run) {
+            Ok(commits) => {
+                self.publish(commits);
+                for (job, failure) in group.into_iter().zip(failures) {
+                    match failure {
+                        Some(error) => self.fail_group(vec![job], Failure::Job(error)),
+                        None => self.answer(vec![job], None),
+                    }
                 }
             }
-            Err(Failure::Job(error) | Failure::Group(error)) => {
+            Err(failure) => self.fail_group(group, failure),
+        }
+    }
+
+    fn fail_group(&mut self, group: Vec<Box<dyn Job>>, failure: Failure) {
+        let error = match failure {
+            Failure::Job(error) | Failure::Group(error) => {
                 if let Some(untold) = self.seldom.tell() {
                     tracing::error!(%error, jobs = group.len(), untold, "the store did not write");
                 }
-                self.count_failure(&error);
-                self.answer(group, Some(&error));
+                error
             }
-            Err(Failure::Unknown(error)) => {
+            Failure::Unknown(error) => {
                 tracing::error!(%error, jobs = group.len(), "the store does not know whether it wrote");
-                self.count_failure(&error);
                 self.break_down();
-                self.answer(group, Some(&error));
+                error
             }
-        }
+        };
+        self.count_failure(&error);
+        self.answer(group, Some(&error));
     }
 
     fn count_failure(&self, error: &StoreError) {
@@ -375,6 +401,15 @@ impl Thread {
         connection: &Connection,
         group: &mut [Box<dyn Job>],
     ) -> Result<Vec<Commit>, Failure> {
+        self.transact(connection, |transaction| group.iter_mut().try_for_each(|job| job.run(transaction)))
+    }
+
+    /// Runs `run` in one transaction.
+    fn transact(
+        &mut self,
+        connection: &Connection,
+        run: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<Vec<Commit>, Failure> {
         if self.is_broken() {
             return Err(Failure::Group(broken()));
         }
@@ -382,10 +417,7 @@ impl Thread {
         let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(|error| Failure::Group(store_error(&error)))?;
         let mut transaction = Transaction::after(start, connection);
-        let ran = group
-            .iter_mut()
-            .try_for_each(|job| job.run(&mut transaction))
-            .and_then(|()| transaction.save_position());
+        let ran = run(&mut transaction).and_then(|()| transaction.save_position());
         let (commits, has_changes) = transaction.into_commits();
         if let Err(error) = ran {
             drop(begun);
