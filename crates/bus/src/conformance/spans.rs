@@ -138,6 +138,9 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
         let mut envelopes = Envelopes::of(&opened);
         device.handle(&envelopes.next().await);
         assert!(device.is_reading(), "the device is told that it misses something");
+        // More of it, and of another channel beside it, before anybody has read anything.
+        yard.say(1, 1, 3).await;
+        yard.say(2, 1, 1).await;
         subject.break_members(false);
         yard.say(1, 1, 1).await;
         yard.say(2, 1, 1).await;
