@@ -127,7 +127,9 @@ fn membership(channel: &Channel, member: &Member, at: Seq) -> Membership {
 
 /// The change that takes away what a message says.
 fn erased(row: &Row, by: UserId, at: Millis) -> Option<RowChange> {
-    let message = row.entry.content.message().filter(|message| message.deleted.is_none())?;
+    let lost = row.lost_message();
+    let message =
+        row.entry.content.message().or(lost.as_ref()).filter(|message| message.deleted.is_none())?;
     let if_version = message.version;
     let message = Message {
         body: Body::default(),

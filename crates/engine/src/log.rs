@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry};
+use madang_ids::{ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, Snowflakes, UserId};
+use madang_proto::{Body, Content, Entry, Message};
 
 /// The most rows of one append.
 pub const MAX_APPEND_ROWS: usize = 256;
@@ -34,6 +34,19 @@ pub struct Row {
     pub ordinal: Ordinal,
     /// Present on messages.
     pub key: Option<RowKey>,
+}
+
+impl Row {
+    /// What is left of a message that cannot be read: an empty one, so that it can be deleted.
+    #[must_use]
+    pub fn lost_message(&self) -> Option<Message> {
+        let (Content::Unreadable(unreadable), Some(key)) = (&self.entry.content, self.key) else {
+            return None;
+        };
+        let id = Snowflakes::last_of(self.entry.at);
+        let message = Message::new(id, self.ordinal, key.sender, key.client_msg_id, Body::default());
+        Some(Message { version: unreadable.version, ..message })
+    }
 }
 
 /// The end of a log. The compare-and-set compares all of it.

@@ -80,6 +80,13 @@ impl Snowflakes {
         Millis::new((id >> (WORKER_BITS + COUNTER_BITS)) + EPOCH_MS)
     }
 
+    /// The last id that carries a time, for a message whose own id is lost.
+    #[must_use]
+    pub const fn last_of(at: Millis) -> MessageId {
+        let bits = WORKER_BITS + COUNTER_BITS;
+        MessageId::from_raw((at.get().saturating_sub(EPOCH_MS) << bits) | ((1 << bits) - 1))
+    }
+
     /// Mints `count` ids (at most [`Self::MAX_RUN`]) at the later of `now`, the last time used, and `not_before`.
     pub fn mint(&self, now: Millis, not_before: Millis, count: u64) -> MintedIds {
         debug_assert!((1..=Self::MAX_RUN).contains(&count));
@@ -115,6 +122,9 @@ mod tests {
     fn an_id_says_when_it_was_minted() {
         let minted = Snowflakes::new(9).unwrap().mint(Millis::new(EPOCH_MS + 77), Millis::ZERO, 5);
         assert_eq!(Snowflakes::time_of(minted.message(4).raw()), minted.at);
+        let last = Snowflakes::last_of(minted.at);
+        assert!(last > minted.message(4));
+        assert_eq!(Snowflakes::time_of(last.raw()), minted.at);
     }
 
     #[test]

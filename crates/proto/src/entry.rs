@@ -251,6 +251,11 @@ pub enum Content {
         user_id: UserId,
     },
 
+    // In both.
+    /// What the server cannot read any more: its disk altered it, or an earlier version wrote it wrongly. It keeps its
+    /// place. Never appended: a store puts it where a row should be.
+    Unreadable(Unreadable),
+
     /// A kind that came after this version was built. No server makes one.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
@@ -290,6 +295,20 @@ impl Content {
     pub fn carried(&self) -> Option<&Message> {
         self.message().or_else(|| self.change()?.message.as_deref())
     }
+}
+
+/// What is known of an entry that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Unreadable {
+    /// The sender, if it was a message. The sender and admins may delete it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender_id: Option<UserId>,
+    /// Its place among the channel's messages, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordinal: Option<Ordinal>,
+    /// Its version; once it is deleted there is a message with a greater one.
+    pub version: u32,
 }
 
 /// A message.

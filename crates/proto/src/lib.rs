@@ -21,7 +21,7 @@ pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Reques
 pub use close::CloseReason;
 pub use entry::{
     Body, Change, ChannelCard, ChannelKind, Content, DeletionMark, EditMark, Entry, Message, Reaction, Role,
-    UserCard,
+    Unreadable, UserCard,
 };
 pub use error::{ErrorBody, ErrorCode};
 pub use json::Data;

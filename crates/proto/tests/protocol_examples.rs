@@ -142,6 +142,7 @@ names!(KINDS, kind(Content) {
     Content::ContactRequested { .. } => "contact_requested",
     Content::ContactAccepted { .. } => "contact_accepted",
     Content::ContactRemoved { .. } => "contact_removed",
+    Content::Unreadable(_) => "unreadable",
     Content::Unknown => UNKNOWN,
 });
 

@@ -65,6 +65,13 @@ impl Sheet {
         })
     }
 
+    /// The same of what is to be deleted. A message that cannot be read has an empty stand-in, so that it can go.
+    fn deletable(&self, target: Seq, member: &Member, kind: ChannelKind) -> Result<Message, ErrorBody> {
+        let may_read = kind == ChannelKind::Open || member.spans.contains(target);
+        let row = self.targets.get(&target).and_then(Option::as_ref).filter(|_| may_read);
+        row.and_then(Row::lost_message).map_or_else(|| self.message(target, member, kind), Ok)
+    }
+
     /// Writes a message with one more version.
     fn replace(&mut self, target: Seq, mut message: Message) -> Message {
         let if_version = message.version;
@@ -105,7 +112,10 @@ impl Home {
         let ChangeRequest { by, target, change } = request;
         let (role, member) = self.check_member(*by, kind, sheet.now.at)?;
         self.check_not_deleted()?;
-        let message = sheet.message(*target, member, kind)?;
+        let message = match change {
+            MessageChange::Edit { .. } => sheet.message(*target, member, kind)?,
+            MessageChange::Delete => sheet.deletable(*target, member, kind)?,
+        };
         match change {
             MessageChange::Edit { body, if_version } => {
                 self.check_speaks(*by, kind, sheet.now.at)?;

@@ -2,10 +2,9 @@
 //! the function `row_checksum`, with all of a row's columns in their order; so a statement that changes a row says
 //! `checksum = row_checksum(..)` beside the rest, and one that reads rows asks whether it still holds.
 
-use madang_ids::{LogId, Seq};
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, Error, Result};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Result};
 
 /// What a row must be for its content to be trusted, as SQL. Rows of version 1 have no checksum.
 macro_rules! is_whole_sql {
@@ -15,20 +14,6 @@ macro_rules! is_whole_sql {
     };
 }
 pub(super) use is_whole_sql;
-
-/// A row that is not what was written.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{log}: the row at seq {seq} differs from its checksum")]
-pub(super) struct Damaged {
-    pub(super) log: LogId,
-    pub(super) seq: Seq,
-}
-
-impl Damaged {
-    pub(super) fn into_error(self, column: usize) -> Error {
-        Error::FromSqlConversionFailure(column, Type::Integer, Box::new(self))
-    }
-}
 
 /// Makes `row_checksum` known to a connection.
 pub(super) fn register(connection: &Connection) -> Result<()> {

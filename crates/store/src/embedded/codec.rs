@@ -6,7 +6,6 @@ use rusqlite::{Error, ErrorCode, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::checksum::Damaged;
 use crate::error::StoreError;
 use crate::log::ChannelState;
 
@@ -106,9 +105,6 @@ pub(super) fn unknown_word(column: usize, word: &str) -> Error {
 /// What an SQL error of a read, or of a transaction that was rolled back, means to callers.
 pub(super) fn store_error(error: &Error) -> StoreError {
     match error {
-        Error::FromSqlConversionFailure(_, _, cause) if cause.is::<Damaged>() => {
-            StoreError::Corrupt(cause.to_string())
-        }
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)

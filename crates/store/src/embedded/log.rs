@@ -4,17 +4,17 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry, Reaction, json};
-use rusqlite::types::Type;
+use madang_proto::{Content, Entry, Reaction, Unreadable, json};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::checksum::{Damaged, is_whole_sql};
+use super::checksum::is_whole_sql;
 use super::codec::{bound, int, json as to_json, number, optional_number, small_number, store_error};
 use super::job::Transaction;
 use super::reactions;
 use super::sends;
+use super::unreadable::Unreadables;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
@@ -69,21 +69,21 @@ macro_rules! statements {
             row: concat!(
                 "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
                 is_whole_sql!(),
-                " FROM ",
+                ", version FROM ",
                 $log,
                 " WHERE id = ?1 AND seq = ?2"
             ),
             rows: concat!(
                 "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
                 is_whole_sql!(),
-                " FROM ",
+                ", version FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
             ),
             rows_back: concat!(
                 "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
                 is_whole_sql!(),
-                " FROM ",
+                ", version FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
             ),
@@ -118,10 +118,13 @@ impl LogStore for Embedded {
 
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
         self.writer.settle().await?;
+        let unreadables = self.unreadables.clone();
         self.read(move |db| {
             let head = head(db, log)?;
             let from = Seq::new(head.seq.get().saturating_sub(rows as u64) + 1);
-            Ok(Tail { head, rows: read_rows(db, log, from..=head.seq, usize::MAX, false)? })
+            let rows =
+                Rows { db, log, unreadables: &unreadables }.read(from..=head.seq, usize::MAX, false)?;
+            Ok(Tail { head, rows })
         })
         .await
     }
@@ -132,16 +135,19 @@ impl LogStore for Embedded {
     }
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
-        self.read(move |db| read_rows(db, log, range, max_bytes, false)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| Rows { db, log, unreadables: &unreadables }.read(range, max_bytes, false)).await
     }
 
     async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>> {
         let seqs = seqs.to_vec();
+        let unreadables = self.unreadables.clone();
         self.read(move |db| {
             let (statements, id) = place(log);
             let mut statement = db.prepare_cached(statements.row)?;
+            let rows = Rows { db, log, unreadables: &unreadables };
             let mut row =
-                |seq: &Seq| statement.query_row([id, bound(seq.get())], |row| row_of(log, row)).optional();
+                |seq: &Seq| statement.query_row([id, bound(seq.get())], |row| rows.row(row)).optional();
             seqs.iter().map(&mut row).collect()
         })
         .await
@@ -180,12 +186,14 @@ impl LogStore for Embedded {
         max_bytes: usize,
     ) -> StoreResult<Vec<Vec<Row>>> {
         let ranges = ranges.to_vec();
+        let unreadables = self.unreadables.clone();
         self.read(move |db| {
             let mut lists = Lists::new(max_bytes);
             for (log, range) in ranges {
                 let Some(room) = lists.room() else { break };
                 let end = *range.end();
-                lists.push(read_rows(db, log, range, room, false)?, end);
+                let rows = Rows { db, log, unreadables: &unreadables };
+                lists.push(rows.read(range, room, false)?, end);
             }
             Ok(lists.done)
         })
@@ -198,7 +206,8 @@ impl LogStore for Embedded {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>> {
-        self.read(move |db| read_rows(db, log, range, max_bytes, true)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| Rows { db, log, unreadables: &unreadables }.read(range, max_bytes, true)).await
     }
 
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
@@ -459,44 +468,65 @@ fn time_of(db: &Connection, log: LogId, seq: u64) -> Result<u64> {
     db.prepare_cached(statements.at)?.query_row([id, int(seq)], |row| number(row, 0))
 }
 
-fn read_rows(
-    db: &Connection,
+/// Reads rows of a log.
+struct Rows<'a> {
+    db: &'a Connection,
     log: LogId,
-    range: RangeInclusive<Seq>,
-    max_bytes: usize,
-    is_back: bool,
-) -> Result<Vec<Row>> {
-    let (statements, id) = place(log);
-    let mut statement = db.prepare_cached(if is_back { statements.rows_back } else { statements.rows })?;
-    let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
-    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-    while let Some(row) = found.next()? {
-        bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes()?.len());
-        if bytes > max_bytes && !rows.is_empty() {
-            break;
-        }
-        rows.push(row_of(log, row)?);
-    }
-    Ok(rows)
+    unreadables: &'a Unreadables,
 }
 
-fn row_of(log: LogId, row: &rusqlite::Row<'_>) -> Result<Row> {
-    if !row.get::<_, bool>(7)? {
-        return Err(Damaged { log, seq: Seq::new(number(row, 0)?) }.into_error(7));
+impl Rows<'_> {
+    fn read(&self, range: RangeInclusive<Seq>, max_bytes: usize, is_back: bool) -> Result<Vec<Row>> {
+        let (statements, id) = place(self.log);
+        let sql = if is_back { statements.rows_back } else { statements.rows };
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        while let Some(row) = found.next()? {
+            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
+            if bytes > max_bytes && !rows.is_empty() {
+                break;
+            }
+            rows.push(self.row(row)?);
+        }
+        Ok(rows)
     }
-    let text = row.get_ref(6)?.as_str()?;
-    let content: Content = json::read(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into()))?;
-    let key = match optional_number(row, 3)? {
+
+    /// A row. One whose content is not what was written, or cannot be read, has a placeholder instead, so that it costs
+    /// itself alone: the log goes on around it.
+    fn row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {
+        let (seq, ordinal) = (Seq::new(number(row, 0)?), Ordinal::new(number(row, 2)?));
+        let (content, key) = match content(row)? {
+            Some(content) => (content, key(row)?),
+            None => {
+                self.unreadables.note(self.log, seq);
+                let key = key(row).ok().flatten();
+                let (sender_id, ordinal) = (key.map(|key| key.sender), key.map(|_| ordinal));
+                let version = small_number(row, 8).unwrap_or(1);
+                (Content::Unreadable(Unreadable { sender_id, ordinal, version }), key)
+            }
+        };
+        let entry = Entry { seq, at: Millis::new(number(row, 1)?), content };
+        Ok(Row { entry, ordinal, key })
+    }
+}
+
+/// What a row says; `None` if that is lost.
+fn content(row: &rusqlite::Row<'_>) -> Result<Option<Content>> {
+    let is_whole: bool = row.get(7)?;
+    let text = row.get_ref(6)?.as_str().ok().filter(|_| is_whole);
+    Ok(text.and_then(|text| json::read(text).ok()))
+}
+
+fn key(row: &rusqlite::Row<'_>) -> Result<Option<RowKey>> {
+    Ok(match optional_number(row, 3)? {
         Some(sender) => Some(RowKey {
             sender: UserId::from_raw(sender),
             client_msg_id: client_msg_id(row, 4)?,
             body_hash: BodyHash(row.get(5)?),
         }),
         None => None,
-    };
-    let entry = Entry { seq: Seq::new(number(row, 0)?), at: Millis::new(number(row, 1)?), content };
-    Ok(Row { entry, ordinal: Ordinal::new(number(row, 2)?), key })
+    })
 }
 
 fn client_msg_id(row: &rusqlite::Row<'_>, column: usize) -> Result<ClientMsgId> {

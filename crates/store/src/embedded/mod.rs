@@ -36,6 +36,7 @@ mod schema;
 mod seldom;
 mod sends;
 mod settings;
+mod unreadable;
 mod wal;
 mod writer;
 
@@ -53,6 +54,7 @@ use folder::Folder;
 use job::Transaction;
 use readers::Readers;
 use schema::Medium;
+use unreadable::Unreadables;
 use wal::WalFile;
 use writer::Writer;
 
@@ -92,6 +94,7 @@ pub struct Embedded {
     readers: Arc<Readers>,
     feed: Mutex<Option<CommitFeed>>,
     metrics: StoreMetrics,
+    unreadables: Unreadables,
     _noting: Noting,
     folder: Folder,
 }
@@ -122,6 +125,7 @@ impl Embedded {
             writer,
             readers: Arc::new(readers),
             feed: Mutex::new(Some(feed)),
+            unreadables: Unreadables::new(metrics.damaged.clone()),
             metrics,
             _noting: noting,
             folder,

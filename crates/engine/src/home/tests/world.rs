@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, LogId, Seq, UserId};
-use madang_proto::{ErrorBody, Reaction};
+use madang_proto::{Content, ErrorBody, Reaction};
 
 use crate::home::{Effect, Failure, Found, Home, Loaded, Lookup, WINDOW_ROWS};
 use crate::log::{
@@ -335,7 +335,11 @@ impl World {
         }
         for change in &append.changes {
             let row = &mut self.rows[change.target.get() as usize - 1];
-            let version = row.entry.content.message().map_or(0, |message| message.version);
+            let version = match &row.entry.content {
+                Content::Message(message) => message.version,
+                Content::Unreadable(unreadable) => unreadable.version,
+                _ => 0,
+            };
             if version != change.if_version {
                 return Some(AppendOutcome::Stale { target: change.target, version });
             }

@@ -1,6 +1,8 @@
 //! Logs: dense, rising, whole, and ending where their heads say.
 
 use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_proto::{Content, json};
+use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, Result};
 
 use super::Check;
@@ -60,11 +62,21 @@ impl Place {
     }
 }
 
+/// Why what a row says cannot be read.
+fn fault_of_content(content: ValueRef<'_>) -> Option<String> {
+    match content.as_str() {
+        Ok(text) => {
+            json::read::<Content>(text).err().map(|error| format!("its content cannot be read: {error}"))
+        }
+        Err(error) => Some(format!("its content is no text: {error}")),
+    }
+}
+
 impl Check<'_> {
     pub(super) fn logs(&mut self, table: &Table) -> Result<()> {
         let (whole, has_none) = self.whole_sql()?;
         let mut rows = self.db.prepare(&format!(
-            "SELECT id, seq, pos, at_ms, ordinal, {whole}, {has_none} FROM {} ORDER BY id, seq",
+            "SELECT id, seq, pos, at_ms, ordinal, {whole}, {has_none}, content FROM {} ORDER BY id, seq",
             table.log
         ))?;
         let mut rows = rows.query([])?;
@@ -84,6 +96,8 @@ impl Check<'_> {
             }
             if !row.get::<_, bool>(5)? {
                 self.report.find(at, "differs from its checksum");
+            } else if let Some(fault) = fault_of_content(row.get_ref(7)?) {
+                self.report.find(at, fault);
             }
             self.count(place, row.get(6)?);
             current = Some((id, place));

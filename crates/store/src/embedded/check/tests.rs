@@ -61,6 +61,11 @@ async fn nothing_is_found_in_a_folder_that_is_well() {
 async fn each_damage_is_found_at_its_place() {
     let damage = [
         ("UPDATE log SET content = '{}' WHERE id = 1 AND seq = 7", "seq 7: differs from its checksum"),
+        (
+            "UPDATE log SET content = '{}', checksum = row_checksum(id, seq, pos, at_ms, ordinal, version, sender, client_msg_id,
+             body_hash, '{}') WHERE id = 1 AND seq = 7",
+            "seq 7: its content cannot be read: kind: is missing",
+        ),
         ("UPDATE user_log SET client_msg_id = x'00' WHERE seq = 2", "seq 2: differs from its checksum"),
         ("DELETE FROM log WHERE id = 1 AND seq = 7", "seq 8: comes after seq 6"),
         ("UPDATE log SET pos = 0 WHERE id = 1 AND seq = 7", "seq 7: its position 0 is not above 6"),
@@ -86,6 +91,7 @@ async fn each_damage_is_found_at_its_place() {
     for (sql, told) in damage {
         let folder = folder().await;
         let db = Connection::open(folder.path().join(DATABASE)).unwrap();
+        checksum::register(&db).unwrap();
         db.execute_batch(sql).unwrap();
         drop(db);
         let report = checked(folder.path());

@@ -1,0 +1,34 @@
+//! Rows that are not what was written, or that this version cannot read: each costs itself alone, is counted, and the
+//! log says where the last one was.
+
+use std::sync::Arc;
+
+use madang_ids::{LogId, Seq};
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+
+use super::seldom::Seldom;
+
+/// Counts and logs them. Clones are one.
+#[derive(Debug, Clone)]
+pub(super) struct Unreadables {
+    count: Counter,
+    seldom: Arc<Mutex<Seldom>>,
+}
+
+impl Unreadables {
+    pub(super) fn new(count: Counter) -> Self {
+        Self { count, seldom: Arc::default() }
+    }
+
+    /// A reader found one.
+    pub(super) fn note(&self, log: LogId, seq: Seq) {
+        self.count.inc();
+        if let Some(unlogged) = self.seldom.lock().tell() {
+            tracing::error!(
+                %log, %seq, unlogged,
+                "a row cannot be read and is served as `unreadable`; `madang check` finds all of them"
+            );
+        }
+    }
+}
