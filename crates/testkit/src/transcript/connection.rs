@@ -1,6 +1,7 @@
 //! One connection of a transcript: its frames in ordered streams: answers, the entries of each log, presence, and the rest.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::parse::Outgoing;
+use super::schemas::Schemas;
 use super::template::{Template, Variables};
 use crate::PATIENCE;
 use crate::socket::{Ended, Reader, Socket, Writer};
@@ -40,6 +42,7 @@ pub(super) struct Connection {
     /// The place of the last entry that was taken.
     taken: u64,
     ended: Option<Ended>,
+    schemas: Arc<Schemas>,
 }
 
 #[derive(Default)]
@@ -50,7 +53,7 @@ struct Log {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, minds_presence: bool) -> Self {
+    pub(super) fn new(socket: Socket, minds_presence: bool, schemas: Arc<Schemas>) -> Self {
         let Socket { writer, reader } = socket;
         let (sender, frames) = mpsc::channel(FRAMES);
         let (is_paused, watched) = watch::channel(false);
@@ -70,6 +73,7 @@ impl Connection {
             arrived: 0,
             taken: 0,
             ended: None,
+            schemas,
         }
     }
 
@@ -113,6 +117,7 @@ impl Connection {
     }
 
     fn sort(&mut self, frame: Value) -> Result<(), String> {
+        self.schemas.check_frame(&frame).map_err(|why| format!("{why}; it was {}", short(&frame)))?;
         let kind = frame["type"].as_str().unwrap_or_default();
         if ANSWERS.contains(&kind) {
             self.answers.push_back(frame);

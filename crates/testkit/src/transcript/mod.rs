@@ -2,11 +2,13 @@
 
 mod connection;
 mod parse;
+mod schemas;
 mod template;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use madang_chat_server::config::Config;
 use madang_service::{Clock, ManualClock};
@@ -17,6 +19,7 @@ use crate::rest::Rest;
 use crate::socket::Socket;
 use connection::{Connection, kind_of};
 use parse::{Expected, Line, RestCall, Step};
+use schemas::Schemas;
 use template::{Template, Variables};
 
 /// What a transcript runs on.
@@ -98,6 +101,7 @@ struct Stage {
     /// Some statement expects a `presence` frame; only then are others unexpected.
     minds_presence: bool,
     variables: Variables,
+    schemas: Arc<Schemas>,
 }
 
 impl Stage {
@@ -108,8 +112,10 @@ impl Stage {
         };
         let (clock, hand) = manual_clock();
         let node = TestNode::start(config.clone(), &storage, clock.clone()).await?;
+        let schemas = Schemas::of(&node.url()).await.map_err(anyhow::Error::msg)?;
         let (connections, variables) = (BTreeMap::new(), Variables::default());
-        Ok(Self { config, storage, clock, hand, node: Some(node), connections, minds_presence, variables })
+        let node = Some(node);
+        Ok(Self { config, storage, clock, hand, node, connections, minds_presence, variables, schemas })
     }
 
     fn node(&self) -> Result<&TestNode, String> {
@@ -247,7 +253,8 @@ impl Stage {
             return Err(format!("{name} is connected"));
         }
         let socket = Socket::open(self.node()?.addr).await.map_err(|error| format!("{error:#}"))?;
-        self.connections.insert(name.to_owned(), Connection::new(socket, self.minds_presence));
+        self.connections
+            .insert(name.to_owned(), Connection::new(socket, self.minds_presence, Arc::clone(&self.schemas)));
         Ok(())
     }
 
@@ -339,6 +346,9 @@ impl Stage {
         let answer = rest.call(&call.method, &path, token.as_deref(), key, body.as_ref()).await;
         let answer = answer.map_err(|error| format!("{error:#}"))?;
         let told = || format!("the answer was {} {}", answer.status, answer.body);
+        self.schemas
+            .check_answer(&call.method, &path, answer.status, &answer.body)
+            .map_err(|why| format!("{why}; {}", told()))?;
         if answer.status != call.status {
             return Err(told());
         }
