@@ -390,10 +390,10 @@ impl Config {
         let silence = gateway.silence_ms;
         let slowest = gateway.heartbeat_ms.saturating_mul(2);
         rule(
-            (1_000..=600_000).contains(&gateway.heartbeat_ms),
+            (1_000..=86_400_000).contains(&gateway.heartbeat_ms),
             "gateway.heartbeat_ms",
             &gateway.heartbeat_ms,
-            "must be 1000 to 600000",
+            "must be 1000 to 86400000",
         )?;
         rule(
             silence >= slowest,
@@ -401,7 +401,7 @@ impl Config {
             &silence,
             "must be at least twice gateway.heartbeat_ms",
         )?;
-        rule(silence <= 3_600_000, "gateway.silence_ms", &silence, "must be at most 3600000")?;
+        rule(silence <= 86_400_000, "gateway.silence_ms", &silence, "must be at most 86400000")?;
         let per_device = gateway.connections_per_device;
         rule(per_device >= 1, "gateway.connections_per_device", &per_device, "must be at least 1")?;
         let drain = gateway.drain_ms;

@@ -327,7 +327,9 @@ impl Connection {
             }
             let retry_at =
                 self.interrupted.as_ref().map_or(Duration::MAX, |interrupted| interrupted.retry_at);
-            self.outbound().set_look_at(self.session.look_at(&self.gateway.session, now).min(retry_at));
+            let paused_until = self.session.paused_until(now).unwrap_or(Duration::MAX);
+            let look_at = self.session.look_at(&self.gateway.session, now).min(retry_at).min(paused_until);
+            self.outbound().set_look_at(look_at);
             let is_reading =
                 self.outbound().is_reading() && (self.interrupted.is_none() || retry_at <= now.elapsed);
             if is_reading && !self.outbound().may_page() {

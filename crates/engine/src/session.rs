@@ -237,10 +237,16 @@ impl Session {
         self.paused_until = now.elapsed + Duration::from_millis(wait_ms);
     }
 
-    /// Whether the socket is not to be read now; [`Self::look_at`] says when to ask again.
+    /// Whether the socket is not to be read now.
     #[must_use]
     pub fn is_paused(&self, now: Now) -> bool {
-        now.elapsed < self.paused_until
+        self.paused_until(now).is_some()
+    }
+
+    /// Until when the socket is not to be read, by the steady clock.
+    #[must_use]
+    pub fn paused_until(&self, now: Now) -> Option<Duration> {
+        Some(self.paused_until).filter(|&until| now.elapsed < until)
     }
 
     /// The token of `hello` was verified. `None` means that the session must be closed as unauthorized.
@@ -284,9 +290,6 @@ impl Session {
     #[must_use]
     pub fn look_at(&self, config: &SessionConfig, now: Now) -> Duration {
         let silent_at = self.heard_at + self.patience(config);
-        if self.is_paused(now) {
-            return self.paused_until;
-        }
         match &self.phase {
             Phase::AwaitingHello | Phase::Verifying(_) => silent_at,
             Phase::Open(identity) => {
@@ -382,8 +385,11 @@ mod tests {
         assert!(!session.is_paused(at(0)));
         session.handle_other_frames(&CONFIG, 10_000, at(0));
         assert!(session.is_paused(at(0)));
-        let again = session.look_at(&CONFIG, at(0));
-        assert_eq!(again, Duration::from_secs(10), "a burst is refilled in ten seconds");
+        assert_eq!(
+            session.paused_until(at(0)),
+            Some(Duration::from_secs(10)),
+            "a burst is refilled in ten seconds"
+        );
         assert!(!session.is_paused(at(10_000)));
     }
 
@@ -398,7 +404,7 @@ mod tests {
         }
         // The burst, of which hello was one, and twenty bursts of refusals.
         assert_eq!(count, 10_499);
-        assert_eq!(session.look_at(&CONFIG, at(0)), Duration::from_millis(2_500));
+        assert_eq!(session.paused_until(at(0)), Some(Duration::from_millis(2_500)));
     }
 
     #[test]
