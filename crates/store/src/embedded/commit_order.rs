@@ -103,17 +103,25 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
     Scan { items: rows, upto, more }
 }
 
-/// The user's channels whose last row is after `after`; the others cost this one comparison.
+/// The user's channels whose last row is after `after`; the others cost this one comparison. A membership that cannot be
+/// read costs its channel alone: the next live entry of it shows the hole, which `history` fills or refuses.
 fn moved_channels(db: &Connection, user: UserId, after: Position) -> Result<Vec<(ChannelId, Spans, Seq)>> {
     let mut statement = db.prepare_cached(
         "SELECT m.channel, m.spans, h.seq FROM memberships m CROSS JOIN heads h ON h.id = m.channel
          WHERE m.user = ?1 AND m.role IS NOT NULL AND m.in_inbox = 1 AND h.pos > ?2",
     )?;
-    statement
-        .query_map([int(user.raw()), int(after.get())], |row| {
-            Ok((ChannelId::from_raw(number(row, 0)?), from_json(row, 1)?, Seq::new(number(row, 2)?)))
-        })?
-        .collect()
+    let mut found = statement.query([int(user.raw()), int(after.get())])?;
+    let mut channels = Vec::new();
+    while let Some(row) = found.next()? {
+        let channel = ChannelId::from_raw(number(row, 0)?);
+        match from_json(row, 1) {
+            Ok(spans) => channels.push((channel, spans, Seq::new(number(row, 2)?))),
+            Err(error) => {
+                tracing::error!(user.id = %user, channel.id = %channel, %error, "a membership cannot be read");
+            }
+        }
+    }
+    Ok(channels)
 }
 
 /// Walks logs downwards, each from its end to `after`. Positions rise with `seq`, so the first row at or below

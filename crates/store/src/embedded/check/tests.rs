@@ -101,6 +101,18 @@ async fn each_damage_is_found_at_its_place() {
 }
 
 #[tokio::test]
+async fn a_membership_that_cannot_be_read_costs_its_channel_alone() {
+    let folder = folder().await;
+    let db = Connection::open(folder.path().join(DATABASE)).unwrap();
+    assert_eq!(db.execute("UPDATE memberships SET spans = '['", []), Ok(1));
+    drop(db);
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let scan = store.scan(UserId::from_raw(5), Position::ZERO, 100, 1_000).await.unwrap().unwrap();
+    let logs: Vec<LogId> = scan.items.iter().map(|item| item.log).collect();
+    assert_eq!(logs, [LogId::User(UserId::from_raw(5))], "the own log is read");
+}
+
+#[tokio::test]
 async fn a_lost_page_a_lost_end_and_a_lost_header_are_found() {
     let damage: [(&str, Harm); 3] = [
         ("the database file", |bytes| bytes[8 * 4096..9 * 4096].fill(0)),
