@@ -185,11 +185,18 @@ pub struct ChannelConfig {
     /// Channels of all kinds that one person may be in at a time, 2 to 1,000,000; default 10,000. What she looks through
     /// when she lists them or comes back grows with them.
     pub per_user: u32,
+    /// Open channels that one person may make, 1 to 1,000,000; default 100. Searches look through all open channels.
+    pub open_per_user: u32,
 }
 
 impl Default for ChannelConfig {
     fn default() -> Self {
-        Self { group_members: 100, open_members: limits::OPEN_MEMBERS_MAX, per_user: 10_000 }
+        Self {
+            group_members: 100,
+            open_members: limits::OPEN_MEMBERS_MAX,
+            per_user: 10_000,
+            open_per_user: 100,
+        }
     }
 }
 
@@ -246,7 +253,10 @@ pub struct LimitConfig {
     pub connection_sends: u32,
     /// Messages of one user, a second, over all her connections and REST; default 40.
     pub user_sends: u32,
-    /// Requests of one user over REST, a second; default 50.
+    /// KiB of messages and changes of one user, a second; default 512. What is written stays on the disk and goes to every
+    /// reader.
+    pub user_write_kib: u32,
+    /// Requests of one user over REST, a second; default 50. A large answer costs several: see docs/limits.md.
     pub user_requests: u32,
     /// Sockets opened and REST calls without a token from one address, a second; default 20.
     pub address_requests: u32,
@@ -272,6 +282,7 @@ impl Default for LimitConfig {
             connection_frames: 50,
             connection_sends: 20,
             user_sends: 40,
+            user_write_kib: 512,
             user_requests: 50,
             address_requests: 20,
             address_logins: 1,
@@ -381,6 +392,8 @@ impl Config {
             &open,
             "must be 2 to 100000",
         )?;
+        let open = self.channels.open_per_user;
+        rule((1..=1_000_000).contains(&open), "channels.open_per_user", &open, "must be 1 to 1000000")?;
         let per_user = self.channels.per_user;
         rule((2..=1_000_000).contains(&per_user), "channels.per_user", &per_user, "must be 2 to 1000000")?;
         let access = self.tokens.access_seconds;

@@ -33,7 +33,7 @@ struct Bench {
 
 /// What can be measured. A new line here is all that a new measurement needs. Further arguments, such as `--help`, go
 /// to the program. The figures are in docs/performance.md.
-const BENCHES: [Bench; 9] = [
+const BENCHES: [Bench; 10] = [
     Bench {
         name: "connections",
         about: "memory of 15,000 connections that wait, and their heartbeats",
@@ -81,6 +81,13 @@ const BENCHES: [Bench; 9] = [
         about: "10,000 devices that come back at once after a crash",
         program: LOAD_TOOL,
         args: &["bench", "returns"],
+        starts: &[SERVER],
+    },
+    Bench {
+        name: "greedy",
+        about: "what others feel of one user who asks for all that the limits admit",
+        program: LOAD_TOOL,
+        args: &["bench", "greedy"],
         starts: &[SERVER],
     },
     Bench {

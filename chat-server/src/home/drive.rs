@@ -100,8 +100,8 @@ impl Homes {
                 };
                 cell.state.lock().home.handle_sends(sends, self.now());
             }
-            Effect::FindRows { seqs } => {
-                let rows = self.0.store.rows_at(cell.log, &seqs).await.map_err(failure);
+            Effect::FindRows { seqs, max_bytes } => {
+                let rows = self.0.store.rows_at(cell.log, &seqs, max_bytes).await.map_err(failure);
                 let rows = rows.map(|rows| seqs.into_iter().zip(rows).collect());
                 cell.state.lock().home.handle_rows(rows, self.now());
             }

@@ -26,6 +26,9 @@ const OWED: usize = 4_096;
 /// append of its own to some user's log, so this bounds what one open channel costs the writer.
 const NOTES_A_SECOND: u32 = 100;
 
+/// Bytes of the messages that are read at once to learn who sent them.
+const READ_BYTES: usize = 1024 * 1024;
+
 /// Messages of which not everybody was notified whom they concern.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
@@ -118,7 +121,7 @@ impl Homes {
 
     /// Whether everybody is told whom the message at `seq` concerns.
     async fn tell_again(&self, channel: ChannelId, seq: Seq) -> bool {
-        match self.0.store.rows(LogId::Channel(channel), seq..=seq, usize::MAX).await {
+        match self.0.store.rows(LogId::Channel(channel), seq..=seq, 1).await {
             Ok(rows) => {
                 let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
                 self.tell(channel, &concerns, true).await.is_empty()
@@ -206,12 +209,16 @@ impl Homes {
         if targets.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows = self.0.store.rows_at(LogId::Channel(channel), &targets).await?;
-        let senders = rows
-            .iter()
-            .flatten()
-            .filter_map(|row| Some((row.entry.seq, row.entry.content.message()?.sender_id)));
-        Ok(senders.collect())
+        let (log, mut senders, mut rest) = (LogId::Channel(channel), BTreeMap::new(), &targets[..]);
+        while !rest.is_empty() {
+            let rows = self.0.store.rows_at(log, rest, READ_BYTES).await?;
+            rest = rest.get(rows.len().max(1)..).unwrap_or_default();
+            let messages = rows.iter().flatten();
+            senders.extend(
+                messages.filter_map(|row| Some((row.entry.seq, row.entry.content.message()?.sender_id))),
+            );
+        }
+        Ok(senders)
     }
 
     /// Whether it is in her log.
@@ -480,7 +487,7 @@ mod tests {
         let stage = Stage::open().await;
         let log = LogId::Channel(stage.channel.card.id);
         let message = stage.say(1, mention(&[BERT])).await;
-        let rows = stage.model.rows_at(log, &[message]).await.unwrap();
+        let rows = stage.model.rows_at(log, &[message], usize::MAX).await.unwrap();
         let row = rows.into_iter().flatten().next().unwrap();
         let rows = vec![row; 2 * OWED];
         stage.homes.owe_mentions(log, &rows);

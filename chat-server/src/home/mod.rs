@@ -19,7 +19,7 @@ use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
 use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
-use madang_store::{Channel, Store, StoreResult};
+use madang_store::{Channel, Store, StoreResult, urgently};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -174,7 +174,8 @@ impl Homes {
     fn drive_boxed(self, cell: Arc<Cell>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let driven = Driven { homes: &self, cell: &cell };
-            self.drive(&cell).await;
+            // Each command of the log waits for what is read here.
+            urgently(self.drive(&cell)).await;
             std::mem::forget(driven);
         })
     }

@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::costs::Cost;
 use crate::config::LimitConfig;
 
-/// Callers whose buckets are kept; after a minute's rest every bucket is full anyway.
+/// Callers whose buckets are kept; after a minute's rest every bucket is full anyway, or has paid off its debt.
 const KEPT: u64 = 200_000;
 const REST: Duration = Duration::from_secs(70);
 /// How often in an hour one may tell another that something between them has changed.
@@ -30,12 +31,14 @@ const HOUR: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub struct LoginSeat(#[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>);
 
-/// Buckets of users and addresses.
-#[derive(Debug)]
+/// Buckets of users and addresses. Cheap to clone; clones share the buckets.
+#[derive(Debug, Clone)]
 pub struct Callers {
     config: LimitConfig,
     sends: Buckets<UserId>,
     requests: Buckets<UserId>,
+    /// In KiB.
+    written: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     pages: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
@@ -63,6 +66,7 @@ impl Callers {
             config,
             sends: buckets(),
             requests: buckets(),
+            written: buckets(),
             addresses: buckets(),
             pages: buckets(),
             logins: buckets(),
@@ -74,13 +78,35 @@ impl Callers {
         }
     }
 
-    /// A message of a user.
+    /// A message of a user, or a change of one; `price` is what it costs beyond a plain one, `bytes` what it adds to the
+    /// disk and to every reader's answers.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
-    pub fn take_send(&self, user: UserId) -> Result<(), ErrorBody> {
+    pub fn take_send(&self, user: UserId, price: Cost, bytes: usize) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_sends);
-        self.take(&self.sends, user, rate, "messages of this user")
+        let calls = price.tokens().saturating_add(1);
+        self.take_some(&self.sends, user, rate, calls, "messages of this user")?;
+        let rate = self.config.rate(self.config.user_write_kib);
+        self.take_some(&self.written, user, rate, kib(bytes), "KiB of messages of this user")
+    }
+
+    /// What a call turned out to cost beyond a plain one.
+    pub fn charge(&self, user: UserId, cost: Cost) {
+        if cost.tokens() > 0 {
+            self.owe(&self.requests, user, self.config.rate(self.config.user_requests), cost.tokens());
+        }
+    }
+
+    /// Bytes that a user's change turned out to send to every reader.
+    pub fn charge_bytes(&self, user: UserId, bytes: usize) {
+        self.owe(&self.written, user, self.config.rate(self.config.user_write_kib), kib(bytes));
+    }
+
+    fn owe(&self, buckets: &Buckets<UserId>, user: UserId, rate: Rate, calls: u32) {
+        let now = self.clock.elapsed();
+        let bucket = buckets.get_with(user, || Arc::new(Mutex::new(Bucket::full(rate, now))));
+        bucket.lock().charge(rate, calls, now);
     }
 
     /// A REST request of a user, or one on a socket that reads or writes the store.
@@ -157,18 +183,37 @@ impl Callers {
     where
         K: std::hash::Hash + Eq + Send + Sync + 'static,
     {
+        self.take_some(buckets, key, rate, 1, what)
+    }
+
+    fn take_some<K>(
+        &self,
+        buckets: &Buckets<K>,
+        key: K,
+        rate: Rate,
+        calls: u32,
+        what: &str,
+    ) -> Result<(), ErrorBody>
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+    {
         if rate.per_second == 0 {
             return Ok(());
         }
         let now = self.clock.elapsed();
         let bucket = buckets.get_with(key, || Arc::new(Mutex::new(Bucket::full(rate, now))));
-        let taken = bucket.lock().take(rate, 1, now);
+        let taken = bucket.lock().take(rate, calls, now);
         taken.map_err(|retry_after_ms| {
             self.limited.inc();
             let message = format!("more than {} {what} a second (burst {})", rate.per_second, rate.burst);
             ErrorBody::limited(message, retry_after_ms)
         })
     }
+}
+
+/// Begun KiB.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 /// Whom an address stands for: one caller has a whole /64 of IPv6.
@@ -184,6 +229,29 @@ pub fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
     use madang_ids::Millis;
+
+    #[test]
+    fn the_rate_bounds_what_calls_cost_and_what_messages_weigh() {
+        let ada = UserId::from_raw(1);
+        let (clock, hand) = Clock::manual(Millis::new(1));
+        let callers = Callers::new(LimitConfig::default(), clock, Counter::default());
+        callers.take_request(ada).unwrap();
+        callers.charge(ada, Cost::ids(100_000));
+        // 501 tokens are owed at 50 a second, and a quarter of the burst opens the bucket again.
+        assert_eq!(callers.take_request(ada).unwrap_err().retry_after_ms, Some(12_520));
+        hand.advance(Duration::from_millis(12_520));
+        callers.take_request(ada).unwrap();
+
+        let (mut sent, large) = (0, 400_000);
+        while callers.take_send(ada, Cost::default(), large).is_ok() {
+            sent += 1;
+        }
+        assert_eq!(sent, 5_120 / 391, "ten seconds' worth of bytes");
+        let body = madang_proto::Body { mentions: vec![ada; 50], ..Default::default() };
+        let bob = UserId::from_raw(2);
+        let mentioned = (0..100).take_while(|_| callers.take_send(bob, Cost::mentions(&body), 10).is_ok());
+        assert_eq!(mentioned.count(), 400 / 51, "a mention costs a message");
+    }
 
     #[test]
     fn who_is_told_of_by_one_may_still_be_told_of_by_another() {

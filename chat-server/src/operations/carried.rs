@@ -12,8 +12,10 @@ use madang_proto::{Body, Content, ErrorBody, Message};
 use super::Operations;
 use crate::refusal::refusal;
 
-/// Messages read at once: a change is small, and what it carries may have half a megabyte.
+/// Messages read at once, and the bytes of entries that they have at most: a change is small, and what it carries may have
+/// half a megabyte.
 const READ_AT_ONCE: usize = 16;
+const READ_BYTES: usize = 1024 * 1024;
 
 impl Operations {
     /// Fills in the changes among `rows` of a channel's log, for who was a member as `spans` say. Ends after `max_bytes` of entries (at least one row);
@@ -57,7 +59,7 @@ impl Operations {
         Ok(rows.first().map(|row| row.entry.at))
     }
 
-    /// Reads the next messages that `rows` are about and that are not among `messages`.
+    /// Reads the next messages that `rows` are about and that are not among `messages`; at least the first of them.
     async fn read_targets(
         &self,
         channel: ChannelId,
@@ -71,7 +73,7 @@ impl Operations {
                 targets.push(target);
             }
         }
-        let found = self.store.rows_at(LogId::Channel(channel), &targets).await;
+        let found = self.store.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await;
         let found = found.map_err(|error| refusal(&error))?;
         let message =
             |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned()).map(Box::new);

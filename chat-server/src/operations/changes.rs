@@ -5,10 +5,12 @@ use madang_engine::log::ReactionChange;
 use madang_engine::{body, emoji};
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::rest::{Page, PageQuery};
-use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard};
+use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard, limits};
+use madang_store::urgently;
 use tokio::sync::oneshot;
 
 use super::accounts::card;
+use super::costs::Cost;
 use super::history::readable;
 use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
@@ -53,10 +55,22 @@ impl Operations {
             Change::React { emoji, .. } => *emoji = emoji::canonical(emoji)?,
             Change::Delete => {}
         }
-        self.callers.take_send(caller.user_id)?;
-        let channel = self.channel(channel_id).await?;
+        let (price, bytes) = match &change {
+            Change::Edit { body, .. } => (Cost::mentions(body), body::json_bytes(body)),
+            Change::React { .. } | Change::Delete => (Cost::default(), 0),
+        };
+        self.callers.take_send(caller.user_id, price, bytes)?;
+        // A reaction or a deletion sends the message again to every reader, and how large it is only the home knows.
+        let (callers, by) = (self.callers.clone(), caller.user_id);
+        let answer = move |reply: Reply| {
+            if let Reply::Changed { carried_bytes, .. } = &reply {
+                callers.charge_bytes(by, carried_bytes.saturating_sub(bytes));
+            }
+            answer(changed(channel_id, reply));
+        };
+        let channel = urgently(self.channel(channel_id)).await?;
         let command = command(caller.user_id, target, change);
-        self.homes.submit(&channel, command, Box::new(move |reply| answer(changed(channel_id, reply))));
+        self.homes.submit(&channel, command, Box::new(answer));
         Ok(())
     }
 
@@ -95,7 +109,7 @@ impl Operations {
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
             return Err(ErrorBody::not_found("seq"));
         }
-        let rows = self.store.rows_at(LogId::Channel(channel), &[target]).await;
+        let rows = self.store.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let message = rows.first().and_then(Option::as_ref).and_then(|row| row.entry.content.message());
         // With a message its reactions are gone.
@@ -104,6 +118,7 @@ impl Operations {
         }
         let ids = self.store.reactors(channel, target, &emoji, after, limit).await;
         let ids = ids.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
@@ -124,7 +139,9 @@ fn command(by: UserId, target: Seq, change: Change) -> Command {
 
 fn changed(channel_id: ChannelId, reply: Reply) -> Result<Changed, ErrorBody> {
     match reply {
-        Reply::Changed { target, version, seq } => Ok(Changed { id: None, channel_id, target, version, seq }),
+        Reply::Changed { target, version, seq, .. } => {
+            Ok(Changed { id: None, channel_id, target, version, seq })
+        }
         Reply::Refused(error) => Err(error),
         _ => Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
     }

@@ -131,7 +131,7 @@ impl Operations {
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(seq) {
             return Err(missing());
         }
-        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq]).await;
+        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq], 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let row = rows.first().and_then(Option::as_ref);
         row.and_then(|row| row.entry.content.message()).map(drop).ok_or_else(missing)

@@ -9,6 +9,7 @@ use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits}
 use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder, UserState};
 
 use super::accounts::request_hash;
+use super::costs::Cost;
 use super::details::check_topic;
 use super::texts::check_text;
 use super::{Caller, Operations, check_not_deleted, pages};
@@ -102,6 +103,7 @@ impl Operations {
             others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
+        self.callers.charge(caller.user_id, Cost::MEMBER.times(1 + others.len()));
         let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));
         self.establish(caller, card, capacity, joins).await?;
@@ -162,6 +164,11 @@ impl Operations {
         };
         let rows = self.store.overview(caller.user_id, order, limit).await;
         let rows = rows.map_err(|error| refusal(&error))?;
+        let sorting = match order {
+            OverviewOrder::Activity(_) => Cost::ACTIVITY,
+            OverviewOrder::Id(_) => Cost::default(),
+        };
+        self.callers.charge(caller.user_id, sorting.and(Cost::rows(rows.len())));
         let next = pages::next(&rows, limit, |row| match order {
             OverviewOrder::Activity(_) => format!("{}-{}", row.head.at, row.channel.card.id),
             OverviewOrder::Id(_) => row.channel.card.id.to_string(),

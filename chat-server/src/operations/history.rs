@@ -10,6 +10,7 @@ use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::rest::{HistoryPage, HistoryQuery};
 use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
+use super::costs::Cost;
 use super::members::no_longer;
 use super::{Caller, Operations, check_not_deleted};
 use crate::plant;
@@ -64,6 +65,7 @@ impl Operations {
         let hidden = self.hidden_from(caller.user_id, [(LogId::Channel(channel), &rows[..])]).await?;
         hidden.withhold(channel, &mut rows);
         let mut page = page(rows, edge, spans, head);
+        self.callers.charge(caller.user_id, Cost::entries(&page.entries));
         if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);
         }

@@ -9,6 +9,7 @@ use madang_proto::{ErrorBody, ErrorCode, Role, limits};
 use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
+use super::costs::Cost;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -30,6 +31,7 @@ impl Operations {
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         let rows = self.store.presence(&ids).await.map_err(|error| refusal(&error))?;
         let invisible: HashSet<UserId> =
             ids.iter().zip(rows).filter(|(_, row)| row.invisible).map(|(user, _)| *user).collect();
@@ -71,6 +73,7 @@ impl Operations {
         self.check_not_blocked(caller.user_id, &request.user_ids).await?;
         self.check_room_for_channel(caller, "user_ids", &request.user_ids, Some(channel)).await?;
         request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
+        self.callers.charge(caller.user_id, Cost::MEMBER.times(request.user_ids.len()));
         let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
         let channel = self.channel(channel).await?;
         let command = super::channels::seats(caller.user_id, joins.collect(), false);
@@ -100,6 +103,7 @@ impl Operations {
             _ => None,
         };
         let request = SeatRequest { leaves: vec![user], promote, ..SeatRequest::by(caller.user_id) };
+        self.callers.charge(caller.user_id, Cost::MEMBER);
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
             Reply::Seated { members } if members.is_empty() => {

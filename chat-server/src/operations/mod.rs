@@ -8,6 +8,7 @@ mod changes;
 mod channel_settings;
 mod channels;
 mod contacts;
+mod costs;
 mod deletion;
 mod details;
 mod devices;

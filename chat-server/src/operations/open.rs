@@ -9,14 +9,18 @@ use madang_engine::subscriptions::At;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::rest::{ChannelView, NewChannel, OpenChannel, OpenChannelQuery, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
-use madang_store::FoundChannel;
+use madang_store::{FoundChannel, FoundPage};
 
 use super::accounts::request_hash;
 use super::channels::{check_name, seats};
+use super::costs::Cost;
 use super::details::check_topic;
 use super::members::no_longer;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
+
+/// Open channels that one page of a search looks at.
+const LOOKED_AT: usize = 2_000;
 
 impl Operations {
     pub(super) async fn create_open(
@@ -34,17 +38,35 @@ impl Operations {
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         self.check_room_for_channel(caller, "members", &[caller.user_id], Some(id)).await?;
+        self.check_open_made(caller, id).await?;
+        self.callers.charge(caller.user_id, Cost::MEMBER);
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
         self.establish(caller, card, self.config.channels.open_members, joins).await?;
         Ok(id)
     }
 
+    /// Searches look through all open channels, so nobody makes them without end.
+    async fn check_open_made(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+        let most = self.config.channels.open_per_user;
+        let made = self.store.open_made(caller.user_id, most).await.map_err(|error| refusal(&error))?;
+        // A repeated creation is none.
+        if made < most || self.store.channel(id).await.map_err(|error| refusal(&error))?.is_some() {
+            return Ok(());
+        }
+        let message = format!("you have made {most} open channels, the limit");
+        Err(ErrorBody::new(ErrorCode::Full, message))
+    }
+
     /// Open channels by name and topic.
     ///
     /// # Errors
     /// `query`, `after` or `limit` out of bounds.
-    pub async fn find_open(&self, query: OpenChannelQuery) -> Result<Page<OpenChannel>, ErrorBody> {
+    pub async fn find_open(
+        &self,
+        caller: Caller,
+        query: OpenChannelQuery,
+    ) -> Result<Page<OpenChannel>, ErrorBody> {
         let OpenChannelQuery { query, after, limit } = query;
         let (query, max) = (query.unwrap_or_default(), limits::CHANNEL_NAME_CHARS);
         let chars = query.chars().count();
@@ -53,11 +75,13 @@ impl Operations {
             return Err(ErrorBody::invalid("query", message));
         }
         let (after, limit) = pages::bounds::<ChannelId>(&PageQuery { after, limit })?;
-        let found = self.store.find_open(query.trim(), after, limit).await;
-        let found = found.map_err(|error| refusal(&error))?;
-        let next = pages::next(&found, limit, |last| last.card.id);
+        let found = self.store.find_open(query.trim(), after, limit, LOOKED_AT).await;
+        let FoundPage { channels, next } = found.map_err(|error| refusal(&error))?;
+        let looked_at = if channels.len() == limit { limit } else { LOOKED_AT };
+        self.callers.charge(caller.user_id, Cost::looked_at(looked_at));
         let row = |FoundChannel { card, members }| OpenChannel { card, member_count: members };
-        Ok(Page { items: found.into_iter().map(row).collect(), next })
+        let next = next.map(|last| last.to_string());
+        Ok(Page { items: channels.into_iter().map(row).collect(), next })
     }
 
     /// The caller joins an open channel. Who is a member already stays one.
@@ -73,6 +97,7 @@ impl Operations {
             ));
         }
         self.check_room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
+        self.callers.charge(caller.user_id, Cost::MEMBER);
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
         self.channel_view(caller, channel_id).await

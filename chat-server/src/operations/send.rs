@@ -1,13 +1,16 @@
 //! Sends a message.
 
+use std::sync::Arc;
+
 use madang_engine::body;
 use madang_engine::home::{Command, Reply, Sent};
 use madang_engine::log::RowKey;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Seq};
 use madang_proto::{Ack, Body, ErrorBody};
-use madang_store::Channel;
+use madang_store::{Channel, urgently};
 use tokio::sync::oneshot;
 
+use super::costs::Cost;
 use super::history::readable;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
@@ -27,11 +30,8 @@ impl Operations {
         answer: impl FnOnce(Result<Ack, ErrorBody>) + Send + 'static,
     ) -> Result<(), ErrorBody> {
         body::check(&body)?;
-        self.callers.take_send(caller.user_id)?;
-        let channel = self.channel(channel_id).await?;
-        if let Some(target) = body.reply_to {
-            self.check_reply(caller, &channel, target).await?;
-        }
+        self.callers.take_send(caller.user_id, Cost::mentions(&body), body::json_bytes(&body))?;
+        let channel = urgently(self.check_send(caller, channel_id, body.reply_to)).await?;
         let key = RowKey { sender: caller.user_id, client_msg_id, body_hash: body::hash(&body) };
         let command = Command::Send { origin: caller.origin, key, body };
         self.homes.submit(&channel, command, Box::new(move |reply| answer(ack(channel_id, reply))));
@@ -52,6 +52,20 @@ impl Operations {
         let (sender, receiver) = oneshot::channel();
         self.send(caller, channel_id, client_msg_id, body, move |answer| drop(sender.send(answer))).await?;
         receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
+    }
+
+    /// What is read before a send is handed over, ahead of what others read: its ack waits for it.
+    async fn check_send(
+        &self,
+        caller: Caller,
+        channel_id: ChannelId,
+        reply_to: Option<Seq>,
+    ) -> Result<Arc<Channel>, ErrorBody> {
+        let channel = self.channel(channel_id).await?;
+        if let Some(target) = reply_to {
+            self.check_reply(caller, &channel, target).await?;
+        }
+        Ok(channel)
     }
 
     /// An answer must answer a message that its sender may read.

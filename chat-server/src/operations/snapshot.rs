@@ -10,6 +10,7 @@ use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
 use madang_store::{Overview, OverviewOrder};
 
 use super::channels::view;
+use super::costs::Cost;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -40,6 +41,7 @@ impl Operations {
         let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let left = self.left(caller, &query.since, after, upto, &rows).await?;
+        self.callers.charge(caller.user_id, Cost::rows(rows.len()));
         let moved = rows.into_iter().filter(|row| {
             let now =
                 Since { head_seq: row.head.seq, read_seq: row.marker.seq, settings_rev: row.settings.rev };
@@ -63,9 +65,18 @@ impl Operations {
         let here: HashSet<ChannelId> = rows.iter().map(|row| row.channel.card.id).collect();
         let range =
             (after.map_or(Bound::Unbounded, Bound::Excluded), upto.map_or(Bound::Unbounded, Bound::Included));
+        let unknown: Vec<ChannelId> = since
+            .range(range)
+            .map(|(channel, _)| *channel)
+            .filter(|channel| !here.contains(channel))
+            .collect();
+        // One read for all of them: a client may name any ids, and mostly there is nothing behind them.
+        let known =
+            self.store.channels_among(caller.user_id, &unknown).await.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::ids(unknown.len()).and(Cost::rows(2 * known.len())));
         let mut left = Vec::new();
-        for (channel, _) in since.range(range).filter(|(channel, _)| !here.contains(channel)) {
-            match self.overview_of(caller.user_id, *channel).await {
+        for channel in known {
+            match self.overview_of(caller.user_id, channel).await {
                 Ok(row) => left.push(row),
                 Err(error) if is_strange(&error) => {}
                 Err(error) => return Err(error),

@@ -11,10 +11,10 @@ use crate::refusal::Refusal;
 
 pub(super) async fn find(
     State(api): State<Api>,
-    Auth(_): Auth,
+    Auth(caller): Auth,
     Params(query): Params<OpenChannelQuery>,
 ) -> Result<Json<Page<OpenChannel>>, Refusal> {
-    Ok(Json(api.operations().find_open(query).await?))
+    Ok(Json(api.operations().find_open(caller, query).await?))
 }
 
 pub(super) async fn join(

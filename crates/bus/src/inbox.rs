@@ -1,13 +1,10 @@
 //! The seam: what an inbox promises, and what a node receives.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
-use madang_engine::log::Row;
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
 use madang_proto::SnapshotReason;
-use madang_store::StoreResult;
+use madang_store::{SharedRows, StoreResult};
 use tokio::sync::mpsc;
 
 /// What one node receives about the users who are connected to it.
@@ -68,7 +65,7 @@ pub struct OpenRows {
     /// Which channel.
     pub channel: ChannelId,
     /// The rows, rising without a hole.
-    pub rows: Arc<[Row]>,
+    pub rows: SharedRows,
 }
 
 /// Rows of one log, and whom of this node's users they concern.
@@ -77,7 +74,7 @@ pub struct Delivery {
     /// Whose log.
     pub log: LogId,
     /// The rows, rising without a hole.
-    pub rows: Arc<[Row]>,
+    pub rows: SharedRows,
     /// Whom they concern.
     pub recipients: Vec<Recipient>,
 }

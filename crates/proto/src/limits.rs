@@ -104,6 +104,8 @@ pub const RECEIPT_MEMBERS: usize = 32;
 pub const HISTORY_PAGE: u32 = 200;
 /// Rows of one page of members, channels or snapshot.
 pub const LIST_PAGE: u32 = 500;
+/// Unread mentions of a channel that are counted.
+pub const MENTIONS_COUNTED: u64 = 1_000;
 /// Contacts of one user, of any state; also the most users that she watches.
 pub const CONTACTS: u32 = 1_000;
 /// Contacts that a user asked and that have not answered.

@@ -349,6 +349,7 @@ fn the_limits_are_those_of_the_server() {
         ("address of a channel's picture", vec![limits::AVATAR_BYTES]),
         ("members of an open channel", vec![limits::OPEN_MEMBERS_MAX as usize]),
         ("people whom a message mentions by name", vec![limits::MENTIONS]),
+        ("unread mentions of a channel that are counted", vec![limits::MENTIONS_COUNTED as usize]),
         ("different reactions to a message", vec![limits::REACTIONS, limits::EMOJI_BYTES]),
         ("users named for each reaction", vec![limits::REACTION_USERS]),
         ("pinned messages of a channel", vec![limits::PINS]),

@@ -1,8 +1,10 @@
 //! Channels, their seats and members, and how far each has read.
 
 use async_trait::async_trait;
+use caseless::Caseless;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{ChannelCard, ChannelSettings, Role};
+use unicode_normalization::UnicodeNormalization;
 
 pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
@@ -93,9 +95,33 @@ pub struct FoundChannel {
     pub members: u32,
 }
 
-/// What an open channel is found by: its name and topic in lower case.
+/// Open channels of one page of a search.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundPage {
+    /// By id.
+    pub channels: Vec<FoundChannel>,
+    /// Behind which channel the search goes on; `None` at its end. A page may be short, or empty, though it goes on: it
+    /// ends after a number of channels that were looked at.
+    pub next: Option<ChannelId>,
+}
+
+/// What an open channel is found by: its name and topic, caseless.
 pub(crate) fn searched(name: Option<&str>, topic: &str) -> String {
-    format!("{} {topic}", name.unwrap_or_default()).to_lowercase()
+    caseless(&format!("{} {topic}", name.unwrap_or_default()))
+}
+
+/// The form in which texts are compared without case and width: compatibility caseless matching (Unicode 3.13, D146),
+/// without what is not shown.
+pub(crate) fn caseless(text: &str) -> String {
+    let folded = text.chars().filter(|char| !is_ignorable(*char)).nfd().default_case_fold();
+    folded.nfkd().default_case_fold().nfkd().collect()
+}
+
+/// Default ignorable code points that occur in texts: soft hyphen, joiners, marks of direction, variation selectors.
+const fn is_ignorable(char: char) -> bool {
+    matches!(char, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
+        | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
+        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// How far a user has read a channel.
@@ -118,11 +144,15 @@ pub struct Overview {
     pub head: Head,
     /// How far she has read.
     pub marker: Marker,
-    /// Messages after that which mention her.
+    /// Messages after that which mention the user; counted up to [`MENTIONS_COUNTED`].
     pub mentions: u64,
     /// What the user set for the channel.
     pub settings: ChannelSettings,
 }
+
+/// Unread mentions of a channel that are counted: a client shows more as "999+", and a channel that mentions everybody each
+/// second must not make each list of channels slower.
+pub(crate) const MENTIONS_COUNTED: u64 = madang_proto::limits::MENTIONS_COUNTED;
 
 /// In which order a list of channels comes, and where a page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,13 +174,17 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
     /// A channel.
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
-    /// Active open channels that have been joined, whose name or topic holds `query` in any case, by id, after `after`.
+    /// Active open channels that have been joined, whose name or topic holds `query`, caseless, by id, after `after`: at most
+    /// `limit` of them, found among the next `scan` open channels.
     async fn find_open(
         &self,
         query: &str,
         after: Option<ChannelId>,
         limit: usize,
-    ) -> StoreResult<Vec<FoundChannel>>;
+        scan: usize,
+    ) -> StoreResult<FoundPage>;
+    /// How many open channels a user has made; not counted beyond `most`.
+    async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32>;
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
 
@@ -199,6 +233,8 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// Writes memberships, each unless a later one is there: its writer may have been paused. By `as_of`, then by
     /// the last edge of the spans.
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
+    /// Those of `channels` that the user is or was a member of, in the order asked for. One read.
+    async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>>;
     /// The membership of a user in a channel; also one that ended.
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
     /// In how many channels each of these is, in the order asked for; not counted beyond `most`.

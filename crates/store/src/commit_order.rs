@@ -1,14 +1,12 @@
 //! The order in which one process commits, from which the local inbox reads. Only stores with a single writer have
 //! one; in a fleet the inbox lives elsewhere.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use madang_ids::{Epoch, LogId, Position, Seq, UserId};
 use tokio::sync::mpsc;
 
 use crate::error::StoreResult;
-use crate::log::Row;
+use crate::shared_rows::SharedRows;
 
 /// Rows that became durable together, with the positions that they took.
 #[derive(Debug, Clone)]
@@ -16,7 +14,7 @@ pub struct Commit {
     /// Whose log.
     pub log: LogId,
     /// The rows, rising.
-    pub rows: Arc<[Row]>,
+    pub rows: SharedRows,
     /// The position of the first; the others follow without a hole.
     pub first: Position,
 }
@@ -29,7 +27,8 @@ impl Commit {
     }
 }
 
-/// Commits in their order. Bounded: a reader that falls behind slows the writer.
+/// Commits in their order. Bounded in commits, and by a store on a disk in bytes as well: a reader that falls behind slows
+/// the writer, but not the answers to what is durable.
 pub type CommitFeed = mpsc::Receiver<Commit>;
 
 /// One process start.

@@ -17,15 +17,17 @@ pub mod embedded;
 mod erasure;
 mod error;
 mod invitations;
+mod lane;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
 mod settings;
+mod shared_rows;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
-    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, Pending,
-    PendingChange, SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, FoundChannel, FoundPage, Marker, Member, Membership, Overview, OverviewOrder,
+    Pending, PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{
@@ -35,12 +37,14 @@ pub use devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replace
 pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};
 pub use invitations::{Invitation, InvitationStore};
+pub use lane::urgently;
 pub use log::{
     Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
     MAX_APPEND_ROWS, ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
 pub use settings::SettingStore;
+pub use shared_rows::SharedRows;
 
 /// Everything durable.
 pub trait Store:

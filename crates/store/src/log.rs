@@ -79,7 +79,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// Appends by compare-and-set on the head. Dropping the future does not undo it: the outcome is then unknown.
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome>;
 
-    /// The head and the last `rows` rows: a serial read, which settles appends of unknown outcome.
+    /// The head and the last `rows` rows, each [`Row::without_body`]: a serial read, which settles appends of unknown
+    /// outcome. An implementation holds one whole row at a time at most.
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail>;
 
     /// The heads of several logs, in the order asked for. A log without rows has the default head.
@@ -96,8 +97,9 @@ pub trait LogStore: Send + Sync + 'static {
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>>;
 
-    /// Single rows, in the order asked for.
-    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>>;
+    /// Single rows, in the order asked for; ends after `max_bytes` of entries (at least one row), so the answer may be
+    /// shorter than `seqs`. A place without a row is `None`.
+    async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>>;
 
     /// Changes reactions to the message at `target`, and answers with all of them: by emoji, at most `named` users of each,
     /// by id. Repeating it is harmless. The message's row is another matter.

@@ -25,6 +25,8 @@ pub(crate) enum Bench {
     Resume(Resume),
     /// Devices that all come back at once after a crash of the server.
     Returns(Returns),
+    /// One user who asks for the most expensive that the limits admit: what others feel of it.
+    Greedy(Greedy),
     /// Time from the start of the process until it is ready.
     Startup(Startup),
     /// Connections that are all reset at once and come back. Played by `cargo xtask faults`.
@@ -156,6 +158,14 @@ pub(crate) struct Returns {
     /// Messages that each device missed.
     #[arg(long, default_value_t = 5, value_parser = at_least_one::<usize>())]
     pub(crate) missed: usize,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Greedy {
+    /// How long the user asks.
+    #[arg(long, default_value_t = 30, value_parser = at_least_one::<u64>())]
+    pub(crate) seconds: u64,
 }
 
 #[derive(Debug, Clone, Parser)]

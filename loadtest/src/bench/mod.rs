@@ -2,18 +2,20 @@
 //!
 //! [`connections`] memory of connections that only wait, [`fanout`] deliveries in one channel, [`pairs`] many channels in
 //! which little is said, [`sends`] durable sends a second, [`presence`] how soon people are seen to come and go,
-//! [`resume`] and [`returns`] what catching up costs, [`startup`] time until ready. [`cut`] and [`away`] are parts of fault runs. [`process`] starts and weighs
+//! [`resume`] and [`returns`] what catching up costs, [`greedy`] what one user may cost others, [`startup`] time until ready. [`cut`] and [`away`] are parts of fault runs. [`process`] starts and weighs
 //! servers, [`people`] fills them, [`socket`] is the least that speaks their protocol, [`pace`] sends at a steady rate,
 //! [`sender`] as fast as acks come, [`readers`] read in processes of their own, [`load`] puts these together,
 //! [`reference`] are the bare servers. The figures and what they mean are in `docs/performance.md`.
 
 pub(crate) mod args;
 mod away;
+mod beside;
 mod connections;
 mod cut;
 mod fanout;
 mod figures;
 mod folder;
+mod greedy;
 mod load;
 mod pace;
 mod pairs;
@@ -42,6 +44,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<bool> {
         Bench::Sends(args) => sends::run(args).await?,
         Bench::Resume(args) => resume::run(args).await?,
         Bench::Returns(args) => returns::run(args).await?,
+        Bench::Greedy(args) => greedy::run(args).await?,
         Bench::Startup(args) => startup::run(args).await?,
         Bench::Cut(args) => cut::run(args).await?,
         Bench::Away(args) => away::run(args).await?,

@@ -59,6 +59,14 @@ impl Process {
         Self::start(Self::serve(data)?, folder.join("madang.log")).await
     }
 
+    /// The same with its limits.
+    pub(super) async fn limited(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
+        let mut command = Command::new(programs()?.join("madang"));
+        command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data);
+        command.envs(ENVIRONMENT);
+        Self::start(command, folder.join("madang.log")).await
+    }
+
     fn serve(data: &Path) -> anyhow::Result<Command> {
         let mut command = Command::new(programs()?.join("madang"));
         command.args(["serve", "--limits", "off", "--addr", "127.0.0.1:0", "--data"]).arg(data);

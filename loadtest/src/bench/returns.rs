@@ -1,4 +1,5 @@
-//! Devices that all come back at once after a crash of the server: how long until all are current.
+//! Devices that all come back at once after a crash of the server: how long until all are current, and how long the acks of
+//! others take meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::args::{Reference, Returns};
+use super::beside::{self, Beside, SENDERS};
 use super::figures::{figure, histogram, micros, print_conditions, quantile_ms};
 use super::folder::Folder;
 use super::people::{self, Person};
@@ -35,11 +37,15 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
         args.count, args.members, args.missed
     ));
     let server = Process::madang(&data, &folder).await?;
-    let people = fill(&args, &server).await?;
+    let (people, talkers) = fill(&args, &server).await?;
+    let talkers = Beside::meet(&server.url(), talkers).await?;
     server.kill().await?;
     let server = Process::madang(&data, &folder).await?;
+    let quiet = talkers.quiet(&server.addr).await?;
     let before = server.usage()?;
+    let talk = talkers.begin(&server.addr).await?;
     let (seconds, latency, sockets) = come(&server.addr, args.missed as u64, people).await?;
+    let beside = talk.end().await?;
     let after = server.usage()?;
     drop(sockets);
     server.kill().await?;
@@ -54,13 +60,15 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
         before.rss_bytes / 1024.0 / 1024.0,
         seconds / bare
     );
+    beside::print(&quiet, &beside);
     Ok(())
 }
 
-/// People in groups, with the cursors of their devices, and what these missed.
-async fn fill(args: &Returns, server: &Process) -> anyhow::Result<Vec<Person>> {
+/// People in groups, with the cursors of their devices and what these missed; and those who talk meanwhile.
+async fn fill(args: &Returns, server: &Process) -> anyhow::Result<(Vec<Person>, Vec<Person>)> {
     let rest = &people::rest(&server.url())?;
-    let mut people = people::sign_up(rest, args.count).await?;
+    let mut people = people::sign_up(rest, args.count + 2 * SENDERS).await?;
+    let talkers = people.split_off(args.count);
     let members = usize::try_from(args.members)?;
     // A last group of one is none.
     people.truncate(people.len() - usize::from(people.len() % members == 1));
@@ -75,7 +83,7 @@ async fn fill(args: &Returns, server: &Process) -> anyhow::Result<Vec<Person>> {
         .buffer_unordered(CALLS)
         .try_collect::<()>()
         .await?;
-    Ok(people)
+    Ok((people, talkers))
 }
 
 /// Seconds until all are current, when each was, and the connections.

@@ -7,6 +7,7 @@ use anyhow::bail;
 use hdrhistogram::Histogram;
 use madang_ids::{ChannelId, ClientMsgId};
 use madang_proto::{Body, ClientFrame, Request, RequestId, Send};
+use tokio::time::sleep;
 
 use super::figures::{histogram, micros};
 use super::reader::{self, ENTRIES, Seen, Taken};
@@ -22,6 +23,8 @@ pub(super) struct Plan {
     /// Sent and not acked.
     pub(super) in_flight: u64,
     pub(super) lasts: Duration,
+    /// Before each write.
+    pub(super) pause: Duration,
 }
 
 /// Somebody who sends.
@@ -52,10 +55,18 @@ impl Sender {
     }
 
     /// Sends for a while, then waits until nothing is under way.
-    pub(super) async fn run(mut self) -> anyhow::Result<Sent> {
-        let begun = Instant::now();
+    pub(super) async fn run(self) -> anyhow::Result<Sent> {
+        let (begun, lasts) = (Instant::now(), self.plan.lasts);
+        self.run_while(|| begun.elapsed() < lasts).await
+    }
+
+    /// Sends while `goes_on`, then waits until nothing is under way.
+    pub(super) async fn run_while(mut self, goes_on: impl Fn() -> bool) -> anyhow::Result<Sent> {
         loop {
-            if begun.elapsed() < self.plan.lasts {
+            if goes_on() {
+                if !self.plan.pause.is_zero() {
+                    sleep(self.plan.pause).await;
+                }
                 self.write().await?;
             } else if self.acked == self.sent {
                 return Ok(Sent { acked: self.sent, latency: self.latency });

@@ -1,7 +1,7 @@
 //! Durable sends over distinct direct channels, beside a bare loop of group commits on the same disk.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use madang_ids::ChannelId;
@@ -110,6 +110,7 @@ impl Pairs {
                 text_bytes: args.rounds.text,
                 in_flight: 1,
                 lasts: args.rounds.lasts(),
+                pause: Duration::ZERO,
             };
             senders.spawn(Sender::new(self.socket(from, number).await?, plan, Arc::clone(&seen))?.run());
         }

@@ -44,7 +44,12 @@ impl<S: LocalStore> Dispatcher<S> {
     }
 
     /// Runs until the store or the gateway goes.
-    pub(super) async fn run(self, mut feed: CommitFeed) {
+    /// Its reads go first: every commit of the node waits behind one whose audience is read.
+    pub(super) async fn run(self, feed: CommitFeed) {
+        madang_store::urgently(self.follow(feed)).await;
+    }
+
+    async fn follow(&self, mut feed: CommitFeed) {
         loop {
             let due = self.failing.lock().due();
             let commit = tokio::select! {
@@ -80,7 +85,7 @@ impl<S: LocalStore> Dispatcher<S> {
         match self.audience(channel, commit).await {
             Ok(Audience::Members(roster)) => deliver(commit, self.recipients(&mut roster.lock(), commit)),
             Ok(Audience::Subscribers) => {
-                let rows = Arc::clone(&commit.rows);
+                let rows = commit.rows.clone();
                 self.subscribed.contains_key(&channel).then_some(Envelope::Open(OpenRows { channel, rows }))
             }
             Err(error) => {
@@ -199,7 +204,7 @@ impl Failing {
 
 fn deliver(commit: &Commit, recipients: impl IntoIterator<Item = Recipient>) -> Option<Envelope> {
     let recipients: Vec<Recipient> = recipients.into_iter().collect();
-    let delivery = Delivery { log: commit.log, rows: Arc::clone(&commit.rows), recipients };
+    let delivery = Delivery { log: commit.log, rows: commit.rows.clone(), recipients };
     (!delivery.recipients.is_empty()).then_some(Envelope::Delivery(delivery))
 }
 
@@ -221,7 +226,7 @@ mod tests {
     use madang_ids::{Millis, Ordinal, Position};
     use madang_proto::{Content, Entry, Role};
     use madang_store::model::{Model, ModelConfig};
-    use madang_store::{ChannelStore, Row};
+    use madang_store::{ChannelStore, Row, SharedRows};
 
     fn user(id: u64) -> UserId {
         UserId::from_raw(id)
@@ -231,7 +236,7 @@ mod tests {
         let entry = Entry { seq: Seq::new(place), at: Millis::new(place), content };
         let row = Row { entry, ordinal: Ordinal::ZERO, key: None };
         let log = LogId::Channel(ChannelId::from_raw(1));
-        Commit { log, rows: Arc::from([row]), first: Position::new(place) }
+        Commit { log, rows: SharedRows::from(&[row][..]), first: Position::new(place) }
     }
 
     async fn dispatcher(members: u64, attached: impl Iterator<Item = u64>) -> Dispatcher<Model> {

@@ -10,7 +10,7 @@ use madang_bus::{Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::SnapshotReason;
-use madang_store::StoreResult;
+use madang_store::{SharedRows, StoreResult};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -194,7 +194,7 @@ async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc:
 
 fn cut(delivery: &mut Delivery) {
     if delivery.rows.len() > 1 {
-        delivery.rows = delivery.rows[..delivery.rows.len() - 1].into();
+        delivery.rows = SharedRows::from(&delivery.rows[..delivery.rows.len() - 1]);
     }
 }
 

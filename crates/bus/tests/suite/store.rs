@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::conformance::OrderedStore;
 use madang_store::{
-    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, FoundChannel, Marker, Member, Membership,
+    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, FoundPage, Marker, Member, Membership,
     Overview, OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
 };
 use parking_lot::Mutex;
@@ -91,8 +91,17 @@ impl ChannelStore for Watched {
         query: &str,
         after: Option<ChannelId>,
         limit: usize,
-    ) -> StoreResult<Vec<FoundChannel>> {
-        self.store.find_open(query, after, limit).await
+        scan: usize,
+    ) -> StoreResult<FoundPage> {
+        self.store.find_open(query, after, limit, scan).await
+    }
+
+    async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
+        self.store.open_made(user, most).await
+    }
+
+    async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
+        self.store.channels_among(user, channels).await
     }
 
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {

@@ -10,7 +10,7 @@ use crate::body;
 use crate::home::changes::{Judged, Sheet};
 use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent};
 use crate::home::queue::{Queue, Turn, Waiting};
-use crate::home::{Flight, Home, Scope, Step};
+use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
 use crate::log::{
     Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord,
 };
@@ -123,13 +123,25 @@ impl Batch {
         commands.filter(move |command| claims(command)).filter_map(Command::by)
     }
 
-    /// The messages without which it cannot be judged.
+    /// The messages without which it cannot be judged, in the order of its commands.
     fn wanted(&self) -> Vec<Seq> {
-        let mut wanted: Vec<Seq> =
-            self.items.iter().filter_map(|item| item.waiting.command.target()).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted
+        let mut known = HashSet::new();
+        let wanted = self.items.iter().filter_map(|item| item.waiting.command.target());
+        wanted.filter(|target| known.insert(*target)).collect()
+    }
+
+    /// Puts commands back from the first one on whose message was not read, since there was no room: they are the next
+    /// batch.
+    fn put_back_unread(&mut self, queue: &mut Queue) {
+        let Some(targets) = &self.targets else { return };
+        let is_unread =
+            |item: &Item| item.waiting.command.target().is_some_and(|seq| !targets.contains_key(&seq));
+        let Some(first) = self.items.iter().position(is_unread) else { return };
+        let rest = self.items.split_off(first);
+        let mut commands: Vec<Waiting> =
+            rest.into_iter().flat_map(|item| [item.waiting].into_iter().chain(item.followers)).collect();
+        commands.sort_unstable_by_key(|waiting| waiting.ticket);
+        commands.into_iter().rev().for_each(|waiting| queue.push_front(waiting));
     }
 }
 
@@ -172,9 +184,10 @@ impl Home {
             let seqs = batch.wanted();
             if !seqs.is_empty() {
                 self.flight = Flight::Out(Step::Batch(batch));
-                return Some(Effect::FindRows { seqs });
+                return Some(Effect::FindRows { seqs, max_bytes: FIND_BYTES });
             }
         }
+        batch.put_back_unread(&mut self.queue);
         let Draft { rows, changes, details } = self.draft(&mut batch, head, now, ids)?;
         batch.rows = Some(rows.clone());
         batch.details.clone_from(&details);
@@ -389,7 +402,8 @@ impl Home {
             let Some(message) = row.entry.content.message() else {
                 let reply = match row.entry.content.change() {
                     Some(&Change { target, version, .. }) => {
-                        Reply::Changed { target, version, seq: Some(seq) }
+                        let carried_bytes = body::entry_bytes(&row.entry.content);
+                        Reply::Changed { target, version, seq: Some(seq), carried_bytes }
                     }
                     None => Reply::Noted { seq },
                 };

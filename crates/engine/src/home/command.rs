@@ -277,6 +277,8 @@ pub enum Reply {
         version: u32,
         /// The place of the entry that tells it; `None` if the message was so already, and that entry lies far back.
         seq: Option<Seq>,
+        /// The most bytes of the message that this change sent to the readers; 0 if it sent none.
+        carried_bytes: usize,
     },
     /// The note, or the detail, is durable.
     Noted {
@@ -341,10 +343,12 @@ pub enum Effect {
         /// By these keys.
         keys: Vec<(UserId, ClientMsgId)>,
     },
-    /// Read single rows.
+    /// Read single rows. The answer may lack the last ones.
     FindRows {
         /// Where.
         seqs: Vec<Seq>,
+        /// The most bytes of entries, though at least one row.
+        max_bytes: usize,
     },
     /// Change reactions, and answer with all of each message, in the order asked for.
     React {

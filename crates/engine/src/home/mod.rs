@@ -45,12 +45,14 @@ use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::reactions::{ReactStep, Reactions};
 use crate::home::roster::Roster;
 use crate::home::window::Window;
-use crate::log::{AppendOutcome, Details, Head, Row, SendRecord, Tail};
+use crate::log::{AppendOutcome, Details, Head, MAX_APPEND_BYTES, Row, SendRecord, Tail};
 use crate::now::Now;
 use crate::seats::{Member, SeatOutcome};
 
 /// Rows whose retry keys are in memory; exact, or the append misses.
 pub const WINDOW_ROWS: usize = 256;
+/// Bytes of messages that a step reads to judge what is to become of them; one message alone may be larger.
+const FIND_BYTES: usize = 2 * MAX_APPEND_BYTES;
 /// Outcomes in a row that nobody knows, after which a command is refused rather than tried again. Its caller may
 /// try again himself; retry keys find what was done.
 const UNKNOWN_IN_A_ROW: u32 = 4;

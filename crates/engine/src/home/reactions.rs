@@ -13,7 +13,7 @@ use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Me
 use crate::body;
 use crate::home::command::{Command, Effect, Failure, ReactRequest, Reply, Ticket};
 use crate::home::queue::{QUEUE_COMMANDS, Waiting};
-use crate::home::{Flight, Home, Scope, Step};
+use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
 use crate::now::Now;
 
@@ -180,7 +180,7 @@ impl Home {
         if step.messages.is_none() {
             let seqs = step.asked.keys().copied().filter(|target| *target <= head.seq).collect();
             self.flight = Flight::Out(Step::React(step));
-            return Some(Effect::FindRows { seqs });
+            return Some(Effect::FindRows { seqs, max_bytes: FIND_BYTES });
         }
         self.check_reactions(&mut step, kind, now);
         if step.asked.is_empty() {
@@ -198,8 +198,9 @@ impl Home {
         for target in step.asked.keys().copied().collect::<Vec<_>>() {
             let found =
                 rows.get(&target).and_then(Option::as_ref).and_then(|row| row.entry.content.message());
+            let is_unread = !rows.contains_key(&target) && self.head.is_some_and(|head| target <= head.seq);
             let size = found.map_or(0, |message| body::json_bytes(&message.body) + REACTIONS_BYTES);
-            if bytes + size > MAX_APPEND_BYTES && !messages.is_empty() {
+            if is_unread || (bytes + size > MAX_APPEND_BYTES && !messages.is_empty()) {
                 later.extend(step.asked.remove_entry(&target));
                 continue;
             }
@@ -256,7 +257,7 @@ impl Home {
                 let version = message.version;
                 let seq = self.window.told(target, version);
                 for Asked { ticket, .. } in asked {
-                    self.reply(ticket, Reply::Changed { target, version, seq });
+                    self.reply(ticket, Reply::Changed { target, version, seq, carried_bytes: 0 });
                 }
                 continue;
             }
@@ -287,8 +288,11 @@ impl Home {
         self.reactions.note(step.asked.keys().copied(), now);
         for (row, (target, asked)) in rows.iter().zip(step.asked) {
             let version = row.entry.content.change().map_or(1, |change| change.version);
+            // Those who share an entry share what it sends.
+            let carried_bytes = body::entry_bytes(&row.entry.content) / asked.len().max(1);
             for Asked { ticket, .. } in asked {
-                self.reply(ticket, Reply::Changed { target, version, seq: Some(row.entry.seq) });
+                let seq = Some(row.entry.seq);
+                self.reply(ticket, Reply::Changed { target, version, seq, carried_bytes });
             }
         }
     }

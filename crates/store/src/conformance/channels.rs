@@ -254,4 +254,15 @@ pub(super) async fn mentions_count_from_the_marker_on(subject: Arc<dyn Subject>)
     spans.close(seq(2));
     store.put_memberships(&[Membership { as_of: seq(2), ..membership(2, 1, &spans) }]).await.unwrap();
     assert_eq!(count(2).await, 1);
+    for _ in 0..5 {
+        let append = say_many(log(1), head, user(9), head.seq.get() + 10, 250);
+        let mut rows = append.rows.to_vec();
+        for row in &mut rows {
+            let Content::Message(said) = &mut row.entry.content else { return };
+            said.body.mentions = vec![user(1)];
+        }
+        head = append.head();
+        assert_eq!(store.append(Append { rows: rows.into(), ..append }).await, Ok(AppendOutcome::Appended));
+    }
+    assert_eq!(count(1).await, crate::channels::MENTIONS_COUNTED, "more are not counted");
 }

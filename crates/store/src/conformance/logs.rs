@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use madang_ids::LogId;
+use madang_ids::{LogId, Seq};
 use madang_proto::{Change, Content, DeletionMark};
 
 use super::Subject;
 use super::build::*;
 use super::channels::{membership, plain};
 use crate::channels::{Channel, Marker, Membership};
-use crate::log::{Append, AppendOutcome, BodyHash, Head, ReactionChange, RowChange, RowKey, SendRecord};
+use crate::log::{Append, AppendOutcome, BodyHash, Head, ReactionChange, Row, RowChange, RowKey, SendRecord};
 use crate::{Spans, Store};
 
 async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
@@ -40,8 +40,9 @@ pub(super) async fn rows_come_back_as_they_were_written(subject: Arc<dyn Subject
     assert_same(&store.rows(log(1), seq(1)..=seq(5), usize::MAX).await.unwrap(), &all);
     let tail = store.tail(log(1), 2).await.unwrap();
     assert_eq!(tail.head, head);
-    assert_same(&tail.rows, &all[3..]);
-    assert_same(&store.tail(log(1), 100).await.unwrap().rows, &all);
+    let keys: Vec<Row> = all.iter().cloned().map(Row::without_body).collect();
+    assert_same(&tail.rows, &keys[3..]);
+    assert_same(&store.tail(log(1), 100).await.unwrap().rows, &keys);
     let mut back = store.rows_back(log(1), seq(1)..=seq(5), usize::MAX).await.unwrap();
     back.reverse();
     assert_same(&back, &all);
@@ -122,11 +123,32 @@ pub(super) async fn a_change_is_kept_without_its_message(subject: Arc<dyn Subjec
     rows[0].entry.content.change_mut().unwrap().message = carried;
     append.rows = rows.into();
     appended(&store, append).await;
-    let rows = store.rows_at(log(1), &[seq(2), seq(9), seq(1)]).await.unwrap();
+    let rows = store.rows_at(log(1), &[seq(2), seq(9), seq(1)], usize::MAX).await.unwrap();
     assert_eq!(rows.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     let change = rows[0].as_ref().and_then(|row| row.entry.content.change()).unwrap();
     assert!(change.message.is_none() && change.target == seq(1) && change.version == 2);
     assert_eq!(rows[2].as_ref().map(text_of), Some(("second", 2)));
+}
+
+pub(super) async fn single_rows_are_read_up_to_a_bound(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    appended(&store, say_many(log(1), Head::default(), user(1), 1, 9)).await;
+    let asked: Vec<Seq> = [7, 99, 3, 1, 9].map(seq).to_vec();
+    let all = store.rows_at(log(1), &asked, usize::MAX).await.unwrap();
+    let places = |rows: &[Option<Row>]| -> Vec<u64> {
+        rows.iter().map(|row| row.as_ref().map_or(0, |row| row.entry.seq.get())).collect()
+    };
+    assert_eq!(places(&all), [7, 0, 3, 1, 9]);
+    for max_bytes in [0, 1, 300, 700, 100_000] {
+        let some = store.rows_at(log(1), &asked, max_bytes).await.unwrap();
+        assert!(!some.is_empty(), "{max_bytes} bytes");
+        assert_eq!(places(&some), places(&all)[..some.len()], "{max_bytes} bytes");
+    }
+    assert_eq!(
+        store.rows_at(log(1), &asked, 1).await.unwrap().len(),
+        2,
+        "one row, and the place that has none"
+    );
 }
 
 pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
@@ -379,8 +401,10 @@ pub(super) async fn what_was_acked_survives_reopening(subject: Arc<dyn Subject>)
     let store = subject.open().await;
     let tail = store.tail(log(1), 100).await.unwrap();
     assert_eq!((tail.head, tail.rows.len()), (head, 62));
-    assert_eq!(text_of(&tail.rows[1]), ("changed", 2));
-    assert_same(&tail.rows[2..60], &rows[2..]);
+    assert_eq!(text_of(&tail.rows[1]), ("", 2), "a tail holds no text");
+    let all = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
+    assert_eq!(text_of(&all[1]), ("changed", 2));
+    assert_same(&all[2..60], &rows[2..]);
     let keys = [(user(1), key(user(1), 1).client_msg_id)];
     assert_eq!(store.find_sends(channel(1), &keys).await.unwrap(), [Some(record(1, 1))]);
     appended(&store, say(log(1), head, key(user(1), 999))).await;

@@ -158,6 +158,7 @@ macro_rules! for_each_store_case {
             mentions_count_from_the_marker_on
             restrictions_come_back_as_they_were_written
             a_change_is_kept_without_its_message
+            single_rows_are_read_up_to_a_bound
             reactions_are_a_set
             what_was_noted_of_a_message_goes_with_it
             reads_end_after_their_bytes
@@ -188,6 +189,8 @@ macro_rules! for_each_store_case {
             channels_that_were_left_are_left_out
             open_channels_are_found_by_name_and_topic
             open_channels_come_by_pages
+            a_search_is_bounded_in_channels_looked_at
+            channels_are_known_by_membership
             an_admin_then_the_longest_there_comes_next
             a_handle_has_one_holder
             users_come_in_the_order_asked

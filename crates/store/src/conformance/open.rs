@@ -8,7 +8,7 @@ use madang_proto::{ChannelCard, ChannelKind, Role};
 use super::build::*;
 use super::channels::membership;
 use super::{OrderedSubject, Subject};
-use crate::channels::{Channel, FoundChannel, Member, Membership, SeatChange, SeatOutcome};
+use crate::channels::{Channel, Member, Membership, SeatChange, SeatOutcome};
 use crate::log::{AppendOutcome, Head};
 use crate::{Spans, Store};
 
@@ -31,8 +31,8 @@ async fn find(
     after: Option<ChannelId>,
     limit: usize,
 ) -> Vec<(u64, u32)> {
-    let found: Vec<FoundChannel> = store.find_open(query, after, limit).await.unwrap();
-    found.into_iter().map(|found| (found.card.id.raw(), found.members)).collect()
+    let found = store.find_open(query, after, limit, 1_000).await.unwrap();
+    found.channels.into_iter().map(|found| (found.card.id.raw(), found.members)).collect()
 }
 
 pub(super) async fn open_channels_are_found_by_name_and_topic(subject: Arc<dyn Subject>) {
@@ -44,6 +44,9 @@ pub(super) async fn open_channels_are_found_by_name_and_topic(subject: Arc<dyn S
     assert_eq!(find(&store, "tea", None, 9).await, [(3, 2)], "no group, and nothing half-made");
     assert_eq!(find(&store, "COFFEE", None, 9).await, [(3, 2)]);
     assert_eq!(find(&store, "äpfel", None, 9).await, [(1, 4711)]);
+    assert_eq!(find(&store, "Äpfel", None, 9).await, [(1, 4711)], "composed or not");
+    assert_eq!(find(&store, "Ｔｅａ", None, 9).await, [(3, 2)], "of any width");
+    assert_eq!(find(&store, "te\u{200d}a", None, 9).await, [(3, 2)], "whatever is not shown");
     assert_eq!(find(&store, "%", None, 9).await, []);
     assert_eq!(find(&store, "", None, 9).await, [(1, 4711), (3, 2)]);
 }
@@ -56,6 +59,45 @@ pub(super) async fn open_channels_come_by_pages(subject: Arc<dyn Subject>) {
     assert_eq!(find(&store, "tea", None, 3).await, [(2, 1), (4, 1), (6, 1)]);
     assert_eq!(find(&store, "tea", Some(channel(6)), 3).await, [(8, 1)]);
     assert_eq!(find(&store, "tea", Some(channel(8)), 3).await, []);
+}
+
+/// A search looks at so many channels and says where it goes on.
+pub(super) async fn a_search_is_bounded_in_channels_looked_at(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    for id in 1..=9 {
+        make(&store, ChannelKind::Open, id, if id == 8 { "STRASSE" } else { "coffee" }, "", 1).await;
+    }
+    let (mut after, mut pages, mut found) = (None, 0, Vec::new());
+    loop {
+        let page = store.find_open("straße", after, 3, 4).await.unwrap();
+        pages += 1;
+        found.extend(page.channels.iter().map(|found| found.card.id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((pages, &found[..]), (3, &[channel(8)][..]));
+    let full = store.find_open("", None, 4, 4).await.unwrap();
+    assert_eq!((full.channels.len(), full.next), (4, Some(channel(4))));
+    assert_eq!(store.open_made(user(1), 5).await.unwrap(), 5);
+    assert_eq!(store.open_made(user(1), 50).await.unwrap(), 9);
+    assert_eq!(store.open_made(user(2), 50).await.unwrap(), 0);
+}
+
+pub(super) async fn channels_are_known_by_membership(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    for id in [2, 5] {
+        make(&store, ChannelKind::Group, id, "tea", "", 1).await;
+        let mut spans = Spans::since(seq(1));
+        if id == 5 {
+            spans.close(seq(3));
+        }
+        store.put_memberships(&[membership(1, id, &spans)]).await.unwrap();
+    }
+    let asked: Vec<ChannelId> = (1..=6).rev().map(channel).collect();
+    assert_eq!(store.channels_among(user(1), &asked).await.unwrap(), [channel(5), channel(2)]);
+    assert_eq!(store.channels_among(user(2), &asked).await.unwrap(), []);
 }
 
 pub(super) async fn an_admin_then_the_longest_there_comes_next(subject: Arc<dyn Subject>) {

@@ -16,8 +16,8 @@ use super::log::head_at;
 use super::open;
 use super::settings::settings_at;
 use crate::channels::{
-    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
-    SeatOutcome, Seats, searched,
+    Channel, ChannelStore, FoundPage, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
+    SeatOutcome, Seats, caseless, searched,
 };
 use crate::error::StoreResult;
 use crate::log::Details;
@@ -28,10 +28,10 @@ macro_rules! overview_sql {
         concat!(
             "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
-             (SELECT count(DISTINCT x.seq) FROM mentions x
+             (SELECT count(*) FROM (SELECT DISTINCT x.seq FROM mentions x
               WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
               AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.user = m.user AND b.other = x.sender)
-              AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq)),
+              AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq) LIMIT 1000)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
              c.capacity, c.slow_mode_s, c.pins, c.state,
              t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal
@@ -65,9 +65,31 @@ impl ChannelStore for Embedded {
         query: &str,
         after: Option<ChannelId>,
         limit: usize,
-    ) -> StoreResult<Vec<FoundChannel>> {
-        let query = query.to_lowercase();
-        self.read(move |db| open::find(db, &query, after, limit)).await
+        scan: usize,
+    ) -> StoreResult<FoundPage> {
+        let query = caseless(query);
+        self.read(move |db| open::find(db, &query, after, limit, scan)).await
+    }
+
+    async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
+        self.read(move |db| open::made_by(db, user, most)).await
+    }
+
+    async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
+        let channels = channels.to_vec();
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT 1 FROM memberships WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
+            )?;
+            let mut among = Vec::new();
+            for channel in channels {
+                if statement.exists([int(user.raw()), bound(channel.raw())])? {
+                    among.push(channel);
+                }
+            }
+            Ok(among)
+        })
+        .await
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {

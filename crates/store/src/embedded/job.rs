@@ -83,7 +83,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn publish(&mut self, log: LogId, rows: &Arc<[Row]>) -> Position {
         let first = Position::new(self.position + 1);
         self.position += rows.len() as u64;
-        self.commits.push(Commit { log, rows: Arc::clone(rows), first });
+        self.commits.push(Commit { log, rows: Arc::clone(rows).into(), first });
         first
     }
 }

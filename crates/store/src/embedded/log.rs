@@ -122,8 +122,7 @@ impl LogStore for Embedded {
         self.read(move |db| {
             let head = head(db, log)?;
             let from = Seq::new(head.seq.get().saturating_sub(rows as u64) + 1);
-            let rows =
-                Rows { db, log, unreadables: &unreadables }.read(from..=head.seq, usize::MAX, false)?;
+            let rows = Rows { db, log, unreadables: &unreadables }.tail(from..=head.seq)?;
             Ok(Tail { head, rows })
         })
         .await
@@ -139,18 +138,10 @@ impl LogStore for Embedded {
         self.read(move |db| Rows { db, log, unreadables: &unreadables }.read(range, max_bytes, false)).await
     }
 
-    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>> {
+    async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
         let seqs = seqs.to_vec();
         let unreadables = self.unreadables.clone();
-        self.read(move |db| {
-            let (statements, id) = place(log);
-            let mut statement = db.prepare_cached(statements.row)?;
-            let rows = Rows { db, log, unreadables: &unreadables };
-            let mut row =
-                |seq: &Seq| statement.query_row([id, bound(seq.get())], |row| rows.row(row)).optional();
-            seqs.iter().map(&mut row).collect()
-        })
-        .await
+        self.read(move |db| Rows { db, log, unreadables: &unreadables }.at(&seqs, max_bytes)).await
     }
 
     async fn react(
@@ -488,6 +479,37 @@ impl Rows<'_> {
                 break;
             }
             rows.push(self.row(row)?);
+        }
+        Ok(rows)
+    }
+
+    /// Without bodies; one whole row at a time is in memory.
+    fn tail(&self, range: RangeInclusive<Seq>) -> Result<Vec<Row>> {
+        let (statements, id) = place(self.log);
+        let mut statement = self.db.prepare_cached(statements.rows)?;
+        let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push(self.row(row)?.without_body());
+        }
+        Ok(rows)
+    }
+
+    fn at(&self, seqs: &[Seq], max_bytes: usize) -> Result<Vec<Option<Row>>> {
+        let (statements, id) = place(self.log);
+        let mut statement = self.db.prepare_cached(statements.row)?;
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        for seq in seqs {
+            let mut found = statement.query([id, bound(seq.get())])?;
+            let Some(row) = found.next()? else {
+                rows.push(None);
+                continue;
+            };
+            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
+            if bytes > max_bytes && !rows.is_empty() {
+                break;
+            }
+            rows.push(Some(self.row(row)?));
         }
         Ok(rows)
     }

@@ -2,7 +2,7 @@
 //! that it never blocks. One process, one data folder; a person can open the file with any SQLite tool.
 //!
 //! An append goes: encoded by its caller → the writer's bounded queue → one transaction with whatever else waits →
-//! fsync → the feed of commits → the answer.
+//! fsync → the answer → the feed of commits.
 
 mod accounts;
 mod acked;
@@ -70,9 +70,11 @@ pub use open_error::OpenError;
 pub struct EmbeddedConfig {
     /// The data folder; made if it is not there. Default: `data`.
     pub path: PathBuf,
-    /// Connections that read at once; each takes about 2 MiB when warm. Default: 4.
+    /// Connections that read at once, besides two for reads that an ack waits for; each takes about 2 MiB when warm.
+    /// Default: 4.
     pub readers: usize,
-    /// Commits that wait in the feed before the writer waits for its reader. Default: 1024.
+    /// Commits that wait in the feed before the writer waits for its reader; their rows have 32 MiB at most, with those
+    /// that the reader has not yet delivered. Default: 1024.
     pub feed_commits: usize,
     /// Go on although acked positions are lost; the next epoch begins where the database ends, which must be there.
     /// Default: no.

@@ -4,26 +4,50 @@ use madang_ids::{ChannelId, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::channels::card_at;
-use super::codec::{int, limit, number, small_number};
-use crate::channels::FoundChannel;
+use super::codec::{int, limit, number, optional_number, small_number};
+use crate::channels::{FoundChannel, FoundPage, searched};
 
-/// Open channels that have been joined, whose name or topic holds `query` (in lower case), by id.
+/// Open channels that have been joined, whose name or topic holds `query` (caseless), by id. The texts are folded here: a
+/// folder of an earlier version keeps them in lower case only.
 pub(super) fn find(
     db: &Connection,
     query: &str,
     after: Option<ChannelId>,
     rows: usize,
-) -> Result<Vec<FoundChannel>> {
+    scan: usize,
+) -> Result<FoundPage> {
     let mut statement = db.prepare_cached(
         "SELECT c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, s.count
-         FROM channels c JOIN seats s ON s.channel = c.id
-         WHERE c.searched IS NOT NULL AND c.id > ?1 AND instr(c.searched, ?2) > 0 ORDER BY c.id LIMIT ?3",
+         FROM channels c LEFT JOIN seats s ON s.channel = c.id
+         WHERE c.searched IS NOT NULL AND c.id > ?1 ORDER BY c.id LIMIT ?2",
     )?;
-    let after = after.map_or(0, |channel| int(channel.raw()));
-    let found = statement.query_map(params![after, query, limit(rows)], |row| {
-        Ok(FoundChannel { card: card_at(row, 0)?, members: small_number(row, 7)? })
-    })?;
-    found.collect()
+    let mut looked_at =
+        statement.query(params![after.map_or(0, |channel| int(channel.raw())), limit(scan)])?;
+    let (mut page, mut count) = (FoundPage::default(), 0);
+    while let Some(row) = looked_at.next()? {
+        let card = card_at(row, 0)?;
+        count += 1;
+        page.next = Some(card.id);
+        // Without seats it is half made.
+        let members = optional_number(row, 7)?.and_then(|members| u32::try_from(members).ok());
+        if let Some(members) = members.filter(|_| searched(card.name.as_deref(), &card.topic).contains(query))
+        {
+            page.channels.push(FoundChannel { card, members });
+            if page.channels.len() == rows {
+                return Ok(page);
+            }
+        }
+    }
+    page.next = page.next.filter(|_| count == scan);
+    Ok(page)
+}
+
+/// How many open channels somebody has made, up to `most`.
+pub(super) fn made_by(db: &Connection, user: UserId, most: u32) -> Result<u32> {
+    let mut statement = db.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM channels WHERE created_by = ?1 AND searched IS NOT NULL LIMIT ?2)",
+    )?;
+    statement.query_row(params![int(user.raw()), most], |row| small_number(row, 0))
 }
 
 /// An admin before a member, then who has been there longest.

@@ -5,24 +5,31 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::codec::store_error;
 use super::schema::{self, Medium};
 use crate::error::{StoreError, StoreResult};
+use crate::lane;
 
-/// A few connections; who finds none free waits.
+/// Connections that only [`crate::urgently`] may use.
+const URGENT: usize = 2;
+
+/// A few connections. A read that finds none free waits, and one that an ack waits for has a line of its own.
 #[derive(Debug)]
 pub(super) struct Readers {
     connections: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn open(file: &Path, count: usize, medium: Medium) -> rusqlite::Result<Self> {
-        let connections =
-            (0..count).map(|_| schema::open_reader(file, medium)).collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(Self { connections: Mutex::new(connections), permits: Arc::new(Semaphore::new(count)) })
+        let connections = (0..count + URGENT)
+            .map(|_| schema::open_reader(file, medium))
+            .collect::<rusqlite::Result<Vec<_>>>()?;
+        let (permits, urgent) = (Arc::new(Semaphore::new(count)), Arc::new(Semaphore::new(URGENT)));
+        Ok(Self { connections: Mutex::new(connections), permits, urgent })
     }
 
     /// Runs `job` inside one read transaction on a thread that may block.
@@ -31,7 +38,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(stopped)?;
+        let permit = self.permit().await?;
         let readers = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             // Kept until the connection is back, also if the caller has gone.
@@ -40,6 +47,19 @@ impl Readers {
             lent.read(job).map_err(|error| store_error(&error))
         });
         task.await.map_err(stopped)?
+    }
+
+    /// An urgent read takes a place of its own line, else one that nobody else waits for, else the next of its own line.
+    async fn permit(&self) -> StoreResult<OwnedSemaphorePermit> {
+        if !lane::is_urgent() {
+            return Arc::clone(&self.permits).acquire_owned().await.map_err(stopped);
+        }
+        for line in [&self.urgent, &self.permits] {
+            if let Ok(permit) = Arc::clone(line).try_acquire_owned() {
+                return Ok(permit);
+            }
+        }
+        Arc::clone(&self.urgent).acquire_owned().await.map_err(stopped)
     }
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry, Message, Unreadable};
+use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
+use madang_proto::{Body, Content, Entry, Message, Unreadable};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -200,7 +200,7 @@ async fn a_row_that_changed_on_the_disk_costs_itself_alone() {
     );
     assert_eq!(lost(&store.tail(log(1), 2).await.unwrap().rows), [true, false]);
     assert_eq!(lost(&store.rows_of(&[(log(1), range)], usize::MAX).await.unwrap()[0]), [false, true, false]);
-    let single = store.rows_at(log(1), &[Seq::new(2)]).await.unwrap().remove(0).unwrap();
+    let single = store.rows_at(log(1), &[Seq::new(2)], 1).await.unwrap().remove(0).unwrap();
     assert!(is_lost(&single) && single.entry.seq.get() == 2);
     assert_eq!(store.rows(log(2), Seq::new(1)..=Seq::new(1), usize::MAX).await.unwrap().len(), 1);
     assert_eq!(store.append(append(log(1), head)).await, Ok(AppendOutcome::Appended));
@@ -245,7 +245,7 @@ async fn rows_that_earlier_versions_could_not_read_are_read_or_cost_themselves_a
     next.changes = vec![RowChange { target: Seq::new(3), if_version: 1, content }];
     assert_eq!(store.append(next).await, Ok(AppendOutcome::Appended));
     assert!(
-        store.rows_at(log(1), &[Seq::new(3)]).await.unwrap()[0]
+        store.rows_at(log(1), &[Seq::new(3)], 1).await.unwrap()[0]
             .as_ref()
             .unwrap()
             .entry
@@ -445,12 +445,88 @@ async fn dropping_the_store_ends_a_writer_that_waits_for_the_feed() {
     let feed = store.take_feed().unwrap();
     assert!(store.take_feed().is_none());
     store.append(append(log(1), Head::default())).await.unwrap();
-    let held = tokio::time::timeout(Duration::from_millis(50), store.append(append(log(2), Head::default())));
+    // It is durable, so it is acknowledged although the feed is full; the writer waits behind it.
+    store.append(append(log(2), Head::default())).await.unwrap();
+    let held = tokio::time::timeout(Duration::from_millis(50), store.append(append(log(3), Head::default())));
     assert!(held.await.is_err());
     drop(store);
     assert_eq!(feed.len(), 1);
     let store = Embedded::open(config(folder.path())).unwrap();
-    assert_eq!(store.position().get(), 2);
+    assert_eq!(store.position().get(), 3);
+}
+
+#[tokio::test]
+async fn the_feed_is_bounded_in_bytes_until_its_rows_are_delivered() {
+    const ROW_BYTES: usize = 400_000;
+    const FEED_BYTES: usize = 32 * 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let mut feed = store.take_feed().unwrap();
+    let mut head = Head::default();
+    let large = |head: Head| {
+        let next = append(log(1), head);
+        let mut row = next.rows[0].clone();
+        let body = Body { text: "n".repeat(ROW_BYTES), ..Body::default() };
+        let (id, sender) = (MessageId::from_raw(next.head().seq.get()), UserId::from_raw(1));
+        let message = Message::new(id, Ordinal::ZERO, sender, ClientMsgId::from_uuid(1), body);
+        row.entry.content = Content::Message(Box::new(message));
+        Append { rows: Arc::new([row]), ..next }
+    };
+    let mut acked = 0;
+    loop {
+        let next = large(head);
+        let after = next.head();
+        match tokio::time::timeout(Duration::from_secs(2), store.append(next)).await {
+            Ok(outcome) => assert_eq!(outcome, Ok(AppendOutcome::Appended)),
+            Err(_) => break,
+        }
+        (head, acked) = (after, acked + 1);
+    }
+    assert!((40..=FEED_BYTES / ROW_BYTES + 2).contains(&acked), "{acked} appends before the feed is full");
+    // What the reader holds counts as well.
+    let mut held = Vec::new();
+    while let Ok(commit) = feed.try_recv() {
+        held.push(commit.rows);
+    }
+    let more =
+        tokio::time::timeout(Duration::from_millis(200), store.append(append(log(2), Head::default())));
+    assert!(more.await.is_err(), "rows that were taken and not delivered are not counted");
+    drop(held);
+    let mut reader = JoinSet::new();
+    reader.spawn(async move { while feed.recv().await.is_some() {} });
+    assert_eq!(store.append(append(log(3), Head::default())).await, Ok(AppendOutcome::Appended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_an_ack_waits_for_do_not_stand_behind_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let mut others = JoinSet::new();
+    // As many reads as there are readers, which do not end, and more behind them.
+    for _ in 0..20 {
+        let (store, gate) = (Arc::clone(&store), Arc::clone(&gate));
+        others.spawn(async move {
+            let wait = move |_: &Connection| {
+                let _ = gate.lock().recv();
+                Ok(())
+            };
+            store.read(wait).await
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let logs = [log(1)];
+    let first = tokio::time::timeout(Duration::from_millis(200), store.heads(&logs));
+    assert!(first.await.is_err(), "the readers are taken");
+    for _ in 0..50 {
+        let tail = crate::urgently(store.tail(log(1), 9));
+        tokio::time::timeout(Duration::from_secs(5), tail).await.expect("an urgent read goes first").unwrap();
+    }
+    drop(open);
+    while let Some(other) = others.join_next().await {
+        other.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

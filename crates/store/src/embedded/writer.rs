@@ -1,6 +1,6 @@
 //! The one thread that writes. It takes what waits, lingers a little where that pays, runs it in one transaction,
-//! commits with one fsync, publishes the commits in order, and then answers. While it waits for the disk, the next group
-//! gathers.
+//! commits with one fsync, answers, and then publishes the commits in order: what is durable is acknowledged also while the
+//! reader of the feed is behind. While it waits for the disk, the next group gathers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +27,8 @@ use crate::error::{StoreError, StoreResult};
 const QUEUE_JOBS: usize = 1024;
 /// Bytes of rows that wait for the writer, in KiB.
 const QUEUE_KIB: usize = 64 * 1024;
+/// Bytes of rows in the feed, and behind it until the gateway has brought them to its connections; in KiB.
+const FEED_KIB: usize = 32 * 1024;
 /// A group: large enough that the fsync is a small part of each job, small enough that nobody waits long for it.
 const GROUP_JOBS: usize = 512;
 const GROUP_KIB: usize = 4 * 1024;
@@ -78,8 +80,19 @@ impl Writer {
         let (feed, shared_too) = (Some(feed), Arc::clone(&shared));
         let (linger, seldom) = (Linger::default(), Seldom::default());
         let copy_asked = None;
-        let thread =
-            Thread { wal, shared: shared_too, feed, closed, runtime, metrics, linger, seldom, copy_asked };
+        let feed_room = Arc::new(Semaphore::new(FEED_KIB));
+        let thread = Thread {
+            wal,
+            shared: shared_too,
+            feed,
+            feed_room,
+            closed,
+            runtime,
+            metrics,
+            linger,
+            seldom,
+            copy_asked,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || thread.run(&connection, queue))?;
@@ -212,6 +225,8 @@ pub(super) struct Thread {
     wal: WalFile,
     shared: Arc<Shared>,
     feed: Option<mpsc::Sender<Commit>>,
+    /// Room for the rows in the feed.
+    feed_room: Arc<Semaphore>,
     closed: watch::Receiver<bool>,
     pub(super) runtime: Runtime,
     metrics: StoreMetrics,
@@ -340,8 +355,16 @@ impl Thread {
             Ok(commits) => {
                 // Before the answers: who is answered comes again.
                 self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
-                self.publish(commits);
+                if let Some(last) = commits.last() {
+                    // Before the answers: a caller who reads the position finds its own commit below it.
+                    self.shared.position.store(last.last().get(), Ordering::SeqCst);
+                }
+                // A caller that is answered may take the feed at once, and does not want what it wrote before.
+                let is_fed = self.shared.feed_is_taken.load(Ordering::SeqCst);
                 self.answer(group, None);
+                if is_fed {
+                    self.publish(commits);
+                }
             }
             Err(Failure::Job(_)) if group.len() > 1 => self.commit_apart(connection, group),
             Err(failure) => self.fail_group(group, failure),
@@ -443,28 +466,26 @@ impl Thread {
         }
     }
 
-    /// Waits while the feed is full, unless the store closes.
+    /// Waits while the feed is full, in commits or in bytes, unless the store closes.
     fn publish(&mut self, commits: Vec<Commit>) {
         for commit in commits {
-            self.shared.position.store(commit.last().get(), Ordering::SeqCst);
-            if !self.shared.feed_is_taken.load(Ordering::SeqCst) {
-                continue;
-            }
-            let Some(feed) = &self.feed else { continue };
-            let closed = &mut self.closed;
-            let sent = match feed.try_send(commit) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-                Err(mpsc::error::TrySendError::Full(commit)) => self.runtime.block_on(async {
-                    tokio::select! {
-                        sent = feed.send(commit) => sent.is_ok(),
-                        _ = closed.wait_for(|closed| *closed) => false,
-                    }
-                }),
+            let Some(feed) = self.feed.take() else { return };
+            let kib = (commit.rows.size_bytes() / 1024 + 1).min(FEED_KIB) as u32;
+            let room = match Arc::clone(&self.feed_room).try_acquire_many_owned(kib) {
+                Ok(room) => Some(room),
+                Err(_) => {
+                    wait(&self.runtime, &mut self.closed, Arc::clone(&self.feed_room).acquire_many_owned(kib))
+                }
             };
-            if !sent {
-                self.feed = None;
-            }
+            let place = match feed.try_reserve() {
+                Ok(place) => Some(place),
+                Err(_) => wait(&self.runtime, &mut self.closed, feed.reserve()),
+            };
+            // Without a reader there is no feed any more.
+            let sent = room.zip(place).map(|(room, place)| {
+                place.send(Commit { rows: commit.rows.in_room(room), ..commit });
+            });
+            self.feed = sent.map(|()| feed);
         }
     }
 
@@ -474,6 +495,20 @@ impl Thread {
             self.shared.answered.fetch_add(1, Ordering::SeqCst);
         }
     }
+}
+
+/// Waits for the reader of the feed. `None` if it is gone, or the store closes.
+fn wait<T, E>(
+    runtime: &Runtime,
+    closed: &mut watch::Receiver<bool>,
+    turn: impl Future<Output = Result<T, E>>,
+) -> Option<T> {
+    runtime.block_on(async {
+        tokio::select! {
+            turn = turn => turn.ok(),
+            _ = closed.wait_for(|closed| *closed) => None,
+        }
+    })
 }
 
 /// What failed for want of space or of a lock, or because a write was refused, was not done. What failed at a sync may

@@ -8,8 +8,8 @@ use madang_proto::ChannelKind;
 
 use super::{Model, Mutant, State};
 use crate::channels::{
-    Channel, ChannelStore, FoundChannel, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
-    SeatOutcome, Seats, searched,
+    Channel, ChannelStore, FoundChannel, FoundPage, MENTIONS_COUNTED, Marker, Member, Membership, Overview,
+    OverviewOrder, SeatChange, SeatOutcome, Seats, caseless, searched,
 };
 use crate::error::{StoreError, StoreResult};
 use crate::log::{ChannelState, Details};
@@ -32,24 +32,48 @@ impl ChannelStore for Model {
         query: &str,
         after: Option<ChannelId>,
         limit: usize,
-    ) -> StoreResult<Vec<FoundChannel>> {
+        scan: usize,
+    ) -> StoreResult<FoundPage> {
         let query = match self.is_mutant(Mutant::FindIsCaseSensitive) {
             true => query.to_owned(),
-            false => query.to_lowercase(),
+            false => caseless(query),
         };
         self.read(|state| {
-            let found = state.channels.values().filter(|channel| Some(channel.card.id) > after);
-            let found = found.filter(|channel| {
-                let card = &channel.card;
-                card.kind == ChannelKind::Open
-                    && channel.state == ChannelState::Active
-                    && searched(card.name.as_deref(), &card.topic).contains(&query)
-            });
-            let found = found.filter_map(|channel| {
-                let members = state.seats.get(&channel.card.id)?.count;
-                Some(FoundChannel { card: channel.card.clone(), members })
-            });
-            found.take(limit).collect()
+            let active = state.channels.values().filter(|channel| channel.state == ChannelState::Active);
+            let open = active.map(|channel| &channel.card);
+            let open = open.filter(|card| card.kind == ChannelKind::Open && Some(card.id) > after);
+            let (mut page, mut count) = (FoundPage::default(), 0);
+            for card in open.take(scan) {
+                count += 1;
+                page.next = Some(card.id);
+                let is_found = searched(card.name.as_deref(), &card.topic).contains(&query);
+                if let Some(seats) = state.seats.get(&card.id).filter(|_| is_found) {
+                    page.channels.push(FoundChannel { card: card.clone(), members: seats.count });
+                    if page.channels.len() == limit {
+                        return page;
+                    }
+                }
+            }
+            page.next = page.next.filter(|_| count == scan);
+            page
+        })
+        .await
+    }
+
+    async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
+        self.read(|state| {
+            let active = state.channels.values().filter(|channel| channel.state == ChannelState::Active);
+            let made = active.filter(|channel| channel.created_by == user);
+            let open = made.filter(|channel| channel.card.kind == ChannelKind::Open);
+            u32::try_from(open.take(most as usize).count()).unwrap_or(most)
+        })
+        .await
+    }
+
+    async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
+        self.read(|state| {
+            let is_known = |channel: &&ChannelId| state.memberships.contains_key(&(user, **channel));
+            channels.iter().filter(is_known).copied().collect()
         })
         .await
     }
@@ -269,7 +293,7 @@ impl State {
         let mentions = mentions.filter(|(_, sender)| !self.blocks.contains(&(membership.user_id, **sender)));
         let messages: BTreeSet<Seq> = mentions.map(|((_, _, seq), _)| *seq).collect();
         let messages = messages.iter().filter(|seq| until.is_none_or(|until| **seq <= until));
-        messages.count() as u64
+        messages.take(MENTIONS_COUNTED as usize).count() as u64
     }
 
     pub(super) fn set_details(&mut self, channel: ChannelId, details: &Details) {

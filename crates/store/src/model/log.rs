@@ -72,7 +72,10 @@ impl LogStore for Model {
         self.read(|state| {
             let Some(log) = state.logs.get(&log) else { return Tail::default() };
             let from = log.rows.len().saturating_sub(rows);
-            Tail { head: log.head, rows: log.rows[from..].iter().map(|stored| stored.row.clone()).collect() }
+            Tail {
+                head: log.head,
+                rows: log.rows[from..].iter().map(|stored| stored.row.clone().without_body()).collect(),
+            }
         })
         .await
     }
@@ -96,10 +99,19 @@ impl LogStore for Model {
         self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
     }
 
-    async fn rows_at(&self, log: LogId, seqs: &[Seq]) -> StoreResult<Vec<Option<Row>>> {
+    async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
+        let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         self.read(|state| {
-            let row = |seq: &Seq| state.stored(log, &(*seq..=*seq)).next().map(|stored| stored.row.clone());
-            seqs.iter().map(row).collect()
+            let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+            for seq in seqs {
+                let row = state.stored(log, &(*seq..=*seq)).next().map(|stored| stored.row.clone());
+                bytes += row.as_ref().map_or(0, |row| content_bytes(&row.entry.content));
+                if row.is_some() && bytes > max_bytes && !rows.is_empty() {
+                    break;
+                }
+                rows.push(row);
+            }
+            rows
         })
         .await
     }
@@ -188,10 +200,14 @@ fn check(append: &Append) -> StoreResult<()> {
     Err(StoreError::Corrupt(format!("an append to {} has a hole", append.log)))
 }
 
+fn content_bytes(content: &madang_proto::Content) -> usize {
+    serde_json::to_string(content).map_or(0, |content| content.len())
+}
+
 fn limited<'a>(stored: impl Iterator<Item = &'a Stored>, max_bytes: usize) -> Vec<Row> {
     let (mut rows, mut bytes) = (Vec::new(), 0_usize);
     for stored in stored {
-        bytes += serde_json::to_string(&stored.row.entry.content).map_or(0, |content| content.len());
+        bytes += content_bytes(&stored.row.entry.content);
         if bytes > max_bytes && !rows.is_empty() {
             break;
         }
@@ -311,7 +327,7 @@ impl Model {
             state.set_details(channel, details);
         }
         if let Some(place) = place {
-            self.send(place, Commit { log: append.log, rows, first });
+            self.send(place, Commit { log: append.log, rows: rows.into(), first });
         }
         AppendOutcome::Appended
     }

@@ -330,6 +330,33 @@ fn a_refusal_that_rests_on_a_change_that_failed_fails_too() {
     }
 }
 
+/// Messages may be large, so not all that a batch wants are read at once: the others are the next batch, in order.
+#[test]
+fn commands_whose_messages_have_no_room_are_the_next_batch() {
+    let mut stage = stage();
+    for key in 2..=5 {
+        stage.ask(0, send(None, BERT, key, "more"));
+    }
+    stage.run();
+    stage.world.find_rows = 2;
+    let edits = [5, 7, 6, 9, 8].map(|target| stage.ask(0, edit(BERT, target, "less", None)));
+    let deletes = [6, 5].map(|target| stage.ask(0, delete(ANNA, target)));
+    let missing = stage.ask(0, edit(BERT, 999, "less", None));
+    stage.run();
+    let texts = edits.map(|ticket| text(&stage, ticket));
+    let expected = ["5 to 2 at 10", "7 to 2 at 11", "6 to 2 at 12", "9 to 2 at 13", "8 to 2 at 14"];
+    assert_eq!(texts, expected.map(|text| format!("changed {text}")));
+    assert_eq!(deletes.map(|ticket| text(&stage, ticket)), ["changed 6 to 3 at 15", "changed 5 to 3 at 16"]);
+    assert_eq!(text(&stage, missing), "not_found");
+    let reactions = [7, 8, 9].map(|target| stage.ask(0, react(ANNA, target, "+1", true)));
+    stage.run();
+    assert!(
+        reactions.iter().all(|ticket| text(&stage, *ticket).starts_with("changed")),
+        "reactions wait as well"
+    );
+    check_at_rest(&stage);
+}
+
 #[test]
 fn who_is_banned_goes_and_cannot_come_back() {
     let mut stage = stage();

@@ -50,7 +50,7 @@ pub(super) fn check_at_rest(stage: &Stage) {
 fn changes_are_told(stage: &Stage) {
     let world = &stage.world;
     for (ticket, asked) in &stage.asked {
-        let Some((_, Reply::Changed { target, version, seq })) = &asked.answer else { continue };
+        let Some((_, Reply::Changed { target, version, seq, .. })) = &asked.answer else { continue };
         let Some(message) = world.row(*target).entry.content.message() else {
             panic!("{ticket:?} changed an entry that is no message")
         };

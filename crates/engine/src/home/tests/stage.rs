@@ -369,10 +369,10 @@ pub(super) fn reply_text(reply: &Reply) -> String {
         Reply::Sent(sent) if sent.by_retry => format!("sent {} before", sent.seq),
         Reply::Sent(sent) => format!("sent {}", sent.seq),
         Reply::Noted { seq } => format!("noted {seq}"),
-        Reply::Changed { target, version, seq: Some(seq) } => {
+        Reply::Changed { target, version, seq: Some(seq), .. } => {
             format!("changed {target} to {version} at {seq}")
         }
-        Reply::Changed { target, version, seq: None } => format!("{target} has {version}"),
+        Reply::Changed { target, version, seq: None, .. } => format!("{target} has {version}"),
         Reply::Seated { members } => {
             let users: Vec<String> = members.iter().map(|member| member.user_id.to_string()).collect();
             format!("seated [{}]", users.join(" "))
