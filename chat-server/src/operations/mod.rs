@@ -24,6 +24,7 @@ mod open;
 mod operators;
 mod pages;
 mod passwords;
+mod people;
 mod presence;
 mod read;
 mod received;

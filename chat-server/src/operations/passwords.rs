@@ -48,6 +48,7 @@ impl Operations {
         if !set.map_err(|error| refusal(&error))? {
             return Err(ErrorBody::not_found("user"));
         }
+        tracing::info!(user.id = %user.id, user.handle = handle, keep_devices, "an operator gave a new password");
         if keep_devices {
             return Ok(());
         }

@@ -139,6 +139,7 @@ impl Operations {
             return Err(ErrorBody::forbidden("this account is disabled"));
         }
         let device = self.new_device(user.id, check_device_name("device_name", &device_name)?);
+        tracing::info!(user.id = %user.id, user.handle = handle, device.id = %device.id, "an operator signs a device in");
         self.sign_in(device, rev, Room::MakeOfEnded).await
     }
 

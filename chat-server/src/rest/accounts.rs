@@ -7,7 +7,7 @@ use madang_ids::UserId;
 use madang_proto::UserCard;
 use madang_proto::rest::{
     Deletion, List, Login, Me, Page, PageQuery, PasswordChange, ProfileChange, Refresh, ServerInfo, SignUp,
-    SignedIn, UserIds,
+    SignedIn, UserIds, UserSearch,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -104,6 +104,14 @@ pub(super) async fn look_up(
     Params(query): Params<UserIds>,
 ) -> Result<Answer<List<UserCard>>> {
     Ok(Answer(api.operations().users(&query).await?))
+}
+
+pub(super) async fn search(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Params(query): Params<UserSearch>,
+) -> Result<Answer<List<UserCard>>> {
+    Ok(Answer(api.operations().search_people(caller, &query).await?))
 }
 
 pub(super) async fn user(

@@ -40,6 +40,7 @@ pub(super) fn routes() -> Routes {
         POST "/me/deletion" accounts::delete_account [] "Delete the account. Messages stay, by a deleted user.";
         GET "/users" accounts::find_user [NotFound] "Find somebody by handle.";
         GET "/users/lookup" accounts::look_up [] "Several users by id.";
+        GET "/users/search" accounts::search [] "People whom the caller knows, by how a handle or a name begins.";
         GET "/users/{user_id}" accounts::user [NotFound] "Somebody.";
         GET "/devices" devices::list [] "The caller's devices.";
         POST "/devices" devices::add [Conflict Full] "A further device, such as a bot's.";

@@ -121,6 +121,7 @@ pub(crate) const ELSEWHERE: &[Elsewhere] = &[
     ),
     elsewhere("accounts_delete_account", "", r#"{"password":"wrong horse"}"#),
     elsewhere("accounts_look_up", "?ids=$user", ""),
+    elsewhere("accounts_search", "?prefix=$handle", ""),
     elsewhere("accounts_change_me", "", r#"{"display_name":"Ada"}"#),
     elsewhere("accounts_find_user", "?handle=$handle", ""),
     elsewhere("accounts_user", "", ""),
