@@ -32,9 +32,12 @@ struct Example {
 
 fn examples() -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
-    let mut is_open = false;
+    let (mut is_open, mut is_text) = (false, false);
     for (index, line) in PAGE.lines().enumerate() {
-        if is_open && line == "```" {
+        if is_text || line == "```text" {
+            // Pseudo-code, which is no example.
+            is_text = line != "```";
+        } else if is_open && line == "```" {
             is_open = false;
         } else if is_open {
             let example = examples.last_mut().unwrap();
@@ -346,7 +349,7 @@ fn the_limits_are_those_of_the_server() {
         ("devices of a user", vec![limits::DEVICES_PER_USER]),
         ("name of a group or an open channel", vec![limits::CHANNEL_NAME_CHARS]),
         ("topic of a channel", vec![limits::TOPIC_CHARS]),
-        ("address of a channel's picture", vec![limits::AVATAR_BYTES]),
+        ("address of a picture of a channel or a user", vec![limits::AVATAR_BYTES]),
         ("members of an open channel", vec![limits::OPEN_MEMBERS_MAX as usize]),
         ("people whom a message mentions by name", vec![limits::MENTIONS]),
         ("unread mentions of a channel that are counted", vec![limits::MENTIONS_COUNTED as usize]),
