@@ -4,6 +4,7 @@
 //! crate.
 #![warn(missing_docs)]
 
+mod cards;
 mod channel_settings;
 mod client_frame;
 mod close;
@@ -16,13 +17,11 @@ mod presence;
 pub mod rest;
 mod server_frame;
 
+pub use cards::{ChannelCard, ChannelKind, Role, UserCard};
 pub use channel_settings::ChannelSettings;
 pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
-pub use entry::{
-    Body, Change, ChannelCard, ChannelKind, Content, DeletionMark, EditMark, Entry, Message, Reaction, Role,
-    Unreadable, UserCard,
-};
+pub use entry::{Body, Change, Content, DeletionMark, EditMark, Entry, Message, Reaction, Unreadable};
 pub use error::{ErrorBody, ErrorCode};
 pub use json::Data;
 pub use own_log::{JoinedState, UnreadMentions};

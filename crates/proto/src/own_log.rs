@@ -3,7 +3,7 @@
 use madang_ids::{Ordinal, Seq};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::Role;
+use crate::cards::Role;
 
 /// Unread mentions, with the place up to which they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use madang_ids::{Millis, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::UserCard;
+use crate::cards::UserCard;
 
 /// How things stand between a user and a contact of hers, as she sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

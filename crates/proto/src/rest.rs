@@ -6,8 +6,9 @@ use madang_ids::{ChannelId, ClientMsgId, DeviceId, Millis, Ordinal, SealedCursor
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cards::{ChannelCard, ChannelKind, Role, UserCard};
 use crate::channel_settings::ChannelSettings;
-use crate::entry::{Body, ChannelCard, ChannelKind, Entry, Role, UserCard};
+use crate::entry::{Body, Entry};
 use crate::error::ErrorBody;
 use crate::json;
 

@@ -1,5 +1,7 @@
 //! Logs: a row per entry, a head per log, both changed in one transaction.
 
+mod statements;
+
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -9,7 +11,6 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::checksum::is_whole_sql;
 use super::codec::{bound, int, json as to_json, number, optional_number, small_number, store_error};
 use super::job::Transaction;
 use super::reactions;
@@ -22,91 +23,7 @@ use crate::log::{
     RowKey, SendRecord, Tail, kept, mentioned,
 };
 
-/// The statements on one of the two tables of logs.
-pub(super) struct Statements {
-    pub(super) head: &'static str,
-    begin_head: &'static str,
-    move_head: &'static str,
-    insert: &'static str,
-    pub(super) version: &'static str,
-    change: &'static str,
-    row: &'static str,
-    rows: &'static str,
-    rows_back: &'static str,
-    at: &'static str,
-    pub(super) positions_back: &'static str,
-}
-
-macro_rules! statements {
-    ($log:literal, $heads:literal) => {
-        Statements {
-            head: concat!("SELECT seq, ordinal, at_ms, pos FROM ", $heads, " WHERE id = ?1"),
-            begin_head: concat!(
-                "INSERT INTO ",
-                $heads,
-                " (id, seq, ordinal, at_ms, pos) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING"
-            ),
-            move_head: concat!(
-                "UPDATE ",
-                $heads,
-                " SET seq = ?2, ordinal = ?3, at_ms = ?4, pos = ?5",
-                " WHERE id = ?1 AND seq = ?6 AND ordinal = ?7 AND at_ms = ?8"
-            ),
-            insert: concat!(
-                "INSERT INTO ",
-                $log,
-                " (id, seq, pos, at_ms, ordinal, version, sender, client_msg_id, body_hash, content, checksum)",
-                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,",
-                " row_checksum(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10))"
-            ),
-            version: concat!("SELECT version FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
-            change: concat!(
-                "UPDATE ",
-                $log,
-                " SET version = ?3, content = ?4, checksum = row_checksum(id, seq, pos, at_ms, ordinal, ?3,",
-                " sender, client_msg_id, body_hash, ?4) WHERE id = ?1 AND seq = ?2"
-            ),
-            row: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
-                is_whole_sql!(),
-                ", version FROM ",
-                $log,
-                " WHERE id = ?1 AND seq = ?2"
-            ),
-            rows: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
-                is_whole_sql!(),
-                ", version FROM ",
-                $log,
-                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq"
-            ),
-            rows_back: concat!(
-                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
-                is_whole_sql!(),
-                ", version FROM ",
-                $log,
-                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
-            ),
-            at: concat!("SELECT at_ms FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
-            positions_back: concat!(
-                "SELECT seq, pos FROM ",
-                $log,
-                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
-            ),
-        }
-    };
-}
-
-static CHANNELS: Statements = statements!("log", "heads");
-static USERS: Statements = statements!("user_log", "user_heads");
-
-/// The statements and the key of a log.
-pub(super) const fn place(log: LogId) -> (&'static Statements, i64) {
-    match log {
-        LogId::Channel(id) => (&CHANNELS, int(id.raw())),
-        LogId::User(id) => (&USERS, int(id.raw())),
-    }
-}
+pub(super) use statements::place;
 
 #[async_trait]
 impl LogStore for Embedded {

@@ -12,4 +12,5 @@ mod random;
 mod retries;
 mod stage;
 mod transcripts;
+mod unreadable;
 mod world;
