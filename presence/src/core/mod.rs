@@ -185,7 +185,7 @@ impl Core {
         let mut connections = user.connections.iter_mut();
         if let Some(found) = connections.find(|other| other.id == connection && other.node == node) {
             found.is_idle = is_idle;
-            found.idle_until = None;
+            found.inherits_idle = false;
         }
         user.touch(now.at);
         self.show(id, now);
@@ -347,7 +347,7 @@ impl Core {
             Some(found) => {
                 found.leaves_at = None;
                 found.is_idle = up.is_idle;
-                found.idle_until = None;
+                found.inherits_idle = false;
             }
             None => {
                 // It takes the place of one that broke. That one may have been idle: a client that still is says so at
@@ -356,9 +356,9 @@ impl Core {
                 let is_awaited = |old: &Connection| old.leaves_at.is_some_and(|at| at > now.elapsed);
                 let mut old = user.connections.iter().filter(|old| is_broken(old) && is_awaited(old));
                 let inherits = !up.is_idle && old.any(|old| old.is_idle);
-                let idle_until = inherits.then(|| now.elapsed + INHERITED);
-                if let Some(until) = idle_until {
-                    self.looks.insert((until, up.user));
+                if inherits {
+                    // A look that comes earlier ends it too, which costs no more than a flicker.
+                    self.looks.insert((now.elapsed + INHERITED, up.user));
                 }
                 user.connections.retain(|old| !is_broken(old));
                 user.connections.push(Connection {
@@ -366,7 +366,7 @@ impl Core {
                     device: up.device,
                     node,
                     is_idle: up.is_idle || inherits,
-                    idle_until,
+                    inherits_idle: inherits,
                     told: Told::Nothing,
                     leaves_at: None,
                 });

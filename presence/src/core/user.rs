@@ -15,8 +15,8 @@ pub(super) struct Connection {
     /// An index of the core's nodes; their epoch stands there, since a node's next epoch drops what it does not name.
     pub(super) node: u32,
     pub(super) is_idle: bool,
-    /// It is idle because the connection before it was, and is not from then on.
-    pub(super) idle_until: Option<Duration>,
+    /// It is idle because the connection before it was, and has not said so itself.
+    pub(super) inherits_idle: bool,
     pub(super) told: Told,
     /// It was seen to end, and counts as it was until then.
     pub(super) leaves_at: Option<Duration>,
@@ -109,10 +109,9 @@ impl User {
 
     /// Connections that said nothing in time are not idle.
     pub(super) fn end_inherited_idleness(&mut self, now: Now) {
-        let is_over = |found: &&mut Connection| found.idle_until.is_some_and(|at| at <= now.elapsed);
         let mut any = false;
-        for found in self.connections.iter_mut().filter(is_over) {
-            (found.is_idle, found.idle_until) = (false, None);
+        for found in self.connections.iter_mut().filter(|found| found.inherits_idle) {
+            (found.is_idle, found.inherits_idle) = (false, false);
             any = true;
         }
         if any {
