@@ -1,5 +1,6 @@
 //! Reactions: one spelling of each, so that two people who mean one emoji are counted together.
 
+use emojis::Emoji;
 use madang_proto::ErrorBody;
 use madang_proto::limits::EMOJI_BYTES;
 
@@ -25,11 +26,28 @@ pub fn canonical(reaction: &str) -> Result<String, ErrorBody> {
 }
 
 fn qualified(reaction: &str) -> String {
-    let bare: String = reaction.chars().filter(|char| !matches!(char, '\u{FE0E}' | '\u{FE0F}')).collect();
+    let bare = bare(reaction);
     match emojis::get(&bare) {
-        Some(emoji) => emoji.as_str().to_owned(),
+        Some(emoji) if is_spelling_of(&bare, emoji) => emoji.as_str().to_owned(),
+        // The library's table takes some unqualified forms with skin tones for another one.
+        Some(_) => {
+            all().find(|emoji| is_spelling_of(&bare, emoji)).map_or(bare, |emoji| emoji.as_str().to_owned())
+        }
         None => text::compose(&bare),
     }
+}
+
+fn is_spelling_of(bare_form: &str, emoji: &Emoji) -> bool {
+    bare(emoji.as_str()) == bare_form
+}
+
+fn bare(text: &str) -> String {
+    text.chars().filter(|char| !matches!(char, '\u{FE0E}' | '\u{FE0F}')).collect()
+}
+
+/// Each emoji, and each with its skin tones.
+fn all() -> impl Iterator<Item = &'static Emoji> {
+    emojis::iter().flat_map(|emoji| std::iter::once(emoji).chain(emoji.skin_tones().into_iter().flatten()))
 }
 
 #[cfg(test)]
@@ -62,10 +80,10 @@ mod tests {
 
     #[test]
     fn every_emoji_is_itself_and_is_found_without_its_selectors() {
-        let tones = emojis::iter().flat_map(|emoji| emoji.skin_tones().into_iter().flatten());
-        for emoji in emojis::iter().chain(tones) {
+        for emoji in all() {
             let said = emoji.as_str();
             assert_eq!(canonical(said).as_deref(), Ok(said), "{said:?}");
+            assert_eq!(canonical(&bare(said)).as_deref(), Ok(said), "{said:?} without selectors");
         }
     }
 
