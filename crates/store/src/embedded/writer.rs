@@ -355,16 +355,9 @@ impl Thread {
             Ok(commits) => {
                 // Before the answers: who is answered comes again.
                 self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
-                if let Some(last) = commits.last() {
-                    // Before the answers: a caller who reads the position finds its own commit below it.
-                    self.shared.position.store(last.last().get(), Ordering::SeqCst);
-                }
-                // A caller that is answered may take the feed at once, and does not want what it wrote before.
-                let is_fed = self.shared.feed_is_taken.load(Ordering::SeqCst);
+                let commits = self.made_durable(commits);
                 self.answer(group, None);
-                if is_fed {
-                    self.publish(commits);
-                }
+                self.publish(commits);
             }
             Err(Failure::Job(_)) if group.len() > 1 => self.commit_apart(connection, group),
             Err(failure) => self.fail_group(group, failure),
@@ -382,16 +375,27 @@ impl Thread {
         };
         match self.transact(connection, run) {
             Ok(commits) => {
-                self.publish(commits);
+                let commits = self.made_durable(commits);
                 for (job, failure) in group.into_iter().zip(failures) {
                     match failure {
                         Some(error) => self.fail_group(vec![job], Failure::Job(error)),
                         None => self.answer(vec![job], None),
                     }
                 }
+                self.publish(commits);
             }
             Err(failure) => self.fail_group(group, failure),
         }
+    }
+
+    /// Notes that `commits` are durable, before they are answered: a caller that reads the position finds its own commit at
+    /// or below it. Answers with those for the feed, which a caller that is answered may take at once, and which then must
+    /// not bring what was written before.
+    fn made_durable(&self, commits: Vec<Commit>) -> Vec<Commit> {
+        if let Some(last) = commits.last() {
+            self.shared.position.store(last.last().get(), Ordering::SeqCst);
+        }
+        if self.shared.feed_is_taken.load(Ordering::SeqCst) { commits } else { Vec::new() }
     }
 
     fn fail_group(&mut self, group: Vec<Box<dyn Job>>, failure: Failure) {

@@ -31,7 +31,7 @@ async fn rows_that_earlier_versions_could_not_read_are_read_or_cost_themselves_a
     keep(&store, 2, strange).await;
     let deep = format!("{}1{}", "[".repeat(2_200), "]".repeat(2_200));
     keep(&store, 3, &deep).await;
-    let rows = store.tail(log(1), 4).await.unwrap().rows;
+    let rows = store.rows(log(1), Seq::new(1)..=Seq::new(4), usize::MAX).await.unwrap();
     let message = rows[1].entry.content.message().unwrap();
     assert_eq!(message.body.data.as_ref().unwrap().get(), strange);
     let Content::Unreadable(unreadable) = rows[2].entry.content else { panic!("{:?}", rows[2]) };
