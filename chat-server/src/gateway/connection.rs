@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::{ConnectionId, DeviceId, UserId};
-use madang_presence::{Departure, Up};
+use madang_ids::{ConnectionId, UserId};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
@@ -23,11 +22,11 @@ use super::encode;
 use super::outbound::{Outbound, Written};
 use super::pipe::Pipe;
 use super::presence::departure;
+use super::registered::Registered;
 use super::retry::{Interrupted, Patience};
 use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
-use crate::plant::{self, Fault};
 
 /// Frames taken before what they brought is written.
 const FRAMES_AT_ONCE: usize = 32;
@@ -43,46 +42,6 @@ pub(super) struct Connection {
     session: Session,
     /// The store failed while the inbox was read.
     pub(super) interrupted: Option<Box<Interrupted>>,
-}
-
-/// A connection among those of its user; leaves them when dropped, however its task ends.
-struct Registered {
-    gateway: Arc<Gateway>,
-    outbound: Arc<Outbound>,
-    user_id: UserId,
-    /// What presence is told when it leaves, if it was told that it came.
-    departure: Option<Departure>,
-}
-
-impl Registered {
-    fn new(gateway: &Arc<Gateway>, outbound: &Arc<Outbound>, identity: Identity) -> Self {
-        let user_id = identity.user_id;
-        gateway.operations.inbox.attach(user_id);
-        gateway.registry.add(user_id, identity.device_id, Arc::clone(outbound));
-        Self { gateway: Arc::clone(gateway), outbound: Arc::clone(outbound), user_id, departure: None }
-    }
-
-    /// Welcomed: presence counts it.
-    fn go_up(&mut self, device: DeviceId) {
-        self.outbound.welcome();
-        let (user, connection) = (self.user_id, ConnectionId::from_raw(self.outbound.number));
-        self.gateway.operations.presence.up(Up { user, device, connection, is_idle: false });
-        self.departure = Some(Departure::Seen);
-    }
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.gateway.registry.remove(self.user_id, &self.outbound);
-        self.gateway.subscribers.remove_all(&self.outbound);
-        if let Some(departure) = self.departure
-            && !plant::strikes(Fault::PresenceSticks)
-        {
-            let connection = ConnectionId::from_raw(self.outbound.number);
-            self.gateway.operations.presence.down(self.user_id, connection, departure);
-        }
-        self.gateway.operations.inbox.detach(self.user_id);
-    }
 }
 
 /// What the session lets through.

@@ -29,6 +29,7 @@ pub(crate) mod places;
 mod presence;
 pub mod proxies;
 mod queue;
+mod registered;
 mod registry;
 mod requests;
 mod retry;

@@ -12,9 +12,7 @@ use super::codec::{
     bound, from_json, int, json, kind, kind_text, limit, number, optional_number, role, role_text,
     small_number, state, state_number,
 };
-use super::log::head_at;
-use super::open;
-use super::settings::settings_at;
+use super::{open, overviews};
 use crate::channels::{
     Channel, ChannelStore, FoundPage, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
     SeatOutcome, Seats, caseless, searched,
@@ -22,26 +20,6 @@ use crate::channels::{
 use crate::error::StoreResult;
 use crate::log::Details;
 
-/// Overviews of a user's channels, `?1`.
-macro_rules! overview_sql {
-    ($where:literal) => {
-        concat!(
-            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
-             coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
-             (SELECT count(*) FROM (SELECT DISTINCT x.seq FROM mentions x
-              WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
-              AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.user = m.user AND b.other = x.sender)
-              AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq) LIMIT 1000)),
-             c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
-             c.capacity, c.slow_mode_s, c.pins, c.state,
-             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal
-             FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
-             LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
-             WHERE m.user = ?1 AND m.role IS NOT NULL ",
-            $where
-        )
-    };
-}
 #[async_trait]
 impl ChannelStore for Embedded {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
@@ -199,18 +177,14 @@ impl ChannelStore for Embedded {
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
         self.read(move |db| match order {
-            OverviewOrder::Id(after) => overview_by_id(db, user, after, limit),
-            OverviewOrder::Activity(after) => overview_by_activity(db, user, after, limit),
+            OverviewOrder::Id(after) => overviews::by_id(db, user, after, limit),
+            OverviewOrder::Activity(after) => overviews::by_activity(db, user, after, limit),
         })
         .await
     }
 
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
-        self.read(move |db| {
-            let sql = overview_sql!("AND m.channel = ?2");
-            db.prepare_cached(sql)?.query_row([int(user.raw()), int(channel.raw())], overview_row).optional()
-        })
-        .await
+        self.read(move |db| overviews::of(db, user, channel)).await
     }
 
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
@@ -286,7 +260,7 @@ pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details
 }
 
 /// A channel in thirteen columns from `column` on: its card, and the rest.
-fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
+pub(super) fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
     Ok(Channel {
         card: card_at(row, column)?,
         created_by: UserId::from_raw(number(row, column + 7)?),
@@ -470,7 +444,7 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
     Ok(())
 }
 
-fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
+pub(super) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
     Ok(Membership {
         user_id: UserId::from_raw(number(row, column)?),
         channel_id: ChannelId::from_raw(number(row, column + 1)?),
@@ -479,41 +453,4 @@ fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
         as_of: Seq::new(number(row, column + 4)?),
         in_inbox: row.get(column + 5)?,
     })
-}
-
-fn overview_row(row: &Row<'_>) -> Result<Overview> {
-    Ok(Overview {
-        membership: membership_at(row, 0)?,
-        marker: Marker { seq: Seq::new(number(row, 6)?), ordinal: Ordinal::new(number(row, 7)?) },
-        head: head_at(row, 8)?,
-        mentions: number(row, 11)?,
-        channel: channel_at(row, 12)?,
-        settings: settings_at(row, 25)?,
-    })
-}
-
-fn overview_by_id(
-    db: &Connection,
-    user: UserId,
-    after: Option<ChannelId>,
-    rows: usize,
-) -> Result<Vec<Overview>> {
-    let sql = overview_sql!("AND m.is_open = 1 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3");
-    let after = after.map_or(0, |channel| int(channel.raw()));
-    db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
-}
-
-fn overview_by_activity(
-    db: &Connection,
-    user: UserId,
-    after: Option<(Millis, ChannelId)>,
-    rows: usize,
-) -> Result<Vec<Overview>> {
-    let sql = overview_sql!(
-        "AND m.is_open = 1 AND (coalesce(h.at_ms, 0), m.channel) < (?2, ?3)
-         ORDER BY at_ms DESC, m.channel DESC LIMIT ?4"
-    );
-    let (at, channel) =
-        after.map_or((i64::MAX, i64::MAX), |(at, channel)| (bound(at.get()), int(channel.raw())));
-    db.prepare_cached(sql)?.query_map([int(user.raw()), at, channel, limit(rows)], overview_row)?.collect()
 }

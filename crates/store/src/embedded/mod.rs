@@ -11,6 +11,7 @@ mod channels;
 mod check;
 mod checksum;
 mod codec;
+mod commit;
 mod commit_order;
 mod contacts;
 mod copy;
@@ -28,6 +29,7 @@ mod metrics;
 mod migrate;
 mod open;
 mod open_error;
+mod overviews;
 #[cfg(test)]
 mod power_loss;
 mod reactions;

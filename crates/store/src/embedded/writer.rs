@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use madang_ids::Position;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::codec::{number, store_error};
+use super::codec::number;
 use super::copy::{self, CopyOrder};
 use super::disk;
 use super::job::{self, Job, Transaction};
@@ -28,12 +28,10 @@ const QUEUE_JOBS: usize = 1024;
 /// Bytes of rows that wait for the writer, in KiB.
 const QUEUE_KIB: usize = 64 * 1024;
 /// Bytes of rows in the feed, and behind it until the gateway has brought them to its connections; in KiB.
-const FEED_KIB: usize = 32 * 1024;
+pub(super) const FEED_KIB: usize = 32 * 1024;
 /// A group: large enough that the fsync is a small part of each job, small enough that nobody waits long for it.
 const GROUP_JOBS: usize = 512;
 const GROUP_KIB: usize = 4 * 1024;
-/// A commit that takes longer is worth a line in the log of an operator whose users wait.
-const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// The handle to the thread. Dropping it finishes what is queued.
 #[derive(Debug)]
@@ -47,16 +45,16 @@ pub(super) struct Writer {
 
 /// What callers and the thread both see.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     /// The last durable position.
-    position: AtomicU64,
+    pub(super) position: AtomicU64,
     /// Somebody reads the feed.
-    feed_is_taken: AtomicBool,
+    pub(super) feed_is_taken: AtomicBool,
     /// A commit failed at the disk; what the file holds now is not known before it is opened again.
     is_broken: watch::Sender<bool>,
     /// Jobs that entered the queue, and jobs that were answered.
     entered: AtomicU64,
-    answered: AtomicU64,
+    pub(super) answered: AtomicU64,
     /// `answered` must reach this before all jobs whose callers went away are settled.
     fence: AtomicU64,
 }
@@ -178,7 +176,7 @@ fn stopped() -> StoreError {
     StoreError::Unavailable("the writer stopped".into())
 }
 
-fn broken() -> StoreError {
+pub(super) fn broken() -> StoreError {
     StoreError::Unavailable("the disk failed; the server must start again".into())
 }
 
@@ -203,16 +201,6 @@ pub(super) enum Work {
     Copy(CopyOrder),
 }
 
-/// How a group failed.
-enum Failure {
-    /// A job in it did; rolled back.
-    Job(StoreError),
-    /// Nothing was done.
-    Group(StoreError),
-    /// The disk failed at the commit, so nobody knows.
-    Unknown(StoreError),
-}
-
 /// What is committed together.
 #[derive(Default)]
 struct Group {
@@ -222,16 +210,16 @@ struct Group {
 
 /// The thread's own.
 pub(super) struct Thread {
-    wal: WalFile,
-    shared: Arc<Shared>,
-    feed: Option<mpsc::Sender<Commit>>,
+    pub(super) wal: WalFile,
+    pub(super) shared: Arc<Shared>,
+    pub(super) feed: Option<mpsc::Sender<Commit>>,
     /// Room for the rows in the feed.
-    feed_room: Arc<Semaphore>,
-    closed: watch::Receiver<bool>,
+    pub(super) feed_room: Arc<Semaphore>,
+    pub(super) closed: watch::Receiver<bool>,
     pub(super) runtime: Runtime,
-    metrics: StoreMetrics,
-    linger: Linger,
-    seldom: Seldom,
+    pub(super) metrics: StoreMetrics,
+    pub(super) linger: Linger,
+    pub(super) seldom: Seldom,
     /// A copy that was asked for while a group gathered.
     pub(super) copy_asked: Option<CopyOrder>,
 }
@@ -337,197 +325,8 @@ impl Thread {
         }
     }
 
-    fn break_down(&self) {
+    pub(super) fn break_down(&self) {
         tracing::error!("the disk failed a sync: nothing more is written before the folder is opened again");
         self.shared.is_broken.send_replace(true);
     }
-
-    /// Commits and answers a group. If a job in it fails, the group runs once more with a savepoint before each job, so
-    /// that a job that fails hurts only itself, and costs the others one more transaction.
-    fn commit_group(
-        &mut self,
-        connection: &Connection,
-        mut group: Vec<Box<dyn Job>>,
-        queue: &mpsc::Receiver<Work>,
-    ) {
-        let (waiting, began) = (queue.len(), Instant::now());
-        match self.attempt(connection, &mut group) {
-            Ok(commits) => {
-                // Before the answers: who is answered comes again.
-                self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
-                let commits = self.made_durable(commits);
-                self.answer(group, None);
-                self.publish(commits);
-            }
-            Err(Failure::Job(_)) if group.len() > 1 => self.commit_apart(connection, group),
-            Err(failure) => self.fail_group(group, failure),
-        }
-    }
-
-    /// Commits a group in which some jobs fail, and answers each for itself.
-    fn commit_apart(&mut self, connection: &Connection, mut group: Vec<Box<dyn Job>>) {
-        let mut failures = Vec::with_capacity(group.len());
-        let run = |transaction: &mut Transaction<'_>| {
-            for job in &mut group {
-                failures.push(transaction.run_apart(job.as_mut())?);
-            }
-            Ok(())
-        };
-        match self.transact(connection, run) {
-            Ok(commits) => {
-                let commits = self.made_durable(commits);
-                for (job, failure) in group.into_iter().zip(failures) {
-                    match failure {
-                        Some(error) => self.fail_group(vec![job], Failure::Job(error)),
-                        None => self.answer(vec![job], None),
-                    }
-                }
-                self.publish(commits);
-            }
-            Err(failure) => self.fail_group(group, failure),
-        }
-    }
-
-    /// Notes that `commits` are durable, before they are answered: a caller that reads the position finds its own commit at
-    /// or below it. Answers with those for the feed, which a caller that is answered may take at once, and which then must
-    /// not bring what was written before.
-    fn made_durable(&self, commits: Vec<Commit>) -> Vec<Commit> {
-        if let Some(last) = commits.last() {
-            self.shared.position.store(last.last().get(), Ordering::SeqCst);
-        }
-        if self.shared.feed_is_taken.load(Ordering::SeqCst) { commits } else { Vec::new() }
-    }
-
-    fn fail_group(&mut self, group: Vec<Box<dyn Job>>, failure: Failure) {
-        let error = match failure {
-            Failure::Job(error) | Failure::Group(error) => {
-                if let Some(untold) = self.seldom.tell() {
-                    tracing::error!(%error, jobs = group.len(), untold, "the store did not write");
-                }
-                error
-            }
-            Failure::Unknown(error) => {
-                tracing::error!(%error, jobs = group.len(), "the store does not know whether it wrote");
-                self.break_down();
-                error
-            }
-        };
-        self.count_failure(&error);
-        self.answer(group, Some(&error));
-    }
-
-    fn count_failure(&self, error: &StoreError) {
-        match error {
-            StoreError::Corrupt(_) => self.metrics.damaged.inc(),
-            _ => self.metrics.write_failures.inc(),
-        };
-    }
-
-    fn attempt(
-        &mut self,
-        connection: &Connection,
-        group: &mut [Box<dyn Job>],
-    ) -> Result<Vec<Commit>, Failure> {
-        self.transact(connection, |transaction| group.iter_mut().try_for_each(|job| job.run(transaction)))
-    }
-
-    /// Runs `run` in one transaction.
-    fn transact(
-        &mut self,
-        connection: &Connection,
-        run: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<()>,
-    ) -> Result<Vec<Commit>, Failure> {
-        if self.is_broken() {
-            return Err(Failure::Group(broken()));
-        }
-        let start = self.shared.position.load(Ordering::SeqCst);
-        let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
-            .map_err(|error| Failure::Group(store_error(&error)))?;
-        let mut transaction = Transaction::after(start, connection);
-        let ran = run(&mut transaction).and_then(|()| transaction.save_position());
-        let (commits, has_changes) = transaction.into_commits();
-        if let Err(error) = ran {
-            drop(begun);
-            return Err(undone_or_unknown(connection, &error, disk::is_fatal(&error), Failure::Job));
-        }
-        let began = Instant::now();
-        let committed = begun.commit();
-        let took = began.elapsed();
-        if took > SLOW_COMMIT {
-            tracing::warn!(duration_ms = took.as_millis() as u64, "the disk took long to sync a commit");
-        }
-        match committed {
-            Ok(()) => {
-                if has_changes {
-                    self.wal.forget_soon();
-                }
-                Ok(commits)
-            }
-            Err(error) => {
-                let is_fatal = disk::is_fatal_commit(&error);
-                Err(undone_or_unknown(connection, &error, is_fatal, Failure::Group))
-            }
-        }
-    }
-
-    /// Waits while the feed is full, in commits or in bytes, unless the store closes.
-    fn publish(&mut self, commits: Vec<Commit>) {
-        for commit in commits {
-            let Some(feed) = self.feed.take() else { return };
-            let kib = (commit.rows.size_bytes() / 1024 + 1).min(FEED_KIB) as u32;
-            let room = match Arc::clone(&self.feed_room).try_acquire_many_owned(kib) {
-                Ok(room) => Some(room),
-                Err(_) => {
-                    wait(&self.runtime, &mut self.closed, Arc::clone(&self.feed_room).acquire_many_owned(kib))
-                }
-            };
-            let place = match feed.try_reserve() {
-                Ok(place) => Some(place),
-                Err(_) => wait(&self.runtime, &mut self.closed, feed.reserve()),
-            };
-            // Without a reader there is no feed any more.
-            let sent = room.zip(place).map(|(room, place)| {
-                place.send(Commit { rows: commit.rows.in_room(room), ..commit });
-            });
-            self.feed = sent.map(|()| feed);
-        }
-    }
-
-    fn answer(&self, group: Vec<Box<dyn Job>>, failure: Option<&StoreError>) {
-        for job in group {
-            job.answer(failure);
-            self.shared.answered.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Waits for the reader of the feed. `None` if it is gone, or the store closes.
-fn wait<T, E>(
-    runtime: &Runtime,
-    closed: &mut watch::Receiver<bool>,
-    turn: impl Future<Output = Result<T, E>>,
-) -> Option<T> {
-    runtime.block_on(async {
-        tokio::select! {
-            turn = turn => turn.ok(),
-            _ = closed.wait_for(|closed| *closed) => None,
-        }
-    })
-}
-
-/// What failed for want of space or of a lock, or because a write was refused, was not done. What failed at a sync may
-/// have been: a failed fsync leaves pages in a state that nobody knows (Rebello et al. 2020), so there is no second try.
-fn undone_or_unknown(
-    connection: &Connection,
-    error: &rusqlite::Error,
-    is_fatal: bool,
-    undone: impl FnOnce(StoreError) -> Failure,
-) -> Failure {
-    if is_fatal {
-        return Failure::Unknown(StoreError::Unknown(error.to_string()));
-    }
-    if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
-        return undone(store_error(error));
-    }
-    Failure::Unknown(StoreError::Unknown("a transaction could not be rolled back".into()))
 }
