@@ -372,10 +372,10 @@ impl Config {
         rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
         let reserved = &self.accounts.reserved_handles;
         rule(
-            reserved.iter().all(|handle| *handle == handle.to_ascii_lowercase()),
+            reserved.iter().all(|handle| values::is_handle(handle)),
             "accounts.reserved_handles",
             &reserved.join(", "),
-            "must be in lower case, as handles are",
+            "must be handles in lower case, such as admin: 2 to 32 of a-z, 0-9, '_', '.', '-'",
         )?;
         let group = self.channels.group_members;
         let gateway = &self.gateway;

@@ -302,10 +302,16 @@ async fn subscriptions_have_a_bound_and_end_with_their_connection() {
     let stage = Stage::new(Storage::model(), 10).await;
     let (mut socket, _) = Socket::connect(stage.node.addr, &stage.owner.token, None).await.unwrap();
     let mut channels = vec![stage.channel.clone()];
-    for number in 0..200 {
-        let wish = json!({ "kind": "open", "name": format!("Tea {number}") });
-        let view = stage.rest.must("POST", "/v1/channels", Some(&stage.owner.token), Some(&wish)).await;
-        channels.push(view["id"].as_str().unwrap().to_owned());
+    // Nobody makes more than a hundred.
+    for maker in stage.people(2).await {
+        for number in 0..100 {
+            let wish = json!({ "kind": "open", "name": format!("Tea {number}") });
+            let view = stage.rest.must("POST", "/v1/channels", Some(&maker.token), Some(&wish)).await;
+            let channel = view["id"].as_str().unwrap().to_owned();
+            let join = format!("/v1/channels/{channel}/membership");
+            stage.rest.must("PUT", &join, Some(&stage.owner.token), None).await;
+            channels.push(channel);
+        }
     }
     let subscribe = |channel: &String| json!({ "type": "subscribe", "id": channel, "channel_id": channel, "mode": "passive" });
     let answers = socket.pipeline(channels.iter().map(subscribe).collect()).await.unwrap();

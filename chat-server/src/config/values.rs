@@ -174,3 +174,9 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     let is_host = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
     is_host.then(|| (host.to_owned(), port))
 }
+
+/// What a handle may be; anything else is never equal to one.
+pub(super) fn is_handle(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
+    (2..=madang_proto::limits::HANDLE_CHARS).contains(&text.len()) && text.bytes().all(is_allowed)
+}
