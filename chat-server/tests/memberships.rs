@@ -4,6 +4,7 @@
     reason = "a test; clippy sees that of test functions only, not of their helpers"
 )]
 
+use futures_util::future::join_all;
 use madang_testkit::{Config, ManualClock, Rest, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
@@ -39,6 +40,28 @@ impl Stage {
 
     async fn make(&self, token: &str, wish: Value) -> (u16, Value) {
         self.ask(token, "POST", "/v1/channels", Some(wish)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_requests_at_once_come_to_the_limit_and_not_beyond() {
+    for storage in [Storage::model(), Storage::embedded()] {
+        let stage = Stage::new(storage, 5).await;
+        let (_, ada) = stage.person("ada").await;
+        let (_, eve) = stage.person("eve").await;
+        let mut open = Vec::new();
+        for _ in 0..5 {
+            let (_, made) = stage.make(&eve, json!({ "kind": "open", "name": "Tea" })).await;
+            open.push(format!("/v1/channels/{}/membership", made["id"].as_str().unwrap()));
+        }
+        let groups = (0..15).map(|_| stage.make(&ada, group(&[])));
+        let joins = open.iter().map(|path| stage.ask(&ada, "PUT", path, None));
+        let (made, joined) = tokio::join!(join_all(groups), join_all(joins));
+        let statuses: Vec<u16> = made.into_iter().chain(joined).map(|(status, _)| status).collect();
+        let done = statuses.iter().filter(|&&status| status < 300).count();
+        assert_eq!((done, statuses.len()), (5, 20), "{statuses:?}");
+        let (_, list) = stage.ask(&ada, "GET", "/v1/channels", None).await;
+        assert_eq!(list["items"].as_array().unwrap().len(), 5);
     }
 }
 

@@ -128,8 +128,20 @@ impl Homes {
     /// # Errors
     /// The store's.
     pub async fn noted_lately(&self, user: UserId, is_it: impl Fn(&Content) -> bool) -> StoreResult<bool> {
+        Ok(self.last_noted(user, |content| is_it(content).then_some(())).await?.is_some())
+    }
+
+    /// What `pick` makes of the latest note in a user's own log of which it makes something, among the last 64.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn last_noted<T>(
+        &self,
+        user: UserId,
+        pick: impl Fn(&Content) -> Option<T>,
+    ) -> StoreResult<Option<T>> {
         let tail = self.0.store.tail(LogId::User(user), RECENT_NOTES).await?;
-        Ok(tail.rows.iter().any(|row| is_it(&row.entry.content)))
+        Ok(tail.rows.iter().rev().find_map(|row| pick(&row.entry.content)))
     }
 
     /// Forgets what the home of a channel knows of members and blocks, if there is one here.

@@ -5,6 +5,7 @@ use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Content, ErrorBody, UserCard};
 
 use super::accounts::card;
+use super::costs::Cost;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
@@ -19,6 +20,7 @@ impl Operations {
         let ids = self.store.blocks(caller.user_id, after, limit).await.map_err(|error| refusal(&error))?;
         let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
     }
 
@@ -31,10 +33,14 @@ impl Operations {
         self.user(other).await?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let now = self.clock.now_ms();
-        self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
+        let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
         // From here on nobody of the two can ask the other.
         self.end_contact(caller, other).await?;
-        self.tell_block(caller.user_id, other, true).await
+        // An earlier call may have ended between its write and its note.
+        if is_new || self.noted_block(caller.user_id, other).await? != Some(true) {
+            self.tell_block(caller.user_id, other, true).await?;
+        }
+        Ok(())
     }
 
     /// Ends a block. Repeating it is harmless.
@@ -44,12 +50,24 @@ impl Operations {
     pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
-        self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
-        self.tell_block(caller.user_id, other, false).await
+        let was_there = self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        if was_there || self.noted_block(caller.user_id, other).await? == Some(true) {
+            self.tell_block(caller.user_id, other, false).await?;
+        }
+        Ok(())
     }
 
-    /// The home of their direct channel looks again, and the caller's devices learn of it: on each call, since an
-    /// earlier one may have ended between its write and its note.
+    /// What the user's devices were last notified of, if that was lately.
+    async fn noted_block(&self, user: UserId, other: UserId) -> Result<Option<bool>, ErrorBody> {
+        let pick = |content: &Content| match content {
+            Content::Blocked { user_id } if *user_id == other => Some(true),
+            Content::Unblocked { user_id } if *user_id == other => Some(false),
+            _ => None,
+        };
+        self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))
+    }
+
+    /// The home of their direct channel looks again, and the caller's devices are notified.
     async fn tell_block(&self, user: UserId, other: UserId, mut is_blocked: bool) -> Result<(), ErrorBody> {
         let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
         if let Some(channel) = direct {

@@ -58,9 +58,10 @@ impl Operations {
         self.check_users("members", &[other]).await?;
         let candidate = ChannelId::from_raw(self.mint());
         let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        let mut _room = Vec::new();
         if found.is_none() {
             self.check_not_blocked(caller.user_id, &[other]).await?;
-            self.check_room_for_channel(caller, "members", &[caller.user_id, other], None).await?;
+            _room = self.room_for_channel(caller, "members", &[caller.user_id, other], None).await?;
         }
         let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
         let id = claimed.map_err(|error| refusal(&error))?;
@@ -95,11 +96,12 @@ impl Operations {
         let hash = request_hash(&[name.as_bytes(), &members, topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         // What an earlier try has made is not asked again whether it may be.
+        let mut _room = Vec::new();
         if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
             self.check_users("members", &others).await?;
             self.check_not_blocked(caller.user_id, &others).await?;
             let all: Vec<UserId> = others.iter().copied().chain([caller.user_id]).collect();
-            self.check_room_for_channel(caller, "members", &all, None).await?;
+            _room = self.room_for_channel(caller, "members", &all, None).await?;
             others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };

@@ -9,6 +9,7 @@ use madang_store::{Contact, ContactLimits, ContactOutcome, PutContact};
 
 use super::accounts::card;
 use super::blocks::check_other;
+use super::costs::Cost;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
@@ -30,6 +31,7 @@ impl Operations {
         let contacts = found.map_err(|error| refusal(&error))?;
         let next = pages::next(&contacts, limit, |contact| contact.other);
         let ids: Vec<UserId> = contacts.iter().map(|contact| contact.other).collect();
+        self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         let mut users: HashMap<UserId, UserCard> =
             users.into_iter().flatten().map(|user| (user.id, card(user))).collect();

@@ -10,8 +10,13 @@ use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
 use super::costs::Cost;
+use super::turns::{Subject, Turn};
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
+
+/// Channels below the limit within which joins of one user take turns: more than the requests that one user can have under
+/// way at once.
+const NEAR: u32 = 64;
 
 impl Operations {
     /// The members of a channel of the caller's.
@@ -71,7 +76,7 @@ impl Operations {
         self.check_is_member(caller, channel).await?;
         self.check_users("user_ids", &request.user_ids).await?;
         self.check_not_blocked(caller.user_id, &request.user_ids).await?;
-        self.check_room_for_channel(caller, "user_ids", &request.user_ids, Some(channel)).await?;
+        let _room = self.room_for_channel(caller, "user_ids", &request.user_ids, Some(channel)).await?;
         request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
         self.callers.charge(caller.user_id, Cost::MEMBER.times(request.user_ids.len()));
         let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
@@ -135,9 +140,41 @@ impl Operations {
         Err(no_longer())
     }
 
-    /// Each of these people has room for a channel: for one that she is in already, or for one more. Who comes into two
-    /// at once may come into one too many. `field` is the request's that names them.
-    pub(super) async fn check_room_for_channel(
+    /// Each of these people has room for a channel: for one that they are in already, or for one more. `field` is the
+    /// request's that names them.
+    ///
+    /// The count is exact while the answer is held: users close to the limit come into one channel at a time. Others have
+    /// more room than requests of one user can be under way.
+    pub(super) async fn room_for_channel(
+        &self,
+        caller: Caller,
+        field: &'static str,
+        users: &[UserId],
+        channel: Option<ChannelId>,
+    ) -> Result<Vec<Turn<'_>>, ErrorBody> {
+        let most = self.config.channels.per_user;
+        let mut near = self.users_in(users, most.saturating_sub(NEAR)).await?;
+        // In one order, so that two requests never wait for each other.
+        near.sort_unstable();
+        near.dedup();
+        let mut turns = Vec::with_capacity(near.len());
+        for &user in &near {
+            turns.push(self.turns.take(Subject::Channels(user)).await);
+        }
+        self.check_room(caller, field, &near, channel).await?;
+        Ok(turns)
+    }
+
+    /// Those of `users` who are in `count` channels or more.
+    async fn users_in(&self, users: &[UserId], count: u32) -> Result<Vec<UserId>, ErrorBody> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let counts = self.store.channel_counts(users, count).await.map_err(|error| refusal(&error))?;
+        Ok(users.iter().zip(counts).filter(|(_, found)| *found >= count).map(|(&user, _)| user).collect())
+    }
+
+    async fn check_room(
         &self,
         caller: Caller,
         field: &'static str,
@@ -145,9 +182,7 @@ impl Operations {
         channel: Option<ChannelId>,
     ) -> Result<(), ErrorBody> {
         let most = self.config.channels.per_user;
-        let counts = self.store.channel_counts(users, most).await.map_err(|error| refusal(&error))?;
-        let laden = users.iter().zip(counts).filter(|(_, count)| *count >= most);
-        let laden: Vec<UserId> = laden.map(|(&user, _)| user).collect();
+        let laden = self.users_in(users, most).await?;
         let are_here = match channel {
             Some(channel) if !laden.is_empty() => self.are_members(channel, &laden).await?,
             _ => vec![false; laden.len()],

@@ -9,6 +9,7 @@ use madang_proto::{ErrorBody, Role};
 use madang_store::Member;
 
 use super::accounts::card;
+use super::costs::Cost;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -75,6 +76,7 @@ impl Operations {
         }
         let (after, limit) = pages::bounds::<UserId>(&query)?;
         let banned = self.store.banned(channel, after, limit).await.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::rows(banned.len()));
         let next = pages::next(&banned, limit, |member| member.user_id);
         let now = self.clock.raw_ms();
         let banned: Vec<Member> = banned.into_iter().filter(|member| member.is_banned(now)).collect();

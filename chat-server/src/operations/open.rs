@@ -37,7 +37,7 @@ impl Operations {
         }
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
-        self.check_room_for_channel(caller, "members", &[caller.user_id], Some(id)).await?;
+        let _room = self.room_for_channel(caller, "members", &[caller.user_id], Some(id)).await?;
         self.check_open_made(caller, id).await?;
         self.callers.charge(caller.user_id, Cost::MEMBER);
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
@@ -96,7 +96,7 @@ impl Operations {
                 "only open channels are joined; into this one people are added",
             ));
         }
-        self.check_room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
+        let _room = self.room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
         self.callers.charge(caller.user_id, Cost::MEMBER);
         let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;

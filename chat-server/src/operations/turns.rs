@@ -18,6 +18,8 @@ pub(super) enum Subject {
     Marker(UserId, ChannelId),
     /// What two users are to each other: contacts and blocks. The lesser id first.
     Pair(UserId, UserId),
+    /// In how many channels a user is, close to the limit. Of several users in the order of their ids.
+    Channels(UserId),
 }
 
 impl Subject {
@@ -32,6 +34,7 @@ impl Subject {
 pub struct Turns(DashMap<Subject, Arc<Mutex<()>>>);
 
 /// The right to change a subject, until it is dropped.
+#[must_use]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     subject: Subject,
