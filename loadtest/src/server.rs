@@ -166,6 +166,8 @@ mod tests {
         assert!(rss_kib(group).is_some_and(|kib| kib > 100));
         kill_process_group(Pid::from_raw(group as i32).unwrap(), Signal::KILL).unwrap();
         child.wait().await.unwrap();
+        // The pipe ends once every process of the group has given up its memory and then its files.
+        child.stdout.as_mut().unwrap().read_to_end(&mut Vec::new()).await.unwrap();
         assert_eq!(rss_kib(group), None);
     }
 }

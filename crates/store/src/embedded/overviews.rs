@@ -7,7 +7,10 @@ use super::channels::{channel_at, membership_at};
 use super::codec::{bound, int, limit, number};
 use super::log::head_at;
 use super::settings::settings_at;
-use crate::channels::{Marker, Overview};
+use crate::channels::{MENTIONS_COUNTED, Marker, Overview};
+
+// `concat!` takes literals only.
+const _: () = assert!(MENTIONS_COUNTED == 1_000, "overview_sql! counts mentions up to 1000");
 
 /// Overviews of a user's channels, `?1`.
 macro_rules! overview_sql {
