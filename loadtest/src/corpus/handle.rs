@@ -33,7 +33,12 @@ fn plain(nick: &str) -> String {
         letter @ ('a'..='z' | '0'..='9' | '_' | '.' | '-') => letter,
         _ => '-',
     };
-    let mut handle: String = nick.chars().map(letter).take(HANDLE_CHARS).collect();
+    let mut handle: String = nick.chars().map(letter).take(HANDLE_CHARS - 1).collect();
+    // A handle has a letter or a digit, and no dot at its ends.
+    handle = handle.trim_matches('.').to_owned();
+    if !handle.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
+        handle.insert(0, 'n');
+    }
     while handle.len() < 2 {
         handle.push('_');
     }
@@ -60,7 +65,10 @@ mod tests {
             ("CHETWIN", "chetwin.2"),
             ("[optik]", "-optik-"),
             ("p", "p_"),
-            ("", "__"),
+            ("", "n_"),
+            ("_", "n_.1"),
+            ("...", "n_.2"),
+            (".net.", "net"),
             ("bur[n] er", "bur-n--er"),
             ("Élan", "-lan"),
         ] {
