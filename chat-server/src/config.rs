@@ -25,7 +25,7 @@ pub struct Config {
     pub tokens: TokenConfig,
     /// The cost of passwords.
     pub passwords: PasswordConfig,
-    /// Who may have an account.
+    /// How people get an account.
     pub accounts: AccountConfig,
     /// Sizes of channels.
     pub channels: ChannelConfig,
@@ -130,7 +130,7 @@ impl Default for TokenConfig {
     }
 }
 
-/// Who may have an account.
+/// How people get an account.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountConfig {
@@ -148,7 +148,7 @@ pub enum SignUpMode {
     /// Anybody.
     #[default]
     Open,
-    /// Whoever has a code.
+    /// Anybody with an invitation code.
     Invitation,
     /// Nobody: the operator makes accounts.
     Operator,

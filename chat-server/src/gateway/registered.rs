@@ -15,7 +15,7 @@ pub(super) struct Registered {
     gateway: Arc<Gateway>,
     outbound: Arc<Outbound>,
     pub(super) user_id: UserId,
-    /// What presence is told when it leaves, if it was told that it came.
+    /// How the connection left, for presence; `None` while presence does not count it.
     pub(super) departure: Option<Departure>,
 }
 

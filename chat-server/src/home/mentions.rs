@@ -29,7 +29,7 @@ const NOTES_A_SECOND: u32 = 100;
 /// Bytes of the messages that are read at once to learn who sent them.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Messages of which not everybody was notified whom they concern.
+/// Messages that still owe notes to some of the users whom they concern.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     /// Those that were appended just now. A channel is in the map for as long as its task runs.
