@@ -20,7 +20,7 @@ use crate::gateway::{Gateway, deliver, drain, open, sweep};
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::operations::{
-    Callers, Deletions, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns, Writers,
+    Callers, Deletions, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns, Writers,
 };
 use crate::private;
 use crate::rest::Api;
@@ -161,6 +161,7 @@ impl Node {
             revocations: Revocations::default(),
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
             deletions: Deletions::default(),
+            exports: Exports::default(),
             writers: Writers::default(),
             turns: Turns::default(),
             known: Known::default(),

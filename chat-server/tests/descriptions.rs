@@ -112,6 +112,7 @@ fn calls_of_page() -> BTreeSet<Call> {
             "" => Some(name.to_owned()),
             "page of " => Some(format!("Page_{name}")),
             "list of " => Some(format!("List_{name}")),
+            "lines of " => Some(format!("Lines_{name}")),
             other => panic!("{other} in {line}"),
         };
         let body = Some(body.trim().trim_matches('`').to_owned()).filter(|body| !body.is_empty());
@@ -123,8 +124,10 @@ fn calls_of_page() -> BTreeSet<Call> {
 
 fn calls_of_description(openapi: &Value) -> BTreeSet<Call> {
     let named = |part: &Value| {
-        let reference = part["content"]["application/json"]["schema"]["$ref"].as_str()?;
-        Some(reference.rsplit('/').next()?.to_owned())
+        let lines = part["content"]["application/x-ndjson"]["schema"]["$ref"].as_str();
+        let reference = part["content"]["application/json"]["schema"]["$ref"].as_str().or(lines)?;
+        let prefix = if lines.is_some() { "Lines_" } else { "" };
+        Some(format!("{prefix}{}", reference.rsplit('/').next()?))
     };
     let mut calls = BTreeSet::new();
     let paths = openapi["paths"].as_object().unwrap().iter();

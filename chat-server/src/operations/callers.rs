@@ -39,6 +39,8 @@ pub struct Callers {
     requests: Buckets<UserId>,
     /// In KiB.
     written: Buckets<UserId>,
+    /// Work of exports, apart from other requests: an export must not shut out the client that waits for it.
+    exports: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     pages: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
@@ -67,6 +69,7 @@ impl Callers {
             sends: buckets(),
             requests: buckets(),
             written: buckets(),
+            exports: buckets(),
             addresses: buckets(),
             pages: buckets(),
             logins: buckets(),
@@ -95,6 +98,18 @@ impl Callers {
     pub fn charge(&self, user: UserId, cost: Cost) {
         if cost.tokens() > 0 {
             self.owe(&self.requests, user, self.config.rate(self.config.user_requests), cost.tokens());
+        }
+    }
+
+    /// Waits until an export of the user has paid for what it read: as fast as the rate of requests, in a bucket of its own.
+    pub async fn pay_export(&self, user: UserId, cost: Cost) {
+        let rate = self.config.rate(self.config.user_requests);
+        loop {
+            let now = self.clock.elapsed();
+            let bucket = self.exports.get_with(user, || Arc::new(Mutex::new(Bucket::full(rate, now))));
+            let taken = bucket.lock().take(rate, cost.tokens(), now);
+            let Err(wait_ms) = taken else { return };
+            self.clock.sleep(Duration::from_millis(wait_ms)).await;
         }
     }
 

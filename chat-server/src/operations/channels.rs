@@ -143,7 +143,7 @@ impl Operations {
         self.homes.ask(&channel, seats(caller.user_id, joins, true)).await.map(drop)
     }
 
-    /// The caller's channels, the most recently active first or by id.
+    /// The caller's channels, the most recently active first or by id; or those that the caller has left and may still read.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -152,8 +152,12 @@ impl Operations {
         caller: Caller,
         query: ChannelsQuery,
     ) -> Result<Page<ChannelView>, ErrorBody> {
-        let ChannelsQuery { order, after, limit } = query;
+        let ChannelsQuery { order, left, after, limit } = query;
         let (order, limit) = match order {
+            _ if left => {
+                let (after, limit) = pages::bounds(&PageQuery { after, limit })?;
+                (OverviewOrder::Left(after), limit)
+            }
             ChannelOrder::Activity => {
                 let (_, limit) = pages::bounds::<u64>(&PageQuery { after: None, limit })?;
                 let after = after.as_deref().map(parse_activity).transpose()?;
@@ -165,16 +169,22 @@ impl Operations {
             }
         };
         let rows = self.store.overview(caller.user_id, order, limit).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let mut rows = rows.map_err(|error| refusal(&error))?;
         let sorting = match order {
             OverviewOrder::Activity(_) => Cost::ACTIVITY,
             OverviewOrder::Id(_) => Cost::default(),
+            OverviewOrder::Left(_) => Cost::rows(rows.len()),
         };
         self.callers.charge(caller.user_id, sorting.and(Cost::rows(rows.len())));
         let next = pages::next(&rows, limit, |row| match order {
             OverviewOrder::Activity(_) => format!("{}-{}", row.head.at, row.channel.card.id),
-            OverviewOrder::Id(_) => row.channel.card.id.to_string(),
+            OverviewOrder::Id(_) | OverviewOrder::Left(_) => row.channel.card.id.to_string(),
         });
+        if left {
+            for row in &mut rows {
+                self.end_where_left(row).await?;
+            }
+        }
         Ok(Page { items: rows.into_iter().map(view).collect(), next })
     }
 
@@ -193,15 +203,19 @@ impl Operations {
     pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
         let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
         let Some(mut row) = row else { return Err(self.refuse_stranger(channel).await) };
-        // For who has left, the channel ends where she left.
-        if let Some(until) = row.membership.spans.last().and_then(|span| span.until) {
-            let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;
-            row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
-            if row.channel.card.kind != ChannelKind::Open {
-                hide_details(&mut row.channel);
-            }
-        }
+        self.end_where_left(&mut row).await?;
         Ok(row)
+    }
+
+    /// For a user who has left, the channel ends where they left.
+    async fn end_where_left(&self, row: &mut Overview) -> Result<(), ErrorBody> {
+        let Some(until) = row.membership.spans.last().and_then(|span| span.until) else { return Ok(()) };
+        let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await;
+        row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
+        if row.channel.card.kind != ChannelKind::Open {
+            hide_details(&mut row.channel);
+        }
+        Ok(())
     }
 
     /// `field` is the request's that names them.

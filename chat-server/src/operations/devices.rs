@@ -220,6 +220,17 @@ impl Operations {
         self.look_at_device(user, id).await
     }
 
+    /// Whether a device is still signed in, as far as is known without looking again for some seconds.
+    ///
+    /// # Errors
+    /// `revoked`; `unauthorized` for a device that is not known.
+    pub(super) async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
+        match self.device_state(user, id).await? {
+            DeviceState::Valid => Ok(()),
+            state => Err(state.refusal()),
+        }
+    }
+
     async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<DeviceState, ErrorBody> {
         let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
         let state = match device.filter(|device| device.user_id == user) {

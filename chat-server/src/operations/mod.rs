@@ -14,6 +14,7 @@ mod details;
 mod devices;
 mod erasure;
 mod events;
+mod export;
 mod guesses;
 mod handles;
 mod hidden;
@@ -60,6 +61,7 @@ pub use changes::Change;
 pub use deletion::Deletions;
 pub use devices::Revocations;
 pub use events::Writers;
+pub use export::{Export, Exports};
 pub use guesses::Guesses;
 pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
@@ -114,6 +116,8 @@ pub struct Operations {
     pub revocations: Revocations,
     /// Accounts that are being deleted.
     pub deletions: Deletions,
+    /// Exports that are under way.
+    pub exports: Exports,
     /// Who is writing.
     pub writers: Writers,
     /// Who changes what now.

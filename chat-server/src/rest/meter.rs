@@ -29,6 +29,10 @@ pub(super) const COMPRESSED_BYTES: u16 = 1_024;
 /// What an encoder takes while an answer is written.
 const ENCODER_BYTES: usize = 300 * 1024;
 
+/// Marks an answer that is made while it is read: it holds so many bytes until its end.
+#[derive(Clone, Copy)]
+pub(super) struct Streamed(pub(super) usize);
+
 /// Marks an answer that is not compressed.
 #[derive(Clone, Copy)]
 struct Secret;
@@ -167,7 +171,10 @@ impl Meter {
 
     /// The answer counts until its last byte was taken.
     fn answer(self, response: Response, is_encoded: bool) -> Response {
-        let bytes = usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX);
+        let bytes = match response.extensions().get::<Streamed>() {
+            Some(Streamed(held)) => *held,
+            None => usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX),
+        };
         let has_encoder = is_encoded && bytes >= usize::from(COMPRESSED_BYTES);
         let bytes = bytes.saturating_add(if has_encoder { ENCODER_BYTES } else { 0 });
         {

@@ -7,6 +7,7 @@ pub(crate) mod conform;
 mod contacts;
 mod describe;
 mod devices;
+mod export;
 mod extract;
 mod health;
 mod messages;

@@ -5,7 +5,7 @@ use axum::routing::MethodFilter;
 use madang_proto::ErrorCode;
 
 use super::describe::{Route, Routes};
-use super::{accounts, channels, contacts, devices, messages, moderation, open};
+use super::{accounts, channels, contacts, devices, export, messages, moderation, open};
 
 macro_rules! routes {
     ($($method:ident $path:literal $tag:ident::$name:ident [$($refusal:ident)*] $summary:literal;)*) => {{
@@ -38,6 +38,7 @@ pub(super) fn routes() -> Routes {
         PATCH "/me" accounts::change_me [TooLarge] "Change the name for people, the picture, or whether receipts are sent.";
         POST "/me/password" accounts::change_password [Conflict] "Change the password; other devices are revoked.";
         POST "/me/deletion" accounts::delete_account [] "Delete the account. Messages stay, by a deleted user.";
+        GET "/me/export" export::own [] "What the server keeps about the caller, as lines of JSON.";
         GET "/users" accounts::find_user [NotFound] "Find somebody by handle.";
         GET "/users/lookup" accounts::look_up [] "Several users by id.";
         GET "/users/search" accounts::search [] "People whom the caller knows, by how a handle or a name begins.";

@@ -93,9 +93,9 @@ impl Api {
             .get(status)
             .unwrap_or_else(|| panic!("{operation} answers {status}, which is not described: {body}"));
         match validator {
-            Some(validator) => {
-                validator.validate(body).unwrap_or_else(|error| panic!("{operation}: {error}: {body}"))
-            }
+            Some(validator) => each_line(body, |body| {
+                validator.validate(body).unwrap_or_else(|error| panic!("{operation}: {error}: {body}"));
+            }),
             None => assert_eq!(*body, Value::Null, "{operation}"),
         }
         if *status < 300 {
@@ -130,11 +130,21 @@ impl Api {
     }
 }
 
+/// An answer of one value, or each line of one that has lines.
+fn each_line(body: &Value, check: impl Fn(&Value)) {
+    match body {
+        Value::String(lines) => lines.lines().for_each(|line| check(&serde_json::from_str(line).unwrap())),
+        body => check(body),
+    }
+}
+
 /// Codes and schema of an answer.
 fn described(openapi: &Value, answer: &Value) -> (String, Option<Validator>) {
     let reference = answer["$ref"].as_str().unwrap_or_default();
     let found = openapi.pointer(reference.trim_start_matches('#')).filter(|_| !reference.is_empty());
-    let schema = &found.unwrap_or(answer)["content"]["application/json"]["schema"];
+    let content = &found.unwrap_or(answer)["content"];
+    let schema = ["application/json", "application/x-ndjson"].map(|kind| &content[kind]["schema"]);
+    let schema = schema.into_iter().find(|schema| !schema.is_null()).unwrap_or(&Value::Null);
     let schema = json!({ "allOf": [schema], "components": openapi["components"] });
     let has_body = !schema["allOf"][0].is_null();
     let codes = reference.rsplit('/').next().unwrap_or_default().to_owned();

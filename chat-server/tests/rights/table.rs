@@ -120,6 +120,7 @@ pub(crate) const ELSEWHERE: &[Elsewhere] = &[
         r#"{"old_password":"wrong horse","new_password":"battery staple"}"#,
     ),
     elsewhere("accounts_delete_account", "", r#"{"password":"wrong horse"}"#),
+    elsewhere("export_own", "", ""),
     elsewhere("accounts_look_up", "?ids=$user", ""),
     elsewhere("accounts_search", "?prefix=$handle", ""),
     elsewhere("accounts_change_me", "", r#"{"display_name":"Ada"}"#),

@@ -1,6 +1,7 @@
 //! Bodies of the REST API.
 
 mod accounts;
+mod export;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use accounts::{
     Deletion, DeviceCard, DeviceChange, Login, Me, NewDevice, PasswordChange, ProfileChange, Refresh,
     RevokeAll, ServerInfo, SignUp, SignedIn, UserIds, UserSearch,
 };
+pub use export::{ExportEnd, ExportLine, ExportedChannel, ExportedMessage, ExportedReaction, Stay};
 
 /// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
 ///
@@ -56,6 +58,10 @@ pub struct ChannelsQuery {
     /// `activity` (default) or `id`; on a later page the same as on the first.
     #[serde(default)]
     pub order: ChannelOrder,
+    /// Whether to list groups that the user has left and may still read, instead of those that the user is in; by id, whatever
+    /// `order` says.
+    #[serde(default)]
+    pub left: bool,
     /// The `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use madang_proto::rest::{
     AddMembers, BanCard, ChannelChange, ChannelSettingsChange, ChannelView, Deletion, DeviceCard,
-    DeviceChange, EditMessage, HistoryPage, List, Login, MarkRead, Me, MemberCard, MemberChange, NewChannel,
-    NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict, SendMessage, ServerInfo,
-    SignUp, SignedIn, Snapshot, SnapshotQuery,
+    DeviceChange, EditMessage, ExportLine, HistoryPage, List, Login, MarkRead, Me, MemberCard, MemberChange,
+    NewChannel, NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict, SendMessage,
+    ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
@@ -236,6 +236,7 @@ bodies! {
     "UserCard" => UserCard,
     "List<UserCard>" => List<UserCard>,
     "Me" => Me,
+    "ExportLine" => ExportLine,
     "PasswordChange" => PasswordChange,
     "Deletion" => Deletion,
     "DeviceChange" => DeviceChange,

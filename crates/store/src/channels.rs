@@ -161,6 +161,8 @@ pub enum OverviewOrder {
     Id(Option<ChannelId>),
     /// The most recently active first, after this one (its head's time, then its id, both falling).
     Activity(Option<(Millis, ChannelId)>),
+    /// By id, after this one: groups that the user has left, and that are not deleted.
+    Left(Option<ChannelId>),
 }
 
 /// Channels and members.
@@ -237,9 +239,16 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>>;
     /// The membership of a user in a channel; also one that ended.
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
+    /// The memberships of a user by channel, after `after`; those that ended included.
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Membership>>;
     /// In how many channels each of these is, in the order asked for; not counted beyond `most`.
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>>;
-    /// Her channels, those that she left left out, by pages.
+    /// Channels of a user by pages: those that the user is in, or those that the user has left.
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>>;
     /// One channel of hers, also one that she left.
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>>;

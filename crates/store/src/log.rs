@@ -40,6 +40,27 @@ impl Lists {
     }
 }
 
+/// What one user wrote within a range of a log.
+#[derive(Debug, Clone, Default)]
+pub struct SentRows {
+    /// Rising.
+    pub rows: Vec<Row>,
+    /// Everything up to here was looked at.
+    pub upto: Seq,
+}
+
+/// Where a reaction is among those of a channel: its message, the emoji, its user.
+pub type ReactionPlace = (Seq, String, UserId);
+
+/// Reactions of one user in a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OwnReactions {
+    /// The messages and the emoji, rising.
+    pub found: Vec<(Seq, String)>,
+    /// Behind which reaction the search goes on; `None` at its end.
+    pub next: Option<ReactionPlace>,
+}
+
 /// What is kept of a row's content: a change without the message that it carries.
 pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
     let mut kept = Cow::Borrowed(content);
@@ -97,6 +118,16 @@ pub trait LogStore: Send + Sync + 'static {
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>>;
 
+    /// The messages of `sender` within a range of a channel's log, rising; ends after `max_bytes` of entries (at least one
+    /// row). It looks at every row of the range, so the caller bounds that.
+    async fn rows_by(
+        &self,
+        channel: ChannelId,
+        sender: UserId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<SentRows>;
+
     /// Single rows, in the order asked for; ends after `max_bytes` of entries (at least one row), so the answer may be
     /// shorter than `seqs`. A place without a row is `None`.
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>>;
@@ -120,6 +151,15 @@ pub trait LogStore: Send + Sync + 'static {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<UserId>>;
+
+    /// The reactions of one user in a channel, after `after`: those among the next `scan` reactions of anybody.
+    async fn reactions_by(
+        &self,
+        channel: ChannelId,
+        user: UserId,
+        after: Option<ReactionPlace>,
+        scan: usize,
+    ) -> StoreResult<OwnReactions>;
 
     /// The rows of several ranges in one read: a list for each range in the order asked for, up to where `max_bytes`
     /// of entries are reached (at least one row); the last list may lack its end, and lists may be missing behind it.

@@ -115,6 +115,7 @@ hand_on! {
     fn banned(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn put_memberships(memberships: &[Membership]) -> ();
     fn membership(user: UserId, channel: ChannelId) -> Option<Membership>;
+    fn memberships(user: UserId, after: Option<ChannelId>, limit: usize) -> Vec<Membership>;
     fn overview(user: UserId, order: OverviewOrder, limit: usize) -> Vec<Overview>;
     fn overview_of(user: UserId, channel: ChannelId) -> Option<Overview>;
     fn markers(channel: ChannelId, users: &[UserId]) -> Vec<Marker>;

@@ -20,6 +20,7 @@ use axum::routing::get;
 use serde_json::Value;
 
 pub(super) use routes::{Route, Routes};
+pub(super) use signature::Lines;
 
 use prepared::Prepared;
 

@@ -109,7 +109,7 @@ fn describe(operation: &Operation, schemas: &mut Schemas, responses: &mut Respon
     let mut success =
         json!({ "description": if signature.answer.is_some() { "Done." } else { "Done; no body." } });
     if let Some(schema) = signature.answer {
-        success["content"] = content(&schema);
+        success["content"] = if signature.is_lines { lines(&schema) } else { content(&schema) };
     }
     success["headers"] = json!({ REQUEST_ID: request_id() });
     answers.insert(signature.status.to_string(), success);
@@ -193,4 +193,9 @@ fn request_id() -> Value {
 
 fn content(schema: &Value) -> Value {
     json!({ "application/json": { "schema": schema } })
+}
+
+/// A schema of each line.
+fn lines(schema: &Value) -> Value {
+    json!({ "application/x-ndjson": { "schema": schema } })
 }

@@ -1,8 +1,11 @@
 //! What a handler takes and answers, read off its signature: so a description cannot say what the code does not.
 
+use std::marker::PhantomData;
+
 use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use madang_proto::limits;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
@@ -25,8 +28,28 @@ pub(crate) struct Signature {
     pub(super) body: Option<Value>,
     /// The status of success.
     pub(super) status: u16,
-    /// The schema of the answer; `None` for one without a body.
+    /// The schema of the answer, or of a line of it; `None` for one without a body.
     pub(super) answer: Option<Value>,
+    /// Whether the answer is lines of JSON.
+    pub(super) is_lines: bool,
+}
+
+/// An answer that is lines of JSON, each a `T`.
+pub(crate) struct Lines<T> {
+    response: Response,
+    line: PhantomData<T>,
+}
+
+impl<T> Lines<T> {
+    pub(crate) const fn new(response: Response) -> Self {
+        Self { response, line: PhantomData }
+    }
+}
+
+impl<T> IntoResponse for Lines<T> {
+    fn into_response(self) -> Response {
+        self.response
+    }
 }
 
 /// A handler that can be described. `A` are its arguments and its answer.
@@ -118,6 +141,14 @@ impl<T: JsonSchema> Answered for Answer<T> {
     fn tell(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 200;
         signature.answer = Some(schemas.answered::<T>());
+    }
+}
+
+impl<T: JsonSchema> Answered for Lines<T> {
+    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+        signature.status = 200;
+        signature.answer = Some(schemas.answered::<T>());
+        signature.is_lines = true;
     }
 }
 

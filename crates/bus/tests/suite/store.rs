@@ -162,6 +162,15 @@ impl ChannelStore for Watched {
         self.store.membership(user, channel).await
     }
 
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Membership>> {
+        self.store.memberships(user, after, limit).await
+    }
+
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
         self.store.channel_counts(users, most).await
     }

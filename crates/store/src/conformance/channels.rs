@@ -195,7 +195,27 @@ pub(super) async fn channels_that_were_left_are_left_out(subject: Arc<dyn Subjec
     assert_eq!(store.channel_counts(&users, 99).await, Ok(vec![23, 22, 0]));
     assert_eq!(store.channel_counts(&users, 20).await, Ok(vec![20, 20, 0]), "not counted further");
     let left = store.overview_of(user(1), channel(5)).await.unwrap();
-    assert_eq!(left.map(|overview| overview.membership.spans), Some(spans));
+    assert_eq!(left.map(|overview| overview.membership.spans), Some(spans.clone()));
+    // Those that were left have a list of their own, of which open and deleted ones are no part.
+    let open = ChannelCard::new(channel(40), ChannelKind::Open, Some("Yard".into()), None);
+    store.create_channel(&Channel::new(open, user(1), at(1), 9)).await.unwrap();
+    let gone = Details { state: ChannelState::Deleted, ..plain(41).details() };
+    store.create_channel(&plain(41)).await.unwrap();
+    let mut last = say(log(41), Head::default(), key(user(2), 1));
+    last.details = Some(gone);
+    store.append(last).await.unwrap();
+    let ended = [membership(1, 7, &spans), membership(1, 40, &spans), membership(1, 41, &spans)];
+    store.put_memberships(&ended).await.unwrap();
+    let left = async |after: u64, limit| {
+        let after = (after > 0).then(|| channel(after));
+        let all = store.overview(user(1), OverviewOrder::Left(after), limit).await.unwrap();
+        all.iter().map(|overview| overview.channel.card.id.raw()).collect::<Vec<_>>()
+    };
+    assert_eq!((left(0, 99).await, left(0, 1).await, left(5, 9).await), (vec![5, 7], vec![5], vec![7]));
+    let all = store.memberships(user(1), Some(channel(22)), 9).await.unwrap();
+    let all: Vec<_> = all.iter().map(|one| (one.channel_id.raw(), one.spans.is_open())).collect();
+    assert_eq!(all, [(23, true), (40, false), (41, false)]);
+    assert_eq!(store.memberships(user(1), None, 2).await.unwrap().len(), 2);
 }
 
 pub(super) async fn details_change_with_an_append(subject: Arc<dyn Subject>) {

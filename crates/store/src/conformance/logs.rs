@@ -48,6 +48,28 @@ pub(super) async fn rows_come_back_as_they_were_written(subject: Arc<dyn Subject
     assert_same(&back, &all);
 }
 
+pub(super) async fn messages_of_one_sender_are_found(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut head = appended(
+        &store,
+        append(log(1), Head::default(), vec![notice(Head::default(), Content::Created { by: user(1) })]),
+    )
+    .await;
+    for number in 1..=9 {
+        let sender = user(1 + number % 3);
+        head = appended(&store, say(log(1), head, key(sender, number))).await;
+    }
+    let found = async |sender, first, last, bytes| {
+        let sent = store.rows_by(channel(1), user(sender), seq(first)..=seq(last), bytes).await.unwrap();
+        (seqs(&sent.rows), sent.upto.get())
+    };
+    assert_eq!(found(2, 1, 10, usize::MAX).await, (vec![2, 5, 8], 10));
+    assert_eq!(found(2, 3, 7, usize::MAX).await, (vec![5], 7));
+    assert_eq!(found(2, 1, 10, 1).await, (vec![2], 2), "one row at least");
+    assert_eq!(found(2, 8, 10, 1).await, (vec![8], 10));
+    assert_eq!(found(9, 1, 10, 1).await, (vec![], 10));
+}
+
 pub(super) async fn an_append_compares_the_whole_head(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let head = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
@@ -167,6 +189,23 @@ pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
     let reactors = async |after| store.reactors(channel(1), seq(4), "tea", after, 1).await.unwrap();
     assert_eq!((reactors(None).await, reactors(Some(user(1))).await), (vec![user(1)], vec![user(3)]));
     assert_eq!(store.react(channel(1), seq(5), &[], 2).await.unwrap(), []);
+    store.react(channel(1), seq(7), &[change(3, "+1", true), change(5, "+1", true)], 2).await.unwrap();
+    let mut own = Vec::new();
+    let mut after = None;
+    for _ in 0..5 {
+        let page = store.reactions_by(channel(1), user(3), after, 1).await.unwrap();
+        own.extend(page.found);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(own, [(seq(4), "tea".to_owned()), (seq(7), "+1".to_owned())]);
+    assert_eq!(store.reactions_by(channel(1), user(3), None, 9).await.unwrap().found, own);
+    assert_eq!(
+        store.reactions_by(channel(2), user(3), None, 9).await,
+        Ok(crate::log::OwnReactions::default())
+    );
     assert_eq!(store.reactors(channel(2), seq(4), "tea", None, 9).await.unwrap(), []);
 }
 

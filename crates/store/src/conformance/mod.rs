@@ -145,6 +145,7 @@ macro_rules! for_each_store_case {
         $crate::$then! { $argument;
             an_empty_log_has_no_rows
             rows_come_back_as_they_were_written
+            messages_of_one_sender_are_found
             an_append_compares_the_whole_head
             a_writer_that_paused_is_refused
             one_head_has_one_winner

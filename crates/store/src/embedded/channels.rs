@@ -161,6 +161,25 @@ impl ChannelStore for Embedded {
         self.read(move |db| membership(db, user, channel)).await
     }
 
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        rows: usize,
+    ) -> StoreResult<Vec<Membership>> {
+        let after = after.map_or(0, |channel| int(channel.raw()));
+        self.read(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
+                 WHERE user = ?1 AND channel > ?2 AND role IS NOT NULL ORDER BY channel LIMIT ?3",
+            )?;
+            let found =
+                statement.query_map([int(user.raw()), after, limit(rows)], |row| membership_at(row, 0));
+            found?.collect()
+        })
+        .await
+    }
+
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
         let users = users.to_vec();
         self.read(move |db| {
@@ -179,6 +198,7 @@ impl ChannelStore for Embedded {
         self.read(move |db| match order {
             OverviewOrder::Id(after) => overviews::by_id(db, user, after, limit),
             OverviewOrder::Activity(after) => overviews::by_activity(db, user, after, limit),
+            OverviewOrder::Left(after) => overviews::left(db, user, after, limit),
         })
         .await
     }

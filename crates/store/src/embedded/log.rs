@@ -19,8 +19,8 @@ use super::unreadable::Unreadables;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowChange,
-    RowKey, SendRecord, Tail, kept, mentioned,
+    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange,
+    ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail, kept, mentioned,
 };
 
 pub(super) use statements::place;
@@ -55,6 +55,21 @@ impl LogStore for Embedded {
         self.read(move |db| Rows { db, log, unreadables: &unreadables }.read(range, max_bytes, false)).await
     }
 
+    async fn rows_by(
+        &self,
+        channel: ChannelId,
+        sender: UserId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<SentRows> {
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| {
+            let rows = Rows { db, log: LogId::Channel(channel), unreadables: &unreadables };
+            rows.sent_by(sender, range, max_bytes)
+        })
+        .await
+    }
+
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
         let seqs = seqs.to_vec();
         let unreadables = self.unreadables.clone();
@@ -86,6 +101,16 @@ impl LogStore for Embedded {
     ) -> StoreResult<Vec<UserId>> {
         let emoji = emoji.to_owned();
         self.read(move |db| reactions::users(db, channel, target, &emoji, after, limit)).await
+    }
+
+    async fn reactions_by(
+        &self,
+        channel: ChannelId,
+        user: UserId,
+        after: Option<ReactionPlace>,
+        scan: usize,
+    ) -> StoreResult<OwnReactions> {
+        self.read(move |db| reactions::by(db, channel, user, after, scan)).await
     }
 
     async fn rows_of(
@@ -398,6 +423,23 @@ impl Rows<'_> {
             rows.push(self.row(row)?);
         }
         Ok(rows)
+    }
+
+    fn sent_by(&self, sender: UserId, range: RangeInclusive<Seq>, max_bytes: usize) -> Result<SentRows> {
+        let (statements, id) = place(self.log);
+        let mut statement = self.db.prepare_cached(statements.rows_by)?;
+        let (start, end) = (bound(range.start().get()), bound(range.end().get()));
+        let mut found = statement.query([id, start, end, int(sender.raw())])?;
+        let (mut sent, mut bytes) = (SentRows { rows: Vec::new(), upto: *range.end() }, 0_usize);
+        while let Some(row) = found.next()? {
+            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
+            if bytes > max_bytes && !sent.rows.is_empty() {
+                sent.upto = sent.rows.last().map_or(Seq::ZERO, |row| row.entry.seq);
+                break;
+            }
+            sent.rows.push(self.row(row)?);
+        }
+        Ok(sent)
     }
 
     /// Without bodies; one whole row at a time is in memory.

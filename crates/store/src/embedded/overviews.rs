@@ -49,6 +49,19 @@ pub(super) fn by_id(
     db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
 }
 
+pub(super) fn left(
+    db: &Connection,
+    user: UserId,
+    after: Option<ChannelId>,
+    rows: usize,
+) -> Result<Vec<Overview>> {
+    let sql = overview_sql!(
+        "AND m.is_open = 0 AND c.kind <> 'open' AND c.state <> 2 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3"
+    );
+    let after = after.map_or(0, |channel| int(channel.raw()));
+    db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
+}
+
 pub(super) fn by_activity(
     db: &Connection,
     user: UserId,

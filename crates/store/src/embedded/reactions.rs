@@ -5,7 +5,7 @@ use madang_proto::Reaction;
 use rusqlite::{Connection, Result, params};
 
 use super::codec::{int, limit, number, small_number};
-use crate::log::ReactionChange;
+use crate::log::{OwnReactions, ReactionChange, ReactionPlace};
 
 pub(super) fn change(
     db: &Connection,
@@ -45,6 +45,34 @@ pub(super) fn all(db: &Connection, channel: ChannelId, target: Seq, named: usize
             Ok(Reaction { emoji, count, users })
         })
         .collect()
+}
+
+pub(super) fn by(
+    db: &Connection,
+    channel: ChannelId,
+    user: UserId,
+    after: Option<ReactionPlace>,
+    scan: usize,
+) -> Result<OwnReactions> {
+    let mut statement = db.prepare_cached(
+        "SELECT target, emoji, user FROM reactions WHERE channel = ?1 AND (target, emoji, user) > (?2, ?3, ?4)
+         ORDER BY target, emoji, user LIMIT ?5",
+    )?;
+    let (target, emoji, last) = after
+        .map_or((0, String::new(), 0), |(target, emoji, user)| (int(target.get()), emoji, int(user.raw())));
+    let mut all = statement.query(params![int(channel.raw()), target, emoji, last, limit(scan)])?;
+    let (mut own, mut count) = (OwnReactions::default(), 0);
+    while let Some(row) = all.next()? {
+        count += 1;
+        let (target, emoji) = (Seq::new(number(row, 0)?), row.get::<_, String>(1)?);
+        let by = UserId::from_raw(number(row, 2)?);
+        if by == user {
+            own.found.push((target, emoji.clone()));
+        }
+        own.next = Some((target, emoji, by));
+    }
+    own.next = own.next.filter(|_| count == scan);
+    Ok(own)
 }
 
 pub(super) fn users(

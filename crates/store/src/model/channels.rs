@@ -206,6 +206,19 @@ impl ChannelStore for Model {
         self.read(|state| state.memberships.get(&(user, channel)).cloned()).await
     }
 
+    async fn memberships(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> StoreResult<Vec<Membership>> {
+        self.read(|state| {
+            let is_next = |one: &&Membership| one.user_id == user && Some(one.channel_id) > after;
+            state.memberships.values().filter(is_next).take(limit).cloned().collect()
+        })
+        .await
+    }
+
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
         let counts_ended = self.is_mutant(Mutant::CountsEndedMemberships);
         self.read(|state| {
@@ -222,15 +235,19 @@ impl ChannelStore for Model {
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
         let skips_ties = self.is_mutant(Mutant::ActivitySkipsTies);
+        let is_left = matches!(order, OverviewOrder::Left(_));
         self.read(|state| {
             let mut all: Vec<Overview> = state
                 .memberships
                 .values()
-                .filter(|membership| membership.user_id == user && membership.spans.is_open())
+                .filter(|membership| membership.user_id == user && membership.spans.is_open() != is_left)
                 .filter_map(|membership| state.overview(membership))
+                .filter(|overview| !is_left || is_readable_after(&overview.channel))
                 .collect();
             match order {
-                OverviewOrder::Id(after) => all.retain(|overview| Some(overview.channel.card.id) > after),
+                OverviewOrder::Id(after) | OverviewOrder::Left(after) => {
+                    all.retain(|overview| Some(overview.channel.card.id) > after)
+                }
                 OverviewOrder::Activity(after) => {
                     let key = |overview: &Overview| (overview.head.at, overview.channel.card.id);
                     all.retain(|overview| {
@@ -263,6 +280,11 @@ impl ChannelStore for Model {
         let goes_back = self.is_mutant(Mutant::MarkerGoesBack);
         self.write(|state| state.raise_marker(user, channel, marker, goes_back)).await
     }
+}
+
+/// Whether a former member may read what was said while they were there.
+fn is_readable_after(channel: &Channel) -> bool {
+    channel.card.kind != ChannelKind::Open && channel.state != ChannelState::Deleted
 }
 
 impl State {

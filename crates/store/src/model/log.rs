@@ -14,8 +14,8 @@ use crate::channels::Marker;
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, ReactionChange, Row, RowChange, SendRecord, Tail,
-    kept, mentioned,
+    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange, ReactionPlace, Row,
+    RowChange, SendRecord, SentRows, Tail, kept, mentioned,
 };
 
 /// Appends of unknown outcome that a log keeps in mind; more are lost.
@@ -99,6 +99,26 @@ impl LogStore for Model {
         self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
     }
 
+    async fn rows_by(
+        &self,
+        channel: ChannelId,
+        sender: UserId,
+        range: RangeInclusive<Seq>,
+        max_bytes: usize,
+    ) -> StoreResult<SentRows> {
+        let finds_all = self.is_mutant(Mutant::RowsByIgnoreSender);
+        self.read(|state| {
+            let is_sent =
+                |stored: &&Stored| stored.row.key.is_some_and(|key| finds_all || key.sender == sender);
+            let sent = || state.stored(LogId::Channel(channel), &range).filter(is_sent);
+            let rows = limited(sent(), max_bytes);
+            let is_whole = rows.len() == sent().count();
+            let upto = rows.last().filter(|_| !is_whole).map_or(*range.end(), |row| row.entry.seq);
+            SentRows { rows, upto }
+        })
+        .await
+    }
+
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         self.read(|state| {
@@ -148,6 +168,27 @@ impl LogStore for Model {
         self.read(|state| {
             let users = state.reactions.get(&(channel, target, emoji.to_owned())).into_iter().flatten();
             users.copied().filter(|user| Some(*user) > after).take(limit).collect()
+        })
+        .await
+    }
+
+    async fn reactions_by(
+        &self,
+        channel: ChannelId,
+        user: UserId,
+        after: Option<ReactionPlace>,
+        scan: usize,
+    ) -> StoreResult<OwnReactions> {
+        self.read(|state| {
+            let here = state.reactions.iter().filter(|((of, _, _), _)| *of == channel);
+            let all = here.flat_map(|((_, target, emoji), users)| {
+                users.iter().map(|user| (*target, emoji.clone(), *user))
+            });
+            let next: Vec<ReactionPlace> =
+                all.filter(|place| after.as_ref().is_none_or(|after| place > after)).take(scan).collect();
+            let own = next.iter().filter(|(_, _, by)| *by == user);
+            let found = own.map(|(target, emoji, _)| (*target, emoji.clone())).collect();
+            OwnReactions { found, next: next.last().cloned().filter(|_| next.len() == scan) }
         })
         .await
     }

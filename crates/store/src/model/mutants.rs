@@ -47,6 +47,8 @@ pub enum Mutant {
     MembershipIgnoresLater,
     /// `rows_back` begins one below the end.
     RowsBackOffByOne,
+    /// `rows_by` finds the messages of everybody.
+    RowsByIgnoreSender,
     /// `rows` has no limit of bytes.
     RowsIgnoreBytes,
     /// `tail` leaves the last row out.
@@ -133,7 +135,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 64] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -156,6 +158,7 @@ impl Mutant {
         Self::SettleIgnoresLaterChange,
         Self::MembershipIgnoresLater,
         Self::RowsBackOffByOne,
+        Self::RowsByIgnoreSender,
         Self::RowsIgnoreBytes,
         Self::TailLacksLastRow,
         Self::TailSettlesNothing,

@@ -16,6 +16,7 @@ pub(in crate::embedded) struct Statements {
     pub(in crate::embedded) row: &'static str,
     pub(in crate::embedded) rows: &'static str,
     pub(in crate::embedded) rows_back: &'static str,
+    pub(in crate::embedded) rows_by: &'static str,
     pub(in crate::embedded) at: &'static str,
     pub(in crate::embedded) positions_back: &'static str,
 }
@@ -69,6 +70,13 @@ macro_rules! statements {
                 ", version FROM ",
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq DESC"
+            ),
+            rows_by: concat!(
+                "SELECT seq, at_ms, ordinal, sender, client_msg_id, body_hash, content, ",
+                is_whole_sql!(),
+                ", version FROM ",
+                $log,
+                " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 AND sender = ?4 ORDER BY seq"
             ),
             at: concat!("SELECT at_ms FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
             positions_back: concat!(
