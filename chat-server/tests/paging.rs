@@ -5,6 +5,7 @@
 )]
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use madang_proto::limits;
@@ -22,6 +23,8 @@ struct Stage {
     ada: Person,
     others: Vec<Person>,
     group: String,
+    /// The channel in which people are banned.
+    yard: OnceLock<String>,
     _node: TestNode,
     clock: ManualClock,
     _storage: Storage,
@@ -51,7 +54,8 @@ impl Stage {
         let wish = json!({ "kind": "group", "name": "Tea", "members": ids });
         let view = rest.must("POST", "/v1/channels", Some(&ada.token), Some(&wish)).await;
         let group = text(&view["id"]);
-        Self { rest, ada, others, group, _node: node, clock: manual, _storage: storage }
+        let yard = OnceLock::new();
+        Self { rest, ada, others, group, yard, _node: node, clock: manual, _storage: storage }
     }
 
     async fn must(&self, method: &str, path: &str, by: &Person, body: Option<Value>) -> Value {
@@ -82,6 +86,8 @@ impl Stage {
         let group = format!("/v1/channels/{}", self.group);
         let people = |people: &[Person]| people.iter().map(|one| one.id.clone()).collect::<BTreeSet<_>>();
         let message = self.say(1, "tea?").await;
+        let left = self.leave_groups().await;
+        let bans = self.ban_people().await;
         for one in &self.others {
             let path = format!("{group}/messages/{message}/reactions/tea");
             tokio::select! {
@@ -102,10 +108,30 @@ impl Stage {
             channels.insert(text(&self.must("POST", "/v1/channels", &self.ada, Some(wish)).await["id"]));
         }
         channels.extend(open.iter().cloned());
+        channels.insert(bans.0.clone());
+        let mut contacts = people(&self.others[4..]);
+        for one in &self.others[4..] {
+            self.must("DELETE", &format!("/v1/blocks/{}", one.id), &self.ada, None).await;
+            self.must("PUT", &format!("/v1/contacts/{}", one.id), &self.ada, None).await;
+        }
+        // Requests of others are in the list as well.
+        for one in &self.others[..2] {
+            self.must("DELETE", &format!("/v1/blocks/{}", one.id), &self.ada, None).await;
+            self.must("PUT", &format!("/v1/contacts/{}", self.ada.id), one, None).await;
+            contacts.insert(one.id.clone());
+        }
+        let blocks = people(&self.others[2..4]);
         let paged = |path: String, ids, remove| Paged { path, ids, remove };
         vec![
             paged(format!("{group}/messages/{message}/reactions/tea?"), people(&self.others), None),
-            paged("/v1/blocks?".into(), people(&self.others), Some(|_, id| format!("/v1/blocks/{id}"))),
+            paged("/v1/blocks?".into(), blocks, Some(|_, id| format!("/v1/blocks/{id}"))),
+            paged("/v1/contacts?".into(), contacts, Some(|_, id| format!("/v1/contacts/{id}"))),
+            paged(
+                format!("/v1/channels/{}/bans?", bans.0),
+                bans.1,
+                Some(|stage, id| format!("/v1/channels/{}/bans/{id}", stage.yard.get().unwrap())),
+            ),
+            paged("/v1/channels?left=true&".into(), left, None),
             paged("/v1/open-channels?query=yard&".into(), open, None),
             paged("/v1/channels?".into(), channels.clone(), None),
             paged(
@@ -116,6 +142,35 @@ impl Stage {
             // The first page ends with the group itself, which the test then leaves.
             paged("/v1/channels?order=id&".into(), channels, Some(Self::membership)),
         ]
+    }
+
+    /// Groups that Ada has left.
+    async fn leave_groups(&self) -> BTreeSet<String> {
+        let mut left = BTreeSet::new();
+        for number in 0..4 {
+            let wish = json!({ "kind": "group", "name": format!("Old {number}"), "members": [] });
+            let id = text(&self.must("POST", "/v1/channels", &self.ada, Some(wish)).await["id"]);
+            self.must("DELETE", &self.membership(&id), &self.ada, None).await;
+            left.insert(id);
+        }
+        left
+    }
+
+    /// An open channel from which everybody but Ada is banned.
+    async fn ban_people(&self) -> (String, BTreeSet<String>) {
+        let wish = json!({ "kind": "open", "name": "Garden", "members": [] });
+        let id = text(&self.must("POST", "/v1/channels", &self.others[6], Some(wish)).await["id"]);
+        self.must("PUT", &format!("/v1/channels/{id}/membership"), &self.ada, None).await;
+        let admin = json!({ "role": "admin" });
+        let path = format!("/v1/channels/{id}/members/{}", self.ada.id);
+        self.must("PATCH", &path, &self.others[6], Some(admin)).await;
+        let mut banned = BTreeSet::new();
+        for one in &self.others[..5] {
+            self.must("PUT", &format!("/v1/channels/{id}/bans/{}", one.id), &self.ada, Some(json!({}))).await;
+            banned.insert(one.id.clone());
+        }
+        self.yard.set(id.clone()).unwrap();
+        (id, banned)
     }
 
     fn membership(&self, channel: &str) -> String {
