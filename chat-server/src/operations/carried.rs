@@ -1,5 +1,5 @@
-//! Puts the messages into the changes that are about them: each as it is now, and only for who may read it. Who has left
-//! reads nothing that a message says since.
+//! Puts into changes what they carry of their messages: each as it is now, and only for users who may read it. Users who have
+//! left read nothing that a message says since.
 
 use std::collections::HashMap;
 
@@ -12,43 +12,68 @@ use madang_proto::{Body, Content, ErrorBody, Message};
 use super::Operations;
 use crate::refusal::refusal;
 
-/// Messages read at once, and the bytes of entries that they have at most: a change is small, and what it carries may have
-/// half a megabyte.
+/// Messages read at once.
 const READ_AT_ONCE: usize = 16;
+/// Bytes of messages that one page reads, and the read that crosses it: a change is small, and its message may have half a
+/// megabyte. Reactions are served without the message, so the bytes of the page alone do not bound it.
 const READ_BYTES: usize = 1024 * 1024;
 
+/// What a page of changes took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Carried {
+    /// Bytes of its entries.
+    pub(super) bytes: usize,
+    /// Bytes of the messages that were read for it, served or not.
+    pub(super) read_bytes: usize,
+    /// Whether all rows are there still.
+    pub(super) is_whole: bool,
+}
+
+/// The messages that changes are about, as far as they were read.
+#[derive(Default)]
+struct Targets {
+    messages: HashMap<Seq, Option<Box<Message>>>,
+    bytes: usize,
+}
+
+impl Targets {
+    fn get(&self, target: Seq) -> Option<&Message> {
+        self.messages.get(&target)?.as_deref()
+    }
+}
+
 impl Operations {
-    /// Fills in the changes among `rows` of a channel's log, for who was a member as `spans` say. Ends after `max_bytes` of entries (at least one row);
-    /// says how many bytes there are, or `None` if not all rows are there still.
+    /// Fills in the changes among `rows` of a channel's log, for a user who was a member as `spans` say. Ends after `max_bytes`
+    /// of entries, or `READ_BYTES` of their messages (at least one row).
     pub(super) async fn carry(
         &self,
         channel: ChannelId,
         spans: &Spans,
         rows: &mut Vec<Row>,
         max_bytes: usize,
-    ) -> Result<Option<usize>, ErrorBody> {
+    ) -> Result<Carried, ErrorBody> {
         let left_at = self.left_at(channel, spans).await?;
-        let mut messages = HashMap::new();
+        let mut targets = Targets::default();
         let mut bytes = 0;
         for index in 0..rows.len() {
-            if let Some(target) = target(&rows[index], spans) {
-                if !messages.contains_key(&target) {
-                    self.read_targets(channel, spans, &rows[index..], &mut messages).await?;
-                }
-                if let Some(change) = rows[index].entry.content.change_mut() {
-                    change.message = messages.get(&target).and_then(Option::as_ref).cloned();
-                }
+            let target = target(&rows[index], spans);
+            let unread = target.filter(|target| !targets.messages.contains_key(target));
+            let is_full = unread.is_some() && targets.bytes >= READ_BYTES;
+            if unread.is_some() && !is_full {
+                self.read_targets(channel, spans, &rows[index..], &mut targets).await?;
             }
+            let content = &mut rows[index].entry.content;
+            content.carry(target.and_then(|target| served_with(content, targets.get(target)?, left_at)));
             if let Some(left_at) = left_at {
-                withhold_later(&mut rows[index].entry.content, left_at);
+                withhold_later(content, left_at);
             }
-            bytes += body::entry_bytes(&rows[index].entry.content);
-            if bytes > max_bytes && index > 0 {
+            bytes += body::entry_bytes(content);
+            if is_full || (bytes > max_bytes && index > 0) {
                 rows.truncate(index);
-                return Ok(None);
+                return Ok(Carried { bytes, read_bytes: targets.bytes, is_whole: false });
             }
         }
-        Ok(Some(bytes))
+        Ok(Carried { bytes, read_bytes: targets.bytes, is_whole: true })
     }
 
     /// When who has left did so.
@@ -59,38 +84,52 @@ impl Operations {
         Ok(rows.first().map(|row| row.entry.at))
     }
 
-    /// Reads the next messages that `rows` are about and that are not among `messages`; at least the first of them.
+    /// Reads the next messages that `rows` are about and that are not among `known`; at least the first of them.
     async fn read_targets(
         &self,
         channel: ChannelId,
         spans: &Spans,
         rows: &[Row],
-        messages: &mut HashMap<Seq, Option<Box<Message>>>,
+        known: &mut Targets,
     ) -> Result<(), ErrorBody> {
         let mut targets: Vec<Seq> = Vec::new();
         for target in rows.iter().filter_map(|row| target(row, spans)) {
-            if targets.len() < READ_AT_ONCE && !targets.contains(&target) && !messages.contains_key(&target) {
+            let is_new = !targets.contains(&target) && !known.messages.contains_key(&target);
+            if targets.len() < READ_AT_ONCE && is_new {
                 targets.push(target);
             }
         }
         let found = self.store.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await;
         let found = found.map_err(|error| refusal(&error))?;
+        known.bytes += found.iter().flatten().map(|row| body::entry_bytes(&row.entry.content)).sum::<usize>();
         let message =
             |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned()).map(Box::new);
-        messages.extend(targets.into_iter().zip(found.into_iter().map(message)));
+        known.messages.extend(targets.into_iter().zip(found.into_iter().map(message)));
         Ok(())
     }
 }
 
-/// What a message says since somebody has left is not for her; what it said before, nobody knows any more.
+/// What a change is served with. Reactions name the version of the body that they belong to, so none are served with a body that
+/// the user may not read.
+fn served_with<'a>(content: &Content, message: &'a Message, left_at: Option<Millis>) -> Option<&'a Message> {
+    let is_withheld = left_at.is_some_and(|left_at| was_edited_after(message, left_at));
+    (!is_withheld || !matches!(content, Content::Reactions(_))).then_some(message)
+}
+
+fn was_edited_after(message: &Message, left_at: Millis) -> bool {
+    message.edited.is_some_and(|edited| edited.at > left_at)
+}
+
+/// What a message says since somebody has left is not for them; what it said before, nobody knows any more.
 fn withhold_later(content: &mut Content, left_at: Millis) {
     let message = match content {
         Content::Message(message) => Some(message),
-        other => other.change_mut().and_then(|change| change.message.as_mut()),
+        Content::Edited(change) | Content::Deleted(change) => change.message.as_mut(),
+        _ => None,
     };
-    if let Some(message) = message.filter(|it| it.edited.is_some_and(|edited| edited.at > left_at)) {
+    if let Some(message) = message.filter(|message| was_edited_after(message, left_at)) {
         message.body = Body { reply_to: message.body.reply_to, ..Body::default() };
-        // No copy that she has from before gives way to it, and it gives way to the whole one if she comes again.
+        // No copy from before gives way to it, and it gives way to the whole one if the user comes again.
         message.version = message.version.saturating_sub(1);
     }
 }

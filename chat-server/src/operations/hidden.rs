@@ -42,7 +42,7 @@ fn range(rows: &[Row]) -> Option<RangeInclusive<Seq>> {
 }
 
 impl Hidden {
-    /// Takes out what is hidden: of a message its content, of a change the message that it carries.
+    /// Takes out what is hidden: of a message its content, of a change what it carries.
     pub(super) fn withhold(&self, channel: ChannelId, rows: &mut [Row]) {
         if self.0.is_empty() {
             return;
@@ -51,15 +51,14 @@ impl Hidden {
             let seq = row.entry.seq;
             match &mut row.entry.content {
                 Content::Message(message) if self.0.contains(&(channel, seq)) => hide(message),
-                content => {
-                    if let Some(change) =
-                        content.change_mut().filter(|change| self.0.contains(&(channel, change.target)))
-                    {
-                        change.message = None;
-                    }
-                }
+                content if self.hides_target(channel, content) => content.carry(None),
+                _ => {}
             }
         }
+    }
+
+    fn hides_target(&self, channel: ChannelId, content: &Content) -> bool {
+        content.change().is_some_and(|change| self.0.contains(&(channel, change.target)))
     }
 }
 

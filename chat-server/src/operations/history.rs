@@ -28,6 +28,15 @@ enum Want {
     Around(Seq),
 }
 
+/// The caller of a page, and of what.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    caller: Caller,
+    channel: ChannelId,
+    /// What the caller may read of the channel.
+    spans: &'a Spans,
+}
+
 impl Want {
     /// The places between which an empty page lies: up to the first, and from the second on.
     fn edge(&self) -> (Seq, Seq) {
@@ -57,10 +66,11 @@ impl Operations {
         let head = overview.head.seq;
         let want = self.want(channel, query, head).await?;
         let edge = want.edge();
+        let reader = Reader { caller, channel, spans };
         let mut rows = match want {
-            Want::Back(end) => self.back(channel, spans, end, limit).await?,
-            Want::On(start) => self.on(channel, spans, start..=head, limit).await?,
-            Want::Around(middle) => self.around(channel, spans, middle, head, limit).await?,
+            Want::Back(end) => self.back(reader, end, limit).await?,
+            Want::On(start) => self.on(reader, start..=head, limit).await?,
+            Want::Around(middle) => self.around(reader, middle, head, limit).await?,
         };
         let hidden = self.hidden_from(caller.user_id, [(LogId::Channel(channel), &rows[..])]).await?;
         hidden.withhold(channel, &mut rows);
@@ -85,47 +95,41 @@ impl Operations {
         })
     }
 
-    async fn back(
-        &self,
-        channel: ChannelId,
-        spans: &Spans,
-        end: Seq,
-        limit: u32,
-    ) -> Result<Vec<Row>, ErrorBody> {
-        let Some(part) = spans.clip(Seq::new(1)..=end).next_back() else { return Ok(Vec::new()) };
+    async fn back(&self, reader: Reader<'_>, end: Seq, limit: u32) -> Result<Vec<Row>, ErrorBody> {
+        let Some(part) = reader.spans.clip(Seq::new(1)..=end).next_back() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let start = start.max(end.minus(u64::from(limit) - 1));
-        self.falling(channel, spans, start..=end, limits::BATCH_BYTES_OUT).await
+        self.falling(reader, start..=end, limits::BATCH_BYTES_OUT).await
     }
 
     async fn on(
         &self,
-        channel: ChannelId,
-        spans: &Spans,
+        reader: Reader<'_>,
         range: RangeInclusive<Seq>,
         limit: u32,
     ) -> Result<Vec<Row>, ErrorBody> {
-        let Some(part) = spans.clip(range).next() else { return Ok(Vec::new()) };
+        let Some(part) = reader.spans.clip(range).next() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let end = end.min(start.plus(u64::from(limit) - 1));
-        self.rising(channel, spans, start..=end, limits::BATCH_BYTES_OUT).await
+        self.rising(reader, start..=end, limits::BATCH_BYTES_OUT).await
     }
 
     /// Both sides of `middle` within one stay and the bytes of one page. The entry at `middle` is there however large it is.
     async fn around(
         &self,
-        channel: ChannelId,
-        spans: &Spans,
+        reader: Reader<'_>,
         middle: Seq,
         head: Seq,
         limit: u32,
     ) -> Result<Vec<Row>, ErrorBody> {
-        let Some((start, middle, end)) = window(spans, middle, head, limit) else { return Ok(Vec::new()) };
-        let mut after = self.rising(channel, spans, middle..=end, limits::BATCH_BYTES_OUT / 2).await?;
+        let Some((start, middle, end)) = window(reader.spans, middle, head, limit) else {
+            return Ok(Vec::new());
+        };
+        let mut after = self.rising(reader, middle..=end, limits::BATCH_BYTES_OUT / 2).await?;
         let mut room = limits::BATCH_BYTES_OUT.saturating_sub(bytes(&after));
         let mut rows = Vec::new();
         if start < middle {
-            let before = self.falling(channel, spans, start..=middle.minus(1), room).await?;
+            let before = self.falling(reader, start..=middle.minus(1), room).await?;
             // A read brings one row at least, and that one may be too large.
             if bytes(&before) <= room {
                 room -= bytes(&before);
@@ -134,7 +138,7 @@ impl Operations {
         }
         // What the lower half has left over.
         if let Some(next) = after.last().map(|row| row.entry.seq.next()).filter(|next| *next <= end) {
-            let more = self.rising(channel, spans, next..=end, room).await?;
+            let more = self.rising(reader, next..=end, room).await?;
             if bytes(&more) <= room {
                 after.extend(more);
             }
@@ -146,15 +150,14 @@ impl Operations {
     /// The last rows of a range that have room, rising; one at least.
     async fn falling(
         &self,
-        channel: ChannelId,
-        spans: &Spans,
+        reader: Reader<'_>,
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>, ErrorBody> {
-        let rows = self.store.rows_back(LogId::Channel(channel), range, max_bytes).await;
+        let rows = self.store.rows_back(LogId::Channel(reader.channel), range, max_bytes).await;
         let mut rows = rows.map_err(|error| refusal(&error))?;
         // The nearest first, so that what does not fit is the farthest.
-        self.carry(channel, spans, &mut rows, max_bytes).await?;
+        self.carry_for(reader, &mut rows, max_bytes).await?;
         rows.reverse();
         Ok(rows)
     }
@@ -162,15 +165,27 @@ impl Operations {
     /// The first rows of a range that have room; one at least.
     async fn rising(
         &self,
-        channel: ChannelId,
-        spans: &Spans,
+        reader: Reader<'_>,
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>, ErrorBody> {
-        let rows = self.store.rows(LogId::Channel(channel), range, max_bytes).await;
+        let rows = self.store.rows(LogId::Channel(reader.channel), range, max_bytes).await;
         let mut rows = rows.map_err(|error| refusal(&error))?;
-        self.carry(channel, spans, &mut rows, max_bytes).await?;
+        self.carry_for(reader, &mut rows, max_bytes).await?;
         Ok(rows)
+    }
+
+    /// Charges what was read beyond what is served: the entries themselves are charged when the page is made.
+    async fn carry_for(
+        &self,
+        reader: Reader<'_>,
+        rows: &mut Vec<Row>,
+        max_bytes: usize,
+    ) -> Result<(), ErrorBody> {
+        let carried = self.carry(reader.channel, reader.spans, rows, max_bytes).await?;
+        self.callers
+            .charge(reader.caller.user_id, Cost::bytes(carried.read_bytes.saturating_sub(carried.bytes)));
+        Ok(())
     }
 }
 

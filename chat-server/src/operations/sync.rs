@@ -141,13 +141,13 @@ impl Operations {
             }
             let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
             let spans = membership.map(|membership| membership.spans).unwrap_or_default();
-            let bytes = self.carry(channel, &spans, &mut lists[index], room).await?;
+            let carried = self.carry(channel, &spans, &mut lists[index], room).await?;
             hidden.withhold(channel, &mut lists[index]);
-            let Some(bytes) = bytes else {
+            if !carried.is_whole {
                 lists.truncate(index + 1);
                 break;
-            };
-            room = room.saturating_sub(bytes);
+            }
+            room = room.saturating_sub(carried.bytes);
         }
         Ok(lists)
     }

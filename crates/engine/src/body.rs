@@ -3,7 +3,7 @@
 mod canonical;
 
 use madang_proto::limits::{MENTIONS, TEXT_BYTES, TEXT_CHARS};
-use madang_proto::{Body, Content, ErrorBody, ErrorCode};
+use madang_proto::{Body, Content, ErrorBody, ErrorCode, Reaction};
 use sha2::{Digest, Sha256};
 
 use crate::body::canonical::Numbers;
@@ -56,11 +56,15 @@ pub fn json_bytes(body: &Body) -> usize {
 pub fn entry_bytes(content: &Content) -> usize {
     /// Names, ids and times; of one that tells of details, these.
     const AROUND_BYTES: usize = 512;
-    let carried = content.carried().map_or(0, |message| {
-        let reactions = message.reactions.iter().map(|one| one.emoji.len() + 22 * one.users.len() + 64);
-        json_bytes(&message.body) + reactions.sum::<usize>()
-    });
-    AROUND_BYTES + carried
+    let message = content.carried();
+    let reactions = message.map(|message| &message.reactions);
+    let reactions = reactions.or_else(|| content.reacted().map(|state| &state.reactions));
+    let body = message.map_or(0, |message| json_bytes(&message.body));
+    AROUND_BYTES + body + reactions.map_or(0, |reactions| reactions_bytes(reactions))
+}
+
+fn reactions_bytes(reactions: &[Reaction]) -> usize {
+    reactions.iter().map(|one| one.emoji.len() + 22 * one.users.len() + 64).sum()
 }
 
 fn text_bytes(text: &str) -> usize {

@@ -55,8 +55,8 @@ impl Row {
         if let Content::Message(message) = &mut self.entry.content {
             message.body = Body::default();
             message.reactions = Vec::new();
-        } else if let Some(change) = self.entry.content.change_mut() {
-            change.message = None;
+        } else {
+            self.entry.content.carry(None);
         }
         self
     }

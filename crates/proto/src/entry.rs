@@ -7,6 +7,7 @@ use crate::cards::{ChannelCard, Role};
 use crate::channel_settings::ChannelSettings;
 use crate::json::Data;
 use crate::own_log::{JoinedState, UnreadMentions};
+use crate::reactions::{ReactedState, Reaction, ReactionsChange};
 
 /// One row of a log, as clients see it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ pub enum Content {
     /// A message was deleted for everyone. Its row keeps its place.
     Deleted(Change),
     /// The reactions to a message are now others.
-    Reactions(Change),
+    Reactions(ReactionsChange),
     /// A message was pinned.
     Pinned {
         /// The `seq` of the message.
@@ -271,29 +272,62 @@ impl Content {
         }
     }
 
-    /// The change of a message in it, if it is one.
+    /// Which message it changes, if it is the change of one.
     #[must_use]
-    pub const fn change(&self) -> Option<&Change> {
+    pub const fn change(&self) -> Option<ChangeOf> {
         match self {
-            Self::Edited(change) | Self::Deleted(change) | Self::Reactions(change) => Some(change),
+            Self::Edited(Change { target, version, .. })
+            | Self::Deleted(Change { target, version, .. })
+            | Self::Reactions(ReactionsChange { target, version, .. }) => {
+                Some(ChangeOf { target: *target, version: *version })
+            }
             _ => None,
         }
     }
 
-    /// As [`Self::change`].
-    #[must_use]
-    pub const fn change_mut(&mut self) -> Option<&mut Change> {
-        match self {
-            Self::Edited(change) | Self::Deleted(change) | Self::Reactions(change) => Some(change),
-            _ => None,
-        }
-    }
-
-    /// The message that goes over the wire with it: itself, or the one that was changed.
+    /// The whole message that goes over the wire with it: itself, or the one that was edited or deleted.
     #[must_use]
     pub fn carried(&self) -> Option<&Message> {
-        self.message().or_else(|| self.change()?.message.as_deref())
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Edited(change) | Self::Deleted(change) => change.message.as_deref(),
+            _ => None,
+        }
     }
+
+    /// What goes over the wire with reactions.
+    #[must_use]
+    pub fn reacted(&self) -> Option<&ReactedState> {
+        match self {
+            Self::Reactions(change) => change.state.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Puts what a reader gets of the changed message into a change: the message as it is now, or of reactions their
+    /// state. `None` takes it out. Other content stays as it is.
+    pub fn carry(&mut self, message: Option<&Message>) {
+        match self {
+            Self::Edited(change) | Self::Deleted(change) => change.message = message.cloned().map(Box::new),
+            Self::Reactions(change) => change.state = message.and_then(ReactedState::of).map(Box::new),
+            _ => {}
+        }
+    }
+
+    /// Whether it is a change that carries something of its message.
+    #[must_use]
+    pub fn is_carrying(&self) -> bool {
+        self.reacted().is_some() || (self.message().is_none() && self.carried().is_some())
+    }
+}
+
+/// Which message an entry changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeOf {
+    /// The `seq` of the message.
+    pub target: Seq,
+    /// The message's version after the change.
+    pub version: u32,
 }
 
 /// What is known of an entry that cannot be read.
@@ -365,6 +399,12 @@ impl Message {
             reactions: Vec::new(),
         }
     }
+
+    /// The version as which it got the body that it has.
+    #[must_use]
+    pub fn body_version(&self) -> u32 {
+        self.edited.map_or(1, |edited| edited.version)
+    }
 }
 
 /// The last edit of a message.
@@ -385,18 +425,6 @@ pub struct DeletionMark {
     pub at: Millis,
     /// Who deleted it: its sender, or an admin.
     pub by: UserId,
-}
-
-/// Those who reacted to a message in one way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Reaction {
-    /// In which: an emoji, or a short name.
-    pub emoji: String,
-    /// How many they are.
-    pub count: u32,
-    /// Who they are, by id; of more than 50 the first 50.
-    pub users: Vec<UserId>,
 }
 
 const fn first_version() -> u32 {
@@ -435,7 +463,7 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A change of a message.
+/// An edit or a deletion of a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Change {

@@ -14,6 +14,7 @@ pub mod json;
 pub mod limits;
 mod own_log;
 mod presence;
+mod reactions;
 pub mod rest;
 mod server_frame;
 
@@ -21,7 +22,7 @@ pub use cards::{ChannelCard, ChannelKind, Role, UserCard};
 pub use channel_settings::ChannelSettings;
 pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Request, RequestId, Send};
 pub use close::CloseReason;
-pub use entry::{Body, Change, Content, DeletionMark, EditMark, Entry, Message, Reaction, Unreadable};
+pub use entry::{Body, Change, ChangeOf, Content, DeletionMark, EditMark, Entry, Message, Unreadable};
 pub use error::{ErrorBody, ErrorCode};
 pub use json::Data;
 pub use own_log::{JoinedState, UnreadMentions};
@@ -29,6 +30,7 @@ pub use presence::{
     Availability, ContactCard, ContactState, PresenceCounts, PresenceList, PresenceQuery, SetPresence,
     UserPresence,
 };
+pub use reactions::{ReactedState, Reaction, ReactionsChange};
 pub use server_frame::{Ack, Changed, ChannelHead, LogKind, Resume, ServerFrame, SnapshotReason, Welcome};
 
 /// The WebSocket subprotocol of JSON text frames.

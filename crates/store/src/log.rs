@@ -64,10 +64,8 @@ pub struct OwnReactions {
 /// What is kept of a row's content: a change without the message that it carries.
 pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
     let mut kept = Cow::Borrowed(content);
-    if content.change().is_some_and(|change| change.message.is_some())
-        && let Some(change) = kept.to_mut().change_mut()
-    {
-        change.message = None;
+    if content.is_carrying() {
+        kept.to_mut().carry(None);
     }
     kept
 }
@@ -93,7 +91,7 @@ pub(crate) fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId
 ///   whom these mention is noted; or will be when the channel's next home drives its tail again.
 /// - The details of an append become visible with its rows: whoever reads a head has, or reads later, the details of it.
 /// - With a message that a change deletes go the reactions to it, and who was noted as mentioned by it.
-/// - The message that a change carries ([`Change::message`](madang_proto::Change)) goes to the feed of commits and is
+/// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and is
 ///   not kept: reads bring the change without it, and the target as it is.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {

@@ -7,7 +7,7 @@ use super::fates::Fates;
 use super::faults::{Fault, FaultKind, Faults};
 use super::frame::{RawChange, RawEntry, RawMessage};
 use super::record::{Arrival, Record};
-use super::state::{State, hash};
+use super::state::{Reacted, State, hash};
 
 /// Keys of messages carry run, day and line, so that a delivery finds its line without a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,18 +279,47 @@ impl Book {
         record: &mut Record,
         source: Source,
     ) -> Option<(FaultKind, String)> {
-        let message = change.message?;
-        if message.version < change.version {
-            let (carried, version) = (message.version, change.version);
+        let carried = change.message.map(|message| message.version);
+        let carried = carried.or_else(|| Some(change.reacted?.version))?;
+        if carried < change.version {
+            let version = change.version;
             let what = format!("a change to version {version} carries version {carried}");
             return Some((FaultKind::Stale, what));
         }
+        if let Some(raw) = change.reacted {
+            return match Reacted::of_raw(raw) {
+                Some(reacted) => self.check_reactions(change.target, reacted, record),
+                None => Some((FaultKind::Conflict, "reactions that cannot be read".to_owned())),
+            };
+        }
+        let message = change.message?;
         let index = usize::try_from(change.target).ok()?.checked_sub(1)?;
         match self.rows.get(index).copied().flatten() {
             Some(seen) if (seen.key, seen.message_id) != (message.key, message.message_id) => {
                 Some((FaultKind::Conflict, "a change carries another message than is here".to_owned()))
             }
             _ => self.check_words(change.target, message, record, source),
+        }
+    }
+
+    /// A device that has the message takes the reactions to it.
+    fn check_reactions(
+        &self,
+        target: u64,
+        reacted: Reacted,
+        record: &mut Record,
+    ) -> Option<(FaultKind, String)> {
+        if !record.got().contains(target) {
+            return None;
+        }
+        let index = usize::try_from(target).ok()?.checked_sub(1)?;
+        let row = self.rows.get(index).copied().flatten()?;
+        match self.keys.line(self.index, row.key).and_then(|number| self.lines.get(number)) {
+            Some(line) => {
+                record.react(target, &line.text, reacted);
+                None
+            }
+            None => Some((FaultKind::Conflict, "reactions to a message that nobody said".to_owned())),
         }
     }
 

@@ -59,8 +59,20 @@ pub(crate) struct RawChange<'a> {
     pub(crate) target: u64,
     pub(crate) version: u32,
     pub(crate) is_deletion: bool,
-    /// What it carries; nothing for who may not read it.
+    /// What an edit or a deletion carries; nothing for users who may not read it.
     pub(crate) message: Option<RawMessage<'a>>,
+    /// What reactions carry.
+    pub(crate) reacted: Option<RawReacted<'a>>,
+}
+
+/// The reactions to a message, and what it is now.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawReacted<'a> {
+    pub(crate) version: u32,
+    pub(crate) body_version: u32,
+    #[serde(borrow)]
+    pub(crate) reactions: Option<&'a RawValue>,
 }
 
 /// A message as it stands in its frame.
@@ -71,6 +83,8 @@ pub(crate) struct RawMessage<'a> {
     /// The text with its quotes and escapes.
     pub(crate) text: &'a str,
     pub(crate) version: u32,
+    /// The version as which it got its body.
+    pub(crate) body_version: u32,
     pub(crate) is_deleted: bool,
     /// The JSON of it, if there are any.
     pub(crate) reactions: Option<&'a str>,
@@ -85,6 +99,11 @@ impl<'de> Deserialize<'de> for RawId {
         let text = <&str>::deserialize(deserializer)?;
         text.parse().map(Self).map_err(|_| D::Error::custom("an id is not a number"))
     }
+}
+
+#[derive(Deserialize)]
+struct RawEdited {
+    version: u32,
 }
 
 struct RawKey(u128);
@@ -106,6 +125,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawEntry<'a> {
                 version: fields.version,
                 is_deletion: fields.kind == "deleted",
                 message: fields.message.as_deref().map(RawFields::message),
+                reacted: fields.reacted.filter(|_| fields.kind == "reactions"),
             }),
             _ => None,
         };
@@ -124,10 +144,12 @@ struct RawFields<'a> {
     key: u128,
     text: &'a str,
     version: u32,
+    body_version: u32,
     is_deleted: bool,
     reactions: Option<&'a str>,
     target: u64,
     message: Option<Box<Self>>,
+    reacted: Option<RawReacted<'a>>,
 }
 
 impl<'a> RawFields<'a> {
@@ -138,6 +160,7 @@ impl<'a> RawFields<'a> {
             key: self.key,
             text: self.text,
             version: self.version.max(1),
+            body_version: self.body_version.max(1),
             is_deleted: self.is_deleted,
             reactions: self.reactions,
         }
@@ -175,6 +198,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "target" => fields.target = map.next_value()?,
                 "message" => fields.message = Some(map.next_value()?),
                 "reactions" => fields.reactions = Some(map.next_value::<&RawValue>()?.get()),
+                // Of a channel that was joined it says something else, which is not read.
+                "state" => fields.reacted = Some(map.next_value()?),
+                "edited" => fields.body_version = map.next_value::<RawEdited>()?.version,
                 "deleted" => {
                     map.next_value::<IgnoredAny>()?;
                     fields.is_deleted = true;
@@ -206,11 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_read_with_the_message_that_it_carries() {
+    fn a_change_is_read_with_what_it_carries() {
         let text = r#"{"type":"entries","log":"channel","channel_id":"12","entries":[
-            {"seq":22,"at":9,"kind":"reactions","target":4,"version":3,"by":"5","message":{"message_id":"77",
+            {"seq":21,"at":9,"kind":"edited","target":4,"version":2,"by":"5","message":{"message_id":"77",
              "ordinal":1,"sender_id":"5","client_msg_id":"00000000-0000-0001-0000-000200000003","text":"hello",
              "version":3,"edited":{"at":8,"version":2},"reactions":[{"emoji":"x","count":1,"users":["5"]}]}},
+            {"seq":22,"at":9,"kind":"reactions","target":4,"version":3,"by":"5","state":{"version":3,"body_version":2,
+             "reactions":[{"emoji":"x","count":1,"users":["5"]}]}},
             {"seq":23,"at":9,"kind":"deleted","target":4,"version":4,"by":"5","message":{"message_id":"77",
              "ordinal":1,"sender_id":"5","client_msg_id":"00000000-0000-0001-0000-000200000003","text":"",
              "version":4,"deleted":{"at":9,"by":"5"}}},
@@ -218,14 +246,16 @@ mod tests {
         let frame = RawFrame::parse(text).unwrap();
         let change = |index: usize| frame.entries[index].change.clone().unwrap();
         let message = change(0).message.unwrap();
-        assert_eq!(
-            (change(0).target, change(0).version, message.version, message.is_deleted),
-            (4, 3, 3, false)
-        );
-        assert_eq!(message.reactions, Some(r#"[{"emoji":"x","count":1,"users":["5"]}]"#));
-        let message = change(1).message.unwrap();
+        let read = (change(0).target, change(0).version, message.version, message.body_version);
+        assert_eq!((read, message.is_deleted), ((4, 2, 3, 2), false));
+        let reactions = r#"[{"emoji":"x","count":1,"users":["5"]}]"#;
+        assert_eq!(message.reactions, Some(reactions));
+        let reacted = change(1).reacted.unwrap();
+        assert_eq!((reacted.version, reacted.body_version), (3, 2));
+        assert_eq!(reacted.reactions.map(RawValue::get), Some(reactions));
+        let message = change(2).message.unwrap();
         assert_eq!((message.text, message.is_deleted, message.reactions), (r#""""#, true, None));
-        assert!(change(2).message.is_none() && frame.entries.iter().all(|entry| entry.message.is_none()));
+        assert!(change(3).message.is_none() && frame.entries.iter().all(|entry| entry.message.is_none()));
     }
 
     #[test]

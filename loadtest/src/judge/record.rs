@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::spans::Spans;
-use super::state::State;
+use super::state::{Reacted, State};
 
 /// What an entry's coming meant for the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,11 @@ impl Record {
         if state.version > kept.version {
             *kept = state;
         }
+    }
+
+    /// Reactions came to a message that was said so at first.
+    pub(crate) fn react(&mut self, target: u64, said: &str, reacted: Reacted) {
+        self.changed.entry(target).or_insert_with(|| State::said(said)).react(reacted);
     }
 
     /// A message came without its words.

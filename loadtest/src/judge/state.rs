@@ -3,17 +3,29 @@
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::OnceLock;
 
-use madang_proto::{Message, Reaction};
+use madang_proto::{Message, ReactedState, Reaction};
 
-use super::frame::RawMessage;
+use super::frame::{RawMessage, RawReacted};
 
 /// Version and content of one copy of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) version: u32,
-    /// Of text, deletion and reactions. Of one in four thousand million differences nothing would be seen.
-    content: u32,
+    /// The version as which it got its body.
+    body_version: u32,
+    /// Of text and deletion. Of one in four thousand million differences nothing would be seen.
+    body: u32,
+    /// Of the reactions, alike.
+    reactions: u32,
     pub(crate) is_deleted: bool,
+}
+
+/// The reactions to a message as an entry tells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reacted {
+    pub(crate) version: u32,
+    body_version: u32,
+    reactions: u32,
 }
 
 impl State {
@@ -24,27 +36,72 @@ impl State {
             Some(json) => serde_json::from_str(json).ok()?,
             None => Vec::new(),
         };
-        Some(Self::new(message.version, &text, message.is_deleted, &reactions))
+        let versions = (message.version, message.body_version);
+        Some(Self::new(versions, &text, message.is_deleted, &reactions))
     }
 
     /// Of a message of history.
     pub(crate) fn of(message: &Message) -> Self {
-        Self::new(message.version, &message.body.text, message.deleted.is_some(), &message.reactions)
+        let versions = (message.version, message.body_version());
+        Self::new(versions, &message.body.text, message.deleted.is_some(), &message.reactions)
     }
 
-    fn new(version: u32, text: &str, is_deleted: bool, reactions: &[Reaction]) -> Self {
-        let mut hasher = state().build_hasher();
-        (text, is_deleted, reactions.len()).hash(&mut hasher);
-        // In which order reactions are listed says nothing.
-        let mut sorted: Vec<&Reaction> = reactions.iter().collect();
-        sorted.sort_by(|one, two| one.emoji.cmp(&two.emoji));
-        for reaction in sorted {
-            let mut users = reaction.users.clone();
-            users.sort_unstable();
-            (&reaction.emoji, reaction.count, users).hash(&mut hasher);
-        }
-        Self { version, content: folded(hasher.finish()), is_deleted }
+    /// Of a message to which nothing has happened.
+    pub(crate) fn said(text: &str) -> Self {
+        Self::new((1, 1), text, false, &[])
     }
+
+    fn new(
+        (version, body_version): (u32, u32),
+        text: &str,
+        is_deleted: bool,
+        reactions: &[Reaction],
+    ) -> Self {
+        let body = folded(state().hash_one((text, is_deleted)));
+        Self { version, body_version, body, reactions: reactions_hash(reactions), is_deleted }
+    }
+
+    /// As [`ReactedState::apply_to`].
+    pub(crate) const fn react(&mut self, reacted: Reacted) {
+        if self.version < reacted.version && self.body_version == reacted.body_version && !self.is_deleted {
+            (self.version, self.reactions) = (reacted.version, reacted.reactions);
+        }
+    }
+
+    /// What an entry that tells of its reactions has to say; nothing once it is deleted.
+    pub(crate) fn reacted(self) -> Option<Reacted> {
+        let Self { version, body_version, reactions, .. } = self;
+        (!self.is_deleted).then_some(Reacted { version, body_version, reactions })
+    }
+}
+
+impl Reacted {
+    /// Of an entry in a frame; nothing if it cannot be read.
+    pub(crate) fn of_raw(raw: RawReacted<'_>) -> Option<Self> {
+        let reactions: Vec<Reaction> = serde_json::from_str(raw.reactions?.get()).ok()?;
+        let RawReacted { version, body_version, .. } = raw;
+        Some(Self { version, body_version, reactions: reactions_hash(&reactions) })
+    }
+
+    /// Of an entry of history.
+    pub(crate) fn of(told: &ReactedState) -> Self {
+        let &ReactedState { version, body_version, ref reactions } = told;
+        Self { version, body_version, reactions: reactions_hash(reactions) }
+    }
+}
+
+/// In which order reactions are listed says nothing.
+fn reactions_hash(reactions: &[Reaction]) -> u32 {
+    let mut hasher = state().build_hasher();
+    reactions.len().hash(&mut hasher);
+    let mut sorted: Vec<&Reaction> = reactions.iter().collect();
+    sorted.sort_by(|one, two| one.emoji.cmp(&two.emoji));
+    for reaction in sorted {
+        let mut users = reaction.users.clone();
+        users.sort_unstable();
+        (&reaction.emoji, reaction.count, users).hash(&mut hasher);
+    }
+    folded(hasher.finish())
 }
 
 /// Of a text as it stands in its frame.
@@ -75,17 +132,32 @@ mod tests {
     #[test]
     fn it_differs_by_all_that_a_reader_sees_and_by_no_order() {
         let (tea, cup) = (reaction("tea", &[1, 2]), reaction("cup", &[3]));
-        let base = State::new(3, "hi", false, &[tea.clone(), cup.clone()]);
-        assert_eq!(base, State::new(3, "hi", false, &[cup.clone(), reaction("tea", &[2, 1])]));
+        let base = State::new((3, 2), "hi", false, &[tea.clone(), cup.clone()]);
+        let same = State::new((3, 2), "hi", false, &[cup.clone(), reaction("tea", &[2, 1])]);
+        assert_eq!(base, same);
         for other in [
-            State::new(4, "hi", false, &[tea.clone(), cup.clone()]),
-            State::new(3, "ho", false, &[tea.clone(), cup.clone()]),
-            State::new(3, "hi", true, &[tea.clone(), cup.clone()]),
-            State::new(3, "hi", false, &[tea]),
-            State::new(3, "hi", false, &[reaction("tea", &[1, 4]), cup]),
+            State::new((4, 2), "hi", false, &[tea.clone(), cup.clone()]),
+            State::new((3, 1), "hi", false, &[tea.clone(), cup.clone()]),
+            State::new((3, 2), "ho", false, &[tea.clone(), cup.clone()]),
+            State::new((3, 2), "hi", true, &[tea.clone(), cup.clone()]),
+            State::new((3, 2), "hi", false, &[tea]),
+            State::new((3, 2), "hi", false, &[reaction("tea", &[1, 4]), cup]),
         ] {
             assert_ne!(base, other);
         }
+    }
+
+    #[test]
+    fn reactions_come_to_a_copy_with_the_same_body_only() {
+        let now = State::new((4, 3), "hi!", false, &[reaction("tea", &[1])]);
+        let told = now.reacted().unwrap();
+        let mut edited = State::new((3, 3), "hi!", false, &[]);
+        edited.react(told);
+        assert_eq!(edited, now);
+        let mut behind = State::said("hi");
+        behind.react(told);
+        assert_eq!(behind, State::said("hi"));
+        assert_eq!(State::new((5, 1), "", true, &[]).reacted(), None);
     }
 
     #[test]
@@ -95,10 +167,11 @@ mod tests {
             key: 1,
             text: r#""\u00e9""#,
             version: 2,
+            body_version: 1,
             is_deleted: false,
             reactions: Some(r#"[{"emoji":"tea","count":1,"users":["7"]}]"#),
         };
-        assert_eq!(State::of_raw(raw), Some(State::new(2, "é", false, &[reaction("tea", &[7])])));
+        assert_eq!(State::of_raw(raw), Some(State::new((2, 1), "é", false, &[reaction("tea", &[7])])));
         assert_eq!(State::of_raw(RawMessage { reactions: Some("{}"), ..raw }), None);
     }
 }

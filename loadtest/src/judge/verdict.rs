@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use madang_proto::{Entry, Message};
+use madang_proto::{Content, Entry, Message};
 
 use super::absence::Absences;
 use super::book::{Acked, Book};
 use super::faults::{Fault, FaultKind, Faults};
 use super::record::Record;
-use super::state::State;
+use super::state::{Reacted, State};
 
 /// History's word on a channel.
 #[derive(Debug)]
@@ -179,7 +179,11 @@ impl Book {
                 continue;
             };
             row.told_at = entry.seq.get();
-            if change.message.as_deref().map(State::of) != Some(row.state) {
+            let is_right = match &entry.content {
+                Content::Reactions(told) => told.state.as_deref().map(Reacted::of) == row.state.reacted(),
+                content => content.carried().map(State::of) == Some(row.state),
+            };
+            if !is_right {
                 let what = format!("history carries it otherwise at seq {} than at its own place", entry.seq);
                 let kind = if row.state.is_deleted { FaultKind::Undeleted } else { FaultKind::Stale };
                 faults.note(kind, self.fault(target, what));

@@ -12,7 +12,8 @@ impl Channel {
         match entry["kind"].as_str().unwrap() {
             "message" => row(&entry["seq"]).cloned().unwrap_or(entry),
             "edited" | "deleted" | "reactions" => {
-                entry["message"] = row(&entry["target"]).cloned().unwrap();
+                let row = row(&entry["target"]).unwrap();
+                carry(&mut entry, row);
                 entry
             }
             _ => entry,
@@ -102,7 +103,7 @@ impl Fake {
             }
             Plant::WrongVersion(planted) if planted == number => {
                 inner.planted.push((channel_id, target));
-                carried["message"] = before.clone();
+                carry(&mut carried, before);
             }
             _ => {}
         }
@@ -148,6 +149,18 @@ fn apply(row: &mut Value, user: u64, request: &Value) -> &'static str {
             }
             "reactions"
         }
+    }
+}
+
+/// What a change carries of its message.
+fn carry(entry: &mut Value, row: &Value) {
+    if entry["kind"] != "reactions" {
+        entry["message"] = row.clone();
+    } else if row.get("deleted").is_none() {
+        let body_version = row["edited"]["version"].as_u64().unwrap_or(1);
+        let reactions = row.get("reactions").cloned().unwrap_or_else(|| json!([]));
+        entry["state"] =
+            json!({ "version": version(row), "body_version": body_version, "reactions": reactions });
     }
 }
 

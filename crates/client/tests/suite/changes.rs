@@ -24,12 +24,17 @@ async fn an_edit_comes_with_the_message_and_events_come_by() {
     while told.len() < 2 {
         let Event::Entries { entries, .. } = events.content().await else { continue };
         told.extend(entries.into_iter().filter_map(|entry| match entry.content {
-            Content::Edited(change) | Content::Reactions(change) => change.message,
+            content @ (Content::Edited(_) | Content::Reactions(_)) => Some(content),
             _ => None,
         }));
     }
-    assert_eq!((told[0].body.text.as_str(), told[0].version), ("coffee?", 2));
-    assert_eq!((told[1].reactions[0].emoji.as_str(), told[1].version), ("+1", 3));
+    let mut kept = told[0].carried().unwrap().clone();
+    assert_eq!((kept.body.text.as_str(), kept.version), ("coffee?", 2));
+    assert!(told[1].reacted().unwrap().apply_to(&mut kept));
+    assert_eq!(
+        (kept.reactions[0].emoji.as_str(), kept.body.text.as_str(), kept.version),
+        ("+1", "coffee?", 3)
+    );
     client.typing(channel).await.unwrap();
     client.mark_read(channel, seq).await.unwrap();
     let (mut has_typed, mut has_read) = (false, false);

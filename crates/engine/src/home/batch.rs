@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, MessageId, Ordinal, Seq, Snowflakes, UserId};
-use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
+use madang_proto::{ChangeOf, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::body;
 use crate::home::changes::{Judged, Sheet};
@@ -401,7 +401,7 @@ impl Home {
             let (seq, at) = (row.entry.seq, row.entry.at);
             let Some(message) = row.entry.content.message() else {
                 let reply = match row.entry.content.change() {
-                    Some(&Change { target, version, .. }) => {
+                    Some(ChangeOf { target, version }) => {
                         let carried_bytes = body::entry_bytes(&row.entry.content);
                         Reply::Changed { target, version, seq: Some(seq), carried_bytes }
                     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_ids::{Seq, Snowflakes, UserId};
-use madang_proto::{Change, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, Reaction, limits};
+use madang_proto::{
+    ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, ReactedState, Reaction, ReactionsChange,
+    limits,
+};
 
 use crate::body;
 use crate::home::command::{Command, Effect, Failure, ReactRequest, Reply, Ticket};
@@ -264,8 +267,8 @@ impl Home {
             let if_version = message.version;
             (message.reactions, message.version) = (present, if_version + 1);
             let by = asked.last().map_or(message.sender_id, |asked| asked.request.change.user_id);
-            let change =
-                Change { target, version: message.version, by, message: Some(Box::new(message.clone())) };
+            let state = ReactedState::of(&message).map(Box::new);
+            let change = ReactionsChange { target, version: message.version, by, state };
             changes.push(RowChange { target, if_version, content: Content::Message(Box::new(message)) });
             let seq = head.seq.plus(rows.len() as u64 + 1);
             let entry = Entry { seq, at, content: Content::Reactions(change) };

@@ -140,15 +140,15 @@ pub(super) async fn a_change_is_kept_without_its_message(subject: Arc<dyn Subjec
     let store = subject.open().await;
     let head = appended(&store, say(log(1), Head::default(), key(user(1), 1))).await;
     let mut append = edit(head, 1, 1, "second");
-    let carried = append.changes[0].content.message().cloned().map(Box::new);
     let mut rows = append.rows.to_vec();
-    rows[0].entry.content.change_mut().unwrap().message = carried;
+    rows[0].entry.content.carry(append.changes[0].content.message());
     append.rows = rows.into();
     appended(&store, append).await;
     let rows = store.rows_at(log(1), &[seq(2), seq(9), seq(1)], usize::MAX).await.unwrap();
     assert_eq!(rows.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
     let change = rows[0].as_ref().and_then(|row| row.entry.content.change()).unwrap();
-    assert!(change.message.is_none() && change.target == seq(1) && change.version == 2);
+    assert!(change.target == seq(1) && change.version == 2);
+    assert!(rows[0].as_ref().is_some_and(|row| !row.entry.content.is_carrying()));
     assert_eq!(rows[2].as_ref().map(text_of), Some(("second", 2)));
 }
 

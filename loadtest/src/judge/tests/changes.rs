@@ -1,7 +1,7 @@
 //! Planted faults of what happens to messages after they were said, and of who may read them.
 
 use madang_ids::{Millis, Seq, UserId};
-use madang_proto::{Change, Content, DeletionMark, EditMark, Entry, Message, Reaction};
+use madang_proto::{Change, Content, DeletionMark, EditMark, Entry, Message, Reaction, ReactionsChange};
 
 use super::{CHANNEL, Stage};
 use crate::judge::absence::Absences;
@@ -68,12 +68,12 @@ impl Stage {
                 }
             }
         }
-        let message = Some(Box::new(row.clone()));
-        let change = Change { target: Seq::new(TARGET), version, by, message };
+        let (target, change) =
+            (Seq::new(TARGET), Change { target: Seq::new(TARGET), version, by, message: None });
         let content = match step {
             Step::Edit(_) => Content::Edited(change),
             Step::Delete => Content::Deleted(change),
-            Step::React { .. } => Content::Reactions(change),
+            Step::React { .. } => Content::Reactions(ReactionsChange { target, version, by, state: None }),
         };
         self.history.push(Entry { seq, at: Millis::new(seq.get()), content });
         self.carry();
@@ -85,9 +85,7 @@ impl Stage {
     fn carry(&mut self) {
         let row = self.row().clone();
         for entry in &mut self.history {
-            if let Some(change) = entry.content.change_mut() {
-                change.message = Some(Box::new(row.clone()));
-            }
+            entry.content.carry(Some(&row));
         }
     }
 
@@ -155,20 +153,43 @@ fn a_change_that_carries_an_older_version_is_stale_at_once_and_at_the_end() {
     let old = stage.history[TARGET as usize - 1].clone();
     let Content::Message(mut old) = old.content else { panic!("not a message") };
     (old.version, old.body.text, old.edited) = (1, "line 3".to_owned(), None);
-    if let Some(change) = entry.content.change_mut() {
-        change.message = Some(old);
-    }
+    entry.content.carry(Some(&old));
     stage.deliver(&[entry]);
     assert_eq!(stage.found(), ([2, 0, 0, 0, 0], vec![on_ann(), on_ann()]));
+}
+
+/// With the reactions alone a device must not take the version of a text that it lacks.
+#[test]
+fn an_edit_that_was_not_delivered_is_seen_behind_later_reactions() {
+    let mut stage = Stage::after_all();
+    stage.change(Step::Edit(1), ANN);
+    stage.change(TEA, BOB);
+    let reactions = stage.entry(NEXT + 1);
+    stage.deliver(&[reactions]);
+    assert!(stage.found().1.contains(&on_ann()));
+}
+
+#[test]
+fn reactions_that_history_tells_otherwise_than_the_message_are_stale() {
+    let mut stage = Stage::after_all();
+    let entry = stage.change(TEA, BOB);
+    stage.deliver(&[entry]);
+    let last = stage.history.last_mut().unwrap();
+    let Content::Reactions(ReactionsChange { state: Some(state), .. }) = &mut last.content else {
+        panic!("no reactions")
+    };
+    state.body_version = 2;
+    assert_eq!(stage.found(), ([1, 0, 0, 0, 0], vec![(Some(TARGET), None)]));
 }
 
 #[test]
 fn another_content_under_the_same_version_is_stale() {
     let mut stage = Stage::after_all();
     let mut entry = stage.change(TEA, BOB);
-    if let Some(message) = entry.content.change_mut().and_then(|change| change.message.as_mut()) {
-        message.reactions.clear();
-    }
+    let Content::Reactions(ReactionsChange { state: Some(state), .. }) = &mut entry.content else {
+        panic!("no reactions")
+    };
+    state.reactions.clear();
     stage.deliver(&[entry]);
     assert_eq!(stage.found(), ([1, 0, 0, 0, 0], vec![on_ann()]));
 }

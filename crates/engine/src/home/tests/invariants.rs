@@ -65,7 +65,7 @@ fn changes_are_told(stage: &Stage) {
     }
     for row in &world.rows {
         let Some(change) = row.entry.content.change() else { continue };
-        assert!(change.message.is_none(), "a change is kept with its message");
+        assert!(!row.entry.content.is_carrying(), "a change is kept with its message");
         let target = world.row(change.target).entry.content.message();
         let version = target.map_or(0, |message| message.version);
         assert!(change.target < row.entry.seq && change.version <= version, "{change:?} tells what is not");

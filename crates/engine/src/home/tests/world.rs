@@ -441,8 +441,6 @@ impl World {
 
 /// A row as it is kept: a change without the message that it carries.
 fn without_carried(mut row: Row) -> Row {
-    if let Some(change) = row.entry.content.change_mut() {
-        change.message = None;
-    }
+    row.entry.content.carry(None);
     row
 }
