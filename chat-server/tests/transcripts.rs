@@ -57,6 +57,7 @@ transcripts! {
     open = "open.txt",
     contacts = "contacts.txt",
     presence = "presence.txt",
+    profiles = "profiles.txt",
 }
 
 async fn check(file: &str, target: Target) {

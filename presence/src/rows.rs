@@ -30,14 +30,15 @@ pub(crate) async fn load(store: Arc<dyn Store>, wanted: Vec<Wanted>) -> Done {
 async fn try_load(store: &dyn Store, wanted: &[Wanted]) -> StoreResult<Vec<Loaded>> {
     let users: Vec<UserId> = wanted.iter().map(|wanted| wanted.user).collect();
     let rows = store.presence(&users).await?;
+    let revs = store.users(&users).await?.into_iter().map(|user| user.map_or(1, |user| user.rev));
     let mut loaded = Vec::with_capacity(wanted.len());
-    for (Wanted { user, circle }, row) in wanted.iter().zip(rows) {
+    for ((Wanted { user, circle }, row), rev) in wanted.iter().zip(rows).zip(revs) {
         let most = limits::CONTACTS as usize;
         let circle = match circle {
             true => Some(store.circle(*user, limits::WATCHED_GROUP_MEMBERS, most).await?),
             false => None,
         };
-        loaded.push(Loaded { user: *user, row, circle });
+        loaded.push(Loaded { user: *user, row, rev, circle });
     }
     Ok(loaded)
 }

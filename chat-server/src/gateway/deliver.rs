@@ -5,7 +5,7 @@ use std::sync::Arc;
 use madang_bus::{Delivery, Envelope, Event, EventKind, Told};
 use madang_engine::log::Row;
 use madang_ids::{LogId, UserId};
-use madang_proto::{CloseReason, Content, ServerFrame, limits};
+use madang_proto::{CloseReason, Content, ServerFrame, UserCard, limits};
 use tokio::sync::mpsc;
 
 use super::outbound::Frames;
@@ -17,6 +17,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
             Envelope::Event(event, told) => gateway.tell_event(&event, &told),
+            Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
                 gateway.registry.visit_all(|connection| connection.read_inbox());
@@ -72,6 +73,15 @@ impl Gateway {
                     }
                 });
             }
+        }
+    }
+
+    /// As with events: left out where the queue is half full.
+    fn notify_profile(&self, user: UserCard, users: &[UserId]) {
+        let frame = encode::frame(&ServerFrame::Profile { user });
+        let limit_bytes = self.operations.config.gateway.outbound_bytes;
+        for user in users {
+            self.registry.visit_user(*user, |connection| _ = connection.offer(&frame, limit_bytes));
         }
     }
 

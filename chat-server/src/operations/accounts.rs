@@ -9,6 +9,7 @@ use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::{Claim, Claimed, Created, Profile, User, UserState};
 use sha2::{Digest, Sha256};
 
+use super::costs::Cost;
 use super::details::check_avatar;
 use super::handles::{check_handle, check_new_handle, check_shape};
 use super::passwords::check_password;
@@ -171,12 +172,35 @@ impl Operations {
         if profile != Profile::default() {
             let written = self.store.set_profile(caller.user_id, &profile).await;
             written.map_err(|error| refusal(&error))?;
+            self.notify_profile(caller.user_id).await;
         }
         if let Some(sends_receipts) = change.sends_receipts {
             let written = self.store.set_sends_receipts(caller.user_id, sends_receipts).await;
             written.map_err(|error| refusal(&error))?;
         }
         self.me(caller).await
+    }
+
+    /// Notifies the user's devices, and those who watch the user, of the card as it is now. Nobody waits for it, and nothing of
+    /// it says whether the user is here: it is sent for an invisible user as for one who is offline, and, as all that is told
+    /// of users, not across a block.
+    pub(super) async fn notify_profile(&self, user: UserId) {
+        if let Err(error) = self.publish_profile(user).await {
+            tracing::debug!(user.id = %user, %error, "a changed profile was not published");
+        }
+    }
+
+    async fn publish_profile(&self, user: UserId) -> Result<(), ErrorBody> {
+        let card = self.user(user).await?;
+        let (members, most) = (limits::WATCHED_GROUP_MEMBERS, limits::CONTACTS as usize);
+        let circle = self.store.circle(user, members, most).await;
+        let mut users = circle.map_err(|error| refusal(&error))?;
+        self.callers.charge(user, Cost::rows(users.len()));
+        users.push(user);
+        self.inbox.publish_profile(card, users);
+        // Its revision goes with the presence of the user from now on.
+        self.presence.settings_changed(user);
+        Ok(())
     }
 
     /// The ids of this sign-up's user and first device, the same for all tries with its key: one claim holds both,

@@ -43,10 +43,17 @@ impl Operations {
 
     /// Deletes an account.
     pub(super) async fn delete_user(&self, user: UserId) -> Result<(), ErrorBody> {
+        self.begin_deletion(user).await?;
+        // As long as there are contacts who hear of it.
+        self.notify_profile(user).await;
+        self.revoke_all(user, None).await.map(drop)
+    }
+
+    async fn begin_deletion(&self, user: UserId) -> Result<(), ErrorBody> {
         let until = self.clock.now_ms().plus(limits::HANDLE_KEPT_DAYS * DAY_MS);
         self.store.delete_user(user, until).await.map_err(|error| refusal(&error))?;
         self.deletions.may_be_due.store(true, Ordering::Relaxed);
-        self.revoke_all(user, None).await.map(drop)
+        Ok(())
     }
 
     /// Goes on with deletions that were begun.
@@ -67,13 +74,14 @@ impl Operations {
         }
         for user in users {
             // The first steps as well: the process may have ended between any two of them.
-            self.delete_user(user).await?;
+            self.begin_deletion(user).await?;
+            self.revoke_all(user, None).await?;
             self.leave_channels(user).await?;
             self.end_contacts(user).await?;
             self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
             tracing::info!(user.id = %user, "a deleted account is cleared");
         }
-        // `delete_user` says that something is due; what it began here is done.
+        // `begin_deletion` says that something is due; what it began here is done.
         let left = self.store.deletions(1).await.map_err(|error| refusal(&error))?;
         self.deletions.may_be_due.store(!left.is_empty(), Ordering::Relaxed);
         Ok(())

@@ -12,6 +12,7 @@ use madang_proto::{ChannelKind, Entry, ErrorBody, limits};
 
 use super::costs::Cost;
 use super::members::no_longer;
+use super::names::named_in;
 use super::{Caller, Operations, check_not_deleted};
 use crate::plant;
 use crate::refusal::refusal;
@@ -76,6 +77,9 @@ impl Operations {
         hidden.withhold(channel, &mut rows);
         let mut page = page(rows, edge, spans, head);
         self.callers.charge(caller.user_id, Cost::entries(&page.entries));
+        if query.users {
+            page.users = self.cards(caller, named_in(&page.entries)).await?;
+        }
         if !page.entries.is_empty() && plant::strikes(plant::Fault::HistoryWithoutRow) {
             page.entries.remove(page.entries.len() / 2);
         }
@@ -235,7 +239,7 @@ fn page(rows: Vec<Row>, edge: (Seq, Seq), spans: &Spans, head: Seq) -> HistoryPa
     let more_before = is_readable(Seq::new(1)..=below.min(head));
     let more_after = is_readable(above.max(Seq::new(1))..=head);
     let entries: Vec<Entry> = rows.into_iter().map(|row| row.entry).collect();
-    HistoryPage { as_of: head, entries, more_before, more_after }
+    HistoryPage { as_of: head, entries, more_before, more_after, users: Vec::new() }
 }
 
 #[cfg(test)]

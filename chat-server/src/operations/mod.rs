@@ -21,6 +21,7 @@ mod hidden;
 mod history;
 mod members;
 mod moderation;
+mod names;
 mod open;
 mod operators;
 mod pages;

@@ -5,12 +5,13 @@ use std::ops::Bound;
 
 use madang_engine::body;
 use madang_ids::ChannelId;
-use madang_proto::rest::{HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery};
+use madang_proto::rest::{ChannelView, HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery};
 use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
 use madang_store::{Overview, OverviewOrder};
 
 use super::channels::view;
 use super::costs::Cost;
+use super::names::named_in;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
@@ -50,7 +51,15 @@ impl Operations {
         let moved = moved.chain(left);
         let recent = if is_first && query.recent { self.recent(caller).await? } else { BTreeMap::new() };
         let cursor = is_first.then(|| self.seal(caller.user_id, end)).transpose()?;
-        Ok(Snapshot { cursor, channels: moved.map(view).collect(), recent, next })
+        let channels: Vec<ChannelView> = moved.map(view).collect();
+        let users = if query.users {
+            let between = channels.iter().filter_map(|channel| channel.card.between).flatten();
+            let named = recent.values().flat_map(|entries| named_in(entries));
+            self.cards(caller, between.chain(named).collect()).await?
+        } else {
+            Vec::new()
+        };
+        Ok(Snapshot { cursor, channels, recent, users, next })
     }
 
     /// Channels of this page that the device has and the caller has left.

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
-use madang_proto::SnapshotReason;
+use madang_proto::{SnapshotReason, UserCard};
 use madang_store::{SharedRows, StoreResult};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,8 @@ pub enum Envelope {
     Lost,
     /// What is told and kept nowhere. May be left out.
     Event(Event, Told),
+    /// The profile of a user has changed, and these users are notified. May be left out.
+    Profile(Box<UserCard>, Vec<UserId>),
 }
 
 /// Something that passes: told to members of a channel who are online, and kept nowhere.
@@ -147,6 +149,9 @@ pub trait Inbox: Send + Sync + 'static {
     /// Tells an event to the members of a direct channel or a group who are online, unless they are more than `at_most`;
     /// or to this node's subscribers of an open channel. May be lost, and never waits for who is slow.
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()>;
+
+    /// Notifies those of `users` who are online of a changed profile. May be lost, and never waits.
+    fn publish_profile(&self, card: UserCard, users: Vec<UserId>);
 
     /// From now on this node wants what happens in an open channel. Once for each subscription.
     fn subscribe(&self, channel: ChannelId);

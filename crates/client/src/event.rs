@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, LogId, SealedCursor, Seq, UserId};
 use madang_proto::rest::ChannelView;
-use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, SnapshotReason};
+use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, SnapshotReason, UserCard};
 
 use crate::rest::Tokens;
 
@@ -77,6 +77,8 @@ pub enum Event {
     /// How watched users are. Whoever was not named, after [`Event::Connected`] or a list that begins `anew`, when
     /// `complete` is said, is offline; until then those whom the program knew from before stay as they were.
     Presence(PresenceList),
+    /// The profile of a user is another one now. Of two cards keep the one with the greater `rev`.
+    Profile(UserCard),
     /// What the program said of its user was not taken, and is not said again.
     PresenceRefused(ErrorBody),
     /// This client read too slowly for a while. Nothing is lost.

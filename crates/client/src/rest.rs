@@ -364,6 +364,7 @@ fn history_query(query: &HistoryQuery) -> String {
         query.around.map(|seq| ("around", seq.to_string())),
         query.at.map(|at| ("at", at.to_string())),
         query.limit.map(|limit| ("limit", limit.to_string())),
+        query.users.then(|| ("users", "true".to_owned())),
     ])
 }
 

@@ -93,11 +93,11 @@ pub struct UserCard {
     pub deleted: bool,
 }
 
-const fn first_rev() -> u64 {
+pub(crate) const fn first_rev() -> u64 {
     1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-const fn is_first_rev(rev: &u64) -> bool {
+pub(crate) const fn is_first_rev(rev: &u64) -> bool {
     *rev <= 1
 }

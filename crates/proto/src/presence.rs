@@ -3,7 +3,7 @@
 use madang_ids::{Millis, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::cards::UserCard;
+use crate::cards::{UserCard, first_rev, is_first_rev};
 
 /// How things stand between a user and a contact of hers, as she sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,6 +86,10 @@ pub struct UserPresence {
     /// Her free text; never of who is offline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// The `rev` of the user's card, of somebody who is not offline; 1, and left out, before the first change. Take the card
+    /// again (`GET /v1/users/lookup`) if it is greater than that of the card you have.
+    #[serde(default = "first_rev", skip_serializing_if = "is_first_rev")]
+    pub rev: u64,
     /// Only of oneself: others see me as offline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub invisible: bool,
@@ -96,7 +100,7 @@ impl UserPresence {
     #[must_use]
     pub const fn offline(user_id: UserId) -> Self {
         let (state, last_active_at) = (Availability::Offline, None);
-        Self { user_id, state, last_active_at, status: None, invisible: false }
+        Self { user_id, state, last_active_at, status: None, rev: 1, invisible: false }
     }
 }
 

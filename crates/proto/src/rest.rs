@@ -345,6 +345,9 @@ pub struct HistoryQuery {
     /// 1 to 200, default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Whether to add the cards of the users whom the page names; default false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub users: bool,
 }
 
 /// A page of a log, rising by `seq`, without a hole inside.
@@ -359,6 +362,10 @@ pub struct HistoryPage {
     pub more_before: bool,
     /// Whether there are entries above the last of the page.
     pub more_after: bool,
+    /// If asked for: the cards of those who sent the messages of the page, or did or met with what its other entries tell.
+    /// Each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserCard>,
 }
 
 /// `POST /v1/snapshot`: what a device without a valid cursor starts from, by pages.
@@ -378,6 +385,9 @@ pub struct SnapshotQuery {
     /// Whether to add the last 20 entries of the 10 most recent channels (first page only).
     #[serde(default)]
     pub recent: bool,
+    /// Whether to add the cards of the users whom the page names; default false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub users: bool,
 }
 
 /// What a device has of a channel.
@@ -405,6 +415,9 @@ pub struct Snapshot {
     /// On the first page, if asked for: the last entries of the most recent channels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<ChannelId, Vec<Entry>>,
+    /// If asked for: the cards of the two people of each direct channel of the page, and of those whom `recent` names. Each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserCard>,
     /// Where the next page begins; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

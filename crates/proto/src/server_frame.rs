@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use madang_ids::{ChannelId, DeviceId, MessageId, Millis, Ordinal, SealedCursor, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
+use crate::cards::UserCard;
 use crate::client_frame::RequestId;
 use crate::entry::Entry;
 use crate::error::ErrorBody;
@@ -95,6 +96,12 @@ pub enum ServerFrame<'a> {
     },
     /// How watched users are; also what the user's own settings are.
     Presence(PresenceList),
+    /// The profile of somebody whom the user watches, or of the user, is another one now. It says nothing of whether they
+    /// are there.
+    Profile {
+        /// The card from now on. Of two cards of a user keep the one with the greater `rev`.
+        user: UserCard,
+    },
     /// The node leaves.
     Reconnect {
         /// Wait so long, then connect again.

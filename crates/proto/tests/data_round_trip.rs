@@ -99,15 +99,20 @@ fn check(text: &str, data: &Data) {
         panic!("no entries")
     };
     check_entries(&read, data);
-    let page =
-        HistoryPage { as_of: Seq::new(2), entries: entries.clone(), more_before: false, more_after: false };
+    let page = HistoryPage {
+        as_of: Seq::new(2),
+        entries: entries.clone(),
+        more_before: false,
+        more_after: false,
+        users: Vec::new(),
+    };
     let frame = ServerFrame::History { id: RequestId("1".into()), page: page.clone() }.to_json();
     let ServerFrame::History { page: read, .. } = json::read(&frame).unwrap() else { panic!("no page") };
     check_entries(&read.entries, data);
     let page: HistoryPage = json::read(&serde_json::to_string(&page).unwrap()).unwrap();
     check_entries(&page.entries, data);
     let recent = [(ChannelId::from_raw(9), entries)].into();
-    let snapshot = Snapshot { cursor: None, channels: Vec::new(), recent, next: None };
+    let snapshot = Snapshot { cursor: None, channels: Vec::new(), recent, users: Vec::new(), next: None };
     let snapshot: Snapshot = json::read(&serde_json::to_string(&snapshot).unwrap()).unwrap();
     check_entries(&snapshot.recent[&ChannelId::from_raw(9)], data);
 }

@@ -107,6 +107,7 @@ names!(SERVER_FRAMES, server_frame(ServerFrame<'_>) {
     ServerFrame::Resync => "resync",
     ServerFrame::SnapshotRequired { .. } => "snapshot_required",
     ServerFrame::Presence(_) => "presence",
+    ServerFrame::Profile { .. } => "profile",
     ServerFrame::Reconnect { .. } => "reconnect",
     ServerFrame::Heartbeat { .. } => "heartbeat",
 });

@@ -116,7 +116,7 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>>;
     /// Users that are not deleted, by handle, after `after`, whose handle begins with `prefix`.
     async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>>;
-    /// Changes name or picture, and raises the profile's revision.
+    /// Changes name or picture, and raises the profile's revision if that changes anything.
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()>;
     /// Changes whether others are told how far she has read.
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()>;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_bus::{Envelope, Event, Inbox, InboxRead};
 use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_proto::UserCard;
 use madang_store::StoreResult;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -52,6 +53,9 @@ impl Inbox for Led {
     }
     fn detach(&self, user: UserId) {
         self.inbox.detach(user);
+    }
+    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
+        self.inbox.publish_profile(card, users);
     }
     fn subscribe(&self, channel: ChannelId) {
         self.inbox.subscribe(channel);

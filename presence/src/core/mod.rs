@@ -63,6 +63,8 @@ pub struct Loaded {
     pub user: UserId,
     /// Her settings.
     pub row: PresenceRow,
+    /// The revision of the user's profile.
+    pub rev: u64,
     /// Her circle, if it was wanted.
     pub circle: Option<Vec<UserId>>,
 }

@@ -64,6 +64,8 @@ pub(super) struct User {
     pub(super) shown: Shown,
     /// Whom she watches, sorted. Two watch each other if each is in the other's.
     pub(super) circle: Box<[UserId]>,
+    /// The revision of the profile, as it was read.
+    pub(super) rev: u64,
     /// When others could last see her active; zero if nobody knows.
     pub(super) last_active_at: Millis,
     /// Nothing more is told of her before, but that she is offline.
@@ -142,13 +144,26 @@ impl User {
         let last_active_at =
             Some(self.last_active_at).filter(|at| *at != Millis::ZERO && *state != Availability::Online);
         let status = status.as_deref().map(str::to_owned);
-        UserPresence { user_id, state: *state, last_active_at, status, invisible: false }
+        UserPresence {
+            user_id,
+            state: *state,
+            last_active_at,
+            status,
+            rev: self.shown_rev(),
+            invisible: false,
+        }
     }
 
     /// As she sees herself.
     pub(super) fn own_card(&self, user_id: UserId) -> UserPresence {
         let Settings { invisible, status } = &self.settings;
         let status = status.as_deref().map(str::to_owned);
-        UserPresence { user_id, state: self.state(), last_active_at: None, status, invisible: *invisible }
+        let (state, rev) = (self.state(), self.rev.max(1));
+        UserPresence { user_id, state, last_active_at: None, status, rev, invisible: *invisible }
+    }
+
+    /// Of a user who is offline to others nothing is said that a card has.
+    fn shown_rev(&self) -> u64 {
+        if self.shown.state == Availability::Offline { 1 } else { self.rev.max(1) }
     }
 }

@@ -13,13 +13,14 @@ use super::{Core, Loaded, Notice, Settings, Shown, To, Wanted};
 impl Core {
     /// A user's rows were read.
     pub fn handle_loaded(&mut self, loaded: Loaded, now: Now) {
-        let Loaded { user: id, row, circle } = loaded;
+        let Loaded { user: id, row, rev, circle } = loaded;
         let Some(user) = self.users.get_mut(&id) else { return };
         user.touch(now.at);
         let was_loaded = user.is_loaded;
         let settings = Settings { invisible: row.invisible, status: row.status.map(Into::into) };
         let has_changed = was_loaded && user.settings != settings;
         user.settings = settings;
+        user.rev = user.rev.max(rev);
         user.last_active_at = user.last_active_at.max(row.last_active_at.unwrap_or(Millis::ZERO));
         user.is_loaded |= circle.is_some();
         user.touch(now.at);

@@ -69,7 +69,7 @@ impl Device {
             Envelope::Delivery(delivery) => self.handle_delivery(delivery),
             Envelope::Open(_) => {}
             Envelope::Lost => self.sync.read(),
-            Envelope::Event(..) => {}
+            Envelope::Event(..) | Envelope::Profile(..) => {}
         }
     }
 

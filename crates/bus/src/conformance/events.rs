@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use madang_ids::ChannelId;
-use madang_proto::Content;
+use madang_proto::{Content, UserCard};
 
 use super::Subject;
 use super::device::Envelopes;
@@ -39,6 +39,11 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
             _ => continue,
         }
     }
+    let (id, handle, display_name) = (user(1), "ada".to_owned(), "Ada".to_owned());
+    let card = UserCard { id, handle, display_name, avatar: String::new(), rev: 2, deleted: false };
+    opened.inbox.publish_profile(card.clone(), [1, 2, 3, 4].map(user).to_vec());
+    let Envelope::Profile(told, users) = envelopes.next().await else { panic!("no profile") };
+    assert_eq!((*told, users), (card, [1, 2, 4].map(user).to_vec()), "those who are here");
     opened.close().await;
 }
 

@@ -15,7 +15,7 @@ fn delivery(envelope: Envelope) -> Delivery {
         Envelope::Delivery(delivery) => delivery,
         Envelope::Open(_) => panic!("nobody subscribed"),
         Envelope::Lost => panic!("nothing was lost"),
-        Envelope::Event(..) => panic!("nothing was published"),
+        Envelope::Event(..) | Envelope::Profile(..) => panic!("nothing was published"),
     }
 }
 

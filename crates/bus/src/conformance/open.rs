@@ -28,7 +28,7 @@ async fn open_rows(envelopes: &mut Envelopes, upto: Place) -> Vec<Place> {
                 assert_ne!(delivery.log, log(OPEN), "an open channel is addressed to nobody");
             }
             Envelope::Lost => panic!("nothing was lost"),
-            Envelope::Event(..) => panic!("nothing was published"),
+            Envelope::Event(..) | Envelope::Profile(..) => panic!("nothing was published"),
         }
     }
     got

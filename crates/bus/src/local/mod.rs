@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
-use madang_proto::{ChannelKind, SnapshotReason, limits};
+use madang_proto::{ChannelKind, SnapshotReason, UserCard, limits};
 use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -180,6 +180,14 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
             let _ = events.try_send(Envelope::Event(event, told));
         }
         Ok(())
+    }
+
+    fn publish_profile(&self, card: UserCard, mut users: Vec<UserId>) {
+        users.retain(|user| self.attached.users.contains_key(user));
+        if let Some(events) = self.events.upgrade().filter(|_| !users.is_empty()) {
+            // Full: commits go first.
+            let _ = events.try_send(Envelope::Profile(Box::new(card), users));
+        }
     }
 
     fn subscribe(&self, channel: ChannelId) {

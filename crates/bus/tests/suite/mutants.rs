@@ -9,7 +9,7 @@ use madang_bus::conformance::{Opened, Subject, cases};
 use madang_bus::{Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
-use madang_proto::SnapshotReason;
+use madang_proto::{SnapshotReason, UserCard};
 use madang_store::{SharedRows, StoreResult};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -251,6 +251,9 @@ impl Inbox for MutantInbox {
         self.inbox.publish(event, at_most).await
     }
 
+    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
+        self.inbox.publish_profile(card, users);
+    }
     fn subscribe(&self, channel: ChannelId) {
         *self.subscribed.lock().entry(channel).or_default() += 1;
         if self.mutant != Mutant::SubscribeComesLate {

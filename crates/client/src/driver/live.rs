@@ -168,6 +168,7 @@ impl Driver {
                 self.tell_alive(live, Event::Receipt { channel_id, user_id, seq }).await
             }
             ServerFrame::Presence(list) => self.tell_alive(live, Event::Presence(list)).await,
+            ServerFrame::Profile { user } => self.tell_alive(live, Event::Profile(user)).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())

@@ -65,8 +65,9 @@ impl AccountStore for Embedded {
         let profile = profile.clone();
         self.write(move |transaction| {
             let mut statement = transaction.db().prepare_cached(
-                "UPDATE users SET display_name = coalesce(?2, display_name), avatar = coalesce(?3, avatar),
-                 rev = rev + 1 WHERE id = ?1 AND state <> 2",
+                "UPDATE users SET display_name = coalesce(?2, display_name), avatar = coalesce(?3, avatar), rev = rev + 1
+                 WHERE id = ?1 AND state <> 2
+                 AND (display_name, avatar) <> (coalesce(?2, display_name), coalesce(?3, avatar))",
             )?;
             statement.execute(params![int(user.raw()), profile.display_name, profile.avatar])?;
             Ok(())

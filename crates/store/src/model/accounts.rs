@@ -68,15 +68,15 @@ impl AccountStore for Model {
 
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
         self.write(|state| {
-            if let Some(user) = state.active(user) {
-                if let Some(name) = &profile.display_name {
-                    name.clone_into(&mut user.display_name);
-                }
-                if let Some(avatar) = &profile.avatar {
-                    avatar.clone_into(&mut user.avatar);
-                }
-                user.rev += 1;
+            let Some(user) = state.active(user) else { return };
+            let before = (user.display_name.clone(), user.avatar.clone());
+            if let Some(name) = &profile.display_name {
+                name.clone_into(&mut user.display_name);
             }
+            if let Some(avatar) = &profile.avatar {
+                avatar.clone_into(&mut user.avatar);
+            }
+            user.rev += u64::from(before != (user.display_name.clone(), user.avatar.clone()));
         })
         .await
     }

@@ -43,7 +43,7 @@ fn bytes_per_connection(watched: u64) -> usize {
         yard.core.handle_up(NODE, up(id, id, id), yard.now);
         for wanted in yard.core.poll_wanted(1) {
             let circle = (0..watched).map(|other| user(1 + (id + other * 7) % CONNECTIONS)).collect();
-            let loaded = Loaded { user: wanted.user, row: Default::default(), circle: Some(circle) };
+            let loaded = Loaded { user: wanted.user, row: Default::default(), rev: 1, circle: Some(circle) };
             yard.core.handle_loaded(loaded, yard.now);
         }
         while yard.core.poll_notice().is_some() {}

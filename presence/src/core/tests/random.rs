@@ -281,7 +281,7 @@ impl World {
             for wanted in self.yard.core.poll_wanted(9) {
                 let row = self.yard.rows.get(&wanted.user).cloned().unwrap_or_default();
                 let circle = wanted.circle.then(|| self.yard.circle(wanted.user));
-                self.reading.push(Loaded { user: wanted.user, row, circle });
+                self.reading.push(Loaded { user: wanted.user, row, rev: 1, circle });
             }
             if self.holds {
                 return;

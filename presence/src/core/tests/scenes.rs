@@ -261,7 +261,7 @@ fn who_is_being_read_while_a_pair_changes_is_read_again() {
     for wanted in early {
         let row = PresenceRow::default();
         let circle = Some(Vec::new());
-        yard.core.handle_loaded(crate::core::Loaded { user: wanted.user, row, circle }, yard.now);
+        yard.core.handle_loaded(crate::core::Loaded { user: wanted.user, row, rev: 1, circle }, yard.now);
     }
     yard.load();
     let told = yard.told();
@@ -281,7 +281,7 @@ fn a_read_that_is_old_when_it_comes_ends_no_pair() {
     yard.core.handle_changed(user(2), true);
     for wanted in early {
         let (row, circle) = (PresenceRow::default(), Some(vec![user(3)]));
-        yard.core.handle_loaded(crate::core::Loaded { user: wanted.user, row, circle }, yard.now);
+        yard.core.handle_loaded(crate::core::Loaded { user: wanted.user, row, rev: 1, circle }, yard.now);
     }
     yard.load();
     assert_eq!(yard.told(), NOBODY);

@@ -93,7 +93,7 @@ impl Yard {
             for wanted in self.core.poll_wanted(9) {
                 let row = self.rows.get(&wanted.user).cloned().unwrap_or_default();
                 let circle = wanted.circle.then(|| self.circle(wanted.user));
-                self.core.handle_loaded(Loaded { user: wanted.user, row, circle }, self.now);
+                self.core.handle_loaded(Loaded { user: wanted.user, row, rev: 1, circle }, self.now);
             }
         }
     }
