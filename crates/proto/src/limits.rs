@@ -122,6 +122,9 @@ pub const PRESENCE_USERS: usize = 500;
 pub const PRESENCE_QUERY: usize = 100;
 /// Items that a device may be behind before it is told to take a snapshot (one process).
 pub const SYNC_ITEMS: u64 = 10_000;
+/// Channels that a user has left and that stay known to the server. Of more, open ones go first, then those that were left
+/// longest ago.
+pub const LEFT_CHANNELS: usize = 1_000;
 /// Seconds in which `hello` must come.
 pub const HELLO_SECONDS: u64 = 10;
 /// Longest idempotency key of REST, in bytes.

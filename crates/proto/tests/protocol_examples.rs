@@ -373,6 +373,7 @@ fn the_limits_are_those_of_the_server() {
         ("users of a `presence` frame", vec![limits::PRESENCE_USERS]),
         ("users asked for at once", vec![limits::PRESENCE_QUERY]),
         ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
+        ("channels that a user has left and that stay known", vec![limits::LEFT_CHANNELS]),
         ("time for `hello`", vec![limits::HELLO_SECONDS as usize]),
         ("`Idempotency-Key`", vec![limits::IDEMPOTENCY_KEY_BYTES]),
         ("time for which an `Idempotency-Key` is kept", vec![limits::IDEMPOTENCY_KEY_HOURS as usize]),

@@ -23,6 +23,7 @@ mod log;
 pub mod model;
 mod settings;
 mod shared_rows;
+mod trim;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
@@ -46,6 +47,7 @@ pub use log::{
 pub use madang_engine::spans::{Span, Spans};
 pub use settings::SettingStore;
 pub use shared_rows::SharedRows;
+pub use trim::{TrimStep, TrimStore, Trimmed};
 
 /// Everything durable.
 pub trait Store:
@@ -57,6 +59,7 @@ pub trait Store:
     + InvitationStore
     + LogStore
     + SettingStore
+    + TrimStore
 {
 }
 
@@ -69,5 +72,6 @@ impl<T> Store for T where
         + InvitationStore
         + LogStore
         + SettingStore
+        + TrimStore
 {
 }

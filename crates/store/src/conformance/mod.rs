@@ -18,6 +18,7 @@ mod open;
 mod order;
 mod seats;
 mod settings;
+mod trim;
 mod writers;
 
 use std::future::Future;
@@ -39,6 +40,7 @@ use open::*;
 use order::*;
 use seats::*;
 use settings::*;
+use trim::*;
 use writers::*;
 
 /// Everything durable, in the order of one writer's commits.
@@ -226,6 +228,8 @@ macro_rules! for_each_store_case {
             channel_settings_compare_the_revision
             a_message_is_hidden_from_one_user
             an_erasure_stays_until_it_ends
+            own_logs_keep_their_last_rows
+            channels_left_long_ago_are_forgotten
             rows_are_replaced_by_version
         }
     };
@@ -245,6 +249,7 @@ macro_rules! for_each_order_case {
             a_scan_is_the_merge_of_her_logs
             a_scan_gives_up_above_its_bound
             a_scan_leaves_open_channels_out
+            a_scan_from_before_what_was_trimmed_gives_up
         }
     };
 }

@@ -14,7 +14,7 @@ use crate::{Spans, Store};
 
 const CAPACITY: u32 = 10;
 
-fn member(id: u64, spans: Spans) -> Member {
+pub(super) fn member(id: u64, spans: Spans) -> Member {
     let place = spans.edge().unwrap_or_default();
     let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat });
     Member {

@@ -447,10 +447,11 @@ fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
         return Ok(());
     }
     let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox, left_at_pos)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?3, NULL, (SELECT value FROM position)))
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
-         as_of = excluded.as_of, in_inbox = excluded.in_inbox",
+         as_of = excluded.as_of, in_inbox = excluded.in_inbox,
+         left_at_pos = iif(excluded.is_open, NULL, coalesce(left_at_pos, excluded.left_at_pos))",
     )?;
     statement.execute(params![
         int(new.user_id.raw()),

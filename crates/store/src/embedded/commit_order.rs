@@ -153,11 +153,20 @@ impl Walk<'_> {
         let head = statement.query_row([id], |row| Ok((number(row, 0)?, number(row, 3)?))).optional()?;
         match head {
             Some((seq, position)) if position > self.after.get() => {
-                let walked = self.part(log, Seq::new(1), Seq::new(seq))?;
-                Ok(!matches!(walked, Walked::TooMuch))
+                match self.part(log, Seq::new(1), Seq::new(seq))? {
+                    Walked::AllOfIt => Ok(!self.is_trimmed(user)?),
+                    Walked::ToTheCursor => Ok(true),
+                    Walked::TooMuch => Ok(false),
+                }
             }
             _ => Ok(true),
         }
+    }
+
+    /// Whether the first rows of the own log are forgotten: where they lay in the order of commits, nobody knows.
+    fn is_trimmed(&self, user: UserId) -> Result<bool> {
+        let mut statement = self.db.prepare_cached("SELECT trimmed > 0 FROM user_heads WHERE id = ?1")?;
+        statement.query_row([int(user.raw())], |row| row.get(0))
     }
 
     fn part(&mut self, log: LogId, from: Seq, to: Seq) -> Result<Walked> {

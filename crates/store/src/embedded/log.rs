@@ -145,7 +145,7 @@ impl LogStore for Embedded {
 
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
         self.read(move |db| {
-            let (mut low, mut high) = (1, head(db, log)?.seq.get() + 1);
+            let (mut low, mut high) = (first_seq(db, log)?, head(db, log)?.seq.get() + 1);
             while low < high {
                 let middle = low + (high - low) / 2;
                 if time_of(db, log, middle)? < at.get() { low = middle + 1 } else { high = middle }
@@ -394,6 +394,12 @@ pub(super) fn head_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Head> {
         ordinal: Ordinal::new(number(row, column + 1)?),
         at: Millis::new(number(row, column + 2)?),
     })
+}
+
+/// The first row that is left: what is old of a user's own log is forgotten.
+fn first_seq(db: &Connection, log: LogId) -> Result<u64> {
+    let (statements, id) = place(log);
+    db.prepare_cached(statements.first)?.query_row([id], |row| number(row, 0))
 }
 
 fn time_of(db: &Connection, log: LogId, seq: u64) -> Result<u64> {

@@ -38,6 +38,7 @@ mod schema;
 mod seldom;
 mod sends;
 mod settings;
+mod trim;
 mod unreadable;
 mod wal;
 mod writer;

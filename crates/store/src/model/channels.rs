@@ -197,6 +197,11 @@ impl ChannelStore for Model {
             let key = (new.user_id, new.channel_id);
             if is_blind || state.memberships.get(&key).is_none_or(|old| new.may_replace(old)) {
                 state.memberships.insert(key, new.clone());
+                if new.spans.is_open() {
+                    state.left_at.remove(&key);
+                } else {
+                    state.left_at.entry(key).or_insert(state.position);
+                }
             }
         })
         .await

@@ -45,7 +45,8 @@ impl CommitOrder for Model {
     ) -> StoreResult<Option<Scan>> {
         self.read(|state| {
             let mut rows = self.rows_of_user(state, user, after);
-            if rows.len() > give_up {
+            let lacks_trimmed = state.lacks_trimmed(user, after) && !self.is_mutant(Mutant::ScanIgnoresTrimmed);
+            if rows.len() > give_up || lacks_trimmed {
                 return None;
             }
             rows.sort_by_key(|row| row.position);
@@ -82,6 +83,15 @@ impl Model {
             }
         }
         rows
+    }
+}
+
+impl State {
+    /// Whether some of the user's own log after `after` may be forgotten.
+    fn lacks_trimmed(&self, user: UserId, after: Position) -> bool {
+        let own = self.logs.get(&LogId::User(user)).filter(|log| log.trimmed > 0);
+        let first = own.and_then(|log| log.rows.first());
+        first.is_some_and(|first| Position::new(first.position) > after)
     }
 }
 

@@ -196,11 +196,10 @@ impl LogStore for Model {
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
         let less = u64::from(self.is_mutant(Mutant::SeqAtOffByOne));
         self.read(|state| {
-            let before = state
-                .logs
-                .get(&log)
-                .map_or(0, |log| log.rows.partition_point(|stored| stored.row.entry.at < at));
-            Seq::new(before as u64 + 1 - less)
+            let before = state.logs.get(&log).map_or(0, |log| {
+                log.trimmed + log.rows.partition_point(|stored| stored.row.entry.at < at) as u64
+            });
+            Seq::new(before + 1 - less)
         })
         .await
     }
@@ -438,8 +437,8 @@ impl State {
     }
 
     fn append(&mut self, log: LogId, rows: &[Row], head: Head, stands_still: bool, keeps_messages: bool) {
-        let Log { rows: stored, head: old, .. } = self.logs.entry(log).or_default();
-        let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(1));
+        let Log { rows: stored, head: old, trimmed, .. } = self.logs.entry(log).or_default();
+        let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(*trimmed + 1));
         stored.truncate(usize::try_from(before).unwrap_or(usize::MAX));
         *old = head;
         for (index, row) in rows.iter().enumerate() {

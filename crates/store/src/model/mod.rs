@@ -13,6 +13,7 @@ mod invitations;
 mod log;
 mod mutants;
 mod settings;
+mod trim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -72,6 +73,8 @@ struct State {
     seats: BTreeMap<ChannelId, Seats>,
     members: BTreeMap<(ChannelId, UserId), Member>,
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
+    /// The position at which a channel was left.
+    left_at: BTreeMap<(UserId, ChannelId), u64>,
     markers: BTreeMap<(UserId, ChannelId), Marker>,
     /// Whom messages mention, with the sender; `None` is everybody.
     mentions: BTreeMap<(ChannelId, Option<UserId>, Seq), UserId>,
@@ -99,6 +102,8 @@ struct State {
 struct Log {
     head: Head,
     rows: Vec<Stored>,
+    /// Rows that were forgotten before these.
+    trimmed: u64,
     /// Appends of unknown outcome that may still happen.
     late: Vec<Append>,
 }

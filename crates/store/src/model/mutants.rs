@@ -117,6 +117,12 @@ pub enum Mutant {
     HiddenFromEverybody,
     /// A row is replaced whatever its version.
     ReplaceIgnoresVersion,
+    /// One row of an own log too many is forgotten.
+    TrimKeepsTooFew,
+    /// A ban is forgotten with the channel that was left.
+    TrimForgetsBans,
+    /// A scan goes on where rows were forgotten.
+    ScanIgnoresTrimmed,
     /// A scan shows open channels as well.
     ScanShowsOpenChannels,
     /// A scan shows what came after a member left.
@@ -135,7 +141,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 64] = [
+    pub const ALL: [Self; 67] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -193,6 +199,9 @@ impl Mutant {
         Self::SettingsIgnoreRevision,
         Self::HiddenFromEverybody,
         Self::ReplaceIgnoresVersion,
+        Self::TrimKeepsTooFew,
+        Self::TrimForgetsBans,
+        Self::ScanIgnoresTrimmed,
         Self::ScanShowsOpenChannels,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,

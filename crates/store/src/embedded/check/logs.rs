@@ -16,12 +16,14 @@ pub(super) struct Table {
     log: &'static str,
     heads: &'static str,
     id: fn(u64) -> LogId,
+    /// Whether its logs may lack their first rows.
+    is_trimmed: bool,
 }
 
 pub(super) const CHANNELS: Table =
-    Table { log: "log", heads: "heads", id: |id| LogId::Channel(ChannelId::from_raw(id)) };
+    Table { log: "log", heads: "heads", id: |id| LogId::Channel(ChannelId::from_raw(id)), is_trimmed: false };
 pub(super) const USERS: Table =
-    Table { log: "user_log", heads: "user_heads", id: |id| LogId::User(UserId::from_raw(id)) };
+    Table { log: "user_log", heads: "user_heads", id: |id| LogId::User(UserId::from_raw(id)), is_trimmed: true };
 
 /// The places of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,7 @@ impl Check<'_> {
                 Some((log, before)) if log == id => before,
                 ended => {
                     self.log_ended(table, ended)?;
-                    BEFORE_ALL
+                    self.before_first(table, id)?
                 }
             };
             let at = Some(((table.id)(id), Seq::new(place.seq)));
@@ -104,6 +106,18 @@ impl Check<'_> {
         }
         self.log_ended(table, current)?;
         self.heads_alone(table)
+    }
+
+    /// What lies before the first row of a log. Rows of an own log that were forgotten count as rows.
+    fn before_first(&mut self, table: &Table, id: u64) -> Result<Place> {
+        if !table.is_trimmed || !self.db.column_exists(None, table.heads, "trimmed")? {
+            return Ok(BEFORE_ALL);
+        }
+        let sql = format!("SELECT trimmed FROM {} WHERE id = ?1", table.heads);
+        let trimmed = self.db.prepare_cached(&sql)?.query_row([int(id)], |row| number(row, 0)).optional()?;
+        let seq = trimmed.unwrap_or_default();
+        self.report.trimmed += seq;
+        Ok(Place { seq, ..BEFORE_ALL })
     }
 
     fn count(&mut self, place: Place, has_no_checksum: bool) {
@@ -153,8 +167,8 @@ impl Check<'_> {
         if last != position {
             self.report
                 .find(None, format!("the position is {position}, and the greatest of a row is {last}"));
-        } else if self.report.rows != position {
-            let rows = self.report.rows;
+        } else if self.report.rows + self.report.trimmed != position {
+            let rows = self.report.rows + self.report.trimmed;
             self.report.find(None, format!("there are {rows} rows for {position} positions"));
         }
         Ok(())

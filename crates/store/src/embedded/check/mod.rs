@@ -53,6 +53,8 @@ pub struct Report {
     pub rows: u64,
     /// Those of them that version 1 wrote, without a checksum.
     pub rows_without_checksum: u64,
+    /// Rows of users' own logs that were forgotten because they were old.
+    pub trimmed: u64,
     /// Logs that were read.
     pub logs: u64,
     /// The database's position.

@@ -10,7 +10,8 @@ use crate::channels::{ChannelStore, Membership};
 use crate::commit_order::CommitOrder;
 use crate::embedded::Embedded;
 use crate::embedded::tests::{config, fill, log};
-use crate::log::Head;
+use crate::log::{Head, LogStore};
+use crate::trim::{TrimStep, TrimStore};
 
 /// Does something to a file.
 type Harm = fn(&mut Vec<u8>);
@@ -55,6 +56,34 @@ async fn nothing_is_found_in_a_folder_that_is_well() {
     assert_eq!(report.findings, []);
     assert_eq!((report.rows, report.logs, report.position.get(), report.last_ms), (53, 3, 53, 50));
     assert_eq!(report.rows_without_checksum, 0);
+}
+
+#[tokio::test]
+async fn what_was_forgotten_of_an_own_log_is_no_damage_and_what_is_missing_besides_is() {
+    for (sql, told) in [
+        ("UPDATE position SET value = value", None),
+        ("DELETE FROM user_log WHERE seq = 2", Some("seq 3: comes after seq 1")),
+        ("DELETE FROM user_log", Some("is a head without a row")),
+        ("UPDATE user_heads SET trimmed = 0", Some("seq 2: comes after seq 0")),
+    ] {
+        let folder = folder().await;
+        let store = Embedded::open(config(folder.path())).unwrap();
+        let user = LogId::User(UserId::from_raw(5));
+        let head = store.heads(&[user]).await.unwrap()[0];
+        fill(&store, user, head, 1).await;
+        let step = TrimStep { after: None, users: 9, own_rows: 2, left_channels: 9, forgets: 9 };
+        assert_eq!(store.trim(step).await.unwrap().own_rows, 1);
+        drop(store);
+        let db = Connection::open(folder.path().join(DATABASE)).unwrap();
+        db.execute_batch(sql).unwrap();
+        drop(db);
+        let report = checked(folder.path());
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        match told {
+            Some(told) => assert!(findings.iter().any(|it| it.contains(told)), "{sql}: {findings:?}"),
+            None => assert_eq!((findings, report.rows, report.trimmed), (vec![], 53, 1)),
+        }
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub(in crate::embedded) struct Statements {
     pub(in crate::embedded) rows: &'static str,
     pub(in crate::embedded) rows_back: &'static str,
     pub(in crate::embedded) rows_by: &'static str,
+    pub(in crate::embedded) first: &'static str,
     pub(in crate::embedded) at: &'static str,
     pub(in crate::embedded) positions_back: &'static str,
 }
@@ -78,6 +79,7 @@ macro_rules! statements {
                 $log,
                 " WHERE id = ?1 AND seq BETWEEN ?2 AND ?3 AND sender = ?4 ORDER BY seq"
             ),
+            first: concat!("SELECT coalesce(min(seq), 1) FROM ", $log, " WHERE id = ?1"),
             at: concat!("SELECT at_ms FROM ", $log, " WHERE id = ?1 AND seq = ?2"),
             positions_back: concat!(
                 "SELECT seq, pos FROM ",

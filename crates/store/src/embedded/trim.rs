@@ -1,0 +1,94 @@
+//! Forgets old rows of own logs, and channels that were left long ago.
+
+use async_trait::async_trait;
+use madang_ids::UserId;
+use rusqlite::{Connection, Result, params};
+
+use super::Embedded;
+use super::codec::{bound, int, limit, number};
+use crate::error::StoreResult;
+use crate::trim::{TrimStep, TrimStore, Trimmed};
+
+#[async_trait]
+impl TrimStore for Embedded {
+    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+        let (users, last) = self.read(move |db| candidates(db, step)).await?;
+        let mut trimmed = Trimmed { after: step.after, more: true, ..Trimmed::default() };
+        for user in users {
+            let left = (step.forgets as u64).saturating_sub(trimmed.own_rows + trimmed.left_channels);
+            let (rows, channels) =
+                self.write(move |transaction| trim_user(transaction.db(), user, step, left)).await?;
+            trimmed.own_rows += rows;
+            trimmed.left_channels += channels;
+            if rows + channels >= left {
+                return Ok(trimmed);
+            }
+            trimmed.after = Some(user);
+        }
+        Ok(Trimmed { after: last, more: last.is_some(), ..trimmed })
+    }
+}
+
+/// Users of whom something is to be forgotten among those that are looked at, and the last one of these unless they end
+/// there.
+fn candidates(db: &Connection, step: TrimStep) -> Result<(Vec<UserId>, Option<UserId>)> {
+    let mut statement = db.prepare_cached(
+        "SELECT id, seq - trimmed > ?3 OR
+             (SELECT count(*) FROM (SELECT 1 FROM memberships WHERE user = h.id AND left_at_pos IS NOT NULL LIMIT ?4)) = ?4
+         FROM user_heads h WHERE id > ?1 ORDER BY id LIMIT ?2",
+    )?;
+    let after = step.after.map_or(0, |user| int(user.raw()));
+    let too_many = limit(step.left_channels + 1);
+    let mut found = statement.query(params![after, limit(step.users), bound(step.own_rows), too_many])?;
+    let (mut users, mut looked_at, mut last) = (Vec::new(), 0, None);
+    while let Some(row) = found.next()? {
+        let user = UserId::from_raw(number(row, 0)?);
+        (looked_at, last) = (looked_at + 1, Some(user));
+        if row.get(1)? {
+            users.push(user);
+        }
+    }
+    Ok((users, last.filter(|_| looked_at == step.users)))
+}
+
+/// Rows and channels that were forgotten, `left` of both together at most.
+fn trim_user(db: &Connection, user: UserId, step: TrimStep, left: u64) -> Result<(u64, u64)> {
+    let rows = trim_own_log(db, user, step.own_rows, left)?;
+    Ok((rows, trim_left(db, user, step.left_channels, left - rows)?))
+}
+
+fn trim_own_log(db: &Connection, user: UserId, keep: u64, at_most: u64) -> Result<u64> {
+    let id = int(user.raw());
+    let mut statement = db.prepare_cached("SELECT seq, trimmed FROM user_heads WHERE id = ?1")?;
+    let (seq, trimmed) = statement.query_row([id], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
+    let upto = seq.saturating_sub(keep).min(trimmed + at_most);
+    if upto <= trimmed {
+        return Ok(0);
+    }
+    let mut statement = db.prepare_cached("DELETE FROM user_log WHERE id = ?1 AND seq <= ?2")?;
+    statement.execute([id, int(upto)])?;
+    let mut statement = db.prepare_cached("UPDATE user_heads SET trimmed = ?2 WHERE id = ?1")?;
+    statement.execute([id, int(upto)])?;
+    Ok(upto - trimmed)
+}
+
+fn trim_left(db: &Connection, user: UserId, keep: usize, at_most: u64) -> Result<u64> {
+    let mut statement = db.prepare_cached(
+        "SELECT channel FROM memberships s
+         WHERE user = ?1 AND left_at_pos IS NOT NULL AND NOT EXISTS (
+             SELECT 1 FROM members m WHERE m.channel = s.channel AND m.user = s.user
+             AND (m.is_open = 1 OR m.pending IS NOT NULL OR m.banned_until IS NOT NULL))
+         ORDER BY in_inbox DESC, left_at_pos DESC LIMIT ?3 OFFSET ?2",
+    )?;
+    // Those to keep come first.
+    let found = statement
+        .query_map(params![int(user.raw()), limit(keep), bound(at_most)], |row| row.get::<_, i64>(0))?
+        .collect::<Result<Vec<_>>>()?;
+    for &channel in &found {
+        for table in ["members", "memberships", "channel_settings", "hidden_messages"] {
+            let sql = format!("DELETE FROM {table} WHERE user = ?1 AND channel = ?2");
+            db.prepare_cached(&sql)?.execute([int(user.raw()), channel])?;
+        }
+    }
+    Ok(found.len() as u64)
+}

@@ -1,0 +1,50 @@
+//! What upkeep forgets of each user, so that nothing grows for ever: old rows of the own log, and channels that were left long
+//! ago.
+
+use async_trait::async_trait;
+use madang_ids::UserId;
+
+use crate::error::StoreResult;
+
+/// What one step of a walk over all users does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrimStep {
+    /// Behind this user the step goes on.
+    pub after: Option<UserId>,
+    /// Users that it looks at.
+    pub users: usize,
+    /// Rows of each own log that stay, the last ones. More than a device may be behind, or a cursor that is still good
+    /// would find a hole.
+    pub own_rows: u64,
+    /// Channels that a user has left and that stay known.
+    pub left_channels: usize,
+    /// Rows and channels that it forgets; it ends with the one that reaches this.
+    pub forgets: usize,
+}
+
+/// What a step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trimmed {
+    /// Rows of own logs that it forgot.
+    pub own_rows: u64,
+    /// Left channels that it forgot.
+    pub left_channels: u64,
+    /// Behind this user the next step goes on.
+    pub after: Option<UserId>,
+    /// Whether there is a next step: not when all users were looked at.
+    pub more: bool,
+}
+
+/// Forgets what is no longer needed of users.
+#[async_trait]
+pub trait TrimStore: Send + Sync + 'static {
+    /// One step over the users who have an own log, by id.
+    ///
+    /// Of an own log the first rows go; its head stays, and a [`scan`](crate::CommitOrder::scan) from before the rows that
+    /// are left gives up. Of left channels the membership and the member's row go, with the read marker, the settings and
+    /// the hidden messages: open channels first, since who has left one reads nothing of it, and of the rest those that
+    /// were left longest ago. A ban or a change that is pending keeps the row.
+    ///
+    /// Each user is one write where the store can. Repeating a step is harmless.
+    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed>;
+}
