@@ -46,6 +46,10 @@ pub struct ChatMetrics {
     pub evicted: Counter,
     /// G10: joins refused because no seat was free.
     pub full: Counter,
+    /// Rows of users' own logs that were forgotten because no device needs them.
+    pub forgotten_own_rows: Counter,
+    /// Channels that users had left long ago and that were forgotten.
+    pub forgotten_left_channels: Counter,
     /// Connections now.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
@@ -75,6 +79,8 @@ impl ChatMetrics {
             crowded: Counter::default(),
             evicted: Counter::default(),
             full: Counter::default(),
+            forgotten_own_rows: Counter::default(),
+            forgotten_left_channels: Counter::default(),
             connections: Gauge::default(),
             bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
@@ -115,6 +121,16 @@ impl ChatMetrics {
             "outbound_frames",
             "Connections that something was to be delivered to, each time",
             &self.delivered,
+        );
+        counter(
+            "own_log_rows_forgotten",
+            "Rows of users' own logs forgotten: no device is that far behind",
+            &self.forgotten_own_rows,
+        );
+        counter(
+            "left_channels_forgotten",
+            "Channels forgotten that a user had left, with the 1,000 last ones kept",
+            &self.forgotten_left_channels,
         );
         counter("outbound_writes", "Writes of what waited on a connection", &self.writes);
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use madang_bus::InboxItem;
+use madang_engine::log::Row;
 use madang_ids::{Cursor, Epoch, UserId};
 use madang_proto::{CloseReason, ErrorBody, ServerFrame};
 
@@ -77,6 +78,11 @@ impl From<End> for Failure {
     }
 }
 
+/// Whether the rows of an item are there from its first one on.
+fn begins(rows: &[Row], item: &InboxItem) -> bool {
+    rows.first().is_some_and(|row| row.entry.seq == item.from)
+}
+
 /// Writes the content of `items`; what is written leaves them.
 async fn write_items(
     connection: &mut Connection,
@@ -86,12 +92,15 @@ async fn write_items(
     let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
     while !items.is_empty() {
         let lists = connection.gateway.operations.content(user, items).await.map_err(Failure::Store)?;
-        if lists.iter().all(Vec::is_empty) {
-            // Rows never vanish; without them the page is not complete, and the device must come again.
+        let mut lists = lists.into_iter().peekable();
+        if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
+            // Rows vanish from an own log alone, when so much was appended meanwhile that the page is no longer needed: the
+            // device must come again, and is too far behind then.
             return Err(Failure::End(End::Close(CloseReason::Internal)));
         }
         for rows in lists {
-            let (Some(item), Some(last)) = (items.front_mut(), rows.last()) else { break };
+            let Some(item) = items.front_mut().filter(|item| begins(&rows, item)) else { break };
+            let Some(last) = rows.last() else { break };
             item.from = last.entry.seq.next();
             for frame in encode::batches(item.log, &rows) {
                 connection.outbound().push(frame);

@@ -36,6 +36,7 @@ mod sign_in;
 mod snapshot;
 mod sync;
 mod texts;
+mod trim;
 mod turns;
 mod upkeep;
 

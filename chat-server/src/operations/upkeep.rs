@@ -1,5 +1,5 @@
-//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time, finishes
-//! revocations, and erases deleted channels.
+//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time and what
+//! is old of users' own logs, finishes revocations, and erases deleted channels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use madang_service::{Drain, Phase};
 use madang_store::StoreResult;
 
 use super::Operations;
+use super::trim::TrimWalk;
 use crate::refusal::refusal;
 
 /// G2.
@@ -78,6 +79,7 @@ impl Operations {
     /// Until the drain.
     pub async fn run_upkeep(self: Arc<Self>, drain: Drain) {
         let mut forget_in = FORGET_EVERY_ROUNDS;
+        let mut walk = TrimWalk::new();
         loop {
             tokio::select! {
                 () = self.clock.sleep(ROUND) => {}
@@ -87,6 +89,7 @@ impl Operations {
             self.flush_received().await;
             self.finish_erasures().await;
             self.finish_deletions().await;
+            self.trim_some(&mut walk).await;
             forget_in -= 1;
             if forget_in == 0 {
                 forget_in = if self.forget_some(&drain).await { 1 } else { FORGET_EVERY_ROUNDS };
