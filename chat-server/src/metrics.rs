@@ -1,5 +1,7 @@
 //! What the chat server counts: a metric for each guarantee that it can break.
 
+use std::sync::atomic::AtomicU64;
+
 use madang_proto::SnapshotReason;
 use madang_service::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -50,6 +52,12 @@ pub struct ChatMetrics {
     pub forgotten_own_rows: Counter,
     /// Channels that users had left long ago and that were forgotten.
     pub forgotten_left_channels: Counter,
+    /// Bytes of entries that were appended, and of messages that were written anew with them.
+    pub written_bytes: Counter,
+    /// The share that one user wrote of the last whole hour's bytes, the greatest of all users.
+    pub written_top_user: Gauge<f64, AtomicU64>,
+    /// The share of them that went to one channel.
+    pub written_top_channel: Gauge<f64, AtomicU64>,
     /// Connections now.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
@@ -81,6 +89,9 @@ impl ChatMetrics {
             full: Counter::default(),
             forgotten_own_rows: Counter::default(),
             forgotten_left_channels: Counter::default(),
+            written_bytes: Counter::default(),
+            written_top_user: Gauge::default(),
+            written_top_channel: Gauge::default(),
             connections: Gauge::default(),
             bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
@@ -133,6 +144,21 @@ impl ChatMetrics {
             &self.forgotten_left_channels,
         );
         counter("outbound_writes", "Writes of what waited on a connection", &self.writes);
+        registry.register(
+            "written_bytes",
+            "Bytes of entries appended, and of messages written anew with them",
+            self.written_bytes.clone(),
+        );
+        registry.register(
+            "written_top_user_share",
+            "The greatest share of one user in the bytes of the last whole hour",
+            self.written_top_user.clone(),
+        );
+        registry.register(
+            "written_top_channel_share",
+            "The greatest share of one channel in the bytes of the last whole hour",
+            self.written_top_channel.clone(),
+        );
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
         registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());
         registry.register("gateway_connections", "Connections now", self.connections.clone());

@@ -15,6 +15,7 @@ mod doctor;
 mod invitations;
 mod operator;
 mod serve;
+mod top;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +64,8 @@ enum Command {
     /// Look at what the server stands on: files, disk, clock, limits. Works beside a running server. Exit codes as those
     /// of `check`.
     Doctor(doctor::Doctor),
+    /// Show which users and channels write most to the store of a running server.
+    Top(top::Top),
     /// Mint an access token for a user on a new device, such as for a bot. Works beside a running server.
     Token(operator::TokenCommand),
     /// Give a user a new password, read from standard input. Works beside a running server.
@@ -88,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Restore(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Check(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
         Command::Doctor(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
+        Command::Top(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Token(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Users(command) => (ok(command.run(config)), ExitCode::FAILURE),

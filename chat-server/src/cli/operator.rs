@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::compose::Node;
-use crate::operations::{Account, InvitationCard, Operations};
+use crate::operations::{Account, InvitationCard, Operations, TopPeriod};
 
 use super::invitations::InvitationsAsk;
 use super::users::UsersAsk;
@@ -61,6 +61,7 @@ pub(super) enum Ask {
     Users(UsersAsk),
     Invitations(InvitationsAsk),
     Backup { to: PathBuf },
+    Top { limit: usize },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +74,7 @@ pub(super) enum Told {
     Invitations(Page<InvitationCard>),
     Invitation(Box<InvitationCard>),
     BackedUp { position: u64, bytes: u64 },
+    Top(Vec<TopPeriod>),
     Done,
     Refused(ErrorBody),
 }
@@ -201,6 +203,7 @@ async fn tell(operations: &Operations, folder: Option<&Embedded>, ask: Ask) -> T
         Ask::Users(ask) => super::users::tell(operations, ask).await,
         Ask::Invitations(ask) => super::invitations::tell(operations, ask).await,
         Ask::Backup { to } => super::backup::make(folder, &to).await,
+        Ask::Top { limit } => operations.top(limit).await.map(Told::Top),
     };
     told.unwrap_or_else(Told::Refused)
 }

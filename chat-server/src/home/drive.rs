@@ -13,6 +13,7 @@ use madang_ids::{ChannelId, LogId, Ordinal, Seq};
 use madang_proto::{ChannelKind, Content, ErrorCode, JoinedState, Reaction, limits};
 use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult};
 
+use super::written::Tally;
 use super::{Cell, Homes};
 use crate::plant;
 use crate::refusal::refusal;
@@ -186,10 +187,15 @@ impl Homes {
         if plant::strikes(plant::Fault::AckWithoutWriting) {
             return Ok(AppendOutcome::Appended);
         }
+        let tally = Tally::of(&append);
         let outcome = self.0.store.append(append).await;
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
-            Ok(AppendOutcome::Appended | AppendOutcome::SentBefore(_)) => {}
+            Ok(AppendOutcome::Appended) => {
+                self.0.metrics.written_bytes.inc_by(tally.bytes());
+                self.0.written.note(&tally);
+            }
+            Ok(AppendOutcome::SentBefore(_)) => {}
             Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => {
                 self.0.metrics.moved.inc();
             }

@@ -6,6 +6,7 @@
 mod drive;
 mod markers;
 mod mentions;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::metrics::ChatMetrics;
+
+pub use written::{Count, PERIOD, Period, Written};
 
 /// Logs whose homes are kept while they rest; each takes up to 50 KB (its window of retry keys).
 const HOMES: usize = 4_096;
@@ -51,6 +54,7 @@ struct Inner {
     tickets: AtomicU64,
     untold: Mutex<mentions::Untold>,
     owed_markers: Mutex<markers::OwedMarkers>,
+    written: Written,
 }
 
 struct Cell {
@@ -85,7 +89,9 @@ impl Homes {
     ) -> Self {
         let tickets = AtomicU64::new(1);
         let (cells, untold, owed_markers) = (DashMap::new(), Mutex::default(), Mutex::default());
-        let inner = Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold, owed_markers };
+        let written = Written::default();
+        let inner =
+            Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold, owed_markers, written };
         Self(Arc::new(inner))
     }
 
@@ -142,6 +148,12 @@ impl Homes {
     ) -> StoreResult<Option<T>> {
         let tail = self.0.store.tail(LogId::User(user), RECENT_NOTES).await?;
         Ok(tail.rows.iter().rev().find_map(|row| pick(&row.entry.content)))
+    }
+
+    /// Who has written how much.
+    #[must_use]
+    pub fn written(&self) -> &Written {
+        &self.0.written
     }
 
     /// Forgets what the home of a channel knows of members and blocks, if there is one here.

@@ -60,11 +60,11 @@ impl Operations {
             Change::React { .. } | Change::Delete => (Cost::default(), 0),
         };
         self.callers.take_send(caller.user_id, price, bytes)?;
-        // A reaction or a deletion sends the message again to every reader, and how large it is only the home knows.
+        // What a reaction or a deletion writes, only the home knows.
         let (callers, by) = (self.callers.clone(), caller.user_id);
         let answer = move |reply: Reply| {
-            if let Reply::Changed { carried_bytes, .. } = &reply {
-                callers.charge_bytes(by, carried_bytes.saturating_sub(bytes));
+            if let Reply::Changed { caused_bytes, .. } = &reply {
+                callers.charge_bytes(by, caused_bytes.saturating_sub(bytes));
             }
             answer(changed(channel_id, reply));
         };

@@ -36,6 +36,7 @@ mod sign_in;
 mod snapshot;
 mod sync;
 mod texts;
+mod top;
 mod trim;
 mod turns;
 mod upkeep;
@@ -68,6 +69,7 @@ pub use guesses::Guesses;
 pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
 pub use sync::{Standing, SyncPage};
+pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
 
 /// Channels, and devices, whose rows are kept in memory.

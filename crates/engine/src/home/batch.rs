@@ -402,8 +402,8 @@ impl Home {
             let Some(message) = row.entry.content.message() else {
                 let reply = match row.entry.content.change() {
                     Some(ChangeOf { target, version }) => {
-                        let carried_bytes = body::entry_bytes(&row.entry.content);
-                        Reply::Changed { target, version, seq: Some(seq), carried_bytes }
+                        let caused_bytes = body::entry_bytes(&row.entry.content);
+                        Reply::Changed { target, version, seq: Some(seq), caused_bytes }
                     }
                     None => Reply::Noted { seq },
                 };

@@ -199,8 +199,8 @@ impl Home {
     ) -> Judged {
         let version = message.version;
         match self.window.told(target, since) {
-            _ if since == 1 => Judged::IsSo(Reply::Changed { target, version, seq: None, carried_bytes: 0 }),
-            Some(seq) => Judged::IsSo(Reply::Changed { target, version, seq: Some(seq), carried_bytes: 0 }),
+            _ if since == 1 => Judged::IsSo(Reply::Changed { target, version, seq: None, caused_bytes: 0 }),
+            Some(seq) => Judged::IsSo(Reply::Changed { target, version, seq: Some(seq), caused_bytes: 0 }),
             None => Judged::Tell(tell(Change { version: since, ..change(target, by, message) })),
         }
     }

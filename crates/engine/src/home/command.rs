@@ -277,8 +277,9 @@ pub enum Reply {
         version: u32,
         /// The place of the entry that tells it; `None` if the message was so already, and that entry lies far back.
         seq: Option<Seq>,
-        /// The most bytes of the message that this change sent to the readers; 0 if it sent none.
-        carried_bytes: usize,
+        /// About the bytes that this change wrote, and sends to each reader: those of its entry, and of reactions the message,
+        /// which is written anew. 0 if it wrote none.
+        caused_bytes: usize,
     },
     /// The note, or the detail, is durable.
     Noted {

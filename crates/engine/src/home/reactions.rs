@@ -121,6 +121,8 @@ pub(super) struct ReactStep {
     reacted: Option<Vec<Vec<Reaction>>>,
     /// The rows that are out to be appended.
     rows: Option<Arc<[Row]>>,
+    /// Bytes of the messages that are written anew with them.
+    anew_bytes: Vec<usize>,
 }
 
 impl ReactStep {
@@ -253,6 +255,7 @@ impl Home {
         let at = ids.mint(now.at, head.at.next(), 1).at;
         let (mut rows, mut changes): (Vec<Row>, Vec<RowChange>) = (Vec::new(), Vec::new());
         let mut messages = step.messages.take().unwrap_or_default();
+        step.anew_bytes.clear();
         for ((target, asked), present) in std::mem::take(&mut step.asked).into_iter().zip(reacted) {
             let Some(mut message) = messages.remove(&target) else { continue };
             let present = in_order(&message.reactions, present);
@@ -260,7 +263,7 @@ impl Home {
                 let version = message.version;
                 let seq = self.window.told(target, version);
                 for Asked { ticket, .. } in asked {
-                    self.reply(ticket, Reply::Changed { target, version, seq, carried_bytes: 0 });
+                    self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes: 0 });
                 }
                 continue;
             }
@@ -269,7 +272,9 @@ impl Home {
             let by = asked.last().map_or(message.sender_id, |asked| asked.request.change.user_id);
             let state = ReactedState::of(&message).map(Box::new);
             let change = ReactionsChange { target, version: message.version, by, state };
-            changes.push(RowChange { target, if_version, content: Content::Message(Box::new(message)) });
+            let content = Content::Message(Box::new(message));
+            step.anew_bytes.push(body::entry_bytes(&content));
+            changes.push(RowChange { target, if_version, content });
             let seq = head.seq.plus(rows.len() as u64 + 1);
             let entry = Entry { seq, at, content: Content::Reactions(change) };
             rows.push(Row { entry, ordinal: head.ordinal, key: None });
@@ -289,13 +294,13 @@ impl Home {
         let Some(rows) = step.rows else { return };
         self.take_rows(&rows, now);
         self.reactions.note(step.asked.keys().copied(), now);
-        for (row, (target, asked)) in rows.iter().zip(step.asked) {
+        for ((row, anew_bytes), (target, asked)) in rows.iter().zip(step.anew_bytes).zip(step.asked) {
             let version = row.entry.content.change().map_or(1, |change| change.version);
-            // Those who share an entry share what it sends.
-            let carried_bytes = body::entry_bytes(&row.entry.content) / asked.len().max(1);
+            // Those who share an entry share what it writes and sends.
+            let caused_bytes = (body::entry_bytes(&row.entry.content) + anew_bytes) / asked.len().max(1);
             for Asked { ticket, .. } in asked {
                 let seq = Some(row.entry.seq);
-                self.reply(ticket, Reply::Changed { target, version, seq, carried_bytes });
+                self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes });
             }
         }
     }
