@@ -19,6 +19,7 @@ mod order;
 mod seats;
 mod settings;
 mod trim;
+mod unreadable;
 mod writers;
 
 use std::future::Future;
@@ -26,6 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use madang_ids::{LogId, Seq};
 
 use crate::commit_order::CommitOrder;
 use crate::error::{StoreError, StoreResult};
@@ -41,6 +43,7 @@ use order::*;
 use seats::*;
 use settings::*;
 use trim::*;
+use unreadable::*;
 use writers::*;
 
 /// Everything durable, in the order of one writer's commits.
@@ -53,6 +56,8 @@ impl<T: Store + CommitOrder> OrderedStore for T {}
 pub trait Subject: Send + Sync + 'static {
     /// The store: empty the first time; later, once every handle was dropped, with everything that was acked.
     async fn open(&self) -> Arc<dyn Store>;
+    /// Alters what a row says, as a disk may do. Nobody has the store open.
+    async fn spoil(&self, log: LogId, seq: Seq);
 }
 
 /// A store with a commit order under test.
@@ -162,6 +167,8 @@ macro_rules! for_each_store_case {
             restrictions_come_back_as_they_were_written
             a_change_is_kept_without_its_message
             single_rows_are_read_up_to_a_bound
+            a_row_that_cannot_be_read_keeps_its_place
+            a_message_that_cannot_be_read_can_be_deleted
             reactions_are_a_set
             what_was_noted_of_a_message_goes_with_it
             reads_end_after_their_bytes

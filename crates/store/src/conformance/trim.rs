@@ -100,7 +100,10 @@ pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subjec
     let pending = super::seats::member(1, left()).pending;
     put(&*store, 7, &left(), |member| Member { pending: pending.clone(), ..member }).await;
     for id in [3, 2] {
-        store.advance_marker(user(1), channel(id), Marker { seq: seq(4), ordinal: ordinal(4) }).await.unwrap();
+        store
+            .advance_marker(user(1), channel(id), Marker { seq: seq(4), ordinal: ordinal(4) })
+            .await
+            .unwrap();
         let settings = ChannelSettings { rev: 1, favourite: true, ..ChannelSettings::default() };
         store.put_channel_settings(user(1), channel(id), &settings).await.unwrap();
         store.hide_message(user(1), channel(id), seq(2), 10).await.unwrap();
@@ -136,7 +139,8 @@ pub(super) async fn a_scan_from_before_what_was_trimmed_gives_up(subject: Arc<dy
     let store = subject.open().await;
     fill(&*store, own_log(1), 30).await;
     fill(&*store, own_log(2), 30).await;
-    let scan = async |user: UserId, after: u64| store.scan(user, Position::new(after), 100, 1_000).await.unwrap();
+    let scan =
+        async |user: UserId, after: u64| store.scan(user, Position::new(after), 100, 1_000).await.unwrap();
     assert!(scan(user(1), 5).await.is_some());
     assert_eq!(trim_all(&*store, 10, 0).await, (40, 0));
     for after in [0, 5, 19, 20] {

@@ -1,18 +1,21 @@
-//! Channels, seats, members by channel and memberships by user, with the read markers.
+//! Channels, seats, and read markers; members and memberships are read in [`super::members`].
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::ChannelCard;
-use madang_proto::rest::Restriction;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Embedded;
 use super::codec::{
-    bound, from_json, int, json, kind, kind_text, limit, number, optional_number, role, role_text,
-    small_number, state, state_number,
+    bound, from_json, int, json, kind, kind_text, limit, number, optional_number, small_number, state,
+    state_number,
 };
-use super::{open, overviews};
+use super::members::{
+    member, member_page, membership, membership_at, put_member, put_memberships, settle_member,
+};
+use super::open;
+use super::overviews::Overviews;
+use super::readable::{readable, readable_page};
 use crate::channels::{
     Channel, ChannelStore, FoundPage, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
     SeatOutcome, Seats, caseless, searched,
@@ -85,11 +88,11 @@ impl ChannelStore for Embedded {
     }
 
     async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
-        let memberships = memberships.to_vec();
+        let (memberships, unreadables) = (memberships.to_vec(), self.unreadables.clone());
         self.write(move |transaction| {
             let outcome = change_seats(transaction.db(), &change)?;
             if let SeatOutcome::Changed(_) = outcome {
-                put_memberships(transaction.db(), &memberships)?;
+                put_memberships(transaction.db(), &memberships, &unreadables)?;
             }
             Ok(outcome)
         })
@@ -97,16 +100,17 @@ impl ChannelStore for Embedded {
     }
 
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
-        let members = members.to_vec();
+        let (members, unreadables) = (members.to_vec(), self.unreadables.clone());
         self.write(move |transaction| {
-            members.iter().try_for_each(|member| settle_member(transaction.db(), channel, member))
+            let db = transaction.db();
+            members.iter().try_for_each(|member| settle_member(db, channel, member, &unreadables))
         })
         .await
     }
 
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
-        let users = users.to_vec();
-        self.read(move |db| users.iter().map(|&user| member(db, channel, user)).collect()).await
+        let (users, unreadables) = (users.to_vec(), self.unreadables.clone());
+        self.read(move |db| users.iter().map(|&user| member(db, channel, user, &unreadables)).collect()).await
     }
 
     async fn members(
@@ -117,7 +121,8 @@ impl ChannelStore for Embedded {
     ) -> StoreResult<Vec<Member>> {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND is_open = 1 AND user > ?2 ORDER BY user LIMIT ?3";
-        self.read(move |db| member_page(db, sql, channel, after, limit)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
     }
 
     async fn members_ever(
@@ -128,7 +133,8 @@ impl ChannelStore for Embedded {
     ) -> StoreResult<Vec<Member>> {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
-        self.read(move |db| member_page(db, sql, channel, after, limit)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
     }
 
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
@@ -138,7 +144,8 @@ impl ChannelStore for Embedded {
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND pending IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
-        self.read(move |db| member_page(db, sql, channel, None, usize::MAX)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| member_page(db, sql, (channel, None), usize::MAX, &unreadables)).await
     }
 
     async fn banned(
@@ -149,16 +156,18 @@ impl ChannelStore for Embedded {
     ) -> StoreResult<Vec<Member>> {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
                    WHERE channel = ?1 AND banned_until IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
-        self.read(move |db| member_page(db, sql, channel, after, limit)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
     }
 
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
-        let memberships = memberships.to_vec();
-        self.write(move |transaction| put_memberships(transaction.db(), &memberships)).await
+        let (memberships, unreadables) = (memberships.to_vec(), self.unreadables.clone());
+        self.write(move |transaction| put_memberships(transaction.db(), &memberships, &unreadables)).await
     }
 
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
-        self.read(move |db| membership(db, user, channel)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| membership(db, user, channel, &unreadables)).await
     }
 
     async fn memberships(
@@ -169,13 +178,14 @@ impl ChannelStore for Embedded {
     ) -> StoreResult<Vec<Membership>> {
         let after = after.map_or(0, |channel| int(channel.raw()));
         self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
-                 WHERE user = ?1 AND channel > ?2 AND role IS NOT NULL ORDER BY channel LIMIT ?3",
-            )?;
-            let found =
-                statement.query_map([int(user.raw()), after, limit(rows)], |row| membership_at(row, 0));
-            found?.collect()
+            readable_page(rows, |rows| {
+                let mut statement = db.prepare_cached(
+                    "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
+                     WHERE user = ?1 AND channel > ?2 AND role IS NOT NULL ORDER BY channel LIMIT ?3",
+                )?;
+                let read = |row: &Row<'_>| readable(membership_at(row, 0));
+                statement.query_map([int(user.raw()), after, limit(rows)], read)?.collect()
+            })
         })
         .await
     }
@@ -195,16 +205,21 @@ impl ChannelStore for Embedded {
     }
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
-        self.read(move |db| match order {
-            OverviewOrder::Id(after) => overviews::by_id(db, user, after, limit),
-            OverviewOrder::Activity(after) => overviews::by_activity(db, user, after, limit),
-            OverviewOrder::Left(after) => overviews::left(db, user, after, limit),
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| {
+            let overviews = Overviews { db, user, unreadables: &unreadables };
+            match order {
+                OverviewOrder::Id(after) => overviews.by_id(after, limit),
+                OverviewOrder::Activity(after) => overviews.by_activity(after, limit),
+                OverviewOrder::Left(after) => overviews.left(after, limit),
+            }
         })
         .await
     }
 
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
-        self.read(move |db| overviews::of(db, user, channel)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| Overviews { db, user, unreadables: &unreadables }.of(channel)).await
     }
 
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
@@ -354,124 +369,4 @@ fn change_seats(db: &Connection, change: &SeatChange) -> Result<SeatOutcome> {
         put_member(db, change.channel, member)?;
     }
     Ok(SeatOutcome::Changed(after))
-}
-
-fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
-    let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO members
-         (channel, user, role, joined_at, is_open, pending, spans, muted_until, banned_until)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    statement.execute(params![
-        int(channel.raw()),
-        int(member.user_id.raw()),
-        role_text(member.role),
-        int(member.joined_at.get()),
-        member.spans.is_open(),
-        member.pending.as_ref().map(json).transpose()?,
-        json(&member.spans)?,
-        member.muted.map(until),
-        member.banned.map(until),
-    ])?;
-    Ok(())
-}
-
-fn settle_member(db: &Connection, channel: ChannelId, settled: &Member) -> Result<()> {
-    match member(db, channel, settled.user_id)? {
-        Some(mut found) if found.is_settled_by(settled) => {
-            found.spans = settled.spans.clone();
-            found.pending = None;
-            put_member(db, channel, &found)
-        }
-        _ => Ok(()),
-    }
-}
-
-fn member(db: &Connection, channel: ChannelId, user: UserId) -> Result<Option<Member>> {
-    let mut statement = db.prepare_cached(
-        "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
-         WHERE channel = ?1 AND user = ?2",
-    )?;
-    statement.query_row([int(channel.raw()), int(user.raw())], member_of).optional()
-}
-
-fn member_of(row: &Row<'_>) -> Result<Member> {
-    Ok(Member {
-        user_id: UserId::from_raw(number(row, 0)?),
-        role: role(row, 1)?,
-        joined_at: Millis::new(number(row, 2)?),
-        spans: from_json(row, 3)?,
-        pending: if row.get_ref(4)? == ValueRef::Null { None } else { Some(from_json(row, 4)?) },
-        muted: optional_number(row, 5)?.map(restriction),
-        banned: optional_number(row, 6)?.map(restriction),
-    })
-}
-
-const FOR_EVER: i64 = i64::MAX;
-
-fn until(restriction: Restriction) -> i64 {
-    restriction.until.map_or(FOR_EVER, |until| bound(until.get()))
-}
-
-fn restriction(until: u64) -> Restriction {
-    Restriction { until: (int(until) != FOR_EVER).then_some(Millis::new(until)) }
-}
-
-fn member_page(
-    db: &Connection,
-    sql: &str,
-    channel: ChannelId,
-    after: Option<UserId>,
-    rows: usize,
-) -> Result<Vec<Member>> {
-    let after = after.map_or(0, |user| int(user.raw()));
-    let mut statement = db.prepare_cached(sql)?;
-    statement.query_map([int(channel.raw()), after, limit(rows)], member_of)?.collect()
-}
-
-fn membership(db: &Connection, user: UserId, channel: ChannelId) -> Result<Option<Membership>> {
-    let mut statement = db.prepare_cached(
-        "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
-         WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL",
-    )?;
-    statement.query_row([int(user.raw()), int(channel.raw())], |row| membership_at(row, 0)).optional()
-}
-
-fn put_memberships(db: &Connection, memberships: &[Membership]) -> Result<()> {
-    memberships.iter().try_for_each(|membership| put_membership(db, membership))
-}
-
-fn put_membership(db: &Connection, new: &Membership) -> Result<()> {
-    let old = membership(db, new.user_id, new.channel_id)?;
-    if old.is_some_and(|old| !new.may_replace(&old)) {
-        return Ok(());
-    }
-    let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox, left_at_pos)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?3, NULL, (SELECT value FROM position)))
-         ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
-         as_of = excluded.as_of, in_inbox = excluded.in_inbox,
-         left_at_pos = iif(excluded.is_open, NULL, coalesce(left_at_pos, excluded.left_at_pos))",
-    )?;
-    statement.execute(params![
-        int(new.user_id.raw()),
-        int(new.channel_id.raw()),
-        new.spans.is_open(),
-        role_text(new.role),
-        json(&new.spans)?,
-        int(new.as_of.get()),
-        new.in_inbox,
-    ])?;
-    Ok(())
-}
-
-pub(super) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
-    Ok(Membership {
-        user_id: UserId::from_raw(number(row, column)?),
-        channel_id: ChannelId::from_raw(number(row, column + 1)?),
-        role: role(row, column + 2)?,
-        spans: from_json(row, column + 3)?,
-        as_of: Seq::new(number(row, column + 4)?),
-        in_inbox: row.get(column + 5)?,
-    })
 }

@@ -7,6 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use super::Embedded;
 use super::codec::{from_json, int, number};
 use super::log::place;
+use super::members::membership;
+use super::readable::readable;
+use super::unreadable::Unreadables;
 use crate::Spans;
 use crate::commit_order::{CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 use crate::error::StoreResult;
@@ -53,7 +56,8 @@ impl CommitOrder for Embedded {
         max_rows: usize,
         give_up: usize,
     ) -> StoreResult<Option<Scan>> {
-        self.read(move |db| scan(db, user, after, max_rows, give_up)).await
+        let unreadables = self.unreadables.clone();
+        self.read(move |db| scan(db, (user, after), max_rows, give_up, &unreadables)).await
     }
 }
 
@@ -63,14 +67,14 @@ fn epoch_row(row: &rusqlite::Row<'_>) -> Result<EpochRow> {
 
 fn scan(
     db: &Connection,
-    user: UserId,
-    after: Position,
+    (user, after): (UserId, Position),
     max_rows: usize,
     give_up: usize,
+    unreadables: &Unreadables,
 ) -> Result<Option<Scan>> {
     let committed = db.prepare_cached("SELECT value FROM position")?.query_row([], |row| number(row, 0))?;
     let mut walk = Walk { db, after, give_up, rows: Vec::new() };
-    for (channel, spans, head) in moved_channels(db, user, after)? {
+    for (channel, spans, head) in moved_channels(db, user, after, unreadables)? {
         if !walk.channel(channel, &spans, head)? {
             return Ok(None);
         }
@@ -105,7 +109,12 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
 
 /// The user's channels whose last row is after `after`; the others cost this one comparison. A membership that cannot be
 /// read costs its channel alone: the next live entry of it shows the hole, which `history` fills or refuses.
-fn moved_channels(db: &Connection, user: UserId, after: Position) -> Result<Vec<(ChannelId, Spans, Seq)>> {
+fn moved_channels(
+    db: &Connection,
+    user: UserId,
+    after: Position,
+    unreadables: &Unreadables,
+) -> Result<Vec<(ChannelId, Spans, Seq)>> {
     let mut statement = db.prepare_cached(
         "SELECT m.channel, m.spans, h.seq FROM memberships m CROSS JOIN heads h ON h.id = m.channel
          WHERE m.user = ?1 AND m.role IS NOT NULL AND m.in_inbox = 1 AND h.pos > ?2",
@@ -114,12 +123,12 @@ fn moved_channels(db: &Connection, user: UserId, after: Position) -> Result<Vec<
     let mut channels = Vec::new();
     while let Some(row) = found.next()? {
         let channel = ChannelId::from_raw(number(row, 0)?);
-        match from_json(row, 1) {
-            Ok(spans) => channels.push((channel, spans, Seq::new(number(row, 2)?))),
-            Err(error) => {
-                tracing::error!(user.id = %user, channel.id = %channel, %error, "a membership cannot be read");
-            }
-        }
+        let spans = match readable(from_json(row, 1))? {
+            Some(spans) => Some(spans),
+            None => readable(membership(db, user, channel, unreadables))?.flatten().map(|it| it.spans),
+        };
+        let head = Seq::new(number(row, 2)?);
+        channels.extend(spans.map(|spans| (channel, spans, head)));
     }
     Ok(channels)
 }

@@ -25,6 +25,7 @@ mod invitations;
 mod job;
 mod linger;
 mod log;
+mod members;
 mod metrics;
 mod migrate;
 mod open;
@@ -33,6 +34,7 @@ mod overviews;
 #[cfg(test)]
 mod power_loss;
 mod reactions;
+mod readable;
 mod readers;
 mod schema;
 mod seldom;

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::channels::card_at;
 use super::codec::{int, limit, number, optional_number, small_number};
+use super::readable::readable;
 use crate::channels::{FoundChannel, FoundPage, searched};
 
 /// Open channels that have been joined, whose name or topic holds `query` (caseless), by id. The texts are folded here: a
@@ -25,9 +26,10 @@ pub(super) fn find(
         statement.query(params![after.map_or(0, |channel| int(channel.raw())), limit(scan)])?;
     let (mut page, mut count) = (FoundPage::default(), 0);
     while let Some(row) = looked_at.next()? {
-        let card = card_at(row, 0)?;
         count += 1;
-        page.next = Some(card.id);
+        page.next = Some(ChannelId::from_raw(number(row, 0)?));
+        // One that cannot be read is not found, and `check` says so.
+        let Some(card) = readable(card_at(row, 0))? else { continue };
         // Without seats it is half made.
         let members = optional_number(row, 7)?.and_then(|members| u32::try_from(members).ok());
         if let Some(members) = members.filter(|_| searched(card.name.as_deref(), &card.topic).contains(query))

@@ -1,13 +1,16 @@
 //! A user's channels as lists show them, read from five tables at once.
 
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
-use rusqlite::{Connection, OptionalExtension, Result, Row};
+use rusqlite::{Connection, Result, Row, params_from_iter};
 
-use super::channels::{channel_at, membership_at};
+use super::channels::channel_at;
 use super::codec::{bound, int, limit, number};
 use super::log::head_at;
+use super::members::{membership, membership_at};
+use super::readable::{readable, readable_page};
 use super::settings::settings_at;
-use crate::channels::{MENTIONS_COUNTED, Marker, Overview};
+use super::unreadable::Unreadables;
+use crate::channels::{MENTIONS_COUNTED, Marker, Membership, Overview};
 
 // `concat!` takes literals only.
 const _: () = assert!(MENTIONS_COUNTED == 1_000, "overview_sql! counts mentions up to 1000");
@@ -33,53 +36,88 @@ macro_rules! overview_sql {
     };
 }
 
-pub(super) fn of(db: &Connection, user: UserId, channel: ChannelId) -> Result<Option<Overview>> {
-    let sql = overview_sql!("AND m.channel = ?2");
-    db.prepare_cached(sql)?.query_row([int(user.raw()), int(channel.raw())], overview_row).optional()
+/// Reads the channels of one user. A channel that cannot be read is left out.
+pub(super) struct Overviews<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) user: UserId,
+    pub(super) unreadables: &'a Unreadables,
 }
 
-pub(super) fn by_id(
-    db: &Connection,
-    user: UserId,
-    after: Option<ChannelId>,
-    rows: usize,
-) -> Result<Vec<Overview>> {
-    let sql = overview_sql!("AND m.is_open = 1 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3");
-    let after = after.map_or(0, |channel| int(channel.raw()));
-    db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
+impl Overviews<'_> {
+    pub(super) fn of(&self, channel: ChannelId) -> Result<Option<Overview>> {
+        let mut statement = self.db.prepare_cached(overview_sql!("AND m.channel = ?2"))?;
+        let mut found = statement.query([int(self.user.raw()), int(channel.raw())])?;
+        let Some(row) = found.next()? else { return Ok(None) };
+        let Some(membership) = membership(self.db, self.user, channel, self.unreadables)? else {
+            return Ok(None);
+        };
+        overview_row(row, membership).map(Some)
+    }
+
+    pub(super) fn by_id(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
+        let sql = overview_sql!("AND m.is_open = 1 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3");
+        let after = after.map_or(0, |channel| int(channel.raw()));
+        self.page(sql, rows, |limit| [int(self.user.raw()), after, limit])
+    }
+
+    pub(super) fn left(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
+        let sql = overview_sql!(
+            "AND m.is_open = 0 AND c.kind <> 'open' AND c.state <> 2 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3"
+        );
+        let after = after.map_or(0, |channel| int(channel.raw()));
+        self.page(sql, rows, |limit| [int(self.user.raw()), after, limit])
+    }
+
+    pub(super) fn by_activity(
+        &self,
+        after: Option<(Millis, ChannelId)>,
+        rows: usize,
+    ) -> Result<Vec<Overview>> {
+        let sql = overview_sql!(
+            "AND m.is_open = 1 AND (coalesce(h.at_ms, 0), m.channel) < (?2, ?3)
+             ORDER BY at_ms DESC, m.channel DESC LIMIT ?4"
+        );
+        let (at, channel) =
+            after.map_or((i64::MAX, i64::MAX), |(at, channel)| (bound(at.get()), int(channel.raw())));
+        self.page(sql, rows, |limit| [int(self.user.raw()), at, channel, limit])
+    }
+
+    fn page<const N: usize>(
+        &self,
+        sql: &str,
+        rows: usize,
+        parameters: impl Fn(i64) -> [i64; N],
+    ) -> Result<Vec<Overview>> {
+        readable_page(rows, |rows| {
+            let mut statement = self.db.prepare_cached(sql)?;
+            let mut found = statement.query(params_from_iter(parameters(limit(rows))))?;
+            let mut page = Vec::new();
+            while let Some(row) = found.next()? {
+                page.push(self.readable(row)?);
+            }
+            Ok(page)
+        })
+    }
+
+    fn readable(&self, row: &Row<'_>) -> Result<Option<Overview>> {
+        let overview = readable(membership_at(row, 0).and_then(|membership| overview_row(row, membership)))?;
+        if overview.is_some() {
+            return Ok(overview);
+        }
+        let channel = ChannelId::from_raw(number(row, 1)?);
+        let elsewhere = readable(membership(self.db, self.user, channel, self.unreadables))?.flatten();
+        let overview =
+            readable(elsewhere.map(|membership| overview_row(row, membership)).transpose())?.flatten();
+        if overview.is_none() {
+            self.unreadables.note_other("a channel of a list", channel);
+        }
+        Ok(overview)
+    }
 }
 
-pub(super) fn left(
-    db: &Connection,
-    user: UserId,
-    after: Option<ChannelId>,
-    rows: usize,
-) -> Result<Vec<Overview>> {
-    let sql = overview_sql!(
-        "AND m.is_open = 0 AND c.kind <> 'open' AND c.state <> 2 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3"
-    );
-    let after = after.map_or(0, |channel| int(channel.raw()));
-    db.prepare_cached(sql)?.query_map([int(user.raw()), after, limit(rows)], overview_row)?.collect()
-}
-
-pub(super) fn by_activity(
-    db: &Connection,
-    user: UserId,
-    after: Option<(Millis, ChannelId)>,
-    rows: usize,
-) -> Result<Vec<Overview>> {
-    let sql = overview_sql!(
-        "AND m.is_open = 1 AND (coalesce(h.at_ms, 0), m.channel) < (?2, ?3)
-         ORDER BY at_ms DESC, m.channel DESC LIMIT ?4"
-    );
-    let (at, channel) =
-        after.map_or((i64::MAX, i64::MAX), |(at, channel)| (bound(at.get()), int(channel.raw())));
-    db.prepare_cached(sql)?.query_map([int(user.raw()), at, channel, limit(rows)], overview_row)?.collect()
-}
-
-fn overview_row(row: &Row<'_>) -> Result<Overview> {
+fn overview_row(row: &Row<'_>, membership: Membership) -> Result<Overview> {
     Ok(Overview {
-        membership: membership_at(row, 0)?,
+        membership,
         marker: Marker { seq: Seq::new(number(row, 6)?), ordinal: Ordinal::new(number(row, 7)?) },
         head: head_at(row, 8)?,
         mentions: number(row, 11)?,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use madang_ids::{LogId, Seq};
+use madang_ids::{ChannelId, LogId, Seq};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
@@ -28,6 +28,17 @@ impl Unreadables {
             tracing::error!(
                 %log, %seq, unlogged,
                 "a row cannot be read and is served as `unreadable`; `madang check` finds all of them"
+            );
+        }
+    }
+
+    /// A reader left a row out of what it was asked for, or took what it says from elsewhere.
+    pub(super) fn note_other(&self, what: &str, channel: ChannelId) {
+        self.count.inc();
+        if let Some(unlogged) = self.seldom.lock().tell() {
+            tracing::error!(
+                channel.id = %channel, what, unlogged,
+                "a row cannot be read; `madang check` finds all of them"
             );
         }
     }

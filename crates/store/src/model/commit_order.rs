@@ -45,7 +45,8 @@ impl CommitOrder for Model {
     ) -> StoreResult<Option<Scan>> {
         self.read(|state| {
             let mut rows = self.rows_of_user(state, user, after);
-            let lacks_trimmed = state.lacks_trimmed(user, after) && !self.is_mutant(Mutant::ScanIgnoresTrimmed);
+            let lacks_trimmed =
+                state.lacks_trimmed(user, after) && !self.is_mutant(Mutant::ScanIgnoresTrimmed);
             if rows.len() > give_up || lacks_trimmed {
                 return None;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Position, Seq, UserId};
-use madang_proto::Reaction;
+use madang_proto::{Content, Reaction, Unreadable};
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::{Fate, Log, Model, Mutant, State, Stored, unavailable, unknown};
@@ -257,6 +257,16 @@ fn limited<'a>(stored: impl Iterator<Item = &'a Stored>, max_bytes: usize) -> Ve
 }
 
 impl Model {
+    /// Alters what a row says, as a disk may do: from then on it is unreadable.
+    pub fn spoil(&self, log: LogId, seq: Seq) {
+        let mut state = self.state.lock();
+        let rows = state.logs.entry(log).or_default().rows.iter_mut();
+        for Stored { row, version, .. } in rows.filter(|stored| stored.row.entry.seq == seq) {
+            let (sender_id, ordinal) = (row.key.map(|key| key.sender), row.key.map(|_| row.ordinal));
+            row.entry.content = Content::Unreadable(Unreadable { sender_id, ordinal, version: *version });
+        }
+    }
+
     /// Two steps of their own ahead of the append. Whatever happens to them, no row was appended.
     async fn record_and_look_up(&self, append: &Append) -> StoreResult<Vec<SendRecord>> {
         let LogId::Channel(channel) = append.log else { return Ok(Vec::new()) };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use madang_ids::{LogId, Seq};
 use madang_store::Store;
 use madang_store::conformance::{OrderedStore, OrderedSubject, Subject};
 use madang_store::embedded::{Embedded, EmbeddedConfig};
@@ -28,6 +29,21 @@ impl EmbeddedSubject {
 impl Subject for EmbeddedSubject {
     async fn open(&self) -> Arc<dyn Store> {
         self.store()
+    }
+
+    async fn spoil(&self, log: LogId, seq: Seq) {
+        let (table, id) = match log {
+            LogId::Channel(id) => ("log", id.raw()),
+            LogId::User(id) => ("user_log", id.raw()),
+        };
+        // The last handle may be dropped on another thread.
+        drop(self.store());
+        let db = rusqlite::Connection::open(self.folder.path().join("madang.db")).expect("the database");
+        let sql = format!(
+            "UPDATE {table} SET content = replace(content, 'line', 'lime') WHERE id = ?1 AND seq = ?2"
+        );
+        let changed = db.execute(&sql, [id.cast_signed(), seq.get().cast_signed()]);
+        assert_eq!(changed, Ok(1));
     }
 }
 
@@ -65,6 +81,10 @@ impl ModelSubject {
 impl Subject for ModelSubject {
     async fn open(&self) -> Arc<dyn Store> {
         self.model.clone()
+    }
+
+    async fn spoil(&self, log: LogId, seq: Seq) {
+        self.model.spoil(log, seq);
     }
 }
 

@@ -22,8 +22,12 @@ pub(super) struct Table {
 
 pub(super) const CHANNELS: Table =
     Table { log: "log", heads: "heads", id: |id| LogId::Channel(ChannelId::from_raw(id)), is_trimmed: false };
-pub(super) const USERS: Table =
-    Table { log: "user_log", heads: "user_heads", id: |id| LogId::User(UserId::from_raw(id)), is_trimmed: true };
+pub(super) const USERS: Table = Table {
+    log: "user_log",
+    heads: "user_heads",
+    id: |id| LogId::User(UserId::from_raw(id)),
+    is_trimmed: true,
+};
 
 /// The places of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

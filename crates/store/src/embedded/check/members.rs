@@ -4,7 +4,9 @@ use madang_ids::{ChannelId, UserId};
 use rusqlite::Result;
 
 use super::Check;
+use crate::embedded::channels::channel_at;
 use crate::embedded::codec::number;
+use crate::embedded::members::{member_of, membership_at};
 
 const SEATS: &str = "
     SELECT channel, count, open FROM (
@@ -25,7 +27,53 @@ const MEMBERSHIPS: &str = "
     WHERE s.role IS NOT NULL
       AND NOT EXISTS (SELECT 1 FROM members m WHERE m.channel = s.channel AND m.user = s.user)";
 
+const ALL_CHANNELS: &str = "
+    SELECT id, kind, name, between_one, between_other, topic, avatar, created_by, created_at, capacity, slow_mode_s, pins, state
+    FROM channels";
+const ALL_MEMBERS: &str =
+    "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, channel FROM members";
+const ALL_MEMBERSHIPS: &str =
+    "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships WHERE role IS NOT NULL";
+
 impl Check<'_> {
+    /// Rows that the server cannot read. Only of a folder of this version: an older one has other columns.
+    pub(super) fn rows_of_channels(&mut self) -> Result<()> {
+        if !self.is_current {
+            return Ok(());
+        }
+        self.find_unreadable(ALL_CHANNELS, |row| {
+            let (read, id) = (channel_at(row, 0), ChannelId::from_raw(number(row, 0)?));
+            Ok(read.err().map(|error| format!("channel {id}: its row cannot be read: {error}")))
+        })?;
+        self.find_unreadable(ALL_MEMBERS, |row| {
+            let (read, id) = (member_of(row), ChannelId::from_raw(number(row, 7)?));
+            let user = UserId::from_raw(number(row, 0)?);
+            Ok(read.err().map(|error| format!("channel {id}: its member {user} cannot be read: {error}")))
+        })?;
+        self.find_unreadable(ALL_MEMBERSHIPS, |row| {
+            let (read, id) = (membership_at(row, 0), ChannelId::from_raw(number(row, 1)?));
+            let user = UserId::from_raw(number(row, 0)?);
+            Ok(read
+                .err()
+                .map(|error| format!("channel {id}: the membership of user {user} cannot be read: {error}")))
+        })
+    }
+
+    fn find_unreadable(
+        &mut self,
+        sql: &str,
+        fault: impl Fn(&rusqlite::Row<'_>) -> Result<Option<String>>,
+    ) -> Result<()> {
+        let mut statement = self.db.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(what) = fault(row)? {
+                self.report.find(None, what);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn members(&mut self) -> Result<()> {
         self.find_each(SEATS, |row| {
             let (channel, count, open) = (channel(row)?, number(row, 1)?, number(row, 2)?);

@@ -101,12 +101,15 @@ pub(super) fn check_locked(folder: &Folder, progress: &mut dyn FnMut(&str)) -> R
         }
     };
     schema::check_version(folder, found, Medium::default())?;
-    let check = Check { db: &db, report, progress };
+    let is_current = usize::try_from(found).is_ok_and(|found| found == schema::MIGRATIONS.len());
+    let check = Check { db: &db, is_current, report, progress };
     Ok(check.run(folder))
 }
 
 struct Check<'a> {
     db: &'a Connection,
+    /// Whether the file is of this program's version.
+    is_current: bool,
     report: Report,
     progress: &'a mut dyn FnMut(&str),
 }
@@ -119,6 +122,7 @@ impl Check<'_> {
         self.step("the logs of users", |check| check.logs(&logs::USERS));
         self.step("positions", Self::positions);
         self.step("members", Self::members);
+        self.step("rows of channels and members", Self::rows_of_channels);
         self.step("epochs", Self::epochs);
         self.report
     }

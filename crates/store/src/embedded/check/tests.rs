@@ -3,10 +3,10 @@
 use madang_engine::seats::{Member, SeatChange};
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, Epoch, Millis, UserId};
-use madang_proto::Role;
+use madang_proto::{ChannelCard, ChannelKind, Role};
 
 use super::*;
-use crate::channels::{ChannelStore, Membership};
+use crate::channels::{Channel, ChannelStore, Membership, OverviewOrder};
 use crate::commit_order::CommitOrder;
 use crate::embedded::Embedded;
 use crate::embedded::tests::{config, fill, log};
@@ -25,27 +25,12 @@ async fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let medium = Medium { synchronous: "OFF", ..Medium::default() };
     let store = Embedded::open_on(&config(folder.path()), medium).unwrap();
-    let user_id = UserId::from_raw(5);
     store.begin_epoch(Epoch::from_raw(1)).await.unwrap();
     fill(&store, log(1), Head::default(), 50).await;
     fill(&store, log(2), Head::default(), 1).await;
     store.begin_epoch(Epoch::from_raw(2)).await.unwrap();
-    fill(&store, LogId::User(user_id), Head::default(), 2).await;
-    let spans = Spans::since(Seq::new(1));
-    let member = Member {
-        user_id,
-        role: Role::Member,
-        joined_at: Millis::ZERO,
-        spans: spans.clone(),
-        muted: None,
-        banned: None,
-        pending: None,
-    };
-    let channel_id = ChannelId::from_raw(1);
-    let change = SeatChange { channel: channel_id, if_rev: 0, count: 1, members: vec![member] };
-    let as_of = Seq::new(1);
-    let membership = Membership { user_id, channel_id, role: Role::Member, spans, as_of, in_inbox: true };
-    store.change_seats(change, &[membership]).await.unwrap();
+    fill(&store, LogId::User(UserId::from_raw(5)), Head::default(), 2).await;
+    join(&store, 1, 5).await;
     folder
 }
 
@@ -129,16 +114,79 @@ async fn each_damage_is_found_at_its_place() {
     }
 }
 
+/// What users see of the members of channel 1 and of the channels of user 5.
+async fn seen(store: &Embedded) -> (usize, usize, usize, usize) {
+    let (user, channel) = (UserId::from_raw(5), ChannelId::from_raw(1));
+    let members = store.members_ever(channel, None, 2).await.unwrap().len();
+    let list = store.overview(user, OverviewOrder::Id(None), 1).await.unwrap().len();
+    let active = store.overview(user, OverviewOrder::Activity(None), 9).await.unwrap().len();
+    let scan = store.scan(user, Position::ZERO, 1_000, 1_000).await.unwrap().unwrap();
+    (members, list, active, scan.items.iter().filter(|item| matches!(item.log, LogId::Channel(_))).count())
+}
+
 #[tokio::test]
-async fn a_membership_that_cannot_be_read_costs_its_channel_alone() {
-    let folder = folder().await;
-    let db = Connection::open(folder.path().join(DATABASE)).unwrap();
-    assert_eq!(db.execute("UPDATE memberships SET spans = '['", []), Ok(1));
-    drop(db);
-    let store = Embedded::open(config(folder.path())).unwrap();
-    let scan = store.scan(UserId::from_raw(5), Position::ZERO, 100, 1_000).await.unwrap().unwrap();
-    let logs: Vec<LogId> = scan.items.iter().map(|item| item.log).collect();
-    assert_eq!(logs, [LogId::User(UserId::from_raw(5))], "the own log is read");
+async fn a_row_of_a_member_or_a_channel_that_cannot_be_read_costs_itself_alone() {
+    let damage = [
+        ("UPDATE position SET value = value", (2, 1, 2, 2), None),
+        // The membership says the same.
+        (
+            "UPDATE members SET spans = '[' WHERE channel = 1 AND user = 5",
+            (2, 1, 2, 2),
+            Some("its member 5 cannot"),
+        ),
+        (
+            "UPDATE members SET role = 'king' WHERE channel = 1 AND user = 5",
+            (2, 1, 2, 2),
+            Some("its member 5 cannot"),
+        ),
+        // And the other way round.
+        (
+            "UPDATE memberships SET spans = '[' WHERE channel = 1 AND user = 5",
+            (2, 1, 2, 2),
+            Some("the membership of user 5 cannot"),
+        ),
+        // It is lost in both, and the member behind it and the other channel are there.
+        (
+            "UPDATE members SET spans = '[' WHERE channel = 1 AND user = 5;
+             UPDATE memberships SET spans = '[' WHERE channel = 1 AND user = 5",
+            (1, 1, 1, 1),
+            Some("its member 5 cannot"),
+        ),
+        ("UPDATE channels SET pins = '[' WHERE id = 1", (2, 1, 1, 2), Some("channel 1: its row cannot")),
+    ];
+    for (sql, expected, told) in damage {
+        let folder = folder().await;
+        let store = Embedded::open(config(folder.path())).unwrap();
+        for id in [1, 2] {
+            let card = ChannelCard::new(ChannelId::from_raw(id), ChannelKind::Group, None, None);
+            let row = Channel::new(card, UserId::from_raw(5), Millis::ZERO, 9);
+            store.create_channel(&row).await.unwrap();
+        }
+        join(&store, 2, 5).await;
+        join(&store, 1, 6).await;
+        drop(store);
+        let db = Connection::open(folder.path().join(DATABASE)).unwrap();
+        db.execute_batch(sql).unwrap();
+        drop(db);
+        let findings: Vec<String> = checked(folder.path()).findings.iter().map(ToString::to_string).collect();
+        let is_told = told.is_none_or(|told| findings.iter().any(|finding| finding.contains(told)));
+        assert!(is_told && findings.is_empty() == told.is_none(), "{sql}: {findings:?}");
+        let store = Embedded::open(config(folder.path())).unwrap();
+        assert_eq!(seen(&store).await, expected, "{sql}");
+    }
+}
+
+async fn join(store: &Embedded, id: u64, user: u64) {
+    let (channel_id, user_id) = (ChannelId::from_raw(id), UserId::from_raw(user));
+    let (spans, as_of) = (Spans::since(Seq::new(1)), Seq::new(1));
+    let (role, joined_at) = (Role::Member, Millis::ZERO);
+    let member =
+        Member { user_id, role, joined_at, spans: spans.clone(), muted: None, banned: None, pending: None };
+    let seats = store.seats(channel_id).await.unwrap();
+    let change =
+        SeatChange { channel: channel_id, if_rev: seats.rev, count: seats.count + 1, members: vec![member] };
+    let membership = Membership { user_id, channel_id, role, spans, as_of, in_inbox: true };
+    store.change_seats(change, &[membership]).await.unwrap();
 }
 
 #[tokio::test]
