@@ -5,6 +5,7 @@
 )]
 
 mod ask;
+mod crowded;
 mod ids;
 mod memory;
 mod pages;
