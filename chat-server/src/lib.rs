@@ -5,6 +5,7 @@
 //! that drives `engine::home`) → the inbox of `crates/bus`, and back to the gateway's registry. Beside them [`rest`]
 //! (one resource a file), [`cli`] (one command a file), [`compose`] (the one place that picks backends), [`tls`] (certificates).
 
+pub mod bounds;
 pub mod cli;
 pub mod compose;
 pub mod config;

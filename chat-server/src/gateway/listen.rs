@@ -25,7 +25,7 @@ use super::{Gateway, proxies};
 use crate::rest::conform;
 
 /// Connections that speak HTTP at once; an upgraded socket has left this count and is among the gateway's seats.
-pub(super) const HTTP_CONNECTIONS: usize = 2_048;
+pub(crate) const HTTP_CONNECTIONS: usize = 2_048;
 /// From the first byte of a request, or the end of the last one, to the end of the head of the next.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// From the first byte to the end of a TLS handshake, two round trips later.
@@ -33,7 +33,7 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 /// The first two, for who comes while the node drains.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Head of a request, and what is read ahead of a body.
-const HEAD_BYTES: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 /// Between two tries to accept when the system has no more files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -55,6 +55,9 @@ use open::Subscribers;
 use places::Places;
 pub use registry::Registry;
 
+pub(crate) use ledger::FREE_BYTES;
+pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
+
 /// Lines of the log for paths that do not exist and for refusals as too fast.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
 

@@ -27,6 +27,8 @@ const ROUND_NOTES: usize = 256;
 const AT_ONCE: usize = 16;
 /// Markers that wait, 16 bytes each; above it they are not noted, and the user's next `read` says it.
 const OWED: usize = 65_536;
+/// All of them, in the order and in the set.
+pub(super) const OWED_BYTES: u64 = OWED as u64 * 48;
 
 /// Markers that moved by sending and are not noted yet, each once.
 #[derive(Debug, Default)]

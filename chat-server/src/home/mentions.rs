@@ -22,6 +22,8 @@ const TRIES: u32 = 120;
 /// Messages of this node whose mentions wait: each keeps 50 ids at most, so all of them about 2 MiB. Above it mentions are
 /// counted in the channel and not noted.
 const OWED: usize = 4_096;
+/// All of them, with the 50 ids and the places of each.
+pub(super) const OWED_BYTES: u64 = OWED as u64 * 768;
 /// Notes that the messages of one channel cause in a second: two messages that mention 50 people each. Each note is an
 /// append of its own to some user's log, so this bounds what one open channel costs the writer.
 const NOTES_A_SECOND: u32 = 100;

@@ -28,8 +28,12 @@ use crate::metrics::ChatMetrics;
 
 pub use written::{Count, PERIOD, Period, Written};
 
-/// Logs whose homes are kept while they rest; each takes up to 50 KB (its window of retry keys).
-const HOMES: usize = 4_096;
+/// Logs whose homes are kept while they rest.
+pub(crate) const HOMES: usize = 4_096;
+/// What one takes at most: its window of retry keys.
+pub(crate) const HOME_BYTES: u64 = 50_000;
+/// Mentions and read markers that are owed.
+pub(crate) const OWED_BYTES: u64 = mentions::OWED_BYTES + markers::OWED_BYTES;
 /// A home that was not asked for so long is forgotten; a shorter rest is enough while there are too many.
 const REST: Duration = Duration::from_secs(60);
 const SHORT_REST: Duration = Duration::from_secs(1);

@@ -17,8 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::costs::Cost;
 use crate::config::LimitConfig;
 
-/// Callers whose buckets are kept; after a minute's rest every bucket is full anyway, or has paid off its debt.
-const KEPT: u64 = 200_000;
+/// Callers whose buckets are kept, of each kind; after a minute's rest every bucket is full anyway, or has paid off its debt.
+const KEPT: u64 = 100_000;
+/// The ten kinds of buckets of [`Callers`], with 200 bytes for each caller.
+pub(crate) const RATE_BYTES: u64 = 10 * KEPT * 200;
 const REST: Duration = Duration::from_secs(70);
 /// How often in an hour one may tell another that something between them has changed.
 const NUDGES_AN_HOUR: u32 = 60;

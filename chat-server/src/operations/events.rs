@@ -14,6 +14,8 @@ use crate::refusal::refusal;
 const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
 /// People who are writing at once; more are not told.
 const WRITERS: usize = 100_000;
+/// All of them.
+pub(crate) const TYPING_BYTES: u64 = WRITERS as u64 * 64;
 
 /// Blocks of one user, in both directions, that are looked at for an event: 16 KiB of ids.
 const APART: usize = 2_000;

@@ -24,6 +24,8 @@ const GUESS: u32 = 30;
 const REST: Duration = Duration::from_secs((GUESSES.burst + 60) as u64);
 /// Accounts and places that are kept, of 150 bytes each.
 const KEPT: u64 = 100_000;
+/// All of them.
+pub(crate) const GUESS_BYTES: u64 = 2 * KEPT * 150;
 /// How long a place counts after its last sign-in.
 const KNOWN: Duration = Duration::from_secs(30 * 86_400);
 

@@ -59,12 +59,15 @@ use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::refusal::refusal;
 
+pub(crate) use callers::RATE_BYTES;
 pub use callers::{Callers, network};
 pub use changes::Change;
 pub use deletion::Deletions;
 pub use devices::Revocations;
+pub(crate) use events::TYPING_BYTES;
 pub use events::Writers;
 pub use export::{Export, Exports};
+pub(crate) use guesses::GUESS_BYTES;
 pub use guesses::Guesses;
 pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
@@ -72,8 +75,12 @@ pub use sync::{Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
 
-/// Channels, and devices, whose rows are kept in memory.
-const ROWS: u64 = 50_000;
+/// Devices whose rows are kept in memory.
+const DEVICES: u64 = 50_000;
+/// All of them.
+pub(crate) const DEVICE_BYTES: u64 = DEVICES * 200;
+/// Channels whose rows are kept in memory: 60,000 of a usual size, 8,000 of the largest.
+pub(crate) const CHANNEL_BYTES: u64 = 32 * 1024 * 1024;
 /// How long a device is taken for valid without looking again; G5 allows five seconds.
 const DEVICE_KNOWN: Duration = Duration::from_secs(4);
 
@@ -150,10 +157,20 @@ pub struct Known {
 
 impl Default for Known {
     fn default() -> Self {
-        let devices = Cache::builder().max_capacity(ROWS).time_to_live(DEVICE_KNOWN).build();
+        let devices = Cache::builder().max_capacity(DEVICES).time_to_live(DEVICE_KNOWN).build();
         let counts = Cache::builder().max_capacity(COUNTS).time_to_live(COUNTS_KNOWN).build();
-        Self { channels: Cache::new(ROWS), devices, counts }
+        let weigh = |_: &ChannelId, channel: &Arc<Channel>| channel_bytes(channel);
+        let channels = Cache::builder().max_capacity(CHANNEL_BYTES).weigher(weigh).build();
+        Self { channels, devices, counts }
     }
+}
+
+/// About what a channel's row takes in memory.
+fn channel_bytes(channel: &Channel) -> u32 {
+    const AROUND_BYTES: usize = 512;
+    let card = &channel.card;
+    let texts = card.name.as_ref().map_or(0, String::len) + card.topic.len() + card.avatar.len();
+    u32::try_from(AROUND_BYTES + texts + size_of_val(&channel.pins[..])).unwrap_or(u32::MAX)
 }
 
 impl Operations {

@@ -40,8 +40,9 @@ impl Roster {
 
     /// Takes over what `rows`, one append, say of members. Spans that were loaded later than the rows know it
     /// already, and what came after it too.
-    pub(crate) fn apply(&mut self, rows: &[Row]) {
-        let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
+    /// Says whether they say something.
+    pub(crate) fn apply(&mut self, rows: &[Row]) -> bool {
+        let Some(first) = rows.first().map(|row| row.entry.seq) else { return false };
         let mut is_changed = false;
         for row in rows {
             let (user_id, came) = match row.entry.content {
@@ -60,6 +61,14 @@ impl Roster {
         if is_changed {
             self.forget_gone(first);
         }
+        is_changed
+    }
+
+    /// About what it takes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        const MEMBER_BYTES: usize = 80;
+        const STAY_BYTES: usize = 32;
+        self.spans.values().map(|spans| MEMBER_BYTES + STAY_BYTES * spans.iter().count()).sum()
     }
 
     /// Forgets who left before `seq`.

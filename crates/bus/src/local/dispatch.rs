@@ -83,7 +83,14 @@ impl<S: LocalStore> Dispatcher<S> {
             return self.pass_over(commit, now);
         }
         match self.audience(channel, commit).await {
-            Ok(Audience::Members(roster)) => deliver(commit, self.recipients(&mut roster.lock(), commit)),
+            Ok(Audience::Members(roster)) => {
+                let is_changed = roster.lock().apply(&commit.rows);
+                if is_changed {
+                    // Weighed anew.
+                    self.audiences.insert(channel, Audience::Members(Arc::clone(&roster)));
+                }
+                deliver(commit, self.recipients(&roster.lock(), commit))
+            }
             Ok(Audience::Subscribers) => {
                 let rows = commit.rows.clone();
                 self.subscribed.contains_key(&channel).then_some(Envelope::Open(OpenRows { channel, rows }))
@@ -123,9 +130,8 @@ impl<S: LocalStore> Dispatcher<S> {
         Ok(audience)
     }
 
-    fn recipients(&self, roster: &mut Roster, commit: &Commit) -> Vec<Recipient> {
+    fn recipients(&self, roster: &Roster, commit: &Commit) -> Vec<Recipient> {
         let Some(batch) = Batch::of(&commit.rows) else { return Vec::new() };
-        roster.apply(&commit.rows);
         if self.attached.len() < roster.len() {
             let concerns = |user| roster.concerns(user, &batch);
             let users = self.attached.users.iter_mut();
@@ -220,6 +226,7 @@ impl AttachedUser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::local::audiences;
 
     use madang_engine::seats::{Member, SeatChange};
     use madang_engine::spans::Spans;
@@ -255,7 +262,7 @@ mod tests {
         store.change_seats(change, &[]).await.expect("seats are changed");
         let registry = Arc::new(Attached::default());
         attached.for_each(|id| registry.attach(user(id)));
-        Dispatcher::new(store, registry, Arc::default(), Audiences::new(9), mpsc::channel(1).0)
+        Dispatcher::new(store, registry, Arc::default(), audiences(1 << 20), mpsc::channel(1).0)
     }
 
     /// Prints what one commit costs. In a release build a message to 125 connected members takes about 7 µs.

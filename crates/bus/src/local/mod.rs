@@ -26,9 +26,13 @@ use crate::roster::Roster;
 
 /// Envelopes between the dispatcher and the gateway; beyond it the dispatcher waits, and in turn the writer.
 const ENVELOPES: usize = 1024;
+/// Recipients of all of them, 500 of each with 40 bytes. The rows are counted by the store.
+pub const ENVELOPE_BYTES: u64 = ENVELOPES as u64 * 500 * 40;
 
-/// Channels whose audiences are kept in memory.
-const AUDIENCES: u64 = 20_000;
+/// Audiences that are kept in memory: of 6,000 groups of 500, or of 300,000 direct channels.
+pub const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
+/// What an audience takes besides its members.
+const AROUND_BYTES: usize = 256;
 
 /// Whom the rows of a channel go to.
 #[derive(Debug, Clone)]
@@ -40,6 +44,16 @@ pub(crate) enum Audience {
 }
 
 pub(crate) type Audiences = Cache<ChannelId, Audience>;
+
+/// Audiences of `max_bytes` in all. An audience is weighed when it is put there.
+pub(crate) fn audiences(max_bytes: u64) -> Audiences {
+    let bytes = |audience: &Audience| match audience {
+        Audience::Members(roster) => AROUND_BYTES + roster.lock().bytes(),
+        Audience::Subscribers => AROUND_BYTES,
+    };
+    let weigh = move |_: &ChannelId, audience: &Audience| u32::try_from(bytes(audience)).unwrap_or(u32::MAX);
+    Cache::builder().max_capacity(max_bytes).weigher(weigh).build()
+}
 
 /// What the local inbox reads.
 pub trait LocalStore: ChannelStore + CommitOrder {}
@@ -122,7 +136,7 @@ impl<S: LocalStore> LocalInbox<S> {
         let (sender, receiver) = mpsc::channel(ENVELOPES);
         let attached = Arc::new(Attached::default());
         attached.addressed.store(store.position().get(), Ordering::SeqCst);
-        let (subscribed, audiences) = (Arc::<Subscribed>::default(), Audiences::new(AUDIENCES));
+        let (subscribed, audiences) = (Arc::<Subscribed>::default(), audiences(AUDIENCE_BYTES));
         let events = sender.downgrade();
         let (of_users, of_channels) = (Arc::clone(&attached), Arc::clone(&subscribed));
         let dispatcher =
@@ -223,5 +237,49 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
         let item = |item: madang_store::ScanItem| InboxItem { log: item.log, from: item.from, to: item.to };
         let items = scan.items.into_iter().map(item).collect();
         Ok(InboxRead::Page(InboxPage { items, upto: self.epochs.cursor(scan.upto), more: scan.more }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_engine::log::Row;
+    use madang_ids::{Millis, Ordinal};
+    use madang_proto::{Content, Entry};
+
+    fn roster(members: std::ops::Range<u64>) -> Arc<Mutex<Roster>> {
+        let mut roster = Roster::default();
+        join(&mut roster, members);
+        Arc::new(Mutex::new(roster))
+    }
+
+    fn join(roster: &mut Roster, members: std::ops::Range<u64>) {
+        for id in members {
+            let user_id = UserId::from_raw(id);
+            let content = Content::Joined { user_id, by: user_id };
+            let entry = Entry { seq: Seq::new(id), at: Millis::ZERO, content };
+            assert!(roster.apply(&[Row { entry, ordinal: Ordinal::ZERO, key: None }]));
+        }
+    }
+
+    #[test]
+    fn audiences_are_bounded_in_bytes_however_many_members_they_have() {
+        const MAX: u64 = 256 * 1024;
+        let kept = audiences(MAX);
+        for id in 1..=100 {
+            kept.insert(ChannelId::from_raw(id), Audience::Members(roster(1..100)));
+            kept.run_pending_tasks();
+            assert!(kept.weighted_size() <= MAX);
+        }
+        assert!((10..50).contains(&kept.entry_count()), "{} are kept", kept.entry_count());
+        // One that has grown is weighed anew.
+        let kept = audiences(MAX);
+        let growing = roster(1..2);
+        for members in 1..=20 {
+            join(&mut growing.lock(), members * 50..members * 50 + 50);
+            kept.insert(ChannelId::from_raw(1), Audience::Members(Arc::clone(&growing)));
+            kept.run_pending_tasks();
+            assert_eq!(kept.weighted_size(), (AROUND_BYTES + growing.lock().bytes()) as u64);
+        }
     }
 }

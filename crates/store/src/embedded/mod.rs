@@ -69,6 +69,17 @@ pub use glance::{Glance, check_is_current, glance};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 
+/// Readers that are not for acks, by default.
+const READERS: usize = 4;
+/// Page caches of the writer and of the readers, by default.
+pub const CACHE_BYTES: u64 = (schema::WRITER_CACHE_KIB.cast_unsigned()
+    + schema::READER_CACHE_KIB.cast_unsigned() * (READERS + readers::URGENT) as u64)
+    * 1024;
+/// Rows of jobs that wait for the writer.
+pub const QUEUE_BYTES: u64 = writer::QUEUE_KIB as u64 * 1024;
+/// Rows in the feed, and behind it until the gateway has brought them to its connections.
+pub const FEED_BYTES: u64 = writer::FEED_KIB as u64 * 1024;
+
 /// Where the store lies, and what it may use.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,7 +99,7 @@ pub struct EmbeddedConfig {
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { path: PathBuf::from("data"), readers: 4, feed_commits: 1024, accept_loss: false }
+        Self { path: PathBuf::from("data"), readers: READERS, feed_commits: 1024, accept_loss: false }
     }
 }
 

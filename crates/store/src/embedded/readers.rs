@@ -13,7 +13,7 @@ use crate::error::{StoreError, StoreResult};
 use crate::lane;
 
 /// Connections that only [`crate::urgently`] may use.
-const URGENT: usize = 2;
+pub(super) const URGENT: usize = 2;
 
 /// A few connections. A read that finds none free waits, and one that an ack waits for has a line of its own.
 #[derive(Debug)]

@@ -33,8 +33,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// Statements that a connection keeps prepared; above the count of different ones.
 const STATEMENTS: usize = 128;
 /// Page caches. They are resident memory, and the kernel caches the file as well.
-const WRITER_CACHE_KIB: i64 = 8 * 1024;
-const READER_CACHE_KIB: i64 = 2 * 1024;
+pub(super) const WRITER_CACHE_KIB: i64 = 8 * 1024;
+pub(super) const READER_CACHE_KIB: i64 = 2 * 1024;
 /// A WAL that grew beyond this is cut after its checkpoint.
 const WAL_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -26,7 +26,7 @@ use crate::error::{StoreError, StoreResult};
 /// Jobs that wait for the writer; more wait in their callers.
 const QUEUE_JOBS: usize = 1024;
 /// Bytes of rows that wait for the writer, in KiB.
-const QUEUE_KIB: usize = 64 * 1024;
+pub(super) const QUEUE_KIB: usize = 64 * 1024;
 /// Bytes of rows in the feed, and behind it until the gateway has brought them to its connections; in KiB.
 pub(super) const FEED_KIB: usize = 32 * 1024;
 /// A group: large enough that the fsync is a small part of each job, small enough that nobody waits long for it.

@@ -1,0 +1,111 @@
+//! What a node holds in memory at most: every queue and cache with its bound in bytes, and their sum. `madang check-config` says
+//! it, ARCHITECTURE.md lists it, and `tests/slow_full.rs` fills them.
+//!
+//! Where a bound counts items, the size of one is measured (docs/performance.md) or that of the largest.
+
+use madang_bus::local::{AUDIENCE_BYTES, ENVELOPE_BYTES};
+use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
+
+use crate::config::Config;
+use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS};
+use crate::home::{HOME_BYTES, HOMES, OWED_BYTES};
+use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, RATE_BYTES, TYPING_BYTES};
+
+const KIB: u64 = 1024;
+/// A socket that rests, and what presence knows of its user.
+const SOCKET_BYTES: u64 = 6 * KIB;
+/// Through TLS of the server's own, with what is encrypted and not taken.
+const TLS_SOCKET_BYTES: u64 = 40 * KIB;
+/// A handshake that is not whole.
+const HANDSHAKE_BYTES: u64 = 64 * KIB;
+/// 200 subscriptions.
+const SUBSCRIPTIONS_BYTES: u64 = 10 * KIB;
+/// 1,000 users that a user watches.
+const WATCHED_BYTES: u64 = 8 * KIB;
+/// Reports to presence that wait.
+const REPORTS_BYTES: u64 = 1024 * KIB;
+/// Code, threads and metrics of a server that has just started.
+const PROGRAM_BYTES: u64 = 32 * 1024 * KIB;
+
+/// One queue or cache, or all of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// What is held.
+    pub what: &'static str,
+    /// At most this.
+    pub bytes: u64,
+}
+
+/// Everything that a node with this configuration holds at most.
+#[must_use]
+pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
+    let sockets = config.gateway.connections as u64;
+    let connections = sockets + HTTP_CONNECTIONS as u64;
+    let (of_sockets, of_handshakes) = match config.tls.is_on() {
+        true => (TLS_SOCKET_BYTES, HTTP_CONNECTIONS as u64 * HANDSHAKE_BYTES),
+        false => (0, 0),
+    };
+    let hash_bytes = u64::from(config.passwords.memory_kib) * KIB;
+    let bound = |what, bytes| Bound { what, bytes };
+    vec![
+        bound("the program", PROGRAM_BYTES),
+        bound("page caches of the database", CACHE_BYTES),
+        bound("jobs that wait for the writer", QUEUE_BYTES),
+        bound("rows between the writer and the sockets", FEED_BYTES),
+        bound("recipients of these rows", ENVELOPE_BYTES),
+        bound("homes that rest", HOMES as u64 * HOME_BYTES),
+        bound("audiences of channels", AUDIENCE_BYTES),
+        bound("rows of channels and devices", CHANNEL_BYTES + DEVICE_BYTES),
+        bound("mentions and read markers that are owed", OWED_BYTES),
+        bound("bytes under way", config.gateway.node_bytes as u64),
+        bound("bytes that are free for each connection", connections * FREE_BYTES as u64),
+        bound("heads of requests", HTTP_CONNECTIONS as u64 * HEAD_BYTES as u64),
+        bound("sockets", sockets * (SOCKET_BYTES + of_sockets) + of_handshakes),
+        bound("subscriptions", sockets * SUBSCRIPTIONS_BYTES),
+        bound("presence", sockets * WATCHED_BYTES + REPORTS_BYTES),
+        bound("rates of users and addresses", RATE_BYTES),
+        bound("sign-ins of accounts and places", GUESS_BYTES),
+        bound("passwords that are computed", cores as u64 * hash_bytes),
+        bound("users who are typing", TYPING_BYTES),
+    ]
+}
+
+/// Their sum.
+#[must_use]
+pub fn sum(bounds: &[Bound]) -> u64 {
+    bounds.iter().map(|bound| bound.bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../ARCHITECTURE.md");
+
+    /// Rounded up.
+    fn mib(bytes: u64) -> u64 {
+        bytes.div_ceil(KIB * KIB)
+    }
+
+    #[test]
+    fn the_page_lists_each_and_the_sum() {
+        let bounds = of(&Config::default(), 4);
+        let mut rows: Vec<String> =
+            bounds.iter().map(|bound| format!("| {} | {} MiB |", bound.what, mib(bound.bytes))).collect();
+        rows.push(format!("| all of it | {} MiB |", mib(sum(&bounds))));
+        let missing: Vec<&String> = rows.iter().filter(|row| !PAGE.contains(*row)).collect();
+        assert!(missing.is_empty(), "ARCHITECTURE.md lacks {missing:#?}");
+        let has_two_columns = |line: &&str| line.ends_with(" MiB |") && line.matches('|').count() == 3;
+        let listed = PAGE.lines().filter(has_two_columns).count();
+        assert_eq!(listed, rows.len(), "ARCHITECTURE.md lists what is not held");
+    }
+
+    #[test]
+    fn a_smaller_node_holds_less() {
+        let mut config = Config::default();
+        let whole = sum(&of(&config, 4));
+        (config.gateway.connections, config.gateway.node_bytes) = (1_000, 64 << 20);
+        assert!(sum(&of(&config, 4)) < whole - (448 << 20));
+        assert!(sum(&of(&config, 8)) > sum(&of(&config, 4)));
+    }
+}

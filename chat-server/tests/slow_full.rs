@@ -1,0 +1,226 @@
+//! Fills what a node holds for its peers and its channels, part by part, and compares the resident memory with the sum that
+//! ARCHITECTURE.md states. In a process of its own.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::time::Duration;
+
+use madang_testkit::{Ended, PATIENCE, RawSocket, Server, Socket, TEXT};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_madang");
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// The least that the configuration takes.
+const NODE_BYTES: u64 = 16 * MIB;
+/// Rows between the writer and the sockets.
+const FEED_BYTES: u64 = 32 * MIB;
+/// Page caches of writer and readers.
+const CACHE_BYTES: u64 = 20 * MIB;
+/// A home, and what is remembered of its channel.
+const CHANNEL_BYTES: u64 = 50_000 + 4 * KIB;
+/// What a page of memory that was in use keeps from the system, and what the debug profile takes more.
+const SLACK: u64 = 12 * MIB;
+
+const HEADS: u64 = 300;
+const READERS: usize = 32;
+const CHANNELS: u64 = 300;
+
+struct Stage {
+    server: Server,
+    people: Vec<Value>,
+    rested: u64,
+    /// What the parts that are full may take together.
+    allowed: u64,
+    _folder: tempfile::TempDir,
+}
+
+fn token(person: &Value) -> &str {
+    person["access_token"].as_str().unwrap()
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("madang.toml");
+        let gateway = format!(
+            "[gateway]\nconnections = 400\nconnections_per_device = 200\nsilence_ms = 600000\nnode_bytes = {NODE_BYTES}\n\
+             outbound_bytes = 1048576\n[channels]\ngroup_members = 100\n"
+        );
+        std::fs::write(&config, gateway).unwrap();
+        let (data, config) = (folder.path().join("data"), config.to_str().unwrap());
+        let server = Server::start(BINARY, &data, &["--limits", "off", "--config", config]).await.unwrap();
+        let mut people = Vec::new();
+        for number in 0..8 {
+            people.push(server.rest.sign_up(&format!("user{number}")).await);
+        }
+        let rested = server.resident_bytes().unwrap();
+        Self { server, people, rested, allowed: SLACK, _folder: folder }
+    }
+
+    /// A part is full, which may take this much.
+    fn filled(&mut self, what: &str, bytes: u64) {
+        self.allowed += bytes;
+        let grown = self.server.resident_bytes().unwrap().saturating_sub(self.rested);
+        eprintln!("{what}: grown by {} MiB, {} MiB are stated", grown / MIB, self.allowed / MIB);
+        assert!(grown <= self.allowed, "{what}: grown by {} MiB, {} stated", grown / MIB, self.allowed / MIB);
+    }
+
+    async fn group(&self, name: &str, members: &[&Value]) -> String {
+        let ids: Vec<&Value> = members.iter().map(|person| &person["user"]["id"]).collect();
+        let wish = json!({ "kind": "group", "name": name, "members": ids });
+        let owner = token(&self.people[0]);
+        let view = self.server.rest.must("POST", "/v1/channels", Some(owner), Some(&wish)).await;
+        view["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Says something, as often as it takes: a node that is full refuses what is large for a moment.
+    async fn say(&self, channel: &str, number: u64, text: &str) {
+        let key = format!("01920000-0000-7000-8000-{number:012}");
+        let body = json!({ "client_msg_id": key, "body": { "text": text } });
+        let path = format!("/v1/channels/{channel}/messages");
+        let taken = async {
+            loop {
+                let answer = self
+                    .server
+                    .rest
+                    .call("POST", &path, Some(token(&self.people[0])), None, Some(&body))
+                    .await;
+                if answer.is_ok_and(|answer| answer.status == 200) {
+                    return;
+                }
+                // waits for: the sweep that closes connections that do not read
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        timeout(PATIENCE, taken).await.expect("a node that was full takes messages again");
+    }
+
+    /// Heads of requests that are not whole.
+    async fn fill_heads(&mut self) -> Vec<TcpStream> {
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: madang\r\nX: {}", "x".repeat(15 * 1024));
+        let mut held = Vec::new();
+        for _ in 0..HEADS {
+            let mut stream = TcpStream::connect(self.server.addr).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            held.push(stream);
+        }
+        self.filled("heads", HEADS * (16 + 4) * KIB);
+        held
+    }
+
+    /// Homes, and what is known of their channels.
+    async fn fill_homes(&mut self) {
+        for number in 0..CHANNELS {
+            let group = self.group(&format!("group {number}"), &[&self.people[1]]).await;
+            self.say(&group, number, "hello").await;
+        }
+        self.filled("homes and page caches", CHANNELS * CHANNEL_BYTES + CACHE_BYTES);
+    }
+
+    /// Halves of large frames use up what is under way.
+    async fn fill_frames(&mut self) {
+        let mut held = Vec::new();
+        for number in 0..48 {
+            let mut socket = RawSocket::open(self.server.addr).await.unwrap();
+            let hello = json!({ "type": "hello", "id": "1", "token": token(&self.people[number % 8]) });
+            socket.write_text(&hello.to_string()).await.unwrap();
+            assert!(socket.read_text().await.unwrap().contains("welcome"));
+            let _ = socket.write_part(TEXT, MIB as usize, &vec![b'x'; 900 * 1024]).await;
+            held.push(socket);
+        }
+        for socket in &mut held[20..] {
+            assert_eq!(socket.read_close().await.unwrap(), 4005, "the node has no room");
+        }
+        self.filled("half frames", NODE_BYTES + MIB + 48 * 4 * KIB);
+    }
+
+    /// Readers that stop: they are closed once the node is full, the writer goes on, and they miss nothing.
+    async fn fill_queues(&mut self) {
+        // More than the kernel takes for a socket that nobody reads.
+        const MESSAGES: u64 = 400;
+        let reader = self.people[2].clone();
+        let group = self.group("loud", &[&reader]).await;
+        let snapshot =
+            self.server.rest.must("POST", "/v1/snapshot", Some(token(&reader)), Some(&json!({}))).await;
+        let cursor = snapshot["cursor"].as_str().unwrap().to_owned();
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            readers.push(Socket::connect(self.server.addr, token(&reader), Some(&cursor)).await.unwrap().0);
+        }
+        let text = "y".repeat(100_000);
+        for number in 0..MESSAGES {
+            self.say(&group, 10_000 + number, &text).await;
+        }
+        // The bytes under way were counted with the half frames, which are gone.
+        self.filled("queues of readers that stopped", FEED_BYTES);
+        self.loses_sockets(READERS).await;
+        let mut reading: JoinSet<Ended> = readers.into_iter().map(read_to_the_end).collect();
+        let ended = timeout(PATIENCE, reading.join_next()).await.unwrap().unwrap().unwrap();
+        // The kernel may have no room for the close frame: then the socket ends without a word.
+        assert!(matches!(ended, Ended::Closed(4005, _) | Ended::Gone(_)), "{ended:?}");
+        drop(reading);
+        self.read_all(&reader, &cursor, &group, MESSAGES).await;
+    }
+
+    /// Waits until fewer sockets are open than this.
+    async fn loses_sockets(&self, sockets: usize) {
+        let fewer = async {
+            loop {
+                let metrics = self.server.rest.must("GET", "/metrics", None, None).await;
+                let metrics = metrics.as_str().unwrap_or_default().to_owned();
+                let open = metrics.lines().find_map(|line| line.strip_prefix("gateway_connections "));
+                if open.is_some_and(|open| open.parse::<usize>().unwrap() < sockets) {
+                    return;
+                }
+                // waits for: the sweep of each second, and for 5 s without a byte taken
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        timeout(PATIENCE, fewer).await.expect("readers that stopped are closed");
+    }
+
+    /// A reader that was closed comes back, and has everything.
+    async fn read_all(&self, reader: &Value, cursor: &str, group: &str, messages: u64) {
+        let (mut socket, welcome) =
+            Socket::connect(self.server.addr, token(reader), Some(cursor)).await.unwrap();
+        assert_eq!(welcome["resume"], "resumed");
+        let mut next = 4;
+        while next < 4 + messages {
+            let frame = socket.next().await.unwrap();
+            let entries = frame["entries"].as_array().filter(|_| frame["channel_id"] == group);
+            for entry in entries.into_iter().flatten() {
+                assert_eq!(entry["seq"], next);
+                next += 1;
+            }
+        }
+    }
+}
+
+/// Reads what has come, and how the socket ends.
+async fn read_to_the_end(mut socket: Socket) -> Ended {
+    loop {
+        if let Err(ended) = socket.next().await {
+            return ended;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_full_keeps_within_the_stated_sum_and_goes_on() {
+    let mut stage = Stage::new().await;
+    let heads = stage.fill_heads().await;
+    stage.fill_homes().await;
+    stage.fill_frames().await;
+    stage.fill_queues().await;
+    drop(heads);
+    let person = token(&stage.people[7]);
+    stage.server.rest.must("GET", "/v1/me", Some(person), None).await;
+}
