@@ -1,28 +1,29 @@
 //! Logs: a row per entry, a head per log, both changed in one transaction.
 
+mod rows;
 mod statements;
 
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
-use madang_proto::{Content, Entry, Reaction, Unreadable, json};
+use madang_proto::Reaction;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::codec::{bound, int, json as to_json, number, optional_number, small_number, store_error};
+use super::codec::{bound, int, json as to_json, number, small_number, store_error};
 use super::job::Transaction;
 use super::reactions;
 use super::sends;
-use super::unreadable::Unreadables;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, BodyHash, Head, Lists, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange,
-    ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail, kept, mentioned,
+    Append, AppendOutcome, Head, Lists, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange,
+    ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail, kept, mentioned,
 };
 
+use rows::Rows;
 pub(super) use statements::place;
 
 #[async_trait]
@@ -405,117 +406,4 @@ fn first_seq(db: &Connection, log: LogId) -> Result<u64> {
 fn time_of(db: &Connection, log: LogId, seq: u64) -> Result<u64> {
     let (statements, id) = place(log);
     db.prepare_cached(statements.at)?.query_row([id, int(seq)], |row| number(row, 0))
-}
-
-/// Reads rows of a log.
-struct Rows<'a> {
-    db: &'a Connection,
-    log: LogId,
-    unreadables: &'a Unreadables,
-}
-
-impl Rows<'_> {
-    fn read(&self, range: RangeInclusive<Seq>, max_bytes: usize, is_back: bool) -> Result<Vec<Row>> {
-        let (statements, id) = place(self.log);
-        let sql = if is_back { statements.rows_back } else { statements.rows };
-        let mut statement = self.db.prepare_cached(sql)?;
-        let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
-        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-        while let Some(row) = found.next()? {
-            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
-            if bytes > max_bytes && !rows.is_empty() {
-                break;
-            }
-            rows.push(self.row(row)?);
-        }
-        Ok(rows)
-    }
-
-    fn sent_by(&self, sender: UserId, range: RangeInclusive<Seq>, max_bytes: usize) -> Result<SentRows> {
-        let (statements, id) = place(self.log);
-        let mut statement = self.db.prepare_cached(statements.rows_by)?;
-        let (start, end) = (bound(range.start().get()), bound(range.end().get()));
-        let mut found = statement.query([id, start, end, int(sender.raw())])?;
-        let (mut sent, mut bytes) = (SentRows { rows: Vec::new(), upto: *range.end() }, 0_usize);
-        while let Some(row) = found.next()? {
-            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
-            if bytes > max_bytes && !sent.rows.is_empty() {
-                sent.upto = sent.rows.last().map_or(Seq::ZERO, |row| row.entry.seq);
-                break;
-            }
-            sent.rows.push(self.row(row)?);
-        }
-        Ok(sent)
-    }
-
-    /// Without bodies; one whole row at a time is in memory.
-    fn tail(&self, range: RangeInclusive<Seq>) -> Result<Vec<Row>> {
-        let (statements, id) = place(self.log);
-        let mut statement = self.db.prepare_cached(statements.rows)?;
-        let mut found = statement.query([id, bound(range.start().get()), bound(range.end().get())])?;
-        let mut rows = Vec::new();
-        while let Some(row) = found.next()? {
-            rows.push(self.row(row)?.without_body());
-        }
-        Ok(rows)
-    }
-
-    fn at(&self, seqs: &[Seq], max_bytes: usize) -> Result<Vec<Option<Row>>> {
-        let (statements, id) = place(self.log);
-        let mut statement = self.db.prepare_cached(statements.row)?;
-        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
-        for seq in seqs {
-            let mut found = statement.query([id, bound(seq.get())])?;
-            let Some(row) = found.next()? else {
-                rows.push(None);
-                continue;
-            };
-            bytes = bytes.saturating_add(row.get_ref(6)?.as_bytes().map_or(0, <[u8]>::len));
-            if bytes > max_bytes && !rows.is_empty() {
-                break;
-            }
-            rows.push(Some(self.row(row)?));
-        }
-        Ok(rows)
-    }
-
-    /// A row. One whose content is not what was written, or cannot be read, has a placeholder instead, so that it costs
-    /// itself alone: the log goes on around it.
-    fn row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {
-        let (seq, ordinal) = (Seq::new(number(row, 0)?), Ordinal::new(number(row, 2)?));
-        let (content, key) = match content(row)? {
-            Some(content) => (content, key(row)?),
-            None => {
-                self.unreadables.note(self.log, seq);
-                let key = key(row).ok().flatten();
-                let (sender_id, ordinal) = (key.map(|key| key.sender), key.map(|_| ordinal));
-                let version = small_number(row, 8).unwrap_or(1);
-                (Content::Unreadable(Unreadable { sender_id, ordinal, version }), key)
-            }
-        };
-        let entry = Entry { seq, at: Millis::new(number(row, 1)?), content };
-        Ok(Row { entry, ordinal, key })
-    }
-}
-
-/// What a row says; `None` if that is lost.
-fn content(row: &rusqlite::Row<'_>) -> Result<Option<Content>> {
-    let is_whole: bool = row.get(7)?;
-    let text = row.get_ref(6)?.as_str().ok().filter(|_| is_whole);
-    Ok(text.and_then(|text| json::read(text).ok()))
-}
-
-fn key(row: &rusqlite::Row<'_>) -> Result<Option<RowKey>> {
-    Ok(match optional_number(row, 3)? {
-        Some(sender) => Some(RowKey {
-            sender: UserId::from_raw(sender),
-            client_msg_id: client_msg_id(row, 4)?,
-            body_hash: BodyHash(row.get(5)?),
-        }),
-        None => None,
-    })
-}
-
-fn client_msg_id(row: &rusqlite::Row<'_>, column: usize) -> Result<ClientMsgId> {
-    Ok(ClientMsgId::from_uuid(u128::from_be_bytes(row.get(column)?)))
 }

@@ -1,6 +1,5 @@
 //! Logs in memory.
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -9,13 +8,12 @@ use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Position, Seq, UserId};
 use madang_proto::{Content, Reaction, Unreadable};
 use tokio::sync::mpsc::OwnedPermit;
 
-use super::{Fate, Log, Model, Mutant, State, Stored, unavailable, unknown};
-use crate::channels::Marker;
+use super::{Fate, Model, Mutant, State, Stored, unavailable, unknown};
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
     Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange, ReactionPlace, Row,
-    RowChange, SendRecord, SentRows, Tail, kept, mentioned,
+    RowChange, SendRecord, SentRows, Tail,
 };
 
 /// Appends of unknown outcome that a log keeps in mind; more are lost.
@@ -415,104 +413,5 @@ impl Model {
     /// Puts a commit aside, and takes out the one that was.
     fn held_back(&self, commit: Option<Commit>) -> Option<Commit> {
         std::mem::replace(&mut *self.held.lock(), commit)
-    }
-}
-
-impl State {
-    fn send(
-        &self,
-        channel: ChannelId,
-        (sender, id): (UserId, ClientMsgId),
-        is_blind: bool,
-    ) -> Option<SendRecord> {
-        let exact = self.sends.get(&(channel, sender, id.value()));
-        let blind = || self.sends.values().find(|record| is_blind && record.key.client_msg_id == id);
-        exact.or_else(blind).copied()
-    }
-
-    pub(super) fn head(&self, log: LogId) -> Head {
-        self.logs.get(&log).map(|log| log.head).unwrap_or_default()
-    }
-
-    pub(super) fn stored(
-        &self,
-        log: LogId,
-        range: &RangeInclusive<Seq>,
-    ) -> impl DoubleEndedIterator<Item = &Stored> {
-        let rows = self.logs.get(&log).map_or(&[][..], |log| &log.rows[..]);
-        rows.iter().filter({
-            let range = range.clone();
-            move |stored| range.contains(&stored.row.entry.seq)
-        })
-    }
-
-    fn append(&mut self, log: LogId, rows: &[Row], head: Head, stands_still: bool, keeps_messages: bool) {
-        let Log { rows: stored, head: old, trimmed, .. } = self.logs.entry(log).or_default();
-        let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(*trimmed + 1));
-        stored.truncate(usize::try_from(before).unwrap_or(usize::MAX));
-        *old = head;
-        for (index, row) in rows.iter().enumerate() {
-            if index == 0 || !stands_still {
-                self.position += 1;
-            }
-            let version = row.entry.content.message().map_or(1, |message| message.version);
-            let mut row = row.clone();
-            if !keeps_messages {
-                row.entry.content = kept(&row.entry.content).into_owned();
-            }
-            stored.push(Stored { row, position: self.position, version });
-        }
-    }
-
-    fn reactions_to(&self, channel: ChannelId, target: Seq, named: usize) -> Vec<Reaction> {
-        let here = self
-            .reactions
-            .iter()
-            .filter(|((place, to, _), users)| (*place, *to) == (channel, target) && !users.is_empty());
-        let reaction = |((_, _, emoji), users): (&(ChannelId, Seq, String), &BTreeSet<UserId>)| Reaction {
-            emoji: emoji.clone(),
-            count: u32::try_from(users.len()).unwrap_or(u32::MAX),
-            users: users.iter().copied().take(named).collect(),
-        };
-        here.map(reaction).collect()
-    }
-
-    /// Writes what a row says from now on.
-    pub(super) fn change_row(&mut self, log: LogId, change: &RowChange) {
-        let rows = &mut self.logs.entry(log).or_default().rows;
-        if let Some(stored) = rows.iter_mut().find(|stored| stored.row.entry.seq == change.target) {
-            stored.version = change.if_version + 1;
-            stored.row.entry.content = change.content.clone();
-        }
-        self.forget_notes_of(log, change);
-    }
-
-    /// With a message that a change deletes go the reactions to it, and whom it mentions.
-    fn forget_notes_of(&mut self, log: LogId, change: &RowChange) {
-        if let LogId::Channel(channel) = log
-            && change.deletes()
-        {
-            self.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
-            self.mentions.retain(|(of, _, seq), _| (*of, *seq) != (channel, change.target));
-        }
-    }
-
-    fn note_mentions(&mut self, log: LogId, rows: &[Row]) {
-        let LogId::Channel(channel) = log else { return };
-        for row in rows {
-            let Some(message) = row.entry.content.message() else { continue };
-            let note = |user| ((channel, user, row.entry.seq), message.sender_id);
-            self.mentions.extend(mentioned(message).map(note));
-        }
-    }
-
-    fn move_senders_markers(&mut self, log: LogId, rows: &[Row]) {
-        let LogId::Channel(channel) = log else { return };
-        for row in rows {
-            if let Some(message) = row.entry.content.message() {
-                let marker = Marker { seq: row.entry.seq, ordinal: row.ordinal };
-                self.raise_marker(message.sender_id, channel, marker, false);
-            }
-        }
     }
 }

@@ -12,6 +12,7 @@ mod faults;
 mod invitations;
 mod log;
 mod mutants;
+mod rows;
 mod settings;
 mod trim;
 
