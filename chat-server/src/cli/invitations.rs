@@ -1,14 +1,14 @@
 //! `madang invitations`: codes that let people sign up.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::bail;
 use clap::{Args, Subcommand};
 use madang_proto::ErrorBody;
 use serde::{Deserialize, Serialize};
 
-use super::operator::{Ask, Told, ask_folder};
-use crate::operations::{InvitationCard, Operations};
+use super::answers::Common;
+use super::operator::{Ask, Told};
+use crate::operations::Operations;
 
 /// What to do with invitations.
 #[derive(Debug, Subcommand)]
@@ -19,16 +19,6 @@ pub(super) enum Invitations {
     List(List),
     /// Take an invitation back.
     Revoke(Revoke),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Common {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    /// The data folder; default madang-data.
-    #[arg(long)]
-    data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -74,33 +64,15 @@ pub(super) enum InvitationsAsk {
 
 impl Invitations {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
-        let (ask, Common { json, data }) = match self {
+        let (ask, common) = match self {
             Self::Create(Create { uses, days, label, common }) => {
                 (InvitationsAsk::Create { label, uses, days }, common)
             }
             Self::List(List { after, common }) => (InvitationsAsk::List { after }, common),
             Self::Revoke(Revoke { id, common }) => (InvitationsAsk::Revoke { id }, common),
         };
-        match ask_folder(config, data, Ask::Invitations(ask))? {
-            Told::Refused(error) => bail!("{error}"),
-            Told::Invitation(made) if json => say!("{}", serde_json::to_string(&made)?),
-            Told::Invitation(made) => say!("{}", made.code.unwrap_or_default()),
-            Told::Invitations(page) if json => say!("{}", serde_json::to_string(&page)?),
-            Told::Invitations(page) => {
-                page.items.iter().for_each(show_line);
-                if let Some(next) = page.next {
-                    eprintln!("there may be more: --after {next}");
-                }
-            }
-            _ if json => say!("{{}}"),
-            _ => eprintln!("done"),
-        }
-        Ok(())
+        common.ask(config, Ask::Invitations(ask), |told| told)
     }
-}
-
-fn show_line(one: &InvitationCard) {
-    say!("{}\t{}/{}\t{}\t{}", one.id, one.used, one.uses, one.ends_at.get(), one.label);
 }
 
 /// Carries out what an operator asks.

@@ -8,10 +8,12 @@ macro_rules! say {
     }};
 }
 
+mod answers;
 mod backup;
 mod check;
 mod check_config;
 mod doctor;
+mod export;
 mod invitations;
 mod operator;
 mod serve;

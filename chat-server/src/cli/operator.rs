@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 use madang_proto::ErrorBody;
-use madang_proto::rest::{Page, SignedIn};
+use madang_proto::rest::{DeviceCard, ExportEnd, Page, SignedIn};
 use madang_service::Drain;
 use madang_store::embedded::{self, Embedded};
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,8 @@ pub(super) enum Told {
     SignedIn(Box<SignedIn>),
     Accounts(Page<Account>),
     Account(Box<Account>),
+    Devices(Vec<DeviceCard>),
+    Exported(Box<ExportEnd>),
     Revoked(usize),
     Invitations(Page<InvitationCard>),
     Invitation(Box<InvitationCard>),
@@ -170,7 +172,7 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
 }
 
 async fn answer(
-    operations: &Operations,
+    operations: &Arc<Operations>,
     folder: Option<&Embedded>,
     mut stream: UnixStream,
 ) -> anyhow::Result<()> {
@@ -191,7 +193,7 @@ async fn answer(
     Ok(())
 }
 
-async fn tell(operations: &Operations, folder: Option<&Embedded>, ask: Ask) -> Told {
+async fn tell(operations: &Arc<Operations>, folder: Option<&Embedded>, ask: Ask) -> Told {
     let told = match ask {
         Ask::Token { handle, device_name } => operations
             .sign_in_for(&handle, device_name)

@@ -1,15 +1,17 @@
 //! `madang users`: accounts and their devices.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use madang_ids::DeviceId;
 use madang_proto::ErrorBody;
 use serde::{Deserialize, Serialize};
 
-use super::operator::{Ask, Told, ask_folder, read_password};
-use crate::operations::{Account, Operations};
+use super::answers::Common;
+use super::operator::{Ask, Told, read_password};
+use crate::operations::Operations;
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -30,16 +32,8 @@ pub(super) enum Users {
     Devices(One),
     /// Revoke one device of an account, or all of them.
     Revoke(Revoke),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Common {
-    /// Answer in JSON.
-    #[arg(long)]
-    json: bool,
-    /// The data folder; default madang-data.
-    #[arg(long)]
-    data: Option<PathBuf>,
+    /// Write what the server keeps about a user into a file, as lines of JSON. The server writes it if it runs.
+    Export(Export),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +84,17 @@ pub(super) struct Revoke {
     common: Common,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The user's handle.
+    handle: String,
+    /// The file to write; it must not be there yet.
+    #[arg(long)]
+    to: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
 /// What a server is asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "users", rename_all = "snake_case")]
@@ -100,33 +105,17 @@ pub(super) enum UsersAsk {
     Disable { handle: String, is_disabled: bool },
     Delete { handle: String },
     Revoke { handle: String, device: Option<DeviceId> },
+    Export { handle: String, to: PathBuf },
 }
 
 impl Users {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let shows_devices = matches!(self, Self::Devices(_));
         let (ask, common) = self.into_ask()?;
-        let Common { json, data } = common;
-        match ask_folder(config, data, Ask::Users(ask))? {
-            Told::Refused(error) => bail!("{error}"),
-            Told::Accounts(page) if json => say!("{}", serde_json::to_string(&page)?),
-            Told::Accounts(page) => {
-                page.items.iter().for_each(show_line);
-                if let Some(next) = page.next {
-                    eprintln!("there may be more: --after {next}");
-                }
-            }
-            Told::Account(account) if json && shows_devices => {
-                say!("{}", serde_json::to_string(&account.devices)?);
-            }
-            Told::Account(account) if json => say!("{}", serde_json::to_string(&account)?),
-            Told::Account(account) => show(&account, shows_devices),
-            Told::Revoked(count) if json => say!("{{\"revoked\":{count}}}"),
-            Told::Revoked(count) => eprintln!("{count} devices were revoked"),
-            _ if json => say!("{{}}"),
-            _ => eprintln!("done"),
-        }
-        Ok(())
+        common.ask(config, Ask::Users(ask), |told| match told {
+            Told::Account(account) if shows_devices => Told::Devices(account.devices),
+            told => told,
+        })
     }
 
     fn into_ask(self) -> anyhow::Result<(UsersAsk, Common)> {
@@ -151,28 +140,17 @@ impl Users {
             Self::Revoke(Revoke { handle, device, common, .. }) => {
                 (UsersAsk::Revoke { handle, device }, common)
             }
+            Self::Export(Export { handle, to, common }) => {
+                // The server stands in another folder.
+                let to = std::path::absolute(&to).context("the file to write")?;
+                (UsersAsk::Export { handle, to }, common)
+            }
         })
     }
 }
 
-fn show_line(account: &Account) {
-    let Account { user, created_at, disabled, .. } = account;
-    let state = if *disabled { "disabled" } else { "active" };
-    say!("{}\t{}\t{state}\t{}\t{}", user.handle, user.id, created_at.get(), user.display_name);
-}
-
-fn show(account: &Account, shows_devices_only: bool) {
-    if !shows_devices_only {
-        show_line(account);
-    }
-    for device in &account.devices {
-        let until = device.signed_in_until.map_or_else(String::new, |until| until.get().to_string());
-        say!("{}\t{}\t{until}\t{}", device.id, device.created_at.get(), device.name);
-    }
-}
-
 /// Carries out what an operator asks.
-pub(super) async fn tell(operations: &Operations, ask: UsersAsk) -> Result<Told, ErrorBody> {
+pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<Told, ErrorBody> {
     match ask {
         UsersAsk::List { prefix, after, limit } => {
             operations.accounts(&prefix, &after, limit).await.map(Told::Accounts)
@@ -190,6 +168,10 @@ pub(super) async fn tell(operations: &Operations, ask: UsersAsk) -> Result<Told,
         UsersAsk::Delete { handle } => operations.remove_account(&handle).await.map(|()| Told::Done),
         UsersAsk::Revoke { handle, device } => {
             operations.revoke_for(&handle, device).await.map(Told::Revoked)
+        }
+        UsersAsk::Export { handle, to } => {
+            let export = operations.export_of(&handle).await?;
+            super::export::write(export, &to).await.map(|end| Told::Exported(Box::new(end)))
         }
     }
 }

@@ -134,6 +134,6 @@ impl Operations {
 }
 
 /// The server acts as the user, who has no device any more.
-fn as_caller(user_id: UserId) -> Caller {
+pub(super) const fn as_caller(user_id: UserId) -> Caller {
     Caller { user_id, device_id: DeviceId::from_raw(1), origin: None }
 }

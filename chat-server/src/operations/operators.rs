@@ -1,5 +1,7 @@
 //! What operators do to accounts and invitations. Each change is a line in the log.
 
+use std::sync::Arc;
+
 use madang_auth::InvitationCode;
 use madang_ids::{DeviceId, Millis};
 use madang_proto::rest::{DeviceCard, Page};
@@ -8,6 +10,8 @@ use madang_store::{Invitation, User, UserState};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::card;
+use super::deletion::as_caller;
+use super::export::Export;
 use super::handles::check_handle;
 use super::texts::check_text;
 use super::{Operations, pages};
@@ -135,6 +139,17 @@ impl Operations {
         };
         tracing::info!(user.id = %user.id, user.handle = handle, count, "an operator revoked devices");
         Ok(count)
+    }
+
+    /// Begins an export of what the server keeps about a user, as the user can.
+    ///
+    /// # Errors
+    /// `not_found`; `limited` while another export of the user is under way.
+    pub async fn export_of(self: &Arc<Self>, handle: &str) -> Result<Export, ErrorBody> {
+        let user = self.account_row(handle).await?.id;
+        let export = self.export_for(as_caller(user), None)?;
+        tracing::info!(user.id = %user, user.handle = handle, "an operator exports the data of a user");
+        Ok(export)
     }
 
     /// Makes an invitation. Its code is in the answer and nowhere else.
