@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use madang_proto::limits;
-use madang_testkit::{Answer, Config, ManualClock, Rest, Storage, TestNode, manual_clock};
+use madang_testkit::{Answer, Config, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
 struct Person {
@@ -25,7 +25,7 @@ struct Stage {
     group: String,
     /// The channel in which people are banned.
     yard: OnceLock<String>,
-    _node: TestNode,
+    node: TestNode,
     clock: ManualClock,
     _storage: Storage,
 }
@@ -55,7 +55,7 @@ impl Stage {
         let view = rest.must("POST", "/v1/channels", Some(&ada.token), Some(&wish)).await;
         let group = text(&view["id"]);
         let yard = OnceLock::new();
-        Self { rest, ada, others, group, yard, _node: node, clock: manual, _storage: storage }
+        Self { rest, ada, others, group, yard, node, clock: manual, _storage: storage }
     }
 
     async fn must(&self, method: &str, path: &str, by: &Person, body: Option<Value>) -> Value {
@@ -86,6 +86,7 @@ impl Stage {
         let group = format!("/v1/channels/{}", self.group);
         let people = |people: &[Person]| people.iter().map(|one| one.id.clone()).collect::<BTreeSet<_>>();
         let message = self.say(1, "tea?").await;
+        let mentions = self.mention_ada().await;
         let left = self.leave_groups().await;
         let bans = self.ban_people().await;
         for one in &self.others {
@@ -132,6 +133,7 @@ impl Stage {
                 Some(|stage, id| format!("/v1/channels/{}/bans/{id}", stage.yard.get().unwrap())),
             ),
             paged("/v1/channels?left=true&".into(), left, None),
+            paged("/v1/mentions?".into(), mentions, Some(Self::mention)),
             paged("/v1/open-channels?query=yard&".into(), open, None),
             paged("/v1/channels?".into(), channels.clone(), None),
             paged(
@@ -142,6 +144,27 @@ impl Stage {
             // The first page ends with the group itself, which the test then leaves.
             paged("/v1/channels?order=id&".into(), channels, Some(Self::membership)),
         ]
+    }
+
+    /// Messages that mention Ada, two of them in the same millisecond.
+    async fn mention_ada(&self) -> BTreeSet<String> {
+        let mut mentions = BTreeSet::new();
+        for number in 200..206 {
+            if number != 203 {
+                self.clock.advance(Duration::from_millis(7));
+            }
+            let key = format!("01920000-0000-7000-8000-{number:012}");
+            let body = json!({ "client_msg_id": key, "body": { "text": "tea?", "mentions": [self.ada.id] } });
+            let path = format!("/v1/channels/{}/messages", self.group);
+            let ack = self.must("POST", &path, &self.others[0], Some(body)).await;
+            mentions.insert(format!("{}-{}", self.group, ack["seq"]));
+        }
+        mentions
+    }
+
+    /// The message behind such an id; its owner deletes anybody's.
+    fn mention(&self, id: &str) -> String {
+        format!("/v1/channels/{}/messages/{}", self.group, id.rsplit('-').next().unwrap())
     }
 
     /// Groups that Ada has left.
@@ -185,7 +208,7 @@ impl Stage {
             assert_eq!(answer.status, 200, "{path}: {}", answer.body);
             let items = answer.body["items"].as_array().unwrap();
             assert!(items.len() <= limit as usize, "{path}");
-            ids.extend(items.iter().map(|item| text(&item["id"])));
+            ids.extend(items.iter().map(id_of));
             let Some(next) = answer.body["next"].as_str() else { return ids };
             assert!(!items.is_empty(), "{path}: an empty page has no next");
             after = format!("&after={next}");
@@ -195,6 +218,14 @@ impl Stage {
             }
         }
         panic!("{path} does not end");
+    }
+}
+
+/// What tells an item of a list from the others.
+fn id_of(item: &Value) -> String {
+    match &item["id"] {
+        Value::Null => format!("{}-{}", text(&item["channel_id"]), item["seq"]),
+        id => text(id),
     }
 }
 
@@ -326,5 +357,84 @@ async fn a_page_around_a_place_keeps_to_the_bytes_of_a_page() {
         assert!(entries.len() >= least, "around {around}: {} entries", entries.len());
         let seqs: Vec<u64> = entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
         assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+    }
+}
+
+/// Groups of Ada, page by page; between the first two pages some go, one comes, and one moves.
+async fn walk_snapshot(stage: &Stage, limit: u32) {
+    let mut groups = Vec::new();
+    for number in 0..9 {
+        let wish = json!({ "kind": "group", "name": format!("Walk {number}"), "members": [] });
+        groups.push(text(&stage.must("POST", "/v1/channels", &stage.ada, Some(wish)).await["id"]));
+    }
+    let first = json!({ "limit": limit });
+    let (mut found, mut after, mut cursor) = (Vec::new(), None, None);
+    let mut come = String::new();
+    loop {
+        let mut query = first.clone();
+        if let Some(after) = &after {
+            query["after"] = json!(after);
+        }
+        let page = stage.must("POST", "/v1/snapshot", &stage.ada, Some(query)).await;
+        let channels = page["channels"].as_array().unwrap();
+        assert!(channels.len() <= limit as usize);
+        found.extend(channels.iter().map(|channel| text(&channel["id"])));
+        if cursor.is_none() {
+            cursor = page["cursor"].as_str().map(str::to_owned);
+            for gone in [&groups[0], &groups[8]] {
+                stage.must("DELETE", &stage.membership(gone), &stage.ada, None).await;
+            }
+            let wish = json!({ "kind": "group", "name": "New", "members": [] });
+            come = text(&stage.must("POST", "/v1/channels", &stage.ada, Some(wish)).await["id"]);
+            stage.say(1_000 + u64::from(limit), "meanwhile").await;
+        } else {
+            assert_eq!(page["cursor"], Value::Null, "the first page alone has a cursor");
+        }
+        match page["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    for stays in groups[1..8].iter().chain([&stage.group]) {
+        assert_eq!(found.iter().filter(|id| *id == stays).count(), 1, "{stays}, pages of {limit}");
+    }
+    assert!(
+        found.iter().all(|id| found.iter().filter(|other| *other == id).count() == 1),
+        "none comes twice"
+    );
+    // What the pages cannot say follows the cursor of the first.
+    let token = &stage.ada.token;
+    let (mut socket, welcome) = Socket::connect(stage.node.addr, token, cursor.as_deref()).await.unwrap();
+    assert_eq!(welcome["resume"], "resumed");
+    let (mut left, mut joined) = (BTreeSet::new(), BTreeSet::new());
+    while left.len() < 2 || joined.is_empty() {
+        for entry in socket.next_of("entries").await["entries"].as_array().unwrap() {
+            match entry["kind"].as_str().unwrap() {
+                "channel_left" => _ = left.insert(text(&entry["channel_id"])),
+                "channel_joined" => _ = joined.insert(text(&entry["channel"]["id"])),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(left, BTreeSet::from([groups[0].clone(), groups[8].clone()]));
+    assert_eq!(joined, BTreeSet::from([come.clone()]));
+    // A device that has the pages asks for what has changed: what went comes with its end, and nothing else comes.
+    let view = stage.must("GET", &format!("/v1/channels/{}", groups[1]), &stage.ada, None).await;
+    let since = json!({
+        &groups[0]: { "head_seq": 9, "read_seq": 9 },
+        &groups[1]: { "head_seq": view["head_seq"], "read_seq": view["read_seq"] },
+    });
+    let query = json!({ "since": since, "limit": 500 });
+    let changed = stage.must("POST", "/v1/snapshot", &stage.ada, Some(query)).await;
+    let channels = changed["channels"].as_array().unwrap();
+    let of = |id: &String| channels.iter().find(|channel| channel["id"] == id.as_str());
+    assert!(of(&groups[0]).is_some_and(|gone| gone["until_seq"].is_u64()), "{channels:?}");
+    assert!(of(&groups[1]).is_none() && of(&groups[8]).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_is_whole_while_channels_come_go_and_move() {
+    for limit in [1, 2, 3, 7, 500] {
+        walk_snapshot(&Stage::new().await, limit).await;
     }
 }

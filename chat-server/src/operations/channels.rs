@@ -212,6 +212,7 @@ impl Operations {
         let Some(until) = row.membership.spans.last().and_then(|span| span.until) else { return Ok(()) };
         let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await;
         row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
+        row.last_message_at = None;
         if row.channel.card.kind != ChannelKind::Open {
             hide_details(&mut row.channel);
         }
@@ -273,6 +274,7 @@ pub(super) fn view(row: Overview) -> ChannelView {
         pins: row.channel.pins,
         slow_mode_seconds: row.channel.slow_mode_seconds,
         archived: row.channel.state == ChannelState::Archived,
+        last_message_at: row.last_message_at,
         settings: row.settings,
     }
 }

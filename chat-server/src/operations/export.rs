@@ -12,7 +12,7 @@ use std::time::Duration;
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, DeviceId, Seq, UserId};
 use madang_proto::rest::{
-    ExportEnd, ExportLine, ExportedChannel, ExportedMessage, ExportedReaction, PageQuery, Stay,
+    ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, PageQuery, Stay,
 };
 use madang_proto::{Content, ErrorBody, ErrorCode};
 use madang_store::{ChannelState, ReactionPlace, Row};
@@ -323,7 +323,7 @@ fn runs(spans: &Spans, head: Seq) -> VecDeque<RangeInclusive<Seq>> {
 fn message(channel_id: ChannelId, row: Row) -> Option<ExportLine> {
     let entry = row.entry;
     matches!(entry.content, Content::Message(_) | Content::Unreadable(_))
-        .then(|| ExportLine::Message(Box::new(ExportedMessage { channel_id, entry })))
+        .then(|| ExportLine::Message(Box::new(ChannelMessage { channel_id, entry })))
 }
 
 fn unwritable(error: &serde_json::Error) -> ErrorBody {

@@ -57,6 +57,11 @@ impl Hidden {
         }
     }
 
+    /// Whether this message is hidden.
+    pub(super) fn hides(&self, channel: ChannelId, seq: Seq) -> bool {
+        self.0.contains(&(channel, seq))
+    }
+
     fn hides_target(&self, channel: ChannelId, content: &Content) -> bool {
         content.change().is_some_and(|change| self.0.contains(&(channel, change.target)))
     }

@@ -20,6 +20,7 @@ mod handles;
 mod hidden;
 mod history;
 mod members;
+mod mentioned;
 mod moderation;
 mod names;
 mod open;

@@ -4,7 +4,9 @@ use axum::Json as Answer;
 use axum::extract::State;
 use axum::http::StatusCode;
 use madang_ids::{ChannelId, Seq};
-use madang_proto::rest::{EditMessage, HistoryPage, HistoryQuery, MarkRead, Page, PageQuery, SendMessage};
+use madang_proto::rest::{
+    ChannelMessage, EditMessage, HistoryPage, HistoryQuery, MarkRead, Page, PageQuery, SendMessage,
+};
 use madang_proto::{Ack, Changed, UserCard};
 
 use super::Api;
@@ -21,6 +23,14 @@ pub(super) async fn history(
     Params(query): Params<HistoryQuery>,
 ) -> Result<Answer<HistoryPage>> {
     Ok(Answer(api.operations().history(caller, channel, &query).await?))
+}
+
+pub(super) async fn mentions(
+    State(api): State<Api>,
+    Auth(caller): Auth,
+    Params(query): Params<PageQuery>,
+) -> Result<Answer<Page<ChannelMessage>>> {
+    Ok(Answer(api.operations().mentions(caller, query).await?))
 }
 
 pub(super) async fn send(

@@ -55,6 +55,7 @@ pub(super) fn routes() -> Routes {
         PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Ask somebody to be a contact, or accept.";
         DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, take a request back, or decline one.";
         GET "/presence" contacts::presence [] "How users are.";
+        GET "/mentions" messages::mentions [] "Messages that mention the caller by name, the latest first.";
         GET "/channels" channels::list [] "The caller's channels, the most recently active first.";
         POST "/channels" channels::create [Unsupported Forbidden NotFound Conflict Full] "Make a channel.";
         GET "/channels/{channel_id}" channels::view [Forbidden NotFound] "A channel of the caller's, also one that she left.";

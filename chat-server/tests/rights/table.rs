@@ -138,6 +138,7 @@ pub(crate) const ELSEWHERE: &[Elsewhere] = &[
     elsewhere("contacts_put", "", ""),
     elsewhere("contacts_remove", "", ""),
     elsewhere("contacts_presence", "?user_ids=$user", ""),
+    elsewhere("messages_mentions", "", ""),
     elsewhere("channels_list", "", ""),
     elsewhere("channels_create", "", r#"{"kind":"direct","members":["$user"]}"#),
     elsewhere("open_find", "", ""),

@@ -19,7 +19,7 @@ pub use accounts::{
     Deletion, DeviceCard, DeviceChange, Login, Me, NewDevice, PasswordChange, ProfileChange, Refresh,
     RevokeAll, ServerInfo, SignUp, SignedIn, UserIds, UserSearch,
 };
-pub use export::{ExportEnd, ExportLine, ExportedChannel, ExportedMessage, ExportedReaction, Stay};
+pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
 
 /// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
 ///
@@ -121,8 +121,11 @@ pub struct ChannelView {
     pub head_seq: Seq,
     /// Messages so far.
     pub head_ordinal: Ordinal,
-    /// When the last entry was appended.
+    /// When the last entry was appended, whatever its kind.
     pub active_at: Millis,
+    /// When the last message was sent; absent without one, and of a channel that the user has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_at: Option<Millis>,
     /// How far the caller has read.
     pub read_seq: Seq,
     /// Messages after that.

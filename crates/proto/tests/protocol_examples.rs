@@ -8,10 +8,10 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, BanCard, ChannelChange, ChannelSettingsChange, ChannelView, Deletion, DeviceCard,
-    DeviceChange, EditMessage, ExportLine, HistoryPage, List, Login, MarkRead, Me, MemberCard, MemberChange,
-    NewChannel, NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict, SendMessage,
-    ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    AddMembers, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange, ChannelView, Deletion,
+    DeviceCard, DeviceChange, EditMessage, ExportLine, HistoryPage, List, Login, MarkRead, Me, MemberCard,
+    MemberChange, NewChannel, NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict,
+    SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
@@ -244,6 +244,7 @@ bodies! {
     "ServerInfo" => ServerInfo,
     "List<DeviceCard>" => List<DeviceCard>,
     "Page<UserCard>" => Page<UserCard>,
+    "Page<ChannelMessage>" => Page<ChannelMessage>,
     "Page<ChannelView>" => Page<ChannelView>,
     "Page<MemberCard>" => Page<MemberCard>,
     "NewChannel" => NewChannel,

@@ -148,6 +148,8 @@ pub struct Overview {
     pub mentions: u64,
     /// What the user set for the channel.
     pub settings: ChannelSettings,
+    /// When the last message was sent, if there was one.
+    pub last_message_at: Option<Millis>,
 }
 
 /// Unread mentions of a channel that are counted: a client shows more as "999+", and a channel that mentions everybody each

@@ -41,8 +41,8 @@ pub use invitations::{Invitation, InvitationStore};
 pub use lane::urgently;
 pub use log::{
     Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
-    MAX_APPEND_ROWS, OwnReactions, ReactionChange, ReactionPlace, Row, RowChange, RowKey, SendRecord,
-    SentRows, Tail,
+    MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions, ReactionChange, ReactionPlace, Row, RowChange,
+    RowKey, SendRecord, SentRows, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
 pub use settings::SettingStore;

@@ -61,6 +61,18 @@ pub struct OwnReactions {
     pub next: Option<ReactionPlace>,
 }
 
+/// Where a mention is among those of a user: when the message was sent, and where.
+pub type MentionPlace = (Millis, ChannelId, Seq);
+
+/// A message that mentions somebody by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mention {
+    /// When it was sent, and where.
+    pub place: MentionPlace,
+    /// Who sent it.
+    pub sender: UserId,
+}
+
 /// What is kept of a row's content: a change without the message that it carries.
 pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
     let mut kept = Cow::Borrowed(content);
@@ -158,6 +170,14 @@ pub trait LogStore: Send + Sync + 'static {
         after: Option<ReactionPlace>,
         scan: usize,
     ) -> StoreResult<OwnReactions>;
+
+    /// Messages that mention a user by name, the latest first, before `before`; those that were deleted are left out.
+    async fn mentions_of(
+        &self,
+        user: UserId,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> StoreResult<Vec<Mention>>;
 
     /// The rows of several ranges in one read: a list for each range in the order asked for, up to where `max_bytes`
     /// of entries are reached (at least one row); the last list may lack its end, and lists may be missing behind it.

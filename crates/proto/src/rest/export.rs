@@ -24,7 +24,7 @@ pub enum ExportLine {
     /// A channel that the user is in or has left. What the user sent there follows it.
     Channel(Box<ExportedChannel>),
     /// A message that the user sent, as it is now.
-    Message(Box<ExportedMessage>),
+    Message(Box<ChannelMessage>),
     /// A reaction of the user.
     Reaction(ExportedReaction),
     /// The last line.
@@ -53,10 +53,10 @@ pub struct Stay {
     pub until_seq: Option<Seq>,
 }
 
-/// A message in an export.
+/// A message, and the channel that it was sent to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ExportedMessage {
+pub struct ChannelMessage {
     /// Where it was sent.
     pub channel_id: ChannelId,
     /// The entry: a `message`, or `unreadable` if the server cannot read it any more.

@@ -164,6 +164,8 @@ macro_rules! for_each_store_case {
             a_change_keeps_the_first_hash
             details_change_with_an_append
             mentions_count_from_the_marker_on
+            mentions_of_a_user_come_the_latest_first
+            an_overview_says_when_the_last_message_was_sent
             restrictions_come_back_as_they_were_written
             a_change_is_kept_without_its_message
             single_rows_are_read_up_to_a_bound

@@ -12,15 +12,15 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::codec::{bound, int, json as to_json, number, small_number, store_error};
+use super::codec::{bound, int, json as to_json, limit, number, small_number, store_error};
 use super::job::Transaction;
 use super::reactions;
 use super::sends;
 use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, Head, Lists, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange,
-    ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail, kept, mentioned,
+    Append, AppendOutcome, Head, Lists, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions,
+    ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail, kept, mentioned,
 };
 
 use rows::Rows;
@@ -112,6 +112,15 @@ impl LogStore for Embedded {
         scan: usize,
     ) -> StoreResult<OwnReactions> {
         self.read(move |db| reactions::by(db, channel, user, after, scan)).await
+    }
+
+    async fn mentions_of(
+        &self,
+        user: UserId,
+        before: Option<MentionPlace>,
+        rows: usize,
+    ) -> StoreResult<Vec<Mention>> {
+        self.read(move |db| mentions_of(db, user, before, rows)).await
     }
 
     async fn rows_of(
@@ -230,6 +239,7 @@ impl Encoded {
                 raise_marker(transaction.db(), sender, channel, marker)?;
             }
             self.note_mentions(transaction.db(), channel)?;
+            self.note_last_message(transaction.db(), channel)?;
             if let Some(details) = &self.append.details {
                 set_details(transaction.db(), channel, details)?;
             }
@@ -351,15 +361,45 @@ impl Encoded {
         for (row, message) in messages {
             for user in mentioned(message) {
                 let mut statement = db.prepare_cached(
-                    "INSERT INTO mentions (channel, user, seq, sender) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
+                    "INSERT INTO mentions (channel, user, seq, sender, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT DO NOTHING",
                 )?;
                 let user = user.map_or(0, |user| int(user.raw()));
-                let sender = int(message.sender_id.raw());
-                statement.execute([int(channel.raw()), user, int(row.entry.seq.get()), sender])?;
+                let (sender, at) = (int(message.sender_id.raw()), int(row.entry.at.get()));
+                statement.execute([int(channel.raw()), user, int(row.entry.seq.get()), sender, at])?;
             }
         }
         Ok(())
     }
+
+    /// In the row of the head, which was written just before.
+    fn note_last_message(&self, db: &Connection, channel: ChannelId) -> Result<()> {
+        let Some(last) = self.append.rows.iter().rfind(|row| row.key.is_some()) else { return Ok(()) };
+        let mut statement = db.prepare_cached("UPDATE heads SET message_at = ?2 WHERE id = ?1")?;
+        statement.execute([int(channel.raw()), int(last.entry.at.get())]).map(drop)
+    }
+}
+
+fn mentions_of(
+    db: &Connection,
+    user: UserId,
+    before: Option<MentionPlace>,
+    rows: usize,
+) -> Result<Vec<Mention>> {
+    let mut statement = db.prepare_cached(
+        "SELECT at_ms, channel, seq, sender FROM mentions
+         WHERE user = ?1 AND user > 0 AND (at_ms, channel, seq) < (?2, ?3, ?4)
+         ORDER BY at_ms DESC, channel DESC, seq DESC LIMIT ?5",
+    )?;
+    let (at, channel, seq) = before.map_or((i64::MAX, i64::MAX, i64::MAX), |(at, channel, seq)| {
+        (bound(at.get()), int(channel.raw()), bound(seq.get()))
+    });
+    let found = statement.query_map([int(user.raw()), at, channel, seq, limit(rows)], |row| {
+        let (at, seq) = (Millis::new(number(row, 0)?), Seq::new(number(row, 2)?));
+        let place = (at, ChannelId::from_raw(number(row, 1)?), seq);
+        Ok(Mention { place, sender: UserId::from_raw(number(row, 3)?) })
+    });
+    found?.collect()
 }
 
 fn forget_mentions(db: &Connection, channel: ChannelId, seq: Seq) -> Result<()> {

@@ -4,7 +4,7 @@ use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use rusqlite::{Connection, Result, Row, params_from_iter};
 
 use super::channels::channel_at;
-use super::codec::{bound, int, limit, number};
+use super::codec::{bound, int, limit, number, optional_number};
 use super::log::head_at;
 use super::members::{membership, membership_at};
 use super::readable::{readable, readable_page};
@@ -27,7 +27,7 @@ macro_rules! overview_sql {
               AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq) LIMIT 1000)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
              c.capacity, c.slow_mode_s, c.pins, c.state,
-             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal
+             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal, h.message_at
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
              LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
@@ -123,5 +123,6 @@ fn overview_row(row: &Row<'_>, membership: Membership) -> Result<Overview> {
         mentions: number(row, 11)?,
         channel: channel_at(row, 12)?,
         settings: settings_at(row, 25)?,
+        last_message_at: optional_number(row, 30)?.map(Millis::new),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
 use madang_proto::ChannelKind;
 
 use super::{Model, Mutant, State};
@@ -308,7 +308,13 @@ impl State {
             marker,
             mentions: self.mentions_after(membership, marker.seq),
             settings: self.settings_of(membership.user_id, membership.channel_id),
+            last_message_at: self.last_message_at(membership.channel_id),
         })
+    }
+
+    fn last_message_at(&self, channel: ChannelId) -> Option<Millis> {
+        let rows = &self.logs.get(&LogId::Channel(channel))?.rows;
+        rows.iter().rfind(|stored| stored.row.key.is_some()).map(|stored| stored.row.entry.at)
     }
 
     fn mentions_after(&self, membership: &Membership, seq: Seq) -> u64 {

@@ -12,8 +12,8 @@ use super::{Fate, Model, Mutant, State, Stored, unavailable, unknown};
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, OwnReactions, ReactionChange, ReactionPlace, Row,
-    RowChange, SendRecord, SentRows, Tail,
+    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions,
+    ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail,
 };
 
 /// Appends of unknown outcome that a log keeps in mind; more are lost.
@@ -187,6 +187,28 @@ impl LogStore for Model {
             let own = next.iter().filter(|(_, _, by)| *by == user);
             let found = own.map(|(target, emoji, _)| (*target, emoji.clone())).collect();
             OwnReactions { found, next: next.last().cloned().filter(|_| next.len() == scan) }
+        })
+        .await
+    }
+
+    async fn mentions_of(
+        &self,
+        user: UserId,
+        before: Option<MentionPlace>,
+        limit: usize,
+    ) -> StoreResult<Vec<Mention>> {
+        self.read(|state| {
+            let own = state.mentions.iter().filter(|((_, who, _), _)| *who == Some(user));
+            let mut all: Vec<Mention> = own
+                .filter_map(|((channel, _, seq), sender)| {
+                    let stored = state.stored(LogId::Channel(*channel), &(*seq..=*seq)).next()?;
+                    Some(Mention { place: (stored.row.entry.at, *channel, *seq), sender: *sender })
+                })
+                .filter(|mention| before.is_none_or(|before| mention.place < before))
+                .collect();
+            all.sort_by_key(|mention| std::cmp::Reverse(mention.place));
+            all.truncate(limit);
+            all
         })
         .await
     }

@@ -1,0 +1,122 @@
+//! The messages that mention a user by name, the latest first: what a new device cannot find in its logs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use madang_engine::body;
+use madang_engine::spans::Spans;
+use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
+use madang_proto::rest::{ChannelMessage, Page, PageQuery};
+use madang_proto::{Content, ErrorBody, limits};
+use madang_store::{Mention, MentionPlace};
+
+use super::costs::Cost;
+use super::history::readable;
+use super::{Caller, Operations, pages};
+use crate::refusal::refusal;
+
+/// Mentions that are looked at for a page.
+const LOOKED_AT: usize = 100;
+
+/// What was looked up for a page.
+#[derive(Default)]
+struct Seen {
+    /// What the caller may read, by channel; `None`: nothing.
+    spans: HashMap<ChannelId, Option<Arc<Spans>>>,
+    /// Whether the caller blocks a sender.
+    blocked: HashMap<UserId, bool>,
+}
+
+impl Operations {
+    /// Messages that mention the caller by name and that the caller may read, the latest first. A page may be short, or empty,
+    /// though there are more.
+    ///
+    /// # Errors
+    /// `after` or `limit` out of bounds.
+    pub async fn mentions(
+        &self,
+        caller: Caller,
+        query: PageQuery,
+    ) -> Result<Page<ChannelMessage>, ErrorBody> {
+        let PageQuery { after, limit } = query;
+        let (_, limit) = pages::bounds::<u64>(&PageQuery { after: None, limit })?;
+        let before = after.as_deref().map(parse_place).transpose()?;
+        let limit = limit.min(LOOKED_AT);
+        let found = self.store.mentions_of(caller.user_id, before, limit).await;
+        let found = found.map_err(|error| refusal(&error))?;
+        let (mut items, mut seen, mut bytes) = (Vec::new(), Seen::default(), 0);
+        let mut next = found.last().filter(|_| found.len() == limit).map(|last| last.place);
+        for (index, mention) in found.iter().enumerate() {
+            let Some(item) = self.mention(caller.user_id, mention, &mut seen).await? else { continue };
+            bytes += body::entry_bytes(&item.entry.content);
+            if bytes > limits::BATCH_BYTES_OUT && !items.is_empty() {
+                // This one begins the next page.
+                next = found.get(index.wrapping_sub(1)).map(|last| last.place);
+                break;
+            }
+            items.push(item);
+        }
+        self.callers.charge(caller.user_id, Cost::rows(2 * found.len()).and(Cost::bytes(bytes)));
+        Ok(Page { items, next: next.map(|(at, channel, seq)| format!("{at}-{channel}-{seq}")) })
+    }
+
+    /// The message, unless the caller may not read it, deleted it for themselves, or blocks its sender.
+    async fn mention(
+        &self,
+        user: UserId,
+        mention: &Mention,
+        seen: &mut Seen,
+    ) -> Result<Option<ChannelMessage>, ErrorBody> {
+        let (_, channel, seq) = mention.place;
+        let spans = match seen.spans.get(&channel) {
+            Some(spans) => spans.clone(),
+            None => {
+                let spans = self.readable_spans(user, channel).await?;
+                seen.spans.insert(channel, spans.clone());
+                spans
+            }
+        };
+        if spans.is_none_or(|spans| !spans.contains(seq))
+            || self.blocks_sender(user, mention.sender, seen).await?
+        {
+            return Ok(None);
+        }
+        let log = LogId::Channel(channel);
+        let rows = self.store.rows(log, seq..=seq, 1).await.map_err(|error| refusal(&error))?;
+        let hidden = self.hidden_from(user, [(log, &rows[..])]).await?;
+        let entry = rows.into_iter().next().map(|row| row.entry);
+        let entry =
+            entry.filter(|entry| matches!(entry.content, Content::Message(_)) && !hidden.hides(channel, seq));
+        Ok(entry.map(|entry| ChannelMessage { channel_id: channel, entry }))
+    }
+
+    async fn readable_spans(
+        &self,
+        user: UserId,
+        channel: ChannelId,
+    ) -> Result<Option<Arc<Spans>>, ErrorBody> {
+        let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
+        let (Some(membership), Ok(row)) = (membership, self.channel(channel).await) else { return Ok(None) };
+        let spans = readable(row.card.kind, &membership.spans).ok();
+        Ok(spans.map(|spans| Arc::new(spans.into_owned())))
+    }
+
+    async fn blocks_sender(&self, user: UserId, sender: UserId, seen: &mut Seen) -> Result<bool, ErrorBody> {
+        if let Some(blocked) = seen.blocked.get(&sender) {
+            return Ok(*blocked);
+        }
+        let blockers = self.store.who_block(sender, &[user]).await.map_err(|error| refusal(&error))?;
+        seen.blocked.insert(sender, !blockers.is_empty());
+        Ok(!blockers.is_empty())
+    }
+}
+
+fn parse_place(after: &str) -> Result<MentionPlace, ErrorBody> {
+    let mut parts = after.splitn(3, '-');
+    let mut part = || parts.next();
+    let place = (|| {
+        let (at, channel, seq) = (part()?.parse().ok()?, part()?.parse().ok()?, part()?.parse().ok()?);
+        Some((Millis::new(at), channel, Seq::new(seq)))
+    })();
+    place.ok_or_else(|| ErrorBody::invalid("after", "after is not the next of an earlier page"))
+}
