@@ -67,8 +67,12 @@ impl Stage {
             .unwrap();
         let mut out = BufReader::new(server.stdout.take().unwrap()).lines();
         let first = timeout(PATIENCE, out.next_line()).await.unwrap().unwrap();
+        let Some(first) = first else {
+            let output = server.wait_with_output().await.unwrap();
+            panic!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        };
         let log = BufReader::new(server.stderr.take().unwrap()).lines();
-        let rest = Rest::new(&format!("http://{}", first.unwrap().rsplit_once("://").unwrap().1));
+        let rest = Rest::new(&format!("http://{}", first.rsplit_once("://").unwrap().1));
         Self { folder, rest, server, log }
     }
 
