@@ -28,6 +28,9 @@ struct Changed {
     state: State,
     /// The place of the last entry that tells of it.
     told_at: u64,
+    /// The place of the last entry that brought its body. A device whose user was absent there has an older one, which
+    /// later reactions leave as it is.
+    body_at: u64,
 }
 
 impl Book {
@@ -123,7 +126,8 @@ impl Book {
         note: impl Fn(FaultKind, u64, String),
     ) {
         for (target, changed) in &verdict.changed {
-            let is_owed = *target > self.base && record.got().contains(*target) && !excuses(changed.told_at);
+            let has_all = !excuses(changed.told_at) && !excuses(changed.body_at);
+            let is_owed = *target > self.base && record.got().contains(*target) && has_all;
             let kept = record.changed(*target);
             if is_owed && kept != Some(changed.state) {
                 let (kept, stored) = (kept.map_or(1, |kept| kept.version), changed.state.version);
@@ -167,7 +171,7 @@ impl Book {
         let mut changed: HashMap<u64, Changed> = rows
             .values()
             .filter(|(_, message)| message.version > 1)
-            .map(|(seq, message)| (*seq, Changed { state: State::of(message), told_at: *seq }))
+            .map(|(seq, message)| (*seq, Changed { state: State::of(message), told_at: *seq, body_at: *seq }))
             .collect();
         for entry in history {
             let Some(change) = entry.content.change() else { continue };
@@ -179,6 +183,9 @@ impl Book {
                 continue;
             };
             row.told_at = entry.seq.get();
+            if !matches!(entry.content, Content::Reactions(_)) {
+                row.body_at = row.told_at;
+            }
             let is_right = match &entry.content {
                 Content::Reactions(told) => told.state.as_deref().map(Reacted::of) == row.state.reacted(),
                 content => content.carried().map(State::of) == Some(row.state),
