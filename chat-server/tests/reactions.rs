@@ -231,3 +231,39 @@ async fn a_window_of_history_serves_reactions_with_the_body_that_they_belong_to(
     copy.apply(&window[0]);
     assert_eq!(copy.0, yard.message().await);
 }
+
+/// Reactions are small, and what is read for them is not: a page ends before it has read more than its share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_reactions_to_large_messages_is_cut_and_the_next_ones_bring_the_rest() {
+    const MESSAGES: u64 = 40;
+    let mut yard = Yard::new(3, "tea?").await;
+    let text = "a".repeat(100_000);
+    let mut targets = Vec::new();
+    for number in 2..2 + MESSAGES {
+        let key = format!("01920000-0000-7000-8000-{number:012}");
+        let body = json!({ "client_msg_id": key, "body": { "text": text } });
+        let path = format!("{}/messages", yard.group);
+        let ack = yard.rest.must("POST", &path, Some(token(&yard.people[0])), Some(&body)).await;
+        targets.push(ack["seq"].as_u64().unwrap());
+    }
+    let cursor = yard.cursor(1).await;
+    let before = *targets.last().unwrap();
+    for target in &targets {
+        yard.target = *target;
+        yard.react(1, "cup").await;
+    }
+    let (mut after, mut pages, mut told) = (before, 0, Vec::new());
+    while after < before + MESSAGES {
+        let page = yard.history(&format!("after={after}&limit=200")).await;
+        assert!((5..30).contains(&page.len()) || after + 5 > before + MESSAGES, "{} entries", page.len());
+        assert!(page.iter().all(|entry| entry["state"]["reactions"][0]["count"] == 1));
+        told.extend(page.iter().map(|entry| entry["target"].as_u64().unwrap()));
+        after += page.len() as u64;
+        pages += 1;
+    }
+    assert_eq!(told, targets);
+    assert!(pages > 1);
+    let resumed = yard.resumed(1, &cursor, before + MESSAGES).await;
+    let told: Vec<u64> = resumed.iter().map(|entry| entry["target"].as_u64().unwrap()).collect();
+    assert_eq!(told, targets);
+}
