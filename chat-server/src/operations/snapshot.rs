@@ -21,6 +21,13 @@ const RECENT_ENTRIES: u32 = 20;
 const RECENT_BYTES: usize = 512 * 1024;
 const SINCE_CHANNELS: usize = 10_000;
 
+/// Channels that a device has and the user is no longer in.
+struct Left {
+    left: Vec<Overview>,
+    /// Those of which nothing is known.
+    gone: Vec<ChannelId>,
+}
+
 impl Operations {
     /// A page of the snapshot. The cursor of the first page is taken before anything is read, so what happens
     /// meanwhile comes again after it.
@@ -41,7 +48,7 @@ impl Operations {
         let rows = rows.map_err(|error| refusal(&error))?;
         let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
-        let left = self.left(caller, &query.since, after, upto, &rows).await?;
+        let Left { left, gone } = self.left(caller, &query.since, after, upto, &rows).await?;
         self.callers.charge(caller.user_id, Cost::rows(rows.len()));
         let moved = rows.into_iter().filter(|row| {
             let now =
@@ -59,10 +66,10 @@ impl Operations {
         } else {
             Vec::new()
         };
-        Ok(Snapshot { cursor, channels, recent, users, next })
+        Ok(Snapshot { cursor, channels, gone, recent, users, next })
     }
 
-    /// Channels of this page that the device has and the caller has left.
+    /// Channels of this page that the device has and the caller has left. A channel that cannot be read is neither.
     async fn left(
         &self,
         caller: Caller,
@@ -70,7 +77,7 @@ impl Operations {
         after: Option<ChannelId>,
         upto: Option<ChannelId>,
         rows: &[Overview],
-    ) -> Result<Vec<Overview>, ErrorBody> {
+    ) -> Result<Left, ErrorBody> {
         let here: HashSet<ChannelId> = rows.iter().map(|row| row.channel.card.id).collect();
         let range =
             (after.map_or(Bound::Unbounded, Bound::Excluded), upto.map_or(Bound::Unbounded, Bound::Included));
@@ -84,14 +91,17 @@ impl Operations {
             self.store.channels_among(caller.user_id, &unknown).await.map_err(|error| refusal(&error))?;
         self.callers.charge(caller.user_id, Cost::ids(unknown.len()).and(Cost::rows(2 * known.len())));
         let mut left = Vec::new();
+        let mut gone: Vec<ChannelId> =
+            unknown.into_iter().filter(|channel| known.binary_search(channel).is_err()).collect();
         for channel in known {
             match self.overview_of(caller.user_id, channel).await {
                 Ok(row) => left.push(row),
-                Err(error) if is_strange(&error) => {}
+                Err(error) if is_strange(&error) => gone.push(channel),
+                Err(error) if error.code == ErrorCode::Internal => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(left)
+        Ok(Left { left, gone })
     }
 
     async fn recent(&self, caller: Caller) -> Result<BTreeMap<ChannelId, Vec<Entry>>, ErrorBody> {

@@ -90,6 +90,8 @@ pub enum Event {
         reason: SnapshotReason,
         /// The channels that are not as this client has them; one that the user has left has `until_seq`.
         channels: Vec<ChannelView>,
+        /// Channels that this client has and of which the server keeps nothing for the user.
+        gone: Vec<ChannelId>,
     },
     /// Entries between two places did not come. If `filled`, all of them that the user may read follow, read from
     /// history; if not, the program must read them when it can.

@@ -96,6 +96,14 @@ impl Received {
         }
     }
 
+    /// The caller knows nothing of these channels any more.
+    pub fn forget(&mut self, gone: &[ChannelId]) {
+        for channel in gone {
+            self.heads.remove(&LogId::Channel(*channel));
+            self.reads.remove(channel);
+        }
+    }
+
     /// An active subscription stands here. Behind a gap the log goes on from its head, also where that is an earlier
     /// place, of another store.
     pub fn apply_head(&mut self, head: &ChannelHead) {

@@ -415,6 +415,9 @@ pub struct Snapshot {
     pub cursor: Option<SealedCursor>,
     /// The channels of this page.
     pub channels: Vec<ChannelView>,
+    /// Of `since`: channels that the user is not in and of which the server keeps nothing for the user. Drop them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<ChannelId>,
     /// On the first page, if asked for: the last entries of the most recent channels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<ChannelId, Vec<Entry>>,

@@ -112,7 +112,14 @@ fn check(text: &str, data: &Data) {
     let page: HistoryPage = json::read(&serde_json::to_string(&page).unwrap()).unwrap();
     check_entries(&page.entries, data);
     let recent = [(ChannelId::from_raw(9), entries)].into();
-    let snapshot = Snapshot { cursor: None, channels: Vec::new(), recent, users: Vec::new(), next: None };
+    let snapshot = Snapshot {
+        cursor: None,
+        channels: Vec::new(),
+        gone: Vec::new(),
+        recent,
+        users: Vec::new(),
+        next: None,
+    };
     let snapshot: Snapshot = json::read(&serde_json::to_string(&snapshot).unwrap()).unwrap();
     check_entries(&snapshot.recent[&ChannelId::from_raw(9)], data);
 }

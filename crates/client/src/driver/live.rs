@@ -288,18 +288,20 @@ impl Driver {
     async fn take_snapshot(&mut self, live: &mut Live, reason: SnapshotReason) -> Result<(), ClientError> {
         let since = self.received.begin_snapshot(reason);
         let mut query = SnapshotQuery { since, ..SnapshotQuery::default() };
-        let (mut cursor, mut channels) = (None, Vec::new());
+        let (mut cursor, mut channels, mut gone) = (None, Vec::new(), Vec::new());
         loop {
             let page = live.beating(self.rest.snapshot(&self.tokens.access, &query)).await??;
             cursor = cursor.or(page.cursor);
             channels.extend(page.channels);
+            gone.extend(page.gone);
             query.after = page.next;
             if query.after.is_none() {
                 break;
             }
         }
         self.received.apply_snapshot(&channels);
-        self.tell_alive(live, Event::SnapshotRequired { reason, channels }).await?;
+        self.received.forget(&gone);
+        self.tell_alive(live, Event::SnapshotRequired { reason, channels, gone }).await?;
         if let Some(cursor) = cursor {
             self.received.apply_cursor(cursor.clone());
             self.tell_alive(live, Event::CursorMoved(cursor)).await?;

@@ -11,7 +11,7 @@ use crate::yard::{Events, Yard, start};
 /// The snapshot that comes next: why, and which channels up to where.
 async fn snapshot(events: &mut Events) -> (SnapshotReason, Vec<(madang_ids::ChannelId, Seq)>) {
     match events.content().await {
-        Event::SnapshotRequired { reason, channels } => {
+        Event::SnapshotRequired { reason, channels, .. } => {
             (reason, channels.iter().map(|view| (view.card.id, view.head_seq)).collect())
         }
         other => panic!("{other:?}"),
