@@ -15,11 +15,11 @@ use madang_chat_server::gateway::listen;
 use madang_chat_server::operations::{Caller, Operations};
 use madang_chat_server::rest;
 use madang_ids::LogId;
-use madang_proto::rest::{NewChannel, PageQuery, SignUp, SignedIn};
+use madang_proto::rest::{Deletion, NewChannel, PageQuery, SignUp, SignedIn};
 use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode};
 use madang_service::{Drain, ManualClock, Tasks};
-use madang_store::LogStore;
 use madang_store::model::{Fate, Faults, Model, ModelConfig};
+use madang_store::{AccountStore, LogStore};
 use madang_testkit::{Ended, Rest, Socket, manual_clock};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -279,4 +279,32 @@ async fn a_hash_of_another_spelling_is_good_and_is_renewed() {
         assert_eq!(log_in("no break spac").await.unwrap_err().code, ErrorCode::Unauthorized);
     }
     log_in("no break space").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deleted_user_alone_read_goes_with_the_account() {
+    let stage = Stage::new().await;
+    let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
+    let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
+    let cy = stage.sign_up("cy", "correct horse", None).await.unwrap();
+    let operations = stage.operations();
+    let request =
+        NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members: vec![bob.user.id] };
+    operations.create_channel(caller(&ada), request, None).await.unwrap();
+    operations.block(caller(&ada), cy.user.id).await.unwrap();
+    let request = Deletion { password: "correct horse".to_owned() };
+    operations.delete_account(caller(&ada), request).await.unwrap();
+    for round in 0.. {
+        assert!(round < 1_000, "the deletion is finished");
+        stage.clock.advance(Duration::from_secs(1));
+        stage.status("GET", "/v1/me", &bob.access_token).await;
+        if stage.model.deletions(1).await.unwrap().is_empty() {
+            break;
+        }
+    }
+    let own = LogId::User(ada.user.id);
+    let rows = stage.model.tail(own, 100).await.unwrap().rows;
+    assert!(rows.len() <= 1, "{} rows of the own log are left", rows.len());
+    // The one that is left keeps the direct channel closed.
+    assert_eq!(stage.model.blocks(ada.user.id, None, 9).await, Ok(vec![bob.user.id]));
 }

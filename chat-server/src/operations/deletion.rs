@@ -14,6 +14,8 @@ use crate::refusal::refusal;
 const DAY_MS: u64 = 86_400_000;
 /// Rows that are looked at together.
 const PAGE: usize = 100;
+/// Rows that are forgotten in one transaction.
+const FORGETS: usize = 500;
 /// Users whose deletion is finished in one round.
 const AT_ONCE: usize = 10;
 
@@ -78,6 +80,8 @@ impl Operations {
             self.revoke_all(user, None).await?;
             self.leave_channels(user).await?;
             self.end_contacts(user).await?;
+            // Behind what wrote to the own log.
+            self.forget_what_was_read(user).await?;
             self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
             tracing::info!(user.id = %user, "a deleted account is cleared");
         }
@@ -117,6 +121,12 @@ impl Operations {
             self.store.block(user, other, self.clock.now_ms()).await.map_err(|error| refusal(&error))?;
         }
         self.homes.forget_members(channel);
+        Ok(())
+    }
+
+    /// The own log, settings and blocks of the user, in small writes. What others see of the user stays.
+    async fn forget_what_was_read(&self, user: UserId) -> Result<(), ErrorBody> {
+        while self.store.forget_user(user, FORGETS).await.map_err(|error| refusal(&error))? == FORGETS {}
         Ok(())
     }
 

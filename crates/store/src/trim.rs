@@ -47,4 +47,10 @@ pub trait TrimStore: Send + Sync + 'static {
     ///
     /// Each user is one write where the store can. Repeating a step is harmless.
     async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed>;
+
+    /// Forgets up to `forgets` rows of what a deleted user alone read: the own log but its last row, which its head is of;
+    /// channels that were left, as [`TrimStore::trim`] does; settings of channels and hidden messages; and whom the user
+    /// blocks, but for those with whom there is a direct channel, which the block keeps closed. Says how many went: fewer
+    /// than `forgets` means that nothing is left.
+    async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize>;
 }

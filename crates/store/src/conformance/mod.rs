@@ -239,6 +239,7 @@ macro_rules! for_each_store_case {
             an_erasure_stays_until_it_ends
             own_logs_keep_their_last_rows
             channels_left_long_ago_are_forgotten
+            what_a_deleted_user_read_is_forgotten_in_steps
             rows_are_replaced_by_version
         }
     };

@@ -135,6 +135,48 @@ async fn known(store: &(impl Store + ?Sized)) -> Vec<u64> {
     known.iter().map(|channel| channel.raw()).collect()
 }
 
+pub(super) async fn what_a_deleted_user_read_is_forgotten_in_steps(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let head = fill(&*store, own_log(1), 12).await;
+    fill(&*store, own_log(2), 12).await;
+    put(&*store, 3, &Spans::since(seq(1)), |member| member).await;
+    put(&*store, 3, &left(), |member| member).await;
+    let head = store.heads(&[own_log(1)]).await.unwrap().first().copied().unwrap_or(head);
+    store.claim_direct(user(2), user(1), channel(50)).await.unwrap();
+    for (one, other) in [(1, 2), (1, 5), (1, 6), (5, 1), (2, 9)] {
+        store.block(user(one), user(other), at(1)).await.unwrap();
+    }
+    for id in [1, 2] {
+        let settings = ChannelSettings { rev: 1, ..ChannelSettings::default() };
+        store.put_channel_settings(user(id), channel(50), &settings).await.unwrap();
+        store.hide_message(user(id), channel(50), seq(2), 10).await.unwrap();
+    }
+    let mut steps = Vec::new();
+    loop {
+        let gone = store.forget_user(user(1), 4).await.unwrap();
+        steps.push(gone);
+        if gone < 4 {
+            break;
+        }
+        assert!(steps.len() < 20, "{steps:?}");
+    }
+    // 13 rows of the own log, a channel, settings, a hidden message, two blocks.
+    assert_eq!(steps.iter().sum::<usize>(), 18, "{steps:?}");
+    assert_eq!(store.forget_user(user(1), 4).await, Ok(0));
+    assert_eq!(store.forget_user(user(77), 4).await, Ok(0), "somebody without anything");
+    let rows = async |id| store.rows(own_log(id), seq(1)..=seq(99), usize::MAX).await.unwrap().len();
+    assert_eq!((rows(1).await, rows(2).await), (1, 12));
+    assert_eq!(store.heads(&[own_log(1)]).await.unwrap(), [head]);
+    assert_eq!(store.blocks(user(1), None, 9).await, Ok(vec![user(2)]), "the direct channel stays closed");
+    assert_eq!(store.blocks(user(5), None, 9).await, Ok(vec![user(1)]));
+    let of = async |id| {
+        let hidden = store.hidden_messages(user(id), &[(channel(50), seq(1)..=seq(9))]).await.unwrap();
+        (store.channel_settings(user(id), channel(50)).await.unwrap().rev, hidden.len())
+    };
+    assert_eq!((of(1).await, of(2).await), ((0, 0), (1, 1)));
+    assert_eq!(store.membership(user(1), channel(3)).await, Ok(None));
+}
+
 pub(super) async fn a_scan_from_before_what_was_trimmed_gives_up(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     fill(&*store, own_log(1), 30).await;

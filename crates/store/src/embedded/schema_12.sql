@@ -8,3 +8,6 @@ CREATE INDEX mentions_by_time ON mentions (user, at_ms, channel, seq) WHERE user
 ALTER TABLE heads ADD COLUMN message_at INTEGER;
 UPDATE heads SET message_at =
     (SELECT log.at_ms FROM log WHERE log.id = heads.id AND log.sender IS NOT NULL ORDER BY log.seq DESC LIMIT 1);
+
+-- Of users who were deleted before, what they alone read is forgotten by now.
+INSERT OR IGNORE INTO deletions SELECT id FROM users WHERE state = 2;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use madang_ids::UserId;
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::codec::{bound, int, limit, number};
@@ -27,6 +27,27 @@ impl TrimStore for Embedded {
         }
         Ok(Trimmed { after: last, more: last.is_some(), ..trimmed })
     }
+
+    async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
+        self.write(move |transaction| forget_user(transaction.db(), user, forgets)).await
+    }
+}
+
+fn forget_user(db: &Connection, user: UserId, forgets: usize) -> Result<usize> {
+    let rows = trim_own_log(db, user, 1, forgets as u64)?;
+    let channels = trim_left(db, user, 0, forgets as u64 - rows)?;
+    let mut gone = usize::try_from(rows + channels).unwrap_or(forgets);
+    for sql in [
+        "DELETE FROM channel_settings WHERE (user, channel) IN
+         (SELECT user, channel FROM channel_settings WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM hidden_messages WHERE (user, channel, seq) IN
+         (SELECT user, channel, seq FROM hidden_messages WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM blocks WHERE (user, other) IN (SELECT user, other FROM blocks b WHERE user = ?1 AND NOT EXISTS
+         (SELECT 1 FROM directs d WHERE d.one = min(b.user, b.other) AND d.other = max(b.user, b.other)) LIMIT ?2)",
+    ] {
+        gone += db.prepare_cached(sql)?.execute(params![int(user.raw()), limit(forgets - gone)])?;
+    }
+    Ok(gone)
 }
 
 /// Users of whom something is to be forgotten among those that are looked at, and the last one of these unless they end
@@ -60,7 +81,8 @@ fn trim_user(db: &Connection, user: UserId, step: TrimStep, left: u64) -> Result
 fn trim_own_log(db: &Connection, user: UserId, keep: u64, at_most: u64) -> Result<u64> {
     let id = int(user.raw());
     let mut statement = db.prepare_cached("SELECT seq, trimmed FROM user_heads WHERE id = ?1")?;
-    let (seq, trimmed) = statement.query_row([id], |row| Ok((number(row, 0)?, number(row, 1)?)))?;
+    let head = statement.query_row([id], |row| Ok((number(row, 0)?, number(row, 1)?))).optional()?;
+    let Some((seq, trimmed)) = head else { return Ok(0) };
     let upto = seq.saturating_sub(keep).min(trimmed + at_most);
     if upto <= trimmed {
         return Ok(0);

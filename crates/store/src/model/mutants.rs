@@ -123,6 +123,8 @@ pub enum Mutant {
     TrimForgetsBans,
     /// A scan goes on where rows were forgotten.
     ScanIgnoresTrimmed,
+    /// With a deleted user goes the block that keeps a direct channel closed.
+    ForgetsClosedDirects,
     /// A scan shows open channels as well.
     ScanShowsOpenChannels,
     /// A scan shows what came after a member left.
@@ -141,7 +143,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 67] = [
+    pub const ALL: [Self; 68] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -202,6 +204,7 @@ impl Mutant {
         Self::TrimKeepsTooFew,
         Self::TrimForgetsBans,
         Self::ScanIgnoresTrimmed,
+        Self::ForgetsClosedDirects,
         Self::ScanShowsOpenChannels,
         Self::ScanIgnoresUntil,
         Self::ScanIgnoresOwnLog,

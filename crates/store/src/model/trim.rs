@@ -33,6 +33,28 @@ impl TrimStore for Model {
         })
         .await
     }
+
+    async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
+        let forgets_all = self.is_mutant(Mutant::ForgetsClosedDirects);
+        self.write(|state| {
+            let rows = state.trim_own_log(user, 1, forgets as u64);
+            let channels = state.trim_left(user, 0, forgets as u64 - rows, false);
+            let mut room = forgets - usize::try_from(rows + channels).unwrap_or(forgets);
+            // Whether a row stays.
+            let mut stays = |is_one: bool| {
+                let goes = is_one && room > 0;
+                room -= usize::from(goes);
+                !goes
+            };
+            state.settings.retain(|(of, _), _| stays(*of == user));
+            state.hidden.retain(|(of, _, _)| stays(*of == user));
+            let directs = &state.directs;
+            let is_closed = |other: UserId| directs.contains_key(&(user.min(other), user.max(other)));
+            state.blocks.retain(|(of, other)| stays(*of == user && (forgets_all || !is_closed(*other))));
+            forgets - room
+        })
+        .await
+    }
 }
 
 impl State {
