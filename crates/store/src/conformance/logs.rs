@@ -8,11 +8,12 @@ use madang_proto::{Change, Content, DeletionMark};
 use super::Subject;
 use super::build::*;
 use super::channels::{membership, plain};
+use super::sends::{record, record_sends};
 use crate::channels::{Channel, Marker, Membership};
-use crate::log::{Append, AppendOutcome, BodyHash, Head, ReactionChange, Row, RowChange, RowKey, SendRecord};
+use crate::log::{Append, AppendOutcome, Head, ReactionChange, Row, RowChange};
 use crate::{Spans, Store};
 
-async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
+pub(super) async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
     let head = append.head();
     assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
     head
@@ -392,74 +393,6 @@ pub(super) async fn logs_of_channels_and_users_are_apart(subject: Arc<dyn Subjec
     assert_eq!(store.heads(&[LogId::User(user(5)), log(5)]).await.unwrap(), [own, head]);
     let rows = store.rows(own_log(5), seq(1)..=seq(9), usize::MAX).await.unwrap();
     assert!(matches!(rows[..], [crate::Row { key: None, .. }]));
-}
-
-fn record(sender: u64, number: u64) -> SendRecord {
-    let (seq, message_id) = (seq(number), madang_ids::MessageId::from_raw(number + 500));
-    SendRecord { key: key(user(sender), number), seq, message_id, at: at(number * 100) }
-}
-
-/// Records sends with an append, and once more with one that comes to nothing.
-async fn record_sends(store: &Arc<dyn Store>, head: Head, records: &[SendRecord]) -> Head {
-    let append = || Append { records: records.to_vec(), ..say(log(1), head, key(user(9), head.seq.get())) };
-    let after = appended(store, append()).await;
-    assert_eq!(store.append(append()).await, Ok(AppendOutcome::Moved { head: after }));
-    after
-}
-
-/// An append of a message for each key, which looks them up.
-fn look_up(expected: Head, keys: &[RowKey]) -> Append {
-    let rows = keys.iter().scan(expected, |head, key| {
-        let row = message(*head, *key, "hello");
-        *head = Head::after(&row);
-        Some(row)
-    });
-    Append { looks_up_keys: true, ..append(log(1), expected, rows.collect()) }
-}
-
-pub(super) async fn an_append_whose_key_is_recorded_does_nothing(subject: Arc<dyn Subject>) {
-    let store = subject.open().await;
-    let known = [record(1, 1), record(2, 4)];
-    let head = record_sends(&store, Head::default(), &known).await;
-    let other_body = RowKey { body_hash: BodyHash([99; 16]), ..known[1].key };
-    let (fresh, foreign) = (key(user(1), 50), key(user(2), 1));
-    // Also at a head that moved: what it tells is true.
-    for expected in [head, Head::default()] {
-        let outcome = store.append(look_up(expected, &[fresh, known[0].key, foreign, other_body])).await;
-        assert_eq!(outcome, Ok(AppendOutcome::SentBefore(known.to_vec())));
-        assert_eq!(store.tail(log(1), 9).await.unwrap().head, head);
-    }
-    let recorded_with_it = record(3, 7);
-    let append = Append { records: vec![recorded_with_it], ..look_up(head, &[recorded_with_it.key]) };
-    assert_eq!(store.append(append).await, Ok(AppendOutcome::SentBefore(vec![recorded_with_it])));
-    appended(&store, look_up(head, &[fresh, foreign])).await;
-    appended(&store, Append { log: log(2), ..look_up(Head::default(), &[known[0].key]) }).await;
-}
-
-pub(super) async fn sends_are_found_by_their_key(subject: Arc<dyn Subject>) {
-    let store = subject.open().await;
-    let records = [record(1, 1), record(1, 2), record(2, 3)];
-    record_sends(&store, Head::default(), &records).await;
-    let id = |number| key(user(1), number).client_msg_id;
-    let asked = [(user(2), id(3)), (user(1), id(1)), (user(2), id(1)), (user(1), id(9)), (user(1), id(2))];
-    let found = store.find_sends(channel(1), &asked).await.unwrap();
-    assert_eq!(found, [Some(records[2]), Some(records[0]), None, None, Some(records[1])]);
-    assert_eq!(store.find_sends(channel(2), &asked[..1]).await.unwrap(), [None]);
-}
-
-pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn Subject>) {
-    let store = subject.open().await;
-    let hour = 3_600_000;
-    let records: Vec<SendRecord> =
-        (1..=10).map(|number| SendRecord { at: at(number * hour), ..record(1, number) }).collect();
-    record_sends(&store, Head::default(), &records).await;
-    let before = at(6 * hour);
-    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 3);
-    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 2);
-    assert_eq!(store.forget_sends(before, 3).await.unwrap(), 0);
-    let keys: Vec<_> = records.iter().map(|record| (user(1), record.key.client_msg_id)).collect();
-    let found = store.find_sends(channel(1), &keys).await.unwrap();
-    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [[false; 5], [true; 5]].concat());
 }
 
 pub(super) async fn an_append_moves_its_senders_markers(subject: Arc<dyn Subject>) {
