@@ -16,11 +16,13 @@ use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::consent::Consent;
 use crate::gateway::{Gateway, deliver, drain, open, sweep};
-use crate::home::Homes;
+use crate::home::{HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
-    Callers, Deletions, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns, Writers,
+    Callers, Deletions, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns,
+    UntoldInvitations, Writers,
 };
 use crate::private;
 use crate::rest::Api;
@@ -135,18 +137,20 @@ impl Node {
         let ids = Arc::new(Snowflakes::new(0)?);
         // One id is given away, so that the next one is above all that were minted before a clock stepped back.
         ids.mint(latest.next(), Millis::ZERO, 1);
-        let homes = Homes::new(
-            Arc::clone(&store),
-            Arc::clone(&inbox),
-            Arc::clone(&ids),
-            clock.clone(),
-            tasks.clone(),
-            chat.clone(),
-        );
-        let access_ttl = Duration::from_secs(config.tokens.access_seconds);
-        let passwords = Passwords::with_all_cores(config.passwords)?;
         let of_presence = PresenceMetrics::register(&metrics);
         let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
+        let homes = Homes::new(HomeParts {
+            store: Arc::clone(&store),
+            inbox: Arc::clone(&inbox),
+            ids: Arc::clone(&ids),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            metrics: chat.clone(),
+            presence: presence.clone(),
+            consent: Consent::new(config.accounts.consent),
+        });
+        let access_ttl = Duration::from_secs(config.tokens.access_seconds);
+        let passwords = Passwords::with_all_cores(config.passwords)?;
         let rows = Arc::clone(&store);
         let operations = Arc::new(Operations {
             store,
@@ -162,6 +166,7 @@ impl Node {
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
             deletions: Deletions::default(),
             exports: Exports::default(),
+            untold_invitations: UntoldInvitations::default(),
             writers: Writers::default(),
             turns: Turns::default(),
             known: Known::default(),

@@ -139,6 +139,10 @@ pub struct AccountConfig {
     pub sign_up: SignUpMode,
     /// Handles that only the operator gives, in lower case; hyphens, dots and underscores in a handle do not count.
     pub reserved_handles: Vec<String>,
+    /// Whether people who share no group and are no contacts are invited to a group instead of added; default true. `false`
+    /// for a closed team: everybody may be added at once and shows presence to their groups. What a user chose rules either
+    /// way.
+    pub consent: bool,
 }
 
 /// Who may sign up.
@@ -170,7 +174,7 @@ impl std::fmt::Display for SignUpMode {
 impl Default for AccountConfig {
     fn default() -> Self {
         let reserved_handles = limits::RESERVED_HANDLES.map(str::to_owned).to_vec();
-        Self { sign_up: SignUpMode::Open, reserved_handles }
+        Self { sign_up: SignUpMode::Open, reserved_handles, consent: true }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod cli;
 pub mod compose;
 pub mod config;
+pub mod consent;
 pub mod gateway;
 pub mod home;
 pub mod metrics;

@@ -44,6 +44,8 @@ impl Stage {
         // The least that argon2 takes: no test is about the cost of a password.
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
+        // Nor about who may be added to a group.
+        config.accounts.consent = false;
         let store = Arc::clone(&model);
         let (secret, latest) = ([42; 32], madang_ids::Millis::ZERO);
         let backends = Backends { store, inbox: Arc::new(inbox), clock, secret, latest };

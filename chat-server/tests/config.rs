@@ -81,6 +81,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("tls.hsts_seconds", &[("63072001", "63072000"), ("-1", "")]),
     ("accounts.sign_up", &[("'closed'", "invitation"), ("''", "operator"), ("7", "")]),
     ("accounts.reserved_handles", &[("['A Name']", ""), ("['']", ""), ("[7]", ""), ("'admin'", "")]),
+    ("accounts.consent", &[("'off'", ""), ("0", "")]),
     ("tokens.access_seconds", &[("0", "60"), ("86401", ""), ("'15m'", "")]),
     ("tokens.refresh_days", &[("0", ""), ("3651", "")]),
     ("passwords.memory_kib", &[("-1", ""), ("'much'", "")]),

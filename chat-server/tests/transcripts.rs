@@ -56,6 +56,7 @@ transcripts! {
     drain = "drain.txt",
     open = "open.txt",
     contacts = "contacts.txt",
+    invitations = "invitations.txt",
     presence = "presence.txt",
     profiles = "profiles.txt",
 }

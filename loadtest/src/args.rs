@@ -26,7 +26,7 @@ pub(crate) struct CommandLine {
 pub(crate) enum Command {
     /// Replays days of IRC: every nick a user, every day a channel, every line a message.
     ///
-    /// Exit code 1 says that a guarantee broke, 2 that the run failed. The server should run with `--limits off`
+    /// Exit code 1 says that a guarantee broke, 2 that the run failed. The server should run with `--limits off --consent off`
     /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that is started here
     /// (`--server`) gets that, and cheap password hashing, in its environment.
     Replay(Box<Replay>),

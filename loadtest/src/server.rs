@@ -21,10 +21,11 @@ const LAST_LINES: usize = 8;
 
 /// What the server is told unless the environment says otherwise: a day has up to 237 speakers, and 16,000 sign-ups
 /// with full password hashing would take an hour of what is not measured here.
-pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+    ("MADANG_ACCOUNTS__CONSENT", "false"),
 ];
 
 /// A running server, in a process group of its own.

@@ -36,6 +36,9 @@ pub(super) struct Serve {
     /// `off` lifts all rate limits: for load tests only.
     #[arg(long, value_name = "on|off")]
     limits: Option<Switch>,
+    /// `off`: everybody may be added to groups without being asked first: for closed teams and load tests.
+    #[arg(long, value_name = "on|off")]
+    consent: Option<Switch>,
     /// Start although acked messages are lost; devices that saw them take a snapshot. Only after a start was refused.
     #[arg(long)]
     accept_loss: bool,
@@ -54,6 +57,9 @@ impl Serve {
         config.server.data = self.data.unwrap_or(config.server.data);
         if let Some(switch) = self.limits {
             config.limits.enabled = matches!(switch, Switch::On);
+        }
+        if let Some(switch) = self.consent {
+            config.accounts.consent = matches!(switch, Switch::On);
         }
         config.validate()?;
         config.check_files()?;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join, try_join_all};
-use madang_engine::home::{Effect, Failure, Found, Loaded, Lookup, Reply};
+use madang_engine::home::{Between, Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, Head, ReactionChange};
 use madang_engine::now::Now;
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
-use madang_ids::{ChannelId, LogId, Ordinal, Seq};
+use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorCode, JoinedState, Reaction, limits};
 use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult};
 
@@ -118,6 +118,7 @@ impl Homes {
                 let outcome = self.change_seats(cell, change).await;
                 cell.state.lock().home.handle_seated(outcome, self.now());
             }
+            Effect::Accept { user_id } => self.accept(cell.log, user_id),
             Effect::Settle { members } => {
                 let settled = self.settle(cell, &members).await;
                 cell.state.lock().home.handle_settled(settled, self.now());
@@ -167,19 +168,48 @@ impl Homes {
 
     async fn find(&self, cell: &Cell, lookup: Lookup) -> StoreResult<Found> {
         let LogId::Channel(channel) = cell.log else {
-            return Ok(Found { members: Vec::new(), blocked: None });
+            return Ok(Found { members: Vec::new(), between: None });
         };
         let members = match &lookup.users[..] {
             [] => Vec::new(),
             users => self.0.store.members_of(channel, users).await?,
         };
         let members = lookup.users.into_iter().zip(members).collect();
-        let blocked = match (lookup.blocks, cell.between) {
+        let between = match (lookup.between, cell.between) {
             (false, _) => None,
-            (true, None) => Some(false),
-            (true, Some([one, other])) => Some(self.0.store.is_blocked(one, other).await?),
+            (true, None) => Some(Between::default()),
+            (true, Some(pair)) => Some(self.between(channel, pair).await?),
         };
-        Ok(Found { members, blocked })
+        Ok(Found { members, between })
+    }
+
+    /// Whether one blocks the other, and who takes no messages. Whoever opened the channel, or has written in it, has accepted
+    /// it, and takes what the other writes from then on.
+    async fn between(&self, channel: ChannelId, pair: [UserId; 2]) -> StoreResult<Between> {
+        let (store, [one, other]) = (&self.0.store, pair);
+        let (is_blocked, members) =
+            try_join(store.is_blocked(one, other), store.members_of(channel, &pair)).await?;
+        let mut unwanted = Vec::new();
+        for ((to, from), member) in [(one, other), (other, one)].into_iter().zip(members) {
+            let has_accepted = member.is_none_or(|member| member.has_accepted);
+            if !has_accepted && !self.0.consent.takes_messages(store.as_ref(), to, from).await? {
+                unwanted.push(from);
+            }
+        }
+        Ok(Between { is_blocked, unwanted })
+    }
+
+    /// Notes that a member has accepted a stay, beside what the log does next.
+    fn accept(&self, log: LogId, user_id: UserId) {
+        let LogId::Channel(channel) = log else { return };
+        let homes = self.clone();
+        self.0.tasks.spawn("accept", async move {
+            match homes.0.store.accept_stay(user_id, channel).await {
+                Ok(()) => homes.0.presence.circle_changed(user_id),
+                // Once the home has forgotten the member, the next message notes it again.
+                Err(error) => tracing::debug!(channel.id = %channel, %error, "an acceptance was not noted"),
+            }
+        });
     }
 
     async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {
@@ -312,6 +342,7 @@ fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membe
         spans: member.spans.clone(),
         as_of: member.as_of(),
         in_inbox: cell.kind != Some(ChannelKind::Open),
+        has_accepted: member.has_accepted,
     };
     // Who was banned without ever having been here has no membership.
     members.iter().filter(|member| member.spans.last().is_some()).map(membership).collect()

@@ -343,12 +343,15 @@ mod tests {
     use madang_engine::home::{Command, JoinRequest, SeatRequest};
     use madang_engine::log::{BodyHash, RowKey};
     use madang_ids::{ClientMsgId, Millis, Snowflakes};
+    use madang_presence::{PresenceConfig, PresenceMetrics};
     use madang_proto::{Body, ChannelCard, ChannelKind, Role};
     use madang_service::{Clock, Drain, ManualClock, Metrics, Tasks};
     use madang_store::model::{Fate, Faults, Model, ModelConfig};
     use madang_store::{Channel, ChannelStore, LogStore};
 
     use super::*;
+    use crate::consent::Consent;
+    use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
 
     const ANNA: UserId = UserId::from_raw(1);
@@ -373,13 +376,16 @@ mod tests {
             tasks.spawn("inbox", follow);
             let ids = Arc::new(Snowflakes::new(0).unwrap());
             let metrics = ChatMetrics::register(&Metrics::new());
-            let homes = Homes::new(Arc::clone(&model) as _, Arc::new(inbox), ids, clock, tasks, metrics);
+            let counted = PresenceMetrics::register(&Metrics::new());
+            let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
+            let (store, inbox, consent) = (Arc::clone(&model) as _, Arc::new(inbox), Consent::new(true));
+            let homes = Homes::new(HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent });
             let card =
                 ChannelCard::new(ChannelId::from_raw(9), ChannelKind::Open, Some("tea".to_owned()), None);
             let channel = Channel::new(card, ANNA, Millis::new(1), 100);
             model.create_channel(&channel).await.unwrap();
             let joins = [(ANNA, Role::Owner), (BERT, Role::Member), (CARL, Role::Member)];
-            let joins = joins.map(|(user_id, role)| JoinRequest { user_id, role }).to_vec();
+            let joins = joins.map(|(user_id, role)| JoinRequest::of(user_id, role)).to_vec();
             let request = SeatRequest { joins, is_creation: true, ..SeatRequest::by(ANNA) };
             homes.ask(&channel, Command::Seats(request)).await.unwrap();
             Self { homes, model, hand, channel }

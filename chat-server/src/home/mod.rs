@@ -18,12 +18,14 @@ use futures_util::future::BoxFuture;
 use madang_bus::Inbox;
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
+use madang_presence::Local;
 use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
 use madang_store::{Channel, Store, StoreResult, urgently};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use crate::consent::Consent;
 use crate::metrics::ChatMetrics;
 
 pub use written::{Count, PERIOD, Period, Written};
@@ -47,6 +49,26 @@ pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 #[derive(Clone)]
 pub struct Homes(Arc<Inner>);
 
+/// What homes stand on.
+pub struct HomeParts {
+    /// The durable model.
+    pub store: Arc<dyn Store>,
+    /// The inboxes.
+    pub inbox: Arc<dyn Inbox>,
+    /// Ids of messages.
+    pub ids: Arc<Snowflakes>,
+    /// The clock.
+    pub clock: Clock,
+    /// Where they run.
+    pub tasks: Tasks,
+    /// The metrics.
+    pub metrics: ChatMetrics,
+    /// Who is there: it is notified when somebody accepts a group.
+    pub presence: Local,
+    /// Who may write to whom.
+    pub consent: Consent,
+}
+
 struct Inner {
     cells: DashMap<LogId, Arc<Cell>>,
     store: Arc<dyn Store>,
@@ -55,6 +77,8 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     metrics: ChatMetrics,
+    presence: Local,
+    consent: Consent,
     tickets: AtomicU64,
     untold: Mutex<mentions::Untold>,
     owed_markers: Mutex<markers::OwedMarkers>,
@@ -83,20 +107,23 @@ struct CellState {
 impl Homes {
     /// Homes over a store.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        inbox: Arc<dyn Inbox>,
-        ids: Arc<Snowflakes>,
-        clock: Clock,
-        tasks: Tasks,
-        metrics: ChatMetrics,
-    ) -> Self {
-        let tickets = AtomicU64::new(1);
-        let (cells, untold, owed_markers) = (DashMap::new(), Mutex::default(), Mutex::default());
-        let written = Written::default();
-        let inner =
-            Inner { cells, store, inbox, ids, clock, tasks, metrics, tickets, untold, owed_markers, written };
-        Self(Arc::new(inner))
+    pub fn new(parts: HomeParts) -> Self {
+        let HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent } = parts;
+        Self(Arc::new(Inner {
+            cells: DashMap::new(),
+            store,
+            inbox,
+            ids,
+            clock,
+            tasks,
+            metrics,
+            presence,
+            consent,
+            tickets: AtomicU64::new(1),
+            untold: Mutex::default(),
+            owed_markers: Mutex::default(),
+            written: Written::default(),
+        }))
     }
 
     /// Hands a command of a channel to its home. Commands of one caller are taken in the order of these calls.
@@ -163,6 +190,13 @@ impl Homes {
     /// Forgets what the home of a channel knows of members and blocks, if there is one here.
     pub fn forget_members(&self, channel: ChannelId) {
         if let Some(cell) = self.0.cells.get(&LogId::Channel(channel)) {
+            cell.state.lock().home.forget_members();
+        }
+    }
+
+    /// Forgets what the homes of a user's direct channels know of who may write there.
+    pub fn forget_direct_channels_of(&self, user: UserId) {
+        for cell in self.0.cells.iter().filter(|cell| cell.between.is_some_and(|pair| pair.contains(&user))) {
             cell.state.lock().home.forget_members();
         }
     }

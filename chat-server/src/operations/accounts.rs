@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use madang_auth::{InvitationCode, Lane};
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::{List, Me, ProfileChange, SignUp, SignedIn, UserIds};
-use madang_proto::{ErrorBody, ErrorCode, UserCard, limits};
+use madang_proto::{AccountSettings, Content, ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::{Claim, Claimed, Created, Profile, User, UserState};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +15,7 @@ use super::handles::{check_handle, check_new_handle, check_shape};
 use super::passwords::check_password;
 use super::sign_in::{Room, check_device_name};
 use super::texts::check_text;
+use super::turns::Subject;
 use super::{Caller, Operations};
 use crate::config::SignUpMode;
 use crate::refusal::refusal;
@@ -156,12 +157,13 @@ impl Operations {
         let user = users.into_iter().next().flatten().ok_or_else(|| ErrorBody::not_found("user"))?;
         let presence = self.store.presence(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
         let presence = presence.into_iter().next().unwrap_or_default();
-        let (created_at, sends_receipts) = (user.created_at, user.sends_receipts);
-        let (invisible, status) = (presence.invisible, presence.status);
-        Ok(Me { user: card(user), created_at, sends_receipts, invisible, status })
+        let AccountSettings { sends_receipts, may_add, may_write } = self.settings_of(&user);
+        let (created_at, invisible, status) = (user.created_at, presence.invisible, presence.status);
+        Ok(Me { user: card(user), created_at, sends_receipts, may_add, may_write, invisible, status })
     }
 
-    /// Changes the caller's name for people and picture, and whether others are told how far the caller has read.
+    /// Changes the caller's name for people and picture, and settings of the account: whether others are told how far the
+    /// caller has read, who may add the caller to groups, who may write to the caller.
     ///
     /// # Errors
     /// A name or a picture beyond its limit.
@@ -174,9 +176,8 @@ impl Operations {
             written.map_err(|error| refusal(&error))?;
             self.notify_profile(caller.user_id).await;
         }
-        if let Some(sends_receipts) = change.sends_receipts {
-            let written = self.store.set_sends_receipts(caller.user_id, sends_receipts).await;
-            written.map_err(|error| refusal(&error))?;
+        if change.sends_receipts.is_some() || change.may_add.is_some() || change.may_write.is_some() {
+            self.change_settings(caller.user_id, &change).await?;
         }
         self.me(caller).await
     }
@@ -201,6 +202,39 @@ impl Operations {
         // Its revision goes with the presence of the user from now on.
         self.presence.settings_changed(user);
         Ok(())
+    }
+
+    /// Writes settings and notifies the user's devices. Another device may change them at the same moment: each writes and
+    /// notes before the next one does.
+    async fn change_settings(&self, user: UserId, change: &ProfileChange) -> Result<(), ErrorBody> {
+        let _turn = self.turns.take(Subject::Account(user)).await;
+        if let Some(sends_receipts) = change.sends_receipts {
+            let written = self.store.set_sends_receipts(user, sends_receipts).await;
+            written.map_err(|error| refusal(&error))?;
+        }
+        if change.may_add.is_some() || change.may_write.is_some() {
+            let written = self.store.set_audiences(user, change.may_add, change.may_write).await;
+            written.map_err(|error| refusal(&error))?;
+            self.homes.forget_direct_channels_of(user);
+        }
+        let users = self.store.users(&[user]).await.map_err(|error| refusal(&error))?;
+        let Some(settings) = users.iter().flatten().next().map(|user| self.settings_of(user)) else {
+            return Err(ErrorBody::not_found("user"));
+        };
+        let pick = |content: &Content| match content {
+            Content::AccountSettings { settings } => Some(*settings),
+            _ => None,
+        };
+        let noted = self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))?;
+        if noted == Some(settings) {
+            return Ok(());
+        }
+        self.homes.note(user, Content::AccountSettings { settings }).await.map(drop)
+    }
+
+    fn settings_of(&self, user: &User) -> AccountSettings {
+        let (may_add, may_write) = (self.consent().may_add(user), self.consent().may_write(user));
+        AccountSettings { sends_receipts: user.sends_receipts, may_add, may_write }
     }
 
     /// The ids of this sign-up's user and first device, the same for all tries with its key: one claim holds both,

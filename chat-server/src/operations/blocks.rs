@@ -3,6 +3,7 @@
 use madang_ids::UserId;
 use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Content, ErrorBody, UserCard};
+use madang_store::Ending;
 
 use super::accounts::card;
 use super::costs::Cost;
@@ -36,6 +37,9 @@ impl Operations {
         let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
         // From here on nobody of the two can ask the other.
         self.end_contact(caller, other).await?;
+        for (user, by) in [(caller.user_id, other), (other, caller.user_id)] {
+            self.end_invitations(Ending::Between { user, by }).await?;
+        }
         // An earlier call may have ended between its write and its note.
         if is_new || self.noted_block(caller.user_id, other).await? != Some(true) {
             self.tell_block(caller.user_id, other, true).await?;

@@ -6,11 +6,13 @@ use madang_engine::home::{Command, JoinRequest, SeatRequest};
 use madang_ids::{ChannelId, LogId, Millis, UserId};
 use madang_proto::rest::{ChannelOrder, ChannelView, ChannelsQuery, NewChannel, Page, PageQuery};
 use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits};
-use madang_store::{Channel, ChannelState, Head, Overview, OverviewOrder, UserState};
+use madang_store::{Channel, ChannelState, Head, Member, Overview, OverviewOrder, User, UserState};
 
 use super::accounts::request_hash;
+use super::consent::Division;
 use super::costs::Cost;
 use super::details::check_topic;
+use super::invitations::Untold;
 use super::texts::check_text;
 use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
@@ -20,20 +22,20 @@ impl Operations {
     /// key.
     ///
     /// # Errors
-    /// `not_found` for an unknown user; `full` above the seats of the channel or the channels of somebody; `forbidden` if one
-    /// blocks the other.
+    /// `not_found` for an unknown user; `full` above the seats of the channel or the channels of somebody; `forbidden` for
+    /// somebody whom the caller blocks, and for a direct channel with somebody who takes no messages of the caller.
     pub async fn create_channel(
         &self,
         caller: Caller,
         request: NewChannel,
         key: Option<&str>,
     ) -> Result<ChannelView, ErrorBody> {
-        let channel = match request.kind {
-            ChannelKind::Direct => self.create_direct(caller, &request).await?,
+        let (channel, invited) = match request.kind {
+            ChannelKind::Direct => (self.create_direct(caller, &request).await?, Vec::new()),
             ChannelKind::Group => self.create_group(caller, &request, key).await?,
-            ChannelKind::Open => self.create_open(caller, &request, key).await?,
+            ChannelKind::Open => (self.create_open(caller, &request, key).await?, Vec::new()),
         };
-        self.channel_view(caller, channel).await
+        Ok(ChannelView { invited, ..self.channel_view(caller, channel).await? })
     }
 
     async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId, ErrorBody> {
@@ -60,7 +62,8 @@ impl Operations {
         let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
         let mut _room = Vec::new();
         if found.is_none() {
-            self.check_not_blocked(caller.user_id, &[other]).await?;
+            self.check_not_blocked(caller.user_id, other).await?;
+            self.check_takes_messages(caller.user_id, other).await?;
             _room = self.room_for_channel(caller, "members", &[caller.user_id, other], None).await?;
         }
         let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
@@ -68,9 +71,9 @@ impl Operations {
         let mut between = [caller.user_id, other];
         between.sort_unstable();
         let card = ChannelCard::new(id, ChannelKind::Direct, None, Some(between));
-        let joins = between.map(|user_id| JoinRequest { user_id, role: Role::Member });
+        let joins = between.map(|user_id| JoinRequest::of(user_id, Role::Member)).to_vec();
         // Who finds it incomplete finishes it: every step may be repeated.
-        self.establish(caller, card, 2, joins.to_vec()).await?;
+        self.establish(caller, Founding { card, capacity: 2, joins, invited: &[] }).await?;
         Ok(id)
     }
 
@@ -79,7 +82,7 @@ impl Operations {
         caller: Caller,
         request: &NewChannel,
         key: Option<&str>,
-    ) -> Result<ChannelId, ErrorBody> {
+    ) -> Result<(ChannelId, Vec<UserId>), ErrorBody> {
         let name = check_name(request.name.as_deref())?;
         let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
         let mut others = request.members.clone();
@@ -95,21 +98,33 @@ impl Operations {
         let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
         let hash = request_hash(&[name.as_bytes(), &members, topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
-        // What an earlier try has made is not asked again whether it may be.
-        let mut _room = Vec::new();
-        if key.is_none() || self.store.seats(id).await.map_err(|error| refusal(&error))?.rev == 0 {
-            self.check_users("members", &others).await?;
-            self.check_not_blocked(caller.user_id, &others).await?;
-            let all: Vec<UserId> = others.iter().copied().chain([caller.user_id]).collect();
-            _room = self.room_for_channel(caller, "members", &all, None).await?;
-            others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
-        }
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         self.callers.charge(caller.user_id, Cost::MEMBER.times(1 + others.len()));
-        let mut joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
-        joins.extend(others.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member }));
-        self.establish(caller, card, capacity, joins).await?;
-        Ok(id)
+        // What an earlier try has made is not asked again whether it may be.
+        if key.is_some() && self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
+            self.establish(caller, Founding { card, capacity, joins: Vec::new(), invited: &[] }).await?;
+            return Ok((id, self.never_members(id, others).await?));
+        }
+        let Division { added, invited } = self.divide(caller, "members", &others).await?;
+        let all: Vec<UserId> = added.iter().copied().chain([caller.user_id]).collect();
+        let room = self.room_for_channel(caller, "members", &all, None).await?;
+        others.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
+        let accepts = self.consent().is_given();
+        let mut joins = vec![JoinRequest::of(caller.user_id, Role::Owner)];
+        joins.extend(added.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member, accepts }));
+        let untold = self.establish(caller, Founding { card, capacity, joins, invited: &invited }).await?;
+        drop(room);
+        self.tell_invitations(untold).await;
+        Ok((id, invited))
+    }
+
+    /// Those of `users` who never were members: they were invited.
+    async fn never_members(&self, id: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>, ErrorBody> {
+        let members = self.store.members_of(id, &users).await.map_err(|error| refusal(&error))?;
+        let has_been = |member: &Member| member.spans.last().is_some();
+        let never =
+            users.into_iter().zip(members).filter(|(_, member)| !member.as_ref().is_some_and(has_been));
+        Ok(never.map(|(user, _)| user).collect())
     }
 
     /// The id of a group or an open channel: that of an earlier try with the same key, or a new one.
@@ -124,23 +139,27 @@ impl Operations {
         self.claim(&format!("group by {}", caller.user_id), key, id, hash).await
     }
 
+    /// Makes a channel, each step so that it may be repeated. Returns the invitations that are to be told.
     pub(super) async fn establish(
         &self,
         caller: Caller,
-        card: ChannelCard,
-        capacity: u32,
-        joins: Vec<JoinRequest>,
-    ) -> Result<(), ErrorBody> {
+        founding: Founding<'_>,
+    ) -> Result<Untold<'_>, ErrorBody> {
+        let Founding { card, capacity, joins, invited } = founding;
         let id = card.id;
         let (created_by, created_at) = (caller.user_id, self.clock.now_ms());
         let row = Channel::new(card, created_by, created_at, capacity);
         self.store.create_channel(&row).await.map_err(|error| refusal(&error))?;
         let channel: Arc<Channel> = self.channel(id).await?;
-        // A repeated creation does not bring back who has left meanwhile.
+        // A repeated creation does not bring back who has left meanwhile, nor an invitation that was taken back.
         if self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
-            return self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await.map(drop);
+            self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await?;
+            return Ok(self.untold([]));
         }
-        self.homes.ask(&channel, seats(caller.user_id, joins, true)).await.map(drop)
+        // First, so that a group whose seats are taken lacks no invitation. They hold once their inviter is in it.
+        let untold = self.put_invitations(caller.user_id, id, invited).await?;
+        self.homes.ask(&channel, seats(caller.user_id, joins, true)).await?;
+        Ok(untold)
     }
 
     /// The caller's channels, the most recently active first or by id; or those that the caller has left and may still read.
@@ -219,32 +238,47 @@ impl Operations {
         Ok(())
     }
 
-    /// `field` is the request's that names them.
-    pub(super) async fn check_users(&self, field: &'static str, users: &[UserId]) -> Result<(), ErrorBody> {
+    /// These users, none of whom is deleted. `field` is the request's that names them.
+    pub(super) async fn check_users(
+        &self,
+        field: &'static str,
+        users: &[UserId],
+    ) -> Result<Vec<User>, ErrorBody> {
         let found = self.store.users(users).await.map_err(|error| refusal(&error))?;
-        match users
-            .iter()
-            .zip(found)
-            .find(|(_, found)| found.as_ref().is_none_or(|user| user.state == UserState::Deleted))
-        {
-            Some((missing, _)) => {
-                Err(ErrorBody::field(ErrorCode::NotFound, field, format!("user {missing} was not found")))
-            }
-            None => Ok(()),
-        }
+        let check = |(id, found): (&UserId, Option<User>)| {
+            let missing = || ErrorBody::field(ErrorCode::NotFound, field, format!("user {id} was not found"));
+            found.filter(|user| user.state != UserState::Deleted).ok_or_else(missing)
+        };
+        users.iter().zip(found).map(check).collect()
     }
 
-    /// Nobody is brought together with somebody whom she blocks.
-    pub(super) async fn check_not_blocked(&self, user: UserId, others: &[UserId]) -> Result<(), ErrorBody> {
-        for &other in others {
-            if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
-                let message =
-                    format!("you and user {other} cannot be brought together: one blocks the other");
-                return Err(ErrorBody::forbidden(message));
-            }
+    /// Nobody writes to somebody with whom there is a block.
+    async fn check_not_blocked(&self, user: UserId, other: UserId) -> Result<(), ErrorBody> {
+        if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
+            let message = format!("you and user {other} cannot be brought together: one blocks the other");
+            return Err(ErrorBody::forbidden(message));
         }
         Ok(())
     }
+
+    async fn check_takes_messages(&self, from: UserId, to: UserId) -> Result<(), ErrorBody> {
+        if self.takes_messages(to, from).await? {
+            return Ok(());
+        }
+        let message = format!(
+            "user {to} takes no messages of people who are not known to them; ask them to be a contact"
+        );
+        Err(ErrorBody::forbidden(message))
+    }
+}
+
+/// A channel that is to be made.
+pub(super) struct Founding<'a> {
+    pub(super) card: ChannelCard,
+    pub(super) capacity: u32,
+    pub(super) joins: Vec<JoinRequest>,
+    /// Who is invited besides.
+    pub(super) invited: &'a [UserId],
 }
 
 pub(super) fn seats(by: UserId, joins: Vec<JoinRequest>, is_creation: bool) -> Command {
@@ -276,6 +310,7 @@ pub(super) fn view(row: Overview) -> ChannelView {
         archived: row.channel.state == ChannelState::Archived,
         last_message_at: row.last_message_at,
         settings: row.settings,
+        invited: Vec::new(),
     }
 }
 

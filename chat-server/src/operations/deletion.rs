@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::Deletion;
 use madang_proto::{ChannelKind, ErrorBody, ErrorCode, limits};
-use madang_store::{Overview, OverviewOrder};
+use madang_store::{Ending, Overview, OverviewOrder};
 
 use super::{Caller, Operations};
 use crate::refusal::refusal;
@@ -80,6 +80,8 @@ impl Operations {
             self.revoke_all(user, None).await?;
             self.leave_channels(user).await?;
             self.end_contacts(user).await?;
+            self.store.forget_group_invitations(user).await.map_err(|error| refusal(&error))?;
+            self.end_invitations(Ending::By(user)).await?;
             // Behind what wrote to the own log.
             self.forget_what_was_read(user).await?;
             self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;

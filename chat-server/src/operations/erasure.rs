@@ -5,7 +5,9 @@ use madang_engine::home::{Command, DetailChange};
 use madang_engine::log::{ChannelState, RowChange};
 use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
 use madang_proto::{Body, ChannelKind, Content, DeletionMark, ErrorBody, Message};
-use madang_store::{Channel, Erasure, Head, Member, Membership, Row, SeatChange, SeatOutcome, StoreResult};
+use madang_store::{
+    Channel, Ending, Erasure, Head, Member, Membership, Row, SeatChange, SeatOutcome, StoreResult,
+};
 
 use super::{Caller, Operations};
 use crate::refusal::refusal;
@@ -70,6 +72,7 @@ impl Operations {
         let head = heads.first().copied().unwrap_or_default();
         if erasure.upto == Seq::ZERO {
             self.end_memberships(channel, head).await?;
+            self.end_invitations_to(id).await?;
         }
         for _ in 0..PAGES_A_ROUND {
             if erasure.upto >= head.seq {
@@ -87,6 +90,16 @@ impl Operations {
             self.store.put_erasure(erasure).await?;
         }
         Ok(())
+    }
+
+    async fn end_invitations_to(&self, channel: ChannelId) -> StoreResult<()> {
+        loop {
+            let ended = self.store.end_invitations(Ending::To(channel), MEMBERS_AT_ONCE).await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            self.tell_invitations(self.untold(ended)).await;
+        }
     }
 
     /// The channel counts no longer among those of its members. Their own logs get no entry: the last one of the channel
@@ -122,7 +135,8 @@ fn ended(mut member: Member, at: Seq) -> Member {
 fn membership(channel: &Channel, member: &Member, at: Seq) -> Membership {
     let in_inbox = channel.card.kind != ChannelKind::Open;
     let (user_id, role, spans) = (member.user_id, member.role, member.spans.clone());
-    Membership { user_id, channel_id: channel.card.id, role, spans, as_of: at, in_inbox }
+    let (channel_id, has_accepted) = (channel.card.id, member.has_accepted);
+    Membership { user_id, channel_id, role, spans, as_of: at, in_inbox, has_accepted }
 }
 
 /// The change that takes away what a message says.

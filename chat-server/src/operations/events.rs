@@ -51,10 +51,20 @@ impl Operations {
             return Ok(());
         }
         self.check_is_member(caller, channel_id).await?;
-        let members = self.store.members_of(channel_id, &[caller.user_id]).await;
+        let channel = self.channel(channel_id).await?;
+        let other = channel.card.between.into_iter().flatten().find(|user| *user != caller.user_id);
+        let asked: Vec<UserId> = [caller.user_id].into_iter().chain(other).collect();
+        let members = self.store.members_of(channel_id, &asked).await;
         let members = members.map_err(|error| refusal(&error))?;
         let now = self.clock.raw_ms();
-        if members.iter().flatten().any(|member| member.is_muted(now)) {
+        if members.iter().take(1).flatten().any(|member| member.is_muted(now)) {
+            return Ok(());
+        }
+        // Nothing passes that says that somebody is about to write who may not.
+        if let (Some(other), Some(Some(member))) = (other, members.get(1))
+            && !member.has_accepted
+            && !self.takes_messages(other, caller.user_id).await?
+        {
             return Ok(());
         }
         let at_most = limits::GROUP_MEMBERS_MAX as usize;

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use madang_engine::home::{Command, JoinRequest, Reply, SeatRequest};
 use madang_ids::{ChannelId, UserId};
-use madang_proto::rest::{AddMembers, MemberCard, Page, PageQuery};
+use madang_proto::rest::{AddMembers, Added, MemberCard, Page, PageQuery};
 use madang_proto::{ErrorBody, ErrorCode, Role, limits};
 use madang_store::{Marker, Member, User};
 
 use super::accounts::card;
+use super::consent::Division;
 use super::costs::Cost;
 use super::turns::{Subject, Turn};
 use super::{Caller, Operations, pages};
@@ -58,34 +59,62 @@ impl Operations {
         Ok(Page { items: rows.filter_map(row).collect(), next })
     }
 
-    /// Adds people. Those who are members already are left as they are.
+    /// Adds people, or invites those who do not let the caller add them. Those who are members already are left as they are.
     ///
     /// # Errors
-    /// `forbidden` without the right or across a block; `full` without a seat for all of them.
+    /// `forbidden` without the right, for somebody whom the caller blocks or who is banned; `full` without a seat for all who
+    /// are added. Nobody is added or invited then.
     pub async fn add_members(
         &self,
         caller: Caller,
         channel: ChannelId,
         request: AddMembers,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<Added, ErrorBody> {
         let max = limits::GROUP_MEMBERS_MAX as usize;
         if request.user_ids.is_empty() || request.user_ids.len() > max {
             let message = format!("user_ids has {} ids, it must be 1 to {max}", request.user_ids.len());
             return Err(ErrorBody::invalid("user_ids", message));
         }
         self.check_is_member(caller, channel).await?;
-        self.check_users("user_ids", &request.user_ids).await?;
-        self.check_not_blocked(caller.user_id, &request.user_ids).await?;
-        let _room = self.room_for_channel(caller, "user_ids", &request.user_ids, Some(channel)).await?;
-        request.user_ids.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
-        self.callers.charge(caller.user_id, Cost::MEMBER.times(request.user_ids.len()));
-        let joins = request.user_ids.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member });
-        let channel = self.channel(channel).await?;
-        let command = super::channels::seats(caller.user_id, joins.collect(), false);
-        self.homes.ask(&channel, command).await.map(drop)
+        let newcomers = self.newcomers(channel, &request.user_ids).await?;
+        let Division { added, invited } = self.divide(caller, "user_ids", &newcomers).await?;
+        newcomers.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
+        self.callers.charge(caller.user_id, Cost::MEMBER.times(newcomers.len()));
+        self.seat(caller, channel, added).await?;
+        let untold = self.put_invitations(caller.user_id, channel, &invited).await?;
+        self.tell_invitations(untold).await;
+        Ok(Added { invited })
     }
 
-    /// Removes a member, or lets the caller leave. The owner who leaves hands the channel on. Repeating it is harmless,
+    /// Those of `users` who are no members.
+    async fn newcomers(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<UserId>, ErrorBody> {
+        let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
+        let now = self.clock.raw_ms();
+        let mut newcomers = Vec::new();
+        for (&user, member) in users.iter().zip(members) {
+            match member {
+                Some(member) if member.spans.is_open() => {}
+                Some(member) if member.is_banned(now) => {
+                    return Err(ErrorBody::forbidden(format!("user {user} is banned from this channel")));
+                }
+                _ => newcomers.push(user),
+            }
+        }
+        Ok(newcomers)
+    }
+
+    /// They become members, if the caller may add people.
+    async fn seat(&self, caller: Caller, id: ChannelId, users: Vec<UserId>) -> Result<(), ErrorBody> {
+        let _room = self.room_for_channel(caller, "user_ids", &users, Some(id)).await?;
+        let channel = self.channel(id).await?;
+        let accepts = self.consent().is_given();
+        let join = |user_id| JoinRequest { user_id, role: Role::Member, accepts };
+        let joins = users.into_iter().map(join).collect();
+        let request = SeatRequest { joins, adds: true, ..SeatRequest::by(caller.user_id) };
+        self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
+    }
+
+    /// Removes a member or takes an invitation back, or lets the caller leave. The owner who leaves hands the channel on. Repeating it is harmless,
     /// since an earlier try may have been done half-way.
     ///
     /// # Errors
@@ -112,6 +141,9 @@ impl Operations {
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
             Reply::Seated { members } if members.is_empty() => {
+                if self.withdraw_invitation(user, channel.card.id).await? {
+                    return Ok(());
+                }
                 self.check_was_member(channel.card.id, user).await
             }
             _ => Ok(()),

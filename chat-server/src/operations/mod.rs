@@ -7,6 +7,7 @@ mod carried;
 mod changes;
 mod channel_settings;
 mod channels;
+mod consent;
 mod contacts;
 mod costs;
 mod deletion;
@@ -19,6 +20,7 @@ mod guesses;
 mod handles;
 mod hidden;
 mod history;
+mod invitations;
 mod members;
 mod mentioned;
 mod moderation;
@@ -70,6 +72,7 @@ pub use events::Writers;
 pub use export::{Export, Exports};
 pub(crate) use guesses::GUESS_BYTES;
 pub use guesses::Guesses;
+pub use invitations::UntoldInvitations;
 pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
 pub use sync::{Standing, SyncPage};
@@ -130,6 +133,8 @@ pub struct Operations {
     pub deletions: Deletions,
     /// Exports that are under way.
     pub exports: Exports,
+    /// Invitations whose users' devices have not been notified.
+    pub untold_invitations: UntoldInvitations,
     /// Who is writing.
     pub writers: Writers,
     /// Who changes what now.

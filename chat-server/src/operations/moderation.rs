@@ -6,7 +6,7 @@ use madang_engine::home::{Command, JoinRequest, RestrictRequest, RestrictionKind
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{BanCard, Page, PageQuery, Restrict, Restriction};
 use madang_proto::{ErrorBody, Role};
-use madang_store::Member;
+use madang_store::{Ending, Member};
 
 use super::accounts::card;
 use super::costs::Cost;
@@ -28,7 +28,7 @@ impl Operations {
         user_id: UserId,
         role: Role,
     ) -> Result<(), ErrorBody> {
-        let role = Some(JoinRequest { user_id, role });
+        let role = Some(JoinRequest::of(user_id, role));
         self.ask_seats(caller, channel, SeatRequest { role, ..SeatRequest::by(caller.user_id) }).await
     }
 
@@ -49,7 +49,12 @@ impl Operations {
             self.user(user_id).await?;
         }
         let restrict = Some(RestrictRequest { user_id, kind, restriction });
-        self.ask_seats(caller, channel, SeatRequest { restrict, ..SeatRequest::by(caller.user_id) }).await
+        let request = SeatRequest { restrict, ..SeatRequest::by(caller.user_id) };
+        self.ask_seats(caller, channel, request).await?;
+        if kind == RestrictionKind::Ban && restriction.is_some() {
+            self.end_invitations(Ending::One(user_id, channel)).await?;
+        }
+        Ok(())
     }
 
     fn restriction(&self, Restrict { seconds }: Restrict) -> Result<Restriction, ErrorBody> {

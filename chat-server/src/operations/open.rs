@@ -12,7 +12,7 @@ use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits}
 use madang_store::{FoundChannel, FoundPage};
 
 use super::accounts::request_hash;
-use super::channels::{check_name, seats};
+use super::channels::{Founding, check_name, seats};
 use super::costs::Cost;
 use super::details::check_topic;
 use super::members::no_longer;
@@ -41,8 +41,9 @@ impl Operations {
         self.check_open_made(caller, id).await?;
         self.callers.charge(caller.user_id, Cost::MEMBER);
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Open, Some(name), None) };
-        let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Owner }];
-        self.establish(caller, card, self.config.channels.open_members, joins).await?;
+        let joins = vec![JoinRequest::of(caller.user_id, Role::Owner)];
+        let capacity = self.config.channels.open_members;
+        self.establish(caller, Founding { card, capacity, joins, invited: &[] }).await?;
         Ok(id)
     }
 
@@ -98,7 +99,7 @@ impl Operations {
         }
         let _room = self.room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
         self.callers.charge(caller.user_id, Cost::MEMBER);
-        let joins = vec![JoinRequest { user_id: caller.user_id, role: Role::Member }];
+        let joins = vec![JoinRequest::of(caller.user_id, Role::Member)];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
         self.channel_view(caller, channel_id).await
     }

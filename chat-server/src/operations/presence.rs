@@ -35,8 +35,8 @@ impl Operations {
         Ok(())
     }
 
-    /// How users are, as far as the caller may know: those who share a channel with her or are her contacts. Everybody
-    /// else is offline to her.
+    /// How users are, as far as the caller may know: contacts, and those who share a channel in which both have accepted.
+    /// Everybody else is offline.
     ///
     /// # Errors
     /// `invalid` for ids that are none, or too many; `unavailable` without presence.
@@ -91,13 +91,15 @@ impl Operations {
         counts.await.map_err(|error: std::sync::Arc<ErrorBody>| (*error).clone())
     }
 
+    /// Members who show their presence here.
     async fn first_members(&self, channel: ChannelId, at_most: usize) -> Result<Vec<UserId>, ErrorBody> {
-        let mut found: Vec<UserId> = Vec::new();
+        let (mut found, mut after): (Vec<UserId>, Option<UserId>) = (Vec::new(), None);
         while found.len() < at_most {
             let rows = (at_most - found.len()).min(limits::LIST_PAGE as usize);
-            let page = self.store.members(channel, found.last().copied(), rows).await;
+            let page = self.store.members(channel, after, rows).await;
             let page = page.map_err(|error| refusal(&error))?;
-            found.extend(page.iter().map(|member| member.user_id));
+            found.extend(page.iter().filter(|member| member.has_accepted).map(|member| member.user_id));
+            after = page.last().map(|member| member.user_id);
             if page.len() < rows {
                 break;
             }

@@ -1,8 +1,8 @@
 //! Moves a read marker.
 
 use madang_ids::{ChannelId, LogId, Seq};
-use madang_proto::ErrorBody;
-use madang_store::Marker;
+use madang_proto::{ChannelKind, ErrorBody};
+use madang_store::{Marker, Membership, Overview};
 
 use super::history::readable;
 use super::turns::Subject;
@@ -30,6 +30,7 @@ impl Operations {
         let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
         let moved = moved.map_err(|error| refusal(&error))?;
         self.end_unread_mark(caller, channel_id, row.settings).await?;
+        self.accept_by_reading(caller, &row).await?;
         if !moved && row.marker.seq != seq {
             return Ok(());
         }
@@ -38,6 +39,19 @@ impl Operations {
         if let Some(seq) = noted.filter(|_| moved && row.membership.spans.is_open()) {
             self.tell_receipt(caller, channel_id, seq).await;
         }
+        Ok(())
+    }
+
+    /// Somebody who was added to a group accepts it when they first mark it as read. A direct channel is accepted by writing
+    /// alone: to have read what a stranger wrote is no consent.
+    async fn accept_by_reading(&self, caller: Caller, row: &Overview) -> Result<(), ErrorBody> {
+        let Membership { spans, has_accepted, .. } = &row.membership;
+        if *has_accepted || !spans.is_open() || row.channel.card.kind != ChannelKind::Group {
+            return Ok(());
+        }
+        let accepted = self.store.accept_stay(caller.user_id, row.channel.card.id).await;
+        accepted.map_err(|error| refusal(&error))?;
+        self.presence.circle_changed(caller.user_id);
         Ok(())
     }
 }

@@ -66,7 +66,8 @@ impl Operations {
         } else {
             Vec::new()
         };
-        Ok(Snapshot { cursor, channels, gone, recent, users, next })
+        let invitations = if is_first { self.count_invitations(caller.user_id).await? } else { 0 };
+        Ok(Snapshot { cursor, channels, gone, recent, users, invitations, next })
     }
 
     /// Channels of this page that the device has and the caller has left. A channel that cannot be read is neither.

@@ -18,6 +18,10 @@ pub(super) enum Subject {
     Marker(UserId, ChannelId),
     /// What two users are to each other: contacts and blocks. The lesser id first.
     Pair(UserId, UserId),
+    /// The invitation of a user to a group. Nobody who has such a turn waits for one of this kind.
+    Invitation(UserId, ChannelId),
+    /// The settings of a user's account.
+    Account(UserId),
     /// In how many channels a user is, close to the limit. Of several users in the order of their ids.
     Channels(UserId),
 }

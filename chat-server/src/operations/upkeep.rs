@@ -1,5 +1,5 @@
 //! What the server does by itself: notes what devices have received, forgets retry keys that have had their time and what
-//! is old of users' own logs, finishes revocations, and erases deleted channels.
+//! is old of users' own logs, finishes revocations, erases deleted channels, and notifies of invitations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,7 @@ impl Operations {
             self.finish_deletions().await;
             self.trim_some(&mut walk).await;
             self.turn_written();
+            self.tell_untold_invitations().await;
             forget_in -= 1;
             if forget_in == 0 {
                 forget_in = if self.forget_some(&drain).await { 1 } else { FORGET_EVERY_ROUNDS };

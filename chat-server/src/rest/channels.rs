@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::ChannelSettings;
 use madang_proto::rest::{
-    AddMembers, ChannelChange, ChannelSettingsChange, ChannelView, ChannelsQuery, MemberCard, NewChannel,
-    Page, PageQuery, Snapshot, SnapshotQuery,
+    AddMembers, Added, ChannelChange, ChannelSettingsChange, ChannelView, ChannelsQuery, MemberCard,
+    NewChannel, Page, PageQuery, Snapshot, SnapshotQuery,
 };
 
 use super::Api;
@@ -56,9 +56,8 @@ pub(super) async fn add_members(
     Auth(caller): Auth,
     Ids(channel): Ids<ChannelId>,
     Json(request): Json<AddMembers>,
-) -> Result<StatusCode> {
-    api.operations().add_members(caller, channel, request).await?;
-    Ok(StatusCode::NO_CONTENT)
+) -> Result<Answer<Added>> {
+    Ok(Answer(api.operations().add_members(caller, channel, request).await?))
 }
 
 pub(super) async fn remove_member(

@@ -10,6 +10,7 @@ mod devices;
 mod export;
 mod extract;
 mod health;
+mod invitations;
 mod messages;
 mod meter;
 mod moderation;

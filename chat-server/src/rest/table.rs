@@ -5,7 +5,7 @@ use axum::routing::MethodFilter;
 use madang_proto::ErrorCode;
 
 use super::describe::{Route, Routes};
-use super::{accounts, channels, contacts, devices, export, messages, moderation, open};
+use super::{accounts, channels, contacts, devices, export, invitations, messages, moderation, open};
 
 macro_rules! routes {
     ($($method:ident $path:literal $tag:ident::$name:ident [$($refusal:ident)*] $summary:literal;)*) => {{
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Routes {
         DELETE "/sessions" accounts::log_out [] "Log out: revokes this device.";
         POST "/tokens" accounts::refresh [Unauthorized Revoked] "New tokens for a refresh token, which serves once.";
         GET "/me" accounts::me [] "The caller, with the caller's own settings.";
-        PATCH "/me" accounts::change_me [TooLarge] "Change the name for people, the picture, or whether receipts are sent.";
+        PATCH "/me" accounts::change_me [TooLarge] "Change the name for people, the picture, or settings of the account.";
         POST "/me/password" accounts::change_password [Conflict] "Change the password; other devices are revoked.";
         POST "/me/deletion" accounts::delete_account [] "Delete the account. Messages stay, by a deleted user.";
         GET "/me/export" export::own [] "What the server keeps about the caller, as lines of JSON.";
@@ -54,6 +54,9 @@ pub(super) fn routes() -> Routes {
         GET "/contacts" contacts::list [] "Contacts, and requests both ways.";
         PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Ask somebody to be a contact, or accept.";
         DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, take a request back, or decline one.";
+        GET "/invitations" invitations::list [] "Invitations to groups that wait for the caller.";
+        PUT "/invitations/{channel_id}" invitations::accept [Forbidden NotFound Full] "Accept an invitation: join the group.";
+        DELETE "/invitations/{channel_id}" invitations::decline [] "Decline an invitation.";
         GET "/presence" contacts::presence [] "How users are.";
         GET "/mentions" messages::mentions [] "Messages that mention the caller by name, the latest first.";
         GET "/channels" channels::list [] "The caller's channels, the most recently active first.";
@@ -67,8 +70,8 @@ pub(super) fn routes() -> Routes {
         GET "/open-channels" open::find [] "Find open channels by name and topic.";
         PUT "/channels/{channel_id}/membership" open::join [Forbidden NotFound Full] "Join an open channel.";
         GET "/channels/{channel_id}/members" channels::members [Forbidden NotFound] "The members of a channel.";
-        PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add people to a group: owner and admins.";
-        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, or leave.";
+        PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add people to a group, or invite them: owner and admins.";
+        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, take an invitation back, or leave.";
         PATCH "/channels/{channel_id}/members/{user_id}" moderation::change_member [Forbidden NotFound] "Make somebody admin, member or owner: owner.";
         GET "/channels/{channel_id}/bans" moderation::bans [Forbidden NotFound] "Who is banned: owner and admins.";
         PUT "/channels/{channel_id}/bans/{user_id}" moderation::ban [Forbidden NotFound] "Ban somebody, also who is no member: owner and admins.";

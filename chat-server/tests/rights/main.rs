@@ -296,8 +296,8 @@ Every call of REST (paths are below `/v1`) and every frame of the socket, tried 
 test tries each cell, and fails where this page says something else or where an operation is missing; `cargo xtask rights` writes the
 page anew.
 
-**Nobody** has no token. A **stranger** never was a member, a **barred** one was banned all the same. Who **left** and who is
-**banned** were members. A **blocked** member is blocked by the owner, or by the other one of a direct channel. The **admin** is what
+**Nobody** has no token. A **stranger** never was a member, an **invited** one waits with an answer, a **barred** one was banned all
+the same. Who **left** and who is **banned** were members. A **blocked** member is blocked by the owner, or by the other one of a direct channel. The **admin** is what
 others call a moderator.
 ";
 
@@ -333,9 +333,15 @@ async fn a_stranger_cannot_tell_a_private_channel_from_none() {
     let storage = Storage::model();
     let (node, api) = start(&storage).await;
     let rest = Rest::new(&node.url());
-    for (kind, role) in [("group", Role::Stranger), ("group", Role::Barred), ("direct", Role::Stranger)] {
+    let kinds = [("group", Role::Stranger), ("group", Role::Barred), ("group", Role::Invited)];
+    for (kind, role) in kinds.into_iter().chain([("direct", Role::Stranger)]) {
         let mut stage = Stage::new(&node, kind, role).await;
-        for trial in IN_CHANNEL.iter().filter(|trial| !trial.operation.starts_with("frame ")) {
+        // Somebody who is invited knows of the group what the invitation says, and nothing more.
+        let is_tried = |trial: &&Trial| {
+            let is_invitation = trial.operation.starts_with("invitations_") && role == Role::Invited;
+            !trial.operation.starts_with("frame ") && !is_invitation
+        };
+        for trial in IN_CHANNEL.iter().filter(is_tried) {
             let of_channel = call(&rest, &api, &stage, trial).await;
             let channel = std::mem::replace(&mut stage.channel, "1".to_owned());
             let of_none = call(&rest, &api, &stage, trial).await;

@@ -40,6 +40,7 @@ pub(crate) fn key() -> String {
 pub(crate) enum Role {
     Nobody,
     Stranger,
+    Invited,
     Barred,
     Left,
     Banned,
@@ -52,9 +53,11 @@ pub(crate) enum Role {
 
 /// Kinds of channels, each with who can be in such a relation to one.
 pub(crate) const ROLES: [(&str, &[Role]); 3] = {
-    use Role::{Admin, Banned, Barred, Blocked, Left, Member, Muted, Nobody, Owner, Stranger};
-    const ALL: &[Role] = &[Nobody, Stranger, Barred, Left, Banned, Member, Muted, Blocked, Admin, Owner];
-    [("group", ALL), ("open", ALL), ("direct", &[Nobody, Stranger, Member, Blocked])]
+    use Role::{Admin, Banned, Barred, Blocked, Invited, Left, Member, Muted, Nobody, Owner, Stranger};
+    const GROUP: &[Role] =
+        &[Nobody, Stranger, Invited, Barred, Left, Banned, Member, Muted, Blocked, Admin, Owner];
+    const OPEN: &[Role] = &[Nobody, Stranger, Barred, Left, Banned, Member, Muted, Blocked, Admin, Owner];
+    [("group", GROUP), ("open", OPEN), ("direct", &[Nobody, Stranger, Member, Blocked])]
 };
 
 /// A channel, as one of her role finds it.
@@ -109,7 +112,7 @@ impl Stage {
         }
         let owner = if self.role == Role::Owner { &self.me } else { &self.host };
         let others = if self.role == Role::Owner { vec![&self.member] } else { vec![&self.member, &self.me] };
-        let is_in = !matches!(self.role, Role::Nobody | Role::Stranger | Role::Barred);
+        let is_in = !matches!(self.role, Role::Nobody | Role::Stranger | Role::Invited | Role::Barred);
         let others: Vec<&Person> = others.into_iter().filter(|one| is_in || one.id != self.me.id).collect();
         let mut wish = json!({ "kind": kind, "name": "Tea" });
         if kind == "group" {
@@ -129,6 +132,11 @@ impl Stage {
         let of_me = |what: &str| self.path(&format!("/{what}/{}", self.me.id));
         match self.role {
             Role::Nobody | Role::Stranger | Role::Member | Role::Owner => Value::Null,
+            Role::Invited => {
+                self.must("PATCH", "/v1/me", &self.me, json!({ "may_add": "contacts" })).await;
+                let wish = json!({ "user_ids": [self.me.id] });
+                self.must("PUT", &self.path("/members"), &self.host, wish).await
+            }
             Role::Barred | Role::Banned => self.must("PUT", &of_me("bans"), &self.host, json!({})).await,
             Role::Muted => self.must("PUT", &of_me("mutes"), &self.host, json!({})).await,
             Role::Left => self.must("DELETE", &of_me("members"), &self.me, Value::Null).await,

@@ -188,6 +188,7 @@ mod tests {
             user_id: her(),
             role: Role::Member,
             joined_at: Millis::ZERO,
+            has_accepted: true,
             muted: None,
             banned: None,
             pending: Some(Pending {

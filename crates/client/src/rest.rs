@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use madang_ids::{ChannelId, DeviceId, Millis, UserId};
 use madang_proto::rest::{
-    AddMembers, ChannelView, DeviceCard, HistoryPage, HistoryQuery, List, Login, MarkRead, MemberCard,
+    AddMembers, Added, ChannelView, DeviceCard, HistoryPage, HistoryQuery, List, Login, MarkRead, MemberCard,
     NewChannel, NewDevice, Page, PageQuery, ProfileChange, Refresh, SendMessage, SignUp, SignedIn, Snapshot,
     SnapshotQuery,
 };
@@ -247,13 +247,13 @@ impl Rest {
         self.get(token, &format!("/v1/channels/{channel}/members{}", page_query(page))).await
     }
 
-    /// Adds people to a group.
+    /// Adds people to a group; says who was invited instead.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
-    pub async fn add_members(&self, token: &str, channel: ChannelId, user_ids: Vec<UserId>) -> Result<()> {
+    pub async fn add_members(&self, token: &str, channel: ChannelId, user_ids: Vec<UserId>) -> Result<Added> {
         let url = self.url(&format!("/v1/channels/{channel}/members"));
-        run(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
+        read(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
     }
 
     /// Removes somebody from a group; oneself to leave.

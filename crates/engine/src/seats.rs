@@ -27,6 +27,9 @@ pub struct Member {
     pub joined_at: Millis,
     /// What she may read. She is a member now if they are open.
     pub spans: Spans,
+    /// Whether the user came into this stay by themselves, or has written or read in it since. Somebody who was added and
+    /// has done neither shows no presence here.
+    pub has_accepted: bool,
     /// Whether and how long she may not speak.
     pub muted: Option<Restriction>,
     /// Whether and how long she may not be here. Who was never a member may be banned too.

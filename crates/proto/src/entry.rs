@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cards::{ChannelCard, Role};
 use crate::channel_settings::ChannelSettings;
+use crate::consent::AccountSettings;
 use crate::json::Data;
 use crate::own_log::{JoinedState, UnreadMentions};
 use crate::reactions::{ReactedState, Reaction, ReactionsChange};
@@ -209,6 +210,29 @@ pub enum Content {
         /// The settings from here on.
         #[serde(flatten)]
         settings: ChannelSettings,
+    },
+    /// The user changed their own settings of the account.
+    AccountSettings {
+        /// The settings from here on.
+        #[serde(flatten)]
+        settings: AccountSettings,
+    },
+    /// The user is invited to a group.
+    Invited {
+        /// Which.
+        channel_id: ChannelId,
+        /// Its name.
+        name: String,
+        /// Members when the invitation came.
+        member_count: u32,
+        /// Who invites.
+        by: UserId,
+    },
+    /// An invitation is no more: declined, taken back, or displaced by later ones. One that was accepted ends with
+    /// `channel_joined`.
+    InvitationRemoved {
+        /// To which group.
+        channel_id: ChannelId,
     },
     /// The user deleted a message for themselves only.
     MessageHidden {

@@ -112,6 +112,12 @@ pub const CONTACTS: u32 = 1_000;
 pub const CONTACT_REQUESTS: u32 = 100;
 /// Requests of others that wait for a user; of more the oldest goes.
 pub const CONTACT_ASKED: u32 = 200;
+/// Invitations to groups that wait for a user; of more the oldest goes.
+pub const INVITATIONS: u32 = 100;
+/// Of these, by one inviter.
+pub const INVITATIONS_BY_ONE: u32 = 10;
+/// Invitations that a user declined and that are remembered, so that the same person does not repeat them.
+pub const INVITATIONS_DECLINED: u32 = 100;
 /// Members of the largest group whose members watch each other.
 pub const WATCHED_GROUP_MEMBERS: u32 = 100;
 /// Longest status text, in characters.

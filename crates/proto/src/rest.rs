@@ -151,6 +151,9 @@ pub struct ChannelView {
     /// The caller's own settings of it; absent if nothing was ever set.
     #[serde(default, skip_serializing_if = "ChannelSettings::is_default")]
     pub settings: ChannelSettings,
+    /// In the answer to `POST /v1/channels`: those of `members` who were invited instead of added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invited: Vec<UserId>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -310,6 +313,14 @@ pub struct AddMembers {
     pub user_ids: Vec<UserId>,
 }
 
+/// Answer to `PUT /v1/channels/{id}/members`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Added {
+    /// Those who were invited instead of added: they do not let the caller add them.
+    pub invited: Vec<UserId>,
+}
+
 /// `POST /v1/channels/{id}/messages`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -424,6 +435,9 @@ pub struct Snapshot {
     /// If asked for: the cards of the two people of each direct channel of the page, and of those whom `recent` names. Each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserCard>,
+    /// On the first page: invitations to groups that wait; absent if there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub invitations: u32,
     /// Where the next page begins; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

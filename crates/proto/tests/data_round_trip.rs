@@ -118,6 +118,7 @@ fn check(text: &str, data: &Data) {
         gone: Vec::new(),
         recent,
         users: Vec::new(),
+        invitations: 0,
         next: None,
     };
     let snapshot: Snapshot = json::read(&serde_json::to_string(&snapshot).unwrap()).unwrap();

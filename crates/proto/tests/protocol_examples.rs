@@ -8,14 +8,15 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange, ChannelView, Deletion,
+    AddMembers, Added, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange, ChannelView, Deletion,
     DeviceCard, DeviceChange, EditMessage, ExportLine, HistoryPage, List, Login, MarkRead, Me, MemberCard,
     MemberChange, NewChannel, NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict,
     SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
-    ErrorCode, PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard, json, limits,
+    ErrorCode, InvitationCard, PresenceCounts, PresenceList, Request, ServerFrame, SnapshotReason, UserCard,
+    json, limits,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -140,6 +141,9 @@ names!(KINDS, kind(Content) {
     Content::Read { .. } => "read",
     Content::ChannelJoined { .. } => "channel_joined",
     Content::ChannelLeft { .. } => "channel_left",
+    Content::AccountSettings { .. } => "account_settings",
+    Content::Invited { .. } => "invited",
+    Content::InvitationRemoved { .. } => "invitation_removed",
     Content::DeviceRevoked { .. } => "device_revoked",
     Content::Blocked { .. } => "blocked",
     Content::Unblocked { .. } => "unblocked",
@@ -259,6 +263,8 @@ bodies! {
     "EditMessage" => EditMessage,
     "Changed" => Changed,
     "AddMembers" => AddMembers,
+    "Added" => Added,
+    "Page<InvitationCard>" => Page<InvitationCard>,
     "SendMessage" => SendMessage,
     "Ack" => Ack,
     "MarkRead" => MarkRead,
@@ -369,6 +375,9 @@ fn the_limits_are_those_of_the_server() {
         ("contacts of a user", vec![limits::CONTACTS as usize]),
         ("contacts that a user asked and that have not answered", vec![limits::CONTACT_REQUESTS as usize]),
         ("requests of others that wait for a user", vec![limits::CONTACT_ASKED as usize]),
+        ("invitations to groups that wait for a user", vec![limits::INVITATIONS as usize]),
+        ("invitations of one inviter that wait for a user", vec![limits::INVITATIONS_BY_ONE as usize]),
+        ("declined invitations that are remembered", vec![limits::INVITATIONS_DECLINED as usize]),
         ("members of a group that watch each other", vec![limits::WATCHED_GROUP_MEMBERS as usize]),
         ("status text", vec![limits::STATUS_CHARS]),
         ("users of a `presence` frame", vec![limits::PRESENCE_USERS]),

@@ -201,6 +201,7 @@ async fn scans(store: &Arc<Embedded>) {
             spans: Spans::since(Seq::new(1)),
             as_of: Seq::new(1),
             in_inbox: true,
+            has_accepted: true,
         })
         .collect();
     store.put_memberships(&memberships).await.unwrap();

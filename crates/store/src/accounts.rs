@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
+use madang_proto::Audience;
 
 use crate::error::StoreResult;
 
@@ -18,6 +19,10 @@ pub struct User {
     pub created_at: Millis,
     /// Whether others are told how far she has read.
     pub sends_receipts: bool,
+    /// Who may add the user to a group at once; `None`: as the configuration says.
+    pub may_add: Option<Audience>,
+    /// Who may write to the user; `None`: as the configuration says.
+    pub may_write: Option<Audience>,
     /// The address of a picture; empty if there is none.
     pub avatar: String,
     /// Rises with each change of name and picture.
@@ -31,7 +36,19 @@ impl User {
     #[must_use]
     pub fn new(id: UserId, handle: String, display_name: String, created_at: Millis) -> Self {
         let (avatar, state) = (String::new(), UserState::Active);
-        Self { id, handle, display_name, created_at, sends_receipts: true, avatar, rev: 1, state }
+        let (may_add, may_write) = (None, None);
+        Self {
+            id,
+            handle,
+            display_name,
+            created_at,
+            sends_receipts: true,
+            may_add,
+            may_write,
+            avatar,
+            rev: 1,
+            state,
+        }
     }
 }
 
@@ -120,6 +137,13 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()>;
     /// Changes whether others are told how far she has read.
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()>;
+    /// Changes who may add the user to groups, and who may write to them. What is absent stays.
+    async fn set_audiences(
+        &self,
+        user: UserId,
+        may_add: Option<Audience>,
+        may_write: Option<Audience>,
+    ) -> StoreResult<()>;
     /// What a user proves an identity with.
     async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>>;
     /// Replaces the password's hash, if it still is `expected` or nothing is expected. `false` if it is another one, or

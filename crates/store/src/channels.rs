@@ -75,6 +75,8 @@ pub struct Membership {
     pub as_of: Seq,
     /// Whether the channel's log is in her inbox: not if the channel is open.
     pub in_inbox: bool,
+    /// As [`Member::has_accepted`].
+    pub has_accepted: bool,
 }
 
 impl Membership {
@@ -201,6 +203,9 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// [`ChannelStore::put_memberships`] does. One write where the store can; elsewhere it may stop between the two, with
     /// an unknown outcome, and the members are found pending.
     async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome>;
+    /// A member has accepted the present stay; who is none now is left as they are. Writes of members and memberships keep
+    /// what was accepted within a stay: their writer may not know of it.
+    async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()>;
     /// Clears `pending` of members whose change the log tells, and writes their spans, unless something else is
     /// pending of them. The members say what was pending.
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;

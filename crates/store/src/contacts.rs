@@ -81,6 +81,28 @@ pub struct PresenceChange {
     pub status: Option<Option<String>>,
 }
 
+/// What somebody is to a user who wants to bring them into a group, or to write to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Relation {
+    /// They are mutual contacts.
+    pub is_contact: bool,
+    /// They share a group in which both have accepted.
+    pub shares_group: bool,
+    /// The user blocks them.
+    pub is_blocked: bool,
+    /// They block the user.
+    pub blocks: bool,
+}
+
+/// What several people are to a user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relations {
+    /// In the order asked for.
+    pub of: Vec<Relation>,
+    /// Co-members that were looked at.
+    pub looked_at: usize,
+}
+
 /// Contacts and presence settings.
 ///
 /// # Guarantees
@@ -106,11 +128,15 @@ pub trait ContactStore: Send + Sync + 'static {
     /// The contacts of a user by id, after `after`; those that ended are left out.
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>>;
 
-    /// Whom a user watches, each once and in no order: mutual contacts, then co-members of her groups of at most
-    /// `group_members`, less those with a block in either direction; the first `limit` of them.
+    /// What each of `others` is to `user`. Groups are looked at from the latest on, up to `scan` members of them: whoever is
+    /// met only beyond shares none. One read.
+    async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations>;
+
+    /// Whom a user watches, each once and in no order: mutual contacts, then co-members of groups of at most
+    /// `group_members` in which both have accepted, less those with a block in either direction; the first `limit` of them.
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>>;
-    /// Those of `others` who are mutual contacts of `user` or share a group or an open channel with `user`, without a block
-    /// in either direction; in the order asked for. A direct channel does not count: one of the two opens it alone.
+    /// Those of `others` who are mutual contacts of `user`, or share a group or an open channel with `user` in which both
+    /// have accepted, without a block in either direction; in the order asked for. A direct channel does not count: one of the two opens it alone.
     async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;
 
     /// Changes what a user says of herself.

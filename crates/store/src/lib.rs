@@ -16,6 +16,7 @@ mod devices;
 pub mod embedded;
 mod erasure;
 mod error;
+mod group_invitations;
 mod invitations;
 mod lane;
 mod log;
@@ -32,11 +33,16 @@ pub use channels::{
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{
-    Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow, PutContact,
+    Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow, PutContact, Relation,
+    Relations,
 };
 pub use devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
 pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};
+pub use group_invitations::{
+    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
+    OpenInvitation,
+};
 pub use invitations::{Invitation, InvitationStore};
 pub use lane::urgently;
 pub use log::{
@@ -56,6 +62,7 @@ pub trait Store:
     + ContactStore
     + DeviceStore
     + ErasureStore
+    + GroupInvitationStore
     + InvitationStore
     + LogStore
     + SettingStore
@@ -69,6 +76,7 @@ impl<T> Store for T where
         + ContactStore
         + DeviceStore
         + ErasureStore
+        + GroupInvitationStore
         + InvitationStore
         + LogStore
         + SettingStore

@@ -107,6 +107,7 @@ hand_on! {
     fn direct(one: UserId, other: UserId) -> Option<ChannelId>;
     fn seats(channel: ChannelId) -> Seats;
     fn change_seats(change: SeatChange, memberships: &[Membership]) -> SeatOutcome;
+    fn accept_stay(user: UserId, channel: ChannelId) -> ();
     fn settle_members(channel: ChannelId, members: &[Member]) -> ();
     fn members_of(channel: ChannelId, users: &[UserId]) -> Vec<Option<Member>>;
     fn members(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;

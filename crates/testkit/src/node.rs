@@ -75,7 +75,7 @@ pub fn manual_clock() -> (Clock, ManualClock) {
 }
 
 impl TestNode {
-    /// Starts a node over `storage`.
+    /// Starts a node over `storage`, on which people are added to groups without being asked: few tests are about that.
     ///
     /// # Errors
     /// The storage cannot be opened, or the configuration is not valid.
@@ -83,11 +83,29 @@ impl TestNode {
         Self::start_over(config, storage, clock, |inbox| inbox).await
     }
 
+    /// As [`Self::start`], with the consent of the configuration.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub async fn start_asking(config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
+        Self::start_as(config, storage, clock, |inbox| inbox).await
+    }
+
     /// Starts a node whose inbox is led through another one, such as one that loses what it is told to lose.
     ///
     /// # Errors
     /// See [`Self::start`].
     pub async fn start_over(
+        mut config: Config,
+        storage: &Storage,
+        clock: Clock,
+        lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>,
+    ) -> anyhow::Result<Self> {
+        config.accounts.consent = false;
+        Self::start_as(config, storage, clock, lead).await
+    }
+
+    async fn start_as(
         mut config: Config,
         storage: &Storage,
         clock: Clock,

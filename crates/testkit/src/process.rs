@@ -131,6 +131,8 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     // Cheap passwords: no test is about their cost.
     command.env("MADANG_PASSWORDS__MEMORY_KIB", "8").env("MADANG_PASSWORDS__PASSES", "1");
+    // Few tests are about who may be added to a group.
+    command.env("MADANG_ACCOUNTS__CONSENT", "false");
     command.env("MADANG_TELEMETRY__FILTER", "warn");
     command
 }

@@ -20,7 +20,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 const SILENCE: &str = "MADANG_GATEWAY__SILENCE_MS";
 /// What the server is told: thousands of sign-ups should not be password hashing, and nobody is thrown out.
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_GATEWAY__CONNECTIONS", "16000"),
@@ -28,6 +28,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ("MADANG_GATEWAY__DRAIN_MS", "100"),
     ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+    ("MADANG_ACCOUNTS__CONSENT", "false"),
     // Not three lines for each socket.
     ("MADANG_TELEMETRY__FILTER", "warn"),
 ];

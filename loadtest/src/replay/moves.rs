@@ -84,7 +84,7 @@ impl<'a> Comings<'a> {
             }
             Moved::Renames(name) => {
                 let name = name.chars().take(limits::DISPLAY_NAME_CHARS).collect();
-                let change = ProfileChange { display_name: Some(name), avatar: None, sends_receipts: None };
+                let change = ProfileChange { display_name: Some(name), ..ProfileChange::default() };
                 let device = self.device(nick);
                 let done = insist(self.world, device, |rest, token| {
                     let change = change.clone();
@@ -110,7 +110,7 @@ impl<'a> Comings<'a> {
         } else {
             let user = self.device(nick).user;
             let add = |rest: Rest, token: String| async move {
-                rest.add_members(&token, channel, vec![user]).await
+                rest.add_members(&token, channel, vec![user]).await.map(drop)
             };
             insist(world, self.device(self.owner), add).await
         };

@@ -125,12 +125,12 @@ pub(super) async fn add(
     Path(id): Path<u64>,
     headers: HeaderMap,
     Json(wish): Json<Value>,
-) -> StatusCode {
+) -> Json<Value> {
     let by = bearer(&headers).0;
     for user in wish["user_ids"].as_array().unwrap() {
         fake.add(id, user.as_str().unwrap().parse().unwrap(), by);
     }
-    StatusCode::NO_CONTENT
+    Json(json!({ "invited": [] }))
 }
 
 pub(super) async fn leave(State(fake): Shared, Path((id, user)): Path<(u64, u64)>) -> StatusCode {

@@ -22,10 +22,11 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What the server is told: days have many speakers, and no run is about the cost of a password.
-const ENVIRONMENT: [(&str, &str); 4] = [
+const ENVIRONMENT: [(&str, &str); 5] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
+    ("MADANG_ACCOUNTS__CONSENT", "false"),
     ("MADANG_TELEMETRY__FILTER", "warn"),
 ];
 

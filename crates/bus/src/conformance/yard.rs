@@ -163,6 +163,7 @@ impl Yard {
             spans: member.spans.clone(),
             as_of: member.as_of(),
             in_inbox: !self.open.contains(&log(channel_id.raw())),
+            has_accepted: member.has_accepted,
         };
         members.iter().map(membership).collect()
     }
@@ -186,6 +187,7 @@ fn member(id: u64, spans: &Spans) -> Member {
         role,
         joined_at: Millis::new(1),
         spans: spans.clone(),
+        has_accepted: true,
         muted: None,
         banned: None,
         pending,

@@ -253,6 +253,7 @@ mod tests {
             role: Role::Member,
             joined_at: Millis::ZERO,
             spans: Spans::since(Seq::new(1)),
+            has_accepted: true,
             muted: None,
             banned: None,
             pending: None,

@@ -124,6 +124,10 @@ impl ChannelStore for Watched {
         self.store.change_seats(change, memberships).await
     }
 
+    async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
+        self.store.accept_stay(user, channel).await
+    }
+
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
         self.store.settle_members(channel, members).await
     }

@@ -154,9 +154,9 @@ impl Home {
         ids: &Snowflakes,
     ) -> Option<Effect> {
         if let Scope::Channel { kind, .. } = self.scope {
-            let wants_blocks = kind == ChannelKind::Direct;
+            let wants_between = kind == ChannelKind::Direct;
             batch.claimants().for_each(|user| self.roster.doubt(user));
-            if let Some(lookup) = self.roster.missing(batch.actors(), wants_blocks, now) {
+            if let Some(lookup) = self.roster.missing(batch.actors(), wants_between, now) {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));
             }
@@ -397,6 +397,7 @@ impl Home {
             self.details = details;
         }
         self.take_rows(&rows, now);
+        self.accept_senders(&rows);
         for (item, row) in batch.items.into_iter().zip(rows.iter()) {
             let (seq, at) = (row.entry.seq, row.entry.at);
             let Some(message) = row.entry.content.message() else {
@@ -423,6 +424,15 @@ impl Home {
         }
         for (waiting, reply) in batch.resting {
             self.reply(waiting.ticket, reply);
+        }
+    }
+
+    /// Whoever writes accepts the stay. The roster knows who has, so this costs others nothing.
+    fn accept_senders(&mut self, rows: &[Row]) {
+        for sender in rows.iter().filter_map(|row| row.key).map(|key| key.sender) {
+            if self.roster.accept(sender) {
+                self.replies.push_back(Effect::Accept { user_id: sender });
+            }
         }
     }
 

@@ -316,6 +316,11 @@ impl Home {
         if kind == ChannelKind::Direct && self.roster.is_blocked() {
             return Err(ErrorBody::forbidden("one of you has blocked the other"));
         }
+        if kind == ChannelKind::Direct && self.roster.is_unwanted(user) {
+            return Err(ErrorBody::forbidden(
+                "the other user takes no messages of people who are not known to them; ask them to be a contact",
+            ));
+        }
         if member.is_muted(now) {
             return Err(ErrorBody::forbidden("you are muted in this channel"));
         }

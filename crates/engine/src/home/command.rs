@@ -179,6 +179,10 @@ pub struct SeatRequest {
     pub restrict: Option<RestrictRequest>,
     /// Whether the channel is being made: no role is asked for.
     pub is_creation: bool,
+    /// Whether the right to add people is asked for, though perhaps nobody comes: they may be invited instead.
+    pub adds: bool,
+    /// Who has invited `by`, who joins a group by themselves: an admin of it, or the invitation holds no longer.
+    pub invited_by: Option<UserId>,
 }
 
 impl SeatRequest {
@@ -193,6 +197,8 @@ impl SeatRequest {
             role: None,
             restrict: None,
             is_creation: false,
+            adds: false,
+            invited_by: None,
         }
     }
 
@@ -204,7 +210,7 @@ impl SeatRequest {
             _ => false,
         };
         let others = self.promote.is_some() || self.role.is_some() || self.restrict.is_some();
-        (is_own && !others && !self.is_creation).then_some(self.by)
+        (is_own && !others && !self.is_creation && !self.adds).then_some(self.by)
     }
 
     /// Whether it may change what somebody else may say.
@@ -218,7 +224,7 @@ impl SeatRequest {
         let joins = self.joins.iter().map(|join| join.user_id);
         let others = self.promote.into_iter().chain(self.role.map(|role| role.user_id));
         let others = others.chain(self.restrict.map(|restrict| restrict.user_id));
-        joins.chain(self.leaves.iter().copied()).chain(others).chain([self.by])
+        joins.chain(self.leaves.iter().copied()).chain(others).chain(self.invited_by).chain([self.by])
     }
 }
 
@@ -249,6 +255,16 @@ pub struct JoinRequest {
     pub user_id: UserId,
     /// As what.
     pub role: Role,
+    /// Whether the user is taken to have accepted. Somebody who comes by themselves always has.
+    pub accepts: bool,
+}
+
+impl JoinRequest {
+    /// Somebody who comes, or is given a role.
+    #[must_use]
+    pub const fn of(user_id: UserId, role: Role) -> Self {
+        Self { user_id, role, accepts: false }
+    }
 }
 
 /// A message that is durable.
@@ -337,7 +353,7 @@ pub enum Effect {
         /// How many rows.
         rows: usize,
     },
-    /// Look up members, and in a direct channel whether one blocks the other.
+    /// Look up members, and what stands between the two people of a direct channel.
     Find(Lookup),
     /// Look up recorded sends, of those who may not speak now: what they sent before was acked.
     FindSends {
@@ -360,6 +376,11 @@ pub enum Effect {
     Append(Append),
     /// Change seats, then write the memberships.
     ChangeSeats(SeatChange),
+    /// Note that a member has accepted the stay, which is true whether that succeeds or not.
+    Accept {
+        /// Who.
+        user_id: UserId,
+    },
     /// Write the memberships, tell the members in their own logs, then clear `pending`.
     Settle {
         /// The members as they are now.

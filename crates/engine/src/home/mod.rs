@@ -35,7 +35,7 @@ pub use command::{
     ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,
 };
 pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_WAIT};
-pub use roster::{Found, Lookup};
+pub use roster::{Between, Found, Lookup};
 
 use crate::home::batch::Batch;
 use crate::home::gate::Gate;
@@ -160,7 +160,7 @@ impl Home {
         }
     }
 
-    /// Forgets what is known of members and blocks; the next command looks again.
+    /// Forgets what is known of members, blocks and who may write; the next command looks again.
     pub fn forget_members(&mut self) {
         self.roster.forget();
     }

@@ -84,7 +84,8 @@ impl Home {
             let role = if is_founder { Role::Owner } else { join.role };
             plan.count += 1;
             let muted = was.and_then(|was| was.muted).filter(|_| !is_founder);
-            let member = Member { role, muted, ..newcomer(join.user_id, spans, now) };
+            let has_accepted = join.accepts || join.user_id == request.by;
+            let member = Member { role, muted, has_accepted, ..newcomer(join.user_id, spans, now) };
             plan.add(member, request.by, head, PendingChange::Seat);
         }
         for &user_id in &request.leaves {
@@ -137,7 +138,7 @@ impl Home {
 
     /// Another role. Who makes somebody the owner becomes an admin.
     fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
-        let Some(JoinRequest { user_id, role }) = request.role else { return Ok(()) };
+        let Some(JoinRequest { user_id, role, .. }) = request.role else { return Ok(()) };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
             return Err(ErrorBody::not_found("member"));
         };
@@ -195,11 +196,13 @@ impl Home {
         if request.is_creation {
             return Ok(());
         }
-        if !request.joins.is_empty() && self.details.state == ChannelState::Archived {
+        let adds = !request.joins.is_empty() || request.adds;
+        if adds && self.details.state == ChannelState::Archived {
             return Err(ErrorBody::forbidden("the channel is archived: nobody joins it"));
         }
         let is_own_join = request.own_change().is_some() && !request.joins.is_empty();
-        if kind == ChannelKind::Open && is_own_join {
+        let is_invited = kind == ChannelKind::Group && request.invited_by.is_some_and(|by| self.may_add(by));
+        if is_own_join && (kind == ChannelKind::Open || is_invited) {
             return Ok(());
         }
         let Some(role) = self.role_of(request.by) else {
@@ -210,7 +213,7 @@ impl Home {
             }
             return Err(refuse_stranger(kind));
         };
-        if kind == ChannelKind::Open && !request.joins.is_empty() {
+        if kind == ChannelKind::Open && adds {
             return Err(ErrorBody::forbidden(
                 "nobody is added to an open channel: people join by themselves",
             ));
@@ -218,7 +221,7 @@ impl Home {
         if kind == ChannelKind::Direct {
             return Err(ErrorBody::forbidden("a direct channel keeps its two members"));
         }
-        let is_own_leave = request.joins.is_empty() && request.leaves.iter().all(|&user| user == request.by);
+        let is_own_leave = !adds && request.leaves.iter().all(|&user| user == request.by);
         let is_moderation = request.role.is_some() || request.restrict.is_some();
         if !role.is_admin() && (!is_own_leave || is_moderation) {
             return Err(ErrorBody::forbidden("only the owner and admins may do this"));
@@ -240,7 +243,7 @@ impl Home {
         }
         match request.role {
             // Who handed the channel over may not have heard so, and asks again.
-            Some(JoinRequest { user_id, role: Role::Owner })
+            Some(JoinRequest { user_id, role: Role::Owner, .. })
                 if role == Role::Admin && self.role_of(user_id) == Some(Role::Owner) =>
             {
                 Ok(())
@@ -252,6 +255,12 @@ impl Home {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Home {
+    fn may_add(&self, user: UserId) -> bool {
+        self.role_of(user).is_some_and(Role::is_admin)
     }
 }
 
@@ -271,7 +280,16 @@ fn with_role(was: &Member, role: Role) -> Member {
 }
 
 fn newcomer(user_id: UserId, spans: Spans, joined_at: Millis) -> Member {
-    Member { user_id, role: Role::Member, joined_at, spans, muted: None, banned: None, pending: None }
+    Member {
+        user_id,
+        role: Role::Member,
+        joined_at,
+        spans,
+        has_accepted: false,
+        muted: None,
+        banned: None,
+        pending: None,
+    }
 }
 
 fn banned(by: UserId, user: UserId) -> ErrorBody {

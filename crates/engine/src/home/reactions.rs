@@ -177,8 +177,8 @@ impl Home {
             return self.tell_reactions(step, reacted, head, now, ids);
         }
         let Scope::Channel { kind, .. } = self.scope else { return None };
-        let wants_blocks = kind == ChannelKind::Direct;
-        if let Some(lookup) = self.roster.missing(step.users(), wants_blocks, now) {
+        let wants_between = kind == ChannelKind::Direct;
+        if let Some(lookup) = self.roster.missing(step.users(), wants_between, now) {
             self.flight = Flight::Out(Step::React(step));
             return Some(Effect::Find(lookup));
         }

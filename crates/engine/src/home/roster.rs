@@ -2,8 +2,8 @@
 //!
 //! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. A
 //! refusal appends nothing either, hence none rests on what an earlier step found: neither that somebody is no member or
-//! is muted, nor that she is no admin ([`Roster::doubt`]). Blocks have no entry in the log;
-//! they are told to the home, and looked up again after five seconds.
+//! is muted, nor that she is no admin ([`Roster::doubt`]). Blocks, and who may write to whom, have no entry in the log: the
+//! home is notified of them, and looks them up again after five seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use madang_proto::Role;
 use crate::now::Now;
 use crate::seats::{Member, Seats};
 
-/// A block that no home was notified of, since it was made on another node, is obeyed after this time.
-const BLOCKS_KNOWN: Duration = Duration::from_secs(5);
+/// A block, or a setting, that no home was notified of, since it was made on another node, is obeyed after this time.
+const BETWEEN_KNOWN: Duration = Duration::from_secs(5);
 const MEMBERS_KNOWN: usize = 1_024;
 
 /// What to look up.
@@ -23,8 +23,8 @@ const MEMBERS_KNOWN: usize = 1_024;
 pub struct Lookup {
     /// These members.
     pub users: Vec<UserId>,
-    /// Whether to look, in a direct channel, whether one of the two blocks the other.
-    pub blocks: bool,
+    /// Whether to look what stands between the two people of a direct channel.
+    pub between: bool,
 }
 
 /// What was found.
@@ -32,8 +32,17 @@ pub struct Lookup {
 pub struct Found {
     /// The members, in the order asked for.
     pub members: Vec<(UserId, Option<Member>)>,
-    /// Whether one blocks the other, if that was asked.
-    pub blocked: Option<bool>,
+    /// What stands between the two, if that was asked.
+    pub between: Option<Between>,
+}
+
+/// What stands between the two people of a direct channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Between {
+    /// Whether one blocks the other.
+    pub is_blocked: bool,
+    /// Those who may not write here: the other has not accepted the channel, and takes no messages of them.
+    pub unwanted: Vec<UserId>,
 }
 
 #[derive(Debug, Default)]
@@ -45,8 +54,8 @@ pub(super) struct Roster {
     others: HashMap<UserId, Option<Member>>,
     /// Members who were looked up again in this step, as they want what only admins may.
     doubted: HashSet<UserId>,
-    /// Whether one blocks the other, and when that was looked up, by the steady clock.
-    blocked: Option<(bool, Duration)>,
+    /// What stands between the two of a direct channel, and when that was looked up, by the steady clock.
+    between: Option<(Between, Duration)>,
     /// What a lookup finds that was out meanwhile may be from before.
     was_forgotten: bool,
     pub(super) seats: Seats,
@@ -56,7 +65,7 @@ impl Roster {
     pub(super) fn forget(&mut self) {
         self.members.clear();
         self.others.clear();
-        self.blocked = None;
+        self.between = None;
         self.was_forgotten = true;
     }
 
@@ -82,8 +91,8 @@ impl Roster {
             self.others.clear();
         }
         found.members.into_iter().for_each(|(user, member)| self.put(user, member));
-        if let Some(blocked) = found.blocked {
-            self.blocked = Some((blocked, now.elapsed));
+        if let Some(between) = found.between {
+            self.between = Some((between, now.elapsed));
         }
     }
 
@@ -102,7 +111,7 @@ impl Roster {
     pub(super) fn missing(
         &mut self,
         users: impl Iterator<Item = UserId>,
-        wants_blocks: bool,
+        wants_between: bool,
         now: Now,
     ) -> Option<Lookup> {
         let mut users: Vec<UserId> = users.collect();
@@ -110,17 +119,17 @@ impl Roster {
         users.dedup();
         let is_unknown = |user: &UserId| !self.members.contains_key(user) && !self.others.contains_key(user);
         let unknown: Vec<UserId> = users.iter().copied().filter(is_unknown).collect();
-        let blocks = wants_blocks && !self.knows_blocks(now);
-        if unknown.is_empty() && !blocks {
+        let between = wants_between && !self.knows_between(now);
+        if unknown.is_empty() && !between {
             return None;
         }
         self.was_forgotten = false;
         let is_too_many = self.members.len() + self.others.len() + unknown.len() > MEMBERS_KNOWN;
-        Some(Lookup { users: if is_too_many { users } else { unknown }, blocks })
+        Some(Lookup { users: if is_too_many { users } else { unknown }, between })
     }
 
-    fn knows_blocks(&self, now: Now) -> bool {
-        self.blocked.is_some_and(|(_, at)| now.elapsed.saturating_sub(at) < BLOCKS_KNOWN)
+    fn knows_between(&self, now: Now) -> bool {
+        self.between.as_ref().is_some_and(|(_, at)| now.elapsed.saturating_sub(*at) < BETWEEN_KNOWN)
     }
 
     /// Somebody who is or was a member.
@@ -133,7 +142,26 @@ impl Roster {
         self.member(user).filter(|member| member.spans.is_open()).map(|member| member.role)
     }
 
+    /// Whether, in a direct channel, one blocks the other.
     pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.is_some_and(|(blocked, _)| blocked)
+        self.between.as_ref().is_some_and(|(between, _)| between.is_blocked)
+    }
+
+    /// Whether, in a direct channel, the other takes no messages of this user.
+    pub(super) fn is_unwanted(&self, user: UserId) -> bool {
+        self.between.as_ref().is_some_and(|(between, _)| between.unwanted.contains(&user))
+    }
+
+    /// The user has written. `true` if that is what accepts the stay; from now on it is known.
+    pub(super) fn accept(&mut self, user: UserId) -> bool {
+        let Some(member) = self.members.get_mut(&user).filter(|member| !member.has_accepted) else {
+            return false;
+        };
+        member.has_accepted = true;
+        // The other of a direct channel may write back.
+        if let Some((between, _)) = &mut self.between {
+            between.unwanted.retain(|unwanted| *unwanted == user);
+        }
+        true
     }
 }

@@ -6,6 +6,7 @@ use madang_ids::{DeviceId, Millis, SealedCursor};
 use serde::{Deserialize, Serialize};
 
 use crate::cards::UserCard;
+use crate::consent::Audience;
 
 /// `POST /v1/accounts`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ pub struct NewDevice {
 }
 
 /// `PATCH /v1/me`
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileChange {
     /// Name for people.
@@ -87,6 +88,12 @@ pub struct ProfileChange {
     /// Whether others are told how far she has read; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sends_receipts: Option<bool>,
+    /// Who may add the user to a group at once; others invite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_add: Option<Audience>,
+    /// Who may write to the user in a direct channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_write: Option<Audience>,
 }
 
 /// `GET /v1/me`: the caller, with the caller's own settings.
@@ -100,6 +107,10 @@ pub struct Me {
     pub created_at: Millis,
     /// Whether others are told how far the caller has read.
     pub sends_receipts: bool,
+    /// Who may add the caller to a group at once; others invite.
+    pub may_add: Audience,
+    /// Who may write to the caller in a direct channel.
+    pub may_write: Audience,
     /// Whether others see the caller as offline.
     pub invisible: bool,
     /// The status text, if there is one.

@@ -20,7 +20,15 @@ pub(super) fn card(id: u64) -> ChannelCard {
 pub(super) fn membership(user_id: u64, channel_id: u64, spans: &Spans) -> Membership {
     let (user_id, channel_id) = (user(user_id), channel(channel_id));
     let as_of = spans.edge().unwrap_or_default();
-    Membership { user_id, channel_id, role: Role::Member, spans: spans.clone(), as_of, in_inbox: true }
+    Membership {
+        user_id,
+        channel_id,
+        role: Role::Member,
+        spans: spans.clone(),
+        as_of,
+        in_inbox: true,
+        has_accepted: true,
+    }
 }
 
 pub(super) fn plain(id: u64) -> Channel {

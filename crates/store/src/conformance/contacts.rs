@@ -19,7 +19,7 @@ async fn put(store: &Arc<dyn Store>, one: u64, other: u64) -> ContactOutcome {
     done(|| store.put_contact(user(one), user(other), at(one), LIMITS)).await.outcome
 }
 
-async fn befriend(store: &Arc<dyn Store>, one: u64, other: u64) {
+pub(super) async fn befriend(store: &Arc<dyn Store>, one: u64, other: u64) {
     put(store, one, other).await;
     put(store, other, one).await;
 }
@@ -171,6 +171,7 @@ async fn found(store: &Arc<dyn Store>, id: u64, kind: ChannelKind, members: &[u6
         role: Role::Member,
         joined_at: at(1),
         spans: spans(id),
+        has_accepted: true,
         muted: None,
         banned: None,
         pending: None,

@@ -14,6 +14,7 @@ mod channels;
 mod contacts;
 mod devices;
 mod found;
+mod group_invitations;
 mod logs;
 mod open;
 mod order;
@@ -40,6 +41,7 @@ use channels::*;
 use contacts::*;
 use devices::*;
 use found::*;
+use group_invitations::*;
 use logs::*;
 use open::*;
 use order::*;
@@ -237,6 +239,17 @@ macro_rules! for_each_store_case {
             contacts_have_limits
             a_block_keeps_people_apart
             a_circle_is_contacts_and_small_groups
+            who_has_not_accepted_is_in_no_circle
+            what_was_accepted_lasts_for_the_stay
+            a_relation_is_a_contact_or_a_group_that_both_accepted
+            audiences_are_kept
+            an_invitation_waits_once
+            a_declined_invitation_is_not_repeated
+            a_blocked_inviter_leaves_no_trace
+            the_oldest_invitation_makes_room
+            invitations_hold_while_their_inviter_may_add
+            invitations_end_together
+            a_change_of_an_invitation_is_told_unless_there_was_another
             presence_settings_are_kept
             channel_settings_compare_the_revision
             a_message_is_hidden_from_one_user

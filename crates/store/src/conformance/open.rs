@@ -107,6 +107,7 @@ pub(super) async fn an_admin_then_the_longest_there_comes_next(subject: Arc<dyn 
         role,
         joined_at: at(joined),
         spans: spans.clone(),
+        has_accepted: true,
         muted: None,
         banned: None,
         pending: None,

@@ -22,6 +22,7 @@ pub(super) fn member(id: u64, spans: Spans) -> Member {
         role: Role::Member,
         joined_at: at(id),
         spans,
+        has_accepted: true,
         muted: None,
         banned: None,
         pending,

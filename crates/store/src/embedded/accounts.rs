@@ -2,16 +2,17 @@
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
+use madang_proto::Audience;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::codec::{bound, int, limit, number};
+use super::codec::{audience, audience_text, bound, int, limit, number};
 use super::{Embedded, contacts};
 use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 use crate::error::StoreResult;
 
 macro_rules! user_columns {
     () => {
-        "SELECT id, handle, display_name, created_at, sends_receipts, avatar, rev, state FROM users "
+        "SELECT id, handle, display_name, created_at, sends_receipts, avatar, rev, state, may_add, may_write FROM users "
     };
 }
 
@@ -81,6 +82,23 @@ impl AccountStore for Embedded {
                 transaction.db().prepare_cached("UPDATE users SET sends_receipts = ?2 WHERE id = ?1")?;
             statement.execute(params![int(user.raw()), sends_receipts])?;
             Ok(())
+        })
+        .await
+    }
+
+    async fn set_audiences(
+        &self,
+        user: UserId,
+        may_add: Option<Audience>,
+        may_write: Option<Audience>,
+    ) -> StoreResult<()> {
+        let (may_add, may_write) = (may_add.map(audience_text), may_write.map(audience_text));
+        self.write(move |transaction| {
+            let mut statement = transaction.db().prepare_cached(
+                "UPDATE users SET may_add = coalesce(?2, may_add), may_write = coalesce(?3, may_write)
+                 WHERE id = ?1",
+            )?;
+            statement.execute(params![int(user.raw()), may_add, may_write]).map(drop)
         })
         .await
     }
@@ -296,6 +314,8 @@ fn user_of(row: &Row<'_>) -> Result<User> {
         avatar: row.get(5)?,
         rev: number(row, 6)?,
         state,
+        may_add: audience(row, 8)?,
+        may_write: audience(row, 9)?,
     })
 }
 

@@ -99,6 +99,23 @@ impl ChannelStore for Embedded {
         .await
     }
 
+    async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
+        let ids = [int(user.raw()), int(channel.raw())];
+        self.write(move |transaction| {
+            let db = transaction.db();
+            db.prepare_cached(
+                "UPDATE members SET has_accepted = 1 WHERE user = ?1 AND channel = ?2 AND is_open = 1",
+            )?
+            .execute(ids)?;
+            db.prepare_cached(
+                "UPDATE memberships SET has_accepted = 1 WHERE user = ?1 AND channel = ?2 AND is_open = 1",
+            )?
+            .execute(ids)
+            .map(drop)
+        })
+        .await
+    }
+
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
         let (members, unreadables) = (members.to_vec(), self.unreadables.clone());
         self.write(move |transaction| {
@@ -119,7 +136,7 @@ impl ChannelStore for Embedded {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted FROM members
                    WHERE channel = ?1 AND is_open = 1 AND user > ?2 ORDER BY user LIMIT ?3";
         let unreadables = self.unreadables.clone();
         self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
@@ -131,7 +148,7 @@ impl ChannelStore for Embedded {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted FROM members
                    WHERE channel = ?1 AND user > ?2 ORDER BY user LIMIT ?3";
         let unreadables = self.unreadables.clone();
         self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
@@ -142,7 +159,7 @@ impl ChannelStore for Embedded {
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted FROM members
                    WHERE channel = ?1 AND pending IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
         let unreadables = self.unreadables.clone();
         self.read(move |db| member_page(db, sql, (channel, None), usize::MAX, &unreadables)).await
@@ -154,7 +171,7 @@ impl ChannelStore for Embedded {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+        let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted FROM members
                    WHERE channel = ?1 AND banned_until IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
         let unreadables = self.unreadables.clone();
         self.read(move |db| member_page(db, sql, (channel, after), limit, &unreadables)).await
@@ -180,7 +197,7 @@ impl ChannelStore for Embedded {
         self.read(move |db| {
             readable_page(rows, |rows| {
                 let mut statement = db.prepare_cached(
-                    "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
+                    "SELECT user, channel, role, spans, as_of, in_inbox, has_accepted FROM memberships
                      WHERE user = ?1 AND channel > ?2 AND role IS NOT NULL ORDER BY channel LIMIT ?3",
                 )?;
                 let read = |row: &Row<'_>| readable(membership_at(row, 0));

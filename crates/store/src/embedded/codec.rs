@@ -1,7 +1,7 @@
 //! Between our types and SQLite's: 63-bit numbers, short texts for enums, JSON for what is a structure.
 
-use madang_proto::{ChannelKind, Role};
-use rusqlite::types::Type;
+use madang_proto::{Audience, ChannelKind, Role};
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Error, ErrorCode, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -78,6 +78,26 @@ pub(super) fn role(row: &Row<'_>, column: usize) -> Result<Role> {
         "admin" => Ok(Role::Admin),
         "member" => Ok(Role::Member),
         other => Err(unknown_word(column, other)),
+    }
+}
+
+pub(super) const fn audience_text(audience: Audience) -> &'static str {
+    match audience {
+        Audience::Everybody => "everybody",
+        Audience::SharedChannel => "shared_channel",
+        Audience::Contacts => "contacts",
+    }
+}
+
+pub(super) fn audience(row: &Row<'_>, column: usize) -> Result<Option<Audience>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        word => match word.as_str()? {
+            "everybody" => Ok(Some(Audience::Everybody)),
+            "shared_channel" => Ok(Some(Audience::SharedChannel)),
+            "contacts" => Ok(Some(Audience::Contacts)),
+            other => Err(unknown_word(column, other)),
+        },
     }
 }
 

@@ -1,6 +1,6 @@
 //! Contacts, circles, presence settings.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
@@ -12,7 +12,7 @@ use super::Embedded;
 use super::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
 use crate::contacts::{
     Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, PutContact,
-    may_become, meet,
+    Relation, Relations, may_become, meet,
 };
 use crate::error::StoreResult;
 
@@ -66,6 +66,11 @@ impl ContactStore for Embedded {
             statement.query_map([int(user.raw()), after, limit(rows)], contact_of)?.collect()
         })
         .await
+    }
+
+    async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations> {
+        let others = others.to_vec();
+        self.read(move |db| relations(db, user, &others, scan)).await
     }
 
     async fn circle(&self, user: UserId, group_members: u32, most: usize) -> StoreResult<Vec<UserId>> {
@@ -251,19 +256,58 @@ pub(super) fn who_block(db: &Connection, user: UserId, others: &[UserId]) -> Res
     Ok(found)
 }
 
-fn is_acquainted(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
-    let pair = [int(user.raw()), int(other.raw())];
+fn relations(db: &Connection, user: UserId, others: &[UserId], scan: usize) -> Result<Relations> {
+    let mut blocks = db.prepare_cached("SELECT 1 FROM blocks WHERE user = ?1 AND other = ?2")?;
+    let mut of = Vec::with_capacity(others.len());
+    for &other in others {
+        of.push(Relation {
+            is_contact: are_contacts(db, user, other)?,
+            shares_group: false,
+            is_blocked: blocks.exists([int(user.raw()), int(other.raw())])?,
+            blocks: blocks.exists([int(other.raw()), int(user.raw())])?,
+        });
+    }
+    // A contact needs no group.
+    let mut wanted: HashMap<UserId, usize> =
+        (0..of.len()).filter(|index| !of[*index].is_contact).map(|index| (others[index], index)).collect();
+    let mut members = db.prepare_cached(
+        "SELECT others.user, others.has_accepted FROM memberships mine CROSS JOIN channels c ON c.id = mine.channel
+         CROSS JOIN members others ON others.channel = mine.channel AND others.is_open = 1
+         WHERE mine.user = ?1 AND mine.is_open = 1 AND mine.has_accepted = 1 AND c.kind = 'group'
+         ORDER BY mine.channel DESC LIMIT ?2",
+    )?;
+    let mut rows = members.query([int(user.raw()), limit(scan)])?;
+    let mut looked_at = 0;
+    while !wanted.is_empty()
+        && let Some(row) = rows.next()?
+    {
+        looked_at += 1;
+        if row.get(1)?
+            && let Some(index) = wanted.remove(&UserId::from_raw(number(row, 0)?))
+        {
+            of[index].shares_group = true;
+        }
+    }
+    Ok(Relations { of, looked_at })
+}
+
+fn are_contacts(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
     let mut contacts =
         db.prepare_cached("SELECT 1 FROM contacts WHERE user = ?1 AND other = ?2 AND state = 'mutual'")?;
-    if contacts.exists(pair)? {
+    contacts.exists([int(user.raw()), int(other.raw())])
+}
+
+fn is_acquainted(db: &Connection, user: UserId, other: UserId) -> Result<bool> {
+    if are_contacts(db, user, other)? {
         return Ok(true);
     }
     let mut shared = db.prepare_cached(
         "SELECT 1 FROM memberships mine JOIN memberships theirs ON theirs.user = ?2 AND theirs.channel = mine.channel
          JOIN channels c ON c.id = mine.channel AND c.kind <> 'direct'
-         WHERE mine.user = ?1 AND mine.is_open = 1 AND theirs.is_open = 1 LIMIT 1",
+         WHERE mine.user = ?1 AND mine.is_open = 1 AND theirs.is_open = 1
+         AND mine.has_accepted = 1 AND theirs.has_accepted = 1 LIMIT 1",
     )?;
-    shared.exists(pair)
+    shared.exists([int(user.raw()), int(other.raw())])
 }
 
 fn circle(db: &Connection, user: UserId, group_members: u32, most: usize) -> Result<Vec<UserId>> {
@@ -279,10 +323,10 @@ fn circle(db: &Connection, user: UserId, group_members: u32, most: usize) -> Res
     let mut contacts =
         db.prepare_cached("SELECT other FROM contacts WHERE user = ?1 AND state = 'mutual' ORDER BY other")?;
     let mut members = db.prepare_cached(
-        "SELECT others.user FROM memberships mine CROSS JOIN channels c ON c.id = mine.channel
+        "SELECT others.user, others.has_accepted FROM memberships mine CROSS JOIN channels c ON c.id = mine.channel
          CROSS JOIN seats s ON s.channel = mine.channel
          CROSS JOIN members others ON others.channel = mine.channel AND others.is_open = 1
-         WHERE mine.user = ?1 AND mine.is_open = 1 AND c.kind = 'group' AND s.count <= ?2
+         WHERE mine.user = ?1 AND mine.is_open = 1 AND mine.has_accepted = 1 AND c.kind = 'group' AND s.count <= ?2
          LIMIT ?3",
     )?;
     for other in contacts.query_map([int(user.raw())], id)? {
@@ -290,8 +334,9 @@ fn circle(db: &Connection, user: UserId, group_members: u32, most: usize) -> Res
             return Ok(found);
         }
     }
-    for other in members.query_map([int(user.raw()), i64::from(group_members), CIRCLE_ROWS], id)? {
-        if !take(other?)? {
+    let mut rows = members.query([int(user.raw()), i64::from(group_members), CIRCLE_ROWS])?;
+    while let Some(row) = rows.next()? {
+        if row.get(1)? && !take(id(row)?)? {
             break;
         }
     }

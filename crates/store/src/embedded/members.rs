@@ -7,20 +7,23 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::codec::{bound, from_json, int, json, limit, number, optional_number, role, role_text};
+use super::group_invitations;
 use super::readable::{readable, readable_page};
 use super::unreadable::Unreadables;
 use crate::channels::{Member, Membership};
 
-const MEMBER: &str = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until FROM members
+const MEMBER: &str = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted
+                      FROM members
                       WHERE channel = ?1 AND user = ?2";
-const MEMBERSHIP: &str = "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships
+const MEMBERSHIP: &str = "SELECT user, channel, role, spans, as_of, in_inbox, has_accepted FROM memberships
                           WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL";
 
 pub(super) fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO members
-         (channel, user, role, joined_at, is_open, pending, spans, muted_until, banned_until)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         (channel, user, role, joined_at, is_open, pending, spans, muted_until, banned_until, has_accepted)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, max(?10, coalesce(
+            (SELECT has_accepted FROM members WHERE channel = ?1 AND user = ?2 AND is_open = 1 AND ?5), 0)))",
     )?;
     statement.execute(params![
         int(channel.raw()),
@@ -32,6 +35,7 @@ pub(super) fn put_member(db: &Connection, channel: ChannelId, member: &Member) -
         json(&member.spans)?,
         member.muted.map(until),
         member.banned.map(until),
+        member.has_accepted,
     ])?;
     Ok(())
 }
@@ -88,6 +92,7 @@ fn member_elsewhere(
         role: membership.role,
         joined_at: Millis::new(number(row, 2).unwrap_or_default()),
         spans: membership.spans,
+        has_accepted: membership.has_accepted,
         pending: None,
         muted: until(5),
         banned: until(6),
@@ -103,6 +108,7 @@ pub(super) fn member_of(row: &Row<'_>) -> Result<Member> {
         pending: if row.get_ref(4)? == ValueRef::Null { None } else { Some(from_json(row, 4)?) },
         muted: optional_number(row, 5)?.map(restriction),
         banned: optional_number(row, 6)?.map(restriction),
+        has_accepted: row.get(7)?,
     })
 }
 
@@ -168,10 +174,10 @@ fn membership_elsewhere(
 ) -> Result<Option<Membership>> {
     let mut statement = db.prepare_cached(MEMBER)?;
     let read = statement.query_row([int(channel_id.raw()), int(user_id.raw())], member_of).optional();
-    let Some(Member { role, spans, .. }) = readable(read)?.flatten() else { return Ok(None) };
+    let Some(Member { role, spans, has_accepted, .. }) = readable(read)?.flatten() else { return Ok(None) };
     let as_of = Seq::new(number(row, 4).unwrap_or_default());
     let in_inbox = row.get(5).unwrap_or(true);
-    Ok(Some(Membership { user_id, channel_id, role, spans, as_of, in_inbox }))
+    Ok(Some(Membership { user_id, channel_id, role, spans, as_of, in_inbox, has_accepted }))
 }
 
 pub(super) fn put_memberships(
@@ -189,10 +195,11 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
         return Ok(());
     }
     let mut statement = db.prepare_cached(
-        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox, left_at_pos)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?3, NULL, (SELECT value FROM position)))
+        "INSERT INTO memberships (user, channel, is_open, role, spans, as_of, in_inbox, has_accepted, left_at_pos)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, iif(?3, NULL, (SELECT value FROM position)))
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
          as_of = excluded.as_of, in_inbox = excluded.in_inbox,
+         has_accepted = max(excluded.has_accepted, has_accepted AND is_open AND excluded.is_open),
          left_at_pos = iif(excluded.is_open, NULL, coalesce(left_at_pos, excluded.left_at_pos))",
     )?;
     statement.execute(params![
@@ -203,7 +210,11 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
         json(&new.spans)?,
         int(new.as_of.get()),
         new.in_inbox,
+        new.has_accepted,
     ])?;
+    if new.spans.is_open() {
+        group_invitations::forget(db, new.user_id, new.channel_id)?;
+    }
     Ok(())
 }
 
@@ -215,5 +226,6 @@ pub(super) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> 
         spans: from_json(row, column + 3)?,
         as_of: Seq::new(number(row, column + 4)?),
         in_inbox: row.get(column + 5)?,
+        has_accepted: row.get(column + 6)?,
     })
 }

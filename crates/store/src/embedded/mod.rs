@@ -21,6 +21,7 @@ mod disk;
 mod erasure;
 mod folder;
 mod glance;
+mod group_invitations;
 mod invitations;
 mod job;
 mod linger;

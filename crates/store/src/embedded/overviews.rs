@@ -19,7 +19,7 @@ const _: () = assert!(MENTIONS_COUNTED == 1_000, "overview_sql! counts mentions 
 macro_rules! overview_sql {
     ($where:literal) => {
         concat!(
-            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.marker_seq, m.marker_ordinal,
+            "SELECT m.user, m.channel, m.role, m.spans, m.as_of, m.in_inbox, m.has_accepted, m.marker_seq, m.marker_ordinal,
              coalesce(h.seq, 0), coalesce(h.ordinal, 0), coalesce(h.at_ms, 0) AS at_ms,
              (SELECT count(*) FROM (SELECT DISTINCT x.seq FROM mentions x
               WHERE x.channel = m.channel AND x.user IN (0, m.user) AND x.seq > m.marker_seq
@@ -118,11 +118,11 @@ impl Overviews<'_> {
 fn overview_row(row: &Row<'_>, membership: Membership) -> Result<Overview> {
     Ok(Overview {
         membership,
-        marker: Marker { seq: Seq::new(number(row, 6)?), ordinal: Ordinal::new(number(row, 7)?) },
-        head: head_at(row, 8)?,
-        mentions: number(row, 11)?,
-        channel: channel_at(row, 12)?,
-        settings: settings_at(row, 25)?,
-        last_message_at: optional_number(row, 30)?.map(Millis::new),
+        marker: Marker { seq: Seq::new(number(row, 7)?), ordinal: Ordinal::new(number(row, 8)?) },
+        head: head_at(row, 9)?,
+        mentions: number(row, 12)?,
+        channel: channel_at(row, 13)?,
+        settings: settings_at(row, 26)?,
+        last_message_at: optional_number(row, 31)?.map(Millis::new),
     })
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
+use madang_proto::Audience;
 
 use super::{Model, Mutant, State};
 use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
@@ -90,6 +91,21 @@ impl AccountStore for Model {
         .await
     }
 
+    async fn set_audiences(
+        &self,
+        user: UserId,
+        may_add: Option<Audience>,
+        may_write: Option<Audience>,
+    ) -> StoreResult<()> {
+        self.write(|state| {
+            if let Some((user, _)) = state.users.get_mut(&user) {
+                user.may_add = may_add.or(user.may_add);
+                user.may_write = may_write.or(user.may_write);
+            }
+        })
+        .await
+    }
+
     async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>> {
         let credentials =
             |(user, hash): &(User, String)| Credentials { password_hash: hash.clone(), state: user.state };
@@ -135,8 +151,8 @@ impl AccountStore for Model {
                 let (handle, name) = (String::new(), String::new());
                 let rev = user.rev + u64::from(user.state != UserState::Deleted);
                 let gone = User::new(user.id, handle, name, user.created_at);
-                let sends_receipts = user.sends_receipts;
-                *user = User { state: UserState::Deleted, rev, sends_receipts, ..gone };
+                let User { sends_receipts, may_add, may_write, .. } = *user;
+                *user = User { state: UserState::Deleted, rev, sends_receipts, may_add, may_write, ..gone };
                 hash.clear();
             }
         })

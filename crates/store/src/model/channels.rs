@@ -106,7 +106,7 @@ impl ChannelStore for Model {
             *seats = Seats { count: change.count, rev: seats.rev + 1 };
             let seats = *seats;
             for member in &change.members {
-                state.members.insert((change.channel, member.user_id), member.clone());
+                state.put_member(change.channel, member.clone());
             }
             SeatOutcome::Changed(seats)
         });
@@ -116,6 +116,20 @@ impl ChannelStore for Model {
             put.map_err(|error| StoreError::Unknown(error.to_string()))?;
         }
         Ok(outcome)
+    }
+
+    async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
+        // The member first: who finds it so writes the membership again.
+        self.write(|state| {
+            let member = state.members.get_mut(&(channel, user)).filter(|member| member.spans.is_open());
+            member.into_iter().for_each(|member| member.has_accepted = true);
+        })
+        .await?;
+        let membership = self.write(|state| {
+            let row = state.memberships.get_mut(&(user, channel)).filter(|row| row.spans.is_open());
+            row.into_iter().for_each(|row| row.has_accepted = true);
+        });
+        membership.await.map_err(|error| StoreError::Unknown(error.to_string()))
     }
 
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
@@ -195,13 +209,17 @@ impl ChannelStore for Model {
         let is_blind = self.is_mutant(Mutant::MembershipIgnoresLater);
         self.write_each(memberships, |state, new| {
             let key = (new.user_id, new.channel_id);
-            if is_blind || state.memberships.get(&key).is_none_or(|old| new.may_replace(old)) {
-                state.memberships.insert(key, new.clone());
+            let old = state.memberships.get(&key);
+            if is_blind || old.is_none_or(|old| new.may_replace(old)) {
+                let kept = old.is_some_and(|old| old.has_accepted && old.spans.is_open());
+                let has_accepted = new.has_accepted || (kept && new.spans.is_open());
                 if new.spans.is_open() {
                     state.left_at.remove(&key);
+                    state.group_invitations.remove(&key);
                 } else {
                     state.left_at.entry(key).or_insert(state.position);
                 }
+                state.memberships.insert(key, Membership { has_accepted, ..new.clone() });
             }
         })
         .await
@@ -293,6 +311,13 @@ fn is_readable_after(channel: &Channel) -> bool {
 }
 
 impl State {
+    fn put_member(&mut self, channel: ChannelId, mut member: Member) {
+        let key = (channel, member.user_id);
+        let kept = self.members.get(&key).is_some_and(|old| old.has_accepted && old.spans.is_open());
+        member.has_accepted |= kept && member.spans.is_open();
+        self.members.insert(key, member);
+    }
+
     fn members_of(&self, channel: ChannelId) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |((place, _), _)| *place == channel).map(|(_, member)| member)
     }

@@ -7,7 +7,7 @@ use madang_proto::{ChannelKind, ContactState};
 use super::{Model, Mutant, State};
 use crate::contacts::{
     Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, PutContact,
-    may_become, meet,
+    Relation, Relations, may_become, meet,
 };
 use crate::error::StoreResult;
 
@@ -86,22 +86,56 @@ impl ContactStore for Model {
         .await
     }
 
+    async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations> {
+        let ignores_acceptance = self.is_mutant(Mutant::RelationsIgnoreAcceptance);
+        self.read(|state| {
+            let groups = state.memberships.iter().rev().filter(|((who, channel), row)| {
+                let kind = state.channels.get(channel).map(|row| row.card.kind);
+                *who == user && row.spans.is_open() && row.has_accepted && kind == Some(ChannelKind::Group)
+            });
+            let all = groups.flat_map(|((_, channel), _)| {
+                state.members.iter().filter(move |((of, _), member)| of == channel && member.spans.is_open())
+            });
+            let looked_at: Vec<_> = all.map(|(_, member)| member).take(scan).collect();
+            let relation = |other: &UserId| {
+                let is_met = |member: &&crate::Member| {
+                    member.user_id == *other && (member.has_accepted || ignores_acceptance)
+                };
+                let contact = state.contacts.get(&(user, *other));
+                let is_contact = contact.is_some_and(|contact| contact.state == Some(ContactState::Mutual));
+                Relation {
+                    is_contact,
+                    shares_group: !is_contact && looked_at.iter().any(|member| is_met(member)),
+                    is_blocked: state.blocks.contains(&(user, *other)),
+                    blocks: state.blocks.contains(&(*other, user)),
+                }
+            };
+            Relations { of: others.iter().map(relation).collect(), looked_at: looked_at.len() }
+        })
+        .await
+    }
+
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>> {
         let ignores_blocks = self.is_mutant(Mutant::CircleIgnoresBlocks);
         let counts_large = self.is_mutant(Mutant::CircleCountsLargeGroups);
+        let ignores_acceptance = self.is_mutant(Mutant::CircleIgnoresAcceptance);
+        let is_here =
+            |row: &crate::Membership| row.spans.is_open() && (row.has_accepted || ignores_acceptance);
         self.read(|state| {
             let contacts =
                 state.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Mutual));
             let mut found: Vec<UserId> = contacts.map(|contact| contact.other).collect();
             for ((_, channel), _) in
-                state.memberships.iter().filter(|((who, _), row)| *who == user && row.spans.is_open())
+                state.memberships.iter().filter(|((who, _), row)| *who == user && is_here(row))
             {
                 let is_group =
                     state.channels.get(channel).is_some_and(|row| row.card.kind == ChannelKind::Group);
                 let count = state.seats.get(channel).map_or(0, |seats| seats.count);
                 if is_group && (count <= group_members || counts_large) {
                     let all = state.members.iter().filter(|((of, _), _)| of == channel);
-                    let open = all.filter(|(_, member)| member.spans.is_open());
+                    let open = all.filter(|(_, member)| {
+                        member.spans.is_open() && (member.has_accepted || ignores_acceptance)
+                    });
                     found.extend(open.map(|((_, other), _)| *other));
                 }
             }
@@ -120,7 +154,10 @@ impl ContactStore for Model {
                 found.is_some_and(|contact| contact.state == Some(ContactState::Mutual))
             };
             let is_open = |user, channel| {
-                state.memberships.get(&(user, channel)).is_some_and(|row| row.spans.is_open())
+                state
+                    .memberships
+                    .get(&(user, channel))
+                    .is_some_and(|row| row.spans.is_open() && row.has_accepted)
             };
             let shares = |other: UserId| {
                 let mut channels = state.channels.values().filter(|row| row.card.kind != ChannelKind::Direct);
@@ -160,7 +197,7 @@ impl ContactStore for Model {
 }
 
 impl State {
-    fn is_blocked(&self, one: UserId, other: UserId) -> bool {
+    pub(super) fn is_blocked(&self, one: UserId, other: UserId) -> bool {
         self.blocks.contains(&(one, other)) || self.blocks.contains(&(other, one))
     }
 

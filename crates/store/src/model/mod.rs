@@ -9,6 +9,7 @@ mod commit_order;
 mod contacts;
 mod devices;
 mod faults;
+mod group_invitations;
 mod invitations;
 mod log;
 mod mutants;
@@ -31,6 +32,7 @@ use crate::contacts::{Contact, PresenceRow};
 use crate::devices::{Device, Refresh};
 use crate::erasure::Erasure;
 use crate::error::{StoreError, StoreResult};
+use crate::group_invitations::GroupInvitation;
 use crate::invitations::Invitation;
 use crate::log::{Append, Head, Row, SendRecord};
 
@@ -95,6 +97,7 @@ struct State {
     settings: BTreeMap<(UserId, ChannelId), ChannelSettings>,
     hidden: BTreeSet<(UserId, ChannelId, Seq)>,
     erasures: BTreeMap<ChannelId, Erasure>,
+    group_invitations: BTreeMap<(UserId, ChannelId), GroupInvitation>,
     /// Writes so far, for mutants that do something every so often.
     appends: u64,
 }

@@ -101,6 +101,18 @@ pub enum Mutant {
     CircleIgnoresBlocks,
     /// Members of large groups are watched.
     CircleCountsLargeGroups,
+    /// Members who were added and have done nothing are watched.
+    CircleIgnoresAcceptance,
+    /// A group is shared with somebody who has not accepted it.
+    RelationsIgnoreAcceptance,
+    /// Any number of invitations waits.
+    InvitationsDisplaceNone,
+    /// A declined invitation may be repeated.
+    InvitationsForgetDeclines,
+    /// An invitation holds though its inviter may add nobody any more.
+    InvitationsOutliveTheirInviter,
+    /// An invitation counts as told although there was a later change.
+    SettleInvitationIgnoresLaterChange,
     /// The time of last activity goes backwards.
     LastActiveGoesBack,
     /// Paging by activity skips channels of the same time.
@@ -143,7 +155,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 74] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -193,6 +205,12 @@ impl Mutant {
         Self::SettleContactIgnoresLaterChange,
         Self::CircleIgnoresBlocks,
         Self::CircleCountsLargeGroups,
+        Self::CircleIgnoresAcceptance,
+        Self::RelationsIgnoreAcceptance,
+        Self::InvitationsDisplaceNone,
+        Self::InvitationsForgetDeclines,
+        Self::InvitationsOutliveTheirInviter,
+        Self::SettleInvitationIgnoresLaterChange,
         Self::LastActiveGoesBack,
         Self::ActivitySkipsTies,
         Self::CountsEndedMemberships,

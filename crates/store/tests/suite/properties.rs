@@ -107,6 +107,7 @@ async fn compare(
             spans,
             // One is an open channel.
             in_inbox: id != 2,
+            has_accepted: true,
         })
         .collect();
     write(&*embedded, &history, &memberships).await;

@@ -72,10 +72,13 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
 
 /// The configuration, and the lines after it.
 fn config_of(lines: &[Line]) -> Result<(Config, &[Line]), String> {
+    let mut config = Config::default();
+    // Few transcripts are about who may be added to a group.
+    config.accounts.consent = false;
     let Some(Line { step: Step::Config(template), .. }) = lines.first() else {
-        return Ok((Config::default(), lines));
+        return Ok((config, lines));
     };
-    let mut config = serde_json::to_value(Config::default()).map_err(|error| error.to_string())?;
+    let mut config = serde_json::to_value(config).map_err(|error| error.to_string())?;
     let changes = Variables::default().fill(template)?;
     for (section, changes) in changes.as_object().into_iter().flatten() {
         for (key, value) in changes.as_object().into_iter().flatten() {
@@ -111,7 +114,7 @@ impl Stage {
             Target::Embedded => Storage::embedded(),
         };
         let (clock, hand) = manual_clock();
-        let node = TestNode::start(config.clone(), &storage, clock.clone()).await?;
+        let node = TestNode::start_asking(config.clone(), &storage, clock.clone()).await?;
         let schemas = Schemas::of(&node.url()).await.map_err(anyhow::Error::msg)?;
         let (connections, variables) = (BTreeMap::new(), Variables::default());
         let node = Some(node);
@@ -363,7 +366,7 @@ impl Stage {
         if let Some(node) = self.node.take() {
             node.stop().await.map_err(explain)?;
         }
-        let node = TestNode::start(self.config.clone(), &self.storage, self.clock.clone()).await;
+        let node = TestNode::start_asking(self.config.clone(), &self.storage, self.clock.clone()).await;
         self.node = Some(node.map_err(explain)?);
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod clock;
+mod consent;
 mod edits;
 mod invariants;
 mod memberships;

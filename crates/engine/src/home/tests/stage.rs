@@ -52,6 +52,8 @@ pub(super) struct Stage {
     moment: u64,
     /// What happened, for people.
     pub(super) lines: Vec<String>,
+    /// Whose acceptance was to be noted, each time.
+    pub(super) accepted: Vec<u64>,
 }
 
 pub(super) const START: u64 = madang_ids::EPOCH_MS + 1_000_000;
@@ -72,7 +74,7 @@ pub(super) fn send(origin: Option<u64>, sender: u64, key: u64, text: &str) -> Co
 }
 
 pub(super) fn seats(by: u64, joins: &[u64], leaves: &[u64]) -> Command {
-    let joins = joins.iter().map(|&id| JoinRequest { user_id: user(id), role: Role::Member }).collect();
+    let joins = joins.iter().map(|&id| JoinRequest::of(user(id), Role::Member)).collect();
     let leaves = leaves.iter().map(|&id| user(id)).collect();
     Command::Seats(SeatRequest { joins, leaves, ..SeatRequest::by(user(by)) })
 }
@@ -100,7 +102,7 @@ pub(super) fn restrict(by: u64, of: u64, kind: RestrictionKind, is_on: bool) -> 
 }
 
 pub(super) fn role(by: u64, of: u64, role: Role) -> Command {
-    let role = Some(JoinRequest { user_id: user(of), role });
+    let role = Some(JoinRequest::of(user(of), role));
     Command::Seats(SeatRequest { role, ..SeatRequest::by(user(by)) })
 }
 
@@ -142,7 +144,16 @@ impl Stage {
         };
         let drivers = (0..homes).map(driver).collect();
         let now = Now { at: Millis::new(START), elapsed: Duration::from_secs(1) };
-        Self { world, drivers, asked: BTreeMap::new(), now, scope, moment: 0, lines: Vec::new() }
+        Self {
+            world,
+            drivers,
+            asked: BTreeMap::new(),
+            now,
+            scope,
+            moment: 0,
+            lines: Vec::new(),
+            accepted: Vec::new(),
+        }
     }
 
     /// A group that the first user made with the others; what that took is not told.
@@ -155,7 +166,7 @@ impl Stage {
 
     pub(super) fn create(&mut self, members: &[u64]) {
         let role = |id| if id == 1 { Role::Owner } else { Role::Member };
-        let joins = members.iter().map(|&id| JoinRequest { user_id: user(id), role: role(id) }).collect();
+        let joins = members.iter().map(|&id| JoinRequest::of(user(id), role(id))).collect();
         let request = SeatRequest { joins, is_creation: true, ..SeatRequest::by(user(1)) };
         self.ask(0, Command::Seats(request));
         self.run();
@@ -226,6 +237,10 @@ impl Stage {
                     self.lines.push(format!("{home} fans out {}", range_text(&rows)));
                 }
                 Err(Effect::Redrive { seq, .. }) => self.lines.push(format!("{home} redrives {seq}")),
+                Err(Effect::Accept { user_id }) => {
+                    self.accepted.push(user_id.raw());
+                    self.world.accept(user_id);
+                }
                 Err(other) => panic!("{other:?} is an effect of the store"),
             }
         }
@@ -265,7 +280,7 @@ impl Stage {
             Out::Load { .. } => "load".to_owned(),
             Out::Find(lookup) => {
                 let users: Vec<String> = lookup.users.iter().map(ToString::to_string).collect();
-                format!("find {}{}", users.join(" "), if lookup.blocks { " and blocks" } else { "" })
+                format!("find {}{}", users.join(" "), if lookup.between { " and blocks" } else { "" })
             }
             Out::FindSends(keys) => format!("find {} sends", keys.len()),
             Out::FindRows(seqs) => format!("find rows {}", joined(seqs)),

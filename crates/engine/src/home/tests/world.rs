@@ -7,7 +7,7 @@ use std::sync::Arc;
 use madang_ids::{ClientMsgId, LogId, Seq, UserId};
 use madang_proto::{Content, ErrorBody, Reaction};
 
-use crate::home::{Effect, Failure, Found, Home, Loaded, Lookup, WINDOW_ROWS};
+use crate::home::{Between, Effect, Failure, Found, Home, Loaded, Lookup, WINDOW_ROWS};
 use crate::log::{
     Append, AppendOutcome, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row, SendRecord,
     Tail,
@@ -149,6 +149,8 @@ pub(super) struct World {
     pub(super) members: BTreeMap<UserId, Member>,
     pub(super) recorded: HashMap<(UserId, ClientMsgId), SendRecord>,
     pub(super) is_blocked: bool,
+    /// In a direct channel, those whose messages the other does not take.
+    pub(super) unwanted: Vec<UserId>,
     /// Appends of unknown outcome that may still happen.
     late: Vec<Append>,
     /// What becomes of the next effect of a kind; before the dice.
@@ -174,6 +176,7 @@ impl World {
             members: BTreeMap::new(),
             recorded: HashMap::new(),
             is_blocked: false,
+            unwanted: Vec::new(),
             late: Vec::new(),
             scripted: VecDeque::new(),
             find_rows: if seed % 3 == 2 { 1 + seed as usize % 2 } else { usize::MAX },
@@ -373,7 +376,9 @@ impl World {
 
     fn find(&self, lookup: &Lookup) -> Found {
         let members = lookup.users.iter().map(|user| (*user, self.members.get(user).cloned())).collect();
-        Found { members, blocked: lookup.blocks.then_some(self.is_blocked) }
+        let unwanted = self.unwanted.clone();
+        let between = lookup.between.then_some(Between { is_blocked: self.is_blocked, unwanted });
+        Found { members, between }
     }
 
     fn record(&mut self, record: SendRecord) {
@@ -432,6 +437,11 @@ impl World {
             found.spans = settled.spans.clone();
             found.pending = None;
         }
+    }
+
+    pub(super) fn accept(&mut self, user: UserId) {
+        let member = self.members.get_mut(&user).filter(|member| member.spans.is_open());
+        member.into_iter().for_each(|member| member.has_accepted = true);
     }
 
     pub(super) fn row(&self, seq: Seq) -> &Row {

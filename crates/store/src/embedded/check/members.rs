@@ -22,6 +22,10 @@ const MEMBERS: &str = "
     LEFT JOIN memberships s ON s.user = m.user AND s.channel = m.channel
     WHERE m.pending IS NULL
       AND (s.role IS NOT m.role OR s.spans IS NOT m.spans OR s.is_open IS NOT m.is_open)";
+/// Both are written together.
+const ACCEPTED: &str = "
+    SELECT m.channel, m.user FROM members m JOIN memberships s ON s.user = m.user AND s.channel = m.channel
+    WHERE m.is_open = 1 AND s.is_open = 1 AND s.has_accepted IS NOT m.has_accepted";
 const MEMBERSHIPS: &str = "
     SELECT s.channel, s.user FROM memberships s
     WHERE s.role IS NOT NULL
@@ -30,10 +34,13 @@ const MEMBERSHIPS: &str = "
 const ALL_CHANNELS: &str = "
     SELECT id, kind, name, between_one, between_other, topic, avatar, created_by, created_at, capacity, slow_mode_s, pins, state
     FROM channels";
-const ALL_MEMBERS: &str =
-    "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, channel FROM members";
-const ALL_MEMBERSHIPS: &str =
-    "SELECT user, channel, role, spans, as_of, in_inbox FROM memberships WHERE role IS NOT NULL";
+const ALL_MEMBERS: &str = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted, channel FROM members";
+const ALL_MEMBERSHIPS: &str = "SELECT user, channel, role, spans, as_of, in_inbox, has_accepted FROM memberships WHERE role IS NOT NULL";
+const INVITATIONS: &str = "
+    SELECT i.channel, i.user FROM group_invitations i
+    WHERE i.state NOT IN ('waiting', 'declined', 'ended')
+       OR NOT EXISTS (SELECT 1 FROM channels c WHERE c.id = i.channel AND c.kind = 'group')
+       OR (i.state = 'ended' AND i.is_told = 1)";
 
 impl Check<'_> {
     /// Rows that the server cannot read. Only of a folder of this version: an older one has other columns.
@@ -41,12 +48,22 @@ impl Check<'_> {
         if !self.is_current {
             return Ok(());
         }
+        self.find_each(ACCEPTED, |row| {
+            let (channel, user) = (channel(row)?, user(row)?);
+            Ok(format!("channel {channel}: whether user {user} has accepted is written in two ways"))
+        })?;
+        self.find_each(INVITATIONS, |row| {
+            let (channel, user) = (channel(row)?, user(row)?);
+            Ok(format!(
+                "channel {channel}: the invitation of user {user} leads to no group, or is in no known state"
+            ))
+        })?;
         self.find_unreadable(ALL_CHANNELS, |row| {
             let (read, id) = (channel_at(row, 0), ChannelId::from_raw(number(row, 0)?));
             Ok(read.err().map(|error| format!("channel {id}: its row cannot be read: {error}")))
         })?;
         self.find_unreadable(ALL_MEMBERS, |row| {
-            let (read, id) = (member_of(row), ChannelId::from_raw(number(row, 7)?));
+            let (read, id) = (member_of(row), ChannelId::from_raw(number(row, 8)?));
             let user = UserId::from_raw(number(row, 0)?);
             Ok(read.err().map(|error| format!("channel {id}: its member {user} cannot be read: {error}")))
         })?;

@@ -98,6 +98,9 @@ async fn each_damage_is_found_at_its_place() {
         ("DELETE FROM seats", "has members and no seats"),
         ("DELETE FROM memberships", "is a member, and her membership differs"),
         ("UPDATE memberships SET role = 'owner'", "is a member, and her membership differs"),
+        ("UPDATE memberships SET has_accepted = 0", "is written in two ways"),
+        ("INSERT INTO group_invitations VALUES (5, 99, 1, 1, 'waiting', 1, 1)", "leads to no group"),
+        ("INSERT INTO group_invitations VALUES (5, 1, 1, 1, 'lost', 1, 1)", "no known state"),
         ("DELETE FROM members", "has a membership and is no member"),
         ("UPDATE epochs SET start_pos = 52 WHERE start_order = 1", "start 2 begins at position 51, after 52"),
         ("DROP TABLE epochs", "epochs cannot be read further"),
@@ -180,12 +183,21 @@ async fn join(store: &Embedded, id: u64, user: u64) {
     let (channel_id, user_id) = (ChannelId::from_raw(id), UserId::from_raw(user));
     let (spans, as_of) = (Spans::since(Seq::new(1)), Seq::new(1));
     let (role, joined_at) = (Role::Member, Millis::ZERO);
-    let member =
-        Member { user_id, role, joined_at, spans: spans.clone(), muted: None, banned: None, pending: None };
+    let member = Member {
+        user_id,
+        role,
+        joined_at,
+        spans: spans.clone(),
+        has_accepted: true,
+        muted: None,
+        banned: None,
+        pending: None,
+    };
     let seats = store.seats(channel_id).await.unwrap();
     let change =
         SeatChange { channel: channel_id, if_rev: seats.rev, count: seats.count + 1, members: vec![member] };
-    let membership = Membership { user_id, channel_id, role, spans, as_of, in_inbox: true };
+    let membership =
+        Membership { user_id, channel_id, role, spans, as_of, in_inbox: true, has_accepted: true };
     store.change_seats(change, &[membership]).await.unwrap();
 }
 

@@ -1,0 +1,103 @@
+//! Of whom users take something without being asked first: what they chose, or what the configuration says for those who
+//! have chosen nothing.
+
+use madang_ids::UserId;
+use madang_proto::Audience;
+use madang_store::{Relation, Relations, Store, StoreResult, User};
+
+/// Co-members that are looked at to find out who shares a group with somebody: 200 groups of 100.
+pub(crate) const SCAN: usize = 20_000;
+
+/// What holds for users who have chosen nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consent {
+    is_asked: bool,
+}
+
+impl Consent {
+    /// `is_asked`: whether people are asked before they are in a group (`accounts.consent`).
+    #[must_use]
+    pub const fn new(is_asked: bool) -> Self {
+        Self { is_asked }
+    }
+
+    /// Who may add a user to a group at once.
+    pub(crate) fn may_add(self, user: &User) -> Audience {
+        let unset = if self.is_asked { Audience::SharedChannel } else { Audience::Everybody };
+        user.may_add.unwrap_or(unset)
+    }
+
+    /// Who may write to a user.
+    pub(crate) fn may_write(self, user: &User) -> Audience {
+        user.may_write.unwrap_or(Audience::Everybody)
+    }
+
+    /// Whether those who are added count as having accepted: where nobody is asked, everybody has agreed beforehand.
+    pub(crate) const fn is_given(self) -> bool {
+        !self.is_asked
+    }
+
+    /// Whether `to` takes messages of `from`, whatever they have written to each other.
+    pub(crate) async fn takes_messages(
+        self,
+        store: &dyn Store,
+        to: UserId,
+        from: UserId,
+    ) -> StoreResult<bool> {
+        let users = store.users(&[to]).await?;
+        let Some(audience) = users.iter().flatten().next().map(|user| self.may_write(user)) else {
+            return Ok(true);
+        };
+        if audience == Audience::Everybody {
+            return Ok(true);
+        }
+        let Relations { of, .. } = store.relations(from, &[to], scan_for([audience])).await?;
+        Ok(of.first().is_some_and(|relation| takes_in(audience, *relation)))
+    }
+}
+
+/// How many co-members must be looked at to judge by these audiences.
+pub(crate) fn scan_for(audiences: impl IntoIterator<Item = Audience>) -> usize {
+    if audiences.into_iter().any(|audience| audience == Audience::SharedChannel) { SCAN } else { 0 }
+}
+
+/// Whether an audience takes in somebody, by what the two are to each other.
+pub(crate) const fn takes_in(audience: Audience, relation: Relation) -> bool {
+    match audience {
+        Audience::Everybody => true,
+        Audience::SharedChannel => relation.is_contact || relation.shares_group,
+        Audience::Contacts => relation.is_contact,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use madang_ids::Millis;
+
+    #[test]
+    fn what_a_user_chose_rules_and_otherwise_the_configuration() {
+        let mut user = User::new(UserId::from_raw(1), "ada".into(), "Ada".into(), Millis::new(1));
+        assert_eq!(Consent::new(true).may_add(&user), Audience::SharedChannel);
+        assert_eq!(Consent::new(false).may_add(&user), Audience::Everybody);
+        for is_asked in [true, false] {
+            assert_eq!(Consent::new(is_asked).may_write(&user), Audience::Everybody);
+        }
+        (user.may_add, user.may_write) = (Some(Audience::Contacts), Some(Audience::SharedChannel));
+        for is_asked in [true, false] {
+            assert_eq!(Consent::new(is_asked).may_add(&user), Audience::Contacts);
+            assert_eq!(Consent::new(is_asked).may_write(&user), Audience::SharedChannel);
+        }
+    }
+
+    #[test]
+    fn an_audience_takes_in_those_whom_it_names() {
+        let none = Relation::default();
+        let contact = Relation { is_contact: true, ..none };
+        let member = Relation { shares_group: true, ..none };
+        let takes = |audience| [none, member, contact].map(|relation| takes_in(audience, relation));
+        assert_eq!(takes(Audience::Everybody), [true, true, true]);
+        assert_eq!(takes(Audience::SharedChannel), [false, true, true]);
+        assert_eq!(takes(Audience::Contacts), [false, false, true]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Who is added to a group at once, and who is invited instead.
+
+use std::collections::HashSet;
+
+use madang_ids::UserId;
+use madang_proto::ErrorBody;
+use madang_store::{Relation, Relations, User};
+
+use super::costs::Cost;
+use super::{Caller, Operations};
+use crate::consent::{Consent, scan_for, takes_in};
+use crate::refusal::refusal;
+
+/// People who are to come into a group.
+#[derive(Debug, Default)]
+pub(super) struct Division {
+    /// Those who let the caller add them.
+    pub(super) added: Vec<UserId>,
+    /// The others.
+    pub(super) invited: Vec<UserId>,
+}
+
+impl Operations {
+    pub(super) fn consent(&self) -> Consent {
+        Consent::new(self.config.accounts.consent)
+    }
+
+    /// Divides people by whether they let the caller add them. Somebody who blocks the caller is invited like others, and never
+    /// learns of it. `field` is the request's that names them.
+    ///
+    /// # Errors
+    /// `not_found` for an unknown user; `forbidden` for somebody whom the caller blocks.
+    pub(super) async fn divide(
+        &self,
+        caller: Caller,
+        field: &'static str,
+        users: &[UserId],
+    ) -> Result<Division, ErrorBody> {
+        let mut seen = HashSet::new();
+        let users: Vec<UserId> = users.iter().copied().filter(|user| seen.insert(*user)).collect();
+        let found = self.check_users(field, &users).await?;
+        let audience = |user: &User| self.consent().may_add(user);
+        let scan = scan_for(found.iter().map(audience));
+        let relations = self.store.relations(caller.user_id, &users, scan).await;
+        let Relations { of, looked_at } = relations.map_err(|error| refusal(&error))?;
+        self.callers.charge(caller.user_id, Cost::ids(users.len()).and(Cost::looked_at(looked_at)));
+        let mut division = Division::default();
+        for (user, relation) in found.iter().zip(of) {
+            check_not_blocking(user.id, relation)?;
+            let is_added = user.id == caller.user_id
+                || !relation.blocks && takes_in(self.consent().may_add(user), relation);
+            if is_added { &mut division.added } else { &mut division.invited }.push(user.id);
+        }
+        Ok(division)
+    }
+
+    /// Whether `to` takes messages of `from` in a direct channel that `to` has not accepted.
+    pub(super) async fn takes_messages(&self, to: UserId, from: UserId) -> Result<bool, ErrorBody> {
+        let takes = self.consent().takes_messages(self.store.as_ref(), to, from).await;
+        takes.map_err(|error| refusal(&error))
+    }
+}
+
+fn check_not_blocking(user: UserId, relation: Relation) -> Result<(), ErrorBody> {
+    if relation.is_blocked {
+        return Err(ErrorBody::forbidden(format!("you block user {user}: end the block first")));
+    }
+    Ok(())
+}

@@ -1,0 +1,579 @@
+//! What strangers can do to somebody: groups are not joined without consent, presence follows acceptance, and each user
+//! says who may add and write to them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test; clippy sees that of test functions only, not of their helpers"
+)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use madang_service::Clock;
+use madang_testkit::{Config, Faults, PATIENCE, Rest, Socket, Storage, TestNode};
+use serde_json::{Value, json};
+
+struct Person {
+    id: String,
+    token: String,
+}
+
+struct Stage {
+    node: TestNode,
+    rest: Rest,
+    people: u32,
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.limits.enabled = false;
+    config
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::over(&Storage::embedded()).await
+    }
+
+    async fn over(storage: &Storage) -> Self {
+        let node = TestNode::start_asking(config(), storage, Clock::system()).await.unwrap();
+        Self { rest: Rest::new(&node.url()), node, people: 0 }
+    }
+
+    async fn person(&mut self) -> Person {
+        self.people += 1;
+        let signed_in = self.rest.sign_up(&format!("person{}", self.people)).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        Person { id: text(&signed_in["user"]["id"]), token: text(&signed_in["access_token"]) }
+    }
+
+    async fn must(&self, who: &Person, method: &str, path: &str, body: Value) -> Value {
+        self.rest.must(method, path, Some(&who.token), Some(&body).filter(|body| !body.is_null())).await
+    }
+
+    /// The code of a refusal, or `ok`.
+    async fn outcome(&self, who: &Person, method: &str, path: &str, body: Value) -> String {
+        let body = Some(&body).filter(|body| !body.is_null());
+        let answer = self.rest.call(method, path, Some(&who.token), None, body).await.unwrap();
+        answer.body["code"].as_str().unwrap_or("ok").to_owned()
+    }
+
+    async fn group(&self, by: &Person, members: &[&Person]) -> Value {
+        let members: Vec<&String> = members.iter().map(|member| &member.id).collect();
+        let wish = json!({ "kind": "group", "name": "Tea", "members": members });
+        self.must(by, "POST", "/v1/channels", wish).await
+    }
+
+    async fn befriend(&self, one: &Person, other: &Person) {
+        self.must(one, "PUT", &format!("/v1/contacts/{}", other.id), Value::Null).await;
+        self.must(other, "PUT", &format!("/v1/contacts/{}", one.id), Value::Null).await;
+    }
+
+    async fn set(&self, who: &Person, settings: Value) -> Value {
+        self.must(who, "PATCH", "/v1/me", settings).await
+    }
+
+    async fn waiting(&self, who: &Person) -> Vec<String> {
+        let page = self.must(who, "GET", "/v1/invitations", Value::Null).await;
+        let rows = page["items"].as_array().unwrap();
+        rows.iter().map(|row| row["channel_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn accept(&self, who: &Person, channel: &str) -> String {
+        self.outcome(who, "PUT", &format!("/v1/invitations/{channel}"), Value::Null).await
+    }
+
+    async fn decline(&self, who: &Person, channel: &str) {
+        self.must(who, "DELETE", &format!("/v1/invitations/{channel}"), Value::Null).await;
+    }
+
+    async fn add(&self, by: &Person, channel: &str, who: &Person) -> Value {
+        let body = json!({ "user_ids": [who.id] });
+        self.must(by, "PUT", &format!("/v1/channels/{channel}/members"), body).await
+    }
+
+    async fn say(&self, who: &Person, channel: &str, number: u32) -> String {
+        let key = format!("00000000-0000-7000-8000-{number:012}");
+        let body = json!({ "client_msg_id": key, "body": { "text": "x" } });
+        self.outcome(who, "POST", &format!("/v1/channels/{channel}/messages"), body).await
+    }
+
+    async fn direct(&self, by: &Person, with: &Person) -> Result<String, String> {
+        let wish = json!({ "kind": "direct", "members": [with.id] });
+        let answer =
+            self.rest.call("POST", "/v1/channels", Some(&by.token), None, Some(&wish)).await.unwrap();
+        answer.body["id"].as_str().map(str::to_owned).ok_or_else(|| answer.body["code"].to_string())
+    }
+
+    async fn socket(&self, who: &Person) -> Socket {
+        Socket::connect(self.node.addr, &who.token, None).await.unwrap().0
+    }
+
+    /// Whether one sees that the other is online, once presence has caught up: `expected` must come, and what must not come
+    /// has had its time when a later question is answered.
+    async fn sees(&self, who: &Person, other: &Person) -> bool {
+        let path = format!("/v1/presence?user_ids={}", other.id);
+        let list = self.must(who, "GET", &path, Value::Null).await;
+        list["users"][0]["state"] == "online"
+    }
+
+    async fn comes_to_see(&self, who: &Person, other: &Person) {
+        let seen = async {
+            while !self.sees(who, other).await {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.expect("presence is shown");
+    }
+}
+
+fn id(view: &Value) -> String {
+    view["id"].as_str().unwrap().to_owned()
+}
+
+/// The next entry of one's own log.
+async fn noted(socket: &mut Socket) -> Value {
+    loop {
+        let frame = socket.next_of("entries").await;
+        if frame["log"] == "user" {
+            return frame["entries"][0].clone();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_invites_and_the_invited_person_joins_by_themselves() {
+    let mut stage = Stage::new().await;
+    let (ada, bob) = (stage.person().await, stage.person().await);
+    let mut to_bob = stage.socket(&bob).await;
+    let _ada_is_here = stage.socket(&ada).await;
+    let view = stage.group(&ada, &[&bob]).await;
+    assert_eq!(view["invited"], json!([bob.id]));
+    let group = id(&view);
+    let entry = noted(&mut to_bob).await;
+    assert_eq!((&entry["kind"], &entry["channel_id"]), (&json!("invited"), &json!(group)));
+    assert_eq!(
+        (&entry["name"], &entry["by"], &entry["member_count"]),
+        (&json!("Tea"), &json!(ada.id), &json!(1))
+    );
+
+    // No seat, no place of Bob's, no entry of the group, and nothing of it to read.
+    let path = format!("/v1/channels/{group}");
+    let members = stage.must(&ada, "GET", &format!("{path}/members"), Value::Null).await;
+    assert_eq!(members["items"].as_array().unwrap().len(), 1);
+    for read in
+        [path.clone(), format!("{path}/members"), format!("{path}/entries"), format!("{path}/presence")]
+    {
+        assert_eq!(stage.outcome(&bob, "GET", &read, Value::Null).await, "not_found", "{read}");
+    }
+    assert_eq!(stage.must(&bob, "GET", "/v1/channels", Value::Null).await["items"], json!([]));
+    assert_eq!(stage.must(&bob, "POST", "/v1/snapshot", json!({})).await["invitations"], 1);
+    let page = stage.must(&bob, "GET", "/v1/invitations", Value::Null).await;
+    let card = &page["items"][0];
+    assert_eq!((&card["name"], &card["member_count"]), (&json!("Tea"), &json!(1)));
+    assert_eq!(card["by"]["handle"], "person1");
+    assert!(!stage.sees(&ada, &bob).await && !stage.sees(&bob, &ada).await);
+
+    assert_eq!(stage.accept(&bob, &group).await, "ok");
+    assert_eq!(noted(&mut to_bob).await["kind"], "channel_joined");
+    assert_eq!(stage.accept(&bob, &group).await, "ok", "an answer may have been lost");
+    assert_eq!(stage.waiting(&bob).await, [""; 0]);
+    stage.comes_to_see(&ada, &bob).await;
+    stage.comes_to_see(&bob, &ada).await;
+    let history = stage.must(&bob, "GET", &format!("{path}/entries"), Value::Null).await;
+    let first = &history["entries"][0];
+    assert_eq!(
+        (&first["kind"], &first["user_id"], &first["by"]),
+        (&json!("joined"), &json!(bob.id), &json!(bob.id))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_be_added_at_once_is_what_the_table_says() {
+    let mut stage = Stage::new().await;
+    let (ada, helper) = (stage.person().await, stage.person().await);
+    let shared = id(&stage.group(&ada, &[]).await);
+    for (setting, stranger, member, contact) in [
+        (None, false, true, true),
+        (Some("everybody"), true, true, true),
+        (Some("shared_channel"), false, true, true),
+        (Some("contacts"), false, false, true),
+    ] {
+        for (relation, expected) in [
+            ("stranger", stranger),
+            ("member", member),
+            ("contact", contact),
+            ("direct", stranger),
+            ("added", stranger),
+        ] {
+            let bob = stage.person().await;
+            match relation {
+                "member" => {
+                    stage.add(&ada, &shared, &bob).await;
+                    assert_eq!(stage.accept(&bob, &shared).await, "ok");
+                }
+                "contact" => stage.befriend(&ada, &bob).await,
+                // A direct channel is opened by one alone, and a group that was not accepted is none that is shared.
+                "direct" => drop(stage.direct(&ada, &bob).await.unwrap()),
+                "added" => {
+                    stage.befriend(&helper, &bob).await;
+                    let group = id(&stage.group(&helper, &[&bob]).await);
+                    stage.befriend(&helper, &ada).await;
+                    stage.add(&helper, &group, &ada).await;
+                    assert_eq!(stage.say(&ada, &group, 1).await, "ok");
+                }
+                _ => {}
+            }
+            if let Some(setting) = setting {
+                let me = stage.set(&bob, json!({ "may_add": setting })).await;
+                assert_eq!(me["may_add"], setting);
+            }
+            let view = stage.group(&ada, &[&bob]).await;
+            let is_added = view["invited"].is_null();
+            assert_eq!(is_added, expected, "{relation}, may_add {setting:?}: {view}");
+            let members = format!("/v1/channels/{}/members", id(&view));
+            let members = stage.must(&ada, "GET", &members, Value::Null).await;
+            assert_eq!(members["items"].as_array().unwrap().len(), 1 + usize::from(expected));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_use_up_nothing_but_their_own_places() {
+    let mut stage = Stage::new().await;
+    let (bob, friend) = (stage.person().await, stage.person().await);
+    let kept = id(&stage.group(&friend, &[&bob]).await);
+    let mal = stage.person().await;
+    let mut groups = Vec::new();
+    for _ in 0..15 {
+        groups.push(id(&stage.group(&mal, &[&bob]).await));
+    }
+    let waiting: BTreeSet<String> = stage.waiting(&bob).await.into_iter().collect();
+    let expected: BTreeSet<String> = groups[5..].iter().cloned().chain([kept.clone()]).collect();
+    assert_eq!(waiting, expected, "of one inviter the last ten, and none of others goes for them");
+    // A hundred strangers: the oldest goes, and Bob still makes and joins what he likes.
+    for _ in 0..100 {
+        let stranger = stage.person().await;
+        stage.group(&stranger, &[&bob]).await;
+    }
+    assert_eq!(stage.waiting(&bob).await.len(), 100);
+    assert_eq!(stage.must(&bob, "GET", "/v1/channels", Value::Null).await["items"], json!([]));
+    stage.befriend(&friend, &bob).await;
+    assert!(stage.group(&friend, &[&bob]).await["invited"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declined_invitation_is_not_repeated_and_the_inviter_cannot_tell() {
+    let mut stage = Stage::new().await;
+    let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
+    stage.must(&cy, "PUT", &format!("/v1/blocks/{}", ada.id), Value::Null).await;
+    let view = stage.group(&ada, &[&bob, &cy]).await;
+    let group = id(&view);
+    let both: BTreeSet<_> = view["invited"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert_eq!(both.len(), 2, "somebody who blocks the inviter is invited like others");
+    assert_eq!(stage.waiting(&cy).await, [""; 0]);
+    stage.decline(&bob, &group).await;
+    stage.decline(&bob, &group).await;
+    let mut to_bob = stage.socket(&bob).await;
+    let mut to_cy = stage.socket(&cy).await;
+    for who in [&bob, &cy] {
+        for _ in 0..2 {
+            assert_eq!(stage.add(&ada, &group, who).await["invited"], json!([who.id]));
+        }
+        assert_eq!(stage.waiting(who).await, [""; 0]);
+        assert_eq!(stage.accept(who, &group).await, "not_found");
+    }
+    // What comes behind would come later.
+    for (who, socket) in [(&bob, &mut to_bob), (&cy, &mut to_cy)] {
+        stage.set(who, json!({ "may_write": "contacts" })).await;
+        assert_eq!(noted(socket).await["kind"], "account_settings");
+    }
+    // To take it back is answered alike, and clears nothing.
+    for who in [&bob, &cy] {
+        let path = format!("/v1/channels/{group}/members/{}", who.id);
+        assert_eq!(stage.outcome(&ada, "DELETE", &path, Value::Null).await, "ok");
+        assert_eq!(stage.add(&ada, &group, who).await["invited"], json!([who.id]));
+        assert_eq!(stage.waiting(who).await, [""; 0]);
+    }
+    let stranger = stage.person().await;
+    let path = format!("/v1/channels/{group}/members/{}", stranger.id);
+    assert_eq!(stage.outcome(&ada, "DELETE", &path, Value::Null).await, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_ends_with_what_it_stands_on() {
+    for way in [
+        "withdrawn",
+        "banned",
+        "blocked by",
+        "blocks",
+        "deleted",
+        "archived",
+        "inviter left",
+        "inviter deleted",
+        "user deleted",
+    ] {
+        let mut stage = Stage::new().await;
+        let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
+        stage.befriend(&ada, &cy).await;
+        let group = id(&stage.group(&ada, &[&bob, &cy]).await);
+        let mut to_bob = stage.socket(&bob).await;
+        assert_eq!(stage.waiting(&bob).await, [group.clone()]);
+        let path = format!("/v1/channels/{group}");
+        let deletion = json!({ "password": "correct horse" });
+        let (who, method, at, body) = match way {
+            "withdrawn" => (&ada, "DELETE", format!("{path}/members/{}", bob.id), Value::Null),
+            "banned" => (&ada, "PUT", format!("{path}/bans/{}", bob.id), json!({})),
+            "blocked by" => (&bob, "PUT", format!("/v1/blocks/{}", ada.id), Value::Null),
+            "blocks" => (&ada, "PUT", format!("/v1/blocks/{}", bob.id), Value::Null),
+            "deleted" => (&ada, "DELETE", path.clone(), Value::Null),
+            "archived" => (&ada, "PATCH", path.clone(), json!({ "archived": true })),
+            "inviter left" => (&ada, "DELETE", format!("{path}/members/{}", ada.id), Value::Null),
+            "inviter deleted" => (&ada, "POST", "/v1/me/deletion".into(), deletion),
+            _ => (&bob, "POST", "/v1/me/deletion".into(), deletion),
+        };
+        stage.must(who, method, &at, body).await;
+        if way == "user deleted" {
+            // The account is cleared in the background.
+            continue;
+        }
+        let is_noted =
+            matches!(way, "withdrawn" | "banned" | "blocked by" | "blocks" | "deleted" | "inviter deleted");
+        if is_noted {
+            let entry = noted(&mut to_bob).await;
+            assert_eq!(
+                (&entry["kind"], &entry["channel_id"]),
+                (&json!("invitation_removed"), &json!(group)),
+                "{way}"
+            );
+        }
+        assert_eq!(stage.waiting(&bob).await, [""; 0], "{way}");
+        let refused = stage.accept(&bob, &group).await;
+        assert!(matches!(refused.as_str(), "not_found" | "forbidden"), "{way}: {refused}");
+        if way == "archived" {
+            stage.must(&ada, "PATCH", &path, json!({ "archived": false })).await;
+            assert_eq!(stage.accept(&bob, &group).await, "ok", "it holds again");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_follows_acceptance() {
+    let mut stage = Stage::new().await;
+    for way in ["writes", "reads", "neither"] {
+        let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
+        stage.befriend(&ada, &bob).await;
+        stage.befriend(&ada, &cy).await;
+        // Ada's friends do not know each other, and neither was asked.
+        let group = id(&stage.group(&ada, &[&bob, &cy]).await);
+        assert_eq!(stage.say(&cy, &group, 1).await, "ok");
+        let mut to_cy = stage.socket(&cy).await;
+        let _bob_is_here = stage.socket(&bob).await;
+        stage.comes_to_see(&ada, &bob).await;
+        assert!(!stage.sees(&cy, &bob).await && !stage.sees(&bob, &cy).await, "{way}");
+        let people = stage.must(&cy, "GET", "/v1/users/search?prefix=person", Value::Null).await;
+        let found = people["items"].as_array().unwrap().iter().any(|card| card["id"] == json!(bob.id));
+        assert!(!found, "{way}: who has not accepted is not found by it");
+        let counts = stage.must(&cy, "GET", &format!("/v1/channels/{group}/presence"), Value::Null).await;
+        assert_eq!(counts["online"], 1, "{way}: {counts}");
+        match way {
+            "writes" => assert_eq!(stage.say(&bob, &group, 2).await, "ok"),
+            "reads" => {
+                let head = stage.must(&bob, "GET", &format!("/v1/channels/{group}"), Value::Null).await;
+                let body = json!({ "seq": head["head_seq"] });
+                stage.must(&bob, "PUT", &format!("/v1/channels/{group}/read"), body).await;
+            }
+            _ => continue,
+        }
+        stage.comes_to_see(&cy, &bob).await;
+        stage.comes_to_see(&bob, &cy).await;
+        // And by itself, not only on demand.
+        let told = async {
+            loop {
+                let frame = to_cy.next_of("presence").await;
+                let users = frame["users"].as_array().unwrap();
+                if users.iter().any(|card| card["user_id"] == json!(bob.id) && card["state"] == "online") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("presence is told");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_is_read_at_its_head_is_accepted() {
+    let mut stage = Stage::new().await;
+    let (ada, bob) = (stage.person().await, stage.person().await);
+    stage.befriend(&ada, &bob).await;
+    let cy = stage.person().await;
+    let group = id(&stage.group(&ada, &[&cy]).await);
+    assert_eq!(stage.accept(&cy, &group).await, "ok");
+    // Added later: the marker stands at the head already, and reading it moves nothing.
+    stage.add(&ada, &group, &bob).await;
+    let _bob_is_here = stage.socket(&bob).await;
+    assert!(!stage.sees(&cy, &bob).await);
+    let view = stage.must(&bob, "GET", &format!("/v1/channels/{group}"), Value::Null).await;
+    assert_eq!(view["read_seq"], view["head_seq"]);
+    let body = json!({ "seq": view["head_seq"] });
+    stage.must(&bob, "PUT", &format!("/v1/channels/{group}/read"), body).await;
+    stage.comes_to_see(&cy, &bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_write_is_what_the_user_says() {
+    let mut stage = Stage::new().await;
+    for (setting, relation, expected) in [
+        (None, "stranger", true),
+        (Some("everybody"), "stranger", true),
+        (Some("shared_channel"), "stranger", false),
+        (Some("shared_channel"), "member", true),
+        (Some("shared_channel"), "contact", true),
+        (Some("contacts"), "stranger", false),
+        (Some("contacts"), "member", false),
+        (Some("contacts"), "contact", true),
+    ] {
+        let (mal, bob) = (stage.person().await, stage.person().await);
+        match relation {
+            "member" => {
+                let group = id(&stage.group(&mal, &[&bob]).await);
+                assert_eq!(stage.accept(&bob, &group).await, "ok");
+            }
+            "contact" => stage.befriend(&mal, &bob).await,
+            _ => {}
+        }
+        if let Some(setting) = setting {
+            stage.set(&bob, json!({ "may_write": setting })).await;
+        }
+        let opened = stage.direct(&mal, &bob).await;
+        assert_eq!(opened.is_ok(), expected, "{relation}, may_write {setting:?}: {opened:?}");
+        // Bob opens it all the same, and has asked Mal to write by that.
+        let direct = stage.direct(&bob, &mal).await.unwrap();
+        assert_eq!(stage.say(&mal, &direct, 1).await, "ok", "{relation}, {setting:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_channel_that_both_wrote_in_goes_on() {
+    let mut stage = Stage::new().await;
+    let (mal, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
+    let with_mal = stage.direct(&mal, &bob).await.unwrap();
+    let with_cy = stage.direct(&cy, &bob).await.unwrap();
+    assert_eq!(stage.say(&mal, &with_mal, 1).await, "ok");
+    assert_eq!(stage.say(&cy, &with_cy, 1).await, "ok");
+    assert_eq!(stage.say(&bob, &with_cy, 2).await, "ok");
+    // To have read what a stranger wrote is no answer.
+    let view = stage.must(&bob, "GET", &format!("/v1/channels/{with_mal}"), Value::Null).await;
+    let body = json!({ "seq": view["head_seq"] });
+    stage.must(&bob, "PUT", &format!("/v1/channels/{with_mal}/read"), body).await;
+    stage.set(&bob, json!({ "may_write": "contacts" })).await;
+    assert_eq!(stage.say(&mal, &with_mal, 3).await, "forbidden");
+    let message = format!("/v1/channels/{with_mal}/messages/4");
+    let edit = json!({ "body": { "text": "y" } });
+    assert_eq!(stage.outcome(&mal, "PATCH", &message, edit).await, "forbidden", "an edit is writing");
+    let reaction = format!("{message}/reactions/tea");
+    assert_eq!(stage.outcome(&mal, "PUT", &reaction, Value::Null).await, "forbidden");
+    assert_eq!(stage.outcome(&mal, "DELETE", &message, Value::Null).await, "ok");
+    assert_eq!(stage.say(&cy, &with_cy, 3).await, "ok");
+    // Nor is it seen that Mal would write.
+    let mut to_bob = stage.socket(&bob).await;
+    let mut from_mal = stage.socket(&mal).await;
+    from_mal.send(&json!({ "type": "typing", "id": "t", "channel_id": with_mal })).await.unwrap();
+    from_mal.send(&json!({ "type": "heartbeat" })).await.unwrap();
+    from_mal.next_of("heartbeat").await;
+    assert_eq!(stage.say(&cy, &with_cy, 4).await, "ok");
+    loop {
+        let frame = to_bob.next().await.unwrap();
+        assert_ne!(frame["type"], "typing");
+        if frame["type"] == "entries" {
+            break;
+        }
+    }
+    // Bob may write, and with that Mal may.
+    assert_eq!(stage.say(&bob, &with_mal, 5).await, "ok");
+    assert_eq!(stage.say(&mal, &with_mal, 6).await, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invitation_survives_a_node_that_dies() {
+    let storage = Storage::embedded();
+    let mut stage = Stage::over(&storage).await;
+    let (ada, bob) = (stage.person().await, stage.person().await);
+    let wish = json!({ "kind": "group", "name": "Tea", "members": [bob.id] });
+    let key = "the-one-group";
+    let first =
+        stage.rest.call("POST", "/v1/channels", Some(&ada.token), Some(key), Some(&wish)).await.unwrap();
+    stage.node.stop().await.unwrap();
+    let again = Stage::over(&storage).await;
+    assert_eq!(again.waiting(&bob).await, [id(&first.body)]);
+    let second =
+        again.rest.call("POST", "/v1/channels", Some(&ada.token), Some(key), Some(&wish)).await.unwrap();
+    assert_eq!((&second.body["id"], &second.body["invited"]), (&first.body["id"], &json!([bob.id])));
+    // A repeated creation does not bring back what was taken back.
+    let group = id(&first.body);
+    let path = format!("/v1/channels/{group}/members/{}", bob.id);
+    again.must(&ada, "DELETE", &path, Value::Null).await;
+    again.rest.call("POST", "/v1/channels", Some(&ada.token), Some(key), Some(&wish)).await.unwrap();
+    assert_eq!(again.waiting(&bob).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn creation_that_fails_half_way_is_repeated_with_its_invitations() {
+    let storage = Storage::model();
+    let mut stage = Stage::over(&storage).await;
+    let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
+    stage.befriend(&ada, &cy).await;
+    // From the second group on Ada and Bob share one.
+    stage.set(&bob, json!({ "may_add": "contacts" })).await;
+    let mut to_bob = stage.socket(&bob).await;
+    for round in 0..20 {
+        let wish = json!({ "kind": "group", "name": format!("Tea {round}"), "members": [bob.id, cy.id] });
+        let key = format!("group-number-{round}");
+        storage.set_faults(Faults::ROUGH);
+        let made = async {
+            loop {
+                let call = stage.rest.call("POST", "/v1/channels", Some(&ada.token), Some(&key), Some(&wish));
+                match call.await.unwrap() {
+                    answer if answer.status == 201 => return answer.body,
+                    answer => assert!(answer.status >= 500, "{answer:?}"),
+                }
+            }
+        };
+        let view = tokio::time::timeout(PATIENCE, made).await.expect("it is made");
+        storage.set_faults(Faults::NONE);
+        assert_eq!(view["invited"], json!([bob.id]), "round {round}");
+        let group = id(&view);
+        // Told once at least, perhaps by the upkeep.
+        let told = async {
+            loop {
+                let entry = noted(&mut to_bob).await;
+                if entry["kind"] == "invited" && entry["channel_id"] == json!(group) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("it is told");
+        assert_eq!(stage.accept(&bob, &group).await, "ok", "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_500_is_decided_in_one_read() {
+    let mut config = config();
+    config.channels.group_members = 500;
+    let storage = Storage::embedded();
+    let node = TestNode::start_asking(config, &storage, Clock::system()).await.unwrap();
+    let mut stage = Stage { rest: Rest::new(&node.url()), node, people: 0 };
+    let ada = stage.person().await;
+    let mut people = Vec::new();
+    for _ in 0..499 {
+        people.push(stage.person().await);
+    }
+    let all: Vec<&Person> = people.iter().collect();
+    let started = std::time::Instant::now();
+    let view = stage.group(&ada, &all).await;
+    let took = started.elapsed();
+    assert_eq!(view["invited"].as_array().unwrap().len(), 499);
+    assert_eq!(stage.waiting(&people[498]).await, [id(&view)]);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    println!("499 people are invited in {took:?}");
+}
