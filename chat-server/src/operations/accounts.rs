@@ -222,14 +222,14 @@ impl Operations {
             return Err(ErrorBody::not_found("user"));
         };
         let pick = |content: &Content| match content {
-            Content::AccountSettings { settings } => Some(*settings),
+            Content::AccountSettings(settings) => Some(*settings),
             _ => None,
         };
         let noted = self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))?;
         if noted == Some(settings) {
             return Ok(());
         }
-        self.homes.note(user, Content::AccountSettings { settings }).await.map(drop)
+        self.homes.note(user, Content::AccountSettings(settings)).await.map(drop)
     }
 
     fn settings_of(&self, user: &User) -> AccountSettings {

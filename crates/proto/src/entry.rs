@@ -212,24 +212,19 @@ pub enum Content {
         settings: ChannelSettings,
     },
     /// The user changed their own settings of the account.
-    AccountSettings {
-        /// The settings from here on.
-        #[serde(flatten)]
-        settings: AccountSettings,
-    },
+    AccountSettings(AccountSettings),
     /// The user is invited to a group.
     Invited {
         /// Which.
         channel_id: ChannelId,
         /// Its name.
         name: String,
-        /// Members when the invitation came.
+        /// Members then.
         member_count: u32,
         /// Who invites.
         by: UserId,
     },
-    /// An invitation is no more: declined, taken back, or displaced by later ones. One that was accepted ends with
-    /// `channel_joined`.
+    /// An invitation is no more, and was not accepted: that is told by `channel_joined`.
     InvitationRemoved {
         /// To which group.
         channel_id: ChannelId,
