@@ -104,3 +104,29 @@ async fn a_device_that_missed_more_than_ten_thousand_items_takes_a_snapshot() {
     let (_bob, welcome) = stage.connect(&stage.bob, snapshot["cursor"].as_str()).await;
     assert_eq!(welcome["resume"], "resumed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
+    let stage = Stage::new().await;
+    let (mut bob, _) = stage.connect(&stage.bob, None).await;
+    let cursor = bob.next_of("cursor").await["cursor"].as_str().unwrap().to_owned();
+    bob.close().await;
+    let (mut ada, _) = stage.connect(&stage.ada, None).await;
+    stage.say(&mut ada, 0..300, &"x".repeat(100_000)).await;
+    let (mut bob, welcome) = stage.connect(&stage.bob, Some(&cursor)).await;
+    assert_eq!(welcome["resume"], "resumed");
+    let send = json!({
+        "type": "send", "id": "1", "channel_id": stage.channel,
+        "client_msg_id": "01920000-0000-7000-8000-100000000000", "body": { "text": "here" },
+    });
+    bob.send(&send).await.unwrap();
+    // Ada has her own 30 MB to read first.
+    while !ada.next_of("entries").await["entries"].to_string().contains("\"here\"") {}
+    let mut next = 4;
+    while next < 4 + 301 {
+        for entry in bob.next().await.unwrap()["entries"].as_array().into_iter().flatten() {
+            assert_eq!(entry["seq"], next);
+            next += 1;
+        }
+    }
+}

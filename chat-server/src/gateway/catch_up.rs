@@ -1,7 +1,12 @@
 //! Reads a session's inbox from its cursor, at the pace of the connection: memory is bounded by one frame and the places
 //! of one page. A store that is unavailable interrupts it ([`super::retry`]); nothing comes twice by that.
+//!
+//! What the client says meanwhile does not wait for it: after a restart a device may have a long way to go, and its sends
+//! are taken between two frames and while the store reads.
 
 use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
@@ -14,59 +19,7 @@ use super::retry::{Interrupted, is_for_later};
 use super::socket::End;
 use crate::operations::{Standing, SyncPage};
 
-/// Reads one page, or what an interruption has left of one, and writes its content.
-pub(super) async fn read_page(connection: &mut Connection, user: UserId) -> Result<(), End> {
-    if let Some(rest) = connection.interrupted.as_mut().and_then(|interrupted| interrupted.rest.take()) {
-        return take_page(connection, user, rest).await;
-    }
-    let outbound = connection.outbound();
-    let Some((position, epoch, fell_behind)) = outbound.begin_page() else { return Ok(()) };
-    if fell_behind {
-        outbound.push(encode::frame(&ServerFrame::Resync));
-    }
-    let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
-    let page = match connection.gateway.operations.sync_page(user, Standing::At(cursor)).await {
-        Ok(page) => page,
-        Err(error) => return interrupt(connection, &error, None),
-    };
-    if let SyncPage::SnapshotRequired { reason, .. } = page {
-        connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
-    }
-    take_page(connection, user, page).await
-}
-
-/// Writes a page's content, then moves the cursor.
-pub(super) async fn take_page(connection: &mut Connection, user: UserId, page: SyncPage) -> Result<(), End> {
-    match page {
-        SyncPage::SnapshotRequired { end, .. } => connection.outbound().start_over(end),
-        SyncPage::Items { items, upto, more } => {
-            let mut items = items.into();
-            if let Err(failure) = write_items(connection, user, &mut items).await {
-                let rest = SyncPage::Items { items: items.into(), upto, more };
-                return match failure {
-                    Failure::End(end) => Err(end),
-                    Failure::Store(error) => interrupt(connection, &error, Some(rest)),
-                };
-            }
-            connection.outbound().handle_page(upto, more);
-        }
-    }
-    connection.interrupted = None;
-    connection.write_all().await
-}
-
-/// The store failed: it is asked again later, or the connection ends if that is of no use.
-fn interrupt(connection: &mut Connection, error: &ErrorBody, rest: Option<SyncPage>) -> Result<(), End> {
-    if !is_for_later(error) {
-        return Err(End::Close(CloseReason::Internal));
-    }
-    let (now, number) = (connection.gateway.operations.clock.elapsed(), connection.outbound().number);
-    let before = connection.interrupted.take();
-    connection.interrupted = Some(Box::new(Interrupted::new(before, rest, now, number)));
-    Ok(())
-}
-
-/// Why not all of a page was written.
+/// Why a step was not taken.
 enum Failure {
     Store(ErrorBody),
     End(End),
@@ -78,40 +31,105 @@ impl From<End> for Failure {
     }
 }
 
+impl From<ErrorBody> for Failure {
+    fn from(error: ErrorBody) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Takes one step: reads a page if none is at hand, and writes about a frame of it. Behind the last one the cursor moves.
+pub(super) async fn step(connection: &mut Connection, user: UserId) -> Result<(), End> {
+    match try_step(connection, user).await {
+        Ok(()) => {
+            connection.interrupted = None;
+            Ok(())
+        }
+        Err(Failure::End(end)) => Err(end),
+        Err(Failure::Store(error)) => interrupt(connection, &error),
+    }
+}
+
+async fn try_step(connection: &mut Connection, user: UserId) -> Result<(), Failure> {
+    let page = match connection.page.take() {
+        Some(page) => Some(*page),
+        None => next_page(connection, user).await?,
+    };
+    match page {
+        None => {}
+        Some(SyncPage::SnapshotRequired { end, .. }) => connection.outbound().start_over(end),
+        Some(SyncPage::Items { mut items, upto, more }) => {
+            let written = write_some(connection, user, &mut items).await;
+            if items.is_empty() {
+                connection.outbound().handle_page(upto, more);
+            } else {
+                connection.page = Some(Box::new(SyncPage::Items { items, upto, more }));
+            }
+            written?;
+        }
+    }
+    Ok(())
+}
+
+/// The next page; `None` if the inbox need not be read any more.
+async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<SyncPage>, Failure> {
+    let outbound = connection.outbound();
+    let Some((position, epoch, fell_behind)) = outbound.begin_page() else { return Ok(None) };
+    if fell_behind {
+        outbound.push(encode::frame(&ServerFrame::Resync));
+    }
+    let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
+    let operations = Arc::clone(&connection.gateway.operations);
+    let reading = pin!(operations.sync_page(user, Standing::At(cursor)));
+    let page = connection.beside(reading).await??;
+    if let SyncPage::SnapshotRequired { reason, .. } = page {
+        connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
+    }
+    Ok(Some(page))
+}
+
 /// Whether the rows of an item are there from its first one on.
 fn begins(rows: &[Row], item: &InboxItem) -> bool {
     rows.first().is_some_and(|row| row.entry.seq == item.from)
 }
 
-/// Writes the content of `items`; what is written leaves them.
-async fn write_items(
+/// Writes the content of the first of `items`, about a frame of it; what is written leaves them.
+async fn write_some(
     connection: &mut Connection,
     user: UserId,
     items: &mut VecDeque<InboxItem>,
 ) -> Result<(), Failure> {
-    let limit_bytes = connection.gateway.operations.config.gateway.outbound_bytes;
-    while !items.is_empty() {
-        let lists = connection.gateway.operations.content(user, items).await.map_err(Failure::Store)?;
-        let mut lists = lists.into_iter().peekable();
-        if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
-            // Rows vanish from an own log alone, when so much was appended meanwhile that the page is no longer needed: the
-            // device must come again, and is too far behind then.
-            return Err(Failure::End(End::Close(CloseReason::Internal)));
+    if items.is_empty() {
+        return Ok(());
+    }
+    let gateway = Arc::clone(&connection.gateway);
+    let lists = connection.beside(pin!(gateway.read_content(user, items))).await??;
+    let mut lists = lists.into_iter().peekable();
+    if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
+        // Rows vanish from an own log alone, when so much was appended meanwhile that the page is no longer needed: the
+        // device must come again, and is too far behind then.
+        return Err(Failure::End(End::Close(CloseReason::Internal)));
+    }
+    for rows in lists {
+        let Some(item) = items.front_mut().filter(|item| begins(&rows, item)) else { break };
+        let Some(last) = rows.last() else { break };
+        item.from = last.entry.seq.next();
+        for frame in encode::batches(item.log, &rows) {
+            connection.outbound().push(frame);
         }
-        for rows in lists {
-            let Some(item) = items.front_mut().filter(|item| begins(&rows, item)) else { break };
-            let Some(last) = rows.last() else { break };
-            item.from = last.entry.seq.next();
-            for frame in encode::batches(item.log, &rows) {
-                connection.outbound().push(frame);
-            }
-            if item.from > item.to {
-                items.pop_front();
-            }
-        }
-        if connection.outbound().waiting_bytes() > limit_bytes {
-            connection.write_all().await?;
+        if item.from > item.to {
+            items.pop_front();
         }
     }
+    Ok(())
+}
+
+/// The store failed: it is asked again later, or the connection ends if that is of no use.
+fn interrupt(connection: &mut Connection, error: &ErrorBody) -> Result<(), End> {
+    if !is_for_later(error) {
+        return Err(End::Close(CloseReason::Internal));
+    }
+    let (now, number) = (connection.gateway.operations.clock.elapsed(), connection.outbound().number);
+    let before = connection.interrupted.take();
+    connection.interrupted = Some(Interrupted::new(before, now, number));
     Ok(())
 }

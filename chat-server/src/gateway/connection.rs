@@ -3,6 +3,7 @@
 //! Two lives: before `hello` nobody knows who it is; afterwards it is in the registry, and live items come.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,10 @@ pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     socket: Socket,
     session: Session,
+    /// Of the inbox: what was read and not written.
+    pub(super) page: Option<Box<SyncPage>>,
     /// The store failed while the inbox was read.
-    pub(super) interrupted: Option<Box<Interrupted>>,
+    pub(super) interrupted: Option<Interrupted>,
 }
 
 /// What the session lets through.
@@ -73,14 +76,14 @@ pub(super) fn run(
     let account = gateway.ledger.open(seat.address());
     let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
     let session = Session::new(&gateway.session, gateway.now());
-    let mut connection =
-        Connection { gateway, socket: Socket::new(outbound, &read_ahead), session, interrupted: None };
+    let socket = Socket::new(outbound, &read_ahead);
+    let mut connection = Connection { gateway, socket, session, page: None, interrupted: None };
     async move {
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
         } else {
             match Box::pin(connection.greet(&seat).instrument(span(number))).await {
-                Ok((registered, page)) => connection.live(registered, page).await,
+                Ok(registered) => connection.live(registered).await,
                 Err(end) => (span(number), end),
             }
         };
@@ -109,7 +112,7 @@ impl Connection {
     }
 
     /// Until `welcome`: at most ten seconds for `hello`, and [`OPEN_PATIENCE`] for its answer.
-    async fn greet(&mut self, seat: &Seat) -> Result<(Registered, SyncPage), End> {
+    async fn greet(&mut self, seat: &Seat) -> Result<Registered, End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         let token = tokio::select! {
@@ -144,7 +147,7 @@ impl Connection {
         }
     }
 
-    async fn answer_hello(&mut self, token: &str) -> Result<(Registered, SyncPage), End> {
+    async fn answer_hello(&mut self, token: &str) -> Result<Registered, End> {
         let operations = Arc::clone(&self.gateway.operations);
         let mut patience = Patience::new(&operations.clock, OPEN_PATIENCE, self.outbound().number);
         let identified = loop {
@@ -202,11 +205,7 @@ impl Connection {
     }
 
     /// Registers first, reads the inbox next: what comes in between is dropped by its position.
-    async fn open(
-        &mut self,
-        opening: Opening,
-        mut patience: Patience,
-    ) -> Result<(Registered, SyncPage), End> {
+    async fn open(&mut self, opening: Opening, mut patience: Patience) -> Result<Registered, End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
         Span::current().record("user.id", display(user_id));
@@ -228,7 +227,8 @@ impl Connection {
             }
         };
         self.welcome(id, identity, page.resume()).await?;
-        Ok((registered, page))
+        self.page = Some(Box::new(page));
+        Ok(registered)
     }
 
     async fn welcome(
@@ -256,12 +256,12 @@ impl Connection {
     }
 
     /// From `welcome` to the end, which is told under the user's name.
-    async fn live(&mut self, mut registered: Registered, first: SyncPage) -> (Span, End) {
+    async fn live(&mut self, mut registered: Registered) -> (Span, End) {
         let user = registered.user_id;
         if let Some(identity) = self.session.identity() {
             registered.go_up(identity.device_id);
         }
-        let end = match self.live_until_end(user, first).await {
+        let end = match self.live_until_end(user).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
@@ -269,12 +269,7 @@ impl Connection {
         (self.span_of(user), end)
     }
 
-    async fn live_until_end(&mut self, user: UserId, first: SyncPage) -> Result<Infallible, End> {
-        {
-            let span = self.span_of(user);
-            Box::pin(catch_up::take_page(self, user, first).instrument(span))
-        }
-        .await?;
+    async fn live_until_end(&mut self, user: UserId) -> Result<Infallible, End> {
         loop {
             let taken = self.take_waiting().await?;
             let written = self.write()?;
@@ -295,10 +290,10 @@ impl Connection {
                 // The next sweep wakes it.
                 self.outbound().set_look_at(now.elapsed);
             }
-            if is_reading && self.outbound().may_page() {
+            if is_reading && written == Written::All && self.outbound().may_page() {
                 {
                     let span = self.span_of(user);
-                    Box::pin(catch_up::read_page(self, user).instrument(span))
+                    Box::pin(catch_up::step(self, user).instrument(span))
                 }
                 .await?;
             } else if taken == Taken::Some || (taken == Taken::Stalled && self.may_read()) {
@@ -318,7 +313,22 @@ impl Connection {
         }
     }
 
-    /// Takes the frames that are here already, a few of them; also between the pages of a long catch-up.
+    /// Carries out a read of the store, and takes the frames that come meanwhile.
+    pub(super) async fn beside<T>(&mut self, mut read: Pin<&mut impl Future<Output = T>>) -> Result<T, End> {
+        loop {
+            let (outbound, may_read) = (Arc::clone(self.outbound()), self.may_read());
+            tokio::select! {
+                biased;
+                done = &mut read => return Ok(done),
+                // What is wrong with it, the next read tells.
+                _ = outbound.tcp().readable(), if may_read => {}
+            }
+            self.take_waiting().await?;
+            self.write()?;
+        }
+    }
+
+    /// Takes the frames that are here already, a few of them; also during a long catch-up.
     async fn take_waiting(&mut self) -> Result<Taken, End> {
         for _ in 0..FRAMES_AT_ONCE {
             if !self.may_read() {

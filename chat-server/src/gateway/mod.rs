@@ -37,13 +37,19 @@ mod socket;
 pub mod sweep;
 mod write_timeout;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use madang_bus::InboxItem;
 use madang_engine::bucket::{Bucket, Rate};
+use madang_engine::log::Row;
 use madang_engine::session::{Now, SessionConfig};
+use madang_ids::UserId;
+use madang_proto::ErrorBody;
 use madang_service::Tasks;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::operations::Operations;
 use crate::tls::Tls;
@@ -60,6 +66,10 @@ pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 
 /// Lines of the log for paths that do not exist and for refusals as too fast.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
+
+/// Reads of pages' content at once. After a restart thousands of devices have pages to read, and a `hello` needs a few short
+/// reads: they must not stand behind all of those pages in the store's line, or whoever comes last is never welcomed.
+const CONTENTS: usize = 2;
 
 /// What every connection shares.
 pub struct Gateway {
@@ -87,6 +97,8 @@ pub struct Gateway {
     pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
     lanes: Lanes,
+    /// For pages' content.
+    contents: Semaphore,
     next_number: AtomicU64,
 }
 
@@ -119,8 +131,23 @@ impl Gateway {
             ledger,
             session,
             lanes,
+            contents: Semaphore::new(CONTENTS),
             next_number: AtomicU64::new(1),
         }
+    }
+
+    /// The content of items of a user's inbox, as [`Operations::content`] reads it.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn read_content(
+        &self,
+        user: UserId,
+        items: &VecDeque<InboxItem>,
+    ) -> Result<Vec<Vec<Row>>, ErrorBody> {
+        // It is never closed.
+        let _permit = self.contents.acquire().await;
+        self.operations.content(user, items).await
     }
 
     /// The tasks that write to connections; each runs for ever.

@@ -6,18 +6,14 @@ use std::time::Duration;
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_service::Clock;
 
-use crate::operations::SyncPage;
-
 /// Before the second try; each further wait is twice as long …
 const FIRST: Duration = Duration::from_millis(500);
 /// … up to this: a store that is back serves everybody within 8 s, and not all in the same one.
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// A catch-up that the store has interrupted. It goes on from the cursor, or within its page.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Interrupted {
-    /// What of a page was read and not written: at most the rows of one page.
-    pub(super) rest: Option<SyncPage>,
     /// Failures in a row.
     failures: u32,
     /// By the steady clock. The sweep wakes the connection then, so that there is no timer for each.
@@ -26,9 +22,9 @@ pub(super) struct Interrupted {
 
 impl Interrupted {
     /// The store has failed once more. `seed` tells connections apart.
-    pub(super) fn new(before: Option<Box<Self>>, rest: Option<SyncPage>, now: Duration, seed: u64) -> Self {
+    pub(super) fn new(before: Option<Self>, now: Duration, seed: u64) -> Self {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        Self { rest, failures, retry_at: now + wait(failures, seed) }
+        Self { failures, retry_at: now + wait(failures, seed) }
     }
 }
 
@@ -89,10 +85,10 @@ mod tests {
     #[test]
     fn each_failure_in_a_row_makes_the_next_wait_longer() {
         let now = Duration::from_secs(100);
-        let mut interrupted = Interrupted::new(None, None, now, 1);
+        let mut interrupted = Interrupted::new(None, now, 1);
         assert!(interrupted.retry_at <= now + FIRST);
         for _ in 0..10 {
-            interrupted = Interrupted::new(Some(Box::new(interrupted)), None, now, 1);
+            interrupted = Interrupted::new(Some(interrupted), now, 1);
         }
         assert!(interrupted.retry_at >= now + LONGEST / 2);
     }

@@ -19,7 +19,7 @@ pub enum SyncPage {
     /// Items, whose content [`Operations::content`] reads; everything up to the cursor is in them.
     Items {
         /// In the inbox's order.
-        items: Vec<InboxItem>,
+        items: VecDeque<InboxItem>,
         /// Where the session stands afterwards.
         upto: Cursor,
         /// Whether there is more.
@@ -101,7 +101,7 @@ impl Operations {
                 match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
                     InboxRead::Page(page) => {
                         return Ok(SyncPage::Items {
-                            items: join_runs(page.items),
+                            items: join_runs(page.items).into(),
                             upto: page.upto,
                             more: page.more,
                         });
