@@ -1,5 +1,6 @@
 //! `madang serve`
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use madang_service::{Drain, Hangups, Signals, Systemd, telemetry};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::operator;
 use crate::compose::Node;
@@ -24,6 +25,10 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// The exit code when a sync of the disk failed (EX_IOERR): whoever supervises the process starts it again, and opening
 /// the folder says what is durable.
 const DISK_FAILED: u8 = 74;
+
+/// Connections that the kernel keeps until they are accepted; it may keep fewer (`net.core.somaxconn`, 4096 on Linux).
+/// After a restart all clients connect at once, and one that finds no place tries again a second later.
+const BACKLOG: u32 = 4096;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -71,6 +76,14 @@ impl Serve {
     }
 }
 
+/// As [`TcpListener::bind`], with a longer backlog.
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let drain = Drain::new();
     let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
@@ -78,7 +91,7 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
     // Before anything runs that would have to be stopped again. Who connects meanwhile waits to be accepted.
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
+    let listener = bind(addr).with_context(|| format!("cannot listen on {addr}"))?;
     let node = Node::open(config, drain.clone(), accept_loss).await?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
@@ -159,5 +172,22 @@ fn raise_open_files() {
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             tracing::warn!(%error, "the limit of open files could not be raised");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn clients_that_connect_at_once_wait_to_be_accepted() {
+        let kept = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+        let kept = kept.trim().parse().unwrap_or(128).min(BACKLOG).min(2_000);
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let clients: Result<Vec<_>, _> = (0..kept)
+            .map(|_| std::net::TcpStream::connect_timeout(&addr, Duration::from_millis(900)))
+            .collect();
+        assert_eq!(clients.unwrap().len(), kept as usize);
     }
 }

@@ -378,7 +378,8 @@ impl Outbound {
     }
 
     /// Bytes that wait.
-    pub(crate) fn waiting_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn waiting_bytes(&self) -> usize {
         self.state.lock().queue.bytes()
     }
 
