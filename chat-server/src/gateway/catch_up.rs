@@ -37,7 +37,7 @@ impl From<ErrorBody> for Failure {
     }
 }
 
-/// Takes one step: reads a page if none is at hand, and writes about a frame of it. Behind the last one the cursor moves.
+/// Takes one step: reads a page if none is at hand, and writes about a frame of it. Behind each part the cursor moves.
 pub(super) async fn step(connection: &mut Connection, user: UserId) -> Result<(), End> {
     match try_step(connection, user).await {
         Ok(()) => {
@@ -57,12 +57,16 @@ async fn try_step(connection: &mut Connection, user: UserId) -> Result<(), Failu
     match page {
         None => {}
         Some(SyncPage::SnapshotRequired { end, .. }) => connection.outbound().start_over(end),
-        Some(SyncPage::Items { mut items, upto, more }) => {
-            let written = write_some(connection, user, &mut items).await;
-            if items.is_empty() {
-                connection.outbound().handle_page(upto, more);
-            } else {
-                connection.page = Some(Box::new(SyncPage::Items { items, upto, more }));
+        Some(SyncPage::Items { mut parts, more }) => {
+            let written = match parts.front_mut() {
+                Some(part) => write_some(connection, user, &mut part.items).await,
+                None => Ok(()),
+            };
+            if let Some(part) = parts.pop_front_if(|part| part.items.is_empty()) {
+                connection.outbound().handle_page(part.upto, more || !parts.is_empty());
+            }
+            if !parts.is_empty() {
+                connection.page = Some(Box::new(SyncPage::Items { parts, more }));
             }
             written?;
         }

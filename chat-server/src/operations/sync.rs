@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use madang_bus::{InboxItem, InboxRead};
+use madang_bus::{InboxItem, InboxPage, InboxRead};
 use madang_engine::log::Row;
 use madang_ids::{Cursor, LogId, Position, SealedCursor, UserId};
 use madang_proto::{Content, ErrorBody, ErrorCode, Resume, SnapshotReason, limits};
@@ -12,16 +12,16 @@ use crate::refusal::refusal;
 
 /// Rows of one page of an inbox.
 const PAGE_ROWS: usize = 1_000;
+/// Rows of one part of a page; the item that crosses it is the last one.
+const PART_ROWS: u64 = 256;
 
 /// What a session reads next.
 #[derive(Debug, Clone)]
 pub enum SyncPage {
-    /// Items, whose content [`Operations::content`] reads; everything up to the cursor is in them.
+    /// Items, whose content [`Operations::content`] reads.
     Items {
-        /// In the inbox's order.
-        items: VecDeque<InboxItem>,
-        /// Where the session stands afterwards.
-        upto: Cursor,
+        /// At least one, in the inbox's order.
+        parts: VecDeque<Part>,
         /// Whether there is more.
         more: bool,
     },
@@ -32,6 +32,15 @@ pub enum SyncPage {
         /// Where the inbox ends.
         end: Cursor,
     },
+}
+
+/// A part of a page, with a cursor of its own: a connection that breaks in the middle of a page repeats one part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Within each log in the inbox's order; everything up to the cursor is in them or in the parts before.
+    pub items: VecDeque<InboxItem>,
+    /// Where the session stands afterwards.
+    pub upto: Cursor,
 }
 
 /// Where a device stands, by the cursor that it came with.
@@ -100,11 +109,7 @@ impl Operations {
             Standing::At(cursor) => {
                 match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
                     InboxRead::Page(page) => {
-                        return Ok(SyncPage::Items {
-                            items: join_runs(page.items).into(),
-                            upto: page.upto,
-                            more: page.more,
-                        });
+                        return Ok(SyncPage::Items { more: page.more, parts: parts(page) });
                     }
                     InboxRead::SnapshotRequired(reason) => reason,
                 }
@@ -158,17 +163,40 @@ fn has_changed(content: &Content) -> bool {
     content.change().is_some() || content.message().is_some_and(|message| message.edited.is_some())
 }
 
-/// Joins what follows each other in one log: a page is written whole before its cursor is told, and only the order
+/// Divides a page. What is behind the last item belongs to the last part.
+fn parts(page: InboxPage) -> VecDeque<Part> {
+    let mut parts = VecDeque::new();
+    let (mut items, mut rows) = (Vec::new(), 0);
+    for item in page.items {
+        rows += item.to.get() - item.from.get() + 1;
+        items.push(item);
+        if rows >= PART_ROWS {
+            let upto = Cursor { position: item.position, ..page.upto };
+            parts.push_back(Part { items: join_runs(std::mem::take(&mut items)), upto });
+            rows = 0;
+        }
+    }
+    match parts.back_mut() {
+        Some(last) if items.is_empty() => last.upto = page.upto,
+        _ => parts.push_back(Part { items: join_runs(items), upto: page.upto }),
+    }
+    parts
+}
+
+/// Joins what follows each other in one log: a part is written whole before its cursor is sent, and only the order
 /// within each log matters to a client. Fewer, larger reads.
-fn join_runs(items: Vec<InboxItem>) -> Vec<InboxItem> {
-    let mut joined: Vec<InboxItem> = Vec::with_capacity(items.len());
+fn join_runs(items: Vec<InboxItem>) -> VecDeque<InboxItem> {
+    let mut joined: VecDeque<InboxItem> = VecDeque::with_capacity(items.len());
     let mut last: HashMap<LogId, usize> = HashMap::new();
     for item in items {
         match last.get(&item.log) {
-            Some(&index) if joined[index].to.next() == item.from => joined[index].to = item.to,
+            Some(&index) if joined[index].to.next() == item.from => {
+                joined[index].to = item.to;
+                joined[index].position = item.position;
+            }
             _ => {
                 last.insert(item.log, joined.len());
-                joined.push(item);
+                joined.push_back(item);
             }
         }
     }
@@ -178,16 +206,37 @@ fn join_runs(items: Vec<InboxItem>) -> Vec<InboxItem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_ids::{ChannelId, Seq};
+    use madang_ids::{ChannelId, Epoch, Seq};
 
     #[test]
     fn runs_of_one_log_are_joined_across_others_but_not_across_a_gap() {
-        let item = |log: u64, from: u64, to: u64| InboxItem {
+        let items = [(1, 1, 2, 2), (2, 5, 5, 3), (1, 3, 3, 4), (2, 9, 9, 5), (1, 4, 6, 8)];
+        let joined = join_runs(items.map(item).to_vec());
+        assert_eq!(joined, [(1, 1, 6, 8), (2, 5, 5, 3), (2, 9, 9, 5)].map(item));
+    }
+
+    #[test]
+    fn a_page_is_divided_where_its_parts_are_full_and_ends_where_it_ended() {
+        let epoch = Epoch::from_raw(7);
+        let divide = |items: &[(u64, u64, u64, u64)], upto: u64| {
+            let upto = Cursor { epoch, position: Position::new(upto) };
+            let page = InboxPage { items: items.iter().copied().map(item).collect(), upto, more: false };
+            let parts = parts(page).into_iter();
+            parts.map(|part| (part.items.len(), part.upto.position.get())).collect::<Vec<_>>()
+        };
+        let (first, second) = ((1, 1, 200, 200), (2, 1, 56, 256));
+        assert_eq!(divide(&[], 9), [(0, 9)]);
+        assert_eq!(divide(&[first], 300), [(1, 300)]);
+        assert_eq!(divide(&[first, second], 300), [(2, 300)]);
+        assert_eq!(divide(&[first, second, (1, 201, 201, 257)], 300), [(2, 256), (1, 300)]);
+    }
+
+    fn item((log, from, to, position): (u64, u64, u64, u64)) -> InboxItem {
+        InboxItem {
             log: LogId::Channel(ChannelId::from_raw(log)),
             from: Seq::new(from),
             to: Seq::new(to),
-        };
-        let items = vec![item(1, 1, 2), item(2, 5, 5), item(1, 3, 3), item(2, 9, 9), item(1, 4, 6)];
-        assert_eq!(join_runs(items), [item(1, 1, 6), item(2, 5, 5), item(2, 9, 9)]);
+            position: Position::new(position),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, LogId, Position, Seq, UserId};
 use madang_proto::{SnapshotReason, UserCard};
 use madang_store::{SharedRows, StoreResult};
 use tokio::sync::mpsc;
@@ -101,6 +101,8 @@ pub struct InboxItem {
     pub from: Seq,
     /// The last row.
     pub to: Seq,
+    /// The position of the last row: with all items up to this one, everything up to here is known.
+    pub position: Position,
 }
 
 /// Items after a cursor.

@@ -234,7 +234,10 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
             return Ok(InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind));
         };
         self.shown.fetch_max(scan.upto.get(), Ordering::SeqCst);
-        let item = |item: madang_store::ScanItem| InboxItem { log: item.log, from: item.from, to: item.to };
+        let item = |item: madang_store::ScanItem| {
+            let madang_store::ScanItem { log, from, to, position } = item;
+            InboxItem { log, from, to, position }
+        };
         let items = scan.items.into_iter().map(item).collect();
         Ok(InboxRead::Page(InboxPage { items, upto: self.epochs.cursor(scan.upto), more: scan.more }))
     }

@@ -14,6 +14,9 @@ use crate::Spans;
 use crate::commit_order::{CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 use crate::error::StoreResult;
 
+/// Rows of one run. A cursor lies between two runs, and a reader that is interrupted begins again behind the last one.
+const RUN_ROWS: u64 = 256;
+
 #[async_trait]
 impl CommitOrder for Embedded {
     fn take_feed(&self) -> Option<CommitFeed> {
@@ -97,7 +100,9 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
         _ => committed,
     };
     rows.dedup_by(|next, run| {
-        let goes_on = next.log == run.log && next.from == run.to.next();
+        let goes_on = next.log == run.log
+            && next.from == run.to.next()
+            && next.to.get() - run.from.get() < RUN_ROWS;
         if goes_on {
             run.to = next.to;
             run.position = next.position;
