@@ -47,7 +47,7 @@ pub(crate) struct Book {
     /// Members read everything, and history fills gaps.
     pub(crate) is_open: bool,
     /// The last place that anybody knows of.
-    head: u64,
+    pub(crate) head: u64,
     /// First arrivals of entries of any kind.
     pub(crate) arrivals: u64,
     pub(crate) deliveries: Deliveries,

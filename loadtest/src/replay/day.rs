@@ -8,11 +8,17 @@ use futures_util::future::join_all;
 use madang_proto::{Body, Send};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::device::LineRef;
+use super::device::{Device, LineRef};
 use super::moves::Comings;
 use super::plan;
 use super::world::{World, lock};
 use crate::args::Speed;
+
+/// Entries of a day that a device may lack before the next line is said. A device that lacks more than 10,000 of all its days
+/// must take a snapshot, which is a fault here, and most people of the corpus are here on twenty days at most.
+const LAG: u64 = 250;
+/// Lines between two looks at the devices.
+const LOOK_EVERY: u32 = 16;
 
 /// Plays a day whose devices are wanted already.
 pub(crate) async fn play(world: Arc<World>, day: u32) {
@@ -37,6 +43,9 @@ async fn say_lines(world: &World, day: u32) -> bool {
         if let Speed::Times(times) = world.args.speed {
             sleep_until(start + after.div_f64(times)).await;
         }
+        if line % LOOK_EVERY == 0 {
+            wait_for_readers(world, day).await;
+        }
         if let Some(comings) = &mut comings {
             comings.before(line as usize, *nick).await;
         }
@@ -52,6 +61,28 @@ async fn say_lines(world: &World, day: u32) -> bool {
     }
     let all = plan.window.acquire_many(world.args.window);
     timeout(world.args.patience(), all).await.is_ok()
+}
+
+/// Until no device lacks more than [`LAG`] entries. One that never catches up is judged at the end.
+async fn wait_for_readers(world: &World, day: u32) {
+    let patience = Instant::now() + world.args.patience();
+    while lag(world, day) > LAG && Instant::now() < patience {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Entries that the device which is furthest behind lacks. Those of open channels skip what they cannot take.
+fn lag(world: &World, day: u32) -> u64 {
+    let (head, is_open) = {
+        let book = lock(&world.day(day).book);
+        (book.head, book.is_open)
+    };
+    let behind = |device: &Arc<Device>| {
+        let memory = lock(&device.memory);
+        let record = memory.records.get(&day).filter(|record| !record.is_away());
+        record.map_or(0, |record| head.saturating_sub(record.got().top()))
+    };
+    if is_open { 0 } else { world.devices_of(day).map(behind).max().unwrap_or(0) }
 }
 
 fn message(world: &World, day: u32, line: u32) -> Send {

@@ -100,9 +100,8 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
         _ => committed,
     };
     rows.dedup_by(|next, run| {
-        let goes_on = next.log == run.log
-            && next.from == run.to.next()
-            && next.to.get() - run.from.get() < RUN_ROWS;
+        let goes_on =
+            next.log == run.log && next.from == run.to.next() && next.to.get() - run.from.get() < RUN_ROWS;
         if goes_on {
             run.to = next.to;
             run.position = next.position;
