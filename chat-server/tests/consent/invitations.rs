@@ -186,7 +186,7 @@ async fn an_invitation_ends_with_what_it_stands_on() {
         stage.befriend(&ada, &cy).await;
         let group = id(&stage.group(&ada, &[&bob, &cy]).await);
         let mut to_bob = stage.socket(&bob).await;
-        assert_eq!(stage.waiting(&bob).await, [group.clone()]);
+        assert_eq!(stage.waiting(&bob).await, std::slice::from_ref(&group));
         let path = format!("/v1/channels/{group}");
         let deletion = json!({ "password": "correct horse" });
         let (who, method, at, body) = match way {

@@ -98,7 +98,7 @@ pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subjec
     put(&*store, 5, &here, |member| member).await;
     put(&*store, 6, &left(), |member| Member { banned: Some(Restriction { until: None }), ..member }).await;
     let pending = super::seats::member(1, left()).pending;
-    put(&*store, 7, &left(), |member| Member { pending: pending.clone(), ..member }).await;
+    put(&*store, 7, &left(), |member| Member { pending, ..member }).await;
     for id in [3, 2] {
         store
             .advance_marker(user(1), channel(id), Marker { seq: seq(4), ordinal: ordinal(4) })

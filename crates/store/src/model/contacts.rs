@@ -105,7 +105,7 @@ impl ContactStore for Model {
                 let is_contact = contact.is_some_and(|contact| contact.state == Some(ContactState::Mutual));
                 Relation {
                     is_contact,
-                    shares_group: !is_contact && looked_at.iter().any(|member| is_met(member)),
+                    shares_group: !is_contact && looked_at.iter().any(is_met),
                     is_blocked: state.blocks.contains(&(user, *other)),
                     blocks: state.blocks.contains(&(*other, user)),
                 }
