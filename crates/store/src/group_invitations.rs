@@ -43,7 +43,8 @@ pub struct GroupInvitationLimits {
     pub waiting: u32,
     /// That wait, by one inviter; of more the oldest of theirs ends, so that nobody displaces those of others with many.
     pub by_one: u32,
-    /// That are remembered as declined; of more the oldest is forgotten.
+    /// That are remembered as declined; of more the oldest of the inviter with the most is forgotten, so that nobody
+    /// displaces those of others with many.
     pub declined: u32,
 }
 

@@ -216,6 +216,27 @@ pub(super) async fn a_blocked_inviter_leaves_no_trace(subject: Arc<dyn Subject>)
     assert_eq!(found.map(|it| it.by), Some(user(2)));
 }
 
+pub(super) async fn a_blocked_inviter_displaces_no_declines_of_others(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    group(&store, 1, &[(1, true)]).await;
+    invite(&store, 1, 1, 5, 1).await;
+    settle(&store).await;
+    store.decline_invitation(user(5), channel(1), LIMITS.declined).await.unwrap();
+    settle(&store).await;
+    store.block(user(5), user(2), at(1)).await.unwrap();
+    for id in 2..=101 {
+        group(&store, id, &[(2, true)]).await;
+        assert_eq!(invite(&store, id, 2, 5, id).await, []);
+    }
+    assert_eq!(invite(&store, 1, 1, 5, 200).await, [], "the decline is remembered");
+    let mut silent = Vec::new();
+    for id in 2..=101 {
+        silent.extend(store.group_invitation(user(5), channel(id)).await.unwrap());
+    }
+    let silent: Vec<u64> = silent.iter().map(|it| it.channel_id.raw()).collect();
+    assert_eq!(silent, [101], "the latest of the other inviter");
+}
+
 pub(super) async fn the_oldest_invitation_makes_room(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     for id in 1..=6 {

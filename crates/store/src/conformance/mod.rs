@@ -246,6 +246,7 @@ macro_rules! for_each_store_case {
             an_invitation_waits_once
             a_declined_invitation_is_not_repeated
             a_blocked_inviter_leaves_no_trace
+            a_blocked_inviter_displaces_no_declines_of_others
             the_oldest_invitation_makes_room
             invitations_hold_while_their_inviter_may_add
             invitations_end_together

@@ -221,12 +221,14 @@ fn changed(db: &Connection, found: GroupInvitation, state: GroupInvitationState)
     Ok(changed)
 }
 
-/// Keeps the latest that were declined.
+/// Keeps the latest that were declined of each inviter, then the second of each, and thus on.
 fn forget_declined(db: &Connection, user: UserId, most: u32) -> Result<()> {
     db.prepare_cached(
-        "DELETE FROM group_invitations WHERE user = ?1 AND state = 'declined' AND channel NOT IN
-         (SELECT channel FROM group_invitations WHERE user = ?1 AND state = 'declined'
-          ORDER BY at_ms DESC, channel DESC LIMIT ?2)",
+        "DELETE FROM group_invitations WHERE user = ?1 AND channel IN
+         (SELECT channel FROM
+            (SELECT channel, at_ms, row_number() OVER (PARTITION BY inviter ORDER BY at_ms DESC, channel DESC) AS rank
+             FROM group_invitations WHERE user = ?1 AND state = 'declined')
+          ORDER BY rank, at_ms DESC, channel DESC LIMIT -1 OFFSET ?2)",
     )?
     .execute([int(user.raw()), i64::from(most)])
     .map(drop)

@@ -1,5 +1,8 @@
 //! Invitations to groups in memory. Those of one user are one partition.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, UserId};
 
@@ -184,15 +187,24 @@ impl State {
         changed
     }
 
-    /// Keeps the latest that were declined.
+    /// Keeps the latest that were declined of each inviter, then the second of each, and thus on.
     fn forget_declined(&mut self, user: UserId, most: u32) {
         let declined = self
             .group_invitations
             .values()
             .filter(|found| found.user_id == user && found.state == GroupInvitationState::Declined);
-        let mut declined: Vec<_> = declined.map(|found| (found.at, found.channel_id)).collect();
-        declined.sort_unstable_by(|one, other| other.cmp(one));
-        for (_, channel) in declined.into_iter().skip(most as usize) {
+        let mut declined: Vec<GroupInvitation> = declined.copied().collect();
+        declined.sort_unstable_by_key(|found| Reverse((found.at, found.channel_id)));
+        let mut counts = BTreeMap::new();
+        let mut ranked: Vec<(u32, ChannelId)> = Vec::new();
+        for found in declined {
+            let count = counts.entry(found.by).or_insert(0_u32);
+            *count += 1;
+            ranked.push((*count, found.channel_id));
+        }
+        // Stable: of the same rank the later ones come first.
+        ranked.sort_by_key(|(rank, _)| *rank);
+        for (_, channel) in ranked.into_iter().skip(most as usize) {
             self.group_invitations.remove(&(user, channel));
         }
     }
