@@ -80,7 +80,8 @@ pub trait CommitOrder: Send + Sync + 'static {
     /// All process starts, in order.
     async fn epochs(&self) -> StoreResult<Vec<EpochRow>>;
     /// What concerns `user` after `after`: rows of her channels within her spans, and of her own log, merged by
-    /// position; at most `max_rows` rows. One consistent read. Answers `None` if there are more than `give_up` rows.
+    /// position; at most `max_rows` rows. One consistent read. Answers `None` if there are more than `give_up` rows,
+    /// or if some may be forgotten.
     async fn scan(
         &self,
         user: UserId,

@@ -42,10 +42,11 @@ pub trait TrimStore: Send + Sync + 'static {
     ///
     /// Of an own log the first rows go; its head stays, and a [`scan`](crate::CommitOrder::scan) from before the rows that
     /// are left gives up. Of left channels the membership and the member's row go, with the read marker, the settings and
-    /// the hidden messages: open channels first, since who has left one reads nothing of it, and of the rest those that
-    /// were left longest ago. A ban or a change that is pending keeps the row.
+    /// the hidden messages: open channels first, since who has left one reads nothing of it, then stays that were not
+    /// accepted, since anybody could have caused them, and of the rest those that were left longest ago. A scan from before the
+    /// end of a stay in a group that is forgotten gives up. A ban or a change that is pending keeps the row.
     ///
-    /// Each user is one write where the store can. Repeating a step is harmless.
+    /// A user whose rows are damaged is left out. Each user is one write where the store can. Repeating a step is harmless.
     async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed>;
 
     /// Forgets up to `forgets` rows of what a deleted user alone read: the own log but its last row, which its head is of;

@@ -257,6 +257,7 @@ macro_rules! for_each_store_case {
             an_erasure_stays_until_it_ends
             own_logs_keep_their_last_rows
             channels_left_long_ago_are_forgotten
+            groups_that_were_not_accepted_are_forgotten_first
             what_a_deleted_user_read_is_forgotten_in_steps
             rows_are_replaced_by_version
         }
@@ -278,6 +279,7 @@ macro_rules! for_each_order_case {
             a_scan_gives_up_above_its_bound
             a_scan_leaves_open_channels_out
             a_scan_from_before_what_was_trimmed_gives_up
+            a_scan_from_before_a_forgotten_stay_ended_gives_up
         }
     };
 }

@@ -71,7 +71,8 @@ async fn put(store: &(impl Store + ?Sized), id: u64, spans: &Spans, change: impl
     let seats = store.seats(channel(id)).await.unwrap();
     let count = u32::from(spans.is_open());
     let in_inbox = !(10..20).contains(&id);
-    let membership = Membership { in_inbox, ..membership(1, id, spans) };
+    let has_accepted = member.has_accepted;
+    let membership = Membership { in_inbox, has_accepted, ..membership(1, id, spans) };
     let change = SeatChange { channel: channel(id), if_rev: seats.rev, count, members: vec![member] };
     store.change_seats(change, &[membership]).await.unwrap();
     // Something happens, so that channels are left one after the other.
@@ -127,6 +128,29 @@ pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subjec
     // Coming again begins anew.
     put(&*store, 3, &Spans::since(seq(9)), |member| member).await;
     assert_eq!(known(&*store).await, [2, 3, 5, 6, 7]);
+}
+
+pub(super) async fn groups_that_were_not_accepted_are_forgotten_first(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let unaware = |member| Member { has_accepted: false, ..member };
+    for id in 1..=6 {
+        put(&*store, id, &Spans::since(seq(1)), unaware).await;
+    }
+    for id in [1, 3] {
+        store.accept_stay(user(1), channel(id)).await.unwrap();
+    }
+    // The writer may not know what was accepted, and may write the same again.
+    for id in 1..=6 {
+        put(&*store, id, &left(), unaware).await;
+        put(&*store, id, &left(), unaware).await;
+    }
+    assert_eq!(trim_all(&*store, 1_000, 3).await, (0, 3));
+    assert_eq!(known(&*store).await, [1, 3, 6]);
+    assert_eq!(trim_all(&*store, 1_000, 1).await, (0, 2));
+    assert_eq!(known(&*store).await, [3]);
+    put(&*store, 3, &Spans::since(seq(9)), unaware).await;
+    let again = store.membership(user(1), channel(3)).await.unwrap().unwrap();
+    assert!(!again.has_accepted, "another stay is another matter");
 }
 
 async fn known(store: &(impl Store + ?Sized)) -> Vec<u64> {
@@ -194,4 +218,35 @@ pub(super) async fn a_scan_from_before_what_was_trimmed_gives_up(subject: Arc<dy
         let expected: Vec<(Seq, Seq)> = (after < 30).then(|| (seq(after + 1), seq(30))).into_iter().collect();
         assert_eq!(rows, expected, "after {after}");
     }
+}
+
+pub(super) async fn a_scan_from_before_a_forgotten_stay_ended_gives_up(subject: Arc<dyn OrderedSubject>) {
+    let store = subject.open().await;
+    // 10 is an open one, which no inbox shows.
+    for id in [3, 4, 10] {
+        put(&*store, id, &Spans::since(seq(1)), |member| member).await;
+    }
+    put(&*store, 10, &left(), |member| member).await;
+    put(&*store, 3, &left(), |member| member).await;
+    // What tells of it comes behind the change of the seats.
+    fill(&*store, log(3), 5).await;
+    let told = store.position();
+    let scan = async |who: u64, after: Position| store.scan(user(who), after, 100, 1_000).await.unwrap();
+    let before = Position::new(told.get() - 1);
+    assert!(scan(1, before).await.is_some());
+    assert_eq!(trim_all(&*store, 1_000, 1).await, (0, 1), "10");
+    assert!(scan(1, before).await.is_some(), "no device lacks anything of an open channel");
+    assert_eq!(trim_all(&*store, 1_000, 0).await, (0, 1), "3");
+    for after in [Position::ZERO, before] {
+        assert_eq!(scan(1, after).await, None, "after {after:?}");
+        assert!(scan(2, after).await.is_some(), "nothing of another user is gone");
+    }
+    assert!(scan(1, told).await.is_some());
+    put(&*store, 4, &left(), |member| member).await;
+    fill(&*store, log(4), 5).await;
+    assert!(scan(1, told).await.is_some());
+    let latest = store.position();
+    assert_eq!(trim_all(&*store, 1_000, 0).await, (0, 1), "4");
+    assert_eq!(scan(1, told).await, None);
+    assert!(scan(1, latest).await.is_some());
 }

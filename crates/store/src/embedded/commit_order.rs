@@ -77,6 +77,9 @@ fn scan(
 ) -> Result<Option<Scan>> {
     let committed = db.prepare_cached("SELECT value FROM position")?.query_row([], |row| number(row, 0))?;
     let mut walk = Walk { db, after, give_up, rows: Vec::new() };
+    if lacks_stays(db, user, after)? {
+        return Ok(None);
+    }
     for (channel, spans, head) in moved_channels(db, user, after, unreadables)? {
         if !walk.channel(channel, &spans, head)? {
             return Ok(None);
@@ -88,6 +91,13 @@ fn scan(
     let mut rows = walk.rows;
     rows.sort_unstable_by_key(|row| row.position);
     Ok(Some(page(rows, max_rows, Position::new(committed))))
+}
+
+/// Whether rows after `after` may be gone with stays that are forgotten.
+fn lacks_stays(db: &Connection, user: UserId, after: Position) -> Result<bool> {
+    let mut statement =
+        db.prepare_cached("SELECT 1 FROM user_heads WHERE id = ?1 AND forgotten_upto > ?2")?;
+    statement.exists([int(user.raw()), int(after.get())])
 }
 
 /// The first `max_rows` of `rows`, which rise by position.

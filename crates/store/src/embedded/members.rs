@@ -199,7 +199,7 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, iif(?3, NULL, (SELECT value FROM position)))
          ON CONFLICT DO UPDATE SET is_open = excluded.is_open, role = excluded.role, spans = excluded.spans,
          as_of = excluded.as_of, in_inbox = excluded.in_inbox,
-         has_accepted = max(excluded.has_accepted, has_accepted AND is_open AND excluded.is_open),
+         has_accepted = max(excluded.has_accepted, has_accepted AND (is_open OR NOT excluded.is_open)),
          left_at_pos = iif(excluded.is_open, NULL, coalesce(left_at_pos, excluded.left_at_pos))",
     )?;
     statement.execute(params![

@@ -2,6 +2,7 @@
 
 mod apart;
 mod forgotten;
+mod trimmed;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};

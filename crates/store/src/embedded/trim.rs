@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use madang_ids::UserId;
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Embedded;
-use super::codec::{bound, int, limit, number};
-use crate::error::StoreResult;
+use super::codec::{bound, from_json, int, limit, number};
+use super::readable::readable;
+use crate::Spans;
+use crate::error::{StoreError, StoreResult};
 use crate::trim::{TrimStep, TrimStore, Trimmed};
 
 #[async_trait]
@@ -16,8 +18,16 @@ impl TrimStore for Embedded {
         let mut trimmed = Trimmed { after: step.after, more: true, ..Trimmed::default() };
         for user in users {
             let left = (step.forgets as u64).saturating_sub(trimmed.own_rows + trimmed.left_channels);
-            let (rows, channels) =
-                self.write(move |transaction| trim_user(transaction.db(), user, step, left)).await?;
+            let forgotten =
+                self.write(move |transaction| trim_user(transaction.db(), user, step, left)).await;
+            let (rows, channels) = match forgotten {
+                // The others are not to keep everything because of it.
+                Err(error @ StoreError::Corrupt(_)) => {
+                    tracing::error!(user.id = %user, %error, "old rows of a user were not forgotten");
+                    (0, 0)
+                }
+                forgotten => forgotten?,
+            };
             trimmed.own_rows += rows;
             trimmed.left_channels += channels;
             if rows + channels >= left {
@@ -95,22 +105,42 @@ fn trim_own_log(db: &Connection, user: UserId, keep: u64, at_most: u64) -> Resul
 }
 
 fn trim_left(db: &Connection, user: UserId, keep: usize, at_most: u64) -> Result<u64> {
+    // Those to keep come first. Anybody can add a user to groups and remove them; none of these displaces one that the
+    // user was in.
     let mut statement = db.prepare_cached(
         "SELECT channel FROM memberships s
          WHERE user = ?1 AND left_at_pos IS NOT NULL AND NOT EXISTS (
              SELECT 1 FROM members m WHERE m.channel = s.channel AND m.user = s.user
              AND (m.is_open = 1 OR m.pending IS NOT NULL OR m.banned_until IS NOT NULL))
-         ORDER BY in_inbox DESC, left_at_pos DESC LIMIT ?3 OFFSET ?2",
+         ORDER BY in_inbox DESC, has_accepted DESC, left_at_pos DESC LIMIT ?3 OFFSET ?2",
     )?;
-    // Those to keep come first.
     let found = statement
         .query_map(params![int(user.raw()), limit(keep), bound(at_most)], |row| row.get::<_, i64>(0))?
         .collect::<Result<Vec<_>>>()?;
     for &channel in &found {
+        note_forgotten(db, user, channel)?;
         for table in ["members", "memberships", "channel_settings", "hidden_messages"] {
             let sql = format!("DELETE FROM {table} WHERE user = ?1 AND channel = ?2");
             db.prepare_cached(&sql)?.execute([int(user.raw()), channel])?;
         }
     }
     Ok(found.len() as u64)
+}
+
+/// What the inbox showed of the stay, up to the row that ended it, is gone with it.
+fn note_forgotten(db: &Connection, user: UserId, channel: i64) -> Result<()> {
+    let ids = [int(user.raw()), channel];
+    let mut statement = db.prepare_cached(
+        "SELECT spans, left_at_pos FROM memberships WHERE user = ?1 AND channel = ?2 AND in_inbox = 1",
+    )?;
+    let read = |row: &Row<'_>| Ok((readable(from_json::<Spans>(row, 0))?, number(row, 1)?));
+    let Some((spans, left)) = statement.query_row(ids, read).optional()? else { return Ok(()) };
+    let until = spans.and_then(|spans| spans.last()?.until);
+    let mut ended = db.prepare_cached("SELECT pos FROM log WHERE id = ?1 AND seq = ?2")?;
+    let until = until.map_or(0, |until| int(until.get()));
+    let ended = ended.query_row([channel, until], |row| number(row, 0)).optional()?;
+    let upto = left.max(ended.unwrap_or_default());
+    let mut statement =
+        db.prepare_cached("UPDATE user_heads SET forgotten_upto = max(forgotten_upto, ?2) WHERE id = ?1")?;
+    statement.execute([int(user.raw()), int(upto)]).map(drop)
 }

@@ -211,8 +211,7 @@ impl ChannelStore for Model {
             let key = (new.user_id, new.channel_id);
             let old = state.memberships.get(&key);
             if is_blind || old.is_none_or(|old| new.may_replace(old)) {
-                let kept = old.is_some_and(|old| old.has_accepted && old.spans.is_open());
-                let has_accepted = new.has_accepted || (kept && new.spans.is_open());
+                let has_accepted = new.has_accepted || old.is_some_and(|old| keeps(old, new));
                 if new.spans.is_open() {
                     state.left_at.remove(&key);
                     state.group_invitations.remove(&key);
@@ -308,6 +307,11 @@ impl ChannelStore for Model {
 /// Whether a former member may read what was said while they were there.
 fn is_readable_after(channel: &Channel) -> bool {
     channel.card.kind != ChannelKind::Open && channel.state != ChannelState::Deleted
+}
+
+/// Whether what was accepted of the stay lasts: the stay goes on, or has ended.
+fn keeps(old: &Membership, new: &Membership) -> bool {
+    old.has_accepted && (old.spans.is_open() || !new.spans.is_open())
 }
 
 impl State {

@@ -88,8 +88,11 @@ impl Model {
 }
 
 impl State {
-    /// Whether some of the user's own log after `after` may be forgotten.
+    /// Whether some of the user's own log, or of their stays, after `after` may be forgotten.
     fn lacks_trimmed(&self, user: UserId, after: Position) -> bool {
+        if self.forgotten_upto.get(&user).is_some_and(|upto| Position::new(*upto) > after) {
+            return true;
+        }
         let own = self.logs.get(&LogId::User(user)).filter(|log| log.trimmed > 0);
         let first = own.and_then(|log| log.rows.first());
         first.is_some_and(|first| Position::new(first.position) > after)

@@ -78,6 +78,8 @@ struct State {
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
     /// The position at which a channel was left.
     left_at: BTreeMap<(UserId, ChannelId), u64>,
+    /// Rows of inboxes up to here may be gone, with stays that are forgotten.
+    forgotten_upto: BTreeMap<UserId, u64>,
     markers: BTreeMap<(UserId, ChannelId), Marker>,
     /// Whom messages mention, with the sender; `None` is everybody.
     mentions: BTreeMap<(ChannelId, Option<UserId>, Seq), UserId>,

@@ -88,7 +88,7 @@ impl State {
             .filter(|it| it.user_id == user && !it.spans.is_open() && !is_kept(it.channel_id))
             .map(|it| {
                 let left_at = self.left_at.get(&(user, it.channel_id)).copied();
-                (Reverse((it.in_inbox, left_at.unwrap_or_default())), it.channel_id)
+                (Reverse((it.in_inbox, it.has_accepted, left_at.unwrap_or_default())), it.channel_id)
             })
             .collect();
         left.sort_unstable();
@@ -96,6 +96,7 @@ impl State {
         let forgotten: Vec<ChannelId> =
             left.into_iter().skip(keep).take(at_most).map(|(_, channel)| channel).collect();
         for &channel in &forgotten {
+            self.note_forgotten(user, channel);
             self.members.remove(&(channel, user));
             self.memberships.remove(&(user, channel));
             self.markers.remove(&(user, channel));
@@ -104,5 +105,17 @@ impl State {
             self.hidden.retain(|(of, at, _)| (*of, *at) != (user, channel));
         }
         forgotten.len() as u64
+    }
+
+    /// What the inbox showed of the stay, up to the row that ended it, is gone with it.
+    fn note_forgotten(&mut self, user: UserId, channel: ChannelId) {
+        let Some(it) = self.memberships.get(&(user, channel)).filter(|it| it.in_inbox) else { return };
+        let until = it.spans.last().and_then(|span| span.until);
+        let rows = self.logs.get(&LogId::Channel(channel)).map_or(&[][..], |log| &log.rows);
+        let ended = rows.iter().find(|stored| Some(stored.row.entry.seq) == until);
+        let ended = ended.map_or(0, |stored| stored.position);
+        let left = self.left_at.get(&(user, channel)).copied().unwrap_or_default();
+        let upto = self.forgotten_upto.entry(user).or_default();
+        *upto = ended.max(left).max(*upto);
     }
 }
