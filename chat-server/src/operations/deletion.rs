@@ -8,6 +8,7 @@ use madang_proto::rest::Deletion;
 use madang_proto::{ChannelKind, ErrorBody, ErrorCode, limits};
 use madang_store::{Ending, Overview, OverviewOrder};
 
+use super::postponed::Postponed;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
@@ -23,12 +24,13 @@ const AT_ONCE: usize = 10;
 #[derive(Debug)]
 pub struct Deletions {
     may_be_due: AtomicBool,
+    failed: Postponed<UserId>,
 }
 
 impl Default for Deletions {
     fn default() -> Self {
         // One of an earlier process.
-        Self { may_be_due: AtomicBool::new(true) }
+        Self { may_be_due: AtomicBool::new(true), failed: Postponed::default() }
     }
 }
 
@@ -60,36 +62,52 @@ impl Operations {
 
     /// Goes on with deletions that were begun.
     pub(super) async fn finish_deletions(&self) {
-        if !self.deletions.may_be_due.swap(false, Ordering::Relaxed) {
+        let is_due = self.deletions.may_be_due.swap(false, Ordering::Relaxed);
+        if !is_due && !self.deletions.failed.has_due(self.clock.now_ms()) {
             return;
         }
         if let Err(error) = self.finish_some_deletions().await {
             self.deletions.may_be_due.store(true, Ordering::Relaxed);
-            tracing::warn!(%error, "a deleted account is not cleared yet");
+            tracing::warn!(%error, "deleted accounts are not looked through yet");
         }
     }
 
     async fn finish_some_deletions(&self) -> Result<(), ErrorBody> {
-        let users = self.store.deletions(AT_ONCE).await.map_err(|error| refusal(&error))?;
-        if users.len() == AT_ONCE {
-            self.deletions.may_be_due.store(true, Ordering::Relaxed);
+        let Deletions { may_be_due, failed } = &self.deletions;
+        let now = self.clock.now_ms();
+        let users = self.store.deletions(AT_ONCE + failed.len()).await.map_err(|error| refusal(&error))?;
+        failed.keep(|user| users.contains(user));
+        let due: Vec<UserId> = users.into_iter().filter(|user| failed.is_due(user, now)).collect();
+        for &user in due.iter().take(AT_ONCE) {
+            match self.finish_deletion(user).await {
+                Ok(()) => failed.done(&user),
+                Err(error) => {
+                    failed.failed(user, now);
+                    tracing::error!(user.id = %user, %error, "a deleted account is not cleared yet");
+                }
+            }
         }
-        for user in users {
-            // The first steps as well: the process may have ended between any two of them.
-            self.begin_deletion(user).await?;
-            self.revoke_all(user, None).await?;
-            self.leave_channels(user).await?;
-            self.end_contacts(user).await?;
-            self.store.forget_group_invitations(user).await.map_err(|error| refusal(&error))?;
-            self.end_invitations(Ending::By(user)).await?;
-            // Behind what wrote to the own log.
-            self.forget_what_was_read(user).await?;
-            self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
-            tracing::info!(user.id = %user, "a deleted account is cleared");
+        // `begin_deletion` says that something is due; what it began here is done, or has failed.
+        may_be_due.store(false, Ordering::Relaxed);
+        let left = self.store.deletions(1 + failed.len()).await.map_err(|error| refusal(&error))?;
+        if left.len() > failed.len() {
+            may_be_due.store(true, Ordering::Relaxed);
         }
-        // `begin_deletion` says that something is due; what it began here is done.
-        let left = self.store.deletions(1).await.map_err(|error| refusal(&error))?;
-        self.deletions.may_be_due.store(!left.is_empty(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// All steps, also the first ones: the process may have ended between any two of them.
+    async fn finish_deletion(&self, user: UserId) -> Result<(), ErrorBody> {
+        self.begin_deletion(user).await?;
+        self.revoke_all(user, None).await?;
+        self.leave_channels(user).await?;
+        self.end_contacts(user).await?;
+        self.store.forget_group_invitations(user).await.map_err(|error| refusal(&error))?;
+        self.end_invitations(Ending::By(user)).await?;
+        // Behind what wrote to the own log.
+        self.forget_what_was_read(user).await?;
+        self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
+        tracing::info!(user.id = %user, "a deleted account is cleared");
         Ok(())
     }
 

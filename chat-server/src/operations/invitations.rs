@@ -1,7 +1,7 @@
 //! Invitations to groups: listed, accepted, declined, taken back. The invited user's own log tells of each change.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
@@ -13,6 +13,7 @@ use madang_store::{Ending, GroupInvitation, GroupInvitationLimits, GroupInvitati
 
 use super::accounts::card;
 use super::costs::Cost;
+use super::postponed::Postponed;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
@@ -24,17 +25,21 @@ const LIMITS: GroupInvitationLimits = GroupInvitationLimits {
 };
 /// Invitations that end in one commit, and that are told at a time.
 const AT_ONCE: usize = 100;
+/// So long an invitation waits for its inviter to have a seat: the creation of the group may be repeated. Longer than any
+/// call takes.
+const FOUNDED_WITHIN_MS: u64 = 10 * 60 * 1_000;
 
 /// Whether there may be invitations whose users' devices have not been notified.
 #[derive(Debug)]
 pub struct UntoldInvitations {
     may_be_due: AtomicBool,
+    failed: Postponed<(UserId, ChannelId)>,
 }
 
 impl Default for UntoldInvitations {
     fn default() -> Self {
         // Of an earlier process.
-        Self { may_be_due: AtomicBool::new(true) }
+        Self { may_be_due: AtomicBool::new(true), failed: Postponed::default() }
     }
 }
 
@@ -134,29 +139,14 @@ impl Operations {
         Ok(self.untold(untold.map_err(|error| refusal(&error))?))
     }
 
-    /// Takes an invitation back. `true` if there was one, in whatever state: the answer must not say that it was declined.
-    pub(super) async fn withdraw_invitation(
-        &self,
-        user: UserId,
-        channel: ChannelId,
-    ) -> Result<bool, ErrorBody> {
-        if self.end_invitations(Ending::One(user, channel)).await? {
-            return Ok(true);
-        }
-        let found = self.store.group_invitation(user, channel).await.map_err(|error| refusal(&error))?;
-        Ok(found.is_some())
-    }
-
-    /// Ends invitations that wait; `true` if there were any.
-    pub(super) async fn end_invitations(&self, which: Ending) -> Result<bool, ErrorBody> {
-        let mut count = 0;
+    /// Ends invitations that wait.
+    pub(super) async fn end_invitations(&self, which: Ending) -> Result<(), ErrorBody> {
         loop {
             let ended = self.store.end_invitations(which, AT_ONCE).await.map_err(|error| refusal(&error))?;
             let is_last = ended.len() < AT_ONCE;
-            count += ended.len();
             self.tell_invitations(self.untold(ended)).await;
             if is_last {
-                return Ok(count > 0);
+                return Ok(());
             }
         }
     }
@@ -168,23 +158,35 @@ impl Operations {
 
     /// The own logs of invited users tell how things stand. What fails is told by the upkeep.
     pub(super) async fn tell_invitations(&self, untold: Untold<'_>) {
-        if let Err(error) = self.tell_each(&untold.list).await {
-            tracing::debug!(%error, "an invitation is told later");
-        }
+        self.tell_each(&untold.list).await;
     }
 
-    async fn tell_each(&self, untold: &[GroupInvitation]) -> Result<(), ErrorBody> {
+    /// One that fails is tried again later, and holds up no other.
+    async fn tell_each(&self, untold: &[GroupInvitation]) {
+        let failed = &self.untold_invitations.failed;
         let mut groups = HashMap::new();
         for some in untold.chunks(AT_ONCE) {
             for invitation in some.iter().filter(|it| it.state == GroupInvitationState::Waiting) {
-                if let Entry::Vacant(place) = groups.entry(invitation.channel_id) {
-                    place.insert(self.group(invitation.channel_id).await?);
+                if let Entry::Vacant(place) = groups.entry(invitation.channel_id)
+                    && let Ok(group) = self.group(invitation.channel_id).await
+                {
+                    place.insert(group);
                 }
             }
             let each = some.iter().map(|it| self.tell_invitation(it.user_id, it.channel_id, &groups));
-            join_all(each).await.into_iter().collect::<Result<(), ErrorBody>>()?;
+            let told = join_all(each).await;
+            let now = self.clock.now_ms();
+            for (GroupInvitation { user_id, channel_id, .. }, told) in some.iter().zip(told) {
+                match told {
+                    Ok(Told::Yes) => failed.done(&(*user_id, *channel_id)),
+                    Ok(Told::NotYet) => failed.failed((*user_id, *channel_id), now),
+                    Err(error) => {
+                        failed.failed((*user_id, *channel_id), now);
+                        tracing::error!(user.id = %user_id, channel.id = %channel_id, %error, "an invitation is told later");
+                    }
+                }
+            }
         }
-        Ok(())
     }
 
     /// One at a time for each invitation, so that the last word is what is.
@@ -193,13 +195,20 @@ impl Operations {
         user: UserId,
         channel_id: ChannelId,
         groups: &HashMap<ChannelId, Group>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<Told, ErrorBody> {
         let _turn = self.turns.take(Subject::Invitation(user, channel_id)).await;
         loop {
             let found =
                 self.store.group_invitation(user, channel_id).await.map_err(|error| refusal(&error))?;
-            let Some(invitation) = found.filter(|found| !found.is_told) else { return Ok(()) };
+            let Some(invitation) = found.filter(|found| !found.is_told) else { return Ok(Told::Yes) };
             let content = if invitation.state == GroupInvitationState::Waiting {
+                if !self.has_seat(channel_id, invitation.by).await? {
+                    if self.clock.now_ms() < invitation.at.plus(FOUNDED_WITHIN_MS) {
+                        return Ok(Told::NotYet);
+                    }
+                    self.end_untold(invitation).await?;
+                    continue;
+                }
                 let group = match groups.get(&channel_id) {
                     Some(group) => group.clone(),
                     None => self.group(channel_id).await?,
@@ -212,9 +221,27 @@ impl Operations {
             self.homes.note(user, content).await?;
             let is_last = self.store.settle_invitation(user, channel_id, invitation.rev).await;
             if is_last.map_err(|error| refusal(&error))? {
-                return Ok(());
+                return Ok(Told::Yes);
             }
         }
+    }
+
+    async fn has_seat(&self, channel: ChannelId, user: UserId) -> Result<bool, ErrorBody> {
+        let members = self.store.members_of(channel, &[user]).await.map_err(|error| refusal(&error))?;
+        Ok(members.iter().flatten().any(|member| member.spans.is_open()))
+    }
+
+    /// Ends an invitation whose inviter has no seat. Of one that was never changed before, the user's log says nothing, so it
+    /// need not say that it is over.
+    async fn end_untold(&self, invitation: GroupInvitation) -> Result<(), ErrorBody> {
+        let GroupInvitation { user_id, channel_id, rev, .. } = invitation;
+        let ended = self.store.end_invitations(Ending::One(user_id, channel_id), 1).await;
+        let ended = ended.map_err(|error| refusal(&error))?;
+        for ended in ended.iter().filter(|_| rev == 1) {
+            let settled = self.store.settle_invitation(user_id, channel_id, ended.rev).await;
+            settled.map_err(|error| refusal(&error))?;
+        }
+        Ok(())
     }
 
     async fn group(&self, channel: ChannelId) -> Result<Group, ErrorBody> {
@@ -226,22 +253,35 @@ impl Operations {
 
     /// Goes on with what an earlier call, or an earlier process, did not come to tell; called by upkeep each second.
     pub(super) async fn tell_untold_invitations(&self) {
-        if !self.untold_invitations.may_be_due.swap(false, Ordering::Relaxed) {
+        let UntoldInvitations { may_be_due, failed } = &self.untold_invitations;
+        let now = self.clock.now_ms();
+        if !may_be_due.swap(false, Ordering::Relaxed) && !failed.has_due(now) {
             return;
         }
-        let told = async {
-            let untold = self.store.untold_invitations(AT_ONCE).await.map_err(|error| refusal(&error))?;
-            self.tell_each(&untold).await?;
-            Ok(untold.len() == AT_ONCE)
+        let untold = match self.store.untold_invitations(AT_ONCE + failed.len()).await {
+            Ok(untold) => untold,
+            Err(error) => {
+                may_be_due.store(true, Ordering::Relaxed);
+                return tracing::warn!(%error, "invitations are told later");
+            }
         };
-        let is_more: Result<bool, ErrorBody> = told.await;
-        if let Err(error) = &is_more {
-            tracing::debug!(%error, "invitations are told later");
+        let there: HashSet<_> = untold.iter().map(|it| (it.user_id, it.channel_id)).collect();
+        failed.keep(|key| there.contains(key));
+        let is_due = |it: &GroupInvitation| failed.is_due(&(it.user_id, it.channel_id), now);
+        let mut due: Vec<GroupInvitation> = untold.into_iter().filter(is_due).collect();
+        if due.len() >= AT_ONCE {
+            due.truncate(AT_ONCE);
+            may_be_due.store(true, Ordering::Relaxed);
         }
-        if is_more.unwrap_or(true) {
-            self.untold_invitations.may_be_due.store(true, Ordering::Relaxed);
-        }
+        self.tell_each(&due).await;
     }
+}
+
+/// Whether the user's own log tells of an invitation.
+enum Told {
+    Yes,
+    /// Its inviter has no seat yet.
+    NotYet,
 }
 
 /// Invitations that are to be told. Whatever becomes of the call that has them, upkeep looks whether they were.

@@ -6,7 +6,7 @@ use madang_engine::home::{Command, JoinRequest, Reply, SeatRequest};
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{AddMembers, Added, MemberCard, Page, PageQuery};
 use madang_proto::{ErrorBody, ErrorCode, Role, limits};
-use madang_store::{Marker, Member, User};
+use madang_store::{Ending, Marker, Member, User};
 
 use super::accounts::card;
 use super::consent::Division;
@@ -75,7 +75,7 @@ impl Operations {
             let message = format!("user_ids has {} ids, it must be 1 to {max}", request.user_ids.len());
             return Err(ErrorBody::invalid("user_ids", message));
         }
-        self.check_is_member(caller, channel).await?;
+        self.check_may_add(caller, channel).await?;
         let newcomers = self.newcomers(channel, &request.user_ids).await?;
         let Division { added, invited } = self.divide(caller, "user_ids", &newcomers).await?;
         newcomers.iter().try_for_each(|&user| self.callers.take_nudge(caller.user_id, user))?;
@@ -84,6 +84,14 @@ impl Operations {
         let untold = self.put_invitations(caller.user_id, channel, &invited).await?;
         self.tell_invitations(untold).await;
         Ok(Added { invited })
+    }
+
+    /// First: what is said of the people who are named is for those who may add them.
+    async fn check_may_add(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+        self.check_is_member(caller, id).await?;
+        let channel = self.channel(id).await?;
+        let request = SeatRequest { adds: true, ..SeatRequest::by(caller.user_id) };
+        self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
     }
 
     /// Those of `users` who are no members.
@@ -114,11 +122,12 @@ impl Operations {
         self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
     }
 
-    /// Removes a member or takes an invitation back, or lets the caller leave. The owner who leaves hands the channel on. Repeating it is harmless,
-    /// since an earlier try may have been done half-way.
+    /// Removes a member or takes an invitation back, or lets the caller leave. The owner who leaves hands the channel on.
+    /// Repeating it is harmless, since an earlier try may have been done half-way. For a user who is no member the answer is
+    /// the same, or it would say what became of an invitation.
     ///
     /// # Errors
-    /// `forbidden` without the right; `not_found` if the user never was a member.
+    /// `forbidden` without the right; `not_found` for an unknown user.
     pub async fn remove_member(
         &self,
         caller: Caller,
@@ -141,19 +150,17 @@ impl Operations {
         let channel = self.channel(channel).await?;
         match self.homes.ask(&channel, Command::Seats(request)).await? {
             Reply::Seated { members } if members.is_empty() => {
-                if self.withdraw_invitation(user, channel.card.id).await? {
-                    return Ok(());
-                }
-                self.check_was_member(channel.card.id, user).await
+                self.end_invitations(Ending::One(user, channel.card.id)).await?;
+                self.check_exists(user).await
             }
             _ => Ok(()),
         }
     }
 
-    async fn check_was_member(&self, channel: ChannelId, user: UserId) -> Result<(), ErrorBody> {
-        let members = self.store.members_of(channel, &[user]).await.map_err(|error| refusal(&error))?;
-        let was_here = members.iter().flatten().any(|member| member.spans.last().is_some());
-        if was_here { Ok(()) } else { Err(ErrorBody::not_found("member")) }
+    /// Also a user who is deleted: they may have been a member, or invited.
+    async fn check_exists(&self, user: UserId) -> Result<(), ErrorBody> {
+        let found = self.store.users(&[user]).await.map_err(|error| refusal(&error))?;
+        if found.iter().any(Option::is_some) { Ok(()) } else { Err(ErrorBody::not_found("user_id")) }
     }
 
     /// The caller's role. Who never was a member learns nothing; who has left is told so.

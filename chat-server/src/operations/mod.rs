@@ -30,6 +30,7 @@ mod operators;
 mod pages;
 mod passwords;
 mod people;
+mod postponed;
 mod presence;
 mod read;
 mod received;

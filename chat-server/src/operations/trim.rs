@@ -16,6 +16,8 @@ const USERS_A_ROUND: usize = 500;
 const FORGETS_A_ROUND: usize = 1_000;
 /// Between two walks.
 const REST_ROUNDS: u32 = 3_600;
+/// Behind a step that failed: it would most likely fail again.
+const FAILED_ROUNDS: u32 = 60;
 /// Before the first one: a server that has just started has other things to do.
 const FIRST_ROUNDS: u32 = 60;
 
@@ -33,7 +35,8 @@ impl TrimWalk {
 }
 
 impl Operations {
-    /// One step of the walk, or of the rest between two walks. A step that fails is repeated.
+    /// One step of the walk, or of the rest between two walks. A step that fails is repeated a minute later;
+    /// a user whose rows are damaged does not fail it.
     pub(super) async fn trim_some(&self, walk: &mut TrimWalk) {
         if walk.rest_rounds > 0 {
             walk.rest_rounds -= 1;
@@ -53,7 +56,11 @@ impl Operations {
                 self.metrics.forgotten_own_rows.inc_by(trimmed.own_rows);
                 self.metrics.forgotten_left_channels.inc_by(trimmed.left_channels);
             }
-            Err(error) => tracing::debug!(%error, "old rows of users' own logs were not forgotten yet"),
+            Err(error) => {
+                walk.rest_rounds = FAILED_ROUNDS;
+                let after = walk.after.map(UserId::raw);
+                tracing::error!(%error, user.after = after, "old rows of users' own logs were not forgotten yet");
+            }
         }
     }
 }

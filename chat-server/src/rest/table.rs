@@ -71,7 +71,7 @@ pub(super) fn routes() -> Routes {
         PUT "/channels/{channel_id}/membership" open::join [Forbidden NotFound Full] "Join an open channel.";
         GET "/channels/{channel_id}/members" channels::members [Forbidden NotFound] "The members of a channel.";
         PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add people to a group, or invite them: owner and admins.";
-        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, take an invitation back, or leave.";
+        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, take an invitation back, or leave; 204 also for a user who is no member.";
         PATCH "/channels/{channel_id}/members/{user_id}" moderation::change_member [Forbidden NotFound] "Make somebody admin, member or owner: owner.";
         GET "/channels/{channel_id}/bans" moderation::bans [Forbidden NotFound] "Who is banned: owner and admins.";
         PUT "/channels/{channel_id}/bans/{user_id}" moderation::ban [Forbidden NotFound] "Ban somebody, also who is no member: owner and admins.";

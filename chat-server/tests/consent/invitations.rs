@@ -163,9 +163,56 @@ async fn a_declined_invitation_is_not_repeated_and_the_inviter_cannot_tell() {
         assert_eq!(stage.add(&ada, &group, who).await["invited"], json!([who.id]));
         assert_eq!(stage.waiting(who).await, [""; 0]);
     }
-    let stranger = stage.person().await;
-    let path = format!("/v1/channels/{group}/members/{}", stranger.id);
-    assert_eq!(stage.outcome(&ada, "DELETE", &path, Value::Null).await, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_does_not_say_what_became_of_an_invitation() {
+    let mut stage = Stage::new().await;
+    let (ada, waits, declines) = (stage.person().await, stage.person().await, stage.person().await);
+    let (blocks, uninvited, cy) = (stage.person().await, stage.person().await, stage.person().await);
+    stage.must(&blocks, "PUT", &format!("/v1/blocks/{}", ada.id), Value::Null).await;
+    let group = id(&stage.group(&ada, &[&waits, &declines, &blocks, &cy]).await);
+    stage.decline(&declines, &group).await;
+    assert_eq!(stage.accept(&cy, &group).await, "ok");
+    for who in [&waits, &declines, &blocks, &uninvited] {
+        let path = format!("/v1/channels/{group}/members/{}", who.id);
+        assert_eq!(stage.outcome(&cy, "DELETE", &path, Value::Null).await, "forbidden");
+        for _ in 0..2 {
+            assert_eq!(stage.outcome(&ada, "DELETE", &path, Value::Null).await, "ok");
+        }
+    }
+    let unknown = format!("/v1/channels/{group}/members/77");
+    assert_eq!(stage.outcome(&ada, "DELETE", &unknown, Value::Null).await, "not_found");
+    assert_eq!(stage.outcome(&cy, "DELETE", &unknown, Value::Null).await, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_add_nobody_learns_nothing_of_those_whom_they_name() {
+    let mut settings = config();
+    settings.channels.per_user = 2;
+    let storage = Storage::embedded();
+    let node = TestNode::start_asking(settings, &storage, Clock::system()).await.unwrap();
+    let mut stage = Stage { rest: Rest::new(&node.url()), node, people: 0 };
+    let (ada, bob, cy, full) =
+        (stage.person().await, stage.person().await, stage.person().await, stage.person().await);
+    let group = id(&stage.group(&ada, &[&bob]).await);
+    assert_eq!(stage.accept(&bob, &group).await, "ok");
+    stage.must(&ada, "PUT", &format!("/v1/channels/{group}/bans/{}", cy.id), json!({})).await;
+    stage.set(&full, json!({ "may_add": "everybody" })).await;
+    for _ in 0..2 {
+        stage.group(&full, &[]).await;
+    }
+    let members = format!("/v1/channels/{group}/members");
+    let mut refusals = BTreeSet::new();
+    for who in [cy.id.as_str(), &full.id, &stage.person().await.id, "77"] {
+        let wish = json!({ "user_ids": [who] });
+        let refused = stage.rest.call("PUT", &members, Some(&bob.token), None, Some(&wish)).await.unwrap();
+        refusals.insert((refused.status, refused.body["message"].to_string()));
+    }
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert_eq!(refusals.first().unwrap().0, 403);
+    assert_eq!(stage.add_outcome(&ada, &group, &cy).await, "forbidden");
+    assert_eq!(stage.add_outcome(&ada, &group, &full).await, "full");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

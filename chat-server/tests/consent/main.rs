@@ -7,4 +7,5 @@
 
 mod acceptance;
 mod invitations;
+mod left_over;
 mod stage;

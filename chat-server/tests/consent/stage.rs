@@ -83,6 +83,11 @@ impl Stage {
         self.must(by, "PUT", &format!("/v1/channels/{channel}/members"), body).await
     }
 
+    pub(crate) async fn add_outcome(&self, by: &Person, channel: &str, who: &Person) -> String {
+        let body = json!({ "user_ids": [who.id] });
+        self.outcome(by, "PUT", &format!("/v1/channels/{channel}/members"), body).await
+    }
+
     pub(crate) async fn say(&self, who: &Person, channel: &str, number: u32) -> String {
         let key = format!("00000000-0000-7000-8000-{number:012}");
         let body = json!({ "client_msg_id": key, "body": { "text": "x" } });
