@@ -9,7 +9,7 @@ use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
 use crate::config::Config;
 use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS};
 use crate::home::{HOME_BYTES, HOMES, OWED_BYTES};
-use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, RATE_BYTES, TYPING_BYTES};
+use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, TYPING_BYTES};
 
 const KIB: u64 = 1024;
 /// A socket that rests, and what presence knows of its user.
@@ -61,6 +61,7 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
         bound("bytes that are free for each connection", connections * FREE_BYTES as u64),
         bound("heads of requests", HTTP_CONNECTIONS as u64 * HEAD_BYTES as u64),
         bound("sockets", sockets * (SOCKET_BYTES + of_sockets) + of_handshakes),
+        bound("places of pages that are not written yet", sockets * PAGE_BYTES as u64),
         bound("subscriptions", sockets * SUBSCRIPTIONS_BYTES),
         bound("presence", sockets * WATCHED_BYTES + REPORTS_BYTES),
         bound("rates of users and addresses", RATE_BYTES),

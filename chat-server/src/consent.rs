@@ -37,22 +37,23 @@ impl Consent {
         !self.is_asked
     }
 
-    /// Whether `to` takes messages of `from`, whatever they have written to each other.
+    /// Whether `to` takes messages of `from`, whatever they have written to each other; and the rows that were looked at to find
+    /// it out.
     pub(crate) async fn takes_messages(
         self,
         store: &dyn Store,
         to: UserId,
         from: UserId,
-    ) -> StoreResult<bool> {
+    ) -> StoreResult<(bool, usize)> {
         let users = store.users(&[to]).await?;
         let Some(audience) = users.iter().flatten().next().map(|user| self.may_write(user)) else {
-            return Ok(true);
+            return Ok((true, 0));
         };
         if audience == Audience::Everybody {
-            return Ok(true);
+            return Ok((true, 0));
         }
-        let Relations { of, .. } = store.relations(from, &[to], scan_for([audience])).await?;
-        Ok(of.first().is_some_and(|relation| takes_in(audience, *relation)))
+        let Relations { of, looked_at } = store.relations(from, &[to], scan_for([audience])).await?;
+        Ok((of.first().is_some_and(|relation| takes_in(audience, *relation)), looked_at))
     }
 }
 

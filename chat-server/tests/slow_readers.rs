@@ -23,7 +23,11 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         // The clock is the machine's, and a busy machine may take minutes for what is said here.
         let config = folder.path().join("madang.toml");
-        std::fs::write(&config, "[gateway]\nsilence_ms = 600000\nwrite_seconds = 600\n").unwrap();
+        std::fs::write(
+            &config,
+            "[gateway]\nsilence_ms = 600000\nwrite_seconds = 600\nconnections_per_device = 50\n",
+        )
+        .unwrap();
         let (data, config) = (folder.path().join("data"), config.to_str().unwrap());
         let server = Server::start(BINARY, &data, &["--limits", "off", "--config", config]).await.unwrap();
         let (ada, bob) = (server.rest.sign_up("ada").await, server.rest.sign_up("bob").await);
@@ -128,5 +132,48 @@ async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
             assert_eq!(entry["seq"], next);
             next += 1;
         }
+    }
+}
+
+/// What a request reads and what the catch-up of its connection reads stand in one line of the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_ask_while_they_catch_up_hold_nobody_up() {
+    const DEVICES: usize = 40;
+    const MESSAGES: u64 = 3_000;
+    const QUESTIONS: usize = 200;
+    let stage = Stage::new().await;
+    let (mut bob, _) = stage.connect(&stage.bob, None).await;
+    let cursor = bob.next_of("cursor").await["cursor"].as_str().unwrap().to_owned();
+    bob.close().await;
+    let (mut ada, _) = stage.connect(&stage.ada, None).await;
+    stage.say(&mut ada, 0..MESSAGES, "x").await;
+    let mut devices = tokio::task::JoinSet::new();
+    for _ in 0..DEVICES {
+        let (addr, bob, cursor) = (stage.server.addr, stage.bob.clone(), cursor.clone());
+        let channel = stage.channel.clone();
+        devices.spawn(async move {
+            let (mut device, _) = Socket::connect(addr, &bob, Some(&cursor)).await.unwrap();
+            let ask = |before: usize| {
+                json!({ "type": "history", "id": "1", "channel_id": channel, "before": before + 4, "limit": 2 })
+            };
+            device.send(&ask(1)).await.unwrap();
+            let (mut next, mut answers) = (4, 0);
+            while next < 4 + MESSAGES || answers < QUESTIONS {
+                let frame = device.next().await.unwrap();
+                for entry in frame["entries"].as_array().into_iter().flatten() {
+                    if frame["type"] == "entries" {
+                        assert_eq!(entry["seq"], next);
+                        next += 1;
+                    }
+                }
+                answers += usize::from(frame["type"] == "history");
+                if answers < QUESTIONS {
+                    device.send(&ask(answers)).await.unwrap();
+                }
+            }
+        });
+    }
+    while let Some(done) = devices.join_next().await {
+        done.unwrap();
     }
 }

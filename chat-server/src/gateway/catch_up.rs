@@ -5,15 +5,17 @@
 //! are taken between two frames and while the store reads.
 
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::sync::Arc;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, Epoch, UserId};
 use madang_proto::{CloseReason, ErrorBody, ServerFrame};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::encode;
 use super::retry::{Interrupted, is_for_later};
 use super::socket::End;
@@ -83,8 +85,8 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
     }
     let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
     let operations = Arc::clone(&connection.gateway.operations);
-    let reading = pin!(operations.sync_page(user, Standing::At(cursor)));
-    let page = connection.beside(reading).await??;
+    let reading = async move { operations.sync_page(user, Standing::At(cursor)).await };
+    let page = beside(connection, reading).await??;
     if let SyncPage::SnapshotRequired { reason, .. } = page {
         connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
     }
@@ -106,7 +108,11 @@ async fn write_some(
         return Ok(());
     }
     let gateway = Arc::clone(&connection.gateway);
-    let lists = connection.beside(pin!(gateway.read_content(user, items))).await??;
+    let asked = std::mem::take(items);
+    let reading = async move { (gateway.read_content(user, &asked).await, asked) };
+    let (lists, asked) = beside(connection, reading).await?;
+    *items = asked;
+    let lists = lists?;
     let mut lists = lists.into_iter().peekable();
     if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
         // Rows vanish from an own log alone, when so much was appended meanwhile that the page is no longer needed: the
@@ -125,6 +131,34 @@ async fn write_some(
         }
     }
     Ok(())
+}
+
+/// Carries out a read of the store, and takes the frames that come meanwhile. The read is a task of its own: one that nobody
+/// polled while a request is carried out would keep its place in the store's line, and those behind it.
+async fn beside<T, F>(connection: &mut Connection, read: F) -> Result<T, End>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let (sender, mut receiver) = oneshot::channel();
+    let task = async move { drop(sender.send(read.await)) };
+    let _task = AbortOnDropHandle::new(connection.gateway.tasks.spawn("page", task.in_current_span()));
+    loop {
+        let (outbound, may_read) = (Arc::clone(connection.outbound()), connection.may_read());
+        tokio::select! {
+            biased;
+            read = &mut receiver => {
+                // It is not for a device that was cut off meanwhile.
+                connection.write_and_look(false)?;
+                return read.map_err(|_| End::Close(CloseReason::Internal));
+            }
+            () = outbound.woken() => {}
+            // What is wrong with it, the next read tells.
+            _ = outbound.tcp().readable(), if may_read => {}
+        }
+        let taken = connection.take_waiting().await?;
+        connection.write_and_look(taken == Taken::All)?;
+    }
 }
 
 /// The store failed: it is asked again later, or the connection ends if that is of no use.

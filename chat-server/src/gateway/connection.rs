@@ -3,7 +3,6 @@
 //! Two lives: before `hello` nobody knows who it is; afterwards it is in the registry, and live items come.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ struct Request {
 
 /// Frames that were here already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub(super) enum Taken {
     /// All of them.
     All,
     /// There may be more.
@@ -272,13 +271,8 @@ impl Connection {
     async fn live_until_end(&mut self, user: UserId) -> Result<Infallible, End> {
         loop {
             let taken = self.take_waiting().await?;
-            let written = self.write()?;
-            // Only who has nothing unread here can be silent.
-            let (now, is_heard) = (self.gateway.now(), taken == Taken::All);
-            let due = self.session.handle_tick(&self.gateway.session, now);
-            if let Some(reason) = due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
-                return Err(End::Close(reason));
-            }
+            let written = self.write_and_look(taken == Taken::All)?;
+            let now = self.gateway.now();
             let retry_at =
                 self.interrupted.as_ref().map_or(Duration::MAX, |interrupted| interrupted.retry_at);
             let paused_until = self.session.paused_until(now).unwrap_or(Duration::MAX);
@@ -313,23 +307,19 @@ impl Connection {
         }
     }
 
-    /// Carries out a read of the store, and takes the frames that come meanwhile.
-    pub(super) async fn beside<T>(&mut self, mut read: Pin<&mut impl Future<Output = T>>) -> Result<T, End> {
-        loop {
-            let (outbound, may_read) = (Arc::clone(self.outbound()), self.may_read());
-            tokio::select! {
-                biased;
-                done = &mut read => return Ok(done),
-                // What is wrong with it, the next read tells.
-                _ = outbound.tcp().readable(), if may_read => {}
-            }
-            self.take_waiting().await?;
-            self.write()?;
+    /// Writes what may be written, and looks at the time.
+    pub(super) fn write_and_look(&mut self, is_heard: bool) -> Result<Written, End> {
+        let written = self.write()?;
+        // Only who has nothing unread here can be silent.
+        let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
+        match due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
+            Some(reason) => Err(End::Close(reason)),
+            None => Ok(written),
         }
     }
 
     /// Takes the frames that are here already, a few of them; also during a long catch-up.
-    async fn take_waiting(&mut self) -> Result<Taken, End> {
+    pub(super) async fn take_waiting(&mut self) -> Result<Taken, End> {
         for _ in 0..FRAMES_AT_ONCE {
             if !self.may_read() {
                 return Ok(Taken::Stalled);
@@ -353,7 +343,7 @@ impl Connection {
         Ok(Taken::Some)
     }
 
-    fn may_read(&self) -> bool {
+    pub(super) fn may_read(&self) -> bool {
         let config = &self.gateway.operations.config.gateway;
         !self.session.is_paused(self.gateway.now())
             && self.outbound().may_read(config.requests_in_flight, config.outbound_bytes)

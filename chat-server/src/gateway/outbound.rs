@@ -6,6 +6,7 @@
 //! Whoever has the lock may write: the lane as a rule, the connection's own task for what it brings itself, and while
 //! the kernel takes no more.
 
+mod paging;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -114,8 +115,8 @@ impl State {
         }
     }
 
-    const fn held_bytes(&self) -> usize {
-        self.queue.bytes() + self.in_flight_bytes + self.incoming_bytes
+    fn held_bytes(&self) -> usize {
+        self.queue.bytes() + self.sync.held_bytes() + self.in_flight_bytes + self.incoming_bytes
     }
 
     fn settle(&mut self) {
@@ -245,12 +246,6 @@ impl Outbound {
         self.state.lock().account.has_room()
     }
 
-    /// Whether a page of the inbox may be read: there is room, or the connection holds nothing and the node has room.
-    pub(crate) fn may_page(&self) -> bool {
-        let state = self.state.lock();
-        state.account.has_room() || (state.queue.is_empty() && !state.account.is_node_full())
-    }
-
     /// Whether it holds counted bytes of which the kernel has taken nothing for `patience`.
     pub(crate) fn is_hoarding(&self, patience: Duration) -> bool {
         let state = self.state.lock();
@@ -278,13 +273,20 @@ impl Outbound {
         let size: usize = frames.iter().map(Frame::len).sum();
         let is_full = !state.has_room(size, limit_bytes);
         let item = sees_all.then(|| (Arc::clone(frames), size));
-        match state.sync.handle_item(place, item, !is_full, limit_bytes) {
+        let hold_bytes = if state.account.has_room() { limit_bytes } else { 0 };
+        match state.sync.handle_item(place, item, !is_full, hold_bytes) {
             Live::Deliver(frames) => {
                 state.enqueue(&frames);
                 self.make_due(&mut state);
                 false
             }
-            Live::Drop => false,
+            Live::Drop => {
+                if state.sync.is_reading() {
+                    // It may have been held.
+                    state.settle();
+                }
+                false
+            }
             Live::Read => {
                 state.fell_behind |= is_full;
                 drop(state);
@@ -434,46 +436,6 @@ impl Outbound {
     pub(crate) fn shut_down(&self) {
         self.state.lock().go();
         self.pipe.shut_down();
-    }
-
-    /// Something was lost on the way here: read the inbox.
-    pub(crate) fn read_inbox(&self) {
-        self.state.lock().sync.read();
-        self.wake.notify_one();
-    }
-
-    /// Whether the inbox must be read.
-    pub(crate) fn is_reading(&self) -> bool {
-        self.state.lock().sync.is_reading()
-    }
-
-    /// Begins a page: where to read the inbox from, if it must be read; and whether `resync` is to be said first.
-    pub(crate) fn begin_page(&self) -> Option<(Position, Option<Epoch>, bool)> {
-        let mut state = self.state.lock();
-        if !state.sync.is_reading() {
-            return None;
-        }
-        state.sync.begin_page();
-        let fell_behind = std::mem::take(&mut state.fell_behind);
-        Some((state.sync.position(), state.epoch, fell_behind))
-    }
-
-    /// A page was pushed: what came meanwhile goes on behind it.
-    pub(crate) fn handle_page(&self, upto: Cursor, more: bool) {
-        let mut state = self.state.lock();
-        state.epoch = Some(upto.epoch);
-        let after = state.sync.handle_page(upto.position, more);
-        after.released.iter().for_each(|frames| state.enqueue(frames));
-    }
-
-    /// The cursor does not serve: go on from `end`.
-    pub(crate) fn start_over(&self, end: Cursor) {
-        let mut state = self.state.lock();
-        state.epoch = Some(end.epoch);
-        // The end is told: who wants no past may begin there.
-        state.told = Position::new(end.position.get().saturating_sub(1));
-        let after = state.sync.jump(end.position);
-        after.released.iter().for_each(|frames| state.enqueue(frames));
     }
 
     /// Waits until there is something to do. Cancel safe.

@@ -11,7 +11,7 @@ use madang_engine::now::Now;
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
 use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorCode, JoinedState, Reaction, limits};
-use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult};
+use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult, patiently};
 
 use super::written::Tally;
 use super::{Cell, Homes};
@@ -192,7 +192,12 @@ impl Homes {
         let mut unwanted = Vec::new();
         for ((to, from), member) in [(one, other), (other, one)].into_iter().zip(members) {
             let has_accepted = member.is_none_or(|member| member.has_accepted);
-            if !has_accepted && !self.0.consent.takes_messages(store.as_ref(), to, from).await? {
+            if has_accepted {
+                continue;
+            }
+            // It may look through all groups of one of them.
+            let (takes, _) = patiently(self.0.consent.takes_messages(store.as_ref(), to, from)).await?;
+            if !takes {
                 unwanted.push(from);
             }
         }

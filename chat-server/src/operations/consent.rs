@@ -57,7 +57,9 @@ impl Operations {
     /// Whether `to` takes messages of `from` in a direct channel that `to` has not accepted.
     pub(super) async fn takes_messages(&self, to: UserId, from: UserId) -> Result<bool, ErrorBody> {
         let takes = self.consent().takes_messages(self.store.as_ref(), to, from).await;
-        takes.map_err(|error| refusal(&error))
+        let (takes, looked_at) = takes.map_err(|error| refusal(&error))?;
+        self.callers.charge(from, Cost::looked_at(looked_at));
+        Ok(takes)
     }
 }
 

@@ -76,13 +76,13 @@ impl Operations {
                 spans
             }
         };
-        if spans.is_none_or(|spans| !spans.contains(seq))
-            || self.blocks_sender(user, mention.sender, seen).await?
-        {
+        let Some(spans) = spans.filter(|spans| spans.contains(seq)) else { return Ok(None) };
+        if self.blocks_sender(user, mention.sender, seen).await? {
             return Ok(None);
         }
         let log = LogId::Channel(channel);
-        let rows = self.store.rows(log, seq..=seq, 1).await.map_err(|error| refusal(&error))?;
+        let mut rows = self.store.rows(log, seq..=seq, 1).await.map_err(|error| refusal(&error))?;
+        self.carry(channel, &spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
         let hidden = self.hidden_from(user, [(log, &rows[..])]).await?;
         let entry = rows.into_iter().next().map(|row| row.entry);
         let entry =

@@ -76,7 +76,7 @@ pub use guesses::Guesses;
 pub use invitations::UntoldInvitations;
 pub use operators::{Account, InvitationCard};
 pub use received::ReceivedMarks;
-pub use sync::{Standing, SyncPage};
+pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
 

@@ -11,7 +11,9 @@ use super::Operations;
 use crate::refusal::refusal;
 
 /// Rows of one page of an inbox.
-const PAGE_ROWS: usize = 1_000;
+const PAGE_ROWS: usize = 512;
+/// Places of a page of which nothing was written yet.
+pub const PAGE_BYTES: usize = PAGE_ROWS * size_of::<InboxItem>();
 /// Rows of one part of a page; the item that crosses it is the last one.
 const PART_ROWS: u64 = 256;
 

@@ -114,6 +114,12 @@ impl<T> SyncCursor<T> {
         self.reading.is_some()
     }
 
+    /// Bytes of the items that are held until pages are read.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.reading.as_ref().map_or(0, |reading| reading.held_bytes)
+    }
+
     /// A live item came. `item` is `None` if the user may not see all of it. `has_room` tells whether the outbound
     /// queue takes it; while pages are read, items of up to `limit_bytes` in all are held.
     pub fn handle_item(
@@ -153,6 +159,14 @@ impl<T> SyncCursor<T> {
         let reading = self.reading.get_or_insert_with(|| Box::new(Reading::new(position)));
         reading.drop_held();
         reading.must_read_again = true;
+    }
+
+    /// Lets go of the items that are held, and of those that come until the next page: pages bring them.
+    pub fn let_go(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.is_overflown = true;
+            reading.drop_held();
+        }
     }
 
     /// A page is about to be read.
@@ -240,6 +254,20 @@ mod tests {
         }
         assert_eq!(page_ends(&mut cursor, 3, false), (vec![4, 5], false));
         assert_eq!(cursor.position(), position(5));
+    }
+
+    #[test]
+    fn what_is_let_go_while_a_page_is_read_is_read_by_another() {
+        let mut cursor = SyncCursor::reading_from(position(1));
+        cursor.begin_page();
+        item(&mut cursor, place(2, 3, 3), true);
+        assert_eq!(cursor.held_bytes(), 10);
+        cursor.let_go();
+        item(&mut cursor, place(3, 4, 4), true);
+        assert_eq!(cursor.held_bytes(), 0);
+        assert_eq!(page_ends(&mut cursor, 2, false), (vec![], true));
+        cursor.begin_page();
+        assert_eq!(page_ends(&mut cursor, 4, false), (vec![], false));
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub async fn urgently<F: Future>(work: F) -> F::Output {
     IS_URGENT.scope(true, work).await
 }
 
+/// Runs `work` with reads that stand in the common line, also inside [`urgently`]: what is long, and what one channel alone
+/// waits for.
+pub async fn patiently<F: Future>(work: F) -> F::Output {
+    IS_URGENT.scope(false, work).await
+}
+
 /// Whether the caller runs inside [`urgently`].
 pub(crate) fn is_urgent() -> bool {
     IS_URGENT.try_with(|is_urgent| *is_urgent).unwrap_or(false)

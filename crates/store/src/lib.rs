@@ -44,7 +44,7 @@ pub use group_invitations::{
     OpenInvitation,
 };
 pub use invitations::{Invitation, InvitationStore};
-pub use lane::urgently;
+pub use lane::{patiently, urgently};
 pub use log::{
     Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
     MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions, ReactionChange, ReactionPlace, Row, RowChange,
