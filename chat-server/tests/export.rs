@@ -222,6 +222,18 @@ async fn thousands_of_messages_come_once_each_in_order() {
     assert_eq!(of(&empty, "message").len(), 3_000, "those of bob");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_is_compressed_comes_to_its_end() {
+    let stage = Stage::new(&Storage::model(), |_| {}).await;
+    let ada = stage.person("ada").await;
+    let client = reqwest::Client::new();
+    let ask = client.get(format!("{}{EXPORT}", stage.node.url())).bearer_auth(&ada.token);
+    let answer = ask.header("Accept-Encoding", "gzip").send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    // A body that is cut off is an error.
+    assert!(answer.bytes().await.unwrap().starts_with(&[0x1f, 0x8b]));
+}
+
 /// What the kernel may hold between server and client is a few MB; twenty are on their way.
 async fn long_talk(stage: &Stage) -> (Person, String) {
     let ada = stage.person("ada").await;

@@ -4,7 +4,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use madang_proto::rest::ExportLine;
 
 use super::Api;
@@ -42,7 +42,8 @@ fn answer(export: Export) -> Response {
         }
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    let mut response = (kind, Body::from_stream(lines)).into_response();
+    // The compressor asks once more behind the end.
+    let mut response = (kind, Body::from_stream(lines.fuse())).into_response();
     response.extensions_mut().insert(Streamed(HELD_BYTES));
     response
 }

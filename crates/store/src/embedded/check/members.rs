@@ -16,11 +16,12 @@ const SEATS: &str = "
 const NO_SEATS: &str = "
     SELECT DISTINCT channel FROM members m
     WHERE NOT EXISTS (SELECT 1 FROM seats s WHERE s.channel = m.channel)";
-/// Of whom the log has still to tell, her membership may lag behind.
+/// A member of whom the log has still to tell may be ahead of their membership; somebody who was banned without ever having come
+/// has none.
 const MEMBERS: &str = "
     SELECT m.channel, m.user FROM members m
     LEFT JOIN memberships s ON s.user = m.user AND s.channel = m.channel
-    WHERE m.pending IS NULL
+    WHERE m.pending IS NULL AND NOT (s.user IS NULL AND m.spans = '[]')
       AND (s.role IS NOT m.role OR s.spans IS NOT m.spans OR s.is_open IS NOT m.is_open)";
 /// Both are written together.
 const ACCEPTED: &str = "
@@ -99,7 +100,7 @@ impl Check<'_> {
         self.find_each(NO_SEATS, |row| Ok(format!("channel {}: has members and no seats", channel(row)?)))?;
         self.find_each(MEMBERS, |row| {
             Ok(format!(
-                "channel {}: user {} is a member, and her membership differs",
+                "channel {}: user {} is a member, and their membership differs",
                 channel(row)?,
                 user(row)?
             ))

@@ -3,6 +3,7 @@
 use madang_engine::seats::{Member, SeatChange};
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, Epoch, Millis, UserId};
+use madang_proto::rest::Restriction;
 use madang_proto::{ChannelCard, ChannelKind, Role};
 
 use super::*;
@@ -41,6 +42,28 @@ async fn nothing_is_found_in_a_folder_that_is_well() {
     assert_eq!(report.findings, []);
     assert_eq!((report.rows, report.logs, report.position.get(), report.last_ms), (53, 3, 53, 50));
     assert_eq!(report.rows_without_checksum, 0);
+}
+
+#[tokio::test]
+async fn somebody_who_was_banned_and_never_was_here_is_no_damage() {
+    let folder = folder().await;
+    let store = Embedded::open(config(folder.path())).unwrap();
+    let member = Member {
+        user_id: UserId::from_raw(6),
+        role: Role::Member,
+        joined_at: Millis::ZERO,
+        spans: Spans::default(),
+        has_accepted: false,
+        muted: None,
+        banned: Some(Restriction { until: None }),
+        pending: None,
+    };
+    let seats = store.seats(ChannelId::from_raw(1)).await.unwrap();
+    let (if_rev, count) = (seats.rev, seats.count);
+    let change = SeatChange { channel: ChannelId::from_raw(1), if_rev, count, members: vec![member] };
+    store.change_seats(change, &[]).await.unwrap();
+    drop(store);
+    assert_eq!(checked(folder.path()).findings, []);
 }
 
 #[tokio::test]
@@ -96,8 +119,8 @@ async fn each_damage_is_found_at_its_place() {
         ),
         ("UPDATE seats SET count = 2", "2 seats are taken, and 1 members are there"),
         ("DELETE FROM seats", "has members and no seats"),
-        ("DELETE FROM memberships", "is a member, and her membership differs"),
-        ("UPDATE memberships SET role = 'owner'", "is a member, and her membership differs"),
+        ("DELETE FROM memberships", "is a member, and their membership differs"),
+        ("UPDATE memberships SET role = 'owner'", "is a member, and their membership differs"),
         ("UPDATE memberships SET has_accepted = 0", "is written in two ways"),
         ("INSERT INTO group_invitations VALUES (5, 99, 1, 1, 'waiting', 1, 1)", "leads to no group"),
         ("INSERT INTO group_invitations VALUES (5, 1, 1, 1, 'lost', 1, 1)", "no known state"),
