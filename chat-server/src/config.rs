@@ -1,6 +1,7 @@
 //! The configuration of the chat server. No file is needed; every field has a default.
 
-mod values;
+mod rules;
+pub(crate) mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -346,128 +347,6 @@ pub struct InvalidConfig {
 }
 
 impl Config {
-    /// Checks what types cannot say.
-    ///
-    /// # Errors
-    /// Names the key, its value and the rule.
-    pub fn validate(&self) -> Result<(), InvalidConfig> {
-        let rule = |holds: bool, field, value: &dyn ToString, rule| {
-            if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_string(), rule }) }
-        };
-        let any = |value: &str| value == "*";
-        let origins = &self.server.allowed_origins;
-        rule(
-            origins.iter().all(|origin| values::origin(origin).as_deref() == Ok(origin)),
-            "server.allowed_origins",
-            &origins.join(", "),
-            "must be origins, such as https://chat.example: scheme, host and port, without a path",
-        )?;
-        rule(
-            origins.len() < 2 || !origins.iter().any(|origin| any(origin)),
-            "server.allowed_origins",
-            &origins.join(", "),
-            "must be \"*\" alone or a list of origins",
-        )?;
-        rule(!self.server.data.as_os_str().is_empty(), "server.data", &"empty", "must name a folder")?;
-        let hsts = self.tls.hsts_seconds;
-        rule(hsts <= 63_072_000, "tls.hsts_seconds", &hsts, "must be at most 63072000, two years")?;
-        let key_is_set = !self.tls.key.as_os_str().is_empty();
-        rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set beside tls.key")?;
-        rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
-        let reserved = &self.accounts.reserved_handles;
-        rule(
-            reserved.iter().all(|handle| values::is_handle(handle)),
-            "accounts.reserved_handles",
-            &reserved.join(", "),
-            "must be handles in lower case, such as admin: 2 to 32 of a-z, 0-9, '_', '.', '-'",
-        )?;
-        let group = self.channels.group_members;
-        let gateway = &self.gateway;
-        rule(
-            (2..=limits::GROUP_MEMBERS_MAX).contains(&group),
-            "channels.group_members",
-            &group,
-            "must be 2 to 500",
-        )?;
-        let open = self.channels.open_members;
-        rule(
-            (2..=limits::OPEN_MEMBERS_MAX).contains(&open),
-            "channels.open_members",
-            &open,
-            "must be 2 to 100000",
-        )?;
-        let open = self.channels.open_per_user;
-        rule((1..=1_000_000).contains(&open), "channels.open_per_user", &open, "must be 1 to 1000000")?;
-        let per_user = self.channels.per_user;
-        rule((2..=1_000_000).contains(&per_user), "channels.per_user", &per_user, "must be 2 to 1000000")?;
-        let access = self.tokens.access_seconds;
-        rule((60..=86_400).contains(&access), "tokens.access_seconds", &access, "must be 60 to 86400")?;
-        let refresh = self.tokens.refresh_days;
-        rule((1..=3_650).contains(&refresh), "tokens.refresh_days", &refresh, "must be 1 to 3650")?;
-        let silence = gateway.silence_ms;
-        let slowest = gateway.heartbeat_ms.saturating_mul(2);
-        rule(
-            (1_000..=86_400_000).contains(&gateway.heartbeat_ms),
-            "gateway.heartbeat_ms",
-            &gateway.heartbeat_ms,
-            "must be 1000 to 86400000",
-        )?;
-        rule(
-            silence >= slowest,
-            "gateway.silence_ms",
-            &silence,
-            "must be at least twice gateway.heartbeat_ms",
-        )?;
-        rule(silence <= 86_400_000, "gateway.silence_ms", &silence, "must be at most 86400000")?;
-        let per_device = gateway.connections_per_device;
-        rule(per_device >= 1, "gateway.connections_per_device", &per_device, "must be at least 1")?;
-        let drain = gateway.drain_ms;
-        rule(drain <= 600_000, "gateway.drain_ms", &drain, "must be at most 600000")?;
-        let drain_grace = self.presence.drain_grace_ms;
-        rule(drain_grace <= 600_000, "presence.drain_grace_ms", &drain_grace, "must be at most 600000")?;
-        let pace = self.presence.pace_ms;
-        rule(pace <= 60_000, "presence.pace_ms", &pace, "must be at most 60000")?;
-        for (key, bytes) in [
-            ("limits.user_bytes", self.limits.user_bytes),
-            ("limits.address_bytes", self.limits.address_bytes),
-        ] {
-            rule(
-                bytes == 0 || bytes >= 1_048_576,
-                key,
-                &bytes,
-                "must be 0, for no limit, or at least 1048576",
-            )?;
-        }
-        let write = gateway.write_seconds;
-        rule((1..=3_600).contains(&write), "gateway.write_seconds", &write, "must be 1 to 3600")?;
-        let (presence, lease) = (&self.presence, self.presence.lease_ms);
-        let renewals = presence.renew_ms.saturating_mul(2);
-        rule(
-            presence.renew_ms >= 100 && lease >= renewals,
-            "presence.lease_ms",
-            &lease,
-            "must be at least twice presence.renew_ms, and that at least 100",
-        )?;
-        rule(
-            lease.saturating_add(presence.grace_ms) <= 30_000,
-            "presence.grace_ms",
-            &presence.grace_ms,
-            "must be at most 30000 together with presence.lease_ms",
-        )?;
-        let outbound = gateway.outbound_bytes;
-        rule(
-            (16_384..=16_777_216).contains(&outbound),
-            "gateway.outbound_bytes",
-            &outbound,
-            "must be 16384 to 16777216",
-        )?;
-        let node_bytes = gateway.node_bytes;
-        rule(node_bytes >= 16 * 1024 * 1024, "gateway.node_bytes", &node_bytes, "must be at least 16777216")?;
-        rule(gateway.connections >= 1, "gateway.connections", &gateway.connections, "must be at least 1")?;
-        let requests = gateway.requests_in_flight;
-        rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")
-    }
-
     /// Checks what only the machine can say.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ fn load(key: &str, value: &str) -> Result<Config, String> {
     std::fs::write(file.path(), format!("[{section}]\n{name} = {value}\n")).unwrap();
     let config: Config = load_from(Some(file.path()), []).map_err(|error| error.to_string())?;
     config.validate().map_err(|error| error.to_string())?;
+    madang_service::telemetry::check(&config.telemetry).map_err(|error| error.to_string())?;
     Ok(config)
 }
 
@@ -52,7 +53,13 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
             ("['https://chat.example?x']", "https://chat.example"),
             ("['null']", "sandboxed"),
             ("['https://*.chat.example']", "list each origin"),
-            ("['*.chat.example']", ""),
+            ("['*.chat.example']", "\"https://chat.example\""),
+            ("['https:/chat.example']", "\"https://chat.example\""),
+            ("['https://a.example,https://b.example']", "\"https://a.example\""),
+            ("['https://a..b']", ""),
+            ("['https://.example']", ""),
+            ("['https://-a.example']", ""),
+            ("['https://256.1.1.1']", ""),
             ("['wss://chat.example']", "https://chat.example"),
             ("['https://user@chat.example']", ""),
             ("['https://']", ""),
@@ -84,9 +91,9 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("accounts.consent", &[("'off'", ""), ("0", "")]),
     ("tokens.access_seconds", &[("0", "60"), ("86401", ""), ("'15m'", "")]),
     ("tokens.refresh_days", &[("0", ""), ("3651", "")]),
-    ("passwords.memory_kib", &[("-1", ""), ("'much'", "")]),
-    ("passwords.passes", &[("-1", ""), ("'much'", "")]),
-    ("passwords.lanes", &[("-1", ""), ("'much'", "")]),
+    ("passwords.memory_kib", &[("-1", ""), ("'much'", ""), ("99999999", "1048576 KiB")]),
+    ("passwords.passes", &[("-1", ""), ("'much'", ""), ("101", "100 passes")]),
+    ("passwords.lanes", &[("-1", ""), ("'much'", ""), ("17", "16 lanes")]),
     ("channels.group_members", &[("1", "2 to 500"), ("501", "")]),
     ("channels.open_members", &[("1", ""), ("100001", "")]),
     ("channels.open_per_user", &[("0", "1 to 1000000"), ("1000001", "")]),
@@ -119,7 +126,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("limits.user_bytes", &[("1", "1048576"), ("-1", "")]),
     ("limits.address_bytes", &[("1", "1048576"), ("-1", "")]),
     ("telemetry.format", &[("'xml'", "json"), ("''", "")]),
-    ("telemetry.filter", &[("7", "")]),
+    ("telemetry.filter", &[("7", ""), ("'infoo'", "info"), ("'madang'", "has no level"), ("''", "")]),
 ];
 
 /// Keys whose bad values are tested where somebody else owns them.
@@ -171,6 +178,10 @@ fn what_is_written_in_several_ways_is_one_value() {
         assert_eq!(origin(&format!("['{text}']")), ["https://chat.example"], "{text}");
     }
     assert_eq!(
+        origin("['https://127.1', 'https://0x7f.1', 'https://192.168.001.001', 'http://[0::1]:8080']"),
+        ["https://127.0.0.1", "https://127.0.0.1", "https://192.168.1.1", "http://[::1]:8080"]
+    );
+    assert_eq!(
         origin("['http://localhost:80', 'http://LOCALHOST:5173']"),
         ["http://localhost", "http://localhost:5173"]
     );
@@ -182,7 +193,7 @@ fn what_is_written_in_several_ways_is_one_value() {
         networks.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(proxies("['10.0.0.1', '::1', '10.1.2.3/8']"), ["10.0.0.1/32", "::1/128", "10.0.0.0/8"]);
-    assert_eq!(proxies("['::ffff:10.0.0.1']"), ["10.0.0.1/32"]);
+    assert_eq!(proxies("['::ffff:10.0.0.1', '::ffff:10.0.0.0/104']"), ["10.0.0.1/32", "10.0.0.0/8"]);
     assert_eq!(load("server.addr", "'localhost:8080'").unwrap().server.addr.to_string(), "127.0.0.1:8080");
     for name in ["X-Forwarded-For", "x-forwarded-for", "X-FORWARDED-FOR"] {
         assert!(load("server.proxy_header", &format!("'{name}'")).is_ok(), "{name}");

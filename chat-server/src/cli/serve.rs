@@ -33,7 +33,7 @@ const BACKLOG: u32 = 4096;
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Where to listen; default 127.0.0.1:8080.
-    #[arg(long)]
+    #[arg(long, value_parser = crate::config::values::listen_address)]
     addr: Option<SocketAddr>,
     /// The data folder; default madang-data.
     #[arg(long)]

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::ProxyHeader;
+
+const EXAMPLE: &str = "https://chat.example";
 
 /// Reads a text, also where the environment made a number of it.
 struct Text<T>(&'static str, fn(&str) -> Result<T, String>);
@@ -70,7 +72,11 @@ pub(super) fn proxy_header<'de, D: Deserializer<'de>>(from: D) -> Result<ProxyHe
     from.deserialize_any(Text("\"x-forwarded-for\" or \"forwarded\"", header))
 }
 
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+/// An address to listen on.
+///
+/// # Errors
+/// What to write instead.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -99,7 +105,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     let wrong = || format!("{text:?} is no network: write one such as \"10.0.0.0/8\", or an address");
     let network: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),
-        Err(_) => text.parse().map_err(|_| wrong())?,
+        Err(_) => canonical(text.parse().map_err(|_| wrong())?),
     };
     if network.prefix_len() == 0 {
         return Err(format!(
@@ -107,6 +113,16 @@ fn network(text: &str) -> Result<IpNet, String> {
         ));
     }
     Ok(network.trunc())
+}
+
+/// A network of IPv4 addresses in IPv6 is that of the addresses as a peer's are looked at.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    let canonical = mapped.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    canonical.map_or(network, IpNet::V4)
 }
 
 fn header(text: &str) -> Result<ProxyHeader, String> {
@@ -129,7 +145,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     }
     let lower = text.to_ascii_lowercase();
     let Some((scheme, rest)) = lower.split_once("://") else {
-        return Err(format!("{text:?} has no scheme: write \"https://{}\"", lower.trim_matches('/')));
+        let meant = format!("https://{}", lower.trim_start_matches("https:").trim_matches('/'));
+        let meant = origin(&meant).unwrap_or_else(|_| EXAMPLE.to_owned());
+        return Err(format!("{text:?} has no scheme: write one such as {meant:?}"));
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
     let refuse = |why: &str| Err(format!("{text:?} {why}"));
@@ -138,8 +156,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         return refuse(&format!("is the address of a socket: write the page's, \"{http}://{authority}\""));
     }
     if !path.is_empty() || authority.contains(['?', '#']) {
-        let host = authority.split(['?', '#']).next().unwrap_or_default();
-        return refuse(&format!("has a path: write \"{scheme}://{host}\""));
+        let host = authority.split(['?', '#', ',']).next().unwrap_or_default();
+        let meant = origin(&format!("{scheme}://{host}")).unwrap_or_else(|_| EXAMPLE.to_owned());
+        return refuse(&format!("has a path: write one such as {meant:?}; several are a list"));
     }
     if authority.contains('*') {
         return refuse("has a wildcard: list each origin, or \"*\" alone for all");
@@ -171,8 +190,15 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
         Some((host, port)) => (host, Some(port.parse::<u16>().ok().filter(|port| *port > 0)?)),
         None => (authority, None),
     };
-    let is_host = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-    is_host.then(|| (host.to_owned(), port))
+    let is_label = |label: &str| {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        !label.is_empty() && !label.starts_with('-') && label.chars().all(is_allowed)
+    };
+    if !host.strip_suffix('.').unwrap_or(host).split('.').all(is_label) {
+        return None;
+    }
+    // Browsers write a number in any form as an address.
+    url::Host::parse(host).ok().map(|host| (host.to_string(), port))
 }
 
 /// What a handle may be; anything else is never equal to one.

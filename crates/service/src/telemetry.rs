@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::{Deserialize, Serialize};
 use tracing::{Dispatch, Level, Metadata};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
@@ -48,6 +48,9 @@ pub enum TelemetryError {
         /// What is wrong with them.
         source: ParseError,
     },
+    /// No directive of the filter has a level, so nothing would be logged.
+    #[error("the log filter {0:?} has no level: write one such as \"info\" or \"info,madang_store=debug\"")]
+    Level(String),
     /// Somebody was here before.
     #[error("logging was already set up: {0}")]
     Twice(#[from] TryInitError),
@@ -140,6 +143,11 @@ where
 
 fn filter(config: &TelemetryConfig, rust_log: Option<String>) -> Result<EnvFilter, TelemetryError> {
     let text = rust_log.filter(|text| !text.is_empty()).unwrap_or_else(|| config.filter.clone());
+    let has_level = |directive: &str| directive.contains('=') || directive.parse::<LevelFilter>().is_ok();
+    // An empty text is a level as well.
+    if !text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).any(has_level) {
+        return Err(TelemetryError::Level(text));
+    }
     EnvFilter::try_new(&text).map_err(|source| TelemetryError::Filter { text, source })
 }
 
