@@ -18,6 +18,12 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     if mode & OTHERS == 0 {
         return Ok(());
     }
+    if std::fs::symlink_metadata(path)?.is_symlink() {
+        let why = format!(
+            "it is a link, and others than its owner can read what it leads to (mode {mode:03o}): chmod 600 that file"
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|error| {
         let why = format!(
             "others than its owner can read it (mode {mode:03o}), and that cannot be changed: {error}"
@@ -63,5 +69,18 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
         make_private(&path).unwrap();
         assert_eq!(mode(&path), Some(0o400));
+    }
+
+    #[test]
+    fn the_mode_of_a_file_elsewhere_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (elsewhere, path) = (folder.path().join("elsewhere"), folder.path().join("secret"));
+        std::fs::write(&elsewhere, "x").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        for (given, is_taken) in [(0o644, false), (0o600, true)] {
+            std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(given)).unwrap();
+            assert_eq!(make_private(&path).is_ok(), is_taken);
+            assert_eq!(mode(&elsewhere), Some(given));
+        }
     }
 }

@@ -153,7 +153,7 @@ async fn a_stopped_folder_is_backed_up_and_checked_and_the_doctor_looks_beside_a
     people.say(&server, 0..3).await;
     let looked = madang(&["doctor"], &path("data")).await;
     assert!(matches!(looked.status.code(), Some(0 | 1)), "{}", said(&looked));
-    for what in ["ok  files", "disk ", "ok  clock", "sync ", "open files"] {
+    for what in ["ok  files", "ok  secret", "disk ", "ok  clock", "sync ", "open files"] {
         assert!(said(&looked).contains(what), "{}", said(&looked));
     }
     let busy = madang(&["check"], &path("data")).await;
@@ -164,6 +164,9 @@ async fn a_stopped_folder_is_backed_up_and_checked_and_the_doctor_looks_beside_a
         let told = must(&["check"], &path(folder)).await;
         assert!(told.contains("nothing is wrong"), "{told}");
     }
+    std::fs::write(path("backup").join("token.secret"), "short").unwrap();
+    let looked = madang(&["doctor"], &path("backup")).await;
+    assert!(looked.status.code() == Some(1) && said(&looked).contains("BAD secret"), "{}", said(&looked));
     let absent = madang(&["check"], &path("absent")).await;
     assert_eq!(absent.status.code(), Some(2), "{}", said(&absent));
     let absent = madang(&["doctor"], &path("absent")).await;

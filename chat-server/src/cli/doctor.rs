@@ -50,6 +50,7 @@ impl Doctor {
         let glance = embedded::glance(data)?;
         let looks = [
             ("files", files(data)),
+            ("secret", Ok(secret(data))),
             ("disk", disk(data, &glance)),
             ("clock", Ok(clock(&Clock::system(), &glance))),
             ("sync", syncs(data)),
@@ -103,6 +104,24 @@ fn files(data: &Path) -> anyhow::Result<Seen> {
         format!("others may use {}", open.join(", "))
     };
     Ok(Seen::new(what, open.is_empty(), advice))
+}
+
+/// The secret that signs tokens; without one the server makes one at its start.
+fn secret(data: &Path) -> Seen {
+    let path = data.join("token.secret");
+    if !path.exists() {
+        return Seen::new("none yet", true, "");
+    }
+    match madang_auth::load_or_create_secret(&path) {
+        Ok(_) => Seen::new("whole", true, ""),
+        Err(error) => {
+            let advice = format!(
+                "put the one of a backup there, or remove {}: a new one is made at the next start, and everybody logs in again",
+                path.display()
+            );
+            Seen::new(format!("cannot be used: {error}"), false, advice)
+        }
+    }
 }
 
 fn disk(data: &Path, glance: &Glance) -> anyhow::Result<Seen> {

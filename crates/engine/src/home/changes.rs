@@ -314,7 +314,7 @@ impl Home {
         let (role, member) = self.check_member(user, kind, now)?;
         self.check_takes_messages()?;
         if kind == ChannelKind::Direct && self.roster.is_blocked() {
-            return Err(ErrorBody::forbidden("one of you has blocked the other"));
+            return Err(ErrorBody::forbidden("one of you has blocked the other, or deleted the account"));
         }
         if kind == ChannelKind::Direct && self.roster.is_unwanted(user) {
             return Err(ErrorBody::forbidden(
