@@ -234,6 +234,8 @@ impl Book {
             (None, Some(change)) => self.check_change(change, record, source),
             (None, None) => return,
         };
+        let awaited = entry.message.and_then(|_| record.take_awaited(entry.seq));
+        let broken = broken.or_else(|| self.check_reactions(entry.seq, awaited?, record));
         if let Some(change) = entry.change.as_ref().filter(|change| change.is_deletion) {
             record.delete(change.target);
         }
@@ -310,6 +312,7 @@ impl Book {
         record: &mut Record,
     ) -> Option<(FaultKind, String)> {
         if !record.got().contains(target) {
+            record.await_message(target, reacted);
             return None;
         }
         let index = usize::try_from(target).ok()?.checked_sub(1)?;

@@ -38,6 +38,8 @@ pub(crate) struct Record {
     gap: u64,
     /// The cache: messages that have changed. The others say what was said at first.
     changed: HashMap<u64, State>,
+    /// Reactions to messages that are not here yet: an older copy may still be on its way, in a page that was read before.
+    awaiting: HashMap<u64, Reacted>,
     /// Messages whose deletion came.
     deleted: HashSet<u64>,
     /// Messages that came without their words, which are not deleted.
@@ -140,6 +142,19 @@ impl Record {
     /// Reactions came to a message that was said so at first.
     pub(crate) fn react(&mut self, target: u64, said: &str, reacted: Reacted) {
         self.changed.entry(target).or_insert_with(|| State::said(said)).react(reacted);
+    }
+
+    /// Reactions came to a message that is not here.
+    pub(crate) fn await_message(&mut self, target: u64, reacted: Reacted) {
+        let kept = self.awaiting.entry(target).or_insert(reacted);
+        if reacted.version > kept.version {
+            *kept = reacted;
+        }
+    }
+
+    /// The reactions that came before their message.
+    pub(crate) fn take_awaited(&mut self, target: u64) -> Option<Reacted> {
+        self.awaiting.remove(&target)
     }
 
     /// A message came without its words.

@@ -169,6 +169,19 @@ fn an_edit_that_was_not_delivered_is_seen_behind_later_reactions() {
     assert!(stage.found().1.contains(&on_ann()));
 }
 
+/// A page that was read before may come behind them.
+#[test]
+fn reactions_that_came_before_an_older_copy_are_applied_to_it() {
+    let mut stage = Stage::new();
+    stage.deliver_all(1, TARGET - 1);
+    let old = stage.entry(TARGET);
+    stage.deliver_all(TARGET + 1, 11);
+    let reactions = stage.change(TEA, BOB);
+    stage.deliver(&[reactions]);
+    stage.deliver(&[old]);
+    assert_eq!(stage.found().0, [0; 5]);
+}
+
 #[test]
 fn reactions_that_history_tells_otherwise_than_the_message_are_stale() {
     let mut stage = Stage::after_all();
