@@ -63,7 +63,7 @@ impl Operations {
     /// Goes on with deletions that were begun.
     pub(super) async fn finish_deletions(&self) {
         let is_due = self.deletions.may_be_due.swap(false, Ordering::Relaxed);
-        if !is_due && !self.deletions.failed.has_due(self.clock.now_ms()) {
+        if !is_due && !self.deletions.failed.has_due(self.clock.elapsed()) {
             return;
         }
         if let Err(error) = self.finish_some_deletions().await {
@@ -74,7 +74,7 @@ impl Operations {
 
     async fn finish_some_deletions(&self) -> Result<(), ErrorBody> {
         let Deletions { may_be_due, failed } = &self.deletions;
-        let now = self.clock.now_ms();
+        let now = self.clock.elapsed();
         let users = self.store.deletions(AT_ONCE + failed.len()).await.map_err(|error| refusal(&error))?;
         failed.keep(|user| users.contains(user));
         let due: Vec<UserId> = users.into_iter().filter(|user| failed.is_due(user, now)).collect();

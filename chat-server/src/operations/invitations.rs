@@ -175,7 +175,7 @@ impl Operations {
             }
             let each = some.iter().map(|it| self.tell_invitation(it.user_id, it.channel_id, &groups));
             let told = join_all(each).await;
-            let now = self.clock.now_ms();
+            let now = self.clock.elapsed();
             for (GroupInvitation { user_id, channel_id, .. }, told) in some.iter().zip(told) {
                 match told {
                     Ok(Told::Yes) => failed.done(&(*user_id, *channel_id)),
@@ -254,7 +254,7 @@ impl Operations {
     /// Goes on with what an earlier call, or an earlier process, did not come to tell; called by upkeep each second.
     pub(super) async fn tell_untold_invitations(&self) {
         let UntoldInvitations { may_be_due, failed } = &self.untold_invitations;
-        let now = self.clock.now_ms();
+        let now = self.clock.elapsed();
         if !may_be_due.swap(false, Ordering::Relaxed) && !failed.has_due(now) {
             return;
         }
