@@ -273,7 +273,8 @@ impl Outbound {
         let size: usize = frames.iter().map(Frame::len).sum();
         let is_full = !state.has_room(size, limit_bytes);
         let item = sees_all.then(|| (Arc::clone(frames), size));
-        let hold_bytes = if state.account.has_room() { limit_bytes } else { 0 };
+        let is_reading = state.sync.is_reading();
+        let hold_bytes = if !is_reading || state.account.has_room() { limit_bytes } else { 0 };
         match state.sync.handle_item(place, item, !is_full, hold_bytes) {
             Live::Deliver(frames) => {
                 state.enqueue(&frames);
@@ -281,8 +282,8 @@ impl Outbound {
                 false
             }
             Live::Drop => {
-                if state.sync.is_reading() {
-                    // It may have been held.
+                if is_reading {
+                    // It may be held now.
                     state.settle();
                 }
                 false
