@@ -1,5 +1,5 @@
-//! Of whom users take something without being asked first: what they chose, or what the configuration says for those who
-//! have chosen nothing.
+//! From which people a user accepts messages, and membership in groups, without being asked first. The user chooses; without a
+//! choice the configuration decides.
 
 use madang_ids::UserId;
 use madang_proto::Audience;
@@ -21,13 +21,13 @@ impl Consent {
         Self { is_asked }
     }
 
-    /// Who may add a user to a group at once.
+    /// The people who may add a user to a group at once.
     pub(crate) fn may_add(self, user: &User) -> Audience {
         let unset = if self.is_asked { Audience::SharedChannel } else { Audience::Everybody };
         user.may_add.unwrap_or(unset)
     }
 
-    /// Who may write to a user.
+    /// The people who may write to a user.
     pub(crate) fn may_write(self, user: &User) -> Audience {
         user.may_write.unwrap_or(Audience::Everybody)
     }

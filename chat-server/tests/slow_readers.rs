@@ -124,7 +124,7 @@ async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
         "client_msg_id": "01920000-0000-7000-8000-100000000000", "body": { "text": "here" },
     });
     bob.send(&send).await.unwrap();
-    // Ada has her own 30 MB to read first.
+    // Ada has 30 MB of own messages to read first.
     while !ada.next_of("entries").await["entries"].to_string().contains("\"here\"") {}
     let mut next = 4;
     while next < 4 + 301 {

@@ -68,7 +68,7 @@ pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
 
 /// Reads of pages' content at once. After a restart thousands of devices have pages to read, and a `hello` needs a few short
-/// reads: they must not stand behind all of those pages in the store's line, or whoever comes last is never welcomed.
+/// reads. These must not wait behind all of those pages, or the last device is never welcomed.
 const CONTENTS: usize = 2;
 
 /// What every connection shares.

@@ -183,8 +183,8 @@ impl Homes {
         Ok(Found { members, between })
     }
 
-    /// Whether one blocks the other, and who takes no messages. Whoever opened the channel, or has written in it, has accepted
-    /// it, and takes what the other writes from then on.
+    /// Whether one blocks the other, and which of the two may not write. A user who opened the channel, or has written in it, has
+    /// accepted it, and takes messages of the other from then on.
     async fn between(&self, channel: ChannelId, pair: [UserId; 2]) -> StoreResult<Between> {
         let (store, [one, other]) = (&self.0.store, pair);
         let (is_blocked, members) =

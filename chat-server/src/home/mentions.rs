@@ -31,7 +31,7 @@ const NOTES_A_SECOND: u32 = 100;
 /// Bytes of the messages that are read at once to learn who sent them.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// Messages that still owe notes to some of the users whom they concern.
+/// Messages of which some users have not been notified yet.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     /// Those that were appended just now. A channel is in the map for as long as its task runs.

@@ -63,9 +63,9 @@ pub struct HomeParts {
     pub tasks: Tasks,
     /// The metrics.
     pub metrics: ChatMetrics,
-    /// Who is there: it is notified when somebody accepts a group.
+    /// Presence. It is notified when somebody accepts a group.
     pub presence: Local,
-    /// Who may write to whom.
+    /// The rules for writing to somebody.
     pub consent: Consent,
 }
 
@@ -181,7 +181,7 @@ impl Homes {
         Ok(tail.rows.iter().rev().find_map(|row| pick(&row.entry.content)))
     }
 
-    /// Who has written how much.
+    /// The bytes that users and channels have written.
     #[must_use]
     pub fn written(&self) -> &Written {
         &self.0.written

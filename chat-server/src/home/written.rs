@@ -1,5 +1,5 @@
-//! Who writes how much, and where: bytes of appended entries and of rows that were written anew, for each hour. Bounded: of users
-//! and of channels the heaviest are known, whoever else writes (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent
+//! Counts the bytes that users write, and that are written to channels, in each hour: appended entries, and rows that are written
+//! again. Memory is bounded: only the heaviest users and channels are counted, and these are always among them (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent
 //! and Top-k Elements in Data Streams", 2005).
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 /// After it the count begins anew; the one before is kept.
 pub const PERIOD: Duration = Duration::from_secs(3_600);
-/// Users, and channels, that are counted. Anybody with a larger share than one in so many is among them.
+/// Users, and channels, that are counted. Each with a share above 1/256 is among them.
 const COUNTED: usize = 256;
 
 /// What was written on this node, in this period and in the last one. Cheap to clone; clones are one.
@@ -57,7 +57,7 @@ impl<K> Default for Heaviest<K> {
 pub struct Count {
     /// At most this.
     pub at_most: u64,
-    /// So much of it may be of others.
+    /// This part of it may belong to others.
     pub of_others: u64,
 }
 

@@ -277,7 +277,7 @@ pub(super) struct Founding<'a> {
     pub(super) card: ChannelCard,
     pub(super) capacity: u32,
     pub(super) joins: Vec<JoinRequest>,
-    /// Who is invited besides.
+    /// The people who are invited besides.
     pub(super) invited: &'a [UserId],
 }
 

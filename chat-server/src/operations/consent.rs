@@ -1,4 +1,4 @@
-//! Who is added to a group at once, and who is invited instead.
+//! Divides people into those who are added to a group at once and those who are invited.
 
 use std::collections::HashSet;
 

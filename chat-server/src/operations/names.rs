@@ -24,7 +24,7 @@ impl Operations {
     }
 }
 
-/// Who sent messages, and who did or met with what the other entries are about.
+/// The users who sent messages, who caused the other entries, and whom these concern.
 pub(super) fn named_in(entries: &[Entry]) -> BTreeSet<UserId> {
     entries.iter().flat_map(|entry| people(&entry.content)).flatten().collect()
 }

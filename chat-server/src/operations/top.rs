@@ -1,4 +1,4 @@
-//! Who writes most, for the operator.
+//! The users and channels that write most, for the operator.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub struct TopChannel {
 }
 
 impl Operations {
-    /// Who has written most on this node, in this period and in the one before.
+    /// The users and channels that have written most on this node, in this period and in the one before.
     ///
     /// # Errors
     /// `limit` out of bounds.

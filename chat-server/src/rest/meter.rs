@@ -29,7 +29,7 @@ pub(super) const COMPRESSED_BYTES: u16 = 1_024;
 /// What an encoder takes while an answer is written.
 const ENCODER_BYTES: usize = 300 * 1024;
 
-/// Marks an answer that is made while it is read: it holds so many bytes until its end.
+/// Marks an answer that is made while it is read: it holds this number of bytes until its end.
 #[derive(Clone, Copy)]
 pub(super) struct Streamed(pub(super) usize);
 

@@ -26,7 +26,7 @@ const fn on_user(
 }
 
 const fn on_own(operation: &'static str, body: &'static str) -> Trial {
-    Trial { operation, about: "her own", user: "", message: "$own", body }
+    Trial { operation, about: "one's own", user: "", message: "$own", body }
 }
 
 /// What concerns a channel.

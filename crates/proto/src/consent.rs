@@ -1,4 +1,4 @@
-//! Who may bring a user into a group, and who may write to them.
+//! The people who may add a user to a group, and those who may write to the user.
 
 use madang_ids::{ChannelId, Millis};
 use serde::{Deserialize, Serialize};
@@ -24,9 +24,9 @@ pub enum Audience {
 pub struct AccountSettings {
     /// Whether others are told how far the user has read.
     pub sends_receipts: bool,
-    /// Who may add the user to a group at once; others invite.
+    /// The people who may add the user to a group at once; others invite.
     pub may_add: Audience,
-    /// Who may write to the user in a direct channel.
+    /// The people who may write to the user in a direct channel.
     pub may_write: Audience,
 }
 
@@ -40,7 +40,7 @@ pub struct InvitationCard {
     pub name: String,
     /// Members now.
     pub member_count: u32,
-    /// Who invites.
+    /// The inviter.
     pub by: UserCard,
     /// Since when.
     pub at: Millis,

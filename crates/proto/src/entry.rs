@@ -221,7 +221,7 @@ pub enum Content {
         name: String,
         /// Members then.
         member_count: u32,
-        /// Who invites.
+        /// The inviter.
         by: UserId,
     },
     /// An invitation is no more, and was not accepted: that is told by `channel_joined`.

@@ -13,7 +13,7 @@ pub struct Reaction {
     pub emoji: String,
     /// How many they are.
     pub count: u32,
-    /// Who they are, by id; of more than 50 the first 50.
+    /// Their ids; of more than 50 the first 50.
     pub users: Vec<UserId>,
 }
 

@@ -19,9 +19,9 @@ pub struct User {
     pub created_at: Millis,
     /// Whether others are told how far she has read.
     pub sends_receipts: bool,
-    /// Who may add the user to a group at once; `None`: as the configuration says.
+    /// The people who may add the user to a group at once; `None`: as the configuration says.
     pub may_add: Option<Audience>,
-    /// Who may write to the user; `None`: as the configuration says.
+    /// The people who may write to the user; `None`: as the configuration says.
     pub may_write: Option<Audience>,
     /// The address of a picture; empty if there is none.
     pub avatar: String,

@@ -128,8 +128,8 @@ pub trait ContactStore: Send + Sync + 'static {
     /// The contacts of a user by id, after `after`; those that ended are left out.
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>>;
 
-    /// What each of `others` is to `user`. Groups are looked at from the latest on, up to `scan` members of them: whoever is
-    /// met only beyond shares none. One read.
+    /// What each of `others` is to `user`. Groups are looked at from the latest on, up to `scan` members of them; a user
+    /// who is found only beyond that counts as sharing none. One read.
     async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations>;
 
     /// Whom a user watches, each once and in no order: mutual contacts, then co-members of groups of at most

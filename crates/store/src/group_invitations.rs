@@ -8,11 +8,11 @@ use crate::error::StoreResult;
 /// An invitation to a group. It gives nobody a seat and no entry of the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupInvitation {
-    /// Who is invited.
+    /// The invited user.
     pub user_id: UserId,
     /// To which group.
     pub channel_id: ChannelId,
-    /// Who invites.
+    /// The inviter.
     pub by: UserId,
     /// Since when.
     pub at: Millis,
@@ -55,9 +55,9 @@ pub enum Ending {
     One(UserId, ChannelId),
     /// Those of a user by somebody.
     Between {
-        /// Who is invited.
+        /// The invited user.
         user: UserId,
-        /// Who invites.
+        /// The inviter.
         by: UserId,
     },
     /// Those that somebody made.

@@ -69,7 +69,7 @@ pub type MentionPlace = (Millis, ChannelId, Seq);
 pub struct Mention {
     /// When it was sent, and where.
     pub place: MentionPlace,
-    /// Who sent it.
+    /// The sender.
     pub sender: UserId,
 }
 

@@ -50,7 +50,7 @@ impl Outbound {
     pub(crate) fn start_over(&self, end: Cursor) {
         let mut state = self.state.lock();
         state.epoch = Some(end.epoch);
-        // The end is told: who wants no past may begin there.
+        // A cursor for the end is sent, so that a client that needs no history can resume from there.
         state.told = Position::new(end.position.get().saturating_sub(1));
         let after = state.sync.jump(end.position);
         after.released.iter().for_each(|frames| state.enqueue(frames));

@@ -427,7 +427,7 @@ impl Home {
         }
     }
 
-    /// Whoever writes accepts the stay. The roster knows who has, so this costs others nothing.
+    /// Somebody who writes accepts the stay. The roster knows those who have, so their messages cost nothing more.
     fn accept_senders(&mut self, rows: &[Row]) {
         for sender in rows.iter().filter_map(|row| row.key).map(|key| key.sender) {
             if self.roster.accept(sender) {

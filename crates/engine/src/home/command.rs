@@ -181,7 +181,7 @@ pub struct SeatRequest {
     pub is_creation: bool,
     /// Whether the right to add people is asked for, though perhaps nobody comes: they may be invited instead.
     pub adds: bool,
-    /// Who has invited `by`, who joins a group by themselves: an admin of it, or the invitation holds no longer.
+    /// The inviter of `by`, who joins a group by themselves. The invitation holds only while the inviter is an admin.
     pub invited_by: Option<UserId>,
 }
 

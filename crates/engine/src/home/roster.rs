@@ -1,9 +1,9 @@
-//! Who may speak: what the home knows of members, seats and blocks.
+//! What the home knows of members, seats and blocks, and so of who may speak.
 //!
 //! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. A
 //! refusal appends nothing either, hence none rests on what an earlier step found: neither that somebody is no member or
-//! is muted, nor that she is no admin ([`Roster::doubt`]). Blocks, and who may write to whom, have no entry in the log: the
-//! home is notified of them, and looks them up again after five seconds.
+//! is muted, nor that a member is no admin ([`Roster::doubt`]). Blocks, and the rules for writing to somebody, have no entry in the log:
+//! the home is notified of them, and looks them up again after five seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -88,10 +88,10 @@ pub struct ProfileChange {
     /// Whether others are told how far she has read; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sends_receipts: Option<bool>,
-    /// Who may add the user to a group at once; others invite.
+    /// The people who may add the user to a group at once; others invite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_add: Option<Audience>,
-    /// Who may write to the user in a direct channel.
+    /// The people who may write to the user in a direct channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_write: Option<Audience>,
 }
@@ -107,9 +107,9 @@ pub struct Me {
     pub created_at: Millis,
     /// Whether others are told how far the caller has read.
     pub sends_receipts: bool,
-    /// Who may add the caller to a group at once; others invite.
+    /// The people who may add the caller to a group at once; others invite.
     pub may_add: Audience,
-    /// Who may write to the caller in a direct channel.
+    /// The people who may write to the caller in a direct channel.
     pub may_write: Audience,
     /// Whether others see the caller as offline.
     pub invisible: bool,

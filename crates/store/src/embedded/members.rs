@@ -71,7 +71,7 @@ pub(super) fn member(
         return Ok(Some(member));
     }
     unreadables.note_other("a member", channel);
-    // Not `None`: whoever asks for one member decides by it who is in the channel.
+    // Not `None`: a caller who asks for one member decides by it who is in the channel.
     member_elsewhere(db, channel, user, row)?
         .map_or_else(|| member_of(row).map(Some), |member| Ok(Some(member)))
 }

@@ -1,4 +1,4 @@
-//! Who came by themselves, who was added, and whose invitation still holds.
+//! Members who came by themselves, members who were added, and invitations that still hold.
 
 use madang_proto::{ErrorCode, Role};
 
