@@ -1,8 +1,5 @@
 //! What a user may get wrong: each is one clear sentence, at once, and exit code 2.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -1,8 +1,5 @@
 //! The whole tool against a server in memory: it finds nothing where nothing is, and names what was planted.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod fake;
 

@@ -13,8 +13,8 @@ use crate::numeric::{IdError, TextVisitor};
 
 /// Sender's retry key within a channel: a UUID or a ULID, chosen by the client.
 ///
-/// Equality is that of the 128-bit value, so either spelling of one value is one key. It is written back in the
-/// spelling that the client used (a UUID hyphenated in lower case, a ULID in upper case).
+/// Two keys are equal if their 128-bit values are, so both spellings of one value are one key. A key is written back in
+/// the spelling that the client used (a UUID hyphenated in lower case, a ULID in upper case).
 #[derive(Clone, Copy)]
 pub struct ClientMsgId {
     value: u128,
@@ -71,13 +71,13 @@ impl FromStr for ClientMsgId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         if text.len() == ulid::ULID_LEN {
             let ulid = Ulid::from_string(text).map_err(|_| IdError::NotAUuidOrUlid)?;
-            // 26 characters have two bits more than a ULID: above `7ZZ…` two texts would be one key.
+            // 26 characters hold two bits more than a ULID has. Above `7ZZ…` two different texts would be one key.
             if !text.starts_with(|first| ('0'..='7').contains(&first)) {
                 return Err(IdError::NotAUuidOrUlid);
             }
             return Ok(Self { value: ulid.into(), is_ulid: true });
         }
-        // With dashes or without; no braces and no `urn:uuid:`, which the schema does not name.
+        // With or without hyphens. Braces and `urn:uuid:` are refused, because the schema does not name them.
         let uuid = Some(text).filter(|text| matches!(text.len(), 32 | 36)).map(Uuid::try_parse);
         let Some(Ok(uuid)) = uuid else { return Err(IdError::NotAUuidOrUlid) };
         Ok(Self { value: uuid.as_u128(), is_ulid: false })

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Place in a user's inbox; rises, with gaps.
+/// Place of an item in a user's inbox. It rises, with gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
 
 impl Position {
-    /// Before the first item.
+    /// The position before the first item.
     pub const ZERO: Self = Self(0);
 
     /// The position with this number.
@@ -27,7 +27,8 @@ impl Position {
     }
 }
 
-/// A random 64-bit value under which positions were given out; durable before the first cursor with it leaves.
+/// A random 64-bit value that names one numbering of positions. It is durable before the first cursor that contains it
+/// is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
@@ -60,14 +61,15 @@ impl fmt::Display for Epoch {
 /// How far one device has received its user's inbox. Clients see it as a [`SealedCursor`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// Under which numbering.
+    /// The numbering that `position` belongs to.
     pub epoch: Epoch,
-    /// Everything up to here was received.
+    /// The device has received every item up to and including this position.
     pub position: Position,
 }
 
-/// A [`Cursor`] as clients keep it: an opaque text, which only the server can read and only for the user to whom it was
-/// given. Any text is one: whether it serves is the verdict of `welcome`, since a client cannot check what it kept.
+/// A [`Cursor`] in the form that clients keep: an opaque text that only the server can read, and only for the user to
+/// whom it was given. Any text can be parsed, because a client cannot check the text that it kept: whether the server
+/// accepts it is said in `welcome`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SealedCursor(Arc<str>);

@@ -1,7 +1,7 @@
-//! Typed identifiers and the clock-led generator behind them. Every other crate stands on this one.
+//! Typed identifiers and the generator that mints them from a clock. Every other crate depends on this one.
 //!
-//! There are no bare `u64` or `String` ids in Madang: 64-bit ids are strings in JSON (a JavaScript number cannot
-//! hold them), places in a log ([`Seq`], [`Ordinal`]) are small dense numbers and stay numbers.
+//! Madang has no bare `u64` or `String` ids. 64-bit ids are strings in JSON, because a JavaScript number cannot hold
+//! them. Places in a log ([`Seq`], [`Ordinal`]) are small dense numbers and stay numbers.
 
 mod client_msg_id;
 mod cursor;

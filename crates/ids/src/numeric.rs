@@ -83,7 +83,7 @@ macro_rules! place {
         pub struct $name(u64);
 
         impl $name {
-            /// Before the first.
+            /// The place before the first one.
             pub const ZERO: Self = Self(0);
 
             /// The place with this number.
@@ -132,7 +132,7 @@ macro_rules! place {
 }
 
 string_id!(
-    /// A person.
+    /// A user.
     UserId
 );
 string_id!(
@@ -166,13 +166,13 @@ place!(
     Millis
 );
 
-/// Which log: a channel's, or a user's own.
+/// Names a log: that of a channel, or a user's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogId {
     /// The log of a channel.
     Channel(ChannelId),
-    /// A user's own log: read markers of her other devices, joined, removed, device revoked.
+    /// A user's own log: read markers set on other devices, channels joined and left, revoked devices.
     User(UserId),
 }
 
@@ -185,7 +185,7 @@ impl fmt::Display for LogId {
     }
 }
 
-/// Deserialises anything that parses from a string.
+/// Deserialises any type that implements `FromStr` from a string.
 pub(crate) struct TextVisitor<T>(std::marker::PhantomData<T>);
 
 impl<T> TextVisitor<T> {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_refuse_what_is_no_id() {
+    fn texts_that_are_not_ids_are_refused() {
         for text in
             [r#""""#, r#""0""#, r#""-1""#, r#""+1""#, r#""1x""#, r#""9223372036854775808""#, "7", "null"]
         {

@@ -1,4 +1,4 @@
-//! JSON schemas of the ids: what their parsers take, and what they say of themselves.
+//! JSON schemas of the ids: the texts that their parsers accept, and a description of each.
 
 use std::borrow::Cow;
 
@@ -6,9 +6,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::{ChannelId, ClientMsgId, DeviceId, MessageId, Millis, Ordinal, SealedCursor, Seq, UserId};
 
-/// A decimal number from 1; the parser says that 2^63 − 1 is the last.
+/// A decimal number of at least 1. The pattern does not exclude numbers above 2^63 − 1; the parser refuses them.
 const ID: &str = "^0*[1-9][0-9]{0,18}$";
-/// A UUID with dashes or without, or a ULID.
+/// A UUID with or without hyphens, or a ULID.
 const KEY: &str = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}|[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25})$";
 
 fn text(pattern: &str, description: &str) -> Schema {
@@ -19,7 +19,7 @@ fn number(description: &str) -> Schema {
     json_schema!({ "type": "integer", "format": "uint64", "minimum": 0, "description": description })
 }
 
-/// The place of an entry that is there, so not of the one before the first.
+/// The place of an existing entry: at least 1, because 0 is the place before the first entry.
 #[must_use]
 pub fn place_of_an_entry(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "uint64", "minimum": 1 })

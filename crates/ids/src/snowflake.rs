@@ -1,8 +1,8 @@
 //! Time-sortable ids: 41 bits of milliseconds since [`EPOCH_MS`], 10 bits of worker, 12 bits of counter.
 //!
-//! The generator takes the time as a parameter and a lower bound from its caller: message ids must rise with `seq`
-//! although the last append may have come from a node whose clock is ahead (a hybrid logical clock, Kulkarni et al.
-//! 2014). ferroid and its like own their clock and cannot be told a lower bound, hence these few lines.
+//! The generator takes the time and a lower bound from its caller: message ids must rise with `seq` although the last
+//! append may have come from a node whose clock is ahead (a hybrid logical clock, Kulkarni et al. 2014). Existing
+//! crates such as ferroid read the clock themselves and accept no lower bound, hence this module.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -30,29 +30,29 @@ pub struct Snowflakes {
 
 #[derive(Debug)]
 struct State {
-    /// Last time an id was minted for; the clock may step back, this does not.
+    /// The latest time for which an id was minted. It never decreases, although the clock may step back.
     last_ms: u64,
-    /// Runs through all values before one comes again, so that two ids of one millisecond differ also when
-    /// milliseconds are used out of order (a channel whose head is ahead of the clock).
+    /// Takes every value before it repeats one. So two ids of one millisecond differ even if milliseconds are used out
+    /// of order (a channel whose head is ahead of the clock).
     counter: u64,
 }
 
 /// A run of ids that share one millisecond, in rising order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MintedIds {
-    /// The time that the ids carry: at least the bound that was asked for.
+    /// The time that the ids contain: not before the lower bound that the caller gave.
     pub at: Millis,
     first: u64,
 }
 
 impl MintedIds {
-    /// The id at `index` of the run. `index` must be below the count that was minted.
+    /// The id at `index` of the run. `index` must be below the number of ids that were minted.
     #[must_use]
     pub const fn message(&self, index: u64) -> MessageId {
         MessageId::from_raw(self.first + index)
     }
 
-    /// The raw value of the first id, for ids of other things than messages.
+    /// The raw value of the first id, for ids other than message ids.
     #[must_use]
     pub const fn raw(&self) -> u64 {
         self.first
@@ -60,13 +60,13 @@ impl MintedIds {
 }
 
 impl Snowflakes {
-    /// The most ids of one run: an append has at most 256 entries.
+    /// The largest number of ids in one run. An append has at most 256 entries.
     pub const MAX_RUN: u64 = 256;
 
     /// A generator for `worker`.
     ///
     /// # Errors
-    /// A worker above 1023 is refused (a mask would make two workers one).
+    /// Refuses a worker above 1023: masking it would give two workers the same ids.
     pub const fn new(worker: u16) -> Result<Self, WorkerError> {
         if worker >= 1 << WORKER_BITS {
             return Err(WorkerError(worker));
@@ -74,13 +74,13 @@ impl Snowflakes {
         Ok(Self { worker: worker as u64, state: Mutex::new(State { last_ms: 0, counter: 0 }) })
     }
 
-    /// When an id was minted.
+    /// The time at which an id was minted.
     #[must_use]
     pub const fn time_of(id: u64) -> Millis {
         Millis::new((id >> (WORKER_BITS + COUNTER_BITS)) + EPOCH_MS)
     }
 
-    /// The last id that carries a time, for a message whose own id is lost.
+    /// The greatest id of a millisecond, for a message whose own id is lost.
     #[must_use]
     pub const fn last_of(at: Millis) -> MessageId {
         let bits = WORKER_BITS + COUNTER_BITS;
@@ -94,7 +94,7 @@ impl Snowflakes {
         state.last_ms = state.last_ms.max(now.get()).max(EPOCH_MS + 1);
         if state.counter + count > COUNTERS {
             state.counter = 0;
-            // Who needs more ids than a millisecond has goes ahead of the clock.
+            // When the ids of this millisecond are used up, the generator goes ahead of the clock.
             state.last_ms += 1;
         }
         let at_ms = state.last_ms.max(not_before.get());

@@ -1,4 +1,4 @@
-//! Channels and people in a few words.
+//! Short descriptions of channels and users.
 
 use madang_ids::{ChannelId, UserId};
 use serde::{Deserialize, Serialize};
@@ -8,53 +8,53 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelKind {
-    /// Two people; one per pair.
+    /// Two users; one channel per pair.
     Direct,
-    /// Invited people, at most 500.
+    /// Invited users, at most 500.
     Group,
-    /// Anyone may find and join, at most 100,000.
+    /// Any user may find and join it; at most 100,000 members.
     Open,
 }
 
-/// What a member may do in a channel.
+/// Role of a member in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything; one per group or open channel.
+    /// May do everything. A group or an open channel has one owner.
     Owner,
-    /// Moderates: adds and removes members, bans, mutes, pins, deletes what others wrote.
+    /// Moderates: adds and removes members, bans, mutes, pins, deletes messages of others.
     Admin,
-    /// Speaks.
+    /// Reads and sends.
     Member,
 }
 
 impl Role {
-    /// Whether this role adds and removes others.
+    /// Whether this role may add and remove members.
     #[must_use]
     pub const fn is_admin(self) -> bool {
         matches!(self, Self::Owner | Self::Admin)
     }
 }
 
-/// A channel in a few words.
+/// Short description of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelCard {
-    /// Which.
+    /// The channel's id.
     pub id: ChannelId,
     /// Its kind.
     pub kind: ChannelKind,
-    /// Its name; direct channels have none.
+    /// The name. Direct channels have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it is about.
+    /// What the channel is about; empty if there is no topic.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub topic: String,
-    /// The address of its picture.
+    /// The address of its picture; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub avatar: String,
-    /// In a direct channel: the two people, as everyone sees them.
+    /// The two users of a direct channel, in the same order for everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between: Option<[UserId; 2]>,
 }
@@ -72,23 +72,23 @@ impl ChannelCard {
     }
 }
 
-/// A user in a few words.
+/// Short description of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserCard {
-    /// Who.
+    /// The user's id.
     pub id: UserId,
     /// Unique name, in lower case.
     pub handle: String,
-    /// Name for people.
+    /// Name that is shown to people.
     pub display_name: String,
-    /// The address of a picture, if there is one.
+    /// The address of a picture; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub avatar: String,
-    /// Rises with each change of name and picture; 1, and left out, before the first.
+    /// Rises with each change of name and picture. 1, and absent, before the first change.
     #[serde(default = "first_rev", skip_serializing_if = "is_first_rev")]
     pub rev: u64,
-    /// Present and true if the account was deleted: the handle is empty, and what the user wrote stays.
+    /// Present and true if the account was deleted. The handle is empty then, and the user's messages stay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
 }

@@ -1,32 +1,32 @@
-//! What a user sets for themselves about a channel. Nobody else sees it.
+//! A user's own settings of a channel. No other user sees them.
 
 use madang_ids::{Millis, Ordinal};
 use serde::{Deserialize, Serialize};
 
 /// A user's own settings of one channel.
 ///
-/// Two devices may change them at the same time: of two copies the one with the greater `rev` is the later.
+/// Two devices may change them at the same time. Of two copies the one with the greater `rev` is newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelSettings {
-    /// Rises by one with each change; 0 if nothing was ever set.
+    /// Rises by 1 with each change; 0 if the settings were never changed.
     pub rev: u64,
     /// Whether the user marked the channel as a favourite.
     #[serde(default, skip_serializing_if = "is_false")]
     pub favourite: bool,
-    /// Whether the user marked the channel as unread, whatever the read marker says.
+    /// Whether the user marked the channel as unread. Independent of the read marker.
     #[serde(default, skip_serializing_if = "is_false")]
     pub marked_unread: bool,
-    /// No alerts before this time; absent means alerts.
+    /// Time until which the channel makes no alerts; absent means that it makes alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted_until: Option<Millis>,
-    /// The channel is hidden while its `head_ordinal` is not above this: a new message shows it again.
+    /// The channel is hidden while its `head_ordinal` is not above this number. A new message shows it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_ordinal: Option<Ordinal>,
 }
 
 impl ChannelSettings {
-    /// Whether nothing was ever set.
+    /// Whether the settings were never changed.
     #[must_use]
     pub const fn is_default(&self) -> bool {
         self.rev == 0

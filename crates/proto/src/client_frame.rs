@@ -1,4 +1,4 @@
-//! What clients send over the socket.
+//! Frames that clients send over the socket.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub use parse::{KINDS, ParseError};
 use crate::entry::Body;
 use crate::presence::SetPresence;
 
-/// The client's name for a request; its answer repeats it. At most 64 characters.
+/// The client's name for a request, at most 64 characters. The answer contains the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("maxLength" = 64)))]
 #[serde(transparent)]
@@ -24,109 +24,109 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// A frame and the name that its answer repeats. Frames that want no answer may leave the name out. It is read by
+/// A frame and the name of the request. The name may be absent for frames that need no answer. Read it with
 /// [`Request::parse`].
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Request {
-    /// The name.
+    /// The name of the request. The answer repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
-    /// What is asked.
+    /// The request itself.
     #[serde(flatten)]
     pub frame: ClientFrame,
 }
 
-/// What is asked.
+/// Frames that a client sends. `type` names the kind.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame {
-    /// The first frame: who is there, and how far she has received.
+    /// The first frame of a connection: who connects, and up to which cursor this device has received.
     Hello(Hello),
-    /// A message.
+    /// Sends a message.
     Send(Box<Send>),
-    /// Another body for a message of the caller's.
+    /// Replaces the body of one of the caller's messages.
     Edit(Box<Edit>),
-    /// Deletes a message for everyone: the caller's own, or as an admin anybody's.
+    /// Deletes a message for everyone: one of the caller's own, or, for an admin, any message.
     Delete {
-        /// Where.
+        /// The channel of the message.
         channel_id: ChannelId,
-        /// Which message.
+        /// The place of the message.
         seq: Seq,
     },
-    /// The caller reacts to a message, or takes that back.
+    /// Adds or removes a reaction of the caller to a message.
     React {
-        /// Where.
+        /// The channel of the message.
         channel_id: ChannelId,
-        /// To which message.
+        /// The place of the message.
         seq: Seq,
-        /// How: an emoji or a short name, 1 to 64 bytes without white space.
+        /// An emoji or a short name, 1 to 64 bytes without white space.
         emoji: String,
-        /// `false` takes it back.
+        /// Whether to add the reaction; `false` removes it.
         #[serde(default = "yes", skip_serializing_if = "is_yes")]
         on: bool,
     },
-    /// The caller is writing. Told to others, kept nowhere; wants no answer.
+    /// The user is typing. Delivered to others, never stored. It needs no answer.
     Typing {
-        /// Where.
+        /// The channel in which the user types.
         channel_id: ChannelId,
     },
-    /// This connection wants what happens in an open channel. Replaces its earlier subscription to that channel.
+    /// Subscribes this connection to an open channel. Replaces its earlier subscription to that channel.
     Subscribe {
-        /// Which.
+        /// The open channel.
         channel_id: ChannelId,
-        /// The last entry that the client has. Without it, entries come from now on.
+        /// The last entry that the client has. If absent, only new entries are delivered.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after_seq: Option<Seq>,
-        /// Everything, or heads alone.
+        /// Whether entries are delivered, or only heads.
         #[serde(default)]
         mode: Mode,
     },
     /// Ends a subscription.
     Unsubscribe {
-        /// To which channel.
+        /// The open channel.
         channel_id: ChannelId,
     },
-    /// The user has read a channel up to here.
+    /// Sets the user's read marker of a channel.
     Read {
-        /// Which channel.
+        /// The channel that was read.
         channel_id: ChannelId,
-        /// Up to here.
+        /// The last entry that the user has read.
         #[cfg_attr(feature = "schema", schemars(schema_with = "madang_ids::place_of_an_entry"))]
         seq: Seq,
     },
-    /// A page of a channel's log.
+    /// Requests a page of a channel's log.
     History {
-        /// Which channel.
+        /// The channel.
         channel_id: ChannelId,
-        /// Where.
+        /// Which page.
         #[serde(flatten)]
         page: crate::rest::HistoryQuery,
     },
-    /// Alive; answered by the same.
+    /// Keeps the connection open. The server answers with `heartbeat`.
     Heartbeat,
-    /// The device keeps everything up to this cursor.
+    /// The device has stored everything up to this cursor.
     Received {
-        /// From a `cursor` frame.
+        /// The cursor of a `cursor` frame.
         cursor: SealedCursor,
     },
-    /// Whether the user is there, and what she says of herself.
+    /// Sets the user's presence and status text.
     Presence(SetPresence),
-    /// A new token for the same device, before the old one ends.
+    /// Replaces the token of the connection before it expires. The new token must name the same device.
     Auth {
         /// An access token.
         token: String,
     },
 }
 
-/// The first frame.
+/// The first frame of a connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hello {
-    /// An access token; it names user and device.
+    /// An access token. It names the user and the device.
     pub token: String,
-    /// How far this device has received; absent if it has nothing yet.
+    /// The last cursor that this device has stored; absent if it has none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<SealedCursor>,
 }
@@ -135,31 +135,31 @@ pub struct Hello {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Send {
-    /// Where.
+    /// The channel.
     pub channel_id: ChannelId,
-    /// The sender's retry key in this channel.
+    /// The sender's retry key, unique for the sender in this channel.
     pub client_msg_id: ClientMsgId,
-    /// What.
+    /// The content of the message.
     pub body: Body,
 }
 
-/// Another body for a message.
+/// A new body for a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Edit {
-    /// Where.
+    /// The channel of the message.
     pub channel_id: ChannelId,
-    /// Which message.
+    /// The place of the message.
     pub seq: Seq,
-    /// The version that the client edited. If the body was changed since, the edit is refused as `conflict`; without
-    /// it the last edit wins.
+    /// The version that the client edited. If the body was changed after that version, the edit is refused as
+    /// `conflict`. If absent, the last edit wins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// What it says from now on. Its `reply_to` must be absent or as it was.
+    /// The new body. Its `reply_to` must be absent or unchanged.
     pub body: Body,
 }
 
-/// What a subscription brings.
+/// What a subscription delivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -167,7 +167,7 @@ pub enum Mode {
     /// Every entry, or an explicit gap.
     #[default]
     Active,
-    /// One `heads` frame a second at most.
+    /// At most one `heads` frame per second.
     Passive,
 }
 

@@ -1,19 +1,20 @@
-//! Why the server closes a socket, and whether to come back.
+//! Reasons for which the server closes a socket. Each says whether the client reconnects.
 
-/// A close code. 4000–4499: reconnect (with backoff). 4500–4999: do not; something must change first.
+/// A close code. After 4000–4499 the client reconnects (with backoff). After 4500–4999 it does not: something must
+/// change first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The node leaves; a `reconnect` frame said when to come back.
+    /// The node shuts down. A `reconnect` frame said when to come back.
     Draining,
-    /// No `hello` within ten seconds.
+    /// No `hello` arrived within 10 s.
     HelloTimeout,
-    /// No heartbeat, or not a byte taken, for too long.
+    /// No heartbeat arrived, or the peer read no byte, for too long.
     Silent,
-    /// The token ended while the socket was open, and no `auth` came.
+    /// The token expired while the socket was open, and no `auth` arrived.
     TokenExpired,
     /// The server failed.
     Internal,
-    /// The bytes that the node, the user or the address may have under way are used up.
+    /// The node, the user or the address has used up its bytes in flight.
     Overloaded,
     /// The token in `hello` is not valid.
     Unauthorized,
@@ -21,11 +22,11 @@ pub enum CloseReason {
     DeviceRevoked,
     /// A newer connection of the same device took its place.
     Replaced,
-    /// The peer broke the rules of this protocol. Kept for later: today such a frame is answered with an error.
+    /// The peer violated this protocol. Reserved: at present such a frame is answered with an error.
     ProtocolViolation,
-    /// RFC 6455: the framing is broken: an unmasked frame, a reserved bit or opcode, a fragmented control frame.
+    /// RFC 6455: the framing is invalid: an unmasked frame, a reserved bit or opcode, a fragmented control frame.
     BrokenFraming,
-    /// RFC 6455: a binary frame, which this subprotocol has not.
+    /// RFC 6455: a binary frame. This subprotocol has none.
     UnsupportedData,
     /// RFC 6455: a text that is not UTF-8.
     InvalidUtf8,
@@ -34,7 +35,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 14] = [
         Self::Draining,
         Self::HelloTimeout,
@@ -96,7 +97,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether a client should come back by itself after a close with this code.
+    /// Whether a client reconnects by itself after a close with this code.
     #[must_use]
     pub const fn may_reconnect(code: u16) -> bool {
         !matches!(code, 4500..=4999)

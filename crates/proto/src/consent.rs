@@ -1,36 +1,36 @@
-//! The people who may add a user to a group, and those who may write to the user.
+//! Settings that say which users may add a user to a group, and which may write to the user.
 
 use madang_ids::{ChannelId, Millis};
 use serde::{Deserialize, Serialize};
 
 use crate::cards::UserCard;
 
-/// Of whom a user takes something without being asked first.
+/// The users from whom something is accepted without asking first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Audience {
-    /// Of anybody.
+    /// Any user.
     Everybody,
-    /// Of mutual contacts, and of people who share a group with the user in which both have accepted.
+    /// Mutual contacts, and users who share a group with this user in which both have accepted.
     SharedChannel,
-    /// Of mutual contacts.
+    /// Mutual contacts.
     Contacts,
 }
 
-/// A user's own settings of the account, as all their devices learn of them.
+/// A user's own settings of the account. They are synchronised to all devices of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccountSettings {
-    /// Whether others are told how far the user has read.
+    /// Whether other users see how far this user has read.
     pub sends_receipts: bool,
-    /// The people who may add the user to a group at once; others invite.
+    /// The users who may add this user to a group at once. Others can only invite.
     pub may_add: Audience,
-    /// The people who may write to the user in a direct channel.
+    /// The users who may write to this user in a direct channel.
     pub may_write: Audience,
 }
 
-/// A row of `GET /v1/invitations`: what somebody may know of a group before they accept.
+/// A row of `GET /v1/invitations`: what an invited user may know of a group before accepting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InvitationCard {
@@ -38,10 +38,10 @@ pub struct InvitationCard {
     pub channel_id: ChannelId,
     /// Its name.
     pub name: String,
-    /// Members now.
+    /// Present number of members.
     pub member_count: u32,
-    /// The inviter.
+    /// The user who invited.
     pub by: UserCard,
-    /// Since when.
+    /// Time of the invitation.
     pub at: Millis,
 }

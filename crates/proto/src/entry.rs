@@ -1,4 +1,4 @@
-//! What a log holds: entries, and the messages and changes inside them.
+//! Entries of a log, and the messages and changes inside them.
 
 use madang_ids::{ChannelId, ClientMsgId, DeviceId, MessageId, Millis, Ordinal, Seq, UserId};
 use serde::{Deserialize, Serialize};
@@ -14,198 +14,198 @@ use crate::reactions::{ReactedState, Reaction, ReactionsChange};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Entry {
-    /// Its place in the log.
+    /// The entry's place in its log.
     pub seq: Seq,
-    /// When it was appended; rises with `seq`.
+    /// Time of the append; rises with `seq`.
     pub at: Millis,
-    /// What happened.
+    /// What the entry records.
     #[serde(flatten)]
     pub content: Content,
 }
 
-/// What happened. A client that does not know a `kind` skips the entry and keeps its `seq`.
+/// What an entry records. A client that does not know a `kind` skips the entry and keeps its `seq`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
-    // In a channel's log.
-    /// Somebody said something.
+    // Kinds in a channel's log.
+    /// A user sent a message.
     Message(Box<Message>),
-    /// A message was changed. On disk without `message`; on the wire with the target's present content.
+    /// A message was edited. Stored without `message`; on the wire it contains the message as it is now.
     Edited(Change),
-    /// A message was deleted for everyone. Its row keeps its place.
+    /// A message was deleted for everyone. Its row stays in the log without its body.
     Deleted(Change),
-    /// The reactions to a message are now others.
+    /// The reactions to a message changed.
     Reactions(ReactionsChange),
     /// A message was pinned.
     Pinned {
         /// The `seq` of the message.
         target: Seq,
-        /// Who did it.
+        /// The user who pinned it.
         by: UserId,
     },
-    /// A message is pinned no longer.
+    /// A message was unpinned.
     Unpinned {
         /// The `seq` of the message.
         target: Seq,
-        /// Who did it.
+        /// The user who unpinned it.
         by: UserId,
     },
-    /// The channel begins.
+    /// The channel was created. This is its first entry.
     Created {
-        /// Who made it.
+        /// The user who created it.
         by: UserId,
     },
-    /// A member came.
+    /// A user became a member.
     Joined {
-        /// Who came.
+        /// The new member.
         user_id: UserId,
-        /// Who added her; herself if she joined.
+        /// The user who added the member; the same as `user_id` if the user joined.
         by: UserId,
     },
-    /// A member went.
+    /// A member left or was removed.
     Left {
-        /// Who went.
+        /// The user who is no longer a member.
         user_id: UserId,
-        /// Who removed her; herself if she left.
+        /// The user who removed the member; the same as `user_id` if the member left.
         by: UserId,
     },
-    /// A member has another role.
+    /// The role of a member changed.
     RoleChanged {
-        /// Whose.
+        /// The member whose role changed.
         user_id: UserId,
-        /// Her role from here on.
+        /// The role from here on.
         role: Role,
-        /// Who changed it.
+        /// The user who changed it.
         by: UserId,
     },
-    /// The channel has another name.
+    /// The name of the channel changed.
     Renamed {
         /// The name from here on.
         name: String,
-        /// Who changed it.
+        /// The user who changed it.
         by: UserId,
     },
-    /// The channel has another topic.
+    /// The topic of the channel changed.
     TopicChanged {
         /// The topic from here on; empty means none.
         topic: String,
-        /// Who changed it.
+        /// The user who changed it.
         by: UserId,
     },
-    /// The channel has another picture.
+    /// The picture of the channel changed.
     AvatarChanged {
         /// The address of the picture from here on; empty means none.
         avatar: String,
-        /// Who changed it.
+        /// The user who changed it.
         by: UserId,
     },
-    /// Members must wait longer, or less long, between two messages.
+    /// The interval of slow mode changed.
     SlowModeChanged {
-        /// Seconds between two messages of a member from here on; 0 means no wait.
+        /// Seconds that a member must wait between two messages from here on; 0 means no wait.
         seconds: u32,
-        /// Who changed it.
+        /// The user who changed it.
         by: UserId,
     },
     /// The channel takes no messages until it is unarchived.
     Archived {
-        /// Who did it.
+        /// The user who archived it.
         by: UserId,
     },
     /// The channel takes messages again.
     Unarchived {
-        /// Who did it.
+        /// The user who unarchived it.
         by: UserId,
     },
-    /// The channel is deleted. No entry comes after this one.
+    /// The channel was deleted. No entry follows.
     ChannelDeleted {
-        /// Who did it.
+        /// The user who deleted it.
         by: UserId,
     },
-    /// Somebody may not be here. If she was a member, she is none from here on.
+    /// A user was banned. A banned member is no longer a member from here on.
     Banned {
-        /// Who.
+        /// The banned user.
         user_id: UserId,
-        /// Who decided it.
+        /// The user who decided it.
         by: UserId,
-        /// Until when; for ever if absent.
+        /// The end of the ban; absent means for ever.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },
-    /// Somebody may join again.
+    /// A user is no longer banned and may join again.
     Unbanned {
-        /// Who.
+        /// The user whose ban ended.
         user_id: UserId,
-        /// Who decided it.
+        /// The user who decided it.
         by: UserId,
     },
-    /// A member may read, but not speak.
+    /// A member was muted: they may read, but not send.
     Muted {
-        /// Who.
+        /// The muted member.
         user_id: UserId,
-        /// Who decided it.
+        /// The user who decided it.
         by: UserId,
-        /// Until when; for ever if absent.
+        /// The end of the mute; absent means for ever.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Millis>,
     },
-    /// A member may speak again.
+    /// A member is no longer muted.
     Unmuted {
-        /// Who.
+        /// The member who may send again.
         user_id: UserId,
-        /// Who decided it.
+        /// The user who decided it.
         by: UserId,
     },
 
-    // In a user's own log.
-    /// She read a channel on one of her devices.
+    // Kinds in a user's own log.
+    /// The user read a channel on one of their devices.
     Read {
-        /// Which channel.
+        /// The channel that was read.
         channel_id: ChannelId,
-        /// Up to here. The entry itself has a `seq` beside it.
+        /// The new read marker. It is named `read_seq` because the entry itself has a `seq`.
         #[serde(rename = "read_seq")]
         seq: Seq,
-        /// The ordinal there, for unread counts.
+        /// The ordinal at the read marker, for unread counts.
         ordinal: Ordinal,
-        /// How many mentions are left. Absent in entries of earlier versions.
+        /// The mentions that are still unread. Absent in entries of earlier versions.
         #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
         left: Option<UnreadMentions>,
     },
-    /// She is a member of a channel from here on.
+    /// The user became a member of a channel.
     ChannelJoined {
-        /// Which.
+        /// The channel.
         channel: ChannelCard,
         /// The first entry of this stay.
         from_seq: Seq,
-        /// Whether she was a member before: what a client keeps of earlier stays may be out of date.
+        /// Whether the user was a member before. If so, what a client kept of earlier stays may be out of date.
         #[serde(default, skip_serializing_if = "is_false")]
         had_stays: bool,
-        /// How the channel stands for her. Absent in entries of earlier versions.
+        /// State of the channel for this user. Absent in entries of earlier versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         state: Option<Box<JoinedState>>,
     },
-    /// She is no longer a member of a channel.
+    /// The user is no longer a member of a channel.
     ChannelLeft {
-        /// Which.
+        /// The channel.
         channel_id: ChannelId,
-        /// The last entry that she may read.
+        /// The last entry that the user may read.
         until_seq: Seq,
     },
-    /// She was mentioned, or answered, in an open channel.
+    /// A message in an open channel mentions the user, or answers a message of theirs.
     Mentioned {
-        /// Where.
+        /// The channel.
         channel_id: ChannelId,
-        /// The message. The entry itself has a `seq` beside it.
+        /// The place of the message. It is named `message_seq` because the entry itself has a `seq`.
         #[serde(rename = "message_seq")]
         seq: Seq,
-        /// Who wrote it.
+        /// The sender of the message.
         by: UserId,
-        /// Whether it answers a message of hers.
+        /// Whether it answers a message of the user.
         is_reply: bool,
     },
     /// The user changed their own settings of a channel.
     ChannelSettings {
-        /// Which channel.
+        /// The channel.
         channel_id: ChannelId,
         /// The settings from here on.
         #[serde(flatten)]
@@ -213,76 +213,76 @@ pub enum Content {
     },
     /// The user changed their own settings of the account.
     AccountSettings(AccountSettings),
-    /// The user is invited to a group.
+    /// The user was invited to a group.
     Invited {
-        /// Which.
+        /// The group.
         channel_id: ChannelId,
         /// Its name.
         name: String,
-        /// Members then.
+        /// Number of members at that time.
         member_count: u32,
-        /// The inviter.
+        /// The user who invited.
         by: UserId,
     },
-    /// An invitation is no more, and was not accepted: that is told by `channel_joined`.
+    /// An invitation ended without being accepted. Accepting is reported by `channel_joined` instead.
     InvitationRemoved {
-        /// To which group.
+        /// The group of the invitation.
         channel_id: ChannelId,
     },
     /// The user deleted a message for themselves only.
     MessageHidden {
-        /// Which channel.
+        /// The channel.
         channel_id: ChannelId,
-        /// The message. The entry itself has a `seq` beside it.
+        /// The place of the message. It is named `message_seq` because the entry itself has a `seq`.
         #[serde(rename = "message_seq")]
         seq: Seq,
     },
-    /// One of her devices was revoked.
+    /// One of the user's devices was revoked.
     DeviceRevoked {
-        /// Which.
+        /// The revoked device.
         device_id: DeviceId,
     },
-    /// She blocked somebody.
+    /// The user blocked another user.
     Blocked {
-        /// Whom.
+        /// The blocked user.
         user_id: UserId,
     },
-    /// She blocks somebody no longer.
+    /// The user no longer blocks another user.
     Unblocked {
-        /// Whom.
+        /// The user who is no longer blocked.
         user_id: UserId,
     },
-    /// Somebody wants to be her contact, or she asked somebody.
+    /// Another user asked to be a contact of this user, or this user asked another one.
     ContactRequested {
-        /// The other one.
+        /// The other user.
         user_id: UserId,
-        /// Who asked.
+        /// The user who asked.
         by: UserId,
     },
-    /// She and somebody are contacts from here on.
+    /// The user and another user are contacts from here on.
     ContactAccepted {
-        /// The other one.
+        /// The other user.
         user_id: UserId,
     },
-    /// She and somebody are nothing to each other any more; also a request that was taken back or declined.
+    /// The user and another user are no longer contacts, or a contact request was withdrawn or declined.
     ContactRemoved {
-        /// The other one.
+        /// The other user.
         user_id: UserId,
     },
 
-    // In both.
-    /// What the server cannot read any more: its disk altered it, or an earlier version wrote it wrongly. It keeps its
-    /// place. Never appended: a store puts it where a row should be.
+    // Kinds in both logs.
+    /// An entry that the server cannot read any more, because its disk altered it or an earlier version wrote it
+    /// incorrectly. It keeps its place in the log. It is never appended: a store returns it in place of the row.
     Unreadable(Unreadable),
 
-    /// A kind that came after this version was built. No server makes one.
+    /// A kind that was added after this version was built. No server sends it.
     #[serde(other)]
     #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
 }
 
 impl Content {
-    /// The message in it, if it is one.
+    /// The message, if this is one.
     #[must_use]
     pub fn message(&self) -> Option<&Message> {
         match self {
@@ -291,7 +291,7 @@ impl Content {
         }
     }
 
-    /// Which message it changes, if it is the change of one.
+    /// The message that this changes, if it is a change of a message.
     #[must_use]
     pub const fn change(&self) -> Option<ChangeOf> {
         match self {
@@ -304,7 +304,7 @@ impl Content {
         }
     }
 
-    /// The whole message that goes over the wire with it: itself, or the one that was edited or deleted.
+    /// The whole message that is sent with this content: the message itself, or the one that was edited or deleted.
     #[must_use]
     pub fn carried(&self) -> Option<&Message> {
         match self {
@@ -314,7 +314,7 @@ impl Content {
         }
     }
 
-    /// What goes over the wire with reactions.
+    /// The state of reactions that is sent with this content.
     #[must_use]
     pub fn reacted(&self) -> Option<&ReactedState> {
         match self {
@@ -323,8 +323,8 @@ impl Content {
         }
     }
 
-    /// Puts what a reader gets of the changed message into a change: the message as it is now, or of reactions their
-    /// state. `None` takes it out. Other content stays as it is.
+    /// Puts the present state of the changed message into a change: the message itself, or of a change of reactions
+    /// their state. `None` removes it. Other content stays unchanged.
     pub fn carry(&mut self, message: Option<&Message>) {
         match self {
             Self::Edited(change) | Self::Deleted(change) => change.message = message.cloned().map(Box::new),
@@ -333,14 +333,14 @@ impl Content {
         }
     }
 
-    /// Whether it is a change that carries something of its message.
+    /// Whether this is a change that contains the state of its message.
     #[must_use]
     pub fn is_carrying(&self) -> bool {
         self.reacted().is_some() || (self.message().is_none() && self.carried().is_some())
     }
 }
 
-/// Which message an entry changes.
+/// Names the message that an entry changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChangeOf {
     /// The `seq` of the message.
@@ -353,50 +353,50 @@ pub struct ChangeOf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Unreadable {
-    /// The sender, if it was a message. The sender and admins may delete it.
+    /// The sender, if the entry was a message. The sender and admins may delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender_id: Option<UserId>,
-    /// Its place among the channel's messages, if it was one.
+    /// The ordinal, if the entry was a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinal: Option<Ordinal>,
-    /// Its version; once it is deleted there is a message with a greater one.
+    /// The version of the message. Deleting it produces a message with a greater version.
     pub version: u32,
 }
 
-/// A message.
+/// A message and its present state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Message {
-    /// Time-sortable id, rising with `seq`.
+    /// Time-sortable id; rises with `seq`.
     pub message_id: MessageId,
-    /// Its place among the channel's messages.
+    /// Place among the messages of the channel.
     pub ordinal: Ordinal,
-    /// Who said it.
+    /// The user who sent it.
     pub sender_id: UserId,
-    /// The sender's retry key.
+    /// The sender's retry key, unique for the sender in this channel.
     pub client_msg_id: ClientMsgId,
-    /// What was said.
+    /// The text and everything else that the sender wrote.
     #[serde(flatten)]
     pub body: Body,
-    /// 1, and one more with each change, reactions included. Of two copies the greater is the later.
+    /// 1 at first; each change adds 1, reactions included. Of two copies the one with the greater version is newer.
     #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
     pub version: u32,
-    /// When and as which version it got its present body, if that is not the first.
+    /// When the message was last edited, and which version that made; absent if it was never edited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edited: Option<EditMark>,
-    /// Since when it is deleted; its body is empty then.
+    /// When and by whom it was deleted. A deleted message has an empty body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DeletionMark>,
-    /// Whether the reader deleted it for themselves; its body is empty then. Never stored.
+    /// Whether the reader deleted it for themselves. Its body is empty then. Never stored.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hidden: bool,
-    /// How people reacted, in the order of the first of each.
+    /// Reactions, in the order in which the first of each kind was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
 }
 
 impl Message {
-    /// A message as it is appended.
+    /// A message as it is first appended.
     #[must_use]
     pub const fn new(
         message_id: MessageId,
@@ -419,30 +419,30 @@ impl Message {
         }
     }
 
-    /// The version as which it got the body that it has.
+    /// The version that gave the message its present body.
     #[must_use]
     pub fn body_version(&self) -> u32 {
         self.edited.map_or(1, |edited| edited.version)
     }
 }
 
-/// The last edit of a message.
+/// Time and version of the last edit of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EditMark {
-    /// When.
+    /// Time of the edit.
     pub at: Millis,
-    /// The version that it made.
+    /// The version that the edit made.
     pub version: u32,
 }
 
-/// The end of a message.
+/// Time and author of the deletion of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeletionMark {
-    /// When.
+    /// Time of the deletion.
     pub at: Millis,
-    /// Who deleted it: its sender, or an admin.
+    /// The user who deleted it: the sender or an admin.
     pub by: UserId,
 }
 
@@ -455,24 +455,24 @@ const fn is_first_version(version: &u32) -> bool {
     *version == 1
 }
 
-/// What a sender writes.
+/// What the sender of a message writes.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Body {
-    /// The text: 1 to 100,000 characters and at most 400,000 bytes. May be empty when there is `data`.
+    /// The text: 1 to 100,000 characters and at most 400,000 bytes. It may be empty if there is `data`.
     #[serde(default)]
     pub text: String,
-    /// Custom JSON of the application, at most 16 KiB. Kept and served as it was spelt, less white space.
+    /// Custom JSON of the application, at most 16 KiB. Kept and served exactly as it was written, without white space.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
     /// The `seq` of the message that this one answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schemars(schema_with = "madang_ids::place_of_an_entry"))]
     pub reply_to: Option<Seq>,
-    /// The people whom it mentions, at most 50. Those who are no members are not told.
+    /// The users whom it mentions, at most 50. Users who are not members are not notified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
-    /// Whether it mentions every member. In an open channel only admins may.
+    /// Whether it mentions every member. In an open channel only admins may set it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mentions_everyone: bool,
 }
@@ -490,9 +490,9 @@ pub struct Change {
     pub target: Seq,
     /// The message's version after the change.
     pub version: u32,
-    /// Who changed it.
+    /// The user who changed it.
     pub by: UserId,
-    /// The message as it is now. Absent in the store, and for who may not read the message itself.
+    /// The message as it is now. Absent in the store, and for users who may not read the message itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Box<Message>>,
 }

@@ -1,35 +1,35 @@
-//! Why a request was refused.
+//! Errors that refuse a request.
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong. The code is for programs, the message beside it for people.
+/// The kind of an error. The code is for programs; the message beside it is for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The frame is no JSON, or a field is missing, of a wrong type or beyond its limit; `field` names it.
+    /// The frame is not JSON, or a field is missing, has a wrong type or exceeds its limit; `field` names it.
     Invalid,
-    /// The type of the frame is not known here.
+    /// The server does not know this type of frame.
     Unsupported,
-    /// No valid token.
+    /// There is no valid token.
     Unauthorized,
-    /// The device of the token was revoked or logged out: forget its tokens and its data.
+    /// The device of the token was revoked or logged out. The client deletes its tokens and its data.
     Revoked,
-    /// Known, but not allowed.
+    /// The caller is known, but may not do this.
     Forbidden,
-    /// There is none, or its existence is private.
+    /// It does not exist, or the caller may not know that it exists.
     NotFound,
-    /// The same key with another first body; or a handle that is taken.
+    /// The key was used before with another body, or the handle is taken.
     Conflict,
-    /// Larger than a limit; `field` names it.
+    /// A value is larger than a limit; `field` names it.
     TooLarge,
-    /// No seat is free, or there are as many of something as there may be.
+    /// No seat is free, or a limit on the number of something is reached.
     Full,
-    /// The caller is faster than allowed; come back after `retry_after_ms`.
+    /// The caller exceeds a rate limit. Try again after `retry_after_ms`.
     Limited,
-    /// The server cannot just now; the same request may be sent again after `retry_after_ms`.
+    /// The server cannot do this at present. Send the same request again after `retry_after_ms`.
     Unavailable,
-    /// A fault of the server. The same request may be sent again.
+    /// The server failed. The same request may be sent again.
     Internal,
 }
 
@@ -40,7 +40,7 @@ impl ErrorCode {
         matches!(self, Self::Limited | Self::Unavailable | Self::Internal)
     }
 
-    /// The status that REST answers with.
+    /// The HTTP status with which REST answers.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
@@ -57,9 +57,9 @@ impl ErrorCode {
     }
 }
 
-/// Longest message of a refusal, in bytes: one that quotes what was sent is cut.
+/// Longest error message, in bytes. A message that quotes what the client sent is truncated.
 const MESSAGE_BYTES: usize = 400;
-/// Longest name of a field, in bytes: one may be a key that was sent.
+/// Longest name of a field, in bytes. The name may be a key that the client sent.
 const FIELD_BYTES: usize = 100;
 
 fn cut(mut text: String, bytes: usize) -> String {
@@ -67,27 +67,27 @@ fn cut(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// A refusal, the same on the socket and over REST.
+/// An error, the same on the socket and over REST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct ErrorBody {
-    /// For programs.
+    /// The kind of the error, for programs.
     pub code: ErrorCode,
-    /// For people; names the field and the limit.
+    /// Text for people. It names the field and the limit.
     pub message: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// Which field was refused.
+    /// The field that was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// How long to wait before the same request.
+    /// Milliseconds to wait before the same request is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
 
 impl ErrorBody {
-    /// A refusal without a field.
+    /// An error without a field.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
@@ -99,37 +99,37 @@ impl ErrorBody {
         }
     }
 
-    /// A refusal of one field. The message should name field and limit.
+    /// An error of one field. The message should name the field and the limit.
     #[must_use]
     pub fn field(code: ErrorCode, field: &str, message: impl Into<String>) -> Self {
         Self { field: Some(cut(field.to_owned(), FIELD_BYTES)), ..Self::new(code, message) }
     }
 
-    /// A field that is not as it should be.
+    /// A field with a wrong value.
     #[must_use]
     pub fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self::field(ErrorCode::Invalid, field, message)
     }
 
-    /// There is none, or its existence is private.
+    /// It does not exist, or the caller may not know that it exists.
     #[must_use]
     pub fn not_found(what: &str) -> Self {
         Self::new(ErrorCode::NotFound, format!("{what} was not found"))
     }
 
-    /// Known, but not allowed.
+    /// The caller is known, but may not do this.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Forbidden, message)
     }
 
-    /// Not just now.
+    /// The server cannot do this at present.
     #[must_use]
     pub fn unavailable(message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(ErrorCode::Unavailable, message) }
     }
 
-    /// Too fast.
+    /// The caller exceeds a rate limit.
     #[must_use]
     pub fn limited(message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { retry_after_ms: Some(retry_after_ms), ..Self::new(ErrorCode::Limited, message) }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_does_not_grow_with_what_was_sent() {
+    fn an_error_is_bounded_although_it_quotes_the_request() {
         let refused = ErrorBody::invalid(&"마".repeat(100), "당".repeat(1_000));
         assert_eq!(refused.message, "당".repeat(133));
         assert_eq!(refused.field, Some("마".repeat(33)));

@@ -1,7 +1,7 @@
-//! The client wire, stated once: frames of the socket, bodies of REST, error codes, close reasons, limits.
+//! The client wire, defined in one place: frames of the socket, bodies of REST, error codes, close reasons, limits.
 //!
-//! Everything here is data. What it means is told in `docs/protocol.md`, whose examples are parsed by a test of this
-//! crate.
+//! Everything here is data. `docs/protocol.md` says what it means, and a test of this crate parses the examples of that
+//! page.
 #![warn(missing_docs)]
 
 mod cards;

@@ -1,36 +1,37 @@
-//! What entries of a user's own log hold besides ids.
+//! Content of the entries of a user's own log, besides ids.
 
 use madang_ids::{Ordinal, Seq};
 use serde::{Deserialize, Serialize};
 
 use crate::cards::Role;
 
-/// Unread mentions, with the place up to which they were counted.
+/// Unread mentions, with the head up to which they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnreadMentions {
-    /// Messages after the marker up to `head_seq` that mention the user.
+    /// Messages after the read marker, up to `head_seq`, that mention the user.
     pub mentions: u64,
-    /// The channel's head when they were counted.
+    /// The channel's head when the mentions were counted.
     pub head_seq: Seq,
 }
 
-/// How a channel stands for somebody who has joined it.
+/// State of a channel for a user who has just joined it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JoinedState {
     /// The user's role.
     pub role: Role,
-    /// The last entry of which this tells. Later entries may be told already: applied again they change nothing.
+    /// The last entry that this state includes. It may include later changes already; applying their entries again
+    /// changes nothing.
     pub head_seq: Seq,
-    /// Messages up to `head_seq`.
+    /// Number of messages up to `head_seq`.
     pub head_ordinal: Ordinal,
-    /// How far the user has read: joining sets the marker.
+    /// The user's read marker: joining sets it.
     pub read_seq: Seq,
-    /// Messages after that, up to `head_seq`.
+    /// Number of messages after `read_seq`, up to `head_seq`.
     pub unread: u64,
-    /// Seconds that a member waits between two messages; 0 means no wait.
+    /// Seconds that a member must wait between two messages; 0 means no wait.
     pub slow_mode_seconds: u32,
-    /// Messages that are pinned, the last one first.
+    /// Pinned messages, the one pinned last first.
     pub pins: Vec<Seq>,
 }

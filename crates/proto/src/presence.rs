@@ -1,25 +1,25 @@
-//! Contacts and presence: who is there, and who may know.
+//! Contacts and presence: whether users are online, and who may see it.
 
 use madang_ids::{Millis, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::cards::{UserCard, first_rev, is_first_rev};
 
-/// How things stand between a user and a contact of hers, as she sees it.
+/// State of a contact, as seen by the user whose contact it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ContactState {
-    /// She asked, and waits for the answer.
+    /// The user asked, and the other has not answered.
     Requested,
-    /// She was asked.
+    /// The other user asked, and this user has not answered.
     Asked,
     /// Both agreed.
     Mutual,
 }
 
 impl ContactState {
-    /// The same as the other one sees it.
+    /// The same state as seen by the other user.
     #[must_use]
     pub const fn mirrored(self) -> Self {
         match self {
@@ -34,69 +34,69 @@ impl ContactState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ContactCard {
-    /// Who.
+    /// The other user.
     #[serde(flatten)]
     pub user: UserCard,
-    /// How things stand.
+    /// The state of the contact, as seen by the caller.
     pub state: ContactState,
-    /// Since when.
+    /// Time of the last change of the state.
     pub since: Millis,
 }
 
-/// Whether a user is there.
+/// Whether a user is online.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Availability {
-    /// On at least one connection that is not idle.
+    /// Connected, and at least one connection is not idle.
     Online,
-    /// Connected, and idle on every connection.
+    /// Connected, and every connection is idle.
     Away,
     /// Not connected, or invisible.
     #[default]
     Offline,
 }
 
-/// What a client says of its user. What is left out stays as it is.
+/// What a client sets about its user. Absent fields stay unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SetPresence {
-    /// Whether nobody has touched this client for a while. Of this connection alone.
+    /// Whether the user has not used this client for some time. Holds for this connection only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<bool>,
-    /// Whether others see the user as offline. Kept.
+    /// Whether other users see this user as offline. Stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invisible: Option<bool>,
-    /// Free text, at most 128 characters; an empty one takes it away. Kept.
+    /// Free text, at most 128 characters; an empty text removes it. Stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
 }
 
-/// One user as the one who is told may see her.
+/// Presence of one user, as the receiver may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserPresence {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
-    /// Whether she is there.
+    /// Whether the user is online.
     pub state: Availability,
-    /// Of who is away or offline: when she was last active, if that is known.
+    /// The time at which the user was last active, if it is known and the user is away or offline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_active_at: Option<Millis>,
-    /// Her free text; never of who is offline.
+    /// The user's free text. Never present for a user who is offline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
-    /// The `rev` of the user's card, of somebody who is not offline; 1, and left out, before the first change. Take the card
-    /// again (`GET /v1/users/lookup`) if it is greater than that of the card you have.
+    /// The `rev` of the card of a user who is not offline. 1, and absent, before the first change. If it is greater
+    /// than that of the card you have, fetch the card again (`GET /v1/users/lookup`).
     #[serde(default = "first_rev", skip_serializing_if = "is_first_rev")]
     pub rev: u64,
-    /// Only of oneself: others see me as offline.
+    /// Only in the user's own presence: whether other users see this user as offline.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub invisible: bool,
 }
 
 impl UserPresence {
-    /// Somebody of whom there is nothing more to say.
+    /// A user of whom nothing is known but that they are offline.
     #[must_use]
     pub const fn offline(user_id: UserId) -> Self {
         let (state, last_active_at) = (Availability::Offline, None);
@@ -104,17 +104,17 @@ impl UserPresence {
     }
 }
 
-/// How some users are.
+/// Presence of several users.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceList {
-    /// These.
+    /// The users.
     pub users: Vec<UserPresence>,
-    /// Whether a list begins anew: who was named before counts as not named.
+    /// Whether the list replaces everything before: users named earlier and not in this list no longer count as named.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub anew: bool,
-    /// Whether those who are not named are offline. The server does not say so in the seconds after its start, when
-    /// clients are on their way back.
+    /// Whether users who are not named are offline. The server does not claim this in the first seconds after its
+    /// start, while clients reconnect.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,
 }
@@ -123,7 +123,7 @@ pub struct PresenceList {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PresenceQuery {
-    /// At most 100.
+    /// Ids with commas between them, at most 100.
     pub user_ids: String,
 }
 
@@ -135,6 +135,6 @@ pub struct PresenceCounts {
     pub online: u32,
     /// Members who are away.
     pub away: u32,
-    /// Members who were looked at: all of them, or the first 10,000.
+    /// Members who were counted: all of them, or the first 10,000.
     pub counted: u32,
 }

@@ -1,19 +1,20 @@
-//! Reactions to a message, and the entry that tells of them: it has what changed and not the message again.
+//! Reactions to a message, and the entry that records a change of them. The entry contains the reactions, not the
+//! message.
 
 use madang_ids::{Seq, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Message;
 
-/// Those who reacted to a message in one way.
+/// The users who reacted to a message with one emoji.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Reaction {
-    /// In which: an emoji, or a short name.
+    /// The emoji, or a short name.
     pub emoji: String,
-    /// How many they are.
+    /// The number of users who reacted with it.
     pub count: u32,
-    /// Their ids; of more than 50 the first 50.
+    /// Their ids: the first 50 of them.
     pub users: Vec<UserId>,
 }
 
@@ -25,31 +26,32 @@ pub struct ReactionsChange {
     pub target: Seq,
     /// The message's version after the change.
     pub version: u32,
-    /// The last user who reacted.
+    /// The user who reacted last.
     pub by: UserId,
-    /// What the message has now. Absent in the store, once the message is deleted, and for users who may not read it.
+    /// The reactions as they are now. Absent in the store, once the message is deleted, and for users who may not read
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Box<ReactedState>>,
 }
 
-/// A message as it is now, without its body.
+/// Reactions and version of a message as it is now, without its body.
 ///
-/// A reader may hold an older body: it has skipped an edit, which lies in a hole that it has not filled. With the
-/// reactions alone it would take the version of a body that it does not have, and keep the old body for ever. So the
-/// state names the body that it belongs to.
+/// A reader may hold an older body: it skipped an edit that lies in a gap which it has not filled. If it applied only
+/// the reactions, it would take over the version of a body that it does not have and would keep the old body for ever.
+/// So the state names the version of the body that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReactedState {
     /// The message's version.
     pub version: u32,
-    /// The version as which the message got its body: that of `edited`, or 1.
+    /// The version that gave the message its body: that of `edited`, or 1.
     pub body_version: u32,
-    /// How people react, in the order of the first of each.
+    /// Reactions, in the order in which the first of each kind was made.
     pub reactions: Vec<Reaction>,
 }
 
 impl ReactedState {
-    /// Of a message; `None` once it is deleted.
+    /// The state of a message; `None` once it is deleted.
     #[must_use]
     pub fn of(message: &Message) -> Option<Self> {
         let (version, body_version) = (message.version, message.body_version());
@@ -57,8 +59,8 @@ impl ReactedState {
         message.deleted.is_none().then(state)
     }
 
-    /// Brings a copy of the message up to date, as a client does. Returns whether it did: not if the copy is as late, nor
-    /// if it has another body; then an `edited` entry brings the whole message.
+    /// Updates a copy of the message, as a client does. Returns `false` and changes nothing if the copy is not older,
+    /// if it is deleted, or if it has another body; in the last case an `edited` entry brings the whole message.
     pub fn apply_to(&self, kept: &mut Message) -> bool {
         if kept.version >= self.version || kept.body_version() != self.body_version || kept.deleted.is_some()
         {

@@ -24,7 +24,7 @@ pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, Exporte
 /// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
 ///
 /// # Errors
-/// Names the field, `body` for the whole of it.
+/// The error names the field, or `body` for the body as a whole.
 pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorBody> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| ErrorBody::invalid("body", format!("body: is not UTF-8: {error}")))?;
@@ -35,34 +35,35 @@ pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorBody> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "List_{T}"))]
 pub struct List<T> {
-    /// All of it.
+    /// All items.
     pub items: Vec<T>,
 }
 
-/// The order of `GET /v1/channels`.
+/// Order of `GET /v1/channels`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelOrder {
-    /// The most recently active first. It moves while it is read: a channel may come on two pages, or on none.
+    /// The most recently active channel first. The order changes while pages are read: a channel may be on two pages,
+    /// or on none.
     #[default]
     Activity,
-    /// By id: each channel that the user is in from the first page to the last comes exactly once.
+    /// By id. Each channel of which the user is a member from the first page to the last is listed exactly once.
     Id,
 }
 
-/// `GET /v1/channels`: which page.
+/// `GET /v1/channels`: order and page.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelsQuery {
-    /// `activity` (default) or `id`; on a later page the same as on the first.
+    /// `activity` (default) or `id`. It must be the same on all pages.
     #[serde(default)]
     pub order: ChannelOrder,
-    /// Whether to list groups that the user has left and may still read, instead of those that the user is in; by id, whatever
-    /// `order` says.
+    /// Whether to list groups that the user has left and may still read, instead of those of which the user is a
+    /// member. The order is then always by id.
     #[serde(default)]
     pub left: bool,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// 1 to 500, default 100.
@@ -76,7 +77,7 @@ pub struct ChannelsQuery {
 pub struct Page<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// Where the next page begins.
+    /// Where the next page begins; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
@@ -85,7 +86,7 @@ pub struct Page<T> {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PageQuery {
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// 1 to 500, default 100.
@@ -99,13 +100,13 @@ pub struct PageQuery {
 pub struct NewChannel {
     /// `direct`, `group` or `open`.
     pub kind: ChannelKind,
-    /// Of a group or an open channel, 1 to 100 characters.
+    /// Name of a group or an open channel, 1 to 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Of a group or an open channel, at most 500 characters.
+    /// Topic of a group or an open channel, at most 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Direct: the other one. Group: who is in it from the start besides the caller. Open: nobody.
+    /// Direct channel: the other user. Group: its first members besides the caller. Open channel: empty.
     #[serde(default)]
     pub members: Vec<UserId>,
 }
@@ -114,44 +115,44 @@ pub struct NewChannel {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelView {
-    /// Which.
+    /// The channel.
     #[serde(flatten)]
     pub card: ChannelCard,
-    /// The last entry's place.
+    /// The place of the last entry.
     pub head_seq: Seq,
-    /// Messages so far.
+    /// Number of messages so far.
     pub head_ordinal: Ordinal,
-    /// When the last entry was appended, whatever its kind.
+    /// Time of the last entry of any kind.
     pub active_at: Millis,
-    /// When the last message was sent; absent without one, and of a channel that the user has left.
+    /// Time of the last message; absent if there is none, and for a channel that the user has left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_message_at: Option<Millis>,
-    /// How far the caller has read.
+    /// The caller's read marker.
     pub read_seq: Seq,
-    /// Messages after that.
+    /// Messages after `read_seq`.
     pub unread: u64,
-    /// Messages after that which mention the caller.
+    /// Messages after `read_seq` that mention the caller.
     pub mentions: u64,
     /// The first entry that the caller may read.
     pub from_seq: Seq,
-    /// The last one, if she is no longer a member.
+    /// The last entry that the caller may read; present only if the caller is no longer a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_seq: Option<Seq>,
     /// The caller's role.
     pub role: Role,
-    /// Messages that are pinned, the last one first.
+    /// Pinned messages, the one pinned last first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Seq>,
-    /// Seconds that a member waits between two messages.
+    /// Seconds that a member must wait between two messages.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_mode_seconds: u32,
-    /// Whether the channel is archived: it takes no messages.
+    /// Whether the channel is archived. An archived channel accepts no messages.
     #[serde(default, skip_serializing_if = "is_false")]
     pub archived: bool,
-    /// The caller's own settings of it; absent if nothing was ever set.
+    /// The caller's own settings of the channel; absent if they were never changed.
     #[serde(default, skip_serializing_if = "ChannelSettings::is_default")]
     pub settings: ChannelSettings,
-    /// In the answer to `POST /v1/channels`: those of `members` who were invited instead of added.
+    /// Only in the answer to `POST /v1/channels`: the users of `members` who were invited instead of added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub invited: Vec<UserId>,
 }
@@ -171,54 +172,54 @@ const fn is_unset(rev: &u64) -> bool {
     *rev == 0
 }
 
-/// `PATCH /v1/channels/{id}/settings`: what is absent stays.
+/// `PATCH /v1/channels/{id}/settings`. Absent fields stay unchanged.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelSettingsChange {
     /// Whether the channel is a favourite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub favourite: Option<bool>,
-    /// Whether it is marked as unread. Reading a later message ends the mark.
+    /// Whether the channel is marked as unread. Reading a later message removes the mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marked_unread: Option<bool>,
-    /// No alerts before this time; 0 ends it. For ever: 9007199254740991.
+    /// Time until which the channel makes no alerts; 0 ends the mute. For ever: 9007199254740991.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted_until: Option<Millis>,
-    /// Hides the channel until a message with a greater ordinal comes: the `head_ordinal` that the user has seen. 0 shows
-    /// it again.
+    /// Hides the channel until a message with a greater ordinal arrives; the client sends the `head_ordinal` that the
+    /// user has seen. 0 shows the channel again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_ordinal: Option<Ordinal>,
 }
 
-/// `PATCH /v1/channels/{id}`: what is absent stays.
+/// `PATCH /v1/channels/{id}`. Absent fields stay unchanged.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelChange {
-    /// 1 to 100 characters.
+    /// The name, 1 to 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// At most 500 characters; empty takes it away.
+    /// The topic, at most 500 characters; empty removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// The address of a picture, at most 512 bytes; empty takes it away.
+    /// The address of a picture, at most 512 bytes; empty removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
-    /// 0 to 21,600.
+    /// The interval of slow mode in seconds, 0 to 21,600; 0 means no wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_mode_seconds: Option<u32>,
-    /// Whether the channel takes no messages; the owner decides.
+    /// Whether the channel is archived and accepts no messages. Only the owner may set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
 }
 
-/// A row of `GET /v1/open-channels`: what anybody may know of an open channel.
+/// A row of `GET /v1/open-channels`: what every user may know of an open channel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenChannel {
-    /// Which.
+    /// The channel.
     #[serde(flatten)]
     pub card: ChannelCard,
-    /// Members now.
+    /// Present number of members.
     pub member_count: u32,
 }
 
@@ -226,10 +227,11 @@ pub struct OpenChannel {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OpenChannelQuery {
-    /// What name or topic must contain, in any case; at most 100 characters. Absent: all of them.
+    /// Text that the name or the topic must contain, ignoring case; at most 100 characters. If absent, all open
+    /// channels are listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// 1 to 500, default 100.
@@ -241,26 +243,26 @@ pub struct OpenChannelQuery {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberCard {
-    /// Who.
+    /// The member.
     #[serde(flatten)]
     pub user: UserCard,
-    /// What she may do.
+    /// The member's role.
     pub role: Role,
-    /// Since when.
+    /// The time at which the member joined.
     pub joined_at: Millis,
-    /// How far she has read; absent if she does not tell.
+    /// The member's read marker; absent if the member does not send receipts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_seq: Option<Seq>,
-    /// Present if she may not speak now.
+    /// Present if the member is muted now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub muted: Option<Restriction>,
 }
 
-/// A time for which something is not allowed.
+/// Duration of a mute or a ban.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restriction {
-    /// Until when; for ever if absent.
+    /// The time at which it ends; absent means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Millis>,
 }
@@ -269,7 +271,7 @@ pub struct Restriction {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Restrict {
-    /// How long, 1 to 31,536,000 (a year); for ever if absent.
+    /// Duration in seconds, 1 to 31,536,000 (a year); absent means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u32>,
 }
@@ -278,10 +280,10 @@ pub struct Restrict {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanCard {
-    /// Who.
+    /// The banned user.
     #[serde(flatten)]
     pub user: UserCard,
-    /// How long.
+    /// The duration of the ban.
     #[serde(flatten)]
     pub restriction: Restriction,
 }
@@ -290,7 +292,7 @@ pub struct BanCard {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MemberChange {
-    /// From now on. `owner` hands the channel over: the caller becomes an admin.
+    /// The new role. `owner` transfers the channel: the caller becomes an admin.
     pub role: Role,
 }
 
@@ -301,7 +303,7 @@ pub struct EditMessage {
     /// The version that the client edited; see the frame `edit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
-    /// What it says from now on.
+    /// The new body.
     pub body: Body,
 }
 
@@ -309,7 +311,7 @@ pub struct EditMessage {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddMembers {
-    /// Whom; those who are members already are no error.
+    /// The users to add. Users who are already members cause no error.
     pub user_ids: Vec<UserId>,
 }
 
@@ -317,7 +319,7 @@ pub struct AddMembers {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Added {
-    /// Those who were invited instead of added: they do not let the caller add them.
+    /// The users who were invited instead of added, because they do not allow the caller to add them.
     pub invited: Vec<UserId>,
 }
 
@@ -325,9 +327,9 @@ pub struct Added {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SendMessage {
-    /// The sender's retry key in this channel.
+    /// The sender's retry key, unique for the sender in this channel.
     pub client_msg_id: ClientMsgId,
-    /// What.
+    /// The content of the message.
     pub body: Body,
 }
 
@@ -335,25 +337,26 @@ pub struct SendMessage {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MarkRead {
-    /// Up to here.
+    /// The last entry that the user has read.
     #[cfg_attr(feature = "schema", schemars(schema_with = "madang_ids::place_of_an_entry"))]
     pub seq: Seq,
 }
 
-/// Which page of a log. At most one of `before`, `after`, `around`, `at`; none means the last page.
+/// Selects a page of a log. At most one of `before`, `after`, `around`, `at` is allowed; without one, it is the last
+/// page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryQuery {
-    /// The entries below this place.
+    /// Entries below this place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Seq>,
-    /// The entries above this place.
+    /// Entries above this place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Seq>,
-    /// The entries on both sides of this place.
+    /// Entries on both sides of this place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<Seq>,
-    /// The entries from this time on.
+    /// Entries from this time on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Millis>,
     /// 1 to 200, default 50.
@@ -364,33 +367,33 @@ pub struct HistoryQuery {
     pub users: bool,
 }
 
-/// A page of a log, rising by `seq`, without a hole inside.
+/// A page of a log, in ascending order of `seq` and without gaps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HistoryPage {
     /// The log's head when the page was read.
     pub as_of: Seq,
-    /// The entries. A page ends early where it would exceed 256 KiB.
+    /// The entries. A page ends early if it would exceed 256 KiB.
     pub entries: Vec<Entry>,
     /// Whether the caller may read entries below the first of the page.
     pub more_before: bool,
     /// Whether there are entries above the last of the page.
     pub more_after: bool,
-    /// If asked for: the cards of those who sent the messages of the page, or did or met with what its other entries tell.
-    /// Each once.
+    /// If requested: the cards of the users named in the page, each once. These are the senders of its messages, and
+    /// the users who caused its other entries or whom these concern.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserCard>,
 }
 
-/// `POST /v1/snapshot`: what a device without a valid cursor starts from, by pages.
+/// `POST /v1/snapshot`: the state from which a device without a valid cursor starts, in pages.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SnapshotQuery {
-    /// What the device has: channels that are still so are left out, and those that the caller has left come with
-    /// `until_seq`. At most 10,000.
+    /// What the device has, at most 10,000 channels. Channels that have not changed since are omitted; channels that
+    /// the caller has left are listed with `until_seq`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub since: BTreeMap<ChannelId, Since>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// 1 to 500, default 500.
@@ -404,13 +407,13 @@ pub struct SnapshotQuery {
     pub users: bool,
 }
 
-/// What a device has of a channel.
+/// State of a channel on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Since {
-    /// The last entry.
+    /// The last entry that the device has.
     pub head_seq: Seq,
-    /// How far the user has read, as this device knows.
+    /// The user's read marker, as far as this device knows.
     pub read_seq: Seq,
     /// The `rev` of the user's settings that this device has; absent means none.
     #[serde(default, skip_serializing_if = "is_unset")]
@@ -421,24 +424,27 @@ pub struct Since {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Snapshot {
-    /// On the first page: taken before anything was read. Resume from it once all pages are there.
+    /// Only on the first page: a cursor taken before anything was read. Resume from it once all pages have been
+    /// received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<SealedCursor>,
     /// The channels of this page.
     pub channels: Vec<ChannelView>,
-    /// Of `since`: channels that the user is not in and of which the server keeps nothing for the user. Drop them.
+    /// Channels of `since` of which the user is not a member and of which the server keeps nothing for the user. The
+    /// client deletes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<ChannelId>,
-    /// On the first page, if asked for: the last entries of the most recent channels.
+    /// Only on the first page, if requested: the last entries of the most recent channels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<ChannelId, Vec<Entry>>,
-    /// If asked for: the cards of the two people of each direct channel of the page, and of those whom `recent` names. Each once.
+    /// If requested: the cards of both users of each direct channel of the page, and of the users named in `recent`;
+    /// each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserCard>,
-    /// On the first page: invitations to groups that wait; absent if there is none.
+    /// Only on the first page: invitations to groups that the user has not answered; absent if there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub invitations: u32,
-    /// Where the next page begins; absent on the last.
+    /// Where the next page begins; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

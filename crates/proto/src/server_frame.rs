@@ -1,4 +1,4 @@
-//! What the server sends over the socket.
+//! Frames that the server sends over the socket.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::error::ErrorBody;
 use crate::presence::PresenceList;
 use crate::rest::HistoryPage;
 
-/// A frame of the server. Frames that answer a request carry its `id`.
+/// Frames that the server sends. `type` names the kind. A frame that answers a request contains its `id`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -21,92 +21,95 @@ pub enum ServerFrame<'a> {
     Welcome(Box<Welcome>),
     /// A message is durable.
     Ack(Ack),
-    /// A message is changed, durably.
+    /// A change of a message is durable.
     Changed(Changed),
-    /// Where open channels stand: the answer to `subscribe`, and what passive subscriptions bring.
+    /// Heads of open channels: the answer to `subscribe`, and what passive subscriptions deliver.
     Heads {
-        /// Which request, if it answers one.
+        /// The name of the request, if this is an answer.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<RequestId>,
-        /// The channels.
+        /// The heads of the channels.
         heads: Vec<ChannelHead>,
     },
-    /// Somebody is writing. Forget it after six seconds, or with her next message.
+    /// A user is typing. The client removes it after 6 s or at the next message of that user.
     Typing {
-        /// Where.
+        /// The channel in which the user types.
         channel_id: ChannelId,
-        /// Who.
+        /// The user who types.
         user_id: UserId,
     },
-    /// Somebody has read a channel up to here.
+    /// The read marker of another member has moved.
     Receipt {
-        /// Which channel.
+        /// The channel that was read.
         channel_id: ChannelId,
-        /// Who.
+        /// The user who has read it.
         user_id: UserId,
-        /// Up to here.
+        /// The last entry that the user has read.
         seq: Seq,
     },
-    /// A request was carried out, and there is nothing more to say.
+    /// A request was carried out. The answer has no other content.
     Done {
-        /// Which request.
+        /// The name of the request.
         id: RequestId,
-        /// Answers `auth`: when the token that counts from now on ends, the later of the two.
+        /// Answers `auth`: the time at which the token that now counts expires; the later of the old and the new one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token_expires_at: Option<Millis>,
     },
-    /// A request, or a frame that could not be read, was refused. The connection goes on.
+    /// A request was refused, or a frame could not be read. The connection stays open.
     Error {
-        /// Which request; absent if it could not be read.
+        /// The name of the request; absent if it could not be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<RequestId>,
-        /// Why.
+        /// The error.
         #[serde(flatten)]
         error: ErrorBody,
     },
-    /// A batch of one log, in order and without a hole inside.
+    /// Entries of one log, in order and without gaps.
     Entries {
-        /// Whose log.
+        /// Whether the log is that of a channel or the user's own.
         log: LogKind,
-        /// Which channel, if it is a channel's.
+        /// The channel; absent for the user's own log.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         channel_id: Option<ChannelId>,
         /// The entries.
         entries: Cow<'a, [Entry]>,
     },
-    /// Everything up to here was sent on this connection. Keep it; give it in the next `hello`.
+    /// Everything before this frame was sent on this connection. The client stores the cursor and sends it in its next
+    /// `hello`.
     Cursor {
         /// Opaque to clients.
         cursor: SealedCursor,
     },
     /// A page of a channel's log.
     History {
-        /// Which request.
+        /// The name of the request.
         id: RequestId,
         /// The page.
         #[serde(flatten)]
         page: HistoryPage,
     },
-    /// The connection took its frames too slowly. Nothing is lost: entries go on from the last cursor.
+    /// The client read its frames too slowly, and queued frames were dropped. No entry is lost: entries continue from
+    /// the last cursor.
     Resync,
-    /// The device is too far behind to be caught up with. Take the snapshot; entries go on from now.
+    /// The device is too far behind to catch up by entries. It takes the snapshot; new entries continue on this
+    /// connection.
     SnapshotRequired {
-        /// Why.
+        /// The reason.
         reason: SnapshotReason,
     },
-    /// How watched users are; also what the user's own settings are.
+    /// Presence of watched users, and the user's own settings of presence.
     Presence(PresenceList),
-    /// The profile of somebody whom the user watches, or of the user, is another one now. It says nothing of whether they
-    /// are there.
+    /// The profile of a watched user, or of the user, has changed. The frame says nothing about whether that user is
+    /// online.
     Profile {
-        /// The card from now on. Of two cards of a user keep the one with the greater `rev`.
+        /// The new card. Of two cards of one user keep the one with the greater `rev`.
         user: UserCard,
     },
-    /// The node leaves.
+    /// The node shuts down.
     Reconnect {
-        /// Wait so long, then connect again.
+        /// Milliseconds to wait before the client connects again.
         after_ms: u64,
-        /// Where; empty means the same address.
+        /// Addresses of nodes to connect to; empty means the same address.
         #[serde(default)]
         nodes: Vec<String>,
     },
@@ -117,14 +120,14 @@ pub enum ServerFrame<'a> {
     },
 }
 
-/// Whose log a batch is of.
+/// Whose log a batch comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
-    /// A channel's.
+    /// A channel's log.
     Channel,
-    /// The user's own.
+    /// The user's own log.
     User,
 }
 
@@ -132,65 +135,67 @@ pub enum LogKind {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Welcome {
-    /// Which request.
+    /// The name of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
-    /// Who the token says you are.
+    /// The user that the token names.
     pub user_id: UserId,
-    /// Which device the token names.
+    /// The device that the token names.
     pub device_id: DeviceId,
-    /// How often to send `heartbeat`.
+    /// Milliseconds between two `heartbeat` frames of the client.
     pub heartbeat_interval_ms: u64,
-    /// When the token ends; send `auth` before.
+    /// The time at which the token expires. The client sends `auth` before.
     pub token_expires_at: Millis,
     /// The server's clock.
     pub at: Millis,
-    /// The verdict on the cursor of `hello`.
+    /// Whether the cursor of `hello` was accepted.
     #[serde(flatten)]
     pub resume: Resume,
 }
 
-/// The verdict on the cursor that a device came with.
+/// Whether the cursor of a device was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "resume", rename_all = "snake_case")]
 pub enum Resume {
-    /// Everything after the cursor follows.
+    /// It was accepted. Everything after the cursor follows.
     Resumed,
-    /// Take the snapshot (`POST /v1/snapshot`); entries from now on follow on this connection meanwhile.
+    /// It was not accepted. The client takes the snapshot (`POST /v1/snapshot`); new entries are delivered on this
+    /// connection meanwhile.
     SnapshotRequired {
-        /// Why the cursor did not serve.
+        /// Why the cursor was not accepted.
         reason: SnapshotReason,
     },
 }
 
-/// Why a device must take a snapshot.
+/// Reasons for which a device must take a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SnapshotReason {
-    /// It came without a cursor.
+    /// The device sent no cursor.
     NoCursor,
-    /// Not a cursor that this server gave to this user: damaged, another server's or user's, of an older release, or from
-    /// a time that a restored backup does not know.
+    /// The cursor was not given to this user by this server: it is damaged, of another server or user, of an older
+    /// release, or from a time that a restored backup does not contain.
     ForeignCursor,
-    /// The cursor lies beyond what this store holds.
+    /// The cursor lies beyond the last item of this store.
     BeyondStore,
-    /// More than 10,000 items were missed.
+    /// The device has missed more than 10,000 items.
     TooFarBehind,
 }
 
-/// The end of an open channel's log.
+/// The head of an open channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelHead {
-    /// Which channel.
+    /// The channel.
     pub channel_id: ChannelId,
-    /// The last entry's place.
+    /// The place of the last entry.
     pub seq: Seq,
-    /// Messages so far. Unread messages are those after the caller's read marker: this less the marker's ordinal.
+    /// Number of messages so far. Unread messages: this number minus the ordinal of the caller's read marker.
     pub ordinal: Ordinal,
-    /// Whether entries up to `seq` are left out on this connection: history has them. What follows comes after `seq`.
+    /// Whether entries up to `seq` were skipped on this connection. The client reads them with `history`; the next
+    /// entry follows `seq`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gap: bool,
 }
@@ -199,16 +204,17 @@ pub struct ChannelHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Changed {
-    /// Which request.
+    /// The name of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
-    /// In which channel.
+    /// The channel of the message.
     pub channel_id: ChannelId,
-    /// Which message.
+    /// The place of the message.
     pub target: Seq,
-    /// Its version from now on.
+    /// The message's version after the change.
     pub version: u32,
-    /// The place of the entry that tells it; absent if the message was so already, and that entry lies far back.
+    /// The place of the entry that records the change. Absent if the message was already in the requested state and
+    /// that entry is too far back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<Seq>,
 }
@@ -217,16 +223,16 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ack {
-    /// Which request.
+    /// The name of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
-    /// In which channel.
+    /// The channel of the message.
     pub channel_id: ChannelId,
-    /// Its id.
+    /// The id of the message.
     pub message_id: MessageId,
-    /// Its place.
+    /// The place of the message.
     pub seq: Seq,
-    /// When it was appended.
+    /// The time at which it was appended.
     pub at: Millis,
 }
 

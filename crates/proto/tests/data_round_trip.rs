@@ -1,8 +1,5 @@
-//! Custom data comes out of every type of the wire as it went in, also where serde keeps values for later.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Custom data leaves every type of the wire exactly as it entered it, even where serde buffers values.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::borrow::Cow;
 
@@ -14,7 +11,7 @@ use madang_proto::{
 };
 use proptest::prelude::*;
 
-/// JSON text of every shape, with the names and numbers that trees of values give another meaning.
+/// JSON text of every shape, including the names and numbers that trees of `serde_json` values treat specially.
 fn json_text() -> impl Strategy<Value = String> {
     let name = prop_oneof![
         Just(r#""$serde_json::private::RawValue""#.to_owned()),
@@ -72,7 +69,7 @@ fn check_entries(read: &[Entry], data: &Data) {
     }
 }
 
-/// Through everything that a body passes on its way: request, row, frame, pages.
+/// Passes the data through everything that a body goes through: request, row, frame, pages.
 fn check(text: &str, data: &Data) {
     let compact = data.get();
     let send = format!(
@@ -127,16 +124,16 @@ fn check(text: &str, data: &Data) {
 
 proptest! {
     #[test]
-    fn what_is_taken_comes_back_byte_for_byte(text in json_text()) {
-        // As a whole, `null` says that there is none.
+    fn accepted_data_is_preserved_byte_for_byte(text in json_text()) {
+        // In place of a whole value, `null` means that there is no data.
         if text != "null" && let Ok(data) = text.parse::<Data>() {
             check(&text, &data);
         }
     }
 
-    /// A text is taken exactly if it can be read by others, whatever they do with it.
+    /// Nothing panics on any text, and no text that is not JSON is accepted as data.
     #[test]
-    fn nothing_breaks_on_any_text(text in "[\\[\\]{}:,\"\\\\a-u0-9 .eE+-]{0,40}") {
+    fn no_text_causes_a_panic(text in "[\\[\\]{}:,\"\\\\a-u0-9 .eE+-]{0,40}") {
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
         prop_assert!(is_json || text.parse::<Data>().is_err());
         let _ = Request::parse(&text);
@@ -146,7 +143,7 @@ proptest! {
 }
 
 #[test]
-fn the_attacks_that_were_seen_do_not_work() {
+fn known_attacks_are_harmless() {
     for text in [
         r#"{"a":1,"$serde_json::private::RawValue":"[1"}"#,
         r#"{"$serde_json::private::RawValue":"[1]"}"#,
@@ -159,9 +156,9 @@ fn the_attacks_that_were_seen_do_not_work() {
     check(&nested(limits::DATA_DEPTH), &nested(limits::DATA_DEPTH).parse().unwrap());
 }
 
-/// Deep nesting costs no stack, wherever it stands.
+/// Deep nesting uses no stack, wherever in the text it is.
 #[test]
-fn a_small_stack_holds_whatever_comes() {
+fn a_small_stack_suffices_for_any_text() {
     let deep = "[".repeat(600_000);
     let run = move || {
         for text in [

@@ -1,9 +1,6 @@
-//! `docs/protocol.md` says what the types say: every example parses into its type and back into the same JSON, and every
+//! `docs/protocol.md` agrees with the types: every example parses into its type and back into the same JSON, and every
 //! frame, kind of entry, error code, close code and limit is on the page.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::BTreeSet;
 
@@ -24,7 +21,7 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
-/// A fenced block: where it begins, what its fence says after `json`, and what is in it.
+/// A fenced block: its line, the text of its fence after `json`, and its content.
 struct Example {
     line: usize,
     marker: String,
@@ -36,7 +33,7 @@ fn examples() -> Vec<Example> {
     let (mut is_open, mut is_text) = (false, false);
     for (index, line) in PAGE.lines().enumerate() {
         if is_text || line == "```text" {
-            // Pseudo-code, which is no example.
+            // Pseudo-code is not an example.
             is_text = line != "```";
         } else if is_open && line == "```" {
             is_open = false;
@@ -54,7 +51,7 @@ fn examples() -> Vec<Example> {
     examples
 }
 
-/// Parses, and compares what comes out again: nothing was ignored, nothing was added.
+/// Parses an example and compares the result with it: no member was ignored, and none was added.
 fn parse<T: DeserializeOwned + Serialize>(example: &Example) -> T {
     let Example { line, marker, text } = example;
     let written: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("line {line}: {error}"));
@@ -63,8 +60,8 @@ fn parse<T: DeserializeOwned + Serialize>(example: &Example) -> T {
     parsed
 }
 
-/// A function that names the variants of an enum, and the list of all names. A variant that is missing here does not
-/// compile; a name without an example fails the test.
+/// Defines a function that names the variants of an enum, and the list of all names. A variant that is missing here
+/// does not compile; a name without an example fails the test.
 macro_rules! names {
     ($all:ident, $name_of:ident($type:ty) { $($pattern:pat => $name:expr,)* }) => {
         const $all: &[&str] = &[$($name),*];
@@ -154,7 +151,7 @@ names!(KINDS, kind(Content) {
     Content::Unknown => UNKNOWN,
 });
 
-/// What a client calls the kinds that it does not know; never on the wire.
+/// The name that a client gives to kinds that it does not know. It is never on the wire.
 const UNKNOWN: &str = "unknown";
 
 names!(ERROR_CODES, error_code(ErrorCode) {
@@ -179,7 +176,7 @@ names!(REASONS, reason(SnapshotReason) {
     SnapshotReason::TooFarBehind => "too_far_behind",
 });
 
-/// What the examples show.
+/// The names that the examples contain.
 #[derive(Default)]
 struct Shown {
     client: BTreeSet<&'static str>,
@@ -282,7 +279,7 @@ fn missing(all: &[&'static str], shown: &BTreeSet<&'static str>) -> Vec<&'static
     all.iter().copied().filter(|name| !shown.contains(name)).collect()
 }
 
-/// The rows of tables whose first cell holds `code`.
+/// The row of a table whose first cell contains `code`.
 fn row(code: &str) -> Option<&'static str> {
     PAGE.lines().find(|line| {
         line.strip_prefix("| ")
@@ -292,7 +289,7 @@ fn row(code: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn every_example_parses_and_everything_has_an_example() {
+fn every_example_parses_and_every_name_has_an_example() {
     let mut shown = Shown::default();
     let examples = examples();
     examples.iter().for_each(|example| shown.take(example));
@@ -317,7 +314,7 @@ fn every_kind_and_reason_has_a_row() {
     for name in KINDS.iter().chain(REASONS).filter(|name| **name != UNKNOWN) {
         assert!(row(&format!("`{name}`")).is_some(), "{name} has no row");
     }
-    // What the rows are called is what is on the wire.
+    // The names in the rows are the names on the wire.
     for known in [SnapshotReason::NoCursor, SnapshotReason::TooFarBehind] {
         assert_eq!(serde_json::to_value(known).unwrap(), reason(&known));
     }
@@ -400,7 +397,7 @@ fn the_limits_are_those_of_the_server() {
     }
 }
 
-/// 1310720 → 1,310,720
+/// Formats 1310720 as 1,310,720.
 fn grouped(value: usize) -> String {
     let digits = value.to_string();
     let mut grouped = String::new();

@@ -1,8 +1,5 @@
 //! The client against a server that follows a script, and against a node behind a proxy that spoils what it says.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod changes;
 mod gaps;

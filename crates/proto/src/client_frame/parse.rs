@@ -1,4 +1,4 @@
-//! Reads requests: which frame a text is, by the one rule for JSON from outside.
+//! Reads requests: which frame a text contains, by the same JSON rule as all input from clients.
 
 use std::fmt;
 
@@ -11,17 +11,17 @@ use crate::error::{ErrorBody, ErrorCode};
 use crate::json::{Checked, JsonError};
 use crate::limits;
 
-/// Members of every frame, read ahead of the rest.
+/// Members that every frame may have. They are read before the others.
 const ENVELOPE: &[&str] = &["type", "id"];
-/// How far an `id` is looked for in a frame that is too large to be read.
+/// How many bytes of an oversized frame are searched for its `id`.
 const PREFIX_BYTES: usize = 1_024;
 
-/// A text frame that is no request.
+/// A text frame that is not a valid request.
 #[derive(Debug, Clone)]
 pub struct ParseError {
-    /// The request's name, as far as it could be read.
+    /// The name of the request, if it could be read.
     pub id: Option<RequestId>,
-    /// What is wrong with it.
+    /// Why the frame was refused.
     pub error: ErrorBody,
 }
 
@@ -47,8 +47,8 @@ impl Request {
     /// Reads a text frame by the rule of [`crate::json::read_request`].
     ///
     /// # Errors
-    /// Says which field is wrong and repeats the request's name where that could be read: of a frame that is too large
-    /// if it is among the first 1,024 bytes.
+    /// The error names the invalid field and contains the name of the request if it could be read. For an oversized
+    /// frame that is the case if `id` is within the first 1,024 bytes.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         if text.len() > limits::FRAME_BYTES_IN {
             let message =
@@ -66,7 +66,7 @@ impl Request {
     }
 }
 
-/// What can be known of any frame.
+/// The members that every frame may have.
 struct Envelope {
     id: Option<RequestId>,
     kind: Result<String, ErrorBody>,
@@ -116,7 +116,7 @@ fn read_kind(value: &str) -> Result<String, ErrorBody> {
     })
 }
 
-/// Reads a frame whose kind is known.
+/// Reads a frame of a known kind.
 fn frame(kind: &str, text: Checked<'_>) -> Result<ClientFrame, ErrorBody> {
     let frame = match kind {
         "hello" => read(text).map(ClientFrame::Hello),
@@ -155,7 +155,7 @@ fn read<'de, T: Deserialize<'de>>(text: Checked<'de>) -> Result<T, JsonError> {
     text.read_frame(ENVELOPE)
 }
 
-/// The channel, and beside it which page.
+/// Reads the channel and the page of a `history` frame.
 fn history(text: Checked<'_>) -> Result<ClientFrame, JsonError> {
     let InChannel { channel_id } = text.read_part()?;
     let page = text.read_frame(&["type", "id", "channel_id"])?;
@@ -200,11 +200,11 @@ struct Auth {
     token: String,
 }
 
-/// The `id` among the first members of a frame that is too large, so that its sender knows what was refused.
+/// The `id` among the first members of an oversized frame, so that the client learns which request was refused.
 fn early_id(text: &str) -> Option<RequestId> {
     let mut id = None;
     let mut json = serde_json::Deserializer::from_str(&text[..text.floor_char_boundary(PREFIX_BYTES)]);
-    // It fails where the prefix ends, if not before.
+    // Parsing always fails: the prefix ends inside the frame. `id` is set if its member came before that.
     let _ = EarlyId(&mut id).deserialize(&mut json);
     id.filter(|id: &RequestId| id.0.chars().count() <= limits::REQUEST_ID_CHARS)
 }

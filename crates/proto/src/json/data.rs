@@ -1,4 +1,4 @@
-//! The custom data of a message: JSON of the application, kept and served as it was spelt.
+//! The custom data of a message: JSON of the application, kept and served exactly as it was written.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,36 +12,36 @@ use serde_json::value::RawValue;
 use super::scan;
 use crate::limits::{DATA_BYTES, DATA_DEPTH};
 
-/// One JSON value of the application, without white space outside of strings, otherwise as it was spelt: whole numbers of
-/// any size, the order of members and escapes stay. Two are equal if their texts are.
+/// One JSON value of the application, without white space outside strings and otherwise exactly as it was written:
+/// whole numbers of any size, the order of members and escapes are preserved. Two values are equal if their texts are.
 ///
-/// It is read by [`super::read`] and [`super::read_request`] alone; any other deserializer refuses it, because a value
-/// that passes through a tree of `serde_json` may come out as another.
+/// Only [`super::read`] and [`super::read_request`] can read it. Any other deserializer refuses it, because a value
+/// that passes through a tree of `serde_json` may come out changed.
 #[derive(Debug, Clone)]
 pub struct Data(Box<RawValue>);
 
-/// Why a text cannot be the data of a message.
+/// Reasons for which a text cannot be the data of a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataFault {
-    /// Not one JSON value.
+    /// The text is not one JSON value.
     #[error("is not JSON: {0}")]
     NotJson(String),
-    /// Too many bytes without white space.
+    /// The text without white space has too many bytes.
     #[error("has {bytes} bytes of JSON, the limit is {DATA_BYTES}")]
     TooLarge {
-        /// How many.
+        /// Its size.
         bytes: usize,
     },
-    /// Too many levels of arrays and objects.
+    /// Arrays and objects are nested too deeply.
     #[error("is nested deeper than {DATA_DEPTH} levels")]
     TooDeep,
-    /// A member that an object has twice.
+    /// An object has two members with this name.
     #[error("has an object with the member {0:?} twice")]
     Twice(String),
-    /// A number whose magnitude exceeds that of every 64-bit floating-point number.
+    /// A number is larger in magnitude than every 64-bit floating-point number.
     #[error("has a number beyond the range of a 64-bit floating-point number")]
     NumberOutOfRange,
-    /// A string with half of a surrogate pair.
+    /// A string contains one half of a surrogate pair without the other.
     #[error("has a string with half of a surrogate pair (\\ud800 to \\udfff) without the other")]
     LoneSurrogate,
 }
@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// Takes the bytes that [`super::reader::Reader`] gives for a member called `data`.
+/// Accepts the bytes that [`super::reader::Reader`] passes on for a member named `data`.
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -102,9 +102,10 @@ fn raw(text: String) -> Result<Box<RawValue>, DataFault> {
     RawValue::from_string(text).map_err(|error| DataFault::NotJson(error.to_string()))
 }
 
-/// The compact text of what may be kept. Size and depth come first, so that the rest costs what they allow.
+/// The compact text of valid data. Size and depth are checked first, so that they bound the cost of the other checks.
 pub(super) fn checked(text: &str) -> Result<String, DataFault> {
-    // Before the white space goes, which may stand where none is allowed. Takes no recursion.
+    // The grammar is checked before white space is removed, because there may be white space where JSON allows none.
+    // The parser of `RawValue` does not recurse.
     serde_json::from_str::<&RawValue>(text).map_err(|error| DataFault::NotJson(error.to_string()))?;
     let text = scan::compact(text);
     if text.len() > DATA_BYTES {
@@ -117,13 +118,13 @@ pub(super) fn checked(text: &str) -> Result<String, DataFault> {
     Ok(text)
 }
 
-/// What is open at a token: an object with the names that it has had so far, or an array.
+/// An array or object that is open at a token. For an object: the names that it has had so far.
 enum Open<'a> {
     Object { names: HashSet<Cow<'a, str>>, awaits_name: bool },
     Array,
 }
 
-/// Checks strings, numbers and names of a compact text whose grammar was checked.
+/// Checks strings, numbers and names of a compact text with valid grammar.
 fn check_tokens(text: &str) -> Result<(), DataFault> {
     let (mut open, mut rest): (Vec<Open<'_>>, &str) = (Vec::new(), text);
     while let Some(byte) = rest.bytes().next() {
@@ -183,7 +184,7 @@ fn take_string<'a>(token: &'a str, open: Option<&mut Open<'a>>) -> Result<(), Da
     Ok(())
 }
 
-/// Readers without numbers of any size must not fail on it.
+/// Refuses numbers that a reader without big numbers could not read.
 fn check_number(token: &str) -> Result<(), DataFault> {
     match token.parse::<f64>() {
         Ok(value) if value.is_finite() => Ok(()),
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_stays_as_it_was_spelt() {
+    fn accepted_data_stays_as_it_was_written() {
         for text in [
             r#"{"b":1,"a":18446744073709551617,"c":1.0,"d":1e2,"e":-0,"f":"\u00e9\/","g":null}"#,
             r#"{"a":1,"$serde_json::private::RawValue":"[1"}"#,
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_disagree_about_is_refused() {
+    fn data_that_readers_disagree_about_is_refused() {
         let fault = |text: &str| text.parse::<Data>().unwrap_err();
         assert_eq!(fault(r#"{"a":{"b":1,"\u0062":2}}"#), DataFault::Twice("b".into()));
         assert_eq!(fault(r#"{"a":[{"b":1}],"a":2}"#), DataFault::Twice("a".into()));
@@ -248,7 +249,7 @@ mod tests {
         let long = |bytes: usize| format!("\"{}\"", "a".repeat(bytes - 2));
         assert!(long(DATA_BYTES).parse::<Data>().is_ok());
         assert_eq!(fault(&long(DATA_BYTES + 1)), DataFault::TooLarge { bytes: DATA_BYTES + 1 });
-        // Each object has names of its own.
+        // Names must be unique within one object only.
         assert!(r#"[{"a":1},{"a":1},{"b":{"a":{"a":1}}}]"#.parse::<Data>().is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a JSON text, and where.
+//! Errors in JSON texts, with their place.
 
 use std::fmt::{Display, Write as _};
 
@@ -6,13 +6,13 @@ use serde::de;
 
 use crate::error::{ErrorBody, ErrorCode};
 
-/// What is wrong with a JSON text, and where.
+/// An error in a JSON text, with its place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", self.place())]
 pub struct JsonError {
     code: ErrorCode,
     message: String,
-    /// From the inside out.
+    /// The innermost step comes first.
     path: Vec<Step>,
 }
 
@@ -31,19 +31,19 @@ impl JsonError {
         Self { code: ErrorCode::TooLarge, ..Self::new(message) }
     }
 
-    /// The same, of a member of an object.
+    /// The same error, inside a member of an object.
     pub(crate) fn in_member(mut self, name: &str) -> Self {
         self.path.push(Step::Member(name.to_owned()));
         self
     }
 
-    /// The same, of an element of an array.
+    /// The same error, inside an element of an array.
     pub(crate) fn in_element(mut self, index: usize) -> Self {
         self.path.push(Step::Element(index));
         self
     }
 
-    /// Where it is, such as `body.mentions[2]`; `None` for the text as a whole.
+    /// The place of the error, such as `body.mentions[2]`; `None` for the text as a whole.
     #[must_use]
     pub fn path(&self) -> Option<String> {
         let mut path = String::new();
@@ -61,7 +61,7 @@ impl JsonError {
         self.path().map(|path| path + ": ").unwrap_or_default()
     }
 
-    /// The refusal; `whole` names the text as a whole.
+    /// The error as an answer to a client; `whole` names the text as a whole.
     pub(crate) fn refusal(&self, whole: &str) -> ErrorBody {
         let field = self.path().unwrap_or_else(|| whole.to_owned());
         ErrorBody::field(self.code, &field, format!("{field}: {}", self.message))

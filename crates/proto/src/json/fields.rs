@@ -1,11 +1,11 @@
-//! Asks a structure for the names of its fields.
+//! Reads the names of the fields of a structure from its `Deserialize` implementation.
 
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::JsonError;
 
-/// Takes the names down and fails.
+/// Stores the names and then fails, so that nothing is read.
 pub(super) struct Fields<'a>(pub(super) &'a mut Option<&'static [&'static str]>);
 
 impl<'de> Deserializer<'de> for Fields<'_> {

@@ -1,10 +1,10 @@
-//! How JSON of the wire is read: by clients and the store leniently ([`read`]), from outside by one rule for every frame
-//! and body ([`read_request`]).
+//! Reads the JSON of the wire. Clients and the store read leniently ([`read`]). Input from clients is read by one
+//! strict rule for every frame and body ([`read_request`]).
 //!
-//! Depth is bounded and the grammar is checked before anything recursive sees the text. A value is then read from its
-//! own slice of the text, so a fault is known by its path, and the custom data of a message ([`Data`]) stays as it was
-//! spelt: no part of it passes through a value of `serde_json`, whose features (`raw_value`, `arbitrary_precision`) give
-//! some member names a meaning of their own.
+//! Depth is bounded and the grammar is checked before any recursive code reads the text. Each value is then read from
+//! its own slice of the text. So an error can name its path, and the custom data of a message ([`Data`]) stays exactly
+//! as it was written: no part of it passes through a value of `serde_json`, whose features (`raw_value`,
+//! `arbitrary_precision`) treat some member names specially.
 
 mod data;
 mod error;
@@ -23,34 +23,34 @@ use crate::limits;
 use pieces::Members;
 use reader::{Reader, Rules};
 
-/// Reads what a server or a store of this project wrote. Unknown members are ignored.
+/// Reads JSON that a server or a store of this project wrote. Unknown members are ignored.
 ///
 /// # Errors
-/// Names the path of what cannot be read.
+/// The error names the path of the value that cannot be read.
 pub fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, JsonError> {
     T::deserialize(Reader::new(Checked::new(text)?.0, Rules::Lenient))
 }
 
-/// The names of the fields of a structure, as its deserializer knows them; `None` for another type.
+/// The names of the fields of a structure, as its `Deserialize` implementation lists them; `None` for another type.
 #[must_use]
 pub fn fields_of<T: DeserializeOwned>() -> Option<&'static [&'static str]> {
     let mut fields = None;
-    // It always fails: there is nothing to read.
+    // The call always fails, because there is nothing to read. The names are stored before it does.
     let _ = T::deserialize(fields::Fields(&mut fields));
     fields
 }
 
-/// Reads what came from outside, by the rule that the protocol states for every body: an object is an object, a whole
-/// number has a whole value, `null` is absence, no member is there twice, unknown members are ignored unless none is
-/// known.
+/// Reads JSON from a client, by the rule that the protocol states for every body: an object must be an object, a whole
+/// number may be written in any form with a whole value, `null` means absent, and no member may occur twice. Unknown
+/// members are ignored, unless no member is known.
 ///
 /// # Errors
-/// Names the path of what is refused.
+/// The error names the path of the value that is refused.
 pub fn read_request<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, JsonError> {
     Checked::new(text)?.read_frame(&[])
 }
 
-/// The one value of a text, whose grammar and depth were checked.
+/// One JSON value, as a text whose grammar and depth were checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Checked<'a>(&'a str);
 
@@ -70,7 +70,7 @@ impl<'a> Checked<'a> {
         pieces::members(self.0)
     }
 
-    /// As [`read_request`], of an object whose members `envelope` were read apart.
+    /// Like [`read_request`], for an object of which the members named in `envelope` were read separately.
     pub(crate) fn read_frame<T: Deserialize<'a>>(
         self,
         envelope: &'static [&'static str],
@@ -78,7 +78,7 @@ impl<'a> Checked<'a> {
         T::deserialize(Reader::new(self.0, Rules::Strict { envelope, is_part: false }))
     }
 
-    /// As [`read_request`], of an object that says more than this.
+    /// Like [`read_request`], for an object that also has members of other structures.
     pub(crate) fn read_part<T: Deserialize<'a>>(self) -> Result<T, JsonError> {
         T::deserialize(Reader::new(self.0, Rules::Strict { envelope: &[], is_part: true }))
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::error::JsonError;
 use super::scan;
 
-/// A string without its quotes and escapes.
+/// The value of a string: without quotes, and with its escapes decoded.
 pub(super) fn string(text: &str) -> Result<Cow<'_, str>, JsonError> {
     if !text.contains('\\') {
         return Ok(Cow::Borrowed(&text[1..text.len() - 1]));
@@ -16,7 +16,7 @@ pub(super) fn string(text: &str) -> Result<Cow<'_, str>, JsonError> {
     })
 }
 
-/// A member of an object: its name, and its value as it is written.
+/// A member of an object: its name, and its value as it was written.
 pub(crate) struct Member<'de> {
     pub(crate) name: Cow<'de, str>,
     pub(crate) value: &'de str,

@@ -1,4 +1,4 @@
-//! Deserializes from the slices of a text whose grammar and depth were checked.
+//! Deserializes values from slices of a text whose grammar and depth were checked.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,26 +13,28 @@ use super::data::{self, DataFault};
 use super::error::JsonError;
 use super::pieces::{Member, Members, Values, elements, members, string};
 
-/// The largest whole number that every reader of JSON keeps exactly.
+/// 2^53, the greatest magnitude up to which every JSON reader represents each whole number exactly.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// How closely a text is read.
+/// How strictly a text is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rules {
-    /// As this project writes it, or a later version of it.
+    /// Text that this version of the project wrote, or a later one.
     Lenient,
-    /// As the protocol states for requests. `envelope` names members of the outermost object that were read apart;
-    /// `is_part` says that the rest is read apart, so that nothing of it must be known.
+    /// Text of a request, by the rule of the protocol. `envelope` names members of the outermost object that are read
+    /// separately. `is_part` says that other structures read the other members, so that there need not be a known
+    /// member.
     Strict { envelope: &'static [&'static str], is_part: bool },
 }
 
-/// One value.
+/// One value of the text.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'de> {
     text: &'de str,
     rules: Rules,
-    /// Whether it is the application's: given on as bytes, which is what [`super::Data`] takes. JSON has no bytes, so
-    /// nothing else is taken for it, also where serde keeps values for later (`flatten`, tagged enums).
+    /// Whether the value is custom data of the application. It is passed on as bytes, which only [`super::Data`]
+    /// accepts. JSON has no bytes, so no other type can accept it, even where serde buffers values (`flatten`, tagged
+    /// enums).
     is_data: bool,
 }
 
@@ -61,7 +63,7 @@ impl<'de> Reader<'de> {
         if self.first() == b'"' { string(self.text).map(Some) } else { Ok(None) }
     }
 
-    /// What this is instead of what was expected.
+    /// An error that says which type was found in place of the expected one.
     fn unexpected(&self, expected: &dyn de::Expected) -> JsonError {
         let string;
         let unexpected = match self.first() {
@@ -277,7 +279,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     }
 }
 
-/// The members of a request that are known and say something: none may be there twice, and one at least must be known.
+/// The known members of a request that are not `null`. No known member may occur twice, and at least one must be known.
 fn known<'de>(
     members: Members<'de>,
     fields: &'static [&'static str],
@@ -329,7 +331,7 @@ impl<'de> SeqAccess<'de> for Elements<'de> {
     }
 }
 
-/// The members of a map, whose names are data.
+/// The members of a map, whose names are arbitrary.
 struct Entries<'de> {
     members: Members<'de>,
     of: Reader<'de>,
@@ -353,7 +355,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     }
 }
 
-/// The members of a structure.
+/// The members of a structure, whose names are its fields.
 struct Fields<'de> {
     members: std::vec::IntoIter<Member<'de>>,
     of: Reader<'de>,

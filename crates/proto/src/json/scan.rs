@@ -1,6 +1,6 @@
-//! Looks at JSON text byte by byte, without recursion and without a tree.
+//! Scans JSON text byte by byte, without recursion and without building a tree.
 
-/// Whether arrays and objects are nested deeper than `levels`. Holds for any text, also for one that is no JSON.
+/// Whether arrays and objects are nested deeper than `levels`. Works for any text, even if it is not JSON.
 pub(super) fn is_deeper(text: &str, levels: usize) -> bool {
     let mut scan = Scan::default();
     text.bytes().any(|byte| {
@@ -9,13 +9,13 @@ pub(super) fn is_deeper(text: &str, levels: usize) -> bool {
     })
 }
 
-/// The text without the white space outside of strings.
+/// The text without white space outside strings.
 pub(super) fn compact(text: &str) -> String {
     let mut scan = Scan::default();
     let mut compact = String::with_capacity(text.len());
     for char in text.chars() {
         let was_inside = scan.is_inside();
-        // What is not ASCII stands in strings alone and changes no state.
+        // In valid JSON, characters that are not ASCII occur only in strings and do not change the state.
         scan.step(u8::try_from(char).unwrap_or(b'a'));
         if was_inside || !char.is_ascii_whitespace() {
             compact.push(char);
@@ -24,12 +24,12 @@ pub(super) fn compact(text: &str) -> String {
     compact
 }
 
-/// Splits the first value off a text that begins with one and whose grammar was checked.
+/// Splits the first value off a text with valid grammar that begins with a value.
 pub(super) fn split_value(text: &str) -> (&str, &str) {
     let mut scan = Scan::default();
     let is_string = text.starts_with('"');
     for (index, byte) in text.bytes().enumerate() {
-        // A value at this level ends before the comma, or before the end of what holds it.
+        // A value at this level ends before the comma, or before the end of the enclosing array or object.
         let ends_before = !scan.is_inside() && scan.depth == 0 && matches!(byte, b',' | b']' | b'}' | b':');
         if ends_before {
             return (text[..index].trim_end(), &text[index..]);
@@ -42,12 +42,12 @@ pub(super) fn split_value(text: &str) -> (&str, &str) {
     (text.trim_end(), "")
 }
 
-/// Whether a string that is written with escapes has one half of a surrogate pair without the other.
+/// Whether the escapes of a string contain one half of a surrogate pair without the other.
 pub(super) fn has_lone_surrogate(text: &str) -> bool {
     let mut escapes = text.split('\\').skip(1);
     let mut awaits_low = false;
     while let Some(escape) = escapes.next() {
-        // `\\` splits into an empty part, and what is behind it is no escape.
+        // `\\` splits into an empty part, and the part after it does not begin with an escape.
         if escape.is_empty() {
             escapes.next();
         }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_counts_what_is_open_outside_of_strings() {
+    fn depth_counts_open_brackets_outside_strings() {
         for (text, depth) in
             [("1", 0), ("[1]", 1), (r#"{"[[[":[]}"#, 2), (r#"["\"[[",[]]"#, 2), ("[][][]", 1)]
         {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn only_white_space_outside_of_strings_goes() {
+    fn only_white_space_outside_strings_is_removed() {
         assert_eq!(compact(" { \"a b\\\" \" :\t[ 1 ,\n2 ] } "), r#"{"a b\" ":[1,2]}"#);
         assert_eq!(compact("\"가 나\""), "\"가 나\"");
     }

@@ -1,4 +1,4 @@
-//! Bodies about accounts, devices, people and the server.
+//! Bodies about accounts, devices, users and the server.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::consent::Audience;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignUp {
-    /// Unique name: `[a-z0-9_.-]{2,32}`; capitals are folded.
+    /// Unique name: `[a-z0-9_.-]{2,32}`. Capital letters are converted to lower case.
     pub handle: String,
-    /// Name for people, 1 to 64 characters.
+    /// Name that is shown to people, 1 to 64 characters.
     pub display_name: String,
-    /// 8 characters to 256 bytes.
+    /// The password: 8 characters to 256 bytes.
     pub password: String,
-    /// What this device is called, at most 64 characters.
+    /// Name of this device, at most 64 characters.
     #[serde(default)]
     pub device_name: String,
-    /// A code of the operator's, where sign-up is by invitation.
+    /// An invitation code from the operator, where sign-up requires one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invitation: Option<String>,
 }
@@ -30,14 +30,14 @@ pub struct SignUp {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Login {
-    /// Whose.
+    /// The handle of the user.
     pub handle: String,
-    /// Her password.
+    /// The user's password.
     pub password: String,
-    /// What the device is called.
+    /// Name of the device.
     #[serde(default)]
     pub device_name: String,
-    /// A device of hers that logs in again; absent makes a new one.
+    /// A device of the user that logs in again. If absent, a new device is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_id: Option<DeviceId>,
 }
@@ -46,7 +46,7 @@ pub struct Login {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Refresh {
-    /// The last refresh token; it serves once.
+    /// The last refresh token. It can be used once.
     pub refresh_token: String,
 }
 
@@ -54,23 +54,23 @@ pub struct Refresh {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignedIn {
-    /// Who.
+    /// The user.
     pub user: UserCard,
-    /// On which device.
+    /// The device that is signed in.
     pub device_id: DeviceId,
-    /// For `hello` and `Authorization: Bearer`.
+    /// Access token for `hello` and `Authorization: Bearer`.
     pub access_token: String,
-    /// When it ends.
+    /// The time at which the access token expires.
     pub access_expires_at: Millis,
-    /// For the next access token.
+    /// Refresh token for the next access token.
     pub refresh_token: String,
 }
 
-/// `POST /v1/devices`: a further device of the caller, such as a bot's or a paired phone.
+/// `POST /v1/devices`: another device of the caller, such as a bot or a paired phone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewDevice {
-    /// What it is called.
+    /// Name of the device.
     #[serde(default)]
     pub device_name: String,
 }
@@ -79,39 +79,39 @@ pub struct NewDevice {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileChange {
-    /// Name for people.
+    /// Name that is shown to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
-    /// The address of a picture, at most 512 bytes; empty takes it away.
+    /// The address of a picture, at most 512 bytes; empty removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
-    /// Whether others are told how far she has read; default true.
+    /// Whether other users see how far this user has read; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sends_receipts: Option<bool>,
-    /// The people who may add the user to a group at once; others invite.
+    /// The users who may add this user to a group at once. Others can only invite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_add: Option<Audience>,
-    /// The people who may write to the user in a direct channel.
+    /// The users who may write to this user in a direct channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_write: Option<Audience>,
 }
 
-/// `GET /v1/me`: the caller, with the caller's own settings.
+/// `GET /v1/me`: the caller with their own settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Me {
-    /// As everybody sees the caller.
+    /// The caller's card, as all users see it.
     #[serde(flatten)]
     pub user: UserCard,
-    /// Since when the account exists.
+    /// The time at which the account was created.
     pub created_at: Millis,
-    /// Whether others are told how far the caller has read.
+    /// Whether other users see how far the caller has read.
     pub sends_receipts: bool,
-    /// The people who may add the caller to a group at once; others invite.
+    /// The users who may add the caller to a group at once. Others can only invite.
     pub may_add: Audience,
-    /// The people who may write to the caller in a direct channel.
+    /// The users who may write to the caller in a direct channel.
     pub may_write: Audience,
-    /// Whether others see the caller as offline.
+    /// Whether other users see the caller as offline.
     pub invisible: bool,
     /// The status text, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,11 +122,11 @@ pub struct Me {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PasswordChange {
-    /// The present one.
+    /// The present password.
     pub old_password: String,
-    /// The next one: 8 characters to 256 bytes.
+    /// The new password: 8 characters to 256 bytes.
     pub new_password: String,
-    /// Whether the other devices stay signed in; default false: they are revoked.
+    /// Whether the other devices stay signed in. Default false: they are revoked.
     #[serde(default)]
     pub keep_devices: bool,
 }
@@ -135,7 +135,7 @@ pub struct PasswordChange {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Deletion {
-    /// The password, so that nobody else deletes the account on a device that was left open.
+    /// The password, so that nobody else can delete the account from an unattended device.
     pub password: String,
 }
 
@@ -143,7 +143,7 @@ pub struct Deletion {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceChange {
-    /// What it is called from now on, at most 64 characters.
+    /// The new name, at most 64 characters.
     pub name: String,
 }
 
@@ -168,11 +168,11 @@ pub struct UserIds {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserSearch {
-    /// How a handle, or a word of a name, begins: 1 to 64 characters, in any case.
+    /// Prefix of a handle, or of a word of a name: 1 to 64 characters, ignoring case.
     pub prefix: String,
 }
 
-/// `GET /v1/server`: what a client needs to know before anybody has signed in.
+/// `GET /v1/server`: what a client needs to know before sign-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServerInfo {
@@ -180,9 +180,9 @@ pub struct ServerInfo {
     pub version: String,
     /// The subprotocols of the socket.
     pub subprotocols: Vec<String>,
-    /// Who may sign up: `open`, `invitation`, `operator` or `off`.
+    /// Sign-up policy: `open`, `invitation`, `operator` or `off`.
     pub sign_up: String,
-    /// The limits that differ between servers, or that a client checks before it sends; by name.
+    /// Limits by name: those that differ between servers, and those that a client checks before it sends.
     pub limits: BTreeMap<String, u64>,
 }
 
@@ -190,18 +190,19 @@ pub struct ServerInfo {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DeviceCard {
-    /// Which.
+    /// The device's id.
     pub id: DeviceId,
-    /// What it is called.
+    /// Name of the device.
     pub name: String,
-    /// Since when.
+    /// The time at which the device was added.
     pub created_at: Millis,
-    /// How far it has received, as it says in `received`.
+    /// The last cursor that it reported in `received`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received: Option<SealedCursor>,
-    /// When it must log in again, unless it refreshes its token before: the device that was unused longest comes first.
+    /// The time at which it must log in again unless it refreshes its token before. The device that has been unused for
+    /// the longest time has the earliest one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_in_until: Option<Millis>,
-    /// Whether it is the one that asks.
+    /// Whether it is the device that makes this call.
     pub is_this: bool,
 }

@@ -8,7 +8,7 @@ use crate::cards::UserCard;
 use crate::entry::Entry;
 use crate::presence::ContactCard;
 
-/// One line of an export. The last one is `end`: a file without it is cut off.
+/// One line of an export. The last one is `end`: a file without it is incomplete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -19,9 +19,9 @@ pub enum ExportLine {
     Device(DeviceCard),
     /// A contact, or a request in either direction.
     Contact(ContactCard),
-    /// A user whom the user blocks.
+    /// A user whom the exporting user has blocked.
     Block(UserCard),
-    /// A channel that the user is in or has left. What the user sent there follows it.
+    /// A channel of which the user is a member or that the user has left. The user's messages in it follow.
     Channel(Box<ExportedChannel>),
     /// A message that the user sent, as it is now.
     Message(Box<ChannelMessage>),
@@ -35,20 +35,20 @@ pub enum ExportLine {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExportedChannel {
-    /// As the user sees it.
+    /// The channel as the user sees it.
     #[serde(flatten)]
     pub view: ChannelView,
-    /// When the user was a member; the last 8 times.
+    /// Stays of the user in the channel: the last 8.
     pub stays: Vec<Stay>,
 }
 
-/// A time in which a user is a member.
+/// A range of entries in which a user was a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stay {
-    /// Its first entry.
+    /// The first entry of the stay.
     pub from_seq: Seq,
-    /// Its last entry; absent while it lasts.
+    /// The last entry of the stay; absent while it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_seq: Option<Seq>,
 }
@@ -57,7 +57,7 @@ pub struct Stay {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChannelMessage {
-    /// Where it was sent.
+    /// The channel that it was sent to.
     pub channel_id: ChannelId,
     /// The entry: a `message`, or `unreadable` if the server cannot read it any more.
     #[serde(flatten)]
@@ -68,11 +68,11 @@ pub struct ChannelMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExportedReaction {
-    /// Where.
+    /// The channel of the message.
     pub channel_id: ChannelId,
     /// The `seq` of the message.
     pub target: Seq,
-    /// Which.
+    /// The emoji or the short name.
     pub emoji: String,
 }
 
@@ -80,22 +80,22 @@ pub struct ExportedReaction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExportEnd {
-    /// Whose export it is.
+    /// The user whose data it is.
     pub user_id: UserId,
-    /// When it ended.
+    /// The time at which the export ended.
     pub at: Millis,
-    /// Lines before this one.
+    /// Number of lines before this one.
     pub lines: u64,
-    /// Devices among them.
+    /// Number of devices among them.
     pub devices: u64,
-    /// Contacts among them.
+    /// Number of contacts among them.
     pub contacts: u64,
-    /// Blocks among them.
+    /// Number of blocks among them.
     pub blocks: u64,
-    /// Channels among them.
+    /// Number of channels among them.
     pub channels: u64,
-    /// Messages among them, unreadable ones included.
+    /// Number of messages among them, including unreadable ones.
     pub messages: u64,
-    /// Reactions among them.
+    /// Number of reactions among them.
     pub reactions: u64,
 }
