@@ -1,4 +1,4 @@
-//! Upgrades HTTP to WebSocket, if origin, subprotocol, limits and room allow it.
+//! Upgrades an HTTP request to WebSocket if the origin, the subprotocol and the limits allow it and there is room.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub async fn accept(
     match gateway.admit(peer, &mut request) {
         Ok((response, upgrade, seat)) => {
             let tasks = gateway.tasks.clone();
-            // The handshake's buffers end with this task; a fresh one carries the connection.
+            // The buffers of the handshake are freed with this task; a new task runs the connection.
             tasks.spawn("upgrade", upgraded(gateway, upgrade, seat).in_current_span());
             response
         }
@@ -46,7 +46,8 @@ async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
         Ok((pipe, read_ahead)) => {
             let tasks = gateway.tasks.clone();
             let number = gateway.next_number();
-            // Joins the id of the request to that of the connection, which stands in every line from here on.
+            // The only line with both ids: that of the request (from the span) and that of the connection, which all later lines
+            // carry.
             tracing::info!(connection.id = number, "a socket was opened");
             tasks.spawn("connection", connection::run(gateway, number, pipe, read_ahead, seat));
         }
@@ -55,7 +56,7 @@ async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
 }
 
 impl Gateway {
-    /// The answer to a request that may open a socket, and a place for it.
+    /// Checks a request that wants to open a socket. Returns the answer and the place that the socket takes.
     fn admit(
         &self,
         peer: SocketAddr,
@@ -85,10 +86,10 @@ impl Gateway {
     }
 }
 
-/// In the list of origins: pages of any.
+/// An entry of the list of allowed origins that allows every origin.
 pub const ANY_ORIGIN: &str = "*";
 
-/// Whether a page of `origin` may talk to this server. Without a list, pages on this machine may.
+/// Whether a page of `origin` may open a socket. If `allowed` is empty, only pages from this machine may.
 #[must_use]
 pub fn is_allowed(origin: &[u8], allowed: &[String]) -> bool {
     if !allowed.is_empty() {
@@ -100,7 +101,7 @@ pub fn is_allowed(origin: &[u8], allowed: &[String]) -> bool {
     matches!(host, Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
-/// A place among the node's sockets, and among those of its address; given back when dropped.
+/// A place among the sockets of the node and among those of its address. Both are freed when it is dropped.
 pub(super) struct Seat {
     place: Place,
     _counted: Counted,
@@ -126,17 +127,17 @@ impl Seat {
         Ok(Self { place, _counted: counted, address, metrics })
     }
 
-    /// Whose socket it is.
+    /// The address that the socket is counted for.
     pub(super) const fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// It was welcomed, and keeps its place.
+    /// The connection was welcomed: its place can no longer be given to another socket.
     pub(super) fn keep(&self) {
         self.place.set(None, self.address);
     }
 
-    /// Waits until another socket was given its place. Cancel safe.
+    /// Waits until the place is given to another socket. Cancel safe.
     pub(super) async fn evicted(&self) {
         self.place.evicted().await;
     }

@@ -1,4 +1,4 @@
-//! How much each address has open, so that one alone cannot take every place.
+//! Counts what each address has open, so that one address cannot take every place.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 
 use crate::operations::network;
 
-/// Connections of each address that speak HTTP now, and requests that trusted proxies bring for it; as many as there
-/// are places at the listener, at most.
+/// Counts by address: HTTP connections that are open now, and requests that trusted proxies forward for the address. The map has
+/// at most as many entries as the listener has places.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Addresses(Arc<Mutex<HashMap<IpAddr, u32>>>);
 
-/// A connection among those of its address; leaves them when dropped.
+/// One counted connection or request. It is subtracted when dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
     addresses: Addresses,
@@ -21,7 +21,7 @@ pub(crate) struct Counted {
 }
 
 impl Addresses {
-    /// Counts a connection in, unless its address has `limit` already.
+    /// Adds one to the count of `address`. `None` if the count is `limit` already.
     pub(crate) fn count(&self, address: IpAddr, limit: u32) -> Option<Counted> {
         let address = network(address);
         let mut counts = self.0.lock();
@@ -56,7 +56,7 @@ mod tests {
         let count = |address: &str| addresses.count(address.parse().unwrap(), 2);
         let (first, second) = (count("2001:db8::1"), count("2001:db8::ffff:2"));
         assert!(first.is_some() && second.is_some());
-        // Its whole /64 is one caller, and no other is.
+        // A whole /64 of IPv6 counts as one address, and no other network does.
         assert!(count("2001:db8::3").is_none());
         let others = [count("2001:db8:0:1::1"), count("10.0.0.1"), count("::ffff:10.0.0.1")];
         assert!(others.iter().all(Option::is_some));

@@ -1,8 +1,9 @@
-//! Reads a session's inbox from its cursor, at the pace of the connection: memory is bounded by one frame and the places
-//! of one page. A store that is unavailable interrupts it ([`super::retry`]); nothing comes twice by that.
+//! Reads a session's inbox from its cursor, at the pace of the connection. Memory is bounded by one frame and the places of one
+//! page. If the store becomes unavailable, the catch-up is interrupted and retried ([`super::retry`]); no entry is sent twice
+//! because of that.
 //!
-//! What the client says meanwhile does not wait for it: after a restart a device may have a long way to go, and its sends
-//! are taken between two frames and while the store reads.
+//! The client's own frames do not wait for the catch-up. After a restart a device may have thousands of rows to read, and its
+//! sends are taken between two frames and while the store reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::retry::{Interrupted, is_for_later};
 use super::socket::End;
 use crate::operations::{Standing, SyncPage};
 
-/// Why a step was not taken.
+/// Why a step failed.
 enum Failure {
     Store(ErrorBody),
     End(End),
@@ -39,7 +40,7 @@ impl From<ErrorBody> for Failure {
     }
 }
 
-/// Takes one step: reads a page if none is at hand, and writes about a frame of it. Behind each part the cursor moves.
+/// Takes one step: reads a page if there is none, and writes about one frame of it. The cursor moves behind each finished part.
 pub(super) async fn step(connection: &mut Connection, user: UserId) -> Result<(), End> {
     match try_step(connection, user).await {
         Ok(()) => {
@@ -64,9 +65,12 @@ async fn try_step(connection: &mut Connection, user: UserId) -> Result<(), Failu
                 Some(part) => write_some(connection, user, &mut part.items).await,
                 None => Ok(()),
             };
+            // The cursor moves only behind a whole part. If the connection ends in the middle of one, the device reads the part
+            // again.
             if let Some(part) = parts.pop_front_if(|part| part.items.is_empty()) {
                 connection.outbound().handle_page(part.upto, more || !parts.is_empty());
             }
+            // Put back before the error is returned: a step that the store interrupted continues in this page.
             if !parts.is_empty() {
                 connection.page = Some(Box::new(SyncPage::Items { parts, more }));
             }
@@ -76,7 +80,7 @@ async fn try_step(connection: &mut Connection, user: UserId) -> Result<(), Failu
     Ok(())
 }
 
-/// The next page; `None` if the inbox need not be read any more.
+/// The next page, or `None` if the inbox need not be read any more.
 async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<SyncPage>, Failure> {
     let outbound = connection.outbound();
     let Some((position, epoch, fell_behind)) = outbound.begin_page() else { return Ok(None) };
@@ -84,6 +88,8 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
         outbound.push(encode::frame(&ServerFrame::Resync));
     }
     let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
+    // `begin_page` came before this read. A loss that is reported while the page is read asks for one more page, because this one
+    // may have begun before the lost rows were committed.
     let operations = Arc::clone(&connection.gateway.operations);
     let reading = async move { operations.sync_page(user, Standing::At(cursor)).await };
     let page = beside(connection, reading).await??;
@@ -93,12 +99,12 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
     Ok(Some(page))
 }
 
-/// Whether the rows of an item are there from its first one on.
+/// Whether the rows of an item begin with its first one.
 fn begins(rows: &[Row], item: &InboxItem) -> bool {
     rows.first().is_some_and(|row| row.entry.seq == item.from)
 }
 
-/// Writes the content of the first of `items`, about a frame of it; what is written leaves them.
+/// Writes the content of the first `items`, about one frame. Written rows are removed from `items`.
 async fn write_some(
     connection: &mut Connection,
     user: UserId,
@@ -108,6 +114,7 @@ async fn write_some(
         return Ok(());
     }
     let gateway = Arc::clone(&connection.gateway);
+    // The read is a task, which needs to own the items. It gives them back with the result, so a failed read loses none.
     let asked = std::mem::take(items);
     let reading = async move { (gateway.read_content(user, &asked).await, asked) };
     let (lists, asked) = beside(connection, reading).await?;
@@ -115,13 +122,14 @@ async fn write_some(
     let lists = lists?;
     let mut lists = lists.into_iter().peekable();
     if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
-        // Rows vanish from an own log alone, when so much was appended meanwhile that the page is no longer needed: the
-        // device must come again, and is too far behind then.
+        // Rows vanish only from a user's own log, and only after so many appends that this page is out of date. The device must
+        // connect again; its cursor is then too old and it takes a snapshot.
         return Err(Failure::End(End::Close(CloseReason::Internal)));
     }
     for rows in lists {
         let Some(item) = items.front_mut().filter(|item| begins(&rows, item)) else { break };
         let Some(last) = rows.last() else { break };
+        // Advanced together with the push, so that a later failure does not send these rows twice.
         item.from = last.entry.seq.next();
         for frame in encode::batches(item.log, &rows) {
             connection.outbound().push(frame);
@@ -133,8 +141,8 @@ async fn write_some(
     Ok(())
 }
 
-/// Carries out a read of the store, and takes the frames that come meanwhile. The read is a task of its own: one that nobody
-/// polled while a request is carried out would keep its place in the store's line, and those behind it.
+/// Runs a read of the store and takes the client's frames meanwhile. The read is a task of its own: a future that nobody polls
+/// while a request is carried out would keep its place in the queue of the store and block the reads behind it.
 async fn beside<T, F>(connection: &mut Connection, read: F) -> Result<T, End>
 where
     T: Send + 'static,
@@ -148,12 +156,13 @@ where
         tokio::select! {
             biased;
             read = &mut receiver => {
-                // It is not for a device that was cut off meanwhile.
+                // The connection may have been cut off during the read, by a revocation for example. It must not get the result
+                // then.
                 connection.write_and_look(false)?;
                 return read.map_err(|_| End::Close(CloseReason::Internal));
             }
             () = outbound.woken() => {}
-            // What is wrong with it, the next read tells.
+            // If the socket has failed, the next read reports the error.
             _ = outbound.tcp().readable(), if may_read => {}
         }
         let taken = connection.take_waiting().await?;
@@ -161,7 +170,7 @@ where
     }
 }
 
-/// The store failed: it is asked again later, or the connection ends if that is of no use.
+/// The store failed. Schedules another try, or ends the connection if a retry cannot help.
 fn interrupt(connection: &mut Connection, error: &ErrorBody) -> Result<(), End> {
     if !is_for_later(error) {
         return Err(End::Close(CloseReason::Internal));

@@ -1,6 +1,7 @@
-//! The task of one socket: reads frames, drives the session, brings pages of the inbox.
+//! The task of one socket: reads frames, drives the session, writes pages of the inbox.
 //!
-//! Two lives: before `hello` nobody knows who it is; afterwards it is in the registry, and live items come.
+//! It has two phases. Before `hello` is answered the user is unknown; afterwards the connection is in the registry and receives
+//! live items.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,11 +29,11 @@ use super::socket::{End, Here, Socket};
 use super::{Gateway, catch_up, echo, requests};
 use crate::operations::{Caller, SyncPage};
 
-/// Frames taken before what they brought is written.
+/// Frames that are handled in a row before their answers are written and other tasks get their turn.
 const FRAMES_AT_ONCE: usize = 32;
-/// How long a `hello` waits for a store that is unavailable. Clients give `welcome` ten seconds, as a rule.
+/// How long a `hello` waits for a store that is unavailable. Clients usually wait ten seconds for `welcome`.
 const OPEN_PATIENCE: Duration = Duration::from_secs(8);
-/// How long a close frame may take.
+/// How long the exchange of close frames may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A socket and its session.
@@ -40,31 +41,32 @@ pub(super) struct Connection {
     pub(super) gateway: Arc<Gateway>,
     socket: Socket,
     session: Session,
-    /// Of the inbox: what was read and not written.
+    /// A page of the inbox that was read and is not wholly written.
     pub(super) page: Option<Box<SyncPage>>,
-    /// The store failed while the inbox was read.
+    /// Set while the catch-up waits to retry after a failure of the store.
     pub(super) interrupted: Option<Interrupted>,
 }
 
-/// What the session lets through.
+/// A request that the session has let through.
 struct Request {
     caller: Caller,
     id: Option<RequestId>,
     frame: ClientFrame,
 }
 
-/// Frames that were here already.
+/// How many of the frames that had already arrived were taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     /// All of them.
     All,
     /// There may be more.
     Some,
-    /// There may be more, but requests or answers pile up.
+    /// There may be more, but too many requests or answers wait.
     Stalled,
 }
 
-/// Runs one socket until it ends. An `async fn` would keep what it is given twice, as arguments and as locals.
+/// Runs one socket until it ends. Not an `async fn`, because its future would hold the arguments twice: as arguments and as
+/// locals.
 pub(super) fn run(
     gateway: Arc<Gateway>,
     number: u64,
@@ -91,8 +93,8 @@ pub(super) fn run(
     }
 }
 
-/// The fields of every line that is logged for a connection. It lives while something is done and not with the
-/// connection: most of them only wait, and it takes some hundred bytes.
+/// The span with the log fields of a connection. It is made for each piece of work and not kept, because most connections only
+/// wait and a span takes some hundred bytes.
 fn span(number: u64) -> Span {
     tracing::error_span!("connection", connection.id = number, user.id = Empty)
 }
@@ -110,12 +112,12 @@ impl Connection {
         self.socket.recv().await
     }
 
-    /// Until `welcome`: at most ten seconds for `hello`, and [`OPEN_PATIENCE`] for its answer.
+    /// Runs until `welcome` is sent: `hello` has ten seconds to arrive, and its answer may take [`OPEN_PATIENCE`].
     async fn greet(&mut self, seat: &Seat) -> Result<Registered, End> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         let token = tokio::select! {
-            // The time begins before the first frame is read.
+            // The order of the branches: the timer must start before the first frame is read.
             biased;
             () = gateway.operations.clock.sleep(patience) => Err(End::Close(CloseReason::HelloTimeout)),
             () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
@@ -130,17 +132,17 @@ impl Connection {
         }
     }
 
-    /// The token of the `hello`.
+    /// Waits for `hello` and returns its token.
     async fn hello(&mut self) -> Result<String, End> {
         loop {
             let message = self.next_before_hello().await?;
             match self.handle(&message) {
-                // What the library has to say to a ping.
+                // The library may have queued a pong.
                 Step::Wait => self.write_all().await?,
                 Step::Answer(frame) => self.write_now(&frame).await?,
                 Step::Close(reason) => return Err(End::Close(reason)),
                 Step::Verify { token } => return Ok(token),
-                // The session runs nothing before it is open.
+                // The session lets no request through before it is open.
                 Step::Run { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
             }
         }
@@ -167,7 +169,7 @@ impl Connection {
         }
     }
 
-    /// Frames beyond the limit are not read: the time for `hello` ends the connection then.
+    /// Frames beyond the rate limit are not read. The timeout of `hello` then ends the connection.
     async fn next_before_hello(&mut self) -> Result<Message, End> {
         loop {
             tokio::task::yield_now().await;
@@ -184,7 +186,7 @@ impl Connection {
         }
     }
 
-    /// Answers `hello` by an error and ends, for the reason that the error is.
+    /// Answers `hello` with an error and closes the connection for the matching reason.
     async fn refuse<T>(&mut self, id: Option<RequestId>, error: ErrorBody) -> Result<T, End> {
         let reason = match error.code {
             ErrorCode::Unauthorized => CloseReason::Unauthorized,
@@ -195,7 +197,7 @@ impl Connection {
         Err(End::Close(reason))
     }
 
-    /// Frames that are no messages of their own count as frames too.
+    /// Counts frames that are not messages of their own, such as fragments and pings, against the rate of frames.
     fn charge_others(&mut self, here: &Result<Here, End>) {
         let is_charged = matches!(here, Ok(Here::Message(Message::Text(_) | Message::Binary(_))));
         let others = self.socket.take_frames().saturating_sub(u32::from(is_charged));
@@ -203,7 +205,8 @@ impl Connection {
         self.session.handle_other_frames(&self.gateway.session, others, now);
     }
 
-    /// Registers first, reads the inbox next: what comes in between is dropped by its position.
+    /// Registers the connection first and reads the inbox next, so that no row falls between. Rows that come by both ways are
+    /// dropped by their position.
     async fn open(&mut self, opening: Opening, mut patience: Patience) -> Result<Registered, End> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
@@ -213,11 +216,14 @@ impl Connection {
         self.outbound().open(user_id, standing.position());
         self.outbound().set_user(user_id);
         let registered = Registered::new(&self.gateway, self.outbound(), identity);
+        // After the registration: a revocation that this check does not see yet finds the connection in the registry and closes
+        // it.
         while let Err(error) = operations.check_device(user_id, device_id).await {
             if !patience.waits_after(&error).await {
                 return self.refuse(id, error).await;
             }
         }
+        // Also after the registration: rows committed before it are in this page, later ones arrive as live items.
         let page = loop {
             match operations.sync_page(user_id, standing).await {
                 Ok(page) => break page,
@@ -254,7 +260,7 @@ impl Connection {
         Ok(())
     }
 
-    /// From `welcome` to the end, which is told under the user's name.
+    /// Runs from `welcome` to the end. Returns a span that names the user, for the last log line.
     async fn live(&mut self, mut registered: Registered) -> (Span, End) {
         let user = registered.user_id;
         if let Some(identity) = self.session.identity() {
@@ -275,15 +281,17 @@ impl Connection {
             let now = self.gateway.now();
             let retry_at =
                 self.interrupted.as_ref().map_or(Duration::MAX, |interrupted| interrupted.retry_at);
+            // The sweep wakes the connection at `look_at`: there is no timer for each connection.
             let paused_until = self.session.paused_until(now).unwrap_or(Duration::MAX);
             let look_at = self.session.look_at(&self.gateway.session, now).min(retry_at).min(paused_until);
             self.outbound().set_look_at(look_at);
             let is_reading =
                 self.outbound().is_reading() && (self.interrupted.is_none() || retry_at <= now.elapsed);
             if is_reading && !self.outbound().may_page() {
-                // The next sweep wakes it.
+                // No room for a page now. The next sweep wakes the connection to try again.
                 self.outbound().set_look_at(now.elapsed);
             }
+            // A page is read only when everything before it was written, so at most one page waits for a slow peer.
             if is_reading && written == Written::All && self.outbound().may_page() {
                 {
                     let span = self.span_of(user);
@@ -291,26 +299,29 @@ impl Connection {
                 }
                 .await?;
             } else if taken == Taken::Some || (taken == Taken::Stalled && self.may_read()) {
-                // What piled up is written now.
+                // The next turn writes what has piled up.
                 tokio::task::yield_now().await;
             } else if written == Written::Blocked {
                 Box::pin(self.wait_for_room(taken == Taken::All)).await?;
             } else {
+                // A wake that came since the last `woken` is kept by `Notify`: none is lost between the checks above and this
+                // wait.
                 let outbound = self.outbound();
                 tokio::select! {
                     biased;
                     () = outbound.woken() => {}
-                    // What is wrong with it, the next read tells.
+                    // If the socket has failed, the next read reports the error.
                     _ = outbound.tcp().readable(), if taken == Taken::All => {}
                 }
             }
         }
     }
 
-    /// Writes what may be written, and looks at the time.
+    /// Writes as much as the kernel takes, then checks the deadlines of the session. `is_heard` says that no unread frame is
+    /// here.
     pub(super) fn write_and_look(&mut self, is_heard: bool) -> Result<Written, End> {
         let written = self.write()?;
-        // Only who has nothing unread here can be silent.
+        // A heartbeat may be among the unread frames, so silence is judged only when all were read.
         let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
         match due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
             Some(reason) => Err(End::Close(reason)),
@@ -318,7 +329,7 @@ impl Connection {
         }
     }
 
-    /// Takes the frames that are here already, a few of them; also during a long catch-up.
+    /// Takes up to [`FRAMES_AT_ONCE`] frames that have already arrived. Also called during a long catch-up.
     pub(super) async fn take_waiting(&mut self) -> Result<Taken, End> {
         for _ in 0..FRAMES_AT_ONCE {
             if !self.may_read() {
@@ -349,8 +360,8 @@ impl Connection {
             && self.outbound().may_read(config.requests_in_flight, config.outbound_bytes)
     }
 
-    /// A message came: the session decides. A request is left to be carried out; in a box, since a connection waits for
-    /// one far more often than it has one.
+    /// Gives a message to the session. Returns the request that the session lets through, if any, in a box: most of the time a
+    /// connection has none, and its task should not reserve space for one.
     fn decide(&mut self, message: &Message) -> Result<Option<Box<Request>>, End> {
         match self.handle(message) {
             Step::Wait => {}
@@ -379,7 +390,7 @@ impl Connection {
         }
     }
 
-    /// `auth` brought a valid token: it must name the same user and device.
+    /// Takes over the token of a valid `auth`, which must name the same user and device.
     fn renew(&mut self, id: Option<RequestId>, identity: Identity) {
         let is_taken = self.session.handle_renewed(identity);
         let renewed = match self.session.identity().filter(|_| is_taken) {
@@ -394,13 +405,12 @@ impl Connection {
         match message {
             Message::Text(text) => self.session.handle_text(&self.gateway.session, text.as_str(), now),
             Message::Binary(_) => self.session.handle_binary(&self.gateway.session, now),
-            // The library answers pings by itself.
+            // The library answers pings.
             _ => Step::Wait,
         }
     }
 
-    /// Writes what waits as far as the kernel takes it; what somebody else decided about the connection comes after
-    /// that.
+    /// Writes what waits as far as the kernel takes it. Then ends the connection if another task has asked for that.
     fn write(&self) -> Result<Written, End> {
         let written = self.outbound().write(&self.gateway.operations.metrics);
         match self.outbound().close_due() {
@@ -414,7 +424,7 @@ impl Connection {
     pub(super) async fn write_all(&mut self) -> Result<(), End> {
         while self.write()? == Written::Blocked {
             self.wait_for_room(false).await?;
-            // Heartbeats are not read meanwhile, so silence is no reason here.
+            // Heartbeats are not read during this loop, so silence is not a reason to close.
             let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
             if due == Some(CloseReason::TokenExpired) {
                 return Err(End::Close(CloseReason::TokenExpired));
@@ -428,11 +438,11 @@ impl Connection {
         self.write_all().await
     }
 
-    /// Until the kernel takes more, somebody wakes the connection, or a frame comes that may be read.
+    /// Waits until the kernel takes more, another task wakes the connection, or, if `may_read`, bytes arrive.
     async fn wait_for_room(&self, may_read: bool) -> Result<(), End> {
         let Some(blocked) = self.outbound().blocked() else { return Ok(()) };
         let outbound = self.outbound();
-        // Who is to be closed is not waited for long.
+        // A connection that is being closed gets less time.
         let patience = match outbound.is_closing() {
             true => CLOSE_PATIENCE,
             false => Duration::from_secs(self.gateway.operations.config.gateway.write_seconds),
@@ -448,7 +458,7 @@ impl Connection {
         }
     }
 
-    /// Says why, lets the peer answer, and closes the socket.
+    /// Sends the close frame, waits for the peer's answer, and closes the socket.
     async fn end(&mut self, end: End) {
         tracing::info!(reason = ?end, "a socket ends");
         if let End::Close(reason) = end {
@@ -457,7 +467,7 @@ impl Connection {
                 tracing::debug!("the peer did not answer the close");
             }
         } else {
-            // The answer to the peer's own close, if that is why.
+            // The answer to the peer's own close frame may wait here.
             self.outbound().write(&self.gateway.operations.metrics);
         }
         self.outbound().shut_down();
@@ -470,7 +480,7 @@ impl Connection {
                 return;
             }
         }
-        // Until the peer has answered: a socket that is closed with unread bytes loses what was written.
+        // The kernel discards written bytes when a socket is closed with unread input, so read until the peer has answered.
         self.socket.finish().await;
     }
 }

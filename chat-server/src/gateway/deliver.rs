@@ -1,4 +1,4 @@
-//! Brings envelopes to the connections of this node: encoded once, enqueued on each.
+//! Delivers envelopes to the connections of this node. Each frame is encoded once and enqueued on every connection.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::outbound::Frames;
 use super::{Gateway, encode};
 
-/// Runs until the inbox goes.
+/// Delivers envelopes until the inbox closes the channel.
 pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>) {
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
@@ -20,6 +20,8 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
             Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
+                // What was lost is not known: every session reads its inbox, every subscription gets a gap, and presence sends
+                // its full set again.
                 gateway.registry.visit_all(|connection| connection.read_inbox());
                 gateway.lose_open();
                 gateway.operations.presence.resend();
@@ -42,13 +44,15 @@ impl Gateway {
         }
         self.operations.metrics.delivered.inc_by(count);
         self.operations.metrics.resyncs.inc_by(fallen_behind);
+        // Behind the delivery: the rows reach every device of the user first. After the close, `is_cut_off` keeps later rows from
+        // the revoked device.
         if let LogId::User(user) = delivery.log {
             self.close_revoked(user, &delivery.rows);
             self.follow_circle(user, &delivery.rows);
         }
     }
 
-    /// An event is left out where the queue is half full: it must not cost anybody her entries.
+    /// An event is dropped where the outbound queue is half full: it must not push out entries.
     fn tell_event(&self, event: &Event, told: &Told) {
         let &Event { channel_id, user_id, kind, .. } = event;
         let frame = encode::frame(&match kind {
@@ -60,9 +64,11 @@ impl Gateway {
             Told::Users(users) => users.iter().for_each(|user| {
                 self.registry.visit_user(*user, |connection| _ = connection.offer(&frame, limit_bytes));
             }),
-            // Who is writing among so many is nobody's concern.
+            // Typing is not delivered in channels with more than `TYPING_SUBSCRIBERS` subscribers.
             Told::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}
             Told::Subscribers => {
+                // Subscribers are known by connection and exceptions by user, so the exceptions are translated first. The
+                // registry is not locked any more when the subscribers are.
                 let mut others = Vec::new();
                 for user in event.except.iter().chain([&user_id]) {
                     self.registry.visit_user(*user, |connection| others.push(connection.number));
@@ -76,7 +82,7 @@ impl Gateway {
         }
     }
 
-    /// As with events: left out where the queue is half full.
+    /// Dropped where the outbound queue is half full, as events are.
     fn notify_profile(&self, user: UserCard, users: &[UserId]) {
         let frame = encode::frame(&ServerFrame::Profile { user });
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
@@ -85,7 +91,7 @@ impl Gateway {
         }
     }
 
-    /// A device that was revoked leaves at once (G5).
+    /// Closes the connections of devices that these rows revoke (G5).
     fn close_revoked(&self, user: UserId, rows: &[Row]) {
         for row in rows {
             if let Content::DeviceRevoked { device_id } = row.entry.content {

@@ -1,4 +1,4 @@
-//! Sends the connections away politely: each is told when to come back, spread over a window.
+//! Drains the gateway: asks each connection to reconnect and closes it, spread over a window of time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use madang_proto::{CloseReason, ServerFrame};
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 
-/// How often the window moves on; also the time between a connection's `reconnect` and its close.
+/// The time between two groups of connections, and between a connection's `reconnect` and its close.
 const STEP: Duration = Duration::from_millis(250);
 
-/// Waits for the drain, then closes all connections over the window.
+/// Waits for the drain to begin, then closes all connections over the window.
 pub async fn run(gateway: Arc<Gateway>) {
     gateway.tasks.drain().draining().await;
     let mut all: Vec<Arc<Outbound>> = Vec::new();
@@ -22,7 +22,7 @@ pub async fn run(gateway: Arc<Gateway>) {
     for connections in all.chunks(all.len().div_ceil(steps).max(1)) {
         send_away(connections).await;
     }
-    // Those that came in while the window was open.
+    // Connections that finished their `hello` while the window was open.
     let mut late: Vec<Arc<Outbound>> = Vec::new();
     gateway.registry.visit_all(|connection| late.push(Arc::clone(connection)));
     late.retain(|connection| !connection.is_closing());
@@ -31,17 +31,17 @@ pub async fn run(gateway: Arc<Gateway>) {
     }
 }
 
-/// Asks for the return, gives the client a moment to finish what it says, and closes.
+/// Sends `reconnect`, gives the clients [`STEP`] to finish their requests, and closes the connections.
 async fn send_away(connections: &[Arc<Outbound>]) {
     for connection in connections {
         // A connection that is closed for another reason need not come back.
         if !connection.is_closing() {
-            // The window spreads the closes, and the client spreads its return over the same second.
+            // The closes are spread over the window, and the clients spread their return over one second.
             let after_ms = 1_000 + connection.number % 1_000;
             connection.post(encode::frame(&ServerFrame::Reconnect { after_ms, nodes: Vec::new() }));
         }
     }
-    // Not the gateway's clock: a test that moves the time must not wait for this moment.
+    // Not the gateway's clock: a test that moves the clock must not wait for this sleep.
     tokio::time::sleep(STEP).await;
     connections.iter().for_each(|connection| connection.close(CloseReason::Draining));
 }

@@ -1,5 +1,5 @@
-//! An echo in place of the chat, for the Autobahn testsuite (`cargo xtask autobahn`): the same handshake, socket, queue
-//! and end of a connection. Without the feature `echo` it is off at compile time.
+//! Echoes messages instead of serving chat, for the Autobahn testsuite (`cargo xtask autobahn`). It uses the same handshake,
+//! socket, queue and end of a connection. Without the feature `echo` it is off at compile time.
 
 use madang_proto::limits;
 use tokio_tungstenite::tungstenite::Message;
@@ -8,13 +8,13 @@ use super::connection::Connection;
 use super::encode::Frame;
 use super::socket::End;
 
-/// Whether connections echo.
+/// Whether connections echo their messages.
 pub(super) const IS_ON: bool = cfg!(feature = "echo");
 
-/// What the library is told of the largest message. The suite measures with 16 MiB.
+/// The largest message that the library accepts. The testsuite measures with 16 MiB.
 pub(super) const MESSAGE_BYTES: usize = if IS_ON { 16 * 1024 * 1024 } else { limits::FRAME_BYTES_LIBRARY };
 
-/// Echoes until the end.
+/// Echoes messages until the connection ends.
 pub(super) async fn run(connection: &mut Connection) -> End {
     loop {
         if let Err(end) = echo_one(connection).await {
@@ -27,7 +27,7 @@ async fn echo_one(connection: &mut Connection) -> Result<(), End> {
     let frame = match connection.recv().await? {
         Message::Text(text) => Some(Frame::text(text.as_str().to_owned())),
         Message::Binary(bytes) => Some(Frame::binary(bytes)),
-        // The library has answered.
+        // The library has answered the control frame.
         _ => None,
     };
     frame.into_iter().for_each(|frame| connection.outbound().push(frame));

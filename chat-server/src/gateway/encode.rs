@@ -1,4 +1,4 @@
-//! Encodes once what many connections get.
+//! Encodes frames once for many connections.
 
 use std::borrow::Cow;
 
@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::plant::{self, Fault};
 
-/// Whole frames as they go over the wire (RFC 6455 §5). A server's frames are not masked, so the bytes are the same for
-/// whoever gets them, and are shared.
+/// One or more whole WebSocket frames as they go over the wire (RFC 6455 §5). A server does not mask its frames, so all receivers
+/// share the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
@@ -34,7 +34,7 @@ impl Frame {
         Self::of(Framed::close(Some(frame)))
     }
 
-    /// What the library has written: the answer to a ping or a close.
+    /// Bytes that the library wrote: the answer to a ping or to a close frame.
     #[must_use]
     pub fn written(bytes: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(bytes))
@@ -42,19 +42,19 @@ impl Frame {
 
     fn of(frame: Framed) -> Self {
         let mut bytes = Vec::with_capacity(frame.len());
-        // A `Vec` takes everything.
+        // Writing to a `Vec` cannot fail.
         let written = frame.format(&mut bytes);
         debug_assert!(written.is_ok(), "a frame was not written to memory");
         Self(bytes.into())
     }
 
-    /// Header and payload.
+    /// The header and the payload.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Bytes on the wire.
+    /// The number of bytes on the wire.
     #[expect(clippy::len_without_is_empty, reason = "no frame is empty")]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -80,7 +80,7 @@ pub fn entries(log: LogId, rows: &[Row]) -> Frame {
     frame(&ServerFrame::Entries { log: kind, channel_id, entries: Cow::Owned(entries) })
 }
 
-/// `entries` frames of at most 256 KiB each, unless one entry alone is larger.
+/// Encodes rows as `entries` frames of at most 256 KiB each. One larger entry gets a frame of its own.
 #[must_use]
 pub fn batches(log: LogId, rows: &[Row]) -> Vec<Frame> {
     let mut frames = Vec::with_capacity(1);
@@ -99,13 +99,13 @@ pub fn batches(log: LogId, rows: &[Row]) -> Vec<Frame> {
     frames
 }
 
-/// Any other frame.
+/// Any other text frame.
 #[must_use]
 pub fn frame(frame: &ServerFrame<'_>) -> Frame {
     Frame::text(frame.to_json())
 }
 
-/// A `cursor` frame. Its text needs no escapes.
+/// A `cursor` frame. The text of a sealed cursor needs no JSON escapes.
 #[must_use]
 pub fn cursor(cursor: &SealedCursor) -> Frame {
     Frame::text(format!(r#"{{"type":"cursor","cursor":"{cursor}"}}"#))

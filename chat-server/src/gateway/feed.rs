@@ -1,5 +1,5 @@
-//! Feeds bytes to a socket in chunks and looks at what comes of them; for `cargo xtask fuzz` and the test that replays
-//! its seeds. What a socket makes of bytes must not depend on how they come.
+//! Feeds bytes to a socket in chunks and compares the results, for `cargo xtask fuzz` and the test that replays its seeds. What a
+//! socket reads from a stream of bytes must not depend on how the stream is cut into chunks.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream as StdTcpStream;
@@ -20,19 +20,19 @@ use super::pipe::Pipe;
 use super::socket::{End, Here, Socket};
 use crate::metrics::ChatMetrics;
 
-/// What a socket made of bytes.
+/// The result of feeding bytes to a socket.
 #[derive(Debug, PartialEq, Eq)]
 struct Made {
     messages: Vec<Message>,
     end: Option<End>,
-    /// Pongs and the answer to a close.
+    /// Pongs and the answer to a close frame.
     written: Vec<u8>,
 }
 
-/// Checks the reading path: the first byte says in which chunks the others come.
+/// Checks the reading path. The first byte of `data` chooses the sizes of the chunks in which the rest is fed.
 ///
 /// # Panics
-/// Something does not hold.
+/// A property does not hold.
 pub fn check(data: &[u8]) {
     let Some((&pattern, bytes)) = data.split_first() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -91,7 +91,7 @@ impl Made {
     }
 }
 
-/// The library speaks in whole control frames without a mask (RFC 6455 §5.5).
+/// The library writes only whole, unmasked control frames (RFC 6455 §5.5).
 fn check_written(mut bytes: &[u8]) {
     while let [opcode, length, rest @ ..] = bytes {
         assert!(matches!(opcode, 0x88 | 0x8a) && *length <= 125, "not a pong, nor a close: {bytes:?}");
@@ -103,7 +103,7 @@ fn check_written(mut bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_a_socket_makes_of_the_seeds_does_not_depend_on_how_they_come() {
+    fn the_result_of_the_seeds_does_not_depend_on_the_chunks() {
         let seeds = include_str!("../../../fuzz/seeds/socket.txt");
         for line in seeds.lines() {
             let text: String = serde_json::from_str(line).unwrap();

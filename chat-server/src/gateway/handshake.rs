@@ -1,4 +1,4 @@
-//! The opening handshake of RFC 6455 §4.2: what a request must say, and the answer that opens the socket.
+//! The opening handshake of RFC 6455 §4.2: checks the request and makes the answer that opens the socket.
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -7,17 +7,18 @@ use axum::response::{IntoResponse, Response};
 use madang_proto::{ErrorBody, SUBPROTOCOL_JSON};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The only version of the protocol that this server speaks.
+/// The only version of the WebSocket protocol that this server supports.
 const VERSION: &str = "13";
-/// A key is 16 bytes in base64: 22 characters and two of padding.
+/// A key is 16 bytes in base64: 22 characters and two characters of padding.
 const KEY_CHARACTERS: usize = 22;
 
-/// Why a request opens no socket.
+/// Why a request does not open a socket.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// It asks for no upgrade to WebSocket, or for another version: 426 says which one is spoken here.
+    /// The request does not ask for an upgrade to WebSocket, or asks for another version. Answered by 426 with the supported
+    /// version.
     UpgradeRequired(ErrorBody),
-    /// A header is missing, doubled or wrong.
+    /// A header is missing, repeated or wrong.
     Invalid(ErrorBody),
 }
 
@@ -40,7 +41,7 @@ impl IntoResponse for Refused {
 /// The answer to a request that may open a socket.
 ///
 /// # Errors
-/// The request is no handshake for `madang.v1.json`.
+/// The request is not a valid handshake for `madang.v1.json`.
 pub(super) fn answer(request: &Parts) -> Result<Response, Refused> {
     let headers = &request.headers;
     let is_upgrade = lists(headers, &header::CONNECTION, "upgrade")
@@ -76,7 +77,7 @@ pub(super) fn answer(request: &Parts) -> Result<Response, Refused> {
     Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response())
 }
 
-/// The elements of a header, over all of its lines.
+/// The comma-separated elements of a header, over all of its lines.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
@@ -86,12 +87,12 @@ fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// Names of subprotocols are case-sensitive.
+/// The names of subprotocols are case-sensitive.
 fn offers(headers: &HeaderMap, wanted: &str) -> bool {
     elements(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|element| element == wanted.as_bytes())
 }
 
-/// The value of a header that must be there once.
+/// The value of a header that must be present exactly once.
 fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().filter(|_| values.next().is_none())?;

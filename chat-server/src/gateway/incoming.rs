@@ -1,39 +1,38 @@
-//! Follows the headers of WebSocket frames (RFC 6455 §5.2) in the bytes of one connection, before the library decodes
-//! them.
+//! Follows the headers of WebSocket frames (RFC 6455 §5.2) in the bytes of one connection, before the library decodes them.
 //!
-//! The library hands out whole messages and control frames, and reserves memory by the length that a header announces.
-//! Fragments, and the bytes of a message that is not whole yet, are counted and bounded here.
+//! The library returns only whole messages and control frames, and reserves memory for the length that a header announces. This
+//! module counts and bounds the fragments and the bytes of a message that is not complete.
 
 use madang_proto::CloseReason;
 
-/// Two bytes, and at most eight of the length. The mask counts with the payload.
+/// Two bytes, and at most eight bytes of length. The mask is counted with the payload.
 const HEADER_BYTES: usize = 10;
 const MASK_BYTES: u64 = 4;
-/// The largest payload of a control frame.
+/// The largest payload of a control frame (RFC 6455 §5.5).
 const CONTROL_BYTES: u64 = 125;
 
-/// What is known of the frame that comes, and of the message to which it belongs.
+/// The state of the frame that is being received, and of the message that it belongs to.
 #[derive(Debug)]
 pub(super) struct Incoming {
     header: [u8; HEADER_BYTES],
-    /// Bytes of the header that are here.
+    /// Bytes of the header that have arrived.
     filled: u8,
-    /// Whether the header is whole.
+    /// Whether the header is complete.
     is_in_payload: bool,
-    /// Bytes of the mask and the payload that have not come.
+    /// Bytes of the mask and the payload that have not arrived.
     left: u64,
-    /// Payload of the message that is not whole, with the announced length of its last frame.
+    /// Payload bytes of the incomplete message, including the announced length of its last frame.
     message_bytes: usize,
-    /// The largest message that is let in.
+    /// The largest message that is accepted, in bytes.
     limit_bytes: usize,
-    /// The largest payload since [`Self::reset_largest`].
+    /// The largest payload of a frame since [`Self::reset_largest`], in bytes.
     largest: usize,
-    /// Frames whose header was seen since [`Self::take_frames`].
+    /// Frames that began since [`Self::take_frames`].
     frames: u32,
 }
 
 impl Incoming {
-    /// Before the first frame.
+    /// A connection that has received no frame and accepts messages of at most `limit_bytes`.
     pub(super) const fn new(limit_bytes: usize) -> Self {
         Self {
             header: [0; HEADER_BYTES],
@@ -47,40 +46,40 @@ impl Incoming {
         }
     }
 
-    /// From here on messages of at most `limit_bytes` are let in.
+    /// Accepts messages of at most `limit_bytes` from now on.
     pub(super) const fn set_limit(&mut self, limit_bytes: usize) {
         self.limit_bytes = limit_bytes;
     }
 
-    /// Bytes of the message that is not whole yet.
+    /// Payload bytes of the incomplete message, including the announced length of its last frame.
     pub(super) const fn message_bytes(&self) -> usize {
         self.message_bytes
     }
 
-    /// Whether the next byte begins a frame, and no message is half here.
+    /// Whether the next byte begins a frame and no message is incomplete.
     pub(super) const fn is_between_messages(&self) -> bool {
         self.filled == 0 && self.message_bytes == 0
     }
 
-    /// The largest payload of a frame since [`Self::reset_largest`].
+    /// The largest payload of a frame since [`Self::reset_largest`], in bytes.
     pub(super) const fn largest(&self) -> usize {
         self.largest
     }
 
-    /// Begins to look for the largest payload anew.
+    /// Forgets the largest payload.
     pub(super) const fn reset_largest(&mut self) {
         self.largest = 0;
     }
 
-    /// Frames that began since the last call.
+    /// The number of frames that began since the last call.
     pub(super) const fn take_frames(&mut self) -> u32 {
         std::mem::replace(&mut self.frames, 0)
     }
 
-    /// Takes bytes up to the end of the frame to which the first of them belongs; says how many those are.
+    /// Takes bytes up to the end of the frame to which the first byte belongs. Returns how many bytes that is.
     ///
     /// # Errors
-    /// The frame is not let in, and the connection must be closed.
+    /// The frame is refused, and the connection must be closed with this reason.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, CloseReason> {
         let mut taken = 0;
         while !self.is_in_payload {
@@ -127,6 +126,8 @@ impl Incoming {
         if !is_control {
             self.message_bytes = self.message_bytes.saturating_add(payload);
             if self.message_bytes > self.limit_bytes {
+                // Refused by the announced length, before a byte of the payload has arrived and before the library reserves
+                // memory for it.
                 return Err(CloseReason::TooBig);
             }
         }
@@ -160,9 +161,9 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes come, each call ends at the end of a frame, and all frames are counted.
+        /// Each call ends at the end of a frame and all frames are counted, whatever the size of the chunks.
         #[test]
-        fn frames_end_where_they_end(
+        fn each_call_ends_at_the_end_of_a_frame(
             sizes in proptest::collection::vec(prop_oneof![0_usize..130, 65_000_usize..66_000], 1..8),
             chunk in 1_usize..3_000,
         ) {
@@ -190,20 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn a_message_counts_with_all_its_fragments_and_with_the_length_that_is_announced() {
+    fn a_message_is_counted_with_all_its_fragments_by_their_announced_length() {
         let mut incoming = Incoming::new(1_000);
-        // A first fragment of 600 bytes, without a mask.
+        // A first fragment that announces 600 bytes, without a mask.
         assert_eq!(incoming.take(&[0x01, 126, 2, 88]), Ok(4));
         assert_eq!(incoming.message_bytes(), 600);
         assert_eq!(incoming.take(&[0; 1_000]), Ok(600));
-        // A ping in between does not count with the message.
+        // A ping in between does not belong to the message.
         assert_eq!(incoming.take(&[0x89, 0]), Ok(2));
         assert_eq!(incoming.message_bytes(), 600);
         assert_eq!(incoming.take(&[0x80, 126, 1, 145]), Err(CloseReason::TooBig));
     }
 
     #[test]
-    fn lengths_that_no_memory_has_and_large_control_frames_are_refused_by_their_headers() {
+    fn impossible_lengths_and_large_control_frames_are_refused_by_their_headers() {
         let announced = [&[0x81, 0xff][..], &[0xff; 8]].concat();
         assert_eq!(Incoming::new(1_000).take(&announced), Err(CloseReason::TooBig));
         assert_eq!(Incoming::new(1_000).take(&[0x89, 0xfe, 0, 126]), Err(CloseReason::BrokenFraming));

@@ -1,5 +1,5 @@
-//! Who writes: a few tasks, each for its share of the connections. What comes for a hundred connections wakes these
-//! tasks, not a hundred, and what comes for a connection before its turn goes out in the same write.
+//! A few tasks write for all connections, each for its share of them. A message to a hundred connections wakes these tasks
+//! instead of a hundred, and frames that are enqueued for a connection before its turn go out in the same write.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::metrics::ChatMetrics;
 /// Connections that are written to before other tasks get their turn.
 const WRITES_AT_ONCE: usize = 64;
 
-/// Connections that have something to be written. Each is in it at most once.
+/// The connections that have something to write. Each is in the list at most once ([`Outbound`] keeps the flag).
 #[derive(Debug)]
 pub(super) struct Lane {
     due: Mutex<Vec<Arc<Outbound>>>,
     wake: Notify,
-    /// Seals the cursors that its connections are told.
+    /// Seals the cursors for the clients of these connections.
     cursors: Arc<Cursors>,
 }
 
@@ -32,9 +32,9 @@ impl Lanes {
         Self((0..cores).map(|_| Arc::new(Lane::new(Arc::clone(cursors)))).collect())
     }
 
-    /// The lane of a connection.
+    /// The lane of the connection with this number. It never changes.
     pub(super) fn of(&self, number: u64) -> &Arc<Lane> {
-        // There is at least one.
+        // There is at least one lane.
         let index = number % self.0.len() as u64;
         &self.0[usize::try_from(index).unwrap_or(0)]
     }
@@ -49,7 +49,7 @@ impl Lane {
         Self { due: Mutex::default(), wake: Notify::new(), cursors }
     }
 
-    /// One that nobody runs.
+    /// A lane that no task runs.
     #[cfg(any(test, fuzzing))]
     pub(super) fn idle() -> Arc<Self> {
         Arc::new(Self::new(Arc::new(Cursors::new(&[1; 32]).expect("a key of 32 bytes"))))
@@ -59,19 +59,21 @@ impl Lane {
         &self.cursors
     }
 
-    /// Writes to a connection soon.
+    /// Makes the lane write to a connection soon.
     pub(super) fn add(&self, connection: Arc<Outbound>) {
+        // Pushed before the wake: `run` looks at the list again after each wake, so no connection is left in it.
         self.due.lock().push(connection);
         self.wake.notify_one();
     }
 }
 
-/// Writes what becomes due, for ever.
+/// Writes to the connections that become due. Never returns.
 pub(super) async fn run(lane: Arc<Lane>, metrics: ChatMetrics) {
     let mut due = Vec::new();
     loop {
         lane.wake.notified().await;
         loop {
+            // Swapped, so that the lock is not held while sockets are written, and both lists keep their memory.
             std::mem::swap(&mut due, &mut *lane.due.lock());
             if due.is_empty() {
                 break;

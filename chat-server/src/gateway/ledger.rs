@@ -1,10 +1,9 @@
-//! Counts the bytes under way by user, by address and for the node: half frames, half bodies, requests, and what waits
-//! for a peer that does not read.
+//! Counts the bytes under way by user, by address and for the node: partly received frames and bodies, requests, and frames that
+//! wait for a peer that does not read.
 //!
-//! A connection or a request has an [`Account`]. The first [`FREE_BYTES`] of each are not counted, so that small frames
-//! cost nothing here; their sum is bounded by the number of connections. A bound is soft for what must be delivered and
-//! hard for what a peer asks for: who has room is asked before something is begun, and one that crosses the bound is let
-//! in.
+//! Each connection and each request has an [`Account`]. The first [`FREE_BYTES`] of each are not counted, so that small frames
+//! cost nothing here; their sum is bounded by the number of connections. A bound is soft for what must be delivered and hard for
+//! what a peer asks for: room is checked before work begins, and the one that crosses the bound is let in.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,10 +17,10 @@ use parking_lot::Mutex;
 use crate::config::LimitConfig;
 use crate::operations::network;
 
-/// What each account may hold without being counted: 15,000 connections × 4 KiB = 60 MiB.
+/// Bytes that each account may hold without being counted: 15,000 connections × 4 KiB = 60 MiB.
 pub(crate) const FREE_BYTES: usize = 4 * 1024;
 
-/// The bounds, and what is counted against them.
+/// The bounds, and the bytes that are counted against them.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     node: AtomicUsize,
@@ -30,7 +29,7 @@ pub(crate) struct Ledger {
     addresses: Book<IpAddr>,
 }
 
-/// The tallies of all users, or of all addresses, that have accounts.
+/// The counters of all users, or of all addresses, that have accounts.
 #[derive(Debug)]
 struct Book<K> {
     tallies: Mutex<HashMap<K, Arc<Tally>>>,
@@ -39,20 +38,20 @@ struct Book<K> {
 
 type Tally = AtomicUsize;
 
-/// The share of one holder in the tally of its user or address.
+/// The part that one account has in the counter of its user or address.
 #[derive(Debug)]
 struct Share<K> {
     key: K,
     tally: Arc<Tally>,
 }
 
-/// What one connection or request holds. Gives everything back when dropped.
+/// The bytes that one connection or request holds. They are subtracted when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Account {
     ledger: Arc<Ledger>,
     address: Share<IpAddr>,
     user: Option<Share<UserId>>,
-    /// Counted bytes, those above [`FREE_BYTES`].
+    /// Counted bytes: those above [`FREE_BYTES`].
     bytes: usize,
 }
 
@@ -66,9 +65,11 @@ impl<K: Copy + Eq + Hash> Book<K> {
         Share { key, tally }
     }
 
-    /// Forgets a tally that nobody else shares. Shares are opened under the same lock.
+    /// Removes a counter that no other account shares.
     fn close(&self, share: &Share<K>) {
         let mut tallies = self.tallies.lock();
+        // One count is the map's and one is this share's. Shares are opened under the same lock, so the number cannot rise in
+        // between.
         if Arc::strong_count(&share.tally) == 2 {
             tallies.remove(&share.key);
         }
@@ -90,25 +91,25 @@ impl Ledger {
         })
     }
 
-    /// An account of somebody at `address`.
+    /// Opens an account for a peer at `address`.
     pub(crate) fn open(self: &Arc<Self>, address: IpAddr) -> Account {
         let address = self.addresses.open(network(address));
         Account { ledger: Arc::clone(self), address, user: None, bytes: 0 }
     }
 
-    /// Counted bytes of the node.
+    /// Counted bytes of the whole node.
     pub(crate) fn bytes(&self) -> usize {
         self.node.load(Ordering::Relaxed)
     }
 
-    /// Whether the node as a whole has no room.
+    /// Whether the node has reached its bound.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes() >= self.node_limit
     }
 }
 
 impl Account {
-    /// The user is known; what is held counts for them too.
+    /// Names the user: what the account holds is counted for that user too, now and later.
     pub(crate) fn set_user(&mut self, user: UserId) {
         if self.user.is_none() {
             let share = self.ledger.users.open(user);
@@ -122,7 +123,7 @@ impl Account {
         self.user.is_some()
     }
 
-    /// The account holds `bytes` from now on.
+    /// Sets what the account holds to `bytes`.
     pub(crate) fn set(&mut self, bytes: usize) {
         let (now, before) = (bytes.saturating_sub(FREE_BYTES), self.bytes);
         if now == before {
@@ -139,8 +140,8 @@ impl Account {
         }
     }
 
-    /// Whether something larger than [`FREE_BYTES`] may begin: neither the user, nor the address, nor the node has used
-    /// up its bytes.
+    /// Whether something larger than [`FREE_BYTES`] may begin: neither the user, nor the address, nor the node has reached its
+    /// bound.
     pub(crate) fn has_room(&self) -> bool {
         let (users, addresses) = (&self.ledger.users, &self.ledger.addresses);
         addresses.has_room(&self.address)
@@ -148,12 +149,12 @@ impl Account {
             && !self.ledger.is_full()
     }
 
-    /// Whether the node as a whole has no room.
+    /// Whether the node has reached its bound.
     pub(crate) fn is_node_full(&self) -> bool {
         self.ledger.is_full()
     }
 
-    /// Holds `bytes` if there is room, or if it holds less than before.
+    /// Sets what the account holds to `bytes` if there is room or if that is less than before. Returns whether it did.
     pub(crate) fn try_set(&mut self, bytes: usize) -> bool {
         let may = bytes.saturating_sub(FREE_BYTES) <= self.bytes || self.has_room();
         if may {
@@ -177,7 +178,7 @@ impl Drop for Account {
 pub(super) mod tests {
     use super::*;
 
-    /// An account that is never full.
+    /// An account without bounds.
     pub(in crate::gateway) fn account() -> Account {
         let config = LimitConfig { enabled: false, ..LimitConfig::default() };
         Ledger::new(&config, usize::MAX).open(IpAddr::from([127, 0, 0, 1]))
@@ -202,7 +203,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn bytes_count_for_the_user_the_address_and_the_node_until_they_are_given_back() {
+        fn bytes_are_counted_for_the_user_the_address_and_the_node_until_they_are_released() {
             let ledger = ledger();
             let (mut a, mut b) = (of(&ledger, 1, 1), of(&ledger, 2, 1));
             assert!(a.try_set(FREE_BYTES + 64 * KIB));
@@ -223,7 +224,7 @@ pub(super) mod tests {
         }
 
         #[test]
-        fn what_is_held_before_the_user_is_known_counts_for_them_afterwards() {
+        fn bytes_held_before_the_user_is_known_are_counted_for_the_user_afterwards() {
             let ledger = ledger();
             let mut a = ledger.open([127, 0, 0, 1].into());
             a.set(FREE_BYTES + 64 * KIB);

@@ -1,5 +1,5 @@
-//! Takes TCP connections and speaks HTTP/1.1 on them, through TLS if there is a certificate, with bounds on how many
-//! there are, of all and of one address, and how long each may take to say what it wants and to take its answer.
+//! Accepts TCP connections and speaks HTTP/1.1 on them, through TLS if there is a certificate. Bounds the number of connections,
+//! in total and of each address, and the time that each may take to send a request and to read its answer.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -24,21 +24,21 @@ use super::write_timeout::WriteTimeout;
 use super::{Gateway, proxies};
 use crate::rest::conform;
 
-/// Connections that speak HTTP at once; an upgraded socket has left this count and is among the gateway's seats.
+/// Connections that speak HTTP at the same time. An upgraded socket leaves this count and is counted among the gateway's seats.
 pub(crate) const HTTP_CONNECTIONS: usize = 2_048;
 /// From the first byte of a request, or the end of the last one, to the end of the head of the next.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// From the first byte to the end of a TLS handshake, two round trips later.
+/// From the first byte to the end of a TLS handshake, which takes two round trips.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
-/// The first two, for who comes while the node drains.
+/// Replaces both of the above for connections that arrive while the node drains.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
-/// Head of a request, and what is read ahead of a body.
+/// The head of a request, and the bytes of a body that are read ahead.
 pub(crate) const HEAD_BYTES: usize = 16 * 1024;
-/// Between two tries to accept when the system has no more files.
+/// The pause between two attempts to accept when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts for ever: during the drain no socket is opened, but REST answers, and whether the node is ready can be
-/// asked.
+/// Accepts connections and never returns. During the drain no socket is opened, but REST still answers, and load balancers can
+/// still ask whether the node is ready.
 pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
     let mut is_failing = false;
     loop {
@@ -47,15 +47,15 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
                 if std::mem::take(&mut is_failing) {
                     tracing::info!("connections are accepted again");
                 }
-                // Frames are gathered before they are written, so there is nothing for the kernel to wait for.
+                // The gateway gathers frames before it writes, so a delay in the kernel would gain nothing.
                 if let Err(error) = socket.set_nodelay(true) {
                     tracing::debug!(%error, %peer, "a connection was gone at once");
                     continue;
                 }
-                // Who is crowded is closed without a word: an answer would cost more than it is worth to who opens so
-                // many.
+                // A connection above the limit of its address is closed without an answer: an answer would cost more than it is
+                // worth to a peer that opens so many connections.
                 if let Ok(counted) = gateway.count_peer(peer.ip()) {
-                    // Until there is a place for it the kernel's backlog holds those behind it.
+                    // While this waits for a place, later connections wait in the kernel's backlog.
                     let place = Arc::new(gateway.place(peer.ip()).await);
                     let (router, of) = (router.clone(), Arc::clone(&gateway));
                     gateway.tasks.spawn("http", serve(socket, peer, router, of, (place, counted)));
@@ -112,7 +112,7 @@ async fn serve_placed(
     }
 }
 
-/// Who comes during the drain gets one answer, and must not be long about the question.
+/// A connection that arrives during the drain gets one answer and little time to send its request.
 fn patience(tasks: &Tasks, usual: Duration) -> Duration {
     if tasks.drain().phase() == Phase::Running { usual } else { DRAIN_PATIENCE }
 }
@@ -147,12 +147,13 @@ where
     }
 }
 
-/// An address has as many connections as it may have.
+/// The address has reached its limit.
 #[derive(Debug)]
 pub struct Crowded;
 
 impl Gateway {
-    /// Counts a connection of `peer` in; a trusted proxy's are not counted, but what it asks for each of its clients.
+    /// Counts a connection of `peer`. The connections of a trusted proxy are not counted; its requests are counted for the
+    /// address of each client.
     fn count_peer(&self, peer: IpAddr) -> Result<Option<Counted>, Crowded> {
         if proxies::is_trusted(peer, &self.operations.config.server) {
             return Ok(None);
@@ -160,8 +161,8 @@ impl Gateway {
         self.count(peer).map(Some)
     }
 
-    /// A place for a connection of `peer`, once there is one. A trusted proxy keeps its places; what it asks for is
-    /// listed under the address of its client.
+    /// Waits for a place for a connection of `peer`. A trusted proxy keeps its places; its unfinished requests are listed under
+    /// the address of the client.
     async fn place(&self, peer: IpAddr) -> Place {
         let is_trusted = proxies::is_trusted(peer, &self.operations.config.server);
         loop {
@@ -173,10 +174,10 @@ impl Gateway {
         }
     }
 
-    /// Counts something of `address` in, until it is dropped.
+    /// Counts a connection or request of `address` until the result is dropped.
     ///
     /// # Errors
-    /// [`Crowded`]; counted by its metric.
+    /// [`Crowded`], which is also counted by the metric `crowded`.
     pub(crate) fn count(&self, address: IpAddr) -> Result<Counted, Crowded> {
         let limit = self.operations.config.limits.connections_of_address();
         self.addresses.count(address, limit).ok_or_else(|| {

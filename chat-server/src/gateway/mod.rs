@@ -1,11 +1,12 @@
-//! Sockets: accepted, registered, fed, drained.
+//! The WebSocket gateway: accepts, registers, feeds and drains connections.
 //!
-//! [`listen`] takes connections ([`places`] bounds them, [`addresses`] counts them, [`proxies`] says whose they are),
-//! [`accept`] upgrades them ([`handshake`] says how), [`pipe`] carries their bytes, [`ledger`] counts the bytes under way, [`connection`] is the
-//! task of one socket (the shell of `engine::session`), [`socket`] its way in (each frame judged by [`incoming`]), [`outbound`] its way out (and its cursor, `engine::sync`) with the
-//! [`queue`] of what waits, [`lane`] who writes it, [`registry`] who is here, [`deliver`] brings envelopes to them, [`open`]
-//! those of open channels to their subscribers, [`presence`] says who is here and brings what others are told of it,
-//! [`drain`] sends them away politely.
+//! [`listen`] accepts TCP connections ([`places`] bounds their number, [`addresses`] counts them by address, [`proxies`] finds
+//! the address of the client), [`accept`] upgrades them ([`handshake`] checks the request), [`pipe`] carries their bytes,
+//! [`ledger`] counts the bytes under way. [`connection`] is the task of one socket (the shell of `engine::session`), [`socket`]
+//! its reading side (each frame is judged by [`incoming`]), [`outbound`] its writing side with the inbox cursor (`engine::sync`)
+//! and the [`queue`] of waiting frames; [`lane`] holds the tasks that write. [`registry`] holds the connections by user,
+//! [`deliver`] brings envelopes to them, [`open`] brings rows of open channels to their subscribers, [`presence`] reports
+//! connections to the presence role and delivers its notices, [`drain`] closes all connections over a window of time.
 
 pub mod accept;
 mod addresses;
@@ -64,40 +65,40 @@ pub use registry::Registry;
 pub(crate) use ledger::FREE_BYTES;
 pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 
-/// Lines of the log for paths that do not exist and for refusals as too fast.
+/// Rate of log lines above `debug` for unknown paths and for refusals by a rate limit.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
 
-/// Reads of pages' content at once. After a restart thousands of devices have pages to read, and a `hello` needs a few short
-/// reads. These must not wait behind all of those pages, or the last device is never welcomed.
+/// Page contents that the node reads at the same time. After a restart thousands of devices have pages to read, while a `hello`
+/// needs only a few short reads. These must not wait behind all of those pages, or the last device is never welcomed.
 const CONTENTS: usize = 2;
 
-/// What every connection shares.
+/// The state that all connections share.
 pub struct Gateway {
     /// The use cases.
     pub operations: Arc<Operations>,
-    /// Who is here.
+    /// The connections of this node by user.
     pub registry: Registry,
-    /// The tasks of connections.
+    /// Spawns the tasks of connections and waits for them in a drain.
     pub tasks: Tasks,
     subscribers: Subscribers,
-    /// TLS, if there is a certificate.
+    /// Present if a certificate is configured.
     pub tls: Option<Arc<Tls>>,
     addresses: Addresses,
-    /// Connections that speak HTTP.
+    /// Bounds the connections that speak HTTP.
     places: Places,
-    /// Sockets, also those that have not said hello.
+    /// Bounds the sockets, including those that have not sent `hello`.
     seats: Places,
-    /// Sockets by address.
+    /// Counts the sockets of each address.
     seated: Addresses,
-    /// Lines of the log for requests of which anybody can make any number.
+    /// Limits the log lines about requests that anybody can send in any number.
     noise: Mutex<Bucket>,
-    /// Proxies that are not named in the configuration.
+    /// Peers that look like proxies and are not named in the configuration.
     pub(crate) unnamed: proxies::Unnamed,
-    /// Bytes under way.
+    /// Counts the bytes under way.
     pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
     lanes: Lanes,
-    /// For pages' content.
+    /// Limits the concurrent reads of page content to [`CONTENTS`].
     contents: Semaphore,
     next_number: AtomicU64,
 }
@@ -145,25 +146,25 @@ impl Gateway {
         user: UserId,
         items: &VecDeque<InboxItem>,
     ) -> Result<Vec<Vec<Row>>, ErrorBody> {
-        // It is never closed.
+        // The semaphore is never closed.
         let _permit = self.contents.acquire().await;
         self.operations.content(user, items).await
     }
 
-    /// The tasks that write to connections; each runs for ever.
+    /// The tasks that write to connections. They never return.
     pub fn writers(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         let metrics = &self.operations.metrics;
         self.lanes.iter().map(|lane| lane::run(Arc::clone(lane), metrics.clone()))
     }
 
-    /// Bytes under way: half messages and bodies, requests, and what waits for peers; without the first 4 KiB of each
-    /// connection and request.
+    /// Bytes under way: partly received messages and bodies, requests, and frames that wait for peers. The first 4 KiB of each
+    /// connection and request are not counted.
     #[must_use]
     pub fn bytes_under_way(&self) -> usize {
         self.ledger.bytes()
     }
 
-    /// Whether one more request that is no call may have a line in the log above `debug`.
+    /// Whether one more request that matches no call may be logged above `debug`.
     pub(crate) fn take_noise(&self) -> bool {
         self.noise.lock().take(NOISE, 1, self.operations.clock.elapsed()).is_ok()
     }

@@ -1,7 +1,7 @@
-//! Open channels: who wants what happens there, how one begins to want it, and how it comes to all of them.
+//! Open channels: which connections are subscribed, how a subscription begins and ends, and how rows reach the subscribers.
 //!
-//! By channel, this file knows the connections; how far each has come, the connection knows itself
-//! ([`Outbound`], `engine::subscriptions`), under the lock that it needs anyway to be given a frame.
+//! This file knows the subscribed connections of each channel. How far each connection has come is kept in the connection itself
+//! ([`Outbound`], `engine::subscriptions`), under the lock that is taken anyway to enqueue a frame.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -22,21 +22,22 @@ use crate::plant::{self, Fault};
 use super::outbound::{HeadsFrames, OpenFrames, Outbound};
 use super::{Gateway, encode};
 
-/// Reads of rows that came while rows were read, before the rest becomes a gap: a busy channel may outrun its reader.
+/// Further reads of rows that arrived during the read before. After them the rest becomes a gap: a busy channel may be faster
+/// than its reader.
 const READS: usize = 4;
-/// Members that are looked up in one read.
+/// Users whose membership is looked up in one read.
 const MEMBERS_AT_ONCE: usize = 500;
-/// Wait before heads that could not be read are read again.
+/// The wait before a failed read of heads is repeated.
 const LOSS_RETRY: Duration = Duration::from_secs(1);
 
 /// The subscribed connections of this node by channel.
 pub(super) struct Subscribers {
     inbox: Arc<dyn Inbox>,
-    /// By the connection's number.
+    /// By channel and connection number.
     channels: DashMap<ChannelId, HashMap<u64, Arc<Outbound>>>,
-    /// Connections whose passive subscriptions have moved; each is in it once.
+    /// Connections with passive subscriptions whose heads have moved. Each is in the list once.
     moved: Mutex<Vec<Arc<Outbound>>>,
-    /// Something was lost on the way here.
+    /// Woken when envelopes were lost on the way to this node.
     lost: Notify,
 }
 
@@ -46,10 +47,12 @@ impl Subscribers {
     }
 
     fn add(&self, channel: ChannelId, connection: &Arc<Outbound>) {
-        // First, so that an end that overtakes it ends something.
+        // Before the insert: a `remove` that finds the connection calls `inbox.unsubscribe`. If that call came before this one,
+        // the node would stay subscribed without a subscriber.
         self.inbox.subscribe(channel);
         let mut connections = self.channels.entry(channel).or_default();
         if connections.insert(connection.number, Arc::clone(connection)).is_some() {
+            // The connection was already counted: a subscription begins again.
             self.inbox.unsubscribe(channel);
         }
     }
@@ -60,19 +63,20 @@ impl Subscribers {
             was_there = connections.remove(&connection.number).is_some();
             connections.is_empty()
         });
+        // Outside `remove_if_mut`, which holds a lock of the map.
         if was_there {
             self.inbox.unsubscribe(channel);
         }
     }
 
-    /// The connection ends.
+    /// Ends all subscriptions of a connection that ends.
     pub(super) fn remove_all(&self, connection: &Outbound) {
         for channel in connection.end_subscriptions() {
             self.remove(channel, connection);
         }
     }
 
-    /// Subscribers of a channel.
+    /// The number of subscribed connections of a channel.
     pub(super) fn count(&self, channel: ChannelId) -> usize {
         self.channels.get(&channel).map_or(0, |connections| connections.len())
     }
@@ -84,7 +88,7 @@ impl Subscribers {
     }
 }
 
-/// A request of a connection.
+/// A `subscribe` request.
 pub(super) struct Subscribe {
     pub(super) channel: ChannelId,
     pub(super) after: Option<Seq>,
@@ -92,7 +96,7 @@ pub(super) struct Subscribe {
 }
 
 impl Gateway {
-    /// Subscribes a connection, and answers: a head, the entries after `after`, then live ones.
+    /// Subscribes a connection. It gets one head, the entries after `request.after`, and then live entries.
     pub(super) async fn subscribe(
         &self,
         connection: &Arc<Outbound>,
@@ -112,7 +116,8 @@ impl Gateway {
         self.subscribers.remove(channel, connection);
     }
 
-    /// Registers first and asks next: a leave or a ban was seen by then, or its row ends the subscription.
+    /// Registers the connection first and checks the membership next. A leave or a ban is either visible to the check, or its row
+    /// arrives as a live row and ends the subscription.
     async fn try_subscribe(
         &self,
         connection: &Arc<Outbound>,
@@ -127,7 +132,8 @@ impl Gateway {
             return Err(ErrorBody::field(ErrorCode::Full, "channel_id", message));
         }
         self.subscribers.add(channel, connection);
-        // What she may read is what was there when she was found to be a member.
+        // The head is read before the membership. The user is still a member when the check begins, so everything up to `head`
+        // may be read. In the other order a ban between the two reads could leave rows below `head` that the user must not see.
         let head = self.operations.open_head(channel).await?;
         let since = self.operations.check_subscriber(user, channel).await?;
         let after = after.filter(|_| mode == Mode::Active);
@@ -138,7 +144,8 @@ impl Gateway {
         Ok(())
     }
 
-    /// What came while rows were read is read too, some times; then the rest is a gap.
+    /// Reads the rows that arrived while rows were read, at most [`READS`] times, and then makes the connection live. The rest is
+    /// a gap.
     async fn start(
         &self,
         connection: &Arc<Outbound>,
@@ -146,6 +153,8 @@ impl Gateway {
         (channel, mut upto): (ChannelId, At),
         since: Seq,
     ) {
+        // While a subscription starts, live rows only move its place. `handle_open_read` compares that place with `upto` under
+        // the lock of the connection, so no row falls between the last read and the first live delivery.
         let mut started = connection.handle_open_read(channel, upto, since);
         for _ in 0..READS {
             let Started::ReadOn(head) = started else { break };
@@ -154,18 +163,19 @@ impl Gateway {
             upto = head;
             started = connection.handle_open_read(channel, upto, since);
         }
+        // The rows arrive faster than they are read, or the store has failed. What is missing becomes a gap.
         if let Started::ReadOn(_) = started {
             started = connection.give_up_open_read(channel, upto, since);
         }
         match started {
             Started::Live | Started::ReadOn(_) => {}
             Started::Moved => self.subscribers.moved.lock().push(Arc::clone(connection)),
-            // She has left meanwhile, and her own log tells.
+            // The user has left meanwhile. The user's own log says so.
             Started::Ended => self.subscribers.remove(channel, connection),
         }
     }
 
-    /// The rows above the first of `places` up to the last, if they are not more than `subscribe` brings.
+    /// The rows above `places.start` up to `places.end`. `None` if these are more than `subscribe` returns.
     async fn rows_between(
         &self,
         user: UserId,
@@ -179,9 +189,11 @@ impl Gateway {
         self.operations.open_rows(user, channel, after.next()..=upto).await
     }
 
-    /// Rows of an open channel came.
+    /// Delivers rows of an open channel to its subscribers.
     pub(super) fn deliver_open(&self, open: &OpenRows) {
         let Some(frames) = OpenFrames::new(open.channel, &open.rows) else { return };
+        // Before the others: this ends the subscriptions of users who leave in these rows, so that the visit below does not find
+        // them.
         self.deliver_last(open);
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let (mut delivered, mut gaps, mut moved) = (0, 0, Vec::new());
@@ -199,7 +211,7 @@ impl Gateway {
         self.subscribers.moved.lock().append(&mut moved);
     }
 
-    /// Who leaves or is banned gets the row that tells it, and nothing behind it.
+    /// Users who leave or are banned get the rows up to and with the one that says so, and nothing after it.
     fn deliver_last(&self, open: &OpenRows) {
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         for (index, row) in open.rows.iter().enumerate() {
@@ -211,6 +223,8 @@ impl Gateway {
             }
             let mut hers = None;
             self.registry.visit_user(user_id, |connection| {
+                // `false` if the subscription began after this row, or is still starting. In the second case `start` compares the
+                // place of the leave with the beginning of the stay.
                 if !connection.handle_left(open.channel, row.entry.seq) {
                     return;
                 }
@@ -218,12 +232,15 @@ impl Gateway {
                 if let Some(hers) = hers {
                     connection.deliver_open(hers, limit_bytes);
                 }
+                // This locks a shard of `channels` while a shard of the registry is locked. No code locks them in the other
+                // order.
                 self.unsubscribe(connection, open.channel);
             });
         }
     }
 
-    /// Whoever is no member any more hears nothing more: that she left or was banned may be what was lost.
+    /// Ends the subscriptions of users who are not members any more: the rows that were lost may have said that they left or were
+    /// banned.
     async fn unsubscribe_left(&self, channels: &[ChannelId]) -> Result<(), ErrorBody> {
         let mut users: HashMap<u64, UserId> = HashMap::new();
         self.registry.visit_devices(|user, _, connection| {
@@ -245,17 +262,18 @@ impl Gateway {
         Ok(())
     }
 
-    /// Something was lost on the way here: whatever it was, a gap up to the present head covers it.
+    /// Envelopes were lost on the way to this node. Wakes [`tell_losses`], which covers any loss by a gap up to the present head.
     pub(super) fn lose_open(&self) {
         self.subscribers.lost.notify_one();
     }
 
-    /// Tells passive subscribers what has moved. Each second.
+    /// Sends the moved heads to passive subscribers. Called once a second.
     pub(super) fn tell_moved(&self) {
         let moved = std::mem::take(&mut *self.subscribers.moved.lock());
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
         let mut frames = HeadsFrames::default();
         for connection in moved {
+            // No room now: the connection is tried again with the next sweep.
             if !connection.tell_moved(&mut frames, limit_bytes) {
                 self.subscribers.moved.lock().push(connection);
             }
@@ -263,9 +281,12 @@ impl Gateway {
     }
 
     async fn tell_loss(&self) -> Result<(), ErrorBody> {
+        // A connection that subscribes after this line reads the log after its registration, so it does not miss the lost rows.
         let channels: Vec<ChannelId> = self.subscribers.channels.iter().map(|entry| *entry.key()).collect();
         self.unsubscribe_left(&channels).await?;
         let heads = self.operations.open_heads(&channels).await?;
+        // A row that arrives after the heads were read moves its subscription past `head`. Such a row shows the hole by itself,
+        // and the loss is ignored for that connection.
         for (channel, head) in channels.into_iter().zip(heads) {
             self.subscribers.visit(channel, |connection| match connection.lose_open(channel, head) {
                 Live::FellBehind => drop(self.operations.metrics.gaps.inc()),
@@ -277,7 +298,7 @@ impl Gateway {
     }
 }
 
-/// Tells subscribers of what was lost, for ever. Reads the store, and so waits for it where nobody else does.
+/// Handles losses; never returns. It reads the store in a task of its own, so that no delivery waits for the store.
 pub async fn tell_losses(gateway: Arc<Gateway>) {
     loop {
         gateway.subscribers.lost.notified().await;

@@ -1,9 +1,9 @@
-//! One connection as everybody else sees it: what waits to be written, and how far it has come.
+//! One connection as the rest of the gateway sees it: what waits to be written, and how far its cursor has come.
 //!
-//! Bounded in bytes (G7). Live items that find no room are not kept: the cursor stays behind them and the connection
-//! reads its inbox instead. Answers always find room, since a connection whose answers pile up is not read.
+//! The queue is bounded in bytes (G7). Live items that find no room are not kept: the cursor stays before them and the connection
+//! reads its inbox instead. Answers always find room, because the socket is not read while answers pile up.
 //!
-//! Whoever has the lock may write: the lane as a rule, the connection's own task for what it brings itself, and while
+//! Any task that holds the lock may write: usually the lane, and the connection's own task for what it enqueues itself and while
 //! the kernel takes no more.
 
 mod paging;
@@ -33,77 +33,80 @@ use crate::plant::{self, Fault};
 
 pub(crate) use subscriptions::{HeadsFrames, OpenFrames};
 
-/// Requests under way on one connection, in bytes; the one that crosses it is let in. A home refuses what is too much
-/// for it, so one connection alone must not be.
+/// The bound of the requests in flight on one connection, in bytes; the request that crosses it is let in. A home refuses
+/// commands above a bound of its own, and one connection alone must not fill it.
 const IN_FLIGHT_BYTES: usize = 1024 * 1024;
 
-/// What one delivery brings: the same bytes for everybody.
+/// The encoded frames of one delivery. All receivers share the same bytes.
 pub(crate) type Frames = Arc<[Frame]>;
 
-/// One connection, as the registry and the use cases see it.
+/// One connection, as the registry and the use cases see it. The lock is held for short, never while waiting.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    /// A rising number; the oldest connection of a device is replaced first.
+    /// Rises with each connection of the node. The oldest connection of a device is replaced first.
     pub(crate) number: u64,
     pipe: Pipe,
     lane: Arc<Lane>,
     state: Mutex<State>,
+    /// Wakes the connection's task. It keeps one permit, so a wake between two waits is not lost.
     wake: Notify,
-    /// When the session must be looked at again, by the steady clock; the sweep wakes the connection then.
+    /// When the session must be looked at again, in milliseconds of the steady clock. The sweep wakes the connection then.
     look_at_ms: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// What the connection holds, as its user, its address and the node see it.
+    /// The bytes that the connection holds, counted for its user, its address and the node.
     account: Account,
     queue: Queue,
     sync: SyncCursor<Frames>,
-    /// To open channels, if there are any.
+    /// To open channels. `None` if there are none.
     subscriptions: Option<Box<Subscriptions>>,
-    /// Whose inbox it reads, once that is known.
+    /// The user whose inbox is read, once known.
     user: Option<UserId>,
     epoch: Option<Epoch>,
-    /// The last position that a `cursor` frame told.
+    /// The position of the last `cursor` frame that was enqueued.
     told: Position,
-    /// Requests whose answers come by [`Outbound::answer`].
+    /// The number of requests that [`Outbound::answer`] will answer.
     in_flight: u32,
-    /// Theirs, as JSON.
+    /// The size of those requests as JSON, in bytes.
     in_flight_bytes: usize,
-    /// Of a message that is not whole yet.
+    /// Bytes of an incoming message that is not complete.
     incoming_bytes: usize,
+    /// Another task has asked to close the connection, for this reason.
     close: Option<CloseReason>,
     /// Since when the kernel takes nothing.
     blocked: Option<Instant>,
-    /// In its lane.
+    /// The connection is in the list of its lane.
     is_due: bool,
-    /// The task does not read until something was written or answered.
+    /// The task does not read the socket until something was written or answered.
     is_stalled: bool,
-    /// The close frame waits, and nothing comes behind it.
+    /// The close frame is enqueued. Later frames are dropped.
     is_over: bool,
+    /// The socket is closed. Nothing is written any more.
     is_gone: bool,
-    /// It was welcomed, and takes events.
+    /// `welcome` was sent, and events are accepted.
     is_welcomed: bool,
-    /// Nobody uses the client, it says.
+    /// The client has said that nobody uses it.
     is_idle: bool,
-    /// The queue was full: say `resync` with the next page.
+    /// A live item found the queue full: the next page is preceded by `resync`.
     fell_behind: bool,
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
     /// Nothing waits any more.
     All,
-    /// The kernel takes no more now.
+    /// The kernel takes no more at the moment.
     Blocked,
     /// The peer has gone.
     Gone,
 }
 
 impl State {
-    /// It is about to be closed, and not to drain: nothing that happens from here on is for it, whatever its task waits
-    /// for (G5).
+    /// The connection is about to be closed for another reason than a drain. No delivery and no event is for it any more, even if
+    /// its task is still busy with a request (G5).
     fn is_cut_off(&self) -> bool {
         self.close.is_some_and(|reason| reason != CloseReason::Draining)
     }
@@ -123,7 +126,7 @@ impl State {
         self.account.set(self.held_bytes());
     }
 
-    /// Whether `size` more may wait: a small queue has room whatever others hold.
+    /// Whether `size` more bytes may wait. A small queue has room even if the user, the address or the node has not.
     fn has_room(&self, size: usize, limit_bytes: usize) -> bool {
         let bytes = self.queue.bytes() + size;
         self.queue.is_empty() || (bytes <= limit_bytes && (bytes <= FREE_BYTES || self.account.has_room()))
@@ -142,14 +145,14 @@ impl State {
         }
     }
 
-    /// One cursor for everything that waits.
+    /// Enqueues one cursor behind everything that waits.
     fn tell_cursor(&mut self, cursors: &Cursors) {
         let position = self.sync.position();
         if let Some((user, epoch)) = self.user.zip(self.epoch).filter(|_| position > self.told) {
             self.told = position;
             match cursors.seal(user, Cursor { epoch, position }) {
                 Ok(sealed) => self.push(encode::cursor(&sealed)),
-                // A client whose cursor lags behind gets more entries twice, and loses none.
+                // A client whose cursor lags behind receives more entries twice and loses none.
                 Err(error) => tracing::error!(%error, user.id = %user, "sealing a cursor failed"),
             }
         }
@@ -158,6 +161,8 @@ impl State {
     fn write(&mut self, pipe: &Pipe, cursors: &Cursors, metrics: &ChatMetrics) -> Written {
         self.tell_cursor(cursors);
         let keeps_room = self.subscriptions.is_some();
+        // Gaps come last: rows behind a gap are delivered only once everything before it was written, so that there is room for
+        // them.
         while !self.is_gone && (!self.queue.is_empty() || pipe.has_rest() || self.tell_gaps()) {
             match self.queue.write(keeps_room, |slices| pipe.write(slices)) {
                 Ok(_) => {
@@ -185,12 +190,12 @@ impl State {
 }
 
 impl Outbound {
-    /// A connection that will read its inbox first.
+    /// A connection that reads its inbox first.
     pub(super) fn new(number: u64, pipe: Pipe, lane: Arc<Lane>, account: Account) -> Self {
         let state = State {
             account,
             queue: Queue::default(),
-            // The client's number is believed once the inbox has.
+            // The client's own position is not used here: it is only trusted once the inbox has accepted it.
             sync: SyncCursor::reading_from(Position::ZERO),
             subscriptions: None,
             user: None,
@@ -213,23 +218,23 @@ impl Outbound {
         Self { number, pipe, lane, state, wake, look_at_ms }
     }
 
-    /// The socket, to be waited for.
+    /// The TCP socket, to wait for readiness.
     pub(super) const fn tcp(&self) -> &TcpStream {
         self.pipe.tcp()
     }
 
-    /// What is read from.
+    /// The pipe, to read from.
     pub(super) const fn pipe(&self) -> &Pipe {
         &self.pipe
     }
 
-    /// The user is known: what the connection holds counts for them.
+    /// Names the user: what the connection holds is counted for that user too.
     pub(crate) fn set_user(&self, user: UserId) {
         self.state.lock().account.set_user(user);
     }
 
-    /// A message of which `bytes` are announced is coming, or has come (0). `false` if its user, its address or the node
-    /// has no room for it.
+    /// Counts an incoming message of which `bytes` are announced, or none any more (0). `false` if the user, the address or the
+    /// node has no room for it.
     pub(super) fn hold_incoming(&self, bytes: usize) -> bool {
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut state.incoming_bytes, bytes);
@@ -241,24 +246,24 @@ impl Outbound {
         has_room
     }
 
-    /// Whether a large answer may be made: neither the user, nor the address, nor the node has used up its bytes.
+    /// Whether a large answer may be made: neither the user, nor the address, nor the node has reached its bound.
     pub(crate) fn may_ask(&self) -> bool {
         self.state.lock().account.has_room()
     }
 
-    /// Whether it holds counted bytes of which the kernel has taken nothing for `patience`.
+    /// Whether more than [`FREE_BYTES`] wait and the kernel has taken nothing for `patience`.
     pub(crate) fn is_hoarding(&self, patience: Duration) -> bool {
         let state = self.state.lock();
         state.queue.bytes() > FREE_BYTES && state.blocked.is_some_and(|since| since.elapsed() >= patience)
     }
 
-    /// It is a device of `user`, which has received everything up to `position`.
+    /// Opens the connection for a device of `user` that has received everything up to `position`.
     pub(crate) fn open(&self, user: UserId, position: Position) {
         let mut state = self.state.lock();
         (state.user, state.told) = (Some(user), position);
     }
 
-    /// A live item. `true` if the connection fell behind by it.
+    /// Delivers a live item. `true` if the connection fell behind because the queue is full.
     pub(crate) fn deliver(
         self: &Arc<Self>,
         frames: &Frames,
@@ -274,6 +279,7 @@ impl Outbound {
         let is_full = !state.has_room(size, limit_bytes);
         let item = sees_all.then(|| (Arc::clone(frames), size));
         let is_reading = state.sync.is_reading();
+        // An item that is not held is read from the inbox later.
         let hold_bytes = if !is_reading || state.account.has_room() { limit_bytes } else { 0 };
         match state.sync.handle_item(place, item, !is_full, hold_bytes) {
             Live::Deliver(frames) => {
@@ -283,13 +289,14 @@ impl Outbound {
             }
             Live::Drop => {
                 if is_reading {
-                    // It may be held now.
+                    // The item may be held now.
                     state.settle();
                 }
                 false
             }
             Live::Read => {
                 state.fell_behind |= is_full;
+                // The flags are set before the wake, so the task sees them when it runs.
                 drop(state);
                 self.wake.notify_one();
                 is_full
@@ -297,20 +304,21 @@ impl Outbound {
         }
     }
 
-    /// A frame of the connection's own task, which writes it afterwards. Never lost: an answer, or a page's content.
+    /// Enqueues a frame of the connection's own task, which writes it afterwards. Such a frame is never dropped for lack of room:
+    /// it is an answer or the content of a page.
     pub(crate) fn push(&self, frame: Frame) {
         self.state.lock().push(frame);
     }
 
-    /// A frame of somebody else; as [`Self::push`], and it is written soon.
+    /// As [`Self::push`], for other tasks: the lane writes the frame soon.
     pub(crate) fn post(self: &Arc<Self>, frame: Frame) {
         let mut state = self.state.lock();
         state.push(frame);
         self.make_due(&mut state);
     }
 
-    /// An event, which must not push out what is durable: `false` if so much waits that it was dropped. Before the
-    /// connection is welcomed it takes none.
+    /// Enqueues an event, which must not push out durable entries. `false` if it was dropped because too much waits. Before
+    /// `welcome` and after a close, events are dropped and the result is `true`.
     pub(crate) fn offer(self: &Arc<Self>, frame: &Frame, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
         if state.queue.bytes() > limit_bytes / 2 {
@@ -323,23 +331,23 @@ impl Outbound {
         true
     }
 
-    /// From here on it is up, and takes events.
+    /// Accepts events from now on.
     pub(crate) fn welcome(&self) {
         self.state.lock().is_welcomed = true;
     }
 
-    /// Whether nobody uses the client, as it says; `None` while it is not up.
+    /// Whether the client has said that nobody uses it. `None` before `welcome`.
     pub(crate) fn idle(&self) -> Option<bool> {
         let state = self.state.lock();
         state.is_welcomed.then_some(state.is_idle)
     }
 
-    /// The client says whether somebody uses it.
+    /// Sets whether nobody uses the client, as the client says.
     pub(crate) fn set_idle(&self, is_idle: bool) {
         self.state.lock().is_idle = is_idle;
     }
 
-    /// A request of `bytes` is under way; its answer comes by [`Self::answer`].
+    /// Counts a request of `bytes` that [`Self::answer`] will answer.
     pub(crate) fn begin_request(&self, bytes: usize) {
         let mut state = self.state.lock();
         state.in_flight += 1;
@@ -347,7 +355,7 @@ impl Outbound {
         state.settle();
     }
 
-    /// The answer to a request of `bytes` that was under way.
+    /// Answers a request of `bytes` that was counted by [`Self::begin_request`].
     pub(crate) fn answer(self: &Arc<Self>, frame: Frame, bytes: usize) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
@@ -356,18 +364,21 @@ impl Outbound {
         self.make_due(&mut state);
     }
 
-    /// The lane writes, unless the kernel takes nothing now: then the connection's task writes once it does.
+    /// Puts the connection into its lane. While the kernel takes nothing, the connection's task waits for the socket and writes
+    /// everything once it can, so the lane is not needed.
     fn make_due(self: &Arc<Self>, state: &mut State) {
         if state.blocked.is_none() && !std::mem::replace(&mut state.is_due, true) {
             self.lane.add(Arc::clone(self));
         }
     }
 
-    /// The lane's turn.
+    /// Writes what waits. Called by the lane.
     pub(super) fn write_due(&self, metrics: &ChatMetrics) {
         let mut state = self.state.lock();
+        // Cleared before the write and under the lock: a frame that is pushed afterwards puts the connection into the lane again.
         state.is_due = false;
         let written = state.write(&self.pipe, self.lane.cursors(), metrics);
+        // The task must know that the kernel takes no more, that it may read again, or that a close may be due now.
         let concerns_task = written != Written::All || state.is_stalled || state.close.is_some();
         drop(state);
         if concerns_task {
@@ -375,7 +386,7 @@ impl Outbound {
         }
     }
 
-    /// Writes what waits, then one cursor for all of it, as far as the kernel takes it.
+    /// Writes what waits and one cursor behind it, as far as the kernel takes it.
     pub(crate) fn write(&self, metrics: &ChatMetrics) -> Written {
         self.state.lock().write(&self.pipe, self.lane.cursors(), metrics)
     }
@@ -391,22 +402,23 @@ impl Outbound {
         self.state.lock().blocked
     }
 
-    /// Whether the socket may be read: neither requests nor answers pile up, and it is not about to be closed. If not,
-    /// the task is woken when that may have changed.
+    /// Whether the socket may be read: neither requests nor answers pile up, and the connection is not about to be closed. If it
+    /// may not, the task is woken when that may have changed.
     pub(crate) fn may_read(&self, requests: u32, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
         let may_read = state.in_flight < requests
             && state.in_flight_bytes < IN_FLIGHT_BYTES
             && state.queue.bytes() <= limit_bytes
             && state.close.is_none();
+        // Set under the lock of the counters: an answer that comes after this check finds the flag and wakes the task.
         state.is_stalled = !may_read;
         may_read
     }
 
-    /// Closes the connection; a drain waits for the requests under way and for what is queued.
+    /// Asks the connection's task to close the connection. A drain waits for the requests in flight and for queued frames.
     pub(crate) fn close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
-        // A drain is patient; whoever has a better reason is not.
+        // Any other reason replaces a drain, and does not wait. The first other reason stays.
         if state.close.is_none_or(|reason| reason == CloseReason::Draining) {
             state.close = Some(reason);
         }
@@ -414,32 +426,32 @@ impl Outbound {
         self.wake.notify_one();
     }
 
-    /// Whether somebody closes it.
+    /// Whether a close was asked for.
     pub(crate) fn is_closing(&self) -> bool {
         self.state.lock().close.is_some()
     }
 
-    /// Why the connection must be closed now.
+    /// The reason for which the connection must be closed now, if any.
     pub(crate) fn close_due(&self) -> Option<CloseReason> {
         let state = self.state.lock();
         let has_answered = state.in_flight == 0 && state.queue.is_empty();
         state.close.filter(|&reason| reason != CloseReason::Draining || has_answered)
     }
 
-    /// The last frame.
+    /// Enqueues the close frame. Later frames are dropped.
     pub(crate) fn push_close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         state.push(Frame::close(reason));
         state.is_over = true;
     }
 
-    /// Ends the socket, whoever still has a hold of it.
+    /// Ends the socket at once, even if other tasks still hold the connection.
     pub(crate) fn shut_down(&self) {
         self.state.lock().go();
         self.pipe.shut_down();
     }
 
-    /// Waits until there is something to do. Cancel safe.
+    /// Waits until the task is woken. Cancel safe.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
     }
@@ -449,12 +461,12 @@ impl Outbound {
         self.wake.notify_one();
     }
 
-    /// Look again at `at`.
+    /// Sets when the session must be looked at again, by the steady clock.
     pub(crate) fn set_look_at(&self, at: Duration) {
         self.look_at_ms.store(u64::try_from(at.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When to look again.
+    /// When the session must be looked at again, by the steady clock.
     pub(crate) fn look_at(&self) -> Duration {
         Duration::from_millis(self.look_at_ms.load(Ordering::Relaxed))
     }
@@ -470,7 +482,7 @@ mod tests {
 
     const LIMIT: usize = 300;
 
-    /// A connection, and its peer.
+    /// A connection and its peer.
     pub(super) struct Pair {
         pub(super) outbound: Arc<Outbound>,
         peer: TcpStream,
@@ -500,14 +512,14 @@ mod tests {
             pair
         }
 
-        /// What is written now.
+        /// Checks that exactly `expected` is written now.
         pub(super) async fn written(&mut self, expected: &[&Frame]) {
             assert_eq!(self.outbound.write(&self.metrics), Written::All);
             let expected: Vec<u8> = expected.iter().flat_map(|frame| frame.bytes()).copied().collect();
             let mut bytes = vec![0; expected.len()];
             self.peer.read_exact(&mut bytes).await.unwrap();
             assert_eq!(bytes, expected);
-            // So that what came since is known to be there.
+            // Lets the runtime notice bytes that have arrived.
             tokio::task::yield_now().await;
             let mut more = [0];
             assert!(self.peer.try_read(&mut more).is_err(), "more was written");
@@ -541,14 +553,14 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "more was written")]
-    async fn what_is_written_beyond_the_expected_is_seen() {
+    async fn the_check_notices_unexpected_bytes() {
         let mut pair = Pair::live().await;
         assert!(!pair.outbound.deliver(&frames("a"), place(4, 5), true, LIMIT));
         pair.written(&[]).await;
     }
 
     #[tokio::test]
-    async fn a_cursor_that_does_not_serve_is_left_behind() {
+    async fn a_cursor_that_cannot_be_used_is_replaced_by_the_end_of_the_inbox() {
         let mut pair = Pair::new(Some(cursor(u64::MAX / 4))).await;
         pair.outbound.start_over(cursor(9));
         assert!(!pair.outbound.is_reading());
@@ -557,7 +569,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_consumer_keeps_its_bound_and_reads_on() {
+    async fn a_slow_consumer_stays_within_its_bound_and_reads_its_inbox() {
         let mut pair = Pair::live().await;
         let long = "x".repeat(200);
         assert!(!pair.outbound.deliver(&frames(&long), place(4, 5), true, LIMIT));
@@ -572,7 +584,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_drain_waits_for_the_requests_under_way() {
+    async fn a_drain_waits_for_the_requests_in_flight() {
         let mut pair = Pair::live().await;
         pair.outbound.begin_request(10);
         pair.outbound.close(CloseReason::Draining);
@@ -595,7 +607,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_revoked_is_told_nothing_more_though_a_request_is_under_way() {
+    async fn a_revoked_connection_receives_nothing_more_even_with_a_request_in_flight() {
         let mut pair = Pair::live().await;
         pair.outbound.begin_request(10);
         pair.outbound.close(CloseReason::DeviceRevoked);
@@ -606,7 +618,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_come_after_the_welcome_and_only_while_little_waits() {
+    async fn events_are_enqueued_after_welcome_and_only_while_little_waits() {
         let mut pair = Pair::live().await;
         assert!(pair.outbound.offer(&frame("early"), LIMIT));
         assert_eq!(pair.outbound.idle(), None);
@@ -616,7 +628,7 @@ mod tests {
         let long = frame(&"x".repeat(LIMIT / 2));
         pair.outbound.push(long.clone());
         assert!(!pair.outbound.offer(&frame("b"), LIMIT));
-        // What is durable still finds room.
+        // A durable entry still finds room.
         assert!(!pair.outbound.deliver(&frames("c"), place(4, 5), true, 2 * LIMIT));
         pair.written(&[&frame("a"), &long, &frame("c"), &said(5)]).await;
         assert!(pair.outbound.offer(&frame("d"), LIMIT));
@@ -651,7 +663,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_takes_nothing_blocks_its_own_connection_only_until_it_does() {
+    async fn a_peer_that_does_not_read_blocks_its_connection_until_it_reads() {
         let mut pair = Pair::live().await;
         let text = "x".repeat(60_000);
         let last = frame("last");
@@ -676,7 +688,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_encrypted_but_not_taken_blocks_as_well() {
+    async fn encrypted_bytes_that_the_kernel_does_not_take_block_as_well() {
         let (pipe, mut peer) = crate::gateway::pipe::tests::pair().await;
         let outbound = Outbound::new(1, pipe, Lane::idle(), account());
         let metrics = ChatMetrics::register(&Metrics::new());
@@ -686,7 +698,7 @@ mod tests {
             outbound.push(long.clone());
             pushed += long.len();
         }
-        // The last frame is with rustls, and nothing waits here.
+        // The last frame is inside rustls, and the queue is empty.
         assert_eq!(outbound.waiting_bytes(), 0);
         assert!(outbound.blocked().is_some());
         let write = async {
@@ -698,7 +710,7 @@ mod tests {
         let (read, ()) = tokio::join!(peer.read_exact(&mut bytes), write);
         read.unwrap();
         assert_eq!(outbound.blocked(), None);
-        // Gone, whatever rustls still holds.
+        // After a shutdown the connection is gone, whatever rustls still holds.
         while outbound.write(&metrics) == Written::All {
             outbound.push(long.clone());
         }

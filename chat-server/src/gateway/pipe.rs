@@ -1,7 +1,7 @@
-//! The bytes of one socket, plain or through TLS, read and written without waiting by whoever holds the connection.
+//! The bytes of one socket, plain or through TLS. Any task that holds the connection reads and writes them without waiting.
 //!
-//! TLS is rustls without a wrapper: a read decrypts what the kernel has, a write encrypts what waits and gives it to the
-//! kernel at once. A plain pipe costs what its `TcpStream` costs.
+//! TLS is rustls without an async wrapper: a read decrypts what the kernel has, a write encrypts what waits and gives it to the
+//! kernel at once. A plain pipe costs as much as its `TcpStream`.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -14,27 +14,27 @@ use tokio_rustls::server::TlsStream;
 
 use super::write_timeout::WriteTimeout;
 
-/// Encrypted bytes of one connection that the kernel has not taken: two records of the largest size. What is plain waits
-/// in the connection's queue, whose bound is larger.
+/// Encrypted bytes of one connection that the kernel has not taken: two TLS records of the largest size. Plain bytes wait in the
+/// connection's queue, whose bound is larger.
 const ENCRYPTED_BYTES: usize = 32 * 1024;
 
-/// A socket and what is spoken on it.
+/// A socket and the protocol that is spoken on it.
 #[derive(Debug)]
 pub(super) enum Pipe {
-    /// The bytes as they are.
+    /// No encryption.
     Plain(TcpStream),
     /// Through TLS.
     Tls(Box<Tls>),
 }
 
-/// A connection whose handshake is done.
+/// A TLS connection whose handshake is complete.
 #[derive(Debug)]
 pub(super) struct Tls {
     tcp: TcpStream,
     session: Mutex<ServerConnection>,
 }
 
-/// The kernel, as rustls wants to see it.
+/// Adapts a non-blocking socket to the `Read` and `Write` that rustls needs.
 struct Kernel<'a>(&'a TcpStream);
 
 impl Read for Kernel<'_> {
@@ -58,22 +58,22 @@ impl Write for Kernel<'_> {
 }
 
 impl Pipe {
-    /// Takes the socket back from HTTP, and what HTTP has read ahead of the upgrade.
+    /// Takes the socket back from hyper, with the bytes that hyper read ahead of the upgrade.
     ///
     /// # Errors
-    /// The connection is none of this server's.
+    /// The upgraded connection was not accepted by this server.
     pub(super) fn take(upgraded: Upgraded) -> Result<(Self, bytes::Bytes), Upgraded> {
         let upgraded = match upgraded.downcast::<TokioIo<WriteTimeout<TcpStream>>>() {
             Ok(parts) => return Ok((Self::Plain(parts.io.into_inner().into_inner()), parts.read_buf)),
             Err(upgraded) => upgraded,
         };
         let parts = upgraded.downcast::<TokioIo<WriteTimeout<TlsStream<TcpStream>>>>()?;
-        // What rustls has read ahead, plain or not, stays within its connection.
+        // Bytes that rustls has read ahead, encrypted or not, stay in its session.
         let (tcp, session) = parts.io.into_inner().into_inner().into_inner();
         Ok((Self::Tls(Box::new(Tls::new(tcp, session))), parts.read_buf))
     }
 
-    /// The socket: to wait for it, never to read or write.
+    /// The TCP socket, to wait for readiness. Never read or write it directly.
     pub(super) const fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
@@ -81,11 +81,11 @@ impl Pipe {
         }
     }
 
-    /// Reads what is here; zero at the end. Takes what it read from the kernel off `budget`, and reads no more once
-    /// that is used up: a peer may say much in which there is nothing.
+    /// Reads what has arrived; zero at the end of the stream. Subtracts what it takes from the kernel from `budget` and stops
+    /// when that is zero, because a peer can send many bytes without content.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing is here or the budget is used up; otherwise the connection has failed.
+    /// `WouldBlock` if nothing has arrived or the budget is used up. Any other error means that the connection has failed.
     pub(super) fn read(&self, buffer: &mut [u8], budget: &mut usize) -> io::Result<usize> {
         match self {
             Self::Plain(_) if *budget == 0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -98,11 +98,11 @@ impl Pipe {
         }
     }
 
-    /// Writes `slices` as far as there is room; says how many bytes it took. Zero if only a part of what it took before
+    /// Writes `slices` as far as there is room and returns how many bytes it took. Zero if only a part of what it took earlier
     /// was written.
     ///
     /// # Errors
-    /// `WouldBlock` if nothing can be written now; otherwise the connection has failed.
+    /// `WouldBlock` if nothing can be written at the moment. Any other error means that the connection has failed.
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write_vectored(slices),
@@ -110,7 +110,7 @@ impl Pipe {
         }
     }
 
-    /// Whether something that was taken is not with the kernel yet; [`Self::write`] of nothing writes it.
+    /// Whether bytes that were taken are not yet with the kernel. [`Self::write`] with no slices writes them.
     pub(super) fn has_rest(&self) -> bool {
         match self {
             Self::Plain(_) => false,
@@ -118,7 +118,7 @@ impl Pipe {
         }
     }
 
-    /// Ends the socket, whoever still has a hold of it.
+    /// Ends the socket at once, even if other tasks still hold the connection.
     pub(super) fn shut_down(&self) {
         if let Self::Tls(tls) = self {
             tls.say_goodbye();
@@ -148,7 +148,7 @@ impl Tls {
             let read = session.read_tls(&mut Kernel(&self.tcp))?;
             *budget = budget.saturating_sub(read);
             let processed = session.process_new_packets();
-            // An alert, or the answer to a change of keys. What finds no room now goes with the next write.
+            // An alert, or the answer to a key update. If the kernel has no room, it goes out with the next write.
             if session.wants_write() {
                 unless_full(session.write_tls(&mut Kernel(&self.tcp)))?;
             }
@@ -158,6 +158,7 @@ impl Tls {
 
     fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut session = self.session.lock();
+        // Earlier records first: while the kernel does not take them, no new plain bytes are accepted, which bounds the session.
         if session.wants_write() {
             session.write_tls(&mut Kernel(&self.tcp))?;
             if session.wants_write() {
@@ -178,7 +179,7 @@ impl Tls {
     }
 }
 
-/// What the kernel did not take stays with rustls.
+/// A kernel without room is not an error: the bytes stay with rustls.
 fn unless_full(written: io::Result<usize>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
@@ -221,12 +222,12 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_kernel_refuses_is_bounded_and_comes_later() {
+    async fn bytes_that_the_kernel_refuses_are_bounded_and_written_later() {
         let (pipe, mut peer) = pair().await;
         let block: Vec<u8> = (0..=250).cycle().take(100_000).collect();
         let mut taken = 0;
         let refused = loop {
-            // Where the last write ended, in slices of odd lengths.
+            // Continues where the last write ended, in slices of odd lengths.
             let slices: Vec<IoSlice<'_>> = block[taken % 251..].chunks(777).map(IoSlice::new).collect();
             match pipe.write(&slices) {
                 Ok(count) => {
@@ -253,7 +254,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_ends_however_much_the_peer_says() {
+    async fn a_turn_ends_even_if_the_peer_sends_more() {
         let (pipe, mut peer) = pair().await;
         let said = vec![7; 64 * 1024];
         peer.write_all(&said).await.unwrap();
@@ -273,9 +274,9 @@ pub(super) mod tests {
                 pipe.tcp().readable().await.unwrap();
             }
         }
-        // Each takes its budget and a part of the last read of rustls, which are of 4 KiB.
+        // Each turn takes its budget and a part of the last read of rustls, which reads 4 KiB at a time.
         assert!(turns >= said.len() / (12 * 1024), "{turns}");
-        // What is no TLS ends it.
+        // Bytes that are not TLS end the connection.
         let (mut tcp, _) = peer.into_inner();
         tcp.write_all(b"no record at all").await.unwrap();
         let error = loop {

@@ -1,5 +1,5 @@
-//! A bounded number of connections. When places run short, a connection that has not finished its part gives its place
-//! to the next one: of the address that has the most of them, the oldest. A finished connection keeps its place.
+//! A bounded number of connections. When places run short, an unfinished connection gives its place to the next one: the oldest
+//! of the address that has the most of them. A finished connection keeps its place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -11,20 +11,20 @@ use tokio::sync::Notify;
 
 use crate::operations::network;
 
-/// What a connection has not finished. The first kind is evicted first.
+/// What a connection has not finished. Connections of the first kind are evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfinished {
-    /// A TLS handshake, the head or the body of a request, or `hello`.
+    /// The connection is in a TLS handshake, the head or the body of a request, or has not sent `hello`.
     Request = 0,
-    /// It asked and was answered, and asks nothing now.
+    /// The last request was answered, and no new one has begun.
     Idle = 1,
-    /// A caller without a valid token is being answered.
+    /// A request without a valid token is being answered.
     Guest = 2,
 }
 
 const KINDS: usize = 3;
 
-/// All places. Cheap to clone.
+/// All places. A clone shares them.
 #[derive(Debug, Clone)]
 pub(crate) struct Places(Arc<Shared>);
 
@@ -32,7 +32,7 @@ pub(crate) struct Places(Arc<Shared>);
 struct Shared {
     limit: usize,
     state: Mutex<State>,
-    /// A place may be had.
+    /// A place may be available. For one waiter.
     freed: Notify,
 }
 
@@ -46,9 +46,9 @@ struct State {
 /// The unfinished connections of one kind.
 #[derive(Debug, Default)]
 struct Kind {
-    /// By age.
+    /// By address, then by age.
     addresses: HashMap<IpAddr, BTreeMap<u64, Arc<Eviction>>>,
-    /// Addresses by the number of theirs.
+    /// Addresses ordered by the number of their connections.
     busiest: BTreeSet<(usize, IpAddr)>,
 }
 
@@ -58,7 +58,7 @@ struct Eviction {
     wake: Notify,
 }
 
-/// One connection's place; given back when dropped.
+/// The place of one connection. It is freed when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
@@ -87,7 +87,7 @@ impl Kind {
         removed
     }
 
-    /// Takes out the oldest of the busiest address.
+    /// Removes the oldest connection of the busiest address.
     fn pop(&mut self) -> Option<Arc<Eviction>> {
         let &(_, address) = self.busiest.last()?;
         let oldest = *self.addresses.get(&address)?.keys().next()?;
@@ -96,11 +96,13 @@ impl Kind {
 }
 
 impl State {
-    /// Whether a place became free.
+    /// Evicts one unfinished connection. Returns whether there was one.
     fn evict(&mut self) -> bool {
         let Some(eviction) = self.kinds.iter_mut().find_map(Kind::pop) else { return false };
         eviction.is_evicted.store(true, Ordering::Release);
         eviction.wake.notify_one();
+        // Freed now, not when the evicted task ends. `Place::set` and `drop` check the flag under the same lock and do not
+        // subtract again.
         self.taken -= 1;
         true
     }
@@ -111,14 +113,14 @@ impl Places {
         Self(Arc::new(Shared { limit, state: Mutex::default(), freed: Notify::new() }))
     }
 
-    /// A place for a connection of `address` that has finished nothing, if there is one.
+    /// A place for a new connection of `address`, which is unfinished. `None` if all places are taken by finished ones.
     pub(crate) fn try_take(&self, address: IpAddr) -> Option<Place> {
         let place = self.reserve()?;
         place.set(Some(Unfinished::Request), address);
         Some(place)
     }
 
-    /// A place for a connection that keeps it, such as a proxy's.
+    /// A place for a connection that keeps it, such as that of a proxy.
     pub(crate) fn try_keep(&self) -> Option<Place> {
         self.reserve()
     }
@@ -134,14 +136,14 @@ impl Places {
         Some(Place { shared, number, eviction: Arc::default(), listed: Mutex::default() })
     }
 
-    /// Waits until a place may be had. For one waiter. Cancel safe.
+    /// Waits until a place may be available. For one waiter. Cancel safe.
     pub(crate) async fn freed(&self) {
         self.0.freed.notified().await;
     }
 }
 
 impl Place {
-    /// What the connection has not finished, and for which address; `None` keeps the place.
+    /// Sets what the connection has not finished, and for which address. `None` keeps the place.
     pub(crate) fn set(&self, unfinished: Option<Unfinished>, address: IpAddr) {
         let entry = unfinished.map(|kind| (kind, network(address)));
         let mut listed = self.listed.lock();
@@ -149,6 +151,7 @@ impl Place {
             return;
         }
         let mut state = self.shared.state.lock();
+        // Read under the lock of `evict`: an evicted connection must not be listed again.
         if self.eviction.is_evicted.load(Ordering::Acquire) {
             return;
         }
@@ -161,11 +164,12 @@ impl Place {
         *listed = entry;
         drop(state);
         if entry.is_some() {
+            // A listed connection can be evicted, so a waiter may get a place now.
             self.shared.freed.notify_one();
         }
     }
 
-    /// Waits until somebody else was given this place. For one waiter. Cancel safe.
+    /// Waits until the place was given to another connection. For one waiter. Cancel safe.
     pub(crate) async fn evicted(&self) {
         self.eviction.wake.notified().await;
     }
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_goes_before_who_was_answered_and_who_was_answered_before_who_is_being_answered() {
+    fn half_sent_requests_are_evicted_before_idle_connections_and_these_before_guests() {
         let places = Places::new(3);
         let take = |last| places.try_take(address(last)).unwrap();
         let (guest, idle, kept) = (take(1), take(1), take(1));
@@ -230,13 +234,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_who_has_gone() {
+    fn dropped_places_leave_nothing_behind() {
         let places = Places::new(2);
         let one = places.try_take(address(1)).unwrap();
         let two = places.try_take(address(1)).unwrap();
         let three = places.try_keep().unwrap();
         assert!(is_evicted(&one));
-        // An evicted connection counts no more, whatever it does until its task ends.
+        // An evicted connection is not counted, whatever it does until its task ends.
         one.set(Some(Unfinished::Idle), address(1));
         drop((one, two, three));
         let state = places.0.state.lock();

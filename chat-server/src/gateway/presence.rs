@@ -1,5 +1,4 @@
-//! Between connections and presence: which are up, how they end, and frames for them. Presence may be gone: nothing
-//! here waits for it.
+//! Reports connections to presence and delivers its notices to them. Nothing here waits for presence, which may be unavailable.
 
 use madang_engine::log::Row;
 use madang_ids::{ConnectionId, UserId};
@@ -12,7 +11,7 @@ use super::{Gateway, encode};
 /// What the end of a connection means for presence.
 pub(super) const fn departure(end: End) -> Departure {
     match end {
-        // Its silence was the wait, and who was replaced is here by another connection.
+        // A silent connection has already waited its grace period, and a replaced device is online by another connection.
         End::Close(CloseReason::Silent | CloseReason::Replaced) => Departure::Final,
         End::Close(CloseReason::DeviceRevoked) => Departure::Revoked,
         End::Close(CloseReason::Draining) => Departure::Drained,
@@ -33,7 +32,7 @@ impl Gateway {
         all
     }
 
-    /// Encodes once what presence tells, and offers it to those whom it concerns.
+    /// Encodes a notice once and offers it to the connections that it is for.
     pub fn tell(&self, notice: Notice) {
         let frame = encode::frame(&ServerFrame::Presence(notice.list));
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
@@ -51,12 +50,14 @@ impl Gateway {
             To::Users(users) => users.into_iter().for_each(|user| offer(user, None)),
             To::Connection(user, connection) => offer(user, Some(connection)),
         }
+        // Reported behind the visits, so that no lock of the registry is held. Presence sends everything to such a connection
+        // again later.
         for (user, connection) in dropped {
             self.operations.presence.dropped(user, connection);
         }
     }
 
-    /// What happened in a user's own log may have changed whom she watches.
+    /// Rows of a user's own log may have changed the user's circle, so presence reads it again.
     pub(super) fn follow_circle(&self, user: UserId, rows: &[Row]) {
         let concerns_circle = |row: &Row| {
             matches!(

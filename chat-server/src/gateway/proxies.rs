@@ -1,7 +1,7 @@
-//! For whom a connection asks: the peer itself, or the client that a trusted proxy names.
+//! Finds the address of the client: the peer itself, or the address that a trusted proxy names.
 //!
-//! Each proxy writes the address that it was asked from behind what was there, so the list is read from its end, and
-//! only as far as those who wrote it are trusted. What a client wrote into it herself is left of that.
+//! Each proxy appends the address that it was asked from, so the list is read from its end, and only as far as its writers are
+//! trusted. Addresses that a client wrote itself stand before that part and are not read.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -13,14 +13,15 @@ use crate::config::{ProxyHeader, ServerConfig};
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Whether what this peer says about its client is believed.
+/// Whether the header of this peer is trusted.
 #[must_use]
 pub fn is_trusted(address: IpAddr, config: &ServerConfig) -> bool {
     let address = address.to_canonical();
     config.trusted_proxies.iter().any(|network| network.contains(&address))
 }
 
-/// Peers that say for whom they ask and are not believed. Each is logged once, and so are few: anybody may send the header.
+/// Untrusted peers that send a proxy header. Each is logged once, and at most [`UNNAMED`] are, because anybody may send the
+/// header.
 #[derive(Debug, Default)]
 pub(crate) struct Unnamed(Mutex<HashSet<IpAddr>>);
 
@@ -46,8 +47,8 @@ impl Unnamed {
     }
 }
 
-/// The address of the client behind `peer`: the last one that no trusted proxy has. Where a proxy names nobody, or
-/// something that is no address, it is the proxy's own.
+/// The address of the client behind `peer`: the last address in the list that is not a trusted proxy. If a proxy names nobody, or
+/// something that is not an address, the result is the address of that proxy.
 #[must_use]
 pub fn client(peer: IpAddr, headers: &HeaderMap, config: &ServerConfig) -> IpAddr {
     let mut client = peer.to_canonical();
@@ -71,7 +72,7 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, config: &ServerConfig) -> IpAdd
     client
 }
 
-/// From the last to the first. Commas in quotes part as well: see [`forwarded_for`].
+/// The elements from the last to the first. A comma within quotes separates as well: see [`forwarded_for`].
 fn hops(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value
         .as_bytes()
@@ -79,8 +80,8 @@ fn hops(value: &HeaderValue) -> impl Iterator<Item = &str> {
         .map(|hop| std::str::from_utf8(hop).unwrap_or_default().trim())
 }
 
-/// The one `for` of an element of `Forwarded` (RFC 7239 §4). An element with a backslash or half a quote may be part of
-/// something that a client made the proxy quote, such as her `Host`, and says nothing.
+/// The single `for` of an element of `Forwarded` (RFC 7239 §4). An element with a backslash or an odd number of quotes is
+/// ignored: it may be part of a text that a client made the proxy quote, such as its `Host`.
 fn forwarded_for(element: &str) -> Option<&str> {
     if element.contains('\\') || !element.matches('"').count().is_multiple_of(2) {
         return None;
@@ -93,7 +94,7 @@ fn forwarded_for(element: &str) -> Option<&str> {
     Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
-/// With or without a port, with or without the brackets of IPv6.
+/// An address with or without a port, and with or without the brackets of IPv6.
 fn address(text: &str) -> Option<IpAddr> {
     let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_named_is_logged_once_and_there_is_a_bound() {
+    fn an_unnamed_peer_is_logged_once_and_the_number_of_peers_is_bounded() {
         let unnamed = Unnamed::default();
         let peer = |last: usize| IpAddr::from([10, 0, 0, u8::try_from(last).unwrap()]);
         assert!(unnamed.is_new(peer(1)) && !unnamed.is_new(peer(1)));
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         assert_eq!(x("203.0.113.7", &["198.51.100.1"]), "203.0.113.7");
         assert_eq!(x("::ffff:203.0.113.7", &["198.51.100.1"]), "203.0.113.7");
         let nobody = ServerConfig::default();
@@ -150,26 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_wrote_herself_is_not_read() {
+    fn addresses_that_the_client_wrote_are_ignored() {
         assert_eq!(x(PROXY, &["198.51.100.1"]), "198.51.100.1");
         assert_eq!(x(PROXY, &["1.1.1.1, 198.51.100.1"]), "198.51.100.1");
-        // As a header of its own, or pretending to be a proxy.
+        // In a header of its own, or with the address of a proxy.
         assert_eq!(x(PROXY, &["1.1.1.1", "198.51.100.1"]), "198.51.100.1");
         assert_eq!(x(PROXY, &["1.1.1.1, 10.9.9.9, 198.51.100.1"]), "198.51.100.1");
         assert_eq!(x("::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
     }
 
     #[test]
-    fn several_trusted_hops_are_passed() {
+    fn several_trusted_hops_are_skipped() {
         assert_eq!(x(PROXY, &["1.1.1.1, 198.51.100.1, 10.2.2.2,10.3.3.3:4711"]), "198.51.100.1");
         assert_eq!(x(PROXY, &["198.51.100.1, 10.2.2.2", "fd00::9"]), "198.51.100.1");
-        // All are ours: the first is who asks.
+        // All hops are trusted: the first one is the client.
         assert_eq!(x(PROXY, &["10.2.2.2, 10.3.3.3"]), "10.2.2.2");
         assert_eq!(x(PROXY, &[]), PROXY);
     }
 
     #[test]
-    fn addresses_come_in_every_form() {
+    fn addresses_are_read_in_every_form() {
         for text in ["2001:db8::1", "[2001:db8::1]", "[2001:db8::1]:443"] {
             assert_eq!(x(PROXY, &[text]), "2001:db8::1", "{text}");
         }
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_ends_at_who_wrote_it() {
+    fn garbage_yields_the_address_of_its_writer() {
         for text in
             ["", "unknown", "1.1.1.1,", "1.1.1.1, 300.1.1.1", "1.1.1.1, [::1", "1.1.1.1 2.2.2.2", "\u{e9}"]
         {
@@ -199,16 +200,16 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hide_no_forgery() {
-        // She left a quote open; the proxy's element stands behind it.
+    fn quotes_do_not_hide_a_forged_address() {
+        // The client left a quote open, and the element of the proxy stands behind it.
         assert_eq!(forwarded("for=\"1.1.1.1, for=198.51.100.1"), "198.51.100.1");
-        // She put it into what the proxy quotes.
+        // The client put it into a text that the proxy quotes.
         assert_eq!(forwarded("for=198.51.100.1;host=\"x,for=1.1.1.1\""), PROXY);
         assert_eq!(forwarded("for=198.51.100.1;host=\"x\\\",for=1.1.1.1;x=\\\"\""), PROXY);
     }
 
     #[test]
-    fn the_header_that_the_proxy_does_not_write_is_not_read() {
+    fn only_the_configured_header_is_read() {
         let both = [("forwarded", "for=1.1.1.1"), (X_FORWARDED_FOR, "198.51.100.1")];
         assert_eq!(seen_in(ProxyHeader::XForwardedFor, PROXY, &both), "198.51.100.1");
         assert_eq!(seen_in(ProxyHeader::Forwarded, PROXY, &both), "1.1.1.1");

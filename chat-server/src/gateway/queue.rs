@@ -1,4 +1,4 @@
-//! Frames that wait for one socket, and how far the first of them is written.
+//! The frames that wait for one socket, and how much of the first one is written.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -7,20 +7,20 @@ use smallvec::SmallVec;
 
 use super::encode::Frame;
 
-/// Frames given to the kernel at once.
+/// Frames that are given to the kernel in one call.
 const SLICES: usize = 32;
-/// Frames for which an empty queue keeps its room, if it does.
+/// The capacity, in frames, that an empty queue may keep.
 const KEPT: usize = 4;
-/// What a frame that waits costs besides its bytes.
+/// The memory that a waiting frame costs besides its bytes.
 const FRAME_COST: usize = 64;
 
-/// Frames in order. Nothing is copied: the kernel takes them from where they are.
+/// Frames in order. Nothing is copied: the kernel reads the shared bytes of the frames.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     frames: VecDeque<Frame>,
-    /// What the frames cost in memory; each until the last of it is written.
+    /// The memory that the frames cost. A frame is counted until its last byte is written.
     bytes: usize,
-    /// Of the first frame.
+    /// The bytes of the first frame that are written.
     written: usize,
 }
 
@@ -30,7 +30,7 @@ impl Queue {
         self.frames.push_back(frame);
     }
 
-    /// Exchanges the last frame with the one before, unless that has begun to be written.
+    /// Exchanges the last two frames, unless the first of them is partly written.
     pub(super) fn swap_last_two(&mut self) {
         let count = self.frames.len();
         if count > 2 || (count == 2 && self.written == 0) {
@@ -38,7 +38,7 @@ impl Queue {
         }
     }
 
-    /// Bytes that wait, as memory: a frame of two bytes costs more than two.
+    /// The memory that the waiting frames cost, in bytes: a frame of two bytes costs more than two.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -51,11 +51,11 @@ impl Queue {
         *self = Self::default();
     }
 
-    /// Hands the first frames to `write`, which says how many bytes it took. A queue that is soon needed again
-    /// `keeps_room` for a few frames once it is empty.
+    /// Passes the first frames to `write`, which returns how many bytes it took. With `keeps_room` an empty queue keeps a
+    /// capacity of up to [`KEPT`] frames, for a connection that soon needs it again.
     ///
     /// # Errors
-    /// What `write` says; nothing is lost then.
+    /// The error of `write`. Nothing is lost.
     pub(super) fn write(
         &mut self,
         keeps_room: bool,
@@ -75,7 +75,7 @@ impl Queue {
             self.frames.pop_front();
         }
         if self.frames.is_empty() && (!keeps_room || self.frames.capacity() > KEPT) {
-            // An idle connection keeps nothing of a burst.
+            // An idle connection keeps no memory of a burst.
             self.frames = VecDeque::new();
         }
         Ok(taken)
@@ -88,9 +88,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the kernel takes at a time, the bytes come out in order, each once.
+        /// The bytes come out in order, each once, in whatever portions the kernel takes them.
         #[test]
-        fn what_was_pushed_comes_out(
+        fn pushed_bytes_come_out_in_order(
             frames in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..80),
             takes in proptest::collection::vec(1_usize..300, 1..20),
         ) {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_still_waits() {
+    fn a_frame_that_was_refused_still_waits() {
         let mut queue = Queue::default();
         queue.push(Frame::written(b"frame"));
         assert!(queue.write(false, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());

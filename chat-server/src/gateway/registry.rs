@@ -1,4 +1,4 @@
-//! Who is here: the connections of this node by user.
+//! The connections of this node by user.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use smallvec::SmallVec;
 
 use super::outbound::Outbound;
 
-/// A connection of a user.
+/// One connection and its device.
 #[derive(Debug)]
 struct Connected {
     device_id: DeviceId,
     outbound: Arc<Outbound>,
 }
 
-/// The connections of this node.
+/// The connections of this node by user.
 #[derive(Debug)]
 pub struct Registry {
     users: DashMap<UserId, SmallVec<[Connected; 1]>>,
@@ -32,6 +32,8 @@ impl Registry {
 
     pub(super) fn add(&self, user: UserId, device_id: DeviceId, outbound: Arc<Outbound>) {
         let mut connections = self.users.entry(user).or_default();
+        // A connection that is being closed does not count: otherwise several new ones at once would all replace the same old
+        // one.
         let of_user = || connections.iter().filter(|other| !other.outbound.is_closing());
         let of_device = || of_user().filter(|other| other.device_id == device_id);
         let oldest = if of_device().count() >= self.per_device {
@@ -54,7 +56,7 @@ impl Registry {
         });
     }
 
-    /// Calls `visit` with every connection of a user.
+    /// Calls `visit` with each connection of a user. A shard of the map is locked meanwhile.
     pub(super) fn visit_user(&self, user: UserId, mut visit: impl FnMut(&Arc<Outbound>)) {
         if let Some(connections) = self.users.get(&user) {
             connections.iter().for_each(|connection| visit(&connection.outbound));
@@ -74,7 +76,7 @@ impl Registry {
         }
     }
 
-    /// Calls `visit` with every connection, whose it is and on which device.
+    /// Calls `visit` with each connection, its user and its device.
     pub(super) fn visit_devices(&self, mut visit: impl FnMut(UserId, DeviceId, &Outbound)) {
         for connections in &self.users {
             let user = *connections.key();
@@ -82,7 +84,7 @@ impl Registry {
         }
     }
 
-    /// Wakes the connections whose sessions must be looked at; `now` by the steady clock.
+    /// Wakes the connections whose sessions must be looked at. `now` is read from the steady clock.
     pub fn sweep(&self, now: Duration) {
         self.visit_all(|connection| {
             if connection.look_at() <= now {

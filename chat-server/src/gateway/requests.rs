@@ -1,4 +1,4 @@
-//! Carries out the requests of a session: each calls one use case and answers by the request's id.
+//! Carries out the requests of a session: each calls one use case and answers with the id of the request.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::outbound::Outbound;
 use super::{Gateway, encode};
 use crate::operations::{Caller, Change, Operations};
 
-/// Carries out one request. Sends are handed to their homes in the order in which they come here; everything else is
-/// done before the next frame is read. A token that was verified is handed back: the session takes it over.
+/// Carries out one request. Sends are handed to their homes in the order in which they arrive; everything else is complete before
+/// the next frame is read. Returns the identity of a verified token, which the session takes over.
 pub(super) async fn carry_out(
     gateway: &Gateway,
     outbound: &Arc<Outbound>,
@@ -88,22 +88,22 @@ pub(super) async fn carry_out(
             gateway.unsubscribe(outbound, channel_id);
             answer(outbound, id, Ok(Answer::Done));
         }
-        // The session answers these by itself.
+        // The session answers these itself.
         ClientFrame::Hello(_) | ClientFrame::Heartbeat => {}
     }
     None
 }
 
-/// Whether its answer may be large.
+/// Whether the answer may be large.
 const fn is_large(frame: &ClientFrame) -> bool {
     matches!(frame, ClientFrame::History { .. } | ClientFrame::Subscribe { .. })
 }
 
-/// Whether it counts as a request of its user: what reads or writes the store and has no limit of its own.
+/// Whether it counts against the user's rate of requests: those that read or write the store and have no limit of their own.
 const fn is_limited(frame: &ClientFrame) -> bool {
     match frame {
         ClientFrame::History { .. } | ClientFrame::Read { .. } | ClientFrame::Subscribe { .. } => true,
-        // How idle a connection is stays in memory.
+        // Whether a connection is idle is kept in memory only.
         ClientFrame::Presence(set) => set.invisible.is_some() || set.status.is_some(),
         _ => false,
     }
@@ -118,6 +118,7 @@ async fn send(
 ) {
     let Send { channel_id, client_msg_id, body } = message;
     let bytes = body::json_bytes(&body);
+    // Counted before the home is asked: `on_answer` may run in another task before `send` returns.
     outbound.begin_request(bytes);
     let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
     let on_answer = move |sent: Result<Ack, ErrorBody>| to.answer(ack(id_of_answer, sent), bytes);
@@ -126,7 +127,7 @@ async fn send(
     }
 }
 
-/// Changes a message. Answered when it is durable, which for reactions may take a second.
+/// Changes a message. The answer follows when the change is durable, which may take a second for reactions.
 async fn change(
     operations: &Operations,
     outbound: &Arc<Outbound>,
@@ -154,17 +155,17 @@ fn told(id: Option<RequestId>, changed: Result<Changed, ErrorBody>) -> encode::F
     }
 }
 
-/// What a request comes to, besides the ack of a send.
+/// The result of a request, other than a send or a change.
 pub(super) enum Answer {
     Done,
-    /// When the session's token ends.
+    /// When the token of the session expires.
     Renewed(Millis),
     History(HistoryPage),
 }
 
-/// Answers a request by its id.
+/// Answers a request with its id.
 pub(super) fn answer(outbound: &Outbound, id: Option<RequestId>, result: Result<Answer, ErrorBody>) {
-    // The session refuses such a request without an id.
+    // The session refuses such a request if it has no id.
     let known = id.clone().unwrap_or_else(|| RequestId(String::new()));
     let frame = match result {
         Ok(Answer::Done) => ServerFrame::Done { id: known, token_expires_at: None },

@@ -1,39 +1,39 @@
-//! What a connection does while the store is unavailable: it waits, and asks ever more slowly. A connection that is
-//! closed comes back, and then needs more reads than before; so a store that fails for a moment closes none.
+//! The back-off of a connection while the store is unavailable. The connection is not closed: its client would connect again and
+//! need more reads than before.
 
 use std::time::Duration;
 
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_service::Clock;
 
-/// Before the second try; each further wait is twice as long …
+/// The wait before the second try. Each further wait is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
-/// … up to this: a store that is back serves everybody within 8 s, and not all in the same one.
+/// The longest wait: a store that is available again serves everybody within 8 s, and not all in the same second.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// A catch-up that the store has interrupted. It goes on from the cursor, or within its page.
+/// A catch-up that the store has interrupted. It continues from the cursor, or within its page.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Interrupted {
-    /// Failures in a row.
+    /// The number of failures in a row.
     failures: u32,
-    /// By the steady clock. The sweep wakes the connection then, so that there is no timer for each.
+    /// By the steady clock. The sweep wakes the connection then, so no connection needs a timer.
     pub(super) retry_at: Duration,
 }
 
 impl Interrupted {
-    /// The store has failed once more. `seed` tells connections apart.
+    /// Counts one more failure of the store. `seed` differs between connections.
     pub(super) fn new(before: Option<Self>, now: Duration, seed: u64) -> Self {
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         Self { failures, retry_at: now + wait(failures, seed) }
     }
 }
 
-/// Whether the same may succeed a moment later.
+/// Whether the same request may succeed a moment later.
 pub(super) fn is_for_later(error: &ErrorBody) -> bool {
     error.code == ErrorCode::Unavailable
 }
 
-/// How long an answer may wait for the store.
+/// Limits how long an answer may wait for the store.
 pub(super) struct Patience {
     clock: Clock,
     /// By the steady clock.
@@ -47,7 +47,7 @@ impl Patience {
         Self { clock: clock.clone(), until: clock.elapsed() + patience, failures: 0, seed }
     }
 
-    /// Waits before the same is asked again; `false` if it is not worth asking, or too late.
+    /// Waits before the next try. `false` if another try cannot help, or would come too late.
     pub(super) async fn waits_after(&mut self, error: &ErrorBody) -> bool {
         self.failures += 1;
         let wait = wait(self.failures, self.seed);
@@ -59,8 +59,8 @@ impl Patience {
     }
 }
 
-/// Between half and all of the wait that is due after `failures`. The half that varies is spread by `seed` (Fibonacci
-/// hashing), so that connections which failed together do not ask together.
+/// Between half and all of the wait after `failures`. The variable half is spread by `seed` (Fibonacci hashing), so that
+/// connections that failed together do not retry together.
 fn wait(failures: u32, seed: u64) -> Duration {
     let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
     let spread = (seed ^ u64::from(failures)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;

@@ -1,8 +1,8 @@
-//! One socket's way in: the WebSocket library over a socket that is read without waiting. What the library wants to
-//! say (to a ping, to a close) takes its place among the frames that wait.
+//! The reading side of one socket: the WebSocket library over a socket that is read without waiting. What the library writes
+//! (pongs and the answer to a close frame) is enqueued among the other frames.
 //!
-//! The library gets the bytes of one frame at a time, so that [`Incoming`] judges each frame by its header, and so that
-//! the library holds nothing between two messages and a large buffer can be given back.
+//! The library gets the bytes of one frame at a time. So [`Incoming`] can judge each frame by its header, and the library holds
+//! nothing between two messages, so that a large buffer can be freed.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use super::encode::Frame;
 use super::incoming::Incoming;
 use super::outbound::Outbound;
 
-/// What is read at once; small, because every connection keeps as much.
+/// Bytes that are read at once. Small, because every connection keeps a buffer of this size.
 const READ_BUFFER_BYTES: usize = 1024;
-/// What is read in one turn.
+/// Bytes that are read in one turn.
 const TURN_BYTES: usize = 64 * 1024;
-/// The library keeps a buffer of the largest frame that came; above this size it is given back behind the message.
+/// The library keeps a buffer as large as the largest frame that came. Above this size it is freed behind the message.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// Reads messages.
+/// Reads the messages of one connection.
 #[derive(Debug)]
 pub(super) struct Socket {
     library: WebSocket<Half>,
-    /// The library refused the bytes; what follows them means nothing.
+    /// The library has refused some bytes. The bytes after them cannot be decoded.
     is_broken: bool,
 }
 
@@ -38,18 +38,18 @@ pub(super) struct Socket {
 pub(super) enum End {
     /// The peer has gone.
     Gone,
-    /// We close it.
+    /// The server closes the connection.
     Close(CloseReason),
 }
 
-/// What is here already.
+/// What has already arrived.
 #[derive(Debug)]
 pub(super) enum Here {
-    /// A message.
+    /// One message.
     Message(Message),
     /// Nothing.
     Nothing,
-    /// Bytes for a while, and no message yet: it is somebody else's turn.
+    /// The budget of this turn was read without a whole message. Other tasks get their turn.
     More,
 }
 
@@ -57,11 +57,11 @@ pub(super) enum Here {
 struct Half {
     outbound: Arc<Outbound>,
     incoming: Incoming,
-    /// Bytes that were read behind the end of a frame.
+    /// Bytes that were read beyond the end of a frame.
     ahead: Bytes,
-    /// What may still be read in this turn: a peer may say much that is no message.
+    /// Bytes that may still be read in this turn: a peer can send many bytes that make no message.
     budget: usize,
-    /// Why a frame is not let in.
+    /// Why a frame was refused.
     refused: Option<CloseReason>,
 }
 
@@ -109,9 +109,9 @@ impl Write for Half {
 }
 
 impl Socket {
-    /// Reads from the socket of `outbound`, after what came with the handshake.
+    /// Reads from the socket of `outbound`, after the bytes that came with the handshake.
     pub(super) fn new(outbound: Arc<Outbound>, read_ahead: &[u8]) -> Self {
-        // A copy: what was read ahead lies in the 8 KiB that HTTP read its head into, and would keep them.
+        // Copied: the bytes are a part of the 8 KiB buffer of the HTTP head, which would stay allocated.
         let ahead = Bytes::copy_from_slice(read_ahead);
         let limit_bytes = if echo::IS_ON { echo::MESSAGE_BYTES } else { limits::HELLO_BYTES };
         let incoming = Incoming::new(limit_bytes);
@@ -119,25 +119,25 @@ impl Socket {
         Self { library: library(half), is_broken: false }
     }
 
-    /// What is written to the same socket.
+    /// The writing side of the same socket.
     pub(super) fn outbound(&self) -> &Arc<Outbound> {
         &self.library.get_ref().outbound
     }
 
-    /// The user is known: messages of the usual size are let in.
+    /// Accepts messages of the usual size from now on, because the user is known.
     pub(super) fn welcome(&mut self) {
         self.library.get_mut().incoming.set_limit(echo::MESSAGE_BYTES);
     }
 
-    /// Frames that came since the last call, fragments and control frames included.
+    /// The number of frames that began since the last call, including fragments and control frames.
     pub(super) fn take_frames(&mut self) -> u32 {
         self.library.get_mut().incoming.take_frames()
     }
 
-    /// What is here already.
+    /// Returns what has already arrived.
     ///
     /// # Errors
-    /// Why no more comes.
+    /// Why nothing more comes.
     pub(super) fn try_recv(&mut self) -> Result<Here, End> {
         if self.is_broken {
             return Err(End::Gone);
@@ -145,12 +145,12 @@ impl Socket {
         self.library.get_mut().budget = TURN_BYTES;
         match self.library.read() {
             Ok(Message::Close(_)) => {
-                // The library answers with the next read.
+                // The second read makes the library write its answer.
                 drop(self.library.read());
                 Err(End::Gone)
             }
             Ok(message) => {
-                // The answer to a ping, which the library would keep until the next read.
+                // Writes the answer to a ping, which the library would keep until the next read.
                 drop(self.library.flush());
                 if matches!(message, Message::Text(_) | Message::Binary(_)) {
                     self.give_back();
@@ -168,10 +168,10 @@ impl Socket {
         }
     }
 
-    /// The next message. Others have their turn before each. Cancel safe.
+    /// Waits for the next message. Yields to other tasks before each attempt. Cancel safe.
     ///
     /// # Errors
-    /// Why no more comes.
+    /// Why nothing more comes.
     pub(super) async fn recv(&mut self) -> Result<Message, End> {
         loop {
             tokio::task::yield_now().await;
@@ -183,7 +183,7 @@ impl Socket {
         }
     }
 
-    /// Waits until bytes are here. Cancel safe.
+    /// Waits until bytes have arrived. Cancel safe.
     ///
     /// # Errors
     /// The peer has gone.
@@ -191,8 +191,8 @@ impl Socket {
         self.outbound().tcp().readable().await.map_err(|_| End::Gone)
     }
 
-    /// Reads until the peer has answered the close frame, or has gone: a socket that is closed with unread bytes loses
-    /// what was written. Behind bytes that the library refused nothing is decoded. Cancel safe.
+    /// Reads until the peer has answered the close frame or has gone, because the kernel discards written bytes when a socket is
+    /// closed with unread input. Bytes after those that the library refused are not decoded. Cancel safe.
     pub(super) async fn finish(&mut self) {
         while self.recv().await.is_ok() {}
         let mut scratch = [0; READ_BUFFER_BYTES];
@@ -210,8 +210,8 @@ impl Socket {
         }
     }
 
-    /// Begins the library anew behind a large message. It holds nothing then: it was given no byte behind the message,
-    /// and what it had to say is written.
+    /// Replaces the library after a large message, to free its buffer. It holds nothing at this point: it was given no byte
+    /// beyond the message, and its answers are written.
     fn give_back(&mut self) {
         let half = self.library.get_mut();
         if half.incoming.largest() <= KEPT_BYTES || !half.incoming.is_between_messages() {
@@ -228,19 +228,19 @@ impl Socket {
 fn library(half: Half) -> WebSocket<Half> {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
-        // What the library writes is handed over at once.
+        // The library writes into the outbound queue without a buffer.
         .write_buffer_size(0)
         .max_message_size(Some(echo::MESSAGE_BYTES))
         .max_frame_size(Some(echo::MESSAGE_BYTES));
     WebSocket::from_raw_socket(half, Role::Server, Some(config))
 }
 
-/// What the library refuses is closed with the code of RFC 6455; the session can be resumed.
+/// The close code of RFC 6455 for bytes that the library refuses. The session can be resumed.
 const fn end(error: &Error) -> End {
     match error {
         Error::Utf8(_) => End::Close(CloseReason::InvalidUtf8),
         Error::Capacity(_) => End::Close(CloseReason::TooBig),
-        // The peer has hung up, or speaks behind its own close.
+        // The peer has hung up, or has sent frames after its own close frame.
         Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,
         ) => End::Gone,

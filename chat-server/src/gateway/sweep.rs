@@ -1,4 +1,4 @@
-//! What is looked at each second, whoever asks or does not.
+//! Checks that are made once a second, whether there are requests or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::Gateway;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long a connection may take nothing while the node has no room for what waits.
+/// The time for which a connection may take nothing while the node has no room for waiting frames.
 const HOARDING: Duration = Duration::from_secs(5);
 
-/// Large enough that the allocator takes whole pages for it.
+/// Large enough for the allocator to take whole pages for it.
 const PURGING_BYTES: usize = 1024 * 1024;
 
-/// mimalloc gives freed pages back to the system only while pages are taken or freed: a process that rests behind a burst
-/// would keep all of it. This takes and frees some that nobody touches.
+/// mimalloc returns freed pages to the system only while pages are allocated or freed, so a process that is idle after a burst
+/// would keep them. This allocates and frees pages that are never touched.
 fn purge_freed() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(PURGING_BYTES)));
 }
@@ -29,8 +29,8 @@ impl Gateway {
         }
     }
 
-    /// Closes connections that do not read once what waits for all of them has used up the node's bytes. They may come
-    /// back; nothing durable is lost.
+    /// Closes connections that do not read, once the frames that wait for all connections have used up the bytes of the node.
+    /// Their clients may connect again; nothing durable is lost.
     fn let_go(&self) {
         if !self.ledger.is_full() {
             return;
@@ -47,13 +47,13 @@ impl Gateway {
     }
 }
 
-/// Wakes connections whose sessions must be looked at, tells passive subscribers what moved, and forgets homes that
-/// rest, each second. Waits for nobody.
+/// Once a second: wakes connections whose sessions must be looked at, sends moved heads to passive subscribers, and evicts idle
+/// homes. Never waits for another task.
 pub async fn run(gateway: Arc<Gateway>) {
     let clock = &gateway.operations.clock;
     let mut looked_at = clock.elapsed();
     loop {
-        // From look to look, whatever the look takes.
+        // Measured from the start of the last round, however long it took.
         let rest = (looked_at + EVERY).saturating_sub(clock.elapsed());
         tokio::select! {
             () = clock.sleep(rest) => {}

@@ -1,4 +1,5 @@
-//! A stream whose peer must take what is written: who asks and does not read would keep her place for ever.
+//! A stream whose peer must read what is written: a peer that sends requests but does not read answers would keep its place for
+//! ever.
 
 use std::future::Future;
 use std::io;
@@ -9,11 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Fails a write with `TimedOut` if the peer took not one byte for so long.
+/// Fails a write with `TimedOut` if the peer has taken no byte for `patience`.
 pub(super) struct WriteTimeout<S> {
     stream: S,
     patience: Duration,
-    /// Since a write had to wait.
+    /// Set when a write has to wait. Ends after `patience`.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
@@ -92,7 +93,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_given_up_and_who_takes_little_is_not() {
+    async fn a_peer_that_reads_nothing_times_out_and_a_slow_one_does_not() {
         let (near, mut far) = duplex(64);
         let mut near = WriteTimeout::new(near, PATIENCE);
         let slowly = async {

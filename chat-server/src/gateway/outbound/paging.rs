@@ -1,12 +1,12 @@
-//! A connection that reads its inbox: from where, whether it may, and where it stands afterwards.
+//! A connection that reads its inbox: where a page begins, whether there is room for it, and where the cursor stands after it.
 
 use madang_ids::{Cursor, Epoch, Position};
 
 use super::Outbound;
 
 impl Outbound {
-    /// Whether a page of the inbox may be read: there is room, or the connection holds nothing and the node has room.
-    /// If not, it gives back what it can: held items are in the inbox as well.
+    /// Whether a page of the inbox may be read: there is room, or the connection holds nothing and the node has room. If there is
+    /// no room, held live items are released, because the inbox has them too.
     pub(crate) fn may_page(&self) -> bool {
         let mut state = self.state.lock();
         if !state.account.has_room() {
@@ -16,7 +16,7 @@ impl Outbound {
         state.account.has_room() || (state.queue.is_empty() && !state.account.is_node_full())
     }
 
-    /// Something was lost on the way here: read the inbox.
+    /// Rows were lost on the way to this node: makes the connection read its inbox.
     pub(crate) fn read_inbox(&self) {
         self.state.lock().sync.read();
         self.wake.notify_one();
@@ -27,7 +27,8 @@ impl Outbound {
         self.state.lock().sync.is_reading()
     }
 
-    /// Begins a page: where to read the inbox from, if it must be read; and whether `resync` is to be said first.
+    /// Begins a page. Returns the position and the epoch to read from, and whether `resync` must be sent first; `None` if the
+    /// inbox need not be read.
     pub(crate) fn begin_page(&self) -> Option<(Position, Option<Epoch>, bool)> {
         let mut state = self.state.lock();
         if !state.sync.is_reading() {
@@ -38,7 +39,7 @@ impl Outbound {
         Some((state.sync.position(), state.epoch, fell_behind))
     }
 
-    /// A page was pushed: what came meanwhile goes on behind it.
+    /// A page was enqueued. Held live items that continue it are enqueued behind it.
     pub(crate) fn handle_page(&self, upto: Cursor, more: bool) {
         let mut state = self.state.lock();
         state.epoch = Some(upto.epoch);
@@ -46,11 +47,11 @@ impl Outbound {
         after.released.iter().for_each(|frames| state.enqueue(frames));
     }
 
-    /// The cursor does not serve: go on from `end`.
+    /// The cursor cannot be used: continues from `end`.
     pub(crate) fn start_over(&self, end: Cursor) {
         let mut state = self.state.lock();
         state.epoch = Some(end.epoch);
-        // A cursor for the end is sent, so that a client that needs no history can resume from there.
+        // One below the end, so that a cursor frame for the end is sent. A client that needs no history can resume from there.
         state.told = Position::new(end.position.get().saturating_sub(1));
         let after = state.sync.jump(end.position);
         after.released.iter().for_each(|frames| state.enqueue(frames));

@@ -1,4 +1,4 @@
-//! Entries of open channels on their way out of one connection: beside its cursor, which knows nothing of them.
+//! Entries of open channels on their way out of one connection. They do not move the inbox cursor.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use madang_proto::{ChannelHead, Mode, ServerFrame};
 use super::{Frame, Frames, Outbound, State};
 use crate::gateway::encode;
 
-/// Rows of an open channel, encoded once for everybody.
+/// Rows of an open channel, encoded once for all subscribers.
 #[derive(Debug)]
 pub(crate) struct OpenFrames {
     stretch: Stretch,
@@ -19,7 +19,7 @@ pub(crate) struct OpenFrames {
 }
 
 impl OpenFrames {
-    /// `None` without rows.
+    /// `None` if there are no rows.
     pub(crate) fn new(channel: ChannelId, rows: &[Row]) -> Option<Self> {
         let stretch = Stretch::of(channel, rows)?;
         let frames = Frames::from(encode::batches(LogId::Channel(channel), rows));
@@ -28,7 +28,8 @@ impl OpenFrames {
     }
 }
 
-/// A `heads` frame that answers no request. Those who are told the same are mostly told one after the other.
+/// Encodes `heads` frames that answer no request. The last one is kept, because connections with the same heads usually follow
+/// each other.
 #[derive(Debug, Default)]
 pub(crate) struct HeadsFrames {
     last: Option<(Vec<ChannelHead>, Frame)>,
@@ -52,7 +53,7 @@ fn heads_frame(heads: Vec<ChannelHead>) -> Frame {
 }
 
 impl State {
-    /// Everything was written: what was left out meanwhile is told. `false` if nothing was.
+    /// Enqueues the gaps of rows that were left out. Called when everything was written. `false` if there are none.
     pub(super) fn tell_gaps(&mut self) -> bool {
         let gaps = self.subscriptions.as_mut().and_then(|subscriptions| subscriptions.take_gaps());
         let Some(heads) = gaps else { return false };
@@ -62,19 +63,19 @@ impl State {
 }
 
 impl Outbound {
-    /// Begins a subscription, or begins one anew: nothing is delivered before [`Self::handle_open_read`]. `false` if
-    /// the connection has no room for one more.
+    /// Begins a subscription, or begins it again. Nothing is delivered before [`Self::handle_open_read`]. `false` if the
+    /// connection has reached its limit of subscriptions.
     pub(crate) fn begin_subscription(&self, channel: ChannelId, mode: Mode) -> bool {
         self.state.lock().subscriptions.get_or_insert_default().begin(channel, mode)
     }
 
-    /// The rows up to `upto` were pushed, of somebody who is a member since `since`.
+    /// The rows up to `upto` were enqueued, for a user who has been a member since `since`.
     pub(crate) fn handle_open_read(&self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let mut state = self.state.lock();
         state.subscriptions.as_mut().map_or(Started::Ended, |it| it.handle_read(channel, upto, since))
     }
 
-    /// The rows after `upto` are not read: they are a gap.
+    /// As [`Self::handle_open_read`], but rows after `upto` that were not read become a gap.
     pub(crate) fn give_up_open_read(&self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let mut state = self.state.lock();
         state.subscriptions.as_mut().map_or(Started::Ended, |it| it.give_up_reading(channel, upto, since))
@@ -83,7 +84,7 @@ impl Outbound {
     /// Ends a subscription, if there is one.
     pub(crate) fn end_subscription(&self, channel: ChannelId) {
         let mut state = self.state.lock();
-        // A gap that waits for room is told now, or it would never be.
+        // Afterwards nothing would remember the gap, so it is enqueued now even if there is little room.
         if state.subscriptions.as_ref().is_some_and(|it| it.is_behind(channel)) {
             state.tell_gaps();
         }
@@ -94,18 +95,18 @@ impl Outbound {
         }
     }
 
-    /// Ends all subscriptions, and says what they were to.
+    /// Ends all subscriptions and returns their channels.
     pub(crate) fn end_subscriptions(&self) -> Vec<ChannelId> {
         let ended: Option<Box<Subscriptions>> = self.state.lock().subscriptions.take();
         ended.map(|ended| ended.channels().collect()).unwrap_or_default()
     }
 
-    /// The row at `at` tells that the user has left a channel. Whether her subscription ends with it.
+    /// The row at `at` says that the user has left a channel. Returns whether the subscription ends with it.
     pub(crate) fn handle_left(&self, channel: ChannelId, at: Seq) -> bool {
         self.state.lock().subscriptions.as_mut().is_some_and(|it| it.handle_left(channel, at))
     }
 
-    /// A frame that may be left out, for whom the entries of a channel are delivered to now.
+    /// Offers an event if entries of the channel are delivered to this connection at the moment. It may be dropped.
     pub(crate) fn offer_open(self: &Arc<Self>, channel: ChannelId, frame: &Frame, limit_bytes: usize) {
         let is_active = self.state.lock().subscriptions.as_ref().is_some_and(|it| it.is_active(channel));
         if is_active {
@@ -113,7 +114,7 @@ impl Outbound {
         }
     }
 
-    /// Live rows of an open channel.
+    /// Delivers live rows of an open channel.
     pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames, limit_bytes: usize) -> Live {
         let mut state = self.state.lock();
         if state.is_cut_off() {
@@ -132,7 +133,7 @@ impl Outbound {
         live
     }
 
-    /// Rows up to `head` may have been lost on the way here.
+    /// Rows up to `head` may have been lost on the way to this node.
     pub(crate) fn lose_open(self: &Arc<Self>, channel: ChannelId, head: At) -> Live {
         let mut state = self.state.lock();
         let Some(subscriptions) = &mut state.subscriptions else { return Live::Drop };
@@ -143,7 +144,7 @@ impl Outbound {
         live
     }
 
-    /// Tells the heads of passive subscriptions that have moved. `false` if there is no room for it now.
+    /// Enqueues the heads of passive subscriptions that have moved. `false` if there is no room for them now.
     pub(crate) fn tell_moved(self: &Arc<Self>, frames: &mut HeadsFrames, limit_bytes: usize) -> bool {
         let mut state = self.state.lock();
         if state.queue.bytes() > limit_bytes {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_finds_no_room_is_a_gap_once_there_is_room() {
+    async fn rows_that_find_no_room_become_a_gap_once_there_is_room() {
         let mut pair = Pair::live().await;
         subscribe(&pair, Mode::Active);
         let lives: Vec<Live> = (1..=5).map(|at| pair.outbound.deliver_open(&rows(at), LIMIT)).collect();
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_harms_the_inbox_and_the_subscriptions_each_in_its_way() {
+    async fn a_full_queue_causes_an_inbox_read_and_a_gap_in_the_subscription() {
         let mut pair = Pair::live().await;
         subscribe(&pair, Mode::Active);
         let long = "x".repeat(380);
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loss_is_a_gap_though_nothing_waits() {
+    async fn a_loss_becomes_a_gap_although_nothing_waits() {
         let mut pair = Pair::live().await;
         subscribe(&pair, Mode::Active);
         assert_eq!(pair.outbound.lose_open(TEA, at(9)), Live::FellBehind);
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_passive_subscription_is_told_of_its_head_alone() {
+    async fn a_passive_subscription_gets_heads_only() {
         let mut pair = Pair::live().await;
         subscribe(&pair, Mode::Passive);
         assert_eq!(pair.outbound.deliver_open(&rows(1), LIMIT), Live::Moved);
