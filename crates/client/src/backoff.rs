@@ -1,12 +1,12 @@
-//! How long to wait before the next try: exponential with full jitter, so that thousands of clients that lost one
-//! server do not come back in step ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+//! Waits between attempts to reconnect: exponential backoff with full jitter, so that thousands of clients of a failed
+//! server do not reconnect at the same moment ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 
 use std::time::Duration;
 
 use rand::Rng;
 use rand::RngExt;
 
-/// Waits that grow until a success.
+/// Waits that grow with each failure, until a success.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -15,24 +15,24 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first wait lies below `base`; none lies above `cap`.
+    /// The first wait is below `base`. No wait is above `cap`.
     #[must_use]
     pub const fn new(base: Duration, cap: Duration) -> Self {
         Self { base, cap, failures: 0 }
     }
 
-    /// No wait is longer.
+    /// The longest wait.
     #[must_use]
     pub const fn cap(&self) -> Duration {
         self.cap
     }
 
-    /// The next try may follow at once.
+    /// Records a success: the next failure starts again from `base`.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// Notes a failure and draws the wait after it, from nothing to the present bound.
+    /// Records a failure and draws the wait that follows it, between zero and the present bound.
     pub fn next_wait(&mut self, random: &mut impl Rng) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);

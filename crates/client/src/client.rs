@@ -1,4 +1,4 @@
-//! The handle of a client that stays connected.
+//! The handle of a client that reconnects by itself.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,36 +15,37 @@ use crate::error::ClientError;
 use crate::event::Event;
 use crate::rest::{Rest, Tokens};
 
-/// Commands that wait for the driving task. Small: the queue that survives reconnects is the outbox.
+/// Most commands that wait for the driving task. The bound is small because messages that must survive a reconnect are
+/// kept in the outbox.
 const COMMANDS: usize = 16;
 
-/// How a client behaves.
+/// Settings of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Where the server is, such as `http://127.0.0.1:8080`.
+    /// Address of the server, such as `http://127.0.0.1:8080`.
     pub url: String,
-    /// Whose device this is.
+    /// Tokens of the device.
     pub tokens: Tokens,
-    /// What an earlier run kept: its cursor …
+    /// The cursor that an earlier run stored; `None` for a new device.
     pub cursor: Option<SealedCursor>,
-    /// … and the last entries that it had.
+    /// The last entry of each log that an earlier run stored.
     pub heads: HashMap<LogId, Seq>,
-    /// Unacked messages that are kept, at least one; [`Client::send`] waits when there are more. Default 1,000.
+    /// Most unacked messages in the queue, at least 1. [`Client::send`] waits while the queue is full. Default 1,000.
     pub outbox: usize,
-    /// Messages in flight on the connection. The server stops reading at 256. Default 64.
+    /// Most unanswered messages on the connection. The server stops reading at 256. Default 64.
     pub max_in_flight: usize,
-    /// Events that wait for the program; the socket is not read while they do. Default 256.
+    /// Most events that wait for the program. The socket is not read while this number is reached. Default 256.
     pub events: usize,
-    /// Bound of the first wait before a reconnect. Default 500 ms.
+    /// Upper bound of the first wait before a reconnect. Default 500 ms.
     pub backoff_base: Duration,
-    /// Bound of the longest wait before a reconnect, also of one that the server asks for. Default 30 s.
+    /// Upper bound of every wait before a reconnect, including waits that the server asks for. Default 30 s.
     pub backoff_cap: Duration,
-    /// How to make sockets.
+    /// Options of the socket.
     pub socket: SocketOptions,
 }
 
 impl ClientOptions {
-    /// A device with these tokens that has nothing yet.
+    /// Settings of a new device with these tokens.
     #[must_use]
     pub fn new(url: &str, tokens: Tokens) -> Self {
         Self {
@@ -72,11 +73,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts a client. It connects in the background; what happens comes as events. They must be read: the client
-    /// waits for its program and does not drop any.
+    /// Starts a client, which connects in the background and reports what happens as events. The program must read the
+    /// events: the client waits while their queue is full and never drops one.
     ///
     /// # Errors
-    /// If the address is none.
+    /// If the address is invalid.
     pub fn start(options: ClientOptions) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
         let endpoint = Endpoint::parse(&options.url)?;
         let rest = Rest::new(&options.url, Duration::from_secs(10))?;
@@ -92,8 +93,8 @@ impl Client {
         Ok((Self { commands, stop, tasks, _stop_on_drop: guard }, outbound))
     }
 
-    /// Puts a message into the queue of unsent messages; waits while that is full. The answer comes as
-    /// [`Event::Acked`] or [`Event::Refused`] with the key that is returned. Cancel safe: a cancelled call sent
+    /// Puts a message into the queue of unacked messages, and waits while the queue is full. The result is reported as
+    /// [`Event::Acked`] or [`Event::Refused`] with the returned key. Cancel safe: a cancelled call has enqueued
     /// nothing.
     ///
     /// # Errors
@@ -104,7 +105,7 @@ impl Client {
         Ok(client_msg_id)
     }
 
-    /// Like [`Self::send`] with a key of the caller's, such as one that outlived the program.
+    /// Like [`Self::send`], with a key that the caller chose, for instance one that it stored before a restart.
     ///
     /// # Errors
     /// If the client has ended.
@@ -117,8 +118,8 @@ impl Client {
         self.command(Command::Send(Send { channel_id, client_msg_id: key, body })).await
     }
 
-    /// Moves the user's read marker. Told once, and lost if there is no connection: markers only rise, and the next
-    /// one heals it.
+    /// Moves the user's read marker. Sent once, and lost if there is no connection. This is harmless: markers only
+    /// rise, so the next one replaces it.
     ///
     /// # Errors
     /// If the client has ended.
@@ -126,7 +127,7 @@ impl Client {
         self.command(Command::Read(channel_id, seq)).await
     }
 
-    /// Tells others that the user is writing; said every few seconds while she does. Lost without a connection.
+    /// Reports that the user is typing. Call it every few seconds while they do. Lost if there is no connection.
     ///
     /// # Errors
     /// If the client has ended.
@@ -134,9 +135,9 @@ impl Client {
         self.command(Command::Typing(channel_id)).await
     }
 
-    /// Subscribes to an open channel of the user's, from the last entry that this client has of it on. The answer comes
-    /// as [`Event::Heads`] or [`Event::SubscriptionRefused`]; the client subscribes again after each reconnect, until
-    /// the user leaves.
+    /// Subscribes to an open channel of which the user is a member, from the last entry that this client has. The
+    /// answer is [`Event::Heads`] or [`Event::SubscriptionRefused`]. The client subscribes again after each reconnect,
+    /// until the user leaves the channel.
     ///
     /// # Errors
     /// If the client has ended.
@@ -152,8 +153,8 @@ impl Client {
         self.command(Command::Unsubscribe(channel_id)).await
     }
 
-    /// Says whether the user is there, and what she says of herself; what is left out stays as it is. Said once there is
-    /// a connection, and `idle` again on each later one.
+    /// Sets the user's presence. Absent fields stay unchanged. Sent as soon as there is a connection; `idle` is sent
+    /// again on each later connection.
     ///
     /// # Errors
     /// If the client has ended.
@@ -161,7 +162,7 @@ impl Client {
         self.command(Command::Presence(presence)).await
     }
 
-    /// Ends the client and waits for its task. Unacked messages are lost with it.
+    /// Ends the client and waits for its task. Unacked messages are lost.
     pub async fn close(self) {
         self.stop.cancel();
         self.tasks.wait().await;

@@ -1,4 +1,5 @@
-//! One socket: connect, `hello`, frames in and out. No memory beyond the socket; see [`crate::Client`] for that.
+//! One socket: connect, `hello`, frames in both directions. It keeps no state beyond the socket; [`crate::Client`]
+//! does.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -16,15 +17,15 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::error::ClientError;
 
-/// What one read takes from the kernel at most. The library's default of 128 KiB is held, and filled with zeros, per
-/// connection; this keeps thousands of idle clients in one process small.
+/// Largest read from the kernel. The default of the library, 128 KiB, is allocated and zeroed for each connection; this
+/// value keeps thousands of idle clients in one process small.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// TCP, upgrade and `welcome` must each come within this time.
+/// Time limit for each step: TCP connect, upgrade, `welcome`.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// RFC 6455, 7.1.5: the code of a connection that ended without a close frame.
 const NO_CLOSE_FRAME: u16 = 1006;
 
-/// Where a server is.
+/// Address of a server.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     uri: Uri,
@@ -33,10 +34,10 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads `http://host:port`.
+    /// Parses `http://host:port`.
     ///
     /// # Errors
-    /// Other schemes and broken addresses are refused: this client has no TLS.
+    /// Other schemes and invalid addresses are refused. This client has no TLS.
     pub fn parse(url: &str) -> Result<Self, ClientError> {
         let bad = || ClientError::Address(url.to_owned());
         let rest = url.trim_end_matches('/').strip_prefix("http://").ok_or_else(bad)?;
@@ -46,28 +47,28 @@ impl Endpoint {
         Ok(Self { uri, host, port })
     }
 
-    /// Whether it is this very machine, by an IPv4 loopback address.
+    /// Whether the address is an IPv4 loopback address, so the server runs on this machine.
     #[must_use]
     pub fn is_loopback_v4(&self) -> bool {
         matches!(self.host.parse(), Ok(IpAddr::V4(address)) if address.is_loopback())
     }
 }
 
-/// How to make the socket.
+/// Options of the socket.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SocketOptions {
-    /// The address to come from; a machine that plays thousands of clients has ports for few per address.
+    /// Local address of the connection. One address has too few ports for a process with many thousands of clients.
     pub source: Option<IpAddr>,
-    /// Whether dropping the connection resets it at once, without a farewell, as a phone in a tunnel does.
+    /// Whether dropping the connection resets it at once, without a close frame, like a phone that loses its network.
     pub reset_on_drop: bool,
 }
 
-/// A frame, as it came.
+/// A frame that was received.
 #[derive(Debug)]
 pub enum Incoming {
     /// A text frame. Decode it with [`Connection::decode`].
     Text(Utf8Bytes),
-    /// The end.
+    /// The connection ended.
     Closed {
         /// The close code; 1006 if there was no close frame.
         code: u16,
@@ -76,17 +77,17 @@ pub enum Incoming {
     },
 }
 
-/// A live socket.
+/// An open socket.
 #[derive(Debug)]
 pub struct Connection {
     socket: WebSocketStream<TcpStream>,
 }
 
 impl Connection {
-    /// Connects and upgrades.
+    /// Opens a TCP connection and upgrades it.
     ///
     /// # Errors
-    /// If the server is not there, or speaks another protocol.
+    /// If the server is not reachable, or does not speak this protocol.
     pub async fn open(endpoint: &Endpoint, options: SocketOptions) -> Result<Self, ClientError> {
         let stream = in_time(connect(endpoint, options)).await?;
         let request = ClientRequestBuilder::new(endpoint.uri.clone()).with_sub_protocol(SUBPROTOCOL_JSON);
@@ -99,10 +100,10 @@ impl Connection {
         Ok(Self { socket })
     }
 
-    /// Says who is there and waits for the answer.
+    /// Sends `hello` and waits for the answer.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] or [`ClientError::Closed`] if the server does not want this device.
+    /// [`ClientError::Refused`] or [`ClientError::Closed`] if the server does not accept this device.
     pub async fn hello(&mut self, token: &str, cursor: Option<SealedCursor>) -> Result<Welcome, ClientError> {
         let hello = Hello { token: token.to_owned(), cursor };
         self.send(&Request { id: Some(RequestId("hello".into())), frame: ClientFrame::Hello(hello) }).await?;
@@ -120,34 +121,34 @@ impl Connection {
     /// Writes one frame and flushes it.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket is closed.
     pub async fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         self.feed(request).await?;
         self.flush().await
     }
 
-    /// Writes one frame into the buffer; [`Self::flush`] sends what gathered.
+    /// Writes one frame into the buffer. [`Self::flush`] sends the buffer.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket is closed.
     pub async fn feed(&mut self, request: &Request) -> Result<(), ClientError> {
         let text =
             serde_json::to_string(request).map_err(|error| ClientError::Protocol(error.to_string()))?;
         Ok(self.socket.feed(Message::Text(text.into())).await?)
     }
 
-    /// Sends what was fed.
+    /// Sends all buffered frames.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket is closed.
     pub async fn flush(&mut self) -> Result<(), ClientError> {
         Ok(self.socket.flush().await?)
     }
 
-    /// The next text frame, or the end. Pings are answered on the way. Cancel safe.
+    /// The next text frame, or the end of the connection. Answers pings meanwhile. Cancel safe.
     ///
     /// # Errors
-    /// If the socket fails otherwise than by ending, or the server sends a binary frame.
+    /// If the socket fails in another way than by ending, or if the server sends a binary frame.
     pub async fn next(&mut self) -> Result<Incoming, ClientError> {
         loop {
             match self.socket.next().await {
@@ -162,15 +163,15 @@ impl Connection {
         }
     }
 
-    /// Reads a text frame.
+    /// Decodes a text frame.
     ///
     /// # Errors
-    /// If it is none of this protocol's.
+    /// If it is not a server frame of this protocol.
     pub fn decode(text: &str) -> Result<ServerFrame<'static>, ClientError> {
         madang_proto::json::read(text).map_err(|error| ClientError::Protocol(error.to_string()))
     }
 
-    /// Says goodbye. Whether the server hears it does not matter.
+    /// Sends a close frame. Errors are ignored: the connection ends in any case.
     pub async fn close(mut self) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.socket.close(None)).await;
     }
@@ -204,7 +205,7 @@ fn closed(frame: Option<CloseFrame>) -> Incoming {
     }
 }
 
-/// A process that is killed leaves its sockets in any of these ways.
+/// Whether the error means that the connection ended. A killed process may leave its sockets in any of these ways.
 const fn is_end(error: &tungstenite::Error) -> bool {
     matches!(
         error,
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_others_refused() {
+    fn valid_addresses_are_parsed_and_others_refused() {
         let endpoint = Endpoint::parse("http://127.0.0.1:8080/").unwrap();
         assert_eq!(endpoint.uri.to_string(), "ws://127.0.0.1:8080/v1/ws");
         assert!(endpoint.is_loopback_v4());

@@ -1,4 +1,4 @@
-//! The task behind a [`crate::Client`]: drives the pure cores over one connection after the other.
+//! The task behind a [`crate::Client`]: drives the pure cores over one connection after another.
 
 mod live;
 mod open;
@@ -21,7 +21,7 @@ use crate::received::Received;
 use crate::rest::{Rest, Tokens};
 use presence::Presence;
 
-/// What the handle asks for.
+/// Commands from the handle.
 #[derive(Debug)]
 pub(crate) enum Command {
     Send(Send),
@@ -41,35 +41,35 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Event>,
     outbox: Outbox<()>,
     received: Received,
-    /// What the program wants of open channels, on each connection anew.
+    /// Open channels to which the program wants to be subscribed. Subscribed again on each connection.
     subscriptions: BTreeMap<ChannelId, Mode>,
     presence: Presence,
     backoff: Backoff,
     access: Access,
 }
 
-/// What is known of the access token.
+/// What is known about the access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Nothing speaks against it.
+    /// No sign that it is invalid.
     Good,
-    /// The server refused it: a new one comes first.
+    /// The server refused it. It must be renewed before the next connection.
     Refused,
-    /// It was renewed just now: a refusal of this one is final.
+    /// It has just been renewed. If the server refuses it again, the user must sign in.
     Fresh,
 }
 
-/// What to do after a connection.
+/// What to do after a connection has ended.
 enum Next {
-    /// Come back after the usual wait.
+    /// Reconnect after the usual wait.
     Again(String),
-    /// Come back after the wait that the server named.
+    /// Reconnect after the wait that the server asked for.
     After(Duration),
-    /// Come back with a new token.
+    /// Renew the token, then reconnect.
     Renew(String),
-    /// The person must sign in again.
+    /// Stop: the user must sign in again.
     SignIn(String),
-    /// Do not come back.
+    /// Stop: the client does not reconnect.
     Stop { code: Option<u16>, reason: String },
 }
 
@@ -97,7 +97,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the server forbids to come back or the program drops its events.
+    /// Runs until the server forbids a reconnect or the program drops its receiver of events.
     pub(crate) async fn drive(mut self) {
         while !self.events.is_closed() {
             let next = match self.connect_and_live().await {
@@ -119,7 +119,7 @@ impl Driver {
         self.live().await
     }
 
-    /// Tells the program and draws the wait; nothing means the end.
+    /// Reports the end of a connection to the program and draws the wait before the next one; `None` means the end.
     async fn plan(&mut self, next: Next) -> Option<Duration> {
         match next {
             Next::Again(cause) => Some(self.leave(cause, None).await),
@@ -131,31 +131,32 @@ impl Driver {
                 Some(self.leave(cause, None).await)
             }
             Next::Renew(reason) | Next::SignIn(reason) => {
-                self.tell(Event::SignInRequired { reason }).await;
+                self.emit(Event::SignInRequired { reason }).await;
                 None
             }
             Next::Stop { code, reason } => {
-                self.tell(Event::Closed { code, reason }).await;
+                self.emit(Event::Closed { code, reason }).await;
                 None
             }
         }
     }
 
-    /// Says when this client comes back: after the wait that the server asked for, or one that grows with failures.
+    /// Reports when this client reconnects: after the wait that the server asked for, or after one that grows with
+    /// failures.
     async fn leave(&mut self, cause: String, asked: Option<Duration>) -> Duration {
         if self.access == Access::Fresh {
-            // The token may have ended by the time that a server is there.
+            // The token may have expired when the server is reachable again, so it may be renewed once more.
             self.access = Access::Good;
         }
         let back_in = match asked {
             Some(asked) => asked.min(self.backoff.cap()),
             None => self.backoff.next_wait(&mut rand::rng()),
         };
-        self.tell(Event::Disconnected { cause, back_in }).await;
+        self.emit(Event::Disconnected { cause, back_in }).await;
         back_in
     }
 
-    /// Waits without a connection; messages of the program are still taken.
+    /// Waits without a connection. Commands of the program are still accepted.
     async fn rest_between(&mut self, wait: Duration) {
         let end = tokio::time::sleep(wait);
         tokio::pin!(end);
@@ -171,24 +172,25 @@ impl Driver {
     fn take_offline(&mut self, command: Command) {
         match command {
             Command::Send(send) => {
-                // There is room: the caller asked first.
+                // There is room: the caller checked before it took the command.
                 let _ = self.outbox.enqueue(send, ());
             }
             Command::Subscribe(channel, mode) => drop(self.subscriptions.insert(channel, mode)),
             Command::Unsubscribe(channel) => drop(self.subscriptions.remove(&channel)),
             Command::Presence(set) => self.presence.put(set),
-            // Markers only rise, and the next one heals it.
+            // Read markers only rise, so the next one replaces a lost one. Typing is of no use later.
             Command::Read(..) | Command::Typing(_) => {}
         }
     }
 
-    /// Gets new tokens over REST and tells the program, before they are used: the old refresh token is spent.
+    /// Renews the tokens over REST. The program receives them before they are used, because the old refresh token is
+    /// now used up.
     async fn renew(&mut self) -> Result<(), Next> {
         match self.rest.refresh(&self.tokens.refresh).await {
             Ok(signed_in) => {
                 self.tokens = Tokens::from(signed_in);
                 self.access = Access::Fresh;
-                self.tell(Event::TokensRenewed(self.tokens.clone())).await;
+                self.emit(Event::TokensRenewed(self.tokens.clone())).await;
                 Ok(())
             }
             Err(ClientError::Refused(body)) if !body.retryable => Err(Next::SignIn(body.message)),
@@ -196,8 +198,8 @@ impl Driver {
         }
     }
 
-    async fn tell(&self, event: Event) {
-        // A program that dropped its events is noticed by `drive`.
+    async fn emit(&self, event: Event) {
+        // If the program has dropped its receiver, `drive` ends.
         let _ = self.events.send(event).await;
     }
 

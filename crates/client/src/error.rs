@@ -1,26 +1,26 @@
-//! What can go wrong between this client and a server.
+//! Errors between this client and a server.
 
 use madang_proto::ErrorBody;
 
 /// Why a call or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server answered with a refusal.
+    /// The server answered with an error.
     #[error("refused: {0}")]
     Refused(ErrorBody),
-    /// The address is none that this client can use.
+    /// The address cannot be used by this client.
     #[error("{0:?} is not an address of a server: expected http://host:port")]
     Address(String),
-    /// The call did not reach the server, or its answer did not come back whole. The outcome is unknown.
+    /// The call did not reach the server, or the answer was not received completely. The outcome is unknown.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     /// The socket failed.
     #[error("the socket failed: {0}")]
     Socket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
-    /// The connection could not be made.
+    /// The connection could not be opened.
     #[error("could not connect: {0}")]
     Connect(#[from] std::io::Error),
-    /// Nothing came in time.
+    /// Nothing was received in time.
     #[error("no answer within {0} ms")]
     Timeout(u64),
     /// The server closed the connection.
@@ -31,13 +31,13 @@ pub enum ClientError {
         /// The text of the close frame.
         reason: String,
     },
-    /// The server sent what this client does not understand.
+    /// The server sent something that this client does not understand.
     #[error("unexpected answer: {0}")]
     Protocol(String),
 }
 
 impl ClientError {
-    /// The refusal, if it is one.
+    /// The server's error, if it answered with one.
     #[must_use]
     pub const fn refusal(&self) -> Option<&ErrorBody> {
         match self {
@@ -46,7 +46,7 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later: everything but a final refusal and a bad address.
+    /// Whether the same call may succeed later: true for everything except a final refusal and an invalid address.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! What a client tells the program that uses it.
+//! Events that a client delivers to its program.
 
 use std::time::Duration;
 
@@ -8,115 +8,120 @@ use madang_proto::{Ack, ChannelHead, Entry, ErrorBody, PresenceList, Resume, Sna
 
 use crate::rest::Tokens;
 
-/// Something happened. Events come in the order in which the server said them.
+/// An event. Events are delivered in the order in which the server sent the frames.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection stands, with this verdict on the cursor.
+    /// A connection is open.
     Connected {
-        /// The verdict.
+        /// Whether the server accepted the cursor.
         resume: Resume,
     },
-    /// The connection broke or was closed; the client comes back by itself.
+    /// The connection broke or was closed. The client reconnects by itself.
     Disconnected {
-        /// Why, for people.
+        /// The cause, for people.
         cause: String,
-        /// After this wait.
+        /// The wait before the reconnect.
         back_in: Duration,
     },
-    /// New entries of one log, rising, without a hole, none of them told before.
+    /// New entries of one log, in ascending order and without gaps. Each entry is delivered once.
     Entries {
-        /// Which log.
+        /// The log.
         log: LogId,
         /// The entries.
         entries: Vec<Entry>,
     },
-    /// Where open channels stand: the answer to [`crate::Client::subscribe`], and what passive subscriptions bring. Where
-    /// there is a `gap`, entries up to `seq` are left out; a program that wants them reads history.
+    /// Heads of open channels: the answer to [`crate::Client::subscribe`], and what passive subscriptions deliver. If
+    /// `gap` is set, entries up to `seq` were skipped; a program that needs them reads history.
     Heads(Vec<ChannelHead>),
-    /// There is no subscription to this open channel.
+    /// The server refused or ended the subscription to an open channel.
     SubscriptionRefused {
-        /// Which.
+        /// The channel.
         channel_id: ChannelId,
-        /// Why.
+        /// The error.
         error: ErrorBody,
     },
-    /// Everything told so far is covered by this cursor; a program that keeps its data keeps the cursor with it.
+    /// The cursor covers every event before this one. A program that stores its data stores the cursor with it.
     CursorMoved(SealedCursor),
     /// A message is durable.
     Acked {
-        /// The key that [`crate::Client::send`] gave.
+        /// The key that [`crate::Client::send`] returned.
         client_msg_id: ClientMsgId,
-        /// Its place.
+        /// The ack of the server: id, place and time.
         ack: Ack,
     },
-    /// A message will not be taken. It is no longer in the queue.
+    /// A message was refused for good. It is no longer in the queue.
     Refused {
-        /// In which channel.
+        /// The channel of the message.
         channel_id: ChannelId,
-        /// The key that [`crate::Client::send`] gave.
+        /// The key that [`crate::Client::send`] returned.
         client_msg_id: ClientMsgId,
-        /// Why.
+        /// The error.
         error: ErrorBody,
     },
-    /// Somebody is writing. Forget it after six seconds, or with her next message.
+    /// A user is typing. The program removes it after 6 s or at the next message of that user.
     Typing {
-        /// Where.
+        /// The channel in which the user types.
         channel_id: ChannelId,
-        /// Who.
+        /// The user who types.
         user_id: UserId,
     },
-    /// Somebody has read a channel up to here.
+    /// The read marker of another member has moved.
     Receipt {
-        /// Which channel.
+        /// The channel that was read.
         channel_id: ChannelId,
-        /// Who.
+        /// The user who has read it.
         user_id: UserId,
-        /// Up to here.
+        /// The last entry that the user has read.
         seq: Seq,
     },
-    /// How watched users are. Whoever was not named, after [`Event::Connected`] or a list that begins `anew`, when
-    /// `complete` is said, is offline; until then those whom the program knew from before stay as they were.
+    /// Presence of watched users. Once `complete` is set, every user is offline who was not named since
+    /// [`Event::Connected`] or since a list with `anew`. Until then the users that the program knew before keep their
+    /// state.
     Presence(PresenceList),
-    /// The profile of a user is another one now. Of two cards keep the one with the greater `rev`.
+    /// The profile of a user has changed. Of two cards of one user keep the one with the greater `rev`.
     Profile(UserCard),
-    /// What the program said of its user was not taken, and is not said again.
+    /// The server refused the presence that the program set. It is not sent again.
     PresenceRefused(ErrorBody),
-    /// This client read too slowly for a while. Nothing is lost.
+    /// This client read too slowly for a time. No entry is lost.
     Resync,
-    /// The cursor did not serve, and this is the snapshot. Content of these channels up to `head_seq` is in history;
-    /// what is above comes as entries.
+    /// The server did not accept the cursor; this is the snapshot. Entries of these channels up to `head_seq` are in
+    /// history, later ones are delivered as entries.
     SnapshotRequired {
-        /// Why. For `foreign_cursor` and `beyond_store` a program drops what it kept: it is of another store.
+        /// The reason. After `foreign_cursor` and `beyond_store` a program deletes what it stored: it belongs to
+        /// another store.
         reason: SnapshotReason,
-        /// The channels that are not as this client has them; one that the user has left has `until_seq`.
+        /// The channels whose state differs from what this client has. A channel that the user has left has
+        /// `until_seq`.
         channels: Vec<ChannelView>,
         /// Channels that this client has and of which the server keeps nothing for the user.
         gone: Vec<ChannelId>,
     },
-    /// Entries between two places did not come. If `filled`, all of them that the user may read follow, read from
-    /// history; if not, the program must read them when it can.
+    /// Entries between two places were not received. If `filled`, all of them that the user may read follow, read from
+    /// history. If not, the program must read them later.
     Gap {
-        /// Which log.
+        /// The log.
         log: LogId,
-        /// The last entry that was told.
+        /// The last entry before the gap that was delivered.
         after: Seq,
-        /// The first one behind the hole.
+        /// The first entry after the gap.
         before: Seq,
-        /// Whether history filled it.
+        /// Whether the gap was filled from history.
         filled: bool,
     },
-    /// There are new tokens; a program that keeps its sign-in keeps them (a refresh token serves once).
+    /// The tokens were renewed. A program that stores its sign-in stores them, because a refresh token can be used once
+    /// only.
     TokensRenewed(Tokens),
-    /// The end: the server takes neither the access token nor the refresh token, so the person must sign in again.
+    /// The client has ended: the server accepts neither the access token nor the refresh token, so the user must sign
+    /// in again.
     SignInRequired {
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
-    /// The end: the client does not come back by itself.
+    /// The client has ended and does not reconnect.
     Closed {
-        /// The close code of the server, if it was the server's wish.
+        /// The close code, if the server ended it.
         code: Option<u16>,
-        /// Why, for people.
+        /// The reason, for people.
         reason: String,
     },
 }

@@ -1,9 +1,10 @@
-//! Rust client of Madang: connect, send, resume. The load tool and the tests stand on it.
+//! Rust client of Madang: connect, send, resume. The load tool and the tests are built on it.
 //!
-//! Two layers. [`Rest`] and [`Connection`] are the bare wire: one call, one socket, no memory. [`Client`] keeps what a
-//! person expects of a chat client on top of them: it reconnects, keeps unsent messages and sends them again in order,
-//! resumes from its cursor, drops what it has already, and fills and reports holes. Its memory is two pure cores that
-//! do no IO: [`Outbox`] (what must still be acked) and [`Received`] (what has come, and up to which cursor).
+//! It has two layers. [`Rest`] and [`Connection`] are the bare wire: one call, one socket, no state. [`Client`] adds
+//! what users expect of a chat client: it reconnects, keeps unacked messages and sends them again in order, resumes
+//! from its cursor, drops entries that it already has, and fills and reports gaps. Its state is in two pure cores
+//! without IO: [`Outbox`] (messages that are not acked yet) and [`Received`] (which entries have been received, and the
+//! cursor).
 #![warn(missing_docs)]
 
 mod backoff;

@@ -1,9 +1,10 @@
-//! What must still be acked: a bounded queue of messages that outlives connections. Pure.
+//! Messages that are not acked yet: a bounded queue that survives reconnects. Pure.
 //!
-//! The server appends the sends of one connection to one channel in their order, and when one fails and may be
-//! retried, those in flight behind it fail too. So after such a failure a channel's lane *holds* until everything in
-//! flight in it is answered, and then goes on from the first that failed: the order of the user's words survives any
-//! number of failures, crashes and reconnects, and `client_msg_id` makes each of them one message.
+//! The server appends the sends of one connection to one channel in their order. If one of them fails and may be
+//! retried, those in flight after it fail too. So after such a failure the channel's lane *holds* until everything in
+//! flight in it has been answered, and then continues from the first message that failed. This keeps the order of the
+//! user's messages through any number of failures, crashes and reconnects; `client_msg_id` ensures that each of them is
+//! appended once.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant};
 use madang_ids::ChannelId;
 use madang_proto::{Ack, ErrorBody, ErrorCode, RequestId, Send};
 
-/// Wait before the first retry that the server gave no time for; before each further one twice as long.
+/// Wait before the first retry if the server named none. It doubles with each further retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MOST: Duration = Duration::from_secs(32);
 
-/// Unacked messages in the order of their channel; `T` is whatever the caller wants back with the answer.
+/// Unacked messages, in order for each channel. `T` is a value that the caller gets back with the answer.
 #[derive(Debug)]
 pub struct Outbox<T> {
     lanes: BTreeMap<ChannelId, Lane<T>>,
@@ -31,7 +32,7 @@ pub struct Outbox<T> {
 struct Lane<T> {
     queue: VecDeque<Item<T>>,
     in_flight: usize,
-    /// Set by a failure: nothing is sent before this, nor before all in flight are answered.
+    /// Set by a failure. Nothing is sent before this time, nor before all messages in flight are answered.
     hold_until: Option<Instant>,
 }
 
@@ -40,11 +41,11 @@ struct Item<T> {
     send: Send,
     tag: T,
     tries: u32,
-    /// The request under which it is in flight on the present connection.
+    /// The request with which it is in flight on the present connection.
     request: Option<u64>,
 }
 
-/// The queue has no room; the message is given back.
+/// The queue is full. The message is returned.
 #[derive(Debug)]
 pub struct Full<T>(pub Box<Send>, pub T);
 
@@ -55,9 +56,9 @@ pub struct Outgoing<'a, T> {
     pub request: RequestId,
     /// The message.
     pub send: &'a Send,
-    /// What the caller gave with it.
+    /// The value that the caller gave with it.
     pub tag: &'a T,
-    /// Which try this is, from 1.
+    /// Number of attempts including this one.
     pub tries: u32,
 }
 
@@ -66,28 +67,28 @@ pub struct Outgoing<'a, T> {
 pub struct Settled<T> {
     /// The message.
     pub send: Send,
-    /// What the caller gave with it.
+    /// The value that the caller gave with it.
     pub tag: T,
-    /// How often it was sent.
+    /// Number of attempts.
     pub tries: u32,
 }
 
-/// What an answer meant.
+/// Meaning of an answer.
 #[derive(Debug)]
 pub enum Answer<T> {
     /// The message is durable.
     Acked(Settled<T>, Ack),
-    /// The message will not be taken.
+    /// The message was refused for good.
     Refused(Settled<T>, ErrorBody),
-    /// It will be sent again.
+    /// The message will be sent again.
     Again,
-    /// The request was none of this queue's.
+    /// The request does not belong to this queue.
     Unknown,
 }
 
 impl<T> Outbox<T> {
-    /// A queue of at most `capacity` messages, of which at most `max_in_flight` are unanswered on a connection. The
-    /// server stops reading at 256 in flight, so stay below.
+    /// A queue of at most `capacity` messages, of which at most `max_in_flight` are unanswered on one connection. The
+    /// server stops reading at 256 messages in flight, so stay below that.
     #[must_use]
     pub fn new(capacity: usize, max_in_flight: usize) -> Self {
         Self {
@@ -101,34 +102,34 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Messages that are not settled.
+    /// Number of messages that are not settled.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether everything is settled.
+    /// Whether every message is settled.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether another message fits.
+    /// Whether there is room for another message.
     #[must_use]
     pub const fn has_room(&self) -> bool {
         self.len < self.capacity
     }
 
-    /// Messages that are unanswered on the present connection.
+    /// Number of messages that are unanswered on the present connection.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// Takes a message behind the others of its channel.
+    /// Enqueues a message after the others of its channel.
     ///
     /// # Errors
-    /// Gives it back when the queue is full.
+    /// Returns the message if the queue is full.
     pub fn enqueue(&mut self, send: Send, tag: T) -> Result<(), Full<T>> {
         if !self.has_room() {
             return Err(Full(Box::new(send), tag));
@@ -139,7 +140,7 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// The next message to write to the socket, if one may go now. Channels take turns.
+    /// The next message to write to the socket, if one may be sent now. Channels take turns.
     pub fn poll_send(&mut self, now: Instant) -> Option<Outgoing<'_, T>> {
         if self.in_flight.len() >= self.max_in_flight {
             return None;
@@ -159,18 +160,18 @@ impl<T> Outbox<T> {
         Some(Outgoing { request, send: &item.send, tag: &item.tag, tries: item.tries })
     }
 
-    /// When [`Self::poll_send`] should be asked again though nothing was answered or enqueued: the end of a wait.
+    /// When to call [`Self::poll_send`] again although nothing was answered or enqueued: the end of a wait.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.in_flight.len() >= self.max_in_flight {
-            // An answer comes first, and a past deadline would wake the caller again and again.
+            // An answer must arrive first. A deadline in the past would wake the caller again and again.
             return None;
         }
         let waiting = self.lanes.values().filter(|lane| lane.in_flight == 0);
         waiting.filter_map(|lane| lane.hold_until).min()
     }
 
-    /// An ack came.
+    /// Handles an ack.
     pub fn handle_ack(&mut self, ack: Ack) -> Answer<T> {
         match ack.id.as_ref().and_then(|id| self.settle(id)) {
             Some(settled) => Answer::Acked(settled, ack),
@@ -178,9 +179,9 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// A refusal came.
+    /// Handles an error.
     pub fn handle_error(&mut self, id: &RequestId, error: ErrorBody, now: Instant) -> Answer<T> {
-        // A token that has ended is renewed, and then the same may go.
+        // An expired token is renewed, and then the same message may succeed.
         if !error.retryable && error.code != ErrorCode::Unauthorized {
             return self.settle(id).map_or(Answer::Unknown, |settled| Answer::Refused(settled, error));
         }
@@ -193,7 +194,7 @@ impl<T> Outbox<T> {
         Answer::Again
     }
 
-    /// The connection is gone: what was in flight has an unknown outcome and goes out again on the next one.
+    /// The connection is closed. Messages in flight have an unknown outcome and are sent again on the next connection.
     pub fn handle_disconnected(&mut self) {
         self.in_flight.clear();
         for lane in self.lanes.values_mut() {
@@ -211,7 +212,8 @@ impl<T> Outbox<T> {
         rest.or_else(|| self.lanes.iter().find_map(ready))
     }
 
-    /// Marks a request as answered; its message, which was tried so many times, is the caller's business.
+    /// Marks a request as answered. Returns its lane and the number of attempts; the caller settles or retries the
+    /// message.
     fn take_request(&mut self, request: u64) -> Option<(&mut Lane<T>, u32)> {
         let channel = self.in_flight.remove(&request)?;
         let lane = self.lanes.get_mut(&channel)?;
@@ -222,7 +224,7 @@ impl<T> Outbox<T> {
         Some((lane, tries))
     }
 
-    /// Takes the message of a request out of the queue.
+    /// Removes the message of a request from the queue.
     fn settle(&mut self, id: &RequestId) -> Option<Settled<T>> {
         let request = parse(id)?;
         let channel = self.in_flight.remove(&request)?;

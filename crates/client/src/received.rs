@@ -1,7 +1,8 @@
-//! What has come, and up to which cursor. Pure.
+//! Which entries were received, and up to which cursor. Pure.
 //!
-//! A device applies an entry only if its `seq` is above what it has of that log; a `seq` that jumps is a hole, which
-//! the caller fills from history and reports. `seq` is dense, so nothing can be missing in silence (G3, G4).
+//! A device applies an entry only if its `seq` is above the last one that it has of that log. A `seq` that skips
+//! numbers is a gap, which the caller fills from history and reports. `seq` is dense, so no missing entry stays
+//! unnoticed (G3, G4).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,85 +10,87 @@ use madang_ids::{ChannelId, LogId, SealedCursor, Seq};
 use madang_proto::rest::{ChannelView, Since};
 use madang_proto::{ChannelHead, Content, Entry, SnapshotReason};
 
-/// Channels that a snapshot is told of as known; the server takes no more.
+/// Most channels that a snapshot request names as known. The server accepts no more.
 const SINCE_MAX: usize = 10_000;
 
-/// The places of one device.
+/// The last entry and the read marker of each log on one device.
 #[derive(Debug, Clone, Default)]
 pub struct Received {
     cursor: Option<SealedCursor>,
     heads: HashMap<LogId, Seq>,
-    /// Read markers, as far as they were told: a snapshot is spared what has not changed.
+    /// Read markers as far as this device received them. A snapshot can then omit channels that have not changed.
     reads: HashMap<ChannelId, Seq>,
 }
 
-/// Entries that should have come before these: all between the two places.
+/// Entries that should have come before the following ones: all between the two places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
-    /// The last entry that is there.
+    /// The last entry before the gap.
     pub after: Seq,
-    /// The first one behind the hole.
+    /// The first entry after the gap.
     pub before: Seq,
 }
 
 /// A part of a batch, in order.
 #[derive(Debug)]
 pub enum Piece {
-    /// A hole.
+    /// A gap.
     Missing(Missing),
-    /// Entries that are new, without a hole between them.
+    /// New entries, without a gap between them.
     Fresh(Vec<Entry>),
 }
 
 impl Received {
-    /// Goes on from what an earlier run of the program kept.
+    /// Resumes from what an earlier run of the program stored.
     #[must_use]
     pub fn resume(cursor: Option<SealedCursor>, heads: HashMap<LogId, Seq>) -> Self {
         Self { cursor, heads, reads: HashMap::new() }
     }
 
-    /// What to give in `hello`.
+    /// The cursor for the next `hello`.
     #[must_use]
     pub fn cursor(&self) -> Option<SealedCursor> {
         self.cursor.clone()
     }
 
-    /// The last entry that is there of `log`.
+    /// The last entry of `log` that was received.
     #[must_use]
     pub fn head(&self, log: LogId) -> Option<Seq> {
         self.heads.get(&log).copied()
     }
 
-    /// The last entries of all logs.
+    /// The last entry of each log.
     #[must_use]
     pub const fn heads(&self) -> &HashMap<LogId, Seq> {
         &self.heads
     }
 
-    /// Everything that came so far is covered by `cursor`.
+    /// Everything received so far is covered by `cursor`.
     pub fn apply_cursor(&mut self, cursor: SealedCursor) {
         self.cursor = Some(cursor);
     }
 
-    /// Forgets what a snapshot makes void, and says what it need not repeat.
+    /// Forgets what a snapshot invalidates. Returns the state of channels that the snapshot can omit if it has not
+    /// changed.
     pub fn begin_snapshot(&mut self, reason: SnapshotReason) -> BTreeMap<ChannelId, Since> {
         match reason {
-            // Places of another store mean nothing in this one; kept, they would swallow its entries.
+            // Places of another store have no meaning in this one. If they were kept, entries below them would be
+            // dropped.
             SnapshotReason::ForeignCursor | SnapshotReason::BeyondStore => self.heads.clear(),
-            // The user's own log is in no snapshot and has no history: it begins anew.
+            // A snapshot does not contain the user's own log, and that log has no history: it starts anew.
             SnapshotReason::NoCursor | SnapshotReason::TooFarBehind => {
                 self.heads.retain(|log, _| matches!(log, LogId::Channel(_)));
             }
         }
         let known = self.reads.iter().filter_map(|(channel, read_seq)| {
             let head_seq = self.head(LogId::Channel(*channel))?;
-            // This client keeps no settings, so channels that have some come with each snapshot.
+            // This client stores no settings, so every snapshot contains the channels that have some.
             Some((*channel, Since { head_seq, read_seq: *read_seq, settings_rev: 0 }))
         });
         known.take(SINCE_MAX).collect()
     }
 
-    /// The caller knows these channels now up to their heads.
+    /// The caller now knows these channels up to their heads.
     pub fn apply_snapshot(&mut self, channels: &[ChannelView]) {
         for view in channels {
             let head = self.heads.entry(LogId::Channel(view.card.id)).or_default();
@@ -96,7 +99,7 @@ impl Received {
         }
     }
 
-    /// The caller knows nothing of these channels any more.
+    /// The caller knows nothing about these channels any more.
     pub fn forget(&mut self, gone: &[ChannelId]) {
         for channel in gone {
             self.heads.remove(&LogId::Channel(*channel));
@@ -104,7 +107,7 @@ impl Received {
         }
     }
 
-    /// An active subscription stands here. Behind a gap the log goes on from its head, also where that is an earlier
+    /// An active subscription is at this head. After a gap the log continues from the head, even if that is an earlier
     /// place, of another store.
     pub fn apply_head(&mut self, head: &ChannelHead) {
         let log = LogId::Channel(head.channel_id);
@@ -114,8 +117,8 @@ impl Received {
         }
     }
 
-    /// Takes a batch: drops what is there already, and cuts the rest at holes. The first batch of a log that was never
-    /// heard of begins it, wherever it begins.
+    /// Takes a batch: drops entries that were received before, and splits the rest at gaps. The first batch of an
+    /// unknown log may begin anywhere.
     pub fn apply(&mut self, log: LogId, entries: Vec<Entry>) -> Vec<Piece> {
         let mut pieces = Vec::with_capacity(1);
         for entry in entries {
@@ -128,7 +131,7 @@ impl Received {
             }
             self.heads.insert(log, entry.seq);
             if let Content::Read { channel_id, seq, .. } = entry.content {
-                // A marker never goes back.
+                // A read marker never moves back.
                 let read = self.reads.entry(channel_id).or_default();
                 *read = seq.max(*read);
             }
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_dropped() {
+    fn repeated_entries_are_dropped() {
         let mut received = Received::default();
         assert_eq!(feed(&mut received, &[4, 5]).0, [4, 5]);
         assert_eq!(feed(&mut received, &[4, 5, 6]).0, [6]);
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_a_hole_between_two_places() {
+    fn a_skipped_seq_is_a_gap_between_two_places() {
         let mut received = Received::default();
         feed(&mut received, &[1]);
         let (fresh, missing) = feed(&mut received, &[4, 5, 8]);
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_gap_a_log_goes_on_from_its_head() {
+    fn after_a_gap_a_log_continues_from_its_head() {
         let head = |seq, gap| {
             let (seq, ordinal) = (Seq::new(seq), madang_ids::Ordinal::ZERO);
             ChannelHead { channel_id: ChannelId::from_raw(7), seq, ordinal, gap }
@@ -200,9 +203,9 @@ mod tests {
         let mut received = Received::default();
         received.apply_head(&head(4, false));
         let (fresh, missing) = feed(&mut received, &[6]);
-        assert_eq!((fresh, missing.len()), (vec![6], 1), "it began behind 4");
+        assert_eq!((fresh, missing.len()), (vec![6], 1), "it continued after 4");
         received.apply_head(&head(9, false));
-        assert_eq!(received.head(LOG), Some(Seq::new(6)), "what lies between comes yet");
+        assert_eq!(received.head(LOG), Some(Seq::new(6)), "the entries between are still missing");
         received.apply_head(&head(70, true));
         assert_eq!(feed(&mut received, &[70, 71]), (vec![71], Vec::new()));
         received.apply_head(&head(3, true));

@@ -1,4 +1,4 @@
-//! Typed calls of the REST API. Stateless: every call names the access token that it speaks with.
+//! Typed calls of the REST API. Stateless: the access token is an argument of every call.
 
 mod changes;
 mod open;
@@ -21,11 +21,11 @@ use crate::error::ClientError;
 /// The tokens of one device.
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    /// For `hello` and `Authorization`.
+    /// Access token, for `hello` and `Authorization`.
     pub access: String,
-    /// For the next access token; serves once.
+    /// Refresh token, for the next access token. It can be used once.
     pub refresh: String,
-    /// When `access` ends, by the server's clock.
+    /// The time at which `access` expires, by the server's clock.
     pub expires_at: Millis,
 }
 
@@ -49,7 +49,7 @@ pub struct Rest {
 type Result<T> = std::result::Result<T, ClientError>;
 
 impl Rest {
-    /// Calls to `base`, such as `http://127.0.0.1:8080`; each ends within `timeout`.
+    /// A client of the server at `base`, such as `http://127.0.0.1:8080`. Every call ends within `timeout`.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -58,10 +58,10 @@ impl Rest {
         Ok(Self { http, base: base.trim_end_matches('/').into() })
     }
 
-    /// Signs up. The same `key` makes the call repeatable.
+    /// Signs up. A repeated call with the same `key` has no further effect.
     ///
     /// # Errors
-    /// Like every call: [`ClientError::Refused`] with the server's reason, or a failure on the way.
+    /// As for every call: [`ClientError::Refused`] with the server's error, or a failure of the connection.
     pub async fn sign_up(&self, sign_up: &SignUp, key: Option<&str>) -> Result<SignedIn> {
         read(with_key(self.http.post(self.url("/v1/accounts")), key).json(sign_up)).await
     }
@@ -74,7 +74,7 @@ impl Rest {
         read(self.http.post(self.url("/v1/sessions")).json(login)).await
     }
 
-    /// New tokens for the device of a refresh token.
+    /// Gets new tokens for the device of a refresh token.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -91,7 +91,7 @@ impl Rest {
         run(self.http.delete(self.url("/v1/sessions")).bearer_auth(token)).await
     }
 
-    /// The caller.
+    /// The caller's card.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -123,7 +123,7 @@ impl Rest {
         self.get(token, "/v1/devices").await
     }
 
-    /// A further device of the caller.
+    /// Adds a device of the caller.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -139,7 +139,7 @@ impl Rest {
         run(self.http.delete(self.url(&format!("/v1/devices/{device}"))).bearer_auth(token)).await
     }
 
-    /// Whom the caller blocks.
+    /// The users that the caller has blocked.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -147,7 +147,7 @@ impl Rest {
         self.get(token, &format!("/v1/blocks{}", page_query(page))).await
     }
 
-    /// Blocks somebody.
+    /// Blocks a user.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -155,7 +155,7 @@ impl Rest {
         run(self.http.put(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
     }
 
-    /// Blocks somebody no longer.
+    /// Unblocks a user.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -163,7 +163,7 @@ impl Rest {
         run(self.http.delete(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
     }
 
-    /// The caller's contacts, and who is asked.
+    /// The caller's contacts and contact requests.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -171,7 +171,7 @@ impl Rest {
         self.get(token, &format!("/v1/contacts{}", page_query(page))).await
     }
 
-    /// Asks somebody to be a contact, or accepts.
+    /// Asks a user to be a contact, or accepts the user's request.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -179,7 +179,7 @@ impl Rest {
         read(self.http.put(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
     }
 
-    /// Ends a contact, takes a request back, or declines one.
+    /// Removes a contact, withdraws a request, or declines one.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -187,7 +187,7 @@ impl Rest {
         run(self.http.delete(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
     }
 
-    /// How users are; at most 100.
+    /// Presence of users; at most 100.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -196,7 +196,7 @@ impl Rest {
         self.get(token, &format!("/v1/presence?user_ids={}", ids.join(","))).await
     }
 
-    /// How many members of a channel are there.
+    /// Number of members of a channel who are online or away.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -204,7 +204,7 @@ impl Rest {
         self.get(token, &format!("/v1/channels/{channel}/presence")).await
     }
 
-    /// Makes a channel. The same `key` makes the call repeatable.
+    /// Creates a channel. A repeated call with the same `key` has no further effect.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -234,7 +234,7 @@ impl Rest {
         self.get(token, &format!("/v1/channels/{channel}")).await
     }
 
-    /// Who is in a channel.
+    /// The members of a channel.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -247,7 +247,7 @@ impl Rest {
         self.get(token, &format!("/v1/channels/{channel}/members{}", page_query(page))).await
     }
 
-    /// Adds people to a group; says who was invited instead.
+    /// Adds users to a group. Returns the users who were invited instead.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -256,7 +256,7 @@ impl Rest {
         read(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
     }
 
-    /// Removes somebody from a group; oneself to leave.
+    /// Removes a user from a channel. A user who removes themselves leaves.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -288,7 +288,7 @@ impl Rest {
         read(self.http.post(url).bearer_auth(token).json(message)).await
     }
 
-    /// The caller has read a channel up to a place.
+    /// Sets the caller's read marker of a channel.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -305,7 +305,7 @@ impl Rest {
         read(self.http.post(self.url("/v1/snapshot")).bearer_auth(token).json(query)).await
     }
 
-    /// Whether the server takes work.
+    /// Whether the server accepts work.
     pub async fn is_ready(&self) -> bool {
         run(self.http.get(self.url("/readyz"))).await.is_ok()
     }
@@ -326,14 +326,14 @@ fn with_key(call: RequestBuilder, key: Option<&str>) -> RequestBuilder {
     }
 }
 
-/// Runs a call whose answer matters.
+/// Sends a call and decodes the body of its answer.
 async fn read<T: DeserializeOwned>(call: RequestBuilder) -> Result<T> {
     let bytes = answer(call).await?;
     let text = std::str::from_utf8(&bytes).map_err(|error| ClientError::Protocol(error.to_string()))?;
     madang_proto::json::read(text).map_err(|error| ClientError::Protocol(error.to_string()))
 }
 
-/// Runs a call of which only the success matters.
+/// Sends a call and ignores the body of its answer.
 async fn run(call: RequestBuilder) -> Result<()> {
     answer(call).await.map(drop)
 }
@@ -374,7 +374,7 @@ fn joined<const N: usize>(pairs: [Option<(&str, String)>; N]) -> String {
     if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
 }
 
-/// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
+/// Percent-encodes everything but unreserved characters (RFC 3986, 2.3).
 fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let encode = |byte: u8| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
@@ -387,7 +387,7 @@ mod tests {
     use madang_ids::Seq;
 
     #[test]
-    fn queries_hold_what_was_asked_and_nothing_else() {
+    fn queries_contain_only_the_given_parameters() {
         assert_eq!(history_query(&HistoryQuery::default()), "");
         let query = HistoryQuery { after: Some(Seq::new(7)), limit: Some(200), ..HistoryQuery::default() };
         assert_eq!(history_query(&query), "?after=7&limit=200");

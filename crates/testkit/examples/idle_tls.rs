@@ -1,5 +1,5 @@
-//! Memory of idle connections, plain and through TLS, of one binary: `idle_tls BINARY CONNECTIONS`. What the machine
-//! gives is measured by `cargo xtask bench idle`; this says what TLS adds.
+//! Memory of idle connections of one binary, plain and through TLS: `idle_tls BINARY CONNECTIONS`. `cargo xtask bench
+//! idle` measures how many connections the machine can hold; this measures what TLS adds.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use anyhow::Context;
 use madang_testkit::{Certificate, Server, Socket, Stream};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Connections from one source address, below the ports that it has.
+/// Connections from one source address. Below the number of its ports.
 const PER_ADDRESS: usize = 4_000;
-/// Until what was freed has been given back.
+/// Time after which freed memory has been returned to the system.
 const SETTLE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
@@ -39,12 +39,12 @@ async fn weigh(
     let signed_in = server.rest.sign_up("ada").await;
     let token = signed_in["access_token"].as_str().context("a token")?;
     server.kill().await?;
-    // Anew, so that the sign-up does not count.
+    // The server starts again, so that the memory used for sign-up is not counted.
     let tls = certificate.write(folder.path());
     let files = [("MADANG_TLS__CERT", utf8(&tls.cert)?), ("MADANG_TLS__KEY", utf8(&tls.key)?)];
     let variables = if versions.is_empty() { &[] } else { &files[..] };
     let server = start(binary, &data, variables).await?;
-    // The first ones fill what all of them share.
+    // The first connections allocate what all connections share.
     let mut sockets = Vec::new();
     let mut before = 0;
     for number in 0..count + 100 {
@@ -83,5 +83,5 @@ async fn connect(server: &Server, number: usize) -> anyhow::Result<TcpStream> {
 }
 
 fn utf8(path: &Path) -> anyhow::Result<&str> {
-    path.to_str().context("a path that is no text")
+    path.to_str().context("the path is not UTF-8")
 }

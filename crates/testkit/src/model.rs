@@ -1,4 +1,4 @@
-//! The model store as something that outlives process starts: each start follows the commits from its beginning.
+//! The model store, kept across starts of a node. Each start follows the commits from the beginning.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 const FEED_COMMITS: usize = 1024;
-/// Every operation lets others go first up to so often.
+/// Every operation yields up to this many times, so that other tasks can run in between.
 const DELAY_YIELDS: u32 = 3;
 
-/// The model, and who follows its commits now.
+/// The model, and the present receiver of its commits.
 pub(crate) struct SharedModel {
     pub(crate) model: Arc<Model>,
     follower: Arc<Mutex<Option<Follower>>>,
@@ -46,7 +46,7 @@ async fn forward_commits(mut feed: CommitFeed, follower: Arc<Mutex<Option<Follow
     while let Some(commit) = feed.recv().await {
         let to = follower.lock().as_ref().filter(|to| commit.first > to.after).map(|to| to.commits.clone());
         if let Some(to) = to {
-            // Who follows no longer has been stopped.
+            // The send fails if the receiver belongs to a node that has been stopped.
             let _ = to.send(commit).await;
         }
     }
@@ -83,7 +83,7 @@ impl CommitOrder for SharedModel {
     }
 }
 
-/// Hands each method on to the model.
+/// Forwards each method to the model.
 macro_rules! hand_on {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty;)*) => {
         #[async_trait]

@@ -1,4 +1,5 @@
-//! A node in this process, served on a socket of its own: over the model or the embedded store, by a manual clock.
+//! A node in this process, served on a socket of its own, over the model store or the embedded store, with a manual
+//! clock.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,13 +23,13 @@ use tokio::net::TcpListener;
 use crate::PATIENCE;
 use crate::model::SharedModel;
 
-/// Where manual clocks begin: a moment in 2027.
+/// The time at which manual clocks start: a moment in 2027.
 const START: Millis = Millis::new(1_800_000_000_000);
 const SECRET: [u8; 32] = [42; 32];
 
-/// What a node stands on. It outlives the node: the next one opens it again.
+/// The store of a node. It survives the node; the next node opens it again.
 pub enum Storage {
-    /// In memory, weak as the weakest real one.
+    /// In memory, with the weakest guarantees that a real store may have.
     Model(ModelStorage),
     /// SQLite in a temporary folder.
     Embedded(TempDir),
@@ -44,23 +45,23 @@ impl Storage {
         Self::Model(ModelStorage(SharedModel::new()))
     }
 
-    /// From now on the model store fails as often as this; nothing else ever does by itself.
+    /// Sets how often the model store fails from now on. It never fails otherwise.
     pub fn set_faults(&self, faults: Faults) {
         if let Self::Model(ModelStorage(shared)) = self {
             shared.model.set_faults(faults);
         }
     }
 
-    /// An empty folder.
+    /// An embedded store in an empty folder.
     #[must_use]
     pub fn embedded() -> Self {
         Self::Embedded(tempfile::tempdir().unwrap())
     }
 }
 
-/// A node that serves on a port of this machine.
+/// A node that listens on a port of this machine.
 pub struct TestNode {
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     /// The node.
     pub node: Node,
@@ -68,22 +69,23 @@ pub struct TestNode {
     pub drain: Drain,
 }
 
-/// A manual clock, to be shared by the nodes of one test.
+/// A manual clock that the nodes of one test can share.
 #[must_use]
 pub fn manual_clock() -> (Clock, ManualClock) {
     Clock::manual(START)
 }
 
 impl TestNode {
-    /// Starts a node over `storage`, on which people are added to groups without being asked: few tests are about that.
+    /// Starts a node over `storage`. Users are added to groups without their consent, because few tests are about
+    /// consent.
     ///
     /// # Errors
-    /// The storage cannot be opened, or the configuration is not valid.
+    /// If the storage cannot be opened, or the configuration is invalid.
     pub async fn start(config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
         Self::start_over(config, storage, clock, |inbox| inbox).await
     }
 
-    /// As [`Self::start`], with the consent of the configuration.
+    /// Like [`Self::start`], with consent as configured.
     ///
     /// # Errors
     /// See [`Self::start`].
@@ -91,7 +93,7 @@ impl TestNode {
         Self::start_as(config, storage, clock, |inbox| inbox).await
     }
 
-    /// Starts a node whose inbox is led through another one, such as one that loses what it is told to lose.
+    /// Starts a node whose inbox is wrapped by another one, for instance one that loses envelopes.
     ///
     /// # Errors
     /// See [`Self::start`].
@@ -111,7 +113,7 @@ impl TestNode {
         clock: Clock,
         lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>,
     ) -> anyhow::Result<Self> {
-        // The least that argon2 takes: no test is about the cost of a password.
+        // The minimum that argon2 accepts: no test depends on the cost of a password.
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
         config.validate()?;
@@ -127,20 +129,20 @@ impl TestNode {
         Ok(Self { addr, node, drain })
     }
 
-    /// `http://…`
+    /// The base URL, `http://…`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Ends the node without a word, as far as one process can: every task is dropped where it stands.
+    /// Stops the node abruptly, as far as one process can: every task is dropped where it is.
     ///
     /// # Errors
-    /// Something holds on, or has panicked.
+    /// If something still holds the node, or a task has panicked.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.drain.stop();
         self.node.background.drain().stop();
-        // What was cut off is what we wanted to cut off.
+        // Tasks that are aborted here are aborted on purpose.
         let _ = self.node.tasks.close_and_wait(Duration::from_secs(1)).await;
         let closed = self.node.background.close_and_wait(PATIENCE).await;
         closed.context("the background holds on to the node")?;
@@ -168,19 +170,19 @@ async fn open(storage: &Storage, clock: Clock, tasks: &Tasks) -> anyhow::Result<
     }
 }
 
-/// A node that was stopped lets go of its folder once its last read has ended.
+/// Opens the folder. A node that was stopped releases it once its last read has ended.
 async fn open_folder(path: &Path) -> anyhow::Result<Arc<Embedded>> {
     let config = EmbeddedConfig { path: path.to_owned(), ..EmbeddedConfig::default() };
     let opened = tokio::time::timeout(PATIENCE, async {
         loop {
             match Embedded::open(config.clone()) {
                 Err(madang_store::embedded::OpenError::InUse { .. }) => {
-                    // waits for: the last read of the node before
+                    // waits for: the last read of the previous node
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 opened => return opened,
             }
         }
     });
-    Ok(opened.await.context("the data folder stays in use")??)
+    Ok(opened.await.context("the data folder is still in use")??)
 }

@@ -14,9 +14,9 @@ use crate::rest::Rest;
 
 /// A server process. It is killed when dropped.
 pub struct Server {
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
-    /// Its REST.
+    /// Calls its REST API.
     pub rest: Rest,
     child: Child,
     _stdout: Lines<BufReader<ChildStdout>>,
@@ -26,15 +26,15 @@ impl Server {
     /// Starts `binary serve` on a folder and waits until it listens.
     ///
     /// # Errors
-    /// It ends instead; the error holds what it said.
+    /// If it ends instead; the error contains its output.
     pub async fn start(binary: &str, data: &Path, args: &[&str]) -> anyhow::Result<Self> {
         Self::start_with(binary, data, args, &[]).await
     }
 
-    /// As [`Self::start`], with variables in its environment.
+    /// Like [`Self::start`], with environment variables.
     ///
     /// # Errors
-    /// It ends instead; the error holds what it said.
+    /// If it ends instead; the error contains its output.
     pub async fn start_with(
         binary: &str,
         data: &Path,
@@ -44,7 +44,8 @@ impl Server {
         let variables = variables.iter().copied();
         let mut child = command(binary, data, args).envs(variables).spawn().context("the binary")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
+        let first =
+            tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it printed nothing")??;
         let Some(addr) = first.as_deref().and_then(|line| line.rsplit_once("://")?.1.parse().ok()) else {
             let output = child.wait_with_output().await?;
             bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
@@ -62,10 +63,10 @@ impl Server {
         self.child.id().unwrap()
     }
 
-    /// Its resident memory, in bytes.
+    /// Its resident memory in bytes.
     ///
     /// # Errors
-    /// `/proc` does not say.
+    /// If `/proc` does not contain the value.
     pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -73,10 +74,10 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// Processor time that it has used, in seconds: its own, and the kernel's for it.
+    /// Processor time that it has used, in seconds: user time and system time.
     ///
     /// # Errors
-    /// `/proc` does not say.
+    /// If `/proc` does not contain the values.
     pub fn cpu_seconds(&self) -> anyhow::Result<(f64, f64)> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
         let (_, fields) = stat.rsplit_once(')').context("no command")?;
@@ -90,15 +91,15 @@ impl Server {
     /// Asks it to drain.
     ///
     /// # Errors
-    /// It has ended.
+    /// If it has ended.
     pub fn terminate(&self) -> anyhow::Result<()> {
         self.signal(Signal::TERM)
     }
 
-    /// Asks it to read its certificate again.
+    /// Asks it to reload its certificate.
     ///
     /// # Errors
-    /// It has ended.
+    /// If it has ended.
     pub fn hang_up(&self) -> anyhow::Result<()> {
         self.signal(Signal::HUP)
     }
@@ -108,10 +109,10 @@ impl Server {
         Ok(kill_process(id, signal)?)
     }
 
-    /// Kills it with SIGKILL and waits until it is gone.
+    /// Kills it with SIGKILL and waits until it has ended.
     ///
     /// # Errors
-    /// It cannot be waited for.
+    /// If waiting for it fails.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
@@ -119,7 +120,7 @@ impl Server {
     /// Waits until it ends.
     ///
     /// # Errors
-    /// It does not.
+    /// If it does not end in time.
     pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         Ok(tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??)
     }
@@ -131,7 +132,7 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     // Cheap passwords: no test is about their cost.
     command.env("MADANG_PASSWORDS__MEMORY_KIB", "8").env("MADANG_PASSWORDS__PASSES", "1");
-    // Few tests are about who may be added to a group.
+    // Few tests are about consent.
     command.env("MADANG_ACCOUNTS__CONSENT", "false");
     command.env("MADANG_TELEMETRY__FILTER", "warn");
     command

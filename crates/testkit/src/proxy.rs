@@ -1,5 +1,5 @@
-//! A proxy in front of a node that does what no node can be asked to do: it loses a frame, says another one instead,
-//! cuts a connection in the middle, is away.
+//! A proxy in front of a node that causes faults which a node cannot be asked for: it loses a frame, replaces one, cuts
+//! a connection, or refuses connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use tokio::task::JoinSet;
 
 use crate::raw::{TEXT, frame_head, read_frame};
 
-/// What becomes of a text frame of the server.
+/// What happens to a text frame of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It goes through.
+    /// It is forwarded.
     Pass,
-    /// It is lost.
+    /// It is dropped.
     Lose,
-    /// This goes through instead.
+    /// This text is forwarded instead.
     Replace(String),
-    /// The connection breaks before it.
+    /// The connection is cut before it.
     Cut,
 }
 
 type Rule = Box<dyn FnMut(&str) -> Fate + Send>;
 
-/// Listens on a port of its own. What it holds is cut when it is dropped.
+/// Listens on a port of its own. Its connections are cut when it is dropped.
 pub struct Proxy {
-    /// Where it listens.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     line: Arc<Line>,
     _serving: JoinSet<()>,
@@ -47,10 +47,10 @@ struct Line {
 }
 
 impl Proxy {
-    /// Stands in front of `server`.
+    /// Starts a proxy in front of `server`.
     ///
     /// # Errors
-    /// There is no port.
+    /// If no port is free.
     pub async fn start(server: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
@@ -66,28 +66,28 @@ impl Proxy {
         Ok(Self { addr, line, _serving: serving })
     }
 
-    /// `http://…`
+    /// The base URL, `http://…`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// Asks `rule` about every text frame of the server from now on, on all sockets.
+    /// Applies `rule` to every text frame of the server from now on, on all sockets.
     pub fn rule(&self, rule: impl FnMut(&str) -> Fate + Send + 'static) {
         *self.line.rule.lock() = Some(Box::new(rule));
     }
 
-    /// Breaks every connection that there is, without a word.
+    /// Cuts every open connection without a close frame.
     pub fn cut(&self) {
         self.line.cuts.send_replace(());
     }
 
-    /// While it is away, it hangs up on whoever comes.
+    /// While it is away, it closes each new connection at once.
     pub fn set_away(&self, is_away: bool) {
         self.line.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    /// How many connections were tried so far.
+    /// Number of connections that were opened so far.
     #[must_use]
     pub fn tries(&self) -> usize {
         self.line.tries.load(Ordering::SeqCst)
@@ -111,11 +111,11 @@ impl Line {
         }
     }
 
-    /// One connection, until either side or a cut ends it.
+    /// Forwards one connection until either side or a cut ends it.
     async fn hold(self: Arc<Self>, client: TcpStream) {
         let mut cuts = self.cuts.subscribe();
         tokio::select! {
-            // How a connection ends is what the test looks at, from its end of it.
+            // The test sees from its own side how a connection ends.
             _ = self.carry(client) => {}
             _ = cuts.changed() => {}
         }
@@ -138,7 +138,7 @@ impl Line {
                 Ok(tokio::io::copy_buf(&mut from_server, &mut to_client).await.map(drop)?)
             }
         };
-        // The end of one direction is the end of both.
+        // If one direction ends, the other ends too.
         tokio::select! {
             ended = up => ended,
             ended = down => ended,
@@ -171,7 +171,7 @@ impl Line {
     }
 }
 
-/// What comes before the body of a request or an answer.
+/// The bytes before the body of a request or an answer.
 async fn head(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

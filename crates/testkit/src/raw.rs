@@ -1,4 +1,4 @@
-//! A WebSocket client that can misbehave: it writes whatever frames it is told, over a bare TCP stream.
+//! A WebSocket client that can violate the protocol: it writes any frames over a plain TCP stream.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::{PATIENCE, Stream};
 
-/// A mask as good as any: a server must take every one.
+/// An arbitrary mask: a server must accept every one.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 /// The opcode of a continuation.
 pub const CONTINUATION: u8 = 0;
@@ -21,22 +21,22 @@ pub const PING: u8 = 9;
 /// The opcode of a pong.
 pub const PONG: u8 = 10;
 
-/// A socket whose frames are written by hand.
+/// A socket whose frames the test writes itself.
 pub struct RawSocket(Stream);
 
 impl RawSocket {
     /// Upgrades at `addr`.
     ///
     /// # Errors
-    /// The server refuses.
+    /// If the server refuses the upgrade.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
         Self::upgrade(addr, &[("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON)]).await
     }
 
-    /// Upgrades with these headers besides those that every upgrade has.
+    /// Upgrades with these additional headers.
     ///
     /// # Errors
-    /// The server refuses; the error is the head of its answer.
+    /// If the server refuses the upgrade; the error is the head of its answer.
     pub async fn upgrade(addr: SocketAddr, headers: &[(&str, &str)]) -> anyhow::Result<Self> {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
@@ -59,47 +59,47 @@ impl RawSocket {
     /// Writes one frame, masked.
     ///
     /// # Errors
-    /// The server has hung up.
+    /// If the server has closed the connection.
     pub async fn write(&mut self, is_last: bool, opcode: u8, payload: &[u8]) -> anyhow::Result<()> {
         let mut frame = frame_head(is_last, opcode, payload.len(), true);
         frame.extend(MASK);
         frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        self.0.write_all(&frame).await.context("the server has hung up")
+        self.0.write_all(&frame).await.context("the server closed the connection")
     }
 
-    /// Writes the head of a frame of `length` bytes and the first of them, masked.
+    /// Writes the head of a frame of `length` bytes and the first part of its payload, masked.
     ///
     /// # Errors
-    /// The server has hung up.
+    /// If the server has closed the connection.
     pub async fn write_part(&mut self, opcode: u8, length: usize, payload: &[u8]) -> anyhow::Result<()> {
         let mut frame = frame_head(true, opcode, length, true);
         frame.extend(MASK);
         frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        self.0.write_all(&frame).await.context("the server has hung up")
+        self.0.write_all(&frame).await.context("the server closed the connection")
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     ///
     /// # Errors
-    /// The server has hung up.
+    /// If the server has closed the connection.
     pub async fn write_bytes(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.0.write_all(bytes).await.context("the server has hung up")
+        self.0.write_all(bytes).await.context("the server closed the connection")
     }
 
-    /// Writes so many frames without content at once.
+    /// Writes `count` empty frames at once.
     ///
     /// # Errors
-    /// The server has hung up.
+    /// If the server has closed the connection.
     pub async fn write_empty(&mut self, is_last: bool, opcode: u8, count: usize) -> anyhow::Result<()> {
         let mut frame = frame_head(is_last, opcode, 0, true);
         frame.extend(MASK);
-        self.0.write_all(&frame.repeat(count)).await.context("the server has hung up")
+        self.0.write_all(&frame.repeat(count)).await.context("the server closed the connection")
     }
 
     /// Writes a text as one frame.
     ///
     /// # Errors
-    /// The server has hung up.
+    /// If the server has closed the connection.
     pub async fn write_text(&mut self, text: &str) -> anyhow::Result<()> {
         self.write(true, TEXT, text.as_bytes()).await
     }
@@ -107,28 +107,28 @@ impl RawSocket {
     /// The next frame: opcode and payload.
     ///
     /// # Errors
-    /// The server has hung up, or nothing comes.
+    /// If the server has closed the connection, or nothing arrives in time.
     pub async fn read(&mut self) -> anyhow::Result<(u8, Vec<u8>)> {
         tokio::time::timeout(PATIENCE, read_frame(&mut self.0)).await.context("no frame came")?
     }
 
-    /// The next text.
+    /// The next text frame.
     ///
     /// # Errors
-    /// Something else comes.
+    /// If another frame arrives.
     pub async fn read_text(&mut self) -> anyhow::Result<String> {
         match self.read().await? {
             (TEXT, payload) => Ok(String::from_utf8(payload)?),
             (opcode, payload) => {
-                bail!("instead of a text: opcode {opcode}, {}", String::from_utf8_lossy(&payload))
+                bail!("expected a text, got opcode {opcode}, {}", String::from_utf8_lossy(&payload))
             }
         }
     }
 
-    /// The code of the close that comes next; texts before it are left out.
+    /// The code of the next close frame. Text frames before it are skipped.
     ///
     /// # Errors
-    /// The server hangs up without a close.
+    /// If the server closes the connection without a close frame.
     pub async fn read_close(&mut self) -> anyhow::Result<u16> {
         loop {
             let (opcode, payload) = self.read().await?;
@@ -140,7 +140,7 @@ impl RawSocket {
     }
 }
 
-/// What stands before a frame's mask and payload (RFC 6455, 5.2).
+/// The head of a frame before its mask and payload (RFC 6455, 5.2).
 pub(crate) fn frame_head(is_last: bool, opcode: u8, length: usize, is_masked: bool) -> Vec<u8> {
     let mask = u8::from(is_masked) << 7;
     let mut head = vec![(u8::from(is_last) << 7) | opcode];
@@ -158,7 +158,7 @@ pub(crate) fn frame_head(is_last: bool, opcode: u8, length: usize, is_masked: bo
     head
 }
 
-/// A frame of a server: opcode and payload. This server splits none.
+/// A frame of the server: opcode and payload. This server does not fragment frames.
 pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<(u8, Vec<u8>)> {
     let opcode = stream.read_u8().await? & 0x0f;
     let length = match stream.read_u8().await? & 0x7f {

@@ -1,4 +1,4 @@
-//! REST as any client would call it: a method, a path, a token, a body, and what comes back.
+//! REST calls as any client makes them: method, path, token, body, and the answer.
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -10,28 +10,28 @@ pub struct Rest {
     client: Client,
 }
 
-/// What came back.
+/// An answer of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// The body; `Null` if there was none.
+    /// The body; `Null` if there is none.
     pub body: Value,
 }
 
 impl Rest {
-    /// Calls `http://…`.
+    /// A caller of the server at `http://…`.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        // A connection that is kept open keeps a stopped node's store open as well.
+        // An open connection would keep the store of a stopped node open.
         let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
         Self { url: url.to_owned(), client }
     }
 
-    /// Calls `method path`.
+    /// Sends a request `method path`.
     ///
     /// # Errors
-    /// The server cannot be reached, or answers with something that is no JSON.
+    /// If the server cannot be reached, or its answer is not JSON.
     pub async fn call(
         &self,
         method: &str,
@@ -50,10 +50,10 @@ impl Rest {
         answer(request).await
     }
 
-    /// Calls with a body that is this text; an empty one is none.
+    /// Sends a request with this text as its body; an empty text means no body.
     ///
     /// # Panics
-    /// The server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn send_text(&self, method: &str, path: &str, token: Option<&str>, text: &str) -> Answer {
         let mut request = self.request(method, path, token).unwrap();
         if !text.is_empty() {
@@ -68,17 +68,17 @@ impl Rest {
         Ok(if let Some(token) = token { request.bearer_auth(token) } else { request })
     }
 
-    /// Calls and expects the body that comes with success.
+    /// Sends a request that must succeed; returns the body of the answer.
     ///
     /// # Panics
-    /// On any other answer.
+    /// If the answer is an error.
     pub async fn must(&self, method: &str, path: &str, token: Option<&str>, body: Option<&Value>) -> Value {
         let answer = self.call(method, path, token, None, body).await.unwrap();
         assert!((200..300).contains(&answer.status), "{method} {path} → {answer:?}");
         answer.body
     }
 
-    /// Signs somebody up; returns the answer.
+    /// Signs a user up; returns the answer.
     pub async fn sign_up(&self, handle: &str) -> Value {
         let body = serde_json::json!({
             "handle": handle, "display_name": handle, "password": "correct horse", "device_name": "phone",

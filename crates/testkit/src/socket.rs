@@ -1,4 +1,4 @@
-//! A WebSocket client that speaks well: text frames out, JSON in.
+//! A WebSocket client that follows the protocol: it sends text frames and reads JSON.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::PATIENCE;
 
-/// What the kernel keeps for us; small, so that a client that stops reading is noticed soon.
+/// Size of the receive buffer in the kernel. It is small, so that the server notices soon that a client has stopped
+/// reading.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// An open socket.
@@ -27,31 +28,31 @@ pub struct Socket {
 
 pub(crate) type Writer = SplitSink<WebSocketStream<Stream>, Message>;
 
-/// What a client speaks over: TCP, or TLS over it.
+/// The stream below the socket: TCP, or TLS over TCP.
 pub type Stream = Box<dyn Bytes>;
 
-/// Bytes both ways.
+/// A stream of bytes in both directions.
 pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
-/// The half of a socket that reads.
+/// The reading half of a socket.
 pub(crate) struct Reader(SplitStream<WebSocketStream<Stream>>);
 
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// With a close frame: its code and text.
+    /// With a close frame of this code and text.
     Closed(u16, String),
-    /// Without a word.
+    /// Without a close frame; the text says how.
     Gone(String),
 }
 
 impl Socket {
-    /// Opens a socket at `addr`, and says nothing yet.
+    /// Opens a socket at `addr` and sends nothing.
     ///
     /// # Errors
-    /// The server refuses the upgrade.
+    /// If the server refuses the upgrade.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
@@ -60,10 +61,10 @@ impl Socket {
         Self::over(Box::new(stream), addr).await
     }
 
-    /// Opens a socket over what is connected to `addr`, and says nothing yet.
+    /// Opens a socket over a stream that is connected to `addr`, and sends nothing.
     ///
     /// # Errors
-    /// The server refuses the upgrade.
+    /// If the server refuses the upgrade.
     pub async fn over(stream: Stream, addr: SocketAddr) -> anyhow::Result<Self> {
         let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON.parse()?);
@@ -72,10 +73,10 @@ impl Socket {
         Ok(Self { writer, reader: Reader(reader) })
     }
 
-    /// Opens a socket and says hello; returns it with its `welcome`.
+    /// Opens a socket and sends `hello`; returns the socket and `welcome`.
     ///
     /// # Errors
-    /// The server refuses either.
+    /// If the server refuses the upgrade or the `hello`.
     pub async fn connect(
         addr: SocketAddr,
         token: &str,
@@ -84,10 +85,10 @@ impl Socket {
         Self::open(addr).await?.greet(token, cursor).await
     }
 
-    /// Says hello; returns the socket with its `welcome`.
+    /// Sends `hello`; returns the socket and `welcome`.
     ///
     /// # Errors
-    /// The server refuses.
+    /// If the server refuses the `hello`.
     pub async fn greet(mut self, token: &str, cursor: Option<&str>) -> anyhow::Result<(Self, Value)> {
         let mut hello = json!({ "type": "hello", "id": "hello", "token": token });
         if let Some(cursor) = cursor {
@@ -96,7 +97,7 @@ impl Socket {
         self.send(&hello).await?;
         let welcome = self.next().await.map_err(|ended| anyhow::anyhow!("{ended:?}"))?;
         if welcome["type"] != "welcome" {
-            bail!("instead of welcome: {welcome}");
+            bail!("expected welcome, got {welcome}");
         }
         Ok((self, welcome))
     }
@@ -104,31 +105,31 @@ impl Socket {
     /// Sends a JSON frame.
     ///
     /// # Errors
-    /// The socket has ended.
+    /// If the socket has ended.
     pub async fn send(&mut self, frame: &Value) -> anyhow::Result<()> {
         self.send_text(frame.to_string()).await
     }
 
-    /// Sends a text frame, whatever is in it.
+    /// Sends a text frame with any content.
     ///
     /// # Errors
-    /// The socket has ended.
+    /// If the socket has ended.
     pub async fn send_text(&mut self, text: String) -> anyhow::Result<()> {
         Ok(self.writer.send(Message::Text(text.into())).await?)
     }
 
-    /// Puts a text frame behind what is to be sent; [`Self::flush`] sends it.
+    /// Buffers a text frame; [`Self::flush`] sends the buffer.
     ///
     /// # Errors
-    /// The socket has ended.
+    /// If the socket has ended.
     pub async fn feed(&mut self, frame: &Value) -> anyhow::Result<()> {
         Ok(self.writer.feed(Message::Text(frame.to_string().into())).await?)
     }
 
-    /// Sends what was fed.
+    /// Sends all buffered frames.
     ///
     /// # Errors
-    /// The socket has ended.
+    /// If the socket has ended.
     pub async fn flush(&mut self) -> anyhow::Result<()> {
         Ok(self.writer.flush().await?)
     }
@@ -136,7 +137,7 @@ impl Socket {
     /// Sends a binary frame.
     ///
     /// # Errors
-    /// The socket has ended.
+    /// If the socket has ended.
     pub async fn send_binary(&mut self, bytes: Vec<u8>) -> anyhow::Result<()> {
         Ok(self.writer.send(Message::Binary(bytes.into())).await?)
     }
@@ -144,16 +145,16 @@ impl Socket {
     /// The next frame. Cancel safe.
     ///
     /// # Errors
-    /// How the socket ended; `Gone` also when nothing comes within [`PATIENCE`].
+    /// How the socket ended; `Gone` also if nothing arrives within [`PATIENCE`].
     pub async fn next(&mut self) -> Result<Value, Ended> {
         let frame = tokio::time::timeout(PATIENCE, self.reader.next()).await;
-        frame.map_err(|_| Ended::Gone(format!("nothing came within {PATIENCE:?}")))?
+        frame.map_err(|_| Ended::Gone(format!("nothing arrived within {PATIENCE:?}")))?
     }
 
-    /// The next frame of a type; others are left out.
+    /// The next frame of a type. Other frames are skipped.
     ///
     /// # Panics
-    /// If the socket ends before.
+    /// If the socket ends before that.
     pub async fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.next().await.unwrap();
@@ -163,11 +164,11 @@ impl Socket {
         }
     }
 
-    /// Sends all frames as fast as the server takes them, and reads until as many answers came as there were frames.
-    /// What is pushed meanwhile is left out.
+    /// Sends all frames as fast as the server reads them, and collects one answer for each frame. Pushed frames are
+    /// skipped.
     ///
     /// # Errors
-    /// The socket ends, or nothing comes within [`PATIENCE`].
+    /// If the socket ends, or nothing arrives within [`PATIENCE`].
     pub async fn pipeline(&mut self, frames: Vec<Value>) -> anyhow::Result<Vec<Value>> {
         let wanted = frames.len();
         let write = async {
@@ -192,7 +193,7 @@ impl Socket {
         Ok(answers)
     }
 
-    /// Closes politely.
+    /// Closes with a close frame.
     pub async fn close(mut self) {
         if self.writer.send(Message::Close(None)).await.is_ok() {
             let _ = tokio::time::timeout(PATIENCE, async { while self.reader.next().await.is_ok() {} }).await;
@@ -207,10 +208,10 @@ impl Reader {
             match self.0.next().await {
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(text.as_str())
-                        .map_err(|error| Ended::Gone(format!("no JSON: {error}: {text}")));
+                        .map_err(|error| Ended::Gone(format!("not JSON: {error}: {text}")));
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    // Answers the close, so that the server need not wait for it.
+                    // Answers the close frame, so that the server does not wait for it.
                     while let Some(Ok(_)) = self.0.next().await {}
                     return Err(closed(frame));
                 }

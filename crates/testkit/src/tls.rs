@@ -1,4 +1,4 @@
-//! Certificates that a test makes for itself, and a client that trusts one of them and no other.
+//! Certificates that a test creates, and a client that trusts exactly one of them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Whom the certificates name.
+/// The name in the certificates.
 const NAME: &str = "127.0.0.1";
 
-/// A certificate of this machine that nobody has signed but itself, with its key.
+/// A self-signed certificate of this machine, with its key.
 pub struct Certificate {
     der: CertificateDer<'static>,
     /// The certificate.
@@ -27,13 +27,13 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// A new one, with a key on the curve P-256.
+    /// Creates one with a key on the curve P-256.
     #[must_use]
     pub fn new() -> Self {
         Self::of(rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap())
     }
 
-    /// A new one, with an RSA key.
+    /// Creates one with an RSA key.
     #[must_use]
     pub fn with_rsa() -> Self {
         let algorithm: &'static SignatureAlgorithm = &PKCS_RSA_SHA256;
@@ -52,23 +52,23 @@ impl Certificate {
         }
     }
 
-    /// Writes both files into a folder; returns them as a server is told of them.
+    /// Writes both files into a folder; returns the server's configuration for them.
     #[must_use]
     pub fn write(&self, folder: &Path) -> TlsConfig {
         let config =
             TlsConfig { cert: folder.join("cert.pem"), key: folder.join("key.pem"), ..TlsConfig::default() };
         std::fs::write(&config.cert, &self.cert_pem).unwrap();
         std::fs::write(&config.key, &self.key_pem).unwrap();
-        // So that no test hears the warning about a key that everybody can read.
+        // Avoids the warning about a key that every user of the machine can read.
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(&config.key, private).unwrap();
         config
     }
 
-    /// A client's handshake over a stream, with what it offers for ALPN; trusts this certificate only.
+    /// A client's TLS handshake over a stream, offering these protocols by ALPN. It trusts this certificate only.
     ///
     /// # Errors
-    /// The handshake fails.
+    /// If the handshake fails.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

@@ -1,4 +1,4 @@
-//! One connection, from `hello` to its end.
+//! One connection, from `hello` until it ends.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ use crate::event::Event;
 use crate::outbox::Answer;
 use crate::received::{Missing, Piece};
 
-/// A connection on which nothing came for so many heartbeats is dead.
+/// A connection on which nothing arrives for this many heartbeat intervals is considered dead.
 const SILENT_HEARTBEATS: u32 = 2;
-/// Tokens are renewed when so much of their life has passed …
+/// Share of a token's lifetime after which it is renewed.
 const RENEW_AFTER_SHARE: f64 = 0.8;
-/// … and, when that failed, again after this share of it.
+/// Share of a token's lifetime after which a failed renewal is tried again.
 const RENEW_AGAIN_SHARE: f64 = 0.05;
 
-/// The name of the request that brings a new token.
+/// The name of the `auth` request.
 const AUTH: &str = "auth";
 
-/// What belongs to one connection.
+/// State of one connection.
 pub(super) struct Live {
     connection: Connection,
     user: UserId,
@@ -46,7 +46,7 @@ impl Driver {
         self.access = Access::Good;
         self.presence.handle_connected();
         let mut live = Live::new(connection, &welcome);
-        self.tell_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
+        self.emit_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
         if let Resume::SnapshotRequired { reason } = welcome.resume {
             self.take_snapshot(&mut live, reason).await?;
         }
@@ -60,7 +60,7 @@ impl Driver {
         }
     }
 
-    /// Waits for the next thing and handles it.
+    /// Waits for the next event of the connection or the program, and handles it.
     async fn step(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
         let retry_at = self.outbox.next_deadline().map_or(live.next_beat, Instant::from_std);
         tokio::select! {
@@ -94,7 +94,7 @@ impl Driver {
     async fn command(&mut self, live: &mut Live, command: Command) -> Result<(), ClientError> {
         match command {
             Command::Send(send) => {
-                // There is room: the caller asked first.
+                // There is room: the caller checked before it took the command.
                 let _ = self.outbox.enqueue(send, ());
                 Ok(())
             }
@@ -126,12 +126,12 @@ impl Driver {
                 }));
             }
         };
-        // A connection that says something after its `welcome` is a success.
+        // Only a connection on which a frame arrives after `welcome` counts as a success.
         self.backoff.reset();
         match Connection::decode(&text) {
             Ok(frame) => self.handle_frame(live, frame).await?,
-            // Unknown frames are ignored, so that a newer server and this client interoperate.
-            Err(error) => tracing::debug!(%error, "a frame of the server was not understood"),
+            // Unknown frames are ignored, so that this client works with a newer server.
+            Err(error) => tracing::debug!(%error, "ignored an unknown frame of the server"),
         }
         Ok(None)
     }
@@ -152,23 +152,23 @@ impl Driver {
             ServerFrame::Heads { heads, .. } => self.handle_heads(live, heads).await,
             ServerFrame::Cursor { cursor } => {
                 self.received.apply_cursor(cursor.clone());
-                self.tell_alive(live, Event::CursorMoved(cursor)).await
+                self.emit_alive(live, Event::CursorMoved(cursor)).await
             }
             ServerFrame::Ack(ack) => {
                 let answer = self.outbox.handle_ack(ack);
                 self.handle_answer(live, answer).await
             }
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
-            ServerFrame::Resync => self.tell_alive(live, Event::Resync).await,
+            ServerFrame::Resync => self.emit_alive(live, Event::Resync).await,
             ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
             ServerFrame::Typing { channel_id, user_id } => {
-                self.tell_alive(live, Event::Typing { channel_id, user_id }).await
+                self.emit_alive(live, Event::Typing { channel_id, user_id }).await
             }
             ServerFrame::Receipt { channel_id, user_id, seq } => {
-                self.tell_alive(live, Event::Receipt { channel_id, user_id, seq }).await
+                self.emit_alive(live, Event::Receipt { channel_id, user_id, seq }).await
             }
-            ServerFrame::Presence(list) => self.tell_alive(live, Event::Presence(list)).await,
-            ServerFrame::Profile { user } => self.tell_alive(live, Event::Profile(user)).await,
+            ServerFrame::Presence(list) => self.emit_alive(live, Event::Presence(list)).await,
+            ServerFrame::Profile { user } => self.emit_alive(live, Event::Profile(user)).await,
             ServerFrame::Reconnect { after_ms, .. } => {
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
@@ -201,15 +201,15 @@ impl Driver {
             return Err(ClientError::Refused(error));
         }
         if error.code == ErrorCode::Unauthorized && self.access == Access::Good {
-            // The token ended before it was renewed.
+            // The token expired before it was renewed.
             self.access = Access::Refused;
             live.renew_at = Instant::now();
         }
         if let Some(channel_id) = self.refused_subscription(&id) {
-            return self.tell_alive(live, Event::SubscriptionRefused { channel_id, error }).await;
+            return self.emit_alive(live, Event::SubscriptionRefused { channel_id, error }).await;
         }
         if self.presence.handle_answer(&id) {
-            return self.tell_alive(live, Event::PresenceRefused(error)).await;
+            return self.emit_alive(live, Event::PresenceRefused(error)).await;
         }
         let answer = self.outbox.handle_error(&id, error, Self::now());
         self.handle_answer(live, answer).await
@@ -225,7 +225,7 @@ impl Driver {
             },
             Answer::Again | Answer::Unknown => return Ok(()),
         };
-        self.tell_alive(live, event).await
+        self.emit_alive(live, event).await
     }
 
     async fn handle_entries(
@@ -237,31 +237,32 @@ impl Driver {
         self.forget_left(log, &entries);
         for piece in self.received.apply(log, entries) {
             match piece {
-                Piece::Fresh(entries) => self.tell_alive(live, Event::Entries { log, entries }).await?,
+                Piece::Fresh(entries) => self.emit_alive(live, Event::Entries { log, entries }).await?,
                 Piece::Missing(missing) => self.fill(live, log, missing).await?,
             }
         }
         Ok(())
     }
 
-    /// Reads a hole from history and tells of it, so that no part is silent. The user's own log has no history: there
-    /// the program is told, and takes a snapshot if it cares.
+    /// Reads missing entries from history and reports the gap, so that no gap stays unnoticed. The user's own log has
+    /// no history: there the gap is only reported, and the program may take a snapshot.
     async fn fill(&mut self, live: &mut Live, log: LogId, missing: Missing) -> Result<(), ClientError> {
         let found = match log {
             LogId::Channel(channel) => live.beating(self.read_hole(channel, missing)).await?.ok(),
             LogId::User(_) => None,
         };
         let Missing { after, before } = missing;
-        self.tell_alive(live, Event::Gap { log, after, before, filled: found.is_some() }).await?;
+        self.emit_alive(live, Event::Gap { log, after, before, filled: found.is_some() }).await?;
         match found {
             Some(entries) if !entries.is_empty() => {
-                self.tell_alive(live, Event::Entries { log, entries }).await
+                self.emit_alive(live, Event::Entries { log, entries }).await
             }
             _ => Ok(()),
         }
     }
 
-    /// All entries of a hole that the user may read: while she was no member, nothing was hers.
+    /// All missing entries that the user may read. Entries of a time in which the user was not a member are not among
+    /// them.
     async fn read_hole(&self, channel: ChannelId, missing: Missing) -> Result<Vec<Entry>, ClientError> {
         let mut found: Vec<Entry> = Vec::new();
         let mut after = missing.after;
@@ -283,8 +284,8 @@ impl Driver {
         Ok(found)
     }
 
-    /// Takes all pages of the snapshot. The connection is registered already, so what is appended meanwhile comes on
-    /// it; its cursors count from here on.
+    /// Reads all pages of the snapshot. The connection is registered already, so entries that are appended meanwhile
+    /// arrive on it, and its cursors count from here on.
     async fn take_snapshot(&mut self, live: &mut Live, reason: SnapshotReason) -> Result<(), ClientError> {
         let since = self.received.begin_snapshot(reason);
         let mut query = SnapshotQuery { since, ..SnapshotQuery::default() };
@@ -301,19 +302,21 @@ impl Driver {
         }
         self.received.apply_snapshot(&channels);
         self.received.forget(&gone);
-        self.tell_alive(live, Event::SnapshotRequired { reason, channels, gone }).await?;
+        self.emit_alive(live, Event::SnapshotRequired { reason, channels, gone }).await?;
         if let Some(cursor) = cursor {
             self.received.apply_cursor(cursor.clone());
-            self.tell_alive(live, Event::CursorMoved(cursor)).await?;
+            self.emit_alive(live, Event::CursorMoved(cursor)).await?;
         }
         Ok(())
     }
 
-    /// Renews the token without leaving; if that fails for now, the connection stays and it is tried again.
+    /// Renews the token on the open connection. If that fails for a temporary reason, the connection stays open and the
+    /// renewal is repeated later.
     async fn renew_in_band(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
         match live.beating(self.renew()).await? {
             Ok(()) => {
-                // The answer to `auth` does not say when the token ends; the next `welcome` corrects this.
+                // The new token is assumed to live as long as the first one; `token_expires_at` of the answer is not
+                // used. The next `welcome` corrects the lifetime.
                 live.renew_in(RENEW_AFTER_SHARE);
                 live.request(AUTH, ClientFrame::Auth { token: self.tokens.access.clone() }).await?;
                 Ok(None)
@@ -326,9 +329,9 @@ impl Driver {
         }
     }
 
-    /// Hands an event to the program, however long that takes to take it.
-    pub(super) async fn tell_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
-        live.beating(self.tell(event)).await
+    /// Delivers an event to the program, while heartbeats continue. Waits as long as the program needs to take it.
+    pub(super) async fn emit_alive(&self, live: &mut Live, event: Event) -> Result<(), ClientError> {
+        live.beating(self.emit(event)).await
     }
 }
 
@@ -356,7 +359,8 @@ impl Live {
         self.renew_at = Instant::now() + self.token_life.mul_f64(share).max(Duration::from_secs(1));
     }
 
-    /// Does what takes its time, while heartbeats go on: a slow program or call must not look like a dead client.
+    /// Awaits `work` while heartbeats continue, so that the server does not consider this client dead because the
+    /// program or a call is slow.
     async fn beating<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ClientError> {
         tokio::pin!(work);
         loop {
@@ -371,7 +375,7 @@ impl Live {
         self.connection.send(&Request { id: Some(RequestId(name.into())), frame }).await
     }
 
-    /// Says that this client is alive, and asks whether the server is.
+    /// Sends a heartbeat, and ends the connection if the server has been silent for too long.
     async fn heartbeat(&mut self) -> Result<Option<Next>, ClientError> {
         if self.last_heard.elapsed() > self.beat * SILENT_HEARTBEATS {
             return Ok(Some(Next::Again("nothing came for two heartbeats".into())));

@@ -1,4 +1,4 @@
-//! Subscriptions to open channels: asked for on each connection anew.
+//! Subscriptions to open channels. They are requested again on each connection.
 
 use madang_ids::{ChannelId, LogId};
 use madang_proto::{ChannelHead, ClientFrame, Content, Entry, Mode, RequestId};
@@ -8,7 +8,7 @@ use super::live::Live;
 use crate::error::ClientError;
 use crate::event::Event;
 
-/// Begins the name of a request that subscribes; the channel follows.
+/// Prefix of the name of a `subscribe` request; the channel follows.
 const SUBSCRIBE: &str = "subscribe-";
 
 impl Driver {
@@ -33,7 +33,7 @@ impl Driver {
         live.request("unsubscribe", ClientFrame::Unsubscribe { channel_id }).await
     }
 
-    /// A new connection has none of them.
+    /// Requests all subscriptions. A new connection has none.
     pub(super) async fn subscribe_again(&mut self, live: &mut Live) -> Result<(), ClientError> {
         for (channel, mode) in self.subscriptions.clone() {
             self.subscribe(live, channel, mode).await?;
@@ -48,17 +48,17 @@ impl Driver {
     ) -> Result<(), ClientError> {
         let is_active = |head: &&ChannelHead| self.subscriptions.get(&head.channel_id) == Some(&Mode::Active);
         heads.iter().filter(is_active).for_each(|head| self.received.apply_head(head));
-        self.tell_alive(live, Event::Heads(heads)).await
+        self.emit_alive(live, Event::Heads(heads)).await
     }
 
-    /// The channel of a subscription that was refused: it is asked for no more.
+    /// The channel of a subscription that was refused. It is not requested again.
     pub(super) fn refused_subscription(&mut self, id: &RequestId) -> Option<ChannelId> {
         let channel = id.0.strip_prefix(SUBSCRIBE)?.parse().ok()?;
         self.subscriptions.remove(&channel);
         Some(channel)
     }
 
-    /// Who has left a channel is subscribed to it no more.
+    /// Removes the subscription to a channel that the user has left.
     pub(super) fn forget_left(&mut self, log: LogId, entries: &[Entry]) {
         let LogId::User(_) = log else { return };
         for entry in entries {

@@ -1,9 +1,9 @@
-//! What the program says of its user: kept until the server has it, and said again on each connection where it is of
-//! the connection alone.
+//! The presence that the program sets for its user. It is kept until the server has acknowledged it. The part that
+//! holds for one connection only is sent again on each connection.
 
 use madang_proto::{ClientFrame, Request, RequestId, SetPresence};
 
-/// A wish on its way to the server.
+/// Presence that has not been acknowledged yet.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     wish: SetPresence,
@@ -13,7 +13,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// The later word counts, member by member.
+    /// Merges with what is still pending: for each field the later value wins.
     pub(super) fn put(&mut self, set: SetPresence) {
         self.is_idle = set.idle.or(self.is_idle);
         let wish = &mut self.wish;
@@ -23,13 +23,13 @@ impl Presence {
         self.is_said = false;
     }
 
-    /// There is a new connection.
+    /// A new connection is open.
     pub(super) fn handle_connected(&mut self) {
         self.wish.idle = self.is_idle;
         self.is_said = false;
     }
 
-    /// What is to be said now.
+    /// The request to send now, if there is one.
     pub(super) fn poll_say(&mut self) -> Option<Request> {
         if self.is_said || self.wish == SetPresence::default() {
             return None;
@@ -39,7 +39,8 @@ impl Presence {
         Some(Request { id: Some(self.id()), frame: ClientFrame::Presence(self.wish.clone()) })
     }
 
-    /// A request was answered: whether it was the last one of these. It is not said again.
+    /// Handles the answer to a request. Returns whether it answers the last presence request; that is not sent again
+    /// then.
     pub(super) fn handle_answer(&mut self, id: &RequestId) -> bool {
         let is_it = *id == self.id();
         if is_it && self.is_said {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_answered_is_said_again() {
+    fn unanswered_presence_is_sent_again() {
         let mut presence = Presence::default();
         assert_eq!(said(&mut presence), None);
         presence.put(SetPresence { invisible: Some(true), ..SetPresence::default() });

@@ -29,7 +29,7 @@ fn sent(outbox: &mut Outbox<()>, now: Instant) -> Option<(RequestId, u128)> {
 }
 
 #[test]
-fn it_is_bounded_and_gives_back_what_does_not_fit() {
+fn a_full_queue_returns_the_message() {
     let mut outbox = Outbox::new(1, 8);
     outbox.enqueue(send(1, 1), ()).unwrap();
     let Full(message, ()) = outbox.enqueue(send(1, 2), ()).unwrap_err();
@@ -37,7 +37,7 @@ fn it_is_bounded_and_gives_back_what_does_not_fit() {
 }
 
 #[test]
-fn channels_take_turns_and_the_bound_of_a_connection_holds() {
+fn channels_take_turns_within_the_limit_in_flight() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 3);
     for (channel, key) in [(1, 1), (1, 2), (2, 3), (2, 4)] {
@@ -48,7 +48,7 @@ fn channels_take_turns_and_the_bound_of_a_connection_holds() {
 }
 
 #[test]
-fn after_a_failure_a_lane_holds_until_all_are_answered_and_goes_on_from_the_first() {
+fn after_a_failure_a_lane_holds_until_all_are_answered_and_continues_from_the_first() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 8);
     for key in 1..=3 {
@@ -68,19 +68,19 @@ fn after_a_failure_a_lane_holds_until_all_are_answered_and_goes_on_from_the_firs
 }
 
 #[test]
-fn a_token_that_ended_is_no_final_refusal() {
+fn an_expired_token_is_not_a_final_refusal() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 8);
     outbox.enqueue(send(1, 1), ()).unwrap();
     let request = sent(&mut outbox, now).unwrap().0;
     let ended = ErrorBody::new(ErrorCode::Unauthorized, "the token has ended");
     assert!(matches!(outbox.handle_error(&request, ended, now), Answer::Again));
-    assert!(sent(&mut outbox, now).is_none(), "the renewal wants a moment");
+    assert!(sent(&mut outbox, now).is_none(), "the token is not renewed yet");
     assert_eq!(sent(&mut outbox, now + RETRY_AFTER).unwrap().1, 1);
 }
 
 #[test]
-fn a_server_that_fails_is_asked_ever_more_slowly() {
+fn waits_grow_while_the_server_fails() {
     let mut now = Instant::now();
     let mut outbox = Outbox::new(10, 8);
     outbox.enqueue(send(1, 1), ()).unwrap();
@@ -94,7 +94,7 @@ fn a_server_that_fails_is_asked_ever_more_slowly() {
 }
 
 #[test]
-fn a_lane_whose_wait_is_over_wakes_nobody_while_no_more_may_be_in_flight() {
+fn the_end_of_a_wait_is_no_deadline_while_the_limit_in_flight_is_reached() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 1);
     outbox.enqueue(send(1, 1), ()).unwrap();
@@ -108,7 +108,7 @@ fn a_lane_whose_wait_is_over_wakes_nobody_while_no_more_may_be_in_flight() {
 }
 
 #[test]
-fn a_final_refusal_settles_and_a_strange_answer_changes_nothing() {
+fn a_final_refusal_settles_and_an_unknown_answer_changes_nothing() {
     let now = Instant::now();
     let mut outbox = Outbox::new(10, 8);
     outbox.enqueue(send(1, 1), ()).unwrap();
@@ -120,7 +120,7 @@ fn a_final_refusal_settles_and_a_strange_answer_changes_nothing() {
     assert!(matches!(outbox.handle_ack(ack(&request, 1, 1)), Answer::Unknown));
 }
 
-/// A server of one connection that appends in order, fails what stands behind a failure, and remembers keys.
+/// A server with one connection. It appends in order, fails every message after a failed one, and remembers keys.
 #[derive(Default)]
 struct Server {
     logs: BTreeMap<u64, Vec<u128>>,
@@ -137,7 +137,7 @@ impl Server {
         index as u64 + 1
     }
 
-    /// Fails the first request and all others of its channel.
+    /// Fails the oldest request and all others of its channel.
     fn fail(&mut self, outbox: &mut Outbox<()>, now: Instant) {
         let Some(&(_, failed, _)) = self.inbound.front() else { return };
         for (id, channel, key) in std::mem::take(&mut self.inbound) {
@@ -156,7 +156,7 @@ impl Server {
         }
     }
 
-    /// The connection breaks; `appended` of what was on the way is in the log although no ack came.
+    /// The connection breaks. The first `appended` messages in flight are in the log although no ack was received.
     fn cut(&mut self, outbox: &mut Outbox<()>, appended: usize) {
         for (_, channel, key) in std::mem::take(&mut self.inbound).into_iter().take(appended) {
             self.append(channel, key);
@@ -167,7 +167,7 @@ impl Server {
 
 proptest! {
     #[test]
-    fn whatever_fails_each_channel_gets_each_message_once_and_in_order(steps in prop::collection::vec((0_u8..5, 0_usize..4), 0..200)) {
+    fn each_channel_gets_each_message_once_and_in_order_through_any_failures(steps in prop::collection::vec((0_u8..5, 0_usize..4), 0..200)) {
         let mut now = Instant::now();
         let mut outbox = Outbox::new(1_000, 5);
         let mut server = Server::default();

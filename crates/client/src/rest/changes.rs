@@ -7,7 +7,7 @@ use madang_proto::{Changed, Role, UserCard};
 use super::{Rest, Result, encoded, page_query, read, run};
 
 impl Rest {
-    /// Another body for a message of the caller's.
+    /// Replaces the body of one of the caller's messages.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -29,7 +29,7 @@ impl Rest {
         read(self.http.delete(self.message(channel, message)).bearer_auth(token)).await
     }
 
-    /// Reacts to a message, or takes that back (`on` is `false`).
+    /// Adds a reaction to a message, or removes it (`on` is `false`).
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -46,7 +46,7 @@ impl Rest {
         read(call.bearer_auth(token)).await
     }
 
-    /// Who reacted to a message in one way.
+    /// The users who reacted to a message with one emoji.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -87,7 +87,7 @@ impl Rest {
         run(call.bearer_auth(token)).await
     }
 
-    /// Gives a member a role.
+    /// Gives a role to a member.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -96,7 +96,7 @@ impl Rest {
         run(self.http.patch(url).bearer_auth(token).json(&MemberChange { role })).await
     }
 
-    /// Mutes a member, or lifts that (`None`).
+    /// Mutes a member, or unmutes them (`None`).
     ///
     /// # Errors
     /// See [`Self::sign_up`].

@@ -1,4 +1,4 @@
-//! Calls about open channels, and about who may be in a channel.
+//! Calls about open channels and bans.
 
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{ChannelView, OpenChannel, OpenChannelQuery, Page, Restrict};
@@ -6,7 +6,7 @@ use madang_proto::rest::{ChannelView, OpenChannel, OpenChannelQuery, Page, Restr
 use super::{Rest, Result, encoded, joined, read, run};
 
 impl Rest {
-    /// Open channels by name and topic.
+    /// Searches open channels by name and topic.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -28,7 +28,7 @@ impl Rest {
         read(self.http.put(url).bearer_auth(token)).await
     }
 
-    /// Bans somebody.
+    /// Bans a user.
     ///
     /// # Errors
     /// See [`Self::sign_up`].
@@ -37,7 +37,7 @@ impl Rest {
         run(self.http.put(url).bearer_auth(token).json(how)).await
     }
 
-    /// Bans somebody no longer.
+    /// Unbans a user.
     ///
     /// # Errors
     /// See [`Self::sign_up`].

@@ -1,4 +1,4 @@
-//! Changes of messages, and events, as a program hears of them.
+//! Changes of messages, and events, as a program receives them.
 
 use madang_client::Event;
 use madang_proto::rest::EditMessage;
@@ -7,7 +7,7 @@ use madang_proto::{Body, Content};
 use crate::yard::Yard;
 
 #[tokio::test]
-async fn an_edit_comes_with_the_message_and_events_come_by() {
+async fn an_edit_contains_the_message_and_events_are_delivered() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;

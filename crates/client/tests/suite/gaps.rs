@@ -1,4 +1,4 @@
-//! Holes in a live log: they are read from history, in order.
+//! Gaps in a live log: they are filled from history, in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::yard::{Yard, numbers, texts};
 
-/// Loses every frame of entries in which one of the texts is; says so.
+/// Makes the proxy lose every frame of entries that contains the text. The receiver reports each lost frame.
 fn lose(proxy: &Proxy, text: &'static str) -> mpsc::Receiver<()> {
     let (lost, told) = mpsc::channel(1);
     proxy.rule(move |frame| {
@@ -25,7 +25,7 @@ fn lose(proxy: &Proxy, text: &'static str) -> mpsc::Receiver<()> {
 }
 
 #[tokio::test]
-async fn a_lost_frame_is_read_from_history_before_what_came_behind_it() {
+async fn a_lost_frame_is_read_from_history_before_later_entries() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
@@ -47,7 +47,7 @@ async fn a_lost_frame_is_read_from_history_before_what_came_behind_it() {
 }
 
 #[tokio::test]
-async fn a_hole_of_many_pages_is_filled_to_its_end() {
+async fn a_gap_of_many_pages_is_filled_completely() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
@@ -74,7 +74,7 @@ async fn a_hole_of_many_pages_is_filled_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_was_said_while_she_was_no_member_is_not_missing() {
+async fn messages_of_a_time_without_membership_are_not_missing() {
     let yard = Yard::new().await;
     let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
     let channel = yard.channel(ChannelKind::Group, &ada, &bob).await;

@@ -1,4 +1,5 @@
-//! The client against a server that follows a script, and against a node behind a proxy that spoils what it says.
+//! The client against a server that follows a script, and against a node behind a proxy that loses, replaces or cuts
+//! frames.
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod changes;

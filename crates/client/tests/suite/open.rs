@@ -1,4 +1,4 @@
-//! Open channels through the client: found, joined, subscribed to, over reconnects, until the user leaves.
+//! Open channels through the client: found, joined and subscribed to, across reconnects, until the user leaves.
 
 use madang_client::Event;
 use madang_ids::{ChannelId, LogId, Seq};
@@ -8,7 +8,7 @@ use madang_testkit::Fate;
 
 use crate::yard::{Events, Person, Yard, texts};
 
-/// An open channel of Ada's that Bob has found and joined.
+/// An open channel that Ada created, and that Bob has found and joined.
 async fn joined(yard: &Yard, ada: &Person, bob: &Person) -> ChannelId {
     let name = Some("Tea of the world".to_owned());
     let wish = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
@@ -21,7 +21,7 @@ async fn joined(yard: &Yard, ada: &Person, bob: &Person) -> ChannelId {
     channel
 }
 
-/// The next event of open channels: heads, or what was said there.
+/// The next event of open channels: heads as `Ok`, texts of entries as `Err`.
 async fn next(events: &mut Events) -> Result<Vec<(Seq, bool)>, Vec<String>> {
     loop {
         match events.content().await {
@@ -34,7 +34,7 @@ async fn next(events: &mut Events) -> Result<Vec<(Seq, bool)>, Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_subscription_goes_on_behind_a_reconnect() {
+async fn a_subscription_continues_after_a_reconnect() {
     let yard = Yard::new().await;
     let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
     let (client, mut events) = yard.connected(&bob).await;
@@ -43,7 +43,7 @@ async fn a_subscription_goes_on_behind_a_reconnect() {
     assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
     yard.say(&ada, channel, "one").await;
     assert_eq!(next(&mut events).await, Err(vec!["one".to_owned()]));
-    // The connection breaks with the entry that it was to bring.
+    // The connection breaks before the entry is delivered.
     yard.proxy.rule(|frame| if frame.contains("\"two\"") { Fate::Cut } else { Fate::Pass });
     yard.say(&ada, channel, "two").await;
     while !matches!(events.next().await, Event::Disconnected { .. }) {}
@@ -67,7 +67,7 @@ async fn a_subscription_goes_on_behind_a_reconnect() {
 }
 
 #[tokio::test]
-async fn who_comes_back_far_behind_is_told_of_the_gap_and_goes_on() {
+async fn a_client_far_behind_gets_a_gap_and_continues() {
     let yard = Yard::new().await;
     let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
     let (client, mut events) = yard.connected(&bob).await;
@@ -79,7 +79,7 @@ async fn who_comes_back_far_behind_is_told_of_the_gap_and_goes_on() {
         yard.say(&ada, channel, &number.to_string()).await;
     }
     client.subscribe(channel, Mode::Active).await.unwrap();
-    // The first ones may come before the server has heard of the end.
+    // The first entries may arrive before the server has noticed the end of the connection.
     let heads = loop {
         if let Ok(heads) = next(&mut events).await {
             break heads;

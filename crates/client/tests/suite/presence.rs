@@ -1,4 +1,4 @@
-//! Presence: what a program says of its user, and what it hears of others.
+//! Presence: what a program sets for its user, and what it receives about others.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn next_of(events: &mut Events, user: UserId) -> UserPresence {
 }
 
 #[tokio::test]
-async fn what_a_program_says_of_its_user_reaches_who_watches() {
+async fn presence_that_a_program_sets_reaches_the_watchers() {
     let yard = Yard::new().await;
     let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
     let asked = yard.rest.put_contact(&ada.tokens.access, bob.id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Unsent messages: they outlive connections, keep their order, are one message each, and are bounded.
+//! Unacked messages: they survive reconnects, keep their order, are appended once, and their number is bounded.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use madang_testkit::Fate;
 
 use crate::yard::{Events, Yard, body, numbers, start};
 
-/// Waits until all of these many keys are acked.
+/// Waits until `count` different keys are acked.
 async fn acked(events: &mut Events, count: usize) {
     let mut keys = HashSet::new();
     while keys.len() < count {
@@ -20,7 +20,7 @@ async fn acked(events: &mut Events, count: usize) {
 }
 
 #[tokio::test]
-async fn messages_whose_acks_are_cut_off_are_there_once_and_in_order() {
+async fn messages_whose_acks_are_lost_are_appended_once_and_in_order() {
     const MESSAGES: usize = 40;
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
@@ -28,7 +28,7 @@ async fn messages_whose_acks_are_cut_off_are_there_once_and_in_order() {
     let mut acks = 0;
     yard.proxy.rule(move |frame| {
         acks += usize::from(frame.contains("\"ack\""));
-        // Every third ack dies with its connection: the message is durable, and its sender does not know.
+        // Every third ack is lost with its connection: the message is durable, and the client does not know it.
         if frame.contains("\"ack\"") && acks % 3 == 0 { Fate::Cut } else { Fate::Pass }
     });
     let send = async {
@@ -42,9 +42,9 @@ async fn messages_whose_acks_are_cut_off_are_there_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_full_queue_makes_the_sender_wait_and_loses_nothing() {
+async fn a_full_queue_delays_the_sender_and_loses_nothing() {
     const OUTBOX: usize = 4;
-    /// Commands on their way to the driving task.
+    /// Capacity of the queue of commands to the driving task.
     const COMMANDS: usize = 16;
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
@@ -69,7 +69,7 @@ async fn a_full_queue_makes_the_sender_wait_and_loses_nothing() {
     }
     assert_eq!(taken, OUTBOX + COMMANDS);
     yard.proxy.set_away(false);
-    // What waited for room and was given up was not sent; what comes now goes behind the others.
+    // A cancelled call that waited for room has enqueued nothing. The next message is appended after the others.
     let send = async { client.send(channel, body("last")).await.unwrap() };
     tokio::join!(send, acked(&mut events, taken + 1));
     let mut expected = numbers(0..taken);

@@ -1,4 +1,4 @@
-//! Connections that break: the client comes back, neither at once nor too late, and misses nothing.
+//! Broken connections: the client reconnects after a bounded wait and misses nothing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use madang_testkit::Fate;
 use crate::yard::{Yard, numbers, start};
 
 #[tokio::test]
-async fn whatever_is_cut_everything_comes_once_and_in_order() {
+async fn entries_arrive_once_and_in_order_through_many_disconnects() {
     const MESSAGES: usize = 60;
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
@@ -16,7 +16,7 @@ async fn whatever_is_cut_everything_comes_once_and_in_order() {
     let mut frames = 0;
     yard.proxy.rule(move |_| {
         frames += 1;
-        // A connection gets somewhere, and not far.
+        // Each connection makes a little progress before it breaks.
         if frames % 5 == 0 { Fate::Cut } else { Fate::Pass }
     });
     let say = async {
@@ -30,7 +30,7 @@ async fn whatever_is_cut_everything_comes_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn waits_grow_up_to_their_bound_and_are_drawn_anew() {
+async fn waits_grow_to_the_cap_and_differ() {
     let yard = Yard::new().await;
     let bob = yard.person("bob").await;
     let mut options = yard.options(&bob.tokens);
@@ -39,11 +39,13 @@ async fn waits_grow_up_to_their_bound_and_are_drawn_anew() {
     let (client, mut events) = start(options);
     let mut waits = Vec::new();
     for round in 0..30_u32 {
-        let Event::Disconnected { back_in, .. } = events.next().await else { panic!("it is away") };
+        let Event::Disconnected { back_in, .. } = events.next().await else {
+            panic!("expected a disconnect")
+        };
         assert!(back_in <= Duration::from_millis((1 << round.min(10)).min(20)), "{round}: {back_in:?}");
         waits.push(back_in);
     }
-    // One of 25 draws from the whole bound lies in its upper half, but for one run of thirty million.
+    // At least one of 25 draws from the whole range lies in its upper half, except with probability 2^-25.
     assert!(waits.iter().any(|wait| *wait > Duration::from_millis(10)), "{waits:?}");
     waits.sort();
     waits.dedup();
@@ -54,7 +56,7 @@ async fn waits_grow_up_to_their_bound_and_are_drawn_anew() {
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_right_after_its_welcome_is_no_success() {
+async fn a_connection_that_ends_right_after_welcome_is_no_success() {
     let yard = Yard::new().await;
     let bob = yard.person("bob").await;
     let mut options = yard.options(&bob.tokens);

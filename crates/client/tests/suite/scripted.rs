@@ -1,4 +1,4 @@
-//! The client against a server that follows a script: reconnects, retries, order, holes and ends.
+//! The client against a server that follows a script: reconnects, retries, order, gaps and final closes.
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -17,7 +17,7 @@ const CHANNEL: ChannelId = ChannelId::from_raw(42);
 const PATIENCE: Duration = Duration::from_secs(10);
 const CURSOR: &str = "00000000deadbeef:7";
 
-/// A server that does what its test says, frame by frame.
+/// A server that the test scripts frame by frame.
 struct Fake {
     listener: TcpListener,
 }
@@ -41,7 +41,7 @@ impl Fake {
         Peer(tokio_tungstenite::accept_hdr_async(stream, choose).await.unwrap())
     }
 
-    /// Accepts, hears the `hello` and says `welcome`. Returns the cursor of the `hello`.
+    /// Accepts a connection, reads `hello` and sends `welcome`. Returns the cursor of `hello`.
     async fn welcome(&self) -> (Peer, Option<String>) {
         self.welcome_with_heartbeats(60_000).await
     }
@@ -73,7 +73,7 @@ impl Peer {
         }
     }
 
-    /// The next `send`: its request and what it says.
+    /// The next `send`: the name of the request, the text and the key.
     async fn send(&mut self) -> (String, String, ClientMsgId) {
         let request = self.next().await;
         let ClientFrame::Send(send) = request.frame else { panic!("not a send") };
@@ -116,7 +116,7 @@ async fn event(events: &mut mpsc::Receiver<Event>) -> Event {
     tokio::time::timeout(PATIENCE, events.recv()).await.unwrap().unwrap()
 }
 
-/// The next event that is about content.
+/// The next event that is not about connections or cursors.
 async fn content(events: &mut mpsc::Receiver<Event>) -> Event {
     loop {
         match event(events).await {
@@ -159,7 +159,7 @@ async fn unsent_messages_survive_a_reconnect_in_order_and_under_their_keys() {
 }
 
 #[tokio::test]
-async fn a_retryable_refusal_is_sent_again_and_a_final_one_is_told() {
+async fn a_message_is_sent_again_after_a_retryable_error_and_refused_after_a_final_one() {
     let (fake, url) = Fake::start().await;
     let (client, mut events) = start(&url);
     let key = client.send(CHANNEL, text("hi")).await.unwrap();
@@ -180,7 +180,7 @@ async fn a_retryable_refusal_is_sent_again_and_a_final_one_is_told() {
 }
 
 #[tokio::test]
-async fn it_resumes_from_its_cursor_and_tells_nothing_twice() {
+async fn it_resumes_from_its_cursor_and_delivers_nothing_twice() {
     let (fake, url) = Fake::start().await;
     let (client, mut events) = start(&url);
     let (mut peer, cursor) = fake.welcome().await;
@@ -213,14 +213,14 @@ async fn it_resumes_from_its_cursor_and_tells_nothing_twice() {
 }
 
 #[tokio::test]
-async fn a_hole_is_told_also_when_history_cannot_fill_it() {
+async fn a_gap_is_reported_even_if_history_cannot_fill_it() {
     let (fake, url) = Fake::start().await;
     let (client, mut events) = start(&url);
     let (mut peer, _) = fake.welcome().await;
     peer.entries(&[1]).await;
     peer.entries(&[4]).await;
     assert!(matches!(content(&mut events).await, Event::Entries { .. }));
-    // The call for history finds a server that hangs up.
+    // The server closes the connection of the call for history.
     drop(tokio::time::timeout(PATIENCE, fake.listener.accept()).await.unwrap().unwrap());
     match content(&mut events).await {
         Event::Gap { after, before, filled, .. } => {
@@ -233,7 +233,7 @@ async fn a_hole_is_told_also_when_history_cannot_fill_it() {
 }
 
 #[tokio::test]
-async fn it_comes_back_when_it_is_asked_to_and_stays_away_when_it_is_told_to() {
+async fn it_reconnects_or_stops_as_the_server_asks() {
     let (fake, url) = Fake::start().await;
     let (client, mut events) = start(&url);
     let (mut peer, _) = fake.welcome().await;
@@ -247,12 +247,12 @@ async fn it_comes_back_when_it_is_asked_to_and_stays_away_when_it_is_told_to() {
 }
 
 #[tokio::test]
-async fn while_the_program_takes_its_time_heartbeats_go_on() {
+async fn heartbeats_continue_while_the_program_is_slow() {
     let (fake, url) = Fake::start().await;
     let options = ClientOptions { events: 1, ..options(&url) };
     let (client, events) = Client::start(options).unwrap();
     let (mut peer, _) = fake.welcome_with_heartbeats(100).await;
-    // Nobody takes the first event, so this one waits for room.
+    // The program does not take the first event, so this one waits for room.
     peer.entries(&[1]).await;
     for _ in 0..5 {
         assert!(matches!(peer.next().await.frame, ClientFrame::Heartbeat));

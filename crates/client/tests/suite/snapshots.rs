@@ -1,4 +1,4 @@
-//! Cursors that do not serve: the snapshot, and what goes on from it.
+//! Cursors that the server does not accept: the snapshot, and the entries after it.
 
 use madang_client::Event;
 use madang_ids::{LogId, Seq};
@@ -8,7 +8,7 @@ use madang_testkit::Fate;
 
 use crate::yard::{Events, Yard, start};
 
-/// The snapshot that comes next: why, and which channels up to where.
+/// The next snapshot: its reason, and the head of each channel.
 async fn snapshot(events: &mut Events) -> (SnapshotReason, Vec<(madang_ids::ChannelId, Seq)>) {
     match events.content().await {
         Event::SnapshotRequired { reason, channels, .. } => {
@@ -19,7 +19,7 @@ async fn snapshot(events: &mut Events) -> (SnapshotReason, Vec<(madang_ids::Chan
 }
 
 #[tokio::test]
-async fn a_new_device_takes_a_snapshot_and_resumes_from_there() {
+async fn a_new_device_takes_a_snapshot_and_resumes_from_it() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let head = yard.say(&ada, channel, "before").await;
@@ -45,7 +45,7 @@ async fn a_new_device_takes_a_snapshot_and_resumes_from_there() {
 }
 
 #[tokio::test]
-async fn places_of_another_store_swallow_nothing_of_this_one() {
+async fn heads_of_another_store_hide_no_entries_of_this_one() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let mut options = yard.options(&bob.tokens);
@@ -60,7 +60,7 @@ async fn places_of_another_store_swallow_nothing_of_this_one() {
 }
 
 #[tokio::test]
-async fn a_snapshot_on_the_way_names_what_has_changed_and_makes_no_hole() {
+async fn a_snapshot_on_an_open_connection_names_changed_channels_and_leaves_no_gap() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let quiet = yard.channel(ChannelKind::Group, &ada, &bob).await;
@@ -68,7 +68,7 @@ async fn a_snapshot_on_the_way_names_what_has_changed_and_makes_no_hole() {
     let mark = |seq| MarkRead { seq: Seq::new(seq) };
     yard.rest.mark_read(&bob.tokens.access, quiet, &mark(1)).await.unwrap();
     assert!(matches!(events.content().await, Event::Entries { log: LogId::User(_), .. }));
-    // Both what was said and what was read are lost, and then the server says that it was too much.
+    // The frames with the message and with the read marker are lost; then the server asks for a snapshot.
     let too_far = r#"{"type":"snapshot_required","reason":"too_far_behind"}"#;
     yard.proxy.rule(move |frame| match frame.contains("\"entries\"") {
         true if frame.contains("lost") => Fate::Replace(too_far.to_owned()),

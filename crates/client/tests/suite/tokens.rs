@@ -1,4 +1,4 @@
-//! Tokens: renewed before they end, after they ended, and not any more.
+//! Tokens: renewed before they expire, after they have expired, and when renewal is refused.
 
 use std::time::Duration;
 
@@ -6,17 +6,17 @@ use madang_client::Event;
 
 use crate::yard::{Events, Person, Yard, body, start};
 
-/// Above the quarter of an hour that a token lives, with the minute of grace.
+/// Longer than the 15 minutes of a token's life and the minute of grace.
 const PAST_THE_TOKEN: Duration = Duration::from_secs(17 * 60);
 
-/// The client counts a token's life from its `welcome`, on its own clock.
+/// The client measures a token's life from `welcome`, on its own clock.
 async fn pass_for_the_client(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
 
-/// The next event, which must not be the end of the connection.
+/// The next event. Fails if it is the end of the connection.
 async fn on_this_connection(events: &mut Events) -> Event {
     let event = events.next().await;
     assert!(!matches!(event, Event::Disconnected { .. } | Event::Closed { .. }), "{event:?}");
@@ -28,7 +28,7 @@ async fn acked(events: &mut Events) {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_on_the_connection_before_it_ends() {
+async fn a_token_is_renewed_on_the_connection_before_it_expires() {
     let yard = Yard::new().await;
     let (_, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
@@ -39,7 +39,7 @@ async fn a_token_is_renewed_on_the_connection_before_it_ends() {
         other => panic!("{other:?}"),
     };
     assert_ne!(renewed.access, bob.tokens.access);
-    // Behind `auth` on the same connection; so the server has the new token when the first one ends.
+    // The server reads this after `auth` on the same connection, so it has the new token when the first one expires.
     client.send(channel, body("before the end")).await.unwrap();
     acked(&mut events).await;
     yard.clock.advance(Duration::from_secs(5 * 60));
@@ -47,11 +47,11 @@ async fn a_token_is_renewed_on_the_connection_before_it_ends() {
     loop {
         match on_this_connection(&mut events).await {
             Event::Acked { .. } => break,
-            Event::TokensRenewed(_) => panic!("the server did not take the new token"),
+            Event::TokensRenewed(_) => panic!("the server did not accept the new token"),
             _ => {}
         }
     }
-    // And so on with the next one.
+    // The second token is renewed in the same way.
     yard.clock.advance(Duration::from_secs(10 * 60 + 1));
     client.send(channel, body("past the second one's end")).await.unwrap();
     acked(&mut events).await;
@@ -59,7 +59,7 @@ async fn a_token_is_renewed_on_the_connection_before_it_ends() {
 }
 
 #[tokio::test]
-async fn a_token_that_ended_meanwhile_is_renewed_and_the_message_goes_once() {
+async fn a_token_that_expired_is_renewed_and_the_message_is_sent_once() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
@@ -74,7 +74,7 @@ async fn a_token_that_ended_meanwhile_is_renewed_and_the_message_goes_once() {
 }
 
 #[tokio::test]
-async fn with_an_ended_token_it_renews_before_it_connects() {
+async fn an_expired_token_is_renewed_before_the_client_connects() {
     let yard = Yard::new().await;
     let bob = yard.person("bob").await;
     yard.clock.advance(PAST_THE_TOKEN);
@@ -86,7 +86,7 @@ async fn with_an_ended_token_it_renews_before_it_connects() {
 }
 
 #[tokio::test]
-async fn without_any_token_that_serves_the_person_must_sign_in() {
+async fn without_a_valid_token_the_user_must_sign_in() {
     let yard = Yard::new().await;
     let (_, bob, channel) = yard.pair().await;
     yard.rest.refresh(&bob.tokens.refresh).await.unwrap();
@@ -99,7 +99,7 @@ async fn without_any_token_that_serves_the_person_must_sign_in() {
 }
 
 #[tokio::test]
-async fn a_refused_renewal_on_the_connection_says_so_as_well() {
+async fn a_refused_renewal_on_the_connection_requires_sign_in() {
     let yard = Yard::new().await;
     let (_, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
@@ -111,16 +111,16 @@ async fn a_refused_renewal_on_the_connection_says_so_as_well() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_fails_for_now_does_not_cost_the_connection() {
+async fn a_temporary_failure_of_renewal_keeps_the_connection() {
     let yard = Yard::new().await;
     let (ada, bob, channel) = yard.pair().await;
     let (client, mut events) = yard.connected(&bob).await;
-    // Nobody new gets through; the socket stays.
+    // The proxy accepts no new connections; the open socket stays.
     yard.proxy.set_away(true);
     let tries = yard.proxy.tries();
     pass_for_the_client(Duration::from_secs(12 * 60)).await;
     while yard.proxy.tries() == tries {
-        // waits for: the call that finds nobody
+        // waits for: a call that the proxy refuses
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     yard.say(&ada, channel, "still here").await;

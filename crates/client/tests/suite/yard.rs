@@ -1,4 +1,4 @@
-//! A node, a proxy in front of it for the client under test, and people who call the node itself.
+//! A node, a proxy in front of it for the client under test, and users who call the node directly.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use madang_proto::{Body, ChannelKind, Entry};
 use madang_testkit::{Config, ManualClock, PATIENCE, Proxy, Storage, TestNode, manual_clock};
 use tokio::sync::mpsc;
 
-/// Above any time that a test passes.
+/// Longer than any time that passes in a test.
 const NEVER_MS: u64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) struct Yard {
@@ -51,7 +51,7 @@ impl Yard {
         Person { id: signed_in.user.id, tokens: signed_in.into() }
     }
 
-    /// Two people and their channel.
+    /// Two users and their channel.
     pub(crate) async fn pair(&self) -> (Person, Person, ChannelId) {
         let (ada, bob) = (self.person("ada").await, self.person("bob").await);
         let channel = self.channel(ChannelKind::Direct, &ada, &bob).await;
@@ -64,19 +64,19 @@ impl Yard {
         self.rest.create_channel(&owner.tokens.access, &wish, None).await.unwrap().card.id
     }
 
-    /// Says something, and returns its place.
+    /// Sends a message and returns its place.
     pub(crate) async fn say(&self, who: &Person, channel: ChannelId, text: &str) -> Seq {
         let message = SendMessage { client_msg_id: ClientMsgId::from_uuid(rand::random()), body: body(text) };
         self.rest.send(&who.tokens.access, channel, &message).await.unwrap().seq
     }
 
-    /// What the log says in the end.
+    /// The texts of the whole log.
     pub(crate) async fn texts(&self, who: &Person, channel: ChannelId) -> Vec<String> {
         let query = HistoryQuery { limit: Some(200), ..HistoryQuery::default() };
         texts(&self.rest.history(&who.tokens.access, channel, &query).await.unwrap().entries)
     }
 
-    /// How the client of a device behaves that has nothing yet. It speaks through the proxy.
+    /// Settings for a client of a new device. It connects through the proxy.
     pub(crate) fn options(&self, tokens: &Tokens) -> ClientOptions {
         let mut options = ClientOptions::new(&self.proxy.url(), tokens.clone());
         options.backoff_base = Duration::from_millis(1);
@@ -104,7 +104,7 @@ impl Events {
         self.end_or_next().await.unwrap()
     }
 
-    /// Nothing at the end.
+    /// The next event; `None` at the end.
     pub(crate) async fn end_or_next(&mut self) -> Option<Event> {
         tokio::time::timeout(PATIENCE, self.0.recv()).await.unwrap()
     }
@@ -122,7 +122,7 @@ impl Events {
         }
     }
 
-    /// What is said in the channel until so many texts came; nothing else may come.
+    /// Texts of the channel until `count` of them were received. Fails on any other event.
     pub(crate) async fn texts(&mut self, channel: ChannelId, count: usize) -> Vec<String> {
         let mut said = Vec::new();
         while said.len() < count {

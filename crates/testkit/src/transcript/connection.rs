@@ -1,4 +1,5 @@
-//! One connection of a transcript: its frames in ordered streams: answers, the entries of each log, presence, and the rest.
+//! One connection of a transcript. Its frames are sorted into streams that keep their order: answers, the entries of
+//! each log, presence, and the rest.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use super::template::{Template, Variables};
 use crate::PATIENCE;
 use crate::socket::{Ended, Reader, Socket, Writer};
 
-/// Frames that were read and not asked for yet. No transcript has so many.
+/// Most frames that were read and that no statement has asked for. No transcript reaches it.
 const FRAMES: usize = 100_000;
 
 /// Frames that answer a request; all others are pushed.
 const ANSWERS: [&str; 6] = ["welcome", "ack", "done", "error", "history", "heartbeat"];
 
-/// A connection and what came on it that no statement has asked for yet.
+/// A connection, and the frames that no statement has asked for yet.
 pub(super) struct Connection {
     writer: Writer,
     frames: mpsc::Receiver<Result<Value, Ended>>,
@@ -30,16 +31,16 @@ pub(super) struct Connection {
     answers: VecDeque<Value>,
     /// By log: a channel's id, or `me`.
     logs: BTreeMap<String, Log>,
-    /// `presence` frames, and whether one that is not expected is a failure.
+    /// `presence` frames, and whether an unexpected one is a failure.
     presence: VecDeque<Value>,
     minds_presence: bool,
     /// All other frames.
     others: VecDeque<Value>,
-    /// With their places in the order of arrival.
+    /// Cursors with their places in the order of arrival.
     cursors: VecDeque<(u64, Value)>,
-    /// Entries and cursors that came so far.
+    /// Number of entries and cursors that have arrived.
     arrived: u64,
-    /// The place of the last entry that was taken.
+    /// The place of the last entry that a statement has taken.
     taken: u64,
     ended: Option<Ended>,
     schemas: Arc<Schemas>,
@@ -47,7 +48,7 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 struct Log {
-    /// With their places in the order of arrival.
+    /// Entries with their places in the order of arrival.
     entries: VecDeque<(u64, Value)>,
     last_at: u64,
 }
@@ -77,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// Stops reading the socket, or begins again.
+    /// Stops reading the socket, or continues.
     pub(super) fn pause(&self, is_paused: bool) {
         self.is_paused.send_replace(is_paused);
     }
@@ -102,17 +103,17 @@ impl Connection {
     /// Reads one frame into its stream.
     async fn pull(&mut self) -> Result<(), String> {
         if let Some(ended) = &self.ended {
-            return Err(format!("the connection has ended: {ended:?}"));
+            return Err(format!("the connection ended: {ended:?}"));
         }
         let frame = tokio::time::timeout(PATIENCE, self.frames.recv()).await;
         let waiting = || self.check_rest().err().map_or_else(String::new, |waiting| format!("; {waiting}"));
-        match frame.map_err(|_| format!("nothing came within {PATIENCE:?}{}", waiting()))? {
+        match frame.map_err(|_| format!("nothing arrived within {PATIENCE:?}{}", waiting()))? {
             Some(Ok(frame)) => self.sort(frame),
             Some(Err(ended)) => {
                 self.ended = Some(ended);
                 Ok(())
             }
-            None => Err("the reader has gone".into()),
+            None => Err("the reader has ended".into()),
         }
     }
 
@@ -135,7 +136,7 @@ impl Connection {
             };
             let entries = frame["entries"].as_array().filter(|entries| !entries.is_empty());
             let log = self.logs.entry(log.to_owned()).or_default();
-            for entry in entries.ok_or_else(|| format!("entries without any: {}", short(&frame)))? {
+            for entry in entries.ok_or_else(|| format!("entries is empty: {}", short(&frame)))? {
                 self.arrived += 1;
                 log.entries.push_back((self.arrived, entry.clone()));
             }
@@ -222,7 +223,7 @@ impl Connection {
         }
     }
 
-    /// Messages of a run of places; with `with_resync`, at least one `resync` came by then.
+    /// Expects messages at consecutive places; with `with_resync`, at least one `resync` before the last of them.
     pub(super) async fn expect_said(
         &mut self,
         log: &str,
@@ -233,17 +234,17 @@ impl Connection {
         for seq in from..=to {
             let entry = self.next_entry(log).await?;
             if entry["seq"] != seq || entry["kind"] != "message" {
-                return Err(format!("instead of message {seq} came {}", short(&entry)));
+                return Err(format!("expected message {seq}, got {}", short(&entry)));
             }
         }
         let others = self.others.len();
         if with_resync {
             self.others.retain(|frame| *frame != json!({ "type": "resync" }));
         }
-        if with_resync && self.others.len() == others { Err("no resync came".into()) } else { Ok(()) }
+        if with_resync && self.others.len() == others { Err("no resync arrived".into()) } else { Ok(()) }
     }
 
-    /// A cursor that covers all entries that were expected so far, and none that was not.
+    /// Expects a cursor that covers all entries expected so far, and no others.
     pub(super) async fn expect_cursor(&mut self) -> Result<Value, String> {
         loop {
             let entries = self.logs.values().filter_map(|log| log.entries.front());
@@ -252,25 +253,26 @@ impl Connection {
             match (self.cursors.iter().rev().find(|(place, _)| covers(*place)), next) {
                 (Some((_, cursor)), _) => return Ok(cursor.clone()),
                 (None, Some((_, entry))) => {
-                    return Err(format!("instead of a cursor came an entry: {}", short(entry)));
+                    return Err(format!("expected a cursor, got an entry: {}", short(entry)));
                 }
                 (None, None) => self.pull().await?,
             }
         }
     }
 
-    /// The seq of the next ack, whose request must be `id`.
+    /// The `seq` of the next ack, which must answer the request `id`.
     pub(super) async fn expect_ack(&mut self, id: &str) -> Result<Value, String> {
         let answer = self.next_answer().await?;
         let is_it = answer["type"] == "ack" && answer["id"] == id;
         if is_it {
             Ok(answer["seq"].clone())
         } else {
-            Err(format!("instead of an ack came {}", short(&answer)))
+            Err(format!("expected an ack, got {}", short(&answer)))
         }
     }
 
-    /// Nothing came that no statement asked for. Asks for a heartbeat, so that what is on its way is seen.
+    /// Checks that nothing arrived that no statement asked for. It sends a heartbeat, so that frames in flight are
+    /// seen.
     pub(super) async fn expect_nothing(&mut self) -> Result<(), String> {
         self.send_json(&json!({ "type": "heartbeat" })).await?;
         let answer = self.next_answer().await?;
@@ -300,7 +302,7 @@ impl Connection {
         self.check_rest()?;
         match &self.ended {
             Some(Ended::Closed(found, _)) if *found == code => Ok(()),
-            other => Err(format!("it ended otherwise: {other:?}")),
+            other => Err(format!("it ended differently: {other:?}")),
         }
     }
 
@@ -314,7 +316,7 @@ impl Connection {
         }
     }
 
-    /// Waits until an entry was read, and leaves it where it is.
+    /// Waits until an entry was read, without taking it.
     pub(super) async fn see_entry(&mut self, log: &str, seq: u64) -> Result<(), String> {
         loop {
             let entries = self.logs.get(log).map(|log| &log.entries);
@@ -346,7 +348,7 @@ async fn read(
     }
 }
 
-/// The type of the frame that is expected, if it is said.
+/// The type of the expected frame, if the template names one.
 pub(super) fn kind_of(template: &Template) -> Option<&str> {
     let Template::Object(members, _) = template else { return None };
     members.iter().find_map(|(name, kind)| match kind {

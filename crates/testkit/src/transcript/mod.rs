@@ -1,4 +1,4 @@
-//! Runs the files of `transcripts/`, which are written in the language of `transcripts/README.md`.
+//! Runs the files of `transcripts/`. Their language is described in `transcripts/README.md`.
 
 mod connection;
 mod parse;
@@ -22,7 +22,7 @@ use parse::{Expected, Line, RestCall, Step};
 use schemas::Schemas;
 use template::{Template, Variables};
 
-/// What a transcript runs on.
+/// The store on which a transcript runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The model store.
@@ -31,7 +31,7 @@ pub enum Target {
     Embedded,
 }
 
-/// Where a transcript and the server part ways.
+/// The first difference between a transcript and the server.
 #[derive(Debug)]
 pub struct Failure {
     file: PathBuf,
@@ -48,7 +48,7 @@ impl fmt::Display for Failure {
 /// Runs one file.
 ///
 /// # Errors
-/// The first line that the server does not keep.
+/// The first line that the server does not fulfil.
 pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     let fail = |line: usize, message: String| Failure { file: file.to_owned(), line, message };
     let text = std::fs::read_to_string(file).map_err(|error| fail(0, error.to_string()))?;
@@ -70,10 +70,10 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     stage.end().await.map_err(|message| fail(last, format!("at the end: {message}")))
 }
 
-/// The configuration, and the lines after it.
+/// The configuration in the first line, and the remaining lines.
 fn config_of(lines: &[Line]) -> Result<(Config, &[Line]), String> {
     let mut config = Config::default();
-    // Few transcripts are about who may be added to a group.
+    // Few transcripts are about consent.
     config.accounts.consent = false;
     let Some(Line { step: Step::Config(template), .. }) = lines.first() else {
         return Ok((config, lines));
@@ -93,7 +93,7 @@ fn expects_presence(step: &Step) -> bool {
     kind_of(template) == Some("presence")
 }
 
-/// A node, its clock, and those who talk to it.
+/// A node, its clock, and the connections to it.
 struct Stage {
     config: Config,
     storage: Storage,
@@ -101,7 +101,7 @@ struct Stage {
     hand: ManualClock,
     node: Option<TestNode>,
     connections: BTreeMap<String, Connection>,
-    /// Some statement expects a `presence` frame; only then are others unexpected.
+    /// Whether a statement expects a `presence` frame. Only then are other `presence` frames unexpected.
     minds_presence: bool,
     variables: Variables,
     schemas: Arc<Schemas>,
@@ -127,8 +127,8 @@ impl Stage {
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Config(_) => Err("config is the first line".into()),
-            Step::Times { .. } => Err("times is said once".into()),
+            Step::Config(_) => Err("config must be the first line".into()),
+            Step::Times { .. } => Err("times may occur once".into()),
             Step::Users(handles) => self.sign_up(handles).await,
             Step::Device { user, device } => self.add_device(user, device).await,
             Step::Direct { name, users } => self.create(name, "direct", None, users).await,
@@ -188,7 +188,7 @@ impl Stage {
         Ok((connection, &mut self.variables))
     }
 
-    /// Calls REST and expects success.
+    /// Sends a REST request that must succeed.
     async fn call(&self, who: Option<&str>, path: &str, body: &Value) -> Result<Value, String> {
         let token = who.map(|who| self.token(who)).transpose()?;
         let rest = Rest::new(&self.node()?.url());
@@ -239,7 +239,7 @@ impl Stage {
         title: Option<Value>,
         users: &[String],
     ) -> Result<(), String> {
-        let (first, others) = users.split_first().ok_or("a channel wants its users")?;
+        let (first, others) = users.split_first().ok_or("a channel needs its users")?;
         let others: Result<Vec<Value>, String> =
             others.iter().map(|user| self.variables.get(user).cloned()).collect();
         let mut body = json!({ "kind": kind, "members": others? });
@@ -312,7 +312,7 @@ impl Stage {
         if name == "me" { Ok(name.to_owned()) } else { self.variables.text(name) }
     }
 
-    /// Messages one after the other: each was acked and has come back before the next.
+    /// Sends messages one after another. Each must be acked and delivered to its sender before the next one is sent.
     async fn say(
         &mut self,
         name: &str,
@@ -359,7 +359,7 @@ impl Stage {
         self.variables.compare(expected, &answer.body, "body").map_err(|why| format!("{why}; {}", told()))
     }
 
-    /// The process ends without a word, and another starts over the same store.
+    /// Ends the node abruptly and starts another one over the same store.
     async fn restart(&mut self) -> Result<(), String> {
         self.connections.clear();
         let explain = |error: anyhow::Error| format!("{error:#}");
@@ -374,7 +374,7 @@ impl Stage {
     async fn end(mut self) -> Result<(), String> {
         for (name, connection) in &mut self.connections {
             if connection.has_ended() {
-                return Err(format!("{name} has ended, and no line says so"));
+                return Err(format!("{name} was closed, but no statement expects it"));
             }
             connection.expect_nothing().await.map_err(|why| format!("{name}: {why}"))?;
         }

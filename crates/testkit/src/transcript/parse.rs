@@ -1,10 +1,10 @@
-//! A transcript's lines as steps.
+//! Parses the lines of a transcript into steps.
 
 use std::time::Duration;
 
 use super::template::{self, Template};
 
-/// A step and where it stands.
+/// A step and the number of its line.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) number: usize,
@@ -62,7 +62,8 @@ pub(super) struct RestCall {
     pub(super) answer: Option<Template>,
 }
 
-/// Reads a whole file. A line that begins with a blank continues the one before; one that begins with `#` is a remark.
+/// Parses a whole file. A line that begins with a blank continues the one before; a line that begins with `#` is a
+/// comment.
 pub(super) fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
     let mut statements: Vec<(usize, String)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -92,7 +93,7 @@ fn step(statement: &str) -> Result<Step, String> {
         "user" => Ok(Step::Users(words(rest))),
         "device" => match words(rest).as_slice() {
             [user, device] => Ok(Step::Device { user: user.clone(), device: device.clone() }),
-            _ => Err("device wants a user and a name".into()),
+            _ => Err("device needs a user and a name".into()),
         },
         "direct" => {
             let (name, users) = rest.split_once(':').ok_or("direct NAME: USER USER")?;
@@ -117,7 +118,7 @@ fn step(statement: &str) -> Result<Step, String> {
         "drain" if rest.is_empty() => Ok(Step::Drain),
         "restart" if rest.is_empty() => Ok(Step::Restart),
         count if count.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let count = count.parse().map_err(|_| "so many times is too often")?;
+            let count = count.parse().map_err(|_| "the count is too large")?;
             let rest = rest.strip_prefix("times ").ok_or("N times STATEMENT")?;
             Ok(Step::Times { count, step: Box::new(step(rest.trim_start())?) })
         }
@@ -133,7 +134,7 @@ fn on_connection(connection: String, rest: &str) -> Result<Step, String> {
         return expected(rest.trim_start()).map(|expected| Step::Expect { connection, expected });
     }
     if let Some(code) = rest.strip_prefix("closed ") {
-        let code = code.trim().parse().map_err(|_| "closed wants a code")?;
+        let code = code.trim().parse().map_err(|_| "closed needs a code")?;
         return Ok(Step::Closed { connection, code });
     }
     Err(format!("`{connection} {rest}` is no statement"))
@@ -146,7 +147,7 @@ fn outgoing(rest: &str) -> Result<Outgoing, String> {
     if let Some(digits) = rest.strip_prefix("binary ") {
         let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         let bytes: Option<Vec<u8>> = (0..digits.trim().len()).step_by(2).map(byte).collect();
-        return bytes.map(Outgoing::Binary).ok_or_else(|| "binary wants hexadecimal digits".into());
+        return bytes.map(Outgoing::Binary).ok_or_else(|| "binary needs hexadecimal digits".into());
     }
     whole(rest).map(Outgoing::Json)
 }
@@ -155,7 +156,7 @@ fn expected(rest: &str) -> Result<Expected, String> {
     let (first, tail) = word(rest);
     match first {
         "cursor" => {
-            let name = tail.trim().strip_prefix('$').ok_or("cursor wants a variable")?;
+            let name = tail.trim().strip_prefix('$').ok_or("cursor needs a variable")?;
             Ok(Expected::Cursor(name.to_owned()))
         }
         "entry" => {
@@ -238,7 +239,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     places.filter(|(from, to)| from <= to).ok_or_else(|| format!("`{text}` is no range such as 5..9"))
 }
 
-/// Names of connections begin with a capital.
+/// Names of connections begin with a capital letter.
 fn connection(text: &str) -> Result<String, String> {
     let name = text.trim();
     let is_name =
@@ -268,14 +269,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_continue_and_remarks_are_skipped() {
+    fn lines_continue_and_comments_are_skipped() {
         let lines = parse("# a remark\nuser ada bob\n\nA -> {\"a\":\n   1}\n").unwrap();
         assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 4]);
         assert!(matches!(&lines[1].step, Step::Send { connection, .. } if connection == "A"));
     }
 
     #[test]
-    fn mistakes_are_named_with_their_line() {
+    fn errors_name_their_line() {
         for text in [
             "A ->",
             "a -> {}",

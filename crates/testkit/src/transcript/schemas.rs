@@ -1,4 +1,4 @@
-//! What the server says of itself, held against everything that it says in a transcript: each frame against
+//! Checks everything that the server sends in a transcript against the server's own descriptions: each frame against
 //! `/v1/asyncapi.json`, each answer of REST against `/v1/openapi.json`.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,12 @@ use tokio::sync::OnceCell;
 
 use crate::rest::Rest;
 
-/// The descriptions do not depend on the configuration, and are read once a process.
+/// The descriptions do not depend on the configuration, so they are read once per process.
 static SCHEMAS: OnceCell<Arc<Schemas>> = OnceCell::const_new();
 
-/// Schemas of all that the server sends.
+/// Schemas of everything that the server sends.
 pub(super) struct Schemas {
-    /// By the type of the frame.
+    /// By type of frame.
     frames: BTreeMap<String, Validator>,
     calls: Vec<Call>,
     error: Validator,
@@ -23,14 +23,14 @@ pub(super) struct Schemas {
 
 struct Call {
     method: String,
-    /// Parts of the path; `None` where an id stands.
+    /// The segments of the path; `None` for an id.
     path: Vec<Option<String>>,
-    /// Schemas of the bodies by status; `None` where there is no body.
+    /// Schemas of the bodies by status; `None` if there is no body.
     answers: BTreeMap<u16, Option<Validator>>,
 }
 
 impl Schemas {
-    /// Those of the server at `url`.
+    /// The schemas of the server at `url`.
     pub(super) async fn of(url: &str) -> Result<Arc<Self>, String> {
         let read = || async {
             let rest = Rest::new(url);
@@ -63,14 +63,14 @@ impl Schemas {
         Ok(Self { frames, calls, error: draft2020(openapi, &error)? })
     }
 
-    /// A frame of the server.
+    /// Checks a frame of the server.
     pub(super) fn check_frame(&self, frame: &Value) -> Result<(), String> {
         let kind = frame["type"].as_str().unwrap_or_default();
-        let validator = self.frames.get(kind).ok_or_else(|| format!("{kind:?} is no described frame"))?;
-        validator.validate(frame).map_err(|error| format!("{kind} breaks its schema: {error}"))
+        let validator = self.frames.get(kind).ok_or_else(|| format!("{kind:?} is not a described frame"))?;
+        validator.validate(frame).map_err(|error| format!("{kind} violates its schema: {error}"))
     }
 
-    /// An answer of REST. What no call describes is refused, and a refusal is an `ErrorBody`.
+    /// Checks an answer of REST. A call that is not described must be refused, and every error must be an `ErrorBody`.
     pub(super) fn check_answer(
         &self,
         method: &str,
@@ -86,7 +86,7 @@ impl Schemas {
         match answer.ok_or_else(|| format!("{method} {path}: {status} is not described"))? {
             Some(validator) => validator
                 .validate(body)
-                .map_err(|error| format!("{method} {path}: {status} breaks its schema: {error}")),
+                .map_err(|error| format!("{method} {path}: {status} violates its schema: {error}")),
             None if body.is_null() => Ok(()),
             None => Err(format!("{method} {path}: {status} has a body, and none is described")),
         }
@@ -119,7 +119,7 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// A schema of a document, with what it refers to.
+/// A schema of a document, together with the schemas that it refers to.
 fn whole(document: &Value, schema: &Value) -> Value {
     json!({ "allOf": [schema], "components": document["components"] })
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_frame_in_which_one_thing_is_wrong_is_found() {
+    async fn a_frame_with_one_wrong_member_is_found() {
         let (asyncapi, openapi) = documents().await;
         let schemas = Schemas::new(&asyncapi, &openapi).unwrap();
         let mut spoiled = 0;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_in_which_one_thing_is_wrong_is_found() {
+    async fn an_answer_with_one_wrong_member_is_found() {
         let (asyncapi, openapi) = documents().await;
         let schemas = Schemas::new(&asyncapi, &openapi).unwrap();
         let me = json!({ "id": "7", "handle": "ada", "display_name": "Ada" });

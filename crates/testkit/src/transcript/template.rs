@@ -1,25 +1,25 @@
-//! JSON with holes: `*` matches anything, `$name` is a variable, `...` at the end leaves the rest open, `"ab"*3` is
-//! `"ababab"`, `$"x ${name}"` is a text with a variable in it.
+//! JSON with placeholders: `*` matches anything, `$name` is a variable, `...` at the end allows further members,
+//! `"ab"*3` is `"ababab"`, `$"x ${name}"` is a text that contains a variable.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// JSON with holes.
+/// JSON with placeholders.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Template {
     Any,
     Variable(String),
-    /// A text with variables in it.
+    /// A text that contains variables.
     Filled(String),
     Plain(Value),
-    /// The items, and whether more may follow.
+    /// The items, and whether further items are allowed.
     Array(Vec<Template>, bool),
-    /// The members, and whether there may be others.
+    /// The members, and whether further members are allowed.
     Object(Vec<(String, Template)>, bool),
 }
 
-/// What the variables stand for.
+/// Values of the variables.
 #[derive(Debug, Default)]
 pub(super) struct Variables {
     values: BTreeMap<String, Value>,
@@ -35,7 +35,7 @@ impl Variables {
         self.values.get(name).ok_or_else(|| format!("${name} is not bound"))
     }
 
-    /// The value as text.
+    /// The value of a variable as text.
     pub(super) fn text(&self, name: &str) -> Result<String, String> {
         Ok(match self.get(name)? {
             Value::String(text) => text.clone(),
@@ -43,12 +43,12 @@ impl Variables {
         })
     }
 
-    /// A member's name may be a variable: `{$d: 4}`.
+    /// The name of a member, which may be a variable: `{$d: 4}`.
     fn member_name(&self, name: &str) -> Result<String, String> {
         name.strip_prefix('$').map_or_else(|| Ok(name.to_owned()), |variable| self.text(variable))
     }
 
-    /// A fresh retry key.
+    /// A new retry key.
     pub(super) fn fresh_key(&mut self) -> String {
         self.keys += 1;
         format!("01920000-0000-7000-8000-{:012}", self.keys)
@@ -67,11 +67,11 @@ impl Variables {
         Ok(filled)
     }
 
-    /// What a template says when it is sent. A variable `$key…` that is new becomes a fresh UUID.
+    /// The JSON that a template sends. A new variable `$key…` becomes a new UUID.
     pub(super) fn fill(&mut self, template: &Template) -> Result<Value, String> {
         Ok(match template {
             Template::Any | Template::Array(_, true) | Template::Object(_, true) => {
-                return Err("what is sent has no `*` and no `...`".into());
+                return Err("a frame to be sent cannot contain `*` or `...`".into());
             }
             Template::Variable(name) => {
                 if name.starts_with("key") && !self.values.contains_key(name) {
@@ -95,7 +95,7 @@ impl Variables {
         })
     }
 
-    /// Compares; new variables are bound.
+    /// Compares a value with a template and binds new variables.
     pub(super) fn compare(&mut self, template: &Template, value: &Value, at: &str) -> Result<(), String> {
         match (template, value) {
             (Template::Any, _) => Ok(()),
@@ -146,14 +146,14 @@ fn describe(template: &Template) -> String {
     }
 }
 
-/// The name that a text begins with: `ada.phone` of `ada.phone/x`.
+/// The name at the beginning of a text: `ada.phone` in `ada.phone/x`.
 pub(super) fn name_at(text: &str) -> &str {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
     text[..end].trim_end_matches('.')
 }
 
-/// Reads a template from the front of a text; returns the rest as well.
+/// Parses a template at the beginning of a text; returns the rest of the text too.
 pub(super) fn read(text: &str) -> Result<(Template, &str), String> {
     let text = text.trim_start();
     let first = text.chars().next().ok_or("a value is missing")?;
@@ -188,7 +188,7 @@ fn read_string(text: &str) -> Result<(String, &str), String> {
     let rest = &text[strings.byte_offset()..];
     let Some(count) = rest.strip_prefix('*') else { return Ok((string, rest)) };
     let end = count.find(|c: char| !c.is_ascii_digit()).unwrap_or(count.len());
-    let times: usize = count[..end].parse().map_err(|_| "`*` behind a string wants a number")?;
+    let times: usize = count[..end].parse().map_err(|_| "`*` after a string needs a number")?;
     Ok((string.repeat(times), &count[end..]))
 }
 
@@ -200,7 +200,8 @@ fn read_array(mut rest: &str) -> Result<(Template, &str), String> {
             return Ok((Template::Array(items, false), rest));
         }
         if let Some(rest) = rest.strip_prefix("...") {
-            let rest = rest.trim_start().strip_prefix(']').ok_or("`...` is the last in an array")?;
+            let rest =
+                rest.trim_start().strip_prefix(']').ok_or("`...` must be the last item of an array")?;
             return Ok((Template::Array(items, true), rest));
         }
         let (item, after) = read(rest)?;
@@ -217,7 +218,8 @@ fn read_object(mut rest: &str) -> Result<(Template, &str), String> {
             return Ok((Template::Object(members, false), rest));
         }
         if let Some(rest) = rest.strip_prefix("...") {
-            let rest = rest.trim_start().strip_prefix('}').ok_or("`...` is the last in an object")?;
+            let rest =
+                rest.trim_start().strip_prefix('}').ok_or("`...` must be the last member of an object")?;
             return Ok((Template::Object(members, true), rest));
         }
         let (name, after) = if let Some(variable) = rest.strip_prefix('$') {
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_closed_unless_they_say_otherwise() {
+    fn objects_are_closed_unless_they_end_with_dots() {
         let value = json!({"a": 1, "b": [1, 2]});
         assert_eq!(differs(r#"{"a":1,"b":[1,2]}"#, &value), None);
         assert_eq!(differs(r#"{"a":1, ...}"#, &value), None);
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
+    fn invalid_templates_are_refused() {
         for text in ["", "{", "[1 2]", r#"{"a" 1}"#, "$", "nonsense", r#"{"a":1,... ,"b":2}"#] {
             assert!(read(text).is_err(), "{text}");
         }
