@@ -1,4 +1,4 @@
-//! Carries out a home's effects.
+//! Carries out the effects of a home.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::refusal::refusal;
 /// What a driver does next.
 enum Next {
     Effect(Box<Effect>),
-    /// Nothing, but for so long at most.
+    /// Nothing before this time has passed or a command comes.
     DueIn(Duration),
     Rest,
 }
@@ -32,6 +32,7 @@ impl Homes {
         loop {
             match self.next(cell) {
                 Next::Effect(effect) => self.carry_out(cell, *effect).await,
+                // A command that came after `next` has left a permit, so the wait ends at once.
                 Next::DueIn(wait) => {
                     tokio::select! {
                         () = self.0.clock.sleep(wait) => {}
@@ -52,6 +53,8 @@ impl Homes {
         match state.home.due_in(now) {
             Some(wait) => Next::DueIn(wait),
             None => {
+                // Cleared under the lock in which nothing was found to do: a command that comes later sees it and starts a new
+                // driver.
                 state.is_driven = false;
                 Next::Rest
             }
@@ -137,13 +140,14 @@ impl Homes {
     }
 
     async fn tell_inbox(&self, log: LogId, to: Seq) {
-        // The row is durable and acked whatever happens here; the next fan-out of the log heals a lost one.
+        // The row is durable and acknowledged in any case. If this fails, the next fan-out of the log heals it.
         if let Err(error) = self.0.inbox.moved(log, to).await {
             tracing::warn!(%log, %error, "the inboxes could not be told; the next append of this log tells them");
         }
     }
 
     async fn load(&self, log: LogId, rows: usize) -> StoreResult<Loaded> {
+        // The tail first, so that nothing that is read here is older than the head that it is used with.
         let tail = self.0.store.tail(log, rows).await?;
         let LogId::Channel(channel) = log else { return Ok(Loaded { tail, ..Loaded::default() }) };
         let seats = self.0.store.seats(channel).await?;
@@ -183,8 +187,8 @@ impl Homes {
         Ok(Found { members, between })
     }
 
-    /// Whether one blocks the other, and which of the two may not write. A user who opened the channel, or has written in it, has
-    /// accepted it, and takes messages of the other from then on.
+    /// Whether one of the two users blocks the other, and which of them may not write. A user who has opened the channel or has
+    /// written in it has accepted it, and receives the other's messages from then on.
     async fn between(&self, channel: ChannelId, pair: [UserId; 2]) -> StoreResult<Between> {
         let (store, [one, other]) = (&self.0.store, pair);
         let (is_blocked, members) =
@@ -195,7 +199,7 @@ impl Homes {
             if has_accepted {
                 continue;
             }
-            // It may look through all groups of one of them.
+            // This may read all groups of one of them.
             let (takes, _) = patiently(self.0.consent.takes_messages(store.as_ref(), to, from)).await?;
             if !takes {
                 unwanted.push(from);
@@ -204,14 +208,14 @@ impl Homes {
         Ok(Between { is_blocked, unwanted })
     }
 
-    /// Notes that a member has accepted a stay, beside what the log does next.
+    /// Records that a member has accepted the channel, in a task beside the work of the log.
     fn accept(&self, log: LogId, user_id: UserId) {
         let LogId::Channel(channel) = log else { return };
         let homes = self.clone();
         self.0.tasks.spawn("accept", async move {
             match homes.0.store.accept_stay(user_id, channel).await {
                 Ok(()) => homes.0.presence.circle_changed(user_id),
-                // Once the home has forgotten the member, the next message notes it again.
+                // When the home has evicted what it knows of the member, the next message records it again.
                 Err(error) => tracing::debug!(channel.id = %channel, %error, "an acceptance was not noted"),
             }
         });
@@ -246,17 +250,18 @@ impl Homes {
         self.0.store.change_seats(change, &memberships).await.map_err(failure)
     }
 
-    /// The memberships, the members' own logs, and last that nothing is pending.
+    /// Writes the memberships, then notes in the members' own logs, and marks the members as settled last. Each step can be
+    /// repeated: if one fails, the members stay pending and the next home that loads the log starts again.
     async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
         let LogId::Channel(channel) = cell.log else { return Ok(()) };
-        // Before the details: what is told of them may then be newer than the head that is told, and never older.
+        // The head is read before the details. The note may then carry details that are newer than its head, never older ones.
         let heads = self.0.store.heads(&[cell.log]).await.map_err(failure)?;
         let head = heads.first().copied().unwrap_or_default();
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
             return Err(failure(StoreError::Corrupt("a channel has no row".into())));
         };
-        // Of roles and restrictions the channel's log alone tells.
+        // Joins and leaves are noted in the member's own log. Changes of roles and restrictions are in the channel's log only.
         let moved = members.iter().filter(|member| member.is_moving());
         let moved: Vec<(&Member, Span)> =
             moved.filter_map(|member| Some((member, member.spans.last()?))).collect();
@@ -270,7 +275,7 @@ impl Homes {
         });
         for told in join_all(notes).await {
             match told {
-                // Her own log is damaged: it hurts who reads it, and nobody else.
+                // The member's own log is damaged. Only readers of that log may suffer from it, so the channel goes on.
                 Err(error) if error.code == ErrorCode::Internal => {
                     tracing::error!(channel.id = %channel, "a member could not be told that she came or went");
                 }
@@ -281,8 +286,8 @@ impl Homes {
         self.0.store.settle_members(channel, members).await.map_err(failure)
     }
 
-    /// At once, so that it is one commit: memberships, and the markers of those who came, for whom nothing that was said
-    /// before counts as unread.
+    /// Writes memberships, and markers for new members, so that nothing from before the join counts as unread. All writes are
+    /// made concurrently, so that the store can commit them together.
     async fn write_memberships(
         &self,
         cell: &Cell,
@@ -301,7 +306,8 @@ impl Homes {
         Ok(ordinals)
     }
 
-    /// The ordinals at some places: mostly one, since those who come in one append come at one place.
+    /// The ordinals at some places. Usually there is one place, because all members who join in one append join at the same
+    /// place.
     async fn ordinals(
         &self,
         channel: ChannelId,
@@ -318,7 +324,7 @@ impl Homes {
     }
 }
 
-/// What the own log of somebody who came tells of the channel, as of `head`.
+/// The note in the own log of a member who has joined: the channel as of `head`.
 fn joined(channel: &Channel, head: Head, member: &Member, span: Span, read: Option<Ordinal>) -> Content {
     let unread = head.ordinal.get().saturating_sub(read.unwrap_or(head.ordinal).get());
     let state = JoinedState {
@@ -338,7 +344,7 @@ fn joined(channel: &Channel, head: Head, member: &Member, span: Span, read: Opti
     }
 }
 
-/// The members' own rows of a change.
+/// The rows of the members' own lists of channels after a change.
 fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membership> {
     let membership = |member: &Member| Membership {
         user_id: member.user_id,
@@ -349,7 +355,7 @@ fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membe
         in_inbox: cell.kind != Some(ChannelKind::Open),
         has_accepted: member.has_accepted,
     };
-    // Who was banned without ever having been here has no membership.
+    // A user who was banned without ever having been a member has no membership.
     members.iter().filter(|member| member.spans.last().is_some()).map(membership).collect()
 }
 

@@ -1,9 +1,11 @@
-//! Notes of read markers in their users' own logs.
+//! Notes read markers in the own logs of their users.
 //!
-//! A note says how the marker stands when it is made, not how far the caller moved it: two devices that read at the same
-//! moment then note the same or rising places, and the home of the user's log drops what is overtaken.
+//! A note says where the marker is when the note is made, not how far the caller moved it. Two devices that read at the same
+//! moment then note the same place or rising places, and the home of the user's log drops a note that is overtaken.
 //!
-//! Sending moves the sender's marker. In a direct channel or a group each device of the sender sees the message; an open
+//! Sending moves the sender's marker. In a direct channel or a group every device of the sender receives the message. Entries of
+//! an open channel reach only subscribed devices, so the user's own log notes the marker there, at most once a second for each
+//! user and channel.
 //! channel comes only where it is subscribed, so there the own log says it: once a second for a user and channel at most.
 
 use std::collections::{HashSet, VecDeque};
@@ -19,18 +21,18 @@ use madang_store::{Marker, Overview};
 use super::Homes;
 use crate::refusal::refusal;
 
-/// Between two rounds of notes of markers that moved by sending.
+/// The time between two rounds of notes of markers that moved by sending.
 const ROUND: Duration = Duration::from_secs(1);
-/// Notes of a round: a hot channel must not cost its speakers' logs as many appends as its own.
+/// Notes in one round: a busy channel must not cause as many appends to its senders' logs as to its own.
 const ROUND_NOTES: usize = 256;
-/// Notes at once.
+/// Notes that are made concurrently.
 const AT_ONCE: usize = 16;
-/// Markers that wait, 16 bytes each; above it they are not noted, and the user's next `read` says it.
+/// Markers that wait, 16 bytes each. Above it they are not noted, and the user's next `read` corrects them.
 const OWED: usize = 65_536;
-/// All of them, in the order and in the set.
+/// The memory of all of them in bytes, in the queue and in the set.
 pub(super) const OWED_BYTES: u64 = OWED as u64 * 48;
 
-/// Markers that moved by sending and are not noted yet, each once.
+/// Markers that moved by sending and are not noted yet. Each is in the queue once.
 #[derive(Debug, Default)]
 pub(super) struct OwedMarkers {
     waiting: VecDeque<(UserId, ChannelId)>,
@@ -60,11 +62,11 @@ impl OwedMarkers {
 }
 
 impl Homes {
-    /// Notes how far a user has read a channel, and how many mentions are left. Returns how far that is; `None` if she
-    /// never was a member.
+    /// Notes how far a user has read a channel, and how many mentions are unread. Returns the marker, or `None` if the user has
+    /// never been a member.
     ///
     /// # Errors
-    /// The store's, the home's refusal.
+    /// Those of the store, or the refusal of the home.
     pub async fn note_marker(&self, user: UserId, channel: ChannelId) -> Result<Option<Seq>, ErrorBody> {
         let row = self.0.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
         let Some(Overview { marker: Marker { seq, ordinal }, head, mentions, .. }) = row else {
@@ -75,7 +77,7 @@ impl Homes {
         Ok(Some(seq))
     }
 
-    /// Rows of an open channel were appended: the markers of those who spoke have moved.
+    /// Rows of an open channel were appended: the markers of their senders have moved.
     pub(super) fn owe_markers(&self, log: LogId, rows: &[Row]) {
         let LogId::Channel(channel) = log else { return };
         let senders = rows.iter().filter_map(|row| Some(row.entry.content.message()?.sender_id));
@@ -95,7 +97,7 @@ impl Homes {
         }
     }
 
-    /// Notes what is owed until nothing is. When the process drains, for the last time.
+    /// Notes markers until none is left. When the process drains it makes one last round.
     async fn tend_markers(self, mut due: Duration) {
         loop {
             let is_last = tokio::select! {
@@ -103,6 +105,7 @@ impl Homes {
                 () = self.0.tasks.drain().draining() => true,
             };
             due += ROUND;
+            // Taken before the marker is read: a message that is sent from here on enqueues its marker again.
             let round = self.0.owed_markers.lock().take();
             let homes = &self;
             let noted = iter(round).map(|(user, channel)| async move {
@@ -114,6 +117,7 @@ impl Homes {
             for marker in left {
                 owed.push(marker);
             }
+            // Both under one lock: a marker that is pushed later finds the flag cleared and starts a new task.
             if owed.waiting.is_empty() || is_last {
                 owed.is_tended = false;
                 return;

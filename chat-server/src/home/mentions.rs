@@ -1,9 +1,10 @@
-//! Mentions and answers in open channels, told in the own logs of those whom they concern: an open channel comes to nobody
-//! by itself.
+//! Notes mentions of and answers to a user in an open channel in that user's own log, because entries of open channels are in no
+//! inbox.
 //!
-//! The ack does not wait for it: notes are appends to other users' logs, up to 51 for a message, and are made by a task of
-//! the channel at a bounded rate. What could not be noted, since the disk was full or somebody's own log had no room, is
-//! noted later. What is owed is lost if the process is killed first; `mentions` of the channel counts it all the same.
+//! The ack does not wait for this. A message causes up to 51 notes, each an append to another user's log. A task of the channel
+//! makes them at a bounded rate. What could not be noted, because the disk was full or the user's log had no room, is noted
+//! later. Notes that are still owed when the process is killed are lost; the channel's counter `mentions` includes them all the
+//! same.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -16,34 +17,34 @@ use madang_store::StoreResult;
 
 use super::Homes;
 
-/// Between two tries to note what could not be noted, and how many tries.
+/// The pause between two attempts to make notes that failed, and the number of attempts: ten minutes in all.
 const AGAIN: Duration = Duration::from_secs(5);
 const TRIES: u32 = 120;
-/// Messages of this node whose mentions wait: each keeps 50 ids at most, so all of them about 2 MiB. Above it mentions are
+/// Messages of this node whose mentions wait. Each keeps at most 50 ids, so all of them take about 2 MiB. Above it mentions are
 /// counted in the channel and not noted.
 const OWED: usize = 4_096;
-/// All of them, with the 50 ids and the places of each.
+/// The memory of all of them in bytes, with the 50 ids and the places of each.
 pub(super) const OWED_BYTES: u64 = OWED as u64 * 768;
-/// Notes that the messages of one channel cause in a second: two messages that mention 50 people each. Each note is an
-/// append of its own to some user's log, so this bounds what one open channel costs the writer.
+/// Notes that the messages of one channel cause in a second: two messages that mention 50 users each. Each note is an append to a
+/// user's log, so this bounds what one open channel costs the writer of the store.
 const NOTES_A_SECOND: u32 = 100;
 
-/// Bytes of the messages that are read at once to learn who sent them.
+/// Bytes of answered messages that are read at once to find their senders.
 const READ_BYTES: usize = 1024 * 1024;
 
 /// Messages of which some users have not been notified yet.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
-    /// Those that were appended just now. A channel is in the map for as long as its task runs.
+    /// Messages that were just appended. A channel is in the map exactly while its task runs.
     fresh: HashMap<ChannelId, VecDeque<Concern>>,
-    /// How many all of `fresh` are.
+    /// The number of messages in `fresh`, over all channels.
     count: usize,
-    /// Those of which an earlier try failed.
+    /// Messages of which an earlier attempt failed.
     late: VecDeque<Owed>,
     is_tended: bool,
 }
 
-/// Whom a message may concern.
+/// A message, and the users that it may concern.
 #[derive(Debug)]
 struct Concern {
     seq: Seq,
@@ -60,7 +61,7 @@ struct Owed {
 }
 
 impl Homes {
-    /// Owes notes to those whom `rows` mention or answer. The ack does not wait for them.
+    /// Enqueues notes for the users that `rows` mention or answer. The ack does not wait for them.
     pub(super) fn owe_mentions(&self, log: LogId, rows: &[Row]) {
         let LogId::Channel(channel) = log else { return };
         let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
@@ -73,6 +74,7 @@ impl Homes {
             tracing::warn!(channel.id = %channel, messages = concerns.len() - room, "mentions are not noted: too many wait");
         }
         untold.count += room;
+        // Under the lock in which `next_owed` removes the entry: a channel has one task, and none is missing.
         let is_new = !untold.fresh.contains_key(&channel);
         untold.fresh.entry(channel).or_default().extend(concerns.into_iter().take(room));
         if is_new {
@@ -80,14 +82,15 @@ impl Homes {
         }
     }
 
-    /// As [`Self::owe_mentions`] for a row that was found by a retry: it may have been noted already.
+    /// As [`Self::owe_mentions`], for a row that a retry or a new home has found. It may have been noted already, so the logs are
+    /// checked.
     pub(super) fn owe_mentions_again(&self, log: LogId, seq: Seq) {
         let LogId::Channel(channel) = log else { return };
         self.tell_later([Owed { channel, seq, tries: 0 }]);
     }
 
-    /// Notes what a channel owes, in order and no faster than [`NOTES_A_SECOND`], until nothing is left. When the process
-    /// drains it does not pause any more.
+    /// Makes the notes of a channel in order, at most [`NOTES_A_SECOND`] of them in a second, until none is left. It does not
+    /// pause while the process drains.
     async fn pay(self, channel: ChannelId) {
         let paying = Paying { homes: &self, channel };
         while let Some(concerns) = self.next_owed(channel) {
@@ -100,11 +103,12 @@ impl Homes {
                 () = self.0.tasks.drain().draining() => {}
             }
         }
-        // The map has no entry any more, and another task may have begun.
+        // The entry is gone and another task may have begun for this channel, so the guard must not remove the new entry.
         std::mem::forget(paying);
     }
 
-    /// A second's worth of what a channel owes. `None` ends its task, as far as others see.
+    /// About one second's share of the notes of a channel. `None` if nothing is left; the entry is removed then, and the task
+    /// must end.
     fn next_owed(&self, channel: ChannelId) -> Option<Vec<Concern>> {
         let mut untold = self.0.untold.lock();
         let waiting = untold.fresh.get_mut(&channel)?;
@@ -121,7 +125,7 @@ impl Homes {
         Some(taken)
     }
 
-    /// Whether everybody is told whom the message at `seq` concerns.
+    /// Makes the notes of one message that were not made before. Returns whether all of them exist now.
     async fn tell_again(&self, channel: ChannelId, seq: Seq) -> bool {
         match self.0.store.rows(LogId::Channel(channel), seq..=seq, 1).await {
             Ok(rows) => {
@@ -135,8 +139,8 @@ impl Homes {
         }
     }
 
-    /// Notes whom messages concern, in their order; `again`: unless they were notified. Answers with the messages of which
-    /// not everybody was.
+    /// Makes the notes of messages, in their order. With `again`, notes that are among the last of the user's log are not
+    /// repeated. Returns the messages of which a note failed.
     async fn tell(&self, channel: ChannelId, messages: &[Concern], again: bool) -> Vec<Seq> {
         let notes = match self.notes(channel, messages).await {
             Ok(notes) => notes,
@@ -145,7 +149,7 @@ impl Homes {
                 return messages.iter().map(|message| message.seq).collect();
             }
         };
-        // All are handed over before one is waited for, in this order.
+        // All notes are handed to their homes in this order before the first one is awaited.
         let told = notes.into_iter().map(|Note { to, seq, content }| async move {
             (seq, self.note_mention(to, channel, seq, content, again).await)
         });
@@ -158,7 +162,7 @@ impl Homes {
     async fn notes(&self, channel: ChannelId, messages: &[Concern]) -> StoreResult<Vec<Note>> {
         let answered = self.senders_of(channel, messages).await?;
         let concerned = messages.iter().flat_map(|message| {
-            // An answer is noted as one, also if it mentions its receiver too.
+            // An answer is noted as an answer, even if it also mentions the user.
             let mut users: BTreeMap<UserId, bool> =
                 message.mentions.iter().map(|user| (*user, false)).collect();
             let answered = message.reply_to.and_then(|target| answered.get(&target));
@@ -185,7 +189,7 @@ impl Homes {
         Ok(notes)
     }
 
-    /// Nobody is notified of what somebody wrote whom they block.
+    /// Removes notes for users who block the sender.
     async fn leave_out_blocked(&self, messages: &[Concern], notes: &mut Vec<Note>) -> StoreResult<()> {
         let senders: HashSet<UserId> = messages.iter().map(|message| message.by).collect();
         let by: HashMap<Seq, UserId> = messages.iter().map(|message| (message.seq, message.by)).collect();
@@ -201,7 +205,7 @@ impl Homes {
         Ok(())
     }
 
-    /// Who said what the messages answer.
+    /// The senders of the messages that are answered, by place.
     async fn senders_of(
         &self,
         channel: ChannelId,
@@ -223,7 +227,7 @@ impl Homes {
         Ok(senders)
     }
 
-    /// Whether it is in her log.
+    /// Makes one note. Returns whether it is in the user's log.
     async fn note_mention(
         &self,
         user: UserId,
@@ -259,7 +263,7 @@ impl Homes {
         }
     }
 
-    /// Notes what could not be noted before, until nothing is left. When the process drains, for the last time.
+    /// Makes notes that failed before, until none is left. When the process drains it makes one last attempt.
     async fn tend_late(self) {
         let _tending = Tending(&self);
         loop {
@@ -282,7 +286,7 @@ impl Homes {
     }
 }
 
-/// The task of one channel. One that panics leaves its channel to the next message.
+/// Guards the task of one channel: if it panics, its messages are moved to `late` and the next message starts a new task.
 struct Paying<'a> {
     homes: &'a Homes,
     channel: ChannelId,
@@ -303,7 +307,7 @@ impl Drop for Paying<'_> {
     }
 }
 
-/// The task of what is late: when it ends, also by a panic, the next debt begins another.
+/// Guards the task of late notes: when it ends, even by a panic, the next failure starts a new one.
 struct Tending<'a>(&'a Homes);
 
 impl Drop for Tending<'_> {
@@ -313,7 +317,7 @@ impl Drop for Tending<'_> {
 }
 
 impl Concern {
-    /// `None` for a row that concerns nobody in particular.
+    /// `None` for a row that mentions and answers nobody.
     fn of(row: &Row) -> Option<Self> {
         let message = row.entry.content.message()?;
         let (mentions, reply_to) = (message.body.mentions.clone(), message.body.reply_to);
@@ -321,14 +325,14 @@ impl Concern {
         concerns_others.then_some(Self { seq: row.entry.seq, by: message.sender_id, mentions, reply_to })
     }
 
-    /// The most notes that it causes.
+    /// The largest number of notes that the message causes.
     fn notes(&self) -> u32 {
         let mentions = u32::try_from(self.mentions.len()).unwrap_or(u32::MAX);
         mentions.saturating_add(u32::from(self.reply_to.is_some()))
     }
 }
 
-/// What is told to one.
+/// One note for one user.
 struct Note {
     to: UserId,
     seq: Seq,
@@ -401,7 +405,7 @@ mod tests {
             }
         }
 
-        /// Until nothing is owed, while the clock goes on in such steps.
+        /// Moves the clock on in steps until no note is owed.
         async fn settle(&self, step: Duration) {
             for _ in 0..1_000 {
                 let is_done = {
@@ -417,7 +421,7 @@ mod tests {
             panic!("mentions are still owed");
         }
 
-        /// The messages of which somebody's log tells.
+        /// The messages that are noted in a user's log.
         async fn told(&self, user: UserId) -> Vec<Seq> {
             let tail = self.model.tail(LogId::User(user), 100).await.unwrap();
             let seqs = tail.rows.iter().filter_map(|row| match row.entry.content {
@@ -433,7 +437,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_could_not_be_told_is_told_later_and_once() {
+    async fn failed_notes_are_made_later_and_once() {
         let stage = Stage::open().await;
         let first = stage.say(1, mention(&[BERT, CARL])).await;
         for _ in 0..2 {
@@ -447,7 +451,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_of_one_append_are_told_in_their_order() {
+    async fn messages_of_one_append_are_noted_in_their_order() {
         let stage = Stage::open().await;
         let body = || mention(&[BERT]);
         let (one, two, three) =
@@ -457,11 +461,11 @@ mod tests {
         let answer = Body { reply_to: Some(two), ..mention(&[]) };
         stage.say(4, answer).await;
         stage.settle(PAUSE).await;
-        assert_eq!(stage.told(ANNA).await, [], "who answers herself is not told");
+        assert_eq!(stage.told(ANNA).await, [], "an answer to oneself is not noted");
     }
 
     #[tokio::test]
-    async fn what_is_owed_is_tried_once_more_when_the_process_drains() {
+    async fn owed_notes_are_tried_once_more_in_a_drain() {
         let stage = Stage::open().await;
         stage.model.script(LogId::User(BERT), Fate::Unavailable);
         let first = stage.say(1, mention(&[BERT])).await;
@@ -471,7 +475,7 @@ mod tests {
         assert_eq!(stage.told(BERT).await, [first]);
     }
 
-    /// The message is acked though no note can be made, and the notes of a channel keep to their rate.
+    /// The message is acknowledged although no note can be made, and the notes of a channel keep to their rate.
     #[tokio::test]
     async fn the_ack_does_not_wait_for_the_notes_and_these_are_paced() {
         let stage = Stage::open().await;
@@ -480,7 +484,7 @@ mod tests {
         for number in 1..=8 {
             said.push(stage.say(number, mention(&everybody)).await);
         }
-        // 400 notes are owed, and the clock stands.
+        // 400 notes are owed and the clock stands still.
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
@@ -491,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_bound_is_not_owed() {
+    async fn the_number_of_owed_messages_is_bounded() {
         let stage = Stage::open().await;
         let log = LogId::Channel(stage.channel.card.id);
         let message = stage.say(1, mention(&[BERT])).await;
@@ -502,7 +506,7 @@ mod tests {
         assert!(stage.homes.0.untold.lock().count <= OWED);
     }
 
-    /// What a task that panicked leaves behind is taken up by another.
+    /// What a task that panicked leaves behind is taken over by another one.
     #[tokio::test]
     async fn a_task_that_ends_early_leaves_what_it_owes_to_the_next() {
         let stage = Stage::open().await;

@@ -1,7 +1,7 @@
-//! Drives `engine::home`: one cell a log, one effect of the store at a time, answers by callback.
+//! Drives `engine::home`: one cell for each log, one effect of the store at a time, answers by callback.
 //!
-//! A cell has a task only while there is work, and is not forgotten meanwhile: two cells of one log would keep each
-//! append right (the store's compare-and-set arbitrates), but not the order of what one connection sends.
+//! A cell has a task only while there is work, and is not evicted meanwhile. With two cells of one log each append would still be
+//! right (the compare-and-set of the store decides), but the order of one connection's sends would be lost.
 
 mod drive;
 mod markers;
@@ -30,42 +30,40 @@ use crate::metrics::ChatMetrics;
 
 pub use written::{Count, PERIOD, Period, Written};
 
-/// Logs whose homes are kept while they rest.
+/// Homes that are kept while they are idle. Above it they are evicted after [`SHORT_REST`].
 pub(crate) const HOMES: usize = 4_096;
-/// What one takes at most: its window of retry keys.
+/// The memory that one home takes at most, in bytes: mainly its window of retry keys.
 pub(crate) const HOME_BYTES: u64 = 50_000;
-/// Mentions and read markers that are owed.
+/// The memory of mentions and read markers that wait to be noted, in bytes.
 pub(crate) const OWED_BYTES: u64 = mentions::OWED_BYTES + markers::OWED_BYTES;
-/// A home that was not asked for so long is forgotten; a shorter rest is enough while there are too many.
+/// Idle homes are evicted after `REST`, or after `SHORT_REST` while there are more than [`HOMES`].
 const REST: Duration = Duration::from_secs(60);
 const SHORT_REST: Duration = Duration::from_secs(1);
-/// Notes of a user's own log among which a retry looks for its own.
+/// The last notes of a user's own log among which a retry looks for an earlier attempt.
 const RECENT_NOTES: usize = 64;
 
-/// Called once with the answer to a command. Must not block.
+/// Called once with the answer to a command. It must not block.
 pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 
-/// The homes of this node. Cheap to clone.
+/// The homes of this node. A clone shares them.
 #[derive(Clone)]
 pub struct Homes(Arc<Inner>);
 
-/// What homes stand on.
+/// What homes need.
 pub struct HomeParts {
-    /// The durable model.
+    /// The durable store.
     pub store: Arc<dyn Store>,
     /// The inboxes.
+    /// Mints the ids of messages.
     pub inbox: Arc<dyn Inbox>,
-    /// Ids of messages.
     pub ids: Arc<Snowflakes>,
-    /// The clock.
     pub clock: Clock,
-    /// Where they run.
+    /// Runs the tasks of homes.
     pub tasks: Tasks,
-    /// The metrics.
     pub metrics: ChatMetrics,
-    /// Presence. It is notified when somebody accepts a group.
+    /// Notified when a member accepts a group or a direct channel.
     pub presence: Local,
-    /// The rules for writing to somebody.
+    /// The rules about who may write to whom.
     pub consent: Consent,
 }
 
@@ -87,12 +85,12 @@ struct Inner {
 
 struct Cell {
     log: LogId,
-    /// Of a channel.
+    /// `None` for a user's own log.
     kind: Option<ChannelKind>,
-    /// Of a direct channel.
+    /// The two users of a direct channel.
     between: Option<[UserId; 2]>,
     state: Mutex<CellState>,
-    /// A command came.
+    /// Woken when a command was handed over. Keeps one permit.
     asked: Notify,
 }
 
@@ -100,7 +98,7 @@ struct CellState {
     home: Home,
     answers: HashMap<Ticket, Answer>,
     is_driven: bool,
-    /// By the clock's `elapsed`.
+    /// The time of the last command, by the steady clock.
     asked_at: Duration,
 }
 
@@ -126,7 +124,7 @@ impl Homes {
         }))
     }
 
-    /// Hands a command of a channel to its home. Commands of one caller are taken in the order of these calls.
+    /// Hands a command of a channel to its home. Commands of one caller are ordered as these calls are.
     pub fn submit(&self, channel: &Channel, command: Command, answer: Answer) {
         let log = LogId::Channel(channel.card.id);
         let scope = || Scope::Channel {
@@ -137,7 +135,7 @@ impl Homes {
         self.hand_over(log, || Cell::new(log, scope(), channel.card.between), command, answer);
     }
 
-    /// Hands a command of a channel to its home and waits for the answer. Dropping the future does not undo it.
+    /// Hands a command of a channel to its home and waits for the answer. Dropping the future does not cancel the command.
     ///
     /// # Errors
     /// The home's refusal.
@@ -160,18 +158,19 @@ impl Homes {
         await_reply(receiver).await
     }
 
-    /// Whether one of the last notes in a user's own log is the one: a retry looks for what an earlier try told.
+    /// Whether one of the last notes in a user's own log satisfies `is_it`. A retry looks for the note of an earlier attempt this
+    /// way.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn noted_lately(&self, user: UserId, is_it: impl Fn(&Content) -> bool) -> StoreResult<bool> {
         Ok(self.last_noted(user, |content| is_it(content).then_some(())).await?.is_some())
     }
 
-    /// What `pick` makes of the latest note in a user's own log of which it makes something, among the last 64.
+    /// The first result of `pick` among the last 64 notes of a user's own log, from the latest to the oldest.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn last_noted<T>(
         &self,
         user: UserId,
@@ -187,14 +186,14 @@ impl Homes {
         &self.0.written
     }
 
-    /// Forgets what the home of a channel knows of members and blocks, if there is one here.
+    /// Drops what the home of a channel has cached about members and blocks, if the home is on this node.
     pub fn forget_members(&self, channel: ChannelId) {
         if let Some(cell) = self.0.cells.get(&LogId::Channel(channel)) {
             cell.state.lock().home.forget_members();
         }
     }
 
-    /// Forgets what the homes of a user's direct channels know of who may write there.
+    /// Drops what the homes of a user's direct channels have cached about who may write there.
     pub fn forget_direct_channels_of(&self, user: UserId) {
         for cell in self.0.cells.iter().filter(|cell| cell.between.is_some_and(|pair| pair.contains(&user))) {
             cell.state.lock().home.forget_members();
@@ -209,9 +208,11 @@ impl Homes {
         state.asked_at = self.0.clock.elapsed();
         state.answers.insert(ticket, answer);
         state.home.handle_command(ticket, command, self.now());
+        // Under the lock in which `next` clears the flag: either this command is seen by the running driver, or this call starts
+        // one.
         let must_drive = !std::mem::replace(&mut state.is_driven, true);
         drop(state);
-        // Until here the map's entry was held: a cell that is asked is not forgotten.
+        // The entry of the map is held up to here. `forget_resting` cannot evict the cell between the look-up and the command.
         drop(entry);
         if must_drive {
             self.0.tasks.spawn("home", self.clone().drive_boxed(cell));
@@ -222,7 +223,7 @@ impl Homes {
 }
 
 impl Homes {
-    /// Forgets homes that rest. Called each second.
+    /// Evicts idle homes. Called once a second.
     pub fn forget_resting(&self) {
         let rest = if self.0.cells.len() > HOMES { SHORT_REST } else { REST };
         let now = self.0.clock.elapsed();
@@ -232,18 +233,18 @@ impl Homes {
         });
     }
 
-    /// Boxed by name, since driving a channel may hand a note to a user's log, which drives.
+    /// Boxed, because the future would contain itself: driving a channel may note something in a user's log, which is driven too.
     fn drive_boxed(self, cell: Arc<Cell>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let driven = Driven { homes: &self, cell: &cell };
-            // Each command of the log waits for what is read here.
+            // All commands of the log wait for the reads that are made here.
             urgently(self.drive(&cell)).await;
             std::mem::forget(driven);
         })
     }
 }
 
-/// A cell whose driver did not come to its end: it panicked, or the process stops. Nobody may wait for it.
+/// Answers the waiting callers if the driver does not reach its end, because it panicked or the process stops.
 struct Driven<'a> {
     homes: &'a Homes,
     cell: &'a Arc<Cell>,
@@ -251,6 +252,7 @@ struct Driven<'a> {
 
 impl Drop for Driven<'_> {
     fn drop(&mut self) {
+        // Removed first. A later command gets a new cell, and a command that was already handed to this one is in `answers`.
         self.homes.0.cells.remove(&self.cell.log);
         let answers = std::mem::take(&mut self.cell.state.lock().answers);
         for answer in answers.into_values() {

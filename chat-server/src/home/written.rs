@@ -1,6 +1,6 @@
-//! Counts the bytes that users write, and that are written to channels, in each hour: appended entries, and rows that are written
-//! again. Memory is bounded: only the heaviest users and channels are counted, and these are always among them (Metwally, Agrawal, El Abbadi: "Efficient Computation of Frequent
-//! and Top-k Elements in Data Streams", 2005).
+//! Counts by hour the bytes that users write and that are written to channels: appended entries, and rows that are rewritten.
+//! Memory is bounded: only the heaviest users and channels are counted, and these are always among the counted ones (Metwally,
+//! Agrawal, El Abbadi: "Efficient Computation of Frequent and Top-k Elements in Data Streams", 2005).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,12 +13,12 @@ use madang_ids::{ChannelId, LogId, UserId};
 use madang_proto::Content;
 use parking_lot::Mutex;
 
-/// After it the count begins anew; the one before is kept.
+/// The length of a period. Then counting begins again, and the last period is kept.
 pub const PERIOD: Duration = Duration::from_secs(3_600);
-/// Users, and channels, that are counted. Each with a share above 1/256 is among them.
+/// The number of users, and of channels, that are counted. Each one with a share above 1/256 is among them.
 const COUNTED: usize = 256;
 
-/// What was written on this node, in this period and in the last one. Cheap to clone; clones are one.
+/// What was written on this node, in this period and in the last one. Clones share the counters.
 #[derive(Debug, Clone, Default)]
 pub struct Written(Arc<Mutex<Periods>>);
 
@@ -32,7 +32,7 @@ struct Periods {
 /// What was written in one period.
 #[derive(Debug, Clone, Default)]
 pub struct Period {
-    /// All bytes.
+    /// All bytes, also those that have no user or channel.
     pub bytes: u64,
     /// By user.
     pub users: Heaviest<UserId>,
@@ -40,7 +40,7 @@ pub struct Period {
     pub channels: Heaviest<ChannelId>,
 }
 
-/// The heaviest of many.
+/// The heaviest of many keys, with their counts.
 #[derive(Debug, Clone)]
 pub struct Heaviest<K> {
     counts: HashMap<K, Count>,
@@ -52,17 +52,17 @@ impl<K> Default for Heaviest<K> {
     }
 }
 
-/// How much somebody has, and how much of it may be of others who were counted in the same place before.
+/// The bytes of one key, and how many of them may belong to keys that had the same counter before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Count {
-    /// At most this.
+    /// An upper bound, in bytes.
     pub at_most: u64,
-    /// This part of it may belong to others.
+    /// The part of it that may belong to other keys.
     pub of_others: u64,
 }
 
 impl Count {
-    /// What is certain.
+    /// A lower bound, in bytes.
     #[must_use]
     pub const fn at_least(self) -> u64 {
         self.at_most - self.of_others
@@ -85,7 +85,7 @@ impl<K: Copy + Eq + Hash + Ord> Heaviest<K> {
         self.counts.insert(key, count);
     }
 
-    /// The first `limit` of them by what is certain, the heaviest first.
+    /// The `limit` heaviest keys by their lower bounds, the heaviest first.
     #[must_use]
     pub fn top(&self, limit: usize) -> Vec<(K, Count)> {
         let mut all: Vec<(K, Count)> = self.counts.iter().map(|(key, count)| (*key, *count)).collect();
@@ -95,7 +95,7 @@ impl<K: Copy + Eq + Hash + Ord> Heaviest<K> {
     }
 }
 
-/// What an append writes, until it is known whether it did.
+/// What an append would write. It is counted once the append has succeeded.
 #[derive(Debug)]
 pub(super) struct Tally {
     channel: Option<ChannelId>,
@@ -171,7 +171,7 @@ impl Written {
         }
     }
 
-    /// Ends the period when its time has passed, by the steady clock. Returns the one that has ended.
+    /// Ends the period if its time has passed, by the steady clock. Returns the period that has ended.
     pub fn turn(&self, now: Duration) -> Option<Period> {
         let mut periods = self.0.lock();
         if now.saturating_sub(periods.begun) < PERIOD {
@@ -183,7 +183,7 @@ impl Written {
         Some(ended)
     }
 
-    /// This period, since when it lasts, and the last one.
+    /// This period, how long it has lasted, and the last period.
     #[must_use]
     pub fn periods(&self, now: Duration) -> (Period, Duration, Option<Period>) {
         let periods = self.0.lock();
@@ -213,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_heaviest_are_known_however_many_others_write(
+        fn the_heaviest_are_counted_among_any_number_of_others(
             heavy in prop::collection::vec(1_u64..10, 200..400),
             others in prop::collection::vec(1_000_u64..100_000, 1_000..3_000),
         ) {
