@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn the_page_names_the_prices() {
         for (count, what) in
-            [(ROWS, "rows"), (IDS, "ids"), (LOOKED_AT, "rows looked at"), (BYTES / 1024, "KiB")]
+            [(ROWS, "rows"), (IDS, "ids"), (LOOKED_AT, "rows examined"), (BYTES / 1024, "KiB")]
         {
             let price = format!("{count} {what}");
             assert!(PAGE.contains(&price), "docs/limits.md does not say: {price}");
