@@ -1,7 +1,7 @@
-//! The conversations that are replayed: days, lines, and who says them.
+//! The conversations that are replayed: days, lines, and their speakers.
 //!
-//! Every nick is a user, every day a channel with those who speak in it, every line a message. Files come from a
-//! folder or a tar ([`read`]), or are made up in the same shape ([`synthetic`]).
+//! Every nick becomes a user, every day a channel of those who speak in it, every line a message. Day files are read
+//! from a folder or a tar ([`read`]), or generated in the same shape ([`synthetic`]).
 
 mod handle;
 mod irc;
@@ -18,23 +18,23 @@ use moves::Script;
 
 use crate::args::Membership;
 
-/// All of it.
+/// All days and nicks.
 #[derive(Debug, Default)]
 pub(crate) struct Corpus {
     pub(crate) nicks: Vec<Nick>,
     pub(crate) days: Vec<Day>,
 }
 
-/// Somebody who speaks on one day or more.
+/// A person who speaks on at least one day.
 #[derive(Debug)]
 pub(crate) struct Nick {
-    /// As the corpus spells it; becomes the display name.
+    /// The name as the corpus spells it; becomes the display name.
     pub(crate) name: String,
-    /// A unique `[a-z0-9_.-]{2,32}` that resembles it.
+    /// A unique handle `[a-z0-9_.-]{2,32}` that resembles the name.
     pub(crate) handle: String,
 }
 
-/// Which of [`Corpus::nicks`].
+/// Index into [`Corpus::nicks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NickIndex(pub(crate) u32);
 
@@ -49,15 +49,15 @@ impl NickIndex {
 pub(crate) struct Day {
     pub(crate) name: String,
     pub(crate) lines: Vec<Line>,
-    /// Who speaks, in the order of their first line.
+    /// The speakers of the day, in the order of their first lines.
     pub(crate) members: Vec<NickIndex>,
-    /// Who of them comes only later.
+    /// Those of them who are not there from the start.
     pub(crate) latecomers: Vec<NickIndex>,
-    /// Who comes, goes or is renamed, in order.
+    /// Joins, departures and changes of nick, in order.
     pub(crate) moves: Vec<Move>,
 }
 
-/// Something that happens before a line.
+/// An event between the lines: it happens before a line.
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
     pub(crate) before: usize,
@@ -70,21 +70,21 @@ pub(crate) struct Move {
 pub(crate) enum Moved {
     Joins,
     Leaves,
-    /// Her name for people is another.
+    /// The person's name changes to this one.
     Renames(String),
 }
 
-/// One message.
+/// One message of a day.
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) nick: NickIndex,
-    /// Since the day's first line.
+    /// Time since the first line of the day.
     pub(crate) after: Duration,
     pub(crate) text: String,
 }
 
 impl Corpus {
-    /// Reads the first `lines` of the text of each day file, in the order given.
+    /// Parses the first `lines` of each day file, in the given order.
     pub(crate) fn from_files(
         files: impl IntoIterator<Item = (String, Vec<u8>)>,
         lines: usize,
@@ -103,13 +103,13 @@ impl Corpus {
         Self { nicks: cast.nicks, days }
     }
 
-    /// Lines of all days.
+    /// Number of lines of all days.
     pub(crate) fn lines(&self) -> usize {
         self.days.iter().map(|day| day.lines.len()).sum()
     }
 }
 
-/// Gives every nick its place and its handle as it first speaks.
+/// Gives each nick an index and a handle when it first speaks.
 #[derive(Default)]
 struct Cast {
     nicks: Vec<Nick>,
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_has_its_lines_its_members_and_nothing_of_the_notices() {
+    fn a_day_has_its_lines_and_members_but_no_notices() {
         let text = b"[10:00] <Ann> hi\n=== Bob has joined #ubuntu\n[10:00] <Bob[x]> hello \xff\n[10:02]  * Ann waves\n\
                      [10:02] <Ann>  two spaces\nlicence text\n";
         let corpus = Corpus::from_files(

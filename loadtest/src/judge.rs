@@ -1,9 +1,10 @@
-//! Decides whether the guarantees held, from the raw frames: before any client drops what it has already.
+//! Decides whether the guarantees held, from the raw frames, before a client drops repeated entries.
 //!
-//! [`frame`] reads of a frame only what is judged. A [`book`] per channel holds what was said, acked and seen by
-//! anybody, and in [`fates`] what was done to it later; a [`record`] per device and channel holds what came to that
-//! device, and the [`state`] of each changed message there. [`verdict`] compares all with the history from REST at the
-//! end, less what an [`absence`] excuses. What broke goes to [`faults`], by channel and seq.
+//! [`frame`] parses only those parts of a frame that are judged. A [`book`] per channel records what was said, acked
+//! and received by any device, and in [`fates`] what was done to it later. A [`record`] per device and channel records
+//! what that device received, and the [`state`] of each changed message there. [`verdict`] compares everything with the
+//! history from REST at the end, except what an [`absence`] excuses. Broken guarantees are reported to [`faults`] with
+//! channel and seq.
 
 pub(crate) mod absence;
 pub(crate) mod book;

@@ -1,8 +1,8 @@
-//! `madang-loadtest`: plays real conversations through a server, with kills, and judges whether the guarantees held.
+//! `madang-loadtest`: replays real conversations through a server, with kills, and judges whether the guarantees held.
 //!
-//! The way of a run: [`corpus`] → [`replay`] (sets the people and channels up, plays the days, one task a socket)
-//! → [`judge`] (on the raw frames) → [`report`]. [`bench`] measures instead. Exit code 1 says that a guarantee
-//! broke, 2 that the run failed.
+//! The course of a run: [`corpus`] → [`replay`] (creates users and channels and plays the days, one task per socket) →
+//! [`judge`] (of the raw frames) → [`report`]. [`bench`] measures instead. Exit code 1 means that a guarantee was
+//! broken, 2 that the run failed.
 
 mod args;
 mod bench;
@@ -19,7 +19,7 @@ use clap::Parser;
 
 use crate::args::{Command, CommandLine};
 
-/// Threads of a measurement; the server wants its share.
+/// Threads of a measurement. The server needs the other cores.
 const BENCH_THREADS: usize = 2;
 
 #[global_allocator]
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// False says that a guarantee broke.
+/// Runs a command. Returns `false` if a guarantee was broken.
 fn run(command: Command) -> anyhow::Result<bool> {
     open_files::raise();
     match command {

@@ -1,4 +1,5 @@
-//! Every socket is an open file: the soft limit is raised to the hard one, here and for the server that is started.
+//! Every socket is an open file, so the soft limit is raised to the hard limit, for this process and for a server that
+//! it starts.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

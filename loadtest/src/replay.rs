@@ -1,5 +1,6 @@
-//! Plays the days: [`setup`] makes the people and channels, [`day`] says the lines, [`moves`] lets people come and go
-//! between them, [`plan`] draws what happens to a message later, [`device`] is one socket, [`killer`] ends the server in mid-sentence, [`check`] compares everything at the end.
+//! Plays the days: [`setup`] creates the users and channels, [`day`] sends the lines, [`moves`] lets users join and
+//! leave between them, [`plan`] draws what happens to a message later, [`device`] keeps one socket, [`killer`] kills
+//! the server during sends, [`check`] compares everything at the end.
 
 mod changes;
 mod check;
@@ -31,7 +32,7 @@ use killer::Keeper;
 use progress::Progress;
 use world::World;
 
-/// Runs all of it. False says that a guarantee broke.
+/// Runs the whole replay. Returns `false` if a guarantee was broken.
 pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
     Endpoint::parse(&args.url)?;
     let report_path = args.report.clone();
@@ -59,7 +60,7 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
     Ok(report.holds())
 }
 
-/// The server that is to be started here. Either it or another one is ready then.
+/// Starts the server if its command was given. Afterwards either it or another server is ready.
 async fn server(args: &Replay, rest: &Rest, progress: &Progress) -> anyhow::Result<Option<Server>> {
     let (url, is_ready) = (&args.url, rest.is_ready().await);
     match args.server.clone() {
@@ -74,7 +75,7 @@ async fn server(args: &Replay, rest: &Rest, progress: &Progress) -> anyhow::Resu
     }
 }
 
-/// Now, and not after an hour.
+/// Checks before the run that the report can be written, so that the run is not in vain.
 fn check_writable(report: &Path) -> anyhow::Result<()> {
     let opened = File::options().create(true).append(true).open(report);
     opened.map(drop).with_context(|| format!("could not write the report to {}", report.display()))
@@ -94,7 +95,7 @@ fn default_log() -> PathBuf {
     std::env::temp_dir().join(format!("madang-loadtest-server.{}.log", std::process::id()))
 }
 
-/// All days, as many at once as there are sockets for.
+/// Plays all days, as many at the same time as there are sockets for.
 async fn play(world: &Arc<World>, progress: &Progress) {
     let watching = progress.watch(Arc::clone(world));
     let mut waiting: Vec<u32> = (0..world.day_count()).collect();

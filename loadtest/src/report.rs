@@ -1,4 +1,4 @@
-//! What a run found, as JSON.
+//! Results of a run, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ pub(crate) struct Report {
     /// Lines that were written to a socket at least once.
     pub(crate) sent: u64,
     pub(crate) acked: u64,
-    /// Sends beyond the first of a line.
+    /// Attempts after the first one of each line.
     pub(crate) retried: u64,
-    /// Lines whose retry was answered with what an earlier try had appended: by the server's own clock, the entry is
-    /// older than the connection on which that retry was sent.
+    /// Lines whose retry was answered with what an earlier attempt had appended: by the server's clock, the entry is
+    /// older than the connection on which the retry was sent.
     pub(crate) acked_by_retry: u64,
-    /// Messages in history times devices of members.
+    /// Messages in history, multiplied by the devices of members.
     pub(crate) deliveries_expected: u64,
-    /// First deliveries of messages that were appended, by the server's clock, after the `welcome` of the connection
-    /// on which they came.
+    /// First deliveries of messages that were appended, by the server's clock, after the `welcome` of the connection on
+    /// which they arrived.
     pub(crate) deliveries_live: u64,
-    /// First deliveries of the others: they came by resuming.
+    /// First deliveries of the other messages: they arrived by resuming.
     pub(crate) deliveries_after_resume: u64,
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
@@ -36,50 +36,50 @@ pub(crate) struct Report {
     pub(crate) stale: u64,
     pub(crate) edit_lost: u64,
     pub(crate) reaction_lost: u64,
-    /// Deleted messages that are still there, or whose text is.
+    /// Deleted messages that still exist, or whose text does.
     pub(crate) undeleted: u64,
-    /// Entries that came to who was no member.
+    /// Entries that were delivered to users who were not members.
     pub(crate) leaked: u64,
     pub(crate) changes: Changes,
     pub(crate) kills: u64,
-    /// Kills at which a send was written to a socket and not answered.
+    /// Kills while a send was written to a socket and not answered.
     pub(crate) kills_with_appends_in_flight: u64,
     /// Connections of devices that had been connected before.
     pub(crate) resumes: u64,
     pub(crate) resyncs: u64,
-    /// Verdicts `snapshot_required` to a device that had a cursor.
+    /// Number of `snapshot_required` answers to devices with a cursor.
     pub(crate) snapshots: u64,
     pub(crate) latency_ms: Latencies,
     pub(crate) conditions: Conditions,
-    /// A hundred faults.
+    /// At most a hundred faults.
     pub(crate) broken: Vec<Fault>,
 }
 
-/// What happened besides the lines. All that is answered.
+/// What happened besides the lines. Only answered changes count.
 #[derive(Debug, Serialize)]
 pub(crate) struct Changes {
     pub(crate) edits: u64,
     pub(crate) deletes: u64,
-    /// Taken back ones among them.
+    /// Includes reactions that were removed.
     pub(crate) reactions: u64,
-    /// Tries of these beyond the first.
+    /// Attempts after the first one of each change.
     pub(crate) retried: u64,
     pub(crate) joins: u64,
     pub(crate) leaves: u64,
     pub(crate) bans: u64,
-    /// How often a device was told that entries of an open channel are left out.
+    /// Number of reports of a gap in an open channel.
     pub(crate) gaps: u64,
 }
 
-/// From the first try of a line.
+/// Measured from the first attempt of a line.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latencies {
     pub(crate) send_to_ack: Latency,
-    /// Live deliveries only.
+    /// Only live deliveries.
     pub(crate) send_to_deliver: Latency,
 }
 
-/// Milliseconds.
+/// In milliseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
@@ -88,7 +88,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// From a histogram of microseconds.
+    /// The quantiles of a histogram of microseconds.
     #[expect(clippy::cast_precision_loss, reason = "microseconds of a run are far below 2^52")]
     pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
         let ms = |micros: u64| micros as f64 / 1_000.0;
@@ -100,7 +100,7 @@ impl Latency {
     }
 }
 
-/// Under what the figures were taken.
+/// Conditions under which the figures were taken.
 #[derive(Debug, Serialize)]
 pub(crate) struct Conditions {
     pub(crate) command: Vec<String>,
@@ -108,18 +108,18 @@ pub(crate) struct Conditions {
     pub(crate) days: u64,
     pub(crate) lines: u64,
     pub(crate) setup_s: f64,
-    /// Of the replay, without set-up and without the last check.
+    /// Seconds of the replay, without set-up and final check.
     pub(crate) duration_s: f64,
     pub(crate) check_s: f64,
-    /// What a server that was started here found in its environment.
+    /// Environment of a server that this tool started.
     pub(crate) server_environment: Vec<String>,
-    /// Of the server that was started here.
+    /// Memory of a server that this tool started.
     pub(crate) server_rss_kib: Option<ServerRss>,
-    /// Why connections ended and sends were put off, and how often. Not faults: kills and churn make many.
+    /// Why connections ended and sends were delayed, and how often. These are not faults: kills and churn cause many.
     pub(crate) trouble: BTreeMap<String, u64>,
 }
 
-/// Resident memory of the server, in KiB.
+/// Resident memory of the server in KiB.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct ServerRss {
     /// When a quarter of the lines was acked.
@@ -137,7 +137,7 @@ impl Report {
             && self.broken.is_empty()
     }
 
-    /// The figures that matter most, for a person.
+    /// The most important figures, for people.
     pub(crate) fn summary(&self) -> String {
         let verdict = if self.holds() { "every guarantee held" } else { "A GUARANTEE BROKE" };
         let mut text = format!(

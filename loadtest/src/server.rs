@@ -11,16 +11,16 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-/// A first start may build the server (`cargo run`).
+/// Time limit of a start. The first start may build the server (`cargo run`).
 const START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// A drain ends within this.
+/// Time limit of a drain.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Of the output of a server that ended at its start.
+/// Number of output lines that are shown if the server ends at its start.
 const LAST_LINES: usize = 8;
 
-/// What the server is told unless the environment says otherwise: a day has up to 237 speakers, and 16,000 sign-ups
-/// with full password hashing would take an hour of what is not measured here.
+/// The server's environment, unless the caller's environment says otherwise. A day has up to 237 speakers, and 16,000
+/// sign-ups with full password hashing would take an hour, which is not what is measured here.
 pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
@@ -38,7 +38,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it is ready.
+    /// Starts the server and waits until it is ready.
     pub(crate) async fn start(command: String, log: PathBuf, rest: Rest) -> anyhow::Result<Self> {
         File::create(&log).with_context(|| format!("could not write {}", log.display()))?;
         let child = spawn(&command, &log)?;
@@ -47,7 +47,7 @@ impl Server {
         Ok(server)
     }
 
-    /// SIGKILL to all of its processes.
+    /// Sends SIGKILL to all of its processes.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::KILL);
         self.child.wait().await?;
@@ -60,7 +60,7 @@ impl Server {
         self.wait_until_ready().await
     }
 
-    /// SIGTERM, and SIGKILL to what is left after a minute.
+    /// Sends SIGTERM, and SIGKILL to processes that are left after a minute.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::TERM);
         match timeout(STOP_TIMEOUT, self.child.wait()).await {
@@ -75,7 +75,7 @@ impl Server {
         }
     }
 
-    /// The process group, for [`rss_kib`].
+    /// Its process group, for [`rss_kib`].
     pub(crate) fn group(&self) -> Option<u32> {
         self.child.id()
     }
@@ -83,7 +83,7 @@ impl Server {
     fn signal(&self, signal: Signal) {
         let group = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(group) = group {
-            // It may have ended by itself; then there is nobody to tell.
+            // The send fails if the server has already ended by itself.
             let _ = kill_process_group(group, signal);
         }
     }
@@ -110,7 +110,7 @@ impl Drop for Server {
     }
 }
 
-/// The last that a server said, a line each.
+/// The last lines of a server's output.
 fn last_lines(log: &Path) -> String {
     let said = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -130,7 +130,7 @@ fn spawn(command: &str, log: &Path) -> anyhow::Result<Child> {
     shell.spawn().with_context(|| format!("could not start {command:?}"))
 }
 
-/// Resident memory of all processes of a group (the command may be a wrapper), in KiB.
+/// Resident memory of all processes of a group in KiB (the command may be a wrapper).
 pub(crate) fn rss_kib(group: u32) -> Option<u64> {
     let processes = std::fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -138,7 +138,7 @@ pub(crate) fn rss_kib(group: u32) -> Option<u64> {
     (sum > 0).then_some(sum)
 }
 
-/// The fifth field of `/proc/PID/stat`; the second is a name in brackets that may hold anything.
+/// The fifth field of `/proc/PID/stat`. The second field is a name in brackets that may contain anything.
 fn group_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
@@ -167,7 +167,7 @@ mod tests {
         assert!(rss_kib(group).is_some_and(|kib| kib > 100));
         kill_process_group(Pid::from_raw(group as i32).unwrap(), Signal::KILL).unwrap();
         child.wait().await.unwrap();
-        // The pipe ends once every process of the group has given up its memory and then its files.
+        // The pipe ends once every process of the group has released its memory and then its files.
         child.stdout.as_mut().unwrap().read_to_end(&mut Vec::new()).await.unwrap();
         assert_eq!(rss_kib(group), None);
     }

@@ -1,10 +1,10 @@
-//! What a user may get wrong: each is one clear sentence, at once, and exit code 2.
+//! Mistakes that a user may make: each gives one clear sentence at once, and exit code 2.
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::net::TcpListener;
 use std::process::Command;
 
-/// Runs `replay` with these arguments. Returns what it says when it does not begin.
+/// Runs `replay` with these arguments. Returns its error output.
 fn refusal(args: &[&str]) -> String {
     let mut tool = Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
     let output = tool.arg("replay").args(args).env("RUST_BACKTRACE", "0").output().unwrap();
@@ -19,14 +19,14 @@ fn expect(args: &[&str], words: &[&str]) {
     assert!(words.iter().all(|word| said.contains(word)), "{args:?}: {said}");
 }
 
-/// `http://…` of a port on which nobody listens.
+/// The URL of a port on which nobody listens.
 fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
 #[test]
-fn a_corpus_that_is_none() {
+fn a_corpus_that_is_not_one() {
     let empty = std::env::temp_dir().join(format!("madang-empty-{}", std::process::id()));
     std::fs::create_dir_all(&empty).unwrap();
     expect(&["--corpus", "/nowhere"], &["could not read the corpus at /nowhere: No such file"]);
@@ -91,7 +91,7 @@ fn kills_without_a_server_to_kill() {
 }
 
 #[test]
-fn shares_that_are_none() {
+fn shares_out_of_range() {
     for flag in ["--edits", "--deletes", "--reactions", "--bans"] {
         for share in ["1.5", "-1", "nan", "some"] {
             let share = format!("{flag}={share}");
@@ -107,7 +107,7 @@ fn more_open_channels_than_a_connection_may_subscribe_to() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_said_before_the_run() {
+fn a_report_that_cannot_be_written_is_found_before_the_run() {
     let args = ["--synthetic", "1", "--url", &nobody(), "--report", "/nowhere/report.json"];
     expect(&args, &["could not write the report to /nowhere/report.json: No such file"]);
 }

@@ -1,4 +1,4 @@
-//! The whole tool against a server in memory: it finds nothing where nothing is, and names what was planted.
+//! The whole tool against a server in memory: it reports no fault without one, and names each planted fault.
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod fake;
@@ -6,11 +6,11 @@ mod fake;
 use fake::{Fake, Plant};
 use serde_json::Value;
 
-/// Runs the tool on one made-up day, if nothing else is said. Returns its exit code and its report.
+/// Runs the tool, by default on one synthetic day. Returns its exit code and its report.
 async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
     let args = ["replay", "--lines", "200", "--devices", "2", "--url", url];
     let days: &[&str] = if more.contains(&"--synthetic") { &[] } else { &["--synthetic", "1"] };
-    // What was lost is waited for so long.
+    // The tool waits this long for lost entries.
     let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "6"] };
     let mut tool = tokio::process::Command::new(env!("CARGO_BIN_EXE_madang-loadtest"));
     let output = tool.args(args).args(days).args(patience).args(more).output().await.unwrap();
@@ -20,27 +20,27 @@ async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
     (output.status.code().unwrap(), report)
 }
 
-/// The figures that count faults of places.
+/// The counts of faults of places.
 fn faults(report: &Value) -> [u64; 6] {
     ["lost", "duplicated", "reordered", "holes", "conflicts", "snapshots"]
         .map(|name| report[name].as_u64().unwrap())
 }
 
-/// The figures that count faults of what messages say, and of who may read them.
+/// The counts of faults of what messages contain, and of who may read them.
 fn later_faults(report: &Value) -> [u64; 5] {
     ["stale", "edit_lost", "reaction_lost", "undeleted", "leaked"].map(|name| report[name].as_u64().unwrap())
 }
 
-/// Much of everything that happens besides the lines.
+/// A high rate of everything that happens besides the lines.
 const CHANGES: [&str; 6] = ["--edits", "0.2", "--deletes", "0.1", "--reactions", "0.3"];
 const OPEN: [&str; 2] = ["--channel-kind", "open"];
 
-/// What the report counts of things that happened.
+/// Whether the report counts each of these.
 fn happened(report: &Value, names: &[&str]) -> bool {
     names.iter().all(|name| report["changes"][name].as_u64().unwrap() > 0)
 }
 
-/// Plants a fault and expects that exactly these later counts are not zero, and that its place is named.
+/// Plants a fault and expects that exactly these later counts are not zero, and that its place is reported.
 async fn finds_later(plant: Plant, args: &[&str], expected: [bool; 5]) {
     let (fake, url) = Fake::start(plant).await;
     let (code, report) = replay(&url, args).await;
@@ -49,14 +49,14 @@ async fn finds_later(plant: Plant, args: &[&str], expected: [bool; 5]) {
     assert_eq!(code, 1);
 }
 
-/// Whether the report names the place at which something was planted.
+/// Whether the report names the place at which a fault was planted.
 fn names(report: &Value, (channel, seq): (u64, u64)) -> bool {
     let channel = channel.to_string();
     let at = |fault: &Value| fault["channel"] == channel.as_str() && fault["seq"] == seq;
     report["broken"].as_array().unwrap().iter().any(at)
 }
 
-/// Plants a fault and expects that exactly these counts are not zero, and that its place is named.
+/// Plants a fault and expects that exactly these counts are not zero, and that its place is reported.
 async fn finds(plant: Plant, lost: bool, duplicated: bool, reordered: bool, holes: bool, conflicts: bool) {
     let (fake, url) = Fake::start(plant).await;
     let (code, report) = replay(&url, &[]).await;
@@ -67,7 +67,7 @@ async fn finds(plant: Plant, lost: bool, duplicated: bool, reordered: bool, hole
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_faultless_server_is_found_faultless_and_all_is_counted() {
+async fn a_correct_server_has_no_faults_and_everything_is_counted() {
     let (_fake, url) = Fake::start(Plant::Nothing).await;
     let (code, report) = replay(&url, &[]).await;
     assert_eq!((code, faults(&report)), (0, [0; 6]), "{report:#}");
@@ -77,7 +77,7 @@ async fn a_faultless_server_is_found_faultless_and_all_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn devices_that_drop_and_resume_miss_nothing() {
+async fn devices_that_disconnect_and_resume_miss_nothing() {
     let (_fake, url) = Fake::start(Plant::Nothing).await;
     let (code, report) = replay(&url, &["--churn", "--churn-every", "1", "--speed", "100x"]).await;
     assert_eq!((code, faults(&report)), (0, [0; 6]), "{report:#}");
@@ -86,32 +86,32 @@ async fn devices_that_drop_and_resume_miss_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acked_message_without_a_row_is_named() {
+async fn an_acked_message_without_a_row_is_reported() {
     finds(Plant::ForgetRow(120), true, false, false, true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fan_out_that_was_skipped_is_named() {
+async fn a_skipped_fan_out_is_reported() {
     finds(Plant::SkipFanOut(120), true, false, false, true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_came_twice_is_named() {
+async fn a_duplicated_delivery_is_reported() {
     finds(Plant::Twice(120), false, true, false, false, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_swapped_deliveries_are_named() {
+async fn two_swapped_deliveries_are_reported() {
     finds(Plant::Swap(120), false, false, true, true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_words_are_named() {
+async fn another_text_is_reported() {
     finds(Plant::OtherWords(120), false, false, false, false, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_in_a_group_are_all_made_and_no_fault() {
+async fn changes_in_a_group_are_made_and_are_no_fault() {
     let (_fake, url) = Fake::start(Plant::Nothing).await;
     let (code, report) = replay(&url, &CHANGES).await;
     assert_eq!((code, faults(&report), later_faults(&report)), (0, [0; 6], [0; 5]), "{report:#}");
@@ -119,7 +119,7 @@ async fn changes_in_a_group_are_all_made_and_no_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_channel_with_all_that_happens_in_it_is_found_faultless() {
+async fn an_open_channel_with_all_kinds_of_changes_has_no_faults() {
     let (_fake, url) = Fake::start(Plant::Nothing).await;
     let args = [
         "--membership",
@@ -144,7 +144,7 @@ async fn an_open_channel_with_all_that_happens_in_it_is_found_faultless() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_who_come_and_go_in_a_group_are_no_fault() {
+async fn joins_and_departures_in_a_group_are_no_fault() {
     let (_fake, url) = Fake::start(Plant::Nothing).await;
     let args: Vec<&str> = CHANGES.into_iter().chain(["--membership", "corpus", "--bans", "0.05"]).collect();
     let (code, report) = replay(&url, &args).await;
@@ -156,42 +156,42 @@ async fn people_who_come_and_go_in_a_group_are_no_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_was_not_delivered_is_named() {
+async fn a_change_that_was_not_delivered_is_reported() {
     finds_later(Plant::ChangeNotDelivered(20), &CHANGES, [true, false, false, false, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_delivered_with_the_wrong_version_is_named() {
+async fn a_change_delivered_with_the_wrong_version_is_reported() {
     finds_later(Plant::WrongVersion(20), &CHANGES, [true, false, false, false, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acked_edit_that_was_not_made_is_named() {
+async fn an_acked_edit_that_was_not_made_is_reported() {
     let args = ["--edits", "0.2"];
     finds_later(Plant::EditLost(5), &args, [false, true, false, false, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_acked_reaction_that_was_not_made_is_named() {
+async fn an_acked_reaction_that_was_not_made_is_reported() {
     let args = ["--reactions", "0.3"];
     finds_later(Plant::ReactionLost(5), &args, [false, false, true, false, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_was_not_made_is_named() {
+async fn a_deletion_that_was_not_made_is_reported() {
     let args = ["--deletes", "0.2"];
     finds_later(Plant::Undeleted(5), &args, [false, false, false, true, false]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_banned_are_told_is_named() {
+async fn entries_delivered_to_a_banned_user_are_reported() {
     let args: Vec<&str> = OPEN.into_iter().chain(["--bans", "0.05"]).collect();
     finds_later(Plant::BanLeaks, &args, [false, false, false, false, true]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_are_told_is_named() {
-    // People of one day are strangers to the channel of the other.
+async fn entries_delivered_to_strangers_are_reported() {
+    // The users of one day are strangers to the channel of the other.
     for more in [&["--membership", "corpus"][..], &[]] {
         let args: Vec<&str> = ["--synthetic", "2"].into_iter().chain(more.iter().copied()).collect();
         finds_later(Plant::TellsStrangers(120), &args, [false, false, false, false, true]).await;

@@ -1,6 +1,7 @@
-//! Devices that were away, or stood still: each is told what its cursor is worth, and ends equal to the store.
+//! Devices that were offline or stopped reading: the server answers each cursor correctly, and each device ends equal
+//! to the store.
 //!
-//! A device is the client of `crates/client`, and what a program would keep between two runs of it.
+//! A device is the client of `crates/client`, together with what a program stores between two runs of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -22,21 +23,21 @@ use super::folder::{Folder, programs};
 use super::people::{self, Person};
 use super::process::Process;
 
-/// More than a device may miss.
+/// More items than a device may miss before it must take a snapshot.
 const FAR: usize = 10_050;
-/// Less than that.
+/// Fewer items than that.
 const NEAR: usize = 100;
-/// Sends at once.
+/// Concurrent calls that send messages.
 const CALLS: usize = 48;
-/// Until a device has all.
+/// Time limit for a device to receive everything.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A device stands still for longer than the server waits for a heartbeat …
+/// A device stops reading for longer than the server waits for a heartbeat …
 const STOPPED: Duration = Duration::from_secs(40);
-/// … while more is said than buffers hold.
+/// … while more is sent than the buffers hold.
 const STOPPED_MESSAGES: usize = 4_000;
 const LONG_TEXT: usize = 4_000;
 
-/// Plays a scene. The last line of its output is what it found, as JSON.
+/// Plays a scene. The last line of its output is the result as JSON.
 pub(super) async fn run(args: Away) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let found = match args.scene {
@@ -54,11 +55,11 @@ async fn far(folder: &Folder) -> anyhow::Result<serde_json::Value> {
     stage.say(FAR - NEAR, 10).await?;
     let mut near = stage.device().await?;
     stage.say(NEAR, 10).await?;
-    ensure!(near.come(&stage).await? == Resume::Resumed, "who missed {NEAR} items must resume");
+    ensure!(near.come(&stage).await? == Resume::Resumed, "a device that missed {NEAR} items must resume");
     far.must_take_a_snapshot(&stage, SnapshotReason::TooFarBehind).await?;
-    // From then on it resumes as ever.
+    // From the snapshot on it resumes as usual.
     stage.say(NEAR, 10).await?;
-    ensure!(far.come(&stage).await? == Resume::Resumed, "a cursor behind a snapshot must serve");
+    ensure!(far.come(&stage).await? == Resume::Resumed, "a cursor after a snapshot must be accepted");
     Ok(json!({ "too_far_behind": 1, "items_missed": FAR }))
 }
 
@@ -76,11 +77,14 @@ async fn restored(folder: &Folder) -> anyhow::Result<serde_json::Value> {
     let mut of_a_later_start = stage.device().await?;
     madang("restore", "--from", &backup, &again).await?;
     let stage = stage.on(&again, folder).await?;
-    // The restored store grows past what was lost: other messages stand in the same places.
+    // The restored store grows past the lost part: other messages have the same places.
     stage.say(NEAR * 3, 10).await?;
     beyond.must_take_a_snapshot(&stage, SnapshotReason::BeyondStore).await?;
     of_a_later_start.must_take_a_snapshot(&stage, SnapshotReason::ForeignCursor).await?;
-    ensure!(before.come(&stage).await? == Resume::Resumed, "a cursor from before the backup must serve");
+    ensure!(
+        before.come(&stage).await? == Resume::Resumed,
+        "a cursor from before the backup must be accepted"
+    );
     Ok(json!({ "beyond_store": 1, "foreign_cursor": 1, "resumed": 1 }))
 }
 
@@ -88,24 +92,27 @@ async fn stopped(folder: &Folder) -> anyhow::Result<serde_json::Value> {
     let stage = Stage::new(Process::strict(&folder.join("data"), folder).await?).await?;
     let mut device = stage.device().await?;
     let (client, mut events) = Client::start(device.options(&stage))?;
-    // It is there when something came to it.
+    // The device is connected once it has received something.
     stage.say(1, 10).await?;
     device.listen(&stage, &mut events).await?;
-    // Nobody takes the client's events, so it neither reads nor says anything.
+    // The client's events are not taken, so it neither reads nor sends anything.
     tokio::try_join!(stage.say(STOPPED_MESSAGES, LONG_TEXT), async {
         sleep(STOPPED).await;
         Ok(())
     })?;
     let heard = device.listen(&stage, &mut events).await?;
     client.close().await;
-    ensure!(heard.resyncs + heard.disconnects > 0, "the server never noticed that it stood still");
+    ensure!(
+        heard.resyncs + heard.disconnects > 0,
+        "the server never noticed that the device stopped reading"
+    );
     ensure!(heard.resume.is_none_or(|resume| resume == Resume::Resumed), "it must resume");
     Ok(
         json!({ "resyncs": heard.resyncs, "closed_by_the_server": heard.disconnects, "messages": STOPPED_MESSAGES }),
     )
 }
 
-/// A command of the server's program, to its end.
+/// Runs a command of the server's program until it ends.
 async fn madang(command: &str, option: &str, path: &Path, data: &Path) -> anyhow::Result<()> {
     let mut program = Command::new(programs()?.join("madang"));
     let output = program.arg(command).arg(option).arg(path).arg("--data").arg(data).output().await?;
@@ -114,7 +121,7 @@ async fn madang(command: &str, option: &str, path: &Path, data: &Path) -> anyhow
     Ok(())
 }
 
-/// A server, somebody who speaks, and somebody whose devices are watched.
+/// A server, a user who sends, and a user whose devices are observed.
 struct Stage {
     server: Process,
     rest: Rest,
@@ -127,12 +134,12 @@ impl Stage {
     async fn new(server: Process) -> anyhow::Result<Self> {
         let rest = people::rest(&server.url())?;
         let people = people::sign_up(&rest, 2).await?;
-        let [ada, bob] = people.as_slice() else { bail!("two people signed up") };
+        let [ada, bob] = people.as_slice() else { bail!("expected two users") };
         let channel = people::group(&rest, &[ada, bob]).await?;
         Ok(Self { server, rest, ada: ada.clone(), bob: bob.clone(), channel })
     }
 
-    /// The server is killed, and another one starts on this folder.
+    /// Kills the server and starts another one on this folder.
     async fn on(self, data: &Path, folder: &Folder) -> anyhow::Result<Self> {
         self.server.kill().await?;
         let server = Process::madang(data, folder).await?;
@@ -156,7 +163,7 @@ impl Stage {
         Ok(self.rest.channel(&self.bob.token, self.channel).await?.head_seq)
     }
 
-    /// What the store has behind a place.
+    /// The entries of the store after a place.
     async fn history(&self, mut after: Seq) -> anyhow::Result<Vec<Entry>> {
         let mut entries = Vec::new();
         loop {
@@ -172,7 +179,7 @@ impl Stage {
         }
     }
 
-    /// A device that has everything up to now.
+    /// A device that has received everything so far.
     async fn device(&self) -> anyhow::Result<Device> {
         let cursor = self.rest.snapshot(&self.bob.token, &SnapshotQuery::default()).await?.cursor;
         let kept = self.history(Seq::ZERO).await?.into_iter().map(|entry| (entry.seq, entry));
@@ -180,13 +187,13 @@ impl Stage {
     }
 }
 
-/// What a device's program keeps between two runs.
+/// What the program of a device stores between two runs.
 struct Device {
     cursor: Option<SealedCursor>,
     kept: BTreeMap<Seq, Entry>,
 }
 
-/// What a device was told besides entries.
+/// Events of a device other than entries.
 #[derive(Debug, Default)]
 struct Heard {
     resume: Option<Resume>,
@@ -207,29 +214,27 @@ impl Device {
         options
     }
 
-    /// Connects, stays until it has what the store has, compares, and leaves.
+    /// Connects, stays until the device has everything that the store has, compares, and disconnects.
     async fn come(&mut self, stage: &Stage) -> anyhow::Result<Resume> {
         let (client, mut events) = Client::start(self.options(stage))?;
         let heard = self.listen(stage, &mut events).await?;
         client.close().await;
-        heard.resume.context("it never connected")
+        heard.resume.context("the device never connected")
     }
 
     async fn must_take_a_snapshot(&mut self, stage: &Stage, reason: SnapshotReason) -> anyhow::Result<()> {
         let resume = self.come(stage).await?;
-        ensure!(
-            resume == Resume::SnapshotRequired { reason },
-            "{reason:?} is due, and it is told {resume:?}"
-        );
+        ensure!(resume == Resume::SnapshotRequired { reason }, "expected {reason:?}, got {resume:?}");
         Ok(())
     }
 
-    /// Until it has what the store has, and a cursor for it. Every entry comes once and in order.
+    /// Reads until the device has everything that the store has, and a cursor that covers it. Every entry must arrive
+    /// once and in order.
     async fn listen(&mut self, stage: &Stage, events: &mut Receiver<Event>) -> anyhow::Result<Heard> {
         let (head, mut heard, mut is_covered) = (stage.head().await?, Heard::default(), false);
         while self.last() < head || !is_covered {
             let event = timeout(PATIENCE, events.recv()).await;
-            let event = event.with_context(|| format!("it stands at {} of {head}", self.last()))?;
+            let event = event.with_context(|| format!("the device has {} of {head}", self.last()))?;
             match event.context("the client ended")? {
                 Event::Connected { resume } => heard.resume = Some(resume),
                 Event::Resync => heard.resyncs += 1,
@@ -239,7 +244,9 @@ impl Device {
                     self.keep(entries)?
                 }
                 Event::SnapshotRequired { reason, .. } => self.take_snapshot(stage, reason).await?,
-                Event::Gap { after, before, .. } => bail!("nothing came between {after} and {before}"),
+                Event::Gap { after, before, .. } => {
+                    bail!("entries between {after} and {before} did not arrive")
+                }
                 Event::SignInRequired { reason } | Event::Closed { reason, .. } => bail!("{reason}"),
                 _ => {}
             }
@@ -251,13 +258,13 @@ impl Device {
     fn keep(&mut self, entries: Vec<Entry>) -> anyhow::Result<()> {
         for entry in entries {
             let (seq, last) = (entry.seq, self.last());
-            ensure!(seq == last.next(), "seq {seq} came behind {last}");
+            ensure!(seq == last.next(), "seq {seq} arrived after {last}");
             self.kept.insert(seq, entry);
         }
         Ok(())
     }
 
-    /// As `docs/protocol.md` says: what is of another store is dropped, and history gives the rest.
+    /// Takes a snapshot as `docs/protocol.md` says: data of another store is deleted, and history provides the rest.
     async fn take_snapshot(&mut self, stage: &Stage, reason: SnapshotReason) -> anyhow::Result<()> {
         if matches!(reason, SnapshotReason::ForeignCursor | SnapshotReason::BeyondStore) {
             self.kept.clear();

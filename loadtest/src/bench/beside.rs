@@ -1,5 +1,5 @@
-//! People who talk in direct channels while something else happens on the server: how long their acks take, against a quiet
-//! server.
+//! Users who talk in direct channels while something else happens on the server: how long their acks take, compared
+//! with an idle server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +16,26 @@ use super::reader::Seen;
 use super::sender::{Plan, Sender};
 use super::socket::{Socket, source};
 
-/// Senders, each with one message under way.
+/// Senders, each with one message in flight.
 pub(super) const SENDERS: usize = 8;
-/// How long the quiet server is measured.
+/// How long the idle server is measured.
 const QUIET: Duration = Duration::from_secs(5);
-/// Before each message; slower than the limits of a user and of a connection.
+/// Pause before each message; slower than the rate limits of a user and of a connection.
 const PAUSE: Duration = Duration::from_millis(60);
 const TEXT_BYTES: usize = 100;
-/// What one connection reads at once.
+/// Bytes of one read of a connection.
 const READ_BYTES: usize = 4 * 1024;
-/// An ack beside the crowd may take so many times as long as on a quiet server.
+/// An ack under load may take at most this many times as long as on an idle server.
 const TARGET: f64 = 3.0;
 
-/// Those who talk.
+/// The pairs of users who talk.
 #[derive(Debug)]
 pub(super) struct Beside {
     senders: Vec<(Person, ChannelId)>,
 }
 
 impl Beside {
-    /// The first of each pair talks to the second, who is not connected.
+    /// Creates the direct channels. The first user of each pair talks to the second, who is not connected.
     pub(super) async fn meet(url: &str, people: Vec<Person>) -> anyhow::Result<Self> {
         let pairs: Vec<(Person, Person)> =
             people.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
@@ -53,7 +53,7 @@ impl Beside {
         talk.end().await
     }
 
-    /// Begins to talk, until [`Talk::end`].
+    /// Starts to talk, until [`Talk::end`].
     pub(super) async fn begin(&self, addr: &str) -> anyhow::Result<Talk> {
         let (goes_on, mut tasks) = (Arc::new(AtomicBool::new(true)), JoinSet::new());
         for (number, (person, channel)) in self.senders.iter().enumerate() {
@@ -69,7 +69,7 @@ impl Beside {
     }
 }
 
-/// People who talk.
+/// Users who are talking.
 #[derive(Debug)]
 pub(super) struct Talk {
     goes_on: Arc<AtomicBool>,
@@ -77,7 +77,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Ends it; latencies of all acks.
+    /// Stops talking; returns the latencies of all acks.
     pub(super) async fn end(mut self) -> anyhow::Result<Histogram<u64>> {
         self.goes_on.store(false, Ordering::Relaxed);
         let mut latency = histogram()?;
@@ -88,7 +88,7 @@ impl Talk {
     }
 }
 
-/// Prints both, and whether the target is met.
+/// Prints both latencies, and whether the target is met.
 pub(super) fn print(quiet: &Histogram<u64>, beside: &Histogram<u64>) {
     let p99 = |latency| quantile_ms(latency, 0.99);
     let ratio = p99(beside) / p99(quiet);

@@ -1,6 +1,6 @@
-//! Memory of connections that only wait, and what their heartbeats cost.
+//! Memory of idle connections, and the cost of their heartbeats.
 //!
-//! Sign-ups open channels and fill caches; so the server is started anew on its folder before its memory is read.
+//! Sign-ups open channels and fill caches, so the server is restarted on its folder before its memory is measured.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use super::socket::{Socket, source};
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_FRAME: &str = r#"{"type":"heartbeat"}"#;
-/// How its answer begins.
+/// Prefix of the answer to a heartbeat.
 const HEARTBEAT_ANSWER: &[u8] = br#"{"type":"heartbeat""#;
-/// Handshakes at once.
+/// Concurrent handshakes.
 const HANDSHAKES: usize = 64;
-/// What one client reads at once.
+/// Bytes of one read of a client.
 const CLIENT_BUFFER_BYTES: usize = 1024;
-/// Tasks over which the heartbeats are spread.
+/// Tasks among which the heartbeats are divided.
 const BEATERS: usize = 100;
-/// What a connection may take.
+/// Most bytes that a connection may use.
 const TARGET_BYTES: f64 = 6.0 * 1024.0;
-/// Until what was freed has been given back.
+/// Time after which freed memory has been returned to the system.
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Bytes per connection.
@@ -38,7 +38,7 @@ struct Weight {
     anon: f64,
 }
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data = folder.join("data");
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// People and channels; the cursors are behind all of it.
+/// Creates users and channels; their cursors are after everything that this appends.
 async fn fill(args: &Connections, data: &Path, folder: &Folder) -> anyhow::Result<Vec<Person>> {
     let started = Instant::now();
     let server = Process::madang(data, folder).await?;
@@ -117,7 +117,7 @@ async fn weigh_madang(data: &Path, folder: &Folder, people: &[Person], beats: u6
     Ok(weight)
 }
 
-/// A heartbeat every five seconds on each connection.
+/// Sends a heartbeat every five seconds on each connection.
 async fn beat(server: &Process, sockets: Vec<Socket>, before: Usage, seconds: u64) -> anyhow::Result<()> {
     let (begun, count) = (Instant::now(), sockets.len());
     let first = server.usage()?;

@@ -1,4 +1,4 @@
-//! Connections that are all reset at once and come back, while some of them are spoken to.
+//! Connections that are all reset at once and reconnect, while messages are sent to some of them.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,15 @@ use super::people::{self, Person};
 use super::returns;
 use super::socket::{Socket, source};
 
-/// What one device reads at once.
+/// Bytes of one read of a device.
 const READ_BYTES: usize = 4 * 1024;
-/// Calls at once, and handshakes.
+/// Concurrent calls and handshakes.
 const CALLS: usize = 48;
-/// Before the cut, so that whoever started this can look at the server.
+/// Time before the cut in which the parent process can inspect the server.
 const STAND: Duration = Duration::from_secs(15);
 
-/// Says `connected`, cuts some time later, and says after how many seconds all were current again.
+/// Prints `connected`, cuts the connections some time later, and prints the number of seconds after which all devices
+/// were up to date again.
 pub(super) async fn run(args: Cut) -> anyhow::Result<()> {
     let rest = people::rest(&args.url)?;
     let addr = args.url.trim_start_matches("http://").to_owned();

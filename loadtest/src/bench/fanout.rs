@@ -1,4 +1,4 @@
-//! Deliveries in one channel, all of whose subscribers are connected, at a steady rate.
+//! Deliveries in one channel at a steady rate. All of its subscribers are connected.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::process::Process;
 use super::readers::{Read, Readers};
 use super::socket::{Socket, source};
 
-/// What the sender reads at once.
+/// Bytes of one read of the sender.
 const READ_BYTES: usize = 64 * 1024;
 /// Messages of one burst.
 const BURST: u32 = 16;
-/// Of what the bare loop delivers per CPU second.
+/// Least share of what the bare loop delivers per CPU second.
 const TARGET: f64 = 0.8;
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Fanout) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     print_conditions(&format!(

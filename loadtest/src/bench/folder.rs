@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// Is removed when dropped.
+/// The folder is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -32,7 +32,7 @@ impl Drop for Folder {
     }
 }
 
-/// Where this program is, and the server beside it.
+/// The folder of this program, which also contains the server.
 pub(super) fn programs() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().context("this program is in no folder")?.to_owned())

@@ -1,5 +1,5 @@
-//! One user who asks for the most expensive things that the limits admit, as fast as they are admitted: how long the acks of
-//! others take meanwhile.
+//! One user who makes the most expensive calls that the limits admit, as fast as they are admitted: how long the acks
+//! of other users take meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,19 +22,20 @@ use super::people::{self, Person};
 use super::process::Process;
 use super::reader;
 
-/// Members of the open channel whom a message mentions; with the talkers an address has 60 sign-ups at once.
+/// Members of the open channel, all mentioned by one message. Together with the users who talk they stay below the 60
+/// sign-ups that one address may make at once.
 const MEMBERS: usize = 30;
-/// Of what pages of history are made, within what a user may write at once.
+/// Messages for the pages of history; within the number that a user may send at once.
 const MESSAGES: usize = 50;
 const MESSAGE_BYTES: usize = 60_000;
 const LARGE_BYTES: usize = 390_000;
 const UNKNOWN_IDS: u64 = 10_000;
-/// Calls at once, of each kind.
+/// Concurrent calls of each kind.
 const AT_ONCE: usize = 4;
-/// After a refusal.
+/// Pause after a refused call.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is asked for.
+/// The kinds of expensive calls.
 #[derive(Debug, Clone, Copy)]
 enum Wish {
     History,
@@ -58,7 +59,7 @@ const WISHES: [Wish; 8] = [
     Wish::React,
 ];
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Greedy) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     print_conditions(&format!(
@@ -92,11 +93,11 @@ pub(super) async fn run(args: Greedy) -> anyhow::Result<()> {
     server.kill().await
 }
 
-/// The one who asks.
+/// The user who makes the calls.
 struct User {
     rest: Rest,
     token: String,
-    /// An open channel with all members, and large messages.
+    /// An open channel that contains all members and large messages.
     channel: ChannelId,
     members: Vec<UserId>,
     admitted: AtomicU64,
@@ -106,7 +107,7 @@ struct User {
 impl User {
     async fn prepare(rest: Rest, people: Vec<Person>) -> anyhow::Result<Self> {
         let channel = people::open(&rest, &people.iter().collect::<Vec<_>>()).await?;
-        let owner = people.first().context("there must be a user")?;
+        let owner = people.first().context("there is no user")?;
         let (token, members) = (owner.token.clone(), people.iter().skip(1).map(|person| person.id).collect());
         let user = Self {
             rest,
@@ -122,7 +123,7 @@ impl User {
         Ok(user)
     }
 
-    /// Until it is aborted.
+    /// Repeats calls of one kind until the task is aborted.
     async fn ask_on(self: Arc<Self>, wish: Wish) {
         loop {
             let counter = match self.ask(wish).await {

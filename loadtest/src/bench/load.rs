@@ -1,5 +1,5 @@
-//! A server with readers, under a load of messages: what was delivered, how soon, and what it cost, beside a bare loop
-//! with the same writes.
+//! A server with readers under a load of messages: how much is delivered, how soon, and at what cost, compared with a
+//! bare loop that makes the same writes.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use super::process::Process;
 use super::readers::{Read, Readers};
 use super::socket::Socket;
 
-/// What is not delivered so long after the last ack never is.
+/// Time after the last ack at which missing deliveries count as lost.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The least time that Linux tells.
+/// The resolution of processor time on Linux, in seconds.
 const TICK: f64 = 0.01;
-/// How often it is looked whether everything was delivered.
+/// Interval between two checks whether everything was delivered.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What one round came to.
+/// Results of one round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Round {
     pub(super) per_second: f64,
@@ -37,19 +37,19 @@ pub(super) struct Round {
     pub(super) bare_cpu_seconds: f64,
 }
 
-/// Who sends, and who reads.
+/// The senders and readers of a measurement.
 #[derive(Debug)]
 pub(super) struct Load<'a> {
     pub(super) server: &'a Process,
     pub(super) readers: &'a mut Readers,
-    /// How many connections read.
+    /// Number of connections that read.
     pub(super) connections: usize,
-    /// To how many of them each message goes.
+    /// Number of connections that receive each message.
     pub(super) receivers: u64,
 }
 
 impl Load<'_> {
-    /// Sends at these paces until all is delivered. Gives the senders back.
+    /// Sends at these paces until everything is delivered. Returns the senders.
     pub(super) async fn round(
         &mut self,
         senders: Vec<(Socket, Pace)>,
@@ -73,7 +73,7 @@ impl Load<'_> {
         let mut after = self.readers.counts().await?;
         while after.messages < before.messages + expected {
             let delivered = after.messages - before.messages;
-            ensure!(all_sent.elapsed() < PATIENCE, "{delivered} of {expected} deliveries came, and no more");
+            ensure!(all_sent.elapsed() < PATIENCE, "only {delivered} of {expected} deliveries arrived");
             sleep(LOOK).await;
             after = self.readers.counts().await?;
         }
@@ -84,7 +84,7 @@ impl Load<'_> {
         let messages = figure(after.messages - before.messages);
         let frames = figure(after.frames - before.frames);
         let bytes = figure(after.bytes - before.bytes);
-        // The acks to the senders are writes as well.
+        // The acks to the senders are writes too.
         let writes = (now.writes - counters.writes).max(1.0);
         let mut round = Round {
             per_second: messages / seconds,
@@ -115,12 +115,12 @@ async fn counters(server: &Process) -> anyhow::Result<Counters> {
     let text = server.metrics().await?;
     let counter = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        line.with_context(|| format!("the server does not count {name}"))
+        line.with_context(|| format!("the server has no metric {name}"))
     };
     Ok(Counters { writes: counter("outbound_writes_total ")?, resyncs: counter("outbound_resyncs_total ")? })
 }
 
-/// CPU seconds of the bare loop for the round's writes: as many connections, bytes and writes a second.
+/// CPU seconds of the bare loop for the writes of the round: with as many connections, bytes and writes per second.
 async fn bare(
     connections: usize,
     round: &Round,
@@ -142,7 +142,7 @@ async fn bare(
     let cpu = server.usage()?.cpu_seconds.max(TICK);
     let bytes = figure(readers.counts().await?.bytes);
     server.kill().await?;
-    // It may have kept its rate or not: what counts is the price of a byte.
+    // The loop need not have kept its rate: the cost per byte counts.
     let wanted = round.bytes_per_write * rate * seconds * figure(connections as u64);
     Ok(cpu * wanted / bytes.max(1.0))
 }

@@ -1,11 +1,12 @@
-//! Measurements: each prints figures with their conditions, medians of repeats, beside a bare reference in the same run.
+//! Measurements. Each prints figures with their conditions, medians of repeats, and a bare reference from the same run.
 //!
-//! [`connections`] memory of connections that only wait, [`fanout`] deliveries in one channel, [`pairs`] many channels in
-//! which little is said, [`sends`] durable sends a second, [`presence`] how soon people are seen to come and go,
-//! [`resume`] and [`returns`] what catching up costs, [`greedy`] what one user may cost others, [`startup`] time until ready. [`cut`] and [`away`] are parts of fault runs. [`process`] starts and weighs
-//! servers, [`people`] fills them, [`socket`] is the least that speaks their protocol, [`pace`] sends at a steady rate,
-//! [`sender`] as fast as acks come, [`readers`] read in processes of their own, [`load`] puts these together,
-//! [`reference`] are the bare servers. The figures and what they mean are in `docs/performance.md`.
+//! [`connections`]: memory of idle connections. [`fanout`]: deliveries in one channel. [`pairs`]: many channels with
+//! little traffic. [`sends`]: durable sends per second. [`presence`]: how soon users see others come and go. [`resume`]
+//! and [`returns`]: the cost of catching up. [`greedy`]: what one user may cost others. [`startup`]: time until ready.
+//! [`cut`] and [`away`] are parts of fault runs. [`process`] starts and measures servers, [`people`] fills them,
+//! [`socket`] is a minimal client of their protocol, [`pace`] sends at a steady rate, [`sender`] as fast as acks
+//! arrive, [`readers`] read in processes of their own, [`load`] combines these, [`reference`] contains the bare
+//! servers. `docs/performance.md` contains the figures and their meaning.
 
 pub(crate) mod args;
 mod away;
@@ -34,7 +35,7 @@ mod startup;
 
 use args::Bench;
 
-/// Runs one measurement. False says that a guarantee broke.
+/// Runs one measurement. Returns `false` if a guarantee was broken.
 pub(crate) async fn run(bench: Bench) -> anyhow::Result<bool> {
     match bench {
         Bench::Presence(args) => return presence::run(args).await,

@@ -1,4 +1,4 @@
-//! Sends at a steady rate, whatever comes back: latencies of a loop that waits say little of life.
+//! Sends at a steady rate, whatever the server answers: a loop that waits for each answer would hide long latencies.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use super::reader;
 use super::socket::{Socket, put_frame};
 
-/// Answers that have not come by then do not come.
+/// Time after which missing answers are given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How to send.
+/// How one sender sends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     pub(super) channel: ChannelId,
-    /// Which of the senders this is.
+    /// The number of the sender.
     pub(super) sender: usize,
     pub(super) text_bytes: usize,
-    /// Messages of one write.
+    /// Messages in one write.
     pub(super) burst: u32,
-    /// Time from one write to the next.
+    /// Time between two writes.
     pub(super) every: Duration,
-    /// Before the first.
+    /// Time before the first write.
     pub(super) after: Duration,
-    /// Writes.
+    /// Number of writes.
     pub(super) writes: u64,
 }
 
-/// Sends all, and waits until all are acked. Returns the connection and how many messages it were.
+/// Sends everything and waits until everything is acked. Returns the connection and the number of messages.
 pub(super) async fn send(mut socket: Socket, pace: Pace) -> anyhow::Result<(Socket, u64)> {
     let mut ticks = interval_at(Instant::now() + pace.after, pace.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -48,7 +48,7 @@ pub(super) async fn send(mut socket: Socket, pace: Pace) -> anyhow::Result<(Sock
                 match filled {
                     Ok(bytes) => { bytes?; }
                     Err(_) if writes < pace.writes || last.elapsed() < PATIENCE => {}
-                    Err(_) => bail!("{acked} of {messages} messages were acked, and no more"),
+                    Err(_) => bail!("only {acked} of {messages} messages were acked"),
                 }
                 let mut refused = None;
                 socket.frames(|payload| {

@@ -1,4 +1,4 @@
-//! Many channels in which little is said, each with a few subscribers: what the server's CPU has to do for them.
+//! Many channels with little traffic, each with a few subscribers: how much CPU time the server needs for them.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use super::process::Process;
 use super::readers::{Read, Readers};
 use super::socket::{Socket, source};
 
-/// What a sender reads at once.
+/// Bytes of one read of a sender.
 const READ_BYTES: usize = 4 * 1024;
-/// Channels made, and senders connected, at once.
+/// Channels created, and senders connected, at the same time.
 const AT_ONCE: usize = 48;
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Pairs) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     print_conditions(&format!(
@@ -82,7 +82,7 @@ async fn measure(args: &Pairs, kind: Kind, folder: &Folder) -> anyhow::Result<Ro
                 text_bytes: args.text,
                 burst: 1,
                 every,
-                // Spread evenly over the time between two messages.
+                // The senders are spread evenly over the time between two messages.
                 after: every.mul_f64(share(number, args.count)),
                 writes: args.seconds * u64::from(args.rate),
             };

@@ -1,4 +1,4 @@
-//! Fills a server with people and channels over REST.
+//! Fills a server with users and channels over REST.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use rand::seq::SliceRandom;
 use super::args::Kind;
 use super::reader;
 
-/// Calls at once.
+/// Concurrent calls.
 const CALLS: usize = 48;
 
-/// Somebody with one device.
+/// A user with one device.
 #[derive(Debug, Clone)]
 pub(super) struct Person {
     pub(super) id: UserId,
     pub(super) token: String,
-    /// Where the device stands, once [`take_cursors`] has asked.
+    /// The device's cursor, once [`take_cursors`] has read it.
     pub(super) cursor: Option<SealedCursor>,
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
         .await
 }
 
-/// Everybody is in `rounds` groups of `members`, with other people in each.
+/// Puts every user into `rounds` groups of `members`, each with other users.
 pub(super) async fn groups(
     rest: &Rest,
     people: &[Person],
@@ -78,9 +78,9 @@ pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<Cha
     Ok(view.card.id)
 }
 
-/// An open channel that the first makes and the others join.
+/// An open channel that the first user creates and the others join.
 pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<ChannelId> {
-    let [owner, others @ ..] = people else { bail!("nobody makes the channel") };
+    let [owner, others @ ..] = people else { bail!("there is no owner") };
     let name = Some("bench".to_owned());
     let channel = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
     let view = rest.create_channel(&owner.token, &channel, None).await.context("an open channel failed")?;
@@ -90,11 +90,11 @@ pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<Chan
         .buffer_unordered(CALLS)
         .try_for_each(|_| std::future::ready(Ok(())))
         .await
-        .context("somebody could not join the open channel")?;
+        .context("a user could not join the open channel")?;
     Ok(id)
 }
 
-/// A channel of any kind, of people who are all different.
+/// A channel of any kind between distinct users.
 pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyhow::Result<ChannelId> {
     match (kind, people) {
         (Kind::Open, _) => open(rest, people).await,
@@ -109,7 +109,7 @@ pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyh
     }
 }
 
-/// So many texts, from one person, over REST.
+/// Sends several texts of one user over REST.
 pub(super) async fn say(
     rest: &Rest,
     person: &Person,
@@ -124,7 +124,7 @@ pub(super) async fn say(
     Ok(())
 }
 
-/// A direct channel of each pair.
+/// Creates a direct channel for each pair.
 pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::Result<Vec<ChannelId>> {
     stream::iter(pairs)
         .map(|(from, to)| async move {
@@ -138,7 +138,7 @@ pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::
         .await
 }
 
-/// Puts each device at the end of everything so far.
+/// Moves the cursor of each device to the end of everything so far.
 pub(super) async fn take_cursors(rest: &Rest, people: &mut [Person]) -> anyhow::Result<()> {
     stream::iter(people)
         .map(|person| async move {

@@ -1,7 +1,8 @@
-//! How soon people see that others come, go and crash, and whether anybody flaps.
+//! How soon users see that others come, leave and crash, and whether anybody flaps.
 //!
-//! All are in one group, so each is told of all others. A quarter of the people leave with a farewell, a quarter resets
-//! the connection, a quarter falls silent, and a quarter is back within the grace period, which nobody should see.
+//! All users are in one group, so each is informed about all others. A quarter of the users leave with a close frame, a
+//! quarter reset the connection, a quarter fall silent, and a quarter are back within the grace period, which no other
+//! user should see.
 
 mod outcome;
 
@@ -23,30 +24,30 @@ use super::process::Process;
 use super::socket::{Socket, source};
 use outcome::{Cause, Deed, Told, compare};
 
-/// What one connection reads at once.
+/// Bytes of one read of a connection.
 const READ_BYTES: usize = 16 * 1024;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 const HEARTBEAT_FRAME: &str = r#"{"type":"heartbeat"}"#;
-/// How long somebody stays when she has come.
+/// How long a user stays connected.
 const STAY: Duration = Duration::from_secs(7);
-/// How long somebody is gone whom nobody should miss: far below the grace of ten seconds.
+/// How long a user is away without being noticed: far below the grace period of 10 s.
 const BLINK: Duration = Duration::from_secs(2);
-/// Within this a crash must be seen (G6) …
+/// A crash must be seen within this time (G6).
 const LIMIT: Duration = Duration::from_secs(30);
-/// … and so much later everybody goes on: what comes then is late, not unseen.
+/// The users continue this much later: a change that arrives in between is late, not unseen.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// What everybody writes into.
+/// Results that all tasks record.
 struct Stage {
     addr: String,
     begun: Instant,
     causes: Mutex<Vec<Cause>>,
     told: Mutex<Vec<Told>>,
-    /// From a heartbeat to its answer.
+    /// Time from a heartbeat to its answer.
     beats: Mutex<Histogram<u64>>,
 }
 
-/// Measures and prints. False if somebody was seen too late or not at all, or flapped.
+/// Measures and prints the results. Returns `false` if a change was seen too late or not at all, or if a user flapped.
 pub(super) async fn run(args: Presence) -> anyhow::Result<bool> {
     let folder = Folder::new()?;
     let (people, watchers) = (args.people as usize, args.watchers as usize);
@@ -94,7 +95,7 @@ fn print(stage: &Stage, acting: &[Person], watchers: usize, cpu: f64) -> anyhow:
     let ids: HashSet<u64> = acting.iter().map(|person| person.id.raw()).collect();
     let (causes, mut told) = (locked(&stage.causes).clone(), locked(&stage.told).clone());
     told.retain(|told| ids.contains(&told.person));
-    anyhow::ensure!(!told.is_empty(), "nobody was told of anybody: does this server tell presence?");
+    anyhow::ensure!(!told.is_empty(), "no watcher received presence: does this server send it?");
     let outcome = compare(&causes, &told, watchers);
     println!("{:>12} {:>6} {:>9} {:>9}", "deed", "seen", "median s", "worst s");
     let mut is_late = false;
@@ -125,7 +126,7 @@ fn print(stage: &Stage, acting: &[Person], watchers: usize, cpu: f64) -> anyhow:
     Ok(holds)
 }
 
-/// Notes what it is told, until it is stopped.
+/// Records the presence that a watcher receives, until the task is aborted.
 async fn watch(stage: Arc<Stage>, watcher: usize, mut socket: Socket) -> anyhow::Result<()> {
     let mut next = Instant::now() + HEARTBEAT;
     let mut asked = Instant::now();
@@ -149,9 +150,9 @@ async fn watch(stage: Arc<Stage>, watcher: usize, mut socket: Socket) -> anyhow:
     }
 }
 
-/// Comes and goes.
+/// Connects and disconnects one user, `rounds` times.
 async fn play(stage: Arc<Stage>, number: usize, person: Person, rounds: u32) -> anyhow::Result<()> {
-    // Not all at the same time.
+    // The users start at different times.
     sleep(Duration::from_millis(137 * number as u64 % 5_000)).await;
     for _ in 0..rounds {
         stage.note(&person, Deed::Comes);
@@ -169,7 +170,7 @@ async fn play(stage: Arc<Stage>, number: usize, person: Person, rounds: u32) -> 
                 None
             }
             2 => {
-                // The last sign of life comes just before: this is what takes longest to see.
+                // The last sign of life is sent just before. This case takes longest to detect.
                 socket.send(HEARTBEAT_FRAME).await?;
                 stage.note(&person, Deed::FallsSilent);
                 Some(socket)
@@ -190,7 +191,7 @@ async fn play(stage: Arc<Stage>, number: usize, person: Person, rounds: u32) -> 
     Ok(())
 }
 
-/// Reads, and says that it is there.
+/// Reads, and sends heartbeats.
 async fn hold(socket: &mut Socket, lasts: Duration) -> anyhow::Result<()> {
     let until = Instant::now() + lasts;
     let mut next = Instant::now();
@@ -224,7 +225,8 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who is there, or not, as a frame of presence tells it: one user or a list of them; who is away is there.
+/// Users in a presence frame, and whether each is connected: one user or a list of them. A user who is away counts as
+/// connected.
 fn changes(payload: &[u8]) -> Vec<(u64, bool)> {
     if !payload.starts_with(br#"{"type":"presence""#) {
         return Vec::new();
@@ -239,7 +241,7 @@ mod tests {
     use super::changes;
 
     #[test]
-    fn a_list_of_users_is_read() {
+    fn a_list_of_users_is_parsed() {
         let list = br#"{"type":"presence","users":[{"user_id":"7","state":"away"},{"user_id":"8","state":"offline"}]}"#;
         assert_eq!(changes(list), [(7, true), (8, false)]);
         assert_eq!(changes(br#"{"type":"heartbeat","at":1}"#), []);

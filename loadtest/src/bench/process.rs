@@ -1,4 +1,4 @@
-//! A server process: started, weighed by `/proc`, stopped.
+//! A server process: started, measured through `/proc`, stopped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,12 @@ use super::folder::{Folder, programs};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Linux tells processes about time in hundredths of a second, whatever its own ticks are.
+/// Linux reports processor time to processes in hundredths of a second, whatever its own ticks are.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 const SILENCE: &str = "MADANG_GATEWAY__SILENCE_MS";
-/// What the server is told: thousands of sign-ups should not be password hashing, and nobody is thrown out.
+/// The server's environment: password hashing must not dominate thousands of sign-ups, and no connection is closed for
+/// silence.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
@@ -29,7 +30,7 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("MADANG_TOKENS__ACCESS_SECONDS", "86400"),
     ("MADANG_CHANNELS__GROUP_MEMBERS", "500"),
     ("MADANG_ACCOUNTS__CONSENT", "false"),
-    // Not three lines for each socket.
+    // Avoids three log lines for each socket.
     ("MADANG_TELEMETRY__FILTER", "warn"),
 ];
 
@@ -42,14 +43,14 @@ pub(super) struct Process {
     pub(super) addr: String,
 }
 
-/// What a process takes.
+/// Resources that a process uses.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
-    /// Resident memory, with the pages of the program itself.
+    /// Resident memory, including the pages of the program itself.
     pub(super) rss_bytes: f64,
     /// Resident memory that is backed by no file.
     pub(super) anon_bytes: f64,
-    /// The most that it has ever been.
+    /// The highest resident memory so far.
     pub(super) peak_bytes: f64,
     pub(super) cpu_seconds: f64,
 }
@@ -60,7 +61,7 @@ impl Process {
         Self::start(Self::serve(data)?, folder.join("madang.log")).await
     }
 
-    /// The same with its limits.
+    /// The same, with limits.
     pub(super) async fn limited(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
         let mut command = Command::new(programs()?.join("madang"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data);
@@ -75,7 +76,7 @@ impl Process {
         Ok(command)
     }
 
-    /// The same, which closes who is silent as it would in life.
+    /// The same, with the usual time limit for silent connections.
     pub(super) async fn strict(data: &Path, folder: &Folder) -> anyhow::Result<Self> {
         let mut command = Self::serve(data)?;
         command.env_remove(SILENCE);
@@ -88,7 +89,7 @@ impl Process {
         command.arg("reference");
         match reference {
             Reference::Idle => command.arg("idle"),
-            Reference::Readers(_) => anyhow::bail!("readers are no server"),
+            Reference::Readers(_) => anyhow::bail!("readers are not a server"),
             Reference::Fanout { connections, write_bytes, frames, rate, seconds } => command
                 .args(["fanout", "--connections", &connections.to_string()])
                 .args(["--write-bytes", &write_bytes.to_string(), "--frames", &frames.to_string()])
@@ -97,12 +98,12 @@ impl Process {
         Self::start(command, folder.join("reference.log")).await
     }
 
-    /// Waits until it says where it listens, and reads its output no further.
+    /// Waits until the server prints its address. The rest of its output is not read.
     async fn start(mut command: Command, log: PathBuf) -> anyhow::Result<Self> {
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let pid = child.id().context("the server has no process")?;
+        let pid = child.id().context("the server has no process id")?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let said = std::fs::read_to_string(&log)?;
@@ -121,7 +122,7 @@ impl Process {
         format!("http://{}", self.addr)
     }
 
-    /// What `GET /metrics` says.
+    /// The body of `GET /metrics`.
     pub(super) async fn metrics(&self) -> anyhow::Result<String> {
         let http = reqwest::Client::builder().no_proxy().build()?;
         let answer = http.get(format!("{}/metrics", self.url())).send().await?;
@@ -139,16 +140,16 @@ impl Process {
         })
     }
 
-    /// SIGTERM, and the end of it.
+    /// Sends SIGTERM and waits for the end.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let pid =
-            i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the server has no process")?;
+            i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the server has no process id")?;
         kill_process(pid, Signal::TERM)?;
         timeout(STOP_TIMEOUT, self.child.wait()).await.context("the server did not end")??;
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for the end.
     pub(super) async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
@@ -165,7 +166,7 @@ fn kib(status: &str, name: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// User and system time: fields 14 and 15; the second is a name in brackets that may hold anything.
+/// User and system time: fields 14 and 15. The second field is a name in brackets that may contain anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
@@ -177,14 +178,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_proc_says_is_read() {
+    fn proc_files_are_parsed() {
         let stat = "12 (a ) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(kib("VmRSS:\t  12 kB\nRssAnon:\t 7 kB\n", "RssAnon:"), Some(7.0));
     }
 
     #[test]
-    fn a_server_says_where_it_listens() {
+    fn the_address_of_a_server_is_parsed() {
         let said = "madang 0.1.0 listens on http://127.0.0.1:4711\n  socket";
         assert_eq!(listens_on(said).as_deref(), Some("127.0.0.1:4711"));
         assert_eq!(listens_on("madang 0.1.0 listens on http://127.0.0.1:47"), None);

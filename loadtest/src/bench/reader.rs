@@ -1,4 +1,4 @@
-//! Reads one connection to the end: counts what comes, and how long it took.
+//! Reads one connection until it ends: counts messages and records their latency.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 use super::figures::{histogram, now_us};
 use super::socket::Socket;
 
-/// How a frame of entries begins.
+/// Prefix of a frame of entries.
 pub(super) const ENTRIES: &[u8] = br#"{"type":"entries""#;
-/// Stands before the text in an entry.
+/// The bytes before the text of an entry.
 const TEXT: &str = r#""text":""#;
-/// Digits of the time of sending, with which each text begins …
+/// Digits of the sending time at the beginning of each text …
 const DIGITS: usize = 15;
-/// … and of the number of its sender, which follow.
+/// … and of the number of its sender, which follows.
 const SENDER_DIGITS: usize = 5;
 
-/// What all readers of a server saw.
+/// What all readers of a server have received.
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) messages: AtomicU64,
     pub(super) frames: AtomicU64,
     pub(super) bytes: AtomicU64,
-    /// From send to delivery.
+    /// Time from send to delivery.
     pub(super) latency: Mutex<Histogram<u64>>,
 }
 
-/// A copy of the counts.
+/// Copies of the counts at one time.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Counts {
     pub(super) messages: u64,
@@ -54,14 +54,14 @@ impl Seen {
         }
     }
 
-    /// The latencies since the last call.
+    /// The latencies since the previous call.
     pub(super) fn take_latency(&self) -> anyhow::Result<Histogram<u64>> {
         let empty = histogram()?;
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(std::mem::replace(&mut latency, empty))
     }
 
-    /// Counts the messages of a frame and notes how long they took.
+    /// Counts the messages of a frame and records their latencies.
     pub(super) fn take_frame(&self, payload: &[u8], taken: &mut Taken) {
         let now = now_us();
         for sent in sent_times(payload) {
@@ -71,7 +71,7 @@ impl Seen {
         taken.frames += 1;
     }
 
-    /// Adds what one reader took.
+    /// Adds what one reader received.
     pub(super) fn add(&self, taken: &mut Taken) {
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         taken.latencies.drain(..).for_each(|micros| latency.saturating_record(micros));
@@ -83,14 +83,14 @@ impl Seen {
     }
 }
 
-/// A text of `bytes` that says when it was sent, and by whom.
+/// A text of `bytes` that contains its sending time and the number of its sender.
 pub(super) fn text(sender: usize, bytes: usize) -> String {
     let mut text = format!("{:0DIGITS$}{sender:0SENDER_DIGITS$}", now_us());
     text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
     text
 }
 
-/// What one read brought.
+/// What one read contained.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     messages: u64,
@@ -99,18 +99,18 @@ pub(super) struct Taken {
     latencies: Vec<u64>,
 }
 
-/// How many messages a frame holds.
+/// Number of messages in a frame.
 pub(super) fn messages(payload: &[u8]) -> u64 {
     sent_times(payload).count() as u64
 }
 
-/// When each message of a frame was sent.
+/// The sending time of each message of a frame.
 fn sent_times(payload: &[u8]) -> impl Iterator<Item = u64> {
     let text = std::str::from_utf8(payload).unwrap_or_default();
     text.match_indices(TEXT).filter_map(move |(at, _)| sent_at(&text[at + TEXT.len()..]))
 }
 
-/// When a text was sent.
+/// The sending time in a text.
 fn sent_at(text: &str) -> Option<u64> {
     text.get(..DIGITS)?.parse().ok()
 }

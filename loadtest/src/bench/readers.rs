@@ -1,6 +1,8 @@
-//! Processes that read connections: one process may hold 20,000 open files, and reading is not the server's work.
+//! Processes that read connections. One process may open 20,000 files only, and reading should not count as work of the
+//! server.
 //!
-//! The parent asks a line, the child answers a line: `count` what has come, `take` the latencies since the last time.
+//! The parent writes a line, the child answers with a line: `count` for the totals so far, `take` for the latencies
+//! since the last time.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -20,38 +22,38 @@ use super::folder::Folder;
 use super::reader::{self, Counts, Seen};
 use super::socket::{Socket, source};
 
-/// Connections of one process, well below what it may open.
+/// Connections of one process, far below the number of files that it may open.
 const PER_PROCESS: usize = 8_000;
-/// What one connection reads at once.
+/// Bytes of one read of a connection.
 const READ_BYTES: usize = 16 * 1024;
-/// Handshakes at once.
+/// Concurrent handshakes.
 const HANDSHAKES: usize = 64;
-/// In the place of what is left out.
+/// Stands for an absent value.
 const NOTHING: &str = "-";
 
-/// One connection to be read.
+/// A connection to be read.
 #[derive(Debug, Clone)]
 pub(super) enum Read<'a> {
-    /// Says nothing: for bare servers.
+    /// Sends nothing: for bare servers.
     Bare,
-    /// Says hello, and subscribes if an open channel is named.
+    /// Sends `hello`, and subscribes if an open channel is given.
     Welcome { token: &'a str, subscribe: Option<ChannelId> },
 }
 
-/// Children that read.
+/// Child processes that read.
 #[derive(Debug)]
 pub(super) struct Readers(Vec<Reading>);
 
 #[derive(Debug)]
 struct Reading {
-    /// Is killed when dropped.
+    /// The child is killed when this is dropped.
     _child: Child,
     asks: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 impl Readers {
-    /// Connects them all.
+    /// Opens all connections.
     pub(super) async fn start(addr: &str, reads: &[Read<'_>], folder: &Folder) -> anyhow::Result<Self> {
         let mut children = Vec::new();
         for (number, chunk) in reads.chunks(PER_PROCESS).enumerate() {
@@ -62,12 +64,12 @@ impl Readers {
         }
         for child in &mut children {
             let said = child.answers.next_line().await?.context("the readers ended at their start")?;
-            ensure!(said == "ready", "the readers do not begin: {said}");
+            ensure!(said == "ready", "the readers did not start: {said}");
         }
         Ok(Self(children))
     }
 
-    /// What came to all of them.
+    /// The totals of all readers.
     pub(super) async fn counts(&mut self) -> anyhow::Result<Counts> {
         let mut sum = Counts::default();
         for child in &mut self.0 {
@@ -79,7 +81,7 @@ impl Readers {
         Ok(sum)
     }
 
-    /// The latencies since the last call.
+    /// The latencies since the previous call.
     pub(super) async fn take_latency(&mut self) -> anyhow::Result<Histogram<u64>> {
         let mut sum = histogram()?;
         for child in &mut self.0 {
@@ -119,7 +121,7 @@ impl Reading {
     }
 }
 
-/// The child: connects, reads, and answers until nobody asks any more.
+/// The child: connects, reads, and answers until its input ends.
 pub(super) async fn serve(args: Args) -> anyhow::Result<()> {
     let seen = Seen::new()?;
     let list = std::fs::read_to_string(&args.list)?;

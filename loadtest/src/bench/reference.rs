@@ -1,4 +1,4 @@
-//! Bare servers: what the machine and the library give when there is nothing else to do.
+//! Bare servers: what the machine and the library can do when there is no other work.
 
 use std::io::Write;
 use std::net::TcpListener as BlockingListener;
@@ -19,7 +19,7 @@ use super::reader::ENTRIES;
 use super::readers;
 use super::socket::put_frame;
 
-/// The same as the server's.
+/// The same as in the server.
 const READ_BUFFER_BYTES: usize = 1024;
 
 /// Runs a bare server until it is killed.
@@ -36,7 +36,7 @@ pub(crate) async fn run(reference: Reference) -> anyhow::Result<()> {
     }
 }
 
-/// Holds WebSockets; each is read, and nothing is said.
+/// Accepts WebSockets and reads them, but sends nothing.
 async fn idle() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("the reference listens on http://{}", listener.local_addr()?);
@@ -46,7 +46,7 @@ async fn idle() -> anyhow::Result<()> {
         let of_handshake = tasks.clone();
         tasks.spawn(async move {
             match handshake(stream).await {
-                // A fresh task, as in the server: this one has room for the handshake.
+                // A new task as in the server: the present one still has the memory of the handshake.
                 Ok(socket) => drop(of_handshake.spawn(hold(socket))),
                 Err(error) => eprintln!("no handshake: {error:#}"),
             }
@@ -69,13 +69,13 @@ async fn hold(mut socket: WebSocketStream<TcpStream>) {
     while let Some(Ok(_)) = socket.next().await {}
 }
 
-/// One thread that writes the same block to each connection, one after the other, again and again.
+/// One thread that writes the same block to each connection in turn, repeatedly.
 fn fanout(connections: usize, block: &[u8], every: Duration, lasts: Duration) -> anyhow::Result<()> {
     let listener = BlockingListener::bind("127.0.0.1:0")?;
     println!("the reference listens on http://{}", listener.local_addr()?);
     let mut streams = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let (stream, _) = listener.accept().context("a reader did not come")?;
+        let (stream, _) = listener.accept().context("a reader did not connect")?;
         stream.set_nodelay(true)?;
         streams.push(stream);
     }
@@ -88,13 +88,13 @@ fn fanout(connections: usize, block: &[u8], every: Duration, lasts: Duration) ->
         next += every;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
-    // Until it is killed: its CPU time is read while it is there.
+    // Waits to be killed: its CPU time is read while it exists.
     loop {
         std::thread::park();
     }
 }
 
-/// Frames of about the given bytes in all, each of which begins as entries do.
+/// Frames of about the given total size. Each begins as a frame of entries does.
 fn block(write_bytes: usize, frames: usize) -> Vec<u8> {
     let frames = frames.max(1);
     let mut payload = ENTRIES.to_vec();

@@ -1,4 +1,4 @@
-//! What it costs to catch up with a device that missed entries in some of its many channels.
+//! The cost of catching up for a device that missed entries in some of its many channels.
 
 use std::time::Instant;
 
@@ -14,14 +14,14 @@ use super::process::Process;
 use super::reader::{self, ENTRIES};
 use super::socket::{Socket, source};
 
-/// What the device reads at once.
+/// Bytes of one read of the device.
 const READ_BYTES: usize = 256 * 1024;
-/// Calls at once.
+/// Concurrent calls.
 const CALLS: usize = 48;
-/// How often the bare loop is asked.
+/// Number of measurements of the bare loop.
 const BARE_REPEATS: usize = 3;
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Resume) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let moved = args.moved.min(args.channels);
@@ -34,7 +34,7 @@ pub(super) async fn run(args: Resume) -> anyhow::Result<()> {
     ));
     let server = Process::madang(&folder.join("data"), &folder).await?;
     let person = fill(&args, moved, each, &server).await?;
-    // The first reads from the disk what the others find in memory.
+    // The first run reads from the disk what the others find in memory.
     catch_up(&server, &person, missed as u64).await?;
     let (begun, cpu) = (Instant::now(), server.usage()?.cpu_seconds);
     let (mut took, mut bytes) = (Vec::new(), 0);
@@ -60,11 +60,11 @@ pub(super) async fn run(args: Resume) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A user in many groups, with the cursor of their device, and what it missed.
+/// A user in many groups, with the cursor of their device and the entries that it missed.
 async fn fill(args: &Resume, moved: usize, each: usize, server: &Process) -> anyhow::Result<Person> {
     let rest = &people::rest(&server.url())?;
     let mut people = people::sign_up(rest, 2).await?;
-    let [person, other] = people.as_mut_slice() else { anyhow::bail!("two people signed up") };
+    let [person, other] = people.as_mut_slice() else { anyhow::bail!("expected two users") };
     let (owner, member) = (&*other, &*person);
     let channels: Vec<ChannelId> = stream::iter(0..args.channels)
         .map(|_| async move { people::group(rest, &[owner, member]).await })
@@ -80,7 +80,7 @@ async fn fill(args: &Resume, moved: usize, each: usize, server: &Process) -> any
     Ok(person.clone())
 }
 
-/// Milliseconds until all came, and their bytes.
+/// Milliseconds until everything has arrived, and its size in bytes.
 async fn catch_up(server: &Process, person: &Person, missed: u64) -> anyhow::Result<(f64, u64)> {
     let begun = Instant::now();
     let (token, cursor) = (&person.token, person.cursor.clone());
@@ -89,7 +89,7 @@ async fn catch_up(server: &Process, person: &Person, missed: u64) -> anyhow::Res
     Ok((begun.elapsed().as_secs_f64() * 1e3, bytes))
 }
 
-/// Reads until so many messages came. Returns how many bytes these took.
+/// Reads until `missed` messages have arrived. Returns the number of bytes read.
 pub(super) async fn read_missed(socket: &mut Socket, missed: u64) -> anyhow::Result<u64> {
     let (mut came, mut bytes) = (0, 0);
     loop {
@@ -103,16 +103,16 @@ pub(super) async fn read_missed(socket: &mut Socket, missed: u64) -> anyhow::Res
             }
         })?;
         if let Some(refused) = refused {
-            anyhow::bail!("it cannot be caught up with: {refused}");
+            anyhow::bail!("the device cannot catch up: {refused}");
         }
         if came >= missed {
             return Ok(bytes);
         }
-        socket.fill().await.with_context(|| format!("{came} of {missed} missed messages came"))?;
+        socket.fill().await.with_context(|| format!("{came} of {missed} missed messages arrived"))?;
     }
 }
 
-/// Milliseconds in which a bare server writes as many bytes.
+/// Milliseconds in which a bare server writes the same number of bytes.
 async fn read_bare(bytes: u64, folder: &Folder) -> anyhow::Result<f64> {
     let write_bytes = usize::try_from(bytes)?;
     let reference = Reference::Fanout { connections: 1, write_bytes, frames: 1, rate: 1.0, seconds: 1 };

@@ -1,5 +1,5 @@
-//! Devices that all come back at once after a crash of the server: how long until all are current, and how long the acks of
-//! others take meanwhile.
+//! Devices that all reconnect at once after a crash of the server: how long until all are up to date, and how long the
+//! acks of other users take meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -19,15 +19,16 @@ use super::process::Process;
 use super::resume::read_missed;
 use super::socket::{Socket, source};
 
-/// What one device reads at once.
+/// Bytes of one read of a device.
 const READ_BYTES: usize = 4 * 1024;
-/// Calls at once.
+/// Concurrent calls.
 const CALLS: usize = 48;
-/// Tries of one device, and the wait between them: a listener's queue is shorter than the crowd.
+/// Most attempts of one device, and the wait between them: the queue of a listener is shorter than the number of
+/// devices.
 const TRIES: u32 = 100;
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data = folder.join("data");
@@ -64,13 +65,14 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// People in groups, with the cursors of their devices and what these missed; and those who talk meanwhile.
+/// Users in groups, with the cursors of their devices and the messages that these missed; and the users who talk
+/// meanwhile.
 async fn fill(args: &Returns, server: &Process) -> anyhow::Result<(Vec<Person>, Vec<Person>)> {
     let rest = &people::rest(&server.url())?;
     let mut people = people::sign_up(rest, args.count + 2 * SENDERS).await?;
     let talkers = people.split_off(args.count);
     let members = usize::try_from(args.members)?;
-    // A last group of one is none.
+    // A single user at the end would be no group.
     people.truncate(people.len() - usize::from(people.len() % members == 1));
     let channels: Vec<ChannelId> = stream::iter(people.chunks(members))
         .map(|group| async move { people::group(rest, &group.iter().collect::<Vec<_>>()).await })
@@ -86,7 +88,7 @@ async fn fill(args: &Returns, server: &Process) -> anyhow::Result<(Vec<Person>, 
     Ok((people, talkers))
 }
 
-/// Seconds until all are current, when each was, and the connections.
+/// Seconds until all devices are up to date, the time of each, and the connections.
 pub(super) async fn come(
     addr: &str,
     missed: u64,
@@ -115,7 +117,7 @@ pub(super) async fn come(
     Ok((begun.elapsed().as_secs_f64(), latency, sockets))
 }
 
-/// Seconds in which as many connect to a bare server.
+/// Seconds in which the same number of clients connect to a bare server.
 async fn come_bare(count: usize, folder: &Folder) -> anyhow::Result<f64> {
     let server = Process::reference(&Reference::Idle, folder).await?;
     let begun = Instant::now();
@@ -140,7 +142,7 @@ async fn come_bare(count: usize, folder: &Folder) -> anyhow::Result<f64> {
     Ok(seconds)
 }
 
-/// Tries until it is welcome.
+/// Tries until the device is welcomed.
 async fn again<F>(connect: impl Fn() -> F) -> anyhow::Result<Socket>
 where
     F: Future<Output = anyhow::Result<Socket>>,

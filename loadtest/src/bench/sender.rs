@@ -1,4 +1,4 @@
-//! Sends messages into one channel, a fixed number under way.
+//! Sends messages to one channel, with a fixed number in flight.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,21 +13,21 @@ use super::figures::{histogram, micros};
 use super::reader::{self, ENTRIES, Seen, Taken};
 use super::socket::{Socket, put_frame};
 
-/// How to send.
+/// How one sender sends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) channel: ChannelId,
-    /// Which of the senders this is.
+    /// The number of the sender.
     pub(super) sender: usize,
     pub(super) text_bytes: usize,
-    /// Sent and not acked.
+    /// Messages in flight: sent and not acked.
     pub(super) in_flight: u64,
     pub(super) lasts: Duration,
-    /// Before each write.
+    /// Pause before each write.
     pub(super) pause: Duration,
 }
 
-/// Somebody who sends.
+/// A user who sends.
 #[derive(Debug)]
 pub(super) struct Sender {
     socket: Socket,
@@ -36,12 +36,12 @@ pub(super) struct Sender {
     sent: u64,
     asked: Instant,
     acked: u64,
-    /// From send to ack, if one message is under way at a time.
+    /// Time from send to ack; recorded if one message is in flight at a time.
     latency: Histogram<u64>,
     taken: Taken,
 }
 
-/// What came of it.
+/// Results of one sender.
 #[derive(Debug)]
 pub(super) struct Sent {
     pub(super) acked: u64,
@@ -54,13 +54,13 @@ impl Sender {
         Ok(Self { socket, plan, seen, sent: 0, asked, acked: 0, latency, taken: Taken::default() })
     }
 
-    /// Sends for a while, then waits until nothing is under way.
+    /// Sends for the given time, then waits until nothing is in flight.
     pub(super) async fn run(self) -> anyhow::Result<Sent> {
         let (begun, lasts) = (Instant::now(), self.plan.lasts);
         self.run_while(|| begun.elapsed() < lasts).await
     }
 
-    /// Sends while `goes_on`, then waits until nothing is under way.
+    /// Sends while `goes_on` returns true, then waits until nothing is in flight.
     pub(super) async fn run_while(mut self, goes_on: impl Fn() -> bool) -> anyhow::Result<Sent> {
         loop {
             if goes_on() {
@@ -75,7 +75,7 @@ impl Sender {
         }
     }
 
-    /// Sends as many as may go, in one write.
+    /// Sends as many messages as allowed, in one write.
     async fn write(&mut self) -> anyhow::Result<()> {
         let room = self.plan.in_flight - (self.sent - self.acked);
         if room == 0 {

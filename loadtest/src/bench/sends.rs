@@ -1,4 +1,4 @@
-//! Durable sends over distinct direct channels, beside a bare loop of group commits on the same disk.
+//! Durable sends to distinct direct channels, compared with a bare loop of group commits on the same disk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use super::reader::{self, Seen};
 use super::sender::{Plan, Sender};
 use super::socket::{Socket, source};
 
-/// What one connection reads at once.
+/// Bytes of one read of a connection.
 const READ_BYTES: usize = 4 * 1024;
-/// Of what the bare loop commits, with the most in flight.
+/// Least share of what the bare loop commits, with the largest number in flight.
 const TARGET: f64 = 0.5;
 
-/// What one round came to.
+/// Results of one round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
     per_second: f64,
@@ -38,7 +38,7 @@ struct Pairs {
     channels: Vec<ChannelId>,
 }
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Sends) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let receivers = if args.receivers { "connected" } else { "not connected" };
@@ -139,7 +139,7 @@ impl Pairs {
     }
 }
 
-/// Rows a second of the bare loop, with as many rows a commit.
+/// Rows per second of the bare loop, with the same number of rows per commit.
 async fn bare(in_flight: usize, folder: &Folder) -> anyhow::Result<f64> {
     let program = programs()?.join("examples").join("appends");
     let mut command = Command::new(&program);

@@ -1,4 +1,4 @@
-//! The least that speaks WebSocket (RFC 6455): the generator shares its cores with the server and must cost little.
+//! A minimal WebSocket client (RFC 6455). The generator shares its cores with the server and must use little CPU time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,10 +8,10 @@ use madang_proto::{ClientFrame, Hello, Request, SUBPROTOCOL_JSON};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Connections from one source address, well below the ports that an address has.
+/// Connections from one source address, far below the number of its ports.
 const PER_ADDRESS: usize = 4_000;
 
-/// A socket, and the bytes of frames that have not come entirely.
+/// A socket, and the bytes of frames that are incomplete so far.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
@@ -19,14 +19,14 @@ pub(super) struct Socket {
     filled: usize,
 }
 
-/// The address from which the connection of this number comes.
+/// The source address of the connection with this number.
 pub(super) fn source(number: usize) -> IpAddr {
     let last = u8::try_from(2 + number / PER_ADDRESS).unwrap_or(u8::MAX);
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
 }
 
 impl Socket {
-    /// A TCP connection. `buffer_bytes` is what is read at once, at first.
+    /// Opens a TCP connection. `buffer_bytes` is the initial size of a read.
     pub(super) async fn connect(addr: &str, source: IpAddr, buffer_bytes: usize) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(source, 0))?;
@@ -35,7 +35,7 @@ impl Socket {
         Ok(Self { stream, buffer: vec![0; buffer_bytes], filled: 0 })
     }
 
-    /// Asks for a WebSocket. The key is the RFC's; nobody looks at the answer to it.
+    /// Upgrades to a WebSocket. The key is that of the RFC; the answer to it is not checked.
     pub(super) async fn upgrade(&mut self, addr: &str) -> anyhow::Result<()> {
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -54,7 +54,7 @@ impl Socket {
         }
     }
 
-    /// Connects, upgrades, says hello and waits until it is welcome.
+    /// Connects, upgrades, sends `hello` and waits for `welcome`.
     pub(super) async fn welcome(
         addr: &str,
         source: IpAddr,
@@ -71,7 +71,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Asks for what happens in an open channel from now on, and waits for the answer.
+    /// Subscribes to an open channel from now on, and waits for the answer.
     pub(super) async fn subscribe(&mut self, channel: ChannelId) -> anyhow::Result<()> {
         self.send(&format!(r#"{{"type":"subscribe","id":"s","channel_id":"{channel}"}}"#)).await?;
         loop {
@@ -83,14 +83,14 @@ impl Socket {
         }
     }
 
-    /// Ends the connection without a farewell, as a machine that falls over does.
+    /// Resets the connection without a close frame, like a machine that crashes.
     pub(super) fn reset(self) -> anyhow::Result<()> {
         Ok(self.stream.set_zero_linger()?)
     }
 
-    /// Says goodbye and ends the connection.
+    /// Sends a close frame and ends the connection.
     pub(super) async fn close(mut self) -> anyhow::Result<()> {
-        // A masked close frame with the code 1000.
+        // A masked close frame with code 1000.
         self.write(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await
     }
 
@@ -101,12 +101,12 @@ impl Socket {
         self.write(&frame).await
     }
 
-    /// Writes bytes that are frames already.
+    /// Writes bytes that are already frames.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Reads what there is, at least one byte. Returns how many. Cancel safe.
+    /// Reads what is available, at least one byte. Returns the number of bytes. Cancel safe.
     pub(super) async fn fill(&mut self) -> anyhow::Result<usize> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.buffer.len() * 2, 0);
@@ -117,14 +117,14 @@ impl Socket {
         Ok(count)
     }
 
-    /// The next frame. What is behind it stays.
+    /// The next frame. Bytes after it stay in the buffer.
     async fn frame(&mut self) -> anyhow::Result<String> {
         loop {
             if let Some((header, length)) = frame_head(&self.buffer[..self.filled])
                 && header + length <= self.filled
             {
                 let payload = String::from_utf8_lossy(&self.buffer[header..header + length]).into_owned();
-                ensure!(self.buffer[0] == 0x81, "no text frame: {payload:?}");
+                ensure!(self.buffer[0] == 0x81, "not a text frame: {payload:?}");
                 self.consume(header + length);
                 return Ok(payload);
             }
@@ -132,7 +132,7 @@ impl Socket {
         }
     }
 
-    /// Visits the payloads of all frames that are here entirely.
+    /// Visits the payloads of all frames that have arrived completely.
     pub(super) fn frames(&mut self, mut visit: impl FnMut(&[u8])) -> anyhow::Result<()> {
         let mut at = 0;
         while let Some((header, length)) = frame_head(&self.buffer[at..self.filled]) {
@@ -142,7 +142,7 @@ impl Socket {
             }
             match self.buffer[at] {
                 0x81 => visit(&self.buffer[at + header..end]),
-                other => bail!("a frame that begins with {other:#x} instead of a text"),
+                other => bail!("expected a text frame, got one that begins with {other:#x}"),
             }
             at = end;
         }
@@ -156,7 +156,7 @@ impl Socket {
     }
 }
 
-/// Bytes of the head and of the payload, of a frame without a mask.
+/// Length of the head and of the payload of an unmasked frame.
 fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
     let short = usize::from(*bytes.get(1)?);
     match short {
@@ -169,7 +169,7 @@ fn frame_head(bytes: &[u8]) -> Option<(usize, usize)> {
     }
 }
 
-/// Appends a text frame. A client's is masked: with zeros, which leave it as it is.
+/// Appends a text frame. A client's frame is masked, with zeros, so that the payload stays unchanged.
 pub(super) fn put_frame(out: &mut Vec<u8>, payload: &[u8], masked: bool) {
     let mask = if masked { 0x80 } else { 0 };
     out.push(0x81);
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_comes_right_behind_an_answer_is_not_lost() {
+    async fn bytes_right_after_an_answer_are_not_lost() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let mut socket = Socket::connect(&addr, source(0), 64).await.unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_are_read_as_they_were_put() {
+    fn frames_of_every_length_round_trip() {
         for (length, header) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let mut bytes = Vec::new();
             put_frame(&mut bytes, &vec![b'x'; length], false);

@@ -13,10 +13,10 @@ use super::folder::{Folder, programs};
 use super::people;
 use super::process::Process;
 
-/// Seconds.
+/// Most seconds until ready.
 const TARGET: f64 = 1.0;
 
-/// Measures and prints.
+/// Measures and prints the results.
 pub(super) async fn run(args: Startup) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data = match args.data.clone() {
@@ -27,7 +27,7 @@ pub(super) async fn run(args: Startup) -> anyhow::Result<()> {
         "startup: from the start of the process until GET /readyz says 200; a data folder of {:.1} MiB",
         mib(&data)?
     ));
-    // The first start after somebody else wrote the folder is not like the others.
+    // The first start after another process wrote the folder differs from later ones.
     start(&data, &folder).await?.1.stop().await?;
     let (mut clean, mut killed, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..args.repeats {
@@ -55,7 +55,7 @@ pub(super) async fn run(args: Startup) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Seconds until it is ready.
+/// Seconds until the server is ready.
 async fn start(data: &Path, folder: &Folder) -> anyhow::Result<(f64, Process)> {
     let begun = Instant::now();
     let server = Process::madang(data, folder).await?;
@@ -66,7 +66,7 @@ async fn start(data: &Path, folder: &Folder) -> anyhow::Result<(f64, Process)> {
     Ok((begun.elapsed().as_secs_f64(), server))
 }
 
-/// A process that begins and ends.
+/// Seconds of a process that starts and ends.
 async fn version() -> anyhow::Result<f64> {
     let begun = Instant::now();
     let mut command = Command::new(programs()?.join("madang"));
@@ -74,7 +74,7 @@ async fn version() -> anyhow::Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// A store in which made-up days were played.
+/// A store with replayed synthetic days.
 async fn make(args: &Startup, folder: &Folder) -> anyhow::Result<PathBuf> {
     let data = folder.join("data");
     let server = Process::madang(&data, folder).await?;

@@ -1,17 +1,18 @@
-//! Handles from nicks: any nick there is becomes a unique `[a-z0-9_.-]{2,32}`.
+//! Handles derived from nicks: every nick becomes a unique handle `[a-z0-9_.-]{2,32}`.
 
 use std::collections::HashSet;
 
 use madang_proto::limits::{HANDLE_CHARS, RESERVED_HANDLES};
 
-/// Remembers which handles are taken.
+/// The handles that are taken.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     taken: HashSet<String>,
 }
 
 impl Handles {
-    /// The nick in lower case, strange characters as `-`, and a number behind it if that is taken.
+    /// The nick in lower case, with `-` for characters that a handle cannot have, and a number at the end if the handle
+    /// is taken.
     pub(crate) fn derive(&mut self, nick: &str) -> String {
         let plain = plain(nick);
         let numbered = |number: u32| match number {
@@ -34,7 +35,7 @@ fn plain(nick: &str) -> String {
         _ => '-',
     };
     let mut handle: String = nick.chars().map(letter).take(HANDLE_CHARS - 1).collect();
-    // A handle has a letter or a digit, and no dot at its ends.
+    // A handle has at least one letter or digit, and does not begin or end with a dot.
     handle = handle.trim_matches('.').to_owned();
     if !handle.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
         handle.insert(0, 'n');
@@ -57,7 +58,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn strange_nicks_become_handles_that_resemble_them() {
+    fn unusual_nicks_become_similar_handles() {
         let mut handles = Handles::default();
         for (nick, handle) in [
             ("Chetwin", "chetwin"),

@@ -1,11 +1,11 @@
-//! Lines of IRC logs: `[HH:MM] <nick> text` and `[HH:MM]  * nick does`. Everything else is no message; of the notices
-//! (`=== nick …`) those of who comes, goes and is renamed are read as well.
+//! Lines of IRC logs: `[HH:MM] <nick> text` and `[HH:MM]  * nick does`. Other lines are not messages. Of the notices
+//! (`=== nick …`), those about joins, departures and changes of nick are read too.
 
 use std::time::Duration;
 
 const MINUTES_A_DAY: u64 = 24 * 60;
 
-/// A line that somebody said.
+/// A line that a person said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Spoken<'a> {
     pub(crate) minute: u64,
@@ -13,16 +13,16 @@ pub(crate) struct Spoken<'a> {
     pub(crate) text: &'a str,
 }
 
-/// What a notice says of a nick.
+/// What a notice reports about a nick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice<'a> {
     Joined,
     Left,
-    /// From here on she is known as this.
+    /// The person has this nick from here on.
     Renamed(&'a str),
 }
 
-/// Reads a notice: the nick, and what became of it.
+/// Parses a notice: the nick, and what happened to it.
 pub(crate) fn notice(line: &str) -> Option<(&str, Notice<'_>)> {
     let (nick, rest) = line.strip_prefix("=== ")?.split_once(' ').filter(|(nick, _)| !nick.is_empty())?;
     let rest = rest.trim();
@@ -38,14 +38,14 @@ pub(crate) fn notice(line: &str) -> Option<(&str, Notice<'_>)> {
         .or_else(|| is("has left #").map(|()| (nick, Notice::Left)))
 }
 
-/// Reads a line; nothing if it is none that somebody said.
+/// Parses a line; `None` if it is not something that a person said.
 pub(crate) fn parse(line: &str) -> Option<Spoken<'_>> {
     let (clock, rest) = line.strip_prefix('[')?.split_once("] ")?;
     let (hours, minutes) = clock.split_once(':')?;
     let minute = below(24, hours)? * 60 + below(60, minutes)?;
     let rest = rest.trim_end_matches('\r');
     let (nick, text) = said(rest).or_else(|| acted(rest))?;
-    // A message has at least one character; a line without any is kept as a blank, so that each line is a message.
+    // A message needs at least one character. An empty line becomes a blank, so that every line is a message.
     let text = if text.is_empty() { " " } else { text };
     (!nick.is_empty()).then_some(Spoken { minute, nick, text })
 }
@@ -59,15 +59,15 @@ fn said(rest: &str) -> Option<(&str, &str)> {
     Some((nick.trim(), text.strip_prefix(' ').unwrap_or(text)))
 }
 
-/// `* nick does something`: the whole of it is the text.
+/// `* nick does something`: the text includes the nick.
 fn acted(rest: &str) -> Option<(&str, &str)> {
     let action = rest.trim_start();
     let nick = action.strip_prefix("* ")?.split_whitespace().next()?;
     Some((nick, action))
 }
 
-/// When each line was said, since the first: the lines of a minute are spread evenly over it. Clocks that step back a
-/// little stand still instead; a step back of more than half a day is midnight.
+/// The time of each line since the first one: the lines of one minute are spread evenly over it. Where a clock steps
+/// back a little, time stands still; a step back of more than half a day is midnight.
 pub(crate) fn spread(lines: &[Spoken<'_>]) -> Vec<Duration> {
     let minutes = unrolled(lines);
     let mut times = Vec::with_capacity(lines.len());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn said_and_acted_lines_are_read_and_others_are_not() {
+    fn only_lines_that_persons_said_are_parsed() {
         let spoken = |minute, nick, text| Some(Spoken { minute, nick, text });
         assert_eq!(parse("[09:21] <bur[n] er> a > b"), spoken(561, "bur[n] er", "a > b"));
         assert_eq!(parse("[00:00]  * ghoti waves"), spoken(0, "ghoti", "* ghoti waves"));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_of_who_comes_and_goes_are_read_and_others_are_not() {
+    fn only_notices_about_joins_departures_and_nicks_are_parsed() {
         assert_eq!(notice("=== a [n=x@y]  has joined #ubuntu"), Some(("a", Notice::Joined)));
         assert_eq!(notice("=== a [n=x@y]  has left #ubuntu [\"Bye\"]"), Some(("a", Notice::Left)));
         assert_eq!(notice("=== a is now known as a|b"), Some(("a", Notice::Renamed("a|b"))));

@@ -1,8 +1,8 @@
-//! Who comes, goes and takes another nick between the lines of a day.
+//! Joins, departures and changes of nick between the lines of a day.
 //!
-//! Nicks follow the person: who was `Ann` and is now known as `Ann_` stays the user `Ann` for the rest of the day.
-//! Those who never speak are left out, as everywhere here; and the first who speaks stays all day, since she makes the
-//! channel and judges who may be in it.
+//! A nick follows its person: after `Ann` changes to `Ann_`, the lines of `Ann_` belong to the user `Ann` for the rest
+//! of the day. Persons who never speak are left out, as everywhere here. The first speaker stays all day, because that
+//! user creates the channel and decides on its members.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,14 +11,14 @@ use super::irc::{self, Notice, Spoken};
 /// A day as it is played.
 #[derive(Debug, Default)]
 pub(super) struct Script<'a> {
-    /// The lines, each under the first name of who says it.
+    /// The lines, each with the first nick of its speaker.
     pub(super) spoken: Vec<Spoken<'a>>,
     pub(super) moves: Vec<ScriptMove<'a>>,
-    /// Who is not there when the day begins.
+    /// Persons who are not there when the day begins.
     pub(super) latecomers: Vec<&'a str>,
 }
 
-/// Something that happens before a line.
+/// An event before a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ScriptMove<'a> {
     pub(super) before: usize,
@@ -27,13 +27,13 @@ pub(super) struct ScriptMove<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// The first `lines` of a day on which everybody is there from the start.
+    /// The first `lines` of a day on which all speakers are there from the start.
     pub(super) fn fixed(text: &'a str, lines: usize) -> Self {
         let spoken = text.lines().filter_map(irc::parse).take(lines).collect();
         Self { spoken, ..Self::default() }
     }
 
-    /// The first `lines`, and what happens between them.
+    /// The first `lines` of a day, and the events between them.
     pub(super) fn moving(text: &'a str, lines: usize) -> Self {
         let mut script = Self::default();
         let mut names: HashMap<&str, &str> = HashMap::new();
@@ -58,7 +58,8 @@ impl<'a> Script<'a> {
         script
     }
 
-    /// Keeps what changes something: who is here cannot come, and who speaks must be here.
+    /// Keeps only events that change something: a person who is there cannot join, and a person who speaks must be
+    /// there.
     fn settle(&mut self, noticed: Vec<ScriptMove<'a>>) {
         let owner = self.spoken.first().map(|line| line.nick);
         let speakers: HashSet<&str> = self.spoken.iter().map(|line| line.nick).collect();
@@ -101,7 +102,7 @@ mod tests {
                        [10:03] <Bob_> back\n";
 
     #[test]
-    fn people_come_go_and_keep_who_they_are() {
+    fn persons_join_leave_and_keep_their_identity() {
         let script = Script::moving(DAY, usize::MAX);
         let said: Vec<&str> = script.spoken.iter().map(|line| line.nick).collect();
         assert_eq!(said, ["Ann", "Bob", "Bob", "Cyd", "Bob"]);

@@ -11,7 +11,7 @@ use liblzma::read::XzDecoder;
 use super::Corpus;
 use crate::args::Membership;
 
-/// Reads the first `lines` of the first `days` day files at `path`, by name.
+/// Reads the first `lines` of the first `days` day files at `path`, in the order of their names.
 pub(crate) fn corpus(
     path: &Path,
     days: usize,
@@ -66,13 +66,14 @@ fn archive(reader: impl Read) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// The file's name up to its first dot that is not of a date: `2007-01-12.train-c.raw.txt` is `2007-01-12.train-c`.
+/// The name of the file up to the first dot that is not part of a date: `2007-01-12.train-c.raw.txt` becomes
+/// `2007-01-12.train-c`.
 fn day_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     name.trim_end_matches(".txt").trim_end_matches(".raw").chars().take(100).collect()
 }
 
-/// Beside day files there may be a licence and a read-me.
+/// Other files, such as a licence or a read-me, may be in the same folder.
 fn is_day(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     text.lines().take(200).any(|line| super::irc::parse(line).is_some())

@@ -1,8 +1,8 @@
-//! Made-up days of the same shape as the ubuntu-irc corpus, so that a stranger without it can run the replay.
+//! Generated days of the same shape as the ubuntu-irc corpus, so that the replay can be run without that corpus.
 //!
-//! Figures taken from that corpus: about 1,270 lines and 130 speakers a day, over two hours; a few regulars say most
-//! (nicks follow Zipf's law, exponent about 1) and many come once; lines of 1 to some hundred characters, 60 in the
-//! middle; questions and answers come in bursts.
+//! Figures taken from that corpus: about 1,270 lines and 130 speakers per day, over two hours. A few regulars say most
+//! of the lines (Zipf's law with an exponent of about 1), and many people come only once. Lines have 1 to a few hundred
+//! characters, with a median of 60. Questions and answers come in bursts.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -11,11 +11,11 @@ use super::Corpus;
 use crate::args::Membership;
 
 const LINES: u32 = 1_270;
-/// How many different people there are to draw from on a day; about 130 of them speak.
+/// Number of people from whom the speakers of a day are drawn; about 130 of them speak.
 const PEOPLE_A_DAY: u32 = 300;
-/// Of these, the regulars come every day; the others are new.
+/// The first of them are regulars who come every day; the others are new each day.
 const REGULARS: u32 = 40;
-/// One in so many lines has a notice of somebody who comes or goes before it.
+/// One in this many lines has a notice of a join or a departure before it.
 const NOTICES: u32 = 5;
 const WORDS: [&str; 24] = [
     "apt",
@@ -44,7 +44,7 @@ const WORDS: [&str; 24] = [
     "http://example.org/?a=1&b=2",
 ];
 
-/// The first `lines` of `days` days; the same seed gives the same one.
+/// The first `lines` of `days` days. The same seed gives the same corpus.
 pub(crate) fn corpus(days: usize, lines: usize, seed: u64, membership: Membership) -> Corpus {
     let mut random = StdRng::seed_from_u64(seed);
     let file = |day| (format!("synthetic-{day:04}"), file(day, &mut random).into_bytes());
@@ -56,16 +56,17 @@ fn file(day: usize, random: &mut StdRng) -> String {
     let mut text = String::new();
     let mut minute = 9 * 60_u32;
     let mut speaker = draw(&weights, random);
-    // Of its own, so that the same seed gives the same lines with and without comings and goings.
+    // Notices have a random generator of their own, so that the same seed gives the same lines with and without
+    // notices.
     let mut notices = StdRng::seed_from_u64(day as u64);
     for _ in 0..LINES {
-        // Within a burst a minute holds a dozen lines; between bursts a few minutes pass.
+        // Within a burst a minute has a dozen lines. Between bursts a few minutes pass.
         minute += match random.random_range(0..100) {
             0..90 => 0,
             90..98 => 1,
             _ => random.random_range(1..6),
         };
-        // Two in five lines are said by whoever spoke last.
+        // Two in five lines come from the previous speaker.
         if random.random_range(0..5) > 1 {
             speaker = draw(&weights, random);
         }
@@ -84,14 +85,14 @@ fn file(day: usize, random: &mut StdRng) -> String {
 fn nick(day: usize, person: u32) -> String {
     match person {
         0..REGULARS => format!("Regular{person}"),
-        // Nicks that differ only in their case, and nicks with brackets: there are many of both.
+        // Nicks that differ only in case, and nicks with brackets, are common in the corpus.
         _ if person.is_multiple_of(7) => format!("[Guest]{person}_{day}"),
         _ if person.is_multiple_of(11) => format!("GUEST{person}-{day}"),
         _ => format!("guest{person}-{day}"),
     }
 }
 
-/// Sums of the weights of rank 1, 2, 3 …
+/// Cumulative weights of the ranks 1, 2, 3 …
 fn zipf(people: u32) -> Vec<f64> {
     let mut sum = 0.0;
     let weight = |rank: u32| {
@@ -106,7 +107,7 @@ fn draw(sums: &[f64], random: &mut StdRng) -> u32 {
     u32::try_from(sums.partition_point(|sum| *sum < point)).unwrap_or_default()
 }
 
-/// Log-normal-like lengths: mostly a short sentence, now and then a paragraph.
+/// Lengths are roughly log-normal: usually a short sentence, sometimes a paragraph.
 fn line(random: &mut StdRng) -> String {
     let words = match random.random_range(0..100) {
         0..30 => random.random_range(1..5),

@@ -1,10 +1,11 @@
-//! When somebody was no member of a channel, as the channel's own log says it, and what she need not have then.
+//! The times in which a user was not a member of a channel, read from the channel's log, and the entries that the
+//! user's devices need not have because of them.
 
 use madang_proto::{Content, Entry};
 
 use super::spans::Spans;
 
-/// Of one user in one channel, in order.
+/// The absences of one user from one channel, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Absences {
     spans: Vec<Absence>,
@@ -13,14 +14,15 @@ pub(crate) struct Absences {
 
 #[derive(Debug, Clone, Copy)]
 struct Absence {
-    /// The entry with which it began; the base of the channel if she was not there at first.
+    /// The entry with which the absence began; the base of the channel if the user was not a member at first.
     from: u64,
-    /// The entry with which it ended.
+    /// The entry with which it ended; `None` if it lasts.
     to: Option<u64>,
 }
 
 impl Absences {
-    /// Reads them out of history. `base` is the head when the day began; `is_open` says that members read everything.
+    /// Reads the absences from history. `base` is the head when the day began; `is_open` says that members may read
+    /// everything.
     pub(crate) fn of(user: u64, history: &[Entry], base: u64, starts_away: bool, is_open: bool) -> Self {
         let mut spans = Vec::new();
         if starts_away {
@@ -44,7 +46,8 @@ impl Absences {
         Self { spans, is_open }
     }
 
-    /// Whether her devices need not have the entry. The entries that tell of her own going and coming may come or not.
+    /// Whether the user's devices need not have the entry. The entries about the user's own departures and returns may
+    /// arrive or not.
     pub(crate) fn excuses(&self, seq: u64) -> bool {
         self.spans.iter().any(|absence| match absence.to {
             Some(to) => absence.from <= seq && seq <= to && (!self.is_open || seq == absence.from),
@@ -52,19 +55,20 @@ impl Absences {
         })
     }
 
-    /// Whether she left after this place: its words may have been edited since.
+    /// Whether the user left after this place. If so, the text at this place may have been edited since.
     pub(crate) fn follow(&self, seq: u64) -> bool {
         self.spans.iter().any(|absence| absence.from > seq)
     }
 
-    /// Up to where a device is owed the log, if it has all of it up to `contiguous`. Whose user has left an open channel
-    /// for good cannot fetch what came while the device was not connected.
+    /// The place up to which a device must have the log, if it has every entry up to `contiguous`. A user who has left
+    /// an open channel for good cannot fetch entries that were appended while the device was not connected.
     pub(crate) fn owed_to(&self, contiguous: u64) -> u64 {
         let is_gone = self.spans.last().is_some_and(|absence| absence.to.is_none());
         if self.is_open && is_gone { contiguous } else { u64::MAX }
     }
 
-    /// What her devices got that she may not read. `arrivals` holds, for each absence, what came during it.
+    /// Entries that the user's devices received although the user may not read them. `arrivals` contains, for each
+    /// absence, what was received during it.
     pub(crate) fn leaks(&self, got: &Spans, arrivals: &[Spans]) -> Vec<u64> {
         let mut leaks = Vec::new();
         for (index, absence) in self.spans.iter().enumerate() {
@@ -107,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_group_what_was_said_meanwhile_is_neither_owed_nor_allowed() {
+    fn in_a_group_entries_of_an_absence_are_neither_owed_nor_allowed() {
         let absences = Absences::of(7, &log(), 1, false, false);
         let excused: Vec<u64> = (1..=11).filter(|seq| absences.excuses(*seq)).collect();
         assert_eq!(excused, [3, 4, 5, 6, 9, 10, 11]);
@@ -117,18 +121,25 @@ mod tests {
     }
 
     #[test]
-    fn in_an_open_channel_it_is_owed_after_the_return_and_not_before() {
+    fn in_an_open_channel_entries_of_an_absence_are_owed_after_the_return() {
         let absences = Absences::of(7, &log(), 1, false, true);
         let excused: Vec<u64> = (1..=11).filter(|seq| absences.excuses(*seq)).collect();
         assert_eq!(excused, [3, 9, 10, 11]);
-        assert_eq!(absences.owed_to(7), 7, "a device that was away when she left has no way to the rest");
+        assert_eq!(
+            absences.owed_to(7),
+            7,
+            "a device that was offline when its user left cannot fetch the rest"
+        );
         assert_eq!(Absences::of(7, &log()[..3], 1, false, true).owed_to(7), u64::MAX);
-        assert!(absences.leaks(&spans(&[1, 2, 4, 5, 6]), &[spans(&[2, 3])]).is_empty(), "late is no leak");
+        assert!(
+            absences.leaks(&spans(&[1, 2, 4, 5, 6]), &[spans(&[2, 3])]).is_empty(),
+            "a late entry is no leak"
+        );
         assert_eq!(absences.leaks(&spans(&[]), &[spans(&[2, 3, 4])]), [4]);
     }
 
     #[test]
-    fn who_was_not_there_at_first_owes_nothing_of_it() {
+    fn entries_before_the_first_join_are_not_owed() {
         let log: Vec<Entry> = log().split_off(2);
         let absences = Absences::of(7, &log, 1, true, false);
         assert!(absences.excuses(2) && absences.excuses(6) && !absences.excuses(7));

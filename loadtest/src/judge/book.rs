@@ -1,4 +1,5 @@
-//! What one channel's log must hold: what was said, what was acked, and what the first device saw at each place.
+//! What the log of one channel must contain: what was said, what was acked, and what the first device received at each
+//! place.
 
 use hdrhistogram::Histogram;
 use madang_ids::{ChannelId, ClientMsgId};
@@ -9,10 +10,10 @@ use super::frame::{RawChange, RawEntry, RawMessage};
 use super::record::{Arrival, Record};
 use super::state::{Reacted, State, hash};
 
-/// Keys of messages carry run, day and line, so that a delivery finds its line without a map.
+/// The keys of messages contain run, day and line, so that the line of a delivery is found without a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keys {
-    /// Drawn per run: the same corpus may be played twice into one server.
+    /// Random for each run: the same corpus may be replayed twice into one server.
     pub(crate) run: u64,
 }
 
@@ -22,7 +23,7 @@ impl Keys {
         ClientMsgId::from_uuid(((self.run as u128) << 64) | ((book as u128) << 32) | line as u128)
     }
 
-    /// Which line of `book` a key is of.
+    /// The line of `book` that a key belongs to.
     #[expect(clippy::cast_possible_truncation, reason = "the halves of the key are taken apart")]
     pub(crate) const fn line(self, book: u32, key: u128) -> Option<usize> {
         let is_ours = (key >> 64) as u64 == self.run && (key >> 32) as u32 == book;
@@ -36,46 +37,46 @@ pub(crate) struct Book {
     pub(crate) channel: ChannelId,
     pub(crate) index: u32,
     pub(crate) keys: Keys,
-    /// The head when the channel was made: what lies up to it came before the devices were there.
+    /// The head when the channel was set up. Earlier entries were appended before the devices connected.
     pub(crate) base: u64,
     pub(crate) lines: Vec<LineState>,
     rows: Vec<Option<Row>>,
-    /// What was done to the messages later.
+    /// Changes of the messages.
     pub(crate) fates: Fates,
-    /// People come and go: what a device skipped is judged at the end, when it is known who was there.
+    /// Whether members come and go. Then skipped places are judged at the end, when memberships are known.
     pub(crate) is_moving: bool,
-    /// Members read everything, and history fills gaps.
+    /// Whether the channel is open: members may read everything, and history fills gaps.
     pub(crate) is_open: bool,
-    /// The last place that anybody knows of.
+    /// The greatest place that any device or ack has mentioned.
     pub(crate) head: u64,
-    /// First arrivals of entries of any kind.
+    /// Number of first arrivals of entries of any kind.
     pub(crate) arrivals: u64,
     pub(crate) deliveries: Deliveries,
-    /// Microseconds from the first try to the ack, and to each live delivery.
+    /// Microseconds from the first attempt to the ack, and to each live delivery.
     pub(crate) to_ack: Histogram<u64>,
     pub(crate) to_deliver: Histogram<u64>,
 }
 
-/// What was said, and what became of it.
+/// A line, and what happened to it.
 #[derive(Debug, Default)]
 pub(crate) struct LineState {
     pub(crate) text: String,
-    /// Who says it, by the nick's number.
+    /// The speaker, by index of the nick.
     pub(crate) nick: u32,
-    /// When it was first written to a socket, in microseconds of the run; 0 before.
+    /// When it was first written to a socket, in microseconds of the run; 0 means not yet.
     pub(crate) sent_us: u64,
     pub(crate) acked: Option<Acked>,
     pub(crate) is_refused: bool,
 }
 
-/// What an ack said.
+/// Content of an ack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Acked {
     pub(crate) seq: u64,
     pub(crate) message_id: u64,
 }
 
-/// What stood at a place when it was first delivered.
+/// The entry at a place as it was first delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
     message_id: u64,
@@ -83,7 +84,7 @@ struct Row {
     text_hash: u64,
 }
 
-/// How an entry came.
+/// How an entry reached the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Live,
@@ -97,18 +98,18 @@ pub(crate) struct Deliveries {
     pub(crate) after_resume: u64,
 }
 
-/// To whom, and when.
+/// The device that receives an entry, and the time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    /// Microseconds of the run.
+    /// Time of receipt in microseconds of the run.
     pub(crate) now_us: u64,
-    /// What the server's clock was at the `welcome` of this connection: an entry of that time or later did not need
-    /// the resume to come.
+    /// The server's clock at the `welcome` of this connection. An entry of that time or later was delivered live, not
+    /// by the resume.
     pub(crate) welcome_at_ms: u64,
 }
 
 impl Book {
-    /// A channel in which nothing was said yet.
+    /// A channel without messages.
     pub(crate) fn new(
         channel: ChannelId,
         index: u32,
@@ -137,7 +138,7 @@ impl Book {
         })
     }
 
-    /// An entry came to a device.
+    /// Records an entry that a device received live.
     pub(crate) fn deliver(
         &mut self,
         entry: &RawEntry<'_>,
@@ -152,16 +153,16 @@ impl Book {
             faults.note(kind, Fault { device: Some(blame()), ..self.fault(entry.seq, what) });
         };
         match arrival {
-            Arrival::Twice => note(FaultKind::Duplicated, "came a second time".to_owned()),
+            Arrival::Twice => note(FaultKind::Duplicated, "arrived a second time".to_owned()),
             Arrival::Again => {}
             Arrival::First { is_late, skipped } => {
                 if is_late {
-                    note(FaultKind::Reordered, "came after a later entry".to_owned());
+                    note(FaultKind::Reordered, "arrived after a later entry".to_owned());
                 }
                 if skipped > 0 && !is_late && self.is_moving {
                     record.note_jump(entry.seq, skipped);
                 } else if skipped > 0 && !is_late {
-                    let what = format!("had not come when seq {} came ({skipped} in all)", entry.seq);
+                    let what = format!("had not arrived when seq {} arrived ({skipped} in all)", entry.seq);
                     let fault = self.fault(entry.seq - skipped, what);
                     faults.note(FaultKind::Hole, Fault { device: Some(blame()), ..fault });
                 }
@@ -171,7 +172,8 @@ impl Book {
         self.apply(entry, record, Source::Live, blame, faults);
     }
 
-    /// A device reads an entry from history, to fill a gap. It may be older than what came live.
+    /// Records an entry that a device read from history to fill a gap. It may be older than entries that were received
+    /// live.
     pub(crate) fn fill(
         &mut self,
         entry: &RawEntry<'_>,
@@ -187,12 +189,12 @@ impl Book {
         self.apply(entry, record, Source::History, blame, faults);
     }
 
-    /// Somebody knows of this place.
+    /// Records that a place is known to exist.
     pub(crate) fn know(&mut self, seq: u64) {
         self.head = self.head.max(seq);
     }
 
-    /// Whether a device has all that it needs, as far as anybody knows.
+    /// Whether a device has everything that it needs, as far as is known.
     pub(crate) fn is_complete(&self, record: &Record) -> bool {
         match self.is_moving {
             true => {
@@ -202,7 +204,7 @@ impl Book {
         }
     }
 
-    /// A message was acked.
+    /// Records an ack.
     pub(crate) fn ack(&mut self, line: usize, acked: Acked, now_us: u64, faults: &Faults) {
         let Some(state) = self.lines.get_mut(line) else { return };
         let before = state.acked.replace(acked);
@@ -215,12 +217,12 @@ impl Book {
         }
     }
 
-    /// A fault of this channel.
+    /// A fault in this channel.
     pub(crate) fn fault(&self, seq: u64, what: String) -> Fault {
         Fault { channel: Some(self.channel), seq: (seq > 0).then_some(seq), device: None, what }
     }
 
-    /// The device's cache takes what the entry says.
+    /// Applies an entry to the cache of the device.
     fn apply(
         &mut self,
         entry: &RawEntry<'_>,
@@ -245,7 +247,7 @@ impl Book {
         }
     }
 
-    /// Whether the words at a place are those that were said, and the same for every device.
+    /// Whether the text at a place is the text that was sent, and the same for every device.
     fn check_message(
         &mut self,
         seq: u64,
@@ -260,13 +262,13 @@ impl Book {
         }
         match self.rows[index] {
             Some(seen) if seen == row && message.version == 1 && record.changed(seq).is_none() => None,
-            // The same words may be escaped otherwise, or have changed.
+            // The same text may be escaped differently, or may have been edited.
             Some(seen) if (seen.key, seen.message_id) == (row.key, row.message_id) => {
                 self.check_words(seq, message, record, source)
             }
             Some(_) => Some((FaultKind::Conflict, "another device got another message here".to_owned())),
             None => {
-                // Words are compared with those of the first version only.
+                // Only texts of the first version are compared with each other.
                 let text_hash = if message.version == 1 { row.text_hash } else { 0 };
                 self.rows[index] = Some(Row { text_hash, ..row });
                 self.check_words(seq, message, record, source)
@@ -274,7 +276,7 @@ impl Book {
         }
     }
 
-    /// Whether a change carries the message as it is now.
+    /// Whether a change contains the message as it is now.
     fn check_change(
         &self,
         change: &RawChange<'_>,
@@ -297,14 +299,15 @@ impl Book {
         let message = change.message?;
         let index = usize::try_from(change.target).ok()?.checked_sub(1)?;
         match self.rows.get(index).copied().flatten() {
-            Some(seen) if (seen.key, seen.message_id) != (message.key, message.message_id) => {
-                Some((FaultKind::Conflict, "a change carries another message than is here".to_owned()))
-            }
+            Some(seen) if (seen.key, seen.message_id) != (message.key, message.message_id) => Some((
+                FaultKind::Conflict,
+                "a change contains another message than the one at this place".to_owned(),
+            )),
             _ => self.check_words(change.target, message, record, source),
         }
     }
 
-    /// A device that has the message takes the reactions to it.
+    /// Applies a change of reactions on a device that has the message.
     fn check_reactions(
         &self,
         target: u64,
@@ -322,7 +325,7 @@ impl Book {
                 record.react(target, &line.text, reacted);
                 None
             }
-            None => Some((FaultKind::Conflict, "reactions to a message that nobody said".to_owned())),
+            None => Some((FaultKind::Conflict, "reactions to a message that was never sent".to_owned())),
         }
     }
 
@@ -335,25 +338,27 @@ impl Book {
     ) -> Option<(FaultKind, String)> {
         let number = self.keys.line(self.index, message.key);
         let Some((number, line)) = number.and_then(|number| Some((number, self.lines.get(number)?))) else {
-            return Some((FaultKind::Conflict, "a message that nobody said".to_owned()));
+            return Some((FaultKind::Conflict, "a message that was never sent".to_owned()));
         };
         let text: String = serde_json::from_str(message.text).unwrap_or_default();
         if text.is_empty() && !message.is_deleted {
-            // Nobody says nothing: it was edited since she left. Whether she did is judged when all is known.
+            // An empty text is never sent: the text was withheld because it was edited after the user left. Whether the
+            // user left is judged at the end.
             record.withhold(target);
             return None;
         }
-        // Behind the deletion no live frame has the text again; a page of history may have been read before it.
+        // After the deletion no live frame may contain the text. A page of history may have been read before the
+        // deletion.
         let was_deleted = source == Source::Live && record.is_deleted(target);
         if !text.is_empty() && (message.is_deleted || was_deleted) {
-            return Some((FaultKind::Undeleted, "the text of a deleted message came".to_owned()));
+            return Some((FaultKind::Undeleted, "the text of a deleted message was delivered".to_owned()));
         }
         let is_right = match message.version {
             1 => text == line.text,
             _ => self.fates.allows(number, &line.text, &text, message.is_deleted),
         };
         if !is_right {
-            return Some((FaultKind::Conflict, "other words than were said".to_owned()));
+            return Some((FaultKind::Conflict, "not the text that was sent".to_owned()));
         }
         if message.version > 1 {
             let Some(state) = State::of_raw(message) else {
@@ -379,7 +384,7 @@ impl Book {
     }
 }
 
-/// Microseconds up to an hour, to two digits: a percentile to a hundredth costs 30 KiB.
+/// Microseconds up to one hour with two significant digits: percentiles are accurate to 1 %, in 30 KiB.
 pub(crate) fn latencies() -> anyhow::Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 3_600_000_000, 2)?)
 }

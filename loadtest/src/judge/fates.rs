@@ -1,4 +1,4 @@
-//! What was done to the messages of a channel after they were said: what was asked, and what was acked.
+//! Changes of the messages of a channel: which were requested, and which were acked.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use madang_proto::{Message, Reaction};
 
 use super::faults::FaultKind;
 
-/// How people here react.
+/// The reactions that are used.
 pub(crate) const EMOJI: [&str; 5] = ["🍵", "👍", "❤️", "😂", "+1"];
 
-/// One thing that is done to a message.
+/// One change of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Its sender gives it this text, the first, second …: [`edited`].
+    /// The sender replaces the text by the text number 1, 2, … from [`edited`].
     Edit(u8),
-    /// Its sender deletes it.
+    /// The sender deletes it.
     Delete,
-    /// Somebody reacts with [`EMOJI`] of this number, or takes it back.
+    /// A user adds or removes the reaction with this index in [`EMOJI`].
     React { emoji: u8, on: bool },
 }
 
@@ -27,12 +27,12 @@ impl Step {
     }
 }
 
-/// The text of an edit.
+/// The text after an edit.
 pub(crate) fn edited(said: &str, number: u8) -> String {
     format!("{said} ✎{number}")
 }
 
-/// Of the messages of one channel to which something was done, by line.
+/// The changed messages of one channel, by line.
 #[derive(Debug, Default)]
 pub(crate) struct Fates(HashMap<usize, Fate>);
 
@@ -43,7 +43,7 @@ struct Fate {
     delete_asked: bool,
     delete_acked: bool,
     reactions: Vec<ReactionFate>,
-    /// Entries of which acks spoke.
+    /// Places of entries that acks named.
     entries: Vec<u64>,
 }
 
@@ -51,9 +51,9 @@ struct Fate {
 struct ReactionFate {
     user: u64,
     emoji: u8,
-    /// What was last acked.
+    /// Whether the reaction was set by the change that was acked last.
     acked: bool,
-    /// Something was asked since, and it is not known whether it was done.
+    /// Whether another change was requested since, whose outcome is unknown.
     is_open: bool,
 }
 
@@ -61,7 +61,7 @@ struct ReactionFate {
 pub(super) type Broken = (FaultKind, String);
 
 impl Fates {
-    /// A step is written to a socket.
+    /// Records that a request was written to a socket.
     pub(crate) fn ask(&mut self, line: usize, step: Step, user: u64) {
         let fate = self.0.entry(line).or_default();
         match step {
@@ -71,7 +71,7 @@ impl Fates {
         }
     }
 
-    /// It was answered. `entry` is the place of the entry that tells it, if it needed one.
+    /// Records an ack. `entry` is the place of the entry that records the change, if there is one.
     pub(crate) fn ack(&mut self, line: usize, step: Step, user: u64, entry: Option<u64>) {
         let fate = self.0.entry(line).or_default();
         match step {
@@ -85,19 +85,19 @@ impl Fates {
         fate.entries.extend(entry);
     }
 
-    /// It was refused at its first try: it was not done.
+    /// Records that the first attempt was refused, so the change was not made.
     pub(crate) fn refuse(&mut self, line: usize, step: Step, user: u64) {
         if let Step::React { emoji, .. } = step {
             self.0.entry(line).or_default().reaction(user, emoji).is_open = false;
         }
     }
 
-    /// Whether its sender wants it deleted: then all else may be refused.
+    /// Whether the sender has requested the deletion. Then all other changes may be refused.
     pub(crate) fn is_delete_asked(&self, line: usize) -> bool {
         self.0.get(&line).is_some_and(|fate| fate.delete_asked)
     }
 
-    /// Whether the text may be that of a changed message.
+    /// Whether a changed message may have this text.
     pub(super) fn allows(&self, line: usize, said: &str, text: &str, is_deleted: bool) -> bool {
         let Some(fate) = self.0.get(&line) else { return text == said && !is_deleted };
         if is_deleted {
@@ -106,7 +106,7 @@ impl Fates {
         text == said || (1..=fate.edits_asked).any(|number| text == edited(said, number))
     }
 
-    /// Compares what was acked with what the store holds.
+    /// Compares the acked changes with the message in the store.
     pub(super) fn judge(&self, line: usize, said: &str, row: &Message) -> Vec<Broken> {
         let nothing = Fate::default();
         let fate = self.0.get(&line).unwrap_or(&nothing);
@@ -115,14 +115,17 @@ impl Fates {
             return fate.judge_deleted(line, text);
         }
         if fate.delete_acked {
-            return vec![(FaultKind::Undeleted, format!("line {line} was deleted, and history has it"))];
+            return vec![(
+                FaultKind::Undeleted,
+                format!("line {line} was deleted, and history still has it"),
+            )];
         }
         let mut broken = fate.judge_text(line, said, text);
         broken.extend(fate.judge_reactions(line, &row.reactions));
         broken
     }
 
-    /// Lines with the places of entries that acks of changes told.
+    /// Lines with the places of the entries that acks of changes named.
     pub(super) fn entries(&self) -> impl Iterator<Item = (usize, u64)> {
         self.0.iter().flat_map(|(line, fate)| fate.entries.iter().map(|seq| (*line, *seq)))
     }
@@ -141,7 +144,10 @@ impl Fate {
     fn judge_deleted(&self, line: usize, text: &str) -> Vec<Broken> {
         let mut broken = Vec::new();
         if !self.delete_asked {
-            broken.push((FaultKind::Conflict, format!("line {line} is deleted, and nobody did it")));
+            broken.push((
+                FaultKind::Conflict,
+                format!("line {line} is deleted, and no deletion was requested"),
+            ));
         }
         if !text.is_empty() {
             broken.push((FaultKind::Undeleted, format!("line {line} is deleted, and has its text")));
@@ -149,7 +155,7 @@ impl Fate {
         broken
     }
 
-    /// The text of the last acked edit, or of one that was asked after it.
+    /// The text must be that of the last acked edit, or of one that was requested after it.
     fn judge_text(&self, line: usize, said: &str, text: &str) -> Vec<Broken> {
         let number = (0..=self.edits_asked).rev().find(|number| match number {
             0 => text == said,
@@ -162,7 +168,7 @@ impl Fate {
                 let what = format!("edit {acked} of line {line} was acked, history has edit {number}");
                 vec![(FaultKind::EditLost, what)]
             }
-            None => vec![(FaultKind::Conflict, format!("line {line} has other words than were said"))],
+            None => vec![(FaultKind::Conflict, format!("line {line} has a text that was never sent"))],
         }
     }
 
@@ -175,7 +181,8 @@ impl Fate {
             });
             if is_there != fate.acked {
                 let (word, user) = (if fate.acked { "lacks" } else { "still has" }, fate.user);
-                let what = format!("history {word} {emoji} of user {user} to line {line}, as last acked");
+                let what =
+                    format!("history {word} {emoji} of user {user} to line {line}, unlike the last ack");
                 broken.push((FaultKind::ReactionLost, what));
             }
         }
@@ -185,7 +192,8 @@ impl Fate {
                 fates.any(|fate| fate.user == user && Step::emoji(fate.emoji) == reaction.emoji)
             };
             if let Some(stranger) = reaction.users.iter().find(|user| !is_known(user.raw())) {
-                let what = format!("line {line} has {} of user {stranger}, who never did it", reaction.emoji);
+                let what =
+                    format!("line {line} has {} of user {stranger}, who never added it", reaction.emoji);
                 broken.push((FaultKind::Conflict, what));
             }
         }

@@ -1,5 +1,5 @@
-//! Reads of the server's frames only what is judged, without copying: tens of millions of entries pass here, on the
-//! same two cores as the server.
+//! Parses only those parts of the server's frames that are judged, without copying: tens of millions of entries are
+//! parsed on the two cores that the server uses too.
 
 use std::fmt;
 
@@ -12,31 +12,31 @@ use uuid::Uuid;
 /// A frame of any type.
 #[derive(Debug, Deserialize)]
 pub(crate) struct RawFrame<'a> {
-    /// The type.
+    /// The type of the frame.
     #[serde(rename = "type", borrow)]
     pub(crate) kind: &'a str,
-    /// Of `entries`, if they are of a channel.
+    /// The channel of an `entries` frame; absent for the user's own log.
     #[serde(default)]
     pub(crate) channel_id: Option<RawId>,
-    /// Of an answer.
+    /// The name of the request, in an answer.
     #[serde(default, borrow)]
     pub(crate) id: Option<&'a str>,
-    /// Of `entries` and `history`.
+    /// Entries of an `entries` or a `history` frame.
     #[serde(default, borrow)]
     pub(crate) entries: Vec<RawEntry<'a>>,
-    /// Of `cursor`.
+    /// The cursor of a `cursor` frame.
     #[serde(default)]
     pub(crate) cursor: Option<madang_ids::SealedCursor>,
-    /// Of `heads`.
+    /// The heads of a `heads` frame.
     #[serde(default)]
     pub(crate) heads: Vec<ChannelHead>,
-    /// Of `reconnect`.
+    /// The wait of a `reconnect` frame in milliseconds.
     #[serde(default)]
     pub(crate) after_ms: Option<u64>,
 }
 
 impl<'a> RawFrame<'a> {
-    /// Reads a frame.
+    /// Parses a frame.
     pub(crate) fn parse(text: &'a str) -> serde_json::Result<Self> {
         serde_json::from_str(text)
     }
@@ -47,25 +47,25 @@ impl<'a> RawFrame<'a> {
 pub(crate) struct RawEntry<'a> {
     pub(crate) seq: u64,
     pub(crate) at_ms: u64,
-    /// If it is a message.
+    /// The message, if the entry is one.
     pub(crate) message: Option<RawMessage<'a>>,
-    /// If it is the change of one.
+    /// The change, if the entry changes a message.
     pub(crate) change: Option<RawChange<'a>>,
 }
 
-/// `edited`, `deleted` or `reactions`.
+/// A change of kind `edited`, `deleted` or `reactions`.
 #[derive(Debug, Clone)]
 pub(crate) struct RawChange<'a> {
     pub(crate) target: u64,
     pub(crate) version: u32,
     pub(crate) is_deletion: bool,
-    /// What an edit or a deletion carries; nothing for users who may not read it.
+    /// The message in an edit or a deletion; absent for users who may not read it.
     pub(crate) message: Option<RawMessage<'a>>,
-    /// What reactions carry.
+    /// The state in a change of reactions.
     pub(crate) reacted: Option<RawReacted<'a>>,
 }
 
-/// The reactions to a message, and what it is now.
+/// The reactions to a message and its versions.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RawReacted<'a> {
@@ -75,7 +75,7 @@ pub(crate) struct RawReacted<'a> {
     pub(crate) reactions: Option<&'a RawValue>,
 }
 
-/// A message as it stands in its frame.
+/// A message as it is in its frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawMessage<'a> {
     pub(crate) message_id: u64,
@@ -83,14 +83,14 @@ pub(crate) struct RawMessage<'a> {
     /// The text with its quotes and escapes.
     pub(crate) text: &'a str,
     pub(crate) version: u32,
-    /// The version as which it got its body.
+    /// The version that gave the message its body.
     pub(crate) body_version: u32,
     pub(crate) is_deleted: bool,
-    /// The JSON of it, if there are any.
+    /// The JSON of the reactions, if there are any.
     pub(crate) reactions: Option<&'a str>,
 }
 
-/// A 64-bit id, which JSON holds as a string.
+/// A 64-bit id, which is a string in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawId(pub(crate) u64);
 
@@ -134,7 +134,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawEntry<'a> {
     }
 }
 
-/// Members of entries of all kinds, and of the messages that changes carry.
+/// Members of entries of all kinds, and of messages inside changes.
 #[derive(Default)]
 struct RawFields<'a> {
     seq: u64,
@@ -153,7 +153,7 @@ struct RawFields<'a> {
 }
 
 impl<'a> RawFields<'a> {
-    /// Without `version` it is 1.
+    /// A message without `version` has version 1.
     fn message(&self) -> RawMessage<'a> {
         RawMessage {
             message_id: self.message_id,
@@ -182,8 +182,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         f.write_str("an entry")
     }
 
-    /// By hand, as some entries of a user's own log name a `seq` of their own behind the first, which a derived
-    /// reader refuses.
+    /// Written by hand, because some entries of a user's own log contain a second `seq`, which a derived implementation
+    /// refuses.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFields<'de>, A::Error> {
         let mut fields = RawFields::default();
         while let Some(name) = map.next_key::<&str>()? {
@@ -198,7 +198,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 "target" => fields.target = map.next_value()?,
                 "message" => fields.message = Some(map.next_value()?),
                 "reactions" => fields.reactions = Some(map.next_value::<&RawValue>()?.get()),
-                // Of a channel that was joined it says something else, which is not read.
+                // In `channel_joined`, `state` has another meaning and is not read.
                 "state" => fields.reacted = Some(map.next_value()?),
                 "edited" => fields.body_version = map.next_value::<RawEdited>()?.version,
                 "deleted" => {
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_read_without_what_is_not_judged() {
+    fn only_judged_members_of_entries_are_parsed() {
         let text = r#"{"type":"entries","log":"channel","channel_id":"12","entries":[
             {"seq":3,"at":99,"kind":"message","message_id":"77","ordinal":2,"sender_id":"5",
              "client_msg_id":"00000000-0000-0001-0000-000200000003","text":"a \"b\" \u00e9","data":{"x":[1]}},
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_read_with_what_it_carries() {
+    fn a_change_is_parsed_with_its_message() {
         let text = r#"{"type":"entries","log":"channel","channel_id":"12","entries":[
             {"seq":21,"at":9,"kind":"edited","target":4,"version":2,"by":"5","message":{"message_id":"77",
              "ordinal":1,"sender_id":"5","client_msg_id":"00000000-0000-0001-0000-000200000003","text":"hello",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_and_pages_of_history_are_read() {
+    fn heads_and_pages_of_history_are_parsed() {
         let heads =
             r#"{"type":"heads","id":"s1","heads":[{"channel_id":"9","seq":5,"ordinal":4,"gap":true}]}"#;
         let frame = RawFrame::parse(heads).unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn other_frames_and_a_second_seq_are_read() {
+    fn other_frames_and_a_second_seq_are_parsed() {
         let cursor = RawFrame::parse(r#"{"type":"cursor","cursor":"opaque"}"#).unwrap();
         assert_eq!(cursor.cursor.unwrap().to_string(), "opaque");
         assert_eq!(RawFrame::parse(r#"{"type":"heartbeat","at":1}"#).unwrap().kind, "heartbeat");

@@ -1,66 +1,67 @@
-//! What came to one device of one channel.
+//! What one device received from one channel.
 
 use std::collections::{HashMap, HashSet};
 
 use super::spans::Spans;
 use super::state::{Reacted, State};
 
-/// What an entry's coming meant for the device.
+/// Meaning of an arrival for the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// The first time.
+    /// The entry arrived for the first time.
     First {
-        /// It lies below what had come on this connection.
+        /// Whether a later entry arrived on this connection before.
         is_late: bool,
-        /// How many places before it have not come.
+        /// Number of places before it that have not arrived.
         skipped: u64,
     },
-    /// Again, after a reconnect with a cursor that did not cover it. That is how resuming works.
+    /// The entry arrived again after a reconnect, and no cursor covered it. This is how resuming works.
     Again,
-    /// Again, although it came on this connection before, or a cursor covered it.
+    /// The entry arrived again although it had arrived on this connection, or a cursor covered it.
     Twice,
 }
 
-/// Places of one channel on one device, all as intervals: usually one each. And what its messages say there.
+/// Places of one channel on one device, as intervals (usually one each), and the state of its changed messages.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    /// Everything that came.
+    /// Places that arrived.
     got: Spans,
-    /// What came on this connection.
+    /// Places that arrived on this connection.
     here: Spans,
-    /// The last place that came on this connection.
+    /// The last place that arrived on this connection.
     last: u64,
-    /// What came since the last cursor frame.
+    /// Places that arrived since the last `cursor` frame.
     uncovered: Spans,
-    /// What came on former connections without a cursor frame after it: it may come once more.
+    /// Places that arrived on earlier connections with no `cursor` frame after them. Each may arrive once more.
     may_return: Spans,
-    /// The server said that entries up to here are left out: history has them.
+    /// The server reported a gap up to here. History has these entries.
     gap: u64,
-    /// The cache: messages that have changed. The others say what was said at first.
+    /// The cache of the device: messages that have changed. The others have their first text.
     changed: HashMap<u64, State>,
-    /// Reactions to messages that are not here yet: an older copy may still be on its way, in a page that was read before.
+    /// Reactions to messages that the device does not have yet. An older copy may still arrive, in a page that was read
+    /// before.
     awaiting: HashMap<u64, Reacted>,
-    /// Messages whose deletion came.
+    /// Messages whose deletion arrived.
     deleted: HashSet<u64>,
-    /// Messages that came without their words, which are not deleted.
+    /// Messages that arrived without their text and are not deleted.
     withheld: HashSet<u64>,
-    /// The user is no member just now.
+    /// Whether the user is not a member at present.
     is_away: bool,
-    /// What came in each of the times when she was none.
+    /// For each absence of the user, the places that arrived during it.
     arrivals: Vec<Spans>,
-    /// Steps over places, with their ends, in a channel in which people come and go: the end says what they meant.
+    /// Skipped places with their ends, in a channel whose members come and go. They are judged at the end.
     jumps: Vec<(u64, u64)>,
 }
 
 impl Record {
-    /// Another connection begins.
+    /// Starts another connection.
     pub(crate) fn connect(&mut self) {
         self.here.clear();
         self.last = 0;
         self.may_return.absorb(&mut self.uncovered);
     }
 
-    /// The server begins to tell of an open channel what lies behind `after`, whatever it told before.
+    /// The server starts to deliver an open channel from `after` on, whatever it delivered before.
     pub(crate) fn subscribe(&mut self, after: u64) {
         self.here.clear();
         self.uncovered.clear();
@@ -71,19 +72,19 @@ impl Record {
         self.last = after;
     }
 
-    /// Entries up to `seq` will not come by themselves.
+    /// Entries up to `seq` will not arrive live.
     pub(crate) fn leave_gap(&mut self, seq: u64) {
         self.gap = self.gap.max(seq);
         self.last = self.last.max(seq);
     }
 
-    /// Where to ask history for what a gap left out: behind the returned place. Nothing if nothing is left out.
+    /// The place after which history must fill a gap; `None` if there is no gap.
     pub(crate) fn gap_after(&self, base: u64) -> Option<u64> {
         let after = self.contiguous(base);
         (after < self.gap).then_some(after)
     }
 
-    /// An entry came. Places up to `base` are not expected, but may come.
+    /// Records an arrival. Places up to `base` are not expected, but may arrive.
     pub(crate) fn receive(&mut self, seq: u64, base: u64) -> Arrival {
         self.note_arrival(seq);
         let is_late = seq <= self.last;
@@ -100,38 +101,38 @@ impl Record {
         if self.may_return.remove(seq) { Arrival::Again } else { Arrival::Twice }
     }
 
-    /// An entry was read from history. True if it is the first time.
+    /// Records an entry from history. Returns `true` if it arrived for the first time.
     pub(crate) fn fill(&mut self, seq: u64) -> bool {
         self.note_arrival(seq);
         let is_first = self.got.insert(seq);
         if is_first && seq > self.gap {
-            // A page may reach beyond the gap, and what lies there comes by itself as well.
+            // A page may reach beyond the gap. Entries there arrive live too.
             self.may_return.insert(seq);
         }
         is_first
     }
 
-    /// A cursor frame came: what came before it on this connection will not come again.
+    /// Records a `cursor` frame: entries that arrived before it on this connection will not arrive again.
     pub(crate) fn cover(&mut self) {
         self.uncovered.clear();
     }
 
-    /// What of the places above `base`, up to `head`, never came.
+    /// The places above `base` and up to `head` that never arrived.
     pub(crate) fn missing(&self, base: u64, head: u64) -> impl Iterator<Item = u64> {
         self.got.missing(base + 1, head)
     }
 
-    /// Everything that came.
+    /// All places that arrived.
     pub(crate) const fn got(&self) -> &Spans {
         &self.got
     }
 
-    /// All places up to the returned one came.
+    /// The place up to which every entry arrived.
     pub(crate) fn contiguous(&self, base: u64) -> u64 {
         self.got.end_of(base + 1).unwrap_or(base)
     }
 
-    /// Keeps the later of two copies of a message.
+    /// Keeps the newer of two copies of a message.
     pub(crate) fn keep(&mut self, target: u64, state: State) {
         let kept = self.changed.entry(target).or_insert(state);
         if state.version > kept.version {
@@ -139,12 +140,12 @@ impl Record {
         }
     }
 
-    /// Reactions came to a message that was said so at first.
+    /// Applies reactions to a message; `said` is its first text.
     pub(crate) fn react(&mut self, target: u64, said: &str, reacted: Reacted) {
         self.changed.entry(target).or_insert_with(|| State::said(said)).react(reacted);
     }
 
-    /// Reactions came to a message that is not here.
+    /// Keeps reactions to a message that the device does not have yet.
     pub(crate) fn await_message(&mut self, target: u64, reacted: Reacted) {
         let kept = self.awaiting.entry(target).or_insert(reacted);
         if reacted.version > kept.version {
@@ -152,32 +153,33 @@ impl Record {
         }
     }
 
-    /// The reactions that came before their message.
+    /// Removes and returns the reactions that arrived before their message.
     pub(crate) fn take_awaited(&mut self, target: u64) -> Option<Reacted> {
         self.awaiting.remove(&target)
     }
 
-    /// A message came without its words.
+    /// Records that a message arrived without its text.
     pub(crate) fn withhold(&mut self, target: u64) {
         self.withheld.insert(target);
     }
 
-    /// Messages that came without their words.
+    /// Messages that arrived without their text.
     pub(crate) fn withheld(&self) -> impl Iterator<Item = u64> {
         self.withheld.iter().copied()
     }
 
-    /// The deletion of a message came.
+    /// Records the deletion of a message.
     pub(crate) fn delete(&mut self, target: u64) {
         self.deleted.insert(target);
     }
 
-    /// Whether the deletion of a message came. The message may look deleted before: a row is read as it is now.
+    /// Whether the deletion of a message arrived. The message may look deleted earlier, because a row is delivered as
+    /// it is now.
     pub(crate) fn is_deleted(&self, target: u64) -> bool {
         self.deleted.contains(&target)
     }
 
-    /// What a changed message says here.
+    /// The state of a message that has changed on this device.
     pub(crate) fn changed(&self, target: u64) -> Option<State> {
         self.changed.get(&target).copied()
     }
@@ -187,7 +189,7 @@ impl Record {
         self.changed.iter().map(|(target, state)| (*target, *state))
     }
 
-    /// The user goes, or comes back.
+    /// Records that the user leaves or returns.
     pub(crate) fn set_away(&mut self, is_away: bool) {
         if is_away && !self.is_away {
             self.arrivals.push(Spans::default());
@@ -199,12 +201,12 @@ impl Record {
         self.is_away
     }
 
-    /// What came in each of the times when she was no member.
+    /// For each absence of the user, the places that arrived during it.
     pub(crate) fn arrivals(&self) -> &[Spans] {
         &self.arrivals
     }
 
-    /// `seq` came, and `skipped` places before it had not.
+    /// Records that `seq` arrived while `skipped` places before it had not.
     pub(crate) fn note_jump(&mut self, seq: u64, skipped: u64) {
         self.jumps.push((seq - skipped, seq - 1));
     }
@@ -232,7 +234,7 @@ mod tests {
     const IN_ORDER: Arrival = Arrival::First { is_late: false, skipped: 0 };
 
     #[test]
-    fn what_no_cursor_covered_may_come_again_once() {
+    fn an_entry_without_a_cursor_may_arrive_again_once() {
         let mut record = Record::default();
         record.connect();
         assert_eq!(record.receive(1, 0), IN_ORDER);
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_twice_on_the_way_may_come_a_third_time() {
+    fn an_entry_lost_twice_may_arrive_a_third_time() {
         let mut record = Record::default();
         for connection in 0..3 {
             record.connect();
@@ -261,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_and_a_late_comer_are_seen() {
+    fn skipped_and_late_entries_are_recognised() {
         let mut record = Record::default();
         record.connect();
         assert_eq!(record.receive(4, 2), Arrival::First { is_late: false, skipped: 1 });
@@ -270,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gap_leaves_out_is_asked_of_history_and_no_hole() {
+    fn a_gap_is_filled_from_history_and_is_no_hole() {
         let mut record = Record::default();
         record.connect();
         record.subscribe(2);
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_brings_what_lies_behind_its_place_and_nothing_else() {
+    fn a_subscription_delivers_only_entries_after_its_place() {
         let mut record = Record::default();
         record.connect();
         record.subscribe(0);
@@ -302,6 +304,6 @@ mod tests {
         assert_eq!(record.receive(4, 0), Arrival::Twice);
         assert_eq!(record.contiguous(0), 4);
         record.subscribe(4);
-        assert_eq!(record.receive(4, 0), Arrival::Twice, "it asked for what comes behind");
+        assert_eq!(record.receive(4, 0), Arrival::Twice, "the subscription began after it");
     }
 }

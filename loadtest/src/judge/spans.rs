@@ -1,19 +1,19 @@
-//! A set of places, kept as intervals: a log that came whole is one interval however long it is.
+//! A set of places, kept as intervals: a log that arrived completely is one interval of any length.
 
-/// Sorted, disjoint, never touching intervals, both ends inside.
+/// Sorted, disjoint intervals that do not touch; both ends are included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Spans(Vec<(u64, u64)>);
 
 impl Spans {
-    /// Whether `place` is inside.
+    /// Whether `place` is in the set.
     pub(crate) fn contains(&self, place: u64) -> bool {
         let index = self.after(place);
         index > 0 && self.0[index - 1].1 >= place
     }
 
-    /// Adds a place; false if it was inside already.
+    /// Adds a place; `false` if it was in the set.
     pub(crate) fn insert(&mut self, place: u64) -> bool {
-        // The way of nearly every entry: one behind the last.
+        // The usual case: the place right after the last one.
         if let Some(last) = self.0.last_mut().filter(|last| last.1 + 1 == place) {
             last.1 = place;
             return true;
@@ -36,7 +36,7 @@ impl Spans {
         true
     }
 
-    /// Takes a place out; false if it was not inside.
+    /// Removes a place; `false` if it was not in the set.
     pub(crate) fn remove(&mut self, place: u64) -> bool {
         let index = self.after(place);
         if index == 0 || self.0[index - 1].1 < place {
@@ -52,7 +52,7 @@ impl Spans {
         true
     }
 
-    /// Takes all of `other` in.
+    /// Moves all places of `other` into this set.
     pub(crate) fn absorb(&mut self, other: &mut Self) {
         for (from, to) in other.0.drain(..) {
             (from..=to).for_each(|place| {
@@ -61,28 +61,28 @@ impl Spans {
         }
     }
 
-    /// Forgets everything.
+    /// Removes all places.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// All places, rising.
+    /// All places in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         self.0.iter().flat_map(|(from, to)| *from..=*to)
     }
 
-    /// The end of the interval that holds `place`.
+    /// The end of the interval that contains `place`.
     pub(crate) fn end_of(&self, place: u64) -> Option<u64> {
         let index = self.after(place).checked_sub(1)?;
         (self.0[index].1 >= place).then(|| self.0[index].1)
     }
 
-    /// The greatest place, 0 if there is none.
+    /// The greatest place; 0 if the set is empty.
     pub(crate) fn top(&self) -> u64 {
         self.0.last().map_or(0, |last| last.1)
     }
 
-    /// What of `from ..= to` is not inside.
+    /// The places of `from ..= to` that are not in the set.
     pub(crate) fn missing(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
         (from..=to).filter(|place| !self.contains(*place))
     }

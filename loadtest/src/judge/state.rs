@@ -1,4 +1,4 @@
-//! What a message says now, as one number: of millions of copies only that is kept.
+//! The content of a message as a few numbers: of millions of copies only these are kept.
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::OnceLock;
@@ -11,16 +11,16 @@ use super::frame::{RawMessage, RawReacted};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) version: u32,
-    /// The version as which it got its body.
+    /// The version that gave the message its body.
     body_version: u32,
-    /// Of text and deletion. Of one in four thousand million differences nothing would be seen.
+    /// Hash of text and deletion. One in 2^32 differences goes unnoticed.
     body: u32,
-    /// Of the reactions, alike.
+    /// Hash of the reactions.
     reactions: u32,
     pub(crate) is_deleted: bool,
 }
 
-/// The reactions to a message as an entry tells them.
+/// The reactions to a message as an entry contains them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reacted {
     pub(crate) version: u32,
@@ -29,7 +29,7 @@ pub(crate) struct Reacted {
 }
 
 impl State {
-    /// Of a message in a frame; nothing if it cannot be read.
+    /// The state of a message in a frame; `None` if it cannot be parsed.
     pub(crate) fn of_raw(message: RawMessage<'_>) -> Option<Self> {
         let text: String = serde_json::from_str(message.text).ok()?;
         let reactions: Vec<Reaction> = match message.reactions {
@@ -40,13 +40,13 @@ impl State {
         Some(Self::new(versions, &text, message.is_deleted, &reactions))
     }
 
-    /// Of a message of history.
+    /// The state of a message in history.
     pub(crate) fn of(message: &Message) -> Self {
         let versions = (message.version, message.body_version());
         Self::new(versions, &message.body.text, message.deleted.is_some(), &message.reactions)
     }
 
-    /// Of a message to which nothing has happened.
+    /// The state of a message that was never changed.
     pub(crate) fn said(text: &str) -> Self {
         Self::new((1, 1), text, false, &[])
     }
@@ -61,14 +61,14 @@ impl State {
         Self { version, body_version, body, reactions: reactions_hash(reactions), is_deleted }
     }
 
-    /// As [`ReactedState::apply_to`].
+    /// Applies reactions, like [`ReactedState::apply_to`].
     pub(crate) const fn react(&mut self, reacted: Reacted) {
         if self.version < reacted.version && self.body_version == reacted.body_version && !self.is_deleted {
             (self.version, self.reactions) = (reacted.version, reacted.reactions);
         }
     }
 
-    /// What an entry that tells of its reactions has to say; nothing once it is deleted.
+    /// The state that a change of reactions must contain; `None` once the message is deleted.
     pub(crate) fn reacted(self) -> Option<Reacted> {
         let Self { version, body_version, reactions, .. } = self;
         (!self.is_deleted).then_some(Reacted { version, body_version, reactions })
@@ -76,21 +76,21 @@ impl State {
 }
 
 impl Reacted {
-    /// Of an entry in a frame; nothing if it cannot be read.
+    /// The reactions in a frame; `None` if they cannot be parsed.
     pub(crate) fn of_raw(raw: RawReacted<'_>) -> Option<Self> {
         let reactions: Vec<Reaction> = serde_json::from_str(raw.reactions?.get()).ok()?;
         let RawReacted { version, body_version, .. } = raw;
         Some(Self { version, body_version, reactions: reactions_hash(&reactions) })
     }
 
-    /// Of an entry of history.
+    /// The reactions in history.
     pub(crate) fn of(told: &ReactedState) -> Self {
         let &ReactedState { version, body_version, ref reactions } = told;
         Self { version, body_version, reactions: reactions_hash(reactions) }
     }
 }
 
-/// In which order reactions are listed says nothing.
+/// The order of reactions is irrelevant.
 fn reactions_hash(reactions: &[Reaction]) -> u32 {
     let mut hasher = state().build_hasher();
     reactions.len().hash(&mut hasher);
@@ -104,7 +104,7 @@ fn reactions_hash(reactions: &[Reaction]) -> u32 {
     folded(hasher.finish())
 }
 
-/// Of a text as it stands in its frame.
+/// Hash of a text as it is in its frame.
 pub(super) fn hash(text: &str) -> u64 {
     state().hash_one(text)
 }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn it_differs_by_all_that_a_reader_sees_and_by_no_order() {
+    fn it_depends_on_all_visible_content_and_on_no_order() {
         let (tea, cup) = (reaction("tea", &[1, 2]), reaction("cup", &[3]));
         let base = State::new((3, 2), "hi", false, &[tea.clone(), cup.clone()]);
         let same = State::new((3, 2), "hi", false, &[cup.clone(), reaction("tea", &[2, 1])]);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn reactions_come_to_a_copy_with_the_same_body_only() {
+    fn reactions_apply_only_to_a_copy_with_the_same_body() {
         let now = State::new((4, 3), "hi!", false, &[reaction("tea", &[1])]);
         let told = now.reacted().unwrap();
         let mut edited = State::new((3, 3), "hi!", false, &[]);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_and_history_give_the_same() {
+    fn frame_and_history_have_the_same_state() {
         let raw = RawMessage {
             message_id: 1,
             key: 1,

@@ -1,4 +1,4 @@
-//! The judge is fed streams with planted faults and must name each of them with channel and seq.
+//! The judge receives streams with planted faults and must report each of them with channel and seq.
 
 use madang_ids::{ChannelId, MessageId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Body, Content, Entry, Message};
@@ -10,12 +10,12 @@ use super::record::Record;
 
 const CHANNEL: ChannelId = ChannelId::from_raw(42);
 const KEYS: Keys = Keys { run: 9 };
-/// The place of the first message: behind `created`.
+/// The place of the first message: after `created`.
 const FIRST: u64 = 2;
 
 mod changes;
 
-/// A channel of ten lines, all acked, and its history.
+/// A channel with ten lines, all acked, and its history.
 struct Stage {
     book: Book,
     record: Record,
@@ -57,7 +57,7 @@ impl Stage {
         self.history[seq as usize - 1].clone()
     }
 
-    /// Everything from `from` to `to`, each in a frame of its own.
+    /// Delivers everything from `from` to `to`, each entry in a frame of its own.
     fn deliver_all(&mut self, from: u64, to: u64) {
         for seq in from..=to {
             self.deliver(&[self.entry(seq)]);
@@ -92,7 +92,7 @@ fn on_ann(seq: u64) -> (Option<u64>, Option<String>) {
 }
 
 #[test]
-fn a_faultless_stream_is_found_faultless() {
+fn a_correct_stream_has_no_faults() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 11);
     assert_eq!((stage.book.deliveries.live, stage.book.to_deliver.len()), (10, 10));
@@ -100,7 +100,7 @@ fn a_faultless_stream_is_found_faultless() {
 }
 
 #[test]
-fn an_entry_that_never_came_is_a_hole_and_lost() {
+fn a_missing_entry_is_a_hole_and_lost() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 4);
     stage.deliver_all(6, 11);
@@ -109,14 +109,14 @@ fn an_entry_that_never_came_is_a_hole_and_lost() {
 }
 
 #[test]
-fn the_last_entry_that_never_came_is_lost() {
+fn a_missing_last_entry_is_lost() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 10);
     assert_eq!(stage.judged(), [on_ann(11)]);
 }
 
 #[test]
-fn an_entry_that_came_twice_is_duplicated() {
+fn an_entry_that_arrived_twice_is_duplicated() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 7);
     stage.deliver_all(7, 7);
@@ -126,7 +126,7 @@ fn an_entry_that_came_twice_is_duplicated() {
 }
 
 #[test]
-fn an_entry_that_came_again_behind_its_cursor_is_duplicated() {
+fn an_entry_that_arrived_again_after_its_cursor_is_duplicated() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 7);
     stage.record.cover();
@@ -136,7 +136,7 @@ fn an_entry_that_came_again_behind_its_cursor_is_duplicated() {
 }
 
 #[test]
-fn an_entry_that_came_again_without_a_cursor_is_no_fault() {
+fn an_entry_that_arrived_again_without_a_cursor_is_no_fault() {
     let mut stage = Stage::new();
     stage.deliver_all(1, 7);
     stage.record.connect();
@@ -180,7 +180,7 @@ fn one_key_in_two_rows_is_duplicated() {
 }
 
 #[test]
-fn other_words_are_a_conflict_on_the_device_and_in_history() {
+fn another_text_is_a_conflict_on_the_device_and_in_history() {
     let mut stage = Stage::new();
     let mut strange = stage.entry(5);
     let Content::Message(message) = &mut strange.content else { panic!("not a message") };
@@ -214,9 +214,9 @@ fn a_line_that_was_never_acked_is_lost() {
 }
 
 #[test]
-fn a_sender_whose_lines_changed_places_is_named() {
+fn swapped_lines_of_one_sender_are_reported() {
     let mut stage = Stage::new();
-    // A log like any other, on which all agree; only who said it knows that it was the other way round.
+    // All devices agree on this log. Only the sender knows that the order was different.
     let ack = |line: usize, seq: u64| (line, Some(Acked { seq, message_id: 1_000 + seq }));
     for (line, acked) in [ack(3, FIRST + 4), ack(4, FIRST + 3)] {
         stage.book.lines[line].acked = acked;
@@ -232,7 +232,7 @@ fn a_sender_whose_lines_changed_places_is_named() {
 }
 
 #[test]
-fn times_that_fall_in_history_are_named() {
+fn times_that_fall_in_history_are_reported() {
     let mut stage = Stage::new();
     stage.history[4].at = Millis::new(1);
     stage.deliver_all(1, 11);

@@ -1,4 +1,4 @@
-//! The end of a channel: what was acked, what history holds, and what came to each device must be one and the same.
+//! The end of a channel: the acks, the history and what each device received must agree.
 
 use std::collections::HashMap;
 
@@ -10,31 +10,31 @@ use super::faults::{Fault, FaultKind, Faults};
 use super::record::Record;
 use super::state::{Reacted, State};
 
-/// History's word on a channel.
+/// The content of a channel according to history.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     /// The last place.
     pub(crate) head: u64,
-    /// Which places are there, for what a device misses.
+    /// The places of all entries, for finding those that a device lacks.
     entries: Vec<u64>,
-    /// Which of them hold messages of this run.
+    /// The places of the messages of this run.
     messages: Vec<u64>,
-    /// Messages that were changed, by place.
+    /// Changed messages, by place.
     changed: HashMap<u64, Changed>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Changed {
     state: State,
-    /// The place of the last entry that tells of it.
+    /// The place of the last entry that changed it.
     told_at: u64,
-    /// The place of the last entry that brought its body. A device whose user was absent there has an older one, which
-    /// later reactions leave as it is.
+    /// The place of the last entry that changed its body. A device whose user was absent then has an older body, which
+    /// later reactions leave unchanged.
     body_at: u64,
 }
 
 impl Book {
-    /// Compares what was said and acked with history, which must be whole: from the first entry to the head.
+    /// Compares the sends and acks with history, which must be complete: from the first entry to the head.
     pub(crate) fn judge_history(&self, history: &[Entry], faults: &Faults) -> Verdict {
         self.judge_order(history, faults);
         let mut rows: HashMap<usize, (u64, &Message)> = HashMap::new();
@@ -48,9 +48,8 @@ impl Book {
                         );
                     }
                 }
-                _ => {
-                    faults.note(FaultKind::Conflict, self.fault(seq, "a message that nobody said".to_owned()))
-                }
+                _ => faults
+                    .note(FaultKind::Conflict, self.fault(seq, "a message that was never sent".to_owned())),
             }
         }
         for (line, state) in self.lines.iter().enumerate() {
@@ -67,8 +66,8 @@ impl Book {
         Verdict { head, entries, messages, changed }
     }
 
-    /// Compares what came to one device with history, less what its user's absences excuse. Returns how many messages it
-    /// should have.
+    /// Compares what one device received with history, except what its user's absences excuse. Returns the number of
+    /// messages that it should have.
     pub(crate) fn judge_device(
         &self,
         verdict: &Verdict,
@@ -84,40 +83,40 @@ impl Book {
         };
         for seq in record.missing(self.base, verdict.head).filter(|seq| !excuses(*seq)) {
             let what = match verdict.entries.binary_search(&seq) {
-                Ok(_) => "is in history and never came",
-                Err(_) => "never came, nor is it in history",
+                Ok(_) => "is in history and never arrived",
+                Err(_) => "never arrived, and is not in history",
             };
             note(FaultKind::Lost, seq, what.to_owned());
         }
-        // What was skipped while connected is a hole, whatever came of it later.
+        // An entry that was skipped on an open connection is a hole, even if it arrived later.
         let is_absent = |seq: u64| absences.is_some_and(|absences| absences.excuses(seq));
         for (from, to) in record.jumps() {
             if let Some(seq) = (*from..=*to).find(|seq| !is_absent(*seq)) {
-                note(FaultKind::Hole, seq, format!("had not come when seq {} came", to + 1));
+                note(FaultKind::Hole, seq, format!("had not arrived when seq {} arrived", to + 1));
             }
         }
         let leaks = absences.map(|absences| absences.leaks(record.got(), record.arrivals()));
         for seq in leaks.into_iter().flatten() {
-            note(FaultKind::Leaked, seq, "came though its user was no member".to_owned());
+            note(FaultKind::Leaked, seq, "arrived although its user was not a member".to_owned());
         }
         let left_after = |seq: u64| absences.is_some_and(|absences| absences.follow(seq));
         for seq in record.withheld().filter(|seq| !left_after(*seq)) {
-            note(FaultKind::Stale, seq, "came without its words to a member".to_owned());
+            note(FaultKind::Stale, seq, "arrived without its text for a member".to_owned());
         }
         self.judge_cache(verdict, record, excuses, note);
         verdict.messages.iter().filter(|seq| !excuses(**seq)).count() as u64
     }
 
-    /// Nothing comes to who never was a member.
+    /// A device whose user never was a member must not receive anything.
     pub(crate) fn judge_stranger(&self, record: &Record, device: &str, faults: &Faults) {
         for seq in record.got().iter() {
-            let what = "came though its user never was a member".to_owned();
+            let what = "arrived although its user never was a member".to_owned();
             faults
                 .note(FaultKind::Leaked, Fault { device: Some(device.to_owned()), ..self.fault(seq, what) });
         }
     }
 
-    /// Messages that the device has must say what those of the store say, if it was owed the last change.
+    /// Messages on the device must equal those of the store, if the device must have their last change.
     fn judge_cache(
         &self,
         verdict: &Verdict,
@@ -132,21 +131,21 @@ impl Book {
             if is_owed && kept != Some(changed.state) {
                 let (kept, stored) = (kept.map_or(1, |kept| kept.version), changed.state.version);
                 let what = if kept == stored {
-                    format!("says otherwise than the store at version {stored}")
+                    format!("differs from the store at version {stored}")
                 } else {
-                    format!("stands at version {kept}, the store has {stored}")
+                    format!("has version {kept}, the store has {stored}")
                 };
                 note(FaultKind::Stale, *target, what);
             }
         }
         let unknown = record.all_changed().filter(|(target, _)| !verdict.changed.contains_key(target));
         for (target, kept) in unknown.filter(|(target, _)| verdict.entries.binary_search(target).is_ok()) {
-            let what = format!("stands at version {}, the store has 1", kept.version);
+            let what = format!("has version {}, the store has 1", kept.version);
             note(FaultKind::Stale, target, what);
         }
     }
 
-    /// An acked change that needed an entry has it.
+    /// Each acked change that needed an entry must have one.
     fn judge_change_entries(&self, history: &[Entry], faults: &Faults) {
         let targets: HashMap<u64, u64> = history
             .iter()
@@ -161,7 +160,7 @@ impl Book {
         }
     }
 
-    /// Changes carry the message as it is now. Returns all that were changed.
+    /// Changes must contain the message as it is now. Returns all changed messages.
     fn judge_carried(
         &self,
         history: &[Entry],
@@ -191,7 +190,7 @@ impl Book {
                 content => content.carried().map(State::of) == Some(row.state),
             };
             if !is_right {
-                let what = format!("history carries it otherwise at seq {} than at its own place", entry.seq);
+                let what = format!("history has another copy of it at seq {}", entry.seq);
                 let kind = if row.state.is_deleted { FaultKind::Undeleted } else { FaultKind::Stale };
                 faults.note(kind, self.fault(target, what));
             }
@@ -199,7 +198,7 @@ impl Book {
         changed
     }
 
-    /// Places are dense, ids rise with them, and times do not fall.
+    /// Places must be dense, ids must rise with them, and times must not fall.
     fn judge_order(&self, history: &[Entry], faults: &Faults) {
         let first = history.first().map_or(1, |entry| entry.seq.get());
         if first > self.base + 1 {
@@ -208,10 +207,7 @@ impl Book {
         for pair in history.windows(2) {
             let (one, two) = (pair[0].seq.get(), pair[1].seq.get());
             if two <= one {
-                faults.note(
-                    FaultKind::Reordered,
-                    self.fault(two, format!("stands behind seq {one} in history")),
-                );
+                faults.note(FaultKind::Reordered, self.fault(two, format!("follows seq {one} in history")));
             }
             if pair[1].at < pair[0].at {
                 let what = format!("its time is before that of seq {one}");
@@ -243,7 +239,7 @@ impl Book {
                 let what = format!("line {line} was acked with seq {}, history has it here", acked.seq);
                 faults.note(FaultKind::Conflict, self.fault(seq, what));
             }
-            // Lines that were never tried are told once, below.
+            // Lines that were never sent are reported once, below.
             (None, row) if !state.is_refused && state.sent_us > 0 => {
                 let seq = row.map_or(0, |(seq, _)| seq);
                 faults.note(FaultKind::Lost, self.fault(seq, format!("line {line} was never acked")));
@@ -257,23 +253,24 @@ impl Book {
         }
     }
 
-    /// The day was given up: nothing is lost, but nothing is proved either.
+    /// A day that was given up loses nothing, but proves nothing either.
     fn judge_unsaid(&self, faults: &Faults) {
         let unsaid = self.lines.iter().filter(|state| state.sent_us == 0).count();
         if unsaid > 0 {
-            let what = format!("{unsaid} lines were never said: the server took no more in time");
+            let what = format!("{unsaid} lines were never sent: the server did not accept them in time");
             faults.note(FaultKind::Lost, self.fault(0, what));
         }
     }
 
-    /// One nick's lines go over one connection, so they stand in the order in which they were said.
+    /// The lines of one nick go over one connection, so their order in the log must be the order in which they were
+    /// sent.
     fn judge_senders(&self, faults: &Faults) {
         let mut last: HashMap<u32, u64> = HashMap::new();
         for state in &self.lines {
             let Some(acked) = state.acked else { continue };
             let before = last.insert(state.nick, acked.seq).unwrap_or_default();
             if acked.seq < before {
-                let what = format!("was said after seq {before} by the same device");
+                let what = format!("was sent after seq {before} by the same device");
                 faults.note(FaultKind::Reordered, self.fault(acked.seq, what));
             }
         }

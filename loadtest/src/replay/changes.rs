@@ -1,7 +1,7 @@
-//! What a device must still do to messages: it outlives connections. Pure.
+//! Changes of messages that a device must still make. They survive reconnects. Pure.
 //!
-//! A chain is what one person does to one message, step by step: the next goes out only when the one before is
-//! answered, so what was last acked is what must hold.
+//! A chain is what one user does to one message, step by step. The next step is sent only after the one before it was
+//! answered, so the step that was acked last must hold.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::device::LineRef;
 use super::plan::Steps;
 use crate::judge::fates::Step;
 
-/// Changes of one device in flight.
+/// Most unanswered changes of one device.
 const IN_FLIGHT: usize = 16;
 
 /// Steps that wait for their time or their answer.
@@ -23,27 +23,27 @@ pub(crate) struct Changes {
     last: u64,
 }
 
-/// What one person does to one message.
+/// What one user does to one message.
 #[derive(Debug, Clone)]
 pub(crate) struct Chain {
     pub(crate) line: LineRef,
-    /// Where the message stands.
+    /// The place of the message.
     pub(crate) target: u64,
     steps: VecDeque<(Duration, Step)>,
-    /// The message's version as this person knows it.
+    /// The message's version as far as this user knows.
     pub(crate) version: u32,
-    /// Of the present step.
+    /// Attempts of the present step.
     pub(crate) tries: u32,
 }
 
 impl Chain {
-    /// Nothing if there is nothing to do.
+    /// `None` if there are no steps.
     pub(crate) fn new(line: LineRef, target: u64, steps: Steps) -> Option<Self> {
         let steps = VecDeque::from(steps);
         (!steps.is_empty()).then_some(Self { line, target, steps, version: 1, tries: 0 })
     }
 
-    /// What is to be done now.
+    /// The present step.
     pub(crate) fn step(&self) -> Option<Step> {
         self.steps.front().map(|(_, step)| *step)
     }
@@ -60,18 +60,18 @@ impl Chain {
 }
 
 impl Changes {
-    /// Takes a chain; its next step goes out when its time has come.
+    /// Adds a chain. Its next step is sent when its time has come.
     pub(crate) fn push(&mut self, chain: Chain, now: Instant) {
         let due = now + chain.wait();
         self.put(chain, due);
     }
 
-    /// The same step again, after a wait.
+    /// Repeats the same step after a wait.
     pub(crate) fn push_again(&mut self, chain: Chain, due: Instant) {
         self.put(chain, due);
     }
 
-    /// A step that may go now, and the number of its request.
+    /// A step that may be sent now, and the number of its request.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<(u64, Chain)> {
         if self.flying.len() >= IN_FLIGHT || self.waiting.first_key_value()?.0.0 > now {
             return None;
@@ -83,18 +83,18 @@ impl Changes {
         Some((self.last, chain))
     }
 
-    /// The chain whose request was answered.
+    /// Removes the chain whose request was answered.
     pub(crate) fn take(&mut self, request: u64) -> Option<Chain> {
         self.flying.remove(&request)
     }
 
-    /// The connection is gone: what was in flight goes out again on the next one.
+    /// The connection ended: steps in flight are sent again on the next one.
     pub(crate) fn handle_disconnected(&mut self, now: Instant) {
         let flying: Vec<Chain> = self.flying.drain().map(|(_, chain)| chain).collect();
         flying.into_iter().for_each(|chain| self.put(chain, now));
     }
 
-    /// When [`Self::poll`] should be asked again though nothing was answered.
+    /// When to call [`Self::poll`] again although nothing was answered.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let next = self.waiting.first_key_value().map(|((due, _), _)| *due);
         next.filter(|_| self.flying.len() < IN_FLIGHT)
@@ -122,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_waits_for_its_time_and_for_the_answer_to_the_one_before() {
+    fn a_step_waits_for_its_time_and_for_the_answer_to_the_previous_one() {
         let (mut changes, start) = (Changes::default(), Instant::now());
         changes.push(chain(), start);
         assert!(changes.poll(start).is_none());
         assert_eq!(changes.next_due(), Some(start + SECOND));
         let (request, sent) = changes.poll(start + SECOND).unwrap();
         assert_eq!((sent.step(), sent.tries), (Some(Step::Edit(1)), 1));
-        assert!(changes.poll(start + SECOND * 9).is_none(), "it is not answered");
+        assert!(changes.poll(start + SECOND * 9).is_none(), "the previous step is not answered");
         let mut chain = changes.take(request).unwrap();
         chain.advance(2);
         changes.push(chain, start + SECOND);
@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_flight_goes_out_again_on_the_next_connection() {
+    fn steps_in_flight_are_sent_again_on_the_next_connection() {
         let (mut changes, start) = (Changes::default(), Instant::now());
         changes.push(chain(), start);
         let (first, _) = changes.poll(start + SECOND).unwrap();
         changes.handle_disconnected(start + SECOND);
-        assert!(changes.take(first).is_none(), "an answer of the former connection is none of this one's");
+        assert!(changes.take(first).is_none(), "an answer of the previous connection is ignored");
         let (_, sent) = changes.poll(start + SECOND).unwrap();
         assert_eq!((sent.step(), sent.tries), (Some(Step::Edit(1)), 2));
         assert!(!changes.is_empty());

@@ -1,4 +1,4 @@
-//! The end: every channel is read from REST and compared with what was acked and with what came to each device.
+//! The final check: every channel is read over REST and compared with the acks and with what each device received.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,10 +21,10 @@ use crate::judge::record::Record;
 use crate::report::{Changes, Conditions, Latencies, Latency, Report, ServerRss};
 use crate::server::ENVIRONMENT;
 
-/// Channels that are read at once.
+/// Channels that are read at the same time.
 const READS: usize = 4;
 
-/// Compares everything and sums it up.
+/// Compares everything and summarises it.
 pub(crate) async fn check(
     world: &Arc<World>,
     progress: &Progress,
@@ -56,7 +56,7 @@ pub(crate) async fn check(
     report(world, expected.iter().sum(), conditions)
 }
 
-/// Deliveries that the channel's history asks for.
+/// Compares one day. Returns the number of deliveries that the channel's history requires.
 async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
     let history =
         history(world, day).await.with_context(|| format!("could not read the history of day {day}"))?;
@@ -88,7 +88,7 @@ async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
     Ok(expected)
 }
 
-/// The whole log of a channel, as the one who made it reads it.
+/// The whole log of a channel, as its owner reads it.
 async fn history(world: &World, day: u32) -> Result<Vec<Entry>, ClientError> {
     let Some(reader) = world.devices_of(day).next() else { return Ok(Vec::new()) };
     let channel = lock(&world.day(day).book).channel;

@@ -1,4 +1,4 @@
-//! One day: its people connect, say their lines in order, and part when everybody has everything.
+//! One day: its devices connect, its lines are sent in order, and its devices leave when all of them have everything.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,16 +14,17 @@ use super::plan;
 use super::world::{World, lock};
 use crate::args::Speed;
 
-/// Entries of a day that a device may lack before the next line is said. A device that lacks more than 10,000 of all its days
-/// must take a snapshot, which is a fault here, and most people of the corpus are here on twenty days at most.
+/// Most entries of a day that a device may lack before the next line is sent. A device that lacks more than 10,000
+/// entries of all its days must take a snapshot, which is a fault here; most users of the corpus speak on at most
+/// twenty days at the same time.
 const LAG: u64 = 250;
-/// Lines between two looks at the devices.
+/// Lines between two checks of the devices.
 const LOOK_EVERY: u32 = 16;
 
-/// Plays a day whose devices are wanted already.
+/// Plays a day whose devices have been requested already.
 pub(crate) async fn play(world: Arc<World>, day: u32) {
-    // Each once: devices that come and go are hardly ever here all at the same time. A device that cannot connect is
-    // judged by what does not come to it.
+    // Each device must have been connected once: with churn, all are hardly ever connected at the same time. A device
+    // that cannot connect is judged by what it does not receive.
     let connected = join_all(world.devices_of(day).map(|device| device.is_connected()));
     let _ = timeout(world.args.patience(), connected).await;
     if say_lines(&world, day).await {
@@ -34,7 +35,7 @@ pub(crate) async fn play(world: Arc<World>, day: u32) {
     }
 }
 
-/// False if the server took no more lines.
+/// Sends the lines. Returns `false` if the server stopped accepting them.
 async fn say_lines(world: &World, day: u32) -> bool {
     let plan = world.day(day);
     let mut comings = Comings::new(world, day).filter(|_| world.args.is_moving());
@@ -63,7 +64,7 @@ async fn say_lines(world: &World, day: u32) -> bool {
     timeout(world.args.patience(), all).await.is_ok()
 }
 
-/// Until no device lacks more than [`LAG`] entries. One that never catches up is judged at the end.
+/// Waits until no device lacks more than [`LAG`] entries. A device that never catches up is judged at the end.
 async fn wait_for_readers(world: &World, day: u32) {
     let patience = Instant::now() + world.args.patience();
     while lag(world, day) > LAG && Instant::now() < patience {
@@ -71,7 +72,7 @@ async fn wait_for_readers(world: &World, day: u32) {
     }
 }
 
-/// Entries that the device which is furthest behind lacks. Those of open channels skip what they cannot take.
+/// Number of entries that the slowest device lacks. Devices in open channels skip entries that they cannot take.
 fn lag(world: &World, day: u32) -> u64 {
     let (head, is_open) = {
         let book = lock(&world.day(day).book);
@@ -95,10 +96,10 @@ fn message(world: &World, day: u32, line: u32) -> Send {
     }
 }
 
-/// Until all changes are answered and every device has every entry, or nothing more comes.
+/// Waits until all changes are answered and every device has every entry, or nothing more arrives.
 async fn wait_for_the_rest(world: &World, day: u32) {
     let (mut last, mut since) = ((0, 0), Instant::now());
-    // A step may be waiting for its time.
+    // A step may still wait for its time.
     let patience = world.args.patience() + plan::WAIT;
     loop {
         let plan = world.day(day);
@@ -114,7 +115,7 @@ async fn wait_for_the_rest(world: &World, day: u32) {
     }
 }
 
-/// Whether every device has everything that anybody knows of.
+/// Whether every device has everything that is known to exist.
 fn is_complete(world: &World, day: u32) -> bool {
     world.devices_of(day).all(|device| {
         let memory = lock(&device.memory);

@@ -1,4 +1,4 @@
-//! A device of a user: what it must say, what came to it, and the task that keeps its socket.
+//! A device of a user: what it must send, what it received, and the task that keeps its socket open.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,16 +20,16 @@ use super::live::{End, Live};
 use super::world::{World, lock};
 use crate::judge::record::Record;
 
-/// Messages that one device has in its queue at most: each day has a window, and one plays few days at once.
+/// Most messages in the queue of one device. Each day has a window, and a device takes part in few days at once.
 const OUTBOX: usize = 16 * 1024;
-/// Far below the 256 at which the server stops reading.
+/// Messages in flight; far below the 256 at which the server stops reading.
 const IN_FLIGHT: usize = 64;
-/// A connection's local port is one of 28,000 per address; so many addresses of this machine are used.
+/// Number of local addresses. Each has 28,000 ports for connections.
 const ADDRESSES: u64 = 16;
 /// Longest absence of a device that drops its connection on purpose.
 const ABSENCE: Duration = Duration::from_secs(3);
 
-/// Which line a message is.
+/// Names the line of a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LineRef {
     pub(crate) day: u32,
@@ -39,7 +39,7 @@ pub(crate) struct LineRef {
 /// One device.
 #[derive(Debug)]
 pub(crate) struct Device {
-    /// For people: `handle#1`.
+    /// A name for reports: `handle#1`.
     pub(crate) name: String,
     pub(crate) user: UserId,
     handle: String,
@@ -49,32 +49,32 @@ pub(crate) struct Device {
     tokens: Mutex<Tokens>,
     pub(crate) outbox: Mutex<Outbox<LineRef>>,
     pub(crate) changes: Mutex<Changes>,
-    /// There is something to send, or the device is no longer wanted.
+    /// There is something to send, or the device is no longer needed.
     pub(crate) wake: Notify,
     pub(crate) memory: Mutex<Memory>,
     place: Mutex<Place>,
     pub(crate) connected: watch::Sender<bool>,
 }
 
-/// What a device keeps between connections.
+/// State of a device that survives reconnects.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) cursor: Option<SealedCursor>,
     /// By day.
     pub(crate) records: HashMap<u32, Record>,
-    /// Days whose open channel the user is a member of, each with a number that is another after each return.
+    /// Days of whose open channel the user is a member, each with a number that changes with each return.
     pub(crate) open: BTreeMap<u32, u32>,
     pub(crate) was_connected: bool,
 }
 
 #[derive(Debug, Default)]
 struct Place {
-    /// Running days that need this device.
+    /// Number of running days that need this device.
     wanted: usize,
     is_running: bool,
 }
 
-/// The password of a user of this tool.
+/// The password of a user that this tool created.
 pub(crate) fn password(handle: &str) -> String {
     format!("correct horse {handle}")
 }
@@ -99,14 +99,14 @@ impl Device {
         }
     }
 
-    /// Comes from one of several loopback addresses.
+    /// Connects from one of several loopback addresses.
     pub(crate) fn with_spread_source(mut self) -> Self {
         let last = u8::try_from(2 + self.seed % ADDRESSES).unwrap_or(2);
         self.socket.source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
         self
     }
 
-    /// Another day needs this device. True if its task must be started.
+    /// Another day needs this device. Returns `true` if its task must be started.
     pub(crate) fn want(&self) -> bool {
         let mut place = lock(&self.place);
         place.wanted += 1;
@@ -114,7 +114,7 @@ impl Device {
         !std::mem::replace(&mut place.is_running, true)
     }
 
-    /// A day needs it no longer.
+    /// A day no longer needs it.
     pub(crate) fn release(&self) {
         lock(&self.place).wanted -= 1;
         self.wake.notify_one();
@@ -124,7 +124,7 @@ impl Device {
         lock(&self.place).wanted > 0
     }
 
-    /// Whether everything that it had to say and to change is answered.
+    /// Whether every message and every change was answered.
     pub(crate) fn is_done(&self) -> bool {
         lock(&self.outbox).is_empty() && lock(&self.changes).is_empty()
     }
@@ -133,7 +133,7 @@ impl Device {
         lock(&self.place).is_running
     }
 
-    /// The task ends, unless a day came that wants the device.
+    /// Whether the task may end. It may not if another day needs the device meanwhile.
     fn leave(&self) -> bool {
         let mut place = lock(&self.place);
         if place.wanted == 0 {
@@ -142,16 +142,16 @@ impl Device {
         !place.is_running
     }
 
-    /// Puts a line into the queue.
+    /// Enqueues a line.
     pub(crate) fn say(&self, send: Send, line: LineRef) {
-        // Each day's window bounds what it puts here; what did not fit would be reported as never acked.
+        // The window of each day bounds its lines here. A line that did not fit would be reported as never acked.
         let _ = lock(&self.outbox).enqueue(send, line);
         self.wake.notify_one();
     }
 
-    /// Waits until it has a connection.
+    /// Waits until the device is connected.
     pub(crate) async fn is_connected(&self) {
-        // The sender lives as long as the device.
+        // This cannot fail: the sender lives as long as the device.
         let _ = self.connected.subscribe().wait_for(|connected| *connected).await;
     }
 
@@ -159,7 +159,8 @@ impl Device {
         lock(&self.tokens).access.clone()
     }
 
-    /// New tokens: by the refresh token, or, if that was spent by a call whose answer a kill swallowed, by password.
+    /// Gets new tokens with the refresh token. If that was used up by a call whose answer was lost in a kill, logs in
+    /// with the password.
     pub(crate) async fn renew(&self, world: &World) -> Result<(), ClientError> {
         let refresh = lock(&self.tokens).refresh.clone();
         let signed_in = match world.rest.refresh(&refresh).await {
@@ -179,7 +180,7 @@ impl Device {
     }
 }
 
-/// Keeps the socket of a device while a day wants it, then resumes once more and compares.
+/// Keeps the socket of a device open while a day needs it, then resumes once more and compares.
 pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
     let mut random = SmallRng::seed_from_u64(device.seed);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
@@ -196,7 +197,7 @@ pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
             Err(error) => {
                 world.note_trouble(error.to_string());
                 if is_about_token(&error) {
-                    // The next try tells whether it helped.
+                    // If the renewal failed, the next attempt shows it.
                     let _ = device.renew(&world).await;
                 }
                 sleep(backoff.next_wait(&mut random)).await;
@@ -207,7 +208,7 @@ pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
     world.socket_freed.notify_one();
 }
 
-/// What was in flight has an unknown outcome.
+/// The connection ended: messages in flight have an unknown outcome.
 fn lose_connection(world: &World, device: &Device) {
     let mut outbox = lock(&device.outbox);
     world.counters.in_flight.fetch_sub(outbox.in_flight(), Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Keeps the server that was started here: kills it in mid-sentence, starts it again, and looks at its memory.
+//! Runs the server that this tool started: kills it during sends, starts it again, and measures its memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,11 +15,11 @@ use super::world::{World, count};
 use crate::report::ServerRss;
 use crate::server::{Server, rss_kib};
 
-/// A kill waits so long for a send to be in flight: that is the moment that hurts.
+/// Longest wait of a kill for a send in flight. Killing at that moment is most likely to reveal faults.
 const AIM: Duration = Duration::from_secs(1);
-/// … and then so long at most, so that it meets every step of the way from frame to ack.
+/// Longest further wait, so that kills hit every step between frame and ack.
 const TREMBLE: Duration = Duration::from_millis(2);
-/// How often memory is looked at.
+/// Interval between two measurements of memory.
 const SAMPLE: Duration = Duration::from_millis(200);
 
 /// The tasks beside the replay.
@@ -30,7 +30,7 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to watch the server, and to kill it if that is wanted.
+    /// Starts to measure the server, and to kill it if requested.
     pub(crate) fn start(world: &Arc<World>, server: Option<Server>) -> Self {
         let stop = CancellationToken::new();
         let group = Arc::new(AtomicU32::new(server.as_ref().and_then(Server::group).unwrap_or_default()));
@@ -39,7 +39,7 @@ impl Keeper {
         Self { stop, killer, sampler }
     }
 
-    /// Ends kills and samples, and gives the server back.
+    /// Stops killing and measuring, and returns the server.
     pub(crate) async fn finish(self) -> anyhow::Result<(Option<Server>, Option<ServerRss>)> {
         self.stop.cancel();
         let rss = self.sampler.await.context("the watch over the server's memory failed")?;
@@ -79,7 +79,7 @@ async fn kill_often(
     }
 }
 
-/// Waits until a send was written, and a moment more. The moment is shorter than a timer's tick, so it is spun.
+/// Waits until a send was written, and a moment longer. The moment is shorter than a timer tick, so it is a busy loop.
 async fn aim(world: &World, random: &mut StdRng) {
     let _ = timeout(AIM, world.send_written.notified()).await;
     let moment = Instant::now() + TREMBLE.mul_f64(random.random());
@@ -88,7 +88,7 @@ async fn aim(world: &World, random: &mut StdRng) {
     }
 }
 
-/// Everything was said and changed: nothing is left to interrupt.
+/// Whether all lines and changes are done, so that nothing is left to interrupt.
 fn is_over(world: &World) -> bool {
     let is_changing = world.days.iter().any(|day| day.changing.load(Ordering::SeqCst) > 0);
     world.counters.settled.load(Ordering::Relaxed) >= world.lines() && !is_changing
@@ -104,7 +104,7 @@ async fn sample(world: Arc<World>, group: Arc<AtomicU32>, stop: CancellationToke
         if kept.quarter == 0 && settled * 4 >= world.lines() {
             kept.quarter = now;
         }
-        // The last sample before everybody parts is that of the end.
+        // The last sample before the devices leave counts as the end.
         if kept.end == 0 || settled < world.lines() {
             kept.end = now;
         }

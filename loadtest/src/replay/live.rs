@@ -1,5 +1,5 @@
-//! One connection of a device. The frames are judged here as they come, before anything is dropped. What it says is
-//! here, what it does to messages in [`changes`], its subscriptions to open channels in [`open`].
+//! One connection of a device. Frames are judged here as they arrive, before repeated entries are dropped. Messages are
+//! sent here, changes of messages in [`changes`], subscriptions to open channels in [`open`].
 
 mod changes;
 mod open;
@@ -20,25 +20,25 @@ use crate::judge::book::{Acked, Moment};
 use crate::judge::faults::{Fault, FaultKind};
 use crate::judge::frame::{RawEntry, RawFrame};
 
-/// A connection on which nothing came for so many heartbeats is dead.
+/// A connection on which nothing arrives for this many heartbeat intervals is considered dead.
 const SILENT_HEARTBEATS: u32 = 4;
-/// How long the last connection listens for what should not come.
+/// How long the last connection listens for entries that should not arrive.
 const LINGER: Duration = Duration::from_millis(300);
-/// How often a token is renewed on one connection; tokens of this server live a quarter of an hour.
+/// Interval at which a token is renewed on one connection. Tokens of this server live 15 minutes.
 const RENEW_EVERY: Duration = Duration::from_secs(10 * 60);
-/// How often the last connection looks whether everything has come.
+/// Interval at which the last connection checks whether everything has arrived.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why a connection ended, if not by an error.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// No day wants the device any longer; it must resume once more.
+    /// No day needs the device any longer. It must resume once more.
     Unwanted,
-    /// It resumed once more, and listened.
+    /// It resumed once more and listened.
     Checked,
-    /// It dropped its connection on purpose.
+    /// The device dropped the connection on purpose.
     Dropped,
-    /// The server asked it to come back later.
+    /// The server asked the device to reconnect later.
     ComeBack(Duration),
 }
 
@@ -47,24 +47,24 @@ pub(crate) struct Live<'a> {
     device: &'a Device,
     connection: Connection,
     welcome_at_ms: u64,
-    /// Whether this is the connection that only looks whether everything has come.
+    /// Whether this connection only checks that everything has arrived.
     is_last: bool,
     beat: Duration,
     next_beat: Instant,
     last_heard: Instant,
-    /// When the token should be renewed: a fifth of its life is left.
+    /// When to renew the token: a fifth of its life is left.
     renew_at: Instant,
     drop_at: Option<Instant>,
     listen_until: Instant,
     give_up_at: Instant,
     come_back: Option<Duration>,
-    /// Days of which something came since the last cursor.
+    /// Days of which something arrived since the last cursor.
     touched: Vec<u32>,
     open: Subscriptions,
 }
 
 impl<'a> Live<'a> {
-    /// Connects and stays until there is a reason to leave.
+    /// Connects, and stays until there is a reason to leave.
     pub(crate) async fn run(
         world: &'a World,
         device: &'a Device,
@@ -103,7 +103,7 @@ impl<'a> Live<'a> {
             welcome_at_ms: welcome.at.get(),
             is_last,
             beat,
-            // Thousands of devices that connect at once should not beat at once.
+            // Spreads the heartbeats of thousands of devices that connect at the same time.
             next_beat: now + beat.mul_f64(0.5 + random.random::<f64>() / 2.0),
             last_heard: now,
             renew_at: now + token_life.mul_f64(0.8),
@@ -117,7 +117,7 @@ impl<'a> Live<'a> {
     }
 
     async fn listen(&mut self) -> Result<End, ClientError> {
-        // One timer for everything, moved only when it fired: frames are many.
+        // One timer for all deadlines, moved only after it fired, because frames are frequent.
         let timer = sleep_until(self.next_look());
         tokio::pin!(timer);
         self.write().await?;
@@ -190,7 +190,8 @@ impl<'a> Live<'a> {
         Ok(None)
     }
 
-    /// Renews the token in band. If that fails, the server closes when the token ends, and the device comes again.
+    /// Renews the token on the connection. If that fails, the server closes the connection when the token expires, and
+    /// the device reconnects.
     async fn renew(&mut self) -> Result<(), ClientError> {
         self.renew_at = Instant::now() + RENEW_EVERY;
         self.device.renew(self.world).await?;
@@ -200,7 +201,7 @@ impl<'a> Live<'a> {
             .await
     }
 
-    /// Whether everything that anybody knows of has come.
+    /// Whether everything that is known to exist has arrived.
     fn is_complete(&self) -> bool {
         let memory = lock(&self.device.memory);
         memory.records.iter().all(|(day, record)| {
@@ -209,7 +210,7 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Writes what may go now.
+    /// Writes everything that may be sent now.
     async fn write(&mut self) -> Result<(), ClientError> {
         let mut fed = self.feed_subscriptions().await?;
         loop {
@@ -242,7 +243,7 @@ impl<'a> Live<'a> {
         lock(&self.world.day(line.day).book).lines[line.line as usize].sent_us = self.world.now_us();
     }
 
-    /// True if there may be something to write now.
+    /// Handles a text frame. Returns `true` if there may be something to write now.
     fn handle_text(&mut self, text: &str) -> Result<bool, ClientError> {
         self.last_heard = Instant::now();
         let frame = RawFrame::parse(text).map_err(|error| ClientError::Protocol(error.to_string()))?;
@@ -276,7 +277,7 @@ impl<'a> Live<'a> {
             let entry: &RawEntry<'_> = entry;
             book.deliver(entry, record, moment, &|| self.device.name.clone(), &self.world.faults);
         }
-        // Cursors say nothing of open channels.
+        // Cursors do not cover open channels.
         if !book.is_open && !self.touched.contains(&day) {
             self.touched.push(day);
         }
@@ -316,7 +317,7 @@ impl<'a> Live<'a> {
         match answer {
             Answer::Acked(settled, ack) => {
                 count(&counters.acked);
-                // The entry is older than this connection, so it was not this try that appended it.
+                // The entry is older than this connection, so an earlier attempt appended it.
                 if settled.tries > 1 && ack.at.get() < self.welcome_at_ms {
                     count(&counters.acked_by_retry);
                 }
@@ -351,7 +352,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// The records turn a page, and say up to where the device is.
+/// Starts a new connection in the records, and returns the device's cursor.
 fn begin(world: &World, device: &Device) -> Option<madang_ids::SealedCursor> {
     let mut memory = lock(&device.memory);
     memory.records.values_mut().for_each(crate::judge::record::Record::connect);
@@ -361,14 +362,14 @@ fn begin(world: &World, device: &Device) -> Option<madang_ids::SealedCursor> {
     memory.cursor.clone()
 }
 
-/// A device that had a cursor was told to take a snapshot.
+/// Records that a device with a cursor was asked to take a snapshot.
 fn note_snapshot(world: &World, device: &Device, why: &str) {
-    let what = format!("was told to take a snapshot: {why}");
+    let what = format!("had to take a snapshot: {why}");
     let fault = Fault { channel: None, seq: None, device: Some(device.name.clone()), what };
     world.faults.note(FaultKind::Snapshot, fault);
 }
 
-/// Drops come independently of each other: the times between them are exponential.
+/// Drops are independent of each other, so the times between them are exponentially distributed.
 fn until_drop(every: f64, random: &mut SmallRng) -> Duration {
     Duration::from_secs_f64(-every * (1.0 - random.random::<f64>()).ln())
 }

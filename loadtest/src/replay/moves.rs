@@ -1,4 +1,4 @@
-//! Who comes and goes between the lines of a day, is renamed, or is banned for a while: over REST, through kills.
+//! Joins, departures, changes of name and temporary bans between the lines of a day: over REST, through kills.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,29 +16,29 @@ use super::world::{World, count, lock};
 use crate::corpus::{Move, Moved, NickIndex};
 use crate::judge::faults::{Fault, FaultKind};
 
-/// Lines for which a ban lasts, unless the banned one has something to say before.
+/// Number of lines after which a ban ends, unless the banned user has a line before that.
 const BAN_LINES: usize = 25;
-/// How often it is looked whether somebody's lines are answered.
+/// Interval between two checks whether the lines of a user are answered.
 const LOOK: Duration = Duration::from_millis(10);
-/// Wait before a retry that the server gave no time for.
+/// Wait before a retry if the server named none.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// The comings and goings of one day.
+/// The joins and departures of one day.
 pub(super) struct Comings<'a> {
     world: &'a World,
     day: u32,
-    /// Makes the channel, is there all day, and bans.
+    /// Creates the channel, stays all day, and bans.
     owner: NickIndex,
     moves: VecDeque<Move>,
     here: Vec<NickIndex>,
-    /// Who is banned, and before which line that ends.
+    /// Banned users, and the line before which each ban ends.
     banned: Vec<(NickIndex, usize)>,
     was_banned: HashSet<NickIndex>,
     random: SmallRng,
 }
 
 impl<'a> Comings<'a> {
-    /// Nothing if a day has no members.
+    /// `None` if the day has no members.
     pub(super) fn new(world: &'a World, day: u32) -> Option<Self> {
         let plan = world.day(day);
         let is_here = |nick: &&NickIndex| !plan.latecomers.contains(*nick);
@@ -54,7 +54,7 @@ impl<'a> Comings<'a> {
         })
     }
 
-    /// Everything that happens before a line.
+    /// Does everything that happens before a line.
     pub(super) async fn before(&mut self, line: usize, speaker: NickIndex) {
         self.end_bans(|nick, until| nick == speaker || until <= line).await;
         while let Some(moved) = self.moves.pop_front_if(|moved| moved.before <= line) {
@@ -66,7 +66,7 @@ impl<'a> Comings<'a> {
         }
     }
 
-    /// Whoever is banned still may come back.
+    /// Ends the remaining bans; those users return.
     pub(super) async fn end(&mut self) {
         self.end_bans(|_, _| true).await;
     }
@@ -102,7 +102,7 @@ impl<'a> Comings<'a> {
             let book = lock(&world.day(day).book);
             (book.channel, book.is_open)
         };
-        // What comes from here on may be meant for a member.
+        // From here on entries may be meant for a member.
         self.set_away(nick, false);
         let done = if is_open {
             let join = |rest: Rest, token: String| async move { rest.join(&token, channel).await.map(drop) };
@@ -131,7 +131,7 @@ impl<'a> Comings<'a> {
             |rest: Rest, token: String| async move { rest.remove_member(&token, channel, user).await };
         let done = insist(world, device, remove).await;
         count(&world.counters.leaves);
-        // An earlier try whose answer a kill swallowed may have done it.
+        // An earlier attempt whose answer was lost in a kill may have succeeded.
         let is_gone =
             |body: &madang_proto::ErrorBody| matches!(body.code, ErrorCode::NotFound | ErrorCode::Forbidden);
         let done = match done {
@@ -153,7 +153,7 @@ impl<'a> Comings<'a> {
         self.was_banned.insert(nick);
         self.banned.push((nick, line + BAN_LINES));
         self.wait_until_answered(nick, line).await;
-        // Her devices keep their subscriptions: the server must end them.
+        // The user's devices keep their subscriptions: the server must end them.
         self.set_away(nick, true);
         let channel = lock(&self.world.day(self.day).book).channel;
         let user = self.device(nick).user;
@@ -180,7 +180,7 @@ impl<'a> Comings<'a> {
         }
     }
 
-    /// Until none of her lines before this one is under way: it would rightly be refused.
+    /// Waits until none of the user's earlier lines is in flight: the server would be right to refuse it.
     async fn wait_until_answered(&self, nick: NickIndex, line: usize) {
         let give_up = Instant::now() + self.world.args.patience();
         while self.is_under_way(nick, line) && Instant::now() < give_up {
@@ -214,7 +214,7 @@ impl<'a> Comings<'a> {
     }
 }
 
-/// Calls until it is answered, through kills and the end of tokens.
+/// Repeats a call until it is answered, through kills and expired tokens.
 pub(super) async fn insist<T, F>(
     world: &World,
     device: &Device,
@@ -230,7 +230,7 @@ where
         match call(world.rest.clone(), device.access_token()).await {
             Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized && !has_renewed => {
                 has_renewed = true;
-                // The next try tells whether it helped.
+                // If the renewal failed, the next attempt shows it.
                 let _ = device.renew(world).await;
             }
             Err(error) if error.is_retryable() && Instant::now() < give_up => {

@@ -1,4 +1,4 @@
-//! What happens to a message some time after its ack: drawn from the seed, the same in each run.
+//! What happens to a message some time after its ack. It is drawn from the seed, so it is the same in each run.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use rand::{RngExt, SeedableRng};
 use crate::args::Shares;
 use crate::judge::fates::{EMOJI, Step};
 
-/// Longest time between an ack and what is done next.
+/// Longest time between an ack and the next step.
 pub(super) const WAIT: Duration = Duration::from_secs(2);
-/// Edits of one message at most.
+/// Most edits of one message.
 const EDITS: u8 = 3;
-/// Who reacts to one message at most.
+/// Most users who react to one message.
 const REACTORS: usize = 3;
 
-/// Steps of one person, each with the time to wait before it.
+/// The steps of one user, each with the time to wait before it.
 pub(super) type Steps = Vec<(Duration, Step)>;
 
 /// What happens to one message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct LinePlan {
-    /// What its sender does.
+    /// Steps of its sender.
     pub(super) sender: Steps,
-    /// What others do, by their number among the members.
+    /// Steps of others, by their index among the members.
     pub(super) others: Vec<(usize, Steps)>,
 }
 
-/// Draws it.
+/// Draws the plan of one message.
 pub(super) fn draw(seed: u64, (day, line): (u32, u32), shares: Shares, members: usize) -> LinePlan {
     let place = (u64::from(day) << 32) | u64::from(line);
     let mut random = SmallRng::seed_from_u64(seed ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -50,7 +50,7 @@ pub(super) fn draw(seed: u64, (day, line): (u32, u32), shares: Shares, members: 
     plan
 }
 
-/// On; one in three takes it back, and one in three of these does it again.
+/// Adds a reaction. One in three users removes it, and one in three of these adds it again.
 fn reactions(random: &mut SmallRng) -> Steps {
     let emoji = random.random_range(0..u8::try_from(EMOJI.len()).unwrap_or(u8::MAX));
     let mut steps = Steps::new();
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_kept_and_a_seed_gives_the_same() {
+    fn shares_are_kept_and_a_seed_gives_the_same_plan() {
         let shares = Shares { edits: 0.05, deletes: 0.02, reactions: 0.1, bans: 0.0 };
         let draw_all = |seed| (0..10_000).map(move |line| draw(seed, (1, line), shares, 50));
         let count = |is: fn(&LinePlan) -> bool| draw_all(7).filter(is).count();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_where_nothing_is_wanted() {
+    fn shares_of_zero_give_no_steps() {
         let none = Shares { edits: 0.0, deletes: 0.0, reactions: 0.0, bans: 0.0 };
         assert!((0..100).all(|line| draw(1, (0, line), none, 9) == LinePlan::default()));
     }

@@ -1,4 +1,4 @@
-//! What a person sees meanwhile: bars on a terminal, a few lines otherwise.
+//! Progress for the person who runs the tool: bars on a terminal, a few lines otherwise.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::world::World;
 use crate::corpus::Corpus;
 
-/// One bar after the other: people, lines, channels checked.
+/// One bar after another: users, lines, channels checked.
 pub(crate) struct Progress {
     people: ProgressBar,
     lines: ProgressBar,
@@ -34,7 +34,7 @@ impl Progress {
         progress
     }
 
-    /// A line for a person.
+    /// Prints a line.
     pub(crate) fn say(&self, line: &str) {
         if self.is_terminal {
             self.lines.suspend(|| eprintln!("{line}"));
@@ -43,7 +43,7 @@ impl Progress {
         }
     }
 
-    /// Somebody signed up.
+    /// A user signed up.
     pub(crate) fn user(&self) {
         self.people.set_message("people");
         self.people.inc(1);
@@ -58,7 +58,7 @@ impl Progress {
         self.checks.inc(1);
     }
 
-    /// Shows how the lines go, until it is aborted.
+    /// Shows the progress of the lines until it is aborted.
     pub(crate) fn watch(&self, world: Arc<World>) -> JoinHandle<()> {
         let (bar, is_terminal) = (self.lines.clone(), self.is_terminal);
         let every = Duration::from_millis(if is_terminal { 250 } else { 10_000 });

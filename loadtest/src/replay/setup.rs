@@ -1,7 +1,7 @@
-//! Before the replay: everybody signs up, has her devices, and is a member of her days.
+//! Before the replay: every user signs up, gets devices, and becomes a member of the channels of their days.
 //!
-//! Every device takes its cursor once all channels are made, as a client does that has its snapshot: who is in a
-//! hundred channels would otherwise begin more than 10,000 items behind.
+//! Every device takes its cursor once all channels exist, as a client with a snapshot does. Otherwise a member of a
+//! hundred channels would start more than 10,000 items behind.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ use crate::corpus::{Corpus, Day, Nick, NickIndex};
 use crate::judge::book::{Book, Keys, LineState};
 use crate::judge::faults::Faults;
 
-/// Calls at once.
+/// Concurrent calls.
 const CALLS: usize = 48;
-/// Tries of a call that may succeed later.
+/// Attempts of a call that may succeed later.
 const TRIES: u32 = 5;
 
-/// Makes everything that the replay needs.
+/// Creates everything that the replay needs.
 pub(crate) async fn set_up(
     args: Replay,
     corpus: Corpus,
@@ -44,7 +44,7 @@ pub(crate) async fn set_up(
 ) -> anyhow::Result<World> {
     let started = Instant::now();
     let endpoint = Endpoint::parse(&args.url)?;
-    // Drawn from the clock's side of randomness: the same corpus may be played twice into one server.
+    // Not drawn from the seed: the same corpus may be replayed twice into one server.
     let keys = Keys { run: rand::random() };
     let mut seeds = StdRng::seed_from_u64(args.seed);
     let nicks: Vec<(&Nick, u64)> = corpus.nicks.iter().map(|nick| (nick, seeds.random())).collect();
@@ -101,7 +101,7 @@ pub(crate) async fn set_up(
     Ok(world)
 }
 
-/// Who is not there at first is away, and who is there may subscribe.
+/// Users who are not there at first are away; the others may subscribe.
 fn begin_memberships(world: &World) {
     for (day, plan) in (0..).zip(&world.days) {
         for nick in &plan.latecomers {
@@ -145,7 +145,7 @@ impl Setup<'_> {
         Ok(User { id, devices })
     }
 
-    /// Signs up, or logs in when an earlier run played the same corpus into this server.
+    /// Signs a user up, or logs in if an earlier run replayed the same corpus into this server.
     async fn sign_up(&self, nick: &Nick) -> Result<SignedIn, ClientError> {
         let sign_up = SignUp {
             handle: nick.handle.clone(),
@@ -185,7 +185,7 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// The first who speaks makes the channel, and everybody else who is there from the start is a member.
+    /// The first speaker creates the channel. All others who are there from the start become members.
     async fn channel(&self, index: usize, day: &Day, users: &[User]) -> anyhow::Result<ChannelView> {
         let Some((owner, others)) = day.members.split_first() else { bail!("a day without speakers") };
         let others: Vec<&User> = others
@@ -217,7 +217,7 @@ impl Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// Everybody finds the open channel and joins it. Returns how it is then.
+    /// All members find the open channel and join it. Returns the channel as it is then.
     async fn fill(
         &self,
         token: &str,
@@ -250,7 +250,7 @@ impl Setup<'_> {
     }
 }
 
-/// A call that may be repeated, until it succeeds or is refused for good.
+/// Repeats a call until it succeeds or is refused for good.
 async fn again<T, F>(call: impl Fn() -> F) -> Result<T, ClientError>
 where
     F: Future<Output = Result<T, ClientError>>,

@@ -1,4 +1,4 @@
-//! What the tasks of a run share.
+//! State that the tasks of a run share.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -16,19 +16,19 @@ use crate::corpus::{Move, NickIndex};
 use crate::judge::book::{Book, Keys};
 use crate::judge::faults::Faults;
 
-/// Everything of a run.
+/// All state of a run.
 pub(crate) struct World {
     pub(crate) args: Replay,
     pub(crate) rest: Rest,
     pub(crate) endpoint: Endpoint,
     pub(crate) keys: Keys,
-    /// By nick; each user has as many as the command line says.
+    /// By nick. Each user has as many devices as the command line says.
     pub(crate) devices: Vec<Vec<Arc<Device>>>,
     pub(crate) days: Vec<DayPlan>,
     pub(crate) books_by_channel: HashMap<u64, u32>,
     pub(crate) faults: Faults,
     pub(crate) counters: Counters,
-    /// Why connections ended and sends were put off, and how often; for whoever reads the report.
+    /// Why connections ended and sends were delayed, and how often; for readers of the report.
     pub(crate) trouble: Mutex<BTreeMap<String, u64>>,
     pub(crate) started: Instant,
     pub(crate) setup_time: Duration,
@@ -37,28 +37,28 @@ pub(crate) struct World {
     pub(crate) tasks: TaskTracker,
     pub(crate) socket_freed: Notify,
     pub(crate) sockets: AtomicUsize,
-    /// A send left for the server.
+    /// Notified when a send was written to a socket.
     pub(crate) send_written: Notify,
-    /// The last number that was given to somebody's membership of an open channel.
+    /// The last number that was given to a membership of an open channel.
     pub(crate) memberships: AtomicU32,
 }
 
 /// One day.
 pub(crate) struct DayPlan {
     pub(crate) members: Vec<NickIndex>,
-    /// Who of them is not there at first, and what happens between the lines.
+    /// Members who are not there at first, and the events between the lines.
     pub(crate) latecomers: Vec<NickIndex>,
     pub(crate) moves: Vec<Move>,
-    /// Who says each line, and when.
+    /// The speaker and the time of each line.
     pub(crate) schedule: Vec<(NickIndex, Duration)>,
     pub(crate) book: Mutex<Book>,
-    /// Sends that may be in flight.
+    /// One permit for each send that may be in flight.
     pub(crate) window: Semaphore,
     /// Chains of changes that are not done.
     pub(crate) changing: AtomicUsize,
 }
 
-/// Figures of the report that rise while it runs.
+/// Figures of the report that rise during the run.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) sent: AtomicU64,
@@ -79,16 +79,16 @@ pub(crate) struct Counters {
     pub(crate) gaps: AtomicU64,
     pub(crate) kills: AtomicU64,
     pub(crate) kills_in_flight: AtomicU64,
-    /// Sends that are written to a socket and not answered, now.
+    /// Sends that are written to a socket and not answered at present.
     pub(crate) in_flight: AtomicUsize,
 }
 
-/// Adds one.
+/// Adds 1.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A lock whose holder panicked still holds what it held; the judge will say.
+/// Locks a mutex even if a holder panicked: its data is still there, and the judge reports what is missing.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -99,7 +99,7 @@ impl World {
         self.days.len() as u32
     }
 
-    /// Lines of all days.
+    /// Number of lines of all days.
     pub(crate) fn lines(&self) -> u64 {
         self.days.iter().map(|day| day.schedule.len() as u64).sum()
     }
@@ -108,18 +108,18 @@ impl World {
         &self.days[index as usize]
     }
 
-    /// Microseconds of the run; at least 1, as 0 means never.
+    /// Microseconds of the run; at least 1, because 0 means never.
     #[expect(clippy::cast_possible_truncation, reason = "2^64 microseconds are a long run")]
     pub(crate) fn now_us(&self) -> u64 {
         (self.started.elapsed().as_micros() as u64).max(1)
     }
 
-    /// All devices of a day's members.
+    /// All devices of the members of a day.
     pub(crate) fn devices_of(&self, day: u32) -> impl Iterator<Item = &Arc<Device>> {
         self.day(day).members.iter().flat_map(|nick| &self.devices[nick.get()])
     }
 
-    /// The devices of a user may subscribe to the open channel of a day, anew.
+    /// Allows the user's devices to subscribe to the open channel of a day, with a new membership.
     pub(crate) fn open_to(&self, nick: NickIndex, day: u32) {
         let membership = self.memberships.fetch_add(1, Ordering::SeqCst);
         for device in &self.devices[nick.get()] {
@@ -128,21 +128,21 @@ impl World {
         }
     }
 
-    /// They may not.
+    /// Forbids it.
     pub(crate) fn close_to(&self, nick: NickIndex, day: u32) {
         for device in &self.devices[nick.get()] {
             lock(&device.memory).open.remove(&day);
         }
     }
 
-    /// Counts a reason; reasons beyond the first hundred are one.
+    /// Counts a reason. Reasons beyond the first hundred are counted together.
     pub(crate) fn note_trouble(&self, reason: String) {
         let mut trouble = lock(&self.trouble);
         let is_known = trouble.len() < 100 || trouble.contains_key(&reason);
         *trouble.entry(if is_known { reason } else { "others".to_owned() }).or_default() += 1;
     }
 
-    /// Devices that have a socket, or are about to.
+    /// Devices that have a socket or are about to open one.
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.load(Ordering::SeqCst)
     }
@@ -152,7 +152,7 @@ impl World {
         self.sockets() + more <= self.args.sockets
     }
 
-    /// Each device of a day gets its socket, if it has none.
+    /// Starts a socket for each device of a day that has none.
     pub(crate) fn want_devices(self: &Arc<Self>, day: u32) {
         for device in self.devices_of(day) {
             if device.want() {
@@ -162,9 +162,9 @@ impl World {
         }
     }
 
-    /// Waits while the server is being started again.
+    /// Waits while the server is being restarted.
     pub(crate) async fn server_is_up(&self) {
-        // The sender lives as long as the world.
+        // This cannot fail: the sender lives as long as the world.
         let _ = self.server_up.subscribe().wait_for(|up| *up).await;
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Channel, Fake, Inner, Plant};
 
 impl Channel {
-    /// An entry with the message as it is now.
+    /// An entry with the present state of its message.
     pub(super) fn carried(&self, entry: &Value) -> Value {
         let row = |seq: &Value| self.log.iter().find(|row| row["seq"] == *seq);
         let mut entry = entry.clone();
@@ -94,7 +94,7 @@ impl Fake {
         channel.log.push(entry.clone());
         let mut carried = channel.carried(&entry);
         match self.plant {
-            // And what comes later of the same message, which would make good for it.
+            // Later changes of the same message are dropped too, because they would repair the fault.
             Plant::ChangeNotDelivered(planted)
                 if planted == number || inner.planted.contains(&(channel_id, target)) =>
             {
@@ -152,7 +152,7 @@ fn apply(row: &mut Value, user: u64, request: &Value) -> &'static str {
     }
 }
 
-/// What a change carries of its message.
+/// Puts the state of the message into a change.
 fn carry(entry: &mut Value, row: &Value) {
     if entry["kind"] != "reactions" {
         entry["message"] = row.clone();

@@ -1,4 +1,4 @@
-//! Who is in a channel of the server in memory, and subscriptions to open ones.
+//! Members of the channels of the server in memory, and subscriptions to open ones.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Channel, Fake, Inner, Item, Plant, Shared, bearer};
 
-/// Entries that a subscription brings: few, so that a short run has gaps.
+/// Entries that a subscription delivers: few, so that a short run has gaps.
 const SUBSCRIBE_ENTRIES: u64 = 10;
 
 impl Fake {
@@ -21,7 +21,7 @@ impl Fake {
         self.lock().channels[&channel].is_open
     }
 
-    /// Subscribes. Returns the answer and what it brings.
+    /// Subscribes. Returns the answer and the entries.
     pub(super) fn subscribe(
         &self,
         subscriptions: &mut HashMap<u64, u64>,
@@ -47,7 +47,7 @@ impl Fake {
         frames
     }
 
-    /// Appends an entry about somebody.
+    /// Appends an entry about a member.
     fn tell(&self, inner: &mut Inner, channel_id: u64, kind: &str, user: u64, by: u64) {
         let at = inner.messages;
         let channel = inner.channels.get_mut(&channel_id).unwrap();
@@ -57,7 +57,8 @@ impl Fake {
         });
         channel.log.push(entry.clone());
         self.deliver_to(inner, channel_id, &entry, (kind != "unbanned").then_some(user));
-        // Each of them: one who may soon come back is told nothing that she should not be.
+        // Plants the fault at each ban: a user whose ban ends soon receives nothing wrongly, so one ban may not
+        // suffice.
         if kind == "banned" && self.plant == Plant::BanLeaks {
             inner.planted.push((channel_id, inner.channels[&channel_id].head + 1));
             inner.leak_to.insert(user);
@@ -72,7 +73,8 @@ impl Fake {
     }
 }
 
-/// Whether an item of an open channel is wanted on a connection. Who goes is not told what comes after.
+/// Whether an item of an open channel is delivered on a connection. A user who leaves receives nothing that comes
+/// later.
 pub(super) fn is_wanted(fake: &Fake, subscriptions: &mut HashMap<u64, u64>, item: &Item, user: u64) -> bool {
     let Some(from) = subscriptions.get(&item.channel).copied() else { return false };
     let is_new = item.entry["seq"].as_u64().unwrap() > from;

@@ -1,4 +1,4 @@
-//! A server in memory, just enough to be replayed into, that breaks one guarantee on demand.
+//! A server in memory with just enough functions for a replay. It breaks one guarantee on demand.
 
 mod changes;
 mod members;
@@ -15,37 +15,37 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-/// What goes wrong, at the message with this number of the whole run.
+/// The fault. It is planted at the message with this number of the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plant {
     Nothing,
-    /// Acked, delivered, and not in the log that history reads.
+    /// The message is acked and delivered, but not in history.
     ForgetRow(u64),
-    /// Delivered to nobody.
+    /// The message is not delivered.
     SkipFanOut(u64),
-    /// Delivered twice.
+    /// The message is delivered twice.
     Twice(u64),
-    /// Delivered behind the next one of its channel.
+    /// The message is delivered after the next one of its channel.
     Swap(u64),
-    /// Delivered with other words.
+    /// The message is delivered with another text.
     OtherWords(u64),
-    /// The change of this number is delivered to nobody, nor what comes later of the same message.
+    /// The change with this number and later changes of the same message are not delivered.
     ChangeNotDelivered(u64),
-    /// … or carries what the message was before.
+    /// The change with this number contains the message as it was before.
     WrongVersion(u64),
-    /// From the change of this number on, edits are acked and not made.
+    /// From the change with this number on, edits are acked and not made.
     EditLost(u64),
-    /// The same of reactions.
+    /// From the change with this number on, reactions are acked and not made.
     ReactionLost(u64),
-    /// The same of deletions.
+    /// From the change with this number on, deletions are acked and not made.
     Undeleted(u64),
-    /// The first who is banned is told everything still.
+    /// The first banned user still receives entries.
     BanLeaks,
-    /// The message with this number is told to everybody.
+    /// The message with this number is delivered to every user.
     TellsStrangers(u64),
 }
 
-/// An entry on its way: of which channel, and to whom.
+/// An entry in flight, with its channel and its receivers.
 #[derive(Clone)]
 struct Item {
     channel: u64,
@@ -58,14 +58,14 @@ struct Inner {
     users: u64,
     devices: u64,
     channels: HashMap<u64, Channel>,
-    /// Every append of the run; a cursor is a place in it.
+    /// Every append of the run. A cursor is an index into it.
     all: Vec<Item>,
     messages: u64,
     changes: u64,
     held: Option<(u64, Value)>,
-    /// The channels and seqs at which something was planted.
+    /// The channels and seqs at which a fault was planted.
     planted: Vec<(u64, u64)>,
-    /// Who is told although she is banned.
+    /// Users who receive entries although they are banned.
     leak_to: HashSet<u64>,
 }
 
@@ -116,7 +116,7 @@ impl Fake {
         (fake, url)
     }
 
-    /// The channels and seqs at which something was planted.
+    /// The channels and seqs at which a fault was planted.
     pub(crate) fn planted(&self) -> Vec<(u64, u64)> {
         self.lock().planted.clone()
     }
@@ -125,7 +125,7 @@ impl Fake {
         self.inner.lock().unwrap()
     }
 
-    /// Appends a message once per key and fans it out. Returns its seq and id.
+    /// Appends a message once per key and delivers it. Returns its seq and id.
     fn append(&self, user: u64, channel_id: u64, key: &str, text: &str) -> (u64, u64) {
         let mut inner = self.lock();
         inner.messages += 1;
@@ -181,7 +181,7 @@ impl Fake {
         self.deliver_to(inner, channel, entry, None);
     }
 
-    /// To the members, and one more.
+    /// Delivers to the members, and to one more user.
     fn deliver_to(&self, inner: &mut Inner, channel: u64, entry: &Value, more: Option<u64>) {
         let known = &inner.channels[&channel];
         let leaked = known.banned.iter().filter(|user| inner.leak_to.contains(user));
@@ -196,7 +196,7 @@ impl Fake {
     }
 }
 
-/// A token is `user.device`.
+/// The user and the device of a token, which is `user.device`.
 fn caller(token: &str) -> (u64, u64) {
     let (user, device) = token.split_once('.').unwrap();
     (user.parse().unwrap(), device.parse().unwrap())
@@ -279,7 +279,7 @@ fn page(channel: &Channel, after: u64, limit: usize) -> Value {
 
 async fn upgrade(State(fake): Shared, socket: WebSocketUpgrade) -> Response {
     socket.protocols(["madang.v1.json"]).on_upgrade(async move |socket| {
-        // A client that leaves ends it.
+        // Errors are ignored: a client that leaves ends the connection.
         let _ = serve(fake, socket).await;
     })
 }

@@ -1,18 +1,18 @@
-//! Compares what people did with what was told of them. Pure.
+//! Compares what users did with what watchers received about them. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-/// What somebody did.
+/// What a user did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Deed {
-    /// Connected.
+    /// Opened a connection.
     Comes,
-    /// Said goodbye and closed.
+    /// Sent a close frame and closed.
     Leaves,
     /// Reset the connection.
     Crashes,
-    /// Fell silent, with an open socket.
+    /// Stopped sending, with an open socket.
     FallsSilent,
 }
 
@@ -22,7 +22,7 @@ impl Deed {
     }
 }
 
-/// When a person did something that others must see.
+/// The time at which a user did something that watchers must see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cause {
     pub(super) person: u64,
@@ -30,7 +30,7 @@ pub(super) struct Cause {
     pub(super) at: Duration,
 }
 
-/// What one watcher was told, and when.
+/// A change of presence that one watcher received, and when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Told {
     pub(super) watcher: usize,
@@ -39,18 +39,19 @@ pub(super) struct Told {
     pub(super) at: Duration,
 }
 
-/// What became of it.
+/// Result of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Of each deed, how long it took until each watcher knew.
+    /// For each deed, the time until each watcher knew it.
     pub(super) seen: BTreeMap<Deed, Vec<Duration>>,
-    /// What a watcher was never told, in words.
+    /// Deeds that a watcher never learned about, in words.
     pub(super) unseen: Vec<String>,
     /// Changes without a cause.
     pub(super) flaps: u64,
 }
 
-/// Matches changes with causes, each of which may serve once for each watcher. Being told again what is so is no change.
+/// Matches changes with causes. Each cause explains one change per watcher. A repeated report of the same state is not
+/// a change.
 pub(super) fn compare(causes: &[Cause], told: &[Told], watchers: usize) -> Outcome {
     let mut outcome = Outcome::default();
     let mut by_person: HashMap<u64, Vec<Cause>> = HashMap::new();
@@ -73,12 +74,12 @@ pub(super) fn compare(causes: &[Cause], told: &[Told], watchers: usize) -> Outco
 }
 
 impl Outcome {
-    /// One person, as one watcher saw her.
+    /// Compares one user's deeds with what one watcher received.
     fn take(&mut self, watcher: usize, causes: &[Cause], changes: Vec<Told>) {
         let mut changes = changes.into_iter().peekable();
         for cause in causes {
             let is_it = |told: &Told| told.is_here == cause.deed.is_here() && told.at >= cause.at;
-            // What was told before this happened had no cause.
+            // Changes received before this deed had no cause.
             while changes.next_if(|told| told.at < cause.at).is_some() {
                 self.flaps += 1;
             }
@@ -86,8 +87,9 @@ impl Outcome {
                 Some(told) => self.seen.entry(cause.deed).or_default().push(told.at - cause.at),
                 None => {
                     let (person, deed, at) = (cause.person, cause.deed, cause.at.as_secs_f64());
-                    self.unseen
-                        .push(format!("user {person} {deed:?} at {at:.1} s; watcher {watcher} was not told"));
+                    self.unseen.push(format!(
+                        "user {person} {deed:?} at {at:.1} s; watcher {watcher} was not informed"
+                    ));
                 }
             }
         }
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_is_timed_by_deed() {
+    fn seen_changes_are_timed_by_deed() {
         let causes = [cause(Deed::Comes, 1), cause(Deed::Crashes, 5), cause(Deed::Comes, 30)];
         let told = [told(false, 0), told(true, 1), told(true, 2), told(false, 15), told(true, 31)];
         let outcome = compare(&causes, &told, 1);
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn going_and_coming_without_a_cause_is_a_flap() {
+    fn a_change_without_a_cause_is_a_flap() {
         let causes = [cause(Deed::Comes, 1), cause(Deed::Leaves, 40)];
         let told = [told(true, 1), told(false, 10), told(true, 11), told(false, 41)];
         let outcome = compare(&causes, &told, 1);
@@ -127,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_in_sight_though_she_is_gone_is_named_for_each_watcher() {
+    fn a_departure_that_was_not_seen_is_reported_for_each_watcher() {
         let causes = [cause(Deed::Comes, 1), cause(Deed::FallsSilent, 5)];
         let outcome = compare(&causes, &[told(true, 1)], 2);
-        assert_eq!((outcome.flaps, outcome.unseen.len()), (0, 3), "the second watcher was told nothing");
+        assert_eq!((outcome.flaps, outcome.unseen.len()), (0, 3), "the second watcher received nothing");
     }
 }

@@ -1,4 +1,4 @@
-//! Planted faults of what happens to messages after they were said, and of who may read them.
+//! Planted faults of changes of messages, and of the right to read them.
 
 use madang_ids::{Millis, Seq, UserId};
 use madang_proto::{Change, Content, DeletionMark, EditMark, Entry, Message, Reaction, ReactionsChange};
@@ -9,12 +9,12 @@ use crate::judge::fates::{Step, edited};
 use crate::judge::faults::FaultKind;
 use crate::judge::frame::RawFrame;
 
-/// Line 3 stands here.
+/// The place of line 3.
 const TARGET: u64 = 5;
 const LINE: usize = 3;
 const ANN: u64 = 1;
 const BOB: u64 = 2;
-/// The first entry behind the ten lines.
+/// The first place after the ten lines.
 const NEXT: u64 = 12;
 
 /// A seq and a device.
@@ -29,7 +29,7 @@ const KINDS: [FaultKind; 5] = [
 ];
 
 impl Stage {
-    /// All ten lines came.
+    /// All ten lines have arrived.
     fn after_all() -> Self {
         let mut stage = Self::new();
         stage.deliver_all(1, 11);
@@ -43,7 +43,7 @@ impl Stage {
         message
     }
 
-    /// The store takes a step and acks it: the row changes, an entry is appended, and all entries carry the row.
+    /// The store makes a change and acks it: the row changes, an entry is appended, and all entries contain the row.
     fn change(&mut self, step: Step, user: u64) -> Entry {
         self.book.fates.ask(LINE, step, user);
         let (by, seq) = (UserId::from_raw(user), Seq::new(self.history.len() as u64 + 1));
@@ -81,7 +81,7 @@ impl Stage {
         self.entry(seq.get())
     }
 
-    /// Every change in history carries the row as it is now.
+    /// Puts the present row into every change in history.
     fn carry(&mut self) {
         let row = self.row().clone();
         for entry in &mut self.history {
@@ -89,7 +89,7 @@ impl Stage {
         }
     }
 
-    /// How many of [`KINDS`], and where and on what.
+    /// The counts of [`KINDS`], and the places of the faults.
     fn found(self) -> ([u64; 5], Vec<Place>) {
         let verdict = self.book.judge_history(&self.history, &self.faults);
         self.book.judge_device(&verdict, &self.record, "ann#1", None, &self.faults);
@@ -108,7 +108,7 @@ fn on_ann() -> Place {
 }
 
 #[test]
-fn changes_that_all_hold_are_no_fault() {
+fn correct_changes_are_no_fault() {
     let mut stage = Stage::after_all();
     for (step, user) in [
         (Step::Edit(1), ANN),
@@ -125,7 +125,7 @@ fn changes_that_all_hold_are_no_fault() {
 }
 
 #[test]
-fn a_device_that_comes_late_gets_what_is_now_and_that_is_no_fault() {
+fn a_late_device_gets_the_present_state_which_is_no_fault() {
     let mut stage = Stage::new();
     for (step, user) in [(Step::Edit(1), ANN), (TEA, BOB)] {
         stage.change(step, user);
@@ -147,7 +147,7 @@ fn a_change_that_was_not_delivered_leaves_the_device_stale() {
 }
 
 #[test]
-fn a_change_that_carries_an_older_version_is_stale_at_once_and_at_the_end() {
+fn a_change_with_an_older_version_is_stale_at_once_and_at_the_end() {
     let mut stage = Stage::after_all();
     let mut entry = stage.change(Step::Edit(1), ANN);
     let old = stage.history[TARGET as usize - 1].clone();
@@ -158,9 +158,9 @@ fn a_change_that_carries_an_older_version_is_stale_at_once_and_at_the_end() {
     assert_eq!(stage.found(), ([2, 0, 0, 0, 0], vec![on_ann(), on_ann()]));
 }
 
-/// With the reactions alone a device must not take the version of a text that it lacks.
+/// A device must not apply reactions that belong to a version of the text that it does not have.
 #[test]
-fn an_edit_that_was_not_delivered_is_seen_behind_later_reactions() {
+fn a_missing_edit_is_found_after_later_reactions() {
     let mut stage = Stage::after_all();
     stage.change(Step::Edit(1), ANN);
     stage.change(TEA, BOB);
@@ -169,9 +169,9 @@ fn an_edit_that_was_not_delivered_is_seen_behind_later_reactions() {
     assert!(stage.found().1.contains(&on_ann()));
 }
 
-/// A page that was read before may come behind them.
+/// A page that was read earlier may arrive after them.
 #[test]
-fn reactions_that_came_before_an_older_copy_are_applied_to_it() {
+fn reactions_that_arrived_before_an_older_copy_are_applied_to_it() {
     let mut stage = Stage::new();
     stage.deliver_all(1, TARGET - 1);
     let old = stage.entry(TARGET);
@@ -183,7 +183,7 @@ fn reactions_that_came_before_an_older_copy_are_applied_to_it() {
 }
 
 #[test]
-fn reactions_that_history_tells_otherwise_than_the_message_are_stale() {
+fn reactions_in_history_that_differ_from_the_message_are_stale() {
     let mut stage = Stage::after_all();
     let entry = stage.change(TEA, BOB);
     stage.deliver(&[entry]);
@@ -208,7 +208,7 @@ fn another_content_under_the_same_version_is_stale() {
 }
 
 #[test]
-fn an_acked_edit_that_the_store_lacks_is_lost_and_one_that_was_only_asked_is_not() {
+fn a_missing_edit_is_lost_only_if_it_was_acked() {
     let mut stage = Stage::after_all();
     for number in [1, 2] {
         let entry = stage.change(Step::Edit(number), ANN);
@@ -218,7 +218,7 @@ fn an_acked_edit_that_the_store_lacks_is_lost_and_one_that_was_only_asked_is_not
     stage.row().body.text = edited("line 3", 1);
     stage.carry();
     let (counts, named) = stage.found();
-    assert_eq!(counts, [1, 1, 0, 0, 0], "the device has what was acked, and the store has not");
+    assert_eq!(counts, [1, 1, 0, 0, 0], "the device has the acked edit, and the store has not");
     assert!(named.contains(&(Some(TARGET), None)), "{named:?}");
 
     let mut stage = Stage::after_all();
@@ -229,7 +229,7 @@ fn an_acked_edit_that_the_store_lacks_is_lost_and_one_that_was_only_asked_is_not
 }
 
 #[test]
-fn a_reaction_that_was_lost_or_stayed_is_named() {
+fn a_reaction_that_was_lost_or_stayed_is_reported() {
     let mut stage = Stage::after_all();
     let entry = stage.change(TEA, BOB);
     stage.row().reactions.clear();
@@ -247,7 +247,7 @@ fn a_reaction_that_was_lost_or_stayed_is_named() {
 }
 
 #[test]
-fn a_reaction_whose_answer_is_not_known_may_be_there_or_not_but_a_stranger_may_not() {
+fn a_reaction_with_an_unknown_outcome_may_exist_but_one_never_requested_may_not() {
     for reacts in [false, true] {
         let mut stage = Stage::after_all();
         let entry = if reacts { stage.change(TEA, BOB) } else { stage.change(Step::Edit(1), ANN) };
@@ -264,7 +264,7 @@ fn a_reaction_whose_answer_is_not_known_may_be_there_or_not_but_a_stranger_may_n
 }
 
 #[test]
-fn deleted_text_that_is_seen_afterwards_is_named() {
+fn deleted_text_that_is_delivered_later_is_reported() {
     let mut stage = Stage::after_all();
     let edit = stage.change(Step::Edit(1), ANN);
     let deleted = stage.change(Step::Delete, ANN);
@@ -276,9 +276,10 @@ fn deleted_text_that_is_seen_afterwards_is_named() {
     assert!(stage.found().1.contains(&on_ann()));
 }
 
-/// A page of the inbox is read up to a place, and its rows a moment later: one may be deleted by then, behind that place.
+/// A page of the inbox has an end, and its rows are read a moment later. A row may be deleted by then, by an entry
+/// after that end.
 #[test]
-fn text_that_comes_before_the_deletion_does_is_no_fault() {
+fn text_that_arrives_before_its_deletion_is_no_fault() {
     let mut stage = Stage::after_all();
     let edit = stage.change(Step::Edit(1), ANN);
     let deleted = stage.change(Step::Delete, ANN);
@@ -290,13 +291,13 @@ fn text_that_comes_before_the_deletion_does_is_no_fault() {
 }
 
 #[test]
-fn a_deletion_that_the_store_forgot_is_named() {
+fn a_deletion_that_the_store_lost_is_reported() {
     let mut stage = Stage::after_all();
     let entry = stage.change(Step::Delete, ANN);
     stage.deliver(&[entry]);
     stage.row().body.text = "line 3".to_owned();
     let (counts, named) = stage.found();
-    assert_eq!(counts[3], 2, "its row has the text, and is not what the entry carries");
+    assert_eq!(counts[3], 2, "its row has the text, unlike the entry");
     assert!(named.contains(&(Some(TARGET), None)));
 
     let mut stage = Stage::after_all();
@@ -316,7 +317,7 @@ fn an_acked_change_without_its_entry_is_lost() {
 }
 
 #[test]
-fn a_gap_that_history_fills_is_no_fault_and_one_that_stays_is() {
+fn a_gap_is_a_fault_only_if_history_does_not_fill_it() {
     for filled_to in [8, 7] {
         let mut stage = Stage::new();
         stage.record.subscribe(1);
@@ -336,7 +337,7 @@ fn a_gap_that_history_fills_is_no_fault_and_one_that_stays_is() {
 }
 
 #[test]
-fn what_comes_behind_a_ban_is_leaked_and_what_comes_after_the_return_is_not() {
+fn entries_after_a_ban_are_leaked_and_entries_after_the_return_are_not() {
     let bob = UserId::from_raw(BOB);
     let by = UserId::from_raw(ANN);
     for leak in [false, true] {
@@ -363,12 +364,12 @@ fn what_comes_behind_a_ban_is_leaked_and_what_comes_after_the_return_is_not() {
 }
 
 #[test]
-fn a_jump_that_no_absence_excuses_is_a_hole() {
+fn skipped_places_that_no_absence_excuses_are_a_hole() {
     let mut stage = Stage::new();
     stage.book.is_moving = true;
     stage.deliver_all(1, 4);
     stage.deliver_all(7, 11);
-    assert_eq!(stage.faults.total(), 0, "not before the end");
+    assert_eq!(stage.faults.total(), 0, "reported at the end only");
     let (_, named) = stage.found();
     assert_eq!(named.iter().filter_map(|(seq, _)| *seq).collect::<Vec<_>>(), [5, 5, 6]);
 }

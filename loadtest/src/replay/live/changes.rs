@@ -1,4 +1,4 @@
-//! Edits, deletions and reactions of a connection.
+//! Edits, deletions and reactions that a connection sends.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::replay::device::LineRef;
 use crate::replay::plan;
 use crate::replay::world::{count, lock};
 
-/// Wait before a retry that the server gave no time for.
+/// Wait before a retry if the server named none.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Before the number in the name of a request.
+/// Prefix of the number in the name of a request.
 pub(super) const PREFIX: char = 'c';
 
 impl Live<'_> {
-    /// Writes the steps whose time has come. True if there were any.
+    /// Writes the steps whose time has come. Returns `true` if there were any.
     pub(super) async fn feed_changes(&mut self) -> Result<bool, ClientError> {
         let mut fed = false;
         loop {
@@ -57,7 +57,7 @@ impl Live<'_> {
         })
     }
 
-    /// A step is done; the next one of its chain may wait.
+    /// Handles the answer to a step that was done. The next step of its chain may wait for its time.
     pub(super) fn handle_changed(&self, changed: &Changed) {
         let Some(mut chain) = self.take_chain(changed.id.as_ref()) else { return };
         let (day, line) = (self.world.day(chain.line.day), chain.line.line as usize);
@@ -85,10 +85,10 @@ impl Live<'_> {
         }
     }
 
-    /// A step was refused: again later, or never.
+    /// Handles a refused step: it is repeated later or given up.
     pub(super) fn handle_change_refused(&self, id: &RequestId, error: &ErrorBody) {
         let Some(chain) = self.take_chain(Some(id)) else { return };
-        // A token that has ended is renewed, and then the same may go.
+        // An expired token is renewed, and then the same request may succeed.
         if error.retryable || error.code == ErrorCode::Unauthorized {
             let wait = error.retry_after_ms.map_or(RETRY_AFTER, Duration::from_millis);
             lock(&self.device.changes).push_again(chain, Instant::now() + wait);
@@ -111,7 +111,7 @@ impl Live<'_> {
         }
     }
 
-    /// Whether the user was no member at any time of that day.
+    /// Whether the user was not a member at some time of that day.
     fn was_away(&self, day: u32) -> bool {
         let memory = lock(&self.device.memory);
         memory.records.get(&day).is_some_and(|record| !record.arrivals().is_empty())
@@ -122,7 +122,8 @@ impl Live<'_> {
         lock(&self.device.changes).take(request)
     }
 
-    /// A line was acked: what happens to it later is drawn and handed to those who do it.
+    /// After the ack of a line: draws what happens to the message later, and hands the chains to the devices that carry
+    /// them out.
     pub(super) fn schedule_changes(&self, line: LineRef, target: u64) {
         let (world, day) = (self.world, self.world.day(line.day));
         let plan = plan::draw(world.args.seed, (line.day, line.line), world.args.shares, day.members.len());
@@ -130,7 +131,7 @@ impl Live<'_> {
         let others = plan.others.into_iter().map(|(who, steps)| (day.members[who], steps));
         for (nick, steps) in others.chain([(sender, plan.sender)]) {
             let devices = &world.devices[nick.get()];
-            // Not the device that said it, if there is another.
+            // Prefers a device other than the one that sent the line.
             let (Some(device), Some(chain)) = (devices.last(), Chain::new(line, target, steps)) else {
                 continue;
             };

@@ -13,20 +13,20 @@ use crate::judge::faults::{Fault, FaultKind};
 use crate::judge::frame::RawFrame;
 use crate::replay::world::{count, lock};
 
-/// Before the numbers in the names of requests.
+/// Prefix of the numbers in the names of `subscribe` requests.
 pub(super) const SUBSCRIBE: char = 's';
 pub(super) const HISTORY: char = 'h';
-/// Wait before a retry that the server gave no time for.
+/// Wait before a retry if the server named none.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// What this connection has asked for.
+/// Requests of this connection.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    /// By day: which membership a `subscribe` was sent for.
+    /// By day: the membership for which `subscribe` was sent.
     asked: HashMap<u32, u32>,
-    /// Days of which a page of history is under way.
+    /// Days for which a page of history was requested.
     filling: HashSet<u32>,
-    /// Days to ask again, and when.
+    /// Days to subscribe to again, and when.
     again: BTreeMap<u32, Instant>,
 }
 
@@ -37,8 +37,8 @@ impl Subscriptions {
 }
 
 impl Live<'_> {
-    /// Subscribes to what the user is a member of and is not subscribed to here, and asks for what gaps left out. True
-    /// if there was any.
+    /// Subscribes to open channels of which the user is a member and to which this connection is not subscribed, and
+    /// requests history for gaps. Returns `true` if it sent anything.
     pub(super) async fn feed_subscriptions(&mut self) -> Result<bool, ClientError> {
         let requests = self.due_subscriptions();
         for request in &requests {
@@ -84,7 +84,7 @@ impl Live<'_> {
         requests
     }
 
-    /// The answer to `subscribe`, or a gap. True if there is something to ask of history.
+    /// Handles the answer to `subscribe`, or a gap. Returns `true` if history must be requested.
     pub(super) fn handle_heads(&mut self, frame: &RawFrame<'_>) -> bool {
         let mut memory = lock(&self.device.memory);
         let answered = frame.id.and_then(subscribed);
@@ -105,7 +105,7 @@ impl Live<'_> {
         has_gap
     }
 
-    /// A page that fills a gap. True if another may be wanted.
+    /// Handles a page that fills a gap. Returns `true` if another page may be needed.
     pub(super) fn handle_history(&mut self, frame: &RawFrame<'_>) -> bool {
         let Some(day) = frame.id.and_then(|id| id.strip_prefix(HISTORY)?.parse::<u32>().ok()) else {
             return false;
@@ -117,11 +117,12 @@ impl Live<'_> {
         for entry in &frame.entries {
             book.fill(entry, record, moment, &|| self.device.name.clone(), &self.world.faults);
         }
-        // A page without entries stays under way: history has no more, and the judge will say what is missing.
+        // After a page without entries no further page is requested: history has no more, and the judge reports what is
+        // missing.
         !frame.entries.is_empty() && self.open.filling.remove(&day)
     }
 
-    /// `subscribe` or `history` was refused.
+    /// Handles a refused `subscribe` or `history`.
     pub(super) fn handle_open_refused(&mut self, id: &RequestId, error: &ErrorBody) {
         let wait = error.retry_after_ms.map_or(RETRY_AFTER, Duration::from_millis);
         let again = error.retryable || error.code == ErrorCode::Unauthorized;
@@ -140,7 +141,7 @@ impl Live<'_> {
         }
         let memory = lock(&self.device.memory);
         let is_away = memory.records.get(&day).is_some_and(|record| record.is_away());
-        // Who went meanwhile is rightly refused.
+        // It is correct to refuse a user who has left meanwhile.
         if memory.open.get(&day) == Some(&membership) && !is_away {
             let what = format!("a member's subscription was refused, {:?}: {}", error.code, error.message);
             let fault = lock(&self.world.day(day).book).fault(0, what);
@@ -150,7 +151,7 @@ impl Live<'_> {
     }
 }
 
-/// Day, membership and place of a `subscribe`.
+/// Day, membership and place in the name of a `subscribe` request.
 fn subscribed(id: &str) -> Option<(u32, u32, u64)> {
     let mut numbers = id.strip_prefix(SUBSCRIBE)?.split('.');
     let (day, membership) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
@@ -162,7 +163,7 @@ mod tests {
     use super::subscribed;
 
     #[test]
-    fn the_name_of_a_request_says_what_was_asked() {
+    fn the_name_of_a_request_round_trips() {
         assert_eq!(subscribed("s12.3.456"), Some((12, 3, 456)));
         assert_eq!(subscribed("h12"), None);
         assert_eq!(subscribed("s12.3"), None);
