@@ -1,4 +1,4 @@
-//! Sign up; who a user is to others and to themselves.
+//! Signing up, and the profile and settings of a user.
 
 use std::collections::HashSet;
 
@@ -20,16 +20,16 @@ use super::{Caller, Operations};
 use crate::config::SignUpMode;
 use crate::refusal::refusal;
 
-/// What others see of a deleted user.
+/// The display name of a deleted user.
 const DELETED_NAME: &str = "deleted user";
 
 impl Operations {
-    /// Makes an account, its first device and that device's tokens. With an idempotency key it may be repeated: the
-    /// same account and device come back, with new tokens.
+    /// Makes an account, its first device and the tokens of that device. With an idempotency key the call may be repeated: it
+    /// returns the same account and device, with new tokens.
     ///
     /// # Errors
-    /// A field beyond its limit; `forbidden` where sign-up is not open, or without an invitation that holds; `conflict` for
-    /// a handle that is taken or reserved, a key used with another request, or a device that was revoked since.
+    /// A field is beyond its limit; `forbidden` if sign-up is not open, or without a valid invitation; `conflict` for a handle
+    /// that is taken or reserved, a key that was used with another request, or a device that was revoked since.
     pub async fn sign_up(&self, request: SignUp, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
         let invitation = self.check_may_sign_up(request.invitation.as_deref())?;
         let handle = check_new_handle(&request.handle, &self.config.accounts.reserved_handles)?;
@@ -39,7 +39,7 @@ impl Operations {
         let (id, device_id) = self.claim_sign_up(&handle, &display_name, key).await?;
         let user = User::new(id, handle, display_name, self.clock.now_ms());
         let rev = self.store.sign_in_rev(id).await.map_err(|error| refusal(&error))?;
-        // A repeated sign-up is a login: the password is compared.
+        // A repeated sign-up is a login: the password must be the same.
         if !self.create_user(&user, request.password, invitation.as_ref()).await? {
             return Err(key_conflict());
         }
@@ -48,10 +48,10 @@ impl Operations {
         self.sign_in(device, rev, Room::Make).await
     }
 
-    /// An operator makes an account, whoever may sign up.
+    /// Makes an account for an operator, unless accounts are switched off.
     ///
     /// # Errors
-    /// A field beyond its limit; `conflict` for a handle that is taken; `forbidden` where nobody may have an account more.
+    /// A field is beyond its limit; `conflict` for a handle that is taken; `forbidden` if `accounts.sign_up` is `"off"`.
     pub async fn create_account(
         &self,
         handle: &str,
@@ -69,7 +69,7 @@ impl Operations {
         Ok(card(user))
     }
 
-    /// The hash of the invitation's code, where one is needed.
+    /// The hash of the invitation's code, if sign-up needs one.
     fn check_may_sign_up(&self, code: Option<&str>) -> Result<Option<[u8; 32]>, ErrorBody> {
         match self.config.accounts.sign_up {
             SignUpMode::Open => Ok(None),
@@ -83,7 +83,7 @@ impl Operations {
         }
     }
 
-    /// Writes the account unless an earlier try did; says whether its password is this one.
+    /// Writes the account unless an earlier try has. Returns whether its password is this one.
     async fn create_user(
         &self,
         user: &User,
@@ -101,7 +101,7 @@ impl Operations {
             }
             Created::NotInvited => return Err(not_invited()),
         }
-        // Another try with the same key may have been quicker, with another password.
+        // A concurrent try with the same key, and another password, may have been first.
         match self.credentials(user.id).await? {
             Some(stored) if stored.password_hash != hash => {
                 self.verify(user.id, password, &stored, Lane::Guest).await
@@ -119,7 +119,7 @@ impl Operations {
         users.into_iter().next().flatten().map(card).ok_or_else(|| ErrorBody::not_found("user"))
     }
 
-    /// A user with whom something can be begun: not a deleted one.
+    /// A user with whom a channel or a contact can be begun: not a deleted one.
     ///
     /// # Errors
     /// `not_found`.
@@ -138,20 +138,20 @@ impl Operations {
         user.map(card).ok_or_else(|| ErrorBody::not_found("user"))
     }
 
-    /// Several users; ids of nobody are left out.
+    /// The users with these ids. Unknown ids are left out.
     ///
     /// # Errors
-    /// `invalid` for ids that are none, or too many.
+    /// `invalid` for texts that are not ids, or for too many.
     pub async fn users(&self, query: &UserIds) -> Result<List<UserCard>, ErrorBody> {
         let ids = parse_ids("ids", &query.ids)?;
         let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
         Ok(List { items: users.into_iter().flatten().map(card).collect() })
     }
 
-    /// The caller, with the caller's own settings.
+    /// The caller, with their own settings.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn me(&self, caller: Caller) -> Result<Me, ErrorBody> {
         let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
         let user = users.into_iter().next().flatten().ok_or_else(|| ErrorBody::not_found("user"))?;
@@ -162,8 +162,8 @@ impl Operations {
         Ok(Me { user: card(user), created_at, sends_receipts, may_add, may_write, invisible, status })
     }
 
-    /// Changes the caller's name for people and picture, and settings of the account: whether others are told how far the
-    /// caller has read, who may add the caller to groups, who may write to the caller.
+    /// Changes the caller's display name and picture, and settings of the account: whether others are notified of what the caller
+    /// has read, who may add the caller to groups, who may write to the caller.
     ///
     /// # Errors
     /// A name or a picture beyond its limit.
@@ -182,9 +182,9 @@ impl Operations {
         self.me(caller).await
     }
 
-    /// Notifies the user's devices, and those who watch the user, of the card as it is now. Nobody waits for it, and nothing of
-    /// it says whether the user is here: it is sent for an invisible user as for one who is offline, and, as all that is told
-    /// of users, not across a block.
+    /// Notifies the user's devices, and the users who watch this user, of the card as it is now. Nobody waits for it. It says
+    /// nothing about whether the user is online: it is sent for an invisible user as for an offline one, and, as everything about
+    /// users, not across a block.
     pub(super) async fn notify_profile(&self, user: UserId) {
         if let Err(error) = self.publish_profile(user).await {
             tracing::debug!(user.id = %user, %error, "a changed profile was not published");
@@ -199,13 +199,13 @@ impl Operations {
         self.callers.charge(user, Cost::rows(users.len()));
         users.push(user);
         self.inbox.publish_profile(card, users);
-        // Its revision goes with the presence of the user from now on.
+        // From now on the presence of the user carries the new revision of the card.
         self.presence.settings_changed(user);
         Ok(())
     }
 
-    /// Writes settings and notifies the user's devices. Another device may change them at the same moment: each writes and
-    /// notes before the next one does.
+    /// Writes settings and notifies the user's devices. If another device changes them at the same moment, one device writes and
+    /// notes before the other one begins.
     async fn change_settings(&self, user: UserId, change: &ProfileChange) -> Result<(), ErrorBody> {
         let _turn = self.turns.take(Subject::Account(user)).await;
         if let Some(sends_receipts) = change.sends_receipts {
@@ -225,6 +225,7 @@ impl Operations {
             Content::AccountSettings(settings) => Some(*settings),
             _ => None,
         };
+        // An earlier call may have ended between its write and its note, so the note is compared and not only the row.
         let noted = self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))?;
         if noted == Some(settings) {
             return Ok(());
@@ -237,8 +238,8 @@ impl Operations {
         AccountSettings { sends_receipts: user.sends_receipts, may_add, may_write }
     }
 
-    /// The ids of this sign-up's user and first device, the same for all tries with its key: one claim holds both,
-    /// since they are minted in a row.
+    /// The ids of the user and the first device of this sign-up, the same for all tries with its key. One claim holds both,
+    /// because they are minted in a row.
     async fn claim_sign_up(
         &self,
         handle: &str,
@@ -253,7 +254,7 @@ impl Operations {
         Ok((UserId::from_raw(id), DeviceId::from_raw(id + 1)))
     }
 
-    /// Claims an idempotency key: the id to use, which is that of the first try.
+    /// Claims an idempotency key. Returns the id to use: that of the first try with the key.
     pub(super) async fn claim(
         &self,
         scope: &str,
@@ -279,7 +280,7 @@ pub(super) fn card(user: User) -> UserCard {
     UserCard { id, handle, display_name, avatar, rev, deleted: false }
 }
 
-/// Ids with commas between them, each once.
+/// Parses ids with commas between them. Each is returned once.
 pub(super) fn parse_ids(field: &str, text: &str) -> Result<Vec<UserId>, ErrorBody> {
     let most = limits::PRESENCE_QUERY;
     let parsed: Result<Vec<UserId>, _> = text.split(',').take(most + 1).map(str::parse).collect();
@@ -293,7 +294,8 @@ pub(super) fn parse_ids(field: &str, text: &str) -> Result<Vec<UserId>, ErrorBod
     Ok(ids)
 }
 
-/// The hash of a request's parts, each preceded by its length.
+/// The hash of the parts of a request. The length of each part is hashed too, so that moving a character between parts changes
+/// the hash.
 pub(super) fn request_hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for part in parts {

@@ -1,4 +1,5 @@
-//! Blocking ends direct messages both ways, and whatever the two were to each other. Only who blocks is told.
+//! Blocking a user ends direct messages in both directions, the contact, and invitations between the two. Only the user who
+//! blocks is notified.
 
 use madang_ids::UserId;
 use madang_proto::rest::{Page, PageQuery};
@@ -12,7 +13,7 @@ use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Whom the caller blocks.
+    /// The users whom the caller blocks.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -35,7 +36,7 @@ impl Operations {
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let now = self.clock.now_ms();
         let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
-        // From here on nobody of the two can ask the other.
+        // The block is written first: from here on neither of the two can ask the other to be a contact again.
         self.end_contact(caller, other).await?;
         for (user, by) in [(caller.user_id, other), (other, caller.user_id)] {
             self.end_invitations(Ending::Between { user, by }).await?;
@@ -50,7 +51,7 @@ impl Operations {
     /// Ends a block. Repeating it is harmless.
     ///
     /// # Errors
-    /// `invalid` for oneself; the store's.
+    /// `invalid` for oneself; those of the store.
     pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
@@ -61,7 +62,7 @@ impl Operations {
         Ok(())
     }
 
-    /// What the user's devices were last notified of, if that was lately.
+    /// The last of the recent notes about `other`: whether it says blocked. `None` if there is no recent one.
     async fn noted_block(&self, user: UserId, other: UserId) -> Result<Option<bool>, ErrorBody> {
         let pick = |content: &Content| match content {
             Content::Blocked { user_id } if *user_id == other => Some(true),
@@ -71,7 +72,7 @@ impl Operations {
         self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))
     }
 
-    /// The home of their direct channel looks again, and the caller's devices are notified.
+    /// Makes the home of their direct channel read again who may write, and notes the change in the user's own log.
     async fn tell_block(&self, user: UserId, other: UserId, mut is_blocked: bool) -> Result<(), ErrorBody> {
         let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
         if let Some(channel) = direct {
@@ -83,7 +84,7 @@ impl Operations {
                 false => Content::Unblocked { user_id: other },
             };
             self.homes.note(user, content).await?;
-            // Another device may have changed it meanwhile, and told first: the last word must be what is.
+            // Another node may have changed it meanwhile and noted that first. The last note must say what is in the store.
             let told = is_blocked;
             is_blocked = self.has_blocked(user, other).await?;
             if is_blocked == told {
@@ -99,7 +100,7 @@ impl Operations {
     }
 }
 
-/// Nobody is anything to herself.
+/// A user cannot block themselves or be their own contact.
 pub(super) fn check_other(caller: Caller, other: UserId) -> Result<(), ErrorBody> {
     if other == caller.user_id {
         return Err(ErrorBody::invalid("user_id", "user_id is your own"));

@@ -1,4 +1,4 @@
-//! How fast users and addresses may go, over all their connections. Bounded: a bucket that is full is forgotten.
+//! Rate limits of users and addresses, over all their connections. Memory is bounded: a bucket that is full again is evicted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::costs::Cost;
 use crate::config::LimitConfig;
 
-/// Callers whose buckets are kept, of each kind; after a minute's rest every bucket is full anyway, or has paid off its debt.
+/// Callers of each kind whose buckets are kept. After [`REST`] every bucket is full, or has paid off its debt.
 const KEPT: u64 = 100_000;
 /// The ten kinds of buckets of [`Callers`], with 200 bytes for each caller.
 pub(crate) const RATE_BYTES: u64 = 10 * KEPT * 200;
 const REST: Duration = Duration::from_secs(70);
-/// How often in an hour one may tell another that something between them has changed.
+/// Changes in an hour by which one user may cause notes in another user's log.
 const NUDGES_AN_HOUR: u32 = 60;
-/// Passwords of one address that are computed or wait at a time. A node computes and lets wait 33 for each core, so that
-/// one address cannot take all places.
+/// Password computations of one address that run or wait at the same time. A node runs and queues 33 for each core, so one
+/// address cannot take all of these places.
 const LOGINS_UNDER_WAY: usize = 8;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A login that is under way.
+/// A login in progress.
 #[derive(Debug)]
 pub struct LoginSeat(#[expect(dead_code, reason = "held until it is dropped")] Option<OwnedSemaphorePermit>);
 
-/// Buckets of users and addresses. Cheap to clone; clones share the buckets.
+/// Buckets of users and addresses. Clones share the buckets.
 #[derive(Debug, Clone)]
 pub struct Callers {
     config: LimitConfig,
@@ -41,16 +41,16 @@ pub struct Callers {
     requests: Buckets<UserId>,
     /// In KiB.
     written: Buckets<UserId>,
-    /// Work of exports, apart from other requests: an export must not shut out the client that waits for it.
+    /// For exports, apart from other requests: an export must not use up the rate of the client that waits for it.
     exports: Buckets<UserId>,
     addresses: Buckets<IpAddr>,
     pages: Buckets<IpAddr>,
     logins: Buckets<IpAddr>,
-    /// Of accounts, where they have signed in before.
+    /// By account and the address that it has signed in from before.
     known_logins: Buckets<(String, IpAddr)>,
-    /// Logins and sign-ups under way.
+    /// Logins and sign-ups in progress.
     seats: Cache<IpAddr, Arc<Semaphore>>,
-    /// Those of this hour, by who and whom.
+    /// The changes of this hour, by the user who caused them and the user who was notified.
     nudges: Cache<(UserId, UserId), Arc<AtomicU32>>,
     clock: Clock,
     limited: Counter,
@@ -63,7 +63,7 @@ fn buckets<K: std::hash::Hash + Eq + Send + Sync + 'static>() -> Buckets<K> {
 }
 
 impl Callers {
-    /// Full buckets for everybody.
+    /// All buckets are full.
     #[must_use]
     pub fn new(config: LimitConfig, clock: Clock, limited: Counter) -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Callers {
         }
     }
 
-    /// A message of a user, or a change of one; `price` is what it costs beyond a plain one, `bytes` what it adds to the
-    /// disk and to every reader's answers.
+    /// Charges a message of a user, or a change of one. `price` is its cost beyond a plain message, `bytes` what it adds to the
+    /// disk and to the answers of every reader.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -96,14 +96,14 @@ impl Callers {
         self.take_some(&self.written, user, rate, kib(bytes), "KiB of messages of this user")
     }
 
-    /// What a call turned out to cost beyond a plain one.
+    /// Charges what a call turned out to cost beyond a plain one.
     pub fn charge(&self, user: UserId, cost: Cost) {
         if cost.tokens() > 0 {
             self.owe(&self.requests, user, self.config.rate(self.config.user_requests), cost.tokens());
         }
     }
 
-    /// Waits until an export of the user has paid for what it read: as fast as the rate of requests, in a bucket of its own.
+    /// Waits until an export of the user has paid for what it has read, at the rate of requests but in a bucket of its own.
     pub async fn pay_export(&self, user: UserId, cost: Cost) {
         let rate = self.config.rate(self.config.user_requests);
         loop {
@@ -115,7 +115,7 @@ impl Callers {
         }
     }
 
-    /// Bytes that a user's change turned out to send to every reader.
+    /// Charges bytes that a change of a user turned out to send to every reader.
     pub fn charge_bytes(&self, user: UserId, bytes: usize) {
         self.owe(&self.written, user, self.config.rate(self.config.user_write_kib), kib(bytes));
     }
@@ -126,7 +126,7 @@ impl Callers {
         bucket.lock().charge(rate, calls, now);
     }
 
-    /// A REST request of a user, or one on a socket that reads or writes the store.
+    /// Charges a REST request of a user, or one on a socket that reads or writes the store.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -135,8 +135,8 @@ impl Callers {
         self.take(&self.requests, user, rate, "requests of this user")
     }
 
-    /// An entry in the own log of `other` that `by` causes and that `other` has not asked for: a contact request, or its
-    /// end, or that she is in a group. A stranger must not push her devices beyond what an inbox keeps.
+    /// Charges an entry in the own log of `other` that `by` causes and that `other` has not asked for: a contact request or its
+    /// end, or being added to a group. A stranger must not fill the inbox of the user's devices beyond what it keeps.
     ///
     /// # Errors
     /// `limited`.
@@ -153,7 +153,7 @@ impl Callers {
         Err(ErrorBody::limited(message, HOUR.as_millis() as u64))
     }
 
-    /// A socket, or a request without a token, from an address.
+    /// Charges a new socket, or a request without a token, to an address.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -162,7 +162,8 @@ impl Callers {
         self.take(&self.addresses, network(address), rate, "requests from this address")
     }
 
-    /// A public page, or what is not there, asked for from an address. It does not count among its other requests.
+    /// Charges a request for a public page, or for a path that does not exist. It is counted apart from other requests of the
+    /// address.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -171,8 +172,9 @@ impl Callers {
         self.take(&self.pages, network(address), rate, "public pages from this address")
     }
 
-    /// A sign-up or login from an address. It is under way until the answer is dropped. `known` is the account that has
-    /// signed in from there lately: its logins are counted apart, so that others behind the same address do not shut it out.
+    /// Charges a sign-up or login to an address. It is in progress until the result is dropped. `known` is the account if it has
+    /// signed in from the address lately: such logins are counted apart, so that others behind the same address cannot shut the
+    /// user out.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -228,12 +230,12 @@ impl Callers {
     }
 }
 
-/// Begun KiB.
+/// Rounded up: at least one KiB.
 fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-/// Whom an address stands for: one caller has a whole /64 of IPv6.
+/// What an address is counted as: for IPv6 its /64, because one caller usually has all of it.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_of_by_one_may_still_be_told_of_by_another() {
+    fn the_limit_of_nudges_counts_each_pair_of_users() {
         let [ada, bob, cy] = [1, 2, 3].map(UserId::from_raw);
         let callers = |enabled| {
             let config = LimitConfig { enabled, ..LimitConfig::default() };

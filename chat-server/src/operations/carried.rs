@@ -1,5 +1,5 @@
-//! Puts into changes what they carry of their messages: each as it is now, and only for users who may read it. Users who have
-//! left read nothing that a message says since.
+//! Adds to changes the messages that they are about, each as it is now, and only for users who may read it. Users who have left
+//! see nothing that was edited into a message after they left.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use madang_proto::{Body, Content, ErrorBody, Message};
 use super::Operations;
 use crate::refusal::refusal;
 
-/// Messages read at once.
+/// Messages that are read at once.
 const READ_AT_ONCE: usize = 16;
-/// Bytes of messages that one page reads, and the read that crosses it: a change is small, and its message may have half a
-/// megabyte. Reactions are served without the message, so the bytes of the page alone do not bound it.
+/// Bytes of messages that are read for one page; the read that crosses it is the last. A change is small, while its message may
+/// have half a megabyte, and reactions are served without the message, so the bytes of the page alone do not bound this.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// What a page of changes took.
+/// The cost of a page of changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Carried {
-    /// Bytes of its entries.
+    /// Bytes of the entries of the page.
     pub(super) bytes: usize,
-    /// Bytes of the messages that were read for it, served or not.
+    /// Bytes of the messages that were read for the page, served or not.
     pub(super) read_bytes: usize,
-    /// Whether all rows are there still.
+    /// Whether all rows are still in the page.
     pub(super) is_whole: bool,
 }
 
-/// The messages that changes are about, as far as they were read.
+/// The messages that were read, by place. `None` for a place that holds no message.
 #[derive(Default)]
 struct Targets {
     messages: HashMap<Seq, Option<Box<Message>>>,
@@ -43,8 +43,8 @@ impl Targets {
 }
 
 impl Operations {
-    /// Fills in the changes among `rows` of a channel's log, for a user who was a member as `spans` say. Ends after `max_bytes`
-    /// of entries, or `READ_BYTES` of their messages (at least one row).
+    /// Completes the changes among `rows` of a channel's log, for a user whose stays are `spans`. The page ends after `max_bytes`
+    /// of entries or [`READ_BYTES`] of messages, but has at least one row.
     pub(super) async fn carry(
         &self,
         channel: ChannelId,
@@ -76,7 +76,7 @@ impl Operations {
         Ok(Carried { bytes, read_bytes: targets.bytes, is_whole: true })
     }
 
-    /// When who has left did so.
+    /// The time at which the user left, if they have.
     async fn left_at(&self, channel: ChannelId, spans: &Spans) -> Result<Option<Millis>, ErrorBody> {
         let Some(until) = spans.last().and_then(|span| span.until) else { return Ok(None) };
         let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;
@@ -84,7 +84,7 @@ impl Operations {
         Ok(rows.first().map(|row| row.entry.at))
     }
 
-    /// Reads the next messages that `rows` are about and that are not among `known`; at least the first of them.
+    /// Reads the next messages that `rows` are about and that are not in `known`, at least the first of them.
     async fn read_targets(
         &self,
         channel: ChannelId,
@@ -109,8 +109,8 @@ impl Operations {
     }
 }
 
-/// What a change is served with. Reactions name the version of the body that they belong to, so none are served with a body that
-/// the user may not read.
+/// The message that a change is served with. Reactions name the version of the body that they belong to, so they are not served
+/// for a body that the user may not read.
 fn served_with<'a>(content: &Content, message: &'a Message, left_at: Option<Millis>) -> Option<&'a Message> {
     let is_withheld = left_at.is_some_and(|left_at| was_edited_after(message, left_at));
     (!is_withheld || !matches!(content, Content::Reactions(_))).then_some(message)
@@ -120,7 +120,7 @@ fn was_edited_after(message: &Message, left_at: Millis) -> bool {
     message.edited.is_some_and(|edited| edited.at > left_at)
 }
 
-/// What a message says since somebody has left is not for them; what it said before, nobody knows any more.
+/// Removes the body of a message that was edited after the user left. The body from before the edit is not kept anywhere.
 fn withhold_later(content: &mut Content, left_at: Millis) {
     let message = match content {
         Content::Message(message) => Some(message),
@@ -129,12 +129,13 @@ fn withhold_later(content: &mut Content, left_at: Millis) {
     };
     if let Some(message) = message.filter(|message| was_edited_after(message, left_at)) {
         message.body = Body { reply_to: message.body.reply_to, ..Body::default() };
-        // No copy from before gives way to it, and it gives way to the whole one if the user comes again.
+        // The version is one lower, so that no older copy is replaced by this one, and the whole message replaces it if the user
+        // comes back.
         message.version = message.version.saturating_sub(1);
     }
 }
 
-/// The message that a row is about, if it may be read.
+/// The place of the message that a row is about, if the user may read it.
 fn target(row: &Row, spans: &Spans) -> Option<Seq> {
     row.entry.content.change().map(|change| change.target).filter(|target| spans.contains(*target))
 }

@@ -1,4 +1,4 @@
-//! Edits, deletes and reacts to messages.
+//! Edits and deletes messages, and changes reactions.
 
 use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
 use madang_engine::log::ReactionChange;
@@ -15,33 +15,31 @@ use super::history::readable;
 use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
 
-/// What becomes of a message.
+/// A change of a message.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Another body, if the message still has the one of this version.
+    /// Replaces the body.
     Edit {
-        /// The body.
         body: Body,
-        /// The version that was edited; `None` for any.
+        /// Edits only if this is the message's version. `None` for any version.
         version: Option<u32>,
     },
-    /// None any more.
+    /// Deletes the message.
     Delete,
-    /// A reaction of the caller's, there or not.
+    /// Adds or removes a reaction of the caller.
     React {
-        /// Which.
         emoji: String,
-        /// Whether it is there from now on.
+        /// Whether the reaction is there afterwards.
         on: bool,
     },
 }
 
 impl Operations {
-    /// Checks a change of a message and hands it to its channel's home; `answer` is called once, when it is durable or
-    /// refused. Repeating it is harmless.
+    /// Checks a change of a message and hands it to the home of its channel. `answer` is called once, when the change is durable
+    /// or refused. Repeating it is harmless.
     ///
     /// # Errors
-    /// What can be refused before the home is asked; `answer` is not called then.
+    /// Refusals that need no answer of the home. `answer` is not called then.
     pub async fn change(
         &self,
         caller: Caller,
@@ -60,7 +58,7 @@ impl Operations {
             Change::React { .. } | Change::Delete => (Cost::default(), 0),
         };
         self.callers.take_send(caller.user_id, price, bytes)?;
-        // What a reaction or a deletion writes, only the home knows.
+        // Only the home knows how many bytes a reaction or a deletion writes.
         let (callers, by) = (self.callers.clone(), caller.user_id);
         let answer = move |reply: Reply| {
             if let Reply::Changed { caused_bytes, .. } = &reply {
@@ -74,7 +72,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Changes a message and waits for the answer. Dropping the future does not undo it.
+    /// Changes a message and waits for the answer. Dropping the future does not cancel the change.
     ///
     /// # Errors
     /// The refusal.
@@ -90,7 +88,7 @@ impl Operations {
         receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
     }
 
-    /// Who reacted to a message in one way, by id.
+    /// The users who reacted to a message with one emoji, by id.
     ///
     /// # Errors
     /// `not_found` for a message that is deleted, or that the caller may not read; `after` or `limit` out of bounds.
@@ -112,7 +110,7 @@ impl Operations {
         let rows = self.store.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let message = rows.first().and_then(Option::as_ref).and_then(|row| row.entry.content.message());
-        // With a message its reactions are gone.
+        // The reactions of a deleted message are gone.
         if message.is_none_or(|message| message.deleted.is_some()) {
             return Err(ErrorBody::not_found("seq"));
         }

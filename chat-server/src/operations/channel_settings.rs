@@ -1,5 +1,5 @@
-//! What the caller sets for themselves about a channel: favourite, muted, marked as unread, hidden; and messages that
-//! they delete for themselves only.
+//! The caller's own settings of a channel: favourite, muted, marked as unread, hidden; and messages that the caller deletes for
+//! themselves only.
 
 use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq};
 use madang_proto::rest::ChannelSettingsChange;
@@ -10,12 +10,12 @@ use super::history::readable;
 use super::{Caller, Operations, check_not_deleted};
 use crate::refusal::refusal;
 
-/// Tries against other devices of the same user that change the same settings.
+/// Attempts while other devices of the user change the same settings.
 const TRIES: usize = 8;
 
 impl Operations {
-    /// Changes the caller's settings of a channel; their other devices are notified through the user's own log. What is
-    /// absent stays. Repeating it is harmless.
+    /// Changes the caller's settings of a channel. Their other devices are notified through the user's own log. Absent fields
+    /// stay as they are. Repeating it is harmless.
     ///
     /// # Errors
     /// `invalid` if nothing is to change or `hidden_ordinal` is above the head; `not_found` for a channel of others.
@@ -36,7 +36,7 @@ impl Operations {
         Err(ErrorBody::unavailable("other devices change these settings at the same time", 200))
     }
 
-    /// The caller has read on: a mark as unread has had its time.
+    /// Ends a mark as unread, because the caller has read on.
     pub(super) async fn end_unread_mark(
         &self,
         caller: Caller,
@@ -45,7 +45,7 @@ impl Operations {
     ) -> Result<(), ErrorBody> {
         if before.marked_unread {
             let wanted = ChannelSettings { marked_unread: false, ..before };
-            // Where another device was first, its change is the later one, and its user's wish.
+            // If another device was first, its change is the later one and what the user wants.
             self.put_channel_settings(caller, channel, before, wanted).await?;
         }
         Ok(())
@@ -53,8 +53,9 @@ impl Operations {
 
     /// Writes settings that differ and notifies the user's devices. `false` if another device was first.
     ///
-    /// Row and note are two steps. The note carries the `rev`, so notes of two devices may swap: clients keep the greater.
-    /// After a crash between the two, a repeated call finds the row as it wants it and adds the missing note.
+    /// The row and the note are two steps. The note carries `rev`, so two devices' notes may arrive in the wrong order: clients
+    /// keep the greater one. After a crash between the steps a repeated call finds the row as it should be and adds the missing
+    /// note.
     async fn put_channel_settings(
         &self,
         caller: Caller,
@@ -87,11 +88,11 @@ impl Operations {
         self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
     }
 
-    /// Deletes a message for the caller only: from now on they are served its place without its content. Repeating it is
-    /// harmless, and there is no way back.
+    /// Deletes a message for the caller only: from now on they get its place without its content. Repeating it is harmless. It
+    /// cannot be undone.
     ///
     /// # Errors
-    /// `not_found` for what is no message that the caller may read; `full` above 10,000 of a channel.
+    /// `not_found` for a place without a message that the caller may read; `full` above 10,000 messages of a channel.
     pub async fn hide_message(
         &self,
         caller: Caller,
@@ -122,7 +123,7 @@ impl Operations {
         self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
     }
 
-    /// Whether `seq` is a message that the caller may read.
+    /// Checks that `seq` is a message that the caller may read.
     async fn readable_message(&self, overview: &Overview, seq: Seq) -> Result<(), ErrorBody> {
         let missing = || {
             let message = format!("seq is {seq}, which is no message of this channel that you may read");
@@ -138,7 +139,7 @@ impl Operations {
     }
 }
 
-/// The revision that `wanted` has: that of `before` if nothing differs.
+/// The revision that `wanted` gets: that of `before` if nothing differs.
 fn rev_of(before: ChannelSettings, wanted: ChannelSettings) -> u64 {
     let is_same = ChannelSettings { rev: before.rev, ..wanted } == before;
     if is_same { before.rev } else { before.rev + 1 }

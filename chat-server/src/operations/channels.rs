@@ -1,4 +1,4 @@
-//! Channels: made, listed, looked at.
+//! Channels: created, listed, read.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Makes a channel. A direct one is found if the pair has it already; others may be repeated with an idempotency
-    /// key.
+    /// Makes a channel. If the pair has a direct channel already, that one is returned. The creation of other channels may be
+    /// repeated with an idempotency key.
     ///
     /// # Errors
-    /// `not_found` for an unknown user; `full` above the seats of the channel or the channels of somebody; `forbidden` for
-    /// somebody whom the caller blocks, and for a direct channel with somebody who takes no messages of the caller.
+    /// `not_found` for an unknown user; `full` without a seat for everybody, or above somebody's limit of channels; `forbidden`
+    /// for a user whom the caller blocks, and for a direct channel with a user who accepts no messages of the caller.
     pub async fn create_channel(
         &self,
         caller: Caller,
@@ -60,6 +60,7 @@ impl Operations {
         self.check_users("members", &[other]).await?;
         let candidate = ChannelId::from_raw(self.mint());
         let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        // Held until the channel is established: the limit of channels is exact while the turns are held.
         let mut _room = Vec::new();
         if found.is_none() {
             self.check_not_blocked(caller.user_id, other).await?;
@@ -72,7 +73,7 @@ impl Operations {
         between.sort_unstable();
         let card = ChannelCard::new(id, ChannelKind::Direct, None, Some(between));
         let joins = between.map(|user_id| JoinRequest::of(user_id, Role::Member)).to_vec();
-        // Who finds it incomplete finishes it: every step may be repeated.
+        // If an earlier call stopped half-way, this one finishes its work: every step can be repeated.
         self.establish(caller, Founding { card, capacity: 2, joins, invited: &[] }).await?;
         Ok(id)
     }
@@ -100,7 +101,7 @@ impl Operations {
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         self.callers.charge(caller.user_id, Cost::MEMBER.times(1 + others.len()));
-        // What an earlier try has made is not asked again whether it may be.
+        // What an earlier try has already made is not checked for consent again.
         if key.is_some() && self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
             self.establish(caller, Founding { card, capacity, joins: Vec::new(), invited: &[] }).await?;
             return Ok((id, self.never_members(id, others).await?));
@@ -118,7 +119,7 @@ impl Operations {
         Ok((id, invited))
     }
 
-    /// Those of `users` who never were members: they were invited.
+    /// Those of `users` who have never been members. These were invited.
     async fn never_members(&self, id: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>, ErrorBody> {
         let members = self.store.members_of(id, &users).await.map_err(|error| refusal(&error))?;
         let has_been = |member: &Member| member.spans.last().is_some();
@@ -127,7 +128,7 @@ impl Operations {
         Ok(never.map(|(user, _)| user).collect())
     }
 
-    /// The id of a group or an open channel: that of an earlier try with the same key, or a new one.
+    /// The id of a new group or open channel, or that of an earlier try with the same key.
     pub(super) async fn claim_channel(
         &self,
         caller: Caller,
@@ -139,7 +140,7 @@ impl Operations {
         self.claim(&format!("group by {}", caller.user_id), key, id, hash).await
     }
 
-    /// Makes a channel, each step so that it may be repeated. Returns the invitations that are to be told.
+    /// Makes a channel. Each step can be repeated. Returns the invitations that must be noted.
     pub(super) async fn establish(
         &self,
         caller: Caller,
@@ -151,18 +152,19 @@ impl Operations {
         let row = Channel::new(card, created_by, created_at, capacity);
         self.store.create_channel(&row).await.map_err(|error| refusal(&error))?;
         let channel: Arc<Channel> = self.channel(id).await?;
-        // A repeated creation does not bring back who has left meanwhile, nor an invitation that was taken back.
+        // A repeated creation does not bring back members who have left meanwhile, nor invitations that were taken back.
         if self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
             self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await?;
             return Ok(self.untold([]));
         }
-        // First, so that a group whose seats are taken lacks no invitation. They hold once their inviter is in it.
+        // Before the seats: if the call stops here, the repeated one finds no seats and does both again. Invitations count only
+        // once their inviter is a member.
         let untold = self.put_invitations(caller.user_id, id, invited).await?;
         self.homes.ask(&channel, seats(caller.user_id, joins, true)).await?;
         Ok(untold)
     }
 
-    /// The caller's channels, the most recently active first or by id; or those that the caller has left and may still read.
+    /// The caller's channels, by activity or by id; or those that the caller has left and may still read.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -207,7 +209,7 @@ impl Operations {
         Ok(Page { items: rows.into_iter().map(view).collect(), next })
     }
 
-    /// One of the caller's channels, also one that she left.
+    /// One of the caller's channels, including one that the caller has left.
     ///
     /// # Errors
     /// `not_found`.
@@ -217,8 +219,8 @@ impl Operations {
         Ok(view(overview))
     }
 
-    /// A channel with the caller's membership: whoever never was a member learns nothing, not even that it exists,
-    /// unless it is open.
+    /// A channel with the caller's membership. A user who has never been a member learns nothing, not even that the channel
+    /// exists, unless it is open.
     pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
         let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
         let Some(mut row) = row else { return Err(self.refuse_stranger(channel).await) };
@@ -226,7 +228,7 @@ impl Operations {
         Ok(row)
     }
 
-    /// For a user who has left, the channel ends where they left.
+    /// For a user who has left, the channel ends at the entry of the leave.
     async fn end_where_left(&self, row: &mut Overview) -> Result<(), ErrorBody> {
         let Some(until) = row.membership.spans.last().and_then(|span| span.until) else { return Ok(()) };
         let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await;
@@ -238,7 +240,7 @@ impl Operations {
         Ok(())
     }
 
-    /// These users, none of whom is deleted. `field` is the request's that names them.
+    /// These users, none of them deleted. `field` names the field of the request that holds the ids.
     pub(super) async fn check_users(
         &self,
         field: &'static str,
@@ -252,7 +254,7 @@ impl Operations {
         users.iter().zip(found).map(check).collect()
     }
 
-    /// Nobody writes to somebody with whom there is a block.
+    /// Refuses if one of the two blocks the other.
     async fn check_not_blocked(&self, user: UserId, other: UserId) -> Result<(), ErrorBody> {
         if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
             let message = format!("you and user {other} cannot be brought together: one blocks the other");
@@ -272,12 +274,12 @@ impl Operations {
     }
 }
 
-/// A channel that is to be made.
+/// A channel that is to be made, with its members.
 pub(super) struct Founding<'a> {
     pub(super) card: ChannelCard,
     pub(super) capacity: u32,
     pub(super) joins: Vec<JoinRequest>,
-    /// The people who are invited besides.
+    /// Users who are invited besides.
     pub(super) invited: &'a [UserId],
 }
 
@@ -285,7 +287,7 @@ pub(super) fn seats(by: UserId, joins: Vec<JoinRequest>, is_creation: bool) -> C
     Command::Seats(SeatRequest { joins, is_creation, ..SeatRequest::by(by) })
 }
 
-/// What members may have changed since. The name stays, or nobody knew what she left.
+/// Removes what members may have changed since. The name stays: without it the user could not tell which channel this was.
 fn hide_details(channel: &mut Channel) {
     let name = channel.card.name.take();
     channel.card = ChannelCard::new(channel.card.id, channel.card.kind, name, channel.card.between);

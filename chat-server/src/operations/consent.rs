@@ -1,4 +1,4 @@
-//! Divides people into those who are added to a group at once and those who are invited.
+//! Divides users into those who are added to a group at once and those who are invited.
 
 use std::collections::HashSet;
 
@@ -11,12 +11,12 @@ use super::{Caller, Operations};
 use crate::consent::{Consent, scan_for, takes_in};
 use crate::refusal::refusal;
 
-/// People who are to come into a group.
+/// Users who are to become members of a group.
 #[derive(Debug, Default)]
 pub(super) struct Division {
-    /// Those who let the caller add them.
+    /// Users who let the caller add them.
     pub(super) added: Vec<UserId>,
-    /// The others.
+    /// All others.
     pub(super) invited: Vec<UserId>,
 }
 
@@ -25,11 +25,11 @@ impl Operations {
         Consent::new(self.config.accounts.consent)
     }
 
-    /// Divides people by whether they let the caller add them. Somebody who blocks the caller is invited like others, and never
-    /// learns of it. `field` is the request's that names them.
+    /// Divides users by whether they let the caller add them. A user who blocks the caller counts as invited, but never learns of
+    /// the invitation. `field` names the field of the request that holds the ids.
     ///
     /// # Errors
-    /// `not_found` for an unknown user; `forbidden` for somebody whom the caller blocks.
+    /// `not_found` for an unknown user; `forbidden` for a user whom the caller blocks.
     pub(super) async fn divide(
         &self,
         caller: Caller,
@@ -54,7 +54,7 @@ impl Operations {
         Ok(division)
     }
 
-    /// Whether `to` takes messages of `from` in a direct channel that `to` has not accepted.
+    /// Whether `to` accepts messages of `from` in a direct channel that `to` has not accepted.
     pub(super) async fn takes_messages(&self, to: UserId, from: UserId) -> Result<bool, ErrorBody> {
         let takes = self.consent().takes_messages(self.store.as_ref(), to, from).await;
         let (takes, looked_at) = takes.map_err(|error| refusal(&error))?;

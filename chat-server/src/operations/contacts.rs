@@ -1,4 +1,4 @@
-//! Contacts: asked, accepted, ended. Each change is told in the logs of both, so that it reaches every device.
+//! Contacts: requested, accepted, ended. Each change is noted in the own logs of both users, so that it reaches every device.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ const LIMITS: ContactLimits = ContactLimits {
 };
 
 impl Operations {
-    /// The caller's contacts, with those who are asked.
+    /// The caller's contacts, including open requests in both directions.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -39,7 +39,7 @@ impl Operations {
         Ok(Page { items: contacts.into_iter().filter_map(row).collect(), next })
     }
 
-    /// Asks a user to be a contact, or accepts if she asked. Repeating it is harmless.
+    /// Asks a user to be a contact, or accepts that user's request. Repeating it is harmless.
     ///
     /// # Errors
     /// `not_found`; `invalid` for oneself; `forbidden` if one blocks the other; `full` above the limits.
@@ -62,7 +62,7 @@ impl Operations {
             ContactOutcome::TooManyRequests => return Err(full(limits::CONTACT_REQUESTS, "open requests")),
         };
         let contact = self.tell_contact(caller.user_id, contact).await?;
-        // One turn at a time: two that wait for each other's would wait for ever.
+        // A call holds one turn at a time: two calls that wait for each other's turns would wait for ever.
         drop(turn);
         if let Some(displaced) = displaced {
             let _turn = self.turns.take(Subject::pair(other, displaced.other)).await;
@@ -74,7 +74,7 @@ impl Operations {
     /// Ends a contact, takes a request back, or declines one. Repeating it is harmless.
     ///
     /// # Errors
-    /// `invalid` for oneself; the store's.
+    /// `invalid` for oneself; those of the store.
     pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         check_other(caller, other)?;
         self.callers.take_nudge(caller.user_id, other)?;
@@ -82,7 +82,7 @@ impl Operations {
         self.end_contact(caller, other).await
     }
 
-    /// As [`Self::remove_contact`], as often as it takes. The caller has the pair's turn.
+    /// As [`Self::remove_contact`], without its limit. The caller of this function holds the turn of the pair.
     pub(super) async fn end_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
         let now = self.clock.now_ms();
         let removed = self.store.remove_contact(caller.user_id, other, now).await;
@@ -92,8 +92,8 @@ impl Operations {
         }
     }
 
-    /// Both logs tell how things stand, unless they do; returns how that is. An earlier call may have ended between
-    /// its write and its notes, and another may change it meanwhile: the last word must be what is.
+    /// Notes the contact in both logs, unless that is done; returns the contact that the logs say. An earlier call may have ended
+    /// between its write and its notes.
     async fn tell_contact(&self, user: UserId, mut contact: Contact) -> Result<Contact, ErrorBody> {
         if contact.is_told {
             return Ok(contact);
@@ -103,6 +103,8 @@ impl Operations {
             self.homes.note(user, told(contact.state, other, user)).await?;
             let mirrored = contact.state.map(ContactState::mirrored);
             self.homes.note(other, told(mirrored, user, other)).await?;
+            // Fails if another node has changed the contact since it was read. The loop then notes the newer state: the last note
+            // must say what is in the store.
             let is_last = self.store.settle_contact(user, other, contact.rev).await;
             if is_last.map_err(|error| refusal(&error))? {
                 return Ok(contact);
@@ -113,7 +115,7 @@ impl Operations {
     }
 }
 
-/// What the log of `own` says of `other`.
+/// What the log of `own` says about `other`.
 const fn told(state: Option<ContactState>, other: UserId, own: UserId) -> Content {
     match state {
         Some(ContactState::Requested) => Content::ContactRequested { user_id: other, by: own },

@@ -1,28 +1,28 @@
-//! What operations cost: the one place where a price is named. [`docs/limits.md`](../../../docs/limits.md) has the table.
+//! The prices of operations; they are defined only here. [`docs/limits.md`](../../../docs/limits.md) has the table.
 //!
-//! A call that is admitted has paid one token of its user's rate. What it turns out to read or to write beyond a plain call
-//! is charged when it is done, and the next call waits for a debt to be paid off. So the rate bounds work, not calls.
+//! A call that is admitted has paid one token of its user's rate. What it reads or writes beyond a plain call is charged when it
+//! is done, and the next call waits until the debt is paid off. So the rate bounds work and not only calls.
 
 use madang_engine::body;
 use madang_proto::{Body, Entry};
 
-/// Rows that a plain call reads.
+/// Rows that a plain call may read.
 const ROWS: usize = 100;
-/// Bytes that a plain call answers with.
+/// Bytes that the answer of a plain call may have.
 const BYTES: usize = 32 * 1024;
-/// Ids of a request that a plain call looks up.
+/// Ids of a request that a plain call may look up.
 const IDS: usize = 100;
-/// Rows that are only looked at, as in a search.
+/// Rows that a plain call may look at without returning them, as in a search.
 const LOOKED_AT: usize = 200;
 
-/// A price in tokens, beyond the one that each call pays.
+/// A price in tokens, beyond the one token that each call pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost(u32);
 
 impl Cost {
-    /// Joins, leaves and memberships: each is an append or two, and rows in three places.
+    /// A join, a leave or a membership: one or two appends, and rows in three places.
     pub(super) const MEMBER: Self = Self(1);
-    /// The most recently active channels are found by the heads of all of a user's channels.
+    /// Sorting by activity: the heads of all of a user's channels are read.
     pub(super) const ACTIVITY: Self = Self(4);
 
     pub(super) fn rows(rows: usize) -> Self {
@@ -41,14 +41,14 @@ impl Cost {
         Self::parts(rows, LOOKED_AT)
     }
 
-    /// Entries that are read and sent.
+    /// The price of entries that are read and sent.
     pub(super) fn entries(entries: &[Entry]) -> Self {
         let bytes = entries.iter().map(|entry| body::entry_bytes(&entry.content)).sum();
         Self::rows(entries.len()).and(Self::bytes(bytes))
     }
 
-    /// Of a message, in tokens of the rate of messages, of which a plain one pays one: each mention is a row, and in an open
-    /// channel an append to somebody's log.
+    /// The price of a message in tokens of the rate of messages, beyond the one of a plain message: each mention is a row, and in
+    /// an open channel an append to a user's log.
     pub(super) fn mentions(body: &Body) -> Self {
         Self(u32::try_from(body.mentions.len()).unwrap_or(u32::MAX))
     }

@@ -1,5 +1,5 @@
-//! The end of an account. What identifies the user goes at once; what ties others to it goes behind that, a page at a
-//! time, and is begun again by the upkeep until it is done.
+//! Deletes accounts. What identifies the user is deleted at once; what connects others to the user is deleted after that, a page
+//! at a time. Upkeep repeats the deletion until it is complete.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,14 +13,14 @@ use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 const DAY_MS: u64 = 86_400_000;
-/// Rows that are looked at together.
+/// Rows that are read in one page.
 const PAGE: usize = 100;
-/// Rows that are forgotten in one transaction.
+/// Rows that are deleted in one transaction.
 const FORGETS: usize = 500;
-/// Users whose deletion is finished in one round.
+/// Deletions that are continued in one round.
 const AT_ONCE: usize = 10;
 
-/// Whether a deletion may have been begun that is not finished.
+/// Whether there may be deletions that are not complete.
 #[derive(Debug)]
 pub struct Deletions {
     may_be_due: AtomicBool,
@@ -29,14 +29,15 @@ pub struct Deletions {
 
 impl Default for Deletions {
     fn default() -> Self {
-        // One of an earlier process.
+        // An earlier process may have left some.
         Self { may_be_due: AtomicBool::new(true), failed: Postponed::default() }
     }
 }
 
 impl Operations {
-    /// Deletes the caller's account: name, picture and password go, devices are revoked, the user leaves groups and open
-    /// channels, and contacts end. Messages stay, by a deleted user. The other of a direct channel still reads it.
+    /// Deletes the caller's account: name, picture and password are deleted, devices are revoked, the user leaves groups and open
+    /// channels, and contacts end. Messages stay, shown as sent by a deleted user. The other user of a direct channel can still
+    /// read it.
     ///
     /// # Errors
     /// `unauthorized` for a wrong password; `limited`.
@@ -47,8 +48,9 @@ impl Operations {
 
     /// Deletes an account.
     pub(super) async fn delete_user(&self, user: UserId) -> Result<(), ErrorBody> {
+        // Marked as deleted first, and durably: upkeep continues from here if this call stops.
         self.begin_deletion(user).await?;
-        // As long as there are contacts who hear of it.
+        // Now, while there are still contacts to notify.
         self.notify_profile(user).await;
         self.revoke_all(user, None).await.map(drop)
     }
@@ -60,7 +62,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Goes on with deletions that were begun.
+    /// Continues deletions that are not complete.
     pub(super) async fn finish_deletions(&self) {
         let is_due = self.deletions.may_be_due.swap(false, Ordering::Relaxed);
         if !is_due && !self.deletions.failed.has_due(self.clock.elapsed()) {
@@ -87,7 +89,8 @@ impl Operations {
                 }
             }
         }
-        // `begin_deletion` says that something is due; what it began here is done, or has failed.
+        // Cleared before the next read: a deletion that begins after it sets the flag again, and one that began before it is
+        // either found by the read or was handled above.
         may_be_due.store(false, Ordering::Relaxed);
         let left = self.store.deletions(1 + failed.len()).await.map_err(|error| refusal(&error))?;
         if left.len() > failed.len() {
@@ -96,7 +99,7 @@ impl Operations {
         Ok(())
     }
 
-    /// All steps, also the first ones: the process may have ended between any two of them.
+    /// Repeats all steps, including the first ones, because the process may have stopped between any two of them.
     async fn finish_deletion(&self, user: UserId) -> Result<(), ErrorBody> {
         self.begin_deletion(user).await?;
         self.revoke_all(user, None).await?;
@@ -104,7 +107,7 @@ impl Operations {
         self.end_contacts(user).await?;
         self.store.forget_group_invitations(user).await.map_err(|error| refusal(&error))?;
         self.end_invitations(Ending::By(user)).await?;
-        // Behind what wrote to the own log.
+        // Last of the steps that write: those before it append to the user's own log.
         self.forget_what_was_read(user).await?;
         self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
         tracing::info!(user.id = %user, "a deleted account is cleared");
@@ -130,12 +133,13 @@ impl Operations {
         let channel = row.channel.card.id;
         if row.channel.card.kind != ChannelKind::Direct {
             return match self.remove_member(as_caller(user), channel, user).await {
-                // Somebody else was quicker.
+                // The user was removed meanwhile.
                 Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden) => Ok(()),
                 left => left,
             };
         }
-        // The other goes on reading. A block says to the home that nobody speaks here, and costs sends nothing.
+        // The other user can still read the channel. The block makes the home refuse all sends here, and costs other sends
+        // nothing.
         let between = row.channel.card.between.into_iter().flatten();
         for other in between.filter(|other| *other != user) {
             self.store.block(user, other, self.clock.now_ms()).await.map_err(|error| refusal(&error))?;
@@ -144,7 +148,7 @@ impl Operations {
         Ok(())
     }
 
-    /// The own log, settings and blocks of the user, in small writes. What others see of the user stays.
+    /// Deletes the user's own log, settings and blocks, in small transactions. What others see of the user stays.
     async fn forget_what_was_read(&self, user: UserId) -> Result<(), ErrorBody> {
         while self.store.forget_user(user, FORGETS).await.map_err(|error| refusal(&error))? == FORGETS {}
         Ok(())
@@ -163,7 +167,7 @@ impl Operations {
     }
 }
 
-/// The server acts as the user, who has no device any more.
+/// Lets the server act as the user, who has no device any more.
 pub(super) const fn as_caller(user_id: UserId) -> Caller {
     Caller { user_id, device_id: DeviceId::from_raw(1), origin: None }
 }

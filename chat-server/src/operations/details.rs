@@ -1,4 +1,4 @@
-//! What members change of a channel: name, topic, picture, slow mode, pins.
+//! Details of a channel that members change: name, topic, picture, slow mode, pins.
 
 use madang_engine::home::{Command, DetailChange};
 use madang_engine::log::ChannelState;
@@ -11,10 +11,11 @@ use super::texts::check_lines;
 use super::{Caller, Operations};
 
 impl Operations {
-    /// Changes name, topic, picture, slow mode, or whether the channel is archived. What is absent stays; what is so already is told to nobody.
+    /// Changes the name, topic, picture or slow mode, or archives the channel. Absent fields stay as they are. A change that
+    /// changes nothing makes no entry.
     ///
     /// # Errors
-    /// A field beyond its limit; `forbidden` without the right; `not_found`.
+    /// A field is beyond its limit; `forbidden` without the right; `not_found`.
     pub async fn change_channel(
         &self,
         caller: Caller,
@@ -77,19 +78,19 @@ fn check(change: ChannelChange) -> Result<Vec<DetailChange>, ErrorBody> {
     }
     if let Some(archived) = archived {
         let state = if archived { ChannelState::Archived } else { ChannelState::Active };
-        // An archived channel takes no other change: the archive opens first and closes last.
+        // An archived channel accepts no other change, so unarchiving comes first and archiving last.
         let place = if archived { changes.len() } else { 0 };
         changes.insert(place, DetailChange::State(state));
     }
     Ok(changes)
 }
 
-/// A topic: may be empty, may have several lines.
+/// A topic may be empty and may have several lines.
 pub(super) fn check_topic(topic: &str) -> Result<String, ErrorBody> {
     check_lines("topic", topic, 0..=limits::TOPIC_CHARS)
 }
 
-/// The address of a picture; what is at it is the clients' matter.
+/// The address of a picture. The server does not read what is there.
 pub(super) fn check_avatar(avatar: &str) -> Result<String, ErrorBody> {
     let max = limits::AVATAR_BYTES;
     if avatar.len() > max {

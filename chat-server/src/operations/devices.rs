@@ -13,23 +13,23 @@ use super::sign_in::{Room, check_device_name, revoked};
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// Revocations that began and are not known to be done. The caller may go away, or cannot ask again because the token is
-/// not valid any more: the sockets of the device must close all the same (G5). One entry per device.
+/// Revocations that have begun and are not known to be complete. Their caller may be gone, or cannot repeat the call because the
+/// token is not valid any more; the sockets of the device must be closed all the same (G5). Each device has at most one entry.
 #[derive(Debug, Default)]
 pub struct Revocations {
     devices: Mutex<HashMap<DeviceId, UserId>>,
-    /// Users all of whose devices are revoked, but one.
+    /// Users whose devices are all revoked, except one if it is named.
     users: Mutex<HashMap<UserId, Option<DeviceId>>>,
 }
 
-/// What a device is to somebody who presents a token of it.
+/// The state of a device whose token is presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeviceState {
-    /// It may sign in.
+    /// It may connect.
     Valid,
     /// It was revoked or logged out.
     Revoked,
-    /// There is none: it was revoked long ago, or is one that a restored backup does not know.
+    /// No such device: it was revoked long ago, or a restored backup does not contain it.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ const NOT_DURABLE: &str = "the store is unavailable: this server refuses the dev
                            writes that down once the store takes writes; repeat the call to know that it is written";
 
 impl Revocations {
-    /// Those that are not known to be durable: they hold in this process all the same.
+    /// Revocations that are not known to be durable. They hold in this process all the same.
     #[must_use]
     pub fn pending(&self) -> Vec<(DeviceId, UserId)> {
         self.devices.lock().iter().map(|(&device, &user)| (device, user)).collect()
@@ -49,7 +49,7 @@ impl Revocations {
 }
 
 impl DeviceState {
-    /// How a token of the device is refused.
+    /// The refusal of a token of the device.
     pub(super) fn refusal(self) -> ErrorBody {
         match self {
             Self::Revoked => revoked("token"),
@@ -62,12 +62,12 @@ impl Operations {
     /// The caller's devices.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn devices(&self, caller: Caller) -> Result<List<DeviceCard>, ErrorBody> {
         self.devices_of(caller.user_id, Some(caller.device_id)).await
     }
 
-    /// The devices of a user, of which one may be the caller's.
+    /// The devices of a user. `own` is the caller's device, if it is one of them.
     pub(super) async fn devices_of(
         &self,
         user: UserId,
@@ -82,10 +82,10 @@ impl Operations {
         Ok(List { items: devices.into_iter().map(card).collect::<Result<_, ErrorBody>>()? })
     }
 
-    /// A further device of the caller. With an idempotency key it may be repeated: the same device comes back.
+    /// Adds a device of the caller. With an idempotency key the call may be repeated: it returns the same device.
     ///
     /// # Errors
-    /// A name beyond its limit; `full` above 50 devices whose tokens have not ended.
+    /// A name is beyond its limit; `full` above 50 devices whose tokens have not expired.
     pub async fn add_device(
         &self,
         caller: Caller,
@@ -98,10 +98,10 @@ impl Operations {
         self.sign_in(device, rev, Room::MakeOfEnded).await
     }
 
-    /// Changes what a device of the caller is called.
+    /// Changes the name of a device of the caller.
     ///
     /// # Errors
-    /// A name beyond its limit; `not_found` for a device that is not the caller's.
+    /// A name is beyond its limit; `not_found` for a device that is not the caller's.
     pub async fn rename_device(
         &self,
         caller: Caller,
@@ -113,8 +113,8 @@ impl Operations {
         if renamed.map_err(|error| refusal(&error))? { Ok(()) } else { Err(ErrorBody::not_found("device")) }
     }
 
-    /// Revokes a device of the caller; its sockets close. Repeating it is harmless. Once begun it is finished, also if
-    /// this is refused as `unavailable` or its future is dropped.
+    /// Revokes a device of the caller and closes its sockets. Repeating it is harmless. A revocation that has begun is finished
+    /// even if the call fails as `unavailable` or its future is dropped.
     ///
     /// # Errors
     /// `not_found` for a device that is not the caller's.
@@ -131,21 +131,22 @@ impl Operations {
         self.begin_revocation(user, device_id).await.map_err(not_durable)
     }
 
-    /// Revokes all devices of the caller, or all others. Sign-ins that are under way have to begin again.
+    /// Revokes all devices of the caller, or all other ones. Sign-ins in progress must begin again.
     ///
     /// # Errors
-    /// The store's; what was begun is finished.
+    /// Those of the store. What has begun is finished by upkeep.
     pub async fn log_out_everywhere(&self, caller: Caller, keeps_this: bool) -> Result<(), ErrorBody> {
         self.revoke_all(caller.user_id, keeps_this.then_some(caller.device_id)).await.map(drop)
     }
 
+    /// Marks the revocation as begun, then carries it out. From the mark on the device is refused.
     pub(super) async fn begin_revocation(&self, user: UserId, device: DeviceId) -> Result<(), ErrorBody> {
         self.revocations.devices.lock().insert(device, user);
         self.revoke(user, device).await
     }
 
-    /// Revokes all devices of a user but one, and ends the sign-ins that are under way; says how many. Once begun it is
-    /// finished, also if this is refused.
+    /// Revokes all devices of a user, except one if it is named, and ends sign-ins in progress. Returns how many devices were
+    /// revoked. Once begun it is finished, even if this call fails.
     pub(super) async fn revoke_all(
         &self,
         user: UserId,
@@ -156,13 +157,14 @@ impl Operations {
     }
 
     async fn revoke_user(&self, user: UserId, except: Option<DeviceId>) -> Result<usize, ErrorBody> {
-        // Noted first: if the outcome of the store is not known, each of them is revoked again, and closed.
+        // Marked before the write: if its outcome is unknown, upkeep revokes each of these devices again and closes its sockets.
         let live = self.store.devices(user).await.map_err(|error| refusal(&error))?;
         let live = live.into_iter().map(|device| device.id).filter(|device| Some(*device) != except);
         self.revocations.devices.lock().extend(live.map(|device| (device, user)));
         let revoked = self.store.revoke_devices(user, except, self.clock.now_ms()).await;
         let revoked = revoked.map_err(|error| refusal(&error))?;
         self.revocations.devices.lock().extend(revoked.iter().map(|device| (*device, user)));
+        // The devices are marked one by one now, so the user's own mark is not needed any more.
         self.revocations.users.lock().remove(&user);
         let mine: Vec<DeviceId> = {
             let begun = self.revocations.devices.lock();
@@ -173,7 +175,7 @@ impl Operations {
         Ok(revoked.len())
     }
 
-    /// Tries again what was not done. What was done in the meantime is told once more, which is harmless.
+    /// Repeats revocations that are not complete. One that was completed meanwhile is noted again, which is harmless.
     pub(super) async fn finish_revocations(&self) {
         let users: Vec<_> = self.revocations.users.lock().iter().map(|(&user, &but)| (user, but)).collect();
         for (user, except) in users {
@@ -188,7 +190,8 @@ impl Operations {
         }
     }
 
-    /// First the store, so that nobody comes back; then the note, which closes the sockets wherever they are.
+    /// Writes the revocation first, so that the device cannot connect again. Then notes it in the user's log, which closes the
+    /// sockets on every node.
     async fn revoke(&self, user: UserId, device_id: DeviceId) -> Result<(), ErrorBody> {
         let now = self.clock.now_ms();
         self.store.revoke_device(user, device_id, now).await.map_err(|error| refusal(&error))?;
@@ -198,11 +201,11 @@ impl Operations {
         Ok(())
     }
 
-    /// Looks at a device in the store itself. A connection asks this once it is registered, so that a revocation
-    /// is either seen here or delivered there.
+    /// Reads a device from the store, past the cache. A connection calls this after its registration: a revocation is then either
+    /// visible to this read, or its note closes the registered connection.
     ///
     /// # Errors
-    /// `revoked`; `unauthorized` for a device that is not known.
+    /// `revoked`; `unauthorized` for an unknown device.
     pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
         match self.look_at_device(user, id).await? {
             DeviceState::Valid => Ok(()),
@@ -220,10 +223,10 @@ impl Operations {
         self.look_at_device(user, id).await
     }
 
-    /// Whether a device is still signed in, as far as is known without looking again for some seconds.
+    /// Checks that a device is signed in. The answer may come from the cache and be a few seconds old.
     ///
     /// # Errors
-    /// `revoked`; `unauthorized` for a device that is not known.
+    /// `revoked`; `unauthorized` for an unknown device.
     pub(super) async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
         match self.device_state(user, id).await? {
             DeviceState::Valid => Ok(()),
@@ -239,6 +242,8 @@ impl Operations {
             Some(_) => DeviceState::Revoked,
             None => DeviceState::Unknown,
         };
+        // A revocation that was completed between the read and this line leaves a stale `Valid` here, for `DEVICE_KNOWN` at most:
+        // less than the five seconds of G5. One that is in progress is found by `is_pending`, which is asked before the cache.
         self.known.devices.insert(id, state).await;
         Ok(state)
     }

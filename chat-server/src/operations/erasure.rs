@@ -1,5 +1,5 @@
-//! Deletes channels: one entry ends the log, then memberships end and messages are erased, a page at a time. Whatever
-//! dies meanwhile, upkeep goes on where it stopped.
+//! Deletes channels. One entry ends the log; then memberships end and messages are erased, a page at a time. If this is
+//! interrupted, upkeep continues where it stopped.
 
 use madang_engine::home::{Command, DetailChange};
 use madang_engine::log::{ChannelState, RowChange};
@@ -17,25 +17,26 @@ const MEMBERS_AT_ONCE: usize = 256;
 /// Rows that are read and erased in one commit.
 const ROWS_AT_ONCE: u64 = 256;
 const BYTES_AT_ONCE: usize = 1024 * 1024;
-/// Pages of one round of upkeep, so that others have their turn: 2,560 rows a second.
+/// Pages in one round of upkeep, so that other work gets its turn: 2,560 rows a second.
 const PAGES_A_ROUND: usize = 10;
-/// Channels looked at in one round.
+/// Channels that are continued in one round.
 const CHANNELS_A_ROUND: usize = 16;
-/// An erasure whose deletion was not appended by then is forgotten. Longer than any append waits.
+/// An erasure is dropped if its deletion has not been appended after this time. It is longer than any append takes.
 const FORGET_AFTER_MS: u64 = 10 * 60 * 1_000;
 
 impl Operations {
     /// Deletes a group or an open channel for everybody. Repeating it is harmless.
     ///
-    /// Its members are notified by the entry `channel_deleted`; nobody reads the log from then on, and the messages are
-    /// erased in the background.
+    /// Members are notified by the entry `channel_deleted`. From then on nobody can read the log, and its messages are erased in
+    /// the background.
     ///
     /// # Errors
-    /// `forbidden` unless the caller owns it, and for a direct channel; `not_found`.
+    /// `forbidden` unless the caller is the owner, and for a direct channel; `not_found`.
     pub async fn delete_channel(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
         let channel = self.channel(id).await?;
         let erasure = Erasure { channel_id: id, at: self.clock.now_ms(), upto: Seq::ZERO };
         self.check_is_member(caller, id).await?;
+        // The erasure is written before the entry: once the entry is durable, upkeep will find the work even after a crash.
         self.store.put_erasure(erasure).await.map_err(|error| refusal(&error))?;
         let change = DetailChange::State(ChannelState::Deleted);
         let asked = self.homes.ask(&channel, Command::Detail { by: caller.user_id, change }).await;
@@ -43,7 +44,7 @@ impl Operations {
         asked.map(drop)
     }
 
-    /// Goes on with erasures, some thousand rows at a time; called by upkeep each second.
+    /// Continues erasures, some thousand rows at a time. Upkeep calls this once a second.
     pub async fn finish_erasures(&self) {
         let erasures = match self.store.erasures(CHANNELS_A_ROUND).await {
             Ok(erasures) => erasures,
@@ -60,7 +61,7 @@ impl Operations {
         let id = erasure.channel_id;
         match self.store.channel(id).await? {
             Some(channel) if channel.state == ChannelState::Deleted => self.erase(&channel, erasure).await,
-            // The append is under way, or it was refused.
+            // The append is in progress, or it was refused.
             _ if self.clock.now_ms() < erasure.at.plus(FORGET_AFTER_MS) => Ok(()),
             _ => self.store.end_erasure(id).await,
         }
@@ -86,6 +87,7 @@ impl Operations {
             if !changes.is_empty() {
                 self.store.replace_rows(id, &changes).await?;
             }
+            // The place is written behind the rows: after a crash some rows are erased again, which changes nothing.
             erasure.upto = rows.last().map_or(last, |row| row.entry.seq);
             self.store.put_erasure(erasure).await?;
         }
@@ -102,8 +104,8 @@ impl Operations {
         }
     }
 
-    /// The channel counts no longer among those of its members. Their own logs get no entry: the last one of the channel
-    /// reached them.
+    /// Ends the memberships, so that the channel is not counted among its members' channels any more. Nothing is noted in their
+    /// own logs, because they have received the last entry of the channel.
     async fn end_memberships(&self, channel: &Channel, head: Head) -> StoreResult<()> {
         let id = channel.card.id;
         loop {
@@ -118,7 +120,7 @@ impl Operations {
                 members.iter().map(|member| membership(channel, member, head.seq)).collect();
             let count = seats.count.saturating_sub(left);
             let change = SeatChange { channel: id, if_rev: seats.rev, count, members };
-            // Another node erases the same channel: it goes on.
+            // Another node erases the same channel and continues.
             if let SeatOutcome::Moved(_) = self.store.change_seats(change, &memberships).await? {
                 return Ok(());
             }
@@ -126,7 +128,7 @@ impl Operations {
     }
 }
 
-/// A member who is none any more from the end of the log on.
+/// The member with their stay ended at the end of the log.
 fn ended(mut member: Member, at: Seq) -> Member {
     member.spans.close(at);
     Member { pending: None, ..member }
@@ -139,7 +141,7 @@ fn membership(channel: &Channel, member: &Member, at: Seq) -> Membership {
     Membership { user_id, channel_id, role, spans, as_of: at, in_inbox, has_accepted }
 }
 
-/// The change that takes away what a message says.
+/// The change that removes the content of a message. `None` if there is none, or if it is removed already.
 fn erased(row: &Row, by: UserId, at: Millis) -> Option<RowChange> {
     let lost = row.lost_message();
     let message =

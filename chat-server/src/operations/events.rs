@@ -1,4 +1,4 @@
-//! What is told and kept nowhere: that somebody is writing, that somebody has read.
+//! Events, which are delivered to online users and stored nowhere: typing and read receipts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
-/// People who are writing at once; more are not told.
+/// Users and channels of which the last typing event is kept. Above it typing is not published.
 const WRITERS: usize = 100_000;
-/// All of them.
+/// The memory of all of them in bytes.
 pub(crate) const TYPING_BYTES: u64 = WRITERS as u64 * 64;
 
-/// Blocks of one user, in both directions, that are looked at for an event: 16 KiB of ids.
+/// Blocks of one user, in both directions, that are read for an event: 16 KiB of ids.
 const APART: usize = 2_000;
 
-/// When each writer was told last, by the steady clock.
+/// When each user was last published as writing in a channel, by the steady clock.
 #[derive(Debug, Default)]
 pub struct Writers(Mutex<HashMap<(UserId, ChannelId), Duration>>);
 
 impl Writers {
-    /// Whether it is time to tell.
+    /// Whether a typing event is due. If so, the time is kept.
     fn take(&self, user: UserId, channel: ChannelId, now: Duration) -> bool {
         let mut told = self.0.lock();
         if told.len() >= WRITERS {
@@ -41,11 +41,11 @@ impl Writers {
 }
 
 impl Operations {
-    /// The caller is writing: others who are online are told, every three seconds at most. Who may not speak is not
-    /// told on, and does not hear of it.
+    /// Publishes that the caller is writing, at most every three seconds. A user who may not write is not published and gets no
+    /// error.
     ///
     /// # Errors
-    /// `not_found` for a channel of other people.
+    /// `not_found` for a channel that the caller is not a member of.
     pub async fn typing(&self, caller: Caller, channel_id: ChannelId) -> Result<(), ErrorBody> {
         if !self.writers.take(caller.user_id, channel_id, self.clock.elapsed()) {
             return Ok(());
@@ -60,7 +60,7 @@ impl Operations {
         if members.iter().take(1).flatten().any(|member| member.is_muted(now)) {
             return Ok(());
         }
-        // Nothing passes that says that somebody is about to write who may not.
+        // Nothing may tell a user that somebody is writing whose messages they do not accept.
         if let (Some(other), Some(Some(member))) = (other, members.get(1))
             && !member.has_accepted
             && !self.takes_messages(other, caller.user_id).await?
@@ -71,7 +71,7 @@ impl Operations {
         self.publish(caller, channel_id, EventKind::Typing, at_most).await
     }
 
-    /// The caller has read up to here: published to the others of a small channel, unless the user keeps it private.
+    /// Publishes to the others of a small channel how far the caller has read, unless the user keeps that private.
     pub(super) async fn tell_receipt(&self, caller: Caller, channel_id: ChannelId, seq: Seq) {
         if let Err(error) = self.publish_receipt(caller, channel_id, seq).await {
             tracing::debug!(channel.id = %channel_id, %error, "a receipt was not published");
@@ -94,8 +94,8 @@ impl Operations {
         Ok(())
     }
 
-    /// Publishes what says that a user is here, so nothing of an invisible one, and nothing across a block. Of somebody
-    /// with more than [`APART`] blocks nothing is published at all: to leave somebody out would be worse.
+    /// Publishes an event that shows that a user is online: never for an invisible user, and never across a block. For a user
+    /// with more than [`APART`] blocks nothing is published, because an incomplete list of exceptions would be worse.
     async fn publish(
         &self,
         caller: Caller,
@@ -113,7 +113,7 @@ impl Operations {
         self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
     }
 
-    /// Everybody with whom a user has a block, in either direction, by id; `None` if they are more than [`APART`].
+    /// The users with whom a user has a block, in either direction, by id. `None` if there are more than [`APART`].
     pub(super) async fn apart_from(&self, user: UserId) -> Result<Option<Vec<UserId>>, ErrorBody> {
         let apart = self.store.apart_from(user, APART + 1).await.map_err(|error| refusal(&error))?;
         Ok(Some(apart).filter(|apart| apart.len() <= APART))
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_writer_is_told_every_three_seconds() {
+    fn typing_is_published_every_three_seconds() {
         let writers = Writers::default();
         let (ada, tea, milk) = (UserId::from_raw(1), ChannelId::from_raw(2), ChannelId::from_raw(3));
         let at = Duration::from_millis;

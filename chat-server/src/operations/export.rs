@@ -1,8 +1,8 @@
-//! Export of what the server keeps about a user, as lines of JSON. A page at a time is read from the store, when the client
-//! has taken the one before: nothing but that page is held, however much there is, and no read of the store lasts.
+//! Exports what the server keeps about a user, as lines of JSON. A page is read from the store when the client has taken the one
+//! before. So only one page is held however much there is, and no read of the store takes long.
 //!
-//! Messages of a user are found by walking the channels and stays of the user in bounded runs of rows. An index by sender
-//! would cost every send; an export is rare.
+//! The messages of a user are found by reading the user's channels and stays in bounded runs of rows. An index by sender would
+//! cost every send, while an export is rare.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::RangeInclusive;
@@ -23,24 +23,24 @@ use super::costs::Cost;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// Rows, or reactions, that are looked at in one read.
+/// Rows or reactions that one read looks at.
 const LOOKED_AT: u64 = 1_000;
-/// Bytes of messages in one read; one row alone may be larger.
+/// Bytes of messages in one read. A single row may be larger.
 const BYTES_AT_ONCE: usize = 128 * 1024;
-/// Lines are gathered up to this before they are handed out.
+/// Lines are collected up to this size before they are returned.
 const PAGE_BYTES: usize = 32 * 1024;
 const ROWS_AT_ONCE: u32 = 100;
-/// After it an export is cut off: a client that takes a byte a minute must not hold its place for ever.
+/// The longest time that an export may take: a client that reads a byte a minute must not hold its place for ever.
 const LONGEST: Duration = Duration::from_secs(4 * 3_600);
-/// Tries of one read of a store that is unavailable for a moment.
+/// Attempts of one read while the store is unavailable.
 const TRIES: u32 = 8;
 const RETRY_MS: u64 = 10_000;
 
-/// Users whose export is under way. Cheap to clone; clones are one.
+/// Users with an export in progress. Clones share the set.
 #[derive(Debug, Clone, Default)]
 pub struct Exports(Arc<Mutex<HashSet<UserId>>>);
 
-/// One user's export is under way until this is dropped.
+/// The export of one user is in progress until this is dropped.
 #[derive(Debug)]
 struct Seat {
     user: UserId,
@@ -53,21 +53,21 @@ impl Drop for Seat {
     }
 }
 
-/// An export. Ask [`Export::next`] until it answers with `None`.
+/// An export. Call [`Export::next`] until it returns `None`.
 pub struct Export {
     operations: Arc<Operations>,
     caller: Caller,
-    /// Whose sign-in it depends on; none for an operator.
+    /// The device whose sign-in the export depends on. `None` for an operator's export.
     device: Option<DeviceId>,
     step: Step,
     end: ExportEnd,
-    /// What the last read cost.
+    /// The cost of the last read, which the next one waits for.
     owed: Cost,
     until: Duration,
     _seat: Seat,
 }
 
-/// What is read next.
+/// The next thing to read.
 #[derive(Debug, Clone)]
 enum Step {
     Profile,
@@ -82,7 +82,7 @@ enum Step {
     Done,
 }
 
-/// What a step brought.
+/// The result of one read.
 struct Read {
     lines: Vec<ExportLine>,
     next: Step,
@@ -90,10 +90,10 @@ struct Read {
 }
 
 impl Operations {
-    /// Begins an export of what the server keeps about the caller. It ends when the caller's device is revoked.
+    /// Begins an export of what the server keeps about the caller. It ends if the caller's device is revoked.
     ///
     /// # Errors
-    /// `limited` while another export of the user is under way.
+    /// `limited` while another export of the user is in progress.
     pub fn export(self: &Arc<Self>, caller: Caller) -> Result<Export, ErrorBody> {
         self.export_for(caller, Some(caller.device_id))
     }
@@ -133,10 +133,10 @@ impl Operations {
 }
 
 impl Export {
-    /// The next lines, at least one; `None` behind the last. Not cancel safe: drop the export with the call.
+    /// Returns the next lines, at least one; `None` after the last. Not cancel safe: drop the export together with the future.
     ///
     /// # Errors
-    /// The export is cut off: the device was revoked, it took too long, or the store failed for longer than a moment.
+    /// The export is aborted: the device was revoked, it took too long, or the store was unavailable for too long.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
         let mut text = Vec::new();
         while text.len() < PAGE_BYTES && !matches!(self.step, Step::Done) {
@@ -155,7 +155,7 @@ impl Export {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// What was exported so far.
+    /// Counts of what was exported so far.
     #[must_use]
     pub const fn counts(&self) -> ExportEnd {
         self.end
@@ -224,7 +224,7 @@ impl Export {
         Ok(Read { lines, next, cost: Cost::default() })
     }
 
-    /// The next channel that the user was ever in; a deleted one has no messages any more.
+    /// Reads the next channel that the user was ever a member of. A deleted channel has no messages any more.
     async fn channel(&self, after: Option<ChannelId>) -> Result<Read, ErrorBody> {
         let (user, store) = (self.caller.user_id, &self.operations.store);
         let next = store.memberships(user, after, 1).await.map_err(|error| refusal(&error))?;
@@ -310,7 +310,8 @@ impl Export {
     }
 }
 
-/// The parts of a log in which a user may have written. Beyond the stays that are remembered it is everything before them.
+/// The ranges of a log in which a user may have written. If the list of stays is full, older stays were dropped from it, and the
+/// whole log before them is included.
 fn runs(spans: &Spans, head: Seq) -> VecDeque<RangeInclusive<Seq>> {
     let mut parts: VecDeque<_> = spans.clip(Seq::new(1)..=head).collect();
     let first = parts.front().map(|part| *part.start()).filter(|first| *first > Seq::new(1));
@@ -336,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lies_before_the_stays_that_are_remembered_is_looked_at_as_well() {
+    fn rows_before_the_oldest_remembered_stay_are_included() {
         let mut spans = Spans::since(Seq::new(5));
         spans.close(Seq::new(7));
         let places = |spans: &Spans| -> Vec<(u64, u64)> {

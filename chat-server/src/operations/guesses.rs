@@ -1,7 +1,7 @@
-//! Passwords that are tried: how many an account stands, from anywhere and from where its user has signed in before.
+//! Limits the attempts on the password of an account.
 //!
-//! Many addresses that guess one password share one bucket, so that they are slow together. It must not keep the user out:
-//! where a sign-in has succeeded lately, the account has a bucket of its own, which strangers cannot empty.
+//! Addresses that guess one password share one bucket, so that many of them are as slow as one. This must not lock the user out:
+//! at a place where a sign-in has succeeded lately, the account has a bucket of its own that strangers cannot empty.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -17,30 +17,31 @@ use parking_lot::Mutex;
 
 use super::callers::network;
 
-/// 20 at once, then one in 30 s: 2,900 a day, whatever the number of addresses.
+/// 20 attempts at once, then one in 30 s: 2,900 a day, from any number of addresses.
 const GUESSES: Rate = Rate { per_second: 1, burst: 20 * GUESS };
+/// Tokens that one attempt costs.
 const GUESS: u32 = 30;
-/// As long as a full bucket takes to fill.
+/// The time that an empty bucket takes to fill, and a minute.
 const REST: Duration = Duration::from_secs((GUESSES.burst + 60) as u64);
 /// Accounts and places that are kept, of 150 bytes each.
 const KEPT: u64 = 100_000;
-/// All of them.
+/// The memory of all of them in bytes.
 pub(crate) const GUESS_BYTES: u64 = 2 * KEPT * 150;
-/// How long a place counts after its last sign-in.
+/// How long a place is known after its last sign-in.
 const KNOWN: Duration = Duration::from_secs(30 * 86_400);
 
-/// The buckets of accounts, and where they have signed in.
+/// The buckets of accounts, and the places that they have signed in from.
 #[derive(Debug)]
 pub struct Guesses {
     is_on: bool,
     buckets: Cache<u64, Arc<Mutex<Bucket>>>,
     places: Cache<u64, ()>,
-    /// Keyed at random, so that nobody finds two that meet.
+    /// With a random key, so that nobody can choose two handles with the same hash.
     hasher: RandomState,
     clock: Clock,
 }
 
-/// From where somebody says a password.
+/// The place that a password is sent from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// An address.
@@ -49,12 +50,12 @@ pub(super) enum Place {
     Device(DeviceId),
 }
 
-/// A password that is being tried. It counts, unless it is given back.
+/// An attempt. It is charged unless it is given back.
 #[must_use = "a guess that was right is given back"]
 pub(super) struct Guess(Option<Arc<Mutex<Bucket>>>);
 
 impl Guesses {
-    /// Full buckets for everybody.
+    /// All buckets are full.
     #[must_use]
     pub fn new(is_on: bool, clock: Clock) -> Self {
         let buckets = Cache::builder().max_capacity(KEPT).time_to_idle(REST).build();
@@ -62,17 +63,17 @@ impl Guesses {
         Self { is_on, buckets, places, hasher: RandomState::new(), clock }
     }
 
-    /// Whether `handle` has signed in from there lately.
+    /// Whether `handle` has signed in from this place lately.
     pub(super) fn is_known(&self, handle: &str, place: Place) -> bool {
         matches!(place, Place::Device(_)) || self.places.contains_key(&self.key(handle, Some(place)))
     }
 
-    /// `handle` has signed in, or refreshed its tokens, there.
+    /// Remembers that `handle` has signed in, or refreshed its tokens, at this place.
     pub(super) fn remember(&self, handle: &str, place: Place) {
         self.places.insert(self.key(handle, Some(place)), ());
     }
 
-    /// Somebody says a password of `handle`.
+    /// Charges one attempt on the password of `handle`.
     ///
     /// # Errors
     /// `limited`, with the time to wait.
@@ -104,7 +105,7 @@ impl Guesses {
 }
 
 impl Guess {
-    /// It was right, or was not looked at.
+    /// The password was right, or was not compared.
     pub(super) fn give_back(self) {
         if let Some(bucket) = self.0 {
             bucket.lock().give_back(GUESSES, GUESS);
@@ -118,7 +119,7 @@ mod tests {
     use madang_ids::Millis;
 
     #[test]
-    fn strangers_at_many_addresses_are_slow_together_and_the_user_gets_in() {
+    fn strangers_at_many_addresses_share_one_limit_and_the_user_can_log_in() {
         let (clock, hand) = Clock::manual(Millis::new(1));
         let guesses = Guesses::new(true, clock);
         let address = |number: u8| Place::Address(IpAddr::from([10, 0, 0, number]));
@@ -126,17 +127,17 @@ mod tests {
         let wrong = |handle: &str, place| guesses.take(handle, place).map(drop);
         let tried = (2..=200).filter(|&number| wrong("ada", address(number)).is_ok()).count();
         assert_eq!(tried, 20);
-        // The user, where they were before; nobody else is slowed.
+        // The user, at a known place. Other accounts are not slowed down.
         guesses.take("ada", address(1)).unwrap().give_back();
         assert!(wrong("ada", Place::Device(DeviceId::from_raw(1))).is_ok());
         assert!(wrong("bob", address(2)).is_ok());
-        // From there too a password cannot be guessed without end.
+        // At a known place the attempts are limited as well.
         let tried = (0..100).filter(|_| wrong("ada", address(1)).is_ok()).count();
         assert_eq!(tried, 20);
         let wait = wrong("ada", address(7)).unwrap_err().retry_after_ms.unwrap();
         hand.advance(Duration::from_millis(wait));
         assert!(wrong("ada", address(7)).is_ok());
-        // What was right does not count.
+        // A right password is not charged.
         for _ in 0..100 {
             guesses.take("cy", address(9)).unwrap().give_back();
         }

@@ -1,8 +1,9 @@
-//! Handles: how they are written, and which nobody may take.
+//! Handles: their form, and reserved ones.
 
 use madang_proto::{ErrorBody, ErrorCode, limits};
 
-/// A handle as it is kept: in lower case. Handles that were taken before a rule for new ones was made go on.
+/// A handle in the form in which it is stored: in lower case. The rules for new handles do not apply, because older handles may
+/// break them.
 ///
 /// # Errors
 /// `invalid`.
@@ -17,7 +18,7 @@ pub(super) fn check_handle(handle: &str) -> Result<String, ErrorBody> {
     Err(ErrorBody::invalid("handle", message))
 }
 
-/// A handle that somebody wants to take.
+/// A handle for a new account.
 ///
 /// # Errors
 /// `invalid`; `conflict` for a reserved one.
@@ -29,7 +30,7 @@ pub(super) fn check_new_handle(handle: &str, reserved: &[String]) -> Result<Stri
     Ok(handle)
 }
 
-/// A new handle that may be a reserved one: an operator gives it.
+/// A handle for a new account made by an operator, who may use a reserved one.
 ///
 /// # Errors
 /// `invalid`.
@@ -44,7 +45,7 @@ pub(super) fn check_shape(handle: &str) -> Result<String, ErrorBody> {
     Ok(handle)
 }
 
-/// `ad.min` passes for `admin` at a glance, so what stands between the letters does not count.
+/// `ad.min` looks like `admin` at a glance, so separators are ignored.
 fn is_reserved(handle: &str, reserved: &[String]) -> bool {
     let letters = |text: &str| text.replace(['_', '.', '-'], "");
     let handle = letters(handle);
@@ -71,7 +72,7 @@ mod tests {
         }
         assert_eq!(check_new_handle("admin", &["boss".to_owned()]), Ok("admin".to_owned()));
         assert!(check_new_handle("b.o.s.s", &["Boss".to_owned().to_lowercase()]).is_err());
-        // Whoever has one already signs in with it.
+        // An account that has such a handle can still sign in.
         assert!(check_handle("..").is_ok() && check_handle("admin").is_ok() && check_shape("admin").is_ok());
     }
 }

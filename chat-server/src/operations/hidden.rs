@@ -1,4 +1,4 @@
-//! Takes the content of messages out of what a user is served, where they deleted them for themselves.
+//! Removes the content of messages that a user has deleted for themselves from what that user is served.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -10,12 +10,12 @@ use madang_proto::{Body, Content, ErrorBody, Message};
 use super::Operations;
 use crate::refusal::refusal;
 
-/// Messages that a user deleted for themselves, among those of a page.
+/// The messages of a page that the user has deleted for themselves.
 #[derive(Debug, Default)]
 pub(super) struct Hidden(HashSet<(ChannelId, Seq)>);
 
 impl Operations {
-    /// What of these pages of logs is hidden from a user: their messages, and the targets of their changes. One read.
+    /// The hidden messages of these pages of logs, including the targets of changes. One read of the store.
     pub(super) async fn hidden_from(
         &self,
         user: UserId,
@@ -34,7 +34,7 @@ impl Operations {
     }
 }
 
-/// From the first place that the rows are about to the last.
+/// From the lowest place that the rows are about to the last row.
 fn range(rows: &[Row]) -> Option<RangeInclusive<Seq>> {
     let place = |row: &Row| row.entry.content.change().map_or(row.entry.seq, |change| change.target);
     let first = rows.iter().map(place).min()?;
@@ -42,7 +42,7 @@ fn range(rows: &[Row]) -> Option<RangeInclusive<Seq>> {
 }
 
 impl Hidden {
-    /// Takes out what is hidden: of a message its content, of a change what it carries.
+    /// Removes hidden content: that of messages, and the messages that changes carry.
     pub(super) fn withhold(&self, channel: ChannelId, rows: &mut [Row]) {
         if self.0.is_empty() {
             return;

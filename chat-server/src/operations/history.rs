@@ -19,27 +19,27 @@ use crate::refusal::refusal;
 
 const PAGE: u32 = 50;
 
-/// Which rows a query wants.
+/// Which rows a query asks for.
 enum Want {
-    /// Those up to and including this place, the nearest first.
+    /// The rows up to and including this place, the nearest first.
     Back(Seq),
-    /// Those from this place on.
+    /// The rows from this place on.
     On(Seq),
-    /// Half below, half from this place on.
+    /// Half of the rows below this place, half from it on.
     Around(Seq),
 }
 
-/// The caller of a page, and of what.
+/// The caller who reads a page, and the channel.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     caller: Caller,
     channel: ChannelId,
-    /// What the caller may read of the channel.
+    /// The stays of the caller: what they may read.
     spans: &'a Spans,
 }
 
 impl Want {
-    /// The places between which an empty page lies: up to the first, and from the second on.
+    /// The places on both sides of an empty page: the last one before it, and the first one after it.
     fn edge(&self) -> (Seq, Seq) {
         match *self {
             Self::Back(end) => (end, end.next()),
@@ -49,11 +49,11 @@ impl Want {
 }
 
 impl Operations {
-    /// A page of the log of a channel that the caller is or was a member of, within what she may read.
+    /// A page of the log of a channel that the caller is or was a member of, within what they may read.
     ///
     /// # Errors
     /// `invalid` for more than one of `before`, `after`, `around`, `at`, or a limit out of bounds; `not_found`;
-    /// `forbidden` for who has left an open channel.
+    /// `forbidden` for a user who has left an open channel.
     pub async fn history(
         &self,
         caller: Caller,
@@ -118,7 +118,8 @@ impl Operations {
         self.rising(reader, start..=end, limits::BATCH_BYTES_OUT).await
     }
 
-    /// Both sides of `middle` within one stay and the bytes of one page. The entry at `middle` is there however large it is.
+    /// Rows on both sides of `middle`, within one stay and the bytes of one page. The entry at `middle` is included even if it is
+    /// larger.
     async fn around(
         &self,
         reader: Reader<'_>,
@@ -134,13 +135,13 @@ impl Operations {
         let mut rows = Vec::new();
         if start < middle {
             let before = self.falling(reader, start..=middle.minus(1), room).await?;
-            // A read brings one row at least, and that one may be too large.
+            // A read returns at least one row, which may be too large.
             if bytes(&before) <= room {
                 room -= bytes(&before);
                 rows = before;
             }
         }
-        // What the lower half has left over.
+        // The upper half gets the room that the lower half did not use.
         if let Some(next) = after.last().map(|row| row.entry.seq.next()).filter(|next| *next <= end) {
             let more = self.rising(reader, next..=end, room).await?;
             if bytes(&more) <= room {
@@ -151,7 +152,7 @@ impl Operations {
         Ok(rows)
     }
 
-    /// The last rows of a range that have room, rising; one at least.
+    /// The last rows of a range that fit, in rising order; at least one.
     async fn falling(
         &self,
         reader: Reader<'_>,
@@ -160,13 +161,13 @@ impl Operations {
     ) -> Result<Vec<Row>, ErrorBody> {
         let rows = self.store.rows_back(LogId::Channel(reader.channel), range, max_bytes).await;
         let mut rows = rows.map_err(|error| refusal(&error))?;
-        // The nearest first, so that what does not fit is the farthest.
+        // The nearest row first, so that the farthest ones are left out.
         self.carry_for(reader, &mut rows, max_bytes).await?;
         rows.reverse();
         Ok(rows)
     }
 
-    /// The first rows of a range that have room; one at least.
+    /// The first rows of a range that fit, at least one.
     async fn rising(
         &self,
         reader: Reader<'_>,
@@ -179,7 +180,8 @@ impl Operations {
         Ok(rows)
     }
 
-    /// Charges what was read beyond what is served: the entries themselves are charged when the page is made.
+    /// Completes the rows, and charges the bytes that were read and are not served. The entries themselves are charged when the
+    /// page is made.
     async fn carry_for(
         &self,
         reader: Reader<'_>,
@@ -197,8 +199,8 @@ fn bytes(rows: &[Row]) -> usize {
     rows.iter().map(|row| body::entry_bytes(&row.entry.content)).sum()
 }
 
-/// The first place, the middle and the last place of a page around `middle`: in the stay that holds it, else in the next
-/// one, else in the last. Where one side ends, the other one fills the page.
+/// The first place, the middle and the last place of a page around `middle`. The page lies in the stay that contains `middle`,
+/// else in the next one, else in the last one. Where one side ends, the other one fills the page.
 fn window(spans: &Spans, middle: Seq, head: Seq, limit: u32) -> Option<(Seq, Seq, Seq)> {
     let stays = || spans.clip(Seq::new(1)..=head);
     let stay = stays().find(|stay| *stay.end() >= middle).or_else(|| stays().next_back())?;
@@ -222,7 +224,7 @@ fn check_limit(query: &HistoryQuery) -> Result<u32, ErrorBody> {
     Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")))
 }
 
-/// What a member may read: of an open channel everything while she is one, and nothing later.
+/// What a member may read. Of an open channel: everything while they are a member, and nothing afterwards.
 pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans>, ErrorBody> {
     match kind {
         ChannelKind::Direct | ChannelKind::Group => Ok(Cow::Borrowed(spans)),
@@ -231,7 +233,7 @@ pub(super) fn readable(kind: ChannelKind, spans: &Spans) -> Result<Cow<'_, Spans
     }
 }
 
-/// `edge` says between which places the page lies if it is empty.
+/// Makes the page. `edge` holds the places on both sides of it if it is empty.
 fn page(rows: Vec<Row>, edge: (Seq, Seq), spans: &Spans, head: Seq) -> HistoryPage {
     let ends = rows.first().zip(rows.last());
     let (below, above) = ends.map_or(edge, |(first, last)| (first.entry.seq.minus(1), last.entry.seq.next()));
@@ -268,7 +270,7 @@ mod tests {
             ((0, 3), (3, 3, 5)),
             ((9, 4), (6, 9, 9)),
             ((6, 200), (3, 6, 9)),
-            // In an absence: the stay behind it.
+            // In an absence the next stay is used.
             ((12, 3), (20, 20, 22)),
         ];
         for ((middle, limit), expected) in cases {

@@ -1,4 +1,4 @@
-//! Invitations to groups: listed, accepted, declined, taken back. The invited user's own log tells of each change.
+//! Invitations to groups: listed, accepted, declined, taken back. Each change is noted in the own log of the invited user.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -23,13 +23,13 @@ const LIMITS: GroupInvitationLimits = GroupInvitationLimits {
     by_one: limits::INVITATIONS_BY_ONE,
     declined: limits::INVITATIONS_DECLINED,
 };
-/// Invitations that end in one commit, and that are told at a time.
+/// Invitations that end in one commit, and that are noted concurrently.
 const AT_ONCE: usize = 100;
-/// So long an invitation waits for its inviter to have a seat: the creation of the group may be repeated. Longer than any
-/// call takes.
+/// How long an invitation waits for its inviter to become a member, because the creation of the group may be repeated. Longer
+/// than any call takes.
 const FOUNDED_WITHIN_MS: u64 = 10 * 60 * 1_000;
 
-/// Whether there may be invitations whose users' devices have not been notified.
+/// Whether there may be invitations that are not yet noted in the users' own logs.
 #[derive(Debug)]
 pub struct UntoldInvitations {
     may_be_due: AtomicBool,
@@ -38,13 +38,13 @@ pub struct UntoldInvitations {
 
 impl Default for UntoldInvitations {
     fn default() -> Self {
-        // Of an earlier process.
+        // An earlier process may have left some.
         Self { may_be_due: AtomicBool::new(true), failed: Postponed::default() }
     }
 }
 
 impl Operations {
-    /// The caller's invitations that wait and hold.
+    /// The caller's open invitations: those that are neither answered nor void.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -70,16 +70,16 @@ impl Operations {
         Ok(Page { items: open.into_iter().filter_map(row).collect(), next })
     }
 
-    /// How many invitations of a user wait and hold.
+    /// The number of a user's open invitations, at most [`limits::INVITATIONS`].
     pub(super) async fn count_invitations(&self, user: UserId) -> Result<u32, ErrorBody> {
         let open = self.store.open_invitations(user, None, limits::INVITATIONS as usize).await;
         Ok(u32::try_from(open.map_err(|error| refusal(&error))?.len()).unwrap_or(u32::MAX))
     }
 
-    /// The caller joins a group to which they are invited. Repeating it is harmless.
+    /// Accepts an invitation: the caller joins the group. Repeating it is harmless.
     ///
     /// # Errors
-    /// `not_found` without an invitation that holds; `full`; `forbidden` where nobody joins.
+    /// `not_found` without an open invitation; `full`; `forbidden` where nobody can join.
     pub async fn accept_invitation(
         &self,
         caller: Caller,
@@ -104,7 +104,7 @@ impl Operations {
         self.channel_view(caller, channel_id).await
     }
 
-    /// An earlier call may have been done, and its answer lost.
+    /// The answer if there is no waiting invitation: an earlier call may have joined, and its answer was lost.
     async fn accepted_before(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView, ErrorBody> {
         let membership = self.store.membership(caller.user_id, channel).await;
         match membership.map_err(|error| refusal(&error))? {
@@ -113,10 +113,10 @@ impl Operations {
         }
     }
 
-    /// The caller declines an invitation: the same person does not repeat it. Without one nothing changes.
+    /// Declines an invitation: the same user cannot repeat it. Without an invitation nothing changes.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn decline_invitation(&self, caller: Caller, channel: ChannelId) -> Result<(), ErrorBody> {
         let declined =
             self.store.decline_invitation(caller.user_id, channel, limits::INVITATIONS_DECLINED).await;
@@ -125,7 +125,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Invites people to a group; they are to be told when the group knows its inviter. Repeating it is harmless.
+    /// Writes invitations to a group. They must be noted once the inviter is a member. Repeating it is harmless.
     pub(super) async fn put_invitations(
         &self,
         by: UserId,
@@ -139,7 +139,7 @@ impl Operations {
         Ok(self.untold(untold.map_err(|error| refusal(&error))?))
     }
 
-    /// Ends invitations that wait.
+    /// Ends waiting invitations.
     pub(super) async fn end_invitations(&self, which: Ending) -> Result<(), ErrorBody> {
         loop {
             let ended = self.store.end_invitations(which, AT_ONCE).await.map_err(|error| refusal(&error))?;
@@ -151,17 +151,17 @@ impl Operations {
         }
     }
 
-    /// Invitations that are to be told.
+    /// Wraps invitations that must be noted.
     pub(super) fn untold(&self, list: impl IntoIterator<Item = GroupInvitation>) -> Untold<'_> {
         Untold { list: list.into_iter().collect(), of: &self.untold_invitations }
     }
 
-    /// The own logs of invited users tell how things stand. What fails is told by the upkeep.
+    /// Notes the state of invitations in the users' own logs. Upkeep repeats what fails.
     pub(super) async fn tell_invitations(&self, untold: Untold<'_>) {
         self.tell_each(&untold.list).await;
     }
 
-    /// One that fails is tried again later, and holds up no other.
+    /// An invitation that fails is tried again later and does not hold up the others.
     async fn tell_each(&self, untold: &[GroupInvitation]) {
         let failed = &self.untold_invitations.failed;
         let mut groups = HashMap::new();
@@ -189,7 +189,7 @@ impl Operations {
         }
     }
 
-    /// One at a time for each invitation, so that the last word is what is.
+    /// Notes one invitation. The turn makes the last note say what is in the store.
     async fn tell_invitation(
         &self,
         user: UserId,
@@ -219,6 +219,7 @@ impl Operations {
                 Content::InvitationRemoved { channel_id }
             };
             self.homes.note(user, content).await?;
+            // Fails if the invitation has changed since it was read. The loop then notes the newer state.
             let is_last = self.store.settle_invitation(user, channel_id, invitation.rev).await;
             if is_last.map_err(|error| refusal(&error))? {
                 return Ok(Told::Yes);
@@ -231,8 +232,8 @@ impl Operations {
         Ok(members.iter().flatten().any(|member| member.spans.is_open()))
     }
 
-    /// Ends an invitation whose inviter has no seat. Of one that was never changed before, the user's log says nothing, so it
-    /// need not say that it is over.
+    /// Ends an invitation whose inviter is not a member. If the invitation was never changed before, it was never noted, so its
+    /// end need not be noted either.
     async fn end_untold(&self, invitation: GroupInvitation) -> Result<(), ErrorBody> {
         let GroupInvitation { user_id, channel_id, rev, .. } = invitation;
         let ended = self.store.end_invitations(Ending::One(user_id, channel_id), 1).await;
@@ -251,10 +252,11 @@ impl Operations {
         Ok(Group { name, member_count: seats.count })
     }
 
-    /// Goes on with what an earlier call, or an earlier process, did not come to tell; called by upkeep each second.
+    /// Continues the notes that an earlier call or an earlier process left undone. Upkeep calls this once a second.
     pub(super) async fn tell_untold_invitations(&self) {
         let UntoldInvitations { may_be_due, failed } = &self.untold_invitations;
         let now = self.clock.elapsed();
+        // Cleared before the read: an invitation that is written later sets the flag again.
         if !may_be_due.swap(false, Ordering::Relaxed) && !failed.has_due(now) {
             return;
         }
@@ -277,14 +279,14 @@ impl Operations {
     }
 }
 
-/// Whether the user's own log tells of an invitation.
+/// Whether an invitation is noted in the user's own log.
 enum Told {
     Yes,
-    /// Its inviter has no seat yet.
+    /// The inviter is not a member yet.
     NotYet,
 }
 
-/// Invitations that are to be told. Whatever becomes of the call that has them, upkeep looks whether they were.
+/// Invitations that must be noted. If the call that holds them stops, dropping this makes upkeep look for them.
 pub(super) struct Untold<'a> {
     list: Vec<GroupInvitation>,
     of: &'a UntoldInvitations,
@@ -298,7 +300,7 @@ impl Drop for Untold<'_> {
     }
 }
 
-/// What an invited user may know of a group.
+/// What an invited user may know about a group.
 #[derive(Debug, Clone)]
 struct Group {
     name: String,

@@ -1,4 +1,4 @@
-//! Members: listed by pages, added, removed, gone by themselves.
+//! Members: listed, added, removed, leaving.
 
 use std::collections::HashSet;
 
@@ -15,15 +15,15 @@ use super::turns::{Subject, Turn};
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
-/// Channels below the limit within which joins of one user take turns: more than the requests that one user can have under
-/// way at once.
+/// Within this distance of the limit of channels, joins of one user take turns. It is more than the requests that one user can
+/// have in flight.
 const NEAR: u32 = 64;
 
 impl Operations {
-    /// The members of a channel of the caller's.
+    /// The members of a channel of the caller.
     ///
     /// # Errors
-    /// `not_found` for a channel of other people.
+    /// `not_found` for a channel that the caller is not a member of.
     pub async fn members(
         &self,
         caller: Caller,
@@ -42,7 +42,7 @@ impl Operations {
         let invisible: HashSet<UserId> =
             ids.iter().zip(rows).filter(|(_, row)| row.invisible).map(|(user, _)| *user).collect();
         let apart = self.apart_from(caller.user_id).await?;
-        // How far somebody has read says that they were here.
+        // A read marker shows that the user was online, so it is withheld for invisible users and across blocks.
         let shows_marker = |user: UserId| {
             let is_apart = apart.as_ref().is_none_or(|apart| apart.binary_search(&user).is_ok());
             user == caller.user_id || !(is_apart || invisible.contains(&user))
@@ -59,11 +59,11 @@ impl Operations {
         Ok(Page { items: rows.filter_map(row).collect(), next })
     }
 
-    /// Adds people, or invites those who do not let the caller add them. Those who are members already are left as they are.
+    /// Adds users, or invites those who do not let the caller add them. Users who are members already are left as they are.
     ///
     /// # Errors
-    /// `forbidden` without the right, for somebody whom the caller blocks or who is banned; `full` without a seat for all who
-    /// are added. Nobody is added or invited then.
+    /// `forbidden` without the right, for a user whom the caller blocks, or who is banned; `full` without a seat for everybody
+    /// who would be added. Nobody is added or invited then.
     pub async fn add_members(
         &self,
         caller: Caller,
@@ -86,7 +86,8 @@ impl Operations {
         Ok(Added { invited })
     }
 
-    /// First: what is said of the people who are named is for those who may add them.
+    /// Checks the right to add members before anything about the named users is read, because the refusals reveal something about
+    /// them.
     async fn check_may_add(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
         self.check_is_member(caller, id).await?;
         let channel = self.channel(id).await?;
@@ -94,7 +95,7 @@ impl Operations {
         self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
     }
 
-    /// Those of `users` who are no members.
+    /// Those of `users` who are not members.
     async fn newcomers(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<UserId>, ErrorBody> {
         let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
         let now = self.clock.raw_ms();
@@ -111,7 +112,7 @@ impl Operations {
         Ok(newcomers)
     }
 
-    /// They become members, if the caller may add people.
+    /// Makes users members, if the caller may add them.
     async fn seat(&self, caller: Caller, id: ChannelId, users: Vec<UserId>) -> Result<(), ErrorBody> {
         let _room = self.room_for_channel(caller, "user_ids", &users, Some(id)).await?;
         let channel = self.channel(id).await?;
@@ -122,9 +123,9 @@ impl Operations {
         self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
     }
 
-    /// Removes a member or takes an invitation back, or lets the caller leave. The owner who leaves hands the channel on.
-    /// Repeating it is harmless, since an earlier try may have been done half-way. For a user who is no member the answer is
-    /// the same, or it would say what became of an invitation.
+    /// Removes a member or takes an invitation back, or lets the caller leave. If the owner leaves, another member becomes the
+    /// owner. Repeating it is harmless, because an earlier try may have stopped half-way. For a user who is not a member the
+    /// answer is the same, so that it does not reveal what became of an invitation.
     ///
     /// # Errors
     /// `forbidden` without the right; `not_found` for an unknown user.
@@ -135,7 +136,7 @@ impl Operations {
         user: UserId,
     ) -> Result<(), ErrorBody> {
         let own = match self.check_is_member(caller, channel).await {
-            // The home finishes an earlier leave, if that is half done.
+            // An earlier leave may be half done. The home finishes it.
             Err(error) if error.code == ErrorCode::Forbidden && user == caller.user_id => None,
             own => Some(own?),
         };
@@ -157,13 +158,13 @@ impl Operations {
         }
     }
 
-    /// Also a user who is deleted: they may have been a member, or invited.
+    /// Deleted users count as well: they may have been members, or invited.
     async fn check_exists(&self, user: UserId) -> Result<(), ErrorBody> {
         let found = self.store.users(&[user]).await.map_err(|error| refusal(&error))?;
         if found.iter().any(Option::is_some) { Ok(()) } else { Err(ErrorBody::not_found("user_id")) }
     }
 
-    /// The caller's role. Who never was a member learns nothing; who has left is told so.
+    /// The caller's role. A user who has never been a member learns nothing; one who has left gets `forbidden`.
     pub(super) async fn check_is_member(
         &self,
         caller: Caller,
@@ -179,11 +180,11 @@ impl Operations {
         Err(no_longer())
     }
 
-    /// Each of these people has room for a channel: for one that they are in already, or for one more. `field` is the
-    /// request's that names them.
+    /// Checks that each of these users has room for a channel: for one that they are in already, or for one more. `field` names
+    /// the field of the request that holds the ids.
     ///
-    /// The count is exact while the answer is held: users close to the limit come into one channel at a time. Others have
-    /// more room than requests of one user can be under way.
+    /// The count is exact while the result is held: users close to their limit join one channel at a time. All others have more
+    /// room than one user can have requests in flight.
     pub(super) async fn room_for_channel(
         &self,
         caller: Caller,
@@ -193,18 +194,19 @@ impl Operations {
     ) -> Result<Vec<Turn<'_>>, ErrorBody> {
         let most = self.config.channels.per_user;
         let mut near = self.users_in(users, most.saturating_sub(NEAR)).await?;
-        // In one order, so that two requests never wait for each other.
+        // Turns are taken in the order of the ids, so that two requests never wait for each other.
         near.sort_unstable();
         near.dedup();
         let mut turns = Vec::with_capacity(near.len());
         for &user in &near {
             turns.push(self.turns.take(Subject::Channels(user)).await);
         }
+        // Counted again while the turns are held: the first count only found the users who are close to their limit.
         self.check_room(caller, field, &near, channel).await?;
         Ok(turns)
     }
 
-    /// Those of `users` who are in `count` channels or more.
+    /// Those of `users` who are in at least `count` channels.
     async fn users_in(&self, users: &[UserId], count: u32) -> Result<Vec<UserId>, ErrorBody> {
         if users.is_empty() {
             return Ok(Vec::new());
@@ -238,7 +240,7 @@ impl Operations {
     }
 }
 
-/// How who has left is refused.
+/// The refusal for a user who has left.
 pub(super) fn no_longer() -> ErrorBody {
     ErrorBody::forbidden("you are no longer a member of this channel")
 }

@@ -1,4 +1,4 @@
-//! The messages that mention a user by name, the latest first: what a new device cannot find in its logs.
+//! The messages that mention a user by name, latest first. A new device cannot find these in its logs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use super::history::readable;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
-/// Mentions that are looked at for a page.
+/// Mentions that are looked at for one page.
 const LOOKED_AT: usize = 100;
 
-/// What was looked up for a page.
+/// What was looked up for a page so far.
 #[derive(Default)]
 struct Seen {
-    /// What the caller may read, by channel; `None`: nothing.
+    /// What the caller may read, by channel. `None` if nothing.
     spans: HashMap<ChannelId, Option<Arc<Spans>>>,
     /// Whether the caller blocks a sender.
     blocked: HashMap<UserId, bool>,
 }
 
 impl Operations {
-    /// Messages that mention the caller by name and that the caller may read, the latest first. A page may be short, or empty,
-    /// though there are more.
+    /// Messages that mention the caller by name and that the caller may read, latest first. A page may be short or empty although
+    /// there are more.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
@@ -50,7 +50,7 @@ impl Operations {
             let Some(item) = self.mention(caller.user_id, mention, &mut seen).await? else { continue };
             bytes += body::entry_bytes(&item.entry.content);
             if bytes > limits::BATCH_BYTES_OUT && !items.is_empty() {
-                // This one begins the next page.
+                // This message begins the next page.
                 next = found.get(index.wrapping_sub(1)).map(|last| last.place);
                 break;
             }
@@ -60,7 +60,7 @@ impl Operations {
         Ok(Page { items, next: next.map(|(at, channel, seq)| format!("{at}-{channel}-{seq}")) })
     }
 
-    /// The message, unless the caller may not read it, deleted it for themselves, or blocks its sender.
+    /// The message, unless the caller may not read it, has deleted it for themselves, or blocks its sender.
     async fn mention(
         &self,
         user: UserId,

@@ -1,4 +1,4 @@
-//! What callers may do, one use case a file: *check*, then *apply*. The socket and REST both call these.
+//! The use cases, one in each file: *check*, then *apply*. The socket and REST both call these.
 
 mod accounts;
 mod blocks;
@@ -80,53 +80,52 @@ pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
 
-/// Devices whose rows are kept in memory.
+/// Devices whose state is cached.
 const DEVICES: u64 = 50_000;
-/// All of them.
+/// The memory of all of them: 200 bytes each.
 pub(crate) const DEVICE_BYTES: u64 = DEVICES * 200;
-/// Channels whose rows are kept in memory: 60,000 of a usual size, 8,000 of the largest.
+/// The memory of cached channel rows: 60,000 channels of a usual size, or 8,000 of the largest.
 pub(crate) const CHANNEL_BYTES: u64 = 32 * 1024 * 1024;
-/// How long a device is taken for valid without looking again; G5 allows five seconds.
+/// How long the state of a device is cached. A revocation must take effect within five seconds (G5).
 const DEVICE_KNOWN: Duration = Duration::from_secs(4);
 
-/// Channels whose counts of who is there are kept, and for how long.
+/// Channels whose presence counts are cached, and for how long.
 const COUNTS: u64 = 1_000;
 const COUNTS_KNOWN: Duration = Duration::from_secs(3);
 
-/// Who asks, as the verified token says.
+/// The caller of a use case, as the verified token names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// The person.
+    /// The user.
     pub user_id: UserId,
-    /// Her device.
+    /// The user's device.
     pub device_id: DeviceId,
-    /// The connection, if she asks over one.
+    /// The connection, if the request came over a socket.
     pub origin: Option<ConnectionId>,
 }
 
-/// Everything that the use cases stand on.
+/// Everything that the use cases need.
 pub struct Operations {
-    /// The durable model.
+    /// The durable store.
     pub store: Arc<dyn Store>,
     /// The inboxes.
     pub inbox: Arc<dyn Inbox>,
     /// The homes of this node.
     pub homes: Homes,
-    /// Ids of users, devices and channels.
+    /// Mints the ids of users, devices and channels.
     pub ids: Arc<Snowflakes>,
-    /// The clock.
     pub clock: Clock,
-    /// Access tokens.
+    /// Mints and verifies access tokens.
     pub tokens: Tokens,
-    /// What cursors are to clients.
+    /// Seals and opens the cursors of clients.
     pub cursors: Arc<Cursors>,
-    /// Password hashes.
+    /// Computes password hashes.
     pub passwords: Passwords,
-    /// Rates of users and addresses.
+    /// The rates of users and addresses.
     pub callers: Callers,
-    /// Passwords that are tried.
+    /// The rate of passwords that are tried.
     pub guesses: Guesses,
-    /// How far devices have received, on its way to the store.
+    /// Positions up to which devices have received, before they are written.
     pub received: ReceivedMarks,
     /// Devices that are being revoked.
     pub revocations: Revocations,
@@ -136,13 +135,13 @@ pub struct Operations {
     pub exports: Exports,
     /// Invitations whose users' devices have not been notified.
     pub untold_invitations: UntoldInvitations,
-    /// Who is writing.
+    /// When users were last published as writing.
     pub writers: Writers,
-    /// Who changes what now.
+    /// Lets callers that change the same thing take turns.
     pub turns: Turns,
-    /// Who is there.
+    /// The presence role.
     pub presence: Local,
-    /// What was read before.
+    /// Rows that were read before.
     pub known: Known,
     /// The configuration.
     pub config: Arc<Config>,
@@ -156,9 +155,9 @@ pub struct Operations {
 #[derive(Debug)]
 pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
-    /// What they are.
+    /// Whether a device is valid, revoked or unknown.
     devices: Cache<DeviceId, devices::DeviceState>,
-    /// Of large channels.
+    /// Presence counts of large channels.
     counts: Cache<ChannelId, PresenceCounts>,
 }
 
@@ -172,7 +171,7 @@ impl Default for Known {
     }
 }
 
-/// About what a channel's row takes in memory.
+/// About the memory that a channel's row takes, in bytes.
 fn channel_bytes(channel: &Channel) -> u32 {
     const AROUND_BYTES: usize = 512;
     let card = &channel.card;
@@ -181,11 +180,10 @@ fn channel_bytes(channel: &Channel) -> u32 {
 }
 
 impl Operations {
-    /// A channel's row, of which the details may have changed since: what is read from this cache are those parts that
-    /// never do.
+    /// A channel's row from the cache. Its details may have changed since; callers use only the parts that never change.
     ///
-    /// A channel that was deleted is refused. A row that was read before the deletion is dropped where it was asked for;
-    /// elsewhere the home refuses what it is asked.
+    /// A deleted channel is refused. The node that deletes a channel drops the row from its cache; on other nodes the home
+    /// refuses commands for it.
     async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
         let channel = match self.known.channels.get(&id).await {
             Some(channel) => channel,
@@ -204,13 +202,13 @@ impl Operations {
         self.mint_row(1)
     }
 
-    /// Mints so many ids, each one above the one before; returns the first.
+    /// Mints `count` ids in a row, each greater by one. Returns the first.
     fn mint_row(&self, count: u64) -> u64 {
         self.ids.mint(self.clock.now_ms(), Millis::ZERO, count).raw()
     }
 }
 
-/// Nobody reads a deleted channel, whatever they were in it.
+/// Nobody can read a deleted channel, whatever role they had in it.
 fn check_not_deleted(channel: &Channel) -> Result<(), ErrorBody> {
     match channel.state {
         ChannelState::Deleted => Err(deleted_channel()),

@@ -1,4 +1,4 @@
-//! Who may do what in a channel: roles, bans, mutes.
+//! Rights of members: roles, bans, mutes.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,14 @@ use super::costs::Cost;
 use super::{Caller, Operations, pages};
 use crate::refusal::refusal;
 
-/// A year.
+/// The longest restriction: 365 days.
 const RESTRICTION_SECONDS: u32 = 31_536_000;
 
 impl Operations {
     /// Gives a member a role. A new owner takes the place of the caller, who becomes an admin.
     ///
     /// # Errors
-    /// `forbidden` if the caller is not the owner; `not_found` if the other is no member.
+    /// `forbidden` if the caller is not the owner; `not_found` if the user is not a member.
     pub async fn give_role(
         &self,
         caller: Caller,
@@ -32,10 +32,10 @@ impl Operations {
         self.ask_seats(caller, channel, SeatRequest { role, ..SeatRequest::by(caller.user_id) }).await
     }
 
-    /// Bans or mutes somebody, or lifts that (`None`). Repeating it begins its time anew.
+    /// Bans or mutes a user, or lifts that (`None`). Repeating a restriction starts its time again.
     ///
     /// # Errors
-    /// `forbidden` without the right; `not_found` for an unknown user, or to mute who is no member.
+    /// `forbidden` without the right; `not_found` for an unknown user, or for a mute of a user who is not a member.
     pub async fn restrict(
         &self,
         caller: Caller,
@@ -66,7 +66,7 @@ impl Operations {
         Ok(Restriction { until: Some(self.clock.raw_ms().plus(u64::from(seconds) * 1_000)) })
     }
 
-    /// Who is banned now.
+    /// The users who are banned at the moment.
     ///
     /// # Errors
     /// `forbidden` without the right; `after` or `limit` out of bounds.

@@ -1,4 +1,4 @@
-//! The cards of those whom a page names, so that a client shows names without asking for each.
+//! The cards of the users whom a page names, so that a client can show names without asking for each.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// The cards of these users, each once, by id: one read. A page names a bounded number of users.
+    /// The cards of these users, each once, by id, in one read. A page names a bounded number of users.
     pub(super) async fn cards(
         &self,
         caller: Caller,
@@ -24,7 +24,7 @@ impl Operations {
     }
 }
 
-/// The users who sent messages, who caused the other entries, and whom these concern.
+/// The senders of messages, the users who caused the other entries, and the users whom these are about.
 pub(super) fn named_in(entries: &[Entry]) -> BTreeSet<UserId> {
     entries.iter().flat_map(|entry| people(&entry.content)).flatten().collect()
 }

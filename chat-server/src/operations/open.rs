@@ -1,4 +1,4 @@
-//! Open channels: made, found, joined by oneself.
+//! Open channels: created, found, joined.
 
 use std::ops::RangeInclusive;
 
@@ -47,11 +47,11 @@ impl Operations {
         Ok(id)
     }
 
-    /// Searches look through all open channels, so nobody makes them without end.
+    /// Limits how many open channels a user may make, because a search looks at all of them.
     async fn check_open_made(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
         let most = self.config.channels.open_per_user;
         let made = self.store.open_made(caller.user_id, most).await.map_err(|error| refusal(&error))?;
-        // A repeated creation is none.
+        // The repeated creation of a channel that exists makes no new one.
         if made < most || self.store.channel(id).await.map_err(|error| refusal(&error))?.is_some() {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Operations {
         Err(ErrorBody::new(ErrorCode::Full, message))
     }
 
-    /// Open channels by name and topic.
+    /// Finds open channels by name and topic.
     ///
     /// # Errors
     /// `query`, `after` or `limit` out of bounds.
@@ -85,10 +85,10 @@ impl Operations {
         Ok(Page { items: channels.into_iter().map(row).collect(), next })
     }
 
-    /// The caller joins an open channel. Who is a member already stays one.
+    /// The caller joins an open channel. A member stays a member.
     ///
     /// # Errors
-    /// `full`; `forbidden` for a group or direct channel of hers, `not_found` for those of others.
+    /// `full`; `forbidden` for a group or direct channel of the caller, `not_found` for those of others.
     pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView, ErrorBody> {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
@@ -104,11 +104,11 @@ impl Operations {
         self.channel_view(caller, channel_id).await
     }
 
-    /// Since when the caller may have what happens in an open channel. Asked of the seats, which change before the
-    /// log tells: who was found to be a member here is told by a later row that she is none any more.
+    /// The place from which the caller may receive the entries of an open channel. The seats are asked, which change before the
+    /// log does: if this finds a member whose leave is in progress, the row of the leave comes later and ends the subscription.
     ///
     /// # Errors
-    /// `unsupported` for other channels; `forbidden` for who is no member.
+    /// `unsupported` for other channels; `forbidden` for a user who is not a member.
     pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<Seq, ErrorBody> {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
@@ -122,28 +122,28 @@ impl Operations {
         stay.map(|stay| stay.from).ok_or_else(no_longer)
     }
 
-    /// Where an open channel stands.
+    /// The head of an open channel.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn open_head(&self, channel: ChannelId) -> Result<At, ErrorBody> {
         Ok(self.open_heads(&[channel]).await?.first().copied().unwrap_or_default())
     }
 
-    /// Where open channels stand, in the order asked for.
+    /// The heads of open channels, in the order of `channels`.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>, ErrorBody> {
         let logs: Vec<LogId> = channels.iter().map(|&channel| LogId::Channel(channel)).collect();
         let heads = self.store.heads(&logs).await.map_err(|error| refusal(&error))?;
         Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
     }
 
-    /// Rows of an open channel as a user may read them, all of the range; `None` if they are more than a frame's worth.
+    /// All rows of a range of an open channel, as a user may read them. `None` if they are more than one frame may hold.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn open_rows(
         &self,
         user: UserId,
@@ -162,10 +162,10 @@ impl Operations {
         Ok(rows.last().is_some_and(|last| last.entry.seq == end).then_some(rows))
     }
 
-    /// Whether each of these is a member now.
+    /// Whether each of these users is a member at the moment.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn are_members(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<bool>, ErrorBody> {
         let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
         Ok(members
@@ -174,7 +174,7 @@ impl Operations {
             .collect())
     }
 
-    /// How who never was a member of a channel is refused: that there is an open channel is no secret.
+    /// The refusal for a user who has never been a member. The existence of an open channel is not a secret.
     pub(super) async fn refuse_stranger(&self, channel: ChannelId) -> ErrorBody {
         match self.channel(channel).await {
             Ok(channel) if channel.card.kind == ChannelKind::Open => join_first(),

@@ -1,4 +1,4 @@
-//! What operators do to accounts and invitations. Each change is a line in the log.
+//! What operators do to accounts and invitations. Each change is logged.
 
 use std::sync::Arc;
 
@@ -18,44 +18,44 @@ use super::{Operations, pages};
 use crate::refusal::refusal;
 
 const DAY_MS: u64 = 86_400_000;
-/// Longest note about an invitation, in characters.
+/// The longest note of an invitation, in characters.
 const LABEL_CHARS: usize = 100;
-/// People who may sign up with one invitation, and days that it may last.
+/// How many users may sign up with one invitation, and how many days it may last.
 const USES: std::ops::RangeInclusive<u32> = 1..=100_000;
 const DAYS: std::ops::RangeInclusive<u32> = 1..=3_650;
 
-/// An account, as its operator sees it.
+/// An account as its operator sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Account {
-    /// As everybody sees the user.
+    /// The user as everybody sees them.
     #[serde(flatten)]
     pub user: UserCard,
-    /// Since when.
+    /// When it was made.
     pub created_at: Millis,
     /// Whether an operator has disabled it.
     pub disabled: bool,
-    /// The devices, if they were asked for.
+    /// The devices, if they were requested.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceCard>,
 }
 
-/// An invitation, as its operator sees it. The code itself is shown once, when it is made.
+/// An invitation as its operator sees it. The code itself is shown once, when it is made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct InvitationCard {
-    /// Names the invitation, and does not let anybody in.
+    /// Names the invitation. It cannot be used to sign up.
     pub id: String,
-    /// What to give to people.
+    /// The code to give to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// The operator's note.
     pub label: String,
-    /// Since when.
+    /// When it was made.
     pub created_at: Millis,
-    /// Until when.
+    /// When it expires.
     pub ends_at: Millis,
-    /// How many people may sign up with it.
+    /// How many users may sign up with it.
     pub uses: u32,
-    /// How many have.
+    /// How many users have.
     pub used: u32,
 }
 
@@ -85,7 +85,7 @@ impl Operations {
         Ok(account(user, devices))
     }
 
-    /// Disables an account, and revokes its devices; or opens it again.
+    /// Disables an account and revokes its devices, or enables it again.
     ///
     /// # Errors
     /// `not_found`.
@@ -102,10 +102,10 @@ impl Operations {
         Ok(())
     }
 
-    /// Makes an account, whoever may sign up.
+    /// Makes an account, whether sign-up is open or not.
     ///
     /// # Errors
-    /// A field beyond its limit; `conflict`; `forbidden`.
+    /// A field is beyond its limit; `conflict`; `forbidden`.
     pub async fn make_account(
         &self,
         handle: &str,
@@ -127,7 +127,7 @@ impl Operations {
         self.delete_user(user.id).await
     }
 
-    /// Revokes one device of a user, or all of them; says how many.
+    /// Revokes one device of a user, or all of them. Returns how many were revoked.
     ///
     /// # Errors
     /// `not_found`.
@@ -144,7 +144,7 @@ impl Operations {
     /// Begins an export of what the server keeps about a user, as the user can.
     ///
     /// # Errors
-    /// `not_found`; `limited` while another export of the user is under way.
+    /// `not_found`; `limited` while another export of the user is in progress.
     pub async fn export_of(self: &Arc<Self>, handle: &str) -> Result<Export, ErrorBody> {
         let user = self.account_row(handle).await?.id;
         let export = self.export_for(as_caller(user), None)?;
@@ -152,10 +152,10 @@ impl Operations {
         Ok(export)
     }
 
-    /// Makes an invitation. Its code is in the answer and nowhere else.
+    /// Makes an invitation. Only the answer contains its code.
     ///
     /// # Errors
-    /// A field out of bounds.
+    /// A field is out of bounds.
     pub async fn invite(&self, label: &str, uses: u32, days: u32) -> Result<InvitationCard, ErrorBody> {
         let label = check_text("label", label, 0..=LABEL_CHARS)?;
         for (field, value, allowed) in [("uses", uses, USES), ("days", days, DAYS)] {
@@ -179,7 +179,7 @@ impl Operations {
     /// Invitations, by id.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn invitations(&self, after: Option<&str>) -> Result<Page<InvitationCard>, ErrorBody> {
         let limit = limits::LIST_PAGE as usize;
         let after = after.map(parse_id).transpose()?;
@@ -188,7 +188,7 @@ impl Operations {
         Ok(Page { items: found.into_iter().map(invitation_card).collect(), next })
     }
 
-    /// Takes an invitation back. Those who signed up with it stay.
+    /// Takes an invitation back. Accounts that were made with it stay.
     ///
     /// # Errors
     /// `not_found`.

@@ -1,11 +1,11 @@
-//! Lists by pages: where one begins, and where the next.
+//! Lists in pages: the bounds of a page, and where the next one begins.
 
 use std::str::FromStr;
 
 use madang_proto::rest::PageQuery;
 use madang_proto::{ErrorBody, limits};
 
-/// Behind what a page begins, and how many rows it has.
+/// The key after which a page begins, and its number of rows.
 pub(super) fn bounds<T: FromStr>(query: &PageQuery) -> Result<(Option<T>, usize), ErrorBody> {
     let max = limits::LIST_PAGE;
     let limit = query.limit.unwrap_or(100);
@@ -17,7 +17,7 @@ pub(super) fn bounds<T: FromStr>(query: &PageQuery) -> Result<(Option<T>, usize)
     Ok((after, limit as usize))
 }
 
-/// Where the next page begins, if `rows` fill this one.
+/// The key after which the next page begins, if `rows` fill this one.
 pub(super) fn next<T, I: ToString>(rows: &[T], limit: usize, id: impl FnOnce(&T) -> I) -> Option<String> {
     rows.last().filter(|_| rows.len() == limit).map(|last| id(last).to_string())
 }

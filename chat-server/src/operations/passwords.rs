@@ -1,4 +1,4 @@
-//! Passwords of users: compared in every spelling in which they may have been kept, changed, given anew.
+//! Passwords of users: compared in every spelling in which they may be stored, changed, reset.
 
 use madang_auth::{Lane, PasswordError, spellings};
 use madang_ids::UserId;
@@ -11,10 +11,10 @@ use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Changes the caller's password. Other devices are revoked, unless they are to be kept.
+    /// Changes the caller's password. Other devices are revoked, unless the caller keeps them.
     ///
     /// # Errors
-    /// `unauthorized` for a wrong old password; a new one beyond its limits; `conflict` if it was changed meanwhile;
+    /// `unauthorized` for a wrong old password; a new password beyond its limits; `conflict` if it was changed meanwhile;
     /// `limited`.
     pub async fn change_password(&self, caller: Caller, change: PasswordChange) -> Result<(), ErrorBody> {
         let PasswordChange { old_password, new_password, keep_devices } = change;
@@ -31,7 +31,7 @@ impl Operations {
         self.revoke_all(caller.user_id, Some(caller.device_id)).await.map(drop)
     }
 
-    /// The operator gives a user a new password. Every device is revoked, unless they are to be kept.
+    /// Gives a user a new password, for an operator. All devices are revoked, unless the operator keeps them.
     ///
     /// # Errors
     /// `not_found`; a password beyond its limits.
@@ -55,7 +55,7 @@ impl Operations {
         self.revoke_all(user.id, None).await.map(drop)
     }
 
-    /// The caller says the password again, for what a device that was left open must not do.
+    /// Checks the caller's password again, for actions that an unattended device must not allow.
     pub(super) async fn prove(
         &self,
         caller: Caller,
@@ -70,7 +70,7 @@ impl Operations {
             Ok(false) => Err(wrong()),
             Ok(true) => {
                 guess.give_back();
-                // The hash may have been renewed.
+                // Read again, because `verify` may have replaced the hash.
                 self.credentials(caller.user_id).await?.ok_or_else(wrong)
             }
             Err(error) => {
@@ -80,8 +80,8 @@ impl Operations {
         }
     }
 
-    /// Whether the password is the one of these credentials, in whichever spelling it was kept. One that was kept in an
-    /// older spelling is kept in the present one from then on.
+    /// Whether the password is the one of these credentials, in any spelling. A password that is stored in an older spelling is
+    /// stored in the present one from then on.
     pub(super) async fn verify(
         &self,
         user: UserId,
@@ -137,7 +137,7 @@ pub(super) fn password_refusal(error: &PasswordError) -> ErrorBody {
     }
 }
 
-/// Whether a new password is one that may be taken: no control characters (RFC 8265), which no keyboard types.
+/// Checks that a new password is acceptable. Control characters are not (RFC 8265): no keyboard types them.
 pub(super) fn check_password(field: &str, password: &str) -> Result<(), ErrorBody> {
     let (min, max) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX);
     let present = spellings(password).into_iter().next().unwrap_or_default();

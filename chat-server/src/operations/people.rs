@@ -1,5 +1,5 @@
-//! Finding people by how a handle, or a word of a name, begins: among those whom the caller knows, so that nobody lists the
-//! users of a server. Anybody is found by the whole handle.
+//! Finds users by the beginning of a handle or of a word of a name. Only users whom the caller knows are searched, so that nobody
+//! can list the users of a server. Any user is found by the whole handle.
 
 use madang_engine::text;
 use madang_proto::rest::{List, UserSearch};
@@ -11,12 +11,12 @@ use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// People who are found at once; a longer beginning finds the others.
+/// Users that one search returns. A longer prefix finds the others.
 const FOUND: usize = 20;
 
 impl Operations {
-    /// Contacts and members of the caller's small groups whose handle, or a word of whose name, begins with the prefix;
-    /// and whoever has it as the whole handle. By handle, that one first. At most 1,000 people are looked at.
+    /// Contacts and members of the caller's small groups whose handle, or a word of whose name, begins with the prefix; and the
+    /// user whose whole handle it is, first. The others are ordered by handle. At most 1,000 users are looked at.
     ///
     /// # Errors
     /// `invalid` for a prefix that is empty or too long.
@@ -61,7 +61,7 @@ mod tests {
     use madang_ids::{Millis, UserId};
 
     #[test]
-    fn a_handle_or_a_word_of_the_name_begins_so_in_any_case() {
+    fn a_prefix_of_the_handle_or_of_a_word_of_the_name_matches_in_any_case() {
         let user = |handle: &str, name: &str| {
             User::new(UserId::from_raw(1), handle.into(), name.into(), Millis::new(1))
         };

@@ -1,5 +1,5 @@
-//! What failed and is tried again later, each by itself: soon at first, then once a minute, so that one that cannot be
-//! done costs little and holds up no other.
+//! Retries of failed work, each item by itself: after a short wait at first, later once a minute. An item that cannot be done
+//! costs little and holds up no other one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Before the second try; each further wait is twice as long …
+/// The wait before the second try. Each further wait is twice as long, up to [`LAST`].
 const FIRST: Duration = Duration::from_secs(1);
-/// … up to this.
+/// The longest wait.
 const LAST: Duration = Duration::from_secs(60);
-/// Of more than these the others are tried in each round.
+/// Items that are kept. What fails above this is tried again in each round.
 const MOST: usize = 1_000;
 
-/// Work that failed, by what it is about. All times are of the steady clock: a wall clock that steps back postpones nothing.
+/// Failed items by key. All times are of the steady clock, so a wall clock that steps back postpones nothing.
 #[derive(Debug)]
 pub(super) struct Postponed<K>(Mutex<HashMap<K, Retry>>);
 
@@ -31,7 +31,7 @@ impl<K> Default for Postponed<K> {
 }
 
 impl<K: Hash + Eq> Postponed<K> {
-    /// It failed at `now`.
+    /// Work on the item failed at `now`.
     pub(super) fn failed(&self, key: K, now: Duration) {
         let mut waiting = self.0.lock();
         let before = waiting.get(&key).map(|retry| retry.wait);
@@ -41,28 +41,29 @@ impl<K: Hash + Eq> Postponed<K> {
         }
     }
 
-    /// It is done, or there is nothing to do any more.
+    /// Work on the item is done, or is not needed any more.
     pub(super) fn done(&self, key: &K) {
         self.0.lock().remove(key);
     }
 
-    /// Whether it may be tried at `now`.
+    /// Whether the item may be tried at `now`.
     pub(super) fn is_due(&self, key: &K, now: Duration) -> bool {
         self.0.lock().get(key).is_none_or(|retry| retry.at <= now)
     }
 
-    /// Whether something that failed is to be tried at `now`. Once all places are taken this is always so, since what found none may be due.
+    /// Whether any item may be tried at `now`. Always `true` when all places are taken, because items that found none are due
+    /// too.
     pub(super) fn has_due(&self, now: Duration) -> bool {
         let waiting = self.0.lock();
         waiting.len() >= MOST || waiting.values().any(|retry| retry.at <= now)
     }
 
-    /// How many there are. A page of work must hold this many more, so that what can be done is in it.
+    /// The number of items. A page of work must hold this many more, so that it contains items that can be done.
     pub(super) fn len(&self) -> usize {
         self.0.lock().len()
     }
 
-    /// Forgets all but those that were found to be there still.
+    /// Keeps only the items that still exist.
     pub(super) fn keep(&self, is_there: impl Fn(&K) -> bool) {
         self.0.lock().retain(|key, _| is_there(key));
     }
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_is_tried_soon_and_then_once_a_minute() {
+    fn failed_items_are_tried_soon_and_then_once_a_minute() {
         let postponed = Postponed::default();
         let mut tries = Vec::new();
         for second in 0..300 {
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_forgets_what_is_gone() {
+    fn the_number_of_items_is_bounded_and_missing_items_are_removed() {
         let postponed = Postponed::default();
         for key in 0..2 * MOST {
             postponed.failed(key, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! What users say of themselves, and how others are, on demand.
+//! What users say about their own presence, and the presence of others on demand.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// Members of a channel that are looked at for its counts.
+/// Members of a channel that are counted.
 const COUNTED: usize = 10_000;
-/// Up to so many, the counts are made for the caller: without those with whom there is a block.
+/// In channels with at most this many members the counts are made for the caller: users with whom there is a block are left out.
 const COUNTED_FOR_CALLER: usize = limits::WATCHED_GROUP_MEMBERS as usize;
 
 impl Operations {
-    /// Keeps what the caller says of herself. How idle a connection is, is the gateway's matter.
+    /// Stores what the caller says about themselves. Whether a connection is idle is kept by the gateway.
     ///
     /// # Errors
     /// A status beyond its limit.
@@ -35,11 +35,11 @@ impl Operations {
         Ok(())
     }
 
-    /// How users are, as far as the caller may know: contacts, and those who share a channel in which both have accepted.
-    /// Everybody else is offline.
+    /// The presence of users, as far as the caller may know it: of contacts, and of users who share a channel in which both have
+    /// accepted. Everybody else is shown as offline.
     ///
     /// # Errors
-    /// `invalid` for ids that are none, or too many; `unavailable` without presence.
+    /// `invalid` for texts that are not ids, or for too many; `unavailable` without presence.
     pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList, ErrorBody> {
         let ids = parse_ids("user_ids", user_ids)?;
         let known = self.store.acquainted(caller.user_id, &ids).await.map_err(|error| refusal(&error))?;
@@ -63,10 +63,10 @@ impl Operations {
         Ok(PresenceList { users, complete: is_settled, ..PresenceList::default() })
     }
 
-    /// How many members of a channel of the caller's are there. Of a large channel the answer may be some seconds old.
+    /// How many members of a channel of the caller are online or away. For a large channel the answer may be a few seconds old.
     ///
     /// # Errors
-    /// `not_found` for a channel of other people; `unavailable` without presence.
+    /// `not_found` for a channel that the caller is not a member of; `unavailable` without presence.
     pub async fn channel_presence(
         &self,
         caller: Caller,
@@ -91,7 +91,7 @@ impl Operations {
         counts.await.map_err(|error: std::sync::Arc<ErrorBody>| (*error).clone())
     }
 
-    /// Members who show their presence here.
+    /// The first members who have accepted the channel, and so show their presence in it.
     async fn first_members(&self, channel: ChannelId, at_most: usize) -> Result<Vec<UserId>, ErrorBody> {
         let (mut found, mut after): (Vec<UserId>, Option<UserId>) = (Vec::new(), None);
         while found.len() < at_most {
@@ -126,7 +126,7 @@ impl Operations {
     }
 }
 
-/// The text, or `None` to take it away.
+/// The text, or `None` to remove it.
 fn check_status(status: &str) -> Result<Option<String>, ErrorBody> {
     let status = check_text("status", status, 0..=limits::STATUS_CHARS)?;
     Ok(Some(status).filter(|status| !status.is_empty()))

@@ -1,4 +1,4 @@
-//! Moves a read marker.
+//! Moves read markers.
 
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{ChannelKind, ErrorBody};
@@ -10,11 +10,11 @@ use super::{Caller, Operations, check_not_deleted};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// The caller has read a channel up to `seq`; the user's other devices are notified, and in small channels the other
-    /// members. A marker never goes back.
+    /// Marks a channel as read up to `seq`. The user's other devices are notified, and in small channels the other members. A
+    /// marker never moves back.
     ///
     /// # Errors
-    /// `invalid` beyond the head or outside of what she may read; `not_found`.
+    /// `invalid` beyond the head or outside of what the caller may read; `not_found`.
     pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<(), ErrorBody> {
         let row = self.overview_of(caller.user_id, channel_id).await?;
         check_not_deleted(&row.channel)?;
@@ -25,7 +25,8 @@ impl Operations {
         let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await;
         let rows = rows.map_err(|error| refusal(&error))?;
         let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
-        // Another device may move it at the same moment: each moves, notes and publishes before the next one does.
+        // Another device may move the marker at the same moment. The turn makes each device move, note and publish before the
+        // next one does.
         let _turn = self.turns.take(Subject::Marker(caller.user_id, channel_id)).await;
         let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
         let moved = moved.map_err(|error| refusal(&error))?;
@@ -34,7 +35,7 @@ impl Operations {
         if !moved && row.marker.seq != seq {
             return Ok(());
         }
-        // An earlier call may have ended between its write and its note; the home drops a note that is there.
+        // An earlier call may have ended between its write and its note. The home drops a note that exists.
         let noted = self.homes.note_marker(caller.user_id, channel_id).await?;
         if let Some(seq) = noted.filter(|_| moved && row.membership.spans.is_open()) {
             self.tell_receipt(caller, channel_id, seq).await;
@@ -42,8 +43,8 @@ impl Operations {
         Ok(())
     }
 
-    /// Somebody who was added to a group accepts it when they first mark it as read. A direct channel is accepted by writing
-    /// alone: to have read what a stranger wrote is no consent.
+    /// A user who was added to a group accepts it when they mark it as read for the first time. A direct channel is accepted only
+    /// by writing: having read a stranger's message is not consent.
     async fn accept_by_reading(&self, caller: Caller, row: &Overview) -> Result<(), ErrorBody> {
         let Membership { spans, has_accepted, .. } = &row.membership;
         if *has_accepted || !spans.is_open() || row.channel.card.kind != ChannelKind::Group {

@@ -1,4 +1,4 @@
-//! How far devices have received, on its way to the store: written once a second, the last word of each device.
+//! The positions up to which devices have received. The last position of each device is written once a second.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,15 +9,17 @@ use parking_lot::Mutex;
 
 use super::{Caller, Operations};
 
-/// Marks that wait. Bounded by the devices that are connected; a lost second costs nothing but a repeated push.
+/// Positions that wait to be written, bounded by the number of connected devices. If a second of them is lost, only a push may be
+/// repeated.
 #[derive(Debug, Default)]
 pub struct ReceivedMarks {
     waiting: Mutex<HashMap<DeviceId, Cursor>>,
-    /// Rounds since something was written; many after a failure.
+    /// Rounds since the last write. Set to [`PROBE_ROUNDS`] after a failure.
     idle_rounds: AtomicU32,
 }
 
-/// A round without marks writes all the same, one in so many or after a failure, to tell whether the store takes writes.
+/// After this many rounds without a write, and after a failure, an empty set is written to find out whether the store accepts
+/// writes.
 const PROBE_ROUNDS: u32 = 10;
 
 impl ReceivedMarks {
@@ -32,10 +34,10 @@ impl ReceivedMarks {
 }
 
 impl Operations {
-    /// The caller's device says that it keeps everything up to `cursor`.
+    /// Notes that the caller's device keeps everything up to `cursor`.
     ///
     /// # Errors
-    /// `invalid` for what is no cursor of the caller.
+    /// `invalid` for a text that is not a cursor of the caller.
     pub fn note_received(&self, caller: Caller, cursor: &SealedCursor) -> Result<(), ErrorBody> {
         let opened = self.cursors.open(caller.user_id, cursor).ok_or_else(|| {
             ErrorBody::invalid("cursor", "cursor is none that this server gave to this user")
@@ -44,7 +46,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Writes the marks that wait.
+    /// Writes the positions that wait.
     pub async fn flush_received(&self) {
         let marks: Vec<(DeviceId, Cursor)> = self.received.waiting.lock().drain().collect();
         let idle = self.received.idle_rounds.fetch_add(1, Ordering::Relaxed);
@@ -60,10 +62,10 @@ impl Operations {
             }
             Err(error) => {
                 let count = marks.len();
-                // They are written by the next round, unless a later word of the same device is.
+                // Written by the next round, unless the device has reported a later position meanwhile.
                 marks.into_iter().for_each(|(device, cursor)| self.received.put(device, cursor));
                 self.received.idle_rounds.store(PROBE_ROUNDS, Ordering::Relaxed);
-                // Tried again each second; the change is what an operator needs to hear of.
+                // The write is repeated each second. Only the change of state is logged.
                 if self.store_health.fail(error.to_string()) {
                     tracing::warn!(%error, marks = count, "the store takes no writes: how far devices have received was not noted");
                 }

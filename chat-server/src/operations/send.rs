@@ -16,11 +16,11 @@ use super::{Caller, Operations};
 use crate::refusal::refusal;
 
 impl Operations {
-    /// Checks a message and hands it to its channel's home; `answer` is called once, when the message is durable or
-    /// refused. Sends of one connection that come here one after the other are appended in that order.
+    /// Checks a message and hands it to the home of its channel. `answer` is called once, when the message is durable or refused.
+    /// Sends of one connection are appended in the order of these calls.
     ///
     /// # Errors
-    /// What can be refused before the home is asked; `answer` is not called then.
+    /// Refusals that need no answer of the home. `answer` is not called then.
     pub async fn send(
         &self,
         caller: Caller,
@@ -38,7 +38,7 @@ impl Operations {
         Ok(())
     }
 
-    /// Sends a message and waits for the answer. Dropping the future does not undo it.
+    /// Sends a message and waits for the answer. Dropping the future does not cancel the send.
     ///
     /// # Errors
     /// The refusal.
@@ -54,7 +54,7 @@ impl Operations {
         receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
     }
 
-    /// What is read before a send is handed over, ahead of what others read: its ack waits for it.
+    /// Reads what a send needs before it is handed over. These reads go before others, because an ack waits for them.
     async fn check_send(
         &self,
         caller: Caller,
@@ -68,7 +68,7 @@ impl Operations {
         Ok(channel)
     }
 
-    /// An answer must answer a message that its sender may read.
+    /// Checks that a message answers one that its sender may read.
     async fn check_reply(&self, caller: Caller, channel: &Channel, target: Seq) -> Result<(), ErrorBody> {
         let id = channel.card.id;
         let membership = self.store.membership(caller.user_id, id).await.map_err(|error| refusal(&error))?;

@@ -1,4 +1,4 @@
-//! What a client needs to know of a server before anybody has signed in.
+//! What a client needs to know about a server before the user signs in.
 
 use std::collections::BTreeMap;
 

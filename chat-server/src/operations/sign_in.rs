@@ -1,4 +1,4 @@
-//! Log in, refresh; who a token is.
+//! Login and refresh, and the identity of a token.
 
 use std::net::IpAddr;
 
@@ -18,25 +18,25 @@ use super::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::refusal;
 
-/// How often a sign-in makes room for itself while others take it away.
+/// Attempts of a sign-in to make room for its device while other sign-ins take the free places.
 const ROUNDS: usize = 16;
 
-/// What a sign-in does when its user has as many devices as allowed.
+/// What a sign-in does if its user has the maximum number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
-    /// The device that was unused longest goes: the password was said, and there may be no other way in.
+    /// Revokes the device that was unused longest. The password was given, and the user may have no other way in.
     Make,
-    /// Only one whose refresh token has ended goes: there is a token to revoke another with.
+    /// Revokes only a device whose refresh token has expired. The caller has a token, with which they can revoke another one.
     MakeOfEnded,
 }
 
 impl Operations {
-    /// Logs in on a new device, or again on one of the user's. With an idempotency key it may be repeated: the same
-    /// device comes back. Where there is no place for a further device, the one that was unused longest is revoked.
+    /// Logs in on a new device, or again on one of the user's. With an idempotency key the call may be repeated: it returns the
+    /// same device. If the user has the maximum number of devices, the one that was unused longest is revoked.
     ///
     /// # Errors
-    /// `unauthorized` for a wrong handle or password alike; `forbidden` for a disabled account; `not_found` for a device
-    /// that is not the user's; `limited`.
+    /// `unauthorized` for a wrong handle or password, without saying which; `forbidden` for a disabled account; `not_found` for a
+    /// device that is not the user's; `limited`.
     pub async fn log_in(
         &self,
         request: Login,
@@ -55,7 +55,7 @@ impl Operations {
         let verified = match &user {
             Some(user) => self.verify_user(user, request.password, lane).await,
             None => {
-                // As slow as for a handle that exists, so that handles cannot be guessed by time.
+                // As slow as for a handle that exists, so that the time does not reveal which handles exist.
                 let verified = self.passwords.verify_nothing(request.password, lane).await;
                 verified.map(|_| None).map_err(|error| password_refusal(&error))
             }
@@ -80,7 +80,7 @@ impl Operations {
         Ok(signed_in)
     }
 
-    /// The revision of the user's sign-ins from before the password was compared, and the state, if it is right.
+    /// If the password is right: the state of the account, and the revision of the user's sign-ins from before the comparison.
     async fn verify_user(
         &self,
         user: &User,
@@ -93,11 +93,11 @@ impl Operations {
         Ok(is_right.then_some((rev, credentials.state)))
     }
 
-    /// A new access token and the next refresh token for the device's last refresh token; for the one before it as
-    /// well for a minute, since its answer may have been lost.
+    /// A new access token and the next refresh token, for the device's last refresh token. The one before it is accepted for
+    /// another minute, because its answer may have been lost.
     ///
     /// # Errors
-    /// `revoked` if its device was revoked; `unauthorized` if it is neither, or has ended.
+    /// `revoked` if the device was revoked; `unauthorized` for any other token, or an expired one.
     pub async fn refresh(&self, request: Refresh, address: IpAddr) -> Result<SignedIn, ErrorBody> {
         let wrong =
             || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
@@ -113,7 +113,7 @@ impl Operations {
         if row.expires_at <= now || (row.hash != hash && !may_repeat) {
             return Err(wrong());
         }
-        // A repeat comes to the same token: whichever answer arrives, the device holds its last one.
+        // A repeat computes the same token: whichever answer arrives, the device holds its last token.
         let token = self.tokens.next_refresh(&old);
         let until = now.plus(limits::REFRESH_REPEAT_SECONDS * 1_000);
         let mut new = self.refresh_row(&token, row.user_id, row.device_id);
@@ -128,10 +128,10 @@ impl Operations {
         }
     }
 
-    /// The operator's way in: a new device of a user, without the password.
+    /// Signs in a new device of a user without the password, for an operator.
     ///
     /// # Errors
-    /// `not_found`; `forbidden` for a disabled account; `full` above 50 devices whose tokens have not ended.
+    /// `not_found`; `forbidden` for a disabled account; `full` above 50 devices whose tokens have not expired.
     pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
         let user = self.user_by_handle(handle).await?;
         let rev = self.store.sign_in_rev(user.id).await.map_err(|error| refusal(&error))?;
@@ -143,7 +143,7 @@ impl Operations {
         self.sign_in(device, rev, Room::MakeOfEnded).await
     }
 
-    /// Who a token is, if it is valid and its device was not revoked.
+    /// The identity of a valid token whose device was not revoked.
     ///
     /// # Errors
     /// `unauthorized`; `revoked`.
@@ -166,11 +166,12 @@ impl Operations {
         }
     }
 
-    /// Signs in on a device: writes it, makes room for it where it may, and gives it its tokens. `rev` was read before
-    /// what proves the sign-in.
+    /// Signs in on a device: writes the device, makes room for it if `room` allows, and gives it tokens. `rev` must have been
+    /// read before the proof of the sign-in was checked: if all sessions were ended in between, `put_device` refuses the older
+    /// `rev`.
     ///
     /// # Errors
-    /// `full`; `unavailable` if all sign-ins of the user were ended meanwhile; `conflict` if the device was revoked.
+    /// `full`; `unavailable` if all sessions of the user were ended meanwhile; `conflict` if the device was revoked.
     pub(super) async fn sign_in(&self, device: Device, rev: u64, room: Room) -> Result<SignedIn, ErrorBody> {
         for _ in 0..ROUNDS {
             let put = self.store.put_device(&device, limits::DEVICES_PER_USER, rev).await;
@@ -194,11 +195,10 @@ impl Operations {
         Err(ErrorBody::unavailable("too many sign-ins of this account at once", 1000))
     }
 
-    /// Revokes the device that was unused longest. The end of a refresh token is moved by each use, so those that have
-    /// ended come first.
+    /// Revokes the device that was unused longest. Each use extends the refresh token, so devices with expired tokens come first.
     async fn make_room(&self, new: &Device, room: Room) -> Result<(), ErrorBody> {
         let devices = self.store.devices(new.user_id).await.map_err(|error| refusal(&error))?;
-        // A device without a token is one that signs in just now, or that never came so far.
+        // A device without a token is just signing in, or never finished its sign-in.
         let end = |device: &Device| {
             device.signed_in_until.unwrap_or_else(|| device.created_at.plus(self.refresh_ms()))
         };
@@ -243,7 +243,8 @@ impl Operations {
         Ok(self.device(DeviceId::from_raw(id), user, name))
     }
 
-    /// The caller's revision of sign-ins, read before the caller's device was looked at in the store.
+    /// The caller's revision of sign-ins. It is read before the device is checked in the store, so that a later end of all
+    /// sessions is noticed.
     pub(super) async fn sign_in_rev_of(&self, caller: Caller) -> Result<u64, ErrorBody> {
         let rev = self.store.sign_in_rev(caller.user_id).await.map_err(|error| refusal(&error))?;
         self.check_device(caller.user_id, caller.device_id).await?;

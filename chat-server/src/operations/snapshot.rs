@@ -1,4 +1,4 @@
-//! What a device without a valid cursor starts from, by pages.
+//! The snapshot that a device without a valid cursor starts from, in pages.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -17,20 +17,20 @@ use crate::refusal::refusal;
 
 const RECENT_CHANNELS: usize = 10;
 const RECENT_ENTRIES: u32 = 20;
-/// Entries of all channels together; the page that crosses it is left in.
+/// The bound of the entries of all channels together; the page that crosses it is included.
 const RECENT_BYTES: usize = 512 * 1024;
 const SINCE_CHANNELS: usize = 10_000;
 
-/// Channels that a device has and the user is no longer in.
+/// Channels that a device has and the user is not a member of any more.
 struct Left {
     left: Vec<Overview>,
-    /// Those of which nothing is known.
+    /// Channels of which nothing is known.
     gone: Vec<ChannelId>,
 }
 
 impl Operations {
-    /// A page of the snapshot. The cursor of the first page is taken before anything is read, so what happens
-    /// meanwhile comes again after it.
+    /// A page of the snapshot. The cursor of the first page is taken before anything is read, so changes during the reads arrive
+    /// again behind it.
     ///
     /// # Errors
     /// `after`, `limit` or `since` out of bounds.
@@ -70,7 +70,7 @@ impl Operations {
         Ok(Snapshot { cursor, channels, gone, recent, users, invitations, next })
     }
 
-    /// Channels of this page that the device has and the caller has left. A channel that cannot be read is neither.
+    /// Channels of this page that the device has and the caller has left. A channel that cannot be read is in neither list.
     async fn left(
         &self,
         caller: Caller,
@@ -87,7 +87,7 @@ impl Operations {
             .map(|(channel, _)| *channel)
             .filter(|channel| !here.contains(channel))
             .collect();
-        // One read for all of them: a client may name any ids, and mostly there is nothing behind them.
+        // One read for all of them: a client may name any ids, and usually none of them is known.
         let known =
             self.store.channels_among(caller.user_id, &unknown).await.map_err(|error| refusal(&error))?;
         self.callers.charge(caller.user_id, Cost::ids(unknown.len()).and(Cost::rows(2 * known.len())));
@@ -120,7 +120,7 @@ impl Operations {
                         break;
                     }
                 }
-                // She has left it meanwhile.
+                // The caller has left it meanwhile.
                 Err(error) if is_strange(&error) => {}
                 Err(error) => return Err(error),
             }
@@ -129,7 +129,7 @@ impl Operations {
     }
 }
 
-/// Whether a channel is none of the caller's: its existence is a secret, or it is an open one.
+/// Whether the caller has no access to a channel: its existence is a secret, or it is an open one.
 const fn is_strange(error: &ErrorBody) -> bool {
     matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden)
 }

@@ -1,4 +1,4 @@
-//! A session's reads of its user's inbox: the verdict on a cursor, and pages with their content.
+//! Reads of a user's inbox by a session: the verdict on a cursor, and pages with their content.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,14 +10,14 @@ use madang_proto::{Content, ErrorBody, ErrorCode, Resume, SnapshotReason, limits
 use super::Operations;
 use crate::refusal::refusal;
 
-/// Rows of one page of an inbox.
+/// Rows in one page of an inbox.
 const PAGE_ROWS: usize = 512;
-/// Places of a page of which nothing was written yet.
+/// The memory of the places of a page of which nothing was written yet.
 pub const PAGE_BYTES: usize = PAGE_ROWS * size_of::<InboxItem>();
-/// Rows of one part of a page; the item that crosses it is the last one.
+/// Rows in one part of a page. The item that crosses this is the last one of the part.
 const PART_ROWS: u64 = 256;
 
-/// What a session reads next.
+/// The next page of a session.
 #[derive(Debug, Clone)]
 pub enum SyncPage {
     /// Items, whose content [`Operations::content`] reads.
@@ -27,37 +27,36 @@ pub enum SyncPage {
         /// Whether there is more.
         more: bool,
     },
-    /// The cursor does not serve. The session goes on from `end`.
+    /// The cursor cannot be used. The session continues from `end`.
     SnapshotRequired {
-        /// Why.
         reason: SnapshotReason,
-        /// Where the inbox ends.
+        /// The end of the inbox.
         end: Cursor,
     },
 }
 
-/// A part of a page, with a cursor of its own: a connection that breaks in the middle of a page repeats one part.
+/// A part of a page, with a cursor of its own, so that a connection that breaks in the middle of a page repeats one part only.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Within each log in the inbox's order; everything up to the cursor is in them or in the parts before.
+    /// Within each log in the order of the inbox. Everything up to `upto` is in this part or in those before it.
     pub items: VecDeque<InboxItem>,
-    /// Where the session stands afterwards.
+    /// The cursor behind this part.
     pub upto: Cursor,
 }
 
-/// Where a device stands, by the cursor that it came with.
+/// The meaning of the cursor that a device sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It came without one.
+    /// There was none.
     New,
-    /// It came with what is no cursor of its user.
+    /// It is not a cursor of this user.
     Foreign,
-    /// Here.
+    /// It is valid and has this value.
     At(Cursor),
 }
 
 impl Standing {
-    /// Up to where the device has received; nothing if its cursor does not say.
+    /// The position up to which the device has received; zero if its cursor does not say.
     #[must_use]
     pub const fn position(self) -> Position {
         match self {
@@ -68,7 +67,7 @@ impl Standing {
 }
 
 impl SyncPage {
-    /// What `welcome` says of it.
+    /// The field `resume` of `welcome`.
     #[must_use]
     pub const fn resume(&self) -> Resume {
         match self {
@@ -79,7 +78,7 @@ impl SyncPage {
 }
 
 impl Operations {
-    /// What a device's cursor says.
+    /// Opens a device's cursor.
     #[must_use]
     pub fn standing(&self, user: UserId, cursor: Option<&SealedCursor>) -> Standing {
         match cursor.map(|text| self.cursors.open(user, text)) {
@@ -89,7 +88,7 @@ impl Operations {
         }
     }
 
-    /// A cursor as `user` gets it.
+    /// Seals a cursor for `user`.
     ///
     /// # Errors
     /// `internal`.
@@ -100,10 +99,10 @@ impl Operations {
         })
     }
 
-    /// The next page of a user's inbox after where a device stands, or the verdict that it needs a snapshot.
+    /// The next page of a user's inbox, or the verdict that the device needs a snapshot.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn sync_page(&self, user: UserId, standing: Standing) -> Result<SyncPage, ErrorBody> {
         let reason = match standing {
             Standing::New => SnapshotReason::NoCursor,
@@ -117,16 +116,17 @@ impl Operations {
                 }
             }
         };
+        // The end is read after the connection is registered. What comes later arrives live.
         self.metrics.count_snapshot(reason);
         let end = self.inbox.end(user).await.map_err(|error| refusal(&error))?;
         Ok(SyncPage::SnapshotRequired { reason, end })
     }
 
-    /// The content of items of a user's inbox, in their order: a list for each, up to where a frame is full; the last
-    /// list may lack its end, and lists may be missing behind it.
+    /// The content of inbox items in their order: one list for each item, until a frame is full. The last list may lack its end,
+    /// and lists behind it may be missing.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn content(
         &self,
         user: UserId,
@@ -141,7 +141,7 @@ impl Operations {
         let mut room = limits::BATCH_BYTES_OUT;
         for index in 0..lists.len() {
             let LogId::Channel(channel) = ranges[index].0 else { continue };
-            // What was said and never changed is for everybody who was there.
+            // A message that was never changed may be read by everybody who was a member then.
             if !lists[index].iter().any(|row| has_changed(&row.entry.content)) {
                 hidden.withhold(channel, &mut lists[index]);
                 continue;
@@ -160,12 +160,12 @@ impl Operations {
     }
 }
 
-/// Whether it is a change, or a message that was.
+/// Whether this is a change, or a message that was edited.
 fn has_changed(content: &Content) -> bool {
     content.change().is_some() || content.message().is_some_and(|message| message.edited.is_some())
 }
 
-/// Divides a page. What is behind the last item belongs to the last part.
+/// Divides a page into parts. The last part ends where the page ends, which may be behind the last item.
 fn parts(page: InboxPage) -> VecDeque<Part> {
     let mut parts = VecDeque::new();
     let (mut items, mut rows) = (Vec::new(), 0);
@@ -185,8 +185,8 @@ fn parts(page: InboxPage) -> VecDeque<Part> {
     parts
 }
 
-/// Joins what follows each other in one log: a part is written whole before its cursor is sent, and only the order
-/// within each log matters to a client. Fewer, larger reads.
+/// Joins items that continue each other in one log, to make fewer and larger reads. A part is written whole before its cursor is
+/// sent, and only the order within each log matters to a client.
 fn join_runs(items: Vec<InboxItem>) -> VecDeque<InboxItem> {
     let mut joined: VecDeque<InboxItem> = VecDeque::with_capacity(items.len());
     let mut last: HashMap<LogId, usize> = HashMap::new();
@@ -211,14 +211,14 @@ mod tests {
     use madang_ids::{ChannelId, Epoch, Seq};
 
     #[test]
-    fn runs_of_one_log_are_joined_across_others_but_not_across_a_gap() {
+    fn items_of_one_log_are_joined_across_other_logs_but_not_across_a_gap() {
         let items = [(1, 1, 2, 2), (2, 5, 5, 3), (1, 3, 3, 4), (2, 9, 9, 5), (1, 4, 6, 8)];
         let joined = join_runs(items.map(item).to_vec());
         assert_eq!(joined, [(1, 1, 6, 8), (2, 5, 5, 3), (2, 9, 9, 5)].map(item));
     }
 
     #[test]
-    fn a_page_is_divided_where_its_parts_are_full_and_ends_where_it_ended() {
+    fn a_page_is_divided_into_full_parts_and_keeps_its_end() {
         let epoch = Epoch::from_raw(7);
         let divide = |items: &[(u64, u64, u64, u64)], upto: u64| {
             let upto = Cursor { epoch, position: Position::new(upto) };

@@ -1,14 +1,14 @@
-//! Short texts that people write: names, topics, status texts. One rule for all of them; the length is their own.
+//! Short texts that users write: names, topics, status texts. The same rules hold for all of them, except the length.
 
 use std::ops::RangeInclusive;
 
 use madang_engine::text;
 use madang_proto::ErrorBody;
 
-/// The text as it is kept: without white space at its ends, composed (NFC), in one line.
+/// Returns the text as it is stored: trimmed, composed (NFC), in one line.
 ///
 /// # Errors
-/// `invalid`, with the field, and the length and the limit or the character that must not be there.
+/// `invalid` with the field, and either the length and its limit, or the character that is not allowed.
 pub(super) fn check_text(
     field: &str,
     text: &str,
@@ -17,7 +17,7 @@ pub(super) fn check_text(
     check(field, text, allowed, false)
 }
 
-/// As [`check_text`], in one line or several.
+/// As [`check_text`], for a text of one or more lines.
 pub(super) fn check_lines(
     field: &str,
     text: &str,

@@ -10,23 +10,23 @@ use super::Operations;
 use crate::home::{Count, PERIOD, Period};
 use crate::refusal::refusal;
 
-/// Users, and channels, that an operator asks for at most.
+/// The most users, and channels, that an operator can ask for.
 const LIMIT: usize = 100;
-/// A user who writes this share of what all write in an hour is logged …
+/// A user who has written at least this share of all bytes of an hour is logged, if it is at least [`WARN_BYTES`].
 const WARN_PERCENT: u64 = 50;
-/// … if it is at least this much.
+/// The least number of bytes for which a user is logged.
 const WARN_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What was written in one period.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TopPeriod {
-    /// Its length, so far.
+    /// How long it has lasted, in seconds.
     pub seconds: u64,
-    /// All bytes of entries and of rows that were written anew.
+    /// All bytes of appended entries and rewritten rows.
     pub bytes: u64,
-    /// The users who wrote most.
+    /// The users who have written most.
     pub users: Vec<TopUser>,
-    /// The channels to which most was written. What goes to users' own logs is in none.
+    /// The channels to which most was written. Bytes in users' own logs belong to none.
     pub channels: Vec<TopChannel>,
 }
 
@@ -37,9 +37,9 @@ pub struct TopUser {
     pub id: UserId,
     /// The handle; empty for a deleted user.
     pub handle: String,
-    /// At most this.
+    /// An upper bound.
     pub bytes: u64,
-    /// At least this: others may have been counted in the same place before.
+    /// A lower bound. The difference may belong to users who had the same counter before.
     pub at_least: u64,
 }
 
@@ -53,9 +53,9 @@ pub struct TopChannel {
     /// Its name; direct channels have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// At most this.
+    /// An upper bound.
     pub bytes: u64,
-    /// At least this.
+    /// A lower bound.
     pub at_least: u64,
 }
 
@@ -99,7 +99,7 @@ impl Operations {
         Ok(TopPeriod { seconds: lasts.as_secs(), bytes: period.bytes, users, channels: named })
     }
 
-    /// Ends an hour's count: the share of the first goes to the metrics, and a large one to the log.
+    /// Ends the count of an hour. The share of the first user and channel goes to the metrics; a large share is logged.
     pub(super) fn turn_written(&self) {
         let Some(ended) = self.homes.written().turn(self.clock.elapsed()) else { return };
         let share = |bytes: u64| bytes as f64 / ended.bytes.max(1) as f64;

@@ -1,5 +1,5 @@
-//! Walks over all users and forgets what none of their devices can need: rows of the own log from before the last 10,000 items,
-//! and channels that were left long ago.
+//! Visits all users in turn and deletes what none of their devices can need: rows of a user's own log from before the last 10,000
+//! items, and channels that the user left long ago.
 
 use madang_ids::UserId;
 use madang_proto::limits;
@@ -7,21 +7,21 @@ use madang_store::TrimStep;
 
 use super::Operations;
 
-/// One row more than a device may be behind: it says that a cursor in front of it misses nothing.
+/// One row more than a device may be behind. It proves that a cursor before it misses nothing.
 const OWN_ROWS: u64 = limits::SYNC_ITEMS + 1;
-/// Users that are looked at in a round of a second: a million take 33 minutes.
+/// Users in one round of a second: a million users take 33 minutes.
 const USERS_A_ROUND: usize = 500;
-/// Rows and channels that are forgotten in a round. Half as many are enough for all that users may write to own logs
-/// within their limits on a node that is full.
+/// Rows and channels that are deleted in one round. Half of it would be enough for everything that users may write to own logs
+/// within their limits on a full node.
 const FORGETS_A_ROUND: usize = 1_000;
-/// Between two walks.
+/// Rounds between two walks.
 const REST_ROUNDS: u32 = 3_600;
-/// Behind a step that failed: it would most likely fail again.
+/// Rounds after a step that failed: it would probably fail again.
 const FAILED_ROUNDS: u32 = 60;
-/// Before the first one: a server that has just started has other things to do.
+/// Rounds before the first walk: a server that has just started has more urgent work.
 const FIRST_ROUNDS: u32 = 60;
 
-/// How far a walk has come.
+/// The state of a walk.
 #[derive(Debug)]
 pub(super) struct TrimWalk {
     after: Option<UserId>,
@@ -35,8 +35,8 @@ impl TrimWalk {
 }
 
 impl Operations {
-    /// One step of the walk, or of the rest between two walks. A step that fails is repeated a minute later;
-    /// a user whose rows are damaged does not fail it.
+    /// Takes one step of the walk, or of the rest between two walks. A step that fails is repeated a minute later. A user whose
+    /// rows are damaged does not make it fail.
     pub(super) async fn trim_some(&self, walk: &mut TrimWalk) {
         if walk.rest_rounds > 0 {
             walk.rest_rounds -= 1;

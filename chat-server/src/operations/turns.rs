@@ -1,9 +1,9 @@
-//! One after the other: a change and the notification of it, where two at once could notify in the wrong order.
+//! Turns of callers that change the same thing, so that two changes are not noted in the wrong order.
 //!
-//! A home orders what is appended to its log. It cannot know in which order two callers changed a row that lies elsewhere
-//! (a read marker, a contact). Callers that change the same thing therefore take turns: change, then hand over the note,
-//! then let the next one change. In a fleet the user's home drops a note that is overtaken (`engine::home`), and clients
-//! keep the greater.
+//! A home orders what is appended to its log. It cannot know in which order two callers changed a row elsewhere, such as a read
+//! marker or a contact. Therefore callers that change the same row take turns: each changes the row and hands over the note
+//! before the next one begins. In a fleet turns hold for one node only; there the user's home drops a note that is overtaken
+//! (`engine::home`), and clients keep the greater one.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use dashmap::DashMap;
 use madang_ids::{ChannelId, UserId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// What is changed by one caller at a time.
+/// What one caller changes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
-    /// How far a user has read a channel.
+    /// A user's read marker in a channel.
     Marker(UserId, ChannelId),
-    /// What two users are to each other: contacts and blocks. The lesser id first.
+    /// The relation of two users: contact and blocks. The lesser id is first.
     Pair(UserId, UserId),
-    /// The invitation of a user to a group. Nobody who has such a turn waits for one of this kind.
+    /// A user's invitation to a group. A caller that holds such a turn never waits for another of this kind.
     Invitation(UserId, ChannelId),
     /// The settings of a user's account.
     Account(UserId),
-    /// In how many channels a user is, close to the limit. Of several users in the order of their ids.
+    /// The number of channels of a user who is close to the limit. For several users the turns are taken in the order of their
+    /// ids.
     Channels(UserId),
 }
 
@@ -32,12 +33,12 @@ impl Subject {
     }
 }
 
-/// Who changes what now. An entry lives while somebody changes its subject or waits to: at most one a request that is
-/// under way.
+/// The turns in progress. An entry lives while a caller holds or waits for its subject, so there is at most one for each request
+/// in flight.
 #[derive(Debug, Default)]
 pub struct Turns(DashMap<Subject, Arc<Mutex<()>>>);
 
-/// The right to change a subject, until it is dropped.
+/// The right to change a subject, held until it is dropped.
 #[must_use]
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
@@ -46,9 +47,9 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turns {
-    /// Waits until nobody else changes `subject`; in the order of the calls. Cancel safe.
+    /// Waits until no other caller holds `subject`. Callers are served in the order of their calls. Cancel safe.
     pub(super) async fn take(&self, subject: Subject) -> Turn<'_> {
-        // Made first: a caller that goes away while it waits must leave no entry behind.
+        // Made before the wait: if the caller goes away while it waits, dropping the turn removes the entry.
         let mut turn = Turn { turns: self, subject, held: None };
         let mutex = Arc::clone(&*self.0.entry(subject).or_default());
         turn.held = Some(mutex.lock_owned().await);
@@ -59,7 +60,8 @@ impl Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.held = None;
-        // Clones are made under the lock of the map's shard, so nobody takes one meanwhile.
+        // The last holder removes the entry. Clones are made under the lock of the map's shard, so no caller can take one between
+        // the count and the removal.
         self.turns.0.remove_if(&self.subject, |_, mutex| Arc::strong_count(mutex) == 1);
     }
 }
@@ -70,7 +72,7 @@ mod tests {
     use futures_util::FutureExt;
 
     #[tokio::test]
-    async fn a_subject_is_changed_by_one_at_a_time_and_forgotten_afterwards() {
+    async fn a_subject_is_changed_by_one_caller_at_a_time_and_leaves_no_entry() {
         let turns = Turns::default();
         let [ada, bob, cy] = [1, 2, 3].map(UserId::from_raw);
         let first = turns.take(Subject::pair(ada, bob)).await;

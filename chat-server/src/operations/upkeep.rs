@@ -1,5 +1,5 @@
-//! What the server does by itself: notes what devices have received, forgets retry keys that have had their time and what
-//! is old of users' own logs, finishes revocations, erases deleted channels, and notifies of invitations.
+//! Work that the server does by itself: writes received positions, deletes expired retry keys and old rows of users' own logs,
+//! finishes revocations, deletions and erasures, and notes invitations.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use super::Operations;
 use super::trim::TrimWalk;
 use crate::refusal::refusal;
 
-/// G2.
+/// How long recorded sends are kept (G2): 30 days.
 const SENDS_KEPT_MS: u64 = 30 * 86_400_000;
 const CLAIMS_KEPT_MS: u64 = limits::IDEMPOTENCY_KEY_HOURS * 3_600_000;
 const DAY_MS: u64 = 86_400_000;
-/// Devices that are revoked in a minute because their tokens have ended; each is a write and an entry. It is enough for
-/// 140,000 a day, and a clock that leaps ahead for a moment does not log everybody out.
+/// Devices that are revoked in a minute because their tokens have expired. Each is a write and an entry. It is enough for 140,000
+/// a day, and a clock that jumps ahead for a moment does not log everybody out.
 const ENDED_AT_ONCE: usize = 100;
-/// Forgotten in one transaction, so that nobody waits long behind it.
+/// Keys that are deleted in one transaction, so that other writes do not wait long.
 const AT_ONCE: usize = 1_000;
-/// Between two rounds; G5 allows a revocation five seconds.
+/// The time between two rounds. A revocation must take effect within five seconds (G5).
 const ROUND: Duration = Duration::from_secs(1);
-/// Old keys are forgotten each minute; and so often in a round while there are more, so that other things have their
-/// turn. It is enough for 16,000 messages a second.
+/// Old keys are deleted once a minute, and in each round while there are more. A round makes at most [`FORGET_TIMES`]
+/// transactions, so that other work gets its turn. It is enough for 16,000 messages a second.
 const FORGET_EVERY_ROUNDS: u32 = 60;
 const FORGET_TIMES: usize = 16;
 
 impl Operations {
-    /// Forgets some of the recorded sends that are older than 30 days, and of the idempotency keys of REST that are
-    /// older than a day; says whether there may be more.
+    /// Deletes some of the recorded sends that are older than 30 days, and of the idempotency keys of REST that are older than a
+    /// day. Returns whether there may be more.
     pub async fn forget_old_keys(&self) -> bool {
         let now = self.clock.past_ms();
         let sends = self.store.forget_sends(now.minus(SENDS_KEPT_MS), AT_ONCE).await;
@@ -45,8 +45,8 @@ impl Operations {
         is_more(sends) | is_more(claims)
     }
 
-    /// Revokes devices that cannot sign in any more without a password, and forgets those that were revoked long ago and
-    /// invitations that ended long ago.
+    /// Revokes devices that cannot sign in any more without a password, and deletes devices that were revoked long ago and
+    /// invitations that expired long ago.
     pub async fn end_old_sessions(&self) {
         let now = self.clock.now_ms();
         // An access token may outlive its refresh token, and a session its access token by a minute.
@@ -76,7 +76,7 @@ impl Operations {
         true
     }
 
-    /// Until the drain.
+    /// Runs until the drain begins.
     pub async fn run_upkeep(self: Arc<Self>, drain: Drain) {
         let mut forget_in = FORGET_EVERY_ROUNDS;
         let mut walk = TrimWalk::new();
