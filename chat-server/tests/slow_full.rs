@@ -67,8 +67,14 @@ impl Stage {
 
     /// A part is full, which may take this much.
     fn filled(&mut self, what: &str, bytes: u64) {
+        let resident = self.server.resident_bytes().unwrap();
+        self.filled_at(what, bytes, resident);
+    }
+
+    /// A part was full, which may take this much, when this much was resident.
+    fn filled_at(&mut self, what: &str, bytes: u64, resident: u64) {
         self.allowed += bytes;
-        let grown = self.server.resident_bytes().unwrap().saturating_sub(self.rested);
+        let grown = resident.saturating_sub(self.rested);
         eprintln!("{what}: grown by {} MiB, {} MiB are stated", grown / MIB, self.allowed / MIB);
         assert!(grown <= self.allowed, "{what}: grown by {} MiB, {} stated", grown / MIB, self.allowed / MIB);
     }
@@ -144,8 +150,6 @@ impl Stage {
 
     /// Readers that stop: they are closed once the node is full, the writer goes on, and they miss nothing.
     async fn fill_queues(&mut self) {
-        // More than the kernel takes for a socket that nobody reads.
-        const MESSAGES: u64 = 400;
         let reader = self.people[2].clone();
         let group = self.group("loud", &[&reader]).await;
         let snapshot =
@@ -156,35 +160,33 @@ impl Stage {
             readers.push(Socket::connect(self.server.addr, token(&reader), Some(&cursor)).await.unwrap().0);
         }
         let text = "y".repeat(100_000);
-        for number in 0..MESSAGES {
-            self.say(&group, 10_000 + number, &text).await;
-        }
+        let (mut messages, mut peak) = (0, 0);
+        let fewer = async {
+            // A queue that overflows is emptied, and the kernel takes megabytes first: more is said until a look of each
+            // second finds the queues full, and sockets that took nothing for 5 s.
+            while self.sockets().await >= READERS {
+                self.say(&group, 10_000 + messages, &text).await;
+                messages += 1;
+                peak = peak.max(self.server.resident_bytes().unwrap());
+            }
+        };
+        timeout(2 * PATIENCE, fewer).await.expect("readers that stopped are closed");
         // The bytes under way were counted with the half frames, which are gone.
-        self.filled("queues of readers that stopped", FEED_BYTES);
-        self.loses_sockets(READERS).await;
+        self.filled_at("queues of readers that stopped", FEED_BYTES, peak);
         let mut reading: JoinSet<Ended> = readers.into_iter().map(read_to_the_end).collect();
         let ended = timeout(PATIENCE, reading.join_next()).await.unwrap().unwrap().unwrap();
         // The kernel may have no room for the close frame: then the socket ends without a word.
         assert!(matches!(ended, Ended::Closed(4005, _) | Ended::Gone(_)), "{ended:?}");
         drop(reading);
-        self.read_all(&reader, &cursor, &group, MESSAGES).await;
+        self.read_all(&reader, &cursor, &group, messages).await;
     }
 
-    /// Waits until fewer sockets are open than this.
-    async fn loses_sockets(&self, sockets: usize) {
-        let fewer = async {
-            loop {
-                let metrics = self.server.rest.must("GET", "/metrics", None, None).await;
-                let metrics = metrics.as_str().unwrap_or_default().to_owned();
-                let open = metrics.lines().find_map(|line| line.strip_prefix("gateway_connections "));
-                if open.is_some_and(|open| open.parse::<usize>().unwrap() < sockets) {
-                    return;
-                }
-                // waits for: the sweep of each second, and for 5 s without a byte taken
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
-        timeout(PATIENCE, fewer).await.expect("readers that stopped are closed");
+    /// Sockets that are open.
+    async fn sockets(&self) -> usize {
+        let metrics = self.server.rest.must("GET", "/metrics", None, None).await;
+        let metrics = metrics.as_str().unwrap().to_owned();
+        let open = metrics.lines().find_map(|line| line.strip_prefix("gateway_connections "));
+        open.unwrap().parse().unwrap()
     }
 
     /// A reader that was closed comes back, and has everything.

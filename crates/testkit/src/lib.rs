@@ -13,7 +13,7 @@ mod socket;
 mod tls;
 pub mod transcript;
 
-pub use led::Led;
+pub use led::{Led, ReadGate};
 /// So that crates below the server can say what node they want.
 pub use madang_chat_server::config::Config;
 pub use madang_service::ManualClock;
