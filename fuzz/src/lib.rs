@@ -1,8 +1,8 @@
-//! What must hold for any input of each decoder. The tests replay the seeds; `cargo xtask fuzz` searches for an input
-//! that breaks it, with this very code.
+//! Properties that hold for any input of each decoder. The tests replay the seeds; `cargo xtask fuzz` searches for an
+//! input that violates a property, with this same code.
 //!
-//! A property panics when it does not hold. The reading path of sockets lies inside of the chat server
-//! (`gateway/feed.rs`), so its seeds are replayed there.
+//! A property panics if it does not hold. The code that reads sockets is inside the chat server (`gateway/feed.rs`), so
+//! its seeds are replayed there.
 
 #[path = "../../loadtest/src/corpus/irc.rs"]
 mod irc;
@@ -15,16 +15,16 @@ mod tokens;
 
 pub use seeds::{examples, kept};
 
-/// A decoder and what must hold of it.
+/// A decoder and its property.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// Its name.
     pub name: &'static str,
-    /// Panics if something does not hold.
+    /// Panics if the property does not hold.
     pub check: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "client_frame", check: requests::check_frame },
     Target { name: "rest_body", check: requests::check_rest },
@@ -38,7 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "socket", check: madang_chat_server::gateway::feed::check },
 ];
 
-/// The target of this name.
+/// The target with this name.
 #[must_use]
 pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().copied().find(|target| target.name == name)

@@ -1,8 +1,8 @@
-//! The load tool's reader of IRC logs.
+//! The load tool's parser of IRC logs.
 
 use crate::irc::{Notice, notice, parse, spread};
 
-/// Whatever is in a file, its lines are read, and times rise.
+/// Any file can be parsed, and the times of its lines never fall.
 pub(crate) fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let spoken: Vec<_> = text.lines().filter_map(parse).collect();

@@ -1,4 +1,4 @@
-//! The program that `cargo xtask fuzz` runs: libFuzzer around one target, named by `MADANG_FUZZ_TARGET`. It puts the
+//! The program that `cargo xtask fuzz` runs: libFuzzer with one target, named by `MADANG_FUZZ_TARGET`. It writes the
 //! seeds into the folder `MADANG_FUZZ_CORPUS` before the search begins.
 #![no_main]
 

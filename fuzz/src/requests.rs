@@ -1,4 +1,4 @@
-//! What clients ask: frames of the socket, bodies of REST.
+//! Requests of clients: frames of the socket, bodies of REST.
 
 use std::fmt::Debug;
 
@@ -10,10 +10,10 @@ use madang_proto::{ErrorBody, Request, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What is said about a refused field must not grow with what was sent.
+/// Bound of an error, in bytes: it must not grow with the request.
 const ERROR_BYTES: usize = 4_096;
 
-/// A text frame is a request, which survives its own text, or is refused by field and id.
+/// A text frame is either a valid request, which round-trips, or is refused with field and id.
 pub(crate) fn check_frame(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match Request::parse(text) {
@@ -29,7 +29,7 @@ pub(crate) fn check_frame(data: &[u8]) {
     }
 }
 
-/// The first byte chooses the request.
+/// The first byte selects the type of the body.
 pub(crate) fn check_rest(data: &[u8]) {
     let Some((&kind, body)) = data.split_first() else { return };
     match kind % 10 {

@@ -1,5 +1,5 @@
-//! Inputs to begin with: the examples of docs/protocol.md, the texts of the transcripts, and what earlier searches kept
-//! in `seeds/`, a JSON string a line, each character of which is a byte.
+//! Initial inputs: the examples of docs/protocol.md, the texts of the transcripts, and inputs from earlier searches in
+//! `seeds/`, one JSON string per line, in which each character is a byte.
 
 use std::path::Path;
 use std::{fs, io};
@@ -9,7 +9,7 @@ const PROTOCOL: &str = include_str!("../../docs/protocol.md");
 /// The JSON of the protocol's examples, and each line that a transcript sends or expects.
 ///
 /// # Errors
-/// The transcripts cannot be read.
+/// If the transcripts cannot be read.
 pub fn examples() -> io::Result<Vec<Vec<u8>>> {
     let mut examples: Vec<Vec<u8>> = PROTOCOL
         .split("\n```")
@@ -24,10 +24,10 @@ pub fn examples() -> io::Result<Vec<Vec<u8>>> {
     Ok(examples)
 }
 
-/// What is kept for a target.
+/// The stored seeds of a target.
 ///
 /// # Errors
-/// There is no such file, or a line is no JSON string of bytes.
+/// If there is no such file, or a line is not a JSON string of bytes.
 pub fn kept(target: &str) -> io::Result<Vec<Vec<u8>>> {
     let text = fs::read_to_string(root().join("fuzz/seeds").join(format!("{target}.txt")))?;
     text.lines().map(|line| bytes_of(line).ok_or_else(|| io::Error::other(line.to_owned()))).collect()

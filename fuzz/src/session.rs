@@ -1,4 +1,4 @@
-//! A session under a script: a line is what happens next, its first byte says what.
+//! A session driven by a script. The first byte of each line names the event.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use madang_proto::{ClientFrame, CloseReason, ErrorCode, ServerFrame};
 const START: Millis = Millis::new(1_800_000_000_000);
 const CONFIG: fn() -> SessionConfig = SessionConfig::default;
 
-/// What the script has told so far, in the plainest words.
-struct Told {
+/// A session, and the state that it must have according to the events so far.
+struct Script {
     session: Session,
     elapsed: Duration,
     is_verifying: bool,
     identity: Option<Identity>,
 }
 
-/// `t…` a text · `b` a binary frame · `v` the token is good · `x` it is not · `r` a renewed token, `R` of somebody else
-/// · `w` and one byte: time goes by.
+/// `t…` a text frame · `b` a binary frame · `v` the token is valid · `x` it is not · `r` a renewed token, `R` one of
+/// another user · `w` and one byte: time passes.
 pub(crate) fn check(data: &[u8]) {
     let session = Session::new(&CONFIG(), Now { at: START, elapsed: Duration::ZERO });
-    let mut told = Told { session, elapsed: Duration::ZERO, is_verifying: false, identity: None };
+    let mut script = Script { session, elapsed: Duration::ZERO, is_verifying: false, identity: None };
     for line in data.split(|&byte| byte == b'\n') {
         match line {
-            [b't', text @ ..] => told.text(&String::from_utf8_lossy(text)),
-            [b'b', ..] => assert!(!matches!(told.binary(), Step::Run { .. } | Step::Verify { .. })),
-            [b'v', ..] => told.verified(),
-            [b'x', ..] => told.refused(),
-            [b'r', ..] => told.renewed(1),
-            [b'R', ..] => told.renewed(2),
-            [b'w', byte, ..] if told.wait(*byte) => return,
+            [b't', text @ ..] => script.text(&String::from_utf8_lossy(text)),
+            [b'b', ..] => assert!(!matches!(script.binary(), Step::Run { .. } | Step::Verify { .. })),
+            [b'v', ..] => script.verified(),
+            [b'x', ..] => script.refused(),
+            [b'r', ..] => script.renewed(1),
+            [b'R', ..] => script.renewed(2),
+            [b'w', byte, ..] if script.wait(*byte) => return,
             _ => {}
         }
     }
 }
 
-impl Told {
+impl Script {
     fn now(&self) -> Now {
         let wall = START.plus(u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX));
         Now { at: wall, elapsed: self.elapsed }
@@ -46,11 +46,11 @@ impl Told {
         let (now, was_open) = (self.now(), self.identity);
         match self.session.handle_text(&CONFIG(), text, now) {
             Step::Verify { .. } => {
-                assert!(was_open.is_none() && !self.is_verifying, "hello is said once");
+                assert!(was_open.is_none() && !self.is_verifying, "only the first hello is verified");
                 self.is_verifying = true;
             }
             Step::Run { identity, id, frame } => {
-                assert_eq!(Some(identity), was_open, "only who was verified is served");
+                assert_eq!(Some(identity), was_open, "only a verified user is served");
                 assert!(!matches!(frame, ClientFrame::Hello(_) | ClientFrame::Heartbeat));
                 assert!(id.is_some() || matches!(frame, ClientFrame::Received { .. }));
                 assert!(identity.expires_at > now.at || matches!(frame, ClientFrame::Auth { .. }));
@@ -63,7 +63,7 @@ impl Told {
                 ServerFrame::Error { error, .. } => {
                     assert!(error.field.is_some() || error.code == ErrorCode::Unauthorized, "{error:?}");
                 }
-                frame => panic!("a session does not say {frame:?}"),
+                frame => panic!("unexpected frame of a session: {frame:?}"),
             },
             Step::Wait | Step::Close(_) => panic!("a text is answered"),
         }
@@ -107,7 +107,8 @@ impl Told {
         }
     }
 
-    /// Time goes by; `true` if the session ends. It ends when it said, not before, and for a good reason.
+    /// Advances the time; returns `true` if the session ends. It must end at the time that it announced, not before,
+    /// and for a valid reason.
     fn wait(&mut self, byte: u8) -> bool {
         let look_at = self.session.look_at(&CONFIG(), self.now());
         self.elapsed += Duration::from_millis(u64::from(byte).pow(2));

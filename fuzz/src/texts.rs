@@ -1,4 +1,4 @@
-//! Smaller things with a text of their own: bodies, entries, ids.
+//! Smaller decoders: bodies, entries, ids.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::requests::print;
 
-/// A body that is let in is within the limits, no larger than it is taken for, and hashed alike when it comes again or
-/// was kept in between.
+/// A body that is accepted is within the limits, is no larger than its computed size, and has the same hash after a
+/// round trip.
 pub(crate) fn check_body(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(parsed) = json::read_request::<Body>(text) else { return };
@@ -32,7 +32,7 @@ pub(crate) fn check_body(data: &[u8]) {
     }
 }
 
-/// What the store keeps, and what clients are sent: reads back as it was written.
+/// An entry as the store keeps it and as clients receive it round-trips.
 pub(crate) fn check_entry(data: &[u8]) {
     survives::<Content>(data);
     survives::<Entry>(data);
@@ -46,7 +46,7 @@ fn survives<T: Serialize + DeserializeOwned>(data: &[u8]) {
     assert_eq!(print(&again), printed);
 }
 
-/// Ids have one text, but for zeros in front and the spellings of UUIDs.
+/// An id has one text, except for leading zeros and the spellings of UUIDs.
 pub(crate) fn check_ids(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(id) = reads_back::<UserId>(text) {

@@ -1,4 +1,4 @@
-//! The verifier of access tokens: of what was not signed nothing passes; of what was, only what says the right things.
+//! The verifier of access tokens: it accepts no unsigned token, and of signed ones only those with valid claims.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 const SECRET: [u8; 32] = [7; 32];
 const NOW: Millis = Millis::new(1_800_000_000_250);
 
-/// The first line is the header, the rest the claims. As one text they are a token that nobody signed.
+/// The first line is the header, the rest the claims. Joined to a token they have no valid signature.
 pub(crate) fn check(data: &[u8]) {
     let tokens = Tokens::new(&SECRET, Duration::from_secs(900));
     if let Ok(text) = std::str::from_utf8(data) {

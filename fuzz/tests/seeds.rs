@@ -1,4 +1,4 @@
-//! Every seed of every target holds.
+//! Every property holds for every seed.
 
 use madang_fuzz::{TARGETS, examples, kept};
 

@@ -1,9 +1,10 @@
-//! What a cursor is to clients: a text that only this server reads, and only for the user to whom it was given.
+//! The form in which clients keep a cursor: a text that only this server can read, and only for the user to whom it was
+//! given.
 //!
-//! Sealed by AES-256-GCM-SIV (RFC 8452) under a key of its own, with the user as associated data. So a text that was
-//! damaged, made up, or given to somebody else does not open, and nobody can read off it how much the whole store has
-//! written. The nonce is fixed: the same cursor has the same text, which is all that such a nonce gives away (RFC 8452,
-//! 9), and two devices of one user may know that they stand at the same place.
+//! It is sealed by AES-256-GCM-SIV (RFC 8452) with a key of its own and with the user as associated data. So a text
+//! that was damaged, invented or given to another user does not open, and no client can read off it how much the whole
+//! store has written. The nonce is fixed, so equal cursors have equal texts; this is all that a fixed nonce reveals
+//! (RFC 8452, 9), and two devices of one user may know that they are at the same place.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -11,28 +12,28 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use madang_ids::{Cursor, Epoch, Position, SealedCursor, UserId};
 
-/// Separates this key from everything else that is derived from the secret.
+/// Separates this key from other keys that are derived from the secret.
 const PURPOSE: &[u8] = b"madang cursor 1";
-/// Epoch and position.
+/// Size of epoch and position.
 const OPEN_BYTES: usize = 16;
-/// With the tag behind it.
+/// Size with the tag.
 const SEALED_BYTES: usize = OPEN_BYTES + 16;
-/// As base64 without padding. A longer text is not decoded.
+/// Length in base64 without padding. A longer text is not decoded.
 const TEXT_BYTES: usize = SEALED_BYTES.div_ceil(3) * 4 - 1;
 
-/// The library refused. With a key of the right length it does not.
+/// The library failed. This does not happen with a key of the right length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a cursor cannot be sealed")]
 pub struct SealError;
 
-/// Seals cursors and opens them again. One a process; shared by reference.
+/// Seals and opens cursors. One per process; shared by reference.
 #[derive(Debug)]
 pub struct Cursors {
     key: LessSafeKey,
 }
 
 impl Cursors {
-    /// Under `secret`; another secret opens none of them.
+    /// Uses a key derived from `secret`. Cursors that were sealed under another secret do not open.
     ///
     /// # Errors
     /// [`SealError`].
@@ -57,7 +58,7 @@ impl Cursors {
         Ok(URL_SAFE_NO_PAD.encode(bytes).into())
     }
 
-    /// What `text` says, if it is a cursor of `user`.
+    /// The cursor in `text`, if it was sealed for `user`.
     #[must_use]
     pub fn open(&self, user: UserId, text: &SealedCursor) -> Option<Cursor> {
         let text = Some(text.as_str()).filter(|text| text.len() == TEXT_BYTES)?;
@@ -93,18 +94,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_opens_for_its_user_alone_and_under_its_secret() {
+    fn a_cursor_opens_only_for_its_user_and_under_its_secret() {
         let sealed = cursors().seal(ADA, cursor(42)).unwrap();
         assert_eq!(sealed.as_str().len(), TEXT_BYTES);
         assert_eq!(cursors().open(ADA, &sealed), Some(cursor(42)));
         assert_eq!(cursors().open(BOB, &sealed), None);
         assert_eq!(Cursors::new(&[8; 32]).unwrap().open(ADA, &sealed), None);
-        assert_eq!(cursors().seal(ADA, cursor(42)), Ok(sealed.clone()), "one place has one text");
+        assert_eq!(cursors().seal(ADA, cursor(42)), Ok(sealed.clone()), "equal cursors have equal texts");
         assert_ne!(cursors().seal(BOB, cursor(42)), Ok(sealed));
     }
 
     #[test]
-    fn a_text_that_was_changed_anywhere_does_not_open() {
+    fn a_changed_text_does_not_open() {
         let sealed = cursors().seal(ADA, cursor(42)).unwrap().to_string();
         for at in 0..sealed.len() {
             let other = if sealed.as_bytes()[at] == b'A' { "B" } else { "A" };
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_neighbouring_places_have_nothing_in_common() {
+    fn texts_of_neighbouring_positions_differ_throughout() {
         let texts: Vec<String> =
             (0..200).map(|at| cursors().seal(ADA, cursor(at)).unwrap().to_string()).collect();
         let beginnings: std::collections::HashSet<&str> = texts.iter().map(|text| &text[..8]).collect();

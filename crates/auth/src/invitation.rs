@@ -1,28 +1,29 @@
-//! Codes by which people sign up where an operator invites them.
+//! Codes with which users sign up where sign-up is by invitation.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// Digits that are not mistaken for others when somebody reads them out (Crockford's base 32, in lower case).
+/// Digits that are not mistaken for each other when a person reads them out (Crockford's base 32, in lower case).
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Of five bits each: 80 bits cannot be guessed at the rate of sign-ups.
+/// Number of digits. With 5 bits each they have 80 bits, which cannot be guessed at the rate limit of sign-ups.
 const LENGTH: usize = 16;
 const GROUP: usize = 4;
 
-/// A code. Servers keep its hash only.
+/// An invitation code. Servers store only its hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InvitationCode([u8; LENGTH]);
 
 impl InvitationCode {
-    /// A new code.
+    /// Draws a new code.
     #[must_use]
     pub fn random() -> Self {
         let bytes: [u8; LENGTH] = rand::random();
         Self(bytes.map(|byte| DIGITS[usize::from(byte % 32)]))
     }
 
-    /// Reads what somebody typed: in any case, with or without hyphens and spaces, `o` for `0`, `i` or `l` for `1`.
+    /// Parses a code as people type it: in any case, with or without hyphens and spaces, `o` for `0`, `i` or `l` for
+    /// `1`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let is_digit = |char: &char| !matches!(char, '-' | ' ');
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_is_read_as_people_type_it() {
+    fn a_code_is_parsed_as_people_type_it() {
         let code = InvitationCode::random();
         let text = code.to_string();
         assert_eq!(text.len(), 19);

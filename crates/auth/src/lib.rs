@@ -1,8 +1,9 @@
-//! Who you are: access tokens, refresh tokens, passwords, cursors bound to their user, and the secret they hang on.
+//! Authentication: access tokens, refresh tokens, passwords, cursors bound to their user, and the secret on which these
+//! depend.
 //!
-//! First station on the way of a request (G5): the gateway and REST turn a token into [`Claims`] here and take the
-//! user and device from nowhere else. This crate knows neither HTTP nor the store; what is kept (PHC texts, hashes of
-//! refresh tokens) is kept by its callers.
+//! This is the first stage of every request (G5): the gateway and REST convert a token into [`Claims`] here and take
+//! the user and the device from nowhere else. This crate knows neither HTTP nor the store; its callers store what must
+//! be kept (PHC texts, hashes of refresh tokens).
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Passwords: argon2id on the blocking pool, with bounds on how many are computed and how many wait.
+//! Passwords: argon2id on the blocking pool, with limits on concurrent and on waiting computations.
 
 use std::sync::Arc;
 
@@ -8,25 +8,26 @@ use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed}
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-/// The longest password, in bytes of UTF-8. Longer ones are refused before any work.
+/// The longest password, in bytes of UTF-8. Longer ones are refused before any computation.
 pub const MAX_PASSWORD_BYTES: usize = 1024;
 
-/// How many of each lane may wait for each one that is computed: at 20 ms a hash the last of them waits two thirds of a
-/// second, or twice that with both lanes full.
+/// Waiting computations in each lane for each permit. At 20 ms per hash the last one waits two thirds of a second, or
+/// twice that if both lanes are full.
 const WAITING_PER_PERMIT: usize = 32;
 
-/// Salt of the hash that is computed for nobody.
+/// Salt of the hash that is computed for unknown handles.
 const NOBODYS_SALT: &[u8; 16] = b"nobody's account";
 
-/// Cost of a password. The defaults are OWASP's second choice for argon2id (about 20 ms on a core of 2024).
+/// Cost of a password hash. The defaults are OWASP's second choice for argon2id (about 20 ms on a core of 2024).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PasswordConfig {
-    /// Memory of one hash in KiB; default 19,456 (19 MiB), at least 8 for each lane. Times cores is what logins take.
+    /// Memory of one hash in KiB; default 19,456 (19 MiB), at least 8 for each lane. Concurrent logins use this times
+    /// the number of cores.
     pub memory_kib: u32,
-    /// Passes over the memory; default 2, at least 1. Time grows with it.
+    /// Passes over the memory; default 2, at least 1. The time of a hash is proportional to it.
     pub passes: u32,
-    /// Lanes; default 1. They are computed one after the other.
+    /// Lanes of argon2; default 1. They are computed one after another.
     pub lanes: u32,
 }
 
@@ -36,41 +37,42 @@ impl Default for PasswordConfig {
     }
 }
 
-/// Why a password could not be hashed or compared.
+/// Reasons for which a password could not be hashed or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// More logins at once than this node computes and lets wait; try again soon.
+    /// More concurrent logins than this node computes and queues. Try again soon.
     #[error("too many passwords are being checked")]
     Overloaded,
-    /// Above [`MAX_PASSWORD_BYTES`].
+    /// The password is longer than [`MAX_PASSWORD_BYTES`].
     #[error("the password is longer than {MAX_PASSWORD_BYTES} bytes")]
     TooLong,
-    /// The costs are outside of what argon2 knows.
+    /// argon2 does not accept these costs.
     #[error("the password costs are not valid: {0}")]
     Config(argon2::Error),
-    /// The stored text is no argon2 hash, or memory for the work is missing.
+    /// The stored text is not an argon2 hash, or there is not enough memory.
     #[error("the password hash failed: {0}")]
     Failed(argon2::password_hash::Error),
-    /// The blocking pool is going down.
+    /// The blocking pool is shutting down.
     #[error("the process is stopping")]
     Stopping,
 }
 
-/// Who waits for a password to be computed. The lanes have places of their own, so that a flood of guesses does not turn
-/// away users who have shown before that they know their password.
+/// Lanes of waiting computations. Each has its own places, so that a flood of guesses does not block users who have
+/// recently signed in successfully.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// The account has signed in from there lately.
+    /// The account has recently signed in from that address.
     Known,
-    /// Anybody.
+    /// All others.
     Guest,
 }
 
-/// The spellings of a password, each once: the present one first, then those in which an older server may have kept it.
+/// The possible spellings of a password, each once: first the present normalisation, then those under which an older
+/// server may have stored it.
 ///
-/// The present one is the OpaqueString profile of RFC 8265: every space is U+0020, and the text is composed (NFC). The
-/// profile also refuses code points that its tables do not know; this does not, since a password with an emoji that is newer
-/// than the tables would end with an update of the server.
+/// The present normalisation is the OpaqueString profile of RFC 8265: every space becomes U+0020, and the text is
+/// composed (NFC). The profile also refuses code points that its tables do not contain. This is not done here: a
+/// password that contains an emoji newer than the tables would otherwise stop working with an update of the server.
 #[must_use]
 pub fn spellings(password: &str) -> Vec<String> {
     let is_space = |char: char| char != '\n' && char.is_whitespace() && !char.is_control();
@@ -88,25 +90,25 @@ pub fn spellings(password: &str) -> Vec<String> {
     all
 }
 
-/// Hashes and verifies passwords. Cheap to clone; all clones share the bounds.
+/// Hashes and verifies passwords. Cheap to clone; all clones share the limits.
 ///
-/// Every method is cancel safe: work that has begun runs to its end on the blocking pool and keeps its permit until
-/// then, so that dropped requests cannot pile work up.
+/// Every method is cancel safe: a computation that has begun runs to its end on the blocking pool and keeps its permit
+/// until then, so that dropped requests cannot accumulate computations.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     argon2: Argon2<'static>,
     permits: Arc<Semaphore>,
-    /// Of [`Lane::Guest`].
+    /// Places of [`Lane::Guest`].
     places: Arc<Semaphore>,
-    /// Of [`Lane::Known`].
+    /// Places of [`Lane::Known`].
     known_places: Arc<Semaphore>,
 }
 
 impl Passwords {
-    /// At most `permits` (at least one) are computed at once, and of each lane 32 times as many wait.
+    /// Computes at most `permits` hashes (at least one) at the same time. In each lane 32 times as many may wait.
     ///
     /// # Errors
-    /// [`PasswordError::Config`] for costs that argon2 refuses.
+    /// [`PasswordError::Config`] for costs that argon2 does not accept.
     pub fn new(config: PasswordConfig, permits: usize) -> Result<Self, PasswordError> {
         let params = Params::new(config.memory_kib, config.passes, config.lanes, None);
         let params = params.map_err(PasswordError::Config)?;
@@ -119,18 +121,18 @@ impl Passwords {
         })
     }
 
-    /// As many permits as there are cores.
+    /// Like [`Self::new`], with one permit per core.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// See [`Self::new`].
     pub fn with_all_cores(config: PasswordConfig) -> Result<Self, PasswordError> {
         Self::new(config, std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// The PHC text of a new password, with a random salt.
+    /// Hashes a new password with a random salt. Returns the PHC text.
     ///
     /// # Errors
-    /// `Overloaded`, `TooLong`, `Stopping`; `Failed` without memory or randomness.
+    /// `Overloaded`, `TooLong`, `Stopping`; `Failed` if there is not enough memory or randomness.
     pub async fn hash(&self, password: String, lane: Lane) -> Result<String, PasswordError> {
         self.compute(password, lane, |argon2, password| {
             argon2.hash_password(password).map(|hash| hash.to_string()).map_err(PasswordError::Failed)
@@ -138,10 +140,10 @@ impl Passwords {
         .await
     }
 
-    /// Whether `password` is the one behind `phc`, at the cost that `phc` names.
+    /// Whether `password` matches `phc`, at the cost that `phc` names.
     ///
     /// # Errors
-    /// `Overloaded`, `TooLong`, `Stopping`; `Failed` for a text that is no argon2 hash.
+    /// `Overloaded`, `TooLong`, `Stopping`; `Failed` if `phc` is not an argon2 hash.
     pub async fn verify(&self, password: String, phc: String, lane: Lane) -> Result<bool, PasswordError> {
         self.compute(password, lane, move |argon2, password| {
             let hash = PasswordHash::new(&phc).map_err(|error| PasswordError::Failed(error.into()))?;
@@ -154,11 +156,11 @@ impl Passwords {
         .await
     }
 
-    /// Works as long as [`Self::verify`] and says no: for handles that do not exist, so that the time of an answer
-    /// does not tell which handles do.
+    /// Takes as long as [`Self::verify`] and returns `false`: for handles that do not exist, so that the duration of an
+    /// answer does not reveal which handles exist.
     ///
     /// # Errors
-    /// As [`Self::verify`].
+    /// See [`Self::verify`].
     pub async fn verify_nothing(&self, password: String, lane: Lane) -> Result<bool, PasswordError> {
         self.compute(password, lane, |argon2, password| {
             let hash =
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_right_password_is_right() {
+    async fn only_the_right_password_is_accepted() {
         let passwords = cheap(1);
         let phc = passwords.hash("마당 and yard".into(), Lane::Guest).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{phc}");
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_has_one_present_spelling() {
+    fn spellings_of_one_password_are_normalised() {
         assert_eq!(spellings("correct horse"), ["correct horse"]);
         assert_eq!(spellings("pa\u{DF}wo\u{308}rt")[0], "pa\u{DF}w\u{F6}rt");
         assert_eq!(spellings("a\u{3000}b\u{A0}c"), ["a b c", "a\u{3000}b\u{A0}c"]);
@@ -232,14 +234,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_of_other_costs_is_still_verified() {
+    async fn a_hash_with_other_costs_is_still_verified() {
         let phc = cheap(1).hash("old".into(), Lane::Guest).await.unwrap();
         let passwords = Passwords::new(PasswordConfig { memory_kib: 128, passes: 2, lanes: 1 }, 1).unwrap();
         assert!(passwords.verify("old".into(), phc, Lane::Guest).await.unwrap());
     }
 
     #[tokio::test]
-    async fn a_text_that_is_no_hash_is_an_error() {
+    async fn a_text_that_is_not_a_hash_is_an_error() {
         let answer = cheap(1).verify("x".into(), "plain".into(), Lane::Guest).await;
         assert!(matches!(answer, Err(PasswordError::Failed(_))));
     }
@@ -252,18 +254,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn beyond_the_waiting_places_the_node_is_overloaded() {
+    async fn when_all_places_are_taken_the_node_is_overloaded() {
         let passwords = cheap(1);
         let held = passwords.places.try_acquire_many(33).unwrap();
         assert!(matches!(passwords.hash("x".into(), Lane::Guest).await, Err(PasswordError::Overloaded)));
-        // Those who are known have places of their own.
+        // Known users have places of their own.
         assert!(passwords.hash("x".into(), Lane::Known).await.is_ok());
         drop(held);
         assert!(passwords.hash("x".into(), Lane::Guest).await.is_ok());
     }
 
     #[tokio::test]
-    async fn permits_come_back() {
+    async fn permits_are_returned() {
         let passwords = cheap(2);
         for _ in 0..5 {
             passwords.verify_nothing("x".into(), Lane::Guest).await.unwrap();

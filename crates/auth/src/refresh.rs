@@ -1,5 +1,5 @@
-//! Refresh tokens: long-lived, random, kept by the store as a hash only; the first of a device is random, the others
-//! follow from it.
+//! Refresh tokens: long-lived, and stored only as a hash. The first token of a device is random; each later one is
+//! derived from the one before.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 /// Length of the text, in bytes: 32 bytes in base64url without padding.
 const TEXT_BYTES: usize = 43;
-/// What is signed before the token, so that no signature for another purpose can ever be a refresh token.
+/// Prefix of the signed text, so that a signature made for another purpose can never be a refresh token.
 const PURPOSE: &[u8] = b"madang refresh token\0";
 
 /// The text is not 32 bytes in base64url.
@@ -19,19 +19,20 @@ const PURPOSE: &[u8] = b"madang refresh token\0";
 #[error("is not a refresh token")]
 pub struct RefreshTokenError;
 
-/// 32 bytes that nobody can guess and that stand for a device's login. `Display` writes the text for the client; `Debug` tells nothing.
+/// 32 bytes that cannot be guessed and that represent the login of a device. `Display` writes the text for the client;
+/// `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken([u8; 32]);
 
 impl RefreshToken {
-    /// Draws a new one.
+    /// Draws a new token.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// The one that takes its place: always the same, so that a rotation whose answer was lost may be repeated. Only
-    /// who has the key can tell it.
+    /// The token that replaces this one. It is always the same, so that a rotation whose answer was lost can be
+    /// repeated. It cannot be computed without the key.
     pub(crate) fn next(&self, key: &hmac::Key) -> Self {
         let mut context = hmac::Context::with_key(key);
         context.update(PURPOSE);
@@ -41,10 +42,10 @@ impl RefreshToken {
         Self(next)
     }
 
-    /// Reads the text of a client.
+    /// Parses the text of a client.
     ///
     /// # Errors
-    /// Anything but 43 characters of base64url is refused.
+    /// Refuses everything except 43 characters of base64url.
     pub fn parse(text: &str) -> Result<Self, RefreshTokenError> {
         if text.len() != TEXT_BYTES {
             return Err(RefreshTokenError);
@@ -53,8 +54,8 @@ impl RefreshToken {
         bytes.try_into().map(Self).map_err(|_| RefreshTokenError)
     }
 
-    /// SHA-256 of the token: what the store keeps and looks it up by. With 256 random bits neither salt nor slowness
-    /// would add anything.
+    /// SHA-256 of the token, which the store keeps and uses as a key. A token has 256 random bits, so a salt or a slow
+    /// hash would add nothing.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0).into()
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_survives_its_text() {
+    fn a_token_round_trips_through_its_text() {
         let token = RefreshToken::random();
         let read = RefreshToken::parse(&token.to_string()).unwrap();
         assert_eq!(read.hash(), token.hash());
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_one_depends_on_token_and_key() {
+    fn the_next_token_depends_on_token_and_key() {
         let key = |byte| hmac::Key::new(hmac::HMAC_SHA256, &[byte; 32]);
         let (one, other) = (RefreshToken([1; 32]), RefreshToken([2; 32]));
         assert_eq!(one.next(&key(7)), one.next(&key(7)));

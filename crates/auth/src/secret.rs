@@ -1,17 +1,19 @@
-//! The secret under which tokens are signed, in a file of its own.
+//! The secret with which tokens are signed, in a file of its own.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Reads the 32 bytes at `path`, or draws them and puts them there (mode 0600). Blocks on the disk.
+/// Reads the 32 bytes at `path`. If there is no such file, draws them and stores them there (mode 0600). Blocks on the
+/// disk.
 ///
-/// File and folder are fsynced before the secret is returned: a token is never signed with what a crash would lose. The
-/// file appears whole or not at all, and of two processes that create it at once both get the same.
+/// File and folder are fsynced before the secret is returned, so that no token is signed with a secret that a crash
+/// would lose. The file appears complete or not at all. If two processes create it at the same time, both get the same
+/// secret.
 ///
 /// # Errors
-/// What the disk says; `InvalidData` if the file does not hold exactly 32 bytes (it is never overwritten).
+/// Errors of the disk; `InvalidData` if the file does not contain exactly 32 bytes (it is never overwritten).
 pub fn load_or_create_secret(path: &Path) -> io::Result<[u8; 32]> {
     match load(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
@@ -22,13 +24,13 @@ pub fn load_or_create_secret(path: &Path) -> io::Result<[u8; 32]> {
 
 fn load(path: &Path) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
-    // One byte more than wanted shows a file that is too long.
+    // Reading one byte more than needed detects a file that is too long.
     let mut bytes = Vec::with_capacity(33);
     (&mut file).take(33).read_to_end(&mut bytes)?;
     let secret = bytes.try_into().map_err(|_| {
         io::Error::new(io::ErrorKind::InvalidData, "it does not hold a secret of exactly 32 bytes")
     })?;
-    // Whoever created it may have died before the name was durable.
+    // The process that created the file may have crashed before its name was durable.
     file.sync_all()?;
     File::open(folder_of(path))?.sync_all()?;
     Ok(secret)
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_create_it_at_once_get_the_same() {
+    fn concurrent_creators_get_the_same_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token.secret");
         let secrets: Vec<[u8; 32]> = std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Access tokens: short-lived, signed with HS256, verified without a look at the store. And what else hangs on their
-//! secret: which refresh token follows which.
+//! Access tokens: short-lived, signed with HS256, verified without the store. Also the rotation of refresh tokens,
+//! which uses the same secret.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,40 +11,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::refresh::RefreshToken;
 
-/// The longest text that is looked at as a token, in bytes. Ours are about 230.
+/// The longest text that is parsed as a token, in bytes. Our tokens have about 230.
 pub const MAX_TOKEN_BYTES: usize = 4 * 1024;
 
-/// Who signs; a token of another issuer under the same secret is no token of ours.
+/// The issuer. A token of another issuer under the same secret is refused.
 const ISSUER: &str = "madang";
 
-/// Media type of an access token (RFC 9068), so that no other kind of token can ever pass for one (RFC 8725, 3.11).
+/// Media type of an access token (RFC 9068), so that a token of another kind is never accepted as one (RFC 8725, 3.11).
 const TYPE: &str = "at+jwt";
 
-/// What a verified access token says.
+/// Content of a verified access token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
-    /// The person.
+    /// The user who signed in.
     pub user_id: UserId,
-    /// Her installed client.
+    /// The user's installed client.
     pub device_id: DeviceId,
     /// The token is valid before this time. Whole seconds.
     pub expires_at: Millis,
-    /// When it was minted. Whole seconds.
+    /// Time at which it was minted. Whole seconds.
     pub issued_at: Millis,
 }
 
-/// Why a token is refused.
+/// Reasons for which a token is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Not a token that we signed. The caller is not told what is wrong with it.
+    /// It is not a token that this server signed. The caller does not learn what is wrong with it.
     #[error("the token is not valid")]
     Invalid,
-    /// It was valid once; a new one is had with the refresh token.
+    /// It has expired. The refresh token gives a new one.
     #[error("the token has expired")]
     Expired,
 }
 
-/// Mints and verifies access tokens, and rotates refresh tokens. One a process; shared by reference.
+/// Mints and verifies access tokens, and rotates refresh tokens. One per process; shared by reference.
 #[derive(Clone)]
 pub struct Tokens {
     signing: EncodingKey,
@@ -60,7 +60,7 @@ impl fmt::Debug for Tokens {
     }
 }
 
-/// The claims as RFC 7519 spells them; times are in seconds.
+/// The claims as RFC 7519 names them. Times are in seconds.
 #[derive(Serialize, Deserialize)]
 struct WireClaims {
     iss: String,
@@ -71,12 +71,12 @@ struct WireClaims {
 }
 
 impl Tokens {
-    /// Tokens under `secret`, each valid for `access_ttl` (rounded up to a whole second).
+    /// Uses `secret`. Each access token is valid for `access_ttl` (rounded up to a whole second).
     #[must_use]
     pub fn new(secret: &[u8; 32], access_ttl: Duration) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
-        // The library reads the system clock; `verify` compares with the time it is given.
+        // The library would read the system clock; `verify` compares with the given time.
         validation.validate_exp = false;
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
@@ -89,10 +89,10 @@ impl Tokens {
         }
     }
 
-    /// Signs a token for a device; returns it with the time of its end (whole seconds, never sooner than the ttl).
+    /// Signs a token for a device; returns it with its expiry (whole seconds, never before the ttl has passed).
     ///
     /// # Errors
-    /// [`TokenError::Invalid`] if the library cannot sign, which with HMAC it always can.
+    /// [`TokenError::Invalid`] if the library cannot sign. With HMAC it always can.
     pub fn mint(&self, user: UserId, device: DeviceId, now: Millis) -> Result<(String, Millis), TokenError> {
         let ttl_ms = u64::try_from(self.access_ttl.as_millis()).unwrap_or(u64::MAX);
         let exp = now.plus(ttl_ms).get().div_ceil(1000);
@@ -104,18 +104,18 @@ impl Tokens {
         Ok((token, from_seconds(exp)))
     }
 
-    /// The refresh token that takes the place of `old`: the same each time it is asked for.
+    /// The refresh token that replaces `old`. It is the same on every call.
     #[must_use]
     pub fn next_refresh(&self, old: &RefreshToken) -> RefreshToken {
         old.next(&self.rotation)
     }
 
-    /// Checks signature, algorithm, type, issuer and end of a token, in this order. No leeway: nodes whose clocks
-    /// are off by more than 500 ms are refused elsewhere.
+    /// Checks signature, algorithm, type, issuer and expiry of a token, in this order. There is no leeway: a node whose
+    /// clock deviates by more than 500 ms is refused elsewhere.
     ///
     /// # Errors
-    /// [`TokenError::Expired`] for one of ours whose time is over, [`TokenError::Invalid`] for everything else, which
-    /// includes texts above [`MAX_TOKEN_BYTES`]: those are not parsed.
+    /// [`TokenError::Expired`] for an expired token of this server, [`TokenError::Invalid`] for everything else,
+    /// including texts longer than [`MAX_TOKEN_BYTES`], which are not parsed.
     pub fn verify(&self, token: &str, now: Millis) -> Result<Claims, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
@@ -190,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn the_good_header_and_claims_of_these_tests_are_good() {
+    fn the_valid_header_and_claims_of_these_tests_are_accepted() {
         assert!(tokens().verify(&signed(&good_header(), &good_claims(), &SECRET), NOON).is_ok());
     }
 
     #[test]
-    fn a_token_ends_on_the_millisecond() {
+    fn a_token_expires_on_the_millisecond() {
         let (token, expires_at) = tokens().mint(UserId::from_raw(1), DeviceId::from_raw(2), NOON).unwrap();
         assert!(tokens().verify(&token, expires_at.minus(1)).is_ok());
         assert_eq!(tokens().verify(&token, expires_at), Err(TokenError::Expired));
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn every_changed_byte_is_noticed() {
         let token = token();
-        // The last character of a part may carry unused bits, so flips are made before it.
+        // The last character of a part may contain unused bits, so earlier bytes are flipped.
         for at in (0..token.len() - 2).filter(|at| token.as_bytes()[*at] != b'.') {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_token_is_refused_though_well_signed() {
+    fn an_oversized_token_is_refused_although_correctly_signed() {
         let mut claims = good_claims();
         claims["padding"] = json!("x".repeat(MAX_TOKEN_BYTES));
         refused(&signed(&good_header(), &claims, &SECRET));

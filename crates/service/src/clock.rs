@@ -1,4 +1,4 @@
-//! The one place that reads the clock, so that tests can hold the time in their hand.
+//! The only place that reads the system clock, so that tests can control the time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant, SystemTime};
 use madang_ids::Millis;
 use tokio::sync::watch;
 
-/// What [`Clock::now_ms`] showed last in this process, in ms. Shared by all system clocks.
+/// The latest time that [`Clock::now_ms`] has returned in this process, in ms. Shared by all system clocks.
 static LATEST_MS: AtomicU64 = AtomicU64::new(0);
-/// A step back up to this is hidden by standing still: NTP corrects by less. A larger one is followed, since a clock
-/// that was days ahead for a second would otherwise stand there for the life of the process.
+/// Backward steps up to this size are hidden by standing still: corrections by NTP are smaller. A larger step is
+/// followed; otherwise a clock that was days ahead for one second would stand still for the rest of the process.
 const HIDDEN_STEP_MS: u64 = 10_000;
-/// How far a wall clock may run ahead of the steady one, in ms, before [`Clock::past_ms`] no longer believes it.
+/// How far, in ms, the wall clock may be ahead of the steady clock before [`Clock::past_ms`] no longer trusts it.
 const DRIFT_MS: u64 = 300_000;
 
-/// Wall-clock and monotonic time. Cheap to clone; clones show the same time.
+/// Wall-clock and monotonic time. Cheap to clone; all clones have the same time.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);
 
@@ -25,7 +25,7 @@ enum Source {
     Manual { start: Millis, elapsed: watch::Receiver<Duration> },
 }
 
-/// Advances the [`Clock`] it was made with. Clones advance the same clock.
+/// Advances the [`Clock`] that was created with it. Clones advance the same clock.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<watch::Sender<Duration>>);
 
@@ -36,15 +36,15 @@ impl Clock {
         Self(Source::System { started: Instant::now(), started_ms: Millis::new(machine_ms()) })
     }
 
-    /// A clock that stands at `start` until it is advanced.
+    /// A clock that stays at `start` until it is advanced.
     #[must_use]
     pub fn manual(start: Millis) -> (Self, ManualClock) {
         let (sender, elapsed) = watch::channel(Duration::ZERO);
         (Self(Source::Manual { start, elapsed }), ManualClock(Arc::new(sender)))
     }
 
-    /// Wall-clock time, for stamps. It stands still for up to 10 s while the machine's clock catches up with what was
-    /// shown before; a larger step back is followed. Never measure a duration with it: see [`Self::elapsed`].
+    /// Wall-clock time, for timestamps. It stands still for up to 10 s while the machine's clock catches up with an
+    /// earlier result; a larger backward step is followed. Do not measure durations with it: see [`Self::elapsed`].
     #[must_use]
     pub fn now_ms(&self) -> Millis {
         match &self.0 {
@@ -53,7 +53,7 @@ impl Clock {
         }
     }
 
-    /// The machine's clock as it is, for what ends at a time that was written down: tokens, mutes, bans.
+    /// The machine's clock without correction, for expiries that were stored: tokens, mutes, bans.
     #[must_use]
     pub fn raw_ms(&self) -> Millis {
         match &self.0 {
@@ -62,8 +62,9 @@ impl Clock {
         }
     }
 
-    /// A time that has certainly passed, for what deletes by age: the wall clock, but not more than 5 minutes ahead of
-    /// what the steady clock has measured since the start. A clock that is days ahead for a second deletes nothing.
+    /// A time that has certainly passed, for deletion by age: the wall clock, but at most 5 minutes ahead of the time
+    /// that the steady clock has measured since the start. So a clock that is days ahead for one second deletes
+    /// nothing.
     #[must_use]
     pub fn past_ms(&self) -> Millis {
         match &self.0 {
@@ -74,7 +75,8 @@ impl Clock {
         }
     }
 
-    /// Time since this clock was made; rises steadily, whatever happens to the wall clock. For timeouts and durations.
+    /// Time since this clock was created. It rises steadily, whatever happens to the wall clock. For timeouts and
+    /// durations.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
@@ -83,8 +85,8 @@ impl Clock {
         }
     }
 
-    /// Waits until `duration` has passed on this clock. A manual clock that nobody can advance any more never wakes
-    /// the caller. Cancel safe.
+    /// Waits until `duration` has passed on this clock. If the handle of a manual clock was dropped, the caller never
+    /// wakes. Cancel safe.
     pub async fn sleep(&self, duration: Duration) {
         match &self.0 {
             Source::System { .. } => tokio::time::sleep(duration).await,
@@ -100,13 +102,13 @@ impl Clock {
 }
 
 impl ManualClock {
-    /// Moves the time on and wakes those whose sleep is over.
+    /// Advances the time and wakes the sleepers whose time has come.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|elapsed| *elapsed = elapsed.saturating_add(by));
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the clock through which everybody else reads")]
+#[expect(clippy::disallowed_methods, reason = "this is the clock that all other code uses")]
 fn machine_ms() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, as_ms)
 }
@@ -139,7 +141,7 @@ mod tests {
     fn a_large_step_is_followed_in_both_directions() {
         const DAY_MS: u64 = 86_400_000;
         let (latest, noon) = (AtomicU64::new(0), 1_800_000_000_000);
-        // A hundred days ahead for a moment, then right again; then an hour behind.
+        // A hundred days ahead for a moment, then correct again; then an hour behind.
         let machine = [noon, noon + 100 * DAY_MS, noon + 1, noon - 5, noon - 3_600_000];
         let shown = machine.map(|machine| clamped(machine, &latest).get());
         assert_eq!(shown, [noon, noon + 100 * DAY_MS, noon + 1, noon + 1, noon - 3_600_000]);
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_when_told() {
+    fn a_manual_clock_moves_only_when_advanced() {
         let (clock, hand) = Clock::manual(Millis::new(1_000));
         let twin = clock.clone();
         hand.advance(Duration::from_millis(1_500));

@@ -1,8 +1,8 @@
 //! Configuration: defaults, then one TOML file, then environment variables. Every crate owns its own struct; this
-//! module only fills it, and says where a wrong value came from.
+//! module fills it and reports where a wrong value came from.
 //!
-//! `MADANG_GATEWAY__HEARTBEAT_MS=5000` sets the key `gateway.heartbeat_ms`. Structs carry `#[serde(default,
-//! deny_unknown_fields)]`, so that a misspelt key is an error and not a silence.
+//! `MADANG_GATEWAY__HEARTBEAT_MS=5000` sets the key `gateway.heartbeat_ms`. Structs have `#[serde(default,
+//! deny_unknown_fields)]`, so that a misspelt key is an error and not ignored.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs, io};
@@ -14,24 +14,24 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Environment variables that begin with this are configuration.
+/// Prefix of environment variables that are configuration.
 pub const ENV_PREFIX: &str = "MADANG_";
 
-/// The variables that are not: the path of the file itself is no key in it.
+/// Variables with the prefix that are not configuration: the path of the file is not a key in it.
 const NOT_KEYS: [&str; 1] = ["MADANG_CONFIG"];
 
-/// Why there is no configuration.
+/// Reasons for which the configuration could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file was asked for and cannot be read.
+    /// The file was given and cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Some values are wrong; a line for each, with its key and where it came from.
+    /// Some values are wrong. One line for each, with its key and its source.
     #[error("the configuration is wrong:{}", Lines(.0))]
     Wrong(Vec<String>),
 }
@@ -44,11 +44,12 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// Fills `T` from its defaults, `file` if given, and the process's environment; the later wins key by key.
+/// Fills `T` from its defaults, from `file` if given, and from the process's environment. For each key the later source
+/// wins.
 ///
 /// # Errors
-/// [`ConfigError::Unreadable`] for a file that cannot be read, [`ConfigError::Wrong`] for a syntax error, an unknown
-/// key or a value of another type.
+/// [`ConfigError::Unreadable`] if the file cannot be read, [`ConfigError::Wrong`] for a syntax error, an unknown key or
+/// a value of another type.
 pub fn load<T>(file: Option<&Path>) -> Result<T, ConfigError>
 where
     T: DeserializeOwned + Serialize + Default,
@@ -59,10 +60,10 @@ where
     )
 }
 
-/// As [`load`], with the environment as a parameter.
+/// Like [`load`], with the environment as a parameter.
 ///
 /// # Errors
-/// As [`load`].
+/// See [`load`].
 pub fn load_from<T>(
     file: Option<&Path>,
     env: impl IntoIterator<Item = (String, String)>,
@@ -118,7 +119,7 @@ impl Provider for Variable {
     }
 }
 
-/// One error as a line: what is wrong, with which key, from where.
+/// An error as one line: what is wrong, the key, and the source.
 fn line(error: &Error, layers: &Figment) -> String {
     match &error.kind {
         Kind::UnknownField(name, known) => {
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn without_file_and_environment_there_are_the_defaults() {
+    fn without_file_and_environment_the_defaults_hold() {
         assert_eq!(load_from::<Whole>(None, []).unwrap(), Whole::default());
     }
 
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_the_file_is_no_key() {
+    fn the_path_of_the_file_is_not_a_key() {
         assert!(loaded("", &[("MADANG_CONFIG", "/etc/madang.toml")]).is_ok());
     }
 

@@ -1,19 +1,19 @@
-//! How a process leaves: running, then draining (nothing new, what is there ends well), then stopped.
+//! Phases of a process: running, then draining (accepts no new work, finishes present work), then stopped.
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
-/// Where a process is on its way out. It only ever moves on.
+/// Phase of a process. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// At work.
+    /// The process accepts work.
     Running,
-    /// Takes nothing new and lets what is there end well.
+    /// The process accepts no new work and lets present work finish.
     Draining,
-    /// Everything ends now.
+    /// Everything still running ends now.
     Stopped,
 }
 
-/// The phase of a process, seen and moved by all who hold a clone.
+/// The phase of a process. Every clone can read it and move it forward.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     draining: CancellationToken,
@@ -21,7 +21,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// A process that runs.
+    /// The phase of a process that runs.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -39,12 +39,12 @@ impl Drain {
         }
     }
 
-    /// Begins to drain. Does nothing the second time.
+    /// Starts the drain. A second call has no effect.
     pub fn begin(&self) {
         self.draining.cancel();
     }
 
-    /// Ends the drain: whoever waits for [`Self::stopped`] ends now.
+    /// Ends the drain: tasks that wait for [`Self::stopped`] end now.
     pub fn stop(&self) {
         self.draining.cancel();
         self.stopped.cancel();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stops_at_once_has_drained() {
+    async fn a_stop_includes_the_drain() {
         let drain = Drain::new();
         drain.stop();
         drain.draining().await;

@@ -1,4 +1,4 @@
-//! Whether this process is ready for work, and if not, why.
+//! Whether this process is ready for work, and if not, the reasons.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::drain::{Drain, Phase};
 
-/// The checks of one process. Cheap to clone; clones are the same.
+/// The checks of one process. Cheap to clone; all clones share the checks.
 #[derive(Debug, Clone)]
 pub struct Health {
     drain: Drain,
@@ -17,10 +17,10 @@ pub struct Health {
     is_lost: Arc<AtomicBool>,
 }
 
-/// Reasons of those that are not ready, by name. Who is ready is not in it.
+/// The reasons of parts that are not ready, by name. Parts that are ready are not in it.
 type Problems = Arc<Mutex<BTreeMap<&'static str, String>>>;
 
-/// One named part of the process that says how it is.
+/// A named part of the process that reports its state.
 #[derive(Debug, Clone)]
 pub struct Check {
     name: &'static str,
@@ -31,9 +31,9 @@ pub struct Check {
 /// The answer of the readiness endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// Whether new work may come.
+    /// Whether the process accepts new work.
     pub ready: bool,
-    /// Name of the part → why it is not ready. Empty when ready.
+    /// For each part that is not ready, its name and the reason. Empty when ready.
     pub reasons: BTreeMap<&'static str, String>,
 }
 
@@ -44,7 +44,7 @@ impl Health {
         Self { drain, problems: Problems::default(), is_lost: Arc::default() }
     }
 
-    /// Adds a part. It is not ready ("starting") until it says so.
+    /// Adds a part. It is not ready ("starting") until it reports that it is.
     #[must_use]
     pub fn check(&self, name: &'static str) -> Check {
         let check = Check { name, problems: Arc::clone(&self.problems), is_lost: Arc::clone(&self.is_lost) };
@@ -52,13 +52,13 @@ impl Health {
         check
     }
 
-    /// Whether a part has gone for good, so that only a new process helps.
+    /// Whether a part has failed for good, so that the process must be restarted.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }
 
-    /// Ready if every part is and the process runs.
+    /// Ready if every part is ready and the process is not draining.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let mut reasons = self.problems.lock().clone();
@@ -76,18 +76,18 @@ impl Check {
         self.name
     }
 
-    /// This part works. Says whether it did not before.
+    /// Reports that this part works. Returns whether it was not ready before.
     pub fn pass(&self) -> bool {
         self.problems.lock().remove(self.name).is_some()
     }
 
-    /// This part will never work again in this process.
+    /// Reports that this part will not work again in this process.
     pub(crate) fn give_up(&self, reason: impl Into<String>) {
         self.fail(reason);
         self.is_lost.store(true, Ordering::Relaxed);
     }
 
-    /// This part does not work; the reason is shown to operators. Says whether it did before.
+    /// Reports that this part does not work; operators see the reason. Returns whether it was ready before.
     pub fn fail(&self, reason: impl Into<String>) -> bool {
         self.problems.lock().insert(self.name, reason.into()).is_none()
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_drains_is_not_ready() {
+    fn a_draining_process_is_not_ready() {
         let drain = Drain::new();
         let health = Health::new(drain.clone());
         drain.begin();

@@ -1,6 +1,7 @@
-//! What a process needs to live and die well: clock, configuration, telemetry, metrics, health, drain and tasks.
+//! Basics of a server process: clock, configuration, telemetry, metrics, health, drain and tasks.
 //!
-//! No message passes here; every role stands on it. It knows nothing of chat besides the unit of time.
+//! No message passes through this crate, but every role depends on it. It knows nothing of chat except the type of
+//! times.
 
 #![warn(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! A thin registry: each module makes and owns its metrics, and registers them here once.
+//! A thin registry: each module creates and owns its metrics, and registers them here once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 /// Media type of what [`Metrics::encode`] writes.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The metrics of one process. Cheap to clone; clones are the same registry.
+/// The metrics of one process. Cheap to clone; all clones share the registry.
 #[derive(Clone, Default)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
@@ -27,10 +27,10 @@ impl Metrics {
         Self::default()
     }
 
-    /// Lets a module register its metrics, and gives back what it returns (its struct of handles).
+    /// Lets a module register its metrics, and returns what `register` returns (the module's struct of handles).
     ///
-    /// Names are `<area>_<noun>_<unit>`; the encoder adds `_total` to counters. A module registers once, at start: the
-    /// same name twice is written twice, which collectors refuse.
+    /// Names are `<area>_<noun>_<unit>`; the encoder adds `_total` to counters. A module registers once, at the start:
+    /// a name that is registered twice is written twice, which collectors refuse.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         register(&mut self.0.lock())
     }
@@ -52,7 +52,7 @@ mod tests {
     use prometheus_client::metrics::counter::Counter;
 
     #[test]
-    fn what_a_module_counts_is_encoded() {
+    fn registered_metrics_are_encoded() {
         let metrics = Metrics::new();
         let appends = metrics.register(|registry| {
             let appends: Counter = Counter::default();

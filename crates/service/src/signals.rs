@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first drains, the second ends the process at once. SIGHUP: read again what may change.
+//! SIGTERM and SIGINT: the first one starts the drain, the second one ends the process at once. SIGHUP: reload what can
+//! be reloaded.
 
 use std::io;
 use std::process;
@@ -9,19 +10,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::drain::{Drain, Phase};
 
-/// Listens for signals while it lives; keep it until the process ends.
+/// Listens for signals while it exists. Keep it until the process ends.
 #[derive(Debug)]
 pub struct Signals(AbortHandle);
 
 impl Signals {
-    /// Begins to listen. Must be called within a tokio runtime.
+    /// Starts to listen. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If a handler cannot be installed.
     pub fn listen(drain: Drain) -> io::Result<Self> {
         let term = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        // Not one of `Tasks`, which would wait for it at the end: it must hear the second signal until then.
+        // This is not one of `Tasks`, which would wait for it at the end: it must receive the second signal until then.
         let task = TaskTracker::new().spawn(listen(drain, term, interrupt));
         Ok(Self(task.abort_handle()))
     }
@@ -33,12 +34,12 @@ impl Drop for Signals {
     }
 }
 
-/// SIGHUP, which ends a process that does not listen for it.
+/// SIGHUP, which ends a process without a handler for it.
 #[derive(Debug)]
 pub struct Hangups(Signal);
 
 impl Hangups {
-    /// Begins to listen. Must be called within a tokio runtime.
+    /// Starts to listen. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// If the handler cannot be installed.
@@ -46,7 +47,7 @@ impl Hangups {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// Waits for the next one; several at once are one. Cancel safe.
+    /// Waits for the next signal. Several signals at the same time count as one. Cancel safe.
     pub async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending().await

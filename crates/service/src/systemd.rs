@@ -1,6 +1,7 @@
-//! What systemd hears of a process that it started (sd_notify(3)): ready, reloading, stopping, and that it lives.
+//! Notifications to systemd about a process that it started (sd_notify(3)): ready, reloading, stopping, and the
+//! watchdog.
 //!
-//! Datagrams to the socket that `NOTIFY_SOCKET` names. A process that somebody else started says nothing.
+//! They are datagrams to the socket that `NOTIFY_SOCKET` names. A process that was not started by systemd sends none.
 
 use std::ffi::OsString;
 use std::io;
@@ -15,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::drain::{Drain, Phase};
 use crate::health::Health;
 
-/// Between two looks whether the process is ready.
+/// Interval between two checks whether the process is ready.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The service manager of this process.
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Systemd {
     socket: UnixDatagram,
     manager: SocketAddr,
-    /// It kills a process that is silent for so long.
+    /// systemd kills a process that is silent for this time.
     watchdog: Option<Duration>,
 }
 
@@ -31,7 +32,7 @@ impl Systemd {
     /// The manager that the environment names; `None` if it names none.
     ///
     /// # Errors
-    /// Its socket has no valid name, or none can be opened.
+    /// If the name of its socket is invalid, or no socket can be opened.
     pub fn from_env() -> io::Result<Option<Self>> {
         Self::named(|name| std::env::var_os(name))
     }
@@ -45,14 +46,14 @@ impl Systemd {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
-        // Of another process, if we were started by what systemd started.
+        // The variables may be meant for the parent of this process.
         let is_ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|&us| is_ours && us > 0).map(Duration::from_micros);
         Ok(Some(Self { socket, manager, watchdog }))
     }
 
-    /// Says `READY=1` once the process is, shows that it lives as often as it must, and says `STOPPING=1` with the
-    /// drain. A process that has lost a part for good is silent, so that it is started anew.
+    /// Sends `READY=1` once the process is ready, `WATCHDOG=1` as often as needed, and `STOPPING=1` when the drain
+    /// begins. A process of which a part has failed for good sends nothing, so that systemd restarts it.
     pub async fn attend(self: Arc<Self>, health: Arc<Health>, drain: Drain) {
         while !health.readiness().ready && drain.phase() == Phase::Running {
             tokio::time::sleep(LOOK).await;
@@ -62,7 +63,7 @@ impl Systemd {
         }
         tokio::select! {
             () = self.show_life(&health) => {}
-            () = drain.draining() => self.tell("STOPPING=1"),
+            () = drain.draining() => self.notify("STOPPING=1"),
         }
     }
 
@@ -70,28 +71,28 @@ impl Systemd {
         let Some(watchdog) = self.watchdog else { return std::future::pending().await };
         loop {
             if !health.is_lost() {
-                self.tell("WATCHDOG=1");
+                self.notify("WATCHDOG=1");
             }
             tokio::time::sleep(watchdog / 3).await;
         }
     }
 
-    /// The process works, for the first time or again.
+    /// The process is ready, for the first time or after a reload.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
-    /// The process reads again what may change; [`Self::ready`] follows.
+    /// The process reloads; [`Self::ready`] follows.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
-        // From the manager's own clock: it must tell this reload from one before.
+        // The time on the manager's own clock distinguishes this reload from an earlier one.
         let now_us = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         if let Err(error) = self.socket.send_to_addr(state.as_bytes(), &self.manager) {
-            tracing::warn!(%error, state, "systemd could not be told");
+            tracing::warn!(%error, state, "cannot notify systemd");
         }
     }
 }
@@ -100,7 +101,7 @@ impl Systemd {
 mod tests {
     use super::*;
 
-    /// Hears what a manager would.
+    /// Receives what a manager would receive.
     struct Ear {
         socket: UnixDatagram,
         _folder: tempfile::TempDir,
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    /// In steps as small as the shortest rest, so that whoever rests has its turn after each.
+    /// Advances the time in steps as small as the shortest sleep, so that every sleeper runs after its own step.
     async fn pass(seconds: u32) {
         for _ in 0..seconds * 20 {
             tokio::time::advance(LOOK).await;
@@ -134,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn who_was_not_started_by_it_says_nothing() {
+    fn a_process_not_started_by_systemd_sends_nothing() {
         assert!(Systemd::named(|_| None).unwrap().is_none());
         assert!(Systemd::named(|name| (name == "NOTIFY_SOCKET").then(OsString::new)).unwrap().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_hears_of_a_whole_life() {
+    async fn it_receives_all_notifications_of_a_process() {
         let (systemd, ear) = started_with(&[("WATCHDOG_USEC", "9000000")]);
         let (drain, systemd) = (Drain::new(), Arc::new(systemd));
         let health = Arc::new(Health::new(drain.clone()));
@@ -154,7 +155,7 @@ mod tests {
             assert_eq!(ear.heard(), ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
             check.fail("the disk is full");
             pass(3).await;
-            assert_eq!(ear.heard(), ["WATCHDOG=1"], "no new process helps against that");
+            assert_eq!(ear.heard(), ["WATCHDOG=1"], "a restart would not help");
             check.give_up("the task has panicked");
             pass(60).await;
             assert_eq!(ear.heard(), [""; 0]);
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_of_another_process_is_not_ours() {
+    fn the_watchdog_of_another_process_is_ignored() {
         let of = |process: &str| {
             started_with(&[("WATCHDOG_USEC", "1000000"), ("WATCHDOG_PID", process)]).0.watchdog
         };
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_be_abstract() {
+    fn a_socket_name_may_be_abstract() {
         let name = format!("madang-test-{}", std::process::id());
         let hears = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let named = Systemd::named(|key| (key == "NOTIFY_SOCKET").then(|| format!("@{name}").into()));

@@ -1,4 +1,4 @@
-//! The tasks of a process: each has a name, none outlives the handle.
+//! The tasks of a process: each has a name, and none outlives the handle.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::drain::{Drain, Phase};
 use crate::health::Check;
 
-/// How long cut tasks get to come to their next `.await`. One that computes without awaiting is not waited for longer.
+/// Time in which aborted tasks must reach their next `.await`. A task that computes without awaiting is not waited for
+/// any longer.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Spawns tasks and waits for them. Cheap to clone; clones share the tasks.
+/// Spawns tasks and waits for them. Cheap to clone; all clones share the tasks.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     drain: Drain,
@@ -27,14 +28,14 @@ pub struct Tasks {
     panics: Arc<AtomicU64>,
 }
 
-/// How many tasks of each name live.
+/// Number of running tasks by name.
 type Names = Arc<Mutex<BTreeMap<&'static str, usize>>>;
 
-/// Tasks that had not ended by themselves when their time was over; they were cut off at an `.await`.
+/// Tasks that had not ended when their time was over. They were aborted at an `.await`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cut off: {}", Counts(.tasks))]
 pub struct Stragglers {
-    /// Name and number.
+    /// Their names and numbers.
     pub tasks: Vec<(&'static str, usize)>,
 }
 
@@ -51,20 +52,20 @@ impl fmt::Display for Counts<'_> {
 }
 
 impl Tasks {
-    /// Tasks that live until `drain` is stopped, at most.
+    /// Tasks that run until `drain` is stopped, at the longest.
     #[must_use]
     pub fn new(drain: Drain) -> Self {
         Self { drain, tracker: TaskTracker::new(), names: Names::default(), panics: Arc::default() }
     }
 
-    /// The phase under which these tasks live; they watch its `draining` to end well.
+    /// The phase of these tasks. They watch its `draining` to end in order.
     #[must_use]
     pub const fn drain(&self) -> &Drain {
         &self.drain
     }
 
     /// Runs `future` as a task. It ends by itself, or is dropped at its next `.await` when the drain is stopped. A
-    /// panic is logged with the name and ends this task only. The returned handle may be dropped.
+    /// panic is logged with the name and ends only this task. The returned handle may be dropped.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -72,8 +73,8 @@ impl Tasks {
         self.spawn_living(self.living(name), future)
     }
 
-    /// Runs `future` as [`Self::spawn`] does, under the name of `check`, which passes now. The process cannot work
-    /// without it: should it end or panic before the drain, `check` fails for good.
+    /// Runs `future` like [`Self::spawn`], under the name of `check`, which passes now. The process cannot work without
+    /// this task: if it ends or panics before the drain, `check` fails for good.
     pub fn spawn_vital<F>(&self, check: Check, future: F) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
@@ -89,7 +90,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let drain = self.drain.clone();
-        // In a box: a task would keep room for it twice, where it comes from and where it is polled.
+        // The future is boxed because a task would keep room for it twice: as an argument, and where it is polled.
         let boxed = Box::pin(future);
         self.tracker.spawn(async move {
             let _living = living;
@@ -106,23 +107,23 @@ impl Tasks {
         Living { name, names: Arc::clone(&self.names), panics: Arc::clone(&self.panics), vital: None }
     }
 
-    /// How many tasks have panicked.
+    /// Number of tasks that have panicked.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// How many tasks live.
+    /// Number of running tasks.
     #[must_use]
     pub fn count(&self) -> usize {
         self.tracker.len()
     }
 
-    /// Begins the drain, gives the tasks until `deadline` from now, then stops whoever is left. Afterwards the phase
-    /// is `Stopped`; a task that is spawned later ends at its first `.await`.
+    /// Starts the drain, gives the tasks `deadline` to end, then stops the remaining ones. Afterwards the phase is
+    /// `Stopped`; a task that is spawned later ends at its first `.await`.
     ///
     /// # Errors
-    /// [`Stragglers`] names the tasks that had to be cut off.
+    /// [`Stragglers`] names the tasks that had to be aborted.
     pub async fn close_and_wait(&self, deadline: Duration) -> Result<(), Stragglers> {
         self.drain.begin();
         self.tracker.close();
@@ -139,12 +140,12 @@ impl Tasks {
     }
 }
 
-/// Counts a task in while it exists.
+/// Counts a task while it exists.
 struct Living {
     name: &'static str,
     names: Names,
     panics: Arc<AtomicU64>,
-    /// What fails with it, if it ends before the drain.
+    /// The check that fails if the task ends before the drain.
     vital: Option<(Check, Drain)>,
 }
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tasks_that_do_not_end_are_cut_off_and_named() {
+    async fn tasks_that_do_not_end_are_aborted_and_named() {
         let tasks = Tasks::new(Drain::new());
         tasks.spawn("sweep", pending());
         tasks.spawn("connection", pending());
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_after_the_end_ends_at_once() {
+    async fn a_task_spawned_after_the_end_ends_at_once() {
         let tasks = Tasks::new(Drain::new());
         tasks.close_and_wait(Duration::ZERO).await.unwrap();
         tasks.spawn("late", pending()).await.unwrap();
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_of_a_vital_task_is_seen_unless_the_process_drains() {
+    async fn the_end_of_a_vital_task_is_reported_unless_the_process_drains() {
         let tasks = Tasks::new(Drain::new());
         let health = Health::new(tasks.drain().clone());
         tasks.spawn_vital(health.check("sweep"), pending());

@@ -1,5 +1,5 @@
-//! Logs: readable lines for a person, JSON for a collector, always to stderr (stdout belongs to commands). The journal is
-//! told the priority of each line, so that `journalctl -p warning` finds it.
+//! Logs: readable lines for people or JSON for a collector, always to stderr (stdout belongs to commands). In the
+//! journal each line has its priority, so that `journalctl -p warning` finds it.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -10,24 +10,24 @@ use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-/// The shape of a log line.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// A line for a person; coloured on a terminal.
+    /// A readable line; coloured on a terminal.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What is logged and how.
+/// What is logged, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// `text` or `json`; default `text`.
     pub format: LogFormat,
-    /// Directives as in `RUST_LOG`, which wins over this; default `info`.
+    /// Directives like those of `RUST_LOG`, which takes precedence; default `info`.
     pub filter: String,
 }
 
@@ -37,7 +37,7 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// Why there are no logs.
+/// Reasons for which logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `RUST_LOG` or `filter` is not a list of directives.
@@ -51,12 +51,12 @@ pub enum TelemetryError {
     /// No directive of the filter has a level, so nothing would be logged.
     #[error("the log filter {0:?} has no level: write one such as \"info\" or \"info,madang_store=debug\"")]
     Level(String),
-    /// Somebody was here before.
+    /// Logging was set up before.
     #[error("logging was already set up: {0}")]
     Twice(#[from] TryInitError),
 }
 
-/// Whether the filter of `config` can be read.
+/// Whether the filter of `config` is valid.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`].
@@ -64,10 +64,10 @@ pub fn check(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     filter(config, None).map(drop)
 }
 
-/// Sets up logging for the process. Called once, by mains.
+/// Sets up logging for the process. Called once, by `main`.
 ///
 /// # Errors
-/// [`TelemetryError::Filter`] for a filter that cannot be read, [`TelemetryError::Twice`] at the second call.
+/// [`TelemetryError::Filter`] for an invalid filter, [`TelemetryError::Twice`] on the second call.
 pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = filter(config, std::env::var("RUST_LOG").ok())?;
     if has_journal() {
@@ -78,8 +78,8 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Whether stderr goes to the journal, as systemd says of the stream that it opened: `JOURNAL_STREAM` is its device and
-/// inode (systemd.exec(5)).
+/// Whether stderr is connected to the journal: `JOURNAL_STREAM` contains device and inode of the stream that systemd
+/// opened (systemd.exec(5)).
 #[must_use]
 pub fn has_journal() -> bool {
     let stream = std::env::var("JOURNAL_STREAM").ok();
@@ -87,14 +87,15 @@ pub fn has_journal() -> bool {
     stream.is_some_and(|stream| stream == format!("{}:{}", stderr.st_dev, stderr.st_ino))
 }
 
-/// Says on stderr why a command failed, as an error where the journal listens. Logging may not be set up yet.
+/// Prints on stderr why a command failed, with the priority of an error if stderr is the journal. Logging may not be
+/// set up yet.
 pub fn tell_failure(text: impl Display) {
     let priority = if has_journal() { "<3>" } else { "" };
-    // Nobody is there to be told that nobody can be told.
+    // If stderr cannot be written, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "{priority}{text}");
 }
 
-/// Begins each line with its priority, as the journal reads it from a stream (sd-daemon(3)).
+/// Begins each line with its priority, in the form that the journal reads from a stream (sd-daemon(3)).
 struct Journal<F>(F);
 
 impl<W: Write, F: Fn() -> W> MakeWriter<'_> for Journal<F> {
@@ -112,16 +113,16 @@ impl<W: Write, F: Fn() -> W> MakeWriter<'_> for Journal<F> {
             Level::DEBUG | Level::TRACE => 7,
         };
         let mut writer = self.make_writer();
-        // A line that cannot be logged is lost whatever is done here.
+        // If the line cannot be written, it is lost.
         let _ = write!(writer, "<{priority}>");
         writer
     }
 }
 
-/// What writes the lines of `config` to `writer`, without colours: for tests that read them. `RUST_LOG` is not asked.
+/// A subscriber that writes log lines to `writer` without colours, for tests that read them. `RUST_LOG` is ignored.
 ///
 /// # Errors
-/// [`TelemetryError::Filter`] for a filter that cannot be read.
+/// [`TelemetryError::Filter`] for an invalid filter.
 pub fn lines_to<W>(config: &TelemetryConfig, writer: W) -> Result<Dispatch, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -129,7 +130,7 @@ where
     Ok(subscriber(config.format, filter(config, None)?, writer, false))
 }
 
-/// A line has the fields of its own and those of the request or connection within which it was logged.
+/// A line has its own fields and those of the request or connection within which it was logged.
 fn subscriber<W>(format: LogFormat, filter: EnvFilter, writer: W, is_coloured: bool) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -144,7 +145,7 @@ where
 fn filter(config: &TelemetryConfig, rust_log: Option<String>) -> Result<EnvFilter, TelemetryError> {
     let text = rust_log.filter(|text| !text.is_empty()).unwrap_or_else(|| config.filter.clone());
     let has_level = |directive: &str| directive.contains('=') || directive.parse::<LevelFilter>().is_ok();
-    // An empty text is a level as well.
+    // An empty text counts as a level too.
     if !text.split(',').map(str::trim).filter(|directive| !directive.is_empty()).any(has_level) {
         return Err(TelemetryError::Level(text));
     }
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_is_told_the_priority_of_a_line() {
+    fn a_line_for_the_journal_has_its_priority() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let file = std::path::PathBuf::from(&*path);
         let journal = Journal(move || std::fs::File::options().append(true).open(&file).unwrap());
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_cannot_be_read_is_named() {
+    fn an_invalid_filter_is_named() {
         let error = filter(&TelemetryConfig::default(), Some("a=b=c".into())).unwrap_err();
         assert!(error.to_string().contains("a=b=c"));
     }

@@ -1,11 +1,11 @@
-//! A process that is told to leave: politely first, at once the second time.
+//! A process that is asked to end: it drains after the first signal and ends at once after the second.
 
 use std::process::{Command, Stdio, id};
 use std::time::Duration;
 
 use madang_service::{Drain, Phase, Signals, Tasks};
 
-/// Tells this very program, started again, to be the process that is sent signals.
+/// Environment variable that makes this program, started again, the process that receives the signals.
 const CHILD: &str = "SIGNALS_TEST_CHILD";
 
 fn send(signal: &str, process: u32) {
@@ -34,7 +34,7 @@ fn the_second_signal_ends_the_process_at_once() {
     assert_eq!(status.code(), Some(128 + 2));
 }
 
-/// The other side of the test above: signals itself twice, and would then drain for a minute.
+/// The child process of the test above: sends itself two signals, and would otherwise drain for a minute.
 #[tokio::test]
 async fn a_process_that_drains_for_a_minute() {
     if std::env::var_os(CHILD).is_none() {
