@@ -1,5 +1,5 @@
-//! An echo server on the gateway's own socket code, for `cargo xtask autobahn`: says its address in a line, and serves
-//! until its input ends.
+//! An echo server on the gateway's own socket code, for `cargo xtask autobahn`. Prints its address in a line and serves until its
+//! input ends.
 
 use std::io::Read;
 

@@ -1,7 +1,7 @@
-//! What a node holds in memory at most: every queue and cache with its bound in bytes, and their sum. `madang check-config` says
-//! it, ARCHITECTURE.md lists it, and `tests/slow_full.rs` fills them.
+//! The memory that a node holds at most: every queue and cache with its bound in bytes, and their sum. `madang check-config`
+//! prints the sum, ARCHITECTURE.md lists the parts, and `tests/slow_full.rs` fills them.
 //!
-//! Where a bound counts items, the size of one is measured (docs/performance.md) or that of the largest.
+//! Where a bound counts items, the size of an item was measured (docs/performance.md) or is that of the largest.
 
 use madang_bus::local::{AUDIENCE_BYTES, ENVELOPE_BYTES};
 use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
@@ -12,31 +12,31 @@ use crate::home::{HOME_BYTES, HOMES, OWED_BYTES};
 use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, TYPING_BYTES};
 
 const KIB: u64 = 1024;
-/// A socket that rests, and what presence knows of its user.
+/// An idle socket, and what presence knows about its user.
 const SOCKET_BYTES: u64 = 6 * KIB;
-/// Through TLS of the server's own, with what is encrypted and not taken.
+/// What the server's own TLS adds to a socket, including encrypted bytes that the kernel has not taken.
 const TLS_SOCKET_BYTES: u64 = 40 * KIB;
-/// A handshake that is not whole.
+/// A TLS handshake that is not complete.
 const HANDSHAKE_BYTES: u64 = 64 * KIB;
-/// 200 subscriptions.
+/// 200 subscriptions of a socket.
 const SUBSCRIPTIONS_BYTES: u64 = 10 * KIB;
 /// 1,000 users that a user watches.
 const WATCHED_BYTES: u64 = 8 * KIB;
-/// Reports to presence that wait.
+/// Reports that wait for presence.
 const REPORTS_BYTES: u64 = 1024 * KIB;
 /// Code, threads and metrics of a server that has just started.
 const PROGRAM_BYTES: u64 = 32 * 1024 * KIB;
 
-/// One queue or cache, or all of a kind.
+/// One queue or cache, or all of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
-    /// What is held.
+    /// What is held. ARCHITECTURE.md uses the same words.
     pub what: &'static str,
-    /// At most this.
+    /// The bound in bytes.
     pub bytes: u64,
 }
 
-/// Everything that a node with this configuration holds at most.
+/// Everything that a node with this configuration can hold.
 #[must_use]
 pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
     let sockets = config.gateway.connections as u64;
@@ -71,7 +71,7 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
     ]
 }
 
-/// Their sum.
+/// The sum of all bounds, in bytes.
 #[must_use]
 pub fn sum(bounds: &[Bound]) -> u64 {
     bounds.iter().map(|bound| bound.bytes).sum()
@@ -83,13 +83,13 @@ mod tests {
 
     const PAGE: &str = include_str!("../../ARCHITECTURE.md");
 
-    /// Rounded up.
+    /// In MiB, rounded up.
     fn mib(bytes: u64) -> u64 {
         bytes.div_ceil(KIB * KIB)
     }
 
     #[test]
-    fn the_page_lists_each_and_the_sum() {
+    fn the_page_lists_every_bound_and_the_sum() {
         let bounds = of(&Config::default(), 4);
         let mut rows: Vec<String> =
             bounds.iter().map(|bound| format!("| {} | {} MiB |", bound.what, mib(bound.bytes))).collect();

@@ -1,4 +1,4 @@
-//! The composition root: the one place that picks backends and placements.
+//! The composition root: the only place that chooses backends and placements.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -28,46 +28,45 @@ use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
 
-/// How long the last marks may take to be written.
+/// How long the last write of received positions, and of last activity, may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// One process: the embedded store, the local inbox, every role inside.
+/// One process: the embedded store, the local inbox, and every role inside.
 pub struct Node {
-    /// Sockets and use cases.
+    /// The sockets and the use cases.
     pub gateway: Arc<Gateway>,
-    /// What REST needs besides.
+    /// The state of REST.
     pub api: Api,
-    /// What callers began: a drain waits for these.
+    /// Tasks that callers have begun. A drain waits for them.
     pub tasks: Tasks,
-    /// What serves them, and ends after them.
+    /// Tasks that serve those of callers. They end afterwards.
     pub background: Tasks,
     /// The data folder, if the node opened one.
     pub folder: Option<Arc<Embedded>>,
 }
 
-/// The parts that a test may choose: another store, a clock that it moves.
+/// The parts that a test may replace, such as the store or the clock.
 pub struct Backends {
-    /// The durable model.
+    /// The durable store.
     pub store: Arc<dyn Store>,
     /// The inboxes over it.
     pub inbox: Arc<dyn Inbox>,
-    /// The clock.
     pub clock: Clock,
-    /// What signs access tokens.
+    /// The key that signs access tokens.
     pub secret: [u8; 32],
-    /// The latest time that the store knows: ids are minted above it, wherever the clock stands.
+    /// The latest time that is in the store. New ids are above it, whatever the clock says.
     pub latest: Millis,
 }
 
 impl Node {
-    /// Drains: connections are sent away over the window of the configuration, what they had begun is finished, and
-    /// then everything ends; at the latest `patience` after the window.
+    /// Drains the node: closes connections over the configured window, finishes what they had begun, then ends everything. Takes
+    /// at most `patience` longer than the window.
     pub async fn drain(&self, patience: Duration) {
         let window = Duration::from_millis(self.gateway.operations.config.gateway.drain_ms);
         if let Err(stragglers) = self.tasks.close_and_wait(window + patience).await {
             tracing::warn!(%stragglers, "not everything ended in time");
         }
-        // A lost mark costs a repeated push; a store that hangs must not hold the process.
+        // A lost position only causes a repeated push. A store that hangs must not hold up the process.
         let operations = &self.gateway.operations;
         let marks = timeout(FLUSH_PATIENCE, operations.flush_received());
         let times = timeout(FLUSH_PATIENCE, operations.presence.end());
@@ -81,7 +80,7 @@ impl Node {
         self.background.drain().stop();
     }
 
-    /// Waits until the disk has failed: the process should drain and end. Cancel safe.
+    /// Waits until the disk has failed. The process should then drain and end. Cancel safe.
     pub async fn broken(&self) {
         match &self.folder {
             Some(folder) => folder.broken().await,
@@ -90,10 +89,10 @@ impl Node {
         self.gateway.operations.store_health.fail("the disk failed");
     }
 
-    /// Opens the data folder and starts what runs in the background. `accept_loss`: also where acked messages are lost.
+    /// Opens the data folder and starts the background tasks. With `accept_loss` it opens even if acknowledged messages are lost.
     ///
     /// # Errors
-    /// The folder cannot be opened, or the configuration is not valid.
+    /// The folder cannot be opened, or the configuration is invalid.
     pub async fn open(config: Config, drain: Drain, accept_loss: bool) -> anyhow::Result<Self> {
         config.validate()?;
         let path = config.server.data.clone();
@@ -121,21 +120,21 @@ impl Node {
         Ok(node)
     }
 
-    /// Puts a node together from its backends.
+    /// Builds a node from its backends.
     ///
     /// # Errors
-    /// The configuration is not valid, or the inbox was used before.
+    /// The configuration is invalid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
         let Backends { store, inbox, clock, secret, latest } = backends;
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
         let store_health = health.check("store");
-        // The store was opened, and the first round of the upkeep looks again.
+        // The store was just opened. The first round of upkeep checks it again.
         store_health.pass();
-        // One process is one worker; in a fleet discovery grants the number.
+        // One process is one worker. In a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);
-        // One id is given away, so that the next one is above all that were minted before a clock stepped back.
+        // One id is thrown away, so that the next one is above all ids that were minted before a clock was set back.
         ids.mint(latest.next(), Millis::ZERO, 1);
         let of_presence = PresenceMetrics::register(&metrics);
         let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
@@ -180,7 +179,7 @@ impl Node {
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
         let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
         let background = Tasks::new(Drain::new());
-        // Not vital: without it everything else works.
+        // Not vital: everything else works without presence.
         let (teller, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
         background.spawn("presence", madang_presence::run(service, rows, move |notice| teller.tell(notice)));
         background.spawn("presence_lease", madang_presence::lease(presence, move || node.connections_up()));

@@ -1,4 +1,4 @@
-//! The configuration of the chat server. No file is needed; every field has a default.
+//! The configuration of the chat server. No file is needed: every field has a default.
 
 mod rules;
 pub(crate) mod values;
@@ -14,78 +14,78 @@ use madang_presence::PresenceConfig;
 use madang_proto::limits;
 use serde::{Deserialize, Serialize};
 
-/// Everything that can be set, by sections of the file.
+/// All settings, by sections of the file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where it listens and stores.
+    /// Addresses, the data folder, origins and proxies.
     pub server: ServerConfig,
-    /// TLS of its own.
+    /// TLS of the server itself.
     pub tls: TlsConfig,
-    /// Tokens.
+    /// Lifetimes of tokens.
     pub tokens: TokenConfig,
-    /// The cost of passwords.
+    /// The cost of password hashes.
     pub passwords: PasswordConfig,
-    /// How people get an account.
+    /// How users get an account.
     pub accounts: AccountConfig,
     /// Sizes of channels.
     pub channels: ChannelConfig,
     /// Sockets.
     pub gateway: GatewayConfig,
-    /// Who is there.
+    /// Presence.
     pub presence: PresenceConfig,
-    /// How fast callers may go.
+    /// Rate limits and limits of bytes.
     pub limits: LimitConfig,
     /// Logs.
     pub telemetry: madang_service::TelemetryConfig,
 }
 
-/// Where it listens and stores.
+/// Addresses, the data folder, origins and proxies.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Address of HTTP and WebSocket; default 127.0.0.1:8080.
+    /// The address of HTTP and WebSocket; default 127.0.0.1:8080.
     #[serde(deserialize_with = "values::address")]
     pub addr: SocketAddr,
-    /// The data folder; default `madang-data`. Private to its owner.
+    /// The data folder, private to its owner; default `madang-data`.
     pub data: PathBuf,
-    /// Origins whose pages may open sockets and call REST, such as `https://chat.example`. Empty (the default):
-    /// any page on localhost, and clients that are no browsers. `["*"]`: any page; tokens are no cookies, so nobody's
-    /// browser is signed in by itself.
+    /// Origins whose pages may open sockets and call REST, such as `https://chat.example`. Empty (the default): any page on
+    /// localhost, and clients that are not browsers. `["*"]`: any page. Tokens are not cookies, so a browser never sends one by
+    /// itself.
     #[serde(deserialize_with = "values::origins")]
     pub allowed_origins: Vec<String>,
-    /// Networks of the proxies in front of this server, such as `10.0.0.0/8` or `::1/128`; default none. What they say
-    /// about the client's address is believed, and what anybody else says is not. Limits by address and logs go by it.
+    /// Networks of the proxies in front of this server, such as `10.0.0.0/8` or `::1/128`; default none. Only these peers are
+    /// trusted to name the address of the client. Limits by address and log lines use that address.
     #[serde(deserialize_with = "values::networks")]
     pub trusted_proxies: Vec<IpNet>,
-    /// The header in which they say it: `x-forwarded-for` (the default) or `forwarded` (RFC 7239). The other one is
-    /// not read: a proxy hands on what a client wrote in it.
+    /// The header in which the proxies name it: `x-forwarded-for` (the default) or `forwarded` (RFC 7239). The other header is
+    /// not read, because a proxy forwards what a client wrote into it.
     #[serde(deserialize_with = "values::proxy_header")]
     pub proxy_header: ProxyHeader,
 }
 
-/// Where a proxy says for whom it asks.
+/// The header in which a proxy names the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
-    /// Addresses, one a hop.
+    /// `X-Forwarded-For`: one address for each hop.
     #[default]
     XForwardedFor,
-    /// RFC 7239.
+    /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
-/// TLS of its own. Without it, or a proxy that speaks it, tokens and messages go over the wire as they are.
+/// TLS of the server itself. Without it, or a proxy with TLS, tokens and messages are not encrypted on the wire.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// PEM file of the certificate and those that lead to its root; default empty: no TLS. Read again when it changes,
-    /// and on SIGHUP.
+    /// The PEM file of the certificate and those up to its root; default empty: no TLS. Read again when it changes, and on
+    /// SIGHUP.
     pub cert: PathBuf,
-    /// PEM file of its key (PKCS#8, SEC1 or PKCS#1); default empty. Set both or neither.
+    /// The PEM file of the key (PKCS#8, SEC1 or PKCS#1); default empty. Set both files or neither.
     pub key: PathBuf,
     /// Seconds for which a browser uses this host over TLS only (`Strict-Transport-Security`), 0 to 63,072,000; default
-    /// 31,536,000. Zero: the header is not sent. It is never sent without TLS of the server's own.
+    /// 31,536,000. Zero: the header is not sent. It is never sent unless the server itself speaks TLS.
     pub hsts_seconds: u64,
 }
 
@@ -96,7 +96,7 @@ impl Default for TlsConfig {
 }
 
 impl TlsConfig {
-    /// Whether the server speaks TLS, and nothing else.
+    /// Whether the server speaks TLS. It then accepts nothing else.
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.cert.as_os_str().is_empty()
@@ -115,13 +115,13 @@ impl Default for ServerConfig {
     }
 }
 
-/// Tokens.
+/// Lifetimes of tokens.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenConfig {
-    /// Life of an access token in seconds; default 900. A revoked device is closed at once, whatever this says.
+    /// The lifetime of an access token in seconds; default 900. A revoked device is closed at once in any case.
     pub access_seconds: u64,
-    /// Life of a refresh token in days; default 90. Each use begins it anew.
+    /// The lifetime of a refresh token in days; default 90. Each use starts it again.
     pub refresh_days: u64,
 }
 
@@ -131,18 +131,18 @@ impl Default for TokenConfig {
     }
 }
 
-/// How people get an account.
+/// How users get an account.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountConfig {
-    /// `open` (the default): anybody signs up. `invitation`: with a code of the operator's (`madang invitations`).
+    /// `open` (the default): anybody can sign up. `invitation`: only with a code of the operator (`madang invitations`).
     /// `operator`: only the operator makes accounts (`madang users create`). `off`: nobody does.
     pub sign_up: SignUpMode,
-    /// Handles that only the operator gives, in lower case; hyphens, dots and underscores in a handle do not count.
+    /// Handles that only the operator can give, in lower case. Hyphens, dots and underscores in a handle are ignored.
     pub reserved_handles: Vec<String>,
-    /// Whether people who share no group and are no contacts are invited to a group instead of added; default true. `false`
-    /// for a closed team: everybody may be added at once and shows presence to their groups. What a user chose rules either
-    /// way.
+    /// Whether users who share no group and are not contacts are invited to a group instead of added; default true. `false` is
+    /// for a closed team: everybody can be added at once, and shows their presence to their groups. The user's own choice
+    /// overrides either.
     pub consent: bool,
 }
 
@@ -155,9 +155,9 @@ pub enum SignUpMode {
     Open,
     /// Anybody with an invitation code.
     Invitation,
-    /// Nobody: the operator makes accounts.
+    /// Nobody: only the operator makes accounts.
     Operator,
-    /// Nobody, and no account is made.
+    /// Nobody, and the operator makes no accounts either.
     Off,
 }
 
@@ -185,12 +185,12 @@ impl Default for AccountConfig {
 pub struct ChannelConfig {
     /// Members of a group, 2 to 500; default 100.
     pub group_members: u32,
-    /// Members of an open channel, 2 to 100,000; default 100,000. Channels that were made before keep theirs.
+    /// Members of an open channel, 2 to 100,000; default 100,000. Existing channels keep their limit.
     pub open_members: u32,
-    /// Channels of all kinds that one person may be in at a time, 2 to 1,000,000; default 10,000. What she looks through
-    /// when she lists them or comes back grows with them.
+    /// Channels of all kinds that one user may be in at the same time, 2 to 1,000,000; default 10,000. Lists and snapshots of the
+    /// user grow with it.
     pub per_user: u32,
-    /// Open channels that one person may make, 1 to 1,000,000; default 100. Searches look through all open channels.
+    /// Open channels that one user may make, 1 to 1,000,000; default 100. A search looks at all open channels.
     pub open_per_user: u32,
 }
 
@@ -209,24 +209,24 @@ impl Default for ChannelConfig {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewayConfig {
-    /// Sockets of this node; default 15,000, below the usual limit of open files. Above it new ones get 503.
+    /// Sockets of this node; default 15,000, below the usual limit of open files. Above it new sockets get 503.
     pub connections: usize,
-    /// Sockets of one device; default 8. A further one takes the place of the oldest.
+    /// Sockets of one device; default 8. A new one above it replaces the oldest.
     pub connections_per_device: usize,
-    /// Milliseconds between heartbeats that clients are asked for; default 5,000.
+    /// Milliseconds between the heartbeats of a client; default 5,000.
     pub heartbeat_ms: u64,
-    /// Milliseconds of silence after which a client is taken for gone; default 25,000.
+    /// Milliseconds of silence after which a client counts as gone; default 25,000.
     pub silence_ms: u64,
-    /// Bytes that wait for one slow reader before it falls back to reading its inbox; default 262,144.
+    /// Bytes that may wait for one slow reader; default 262,144. Above it the connection reads its inbox instead.
     pub outbound_bytes: usize,
-    /// Bytes under way on this node, at least 16,777,216; default 536,870,912: half messages and bodies, requests, and what waits
-    /// for slow readers. Beyond it connections that do not read are closed, and no large request is taken.
+    /// Bytes under way on this node, at least 16,777,216; default 536,870,912: partly received messages and bodies, requests, and
+    /// what waits for slow readers. Above it connections that do not read are closed, and no large request is accepted.
     pub node_bytes: usize,
-    /// Requests of one connection under way; default 256. Beyond it the socket is not read.
+    /// Requests in flight of one connection; default 256. Above it the socket is not read.
     pub requests_in_flight: u32,
-    /// Seconds after which a connection that took not one byte of what is to be written is dead, 1 to 3,600; default 60.
+    /// Seconds after which a connection that has not accepted one byte is closed, 1 to 3,600; default 60.
     pub write_seconds: u64,
-    /// Milliseconds over which a drain spreads its `reconnect`s; default 5,000.
+    /// Milliseconds over which a drain spreads its `reconnect` frames; default 5,000.
     pub drain_ms: u64,
 }
 
@@ -246,33 +246,32 @@ impl Default for GatewayConfig {
     }
 }
 
-/// How fast callers may go. Zero means no limit.
+/// Rate limits and limits of bytes. Zero means no limit.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitConfig {
-    /// `false` lifts all of them: for load tests only.
+    /// `false` switches all limits off: for load tests only.
     pub enabled: bool,
-    /// Frames of one connection, a second; default 50.
+    /// Frames of one connection in a second; default 50.
     pub connection_frames: u32,
-    /// Messages of one connection, a second; default 20.
+    /// Messages of one connection in a second; default 20.
     pub connection_sends: u32,
-    /// Messages of one user, a second, over all her connections and REST; default 40.
+    /// Messages of one user in a second, over all connections and REST; default 40.
     pub user_sends: u32,
-    /// KiB of messages and changes of one user, a second; default 512. What is written stays on the disk and goes to every
-    /// reader.
+    /// KiB of messages and changes of one user in a second; default 512. They stay on the disk and go to every reader.
     pub user_write_kib: u32,
-    /// Requests of one user over REST, a second; default 50. A large answer costs several: see docs/limits.md.
+    /// REST requests of one user in a second; default 50. A large answer costs several: see docs/limits.md.
     pub user_requests: u32,
-    /// Sockets opened and REST calls without a token from one address, a second; default 20.
+    /// Sockets that are opened, and REST calls without a token, from one address in a second; default 20.
     pub address_requests: u32,
-    /// Sign-ups and logins from one address, a second; default 1, and 60 at once after a rest.
+    /// Sign-ups and logins from one address in a second; default 1, and 60 at once after a rest.
     pub address_logins: u32,
-    /// Connections from one address at once that speak HTTP; default 256, an eighth of what the node takes, and more
-    /// than the browsers behind one router open. A socket that was upgraded does not count. A further one is closed.
+    /// Connections that speak HTTP from one address at the same time; default 256: an eighth of what the node accepts, and more
+    /// than the browsers behind one router open. An upgraded socket is not counted. A connection above it is closed.
     pub address_connections: u32,
-    /// Sockets of one user at once; default 100. A further one takes the place of the oldest.
+    /// Sockets of one user at the same time; default 100. A new one above it replaces the oldest.
     pub user_sockets: u32,
-    /// Sockets of one address at once; default 2,000, an eighth of what a node takes by default. A further one gets 429.
+    /// Sockets of one address at the same time; default 2,000, an eighth of the default of a node. One above it gets 429.
     pub address_sockets: u32,
     /// Bytes under way of one user; default 16,777,216. See `gateway.node_bytes`.
     pub user_bytes: usize,
@@ -301,32 +300,32 @@ impl Default for LimitConfig {
 }
 
 impl LimitConfig {
-    /// A rate whose burst is ten seconds' worth.
+    /// A rate whose burst is the number of ten seconds.
     #[must_use]
     pub const fn rate(&self, per_second: u32) -> Rate {
         let per_second = if self.enabled { per_second } else { 0 };
         Rate { per_second, burst: per_second.saturating_mul(10) }
     }
 
-    /// Connections from one address that speak HTTP.
+    /// The most connections from one address that speak HTTP.
     #[must_use]
     pub const fn connections_of_address(&self) -> u32 {
         if self.enabled && self.address_connections > 0 { self.address_connections } else { u32::MAX }
     }
 
-    /// Sockets of one address.
+    /// The most sockets of one address.
     #[must_use]
     pub const fn sockets_of_address(&self) -> u32 {
         if self.enabled && self.address_sockets > 0 { self.address_sockets } else { u32::MAX }
     }
 
-    /// Sockets of one user.
+    /// The most sockets of one user.
     #[must_use]
     pub const fn sockets_of_user(&self) -> usize {
         if self.enabled && self.user_sockets > 0 { self.user_sockets as usize } else { usize::MAX }
     }
 
-    /// Logins: a minute's worth at once, then one by one.
+    /// The rate of logins, with a burst of one minute.
     #[must_use]
     pub const fn logins(&self) -> Rate {
         let per_second = if self.enabled { self.address_logins } else { 0 };
@@ -334,23 +333,23 @@ impl LimitConfig {
     }
 }
 
-/// A value that makes no sense.
+/// A setting whose value is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, {rule}")]
 pub struct InvalidConfig {
     /// The key, with its section.
     pub field: &'static str,
-    /// Its value.
+    /// The value.
     pub value: String,
-    /// What it must be.
+    /// The rule that the value breaks.
     pub rule: &'static str,
 }
 
 impl Config {
-    /// Checks what only the machine can say.
+    /// Checks settings that depend on this machine.
     ///
     /// # Errors
-    /// Names the key, its value and the rule.
+    /// The first setting that breaks a rule.
     pub fn check_files(&self) -> Result<(), InvalidConfig> {
         let data = &self.server.data;
         if data.exists() && !data.is_dir() {
@@ -364,7 +363,7 @@ impl Config {
         Ok(())
     }
 
-    /// What a session needs to know.
+    /// The configuration of sessions.
     #[must_use]
     pub fn session(&self) -> SessionConfig {
         SessionConfig {
@@ -381,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_valid_and_wrong_values_are_named() {
+    fn the_defaults_are_valid_and_errors_name_wrong_values() {
         let mut config = Config::default();
         assert_eq!(config.validate(), Ok(()));
         config.channels.group_members = 501;
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_for_tls_is_named() {
+    fn half_of_a_tls_pair_is_reported() {
         let mut config = Config::default();
         config.tls.key = "key.pem".into();
         assert_eq!(

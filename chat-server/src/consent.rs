@@ -1,44 +1,44 @@
-//! From which people a user accepts messages, and membership in groups, without being asked first. The user chooses; without a
-//! choice the configuration decides.
+//! From whom a user accepts messages and membership in groups without being asked first. The user chooses; without a choice the
+//! configuration decides.
 
 use madang_ids::UserId;
 use madang_proto::Audience;
 use madang_store::{Relation, Relations, Store, StoreResult, User};
 
-/// Co-members that are looked at to find out who shares a group with somebody: 200 groups of 100.
+/// Co-members that are looked at to find out whether two users share a group: 200 groups of 100.
 pub(crate) const SCAN: usize = 20_000;
 
-/// What holds for users who have chosen nothing.
+/// The rule for users who have not chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consent {
     is_asked: bool,
 }
 
 impl Consent {
-    /// `is_asked`: whether people are asked before they are in a group (`accounts.consent`).
+    /// `is_asked`: whether users are asked before they become members of a group (`accounts.consent`).
     #[must_use]
     pub const fn new(is_asked: bool) -> Self {
         Self { is_asked }
     }
 
-    /// The people who may add a user to a group at once.
+    /// The users who may add a user to a group at once.
     pub(crate) fn may_add(self, user: &User) -> Audience {
         let unset = if self.is_asked { Audience::SharedChannel } else { Audience::Everybody };
         user.may_add.unwrap_or(unset)
     }
 
-    /// The people who may write to a user.
+    /// The users who may write to a user.
     pub(crate) fn may_write(self, user: &User) -> Audience {
         user.may_write.unwrap_or(Audience::Everybody)
     }
 
-    /// Whether those who are added count as having accepted: where nobody is asked, everybody has agreed beforehand.
+    /// Whether users who are added count as having accepted. If nobody is asked, everybody has agreed in advance.
     pub(crate) const fn is_given(self) -> bool {
         !self.is_asked
     }
 
-    /// Whether `to` takes messages of `from`, whatever they have written to each other; and the rows that were looked at to find
-    /// it out.
+    /// Whether `to` accepts messages of `from`, apart from what they have written to each other; and the number of rows that were
+    /// read to find out.
     pub(crate) async fn takes_messages(
         self,
         store: &dyn Store,
@@ -57,12 +57,12 @@ impl Consent {
     }
 }
 
-/// How many co-members must be looked at to judge by these audiences.
+/// The number of co-members that must be looked at to judge these audiences.
 pub(crate) fn scan_for(audiences: impl IntoIterator<Item = Audience>) -> usize {
     if audiences.into_iter().any(|audience| audience == Audience::SharedChannel) { SCAN } else { 0 }
 }
 
-/// Whether an audience takes in somebody, by what the two are to each other.
+/// Whether an audience contains a user with this relation.
 pub(crate) const fn takes_in(audience: Audience, relation: Relation) -> bool {
     match audience {
         Audience::Everybody => true,
@@ -77,7 +77,7 @@ mod tests {
     use madang_ids::Millis;
 
     #[test]
-    fn what_a_user_chose_rules_and_otherwise_the_configuration() {
+    fn a_users_choice_overrides_the_configuration() {
         let mut user = User::new(UserId::from_raw(1), "ada".into(), "Ada".into(), Millis::new(1));
         assert_eq!(Consent::new(true).may_add(&user), Audience::SharedChannel);
         assert_eq!(Consent::new(false).may_add(&user), Audience::Everybody);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_takes_in_those_whom_it_names() {
+    fn an_audience_contains_the_users_that_it_names() {
         let none = Relation::default();
         let contact = Relation { is_contact: true, ..none };
         let member = Relation { shares_group: true, ..none };

@@ -1,4 +1,4 @@
-//! What the chat server counts: a metric for each guarantee that it can break.
+//! The metrics of the chat server: one for each guarantee that it can break.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,26 +11,26 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// Labels with one name.
+/// The label `reason`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
     reason: &'static str,
 }
 
-/// The chat server's metrics. Cheap to clone.
+/// The metrics of the chat server. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ChatMetrics {
-    /// G1: messages that were acked as durable.
+    /// G1: messages that were acknowledged as durable.
     pub acked: Counter,
-    /// G1: appends that the store did not take, or whose outcome it did not know.
+    /// G1: appends that the store refused or whose outcome is unknown.
     pub append_failures: Counter,
-    /// G1: time of an append in the store.
+    /// G1: duration of an append in the store, in seconds.
     pub append_seconds: Histogram,
     /// G2: sends answered with the ack of an earlier try.
     pub acked_by_retry: Counter,
     /// G3: appends that found the head moved by another writer.
     pub moved: Counter,
-    /// G4: devices that had a cursor and were told to take a snapshot.
+    /// G4: devices that had a cursor and must take a snapshot.
     pub snapshots: Family<Reason, Counter>,
     /// G4: devices that resumed from their cursor.
     pub resumed: Counter,
@@ -38,38 +38,38 @@ pub struct ChatMetrics {
     pub unauthorized: Counter,
     /// G7: slow consumers that fell back to reading their inbox.
     pub resyncs: Counter,
-    /// G4: gaps in subscriptions of open channels, told to who read too slowly.
+    /// G4: gaps in subscriptions of open channels, sent to connections that read too slowly.
     pub gaps: Counter,
-    /// G7: requests refused because the caller was too fast.
+    /// G7: requests that were refused by a rate limit.
     pub limited: Counter,
-    /// G7: connections closed because their address had too many.
+    /// G7: connections and requests that were refused because their address had too many.
     pub crowded: Counter,
-    /// G7: connections without a whole request that gave their place to another one.
+    /// G7: connections without a complete request that gave their place to another one.
     pub evicted: Counter,
-    /// G10: joins refused because no seat was free.
+    /// G10: joins that were refused because no seat was free.
     pub full: Counter,
-    /// Rows of users' own logs that were forgotten because no device needs them.
+    /// Rows of users' own logs that were deleted because no device needs them.
     pub forgotten_own_rows: Counter,
-    /// Channels that users had left long ago and that were forgotten.
+    /// Channels that users had left long ago and that were deleted from their lists.
     pub forgotten_left_channels: Counter,
-    /// Bytes of entries that were appended, and of messages that were written anew with them.
+    /// Bytes of appended entries and of messages that were rewritten with them.
     pub written_bytes: Counter,
-    /// The share that one user wrote of the last whole hour's bytes, the greatest of all users.
+    /// The share of one user in the bytes of the last whole hour: the greatest of all users.
     pub written_top_user: Gauge<f64, AtomicU64>,
-    /// The share of them that went to one channel.
+    /// The same for channels.
     pub written_top_channel: Gauge<f64, AtomicU64>,
-    /// Connections now.
+    /// Open sockets.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
     pub bytes_under_way: Gauge,
-    /// Frames given to connections.
+    /// Deliveries to connections.
     pub delivered: Counter,
-    /// Times that what waited on a connection was written: `outbound_frames` over this is what a write gathers.
+    /// Writes to sockets. `outbound_frames` divided by this is the number of frames in one write.
     pub writes: Counter,
 }
 
 impl ChatMetrics {
-    /// Registers them.
+    /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(metrics: &Metrics) -> Self {
         let this = Self {
@@ -169,7 +169,7 @@ impl ChatMetrics {
         );
     }
 
-    /// A device that had a cursor was told to take a snapshot.
+    /// Counts a device that had a cursor and must take a snapshot.
     pub fn count_snapshot(&self, reason: SnapshotReason) {
         let reason = match reason {
             SnapshotReason::NoCursor => return,

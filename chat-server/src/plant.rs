@@ -1,28 +1,28 @@
-//! Faults planted on purpose, to see that the load tool's judge finds them. Without the feature `plant` nothing of
-//! this is in the binary: [`strikes`] is `false` at compile time.
+//! Faults that are planted on purpose, to check that the load tool's judge finds them. Without the feature `plant` the binary
+//! contains none of this: [`strikes`] is `false` at compile time.
 //!
 //! `PLANTED_FAULT=<fault>:<n>` lets a fault strike once in `n` times.
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Acks an append that was never made.
+    /// Acknowledges an append that was never made.
     AckWithoutWriting,
-    /// Moves a connection's cursor past an item that it never gets.
+    /// Moves a connection's cursor past an item that the connection never gets.
     SkipFanout,
     /// Enqueues an item twice.
     DeliverTwice,
-    /// Swaps two frames that wait.
+    /// Swaps two waiting frames.
     SwapTwo,
     /// Leaves a row out of a page of history.
     HistoryWithoutRow,
-    /// Delivers the entry of an edit with a message that nobody takes for newer.
+    /// Delivers the entry of an edit without its message, so that clients keep the old one.
     EditNotDelivered,
-    /// Acks a reaction that was never made.
+    /// Acknowledges a reaction that was never made.
     ReactionLost,
-    /// Leaves who was banned subscribed.
+    /// Leaves a banned user subscribed.
     BanLeaks,
-    /// Does not tell presence that a connection has ended.
+    /// Does not report to presence that a connection has ended.
     PresenceSticks,
 }
 

@@ -1,18 +1,18 @@
-//! Files that must be for their owner alone.
+//! Files that only their owner may read.
 
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// What the group and others may do.
+/// The permissions of the group and of others.
 const OTHERS: u32 = 0o077;
-/// What others may do.
+/// The permissions of others.
 const WORLD: u32 = 0o007;
 
-/// Takes a file from everybody but its owner, if it is there.
+/// Removes the permissions of everybody but the owner, if the file exists.
 ///
 /// # Errors
-/// Others can read it, and that cannot be changed.
+/// Others can read the file, and that cannot be changed.
 pub fn make_private(path: &Path) -> io::Result<()> {
     let Some(mode) = mode(path) else { return Ok(()) };
     if mode & OTHERS == 0 {
@@ -39,7 +39,7 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Logs that others can read a file; a group may have reasons to.
+/// Logs that others can read a file. The group is not checked: an operator may have given it access on purpose.
 pub fn warn_if_public(path: &Path) {
     if let Some(mode) = mode(path).filter(|mode| mode & WORLD != 0) {
         let mode = format!("{mode:03o}");
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_that_others_can_read_is_mended() {
+    fn a_secret_that_others_can_read_is_made_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         make_private(&path).unwrap();
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mode_of_a_file_elsewhere_is_left_alone() {
+    fn the_mode_of_a_linked_file_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let (elsewhere, path) = (folder.path().join("elsewhere"), folder.path().join("secret"));
         std::fs::write(&elsewhere, "x").unwrap();

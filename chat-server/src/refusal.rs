@@ -1,11 +1,11 @@
-//! What a failure is to a caller, whether she asks over the socket or over REST.
+//! Maps failures to the errors that a caller gets, over the socket or over REST.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::StoreError;
 
-/// What a failure of the store is to a caller. The store's own words stay here.
+/// The error for a failure of the store. The details are logged and not sent to the caller.
 #[must_use]
 pub fn refusal(error: &StoreError) -> ErrorBody {
     match error {
@@ -36,7 +36,7 @@ impl IntoResponse for Refusal {
         let retry_after = wait_ms.map(|ms| ms.div_ceil(1_000).max(1).to_string());
         let mut response = (status, axum::Json(&self.0)).into_response();
         if status == StatusCode::UNAUTHORIZED {
-            // RFC 6750 §3: without a token there is no word of what was wrong with it.
+            // RFC 6750 §3: if there was no token, the challenge does not say what is wrong with it.
             let is_of_token = self.0.field.as_deref() == Some("token");
             let challenge = if is_of_token { INVALID_TOKEN } else { CHALLENGE };
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

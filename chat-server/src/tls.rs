@@ -1,6 +1,6 @@
-//! TLS of the server's own: a certificate chain and its key from two files, read again when they change.
+//! TLS of the server itself: a certificate chain and its key from two files, read again when they change.
 //!
-//! A pair that cannot be used is refused with the names of both files, and the one before stays.
+//! A pair that cannot be used is refused with the names of both files, and the earlier pair stays in use.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -24,12 +24,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::TlsConfig;
 use crate::private;
 
-/// How often the files are looked at.
+/// How often the files are checked.
 const LOOK: Duration = Duration::from_secs(5);
-/// A file of certificates or keys; the longest chains have some 10 KiB.
+/// The largest file of certificates or keys. The longest chains have about 10 KiB.
 const FILE_BYTES: u64 = 1024 * 1024;
 
-/// Why a pair cannot be used. Names both files: which of the two is the wrong one, only their owner knows.
+/// Why a pair cannot be used. Names both files, because only their owner knows which of them is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("tls.cert {} and tls.key {} cannot be used: {reason}", cert.display(), key.display())]
 pub struct TlsError {
@@ -38,13 +38,13 @@ pub struct TlsError {
     reason: String,
 }
 
-/// What the handshakes of a server stand on.
+/// The certificate and the acceptor of handshakes.
 pub struct Tls {
     acceptor: TlsAcceptor,
     pair: Arc<Pair>,
 }
 
-/// The pair of files, and what is in use of them.
+/// The pair of files, and the key that is in use.
 #[derive(Debug)]
 struct Pair {
     cert: PathBuf,
@@ -55,12 +55,12 @@ struct Pair {
     seen: Mutex<Stamps>,
 }
 
-/// A change of a file changes one of these: device, inode, seconds, nanoseconds, size.
+/// Each change of a file changes one of these: device, inode, seconds, nanoseconds, size.
 type Stamp = Option<(u64, u64, i64, i64, u64)>;
 type Stamps = [Stamp; 2];
 
 impl Tls {
-    /// Reads the pair; `None` if none is configured.
+    /// Reads the pair. `None` if none is configured.
     ///
     /// # Errors
     /// The pair cannot be used.
@@ -69,6 +69,7 @@ impl Tls {
             return Ok(None);
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
+        // Taken before the files are read: a change in between is noticed by the next check.
         let seen = Mutex::new([stamp(&config.cert), stamp(&config.key)]);
         let certified = read_pair(&config.cert, &config.key, &provider)?;
         let in_use = ArcSwap::from_pointee(certified);
@@ -78,16 +79,15 @@ impl Tls {
         Ok(Some(Self { acceptor, pair }))
     }
 
-    /// Does handshakes.
     #[must_use]
     pub const fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
 
-    /// Reads the files again, and uses them from the next handshake on. Connections that are open stay as they are.
+    /// Reads the files again and uses them for new handshakes. Open connections keep the old certificate.
     ///
     /// # Errors
-    /// The new pair cannot be used; the one before stays.
+    /// The new pair cannot be used. The earlier one stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         let pair = &self.pair;
         *pair.seen.lock() = pair.stamps();
@@ -103,14 +103,14 @@ impl Tls {
                 () = clock.sleep(LOOK) => {}
                 () = drain.draining() => return,
             }
-            // Two small files, and seldom: not worth a thread.
+            // Two small files that rarely change: a separate thread is not worth it.
             if self.pair.stamps() != *self.pair.seen.lock() {
                 self.reload_or_tell();
             }
         }
     }
 
-    /// As [`Self::reload`]; a failure is told in the log.
+    /// As [`Self::reload`]. A failure is logged.
     pub fn reload_or_tell(&self) {
         if let Err(error) = self.reload() {
             tracing::error!(%error, "the certificate before stays in use");
@@ -140,7 +140,7 @@ fn acceptor(pair: &Arc<Pair>) -> Result<TlsAcceptor, rustls::Error> {
     let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(pair) as _;
     let mut config = versions.with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Who comes back resumes by what she holds herself; nothing is kept here for her.
+    // Clients resume with a ticket that they keep themselves; the server keeps no state for them.
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -1,4 +1,4 @@
-//! What commands about accounts and invitations take and print alike.
+//! Options and output that the commands about accounts and invitations share.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub(super) struct Common {
 }
 
 impl Common {
-    /// Asks, and prints the answer: as JSON, or a line for each thing.
+    /// Asks the server or the folder, and prints the answer: as JSON, or one line for each item.
     pub(super) fn ask(
         self,
         config: Option<&Path>,
@@ -38,7 +38,7 @@ impl Common {
             Told::Devices(devices) if json => say!("{}", serde_json::to_string(devices)?),
             Told::Devices(devices) => devices.iter().for_each(|device| say!("{}", device.text())),
             Told::Invitations(page) => show_page(page, json)?,
-            // The code alone, so that it can be given on.
+            // Only the code, so that a script can pass it on.
             Told::Invitation(made) if json => show(&**made, json)?,
             Told::Invitation(made) => say!("{}", made.code.as_deref().unwrap_or_default()),
             Told::Revoked(revoked) if json => say!("{}", serde_json::json!({ "revoked": revoked })),
@@ -52,7 +52,7 @@ impl Common {
     }
 }
 
-/// A thing that is shown in one line, or in several.
+/// An item that is shown in one or more lines.
 trait Shown: Serialize {
     fn text(&self) -> String;
 }

@@ -38,7 +38,7 @@ pub(super) struct Restore {
 impl Backup {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
-        // The server stands in another folder.
+        // Absolute, because the server has another working directory.
         let to = std::path::absolute(&self.to).context("the folder to write")?;
         let told = super::runtime()?.block_on(async {
             if let Some(told) = ask_server(&data, &Ask::Backup { to: to.clone() }).await? {
@@ -67,7 +67,7 @@ impl Backup {
     }
 }
 
-/// Writes a backup of the folder of this process.
+/// Writes a backup of the folder that this process has opened.
 pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<Told, ErrorBody> {
     let folder = folder.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "this node has no data folder"))?;
     match folder.back_up(to).await {

@@ -47,7 +47,7 @@ impl Check {
     }
 }
 
-/// For who waits in front of a large file.
+/// Shows progress, for an operator who waits for a large file.
 pub(super) fn tell_progress(what: &str) {
     eprintln!("  {what}");
 }

@@ -1,4 +1,4 @@
-//! `madang doctor`: what the server stands on, each in one line, with one line of advice where it is not well.
+//! `madang doctor`: checks what the server needs. Each check prints one line, and one line of advice if it fails.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,13 +14,13 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
 
-/// Below this a day of a busy team may fill the disk.
+/// With less space than this a day of a busy team may fill the disk.
 const FREE_BYTES: u64 = 1 << 30;
 const SYNCS: usize = 50;
-/// Each ack waits for a sync.
+/// The slowest median that is accepted: each ack waits for a sync.
 const SYNC_MEDIAN: Duration = Duration::from_millis(20);
 const SYNC_WORST: Duration = Duration::from_secs(1);
-/// Files that the server opens beside its connections.
+/// Files that the server opens besides its connections.
 const OTHER_FILES: u64 = 128;
 
 /// Look at what the server stands on.
@@ -31,7 +31,7 @@ pub(super) struct Doctor {
     data: Option<PathBuf>,
 }
 
-/// What one look saw, and what to do if it is not well.
+/// The result of one check, and advice if it failed.
 struct Seen {
     what: String,
     advice: Option<String>,
@@ -58,7 +58,7 @@ impl Doctor {
         ];
         let mut is_well = true;
         for (name, seen) in looks {
-            // What fails here fails the server too.
+            // A check that cannot run here would fail in the server too.
             let advice = "the server needs this as well: make room, or mount the disk to be written to";
             let Seen { what, advice } = seen
                 .unwrap_or_else(|error| Seen::new(format!("{}: {error:#}", data.display()), false, advice));
@@ -72,7 +72,7 @@ impl Doctor {
     }
 }
 
-/// Whoever may read the folder may read every message, and sign tokens.
+/// A user who can read the folder can read every message and sign tokens.
 fn files(data: &Path) -> anyhow::Result<Seen> {
     let us = rustix::process::geteuid().as_raw();
     let mut open = Vec::new();
@@ -106,7 +106,7 @@ fn files(data: &Path) -> anyhow::Result<Seen> {
     Ok(Seen::new(what, open.is_empty(), advice))
 }
 
-/// The secret that signs tokens; without one the server makes one at its start.
+/// The secret that signs tokens. Without one the server makes one when it starts.
 fn secret(data: &Path) -> Seen {
     let path = data.join("token.secret");
     if !path.exists() {
@@ -128,14 +128,14 @@ fn disk(data: &Path, glance: &Glance) -> anyhow::Result<Seen> {
     const MIB: u64 = 1 << 20;
     let disk = rustix::fs::statvfs(data)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    // A newer version begins with a copy, and a backup on the same disk takes two for a while.
+    // A newer version first makes a copy, and a backup on the same disk takes as much again for a while.
     let needed = FREE_BYTES.max(2 * glance.database_bytes);
     let what = format!("{} MiB free, the database has {} MiB", free / MIB, glance.database_bytes / MIB);
     let advice = format!("make room: {} MiB should be free", needed / MIB);
     Ok(Seen::new(what, free >= needed, advice))
 }
 
-/// New entries never carry a time before the last one's, so a clock that stands behind makes them all stand there.
+/// New entries never have a time before that of the last one. If the clock is behind it, all of them get that time.
 fn clock(clock: &Clock, glance: &Glance) -> Seen {
     let (now, last) = (clock.now_ms().get(), glance.last_ms);
     let behind = last.saturating_sub(now);
@@ -180,13 +180,13 @@ fn time_syncs(path: &Path) -> std::io::Result<Vec<Duration>> {
     Ok(times)
 }
 
-/// The limit of open files of the server that has the folder.
+/// The limit of open files of the server that has opened the folder.
 struct Running {
     process: u32,
     files: Option<u64>,
 }
 
-/// As the lock file and the kernel say; `None` if no server runs.
+/// Read from the lock file and the kernel. `None` if no server runs.
 fn running(data: &Path) -> Option<Running> {
     let process: u32 = std::fs::read_to_string(data.join("lock")).ok()?.trim().parse().ok()?;
     let of_it = |name: &str| std::fs::read_to_string(format!("/proc/{process}/{name}")).ok();
@@ -198,7 +198,7 @@ fn running(data: &Path) -> Option<Running> {
     Some(Running { process, files: line.split_whitespace().nth(1)?.parse().ok() })
 }
 
-/// The server raises its limit to the hard one.
+/// The server raises its soft limit to the hard limit, so the hard limit counts.
 fn open_files(config: &Config, running: Option<Running>) -> Seen {
     let needed = config.gateway.connections as u64 + OTHER_FILES;
     let (whose, limit) = match running {
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_before_the_last_entry_is_not_well() {
+    fn a_clock_behind_the_last_entry_is_reported() {
         let (now, _) = Clock::manual(Millis::new(1_000_000));
         assert!(clock(&now, &glance(1_000_000)).advice.is_none());
         let seen = clock(&now, &glance(4_600_000));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_too_large_for_its_disk_and_an_open_file_are_not_well() {
+    fn a_database_too_large_for_its_disk_and_a_readable_file_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let large = Glance { database_bytes: 1 << 60, last_ms: 0 };
         assert!(disk(folder.path(), &large).unwrap().advice.is_some());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_than_files_are_not_well() {
+    fn more_connections_than_files_are_reported() {
         let mut config = Config::default();
         config.gateway.connections = 1;
         assert!(open_files(&config, None).advice.is_none());

@@ -10,13 +10,13 @@ use tokio::io::AsyncWriteExt;
 
 use crate::operations::Export;
 
-/// Writes an export to a new file that its owner alone reads. What was written of one that fails is taken away.
+/// Writes an export to a new file that only its owner can read. If it fails, the file is removed.
 pub(super) async fn write(export: Export, to: &Path) -> Result<ExportEnd, ErrorBody> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).await;
     let file = file.map_err(|error| unwritable(to, &error))?;
     let written = write_lines(export, file, to).await;
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is returned, not one of this call.
         let _ = tokio::fs::remove_file(to).await;
     }
     written

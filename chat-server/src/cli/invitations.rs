@@ -53,7 +53,7 @@ pub(super) struct Revoke {
     common: Common,
 }
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "invitations", rename_all = "snake_case")]
 pub(super) enum InvitationsAsk {
@@ -75,7 +75,7 @@ impl Invitations {
     }
 }
 
-/// Carries out what an operator asks.
+/// Carries out a request of an operator.
 pub(super) async fn tell(operations: &Operations, ask: InvitationsAsk) -> Result<Told, ErrorBody> {
     match ask {
         InvitationsAsk::Create { label, uses, days } => {

@@ -1,6 +1,6 @@
-//! The command line of `madang`, one command a file.
+//! The command line of `madang`, one command in each file.
 
-/// Prints a line of what was asked for. Nobody may be reading any more, as behind `… | head`.
+/// Prints a line of output. A closed pipe is not an error, as after `… | head`.
 macro_rules! say {
     ($($line:tt)*) => {{
         use std::io::Write as _;
@@ -34,9 +34,9 @@ use crate::config::{Config, InvalidConfig};
 
 /// `EX_CONFIG` of sysexits.h.
 const WRONG_CONFIG: u8 = 78;
-/// `EX_DATAERR`: the data folder is not one that this program can serve, until somebody does something about it.
+/// `EX_DATAERR`: this program cannot serve the data folder until somebody repairs or replaces it.
 const WRONG_DATA: u8 = 65;
-/// What `check` and `doctor` end with when they could not look.
+/// The exit code of `check` and `doctor` if they could not look.
 const COULD_NOT_LOOK: u8 = 2;
 
 /// Madang, a real-time chat and presence server.
@@ -101,7 +101,7 @@ pub fn run() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         telemetry::tell_failure(format_args!("madang: {error:#}"));
-        // Of who only looks the code says that.
+        // `check` and `doctor` keep their own code, which says that they could not look.
         match lasting(&error) {
             Some(lasting) if code != ExitCode::from(COULD_NOT_LOOK) => ExitCode::from(lasting),
             _ => code,
@@ -109,7 +109,7 @@ pub fn run() -> ExitCode {
     })
 }
 
-/// What the process ends with if starting it again cannot help.
+/// The exit code if starting the process again cannot help.
 fn lasting(error: &anyhow::Error) -> Option<u8> {
     let is_of_passwords = matches!(error.downcast_ref(), Some(PasswordError::Config(_)));
     let is_of_logs = error.is::<TelemetryError>();

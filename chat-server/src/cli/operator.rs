@@ -1,5 +1,5 @@
-//! What an operator asks of a data folder, whether its server runs or not: over a socket in the folder (private to
-//! its owner) if it runs, or by opening the folder. One JSON object a line each way.
+//! Requests of an operator to a data folder. If its server runs, they go over a socket in the folder, which is private to its
+//! owner; otherwise the command opens the folder itself. One JSON object in a line each way.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -24,7 +24,7 @@ use super::users::UsersAsk;
 
 const SOCKET: &str = "operator.sock";
 const REQUEST_BYTES: u64 = 64 * 1024;
-/// A page of 500 accounts has half of it.
+/// A page of 500 accounts takes half of it.
 const ANSWER_BYTES: u64 = 1024 * 1024;
 
 /// Mint an access token.
@@ -106,7 +106,7 @@ impl ResetPassword {
     }
 }
 
-/// A password from standard input, so that it is in no list of processes.
+/// Reads a password from standard input, so that it appears in no list of processes.
 pub(super) fn read_password() -> anyhow::Result<String> {
     let mut password = String::new();
     std::io::stdin().take(1024).read_to_string(&mut password).context("the password on standard input")?;
@@ -132,7 +132,7 @@ pub(super) fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask)
     })
 }
 
-/// The server's answer; `None` if none runs on this folder.
+/// Asks the running server. `None` if none runs on this folder.
 pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
     let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)).await else { return Ok(None) };
     stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
@@ -141,10 +141,10 @@ pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<
     serde_json::from_str(&line).map(Some).context("the server's answer could not be read")
 }
 
-/// Answers operators of this data folder until the drain.
+/// Answers requests of operators for this data folder until the drain.
 pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
     let path = data.join(SOCKET);
-    // The folder is ours by its lock, so a socket in it is a dead process's.
+    // This process holds the lock of the folder, so an existing socket belongs to a process that has ended.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -160,7 +160,7 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
                 accepted = listener.accept() => accepted,
                 () = drain.draining() => return,
             };
-            // One after the other: there is one operator.
+            // Requests are answered one after the other: there is one operator.
             if let Ok((stream, _)) = accepted
                 && let Err(error) = answer(&operations, folder.as_deref(), stream).await
             {
@@ -184,7 +184,7 @@ async fn answer(
     let told = match serde_json::from_str(&line) {
         Ok(ask) => tokio::select! {
             told = tell(operations, folder, ask) => told,
-            // Who goes away no longer wants it.
+            // An operator who has hung up does not need the answer.
             _ = reader.read_u8() => return Ok(()),
         },
         Err(error) => Told::Refused(ErrorBody::invalid("ask", error.to_string())),

@@ -19,15 +19,15 @@ use crate::gateway::listen;
 use crate::rest;
 use crate::tls::Tls;
 
-/// How long appends and answers may take to finish once all connections were sent away.
+/// How long appends and answers may take to finish after all connections were closed.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The exit code when a sync of the disk failed (EX_IOERR): whoever supervises the process starts it again, and opening
-/// the folder says what is durable.
+/// The exit code when a sync of the disk has failed (`EX_IOERR`). The supervisor starts the process again, and opening the folder
+/// shows what is durable.
 const DISK_FAILED: u8 = 74;
 
-/// Connections that the kernel keeps until they are accepted; it may keep fewer (`net.core.somaxconn`, 4096 on Linux).
-/// After a restart all clients connect at once, and one that finds no place tries again a second later.
+/// Connections that the kernel keeps until they are accepted. It may keep fewer (`net.core.somaxconn`, 4096 on Linux). After a
+/// restart all clients connect at once, and one that finds no place retries a second later.
 const BACKLOG: u32 = 4096;
 
 #[derive(Debug, Args)]
@@ -90,12 +90,13 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let hangups = Hangups::listen().context("signals cannot be listened for")?;
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
-    // Before anything runs that would have to be stopped again. Who connects meanwhile waits to be accepted.
+    // Bound before anything is started that would have to be stopped again if it fails. Clients that connect meanwhile wait to be
+    // accepted.
     let listener = bind(addr).with_context(|| format!("cannot listen on {addr}"))?;
     let node = Node::open(config, drain.clone(), accept_loss).await?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
-        // A path above 107 bytes, for instance. Operators can still open the folder of a server that is stopped.
+        // For example a path above 107 bytes. Operators can still open the folder when the server is stopped.
         tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
     }
     let has_tls = node.gateway.tls.is_some();
@@ -121,7 +122,7 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Reads the certificate again at each SIGHUP, for ever.
+/// Reads the certificate again at each SIGHUP. Never returns.
 async fn reload(mut hangups: Hangups, tls: Option<Arc<Tls>>, systemd: Option<Arc<Systemd>>) {
     loop {
         hangups.next().await;
@@ -155,15 +156,15 @@ fn say_hello(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
     say!("             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops");
 }
 
-/// An idle connection is a few small pieces of memory. In pages of two mebibytes the holes between them stay resident:
-/// a third more a connection.
+/// Turns huge pages off. An idle connection holds a few small pieces of memory; in pages of 2 MiB the gaps between them stay
+/// resident, which costs a third more for each connection.
 fn keep_pages_small() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay on");
     }
 }
 
-/// As many sockets as the system lets us have.
+/// Allows as many open files as the hard limit.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn clients_that_connect_at_once_wait_to_be_accepted() {
+    async fn clients_that_connect_at_the_same_time_wait_to_be_accepted() {
         let kept = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
         let kept = kept.trim().parse().unwrap_or(128).min(BACKLOG).min(2_000);
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();

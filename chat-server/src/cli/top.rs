@@ -1,4 +1,4 @@
-//! `madang top`: who writes most to the store of a running server.
+//! `madang top`: shows who writes most to the store of a running server.
 
 use std::path::{Path, PathBuf};
 

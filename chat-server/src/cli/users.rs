@@ -95,7 +95,7 @@ pub(super) struct Export {
     common: Common,
 }
 
-/// What a server is asked.
+/// A request to a server.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "users", rename_all = "snake_case")]
 pub(super) enum UsersAsk {
@@ -141,7 +141,7 @@ impl Users {
                 (UsersAsk::Revoke { handle, device }, common)
             }
             Self::Export(Export { handle, to, common }) => {
-                // The server stands in another folder.
+                // Absolute, because the server has another working directory.
                 let to = std::path::absolute(&to).context("the file to write")?;
                 (UsersAsk::Export { handle, to }, common)
             }
@@ -149,7 +149,7 @@ impl Users {
     }
 }
 
-/// Carries out what an operator asks.
+/// Carries out a request of an operator.
 pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<Told, ErrorBody> {
     match ask {
         UsersAsk::List { prefix, after, limit } => {

@@ -1,14 +1,14 @@
-//! What the types of the configuration cannot say.
+//! Rules of the configuration that its types cannot express.
 
 use madang_proto::limits;
 
 use super::{Config, InvalidConfig, values};
 
 impl Config {
-    /// Checks what types cannot say.
+    /// Checks all rules.
     ///
     /// # Errors
-    /// Names the key, its value and the rule.
+    /// The first setting that breaks a rule.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         let rule = |holds: bool, field, value: &dyn ToString, rule| {
             if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_string(), rule }) }

@@ -1,4 +1,4 @@
-//! Values that are written in more than one way, as one; and what to write instead of those that can never work.
+//! Parses values that can be written in several ways into one form, and says what to write instead of values that can never work.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,7 @@ use super::ProxyHeader;
 
 const EXAMPLE: &str = "https://chat.example";
 
-/// Reads a text, also where the environment made a number of it.
+/// Reads a text, also where the environment has turned it into a number.
 struct Text<T>(&'static str, fn(&str) -> Result<T, String>);
 
 impl<T> Visitor<'_> for Text<T> {
@@ -33,7 +33,7 @@ impl<T> Visitor<'_> for Text<T> {
     }
 }
 
-/// Reads a list of texts, or one text, each by the same function.
+/// Reads a list of texts, or one text. Each is parsed by the function.
 struct Texts<T>(&'static str, fn(&str) -> Result<T, String>);
 
 impl<'de, T> Visitor<'de> for Texts<T> {
@@ -75,7 +75,7 @@ pub(super) fn proxy_header<'de, D: Deserializer<'de>>(from: D) -> Result<ProxyHe
 /// An address to listen on.
 ///
 /// # Errors
-/// What to write instead.
+/// Says what to write instead.
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -100,7 +100,7 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// A network; an address is the network of itself.
+/// A network. An address is the network of itself.
 fn network(text: &str) -> Result<IpNet, String> {
     let wrong = || format!("{text:?} is no network: write one such as \"10.0.0.0/8\", or an address");
     let network: IpNet = match text.parse::<IpAddr>() {
@@ -115,7 +115,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
-/// A network of IPv4 addresses in IPv6 is that of the addresses as a peer's are looked at.
+/// Maps a network of IPv4 addresses within IPv6 to IPv4, as the addresses of peers are mapped.
 fn canonical(network: IpNet) -> IpNet {
     let mapped = match network {
         IpNet::V6(network) => network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96)),
@@ -135,7 +135,7 @@ fn header(text: &str) -> Result<ProxyHeader, String> {
     }
 }
 
-/// An origin as a browser writes it (RFC 6454 §6.2): lowercase, without the port that the scheme has anyway.
+/// An origin as a browser writes it (RFC 6454 §6.2): in lower case, without the default port of its scheme.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     if text == "*" {
         return Ok(text.to_owned());
@@ -197,11 +197,11 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     if !host.strip_suffix('.').unwrap_or(host).split('.').all(is_label) {
         return None;
     }
-    // Browsers write a number in any form as an address.
+    // Browsers turn a number in any form into an address.
     url::Host::parse(host).ok().map(|host| (host.to_string(), port))
 }
 
-/// What a handle may be; anything else is never equal to one.
+/// Whether a text can be a handle. Other texts are never equal to one.
 pub(super) fn is_handle(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);
     (2..=madang_proto::limits::HANDLE_CHARS).contains(&text.len()) && text.bytes().all(is_allowed)

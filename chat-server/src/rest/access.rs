@@ -1,7 +1,7 @@
-//! What every request gets, whatever it asks for: an id, the address of its client, a line in the log.
+//! What every request gets: an id, the address of its client, a line in the log.
 //!
-//! The id and, once she is known, the user are fields of every line that is logged meanwhile. Lines name the route and
-//! not the path, and never hold a token or a body.
+//! The id and, once known, the user are fields of every line that is logged for the request. The lines name the route and not the
+//! path, and never contain a token or a body.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,28 +23,28 @@ use super::{Api, conform};
 use crate::gateway::proxies;
 use crate::refusal::Refusal;
 
-/// The id of a request, the caller's or ours; answered in the same header.
+/// The id of a request, the caller's or a new one. The answer has it in the same header.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// A caller's id that is kept.
+/// Lengths of a caller's id that is accepted.
 const ID_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
-/// The longest method that is told.
+/// The longest method that is logged.
 const METHOD_BYTES: usize = 16;
-/// Asked every few seconds by machines: their lines are for `debug`.
+/// Routes that machines ask every few seconds. They are logged at `debug`.
 const QUIET: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// How long a request may take, its body included.
+/// How long a request may take, including its body.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A trusted proxy asks; the request counts among those of its client.
+/// Marks a request of a trusted proxy. It is counted for the address of its client.
 #[derive(Clone, Copy)]
 struct Proxied;
 
-/// Notes who asks, and tells in the log what became of it.
+/// Gives the request an id and the address of its client, and logs the answer.
 pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let id = id_of(request.headers()).unwrap_or_else(new_id);
     let is_v1 = request.uri().path().starts_with("/v1/");
     let text = id.to_str().unwrap_or_default();
-    // Of the highest level: whatever line is let through has it.
+    // At the highest level, so that the span is part of every line that is logged.
     let span = tracing::error_span!("request", request.id = text, user.id = Empty);
     let mut response = async {
         find_client(&api, &mut request);
@@ -62,7 +62,7 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
     .await;
     response.headers_mut().insert(REQUEST_ID, id);
     if is_v1 {
-        // Tokens, messages and names are for who asked; what may be kept says so itself.
+        // The answers hold tokens, messages and names for this caller. An answer that may be cached says so itself.
         let no_store = HeaderValue::from_static("no-store");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_store);
     }
@@ -72,19 +72,19 @@ pub(super) async fn note(State(api): State<Api>, mut request: Request, next: Nex
     response
 }
 
-/// Where TLS is the server's own (RFC 6797 §7.2: not over plain HTTP).
+/// Only if this server speaks TLS itself (RFC 6797 §7.2: not over plain HTTP).
 fn strict_transport(api: &Api) -> Option<HeaderValue> {
     let seconds = api.operations().config.tls.hsts_seconds;
     let is_on = api.gateway.tls.is_some() && seconds > 0;
     is_on.then(|| HeaderValue::from_str(&format!("max-age={seconds}")).ok())?
 }
 
-/// A request that was made by hand, as in a test, has no peer.
+/// A request that a test has made by hand has no peer.
 fn is_from_listener(request: &Request) -> bool {
     request.extensions().get::<ConnectInfo<SocketAddr>>().is_some()
 }
 
-/// Ends what takes too long. What it wrote by then stays.
+/// Ends a request that takes too long. What it has written by then stays.
 pub(super) async fn in_time(request: Request, next: Next) -> Response {
     match timeout(PATIENCE, next.run(request)).await {
         Ok(response) => response,
@@ -92,7 +92,7 @@ pub(super) async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// Counts what proxies ask among what their clients have open, as connections are that come without one.
+/// Counts requests of proxies for the addresses of their clients, as connections without a proxy are counted.
 pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let counted = match (request.extensions().get::<Proxied>(), client) {
@@ -109,7 +109,7 @@ pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) 
     }
 }
 
-/// The user is known from here on.
+/// Adds the user to the lines that are logged for the request.
 pub(super) fn name_user(user: UserId) {
     Span::current().record("user.id", display(user));
 }
@@ -126,7 +126,7 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("without-id"))
 }
 
-/// The client takes the place of the proxy that asks for her.
+/// Replaces the address of a proxy by that of its client.
 fn find_client(api: &Api, request: &mut Request) {
     let config = &api.operations().config.server;
     let Some(&ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() else { return };
@@ -139,16 +139,16 @@ fn find_client(api: &Api, request: &mut Request) {
     }
 }
 
-/// What of a request is told at its end, whether it was answered or the caller hung up.
+/// What is logged at the end of a request, whether it was answered or the caller has hung up.
 struct Line {
     method: Method,
     route: Option<MatchedPath>,
     client: Option<SocketAddr>,
     clock: Clock,
     begun: Duration,
-    /// Status, and bytes of the body.
+    /// The status, and the bytes of the body.
     answer: Option<(u16, u64)>,
-    /// One of too many that say nothing new.
+    /// Logged at `debug`, because too many lines of this kind were logged already.
     is_quiet: bool,
 }
 
@@ -168,7 +168,7 @@ impl Line {
         }
     }
 
-    /// Anybody can make lines without end of what is no route, and of what is refused as too fast.
+    /// Whether anybody could cause any number of such lines: paths that do not exist, and refusals by a limit.
     fn is_noise(&self) -> bool {
         self.route.is_none() || matches!(self.answer, Some((405 | 429, _)))
     }
@@ -176,7 +176,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        // A method may be any word, of any length.
+        // A method may be any word of any length.
         let method = if self.method.as_str().len() <= METHOD_BYTES { self.method.as_str() } else { "other" };
         let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
         let client = self.client.map(|client| display(client.ip()));

@@ -1,4 +1,4 @@
-//! What HTTP asks of every request, whatever it is for (RFC 9110, RFC 9112).
+//! The rules of HTTP for every request (RFC 9110, RFC 9112).
 
 use axum::extract::Request;
 use axum::http::uri::{Authority, PathAndQuery};
@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use madang_proto::ErrorBody;
 
-/// Stands for a plain `OPTIONS` on its way to the routes: none takes it, so the answer says which methods they take.
+/// Replaces a plain `OPTIONS` on its way to the routes. No route accepts it, so the answer names the methods that are accepted.
 const OPTIONS: &str = "X-OPTIONS";
 
 /// The answer to a request that breaks the rules of HTTP.
@@ -53,7 +53,7 @@ fn has_host(headers: &HeaderMap, version: Version) -> bool {
     }
 }
 
-/// Whether a media type names no charset, or that of JSON. ASCII is a part of it.
+/// Whether a media type names no charset, or UTF-8, or ASCII, which is a part of it.
 fn is_utf8(media_type: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(media_type) else { return false };
     text.split(';').skip(1).filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
@@ -63,7 +63,7 @@ fn is_utf8(media_type: &[u8]) -> bool {
     })
 }
 
-/// Writes octets that need no encoding as they are (RFC 3986 §6.2.2.2): both spellings are the same path.
+/// Decodes percent-encoded characters that need no encoding (RFC 3986 §6.2.2.2): both spellings are the same path.
 pub(crate) fn normalise<B>(request: &mut Request<B>) {
     let Some(path) = decoded(request.uri().path()) else { return };
     let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
@@ -94,7 +94,7 @@ fn decoded(path: &str) -> Option<String> {
     is_changed.then_some(text)
 }
 
-/// Answers a plain `OPTIONS` with the methods of its path. That of a browser's preflight is not for here.
+/// Answers a plain `OPTIONS` with the methods of its path. A browser's preflight is answered elsewhere.
 pub(super) async fn options(mut request: Request, next: Next) -> Response {
     let is_plain = request.method() == Method::OPTIONS
         && !request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
@@ -105,7 +105,7 @@ pub(super) async fn options(mut request: Request, next: Next) -> Response {
         *request.method_mut() = method;
     }
     let response = next.run(request).await;
-    // The router writes `Allow` into what passes here.
+    // The router adds `Allow` to answers that pass here.
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         StatusCode::NO_CONTENT.into_response()
     } else {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_needs_no_encoding_is_decoded_and_nothing_else() {
+    fn only_characters_that_need_no_encoding_are_decoded() {
         assert_eq!(decoded("/v1/%6De").as_deref(), Some("/v1/me"));
         assert_eq!(decoded("/v1/%7euser%2fx").as_deref(), Some("/v1/~user%2fx"));
         for path in ["/v1/me", "/v1/%2e%2", "/%", "/%zz", "/%C3%A9", "/%2F"] {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_utf8_whatever_media_type_they_claim() {
+    fn bodies_are_utf8_for_every_media_type() {
         for good in [
             "application/json",
             "application/json; charset=UTF-8",

@@ -1,4 +1,4 @@
-//! The export of one's own data: a body that is made while it is read.
+//! The export of the caller's own data. The body is made while it is read.
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -14,7 +14,7 @@ use super::meter::Streamed;
 use crate::operations::Export;
 use crate::refusal::Refusal;
 
-/// What an export holds: lines that are being made, and those that wait for the client.
+/// Bytes that an export holds: lines that are being made, and lines that wait for the client.
 const HELD_BYTES: usize = 512 * 1024;
 
 pub(super) async fn own(State(api): State<Api>, Auth(caller): Auth) -> Result<Lines<ExportLine>, Refusal> {
@@ -22,7 +22,7 @@ pub(super) async fn own(State(api): State<Api>, Auth(caller): Auth) -> Result<Li
     Ok(Lines::new(answer(export)))
 }
 
-/// A body whose next lines are read when the ones before were taken.
+/// A body whose next lines are read when the lines before them were taken.
 fn answer(export: Export) -> Response {
     let lines = stream::unfold(Some(export), |export| async {
         let mut export = export?;
@@ -36,13 +36,13 @@ fn answer(export: Export) -> Response {
             Err(error) => {
                 let end = export.counts();
                 tracing::warn!(user.id = %end.user_id, end.lines, %error, "an export was cut off");
-                // Without its last chunk the body is not whole, as HTTP sees it either.
+                // Without its last chunk HTTP treats the body as incomplete.
                 Some((Err(std::io::Error::other(error.message)), None))
             }
         }
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    // The compressor asks once more behind the end.
+    // The compressor polls once more after the end.
     let mut response = (kind, Body::from_stream(lines.fuse())).into_response();
     response.extensions_mut().insert(Streamed(HELD_BYTES));
     response

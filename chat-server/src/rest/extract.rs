@@ -1,4 +1,4 @@
-//! What handlers take: the caller, a JSON body whose errors name the field, ids in paths, queries.
+//! Extractors of handlers: the caller, a JSON body whose errors name the field, ids in paths, queries.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ impl Api {
     }
 }
 
-/// The caller, from `Authorization: Bearer`; limited by user.
+/// The caller, from `Authorization: Bearer`. Counted against the rate of the user.
 pub(super) struct Auth(pub(super) Caller);
 
 impl FromRequestParts<Api> for Auth {
@@ -52,7 +52,7 @@ impl FromRequestParts<Api> for Auth {
     }
 }
 
-/// The token of the one `Authorization`. The name of a scheme may be in any case (RFC 9110 §11.1).
+/// The token of the only `Authorization` header. The name of a scheme is case-insensitive (RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
@@ -60,14 +60,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
-/// Somebody who asks for a public page, or for what is not there; limited by address.
+/// A request for a public page, or for a path that does not exist. Counted against a rate of its address.
 pub(super) struct Visitor;
 
 impl FromRequestParts<Api> for Visitor {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
-        // A request that was made by hand, as in a test, has no peer.
+        // A request that a test has made by hand has no peer.
         if let Some(ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() {
             api.operations().callers.take_page(peer.ip())?;
         }
@@ -75,7 +75,7 @@ impl FromRequestParts<Api> for Visitor {
     }
 }
 
-/// Somebody without a token; limited by address.
+/// A caller without a token. Counted against the rate of its address.
 pub(super) struct Guest(pub(super) SocketAddr);
 
 impl FromRequestParts<Api> for Guest {
@@ -137,7 +137,7 @@ fn body_refusal(rejection: &BytesRejection) -> ErrorBody {
     ErrorBody::invalid("body", "the body could not be read")
 }
 
-/// A query string whose errors are ours.
+/// A query string, with errors in our own words.
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -150,7 +150,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// A query of which no parameter is known was meant for something else, as a body of unknown fields alone is.
+/// A query with only unknown parameters was meant for something else, as a body with only unknown fields is.
 fn refuse_unknown_alone<T: DeserializeOwned>(query: &str) -> Result<(), ErrorBody> {
     let Some(fields) = json::fields_of::<T>() else { return Ok(()) };
     let mut names = query
@@ -173,7 +173,7 @@ fn query_refusal(rejection: &QueryRejection) -> ErrorBody {
     let mut errors =
         causes.filter_map(|cause| cause.downcast_ref::<serde_path_to_error::Error<QueryError>>());
     match errors.next() {
-        // A parameter that is missing has no name here, but the message has.
+        // The error of a missing parameter has no path, but its message has the name.
         Some(error) if error.path().iter().next().is_some() => {
             let name = error.path().to_string();
             let message = format!("{name}: {}", error.inner());

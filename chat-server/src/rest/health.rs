@@ -1,4 +1,4 @@
-//! Health, metrics, and what answers where nothing is.
+//! Health, metrics, and the answers of unknown paths and methods.
 
 use axum::Json;
 use axum::extract::State;
@@ -21,12 +21,12 @@ pub(super) async fn hello(_: Visitor) -> Json<Value> {
     }))
 }
 
-/// The process lives.
+/// Whether the process lives.
 pub(super) async fn healthz(_: Visitor) -> &'static str {
     "ok\n"
 }
 
-/// The process takes work.
+/// Whether the process accepts work.
 pub(super) async fn readyz(_: Visitor, State(api): State<Api>) -> Response {
     let readiness = api.health.readiness();
     if readiness.ready {

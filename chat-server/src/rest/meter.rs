@@ -1,5 +1,5 @@
-//! Counts what a request holds in memory, body and answer, for its user, its address and the node, until the peer has
-//! taken the answer; and says to the listener what the connection has not finished.
+//! Counts the memory that a request holds, body and answer, for its user, its address and the node, until the peer has taken the
+//! answer. Also tells the listener what the connection has not finished.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -22,18 +22,18 @@ use crate::gateway::ledger::{Account, FREE_BYTES};
 use crate::gateway::places::{Place, Unfinished};
 use crate::refusal::Refusal;
 
-/// Answers of which the size must not tell what is in them: they hold tokens, beside names that others may choose.
+/// Paths of answers whose size must not reveal their content: they hold tokens beside names that others can choose.
 const SECRET: [&str; 4] = ["/v1/accounts", "/v1/sessions", "/v1/tokens", "/v1/devices"];
 /// The smallest answer that is compressed.
 pub(super) const COMPRESSED_BYTES: u16 = 1_024;
-/// What an encoder takes while an answer is written.
+/// The memory of an encoder while an answer is written.
 const ENCODER_BYTES: usize = 300 * 1024;
 
-/// Marks an answer that is made while it is read: it holds this number of bytes until its end.
+/// Marks an answer that is made while it is read. It holds this number of bytes until its end.
 #[derive(Clone, Copy)]
 pub(super) struct Streamed(pub(super) usize);
 
-/// Marks an answer that is not compressed.
+/// Marks an answer that must not be compressed.
 #[derive(Clone, Copy)]
 struct Secret;
 
@@ -42,13 +42,13 @@ pub(super) fn may_be_compressed(_: StatusCode, _: Version, _: &HeaderMap, extens
     extensions.get::<Secret>().is_none()
 }
 
-/// What a request of a user holds while its answer is made: of a user 64 at once by default.
+/// Bytes that a user's request reserves while its answer is made: by default a user can have 64 of them at the same time.
 const RESERVED_BYTES: usize = 256 * 1024;
 const NO_ROOM: &str =
     "the bytes under way of this user, address or node are used up: read the answers that wait";
 const NO_ROOM_RETRY_MS: u64 = 1_000;
 
-/// One request, as the ledger and the listener see it. Cheap to clone.
+/// The account of one request. Clones share it.
 #[derive(Clone)]
 pub(super) struct Meter(Arc<Inner>);
 
@@ -61,9 +61,9 @@ struct Inner {
 struct Held {
     account: Account,
     body_bytes: usize,
-    /// For the answer, while it is made.
+    /// Reserved for the answer while it is made.
     reserved_bytes: usize,
-    /// The body has come as a whole.
+    /// The whole body has arrived.
     is_whole: bool,
     refusal: Option<ErrorBody>,
 }
@@ -76,7 +76,7 @@ impl Drop for Inner {
     }
 }
 
-/// Meters one request.
+/// Counts one request.
 pub(super) async fn meter(State(api): State<Api>, request: Request, next: Next) -> Response {
     let extensions = request.extensions();
     let Some(&ConnectInfo(client)) = extensions.get::<ConnectInfo<SocketAddr>>() else {
@@ -102,10 +102,10 @@ impl Meter {
         Self(Arc::new(Inner { address, place, state }))
     }
 
-    /// The caller has a valid token: their requests keep their place, and may have bodies of the usual size.
+    /// The caller has a valid token. Their requests keep their place, and may have bodies of the usual size.
     ///
     /// # Errors
-    /// `limited` if answers that wait for the user have used up their bytes.
+    /// `limited` if answers that wait for the user have used up the user's bytes.
     pub(super) fn set_user(extensions: &Extensions, user: UserId) -> Result<(), ErrorBody> {
         let Some(meter) = extensions.get::<Self>() else { return Ok(()) };
         let mut held = meter.0.state.lock();
@@ -127,7 +127,7 @@ impl Meter {
         extensions.get::<Self>().cloned()
     }
 
-    /// Why the body was not read to its end, if that is the meter's doing.
+    /// The reason why the meter has stopped reading the body, if it has.
     pub(super) fn take_refusal(&self) -> Option<ErrorBody> {
         self.0.state.lock().refusal.take()
     }
@@ -138,9 +138,10 @@ impl Meter {
         }
     }
 
-    /// The request has come as a whole.
+    /// The whole request has arrived.
     fn finish_request(&self) {
         let mut held = self.0.state.lock();
+        // The lock is released before `list`, which takes the lock of the listener's places.
         held.is_whole = true;
         let is_guest = !held.account.has_user();
         drop(held);
@@ -156,7 +157,7 @@ impl Meter {
         Body::new(Counted { body, meter: self.clone() })
     }
 
-    /// More of the body came. It is held twice while its parts are put together.
+    /// Counts more of the body. It is held twice while its parts are put together.
     fn hold_body(&self, bytes: usize) -> Result<(), ErrorBody> {
         let mut held = self.0.state.lock();
         held.body_bytes += bytes;
@@ -169,7 +170,7 @@ impl Meter {
         if held.account.try_set(bytes) { Ok(()) } else { Err(no_room()) }
     }
 
-    /// The answer counts until its last byte was taken.
+    /// Counts the answer until its last byte was taken.
     fn answer(self, response: Response, is_encoded: bool) -> Response {
         let bytes = match response.extensions().get::<Streamed>() {
             Some(Streamed(held)) => *held,
@@ -195,7 +196,7 @@ fn no_room() -> ErrorBody {
     ErrorBody::limited(NO_ROOM, NO_ROOM_RETRY_MS)
 }
 
-/// A body on its way in.
+/// A request body that is counted while it arrives.
 struct Counted {
     body: Body,
     meter: Meter,
@@ -235,13 +236,13 @@ impl HttpBody for Counted {
     }
 }
 
-/// A body on its way out.
+/// A response body that is counted until the peer has taken it.
 struct Answer {
     body: Body,
     meter: Meter,
 }
 
-/// Bytes that count until the last slice of them is dropped, by the connection's queue.
+/// Bytes that are counted until the connection's queue drops the last slice of them.
 struct Waiting {
     bytes: Bytes,
     _meter: Meter,

@@ -1,4 +1,4 @@
-//! REST: parse, call the use case, map the error. One resource a file.
+//! REST: parse, call the use case, map the error. One resource in each file.
 
 mod access;
 mod accounts;
@@ -35,14 +35,14 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::gateway::Gateway;
 use crate::gateway::accept::{ANY_ORIGIN, accept, is_allowed};
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 pub struct Api {
-    /// Sockets and use cases.
+    /// The sockets and the use cases.
     pub gateway: Arc<Gateway>,
     /// Whether the node is ready.
     pub health: Arc<Health>,
-    /// All metrics of the process.
+    /// The metrics of the whole process.
     pub metrics: Metrics,
 }
 
@@ -69,7 +69,7 @@ pub fn router(api: Api) -> Router {
         .merge(describe::router())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::not_allowed)
-        // The last is the first that a request meets.
+        // A request passes the last layer first.
         .layer(from_fn_with_state(api.clone(), meter::meter))
         .layer(compression())
         .layer(from_fn_with_state(api.clone(), access::count))
@@ -80,13 +80,13 @@ pub fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-/// For the client that asks for it; see `docs/decisions/0017-rest-answers-are-compressed.md`.
+/// Compresses for clients that ask for it; see `docs/decisions/0017-rest-answers-are-compressed.md`.
 fn compression() -> CompressionLayer<impl Predicate> {
     let is_wanted = SizeAbove::new(meter::COMPRESSED_BYTES).and(meter::may_be_compressed);
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(is_wanted)
 }
 
-/// Pages call with a token in a header, never with cookies: credentials are not allowed, and `*` is an answer.
+/// Pages call with a token in a header and never with cookies. Therefore credentials are not allowed, and `*` is a valid answer.
 fn cors(allowed: &[String]) -> CorsLayer {
     let origin = if allowed.iter().any(|origin| origin == ANY_ORIGIN) {
         AllowOrigin::any()

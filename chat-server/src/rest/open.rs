@@ -1,4 +1,4 @@
-//! Open channels: found and joined.
+//! Open channels: finding and joining.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,5 +1,5 @@
-//! The calls below `/v1`: method, path, handler, the refusals that are its own, and what it is for. Everything else that
-//! `/v1/openapi.json` tells of a call is read off its handler.
+//! The calls below `/v1`: method, path, handler, the refusals of their own, and a summary. Everything else that
+//! `/v1/openapi.json` says about a call is read from its handler.
 
 use axum::routing::MethodFilter;
 use madang_proto::ErrorCode;

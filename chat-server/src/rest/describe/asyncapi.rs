@@ -1,4 +1,4 @@
-//! The description of the socket: AsyncAPI 3.
+//! The description of the socket, as AsyncAPI 3.
 
 use madang_proto::{CloseReason, Request, SUBPROTOCOL_JSON, ServerFrame};
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::examples::{self, EXAMPLES};
 use super::schemas::Schemas;
 
-/// The frames that answer each client frame, besides `error`. Those with none are not answered.
+/// The frames that answer each client frame, besides `error`. A frame without any is not answered.
 const ANSWERS: [(&str, &[&str]); 14] = [
     ("hello", &["welcome"]),
     ("send", &["ack"]),
@@ -92,7 +92,7 @@ fn channel(messages: &Map<String, Value>) -> Value {
     })
 }
 
-/// The variants of a tagged enum, each with the members that all have.
+/// The variants of a tagged enum, each with the members that all of them have.
 fn frames(schema: Option<Value>) -> Vec<Frame> {
     let mut schema = schema.unwrap_or_default();
     let shared = schema["properties"].as_object().cloned().unwrap_or_default();
@@ -105,7 +105,7 @@ fn frames(schema: Option<Value>) -> Vec<Frame> {
     variants.into_iter().filter_map(frame).collect()
 }
 
-/// What is answered by its id must have one. `welcome` answers also a `hello` without.
+/// Makes `id` required in frames that are answered by their id. `welcome` also answers a `hello` without an id.
 fn require_id(Frame { kind, schema }: &mut Frame) {
     let is_answered = ANSWERS.iter().any(|(asked, answers)| *asked == kind && !answers.is_empty());
     if is_answered
@@ -145,7 +145,7 @@ fn operation(action: &str, side: &str, kind: &str) -> Value {
     json!({ "action": action, "channel": { "$ref": SOCKET }, "messages": [in_socket(side, kind)] })
 }
 
-/// What may answer a frame; any may be refused.
+/// The frames that may answer a frame. Every frame may be refused.
 fn reply(kind: &str) -> Value {
     let (_, answers) = ANSWERS.iter().find(|(asked, _)| *asked == kind).unwrap_or(&("", &[]));
     let messages: Vec<Value> =

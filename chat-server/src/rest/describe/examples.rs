@@ -1,4 +1,4 @@
-//! Examples of frames and bodies: those of the protocol's page, so that they are told once.
+//! Examples of frames and bodies. They are taken from the protocol page, so that they are written once.
 
 use std::sync::LazyLock;
 
@@ -8,12 +8,12 @@ const PAGE: &str = include_str!("../../../../docs/protocol.md");
 
 /// An example of the page.
 pub(super) struct Example {
-    /// What it is of: `client`, `server`, `entry`, or `rest:` and the name of a body.
+    /// What it is an example of: `client`, `server`, `entry`, or `rest:` and the name of a body.
     pub(super) marker: &'static str,
     pub(super) json: Value,
 }
 
-/// All of them, in the order of the page.
+/// All examples, in the order of the page.
 pub(super) static EXAMPLES: LazyLock<Vec<Example>> = LazyLock::new(|| {
     let example = |block: &'static str| {
         let (marker, text) = block.strip_prefix("json ")?.split_once('\n')?;
@@ -22,12 +22,12 @@ pub(super) static EXAMPLES: LazyLock<Vec<Example>> = LazyLock::new(|| {
     PAGE.split("\n```").filter_map(example).collect()
 });
 
-/// Puts the examples of bodies to their schemas.
+/// Adds the examples of bodies to their schemas.
 pub(super) fn illustrate(schemas: &mut serde_json::Map<String, Value>) {
     for Example { marker, json } in EXAMPLES.iter() {
         let name = match *marker {
             "entry" => "Entry".to_owned(),
-            // `Page<UserCard>` is called `Page_UserCard` where only such names are allowed.
+            // `Page<UserCard>` is called `Page_UserCard`, because names may not contain angle brackets.
             marker => match marker.strip_prefix("rest:") {
                 Some(name) => name.replace('<', "_").replace('>', ""),
                 None => continue,

@@ -1,6 +1,6 @@
-//! What this server says of itself to programs: REST as OpenAPI, the socket as AsyncAPI, and a page that shows both.
+//! Descriptions of this server for programs: REST as OpenAPI, the socket as AsyncAPI, and a page that shows both.
 //!
-//! Nothing is told twice: routes come with their description ([`Routes`]), handlers are read ([`Described`]), schemas are
+//! Nothing is written twice: routes are added with their description ([`Routes`]), handlers are read ([`Described`]), schemas are
 //! derived from the types of the wire, examples are those of `docs/protocol.md`.
 
 mod asyncapi;
@@ -30,7 +30,7 @@ use super::{Api, table};
 static OPENAPI: LazyLock<Prepared> = LazyLock::new(|| json(&openapi::document(&table::routes())));
 static ASYNCAPI: LazyLock<Prepared> = LazyLock::new(|| json(&asyncapi::document()));
 
-/// Where the descriptions are served.
+/// The routes of the descriptions.
 pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/v1/openapi.json", get(async |_: Visitor, headers: HeaderMap| OPENAPI.answer(&headers)))

@@ -1,4 +1,4 @@
-//! The description of REST: OpenAPI 3.1.
+//! The description of REST, as OpenAPI 3.1.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::routes::{Operation, Routes};
 use super::schemas::Schemas;
 use super::signature::Signature;
 
-/// Refusals that any call may meet.
+/// Refusals of every call.
 const ALWAYS: [ErrorCode; 3] = [ErrorCode::Limited, ErrorCode::Unavailable, ErrorCode::Internal];
 const OPERATORS: &str = "operators";
 const REQUEST_ID: &str = "X-Request-Id";
@@ -51,7 +51,7 @@ pub(super) fn document(routes: &Routes) -> Value {
     })
 }
 
-/// What is not below `/v1`, and wants no token.
+/// The paths outside of `/v1`, which need no token.
 fn for_operators() -> Map<String, Value> {
     let answer = |description: &str, kind: &str, schema: Value| {
         let headers = json!({ REQUEST_ID: request_id() });
@@ -129,7 +129,7 @@ fn describe(operation: &Operation, schemas: &mut Schemas, responses: &mut Respon
     described
 }
 
-/// The ids in a path, by the names that it gives them.
+/// The ids in a path, with the names that the path gives them.
 fn ids(path: &str, schemas: Vec<Value>) -> Vec<Value> {
     let names = path.split(['{', '}']).skip(1).step_by(2);
     names
@@ -158,7 +158,7 @@ fn refusals(own: &[ErrorCode], signature: &Signature) -> BTreeMap<u16, Vec<Error
     by_status
 }
 
-/// Refusals, each set of codes stated once.
+/// Refusals, with each set of codes written once.
 struct Responses {
     body: Value,
     named: Map<String, Value>,
@@ -195,7 +195,7 @@ fn content(schema: &Value) -> Value {
     json!({ "application/json": { "schema": schema } })
 }
 
-/// A schema of each line.
+/// The schema of each line.
 fn lines(schema: &Value) -> Value {
     json!({ "application/x-ndjson": { "schema": schema } })
 }

@@ -1,5 +1,5 @@
-//! The page that shows the descriptions and tries calls. Three files of ours: nothing is loaded from elsewhere, nothing
-//! runs that is not in them.
+//! The page that shows the descriptions and can make calls. It has three files of its own: nothing is loaded from elsewhere, and
+//! no other script runs.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ macro_rules! page_file {
     }};
 }
 
-/// The page and what it loads.
+/// The page and the files that it loads.
 pub(super) fn router() -> Router<Api> {
     Router::new()
         .route("/docs", page_file!("text/html; charset=utf-8", "page/page.html"))

@@ -1,11 +1,11 @@
-//! A public file whose bytes are the same for everybody, with a validator, so that who has it gets no bytes.
+//! A public file with the same bytes for everybody, and a validator, so that a client that has it downloads nothing.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-/// Bytes, and what they are known by.
+/// The bytes and their entity tag.
 pub(super) struct Prepared {
     kind: &'static str,
     bytes: Bytes,
@@ -18,11 +18,11 @@ impl Prepared {
         let bytes = bytes.into();
         let digest = Sha256::digest(&bytes);
         let tag = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect::<String>();
-        // Weak: a compressed answer has the same.
+        // Weak, because the compressed answer has the same tag.
         Self { kind, bytes, tag: format!("W/\"{tag}\"") }
     }
 
-    /// 304 to a caller that has these bytes (RFC 9110 §13.1.2).
+    /// Answers 304 to a caller that has these bytes (RFC 9110 §13.1.2).
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response {
         let tag = HeaderValue::from_str(&self.tag).unwrap_or(HeaderValue::from_static("W/\"\""));
         let known = [(header::ETAG, tag), (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))];

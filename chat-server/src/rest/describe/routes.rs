@@ -1,4 +1,4 @@
-//! Routes that are described as they are added: what is not described is not routed.
+//! Routes that are described when they are added: a route without a description does not exist.
 
 use axum::Router;
 use axum::handler::Handler;
@@ -9,28 +9,28 @@ use super::super::Api;
 use super::schemas::Schemas;
 use super::signature::{Described, Signature};
 
-/// What the table says of a route.
+/// What the table says about a route.
 pub(crate) struct Route {
     pub(crate) method: &'static str,
     pub(crate) filter: MethodFilter,
     /// Below `/v1`.
     pub(crate) path: &'static str,
-    /// The resource, which is the file of the handler.
+    /// The resource, which is the name of the handler's file.
     pub(crate) tag: &'static str,
-    /// Unique.
+    /// Unique among all routes.
     pub(crate) id: &'static str,
     pub(crate) summary: &'static str,
     /// Refusals besides those that its signature implies.
     pub(crate) refusals: &'static [ErrorCode],
 }
 
-/// A route, and what the signature of its handler says.
+/// A route, and the signature of its handler.
 pub(super) struct Operation {
     pub(super) route: Route,
     pub(super) signature: fn(&mut Schemas) -> Signature,
 }
 
-/// All routes, and what they are.
+/// All routes with their descriptions.
 #[derive(Default)]
 pub(crate) struct Routes {
     router: Router<Api>,
@@ -38,7 +38,6 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Adds a route.
     pub(crate) fn add<H, T, A>(&mut self, route: Route, handler: H)
     where
         H: Handler<T, Api> + Described<A>,
@@ -48,7 +47,7 @@ impl Routes {
         self.operations.push(Operation { route, signature: H::signature });
     }
 
-    /// What axum serves.
+    /// The router that axum serves.
     pub(crate) fn into_router(self) -> Router<Api> {
         self.router
     }

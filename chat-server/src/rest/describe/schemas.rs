@@ -1,15 +1,15 @@
-//! JSON schemas of what goes over the wire, from the types themselves.
+//! JSON schemas of the wire, derived from its types.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-/// Where both documents keep schemas.
+/// The place of schemas in both documents.
 const PATH: &str = "/components/schemas";
 
-/// Schemas of what is taken and of what is answered: a field with a default may be left out of the one, and is always
-/// in the other.
+/// Schemas of requests and of answers. They differ: a field with a default may be left out of a request, and is always in an
+/// answer.
 pub(crate) struct Schemas {
     taken: SchemaGenerator,
     answered: SchemaGenerator,
@@ -41,17 +41,17 @@ impl Schemas {
         }
     }
 
-    /// A reference to the schema of what is taken.
+    /// A reference to the schema of a request.
     pub(super) fn taken<T: JsonSchema>(&mut self) -> Value {
         self.taken.subschema_for::<T>().to_value()
     }
 
-    /// A reference to the schema of what is answered.
+    /// A reference to the schema of an answer.
     pub(super) fn answered<T: JsonSchema>(&mut self) -> Value {
         self.answered.subschema_for::<T>().to_value()
     }
 
-    /// The members of a query string: name, schema, and whether it must be there.
+    /// The members of a query string: name, schema, and whether it is required.
     pub(super) fn query<T: JsonSchema>(&mut self) -> Vec<(String, Value, bool)> {
         let mut schema = T::json_schema(&mut self.taken);
         // A query has no `null`.
@@ -77,7 +77,7 @@ impl Schemas {
     }
 }
 
-/// What may be left out of a request may be `null` as well: it means the same.
+/// A field that may be left out of a request may also be `null`, with the same meaning.
 fn null_is_absence(schema: &mut Schema) {
     let required = schema.get("required").cloned().unwrap_or_default();
     let is_required = |name: &str| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));
@@ -87,7 +87,7 @@ fn null_is_absence(schema: &mut Schema) {
 
 fn admit_null(schema: &mut Value) {
     let is_there = match (&schema["type"], &schema["anyOf"]) {
-        // `true` admits everything.
+        // `true` allows everything.
         _ if schema.is_boolean() => true,
         (Value::Array(types), _) => types.iter().any(|name| name == "null"),
         (_, Value::Array(any)) => any.iter().any(|one| one["type"] == "null"),
@@ -102,7 +102,7 @@ fn admit_null(schema: &mut Value) {
         schema["type"] = json!([only, "null"]);
         return;
     }
-    // A description stands beside the alternatives, where a reader looks for it.
+    // A description belongs beside the alternatives, where readers look for it.
     let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
     let default = schema.as_object_mut().and_then(|schema| schema.remove("default"));
     let mut whole = json!({ "anyOf": [schema.take(), { "type": "null" }] });
@@ -114,7 +114,7 @@ fn admit_null(schema: &mut Value) {
     *schema = whole;
 }
 
-/// A client that checks entries must not fail on a kind that came after it was built.
+/// Allows kinds of later versions, so that a client that checks entries does not fail on a kind that is newer than the client.
 fn admit_later_kinds(schema: &mut Value) {
     let Some(kinds) = schema["oneOf"].as_array_mut() else { return };
     let known: Vec<Value> = kinds.iter().map(|kind| kind["properties"]["kind"]["const"].clone()).collect();
@@ -126,7 +126,7 @@ fn admit_later_kinds(schema: &mut Value) {
     }));
 }
 
-/// What is absent is left out of an answer, never `null`.
+/// An absent field is left out of an answer. It is never `null`.
 fn without_null(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|name| name != "null");

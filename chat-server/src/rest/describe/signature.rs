@@ -1,4 +1,4 @@
-//! What a handler takes and answers, read off its signature: so a description cannot say what the code does not.
+//! Requests and answers of handlers, read from their signatures, so that a description cannot differ from the code.
 
 use std::marker::PhantomData;
 
@@ -15,26 +15,26 @@ use super::super::extract::{Auth, Guest, IdempotencyKey, Ids, Json, Params};
 use super::schemas::Schemas;
 use crate::refusal::Refusal;
 
-/// What a handler takes and answers.
+/// What a handler accepts and answers.
 #[derive(Default)]
 pub(crate) struct Signature {
-    /// Whether it wants an access token.
+    /// Whether it needs an access token.
     pub(super) wants_token: bool,
     /// Schemas of the ids in the path, in their order.
     pub(super) ids: Vec<Value>,
-    /// Query and headers, as OpenAPI writes parameters.
+    /// The query and the headers, as parameters of OpenAPI.
     pub(super) parameters: Vec<Value>,
     /// The schema of the body.
     pub(super) body: Option<Value>,
     /// The status of success.
     pub(super) status: u16,
-    /// The schema of the answer, or of a line of it; `None` for one without a body.
+    /// The schema of the answer, or of one line of it. `None` for an answer without a body.
     pub(super) answer: Option<Value>,
     /// Whether the answer is lines of JSON.
     pub(super) is_lines: bool,
 }
 
-/// An answer that is lines of JSON, each a `T`.
+/// An answer of lines of JSON, each a `T`.
 pub(crate) struct Lines<T> {
     response: Response,
     line: PhantomData<T>,
@@ -52,7 +52,7 @@ impl<T> IntoResponse for Lines<T> {
     }
 }
 
-/// A handler that can be described. `A` are its arguments and its answer.
+/// A handler that can be described. `A` stands for its arguments and its answer.
 pub(crate) trait Described<A> {
     fn signature(schemas: &mut Schemas) -> Signature;
 }
@@ -62,7 +62,7 @@ trait Taken {
     fn tell(signature: &mut Signature, schemas: &mut Schemas);
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 trait Answered {
     fn tell(signature: &mut Signature, schemas: &mut Schemas);
 }
@@ -152,7 +152,7 @@ impl<T: JsonSchema> Answered for Lines<T> {
     }
 }
 
-/// Something was made.
+/// The answer of a call that has made something.
 impl<T: JsonSchema> Answered for (StatusCode, Answer<T>) {
     fn tell(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 201;
@@ -160,7 +160,7 @@ impl<T: JsonSchema> Answered for (StatusCode, Answer<T>) {
     }
 }
 
-/// Done, and there is nothing to say.
+/// The answer without a body.
 impl Answered for StatusCode {
     fn tell(signature: &mut Signature, _: &mut Schemas) {
         signature.status = 204;
