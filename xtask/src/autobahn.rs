@@ -1,5 +1,5 @@
-//! `cargo xtask autobahn`: the server cases of the Autobahn testsuite against the gateway's own socket code, behind which
-//! an echo takes the place of the chat (`chat-server/examples/echo.rs`).
+//! `cargo xtask autobahn`: the server cases of the Autobahn testsuite against the gateway's own socket code. An echo
+//! takes the place of the chat (`chat-server/examples/echo.rs`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +14,15 @@ use serde::{Deserialize, Serialize};
 use crate::cargo::{Metadata, cargo, root};
 use crate::steps::call;
 
-/// Without 12 and 13, which are about compression: the gateway offers none.
+/// Cases without 12 and 13, which test compression: the gateway offers none.
 const CASES: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
-/// Without 9, which measures messages of up to 16 MiB.
+/// Cases without 9, which measures messages of up to 16 MiB.
 const QUICK_CASES: [&str; 8] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"];
-/// What a case may come to. The last word is of closes only: the fuzzer, not the server, ended the TCP connection.
+/// Acceptable results of a case. The last one occurs for closes only: the fuzzer, not the server, ended the TCP
+/// connection.
 const FINE: [&str; 4] = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED BY CLIENT"];
 
-/// What the suite says of a case.
+/// The result of a case according to the suite.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
@@ -39,7 +40,7 @@ struct Report {
     left_out: &'static str,
     behaviour: BTreeMap<String, usize>,
     behaviour_of_closes: BTreeMap<String, usize>,
-    /// Cases whose behaviour, or whose close, is not plainly `OK`.
+    /// Cases whose behaviour or close is not exactly `OK`.
     other_than_ok: BTreeMap<String, String>,
     seconds: u64,
 }
@@ -54,7 +55,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the cases that take no more than a minute.
+/// Runs the cases that take at most a minute.
 pub(crate) fn check() -> Result<()> {
     report(&QUICK_CASES)?.check()
 }
@@ -71,13 +72,13 @@ fn report(cases: &[&str]) -> Result<Report> {
     Ok(report)
 }
 
-/// The suite, unpacked, and a Python that has what it needs.
+/// The unpacked suite, and a Python with the packages that it needs.
 struct Suite {
     folder: PathBuf,
 }
 
 impl Suite {
-    /// Fetches what is not there yet. Each file has its hash in `xtask/autobahn`.
+    /// Downloads what is missing. `xtask/autobahn` contains the hash of each file.
     fn prepare(folder: &Path) -> Result<Self> {
         let ours = root().join("xtask/autobahn");
         let mut wanted = String::new();
@@ -93,7 +94,7 @@ impl Suite {
         }
         fs::create_dir_all(folder)?;
         let mut venv = Command::new("python3");
-        call(venv.args(["-m", "venv"]).arg(folder.join("venv"))).context("Python 3 with venv is wanted")?;
+        call(venv.args(["-m", "venv"]).arg(folder.join("venv"))).context("Python 3 with venv is needed")?;
         let hashes = ["--quiet", "--no-deps", "--require-hashes"];
         call(suite.pip("install").args(hashes).arg("-r").arg(ours.join("requirements.txt")))?;
         let source = ["--no-binary", ":all:", "--no-build-isolation"];
@@ -125,18 +126,18 @@ impl Suite {
         call(client.stdout(fs::File::create(self.folder.join("run.log"))?))?;
         let mut agents: BTreeMap<String, Outcomes> =
             serde_json::from_slice(&fs::read(out.join("index.json"))?)?;
-        agents.remove("madang").context("the suite has not met our server")
+        agents.remove("madang").context("the suite has no results for our server")
     }
 }
 
-/// The one entry of `folder` whose name ends so.
+/// The only entry of `folder` whose name ends with `ending`.
 fn find(folder: &Path, ending: &str) -> Result<PathBuf> {
     let paths = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let mut found = paths.filter(|path| path.to_string_lossy().ends_with(ending));
     found.next().with_context(|| format!("nothing in {} ends with `{ending}`", folder.display()))
 }
 
-/// The echo; it ends with this handle.
+/// The echo server. It is killed when this is dropped.
 struct Server(Child);
 
 impl Server {
@@ -146,7 +147,7 @@ impl Server {
         Ok(Self(child.with_context(|| format!("cannot start {}", program.display()))?))
     }
 
-    /// Its first line.
+    /// The address in its first line of output.
     fn addr(&mut self) -> Result<String> {
         let output: ChildStdout = self.0.stdout.take().context("the echo's output")?;
         let mut line = String::new();
@@ -160,7 +161,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let killed = self.0.kill().and_then(|()| self.0.wait());
         if let Err(error) = killed {
-            eprintln!("the echo was not ended: {error}");
+            eprintln!("cannot stop the echo: {error}");
         }
     }
 }
@@ -187,7 +188,7 @@ impl Report {
         report
     }
 
-    /// A line for each group of cases, then what is not plainly right.
+    /// Prints a line for each group of cases, then the cases that are not exactly `OK`.
     fn print(&self, outcomes: &Outcomes) {
         let mut groups: BTreeMap<u32, BTreeMap<&str, usize>> = BTreeMap::new();
         for (case, outcome) in outcomes {
@@ -206,7 +207,7 @@ impl Report {
         ensure!(self.cases > 0, "no case was run");
         let words = self.behaviour.keys().chain(self.behaviour_of_closes.keys());
         let wrong: Vec<&String> = words.filter(|word| !FINE.contains(&word.as_str())).collect();
-        ensure!(wrong.is_empty(), "some cases came to {wrong:?}");
+        ensure!(wrong.is_empty(), "results that are not acceptable: {wrong:?}");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench <name>`: one table of what can be measured.
+//! `cargo xtask bench <name>`: the table of all measurements.
 
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
@@ -21,22 +21,22 @@ const LOAD_TOOL: Program = Program { package: "madang-loadtest", kind: "bin", ta
 const SERVER: Program = Program { package: "madang-chat-server", kind: "bin", target: "madang" };
 const APPENDS: Program = Program { package: "madang-store", kind: "example", target: "appends" };
 
-/// One measurement: a program that is built for release and run.
+/// A measurement: a program that is built for release and run.
 struct Bench {
     name: &'static str,
     about: &'static str,
     program: Program,
     args: &'static [&'static str],
-    /// Programs that it starts; they are built before.
+    /// Programs that it starts; they are built first.
     starts: &'static [Program],
 }
 
-/// What can be measured. A new line here is all that a new measurement needs. Further arguments, such as `--help`, go
-/// to the program. The figures are in docs/performance.md.
+/// All measurements. A new measurement needs only a new row. Further arguments, such as `--help`, are passed to the
+/// program. docs/performance.md contains the figures.
 const BENCHES: [Bench; 10] = [
     Bench {
         name: "connections",
-        about: "memory of 15,000 connections that wait, and their heartbeats",
+        about: "memory of 15,000 idle connections, and the cost of their heartbeats",
         program: LOAD_TOOL,
         args: &["bench", "connections"],
         starts: &[SERVER],
@@ -50,7 +50,7 @@ const BENCHES: [Bench; 10] = [
     },
     Bench {
         name: "pairs",
-        about: "CPU for 1,000 channels in which little is said",
+        about: "CPU time for 1,000 channels with little traffic",
         program: LOAD_TOOL,
         args: &["bench", "pairs"],
         starts: &[SERVER],
@@ -64,7 +64,7 @@ const BENCHES: [Bench; 10] = [
     },
     Bench {
         name: "presence",
-        about: "time until people see that others come, go and crash",
+        about: "time until users see that others come, leave and crash",
         program: LOAD_TOOL,
         args: &["bench", "presence"],
         starts: &[SERVER],
@@ -78,14 +78,14 @@ const BENCHES: [Bench; 10] = [
     },
     Bench {
         name: "returns",
-        about: "10,000 devices that come back at once after a crash",
+        about: "10,000 devices that reconnect at once after a crash",
         program: LOAD_TOOL,
         args: &["bench", "returns"],
         starts: &[SERVER],
     },
     Bench {
         name: "greedy",
-        about: "what others feel of one user who asks for all that the limits admit",
+        about: "latency for others while one user asks for all that the limits admit",
         program: LOAD_TOOL,
         args: &["bench", "greedy"],
         starts: &[SERVER],
@@ -106,7 +106,7 @@ const BENCHES: [Bench; 10] = [
     },
 ];
 
-/// Runs one measurement in place of this process, or lists them.
+/// Runs one measurement in place of this process. Without a name, lists all.
 pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
     let Some(name) = name else {
         BENCHES.iter().for_each(|bench| println!("{:<13}{}", bench.name, bench.about));
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_bench_is_answered_with_the_known_ones() {
+    fn an_unknown_bench_is_refused_with_the_known_names() {
         assert!(find("fanuot").err().unwrap().to_string().contains("there are: connections, fanout"));
     }
 

@@ -1,4 +1,4 @@
-//! Calls of cargo, and what it knows about the workspace.
+//! Calls of cargo, and its metadata of the workspace.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
-/// The cargo that runs this program, with `args`, at the root.
+/// A command that runs the cargo that started this program, with `args`, at the root.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
@@ -28,7 +28,7 @@ pub(crate) fn become_command(command: &mut Command) -> anyhow::Error {
     anyhow!(error).context(format!("cannot run {command:?}"))
 }
 
-/// What is in the workspace.
+/// Packages and targets of the workspace.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Metadata {
     packages: Vec<Package>,
@@ -48,14 +48,14 @@ struct Target {
 }
 
 impl Metadata {
-    /// Asks cargo.
+    /// Reads the metadata from cargo.
     pub(crate) fn read() -> Result<Self> {
         let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output()?;
         ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).context("cannot read the answer of cargo metadata")
     }
 
-    /// Names of the targets of one kind (`test`, `example` …), in order, each once.
+    /// Names of the targets of one kind (`test`, `example` …), sorted and without duplicates.
     pub(crate) fn targets(&self, kind: &str) -> Vec<&str> {
         let targets = self.packages.iter().flat_map(|package| &package.targets);
         let mut names: Vec<&str> = targets

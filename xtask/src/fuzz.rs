@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: libFuzzer searches for an input that breaks a property of `fuzz/`, guided by coverage.
+//! `cargo xtask fuzz`: libFuzzer searches for an input that violates a property of `fuzz/`, guided by coverage.
 //!
-//! `cargo fuzz` wants a nightly compiler for its sanitizers. What libFuzzer needs, counters at every edge, the stable
-//! one makes as well, since it is LLVM's pass.
+//! `cargo fuzz` requires a nightly compiler for its sanitizers. libFuzzer itself only needs counters at every edge,
+//! which the stable compiler can insert too, because this is a pass of LLVM.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::steps::call;
 const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
-/// No input needs more, and none may take longer.
+/// No decoder needs longer inputs, and no input may take longer or need more memory.
 const BOUNDS: [&str; 3] = ["-max_len=4096", "-rss_limit_mb=1024", "-timeout=10"];
 
 /// `docs/reports/fuzzing.json`: the last run of each target.
@@ -29,20 +29,20 @@ struct Report {
     targets: BTreeMap<String, Figures>,
 }
 
-/// What a run came to.
+/// Results of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Figures {
     seconds: u64,
     executions: u64,
     /// Edges of the code that were reached.
     edges: u64,
-    /// Edges, each with how often it was passed and what was compared there.
+    /// Edges, distinguished by how often they were passed and by the values that were compared there.
     features: u64,
-    /// Inputs that broke a property, panicked, took too long or too much memory.
+    /// Inputs that violated a property, panicked, or took too much time or memory.
     crashes: u64,
 }
 
-/// Searches each target, or one, for so many seconds.
+/// Searches each target, or one, for `seconds` seconds.
 pub(crate) fn run(seconds: u64, at_once: Option<usize>, only: Option<&str>) -> Result<ExitCode> {
     let names = names()?;
     let wanted: Vec<&String> = names.iter().filter(|name| only.is_none_or(|only| only == *name)).collect();
@@ -60,7 +60,7 @@ pub(crate) fn run(seconds: u64, at_once: Option<usize>, only: Option<&str>) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// A target has a file of seeds.
+/// Names of the targets: each target has a file of seeds.
 fn names() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root().join("fuzz/seeds"))? {
@@ -73,7 +73,7 @@ fn names() -> Result<Vec<String>> {
 
 fn build(folder: &Path) -> Result<PathBuf> {
     let host = host()?;
-    // With a target, the flags are not those of build scripts and macros.
+    // If a target is given, the flags do not apply to build scripts and macros.
     let args = ["build", "-p", "madang-fuzz", "--features", "libfuzzer", "--profile", "fuzz"];
     let mut command = cargo(&args);
     command.args(["--target", &host, "--target-dir"]).arg(folder).env("RUSTFLAGS", RUSTFLAGS);
@@ -124,10 +124,10 @@ fn search(program: &Path, folder: &Path, name: &str, seconds: u64) -> Result<Fig
     let status = command.stdout(Stdio::null()).stderr(fs::File::create(&log)?).status()?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     figures(&text, seconds, u64::from(!status.success()))
-        .with_context(|| format!("{name} has not begun; see {}", log.display()))
+        .with_context(|| format!("{name} did not start; see {}", log.display()))
 }
 
-/// Reads what libFuzzer said last.
+/// Parses the last figures that libFuzzer printed.
 fn figures(log: &str, seconds: u64, crashes: u64) -> Option<Figures> {
     let progress = log.lines().rfind(|line| line.contains(" cov: "))?;
     let mut words = progress.split_whitespace();
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_fuzzer_says_is_read() {
+    fn output_of_the_fuzzer_is_parsed() {
         let log = "INFO: seed\n#12\tINITED cov: 30 ft: 31 corp: 1/1b\n#4096\tNEW    cov: 512 ft: 1024 corp: 9/99b\n";
         let read = Figures { seconds: 5, executions: 4_096, edges: 512, features: 1_024, crashes: 1 };
         assert_eq!(figures(log, 5, 1), Some(read.clone()));

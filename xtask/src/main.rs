@@ -1,6 +1,6 @@
 //! `cargo xtask …`: the only entry points of the project. CI calls them and nothing else.
 //!
-//! What checks (`test`, `tidy`) never writes to the tree.
+//! Commands that check (`test`, `tidy`) never write to the tree.
 
 mod autobahn;
 mod bench;
@@ -28,42 +28,43 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Builds the server for release and serves; further arguments go to `madang serve`.
+    /// Builds the server for release and runs it. Further arguments are passed to `madang serve`.
     Run {
         /// Arguments of `madang serve`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Checks everything: format, lints, tidy, tests, slow tests, a run with kills, planted faults.
+    /// Checks everything: format, lints, tidy, tests, slow tests, runs with kills, planted faults.
     Test {
-        /// Leaves out the slow tests and the runs of the load tool.
+        /// Skips the slow tests and the runs of the load tool.
         #[arg(long)]
         quick: bool,
     },
-    /// Sees that the load tool finds each fault that is planted in a server built for that.
+    /// Checks that the load tool finds each fault that is planted in a special build of the server.
     Planted,
-    /// Tries what everybody may do, and writes docs/rights.md.
+    /// Tests what each kind of user may do, and writes docs/rights.md.
     Rights,
-    /// Checks what only this project knows about itself: arrows, names, sizes, links.
+    /// Checks the tree for rules of this project: dependencies, names, sizes, links, prose.
     Tidy,
-    /// Sees that sockets keep to RFC 6455: the Autobahn testsuite's server cases. Writes docs/reports/autobahn.json.
+    /// Checks that sockets conform to RFC 6455 with the server cases of the Autobahn testsuite. Writes
+    /// docs/reports/autobahn.json.
     Autobahn,
     /// Searches for inputs that break a decoder. Writes docs/reports/fuzzing.json.
     Fuzz {
-        /// For how long, each target.
+        /// Seconds for each target.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// How many targets at a time; as many as there are cores, unless said.
+        /// Number of targets at the same time; by default the number of cores.
         #[arg(long)]
         at_once: Option<usize>,
         /// One target, instead of all.
         target: Option<String>,
     },
-    /// Sees that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
+    /// Checks that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
     Faults(faults::Faults),
-    /// Measures; without a name, says what can be measured.
+    /// Runs a measurement. Without a name, lists all measurements.
     Bench {
-        /// What to measure.
+        /// Name of the measurement.
         name: Option<String>,
         /// Arguments of the measurement.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -16,10 +16,11 @@ use crate::steps::call;
 /// A fault of `chat-server/src/plant.rs`, and the run that must find it.
 struct Planted {
     fault: &'static str,
-    /// How often it strikes: seldom, but within the run.
+    /// The fault strikes once in this many cases: rarely, but within the run.
     every: u32,
     args: &'static [&'static str],
-    /// What the report of a replay must count; a bench tells by its exit code alone.
+    /// The figure of the replay's report that must not be zero; `None` for a bench, which reports by its exit code
+    /// alone.
     counts: Option<&'static str>,
 }
 
@@ -69,20 +70,20 @@ const FAULTS: [Planted; 9] = [
     },
 ];
 
-/// The load tool's word for a guarantee that broke.
+/// Exit code of the load tool if a guarantee was broken.
 const BROKEN: i32 = 1;
 
-/// What both kinds of channels are put through.
+/// Changes and disconnects in both kinds of channels.
 const CHANGES: &[&str] =
     &["--churn", "--churn-every", "5", "--edits", "0.05", "--deletes", "0.02", "--reactions", "0.1"];
 const GROUPS: &[&str] = &["--lines", "1000", "--kill-every", "3", "--membership", "corpus"];
 const OPEN: &[&str] = &["--lines", "600", "--kill-every", "4", "--channel-kind", "open", "--bans", "0.01"];
 
-/// Clients chat, edit, delete and react while the server is killed every few seconds and devices come and go; nothing
-/// acked may be lost, and every cache must end as the store.
+/// Clients send, edit, delete and react while the server is killed every few seconds and devices disconnect. No acked
+/// message may be lost, and every cache must end equal to the store.
 pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &[])?;
-    // Whether a kill strikes an append is luck, which a run of few kills may not have.
+    // Whether a kill hits an append in flight is random. A run with few kills may have none.
     let groups = (GROUPS, &["kills", "kills_with_appends_in_flight"][..], &["joins", "leaves"][..]);
     let open = (OPEN, &["kills"][..], &["joins", "bans", "gaps"][..]);
     for (channels, faults, moves) in [groups, open] {
@@ -95,15 +96,16 @@ pub(crate) fn with_kills(target_directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What did not happen proves nothing.
+/// A run proves nothing about changes that did not happen in it.
 fn happened(counts: &Value, names: &[&str]) -> Result<()> {
     match names.iter().find(|name| counts[**name].as_u64().unwrap_or(0) == 0) {
-        Some(name) => bail!("the run had no {name}: it shows nothing about them"),
+        Some(name) => bail!("the run had no {name}: it proves nothing about them"),
         None => Ok(()),
     }
 }
 
-/// Each planted fault is found, and nothing is where nothing is planted. A build without faults follows, so that nothing planted stays in the target folder.
+/// Each planted fault is found, and without planted faults none is reported. Afterwards the server is built without
+/// faults, so that no such build stays in the target folder.
 pub(crate) fn with_planted_faults(target_directory: &Path) -> Result<()> {
     let binaries = build(target_directory, &["--features", "madang-chat-server/plant"])?;
     let found = find_planted(&binaries);
@@ -139,8 +141,8 @@ fn build(target_directory: &Path, features: &[&str]) -> Result<PathBuf> {
     Ok(target_directory.join("debug"))
 }
 
-/// Runs the load tool against a fresh server: a replay starts the one that is named here, a bench its own. Returns its
-/// report as well, which a bench has not.
+/// Runs the load tool against a new server: a replay starts the one that is named here, a bench starts its own. Also
+/// returns the report of a replay.
 fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<(ExitStatus, Value)> {
     let folder = std::env::temp_dir().join(format!("madang-replay-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
@@ -157,7 +159,7 @@ fn run(binaries: &Path, args: &[&str], plant: Option<&str>) -> Result<(ExitStatu
         command.arg("--report").arg(folder.join("report.json"));
     }
     command.env("PLANTED_FAULT", plant.unwrap_or_default());
-    // Hundreds of people sign up; no run is about the cost of a password.
+    // Hundreds of users sign up; no run depends on the cost of a password.
     command.envs([("MADANG_PASSWORDS__MEMORY_KIB", "8"), ("MADANG_PASSWORDS__PASSES", "1")]);
     let status = command.status();
     let report = fs::read(folder.join("report.json")).unwrap_or_default();

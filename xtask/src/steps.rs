@@ -1,11 +1,11 @@
-//! Runs steps one after the other, says how long each took, and sums up.
+//! Runs steps one after another, prints how long each took, and sums up.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-/// The steps of one run. A step that fails does not keep the next from being tried: one run shows everything.
+/// The steps of one run. After a failed step the next one is still tried, so that one run shows all failures.
 pub(crate) struct Steps {
     title: &'static str,
     started: Instant,
@@ -19,7 +19,7 @@ struct Done {
 }
 
 impl Steps {
-    /// No steps yet.
+    /// A run without steps.
     pub(crate) fn new(title: &'static str) -> Self {
         Self { title, started: Instant::now(), done: Vec::new() }
     }
@@ -38,7 +38,7 @@ impl Steps {
         self.done.push(Done { name: name.to_owned(), took, passed: outcome.is_ok() });
     }
 
-    /// Prints the closing table and its summary line.
+    /// Prints the final table and a summary line.
     pub(crate) fn finish(self) -> ExitCode {
         println!();
         for done in &self.done {
@@ -59,7 +59,7 @@ impl Steps {
     }
 }
 
-/// Runs a command with its output shown.
+/// Runs a command and shows its output.
 pub(crate) fn call(command: &mut Command) -> Result<()> {
     let status = command.status()?;
     ensure!(status.success(), "{command:?} ended with {status}");
@@ -72,7 +72,7 @@ mod tests {
     use anyhow::bail;
 
     #[test]
-    fn a_failure_does_not_hide_the_next_step() {
+    fn after_a_failure_the_next_step_runs() {
         let mut steps = Steps::new("check");
         steps.step("one", || bail!("planted"));
         steps.step("two", || call(&mut Command::new("true")));

@@ -8,7 +8,7 @@ use crate::cargo::{Metadata, cargo};
 use crate::steps::{Steps, call};
 use crate::{autobahn, replay, tidy};
 
-/// Test targets whose names begin with this are left out by `--quick`.
+/// `--quick` skips test targets with this prefix.
 const SLOW: &str = "slow_";
 
 /// Runs the checks; the exit code says whether all of them passed.
@@ -35,7 +35,8 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     Ok(steps.finish())
 }
 
-/// `cargo test` of the given kinds and integration test targets. Each is named, because cargo cannot leave one out.
+/// `cargo test` for the given kinds and integration test targets. All targets are named, because cargo cannot exclude
+/// one.
 fn tests(kinds: &[&str], targets: &[&str]) -> Command {
     let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
     command.args(kinds);

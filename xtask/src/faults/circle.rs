@@ -1,5 +1,5 @@
-//! Two users in a group with slow mode, who do after a step of the clock what waits for a time: both react to one
-//! message, the one whom slow mode holds speaks twice, and both renew their tokens.
+//! Two users in a group with slow mode who repeat after a step of the clock everything that depends on time: both react
+//! to one message, the user whom slow mode limits sends twice, and both renew their tokens.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::http::{self, Answer};
 
 const SLOW_MODE_SECONDS: u64 = 2;
-/// A reaction waits for one second; a slow machine may take a few more.
+/// Limit for two reactions. The second waits for one second; a slow machine may take a few more.
 const REACTED_WITHIN: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct User {
     refresh_token: String,
 }
 
-/// The owner, whom slow mode does not hold, and a member.
+/// The owner, whom slow mode does not limit, and a member.
 #[derive(Debug)]
 pub(super) struct Circle {
     addr: SocketAddr,
@@ -31,7 +31,7 @@ pub(super) struct Circle {
 }
 
 impl Circle {
-    /// Both sign up, and the owner makes the group.
+    /// Signs both up; the owner creates the group.
     pub(super) fn meet(addr: SocketAddr) -> Result<Self> {
         let (owner, member) = (sign_up(addr, "circle-owner")?, sign_up(addr, "circle-member")?);
         let body = json!({ "kind": "group", "name": "circle", "members": [member.id] });
@@ -43,7 +43,7 @@ impl Circle {
         Ok(circle)
     }
 
-    /// Everything that waits for a time.
+    /// Does everything that depends on time.
     pub(super) fn go_on(&mut self) -> Result<()> {
         self.renew()?;
         self.react()?;
@@ -54,14 +54,14 @@ impl Circle {
         for user in [&mut self.owner, &mut self.member] {
             let body = json!({ "refresh_token": user.refresh_token });
             let renewed = must(http::call(self.addr, "POST", "/v1/tokens", None, Some(&body))?);
-            let renewed = renewed.context("a token is not renewed")?;
+            let renewed = renewed.context("a token could not be renewed")?;
             user.token = text(&renewed, "access_token")?;
             user.refresh_token = text(&renewed, "refresh_token")?;
         }
         Ok(())
     }
 
-    /// The second reaction waits until a second has passed since the first.
+    /// The second reaction is held until a second has passed since the first.
     fn react(&mut self) -> Result<()> {
         let seq = must(self.say(true)?)?["seq"].as_u64().context("no seq")?;
         let path = format!("/v1/channels/{}/messages/{seq}/reactions/tea", self.channel);
@@ -74,11 +74,12 @@ impl Circle {
         Ok(())
     }
 
-    /// The first message may have to wait for one before the step; the second is held back and then let through.
+    /// The first message may have to wait for one from before the step. The second is refused, and accepted after the
+    /// wait.
     fn speak_slowly(&mut self) -> Result<()> {
         self.say_in_time()?;
         let held = self.say(false)?;
-        ensure!(held.code() == "limited", "slow mode does not hold: {}", held.body);
+        ensure!(held.code() == "limited", "slow mode did not refuse the second message: {}", held.body);
         let wait_ms = held.body["retry_after_ms"].as_u64().context("no retry_after_ms")?;
         ensure!(wait_ms <= 1_000 * SLOW_MODE_SECONDS, "slow mode asks for {wait_ms} ms");
         self.say_in_time()
@@ -86,7 +87,7 @@ impl Circle {
 
     fn say_in_time(&mut self) -> Result<()> {
         let limit = Duration::from_secs(2 * SLOW_MODE_SECONDS + 4);
-        super::stage::until("slow mode lets a member speak", limit, || Ok(self.say(false)?.is_success()))?;
+        super::stage::until("slow mode lets a member send", limit, || Ok(self.say(false)?.is_success()))?;
         Ok(())
     }
 

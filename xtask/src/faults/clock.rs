@@ -1,4 +1,4 @@
-//! A wall clock that steps while the server runs, and that stands elsewhere when it is started again.
+//! A wall clock that steps while the server runs, and that shows another time when the server is started again.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,12 +17,12 @@ use super::{Figures, Tools};
 
 const HOUR: i64 = 3_600;
 const SIZE: Size = Size { days: 2, lines: 250, seconds: 40 };
-/// Between two steps.
+/// Time between two steps.
 const WHILE: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(10);
-/// Messages that anybody may say at once, and one a second.
+/// Number of messages, one per second, that every user may send.
 const FEW: u32 = 5;
-/// More than anybody may say at once.
+/// More messages than a user may send at once.
 const MANY: u32 = 2_000;
 
 pub(super) fn back(tools: &Tools) -> Result<Figures> {
@@ -33,8 +33,9 @@ pub(super) fn forward(tools: &Tools) -> Result<Figures> {
     step(tools, "clock-forward", HOUR)
 }
 
-/// While people talk the clock steps, the server is killed and started, the clock steps back to where it was, and the
-/// server is killed and started once more. Limits and presence are looked at beside it, on servers of their own.
+/// During a conversation the clock steps, the server is killed and started, the clock steps back to where it was, and
+/// the server is killed and started once more. Limits and presence are tested at the same time, on servers of their
+/// own.
 fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
     let presence = Presence::start(tools, name)?;
     let (mut stage, shim) = Stage::with_shim(tools, name)?;
@@ -57,7 +58,7 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
         circle.go_on().context("after the start")?;
     }
     let moved = probe.last_at() - before;
-    // Times rise with a step forward, and stay there when the clock steps back.
+    // Times rise with a step forward, and do not fall when the clock steps back.
     ensure!(
         seconds < 0 || moved >= 1_000 * HOUR.cast_unsigned(),
         "the clock did not step: times rose by {moved} ms"
@@ -71,7 +72,7 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
     Ok(figures)
 }
 
-/// A token may have ended with the hour; signing in again is what a client does then.
+/// The token may have expired with the step of an hour. Then the probe signs in again, as a client does.
 fn say_on(probe: &mut Probe) -> Result<()> {
     sign_in_again(probe)?;
     probe.say(LIMIT)?;
@@ -85,7 +86,8 @@ fn sign_in_again(probe: &mut Probe) -> Result<()> {
     Ok(())
 }
 
-/// Who says little is not held back by a step, and who says much is held back for no longer than ever.
+/// After a step, a user who sends little is not limited, and a user who sends much is not limited for longer than
+/// before.
 fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
     let (stage, shim) = Stage::with_shim(tools, name)?;
     let mut stage = stage.with_limits();
@@ -96,7 +98,7 @@ fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
         sign_in_again(&mut probe)?;
         for _ in 0..FEW {
             let answer = probe.try_say()?;
-            ensure!(answer.is_success(), "who says little is refused: {}", answer.body);
+            ensure!(answer.is_success(), "a user who sends little was refused: {}", answer.body);
             sleep(Duration::from_secs(1));
         }
     }
@@ -107,7 +109,7 @@ fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
     stage.stop_and_check()
 }
 
-/// Says on until it is told to wait, and for how long.
+/// Sends until a message is refused, and checks how long the server asks to wait.
 fn exhaust(probe: &mut Probe) -> Result<()> {
     for _ in 0..MANY {
         let answer = probe.try_say()?;
@@ -117,10 +119,10 @@ fn exhaust(probe: &mut Probe) -> Result<()> {
             return Ok(());
         }
     }
-    anyhow::bail!("{MANY} messages at once are not held back")
+    anyhow::bail!("{MANY} messages at once were not limited")
 }
 
-/// The load tool's bench of presence: people come, go and crash, and others must see it in time.
+/// The load tool's bench of presence: users come, leave and crash, and others must see it in time.
 struct Presence {
     folder: Folder,
     shim: Shim,
@@ -128,7 +130,7 @@ struct Presence {
 }
 
 impl Presence {
-    /// The bench starts the server that lies beside it: here a script that starts it with the shim.
+    /// The bench starts the server in its own folder: here a script that starts it with the shim.
     fn start(tools: &Tools, name: &str) -> Result<Self> {
         let folder = Folder::new(tools, &format!("{name}-presence"))?;
         let (shim, script) = Shim::build(folder.path())?;
@@ -153,7 +155,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        // It has ended, unless the run failed.
+        // This fails if the process has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

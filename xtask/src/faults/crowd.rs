@@ -1,4 +1,4 @@
-//! Very many connections: cut at once, or more than the server may have open.
+//! Very many connections: all cut at once, or more than the server may have open.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,26 +14,26 @@ use super::stage::Stage;
 use super::talk::{Size, Talk};
 use super::{Figures, Tools};
 
-/// Within this all are current again.
+/// Time limit for all devices to be up to date again.
 const CURRENT_WITHIN_S: f64 = 30.0;
-/// The peak while they come back, against what they take when all are there.
+/// Limit of the memory peak during the reconnects, as a multiple of the memory while all are connected.
 const PEAK: f64 = 1.5;
 const SIZE: Size = Size { days: 1, lines: 200, seconds: 60 };
-/// Few enough sockets for few files.
+/// A size that needs few sockets, so that few files suffice.
 const SMALL: Size = Size { days: 1, lines: 150, seconds: 30 };
-/// What the server may have open.
+/// Open files of the server.
 const FILES: &str = "512";
-/// Sockets that come on top of those that talk.
+/// Sockets in addition to those of the conversation.
 const FLOOD: usize = 700;
 const BEFORE: Duration = Duration::from_secs(5);
-/// How often they come, and for how long: less than a server waits for a `hello`.
+/// Number of waves of sockets, which last less than a server waits for `hello`.
 const WAVES: usize = 4;
 const FLOODED: Duration = Duration::from_secs(3);
-/// A socket that is answered is answered within this.
+/// Time in which the server answers a socket that it accepts.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(5);
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
-/// All connections of one process are reset, and all devices come back, while some are spoken to.
+/// Resets all connections of one process; all devices reconnect, while messages are sent to some of them.
 pub(super) fn cut(tools: &Tools) -> Result<Figures> {
     let mut stage = Stage::new(tools, "cut")?
         .with_environment("MADANG_GATEWAY__CONNECTIONS", "16000")
@@ -44,17 +44,17 @@ pub(super) fn cut(tools: &Tools) -> Result<Figures> {
     command.args(["bench", "cut", "--url", &url, "--count", &count]);
     let mut crowd = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut said = BufReader::new(crowd.stdout.take().context("no output")?).lines();
-    let mut next = || said.next().context("the crowd ended")?.context("the crowd cannot be heard");
+    let mut next = || said.next().context("the crowd ended")?.context("cannot read the output of the crowd");
     ensure!(next()? == "connected", "the crowd is not connected");
     let there = stage.usage()?;
-    // The talk's own devices are not cut, and must not feel it.
+    // The devices of the conversation are not cut and must not be affected.
     let talk = Talk::start_groups(&stage, SIZE, &["--churn", "--sockets", "400"])?;
     let seconds: f64 = next()?.trim_start_matches("current after ").parse()?;
     let after = stage.usage()?;
-    ensure!(crowd.wait()?.success(), "not all came back");
+    ensure!(crowd.wait()?.success(), "not all devices reconnected");
     let mut figures = talk.finish()?;
     stage.stop_and_check()?;
-    ensure!(seconds < CURRENT_WITHIN_S, "all were current after {seconds} s only");
+    ensure!(seconds < CURRENT_WITHIN_S, "the last device was up to date after {seconds} s");
     let peak = ratio(after.peak_kib, there.rss_kib);
     ensure!(peak < PEAK, "the peak was {peak} times the {} KiB before", there.rss_kib);
     figures.insert("connections".to_owned(), tools.connections.into());
@@ -64,7 +64,7 @@ pub(super) fn cut(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Sockets above the limit wait in the kernel or get an answer; those that are there go on.
+/// Sockets above the limit wait in the kernel or get an answer; open ones keep working.
 pub(super) fn flood(tools: &Tools) -> Result<Figures> {
     let script = format!("ulimit -n {FILES}; exec \"$@\"");
     let mut stage = Stage::new(tools, "file-descriptors")?.with_script(script);
@@ -94,7 +94,7 @@ pub(super) fn flood(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Asks for a WebSocket, and says nothing more. Nothing if the kernel's queue is full.
+/// Requests an upgrade and sends nothing more. `None` if the kernel's queue is full.
 fn knock(addr: SocketAddr) -> Result<Option<TcpStream>> {
     let Ok(mut stream) = TcpStream::connect_timeout(&addr, ANSWERED_WITHIN) else { return Ok(None) };
     let request = format!(
@@ -106,7 +106,7 @@ fn knock(addr: SocketAddr) -> Result<Option<TcpStream>> {
     Ok(Some(stream))
 }
 
-/// What became of a socket, for the report.
+/// What happened to a socket, for the report.
 fn outcome(stream: Option<&TcpStream>) -> Result<String> {
     let Some(mut stream) = stream else { return Ok("sockets_that_waited".to_owned()) };
     stream.set_read_timeout(Some(ANSWERED_WITHIN))?;

@@ -1,4 +1,4 @@
-//! A disk that is full, read-only, slow, or fails a sync.
+//! A disk that is full, read-only or slow, or that fails a sync.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,30 +16,31 @@ use super::talk::{Size, Talk};
 use super::{Figures, Tools};
 
 const SIZE: Size = Size { days: 2, lines: 250, seconds: 30 };
-/// People talk for a while first.
+/// Time of conversation before the fault.
 const BEFORE: Duration = Duration::from_secs(5);
-/// Within this, a disk that takes no more is felt: the log has some room of its own.
+/// Limit until the first refusal. The write-ahead log has some room of its own.
 const FELT_WITHIN: Duration = Duration::from_secs(20);
-/// So often the probe reads and tries while nothing can be written.
+/// Number of times that the probe reads and tries to write while the disk accepts nothing.
 const LOOKS: u32 = 10;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Within this, the server takes messages again.
+/// Limit until the server accepts messages again.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
-/// Room for all that is said, and the filler.
+/// Size of the disk: room for the whole conversation and the filler.
 const DISK: &str = "size=96m";
-/// What a server ends with when the disk cannot be trusted any more.
+/// Exit code of a server that can no longer trust its disk.
 const DISK_FAILED: i32 = 74;
-/// Syncs that fail, one by one.
+/// Number of syncs that fail, one at a time.
 const FAILURES: u64 = 3;
-/// What a sync takes longer, for a few seconds each.
+/// Delays of each sync; each lasts a few seconds.
 const DELAYS_MS: [i64; 5] = [200, 500, 1_000, 2_000, 200];
 const DELAY_LASTS: Duration = Duration::from_secs(6);
-/// A line waits for the batch before it and its own, and a change or a member's way has several steps.
-/// Who says something while a sync is delayed waits for it.
+/// Least value of the longest wait for an ack: a message that is sent while a sync is delayed waits for that sync.
 const SHORTEST_DELAY_MS: f64 = 1_000.0;
+/// Greatest value of it: an ack may wait for the previous batch and its own, and a change of a message or a member takes
+/// several steps.
 const SLOWEST_ACK_MS: f64 = 15_000.0;
 
-/// A disk of its own in memory, filled up by a file beside the database.
+/// A disk of its own in memory, which a file beside the database fills up.
 pub(super) fn full(tools: &Tools) -> Result<Figures> {
     let mut stage = Stage::new(tools, "disk-full")?;
     fs::create_dir_all(stage.data())?;
@@ -57,7 +58,7 @@ pub(super) fn full(tools: &Tools) -> Result<Figures> {
         Ok(())
     };
     let figures = take_no_more(&stage, fill, || Ok(fs::remove_file(&filler)?))?;
-    // What is on that disk goes with the process, so its backup is checked.
+    // The disk disappears with the process, so its backup is checked.
     let backup = stage.folder.path().join("backup");
     stage.madang(&[
         "backup",
@@ -71,7 +72,7 @@ pub(super) fn full(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// Every write to a file is answered as a read-only file system does.
+/// Every write to a file fails as on a read-only file system.
 pub(super) fn read_only(tools: &Tools) -> Result<Figures> {
     let (mut stage, shim) = Stage::with_shim(tools, "disk-read-only")?;
     stage.start()?;
@@ -81,7 +82,7 @@ pub(super) fn read_only(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// The disk takes no more for a while: writes are refused and may be tried again, reads go on, and so does the server.
+/// For a while the disk accepts no writes: sends are refused as retryable, and reads and the server continue.
 fn take_no_more(
     stage: &Stage<'_>,
     break_disk: impl FnOnce() -> Result<()>,
@@ -107,7 +108,7 @@ fn take_no_more(
     Ok(figures)
 }
 
-/// Whether the probe's next message is refused in the way of a disk that takes no more.
+/// Whether the probe's next message is refused as it must be when the disk accepts no writes.
 fn is_refused(probe: &mut Probe) -> Result<bool> {
     let answer = probe.try_say()?;
     if answer.is_success() {
@@ -123,7 +124,7 @@ fn is_refused(probe: &mut Probe) -> Result<bool> {
     Ok(true)
 }
 
-/// Only slower.
+/// A disk that is only slower.
 pub(super) fn slow(tools: &Tools) -> Result<Figures> {
     let (mut stage, shim) = Stage::with_shim(tools, "disk-slow")?;
     stage.start()?;
@@ -143,7 +144,7 @@ pub(super) fn slow(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// The process ends with its code each time, and somebody starts it again.
+/// The process ends with its exit code each time and is started again.
 pub(super) fn failing(tools: &Tools) -> Result<Figures> {
     let (mut stage, shim) = Stage::with_shim(tools, "disk-failing")?;
     stage.start()?;

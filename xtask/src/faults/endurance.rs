@@ -12,16 +12,16 @@ use super::{Figures, Tools};
 
 const KILLS: &str = "--days 3 --churn --churn-every 5 --kill-every 1 --patience 60 --edits 0.1 --deletes 0.03 \
                      --reactions 0.1";
-/// Channels follow each other, each a minute of talk.
+/// Lines of each channel. Channels follow each other, each with a minute of conversation.
 const SOAK_LINES: u64 = 1_000;
 const CHANNEL_LASTS: Duration = Duration::from_secs(60);
-/// People who are there at a time.
+/// Most sockets at the same time.
 const SOAK_SOCKETS: &str = "500";
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// Of the first quarter's.
+/// Limit of growth, as a multiple of the figure after the first quarter.
 const GROWS_TO: f64 = 1.1;
 
-/// The load tool keeps the server itself, and kills it while a send is under way.
+/// The load tool runs the server itself, and kills it while a send is in flight.
 pub(super) fn kills(tools: &Tools) -> Result<Figures> {
     let mut figures = Figures::new();
     for (kind, name) in [("group", "groups"), ("open", "open channels")] {
@@ -42,14 +42,17 @@ pub(super) fn kills(tools: &Tools) -> Result<Figures> {
         for figure in
             ["acked", "retried", "acked_by_retry", "kills", "kills_with_appends_in_flight", "resumes"]
         {
-            ensure!(report[figure].as_u64() > Some(0), "the run of {name} had no {figure}: it shows nothing");
+            ensure!(
+                report[figure].as_u64() > Some(0),
+                "the run of {name} had no {figure}: it proves nothing"
+            );
             figures.insert(format!("{kind}_{figure}"), report[figure].clone());
         }
     }
     Ok(figures)
 }
 
-/// Memory and open files at the end are those of the first quarter.
+/// Memory and open files at the end must be about those after the first quarter.
 pub(super) fn soak(tools: &Tools) -> Result<Figures> {
     let mut stage = Stage::new(tools, "soak")?;
     stage.start()?;
@@ -83,7 +86,7 @@ fn files(usage: &Usage) -> u64 {
     usage.open_files
 }
 
-/// The median of the tenth of the samples that ends at a quarter of the run.
+/// The median of the samples in the tenth of the run that ends at this quarter.
 fn around(samples: &[Usage], quarter: usize, of: fn(&Usage) -> u64) -> u64 {
     let end = samples.len() * quarter / 4;
     let mut part: Vec<u64> = samples[end - samples.len() / 10..end].iter().map(of).collect();
@@ -96,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quarter_is_the_median_of_what_lies_before_it() {
+    fn a_quarter_is_the_median_of_the_samples_before_it() {
         let usage = |rss_kib| Usage { rss_kib, peak_kib: 0, open_files: 0 };
         let samples: Vec<Usage> = (1..=100).map(usage).collect();
         assert_eq!((around(&samples, 1, rss), around(&samples, 4, rss)), (21, 96));

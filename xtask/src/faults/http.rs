@@ -1,4 +1,4 @@
-//! The least that speaks HTTP: one request, one connection.
+//! A minimal HTTP client: one request per connection.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// A disk may be slow; a server that does not answer is told.
+/// Time limit of a call. A disk may be slow; a server that does not answer fails the scenario.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came back.
+/// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -28,7 +28,7 @@ impl Answer {
     }
 }
 
-/// Asks, and waits for the answer.
+/// Sends a request and waits for the answer.
 pub(super) fn call(
     addr: SocketAddr,
     method: &str,
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read() {
+    fn an_answer_is_parsed() {
         let answer =
             parse("HTTP/1.1 503 Service Unavailable\r\nA: b\r\n\r\n{\"code\":\"unavailable\"}").unwrap();
         assert_eq!((answer.status, answer.code(), answer.is_success()), (503, "unavailable", false));

@@ -1,8 +1,8 @@
-//! `cargo xtask faults`: a real server, conversations, and a fault in their middle; in the end the load tool's judge says
-//! whether anything acked was lost, doubled or out of order.
+//! `cargo xtask faults`: a real server, conversations, and a fault in their middle. At the end the load tool's judge
+//! decides whether an acked message was lost, duplicated or reordered.
 //!
-//! A scenario has a [`stage`] (the server), [`talk`] (replays, with their judge) and a [`probe`] (somebody who is asked
-//! what she sees meanwhile). Faults that a process cannot be given from outside come from a [`shim`].
+//! A scenario has a [`stage`] (the server), a [`talk`] (replays with their judge) and a [`probe`] (a user whose view is
+//! checked during the fault). Faults that cannot be caused from outside a process are caused by a [`shim`].
 
 mod circle;
 mod clock;
@@ -29,29 +29,29 @@ use crate::cargo::{Metadata, cargo};
 use crate::steps::call;
 use report::{Entry, Report};
 
-/// What a scenario found besides that every guarantee held.
+/// What a scenario measured besides that every guarantee held.
 type Figures = Map<String, Value>;
 
 /// The command line.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
-    /// Scenarios; all, if none is named. `list` says which there are.
+    /// Scenarios to run; all if none is named. `list` prints their names.
     names: Vec<String>,
-    /// For how long `soak` runs.
+    /// Minutes for which `soak` runs.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     soak_minutes: u64,
-    /// How many connections `cut` has.
+    /// Number of connections of `cut`.
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..=16_000))]
     connections: u64,
-    /// What `kills` plays: a folder, .tar or .tar.xz of IRC day files. Made-up days by default.
+    /// Corpus of `kills`: a folder, .tar or .tar.xz of IRC day files. By default synthetic days.
     #[arg(long, value_name = "PATH")]
     corpus: Option<PathBuf>,
-    /// Runs the programs as they are built for development.
+    /// Runs development builds of the programs.
     #[arg(long)]
     debug: bool,
 }
 
-/// Where everything is, and how long it may take.
+/// Paths and time limits.
 struct Tools {
     target: PathBuf,
     programs: PathBuf,
@@ -113,7 +113,7 @@ const SCENARIOS: [Scenario; 13] = [
     },
 ];
 
-/// Runs scenarios, and writes what they found to docs/reports/faults.json.
+/// Runs scenarios, and writes their results to docs/reports/faults.json.
 pub(crate) fn run(args: Faults) -> Result<ExitCode> {
     if args.names.iter().any(|name| name == "list") {
         SCENARIOS.iter().for_each(|scenario| println!("{:<18}{}", scenario.name, scenario.about));
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_scenario_is_answered_with_the_known_ones() {
+    fn an_unknown_scenario_is_refused_with_the_known_names() {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let refusal = chosen(&names(&["pause", "disk-ful"])).err().unwrap().to_string();
         assert!(refusal.contains("`disk-ful`; there are: disk-full, "), "{refusal}");

@@ -1,4 +1,4 @@
-//! Processes that stand still for a while, and devices that are away for long.
+//! Processes that are stopped for a while, and devices that are offline for long.
 
 use std::process::Command;
 use std::thread::sleep;
@@ -17,7 +17,7 @@ const BEFORE: Duration = Duration::from_secs(5);
 const STOPPED: Duration = Duration::from_secs(40);
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Clients take it for dead, come back, and send again what was not acked.
+/// The server is stopped. Clients consider it dead, reconnect, and send again everything that was not acked.
 pub(super) fn of_the_server(tools: &Tools) -> Result<Figures> {
     let mut stage = Stage::new(tools, "pause")?;
     stage.start()?;
@@ -36,24 +36,24 @@ pub(super) fn of_the_server(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// A device stops reading while more is said than its connection holds.
+/// A device stops reading while more is sent to it than its connection can buffer.
 pub(super) fn of_a_client(tools: &Tools) -> Result<Figures> {
     away(tools, "stopped")
 }
 
-/// A device that missed more than 10,000 items, and devices of a store that was restored.
+/// A device that missed more than 10,000 items, and devices of a store that was restored from a backup.
 pub(super) fn far_behind(tools: &Tools) -> Result<Figures> {
     let mut figures = away(tools, "far")?;
     figures.extend(away(tools, "restored")?);
     Ok(figures)
 }
 
-/// The load tool plays it on servers of its own, and compares each device with the store.
+/// The load tool plays the scene on servers of its own, and compares each device with the store.
 fn away(tools: &Tools, scene: &str) -> Result<Figures> {
     let output = Command::new(tools.program("madang-loadtest")).args(["bench", "away", scene]).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {said}{told}", output.status);
-    let last = said.lines().last().context("nothing was said")?;
+    let last = said.lines().last().context("the load tool printed nothing")?;
     Ok(serde_json::from_str(last)?)
 }

@@ -1,4 +1,4 @@
-//! Somebody who is asked, in the middle of a fault, what she sees: she says one message at a time and reads.
+//! A user whose view is checked during a fault: sends one message at a time and reads history.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) struct Probe {
     token: String,
     channel: String,
     next_key: u64,
-    /// What was acked, in order.
+    /// Acks so far, in order.
     acked: Vec<Value>,
 }
 
@@ -32,7 +32,7 @@ impl Probe {
         Ok(Self { addr, token, channel: text(&view, "id")?, next_key: 0, acked: Vec::new() })
     }
 
-    /// After the token ended.
+    /// Signs in again after the token has expired.
     pub(super) fn log_in(&mut self) -> Result<()> {
         let body = json!({ "handle": HANDLE, "password": PASSWORD, "device_name": "another" });
         let signed_in = must(http::call(self.addr, "POST", "/v1/sessions", None, Some(&body))?)?;
@@ -40,7 +40,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Tries to say the next message. An ack is kept; one that is refused is said again by the next call.
+    /// Tries to send the next message. An ack is recorded; a refused message is sent again by the next call.
     pub(super) fn try_say(&mut self) -> Result<Answer> {
         let key = format!("01920000-0000-7000-8000-{:012}", self.next_key);
         let said = "long ".repeat(500);
@@ -54,14 +54,14 @@ impl Probe {
         Ok(answer)
     }
 
-    /// Says it until it is acked.
+    /// Sends the next message until it is acked.
     pub(super) fn say(&mut self, limit: Duration) -> Result<Duration> {
         until("a message of the probe is acked", limit, || {
             Ok(self.try_say().is_ok_and(|answer| answer.is_success()))
         })
     }
 
-    /// Reads and compares: what was acked is there, once and in order, and the times rise.
+    /// Compares history with the acks: every acked message is there, once and in order, and the times rise.
     pub(super) fn check(&self) -> Result<()> {
         let mut messages: Vec<Value> = Vec::new();
         let (mut after, mut at) = (0, 0);
@@ -81,7 +81,7 @@ impl Probe {
         let place = |value: &Value| (value["seq"].clone(), value["message_id"].clone());
         ensure!(
             messages.iter().map(place).eq(self.acked.iter().map(place)),
-            "{} messages were acked, and history has {}, or others",
+            "{} messages were acked, and history has {}, or different ones",
             self.acked.len(),
             messages.len()
         );

@@ -1,4 +1,4 @@
-//! What the scenarios found: a table for people, and docs/reports/faults.json, in which each has its last run.
+//! Results of the scenarios: a table for people, and docs/reports/faults.json with the last run of each scenario.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +18,7 @@ const BROKE: &str = "BROKE";
 pub(super) struct Entry(Value);
 
 impl Entry {
-    /// `build` says how the programs were built.
+    /// `build` names the build profile of the programs.
     pub(super) fn new(about: &str, outcome: Result<Figures>, took: Duration, build: &str) -> Self {
         let (verdict, why, figures) = match outcome {
             Ok(figures) => (HELD, Value::Null, figures),
@@ -47,10 +47,10 @@ impl fmt::Display for Entry {
     }
 }
 
-/// The last runs of all.
+/// The last run of each scenario.
 pub(super) struct Report {
     path: PathBuf,
-    /// Those that ran now, a line each.
+    /// One line for each scenario of this run.
     ran: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Report {
         Self { path: root().join("docs/reports/faults.json"), ran: Vec::new() }
     }
 
-    /// Writes one run down, beside what earlier runs left of the other scenarios.
+    /// Stores one run; the last runs of other scenarios are kept.
     pub(super) fn put(&mut self, name: &str, entry: &Entry) -> Result<()> {
         self.ran.push(format!("{name:<18}{entry}"));
         let mut scenarios: Map<String, Value> = match fs::read(&self.path) {
@@ -77,12 +77,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// Whole milliseconds.
+/// Whole milliseconds of a duration.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// To two places.
+/// A ratio with two decimal places.
 #[expect(clippy::cast_precision_loss, reason = "KiB and files are far below 2^52")]
 pub(super) fn ratio(one: u64, other: u64) -> f64 {
     (one as f64 / other as f64 * 100.0).round() / 100.0

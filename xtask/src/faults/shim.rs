@@ -1,4 +1,4 @@
-//! What stands between the server and the C library (`shim.c`), and the page of memory that tells it what to do.
+//! A library between the server and the C library (`shim.c`), and the page of memory that controls it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::steps::call;
 
-/// "Read-only file system" of Linux.
+/// Linux error code for a read-only file system.
 pub(super) const EROFS: i64 = 30;
 
 const SOURCE: &str = include_str!("shim.c");
@@ -18,27 +18,27 @@ const PAGE_BYTES: u64 = 4_096;
 /// The page.
 pub(super) struct Shim(File);
 
-/// Places on the page, of eight bytes each.
+/// Offsets on the page, in units of eight bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Switch {
     /// Seconds that are added to the wall clock.
     ClockSeconds = 0,
-    /// Milliseconds that each sync takes longer.
+    /// Milliseconds by which each sync is delayed.
     SyncMs = 1,
-    /// How many of the next syncs fail.
+    /// Number of following syncs that fail.
     SyncFailures = 2,
-    /// With what writes to files fail.
+    /// Error code with which writes to files fail.
     WriteError = 3,
 }
 
 impl Shim {
-    /// Builds it in a folder. Returns the script as well that starts a server with it.
+    /// Builds the library in a folder. Also returns the script that starts a server with it.
     pub(super) fn build(folder: &Path) -> Result<(Self, String)> {
         let path = |name: &str| folder.join(name);
         fs::write(path("shim.c"), SOURCE)?;
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(path("shim.so")).arg(path("shim.c"));
-        call(&mut compiler).context("the shim wants a C compiler")?;
+        call(&mut compiler).context("the shim needs a C compiler")?;
         let page = File::options().create(true).truncate(true).read(true).write(true).open(path("faults"))?;
         page.set_len(PAGE_BYTES)?;
         let (faults, shim) = (path("faults"), path("shim.so"));
@@ -46,7 +46,7 @@ impl Shim {
         Ok((Self(page), script))
     }
 
-    /// Takes effect at once, in a running server.
+    /// Sets a switch. It takes effect at once, in a running server too.
     pub(super) fn set(&self, switch: Switch, value: i64) -> Result<()> {
         Ok(self.0.write_all_at(&value.to_ne_bytes(), switch as u64 * 8)?)
     }

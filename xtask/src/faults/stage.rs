@@ -1,4 +1,4 @@
-//! A real server on a fresh folder: started through a script that may change its surroundings, signalled, weighed, and
+//! A real server on a new folder: started through a script that may change its environment, signalled, measured, and
 //! checked at the end.
 
 use std::fs::{self, File};
@@ -15,13 +15,13 @@ use super::Tools;
 use super::http;
 use super::shim::Shim;
 
-/// In plain surroundings.
+/// The script that changes nothing.
 const PLAIN: &str = "exec \"$@\"";
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What the server is told: days have many speakers, and no run is about the cost of a password.
+/// The server's environment: days have many speakers, and no run depends on the cost of a password.
 const ENVIRONMENT: [(&str, &str); 5] = [
     ("MADANG_PASSWORDS__MEMORY_KIB", "8"),
     ("MADANG_PASSWORDS__PASSES", "1"),
@@ -30,7 +30,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
     ("MADANG_TELEMETRY__FILTER", "warn"),
 ];
 
-/// Waits for something that comes from another process.
+/// Polls until another process has reached a state.
 pub(super) fn until(
     what: &str,
     limit: Duration,
@@ -44,7 +44,7 @@ pub(super) fn until(
     Ok(begun.elapsed())
 }
 
-/// A folder that is removed at the end.
+/// A folder that is removed when this is dropped.
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
@@ -63,12 +63,12 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("{} stays behind: {error}", self.0.display());
+            eprintln!("{} was not removed: {error}", self.0.display());
         }
     }
 }
 
-/// What a process takes.
+/// Resources that a process uses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Usage {
     pub(super) rss_kib: u64,
@@ -76,7 +76,7 @@ pub(super) struct Usage {
     pub(super) open_files: u64,
 }
 
-/// The server.
+/// A server and its folder.
 pub(super) struct Stage<'a> {
     pub(super) tools: &'a Tools,
     pub(super) folder: Folder,
@@ -88,7 +88,7 @@ pub(super) struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Nothing is started yet.
+    /// Prepares a server without starting it.
     pub(super) fn new(tools: &'a Tools, name: &str) -> Result<Self> {
         let folder = Folder::new(tools, name)?;
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
@@ -97,20 +97,20 @@ impl<'a> Stage<'a> {
         Ok(Self { tools, folder, addr, script, limits: "off", environment, server: None })
     }
 
-    /// One whose server runs with the shim.
+    /// Prepares a server that runs with the shim.
     pub(super) fn with_shim(tools: &'a Tools, name: &str) -> Result<(Self, Shim)> {
         let stage = Self::new(tools, name)?;
         let (shim, script) = Shim::build(stage.folder.path())?;
         Ok((stage.with_script(script), shim))
     }
 
-    /// A shell script that ends in `exec "$@"`.
+    /// Sets the script that starts the server. It must end in `exec "$@"`.
     pub(super) fn with_script(mut self, script: String) -> Self {
         self.script = script;
         self
     }
 
-    /// With the limits of life.
+    /// Runs the server with its default limits.
     pub(super) fn with_limits(mut self) -> Self {
         self.limits = "on";
         self
@@ -129,7 +129,7 @@ impl<'a> Stage<'a> {
         self.folder.path().join("madang.log")
     }
 
-    /// Starts it, or starts it again, and waits until it is ready.
+    /// Starts the server, for the first time or again, and waits until it is ready.
     pub(super) fn start(&mut self) -> Result<()> {
         let output = File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new("sh");
@@ -147,12 +147,12 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// STOP, CONT, TERM, KILL …
+    /// Sends a signal: STOP, CONT, TERM, KILL …
     pub(super) fn signal(&mut self, name: &str) -> Result<()> {
         signal(self.child()?.id(), name)
     }
 
-    /// How it ended.
+    /// Waits for its end; returns the exit code.
     pub(super) fn wait(&mut self) -> Result<Option<i32>> {
         let mut ended = None;
         until("the server ends", STOP_LIMIT, || {
@@ -168,7 +168,7 @@ impl<'a> Stage<'a> {
         self.wait().map(drop)
     }
 
-    /// SIGTERM, and a clean end.
+    /// Sends SIGTERM and expects a clean end.
     pub(super) fn stop(&mut self) -> Result<()> {
         self.signal("TERM")?;
         let code = self.wait()?;
@@ -176,18 +176,18 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Ends the server and reads everything that it kept.
+    /// Stops the server and checks everything that it stored.
     pub(super) fn stop_and_check(mut self) -> Result<()> {
         self.stop()?;
         self.check(&self.data())
     }
 
-    /// `madang check` of a folder.
+    /// Runs `madang check` on a folder.
     pub(super) fn check(&self, data: &Path) -> Result<()> {
         self.madang(&["check", "--data", &data.display().to_string()]).map(drop)
     }
 
-    /// Runs a command of the server's program to its end.
+    /// Runs a command of the server's program until it ends.
     pub(super) fn madang(&self, args: &[&str]) -> Result<String> {
         let output = Command::new(self.tools.program("madang")).args(args).output()?;
         let said =
@@ -224,14 +224,14 @@ impl<'a> Stage<'a> {
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
         if let Some(server) = &mut self.server {
-            // It may have ended by itself; a folder that stays behind is told.
+            // This fails if the server has ended by itself.
             let _ = server.kill();
             let _ = server.wait();
         }
     }
 }
 
-/// The end of a file, for a person.
+/// The last lines of a file.
 pub(super) fn last_lines(path: &Path, count: usize) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

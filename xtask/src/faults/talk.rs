@@ -1,4 +1,4 @@
-//! Conversation beside a fault: replays of the load tool in groups and in open channels, each with its judge.
+//! Conversation during a fault: replays of the load tool in groups and in open channels, each with its judge.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use serde_json::{Map, Value};
 
 use super::stage::{Stage, last_lines, until};
 
-/// People sign up, make and join channels.
+/// Time limit for sign-ups and for creating and joining channels.
 const SETUP_LIMIT: Duration = Duration::from_secs(120);
-/// A replay gives up by itself before that.
+/// Time limit of a replay. It gives up by itself earlier.
 const END_LIMIT: Duration = Duration::from_secs(3_600);
-/// A made-up day has a line each so many seconds of its life.
+/// Seconds between two lines of a synthetic day, in the time of the day.
 const SECONDS_A_LINE: u64 = 8;
-/// A fault may last long; nobody gives up before it is over.
+/// The replay's patience in seconds. A fault may last long, and no replay may give up before it is over.
 const PATIENCE: &str = "150";
-/// All that can happen to a message, and to a member.
+/// Options for everything that can happen to messages and members.
 const EVERYTHING: [&str; 10] =
     ["--edits", "0.1", "--deletes", "0.03", "--reactions", "0.1", "--bans", "0.01", "--membership", "corpus"];
-/// Figures of reports that are added up.
+/// Figures of the reports that are summed up.
 const SUMS: [&str; 9] = [
     "acked",
     "retried",
@@ -34,18 +34,18 @@ const SUMS: [&str; 9] = [
     "kills_with_appends_in_flight",
 ];
 
-/// How much is said.
+/// Size of a conversation.
 #[derive(Clone, Copy)]
 pub(super) struct Size {
     /// Channels of each kind.
     pub(super) days: u64,
     /// Lines in each channel.
     pub(super) lines: u64,
-    /// So long each channel's lines take.
+    /// Seconds that the lines of each channel take.
     pub(super) seconds: u64,
 }
 
-/// A replay that runs.
+/// A running replay.
 pub(super) struct Replay {
     name: &'static str,
     child: Child,
@@ -53,11 +53,11 @@ pub(super) struct Replay {
     report: PathBuf,
 }
 
-/// Several at once.
+/// Several replays at the same time.
 pub(super) struct Talk(Vec<Replay>);
 
 impl Talk {
-    /// Begins, and returns when people are talking in groups and in open channels.
+    /// Starts replays in groups and in open channels, and returns once messages are being sent.
     pub(super) fn start(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
         let more = |kind| [&["--channel-kind", kind], more].concat();
         let groups = Replay::start(stage, "groups", &size.args(&more("group")))?;
@@ -67,14 +67,14 @@ impl Talk {
         Ok(talk)
     }
 
-    /// Only in groups.
+    /// Starts a replay in groups only.
     pub(super) fn start_groups(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
         let groups = Replay::start(stage, "groups", &size.args(more))?;
         groups.wait_until_playing()?;
         Ok(Self(vec![groups]))
     }
 
-    /// Whether it has ended.
+    /// Whether all replays have ended.
     pub(super) fn is_over(&mut self) -> Result<bool> {
         for replay in &mut self.0 {
             if replay.child.try_wait()?.is_none() {
@@ -84,7 +84,7 @@ impl Talk {
         Ok(true)
     }
 
-    /// Waits until all is said and judged. An error says which guarantee broke.
+    /// Waits until everything is sent and judged. The error names the broken guarantee.
     pub(super) fn finish(self) -> Result<Map<String, Value>> {
         let mut sum = Map::new();
         for replay in self.0 {
@@ -131,7 +131,7 @@ impl Replay {
         Ok(Self { name, child: command.spawn()?, log, report })
     }
 
-    /// It tells each ten seconds how far it is, from its first line on.
+    /// Waits for the first progress line of the load tool, which it prints every ten seconds.
     fn wait_until_playing(&self) -> Result<()> {
         let is_playing = || Ok(fs::read_to_string(&self.log)?.contains(" deliveries, "));
         until("people are talking", SETUP_LIMIT, is_playing)
@@ -139,7 +139,7 @@ impl Replay {
             .map(drop)
     }
 
-    /// Its report, if every guarantee held.
+    /// The report, if every guarantee held.
     pub(super) fn finish(mut self) -> Result<Value> {
         until("the replay ends", END_LIMIT, || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
@@ -150,7 +150,7 @@ impl Replay {
 
 impl Drop for Replay {
     fn drop(&mut self) {
-        // It has ended, unless the run failed.
+        // This fails if the process has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,39 +1,39 @@
-//! Dependencies between crates go down only, and drivers stay behind their seam.
+//! Dependencies between crates go down only, and each driver is used by one crate only.
 
 use toml::Table;
 
 use super::tree::{Tree, Violation};
 
-/// The crates from top to bottom. A crate may depend on those of the rows below its own, not on its neighbours.
+/// The crates from top to bottom. A crate may depend on those of lower rows, but not on those of its own row.
 const ORDER: [&[&str]; 8] = [
     &["madang-fuzz", "madang-loadtest", "madang-testkit"],
     &["madang-chat-server"],
     &["madang-presence", "madang-push", "madang-discovery"],
     &["madang-bus"],
     &["madang-store", "madang-auth", "madang-client", "madang-service"],
-    // Below the stores, which speak of logs, seats and spans in its nouns: docs/decisions/0001-nouns-in-engine.md.
+    // Below the stores, which use its types for logs, seats and spans: docs/decisions/0001-nouns-in-engine.md.
     &["madang-engine"],
     &["madang-proto"],
     &["madang-ids"],
 ];
 
-/// Stands beside the order: it builds the rest and depends on none of it.
+/// Outside the order: it builds the other crates and depends on none of them.
 const BESIDE: &str = "xtask";
 
-/// May be a dev-dependency of any crate, for its tests.
+/// May be a dev-dependency of any crate.
 const TESTKIT: &str = "madang-testkit";
 
-/// An arrow that goes elsewhere, and why.
+/// A dependency that is allowed against the order, and the reason.
 struct Exception {
     from: &'static str,
     to: &'static str,
     reason: &'static str,
 }
 
-/// Arrows that go elsewhere. A line that is not needed any more is a violation itself.
+/// Dependencies that are allowed against the order. An entry that is not needed is a violation itself.
 const EXCEPTIONS: [Exception; 0] = [];
 
-/// Crates from outside that only one of ours may know.
+/// External crates that only one of our crates may use.
 const DRIVERS: [(&str, &str); 3] =
     [("rusqlite", "madang-store"), ("scylla", "madang-store"), ("redis", "madang-bus")];
 
@@ -51,7 +51,7 @@ struct Arrow {
     line: usize,
 }
 
-/// Every arrow between crates of the project goes down.
+/// Every dependency between crates of the project goes down.
 pub(super) fn check_order(tree: &Tree) -> Vec<Violation> {
     check_with(tree, &EXCEPTIONS)
 }
@@ -97,7 +97,7 @@ fn problem(arrow: &Arrow) -> Option<String> {
         (_, None) => Some(format!("{to} has no place in the order of crates; give it one in `ORDER`")),
         (Some(from_row), Some(to_row)) if from_row < to_row => None,
         (Some(from_row), Some(to_row)) => {
-            let place = if from_row == to_row { "stands beside it" } else { "stands above it" };
+            let place = if from_row == to_row { "is in the same row" } else { "is in a row above" };
             Some(format!("{from} may not depend on {to}, which {place}: arrows go down only"))
         }
     }
@@ -107,7 +107,7 @@ fn row(package: &str) -> Option<usize> {
     ORDER.iter().position(|row| row.contains(&package))
 }
 
-/// Each driver is known to one crate only, in tests too.
+/// Only the owner of a driver depends on it, in tests too.
 pub(super) fn check_drivers(tree: &Tree) -> Vec<Violation> {
     let (arrows, _) = read(tree);
     let owner =
@@ -156,7 +156,7 @@ fn arrows_of(path: &str, text: &str, manifest: &Table) -> Vec<Arrow> {
     arrows
 }
 
-/// Where a dependency is written: in its section, or as a section of its own.
+/// The line of a dependency: in its section, or as a section of its own.
 fn line_of(text: &str, section: &str, key: &str) -> usize {
     let mut inside = false;
     for (index, line) in text.lines().enumerate() {
@@ -204,13 +204,13 @@ mod tests {
         assert_eq!(
             order("madang-store", "[dependencies]\nserde = \"1\"\nmadang-auth = { workspace = true }"),
             [
-                "a/Cargo.toml:6: madang-store may not depend on madang-auth, which stands beside it: arrows go down only"
+                "a/Cargo.toml:6: madang-store may not depend on madang-auth, which is in the same row: arrows go down only"
             ]
         );
         assert_eq!(
             order("madang-ids", "[target.'cfg(unix)'.dependencies.madang-bus]\npath = \"x\""),
             [
-                "a/Cargo.toml:4: madang-ids may not depend on madang-bus, which stands above it: arrows go down only"
+                "a/Cargo.toml:4: madang-ids may not depend on madang-bus, which is in a row above: arrows go down only"
             ]
         );
         assert_eq!(order("madang-store", "[dev-dependencies]\nmadang-bus.workspace = true").len(), 1);

@@ -1,8 +1,8 @@
-//! Links from one page of the tree to another lead somewhere.
+//! Links between pages of the tree have a target.
 
 use super::tree::{Tree, Violation};
 
-/// Every link of a Markdown page to a file of the tree leads to one.
+/// Every link of a Markdown page to a file of the tree has a target.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     tree.ending(".md").flat_map(|(path, text)| check_page(tree, path, text)).collect()
 }
@@ -30,7 +30,7 @@ fn check_page(tree: &Tree, page: &str, text: &str) -> Vec<Violation> {
     violations
 }
 
-/// Targets of `[text](target "title")` and `[name]: target`, outside of code spans.
+/// Targets of `[text](target "title")` and `[name]: target`, outside code spans.
 fn targets(line: &str) -> Vec<&str> {
     let prose: Vec<&str> = line.split('`').step_by(2).collect();
     let inline = prose

@@ -1,4 +1,5 @@
-//! `cargo xtask tidy`: what only this project knows about itself. Each check reads the tree and writes nothing.
+//! `cargo xtask tidy`: rules of this project that other tools do not check. Each check reads the tree and writes
+//! nothing.
 
 mod arrows;
 mod links;
@@ -14,7 +15,7 @@ use anyhow::{Result, bail};
 use crate::cargo::root;
 use tree::{Tree, Violation};
 
-/// The checks, in the order in which they speak.
+/// The checks, in the order of their output.
 const CHECKS: [fn(&Tree) -> Vec<Violation>; 9] = [
     arrows::check_order,
     arrows::check_drivers,

@@ -1,8 +1,8 @@
-//! No file or folder is named after nothing.
+//! No file or folder has a meaningless name.
 
 use super::tree::{Tree, Violation};
 
-/// Names that say where code was thrown, not what it is for.
+/// Names that do not say what the code is for.
 const EMPTY_NAMES: [&str; 8] =
     ["util", "utils", "helper", "helpers", "common", "manager", "managers", "misc"];
 

@@ -1,11 +1,11 @@
-//! The tree builds from the default registries: no mirror of somebody's machine gets into it.
+//! The tree is built from the default registries: no mirror of a particular machine is named in it.
 
 use super::tree::{Tree, Violation};
 
 const CARGO_DEFAULT: &str = "registry+https://github.com/rust-lang/crates.io-index";
 const NPM_DEFAULT: &str = "https://registry.npmjs.org/";
 
-/// Locks name the default registries only; the tools' settings name no host at all.
+/// Lock files name only the default registries; settings of tools name no host.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     tree.files().flat_map(|(path, text)| check_file(path, text)).collect()
 }

@@ -1,26 +1,26 @@
-//! Source files: their length, their sleeps, their docs, what they leave for later.
+//! Source files: their length, sleeps in tests, docs of crates, and marks of unfinished work.
 
 use super::tree::{Tree, Violation};
 
 /// The longest `.rs` file, in lines, without its tests.
 const MAX_LINES: usize = 500;
 
-/// Longer files, and why. A line that is not needed any more is a violation itself.
+/// Longer files, with the reason. An entry that is not needed is a violation itself.
 const LONG_FILES: [(&str, &str); 0] = [];
 
-/// What a comment says beside a sleep in a test.
+/// The comment that must be beside a sleep in a test.
 const WAITS_FOR: &str = "// waits for:";
 
-/// Marks of work that was left. Spelt in halves, so that this file does not find itself.
+/// Marks of unfinished work. Written in halves, so that this file does not find itself.
 const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
-/// Where marks are looked for.
+/// Files in which marks are searched for.
 const MARKED: [&str; 15] = [
     ".rs", ".toml", ".md", ".sh", ".ts", ".tsx", ".js", ".html", ".css", ".cql", ".sql", ".yml", ".yaml",
     ".txt", "/run",
 ];
 
-/// No file grows beyond what one reads in a sitting.
+/// No file is longer than `MAX_LINES`.
 pub(super) fn check_length(tree: &Tree) -> Vec<Violation> {
     length_with(tree, &LONG_FILES)
 }
@@ -46,7 +46,7 @@ fn length_with(tree: &Tree, long_files: &[(&str, &str)]) -> Vec<Violation> {
     violations
 }
 
-/// The index of the line on which the tests of a file begin.
+/// The index of the line at which the tests of a file begin.
 fn tests_begin(text: &str) -> Option<usize> {
     let lines: Vec<&str> = text.lines().collect();
     lines
@@ -54,7 +54,7 @@ fn tests_begin(text: &str) -> Option<usize> {
         .position(|pair| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{'))
 }
 
-/// Tests do not sleep to hope.
+/// Tests do not sleep without a reason.
 pub(super) fn check_sleeps(tree: &Tree) -> Vec<Violation> {
     tree.ending(".rs").flat_map(|(path, text)| sleeps(path, text)).collect()
 }
@@ -77,7 +77,7 @@ fn sleeps(path: &str, text: &str) -> Vec<Violation> {
         .collect()
 }
 
-/// A call of a free function `sleep` or `sleep_until`; a method of that name goes through the clock.
+/// Whether the line calls a free function `sleep` or `sleep_until`. A method of that name uses the clock.
 fn is_sleep(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     ["sleep(", "sleep_until("].iter().any(|call| {
@@ -89,7 +89,7 @@ fn is_sleep(line: &str) -> bool {
     })
 }
 
-/// Every crate says at its root why it exists.
+/// The root of every crate says why the crate exists.
 pub(super) fn check_docs(tree: &Tree) -> Vec<Violation> {
     let roots =
         tree.files().filter(|(path, _)| path.ends_with("src/lib.rs") || path.ends_with("src/main.rs"));
@@ -99,7 +99,7 @@ pub(super) fn check_docs(tree: &Tree) -> Vec<Violation> {
         .collect()
 }
 
-/// Nothing is left for later in the source: it is done, or it is in a list of what comes next.
+/// No source contains marks of unfinished work: the work is done now or planned elsewhere.
 pub(super) fn check_marks(tree: &Tree) -> Vec<Violation> {
     let files = tree.files().filter(|(path, _)| MARKED.iter().any(|ending| path.ends_with(ending)));
     files.flat_map(|(path, text)| marks(path, text)).collect()
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_sleep_in_a_test_is_found() {
-        // Spelt otherwise here, so that this file does not find itself.
+        // Written differently here, so that this file does not find itself.
         let test =
             "std::thread::nap(x);\nnap(y).await;\ntokio::time::nap_until(z);\n".replace("nap", "sleep");
         let unit = format!("{test}#[cfg(test)]\nmod tests {{\n{test}");

@@ -6,13 +6,13 @@ use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 
-/// Folders that are no part of the project's source, wherever they are.
+/// Folders that are not part of the project's source, wherever they are.
 const SKIPPED: [&str; 6] = [".git", "node_modules", "dist", "madang-data", ".venv", "__pycache__"];
 
 /// Larger files are data, not source.
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Something that is not as it should be.
+/// A rule that is not kept, and where.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Violation {
     pub(super) path: String,
@@ -37,7 +37,7 @@ impl fmt::Display for Violation {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     texts: BTreeMap<String, String>,
-    /// Files of any kind, and folders.
+    /// Paths of all files and folders.
     paths: BTreeSet<String>,
 }
 
@@ -49,7 +49,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A tree of the given paths and texts.
+    /// A tree with the given paths and texts.
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
         let mut tree = Self::default();
@@ -81,7 +81,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Files that are no text, or vanish while somebody works in the tree, have no text.
+    /// Files that are not UTF-8, or that vanish while the tree is read, have no text.
     fn read_text(&mut self, file: &Path, path: &str) {
         let small = fs::metadata(file).is_ok_and(|metadata| metadata.len() <= MAX_TEXT_BYTES);
         if let Some(text) = small.then(|| fs::read_to_string(file).ok()).flatten() {
@@ -94,17 +94,17 @@ impl Tree {
         self.texts.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Path and text of the files whose names end so.
+    /// Path and text of the files whose names end with `ending`.
     pub(super) fn ending(&self, ending: &str) -> impl Iterator<Item = (&str, &str)> {
         self.files().filter(move |(path, _)| path.ends_with(ending))
     }
 
-    /// All paths, folders and files that are no text among them.
+    /// All paths, including folders and files that are not text.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
         self.paths.iter().map(String::as_str)
     }
 
-    /// Whether there is such a file or folder.
+    /// Whether there is a file or folder with this path.
     pub(super) fn has(&self, path: &str) -> bool {
         path.is_empty() || self.paths.contains(path)
     }
