@@ -1,5 +1,5 @@
-//! What others may call. [`local`] makes the two ends for a presence role inside the process: [`Local`] for those who
-//! report and ask, and the [`Service`] that [`crate::run`] drives. Nobody ever waits for presence to take a report.
+//! The interface of presence. [`local`] makes the two ends of a presence role inside the process: [`Local`] for those who report
+//! and ask, and the [`Service`] that [`crate::run`] drives. A report never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,56 +16,56 @@ use crate::config::PresenceConfig;
 use crate::metrics::PresenceMetrics;
 use crate::service::Service;
 
-/// Reports that wait; a node's connections come and go at once in a drain.
+/// Reports that may wait. A drain closes all connections of a node at the same time.
 const REPORTS: usize = 16_384;
-/// Between a lost report, or a failed set, and the next set.
+/// The pause between a lost report, or a set that could not be sent, and the next set.
 const CALM: Duration = Duration::from_secs(1);
 
-/// A node in one of its epochs: it takes a new one with each full set.
+/// A node in one of its epochs. Each full set begins a new epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeRun {
-    /// Its worker number.
+    /// The worker number of the node.
     pub worker: u16,
-    /// Its epoch.
+    /// Rises with each full set.
     pub epoch: Epoch,
 }
 
 /// A connection that is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Up {
-    /// Whose.
+    /// The user of the connection.
     pub user: UserId,
-    /// On which device.
+    /// The device of the connection.
     pub device: DeviceId,
-    /// Which, unique on its node.
+    /// Unique on its node.
     pub connection: ConnectionId,
-    /// Whether nobody uses it.
+    /// Whether the client says that nobody uses it.
     pub is_idle: bool,
 }
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
-    /// It was seen to end: the client may be on its way back.
+    /// It was seen to end. The client may come back within the grace period.
     Seen,
-    /// The node sent it away: it has longer.
+    /// The node has drained it. The grace period is longer.
     Drained,
-    /// It was silent for so long, or another took its place: nothing more is waited for.
+    /// It was silent for too long, or another connection has replaced it. There is no grace period.
     Final,
-    /// Its device was revoked: all connections of the device end, also those that are waited for.
+    /// Its device was revoked. All connections of the device end, including those within their grace period.
     Revoked,
 }
 
-/// How some users are.
+/// The presence of some users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct States {
-    /// In the order asked for; `None` for who is offline.
+    /// In the order of the question. `None` for users who are offline.
     pub users: Vec<Option<UserPresence>>,
-    /// Whether those who are `None` are known to be offline. If not, they may be on their way back.
+    /// Whether users with `None` are known to be offline. If not, they may be on their way back after a restart.
     pub is_settled: bool,
 }
 
-/// What is reported and asked.
+/// A report or a question to the service.
 #[derive(Debug)]
 pub(crate) enum Report {
     Set { run: NodeRun, set: Vec<Up> },
@@ -79,13 +79,14 @@ pub(crate) enum Report {
     End { done: oneshot::Sender<()> },
 }
 
-/// Presence in this process. Cheap to clone.
+/// Presence in this process. A clone shares it.
 #[derive(Debug, Clone)]
 pub struct Local(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// One lock for both, so that a set and the reports around it go in the order in which they were true.
+    /// One lock for the epoch and the queue, so that a full set and the reports around it are queued in the order in which they
+    /// were true.
     node: Mutex<Node>,
     clock: Clock,
     config: PresenceConfig,
@@ -100,11 +101,11 @@ struct Node {
     reports: mpsc::Sender<(Now, Report)>,
 }
 
-/// Both ends of a presence role in this process.
+/// Makes both ends of a presence role in this process.
 #[must_use]
 pub fn local(config: PresenceConfig, clock: Clock, metrics: PresenceMetrics) -> (Local, Service) {
     let (reports, receiver) = mpsc::channel(REPORTS);
-    // One process is one worker, and its first set begins its first epoch.
+    // One process is one worker. Its first set begins its first epoch.
     let run = NodeRun { worker: 0, epoch: Epoch::from_raw(0) };
     let local = Local(Arc::new(Inner {
         node: Mutex::new(Node { run, reports }),
@@ -119,54 +120,55 @@ pub fn local(config: PresenceConfig, clock: Clock, metrics: PresenceMetrics) -> 
 }
 
 impl Local {
-    /// A connection was opened.
+    /// Reports that a connection was opened.
     pub fn up(&self, up: Up) {
         self.report(|run| Report::Up { run, up });
     }
 
-    /// A connection ended. It must not be in the node's full set any more.
+    /// Reports that a connection has ended. The node's full set must not contain it any more.
     pub fn down(&self, user: UserId, connection: ConnectionId, how: Departure) {
         self.report(|run| Report::Down { run, connection: (user, connection), how });
     }
 
-    /// Somebody stopped using a client, or began again.
+    /// Reports that nobody uses a client any more, or that somebody does again.
     pub fn set_idle(&self, user: UserId, connection: ConnectionId, is_idle: bool) {
         self.report(|run| Report::Idle { run, connection: (user, connection), is_idle });
     }
 
-    /// The rows of what a user says of herself have changed.
+    /// Reports that the rows of a user's own settings have changed.
     pub fn settings_changed(&self, user: UserId) {
         self.report(|_| Report::Changed { user, circle: false });
     }
 
-    /// The rows of whom a user watches have changed.
+    /// Reports that the rows behind a user's circle have changed.
     pub fn circle_changed(&self, user: UserId) {
         self.report(|_| Report::Changed { user, circle: true });
     }
 
-    /// A connection had no room for a frame.
+    /// Reports that a connection had no room for a frame. It gets everything again later.
     pub fn dropped(&self, user: UserId, connection: ConnectionId) {
         self.0.metrics.frames_dropped.inc();
         self.report(|_| Report::Dropped { user, connection });
     }
 
-    /// How users are, for one who asks, who learns the truth of herself; `None` if presence cannot say. Cancel safe.
+    /// The presence of users as `asker` may see it; users always see their own real state. `None` if presence cannot answer.
+    /// Cancel safe.
     pub async fn states(&self, asker: Option<UserId>, users: Vec<UserId>) -> Option<States> {
         let (answer, states) = oneshot::channel();
         self.try_report(|_| Report::States { asker, users, answer }).then_some(())?;
         states.await.ok()
     }
 
-    /// The process ends: writes when everybody who is here was last active.
+    /// The process ends: writes when each user who is here was last active.
     pub async fn end(&self) {
         let (done, is_done) = oneshot::channel();
         if self.try_report(|_| Report::End { done }) {
-            // Who is gone has nothing to write.
+            // If presence has ended, there is nothing to write.
             let _ = is_done.await;
         }
     }
 
-    /// Reports may not be complete: the node sends its full set, and what concerns its users is read again.
+    /// Reports may have been lost: the node sends its full set, and the rows of its users are read again.
     pub fn resend(&self) {
         self.0.has_lost.store(true, Ordering::Release);
         self.0.wake.notify_one();
@@ -187,6 +189,8 @@ impl Local {
     fn send_set(&self, connections: &impl Fn() -> Vec<Up>) -> bool {
         let mut node = self.0.node.lock();
         let run = NodeRun { epoch: Epoch::from_raw(node.run.epoch.raw() + 1), ..node.run };
+        // Cleared before the set is taken: a loss from here on asks for one more set. The lock is held while `connections`
+        // collects the set, so each other report is queued either before or behind it.
         self.0.has_lost.store(false, Ordering::Release);
         let set = Report::Set { run, set: connections() };
         let is_sent = node.reports.try_send((now(&self.0.clock), set)).is_ok();
@@ -197,8 +201,8 @@ impl Local {
     }
 }
 
-/// Keeps the lease of this node, for ever: renews it, or sends the full set under a new epoch where it was missed or a
-/// report was lost. `connections` must not call the [`Local`].
+/// Keeps the lease of this node; never returns. Renews the lease, or sends the full set under a new epoch if the lease was missed
+/// or a report was lost. `connections` must not call the [`Local`], whose lock is held meanwhile.
 pub async fn lease(local: Local, connections: impl Fn() -> Vec<Up> + Send) {
     let Inner { clock, config, .. } = &*local.0;
     let mut renewed = None;
@@ -216,6 +220,7 @@ pub async fn lease(local: Local, connections: impl Fn() -> Vec<Up> + Send) {
                 () = local.0.wake.notified() => {}
             }
         } else {
+            // The queue is full: the next round must send a set, not a renewal.
             local.0.has_lost.store(true, Ordering::Release);
         }
         clock.sleep(CALM).await;

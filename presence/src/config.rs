@@ -1,25 +1,24 @@
-//! How patient presence is.
+//! Leases and grace periods of presence.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Presence. A crash of a node shows within `lease_ms + grace_ms`, at most 30 s (G6); that of a client as soon as its node
-/// has missed it (`gateway.silence_ms`).
+/// Settings of presence. A crash of a node is visible within `lease_ms + grace_ms`, at most 30 s (G6); that of a client once its
+/// node has missed it (`gateway.silence_ms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PresenceConfig {
-    /// How long a node is believed without a word, in milliseconds; default 15,000. As long nobody is called offline
-    /// after a start.
+    /// Milliseconds for which a node counts as alive after its last report; default 15,000. For the same time after a start
+    /// nobody is reported as offline.
     pub lease_ms: u64,
-    /// How often a node renews its lease, in milliseconds; default 5,000.
+    /// Milliseconds between two renewals of a node's lease; default 5,000.
     pub renew_ms: u64,
-    /// How long a user stays as she was after a connection was seen to end, in milliseconds; default 10,000.
+    /// Milliseconds for which a user's state stays as it was after a connection was seen to end; default 10,000.
     pub grace_ms: u64,
-    /// The same after a drain; default 30,000.
+    /// The same after a drain, in milliseconds; default 30,000.
     pub drain_grace_ms: u64,
-    /// Changes of one user are told at most so often, in milliseconds; default 1,000. That she is offline is told at
-    /// once.
+    /// The least number of milliseconds between two notices about one user; default 1,000. Going offline is sent at once.
     pub pace_ms: u64,
 }
 

@@ -1,8 +1,8 @@
-//! Presence: who is there, told to whom it concerns.
+//! Presence: whether users are online, and the notices that tell the users whom this concerns.
 //!
-//! Chat nodes report changes of their connections ([`Local`]), never heartbeats; [`core`] folds them into one state a
-//! user and says who must hear of it; [`run`] drives it. Everything here may be lost: rows keep what must survive a
-//! restart, and nodes send their full set again.
+//! Chat nodes report changes of their connections ([`Local`]), never heartbeats. [`core`] folds them into one state for each user
+//! and decides who is notified; [`run`] drives it. Nothing here must survive: rows keep what a restart needs, and nodes send
+//! their full set again.
 #![warn(missing_docs)]
 
 mod api;

@@ -1,28 +1,28 @@
-//! What presence counts.
+//! The metrics of presence.
 
 use madang_service::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// The metrics of presence. Cheap to clone.
+/// The metrics of presence. A clone shares them.
 #[derive(Debug, Clone)]
 pub struct PresenceMetrics {
-    /// G6: users that are connected, or in their grace period.
+    /// G6: users who are connected, or in their grace period.
     pub users: Gauge,
-    /// G6: changes told, each to all who watch.
+    /// G6: notices that were handed out. Each may be for many users.
     pub told: Counter,
-    /// G6: nodes whose lease ended.
+    /// G6: nodes whose lease has expired.
     pub leases_missed: Counter,
-    /// G7: reports that found the queue full or presence gone; the node sends its full set again.
+    /// G7: reports that found the queue full, or presence gone. The node sends its full set again.
     pub reports_lost: Counter,
-    /// G7: frames that a connection had no room for; it is told everything again later.
+    /// G7: frames that a connection had no room for. It gets everything again later.
     pub frames_dropped: Counter,
-    /// Reads and writes of rows that failed, and are tried again.
+    /// Reads and writes of rows that failed. They are tried again.
     pub row_failures: Counter,
 }
 
 impl PresenceMetrics {
-    /// Registers them.
+    /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(metrics: &Metrics) -> Self {
         let this = Self {

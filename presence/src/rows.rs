@@ -1,4 +1,4 @@
-//! Reads and writes of the rows behind presence, in batches.
+//! Reads and writes the rows behind presence, in batches.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use madang_store::{Store, StoreResult};
 
 use crate::core::{Loaded, Wanted};
 
-/// What became of a batch.
+/// The result of a batch.
 pub(crate) enum Done {
     Loaded(Vec<Loaded>),
     NotLoaded(Vec<Wanted>),
@@ -16,7 +16,7 @@ pub(crate) enum Done {
     NotWritten(Vec<(UserId, Millis)>),
 }
 
-/// Reads what is wanted; all or nothing.
+/// Reads what is wanted: all of it or nothing.
 pub(crate) async fn load(store: Arc<dyn Store>, wanted: Vec<Wanted>) -> Done {
     match try_load(&*store, &wanted).await {
         Ok(loaded) => Done::Loaded(loaded),

@@ -1,4 +1,4 @@
-//! The shell that drives the core: takes reports, reads and writes rows beside them, hands out notices.
+//! The shell that drives the core: takes reports, reads and writes rows concurrently, and hands out notices.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use crate::core::{Core, Notice};
 use crate::metrics::PresenceMetrics;
 use crate::rows::{self, Done};
 
-/// Reports taken before what they brought is told.
+/// Reports that are taken before the notices that they cause are handed out.
 const REPORTS_AT_ONCE: usize = 256;
-/// Users whose rows are read in one batch, and batches at once: the store has others to serve.
+/// Users whose rows are read in one batch, and batches that run at the same time. The store serves others too.
 const BATCH: usize = 32;
 const BATCHES: usize = 2;
-/// Between two writes, and after a failure.
+/// The pause between two writes, and after a failure.
 const REST: Duration = Duration::from_secs(1);
 
-/// Presence in this process, to be driven by [`run`].
+/// Presence in this process. [`run`] drives it.
 #[derive(Debug)]
 pub struct Service {
     core: Core,
@@ -36,7 +36,7 @@ pub struct Service {
     local: Local,
 }
 
-/// Rows under way, and when more may be.
+/// Batches of rows that run, and the earliest times of the next ones.
 #[derive(Default)]
 struct Rows {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -55,7 +55,7 @@ impl Service {
         Self { core: Core::new(config, now(&clock)), clock, metrics, reports, local }
     }
 
-    /// When something is to be done that no report brings.
+    /// When there is something to do even if no report comes.
     fn next_look(&self, rows: &Rows) -> Option<Duration> {
         let load = (self.core.has_wanted() && rows.running.len() < BATCHES).then_some(rows.load_at);
         let write = self.core.has_left().then_some(rows.write_at);
@@ -74,10 +74,10 @@ impl Service {
             Report::Dropped { user, connection } => core.handle_dropped(user, connection, at),
             Report::States { asker, users, answer } => {
                 let states = States { users: core.states(asker, &users), is_settled: core.is_settled() };
-                // Who asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = answer.send(states);
             }
-            // By the loop, which has the store.
+            // Handled by the loop, which has the store.
             Report::End { .. } => {}
         }
     }
@@ -99,7 +99,7 @@ impl Service {
         }
     }
 
-    /// Begins what is due.
+    /// Starts the reads and writes that are due.
     fn begin_rows(&mut self, store: &Arc<dyn Store>, rows: &mut Rows) {
         let now = self.clock.elapsed();
         while self.core.has_wanted() && rows.running.len() < BATCHES && rows.load_at <= now {
@@ -123,7 +123,7 @@ impl Service {
     }
 }
 
-/// Drives presence for ever. `tell` is called for each notice and must not block.
+/// Drives presence; never returns. `tell` is called for each notice, in order, and must not block.
 pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnMut(Notice) + Send) {
     let mut rows = Rows::default();
     let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
@@ -147,7 +147,7 @@ pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnM
                 Report::End { done } => {
                     service.core.handle_end(at);
                     rows::write(Arc::clone(&store), service.core.poll_left()).await;
-                    // Who waits may have lost patience.
+                    // The caller may have stopped waiting.
                     let _ = done.send(());
                 }
                 report => service.handle(at, report),

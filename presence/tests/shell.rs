@@ -1,8 +1,5 @@
-//! The shell over the model store: what is lost is made good, and nobody waits for presence.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The shell over the model store: losses are repaired, and reports never wait.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +47,7 @@ impl Stage {
         Self { local, service: Some(service), metrics, store, hand, running: JoinSet::new() }
     }
 
-    /// Runs, and somebody came whom the node's own set does not hold.
+    /// A running service, and one online user whom the node's own set does not contain.
     async fn with_one_online(id: u64) -> (Self, mpsc::Receiver<Notice>) {
         let mut stage = Self::new();
         let notices = stage.run(&[]);
@@ -80,7 +77,7 @@ impl Stage {
         }
     }
 
-    /// Moves the time until a user is so.
+    /// Moves the clock until a user has this state. Returns the seconds that it took.
     async fn until(&self, id: u64, state: Option<Availability>) -> u64 {
         for second in 0..60 {
             for _ in 0..50 {
@@ -100,7 +97,7 @@ async fn next(notices: &mut mpsc::Receiver<Notice>) -> Notice {
 }
 
 #[tokio::test]
-async fn without_presence_nobody_waits() {
+async fn reports_do_not_wait_without_presence() {
     let mut stage = Stage::new();
     stage.service = None;
     stage.local.up(up(1));
@@ -112,9 +109,9 @@ async fn without_presence_nobody_waits() {
 }
 
 #[tokio::test]
-async fn what_was_lost_in_a_full_queue_comes_with_the_full_set() {
+async fn reports_lost_in_a_full_queue_are_replaced_by_the_full_set() {
     let mut stage = Stage::new();
-    // Nobody takes them.
+    // No service takes them.
     for id in 1..=20_000 {
         stage.local.up(up(id));
     }
@@ -127,9 +124,9 @@ async fn what_was_lost_in_a_full_queue_comes_with_the_full_set() {
 }
 
 #[tokio::test]
-async fn a_report_that_a_full_queue_loses_asks_for_the_full_set() {
+async fn a_report_lost_in_a_full_queue_requests_the_full_set() {
     let (stage, _notices) = Stage::with_one_online(9).await;
-    // Nobody takes anything before the next wait.
+    // The service takes nothing before the next await.
     for id in 1..=20_000 {
         stage.local.settings_changed(user(id));
     }
@@ -141,16 +138,16 @@ async fn a_report_that_a_full_queue_loses_asks_for_the_full_set() {
 }
 
 #[tokio::test]
-async fn a_lost_end_shows_after_the_grace_period() {
+async fn a_lost_end_becomes_visible_after_the_grace_period() {
     let (stage, _notices) = Stage::with_one_online(9).await;
-    // Its end is not reported, and the node knows that it lost something.
+    // The end is not reported, and the node knows that it has lost something.
     stage.local.resend();
     let took = stage.until(9, None).await;
     assert!((10..30).contains(&took), "{took} s");
 }
 
 #[tokio::test]
-async fn settings_are_read_before_anything_is_told_and_read_again_after_a_failure() {
+async fn settings_are_read_before_anything_is_sent_and_again_after_a_failure() {
     let mut stage = Stage::new();
     let hidden = PresenceChange { invisible: Some(true), status: None };
     stage.store.change_presence(user(1), &hidden).await.unwrap();
@@ -173,7 +170,7 @@ async fn settings_are_read_before_anything_is_told_and_read_again_after_a_failur
 }
 
 #[tokio::test]
-async fn the_last_activity_is_written_when_she_goes_and_when_the_process_ends() {
+async fn the_last_activity_is_written_when_a_user_goes_offline_and_when_the_process_ends() {
     let mut stage = Stage::new();
     let mut notices = stage.run(&[1, 2]);
     stage.local.up(up(1));

@@ -50,8 +50,9 @@ impl Gateway {
             To::Users(users) => users.into_iter().for_each(|user| offer(user, None)),
             To::Connection(user, connection) => offer(user, Some(connection)),
         }
-        // Reported behind the visits, so that no lock of the registry is held. Presence sends everything to such a connection
-        // again later.
+        // Reported behind the visits, when the registry is not locked. `presence::lease` locks presence's node and then visits the
+        // registry; a report from within a visit would take the two locks in the other order and could deadlock. Presence sends
+        // everything to such a connection again later.
         for (user, connection) in dropped {
             self.operations.presence.dropped(user, connection);
         }

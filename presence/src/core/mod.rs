@@ -1,9 +1,9 @@
-//! Who is there: a set of connections, folded into one state a user.
+//! The state of presence: a set of connections, folded into one state for each user.
 //!
-//! Pure: reports of nodes, rows and the time go in by `handle_*`; what is to be read, written and told comes out by
-//! `poll_*`. Rooms: [`user`] one user, [`watch`] who is told what, this file nodes, connections and time.
+//! Pure: reports of nodes, rows and the time go in by `handle_*`; reads, writes and notices come out by `poll_*`. [`user`] holds
+//! one user, [`watch`] decides who is notified of what, this file has nodes, connections and time.
 //!
-//! It may be wrong about a node only for as long as its lease, and about a user only until the node's next full set.
+//! The state is wrong about a node for at most its lease, and about a user until the node's next full set at most.
 
 #[cfg(test)]
 mod tests;
@@ -22,23 +22,23 @@ use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
 use user::{Connection, Load, Settings, Shown, Told, User};
 
-/// A connection that had no room for what it was told is told again after so long.
+/// A connection that had no room for a frame gets everything again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
-/// For so long a connection that takes the place of an idle one is idle without having said so.
+/// For this time a connection that replaces an idle one counts as idle although it has not said so.
 const INHERITED: Duration = Duration::from_secs(2);
-/// Users whose last activity waits to be written. Beyond it the earliest in order of id are forgotten.
+/// Users whose last activity waits to be written. Above it those with the lowest ids are dropped.
 const LEFT: usize = 50_000;
 
-/// Something to be told.
+/// One frame to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// To whom.
+    /// The receivers.
     pub to: To,
-    /// What: one frame.
+    /// The content of the frame.
     pub list: PresenceList,
 }
 
-/// Who is told.
+/// The receivers of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
     /// All connections of these users.
@@ -47,57 +47,65 @@ pub enum To {
     Connection(UserId, ConnectionId),
 }
 
-/// What must be read of a user.
+/// The rows of a user that must be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// Her circle as well as her settings.
+    /// Whether the circle is wanted as well as the settings.
     pub circle: bool,
 }
 
-/// What was read of a user.
+/// The rows of a user that were read.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Whose.
+    /// The user.
     pub user: UserId,
-    /// Her settings.
+    /// The user's settings.
     pub row: PresenceRow,
     /// The revision of the user's profile.
     pub rev: u64,
-    /// Her circle, if it was wanted.
+    /// The user's circle, if it was wanted.
     pub circle: Option<Vec<UserId>>,
 }
 
 #[derive(Debug)]
 struct Node {
     run: NodeRun,
-    /// Absent once it was missed.
+    /// `None` once the lease has expired.
     lease_until: Option<Duration>,
 }
 
 /// Presence as pure state.
+///
+/// Call `handle_*` for each report, row and tick in the order in which they happened; `now` must never go back. Afterwards take
+/// notices with [`Self::poll_notice`] until there is none and send them in that order. Start the reads of [`Self::poll_wanted`]
+/// and the writes of [`Self::poll_left`]: their results may come in any order, and further reports may be handled meanwhile. Call
+/// [`Self::handle_time`] at [`Self::next_look`].
 #[derive(Debug)]
 pub struct Core {
     config: PresenceConfig,
-    /// Until then nobody is called offline.
+    /// Until this time nobody is reported as offline. `None` once it is over.
     settles_at: Option<Duration>,
     nodes: Vec<Node>,
     users: HashMap<UserId, Box<User>>,
-    /// When users must be looked at.
+    /// The times at which users must be looked at.
     looks: BTreeSet<(Duration, UserId)>,
+    /// Users whose rows must be read. An entry is stale if the user's `load` is not `Waits`.
     wanted: VecDeque<UserId>,
-    /// Who met a user while she was being read.
+    /// By user whose read is running: the users who have begun to watch them meanwhile.
     expected: HashMap<UserId, Vec<UserId>>,
+    /// When users were last active, to be written.
     left: BTreeMap<UserId, Millis>,
     notices: VecDeque<Notice>,
+    /// Nodes that must send their full set.
     strangers: Vec<NodeRun>,
     leases_missed: u64,
 }
 
 impl Core {
-    /// Knows nothing, and so calls nobody offline for one lease: until then each node that lives has sent its set, and
-    /// the clients of one that died have come back.
+    /// A core that knows no node. It reports nobody as offline for one lease: by then each node that lives has sent its set, and
+    /// the clients of a dead node have come back.
     #[must_use]
     pub fn new(config: PresenceConfig, now: Now) -> Self {
         Self {
@@ -115,21 +123,23 @@ impl Core {
         }
     }
 
-    /// A node has these connections and no others, from here on under this epoch.
+    /// A node has exactly these connections, from here on under this epoch.
     pub fn handle_set(&mut self, run: NodeRun, set: &[Up], now: Now) {
         let node = self.take_node(run, now);
         let named: HashSet<(UserId, ConnectionId)> = set.iter().map(|up| (up.user, up.connection)).collect();
+        // Connections of the node that its set does not name have ended, perhaps while reports were lost: their grace period
+        // begins now.
         self.leave_where(now, |id, connection| {
             connection.node == node && !named.contains(&(id, connection.id))
         });
         for up in set {
             self.put_connection(node, *up, now);
-            // What was told meanwhile was lost with it.
+            // Changes of rows that were reported meanwhile are lost too, so the rows are read again.
             self.want(up.user, true);
         }
     }
 
-    /// A node lives.
+    /// A node renews its lease.
     pub fn handle_renewal(&mut self, run: NodeRun, now: Now) {
         if let Some(node) = self.live_node(run) {
             self.nodes[node as usize].lease_until = Some(now.elapsed + self.config.lease());
@@ -160,6 +170,7 @@ impl Core {
             Departure::Seen => self.config.grace(),
             Departure::Drained => self.config.drain_grace(),
             Departure::Final => Duration::ZERO,
+            // Connections of the device that are still in their grace period end as well: a revoked device does not come back.
             Departure::Revoked => {
                 let device = user.connections[place].device;
                 user.connections.retain(|other| other.device != device);
@@ -173,7 +184,7 @@ impl Core {
         }
     }
 
-    /// Somebody stopped using a client, or began again.
+    /// Nobody uses a client any more, or somebody does again.
     pub fn handle_idle(
         &mut self,
         run: NodeRun,
@@ -193,12 +204,12 @@ impl Core {
         self.show(id, now);
     }
 
-    /// What a user says of herself has changed; or whom she watches, too.
+    /// The rows of a user's settings have changed; with `circle` those of the user's circle too.
     pub fn handle_changed(&mut self, id: UserId, circle: bool) {
         self.want(id, circle);
     }
 
-    /// A connection had no room for what it was to be told.
+    /// A connection had no room for a frame.
     pub fn handle_dropped(&mut self, id: UserId, connection: ConnectionId, now: Now) {
         let Some(user) = self.users.get_mut(&id) else { return };
         let mut all = user.connections.iter_mut();
@@ -208,7 +219,7 @@ impl Core {
         }
     }
 
-    /// The time moves on.
+    /// Handles everything that is due at `now`.
     pub fn handle_time(&mut self, now: Now) {
         for index in 0..self.nodes.len() {
             if self.nodes[index].lease_until.is_some_and(|until| until <= now.elapsed) {
@@ -227,7 +238,7 @@ impl Core {
         }
     }
 
-    /// When [`Self::handle_time`] has something to do, by the steady clock.
+    /// When [`Self::handle_time`] is due, by the steady clock.
     #[must_use]
     pub fn next_look(&self) -> Option<Duration> {
         let leases = self.nodes.iter().filter_map(|node| node.lease_until);
@@ -235,7 +246,7 @@ impl Core {
         leases.chain(looks).chain(self.settles_at).min()
     }
 
-    /// Users whose rows must be read; each is answered by [`Self::handle_loaded`] or [`Self::handle_not_loaded`].
+    /// Users whose rows must be read. Each read is answered by [`Self::handle_loaded`] or [`Self::handle_not_loaded`].
     pub fn poll_wanted(&mut self, at_most: usize) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         while wanted.len() < at_most
@@ -249,65 +260,65 @@ impl Core {
         wanted
     }
 
-    /// Whether [`Self::poll_wanted`] has any.
+    /// Whether [`Self::poll_wanted`] may return any.
     #[must_use]
     pub fn has_wanted(&self) -> bool {
         !self.wanted.is_empty()
     }
 
-    /// The next thing to be told.
+    /// The next notice to send.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// When users were last active, to be written.
+    /// When users were last active. Each entry must be written, or returned to [`Self::handle_unwritten`].
     pub fn poll_left(&mut self) -> Vec<(UserId, Millis)> {
         std::mem::take(&mut self.left).into_iter().collect()
     }
 
-    /// Whether [`Self::poll_left`] has any.
+    /// Whether [`Self::poll_left`] returns any.
     #[must_use]
     pub fn has_left(&self) -> bool {
         !self.left.is_empty()
     }
 
-    /// Marks that were not written wait again; so do those of everybody who is here, if the process is about to end.
+    /// Queues times that could not be written again. A later time of the same user is kept.
     pub fn handle_unwritten(&mut self, marks: Vec<(UserId, Millis)>) {
         for (id, at) in marks {
             self.leave_mark(id, at);
         }
     }
 
-    /// The process ends: everybody's last activity is to be written.
+    /// The process ends: queues the last activity of every user.
     pub fn handle_end(&mut self, now: Now) {
         self.users.values_mut().for_each(|user| user.touch(now.at));
         let marks: Vec<_> = self.users.iter().map(|(id, user)| (*id, user.last_active_at)).collect();
         self.handle_unwritten(marks);
     }
 
-    /// A node that is not known under this epoch, or not any more: it must send its full set.
+    /// A node that is unknown under this epoch, or whose lease has expired. It must send its full set.
     pub fn poll_stranger(&mut self) -> Option<NodeRun> {
         self.strangers.pop()
     }
 
-    /// Leases that were missed since the last call.
+    /// The number of leases that have expired since the last call.
     pub fn poll_leases_missed(&mut self) -> u64 {
         std::mem::take(&mut self.leases_missed)
     }
 
-    /// Whether everybody who is not known is offline.
+    /// Whether every unknown user is offline.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.settles_at.is_none()
     }
 
-    /// Users who are here, or were a moment ago.
+    /// The number of users who are online, away or in their grace period.
     #[must_use]
     pub fn users(&self) -> usize {
         self.users.len()
     }
 
-    /// How these are, for one who asks: `None` for who is offline to her. Of herself she learns the truth.
+    /// The presence of users as `asker` sees it: `None` for users who are offline to others. Users see their own real state.
     #[must_use]
     pub fn states(&self, asker: Option<UserId>, users: &[UserId]) -> Vec<Option<UserPresence>> {
         let state = |id: &UserId| {
@@ -320,7 +331,7 @@ impl Core {
         users.iter().map(state).collect()
     }
 
-    /// The node's index, if its lease lives under this epoch.
+    /// The index of a node, if its lease is valid under this epoch.
     fn live_node(&mut self, run: NodeRun) -> Option<u32> {
         let is_it = |node: &Node| node.run == run && node.lease_until.is_some();
         let place = self.nodes.iter().position(is_it).and_then(|place| u32::try_from(place).ok());
@@ -338,7 +349,7 @@ impl Core {
             Some(found) => *found = node,
             None => self.nodes.push(node),
         }
-        // There are a thousand worker numbers.
+        // There are only a thousand worker numbers.
         u32::try_from(place).unwrap_or(u32::MAX)
     }
 
@@ -352,14 +363,15 @@ impl Core {
                 found.inherits_idle = false;
             }
             None => {
-                // It takes the place of one that broke. That one may have been idle: a client that still is says so at
-                // once, and until then is taken for what it was, so that nobody flickers when a network changes.
+                // It replaces a connection that broke and that may have been idle. A client that is still idle says so at once.
+                // Until then the new connection counts as idle too, so that the user's state does not flicker when a network
+                // changes.
                 let is_broken = |old: &Connection| old.device == up.device && old.leaves_at.is_some();
                 let is_awaited = |old: &Connection| old.leaves_at.is_some_and(|at| at > now.elapsed);
                 let mut old = user.connections.iter().filter(|old| is_broken(old) && is_awaited(old));
                 let inherits = !up.is_idle && old.any(|old| old.is_idle);
                 if inherits {
-                    // A look that comes earlier ends it too, which costs no more than a flicker.
+                    // An earlier look ends it too. That costs at most a flicker.
                     self.looks.insert((now.elapsed + INHERITED, up.user));
                 }
                 user.connections.retain(|old| !is_broken(old));
@@ -376,14 +388,14 @@ impl Core {
         }
         user.touch(now.at);
         if !was_here {
-            // Nobody followed her log meanwhile.
+            // While the user had no connection, nobody reported changes of their circle.
             self.want(up.user, true);
         }
         self.greet(up.user);
         self.show(up.user, now);
     }
 
-    /// Begins the grace period of connections.
+    /// Begins the grace period of the connections for which `leaves` holds.
     fn leave_where(&mut self, now: Now, leaves: impl Fn(UserId, &Connection) -> bool) {
         let until = now.elapsed + self.config.grace();
         for (id, user) in &mut self.users {
@@ -397,7 +409,7 @@ impl Core {
         }
     }
 
-    /// Connections whose grace is over go; what was held back or dropped is told.
+    /// Removes connections whose grace period is over. Sends what was held back or dropped.
     fn look(&mut self, id: UserId, now: Now) {
         if let Some(user) = self.users.get_mut(&id) {
             user.connections.retain(|found| found.leaves_at.is_none_or(|at| at > now.elapsed));
@@ -415,17 +427,20 @@ impl Core {
                 user.load = Load::Waits;
                 self.wanted.push_back(id);
             }
+            // The read may have begun before this change, so its result cannot be trusted.
             Load::Runs => user.load = Load::RunsInVain,
             Load::Waits | Load::RunsInVain => {}
         }
     }
 
+    /// Removes a user of whom nothing is needed any more.
     fn forget_gone(&mut self, id: UserId) {
         if self.users.get(&id).is_some_and(|user| user.is_gone()) {
             self.users.remove(&id);
         }
     }
 
+    /// Queues the last activity of a user to be written.
     fn leave_mark(&mut self, id: UserId, at: Millis) {
         if at != Millis::ZERO {
             let mark = self.left.entry(id).or_insert(at);

@@ -1,4 +1,4 @@
-//! Who is told what. Watching is pair by pair: two hear of each other if each is in the other's circle.
+//! Who is notified of what. Users watch each other in pairs: two users are a pair if each is in the other's circle.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,11 @@ use super::user::{Load, Told};
 use super::{Core, Loaded, Notice, Settings, Shown, To, Wanted};
 
 impl Core {
-    /// A user's rows were read.
+    /// The rows of a user were read.
     pub fn handle_loaded(&mut self, loaded: Loaded, now: Now) {
         let Loaded { user: id, row, rev, circle } = loaded;
         let Some(user) = self.users.get_mut(&id) else { return };
+        // The activity up to now, still under the old settings: a user who was visible until now was seen.
         user.touch(now.at);
         let was_loaded = user.is_loaded;
         let settings = Settings { invisible: row.invisible, status: row.status.map(Into::into) };
@@ -24,12 +25,15 @@ impl Core {
         user.last_active_at = user.last_active_at.max(row.last_active_at.unwrap_or(Millis::ZERO));
         user.is_loaded |= circle.is_some();
         user.touch(now.at);
+        // Users who were read while this read was running and watch this user. If the read does not know one of them, it began
+        // before the two met. A full circle proves nothing, because it may have been cut off.
         let met = self.expected.remove(&id).unwrap_or_default();
         let read = circle.as_deref().unwrap_or(&user.circle);
         let lacks = read.len() < limits::CONTACTS as usize && met.iter().any(|other| !read.contains(other));
-        // What was read is from before a change, or before somebody met her.
+        // Something has changed since the read began, or the read began before a pair existed. It must be repeated.
         let is_old = std::mem::take(&mut user.load) == Load::RunsInVain || lacks;
-        // A pair that was made since must not end for a moment.
+        // An out-of-date circle of a loaded user is not applied, because a pair that was made since would end for a moment. In a
+        // first read no pair can end.
         let circle = circle.filter(|_| !is_old || !was_loaded);
         user.wants_circle |= is_old;
         if has_changed {
@@ -37,7 +41,7 @@ impl Core {
             self.tell(To::Users(vec![id]), vec![own]);
         }
         if was_loaded {
-            // Before somebody comes into the circle, who would be told how she was.
+            // Before the circle changes: users who come into it get the new state, and never the one before an invisible setting.
             self.show(id, now);
         }
         if let Some(circle) = circle {
@@ -50,39 +54,40 @@ impl Core {
         self.show(id, now);
     }
 
-    /// A user's rows could not be read; they are wanted again.
+    /// The rows of a user could not be read. They are queued again.
     pub fn handle_not_loaded(&mut self, wanted: Wanted) {
         if let Some(user) = self.users.get_mut(&wanted.user) {
             user.load = Load::Rests;
-            // The next read begins after they met.
+            // The next read begins after these users have met, so it will see them.
             self.expected.remove(&wanted.user);
             self.want(wanted.user, wanted.circle);
             self.forget_gone(wanted.user);
         }
     }
 
-    /// The process knows now who is not there.
+    /// The first lease of the process is over: users without a connection are offline now.
     pub(super) fn settle(&mut self, now: Now) {
         let all: Vec<UserId> = self.users.keys().copied().collect();
         all.iter().for_each(|id| self.show(*id, now));
-        // Also of a node whose lease ended: its connections may live.
+        // Also connections of a node whose lease has expired: they may still be open.
         let known = self.users.iter().filter(|(_, user)| user.is_loaded);
         let to = To::Users(known.map(|(id, _)| *id).collect());
         self.notices
             .push_back(Notice { to, list: PresenceList { complete: true, ..PresenceList::default() } });
     }
 
-    /// Tells those who watch a user how she is, if that is not what they were told.
+    /// Notifies the watchers of a user's state if it differs from what they were sent.
     pub(super) fn show(&mut self, id: UserId, now: Now) {
         let is_settled = self.is_settled();
         let Some(user) = self.users.get_mut(&id) else { return };
         let next = if user.is_loaded { user.to_show() } else { Shown::default() };
         let goes = next.state == Availability::Offline;
         if goes && !is_settled && !user.settings.invisible {
-            // Another node may have her.
+            // Another node may have a connection of this user and has not sent its set yet.
             return;
         }
         if next != user.shown {
+            // Going offline is never held back. Any other change waits, and only the state at that time is sent.
             if !goes && now.elapsed < user.paced_until {
                 self.looks.insert((user.paced_until, id));
                 return;
@@ -99,8 +104,7 @@ impl Core {
         self.forget_gone(id);
     }
 
-    /// Tells connections of a user that do not know it yet how everybody is whom she watches, and what she says of
-    /// herself.
+    /// Sends the states of all watched users, and the user's own settings, to connections of the user that lack them.
     pub(super) fn greet(&mut self, id: UserId) {
         let Some(user) = self.users.get_mut(&id).filter(|user| user.is_loaded) else { return };
         let mut greeted: SmallVec<[(ConnectionId, Told); 1]> = SmallVec::new();
@@ -110,13 +114,13 @@ impl Core {
             }
         }
         for (connection, told) in greeted {
-            // Who missed something forgets the rest as well.
+            // A connection that missed a frame clears what it knows and starts again.
             let ends = Ends { anew: told == Told::Parts, complete: self.is_settled() };
             self.tell_all(To::Connection(id, connection), &self.everybody(id), ends);
         }
     }
 
-    /// A user herself, if she says something, and whom she watches and who is there.
+    /// The cards of the user, if they have set anything, and of all watched users who are not offline.
     fn everybody(&self, id: UserId) -> Vec<UserPresence> {
         let Some(user) = self.users.get(&id) else { return Vec::new() };
         let own = (user.settings != Settings::default()).then(|| user.own_card(id));
@@ -127,7 +131,7 @@ impl Core {
         own.into_iter().chain(others).collect()
     }
 
-    /// Another circle: those who come into it and those who go are told of, both ways.
+    /// Replaces a circle. Both sides of each pair that begins or ends are notified.
     fn change_circle(&mut self, id: UserId, mut circle: Vec<UserId>, was_loaded: bool) {
         circle.truncate(limits::CONTACTS as usize);
         circle.sort_unstable();
@@ -139,6 +143,7 @@ impl Core {
         let (old, new): (HashSet<_>, HashSet<_>) = (old.into_iter().collect(), circle.into_iter().collect());
         let (mut cards, mut parted, mut met) = (Vec::new(), Vec::new(), Vec::new());
         for other in old.difference(&new) {
+            // Both sides end at once: `part` also removes this user from the other's circle, whose own read may come later.
             if let Some(card) = self.part(id, *other) {
                 parted.push(*other);
                 cards.extend((card.state != Availability::Offline).then(|| UserPresence::offline(*other)));
@@ -146,6 +151,7 @@ impl Core {
         }
         for other in &new {
             let watches = || self.users.get(other).is_some_and(|found| found.watches(id));
+            // Asked before `meet`, and also of the old circle: an existing pair is not announced again.
             let were_pair = old.contains(other) && watches();
             if let Some(card) = self.meet(id, *other).filter(|_| !were_pair) {
                 met.push(*other);
@@ -156,12 +162,13 @@ impl Core {
             self.tell(To::Users(parted), vec![UserPresence::offline(id)]);
             self.tell(To::Users(met), vec![own]);
         }
+        // After the first read `greet` sends everything to each connection, so the changes alone are not sent.
         if was_loaded {
             self.tell_all(To::Users(vec![id]), &cards, Ends::default());
         }
     }
 
-    /// `other` is watched no longer: how he was, if the two watched each other.
+    /// Ends the pair with `other`. Returns the card of `other` if the two were a pair.
     fn part(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
         let found = self.users.get_mut(&other)?;
         found.watches(id).then(|| {
@@ -170,13 +177,14 @@ impl Core {
         })
     }
 
-    /// `other` is watched: how he is, if the two watch each other now.
+    /// Begins to watch `other`. Returns the card of `other` if the two are a pair now.
     fn meet(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
         let found = self.users.get(&other)?;
         let are_pair = found.watches(id);
         match found.load {
+            // The running read of `other` may have begun before the two met. `handle_loaded` compares its result with this list.
             Load::Runs | Load::RunsInVain => self.expected.entry(other).or_default().push(id),
-            // One of the two was read before they met, or after they parted.
+            // The circles disagree: one of the two was read before they met, or after they parted. The other one is read again.
             Load::Rests if !are_pair && found.circle.len() < limits::CONTACTS as usize => {
                 self.want(other, true);
             }
@@ -186,7 +194,7 @@ impl Core {
         are_pair.then(|| found.card(other))
     }
 
-    /// Those who hear of a user.
+    /// The users who are notified about a user.
     fn watchers(&self, id: UserId) -> Vec<UserId> {
         let Some(user) = self.users.get(&id) else { return Vec::new() };
         let hears = |other: &&UserId| {
@@ -202,7 +210,7 @@ impl Core {
         }
     }
 
-    /// In frames of a bounded size.
+    /// Sends cards in frames of a bounded size.
     fn tell_all(&mut self, to: To, cards: &[UserPresence], ends: Ends) {
         let mut frames: Vec<PresenceList> = cards
             .chunks(limits::PRESENCE_USERS)
@@ -221,7 +229,7 @@ impl Core {
     }
 }
 
-/// What the first and the last frame of a list say of it.
+/// What the first and the last frame of a list say about it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ends {
     anew: bool,

@@ -1,4 +1,4 @@
-//! What a connection costs.
+//! The memory that a connection costs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -6,26 +6,26 @@ use std::cell::Cell;
 use super::yard::{NODE, Yard, up, user};
 use crate::core::Loaded;
 
-/// Counts what this thread holds.
+/// Counts the bytes that this thread has allocated.
 struct Counting;
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-#[expect(unsafe_code, reason = "an allocator is; it hands everything on to the system's")]
-// SAFETY: every call goes to `System` as it came.
+#[expect(unsafe_code, reason = "an allocator is unsafe; this one passes every call to the system's")]
+// SAFETY: every call is passed to `System` unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // At the end of a thread nothing is counted any more.
+        // At the end of a thread nothing is counted.
         let _ = HELD.try_with(|held| held.set(held.get().wrapping_add(layout.size())));
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller's promise holds for `System` too.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         let _ = HELD.try_with(|held| held.set(held.get().wrapping_sub(layout.size())));
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller's promise holds for `System` too.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -35,7 +35,7 @@ static COUNTING: Counting = Counting;
 
 const CONNECTIONS: u64 = 15_000;
 
-/// Bytes a connection that the core holds, each of another user, each watching so many others.
+/// Bytes that the core holds for each connection, if each is of another user who watches `watched` others.
 fn bytes_per_connection(watched: u64) -> usize {
     let mut yard = Yard::settled();
     let before = HELD.get();
@@ -53,7 +53,7 @@ fn bytes_per_connection(watched: u64) -> usize {
 }
 
 #[test]
-fn a_connection_costs_200_bytes_and_8_for_each_whom_it_watches() {
+fn a_connection_costs_200_bytes_and_8_for_each_watched_user() {
     for (watched, at_most) in [(0, 200), (20, 360)] {
         let bytes = bytes_per_connection(watched);
         println!("{CONNECTIONS} connections, each watching {watched}: {bytes} bytes each");

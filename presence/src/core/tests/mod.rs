@@ -1,4 +1,4 @@
-//! The core by itself: scenes that read like a conversation, random histories against a simple model, and its size.
+//! The core by itself: scenes written as transcripts, random histories against a simple model, and its memory.
 
 mod memory;
 mod random;

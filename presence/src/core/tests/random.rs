@@ -1,4 +1,4 @@
-//! Random histories of two nodes against the truth: what was really connected, and since when it is not.
+//! Random histories of two nodes, compared with the truth: which users were really connected, and since when they are not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -40,19 +40,19 @@ enum Op {
         other: u64,
         is_watched: bool,
     },
-    /// Reads are answered, or begin and are not answered until the next one of these.
+    /// Answers the reads, or begins them and leaves them unanswered until the next operation of this kind.
     Load {
         holds: bool,
     },
     Pass {
         seconds: u64,
     },
-    /// A node does not come through for a while, and then sends its set.
+    /// The reports of a node do not arrive for a while. Then it sends its set.
     Stall {
         node: usize,
         seconds: u64,
     },
-    /// A node dies with its connections, and comes back later with none.
+    /// A node dies with its connections, and comes back later without any.
     Crash {
         node: usize,
     },
@@ -84,7 +84,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What is really there.
+/// A connection that really exists.
 #[derive(Debug, Clone, Copy)]
 struct Real {
     up: Up,
@@ -92,29 +92,29 @@ struct Real {
     is_idle: bool,
 }
 
-/// What one connection has been told.
+/// What one connection has received.
 #[derive(Debug, Default)]
 struct View {
     known: BTreeMap<UserId, UserPresence>,
     is_complete: bool,
-    /// It has no room until it is told everything.
+    /// It drops frames until it gets everything again.
     is_deaf: bool,
 }
 
 struct World {
     yard: Yard,
     runs: [NodeRun; 2],
-    /// Who says nothing just now.
+    /// The node whose reports do not arrive at the moment.
     stalled: Option<usize>,
     real: Vec<Real>,
     views: HashMap<(UserId, ConnectionId), View>,
-    /// Until when an ended connection may keep its user; by user and device.
+    /// Until when an ended connection may keep its user online, by user and device.
     waits: BTreeMap<(UserId, u64), Duration>,
     /// The rows that the core has read.
     read: BTreeMap<UserId, PresenceRow>,
     holds: bool,
     reading: Vec<Loaded>,
-    /// Pairs that ended since everything was read: a read may have seen that.
+    /// Pairs that have ended since everything was read. A running read may have seen that.
     parted: BTreeSet<(UserId, UserId)>,
     next: u64,
 }
@@ -165,7 +165,7 @@ impl World {
                     _ => (Departure::Revoked, 0),
                 };
                 if how == Departure::Revoked {
-                    // Its other sockets are closed as well.
+                    // The other sockets of the device are closed as well.
                     let others = self.real.iter().filter(|real| real.up.device == up.device).copied();
                     for Real { up, node, .. } in others.collect::<Vec<_>>() {
                         self.end(up, Duration::ZERO);
@@ -221,7 +221,7 @@ impl World {
             Op::Crash { node } => {
                 let dead: Vec<Up> =
                     self.real.iter().filter(|real| real.node == node).map(|real| real.up).collect();
-                // Its lease and then the grace: less than 25 s, and never less than the grace.
+                // The lease and then the grace period: less than 25 s, and never less than the grace period.
                 dead.iter().for_each(|up| self.end(*up, GRACE));
                 self.stalled = Some(node);
                 self.pass(26);
@@ -263,18 +263,22 @@ impl World {
         }
     }
 
-    /// Who was on a node that died is offline now, unless she is on the other.
+    /// Users of a dead node are offline now, unless they are connected to the other one.
     fn check_gone(&self, dead: &[Up]) {
         for id in dead.iter().map(|up| up.user) {
             let is_waited =
                 self.waits.iter().any(|((of, _), until)| *of == id && *until > self.yard.now.elapsed);
             if !is_waited && !self.real.iter().any(|real| real.up.user == id) {
-                assert_eq!(self.yard.core.states(None, &[id]), [None], "{id} died with her node");
+                assert_eq!(
+                    self.yard.core.states(None, &[id]),
+                    [None],
+                    "{id} is still online after the death of the node"
+                );
             }
         }
     }
 
-    /// Begins reads and answers them, and looks at what is told.
+    /// Begins reads and answers them, and checks the notices.
     fn settle(&mut self) {
         self.hear();
         loop {
@@ -289,7 +293,7 @@ impl World {
             if self.reading.is_empty() {
                 return self.parted.clear();
             }
-            // The later reads may be answered first.
+            // Later reads may be answered first.
             for loaded in std::mem::take(&mut self.reading).into_iter().rev() {
                 self.read.insert(loaded.user, loaded.row.clone());
                 self.yard.core.handle_loaded(loaded, self.yard.now);
@@ -325,7 +329,7 @@ impl World {
         }
     }
 
-    /// What must hold of everything that is told.
+    /// Checks what must hold for every card that is sent.
     fn check(&self, listener: UserId, card: &UserPresence) {
         let id = card.user_id;
         if id == listener {
@@ -334,8 +338,8 @@ impl World {
         let row = self.read.get(&id);
         assert!(!card.invisible, "{listener} hears that {id} is invisible");
         if card.state != Availability::Offline {
-            let row = row.unwrap_or_else(|| panic!("{id} was never read, and {listener} hears of her"));
-            assert!(!row.invisible, "{id} is invisible, and {listener} hears that she is there");
+            let row = row.unwrap_or_else(|| panic!("{id} was never read, and {listener} hears of this user"));
+            assert!(!row.invisible, "{id} is invisible, and {listener} hears that this user is online");
             return;
         }
         let is_visible = row.is_some_and(|row| !row.invisible);
@@ -355,7 +359,7 @@ impl World {
         views.any(|(_, view)| view.known.get(&id).is_some_and(|card| card.state != Availability::Offline))
     }
 
-    /// After a rest everybody knows exactly what is.
+    /// After a rest every connection knows the exact state.
     fn check_all(&self) {
         for ((viewer, connection), view) in &self.views {
             assert!(view.is_complete);
@@ -382,10 +386,10 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Nobody is offline who is connected; nobody is online long after she left; no gap below the grace period
-    /// shows; the invisible are never seen; and in the end everybody knows what is.
+    /// A connected user is never shown as offline; a user who has left is not shown as online for long; no gap shorter than the
+    /// grace period is visible; invisible users are never seen; and in the end everybody knows the real state.
     #[test]
-    fn what_is_told_is_true(ops in proptest::collection::vec(op(), 1..60)) {
+    fn every_notice_is_true(ops in proptest::collection::vec(op(), 1..60)) {
         let mut world = World::new();
         for op in &ops {
             world.apply(op);
@@ -395,7 +399,7 @@ proptest! {
         world.settle();
         world.pass(31);
         world.check_all();
-        // Nothing is left of those who went.
+        // Nothing remains of users who have left.
         let here: BTreeSet<UserId> = world.real.iter().map(|real| real.up.user).collect();
         prop_assert_eq!(world.yard.core.users(), here.len());
         prop_assert!(world.yard.core.states(None, &[key(9, 9).0])[0].is_none());

@@ -1,4 +1,4 @@
-//! What happens when, and who hears of it.
+//! Transcripts: what happens, and who is notified of it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::core::Wanted;
 const NOBODY: [&str; 0] = [];
 
 #[test]
-fn who_comes_hears_who_is_there_and_they_hear_of_her() {
+fn a_user_who_comes_online_gets_the_states_of_others_and_is_announced() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     assert_eq!(yard.told(), ["1/1 hears all"]);
@@ -25,7 +25,7 @@ fn who_comes_hears_who_is_there_and_they_hear_of_her() {
 }
 
 #[test]
-fn away_is_who_is_idle_on_every_connection() {
+fn a_user_is_away_when_idle_on_every_connection() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
@@ -42,7 +42,7 @@ fn away_is_who_is_idle_on_every_connection() {
 }
 
 #[test]
-fn changes_of_one_user_are_paced_but_that_she_is_offline() {
+fn changes_of_one_user_are_paced_except_going_offline() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
@@ -58,7 +58,7 @@ fn changes_of_one_user_are_paced_but_that_she_is_offline() {
 }
 
 #[test]
-fn a_gap_shorter_than_the_grace_period_does_not_show() {
+fn a_gap_shorter_than_the_grace_period_is_not_visible() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
@@ -77,7 +77,7 @@ fn a_gap_shorter_than_the_grace_period_does_not_show() {
 }
 
 #[test]
-fn how_a_connection_ends_says_how_long_is_waited() {
+fn the_kind_of_departure_sets_the_grace_period() {
     for (how, seconds) in [(Departure::Final, 0), (Departure::Revoked, 0), (Departure::Drained, 30)] {
         let mut yard = Yard::settled();
         yard.up(1, 1);
@@ -106,7 +106,7 @@ fn logging_out_does_not_wait_for_a_broken_connection_of_the_device() {
 }
 
 #[test]
-fn a_connection_in_the_place_of_a_broken_one_is_idle_as_that_was() {
+fn a_connection_that_replaces_a_broken_one_inherits_its_idleness() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
@@ -129,7 +129,7 @@ fn a_connection_in_the_place_of_a_broken_one_is_idle_as_that_was() {
 }
 
 #[test]
-fn a_node_that_dies_takes_its_users_with_it_within_25_seconds() {
+fn users_of_a_dead_node_are_offline_within_25_seconds() {
     let mut yard = Yard::settled();
     let other = NodeRun { worker: 2, epoch: Epoch::from_raw(1) };
     yard.core.handle_set(other, &[], yard.now);
@@ -138,7 +138,7 @@ fn a_node_that_dies_takes_its_users_with_it_within_25_seconds() {
     yard.core.handle_up(other, up(3, 3, 2), yard.now);
     yard.load();
     yard.told();
-    // Three comes back to the other node.
+    // User 3 comes back on the other node.
     yard.pass(5);
     yard.up(3, 7);
     yard.told();
@@ -149,14 +149,14 @@ fn a_node_that_dies_takes_its_users_with_it_within_25_seconds() {
 }
 
 #[test]
-fn a_node_that_missed_its_lease_sends_its_set_and_nobody_notices() {
+fn a_node_that_missed_its_lease_sends_its_set_without_a_visible_change() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
     yard.up(3, 3);
     yard.told();
     yard.wait(20);
-    // Under its old epoch it is not believed any more.
+    // Reports under its old epoch are refused.
     yard.core.handle_renewal(NODE, yard.now);
     yard.up(3, 4);
     assert_eq!(yard.core.poll_stranger(), Some(NODE));
@@ -169,12 +169,12 @@ fn a_node_that_missed_its_lease_sends_its_set_and_nobody_notices() {
         yard.core.handle_renewal(again, yard.now);
         yard.wait(1);
     }
-    // The set did not name Three.
+    // The set did not name user 3.
     assert_eq!(yard.told(), ["1+2 hears 3 offline"]);
 }
 
 #[test]
-fn a_process_that_starts_calls_nobody_offline() {
+fn a_process_that_starts_reports_nobody_as_offline() {
     let mut yard = Yard::starting();
     yard.watch(1, 2);
     yard.watch(1, 3);
@@ -191,7 +191,7 @@ fn a_process_that_starts_calls_nobody_offline() {
 }
 
 #[test]
-fn the_invisible_are_offline_to_others_and_see_the_truth() {
+fn invisible_users_are_offline_to_others_and_see_their_real_state() {
     let mut yard = Yard::settled();
     yard.set(2, true, "hidden");
     yard.up(1, 1);
@@ -209,7 +209,7 @@ fn the_invisible_are_offline_to_others_and_see_the_truth() {
 }
 
 #[test]
-fn nothing_is_told_before_the_settings_are_known() {
+fn nothing_is_sent_before_the_settings_are_known() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.told();
@@ -226,12 +226,12 @@ fn nothing_is_told_before_the_settings_are_known() {
 }
 
 #[test]
-fn pairs_come_and_go_while_both_are_there() {
+fn pairs_begin_and_end_while_both_users_are_online() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(4, 4);
     yard.told();
-    // Who hears of it first has the other read again.
+    // The user who hears of it first has the other one read again.
     yard.watch(1, 4);
     yard.core.handle_changed(user(4), true);
     yard.load();
@@ -249,7 +249,7 @@ fn pairs_come_and_go_while_both_are_there() {
 }
 
 #[test]
-fn who_is_being_read_while_a_pair_changes_is_read_again() {
+fn a_user_whose_read_overlaps_a_new_pair_is_read_again() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.told();
@@ -270,12 +270,12 @@ fn who_is_being_read_while_a_pair_changes_is_read_again() {
 }
 
 #[test]
-fn a_read_that_is_old_when_it_comes_ends_no_pair() {
+fn an_outdated_read_ends_no_pair() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
     yard.told();
-    // The two part while Two is read, and meet again before that is answered.
+    // The two part while user 2 is read, and meet again before the read is answered.
     yard.core.handle_changed(user(2), true);
     let early = yard.core.poll_wanted(9);
     yard.core.handle_changed(user(2), true);
@@ -288,12 +288,12 @@ fn a_read_that_is_old_when_it_comes_ends_no_pair() {
 }
 
 #[test]
-fn with_a_full_set_everything_is_read_again() {
+fn a_full_set_makes_everything_be_read_again() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(4, 4);
     yard.told();
-    // The report of it is lost.
+    // The report of the change is lost.
     yard.watch(1, 4);
     let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
     yard.core.handle_set(again, &[up(1, 1, 1), up(4, 4, 4)], yard.now);
@@ -302,7 +302,7 @@ fn with_a_full_set_everything_is_read_again() {
 }
 
 #[test]
-fn a_connection_that_missed_something_is_told_everything() {
+fn a_connection_that_missed_a_frame_gets_everything_again() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);
@@ -317,7 +317,7 @@ fn a_connection_that_missed_something_is_told_everything() {
 }
 
 #[test]
-fn long_lists_come_in_several_frames() {
+fn long_lists_are_sent_in_several_frames() {
     let mut yard = Yard::settled();
     for other in 10..=760 {
         yard.watch(5, other);
@@ -330,7 +330,7 @@ fn long_lists_come_in_several_frames() {
 }
 
 #[test]
-fn the_last_activity_is_kept_and_stands_still_while_invisible() {
+fn the_last_activity_is_kept_and_does_not_move_while_invisible() {
     let mut yard = Yard::settled();
     yard.up(1, 1);
     yard.up(2, 2);

@@ -1,4 +1,4 @@
-//! A core, the rows behind it, a clock, and what was told.
+//! A core with the rows behind it, a clock, and the notices that it has sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,12 +31,12 @@ pub(super) struct Yard {
     pub(super) core: Core,
     pub(super) now: Now,
     pub(super) rows: BTreeMap<UserId, PresenceRow>,
-    /// Pairs that watch each other.
+    /// Pairs that watch each other, in both directions.
     pub(super) pairs: BTreeSet<(UserId, UserId)>,
 }
 
 impl Yard {
-    /// A process that starts, with one node.
+    /// A process that has just started, with one node.
     pub(super) fn starting() -> Self {
         let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
         let mut core = Core::new(PresenceConfig::default(), now);
@@ -44,7 +44,7 @@ impl Yard {
         Self { core, now, rows: BTreeMap::new(), pairs: BTreeSet::new() }
     }
 
-    /// A process that knows who is not there; users 1, 2 and 3 watch each other.
+    /// A process whose first lease is over. Users 1, 2 and 3 watch each other.
     pub(super) fn settled() -> Self {
         let mut yard = Self::starting();
         yard.watch(1, 2);
@@ -98,7 +98,7 @@ impl Yard {
         }
     }
 
-    /// The time moves on; the node lives.
+    /// Moves the clock. The node renews its lease.
     pub(super) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.core.handle_renewal(NODE, self.now);
@@ -106,7 +106,7 @@ impl Yard {
         }
     }
 
-    /// The time moves on, and nobody says anything.
+    /// Moves the clock without any report.
     pub(super) fn wait(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now.elapsed += Duration::from_secs(1);
@@ -115,7 +115,7 @@ impl Yard {
         }
     }
 
-    /// What was told since the last call, such as `2 hears 1 online`.
+    /// The notices since the last call, such as `2 hears 1 online`.
     pub(super) fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Some(Notice { to, list }) = self.core.poll_notice() {
