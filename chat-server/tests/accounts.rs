@@ -1,8 +1,5 @@
-//! What must come to a good end although it was cut off halfway, or was asked for twice at once.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Operations that must come to a good end although they were interrupted, or were called twice at the same time.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +21,7 @@ use madang_testkit::{Ended, Rest, Socket, manual_clock};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// A node over a model store whose fates the test tells.
+/// A node over a model store whose outcomes the test chooses.
 struct Stage {
     model: Arc<Model>,
     node: Node,
@@ -41,10 +38,10 @@ impl Stage {
         tasks.spawn("inbox", follow);
         let (clock, hand) = manual_clock();
         let mut config = Config::default();
-        // The least that argon2 takes: no test is about the cost of a password.
+        // The cheapest that argon2 accepts: no test is about the cost of a password.
         config.passwords.memory_kib = 8;
         config.passwords.passes = 1;
-        // Nor about who may be added to a group.
+        // No test is about consent to be added to a group.
         config.accounts.consent = false;
         let store = Arc::clone(&model);
         let (secret, latest) = ([42; 32], madang_ids::Millis::ZERO);
@@ -90,19 +87,19 @@ async fn end_of(mut socket: Socket) -> Ended {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_device_is_closed_although_the_note_failed_and_nobody_can_ask_again() {
+async fn a_revoked_device_is_closed_although_the_note_failed_and_nobody_can_repeat_the_call() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let (socket, _) = Socket::connect(stage.addr, &ada.access_token, None).await.unwrap();
     let mut ended = Box::pin(end_of(socket));
-    // The log refuses the note of the call, and that of the next try.
+    // The log refuses the note of the first call and of the next try.
     stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
     stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
     assert_eq!(stage.status("DELETE", "/v1/sessions", &ada.access_token).await, 503);
     assert_eq!(stage.status("DELETE", "/v1/sessions", &ada.access_token).await, 401);
     for _ in 0..5 {
         stage.clock.advance(Duration::from_secs(1));
-        // The server is given a moment by being asked something.
+        // A call gives the server time to work.
         stage.status("GET", "/v1/me", &ada.access_token).await;
     }
     let ended = tokio::time::timeout(Duration::from_secs(10), &mut ended).await;
@@ -110,7 +107,7 @@ async fn a_revoked_device_is_closed_although_the_note_failed_and_nobody_can_ask_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_is_revoked_while_the_store_takes_nothing_is_shut_out_at_once() {
+async fn a_device_revoked_while_the_store_accepts_no_writes_is_refused_at_once() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let (socket, _) = Socket::connect(stage.addr, &ada.access_token, None).await.unwrap();
@@ -135,7 +132,7 @@ async fn a_device_that_is_revoked_while_the_store_takes_nothing_is_shut_out_at_o
     }
     let ended = tokio::time::timeout(Duration::from_secs(10), &mut ended).await;
     assert!(matches!(ended, Ok(Ended::Closed(4501, _))), "{ended:?}");
-    // Once the store takes writes it is durable, and the account goes on on another device.
+    // Once the store accepts writes the revocation is durable, and the account can be used on another device.
     stage.model.set_faults(Faults::NONE);
     for _ in 0..30 {
         stage.clock.advance(Duration::from_secs(1));
@@ -145,7 +142,7 @@ async fn a_device_that_is_revoked_while_the_store_takes_nothing_is_shut_out_at_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_block_whose_note_failed_is_told_by_the_repeat() {
+async fn a_block_whose_note_failed_is_noted_by_the_repeated_call() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
@@ -161,7 +158,7 @@ async fn a_block_whose_note_failed_is_told_by_the_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_block_and_its_end_at_once_the_last_that_is_told_is_what_is() {
+async fn concurrent_block_and_unblock_end_with_a_note_of_the_stored_state() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
@@ -179,7 +176,7 @@ async fn of_a_block_and_its_end_at_once_the_last_that_is_told_is_what_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_sign_ups_with_one_key_and_two_passwords_one_gets_in() {
+async fn of_two_sign_ups_with_one_key_and_two_passwords_one_succeeds() {
     let stage = Stage::new().await;
     for round in 0..50 {
         let (handle, key) = (format!("ada{round}"), format!("sign-up-{round}"));
@@ -194,7 +191,7 @@ async fn of_two_sign_ups_with_one_key_and_two_passwords_one_gets_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
+async fn an_idempotency_key_is_kept_for_a_day_and_then_deleted() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let group = async || {
@@ -213,7 +210,7 @@ async fn a_key_of_rest_is_kept_for_a_day_and_then_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_account_is_cleared_although_steps_of_it_fail() {
+async fn a_deleted_account_is_cleared_although_steps_fail() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
@@ -229,13 +226,13 @@ async fn a_deleted_account_is_cleared_although_steps_of_it_fail() {
         stage.model.script(LogId::User(ada.user.id), Fate::Unavailable);
     }
     let request = madang_proto::rest::Deletion { password: "correct horse".to_owned() };
-    // The note of the revocation fails; what was begun is finished all the same.
+    // The note of the revocation fails. What has begun is finished all the same.
     let deleted = operations.delete_account(caller(&ada), request).await;
     assert_eq!(deleted.unwrap_err().code, ErrorCode::Unavailable);
     assert_eq!(stage.status("GET", "/v1/me", &ada.access_token).await, 401);
     for _ in 0..200 {
         stage.clock.advance(Duration::from_secs(1));
-        // The server is given a moment by being asked something.
+        // A call gives the server time to work.
         stage.status("GET", "/v1/me", &bob.access_token).await;
         if operations.store.deletions(1).await.unwrap().is_empty() {
             break;
@@ -246,7 +243,7 @@ async fn a_deleted_account_is_cleared_although_steps_of_it_fail() {
     let members: Vec<_> = members.into_iter().map(|member| (member.user.id, member.role)).collect();
     assert_eq!(members, [(bob.user.id, madang_proto::Role::Owner)]);
     assert!(operations.contacts(caller(&bob), PageQuery::default()).await.unwrap().items.is_empty());
-    // The handle is kept for 90 days.
+    // The handle stays reserved for 90 days.
     let taken = stage.sign_up("ada", "correct horse", None).await;
     assert_eq!(taken.unwrap_err().code, ErrorCode::Conflict);
     stage.clock.advance(Duration::from_secs(90 * 86_400));
@@ -254,7 +251,7 @@ async fn a_deleted_account_is_cleared_although_steps_of_it_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hash_of_another_spelling_is_good_and_is_renewed() {
+async fn a_hash_of_another_spelling_is_accepted_and_renewed() {
     let stage = Stage::new().await;
     let operations = stage.operations();
     let log_in = async |password: &str| {
@@ -269,7 +266,7 @@ async fn a_hash_of_another_spelling_is_good_and_is_renewed() {
         ("pa\u{DF}w\u{F6}rter", "pa\u{DF}wo\u{308}rter"),
         ("no\u{A0}break\u{3000}space", "no\u{A0}break\u{3000}space"),
     ] {
-        // As an older server kept it.
+        // As an older server has stored it.
         let old = operations.passwords.hash(kept.to_owned(), madang_auth::Lane::Guest).await.unwrap();
         operations.store.set_password_hash(ada.user.id, &old, None).await.unwrap();
         log_in(typed).await.unwrap();
@@ -284,7 +281,7 @@ async fn a_hash_of_another_spelling_is_good_and_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_deleted_user_alone_read_goes_with_the_account() {
+async fn the_own_log_and_blocks_of_a_deleted_user_are_deleted() {
     let stage = Stage::new().await;
     let ada = stage.sign_up("ada", "correct horse", None).await.unwrap();
     let bob = stage.sign_up("bob", "correct horse", None).await.unwrap();
@@ -307,6 +304,6 @@ async fn what_a_deleted_user_alone_read_goes_with_the_account() {
     let own = LogId::User(ada.user.id);
     let rows = stage.model.tail(own, 100).await.unwrap().rows;
     assert!(rows.len() <= 1, "{} rows of the own log are left", rows.len());
-    // The one that is left keeps the direct channel closed.
+    // The remaining block keeps the direct channel closed.
     assert_eq!(stage.model.blocks(ada.user.id, None, 9).await, Ok(vec![bob.user.id]));
 }

@@ -1,4 +1,4 @@
-//! Changes carry the messages that they are about: what a page of them may take.
+//! Changes carry the messages that they are about: how large a page of them may become.
 
 use madang_proto::limits;
 use madang_testkit::{Config, Rest, Socket, Storage, TestNode, manual_clock};

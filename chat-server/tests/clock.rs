@@ -1,8 +1,5 @@
-//! A machine whose clock stepped while the server was down: nothing it made before is met again, and nothing ends early.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! A machine whose clock was set while the server was down: no id is minted twice, and nothing expires early.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_ids::Millis;
 use madang_service::Clock;
@@ -56,10 +53,10 @@ async fn clock_stands_at_the_second_start(then: Millis) {
     node.stop().await.unwrap();
 
     let (node, rest) = start(&storage, then).await;
-    // What is made now is new.
+    // What is made now is newer.
     let bob = sign_up_once(&rest, "bob").await;
     assert!(number(&bob["user"]["id"]) > number(&ada["device_id"]), "{bob} after {ada}");
-    // An access token may have ended; the refresh token has 90 days.
+    // An access token may have expired. The refresh token is valid for 90 days.
     let token = refresh(&rest, &ada["refresh_token"]).await["access_token"].as_str().unwrap().to_owned();
     node.node.gateway.operations.forget_old_keys().await;
     assert_eq!(sign_up_once(&rest, "ada").await["user"], ada["user"]);
@@ -81,7 +78,7 @@ async fn an_hour_back() {
     clock_stands_at_the_second_start(NOON.minus(HOUR_MS)).await;
 }
 
-/// The very milliseconds come again, in which ids were minted.
+/// The clock shows the same milliseconds again in which ids were minted.
 #[tokio::test(flavor = "multi_thread")]
 async fn back_to_the_same_moment() {
     clock_stands_at_the_second_start(NOON).await;

@@ -1,15 +1,12 @@
-//! Every key of the configuration: what is normalised, and what is refused with what to write instead.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Every key of the configuration: which values are normalised, and which are refused with advice.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use madang_chat_server::config::Config;
 use madang_service::config::load_from;
 
-/// Loads `section.key = value` and validates it; the error as text.
+/// Loads `section.key = value` and validates it. The error is a text.
 fn load(key: &str, value: &str) -> Result<Config, String> {
     let (section, name) = key.split_once('.').unwrap();
     let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
@@ -27,7 +24,7 @@ fn load_env(key: &str, value: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Bad values of each key, and of some what the refusal must say.
+/// Bad values of each key, with words that the refusal must contain.
 const BAD: &[(&str, &[(&str, &str)])] = &[
     (
         "server.addr",
@@ -129,7 +126,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("telemetry.filter", &[("7", ""), ("'infoo'", "info"), ("'madang'", "has no level"), ("''", "")]),
 ];
 
-/// Keys whose bad values are tested where somebody else owns them.
+/// Keys whose bad values are tested in the crate that owns them.
 const ELSEWHERE: &[&str] = &[];
 
 /// The keys of the example, with their sections.
@@ -149,7 +146,7 @@ fn keys() -> BTreeSet<String> {
 }
 
 #[test]
-fn every_key_has_bad_values_and_each_is_refused_by_its_name() {
+fn every_key_has_bad_values_and_their_refusals_name_it() {
     let known: BTreeMap<&str, _> = BAD.iter().copied().collect();
     for key in keys().iter().filter(|key| !ELSEWHERE.contains(&key.as_str())) {
         let bad = known.get(key.as_str()).unwrap_or_else(|| panic!("{key} has no bad values in this test"));
@@ -166,7 +163,7 @@ fn every_key_has_bad_values_and_each_is_refused_by_its_name() {
 }
 
 #[test]
-fn what_is_written_in_several_ways_is_one_value() {
+fn values_written_in_several_ways_are_normalised() {
     let origin = |value: &str| load("server.allowed_origins", value).unwrap().server.allowed_origins;
     for text in [
         "https://chat.example",

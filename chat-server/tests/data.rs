@@ -1,15 +1,12 @@
-//! Custom data is served as it was sent, wherever it is read; and a message that cannot be read any more costs itself alone.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Custom data is served as it was sent, wherever it is read; and a message that cannot be read does not affect others.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::path::Path;
 
 use madang_testkit::{Config, RawSocket, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
-/// JSON as it is sent. A tree of values would alter or lose each of them.
+/// JSON as it is sent. A tree of values would change or lose each of these texts.
 const DATA: [&str; 9] = [
     r#"{"a":1,"$serde_json::private::RawValue":"[1"}"#,
     r#"{"$serde_json::private::RawValue":"[1]","z":1}"#,
@@ -47,7 +44,7 @@ impl Talk {
         Self { rest, url: node.url(), ada: token(&ada), bob: token(&bob), channel }
     }
 
-    /// After a restart the address is another one.
+    /// A restarted node has another address.
     fn on(self, node: &TestNode) -> Self {
         Self { rest: Rest::new(&node.url()), url: node.url(), ..self }
     }
@@ -67,7 +64,7 @@ impl Talk {
         answer.body
     }
 
-    /// An answer as it came.
+    /// An answer as text.
     async fn text(&self, method: &str, path: &str, body: &str) -> String {
         let request = reqwest::Client::new()
             .request(method.parse().unwrap(), format!("{}{path}", self.url))
@@ -80,7 +77,7 @@ impl Talk {
         request.send().await.unwrap().text().await.unwrap()
     }
 
-    /// Frames as they come, until all of `wanted` were in some.
+    /// Reads frames as text until all of `wanted` were found.
     async fn hear(&self, socket: &mut RawSocket, wanted: &[String]) {
         let mut missing: Vec<&String> = wanted.iter().collect();
         while !missing.is_empty() {
@@ -108,7 +105,7 @@ fn spaced(data: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_accepted_is_served_byte_for_byte_everywhere() {
+async fn accepted_data_is_served_byte_for_byte_everywhere() {
     for storage in [Storage::model(), Storage::embedded()] {
         let first = node(&storage).await;
         let talk = Talk::begin(&first).await;
@@ -118,7 +115,7 @@ async fn what_is_accepted_is_served_byte_for_byte_everywhere() {
         let mut seqs = Vec::new();
         for (key, data) in DATA.iter().enumerate() {
             let ack = talk.send(key, &format!(r#"{{"data":{}}}"#, spaced(data))).await;
-            // The retry is known again, in another spelling as well.
+            // A retry is recognised, also with another spelling of the body.
             assert_eq!(talk.send(key, &format!(r#"{{"text":"","data":{data},"mentions":null}}"#)).await, ack);
             seqs.push(ack["seq"].clone());
         }
@@ -131,7 +128,7 @@ async fn what_is_accepted_is_served_byte_for_byte_everywhere() {
             assert!(snapshot.contains(member), "the snapshot lacks {member}");
         }
         talk.hear(&mut talk.connect(&first, Some(&cursor)).await, &all).await;
-        // Edited, each into the next.
+        // Each message is edited to have the data of the next one.
         for (index, seq) in seqs.iter().enumerate() {
             let body = format!(r#"{{"body":{{"data":{}}}}}"#, spaced(DATA[(index + 1) % DATA.len()]));
             let path = format!("{}/{seq}", talk.messages());
@@ -154,7 +151,7 @@ async fn what_is_accepted_is_served_byte_for_byte_everywhere() {
 }
 
 #[tokio::test]
-async fn what_readers_of_json_disagree_about_is_refused_by_name() {
+async fn json_that_readers_disagree_about_is_refused_by_name() {
     let node = node(&Storage::model()).await;
     let talk = Talk::begin(&node).await;
     for (body, field, code) in [
@@ -170,7 +167,7 @@ async fn what_readers_of_json_disagree_about_is_refused_by_name() {
     node.stop().await.unwrap();
 }
 
-/// Alters bytes of a stopped database, as a disk does.
+/// Changes bytes of a stopped database, as a failing disk does.
 fn rot(folder: &Path, text: &[u8], other: &[u8]) {
     let file = folder.join("madang.db");
     let mut bytes = std::fs::read(&file).unwrap();
@@ -184,7 +181,7 @@ fn rot(folder: &Path, text: &[u8], other: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_cannot_be_read_costs_itself_alone() {
+async fn an_unreadable_message_does_not_affect_others() {
     let storage = Storage::embedded();
     let first = node(&storage).await;
     let talk = Talk::begin(&first).await;
@@ -221,7 +218,7 @@ async fn a_message_that_cannot_be_read_costs_itself_alone() {
     let snapshot: Value = serde_json::from_str(&snapshot).unwrap();
     assert!(kinds(&snapshot["recent"][&talk.channel]).ends_with(&expected), "{snapshot}");
     assert_eq!(snapshot["channels"][0]["unread"], 3);
-    // A device that was away gets all of it, and the channel goes on.
+    // A device that was away gets all of it, and the channel can be used on.
     let (mut socket, welcome) = Socket::connect(second.addr, &talk.bob, Some(&cursor)).await.unwrap();
     assert_eq!(welcome["resume"], "resumed");
     let mut heard = Vec::new();

@@ -1,15 +1,12 @@
-//! What is left of a channel that its owner deleted.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! What remains of a channel that its owner has deleted.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_store::embedded::check;
 use madang_testkit::{Config, Rest, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
-/// More messages than one page of the erasure.
+/// More messages than one page of the erasure has.
 const MESSAGES: u64 = 300;
 
 async fn signed_up(rest: &Rest, handle: &str) -> (String, String) {
@@ -61,7 +58,7 @@ async fn a_deleted_channel_is_in_no_list_and_its_messages_are_erased() {
         assert_eq!(messages.len() as u64, MESSAGES);
         assert!(messages.iter().all(|message| message.body.text.is_empty() && message.deleted.is_some()));
 
-        // It is in no list, counts no longer, and a device that had it learns that it is gone.
+        // It is in no list and is not counted, and a device that had it learns that it is gone.
         let (_, list) = call(&bob, "GET", "/v1/channels", Value::Null).await;
         assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
         let since = json!({ "since": { id.clone(): { "head_seq": 4, "read_seq": 4 } } });

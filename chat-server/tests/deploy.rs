@@ -1,8 +1,5 @@
-//! What an operator installs: the example configuration, the unit, and what systemd hears of the process.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The files that an operator installs: the example configuration and the unit; and what the process reports to systemd.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -17,7 +14,7 @@ fn deployed(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(name)
 }
 
-/// The example with the `#` before its keys taken away.
+/// The example without the `#` before its keys.
 fn example() -> String {
     let text = std::fs::read_to_string(deployed("madang.toml")).unwrap();
     let lines =
@@ -29,7 +26,7 @@ fn example() -> String {
 fn the_example_has_every_key_with_its_default() {
     let given: toml::Table = example().parse().unwrap();
     let defaults = toml::Table::try_from(Config::default()).unwrap();
-    // Key by key, so that a failure names one.
+    // Key by key, so that a failure names the key.
     for (section, keys) in &defaults {
         for (key, value) in keys.as_table().unwrap() {
             assert_eq!(given[section].get(key), Some(value), "{section}.{key}");
@@ -58,7 +55,7 @@ fn the_unit_leaves_time_for_the_drain() {
     assert!(value("LimitNOFILE") > config.gateway.connections as u64 + 500);
 }
 
-/// The next thing that the process says to its manager.
+/// The next message of the process to its manager.
 fn heard(ear: &UnixDatagram) -> String {
     let mut buffer = [0; 256];
     let length = ear.recv(&mut buffer).expect("a word to the manager");
@@ -66,7 +63,7 @@ fn heard(ear: &UnixDatagram) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn systemd_hears_when_it_is_ready_reloads_and_leaves() {
+async fn systemd_is_notified_of_ready_reloading_and_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
     let ear = UnixDatagram::bind(&path).unwrap();
@@ -86,7 +83,7 @@ async fn systemd_hears_when_it_is_ready_reloads_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hangup_brings_the_new_certificate_at_once() {
+async fn a_hangup_loads_the_new_certificate_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (Certificate::new(), Certificate::new());
     let tls = old.write(folder.path());

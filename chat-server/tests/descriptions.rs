@@ -1,9 +1,6 @@
-//! What the server says of itself is so: `/v1/openapi.json`, `/v1/asyncapi.json` and `/docs` against the types of the wire
-//! and `docs/protocol.md`.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The descriptions are correct: `/v1/openapi.json`, `/v1/asyncapi.json` and `/docs`, compared with the types of the wire and
+//! `docs/protocol.md`.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,13 +32,13 @@ async fn asyncapi() -> Value {
     served(&["/v1/asyncapi.json"]).await.remove(0)
 }
 
-/// A schema of a document, with what it refers to.
+/// A validator for a schema of a document, with the schemas that it refers to.
 fn validator(document: &Value, schema: &Value, draft: Draft) -> Validator {
     let schema = json!({ "allOf": [schema], "components": document["components"] });
     jsonschema::options().with_draft(draft).should_validate_formats(false).build(&schema).unwrap()
 }
 
-/// All that the document refers to inside of itself.
+/// All references within a document.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
@@ -62,7 +59,7 @@ fn examples(wanted: &[&str]) -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
-async fn references_lead_somewhere_and_names_are_unique() {
+async fn references_resolve_and_names_are_unique() {
     let documents = served(&["/v1/openapi.json", "/v1/asyncapi.json"]).await;
     for document in &documents {
         let mut found = BTreeSet::new();
@@ -88,7 +85,7 @@ async fn references_lead_somewhere_and_names_are_unique() {
     }
 }
 
-/// A row of a table of calls: method and path without names of ids, what it takes, its status, what it answers.
+/// A row of a table of calls: method and path without the names of ids, the body, the status, the answer.
 type Call = (String, Option<String>, u16, Option<String>);
 
 /// `/v1/users/{id}?x=1` → `/v1/users/{}`
@@ -155,7 +152,7 @@ async fn the_calls_are_those_of_the_protocol() {
 }
 
 #[tokio::test]
-async fn bodies_have_the_examples_of_the_protocol_which_keep_to_their_schemas() {
+async fn bodies_have_the_examples_of_the_protocol_and_these_match_their_schemas() {
     let openapi = openapi().await;
     let mut count = 0;
     for (name, schema) in openapi["components"]["schemas"].as_object().unwrap() {
@@ -166,7 +163,7 @@ async fn bodies_have_the_examples_of_the_protocol_which_keep_to_their_schemas() 
         }
         count += examples.len();
     }
-    // `ErrorBody` and `Ack` are among them; `Changed` and others came from the same blocks.
+    // `ErrorBody` and `Ack` are among them. `Changed` and others came from the same blocks.
     let told = PAGE.matches("\n```json rest:").count() + PAGE.matches("\n```json entry").count();
     assert_eq!(count, told, "some example found no schema");
 }
@@ -179,7 +176,7 @@ async fn every_frame_is_described() {
         messages.keys().filter_map(|key| key.strip_prefix(side)).map(str::to_owned).collect()
     };
     assert_eq!(described("client."), KINDS.map(str::to_owned).into());
-    // A test of `proto` sees that the page has an example of each.
+    // A test of `proto` checks that the page has an example of each frame.
     let shown =
         examples(&["server"]).into_iter().map(|(_, frame)| frame["type"].as_str().unwrap().to_owned());
     assert_eq!(described("server."), shown.collect::<BTreeSet<_>>());
@@ -219,7 +216,7 @@ fn frames(asyncapi: &Value) -> BTreeMap<String, Validator> {
 }
 
 #[tokio::test]
-async fn the_examples_of_the_protocol_keep_to_the_schemas_of_the_frames() {
+async fn the_examples_of_the_protocol_match_the_schemas_of_the_frames() {
     let asyncapi = asyncapi().await;
     let frames = frames(&asyncapi);
     let entry = validator(&asyncapi, &json!({ "$ref": "#/components/schemas/Entry" }), Draft::Draft7);
@@ -232,7 +229,7 @@ async fn the_examples_of_the_protocol_keep_to_the_schemas_of_the_frames() {
     }
 }
 
-/// Frames in which one thing is wrong, made from an example each.
+/// Frames with one mistake each, made from examples.
 fn spoiled() -> Vec<Value> {
     let example = |kind: &str| {
         let of_kind = |(_, frame): &(&str, Value)| frame["type"] == kind;
@@ -278,7 +275,7 @@ fn spoiled() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_the_schemas_forbid_the_parser_refuses() {
+async fn the_parser_refuses_what_the_schemas_forbid() {
     let frames = frames(&asyncapi().await);
     for frame in spoiled() {
         let kind = frame["type"].as_str().unwrap();
@@ -288,7 +285,7 @@ async fn what_the_schemas_forbid_the_parser_refuses() {
 }
 
 #[tokio::test]
-async fn an_entry_of_a_later_kind_keeps_to_the_schema() {
+async fn an_entry_of_a_later_kind_matches_the_schema() {
     let documents = served(&["/v1/openapi.json", "/v1/asyncapi.json"]).await;
     for (document, draft) in documents.iter().zip([Draft::Draft202012, Draft::Draft7]) {
         let entry = validator(document, &json!({ "$ref": "#/components/schemas/Entry" }), draft);

@@ -1,8 +1,5 @@
 //! The log of requests and sockets, as an operator reads it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 #[path = "edge/ask.rs"]
 mod ask;
@@ -28,10 +25,10 @@ async fn sign_up(node: &TestNode, handle: &str) -> Value {
     answer.json()
 }
 
-/// One test at a time: whether a line is let through is remembered for the whole process.
+/// One test at a time, because the noise limit of the log is remembered for the whole process.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The log of this thread, while it lives.
+/// The log of this thread, for as long as this value lives.
 struct Log {
     lines: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::dispatcher::DefaultGuard,
@@ -91,7 +88,7 @@ impl Write for Sink {
 }
 
 #[test]
-fn a_request_has_one_line_and_its_id_is_on_it() {
+fn a_request_has_one_line_with_its_id() {
     in_turn(async {
         let node =
             start(|config| config.server.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()]).await;
@@ -117,7 +114,7 @@ fn a_request_has_one_line_and_its_id_is_on_it() {
 }
 
 #[test]
-fn a_line_says_what_is_known_and_nothing_else() {
+fn a_line_contains_what_is_known_and_nothing_else() {
     in_turn(async {
         let node = start(|_| {}).await;
         let log = Log::read(LogFormat::Json, "info");
@@ -136,7 +133,7 @@ fn a_line_says_what_is_known_and_nothing_else() {
 }
 
 #[test]
-fn a_socket_is_followed_from_its_request_to_its_end() {
+fn a_socket_can_be_followed_from_its_request_to_its_end() {
     in_turn(async {
         let node = start(|_| {}).await;
         let ada = sign_up(&node, "ada").await;
@@ -158,7 +155,7 @@ fn a_socket_is_followed_from_its_request_to_its_end() {
 }
 
 #[test]
-fn lines_for_a_person_have_the_id_as_well() {
+fn lines_in_text_format_have_the_id_as_well() {
     in_turn(async {
         let node = start(|_| {}).await;
         let log = Log::read(LogFormat::Text, "info");
@@ -172,7 +169,7 @@ fn lines_for_a_person_have_the_id_as_well() {
 }
 
 #[test]
-fn who_hangs_up_has_a_line_as_well() {
+fn a_request_whose_client_hangs_up_has_a_line() {
     in_turn(async {
         let node = start(|_| {}).await;
         let log = Log::read(LogFormat::Json, "info");
@@ -190,7 +187,7 @@ fn who_hangs_up_has_a_line_as_well() {
 }
 
 #[test]
-fn a_pair_of_files_that_does_not_fit_has_one_line() {
+fn a_mismatched_certificate_pair_is_logged_once() {
     in_turn(async {
         let (folder, other) = (tempfile::tempdir().unwrap(), Certificate::new());
         let config = Config { tls: Certificate::new().write(folder.path()), ..Config::default() };
@@ -210,7 +207,7 @@ fn a_pair_of_files_that_does_not_fit_has_one_line() {
         let error = line["error"].as_str().unwrap();
         assert!(error.contains("/cert.pem") && error.contains("/key.pem"), "{error}");
         assert!(!log.text().contains("BEGIN"));
-        // The next change is the next line.
+        // The next change makes the next line.
         std::fs::remove_file(key).unwrap();
         look().await;
         assert_eq!(log.lines().len(), 2);

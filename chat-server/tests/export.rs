@@ -1,8 +1,5 @@
-//! The export of one's own data: what is in it, with many messages, for a reader that is slow, beside a row that is damaged.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The export of the caller's own data: its content, with many messages, for a slow reader, and next to a damaged row.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +54,7 @@ impl Stage {
         self.must("POST", &path, by, Some(message)).await["seq"].as_u64().unwrap()
     }
 
-    /// Many messages, by one after the other.
+    /// Sends many messages, in turn by the persons of `by`.
     async fn talk(&self, channel: &str, by: &[&Person], count: u64, text: &str) {
         let mut sockets = Vec::new();
         for person in by {
@@ -83,7 +80,7 @@ impl Stage {
         lines(answer.body.as_str().unwrap())
     }
 
-    /// An answer of which nothing was read yet.
+    /// Begins an export. Nothing of the body was read yet.
     async fn begin(&self, by: &Person) -> reqwest::Response {
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         client.get(format!("{}{EXPORT}", self.node.url())).bearer_auth(&by.token).send().await.unwrap()
@@ -112,7 +109,7 @@ fn of<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["type"] == kind).collect()
 }
 
-/// The last line counts what is before it.
+/// Checks that the last line counts the lines before it.
 fn assert_whole(lines: &[Value]) {
     let (end, before) = lines.split_last().unwrap();
     assert_eq!(end["type"], "end");
@@ -126,7 +123,7 @@ fn assert_whole(lines: &[Value]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_holds_what_the_user_has_and_sent_and_nothing_of_others() {
+async fn an_export_contains_what_the_user_has_and_sent_and_nothing_of_others() {
     let stage = Stage::new(&Storage::model(), |_| {}).await;
     let (ada, bob, cy) = (stage.person("ada").await, stage.person("bob").await, stage.person("cy").await);
     stage.must("PATCH", "/v1/me", &ada, Some(json!({ "avatar": "https://chat.example/ada.png" }))).await;
@@ -207,7 +204,7 @@ async fn an_export_holds_what_the_user_has_and_sent_and_nothing_of_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_messages_come_once_each_in_order() {
+async fn thousands_of_messages_are_exported_once_each_in_order() {
     let stage = Stage::new(&Storage::embedded(), |_| {}).await;
     let (ada, bob) = (stage.person("ada").await, stage.person("bob").await);
     let group = stage.channel(&ada, json!({ "kind": "group", "name": "Tea", "members": [bob.id] })).await;
@@ -223,7 +220,7 @@ async fn thousands_of_messages_come_once_each_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_that_is_compressed_comes_to_its_end() {
+async fn a_compressed_export_is_complete() {
     let stage = Stage::new(&Storage::model(), |_| {}).await;
     let ada = stage.person("ada").await;
     let client = reqwest::Client::new();
@@ -234,7 +231,7 @@ async fn an_export_that_is_compressed_comes_to_its_end() {
     assert!(answer.bytes().await.unwrap().starts_with(&[0x1f, 0x8b]));
 }
 
-/// What the kernel may hold between server and client is a few MB; twenty are on their way.
+/// Sends 20 MB. The kernel holds only a few MB between server and client.
 async fn long_talk(stage: &Stage) -> (Person, String) {
     let ada = stage.person("ada").await;
     let group = stage.channel(&ada, json!({ "kind": "group", "name": "Tea", "members": [] })).await;
@@ -243,7 +240,7 @@ async fn long_talk(stage: &Stage) -> (Person, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_holds_a_page_and_one_that_takes_nothing_is_given_up() {
+async fn a_slow_reader_holds_one_page_and_one_that_reads_nothing_is_closed() {
     let stage = Stage::new(&Storage::embedded(), |config| config.gateway.write_seconds = 2).await;
     let (ada, _) = long_talk(&stage).await;
     let mut slow = stage.begin(&ada).await;
@@ -263,7 +260,7 @@ async fn a_slow_reader_holds_a_page_and_one_that_takes_nothing_is_given_up() {
     assert_eq!(stage.status(&ada).await.0, 429);
     let given_up = timeout(PATIENCE, async {
         while stage.status(&ada).await.0 != 200 {
-            // waits for: the time in which a peer must take a byte
+            // waits for: the time within which a peer must take a byte
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
@@ -272,7 +269,7 @@ async fn a_slow_reader_holds_a_page_and_one_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_that_is_cut_off_has_no_last_line() {
+async fn an_aborted_export_has_no_last_line() {
     let stage = Stage::new(&Storage::embedded(), |_| {}).await;
     let (ada, _) = long_talk(&stage).await;
     let mut cut = stage.begin(&ada).await;
@@ -288,7 +285,7 @@ async fn an_export_that_is_cut_off_has_no_last_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_export_pays_by_itself_and_leaves_the_other_calls_of_its_user_alone() {
+async fn an_export_has_a_rate_of_its_own_and_does_not_slow_other_calls() {
     let stage = Stage::new(&Storage::embedded(), |config| {
         config.limits.enabled = true;
         (config.limits.user_sends, config.limits.user_write_kib) = (0, 0);
@@ -304,7 +301,7 @@ async fn an_export_pays_by_itself_and_leaves_the_other_calls_of_its_user_alone()
                 Some(chunk) => bytes += chunk.len(),
                 None => break,
             },
-            // Nothing comes before the clock goes on.
+            // Nothing arrives before the clock moves on.
             Err(_) => {
                 waits += 1;
                 stage.must("GET", "/v1/me", &ada, None).await;
@@ -316,7 +313,7 @@ async fn an_export_pays_by_itself_and_leaves_the_other_calls_of_its_user_alone()
     assert!(waits > 0, "twenty megabytes are more than ten seconds' worth");
 }
 
-/// Alters a byte of a text in the data folder of a server that does not run.
+/// Changes a byte of a text in the data folder of a stopped server.
 fn damage(folder: &Path, text: &str) {
     let file = folder.join("madang.db");
     let mut bytes = std::fs::read(&file).unwrap_or_else(|error| {
@@ -330,7 +327,7 @@ fn damage(folder: &Path, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_row_that_is_damaged_costs_its_own_line() {
+async fn a_damaged_row_affects_its_own_line_only() {
     let storage = Storage::embedded();
     let stage = Stage::new(&storage, |_| {}).await;
     let ada = stage.person("ada").await;

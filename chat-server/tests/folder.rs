@@ -1,8 +1,5 @@
 //! The real binary and its data folder: backed up while it serves, restored, damaged, on a disk that fails.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +13,7 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_madang");
 
-/// Does something to a file.
+/// A change of a file's bytes.
 type Harm = fn(&mut Vec<u8>);
 
 async fn start(data: &Path) -> Server {
@@ -80,13 +77,13 @@ impl People {
         }
     }
 
-    /// Where Bob's inbox ends now.
+    /// The end of Bob's inbox.
     async fn cursor(&self, server: &Server) -> String {
         let (mut bob, _) = Socket::connect(server.addr, &self.bob, None).await.unwrap();
         bob.next_of("cursor").await["cursor"].as_str().unwrap().to_owned()
     }
 
-    /// What a device of Bob's with this cursor is told.
+    /// The verdict that a device of Bob gets for this cursor.
     async fn verdict(&self, server: &Server, cursor: &str) -> (String, Option<String>) {
         let (_, welcome) = Socket::connect(server.addr, &self.bob, Some(cursor)).await.unwrap();
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -110,7 +107,7 @@ fn resumed() -> (String, Option<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_backup_serves_and_tells_each_device_by_its_cursor() {
+async fn a_restored_backup_serves_and_judges_each_device_by_its_cursor() {
     let parent = tempfile::tempdir().unwrap();
     let path = |name: &str| parent.path().join(name);
     let server = start(&path("data")).await;
@@ -139,13 +136,13 @@ async fn a_restored_backup_serves_and_tells_each_device_by_its_cursor() {
     assert_eq!(people.verdict(&server, &before).await, resumed());
     assert_eq!(people.verdict(&server, &beyond).await, snapshot("beyond_store"));
     assert_eq!(people.verdict(&server, &of_a_later_start).await, snapshot("foreign_cursor"));
-    // Also when the restored store has grown past them.
+    // Also after the restored store has grown past those positions.
     people.say(&server, 20..40).await;
     assert_eq!(people.verdict(&server, &beyond).await, snapshot("beyond_store"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_folder_is_backed_up_and_checked_and_the_doctor_looks_beside_a_server() {
+async fn a_stopped_folder_is_backed_up_and_checked_and_doctor_works_beside_a_server() {
     let parent = tempfile::tempdir().unwrap();
     let path = |name: &str| parent.path().join(name);
     let server = start(&path("data")).await;
@@ -174,7 +171,7 @@ async fn a_stopped_folder_is_backed_up_and_checked_and_the_doctor_looks_beside_a
     assert!(!path("absent").exists());
 }
 
-/// Waits until the server has noted that everything it acked is acked.
+/// Waits until the server has noted the acknowledged position.
 async fn noted(data: &Path, position: u64) {
     let noted = || {
         let note = std::fs::read_to_string(data.join("acked")).unwrap();
@@ -190,7 +187,7 @@ async fn noted(data: &Path, position: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_byte_in_the_log_of_a_killed_server_stops_the_next_start_until_somebody_decides() {
+async fn a_flipped_byte_in_the_log_of_a_killed_server_stops_the_next_start_until_the_operator_decides() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path()).await;
     let people = People::sign_up(&server).await;
@@ -219,13 +216,13 @@ async fn a_flipped_byte_in_the_log_of_a_killed_server_stops_the_next_start_until
     assert!((20..100).contains(&left), "{left}");
     assert_eq!(people.verdict(&server, &early).await, resumed());
     assert_eq!(people.verdict(&server, &late).await, snapshot("beyond_store"));
-    // A device that comes again with what was lost is acked anew.
+    // A device that sends the lost messages again gets new acks.
     people.say(&server, 20..100).await;
     assert_eq!(people.messages(&server).await.len(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_is_refused_in_one_sentence_and_checked_as_such() {
+async fn a_damaged_file_is_refused_in_one_sentence_and_reported_by_check() {
     let damage: [(&str, Harm); 3] = [
         ("begins with zeros", |bytes| bytes.fill(0)),
         ("its header speaks of", |bytes| bytes.truncate(bytes.len() / 2)),
@@ -254,7 +251,7 @@ async fn a_damaged_file_is_refused_in_one_sentence_and_checked_as_such() {
     must(&["check"], folder.path()).await;
 }
 
-/// Stands in the place of the binary, and starts it in its own surroundings.
+/// A script that is started instead of the binary and starts the binary in an environment of its own.
 fn wrapper(folder: &TempDir, lines: &str) -> PathBuf {
     let path = folder.path().join("madang");
     std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
@@ -273,13 +270,13 @@ async fn until_ready_is(server: &Server, status: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() {
+async fn a_full_disk_refuses_writes_and_accepts_them_when_there_is_room() {
     const DISK: &str = "size=6m";
     let (surroundings, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mount = format!("mount -t tmpfs -o {DISK} tmpfs '{}'", data.path().display());
     let may_mount = std::process::Command::new("unshare").args(["-Urm", "sh", "-c", &mount]).status();
     if !may_mount.is_ok_and(|status| status.success()) {
-        // The same is tried on the disk of crates/store/src/embedded/power_loss, everywhere.
+        // The same is tested everywhere on the simulated disk of crates/store/src/embedded/power_loss.
         eprintln!("nothing can be mounted here: not tried");
         return;
     }
@@ -292,7 +289,7 @@ async fn a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() {
     let filler = seen_from_here.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
-    // The log has some room of its own.
+    // The write-ahead log has some space of its own.
     let text = "long ".repeat(500);
     let mut acked: Vec<Value> = people.messages(&server).await;
     let (refused, refusal) = loop {
@@ -315,7 +312,7 @@ async fn a_disk_that_is_full_refuses_and_goes_on_when_there_is_room() {
     assert_eq!(messages[..acked.len()], acked);
     assert_eq!(messages.len(), acked.len() + 5);
     until_ready_is(&server, 200).await;
-    // What is on that disk goes with the process, so its backup is checked.
+    // The mounted disk disappears with the process, so its backup is checked.
     let backup = surroundings.path().join("backup");
     must(&["backup", "--to", backup.to_str().unwrap()], &seen_from_here).await;
     must(&["check"], &backup).await;
@@ -331,7 +328,7 @@ int fdatasync(int fd) { return fsync(fd); }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sync_that_fails_is_never_acked_and_ends_the_process_with_its_code() {
+async fn a_failed_sync_is_never_acked_and_ends_the_process_with_its_code() {
     let (surroundings, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = |name: &str| surroundings.path().join(name);
     std::fs::write(path("shim.c"), FAILING_SYNC).unwrap();
@@ -351,7 +348,7 @@ async fn a_sync_that_fails_is_never_acked_and_ends_the_process_with_its_code() {
     std::fs::write(&switch, "").unwrap();
     let refusal = people.try_say(&server, 10, "lost?").await.unwrap_err();
     assert_eq!(refusal["code"], "unavailable", "{refusal}");
-    // It is soon not ready, or gone already; as long as it drains it takes nothing more.
+    // The process is soon not ready, or has ended. While it drains it accepts nothing.
     let not_ready = async {
         while let Ok(ready) = server.rest.call("GET", "/readyz", None, None, None).await {
             if ready.status == 503 {
@@ -370,7 +367,7 @@ async fn a_sync_that_fails_is_never_acked_and_ends_the_process_with_its_code() {
     std::fs::remove_file(&switch).unwrap();
     let server = start(data.path()).await;
     assert_eq!(people.messages(&server).await[..acked.len()], acked);
-    // Nobody knows whether it was written; said again it is there once.
+    // Whether the message was written is unknown. Sent again, it is there once.
     people.try_say(&server, 10, "lost?").await.unwrap();
     let texts: Vec<Value> =
         people.messages(&server).await[acked.len()..].iter().map(|m| m["text"].clone()).collect();

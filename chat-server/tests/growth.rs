@@ -1,8 +1,5 @@
-//! What grows with each call is forgotten when no device can need it, and a device that comes later notices.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Rows that grow with each call are deleted when no device can need them, and a device that comes later notices.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 

@@ -1,8 +1,5 @@
-//! A connection that waits for the store's answer to a page is closed as soon as any other.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! A connection that waits for a page from the store is closed as soon as any other.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 

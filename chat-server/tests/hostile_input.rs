@@ -1,8 +1,5 @@
-//! What only a client with its hands on the bytes can do: fragments, broken UTF-8, giant frames, floods.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! What only a client that writes raw bytes can do: fragments, broken UTF-8, giant frames, floods.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +12,7 @@ use serde_json::{Value, json};
 
 const MIB: usize = 1024 * 1024;
 
-/// A node, and two people with a direct channel.
+/// A node, and two users with a direct channel.
 struct Stage {
     node: TestNode,
     ada: Value,
@@ -49,7 +46,7 @@ impl Stage {
         })
     }
 
-    /// A raw socket of Ada's, welcomed, and the cursor that it was given.
+    /// A raw socket of Ada after `welcome`, and the cursor that it got.
     async fn raw(&self) -> (RawSocket, String) {
         let mut socket = RawSocket::open(self.node.addr).await.unwrap();
         socket.write_text(&self.hello()).await.unwrap();
@@ -58,7 +55,7 @@ impl Stage {
         (socket, cursor["cursor"].as_str().unwrap().to_owned())
     }
 
-    /// The session goes on where it was, and nobody else was harmed.
+    /// Checks that the session resumes from its cursor and that nobody else was affected.
     async fn check_resumes(&self, cursor: &str) {
         let token = self.ada["access_token"].as_str().unwrap();
         let (mut ada, welcome) = Socket::connect(self.node.addr, token, Some(cursor)).await.unwrap();
@@ -89,7 +86,7 @@ async fn a_frame_may_come_in_fragments_and_its_limit_counts_all_of_them() {
     write_fragments(&mut socket, large.as_bytes(), 60_000).await.unwrap();
     let error: Value = serde_json::from_str(&socket.read_text().await.unwrap()).unwrap();
     assert_eq!((&error["code"], &error["field"]), (&json!("too_large"), &json!("frame")));
-    // Even in the middle of a character.
+    // Fragments may even end in the middle of a character.
     let text = stage.send(2, &"마당".repeat(20)).to_string();
     write_fragments(&mut socket, text.as_bytes(), 7).await.unwrap();
     let (mut is_acked, mut is_delivered) = (false, false);
@@ -105,7 +102,7 @@ async fn a_frame_above_two_mebibytes_closes_with_1009_and_the_session_can_be_res
     let stage = Stage::new().await;
     let giant = stage.send(1, &"x".repeat(2 * MIB)).to_string();
     let (mut whole, cursor) = stage.raw().await;
-    // The server may hang up while we write.
+    // The server may close the connection during this write.
     let _ = whole.write_text(&giant).await;
     assert_eq!(whole.read_close().await.unwrap(), 1009);
     let (mut fragments, _) = stage.raw().await;
@@ -120,7 +117,7 @@ async fn text_that_is_not_utf8_closes_with_1007_and_the_session_can_be_resumed()
     let (mut socket, cursor) = stage.raw().await;
     socket.write(true, TEXT, b"{\"type\":\"heartbeat\",\"x\":\"\xff\"}").await.unwrap();
     assert_eq!(socket.read_close().await.unwrap(), 1007);
-    // Before hello as well.
+    // Also before `hello`.
     let mut socket = RawSocket::open(stage.node.addr).await.unwrap();
     socket.write(true, TEXT, b"\xc3\x28").await.unwrap();
     assert_eq!(socket.read_close().await.unwrap(), 1007);
@@ -140,7 +137,7 @@ async fn an_upgrade_without_our_subprotocol_or_from_a_foreign_page_is_refused() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_much_and_never_hello_is_cut_off_in_time() {
+async fn a_client_that_floods_without_hello_is_closed_in_time() {
     let stage = Stage::new().await;
     let mut floods = tokio::task::JoinSet::new();
     for opcode in [CONTINUATION, CONTINUATION, CONTINUATION, PING, PING, PING] {
@@ -176,7 +173,7 @@ async fn a_ping_is_answered_before_hello_and_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_larger_than_the_queue_leaves_the_connection_as_quick_as_before() {
+async fn a_page_larger_than_the_queue_does_not_slow_the_connection_down() {
     let stage = Stage::new().await;
     let ada = stage.ada["access_token"].as_str().unwrap();
     let (mut socket, _) = Socket::connect(stage.node.addr, ada, None).await.unwrap();
@@ -196,7 +193,7 @@ async fn a_page_larger_than_the_queue_leaves_the_connection_as_quick_as_before()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_pipelined_requests_are_all_answered_and_harm_nobody() {
+async fn ten_thousand_pipelined_requests_are_all_answered_and_affect_nobody_else() {
     const REQUESTS: u64 = 10_000;
     let stage = Stage::new().await;
     let (ada, bob) =

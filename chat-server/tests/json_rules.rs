@@ -1,9 +1,6 @@
-//! The one rule for JSON from outside, tried on every frame and every body that the descriptions name: made of the examples
-//! of the protocol's page, so a new frame or body is tried without a line here.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The rule for JSON from outside, tried on every frame and every body that the descriptions name. The trials are made from the
+//! examples of the protocol page, so a new frame or body is tried without a line here.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_proto::Request;
 use madang_testkit::{Answer, Config, Rest, Storage, TestNode, manual_clock};
@@ -19,13 +16,13 @@ struct Subject {
 /// What becomes of a text.
 #[derive(Debug, PartialEq)]
 enum Verdict {
-    /// The text is a request, whatever is thought of it.
+    /// The text was read as a request. Whether the request succeeds does not matter.
     Read,
-    /// It is none, and this is named.
+    /// The text is not a request. This is the field that the refusal names.
     Refused(String),
 }
 
-/// A text, and the field that its refusal names; `None` if it is to be read.
+/// A text, and the field that its refusal must name. `None` if the text must be read.
 struct Trial {
     text: String,
     blamed: Option<String>,
@@ -45,7 +42,7 @@ fn text(members: &Map<String, Value>) -> String {
     Value::Object(members.clone()).to_string()
 }
 
-/// The members, with one as this text.
+/// The members, with one of them replaced by a text.
 fn with_member(members: &Map<String, Value>, name: &str, value: &str) -> String {
     let rest = members
         .iter()
@@ -72,7 +69,7 @@ impl Subject {
             Trial::refused(with_member(&self.example, "not_known_here", &nested(5_000)), whole),
         ];
         for (name, schema) in self.schema["properties"].as_object().unwrap() {
-            // The envelope of frames has tests of its own.
+            // The envelope of frames is tested elsewhere.
             if matches!(name.as_str(), "type" | "id") {
                 continue;
             }
@@ -99,7 +96,7 @@ impl Subject {
         trials
     }
 
-    /// What asks for nothing that is known; frames have their type beside it.
+    /// A request without any known field, except the envelope of a frame.
     fn unknown_alone(&self, envelope: &[&str]) -> Trial {
         let mut members: Map<String, Value> = self
             .example
@@ -124,7 +121,7 @@ async fn described() -> (TestNode, Rest, Value, Value) {
 }
 
 #[tokio::test]
-async fn every_frame_keeps_to_the_rule() {
+async fn every_frame_follows_the_rule() {
     let (node, _, _, asyncapi) = described().await;
     let mut count = 0;
     for (key, message) in asyncapi["components"]["messages"].as_object().unwrap() {
@@ -133,7 +130,7 @@ async fn every_frame_keeps_to_the_rule() {
             let example = example["payload"].as_object().unwrap().clone();
             let subject = Subject { name: kind.to_owned(), schema: message["payload"].clone(), example };
             let mut trials = subject.trials("frame");
-            // `heartbeat` knows no field, and `history` misses its channel first.
+            // `heartbeat` has no fields, and `history` reports its missing channel first.
             if !matches!(kind, "heartbeat" | "history") {
                 trials.push(subject.unknown_alone(&["type", "id"]));
             }
@@ -149,7 +146,7 @@ async fn every_frame_keeps_to_the_rule() {
     node.stop().await.unwrap();
 }
 
-/// A refusal by the rule names `blamed`; what is thought of a request that was read is another matter.
+/// A refusal by the rule names `blamed`. Any other answer means that the request was read.
 fn verdict(answer: &Answer, blamed: &str) -> Verdict {
     match (&answer.body["code"], &answer.body["field"]) {
         (Value::String(code), Value::String(field))
@@ -162,7 +159,7 @@ fn verdict(answer: &Answer, blamed: &str) -> Verdict {
 }
 
 #[tokio::test]
-async fn every_body_keeps_to_the_rule() {
+async fn every_body_follows_the_rule() {
     let (node, rest, openapi, _) = described().await;
     // Not the password of the examples, which would delete the account.
     let ada = json!({ "handle": "ada", "display_name": "Ada", "password": "another horse" });
@@ -190,7 +187,7 @@ async fn every_body_keeps_to_the_rule() {
             trials.push(subject.unknown_alone(&[]));
             count += trials.len();
             for Trial { text, blamed } in trials {
-                // Accounts are guarded by slow hashes, which say nothing about JSON.
+                // These calls compute slow hashes, which have nothing to do with JSON.
                 if blamed.is_none() && matches!(subject.name.as_str(), "SignUp" | "Login") {
                     continue;
                 }
@@ -207,7 +204,7 @@ async fn every_body_keeps_to_the_rule() {
 }
 
 #[tokio::test]
-async fn a_request_in_which_nothing_is_known_is_refused() {
+async fn a_request_without_any_known_field_is_refused() {
     let (node, rest, ..) = described().await;
     let ada = json!({ "handle": "ada", "display_name": "Ada", "password": "correct horse" });
     let ada = rest.must("POST", "/v1/accounts", None, Some(&ada)).await;

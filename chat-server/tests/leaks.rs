@@ -1,39 +1,36 @@
-//! What one member learns of another, by what stands between them and in each kind of channel. The table below is what
-//! must come out; `docs/protocol.md` says the same in words.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! What one member learns about another, by their relation and by the kind of the channel. The table below holds the expected
+//! results; `docs/protocol.md` says the same in words.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_service::Clock;
 use madang_testkit::{Config, Rest, Socket, Storage, TestNode};
 use serde_json::{Value, json};
 
-/// How Mal stands to Bob, or in the channel; the kind of channel; what Bob learns of what Mal does there.
+/// Mal's relation to Bob or to the channel; the kind of the channel; what Bob learns of Mal's actions there.
 const TABLE: &[(&str, &str, &str)] = &[
     ("plain", "direct", "typing receipt read_seq count"),
     ("plain", "group", "typing receipt read_seq count"),
     ("plain", "open", "typing read_seq count note"),
-    // Nothing says that an invisible user is here, but what the user says.
+    // Nothing shows that an invisible user is online, except what the user says.
     ("invisible", "direct", "count"),
     ("invisible", "group", "count"),
     ("invisible", "open", "count note"),
-    // Bob blocks Mal: nothing passes but the log, and what Mal says there calls nobody who blocks Mal.
+    // Bob blocks Mal: nothing passes except the log, and Mal's messages do not notify users who block Mal.
     ("blocked", "direct", ""),
     ("blocked", "group", ""),
     ("blocked", "open", ""),
-    // Mal blocks Bob: nothing says that Mal is here. What Mal says to Bob is meant for Bob.
+    // Mal blocks Bob: nothing shows that Mal is online. What Mal says to Bob is meant for Bob.
     ("blocks", "direct", ""),
     ("blocks", "group", "count"),
     ("blocks", "open", "count note"),
-    // A member who may not speak may read, and says so.
+    // A muted member may read, and that is shown.
     ("muted", "group", "receipt read_seq"),
     ("muted", "open", "read_seq"),
     ("left", "group", ""),
     ("left", "open", ""),
     ("banned", "group", ""),
     ("banned", "open", ""),
-    // The device is revoked: its token does nothing any more. How far it has read before is known.
+    // The device is revoked: its token does nothing any more. What it has read before is known.
     ("revoked", "group", "read_seq"),
     ("revoked", "open", "read_seq"),
 ];
@@ -63,7 +60,7 @@ impl Stage {
         self.rest.must(method, path, Some(&who.token), body.as_ref()).await
     }
 
-    /// As [`Self::must`], where a refusal is as good.
+    /// As [`Self::must`], but the call may be refused.
     async fn may(&self, who: &Person, method: &str, path: &str, body: Option<Value>) {
         drop(self.rest.call(method, path, Some(&who.token), None, body.as_ref()).await.unwrap());
     }
@@ -74,7 +71,7 @@ impl Stage {
         self.may(who, "POST", &format!("{path}/messages"), Some(body)).await;
     }
 
-    /// A channel of Ada, Bob and Mal; a direct one of the latter.
+    /// A channel of Ada, Bob and Mal; a direct one of Bob and Mal.
     async fn channel(&self, kind: &str, [ada, bob, mal]: [&Person; 3]) -> String {
         let (by, members) = match kind {
             "direct" => (mal, vec![&bob.id]),
@@ -113,7 +110,7 @@ impl Stage {
         self.must(who, method, &at, body).await;
     }
 
-    /// What Bob learns.
+    /// What Bob learns in this state and kind of channel.
     async fn learned(&mut self, state: &str, kind: &str) -> String {
         let [ada, bob, mal] = [self.person().await, self.person().await, self.person().await];
         let all = [&ada, &bob, &mal];
@@ -127,13 +124,14 @@ impl Stage {
         let other = if kind == "direct" { &bob } else { &ada };
         self.say(other, &path, 1, &[]).await;
         let head = self.must(other, "GET", &path, None).await["head_seq"].clone();
-        // Before the state, so that the marker is not that of the join.
+        // Read before the state changes, so that the marker is not the one of the join.
         let from_mal = Socket::connect(self.node.addr, &mal.token, None).await.unwrap().0;
         self.put(state, &path, all).await;
         act(from_mal, &channel, &head).await;
         self.say(&mal, &path, 2, &[&bob.id]).await;
         let view = self.must(&bob, "GET", &path, None).await;
-        // What comes behind this is later: notes of a channel keep its order, and so do events and entries.
+        // These calls come last, and notes, events and entries keep their order. So everything before them has arrived when they
+        // do.
         if kind == "direct" {
             self.must(&bob, "PUT", &format!("/v1/blocks/{}", ada.id), None).await;
         } else {
@@ -152,7 +150,7 @@ impl Stage {
     }
 }
 
-/// Types and reads, as far as the server lets it.
+/// Types and reads, as far as the server allows it.
 async fn act(mut socket: Socket, channel: &str, head: &Value) {
     let typing = json!({ "type": "typing", "id": "t", "channel_id": channel });
     let read = json!({ "type": "read", "id": "r", "channel_id": channel, "seq": head });
@@ -167,7 +165,7 @@ async fn act(mut socket: Socket, channel: &str, head: &Value) {
     }
 }
 
-/// What comes to Bob of Mal before the last thing that Ada or Bob did.
+/// What Bob receives about Mal before the last action of Ada or Bob.
 async fn frames_until(to_bob: &mut Socket, kind: &str, ada: &Person, mal: &Person) -> Vec<&'static str> {
     let mut learned = Vec::new();
     let (mut is_said, mut is_noted) = (false, kind == "group");
@@ -194,7 +192,7 @@ async fn frames_until(to_bob: &mut Socket, kind: &str, ada: &Person, mal: &Perso
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_member_learns_of_another_what_the_table_says() {
+async fn a_member_learns_about_another_what_the_table_says() {
     let storage = Storage::embedded();
     let mut config = Config::default();
     config.limits.enabled = false;

@@ -1,8 +1,5 @@
-//! The listener of the real server: how many connections one address gets.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The listener of the real server: the connections that one address may have.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,12 +26,12 @@ async fn start(enabled: bool) -> (TestNode, SocketAddr) {
     (node, addr)
 }
 
-/// A connection from an address of this machine that is kept open: it has asked once, and is answered if it is served.
+/// A connection from an address of this machine that stays open after one request. Returns whether the request was answered.
 async fn ask(from: &str, to: SocketAddr) -> (TcpStream, bool) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
     let mut stream = socket.connect(to).await.unwrap();
-    // Who is not served may be told so by a reset.
+    // A refused connection may be reset.
     let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: madang\r\n\r\n").await;
     let mut first = [0];
     let read = timeout(PATIENCE, stream.read(&mut first)).await.expect("an answer or an end");
@@ -42,7 +39,7 @@ async fn ask(from: &str, to: SocketAddr) -> (TcpStream, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_with_too_many_connections_gets_no_further_one_and_others_do() {
+async fn an_address_with_too_many_connections_gets_no_more_and_others_do() {
     let (node, addr) = start(true).await;
     let mut open = Vec::new();
     for _ in 0..LIMIT {
@@ -53,14 +50,14 @@ async fn an_address_with_too_many_connections_gets_no_further_one_and_others_do(
     assert!(!ask("127.0.0.1", addr).await.1);
     assert_eq!(node.node.gateway.operations.metrics.crowded.get(), 1);
     assert!(ask("127.0.0.2", addr).await.1);
-    // There is room again once one has gone, as soon as the server has seen it go.
+    // There is room again as soon as the server has noticed the end of one connection.
     drop(open.pop());
     let back = async { while !ask("127.0.0.1", addr).await.1 {} };
     timeout(PATIENCE, back).await.expect("room");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sockets_do_not_count_among_the_connections_of_their_address() {
+async fn sockets_are_not_counted_among_the_connections_of_their_address() {
     let (node, addr) = start(true).await;
     let ada = Rest::new(&node.url()).sign_up("ada").await;
     let token = ada["access_token"].as_str().unwrap();
@@ -72,7 +69,7 @@ async fn sockets_do_not_count_among_the_connections_of_their_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_limits_an_address_may_open_as_many_as_it_likes() {
+async fn without_limits_an_address_may_open_any_number_of_connections() {
     let (_node, addr) = start(false).await;
     let mut open = Vec::new();
     for _ in 0..=LIMIT {
@@ -83,13 +80,13 @@ async fn without_limits_an_address_may_open_as_many_as_it_likes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_and_does_not_read_is_let_go() {
+async fn a_connection_that_sends_requests_but_does_not_read_is_closed() {
     let mut config = Config::default();
     config.gateway.write_seconds = 1;
     let node = TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap();
     let (mut client, addr) = (TcpStream::connect(node.addr).await.unwrap(), node.addr);
     let question = b"GET /v1/openapi.json HTTP/1.1\r\nHost: madang\r\n\r\n";
-    // Until its answers have filled what the kernel takes for both sides, and the server reads no further question.
+    // Until the answers fill the buffers of the kernel on both sides and the server reads no further request.
     let asked = async {
         loop {
             if client.write_all(question).await.is_err() {

@@ -1,8 +1,5 @@
-//! How many channels one person may be in.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The number of channels that one user may be in.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use futures_util::future::join_all;
 use madang_testkit::{Config, ManualClock, Rest, Storage, TestNode, manual_clock};
@@ -16,7 +13,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Where a person may be in so many channels.
+    /// A node on which a user may be in `per_user` channels.
     async fn new(storage: Storage, per_user: u32) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
@@ -26,7 +23,7 @@ impl Stage {
         Self { rest: Rest::new(&node.url()), _node: node, _clock: manual, _storage: storage }
     }
 
-    /// Signs up; the id and the token.
+    /// Signs up. Returns the id and the token.
     async fn person(&self, handle: &str) -> (String, String) {
         let signed_in = self.rest.sign_up(handle).await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -44,7 +41,7 @@ impl Stage {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_requests_at_once_come_to_the_limit_and_not_beyond() {
+async fn twenty_concurrent_requests_reach_the_limit_and_do_not_exceed_it() {
     for storage in [Storage::model(), Storage::embedded()] {
         let stage = Stage::new(storage, 5).await;
         let (_, ada) = stage.person("ada").await;
@@ -70,7 +67,7 @@ fn group(members: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_in_more_channels_than_the_limit_says() {
+async fn nobody_is_in_more_channels_than_the_limit_allows() {
     for storage in [Storage::model(), Storage::embedded()] {
         let stage = Stage::new(storage, 2).await;
         let (ada_id, ada) = stage.person("ada").await;
@@ -87,7 +84,7 @@ async fn nobody_is_in_more_channels_than_the_limit_says() {
         let open = format!("/v1/channels/{}", open["id"].as_str().unwrap());
         assert_eq!(stage.ask(&ada, "PUT", &format!("{open}/membership"), None).await.0, 409);
 
-        // Nor is she brought into one by others.
+        // Others cannot add this user to a channel either.
         for wish in [group(&[&ada_id]), json!({ "kind": "direct", "members": [ada_id] })] {
             let (status, refusal) = stage.make(&eve, wish).await;
             assert_eq!((status, &refusal["field"]), (409, &json!("members")), "{refusal}");
@@ -97,7 +94,7 @@ async fn nobody_is_in_more_channels_than_the_limit_says() {
         let add = json!({ "user_ids": [ada_id] });
         assert_eq!(stage.ask(&eve, "PUT", &members, Some(add.clone())).await.0, 409);
 
-        // Who is in a channel already is no mistake, and who leaves one has room again.
+        // Adding a member again is not an error, and a user who leaves a channel has room again.
         let members = format!("/v1/channels/{first}/members");
         assert_eq!(stage.ask(&ada, "PUT", &members, Some(add)).await.0, 200);
         let leave = format!("/v1/channels/{first}/members/{ada_id}");

@@ -1,8 +1,5 @@
-//! Open channels over real sockets and REST: seats that run out, who leaves in a crowd, readers that stop.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Open channels over real sockets and REST: seats that run out, leaving in a crowd, readers that stop.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::sync::Arc;
 
@@ -32,7 +29,7 @@ impl Stage {
         Self::with(storage, seats, |inbox| inbox).await
     }
 
-    /// Over an inbox that is led through another one.
+    /// A stage whose inbox is wrapped by `lead`.
     async fn with(storage: Storage, seats: u32, lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
@@ -55,7 +52,7 @@ impl Stage {
         people
     }
 
-    /// Calls for everybody at once; the statuses in the order of the people.
+    /// Makes a call for everybody concurrently. Returns the statuses in the order of `people`.
     async fn all(&self, people: &[Person], call: impl Fn(&Person) -> (&'static str, String)) -> Vec<u16> {
         let mut calls = JoinSet::new();
         for (index, person) in people.iter().enumerate() {
@@ -101,7 +98,7 @@ fn uuid() -> String {
     format!("01920000-0000-7000-8000-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The entries of the channel that a socket gets, up to one of this kind and user, or this place.
+/// The entries of the channel that a socket gets, up to the first for which `is_last` holds.
 async fn entries_until(socket: &mut Socket, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
     let mut entries: Vec<Value> = Vec::new();
     loop {
@@ -116,7 +113,7 @@ async fn entries_until(socket: &mut Socket, is_last: impl Fn(&Value) -> bool) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_seats_and_thirty_joins_at_once_make_ten_members() {
+async fn ten_seats_and_thirty_concurrent_joins_make_ten_members() {
     for storage in [Storage::model(), Storage::embedded()] {
         let stage = Stage::new(storage, 10).await;
         let people = stage.people(30).await;
@@ -132,7 +129,7 @@ async fn ten_seats_and_thirty_joins_at_once_make_ten_members() {
         for (person, status) in people.iter().zip(&statuses) {
             assert_eq!(members.contains(&person.id.as_str()), *status == 200);
         }
-        // Who was refused finds the seat that another gives back.
+        // A user who was refused finds the seat that another one frees.
         let leaver = people.iter().zip(&statuses).find(|(_, status)| **status == 200).unwrap().0.clone();
         let left = stage.all(&[leaver], |person| ("DELETE", format!("{path}/{}", person.id))).await;
         assert_eq!(left, [204]);
@@ -148,7 +145,7 @@ async fn ten_seats_and_thirty_joins_at_once_make_ten_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_leaves_in_a_crowd_gets_her_own_row_and_none_behind_it() {
+async fn a_user_who_leaves_in_a_crowd_gets_the_row_of_the_leave_and_none_behind_it() {
     let stage = Stage::new(Storage::embedded(), 100).await;
     let people = stage.people(25).await;
     assert!(stage.join_all(&people).await.iter().all(|&status| status == 200));
@@ -186,12 +183,12 @@ async fn who_leaves_in_a_crowd_gets_her_own_row_and_none_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
+async fn a_subscriber_that_stops_reading_gets_a_gap_and_then_live_entries() {
     let stage = Stage::new(Storage::embedded(), 10).await;
     let mut socket = stage.subscribed(&stage.owner, 0).await;
     assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
     let text = "x".repeat(60_000);
-    // Far more than the kernel and the queue hold for a reader that takes nothing.
+    // Much more than the kernel and the queue hold for a reader that takes nothing.
     for _ in 0..400 {
         stage.say(&text).await;
     }
@@ -199,14 +196,14 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
     let mut last_said = 402;
     while next <= last_said {
         let frame = socket.next().await.unwrap();
-        assert_ne!(frame["type"], "resync", "her inbox lost nothing");
+        assert_ne!(frame["type"], "resync", "the inbox lost nothing");
         if frame["type"] == "heads" {
             assert_eq!(frame["heads"][0]["gap"], true);
             let seq = frame["heads"][0]["seq"].as_u64().unwrap();
             assert!(seq >= next, "{seq} is no gap");
             next = seq + 1;
             gaps += 1;
-            // Live goes on behind it.
+            // Live entries follow the gap.
             last_said = stage.say("after the gap").await;
         }
         for entry in frame["entries"].as_array().into_iter().flatten().filter(|_| frame["log"] == "channel") {
@@ -217,7 +214,7 @@ async fn a_subscriber_that_stops_reading_is_told_of_a_gap_and_goes_on() {
     assert!(gaps > 0, "everything found room");
 }
 
-/// What the first row of an open channel says in an envelope.
+/// The content of the first row of an open channel in an envelope.
 fn content(envelope: &Envelope) -> Option<&Content> {
     match envelope {
         Envelope::Open(open) => Some(&open.rows[0].entry.content),
@@ -229,7 +226,7 @@ fn said(envelope: &Envelope) -> Option<&str> {
     Some(&content(envelope)?.message()?.body.text)
 }
 
-/// Rows that say "lost" go missing, and where one says so it is told.
+/// Drops rows with the text "lost". Replaces a row with "lost, and it is known" by a report of the loss.
 fn lose(envelope: Envelope) -> Vec<Envelope> {
     match said(&envelope) {
         Some("lost") => Vec::new(),
@@ -238,7 +235,7 @@ fn lose(envelope: Envelope) -> Vec<Envelope> {
     }
 }
 
-/// From a row that tells of a leave on everything waits until somebody says "now".
+/// Holds everything back from the first row of a leave on, until a message says "now".
 fn hold_leaves() -> impl FnMut(Envelope) -> Vec<Envelope> + Send {
     let mut held: Vec<Envelope> = Vec::new();
     move |envelope| {
@@ -253,19 +250,19 @@ fn hold_leaves() -> impl FnMut(Envelope) -> Vec<Envelope> + Send {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_lost_between_nodes_is_a_gap() {
+async fn rows_lost_between_nodes_are_a_gap() {
     let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, lose)).await;
     let mut socket = stage.subscribed(&stage.owner, 2).await;
     assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
     let gap = |seq: u64| json!({ "channel_id": stage.channel, "seq": seq, "ordinal": seq - 2, "gap": true });
     assert_eq!(stage.say("heard").await, 3);
     assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 3).await.len(), 1);
-    // A hole shows by what comes behind it.
+    // A hole is noticed when a later row arrives.
     stage.say("lost").await;
     stage.say("behind it").await;
     assert_eq!(socket.next_of("heads").await["heads"][0], gap(4));
     assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 5).await.len(), 1);
-    // One behind which nothing comes is told by who lost it.
+    // A loss without a later row is reported by the one who lost the rows.
     stage.say("lost").await;
     stage.say("lost, and it is known").await;
     assert_eq!(socket.next_of("heads").await["heads"][0], gap(7));
@@ -274,7 +271,7 @@ async fn what_is_lost_between_nodes_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leave_that_is_told_late_ends_no_later_subscription() {
+async fn a_delayed_row_of_a_leave_ends_no_later_subscription() {
     let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, hold_leaves())).await;
     let bob = &stage.people(1).await[0];
     let membership = format!("/v1/channels/{}/membership", stage.channel);
@@ -282,7 +279,7 @@ async fn a_leave_that_is_told_late_ends_no_later_subscription() {
     stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
     let mut socket = stage.subscribed(bob, 0).await;
     assert_eq!(entries_until(&mut socket, |entry| entry["seq"] == 3).await.len(), 3);
-    // He goes and comes again, and no row has told of it when he subscribes.
+    // Bob leaves and joins again, and no row of that has arrived when he subscribes.
     stage.rest.must("DELETE", &member, Some(&bob.token), None).await;
     stage.rest.must("PUT", &membership, Some(&bob.token), None).await;
     let subscribe =
@@ -302,7 +299,7 @@ async fn subscriptions_have_a_bound_and_end_with_their_connection() {
     let stage = Stage::new(Storage::model(), 10).await;
     let (mut socket, _) = Socket::connect(stage.node.addr, &stage.owner.token, None).await.unwrap();
     let mut channels = vec![stage.channel.clone()];
-    // Nobody makes more than a hundred.
+    // One user makes at most a hundred open channels.
     for maker in stage.people(2).await {
         for number in 0..100 {
             let wish = json!({ "kind": "open", "name": format!("Tea {number}") });
@@ -318,7 +315,7 @@ async fn subscriptions_have_a_bound_and_end_with_their_connection() {
     let refused: Vec<&Value> = answers.iter().filter(|answer| answer["type"] == "error").collect();
     assert_eq!((answers.len(), refused.len()), (201, 1));
     assert_eq!((&refused[0]["code"], &refused[0]["id"]), (&json!("full"), &json!(channels[200])));
-    // One that ends makes room for another.
+    // A subscription that ends makes room for another one.
     let end = json!({ "type": "unsubscribe", "id": "u", "channel_id": channels[0] });
     let answers = socket.pipeline(vec![end, subscribe(&channels[200])]).await.unwrap();
     assert_eq!((&answers[0]["type"], &answers[1]["type"]), (&json!("done"), &json!("heads")));

@@ -1,9 +1,6 @@
-//! The real binary as operators use it: `madang users …` and `madang invitations …` beside a running server and on a folder
-//! whose server has stopped. Each change leaves a line in the log; each refusal has a text and an exit code.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The real binary as operators use it: `madang users …` and `madang invitations …`, beside a running server and on the folder of
+//! a stopped one. Each change is logged; each refusal has a text and an exit code.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -33,7 +30,7 @@ fn command(data: &Path) -> Command {
     command
 }
 
-/// What a command came to: its exit code, and what it wrote.
+/// The result of a command: its exit code and its output.
 struct Ran {
     code: Option<i32>,
     out: String,
@@ -80,14 +77,14 @@ impl Stage {
         run(self.folder.path(), args, "").await
     }
 
-    /// A command that must succeed and answers in JSON.
+    /// Runs a command that must succeed and prints JSON.
     async fn json(&self, args: &[&str]) -> Value {
         let ran = self.run(&[args, &["--json"]].concat()).await;
         assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.err);
         ran.json()
     }
 
-    /// The next line of the server's log that says this, with its fields.
+    /// The next line of the server's log with this message, with its fields.
     async fn logged(&mut self, what: &str) -> Value {
         let read = async {
             loop {
@@ -122,7 +119,7 @@ fn text(value: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn accounts_and_devices_are_looked_after_beside_a_running_server() {
+async fn accounts_and_devices_are_managed_beside_a_running_server() {
     let mut stage = Stage::new("open").await;
     let ada = stage.rest.sign_up("ada").await;
     let (ada_id, phone) = (ada["user"]["id"].clone(), text(&ada["device_id"]).to_owned());
@@ -131,7 +128,7 @@ async fn accounts_and_devices_are_looked_after_beside_a_running_server() {
         stage.rest.sign_up(handle).await;
     }
 
-    // Lists come by pages, for people and for programs.
+    // Lists have pages, for people and for programs.
     let page = stage.json(&["users", "list", "--prefix", "a", "--limit", "1"]).await;
     assert_eq!((&page["items"][0]["handle"], &page["next"]), (&json!("abe"), &json!("abe")));
     let page = stage.json(&["users", "list", "--prefix", "a", "--after", "abe", "--limit", "1"]).await;
@@ -151,7 +148,7 @@ async fn accounts_and_devices_are_looked_after_beside_a_running_server() {
     let lines = stage.run(&["users", "devices", "ada"]).await.out;
     assert!(lines.starts_with(&format!("{phone}\t")) && lines.lines().count() == 1, "{lines}");
 
-    // Each change is a line of the log, with the user.
+    // Each change is logged, with the user.
     let made = run(stage.folder.path(), &["users", "create", "admin", "--json"], "battery staple\n").await;
     assert_eq!((made.code, &made.json()["handle"]), (Some(0), &json!("admin")), "{}", made.err);
     assert_eq!(field(&stage.logged("an operator made an account").await, "user.handle"), "admin");
@@ -185,7 +182,7 @@ async fn accounts_and_devices_are_looked_after_beside_a_running_server() {
         "revoked"
     );
 
-    // The data of a user goes into a new file that others cannot read.
+    // The data of a user is written to a new file that others cannot read.
     let to: PathBuf = stage.folder.path().join("ada.jsonl");
     let end = stage.json(&["users", "export", "ada", "--to", to.to_str().unwrap()]).await;
     stage.logged("an operator exports the data of a user").await;
@@ -207,7 +204,7 @@ async fn accounts_and_devices_are_looked_after_beside_a_running_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_done_is_said_with_an_exit_code() {
+async fn refusals_have_a_text_and_an_exit_code() {
     let stage = Stage::new("open").await;
     let ada = stage.rest.sign_up("ada").await;
     let device = text(&ada["device_id"]).to_owned();
@@ -223,7 +220,7 @@ async fn what_cannot_be_done_is_said_with_an_exit_code() {
         (&["users", "list", "--limit", "0"], 1, "limit is 0, it must be 1 to 500"),
         (&["users", "list", "--limit", "501"], 1, "limit is 501"),
         (&["users", "revoke", "bob", "--device", &device], 1, "device"),
-        // clap's own: nothing was asked.
+        // Refused by clap: no request was made.
         (&["users", "revoke", "ada"], 2, "--device"),
         (&["users", "revoke", "ada", "--all", "--device", &device], 2, "--all"),
         (&["users", "revoke", "ada", "--device", "phone"], 2, "phone"),
@@ -246,11 +243,11 @@ async fn what_cannot_be_done_is_said_with_an_exit_code() {
     assert!(taken.code == Some(1) && taken.err.contains("handle is taken"), "{}", taken.err);
     let short = run(stage.folder.path(), &["users", "create", "cy"], "short\n").await;
     assert!(short.code == Some(1) && short.err.contains("password"), "{}", short.err);
-    // Nothing came of all that.
+    // None of these commands has changed anything.
     assert_eq!(stage.json(&["users", "show", "ada"]).await["devices"].as_array().unwrap().len(), 1);
     assert_eq!(stage.json(&["invitations", "list"]).await["items"], json!([]));
 
-    // On a folder whose server has stopped the same commands work; without a folder they do not.
+    // On the folder of a stopped server the same commands work; without a folder they do not.
     let folder = stage.stop().await;
     let shown = run(folder.path(), &["users", "disable", "ada", "--json"], "").await;
     assert_eq!((shown.code, shown.json()), (Some(0), json!({})), "{}", shown.err);

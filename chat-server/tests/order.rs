@@ -1,8 +1,5 @@
-//! A change and its notification: whatever happens at the same moment, the last word is what is.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! A change and its note: whatever happens at the same moment, the last note says what is in the store.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_testkit::{Config, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
@@ -52,7 +49,7 @@ impl Stage {
     }
 }
 
-/// The contents of own-log entries up to the first that `is_last`.
+/// The contents of own-log entries up to and with the first for which `is_last` holds.
 async fn own_entries(socket: &mut Socket, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
     let mut found = Vec::new();
     loop {
@@ -66,13 +63,13 @@ async fn own_entries(socket: &mut Socket, is_last: impl Fn(&Value) -> bool) -> V
     }
 }
 
-/// Blocks somebody and ends the block in turn: a call that changes nothing brings no entry.
+/// Blocks a user and ends the block in turn, because a call that changes nothing makes no entry.
 fn toggle(round: u64) -> &'static str {
     if round.is_multiple_of(2) { "PUT" } else { "DELETE" }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_devices_that_read_at_once_end_with_the_greater_marker_and_receipt() {
+async fn two_devices_that_read_concurrently_end_with_the_greater_marker_and_receipt() {
     let stage = Stage::new().await;
     let (ada, bob, cy) = (stage.person("ada").await, stage.person("bob").await, stage.person("cy").await);
     let channel = stage.direct(&ada, &bob).await;
@@ -89,7 +86,7 @@ async fn two_devices_that_read_at_once_end_with_the_greater_marker_and_receipt()
         } else {
             tokio::join!(read(second), read(first));
         }
-        // What comes behind these calls tells that their notes are here.
+        // The entry of this call comes behind the notes of the calls before it.
         stage.rest.must(toggle(round), &format!("/v1/blocks/{}", cy.id), Some(&ada.token), None).await;
         let entries = own_entries(&mut to_ada, |entry| entry["user_id"] == json!(cy.id)).await;
         let reads: Vec<u64> = entries.iter().filter_map(|entry| entry["read_seq"].as_u64()).collect();
@@ -111,7 +108,7 @@ async fn two_devices_that_read_at_once_end_with_the_greater_marker_and_receipt()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_last_entry_about_a_block_or_a_contact_is_how_it_stands() {
+async fn the_last_entry_about_a_block_or_a_contact_says_what_is_stored() {
     let stage = Stage::new().await;
     let (ada, bob, cy) = (stage.person("ada").await, stage.person("bob").await, stage.person("cy").await);
     let mut to_ada = stage.socket(&ada).await;

@@ -1,8 +1,5 @@
-//! Every paged call at every edge: pages of one, of the most, behind the last item, behind an item that has gone.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Every paged call at every edge: pages of one item, of the maximum, behind the last item, behind an item that was removed.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -17,20 +14,20 @@ struct Person {
     token: String,
 }
 
-/// Ada with seven people in a group, of whom things are listed.
+/// Ada with seven users in a group, and lists of them.
 struct Stage {
     rest: Rest,
     ada: Person,
     others: Vec<Person>,
     group: String,
-    /// The channel in which people are banned.
+    /// The channel from which users are banned.
     yard: OnceLock<String>,
     node: TestNode,
     clock: ManualClock,
     _storage: Storage,
 }
 
-/// A list: where it is, the items that are in it, and the call that takes away an item of it.
+/// A list: its path, the ids that are in it, and the call that removes an item from it.
 struct Paged {
     path: String,
     ids: BTreeSet<String>,
@@ -73,7 +70,7 @@ impl Stage {
         self.must("POST", &path, &self.ada, Some(body)).await["seq"].as_u64().unwrap()
     }
 
-    /// Seconds go by: reactions of one message are answered together, after one.
+    /// Moves the clock: reactions of one message are answered together, after a second.
     async fn pass(&self) {
         loop {
             self.clock.advance(Duration::from_secs(1));
@@ -115,7 +112,7 @@ impl Stage {
             self.must("DELETE", &format!("/v1/blocks/{}", one.id), &self.ada, None).await;
             self.must("PUT", &format!("/v1/contacts/{}", one.id), &self.ada, None).await;
         }
-        // Requests of others are in the list as well.
+        // Open requests of others are in the list as well.
         for one in &self.others[..2] {
             self.must("DELETE", &format!("/v1/blocks/{}", one.id), &self.ada, None).await;
             self.must("PUT", &format!("/v1/contacts/{}", self.ada.id), one, None).await;
@@ -162,7 +159,7 @@ impl Stage {
         mentions
     }
 
-    /// The message behind such an id; its owner deletes anybody's.
+    /// The path of the message with such an id. The owner of the group can delete any message.
     fn mention(&self, id: &str) -> String {
         format!("/v1/channels/{}/messages/{}", self.group, id.rsplit('-').next().unwrap())
     }
@@ -200,7 +197,7 @@ impl Stage {
         format!("/v1/channels/{channel}/members/{}", self.ada.id)
     }
 
-    /// All ids, page by page; after the first page its last item is removed.
+    /// All ids, page by page. After the first page its last item is removed.
     async fn walk(&self, path: &str, limit: u32, remove: Option<fn(&Self, &str) -> String>) -> Vec<String> {
         let (mut ids, mut after) = (Vec::new(), String::new());
         for page in 0..100 {
@@ -221,7 +218,7 @@ impl Stage {
     }
 }
 
-/// What tells an item of a list from the others.
+/// The id of an item of a list.
 fn id_of(item: &Value) -> String {
     match &item["id"] {
         Value::Null => format!("{}-{}", text(&item["channel_id"]), item["seq"]),
@@ -239,7 +236,7 @@ async fn person(rest: &Rest, handle: &str) -> Person {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lists_are_whole_with_pages_of_any_size() {
+async fn lists_are_complete_with_pages_of_any_size() {
     let stage = Stage::new().await;
     for list in stage.lists().await {
         for limit in [1, 2, 3, limits::LIST_PAGE] {
@@ -247,17 +244,17 @@ async fn lists_are_whole_with_pages_of_any_size() {
             assert_eq!(found.len(), list.ids.len(), "{} by {limit}: {found:?}", list.path);
             assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), list.ids, "{} by {limit}", list.path);
         }
-        // Where the last page ends there is nothing more.
+        // Behind the last page there is nothing.
         let first = stage.get(&format!("{}limit=1", list.path)).await.body;
         assert!(first["next"].is_string(), "{}", list.path);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_item_that_goes_between_two_pages_takes_no_other_with_it() {
+async fn an_item_removed_between_two_pages_hides_no_other() {
     let stage = Stage::new().await;
     for list in stage.lists().await.into_iter().filter(|list| list.remove.is_some()) {
-        // The owner of the group, who comes first among the members, stays.
+        // The owner of the group comes first among the members and stays.
         let limit = if list.path.contains("/members") { 2 } else { 1 };
         let found = stage.walk(&list.path, limit, list.remove).await;
         assert_eq!(found.len(), list.ids.len(), "{}: {found:?}", list.path);
@@ -299,10 +296,10 @@ async fn parameters_out_of_bounds_are_named() {
 type Page = (&'static str, std::ops::Range<u64>, bool, bool);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pages_of_history_say_what_lies_on_both_sides() {
+async fn pages_of_history_say_whether_there_is_more_on_both_sides() {
     const NONE: std::ops::Range<u64> = 0..0;
     let stage = Stage::new().await;
-    // `created` and eight who joined are before it.
+    // `created` and eight entries `joined` come before.
     for number in 10..24 {
         stage.say(number, "tea").await;
     }
@@ -340,7 +337,7 @@ async fn pages_of_history_say_what_lies_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_around_a_place_keeps_to_the_bytes_of_a_page() {
+async fn a_page_around_a_place_stays_within_the_bytes_of_a_page() {
     let stage = Stage::new().await;
     let long = "x".repeat(60_000);
     for number in 10..24 {
@@ -360,7 +357,7 @@ async fn a_page_around_a_place_keeps_to_the_bytes_of_a_page() {
     }
 }
 
-/// Groups of Ada, page by page; between the first two pages some go, one comes, and one moves.
+/// Groups of Ada, page by page. Between the first two pages some are left, one is made, and one gets a message.
 async fn walk_snapshot(stage: &Stage, limit: u32) {
     let mut groups = Vec::new();
     for number in 0..9 {
@@ -402,7 +399,7 @@ async fn walk_snapshot(stage: &Stage, limit: u32) {
         found.iter().all(|id| found.iter().filter(|other| *other == id).count() == 1),
         "none comes twice"
     );
-    // What the pages cannot say follows the cursor of the first.
+    // Changes that the pages cannot show follow behind the cursor of the first page.
     let token = &stage.ada.token;
     let (mut socket, welcome) = Socket::connect(stage.node.addr, token, cursor.as_deref()).await.unwrap();
     assert_eq!(welcome["resume"], "resumed");
@@ -418,7 +415,7 @@ async fn walk_snapshot(stage: &Stage, limit: u32) {
     }
     assert_eq!(left, BTreeSet::from([groups[0].clone(), groups[8].clone()]));
     assert_eq!(joined, BTreeSet::from([come.clone()]));
-    // A device that has the pages asks for what has changed: what went comes with its end, and nothing else comes.
+    // A device that has the pages asks for changes: a channel that was left comes with its end, and nothing else comes.
     let view = stage.must("GET", &format!("/v1/channels/{}", groups[1]), &stage.ada, None).await;
     let since = json!({
         &groups[0]: { "head_seq": 9, "read_seq": 9 },
@@ -433,7 +430,7 @@ async fn walk_snapshot(stage: &Stage, limit: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_is_whole_while_channels_come_go_and_move() {
+async fn a_snapshot_is_complete_while_channels_are_made_left_and_written_to() {
     for limit in [1, 2, 3, 7, 500] {
         walk_snapshot(&Stage::new().await, limit).await;
     }

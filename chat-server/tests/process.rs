@@ -1,8 +1,5 @@
-//! The real binary: killed in mid-sentence, drained, started where it must not start.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The real binary: killed under load, drained, started where it must not start.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, SeekFrom, Write};
@@ -42,7 +39,7 @@ impl People {
         })
     }
 
-    /// The whole log, read by pages: dense, and rising in ids.
+    /// The whole log, read page by page. Checks that it is dense and that ids rise.
     async fn log(&self, server: &Server) -> Vec<Value> {
         let mut entries: Vec<Value> = Vec::new();
         loop {
@@ -58,7 +55,7 @@ impl People {
     }
 }
 
-/// Sends without waiting until the server has gone; returns what was acked, by key.
+/// Sends without waiting until the server is gone. Returns what was acknowledged, by key.
 async fn talk_until_the_end(
     socket: &mut Socket,
     people: &People,
@@ -83,7 +80,7 @@ async fn talk_until_the_end(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acked_before_a_kill_is_there_after_it() {
+async fn acked_messages_survive_a_kill() {
     const A_ROUND: u64 = 2_000;
     let folder = tempfile::tempdir().unwrap();
     let mut server = start(folder.path()).await;
@@ -95,7 +92,7 @@ async fn what_was_acked_before_a_kill_is_there_after_it() {
         let (mut ada, _) = Socket::connect(server.addr, &people.ada, None).await.unwrap();
         let (mut watcher, _) = Socket::connect(server.addr, &people.bob, None).await.unwrap();
         let kill = async {
-            // In mid-sentence: some are acked, more are under way. A frame has 256 of them at most.
+            // Some messages are acknowledged and more are in flight. A frame has at most 256 of them.
             for _ in 0..3 {
                 watcher.next_of("entries").await;
             }
@@ -107,13 +104,13 @@ async fn what_was_acked_before_a_kill_is_there_after_it() {
         acked.extend(acks);
         server = start(folder.path()).await;
     }
-    // The log holds each acked message at its place.
+    // The log contains each acknowledged message at its place.
     let log = people.log(&server).await;
     for ack in acked.values() {
         let entry = &log[ack["seq"].as_u64().unwrap() as usize - 1];
         assert_eq!(entry["message_id"], ack["message_id"]);
     }
-    // The same key gives the original ack.
+    // The same key returns the original ack.
     let (mut ada, _) = Socket::connect(server.addr, &people.ada, None).await.unwrap();
     let again = ada.pipeline(acked.keys().map(|key| people.send(*key)).collect()).await.unwrap();
     assert_eq!(again.len(), acked.len());
@@ -122,7 +119,7 @@ async fn what_was_acked_before_a_kill_is_there_after_it() {
         assert_eq!(answer, acked[&key]);
     }
     assert_eq!(people.log(&server).await.len(), log.len());
-    // A cursor from before all kills serves, and what it brings is the log, without a hole.
+    // A cursor from before all kills can be used, and brings the log without a hole.
     let (mut bob, welcome) = Socket::connect(server.addr, &people.bob, Some(&cursor)).await.unwrap();
     assert_eq!(welcome["resume"], "resumed");
     let mut seen: Vec<Value> = Vec::new();
@@ -135,7 +132,7 @@ async fn what_was_acked_before_a_kill_is_there_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_whose_answer_died_with_the_server_may_be_repeated() {
+async fn a_refresh_whose_answer_was_lost_with_the_server_can_be_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path()).await;
     let ada = server.rest.sign_up("ada").await;
@@ -152,7 +149,7 @@ async fn a_refresh_whose_answer_died_with_the_server_may_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_acks_what_is_in_flight_sends_everybody_away_and_ends_well() {
+async fn a_drain_acks_what_is_in_flight_asks_everybody_to_reconnect_and_exits_with_success() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = start(folder.path()).await;
     let people = People::sign_up(&server).await;
@@ -176,7 +173,7 @@ async fn a_drain_acks_what_is_in_flight_sends_everybody_away_and_ends_well() {
     let reconnect = others.iter().find(|frame| frame["type"] == "reconnect").unwrap();
     assert!(reconnect["after_ms"].as_u64() >= Some(1000) && reconnect["nodes"] == json!([]));
     assert_eq!(server.wait().await.unwrap().code(), Some(0));
-    // Nothing became durable without its ack.
+    // Nothing became durable without an ack.
     let server = start(folder.path()).await;
     let messages = people.log(&server).await.into_iter().filter(|entry| entry["kind"] == "message");
     let acked: BTreeSet<&str> = acks.values().filter_map(|ack| ack["message_id"].as_str()).collect();
@@ -211,7 +208,7 @@ async fn a_token_secret_that_others_could_read_is_made_private() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_in_the_place_of_the_folder_is_refused_by_the_name_of_its_key() {
+async fn a_file_instead_of_the_folder_is_refused_with_the_name_of_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("data");
     std::fs::write(&file, "x").unwrap();
@@ -226,7 +223,7 @@ async fn a_folder_of_a_newer_version_is_refused_in_one_sentence() {
     let mut server = start(folder.path()).await;
     server.terminate().unwrap();
     assert!(server.wait().await.unwrap().success());
-    // SQLite keeps `user_version` at byte 60 of the file, unless the write-ahead log knows better.
+    // SQLite keeps `user_version` at byte 60 of the file, unless the write-ahead log has a newer one.
     for log in ["madang.db-wal", "madang.db-shm"] {
         let _ = std::fs::remove_file(folder.path().join(log));
     }

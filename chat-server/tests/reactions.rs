@@ -1,8 +1,5 @@
-//! Entries about reactions have what changed, and no device takes the version of a body that it does not have.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Entries about reactions say what changed, and no device takes over the version of a body that it does not have.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 
@@ -28,7 +25,7 @@ impl Yard {
     async fn new(people: usize, text: &str) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
-        // The clock is moved by minutes, and nobody here sends heartbeats.
+        // The clock is moved by minutes, and the clients here send no heartbeats.
         (config.gateway.heartbeat_ms, config.gateway.silence_ms) = (3_600_000, 7_200_000);
         let (clock, manual) = manual_clock();
         let node = TestNode::start(config, &Storage::model(), clock).await.unwrap();
@@ -74,7 +71,7 @@ impl Yard {
         self.history(&format!("around={}&limit=1", self.target)).await.remove(0)
     }
 
-    /// All entries behind the message, one page for each, as they are served now.
+    /// All entries behind the message, as they are served now.
     async fn changes(&self) -> Vec<Value> {
         self.history(&format!("after={}", self.target)).await
     }
@@ -85,7 +82,7 @@ impl Yard {
         answer["cursor"].as_str().unwrap().to_owned()
     }
 
-    /// What a device that resumes gets of the group up to and including `last`.
+    /// What a device that resumes gets of the group, up to and including `last`.
     async fn resumed(&self, person: usize, cursor: &str, last: u64) -> Vec<Value> {
         let token = token(&self.people[person]);
         let (mut socket, _) = Socket::connect(self.node.addr, token, Some(cursor)).await.unwrap();
@@ -100,7 +97,7 @@ impl Yard {
     }
 }
 
-/// A device's copy of a message, kept as the page says.
+/// A device's copy of a message, kept as the protocol page says.
 #[derive(Debug, Clone)]
 struct Copy(Value);
 
@@ -131,7 +128,7 @@ impl Copy {
     }
 }
 
-/// Bytes of the entries about reactions that each reader gets, and how many they are.
+/// For each reader: the bytes of the entries about reactions, and their number.
 async fn sent(people: usize, reactions: usize) -> Vec<(usize, usize)> {
     let yard = Yard::new(people, &"a".repeat(100_000)).await;
     let mut sockets = Vec::new();
@@ -167,7 +164,7 @@ async fn reactions_do_not_send_the_message_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_missed_an_edit_never_ends_with_the_old_text() {
+async fn a_device_that_missed_an_edit_never_keeps_the_old_text() {
     let yard = Yard::new(3, "tea?").await;
     let mut copies = vec![yard.message().await];
     let mut cursors = vec![yard.cursor(1).await];
@@ -187,7 +184,7 @@ async fn a_device_that_missed_an_edit_never_ends_with_the_old_text() {
     let changes = yard.changes().await;
     assert_eq!((changes.len(), version(&now)), (6, 7));
     for (start, first) in copies.iter().enumerate() {
-        // It resumes from there.
+        // The device resumes from there.
         let mut copy = Copy(first.clone());
         if start < changes.len() {
             let entries = yard.resumed(1, &cursors[start], last).await;
@@ -195,7 +192,7 @@ async fn a_device_that_missed_an_edit_never_ends_with_the_old_text() {
             entries.iter().for_each(|entry| copy.apply(entry));
         }
         assert_eq!(copy.0, now, "resumed behind change {start}");
-        // It has holes, and fills them later: any of the later entries first, in any window of history.
+        // The device has holes and fills them later: any of the later entries first, in any window of history.
         for picked in 0_u32..1 << (changes.len() - start) {
             let mut copy = Copy(first.clone());
             let later = &changes[start..];
@@ -213,7 +210,7 @@ async fn a_device_that_missed_an_edit_never_ends_with_the_old_text() {
     }
 }
 
-/// A page around one entry about reactions brings them to a device with the same text, and not to one that lacks an edit.
+/// A page around one entry about reactions gives them to a device with the same text, and not to one that lacks an edit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_of_history_serves_reactions_with_the_body_that_they_belong_to() {
     let yard = Yard::new(3, "tea?").await;
@@ -232,9 +229,9 @@ async fn a_window_of_history_serves_reactions_with_the_body_that_they_belong_to(
     assert_eq!(copy.0, yard.message().await);
 }
 
-/// Reactions are small, and what is read for them is not: a page ends before it has read more than its share.
+/// Reactions are small, but the messages that are read for them are not: a page ends before it has read more than its share.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_reactions_to_large_messages_is_cut_and_the_next_ones_bring_the_rest() {
+async fn a_page_of_reactions_to_large_messages_is_cut_and_the_next_pages_have_the_rest() {
     const MESSAGES: u64 = 40;
     let mut yard = Yard::new(3, "tea?").await;
     let text = "a".repeat(100_000);

@@ -1,8 +1,5 @@
-//! Whatever happens to an account, its user gets in with the right password, and nobody else stays in.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Whatever happens to an account, its user can log in with the right password, and nobody else stays signed in.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -80,7 +77,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, ErrorBody>) -> ErrorCode {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fifty_first_login_gets_in_and_the_device_unused_longest_goes() {
+async fn the_fifty_first_login_succeeds_and_revokes_the_device_unused_longest() {
     let stage = Stage::new(|_| ()).await;
     let operations = stage.operations();
     let first = stage.sign_up("ada").await;
@@ -89,7 +86,7 @@ async fn the_fifty_first_login_gets_in_and_the_device_unused_longest_goes() {
         stage.clock.advance(Duration::from_secs(60));
         all.push(operations.log_in(login("ada", "correct horse"), None, HOME).await.unwrap());
     }
-    // The first one is in use, so the second is unused longest.
+    // The first device is in use, so the second one is unused longest.
     stage.clock.advance(Duration::from_secs(60));
     let request = Refresh { refresh_token: first.refresh_token.clone() };
     operations.refresh(request, HOME).await.unwrap();
@@ -109,14 +106,14 @@ async fn the_fifty_first_login_gets_in_and_the_device_unused_longest_goes() {
     assert!(
         left.contains(&new.device_id) && left.contains(&first.device_id) && !left.contains(&unused.device_id)
     );
-    // The device that went learns it.
+    // The revoked device learns it.
     let request = Refresh { refresh_token: unused.refresh_token.clone() };
     assert_eq!(code(operations.refresh(request, HOME).await), ErrorCode::Revoked);
-    // Whoever has a token revokes one by themselves.
+    // A caller with a token must revoke a device themselves.
     let bot = NewDevice { device_name: "bot".into() };
     assert_eq!(code(operations.add_device(caller(&first), bot.clone(), None).await), ErrorCode::Full);
     assert_eq!(code(operations.sign_in_for("ada", "bot".into()).await), ErrorCode::Full);
-    // Unless one has ended: then there is room for a bot as well.
+    // Unless a token has expired: then there is room for a bot as well.
     stage.clock.advance(Duration::from_secs(91 * 86_400));
     let kept = operations.log_in(login("ada", "correct horse"), None, HOME).await.unwrap();
     operations.sign_in_for("ada", "bot".into()).await.unwrap();
@@ -124,7 +121,7 @@ async fn the_fifty_first_login_gets_in_and_the_device_unused_longest_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thirty_logins_at_once_all_get_in_and_fifty_devices_are_left() {
+async fn thirty_concurrent_logins_succeed_and_fifty_devices_are_left() {
     let stage = Stage::new(|_| ()).await;
     let first = stage.sign_up("ada").await;
     let mut logins = JoinSet::new();
@@ -185,7 +182,7 @@ async fn an_operator_resets_a_password_and_disables_an_account() {
     assert_eq!(stage.devices(&ada).await, [again.device_id]);
     operations.disable_account("ada", true).await.unwrap();
     assert_eq!(code(operations.identify(&again.access_token).await), ErrorCode::Revoked);
-    // Only somebody who knows the password learns that the account is disabled.
+    // Only a caller who knows the password learns that the account is disabled.
     let known = operations.log_in(login("ada", "correct horse"), None, HOME).await;
     let unknown = operations.log_in(login("ada", "wrong horse"), None, HOME).await;
     assert_eq!((code(known), code(unknown)), (ErrorCode::Forbidden, ErrorCode::Unauthorized));
@@ -195,7 +192,7 @@ async fn an_operator_resets_a_password_and_disables_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_from_many_addresses_are_limited_and_the_user_gets_in() {
+async fn guesses_from_many_addresses_are_limited_and_the_user_can_log_in() {
     let stage = Stage::new(|config| config.limits.enabled = true).await;
     let operations = stage.operations();
     stage.sign_up("ada").await;
@@ -209,7 +206,7 @@ async fn guesses_from_many_addresses_are_limited_and_the_user_gets_in() {
         }
     }
     assert_eq!(tried, 20);
-    // Others who sit behind the user's own address and guess do not keep the user out either.
+    // Guesses from the user's own address do not lock the user out either.
     while code(operations.log_in(login("bob", "wrong horse"), None, HOME).await) == ErrorCode::Unauthorized {}
     operations.log_in(login("ada", "correct horse"), None, HOME).await.unwrap();
 }
@@ -234,7 +231,7 @@ async fn a_device_whose_token_has_ended_is_revoked_by_the_upkeep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invitation_lets_in_as_many_as_it_says() {
+async fn an_invitation_allows_as_many_sign_ups_as_it_says() {
     let stage = Stage::new(|config| config.accounts.sign_up = SignUpMode::Invitation).await;
     let operations = stage.operations();
     assert_eq!(code(operations.sign_up(sign_up("ada", None), None).await), ErrorCode::Forbidden);
@@ -260,7 +257,7 @@ async fn an_invitation_lets_in_as_many_as_it_says() {
     assert_eq!(code(late), ErrorCode::Forbidden);
     operations.take_invitation_back(&second.id).await.unwrap();
     assert_eq!(code(operations.take_invitation_back(&second.id).await), ErrorCode::NotFound);
-    // An operator makes accounts all the same, also with a reserved handle.
+    // The operator can make accounts all the same, also with a reserved handle.
     operations.make_account("admin", "Admin", "correct horse".into()).await.unwrap();
     operations.log_in(login("admin", "correct horse"), None, HOME).await.unwrap();
 }

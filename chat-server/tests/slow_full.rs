@@ -1,9 +1,6 @@
 //! Fills what a node holds for its peers and its channels, part by part, and compares the resident memory with the sum that
-//! ARCHITECTURE.md states. In a process of its own.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! ARCHITECTURE.md states. The server runs in a process of its own.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 
@@ -18,15 +15,15 @@ const BINARY: &str = env!("CARGO_BIN_EXE_madang");
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// The least that the configuration takes.
+/// The least that the configuration allows.
 const NODE_BYTES: u64 = 16 * MIB;
-/// Rows between the writer and the sockets.
+/// The bound of rows between the writer and the sockets.
 const FEED_BYTES: u64 = 32 * MIB;
-/// Page caches of writer and readers.
+/// Page caches of the writer and the readers.
 const CACHE_BYTES: u64 = 20 * MIB;
-/// A home, and what is remembered of its channel.
+/// A home, and the cached rows of its channel.
 const CHANNEL_BYTES: u64 = 50_000 + 4 * KIB;
-/// What a page of memory that was in use keeps from the system, and what the debug profile takes more.
+/// Memory that fragmentation keeps from the system, and what the debug profile needs more.
 const SLACK: u64 = 12 * MIB;
 
 const HEADS: u64 = 300;
@@ -37,7 +34,7 @@ struct Stage {
     server: Server,
     people: Vec<Value>,
     rested: u64,
-    /// What the parts that are full may take together.
+    /// What the full parts may take together.
     allowed: u64,
     _folder: tempfile::TempDir,
 }
@@ -65,13 +62,13 @@ impl Stage {
         Self { server, people, rested, allowed: SLACK, _folder: folder }
     }
 
-    /// A part is full, which may take this much.
+    /// A part is full, which may take `bytes`.
     fn filled(&mut self, what: &str, bytes: u64) {
         let resident = self.server.resident_bytes().unwrap();
         self.filled_at(what, bytes, resident);
     }
 
-    /// A part was full, which may take this much, when this much was resident.
+    /// A part was full, which may take `bytes`, when `resident` bytes were in use.
     fn filled_at(&mut self, what: &str, bytes: u64, resident: u64) {
         self.allowed += bytes;
         let grown = resident.saturating_sub(self.rested);
@@ -87,7 +84,7 @@ impl Stage {
         view["id"].as_str().unwrap().to_owned()
     }
 
-    /// Says something, as often as it takes: a node that is full refuses what is large for a moment.
+    /// Sends a message, as often as necessary: a full node refuses large requests for a moment.
     async fn say(&self, channel: &str, number: u64, text: &str) {
         let key = format!("01920000-0000-7000-8000-{number:012}");
         let body = json!({ "client_msg_id": key, "body": { "text": text } });
@@ -109,7 +106,7 @@ impl Stage {
         timeout(PATIENCE, taken).await.expect("a node that was full takes messages again");
     }
 
-    /// Heads of requests that are not whole.
+    /// Sends incomplete heads of requests.
     async fn fill_heads(&mut self) -> Vec<TcpStream> {
         let head = format!("GET /healthz HTTP/1.1\r\nHost: madang\r\nX: {}", "x".repeat(15 * 1024));
         let mut held = Vec::new();
@@ -122,7 +119,7 @@ impl Stage {
         held
     }
 
-    /// Homes, and what is known of their channels.
+    /// Fills homes, and the caches of their channels.
     async fn fill_homes(&mut self) {
         for number in 0..CHANNELS {
             let group = self.group(&format!("group {number}"), &[&self.people[1]]).await;
@@ -131,7 +128,7 @@ impl Stage {
         self.filled("homes and page caches", CHANNELS * CHANNEL_BYTES + CACHE_BYTES);
     }
 
-    /// Halves of large frames use up what is under way.
+    /// Uses up the bytes under way with halves of large frames.
     async fn fill_frames(&mut self) {
         let mut held = Vec::new();
         for number in 0..48 {
@@ -148,7 +145,7 @@ impl Stage {
         self.filled("half frames", NODE_BYTES + MIB + 48 * 4 * KIB);
     }
 
-    /// Readers that stop: they are closed once the node is full, the writer goes on, and they miss nothing.
+    /// Readers that stop are closed once the node is full. The writer continues, and the readers miss nothing.
     async fn fill_queues(&mut self) {
         let reader = self.people[2].clone();
         let group = self.group("loud", &[&reader]).await;
@@ -162,8 +159,8 @@ impl Stage {
         let text = "y".repeat(100_000);
         let (mut messages, mut peak) = (0, 0);
         let fewer = async {
-            // A queue that overflows is emptied, and the kernel takes megabytes first: more is said until a look of each
-            // second finds the queues full, and sockets that took nothing for 5 s.
+            // An overflowing queue is emptied, and the kernel takes megabytes first. So messages are sent until one of the
+            // checks, once a second, finds full queues and sockets that took nothing for 5 s.
             while self.sockets().await >= READERS {
                 self.say(&group, 10_000 + messages, &text).await;
                 messages += 1;
@@ -175,13 +172,13 @@ impl Stage {
         self.filled_at("queues of readers that stopped", FEED_BYTES, peak);
         let mut reading: JoinSet<Ended> = readers.into_iter().map(read_to_the_end).collect();
         let ended = timeout(PATIENCE, reading.join_next()).await.unwrap().unwrap().unwrap();
-        // The kernel may have no room for the close frame: then the socket ends without a word.
+        // If the kernel has no room for the close frame, the socket ends without one.
         assert!(matches!(ended, Ended::Closed(4005, _) | Ended::Gone(_)), "{ended:?}");
         drop(reading);
         self.read_all(&reader, &cursor, &group, messages).await;
     }
 
-    /// Sockets that are open.
+    /// The number of open sockets.
     async fn sockets(&self) -> usize {
         let metrics = self.server.rest.must("GET", "/metrics", None, None).await;
         let metrics = metrics.as_str().unwrap().to_owned();
@@ -189,7 +186,7 @@ impl Stage {
         open.unwrap().parse().unwrap()
     }
 
-    /// A reader that was closed comes back, and has everything.
+    /// A reader that was closed comes back and gets everything.
     async fn read_all(&self, reader: &Value, cursor: &str, group: &str, messages: u64) {
         let (mut socket, welcome) =
             Socket::connect(self.server.addr, token(reader), Some(cursor)).await.unwrap();
@@ -206,7 +203,7 @@ impl Stage {
     }
 }
 
-/// Reads what has come, and how the socket ends.
+/// Reads to the end of the socket. Returns how it ended.
 async fn read_to_the_end(mut socket: Socket) -> Ended {
     loop {
         if let Err(ended) = socket.next().await {
@@ -216,7 +213,7 @@ async fn read_to_the_end(mut socket: Socket) -> Ended {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_full_keeps_within_the_stated_sum_and_goes_on() {
+async fn a_full_node_stays_within_the_stated_sum_and_continues() {
     let mut stage = Stage::new().await;
     let heads = stage.fill_heads().await;
     stage.fill_homes().await;

@@ -1,8 +1,5 @@
-//! What a real server keeps in memory while somebody holds half of something, and after that.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The memory of a real server while a client holds half of something, and afterwards.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 
@@ -28,13 +25,13 @@ async fn shrinks_to(server: &Server, bytes: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_frames_and_half_bodies_are_bounded_and_given_back() {
+async fn half_frames_and_half_bodies_are_bounded_and_released() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(BINARY, &folder.path().join("data"), &[]).await.unwrap();
     let ada = server.rest.sign_up("ada").await;
     let token = ada["access_token"].as_str().unwrap();
     let before = server.resident_bytes().unwrap();
-    // Before welcome: 100 sockets with half a frame each.
+    // Before `welcome`: 100 sockets with half a frame each.
     let mut silent = Vec::new();
     for _ in 0..100 {
         let mut socket = RawSocket::open(server.addr).await.unwrap();
@@ -44,7 +41,7 @@ async fn half_frames_and_half_bodies_are_bounded_and_given_back() {
     let grown = server.resident_bytes().unwrap().saturating_sub(before);
     assert!(grown < 8 * MIB, "grown by {} MiB", grown / MIB);
     drop(silent);
-    // What the first round leaves are caches; the second must leave nothing.
+    // The first round leaves caches. The second one must leave nothing more.
     hold_half_bodies(&server, token, before).await;
     // waits for: two sweeps
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -54,7 +51,7 @@ async fn half_frames_and_half_bodies_are_bounded_and_given_back() {
     server.rest.must("POST", "/v1/snapshot", Some(token), Some(&json!({}))).await;
 }
 
-/// 200 half bodies of one user, of which 16 MiB are taken.
+/// Sends 200 half bodies of one user, of which the server accepts 16 MiB.
 async fn hold_half_bodies(server: &Server, token: &str, before: u64) {
     let head = format!(
         "POST /v1/snapshot HTTP/1.1\r\nHost: madang\r\nAuthorization: Bearer {token}\r\nContent-Length: {MIB}\r\n\r\n"

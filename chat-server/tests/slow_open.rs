@@ -1,8 +1,5 @@
-//! Five thousand people in one open channel, all of them online. Prints what it took.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Five thousand users in one open channel, all of them online. Prints how long it took.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +10,9 @@ use tokio::task::JoinSet;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_madang");
 const PEOPLE: usize = 5_000;
-/// Calls at once.
+/// Concurrent calls.
 const CALLS: usize = 200;
-/// Sign-ups at once: the server lets 32 passwords a core wait.
+/// Concurrent sign-ups. The server lets 32 passwords wait for each core.
 const SIGN_UPS: usize = 24;
 const MESSAGES: u64 = 100;
 const PACE: Duration = Duration::from_millis(50);
@@ -24,7 +21,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// Calls for everybody, so many at once.
+/// Makes a call for each of `people`, `at_once` of them concurrently.
 async fn for_each<T, F>(
     at_once: usize,
     people: impl IntoIterator<Item = T>,
@@ -36,7 +33,7 @@ where
     stream::iter(people).map(call).buffered(at_once).collect().await
 }
 
-/// Reads until the last message has come; how long each message took, by its text.
+/// Reads until the last message has arrived. Returns the latency of each message, from the time in its text.
 async fn listen(mut socket: Socket, started: Instant) -> Vec<Duration> {
     let mut next = None;
     let mut latencies = Vec::new();
@@ -60,7 +57,7 @@ async fn listen(mut socket: Socket, started: Instant) -> Vec<Duration> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_thousand_subscribers_get_everything_in_order() {
     let folder = tempfile::tempdir().unwrap();
-    // The clock is the machine's, and the test has more to do than to send heartbeats.
+    // The server uses the clock of the machine, and the test has no time to send heartbeats.
     let config = folder.path().join("madang.toml");
     std::fs::write(&config, "[gateway]\nsilence_ms = 600000\n").unwrap();
     let (data, config) = (folder.path().join("data"), config.to_str().unwrap());

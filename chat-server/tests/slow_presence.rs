@@ -1,8 +1,5 @@
-//! Presence tells the truth within 30 s after a crash, and does not flicker (G6): the real binary, in real time.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Presence is right within 30 s after a crash and does not flicker (G6): the real binary, in real time.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::path::Path;
 use std::process::Stdio;
@@ -17,10 +14,10 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_madang");
 const BEAT: Duration = Duration::from_secs(5);
-/// G6.
+/// The bound of G6.
 const TRUTH: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
-/// What tells the process of [`client_process`] where to connect, and as whom.
+/// Environment variables that tell the process of [`client_process`] where to connect, and as which user.
 const ADDR: &str = "MADANG_TEST_ADDR";
 const TOKEN: &str = "MADANG_TEST_TOKEN";
 
@@ -47,7 +44,7 @@ impl Person {
         }
     }
 
-    /// Connects and stays.
+    /// Connects and stays connected.
     async fn connect(&self, server: &Server) -> Client {
         let (socket, _) = Socket::connect(server.addr, &self.token, None).await.unwrap();
         let (sender, frames) = mpsc::channel(1_000);
@@ -57,7 +54,7 @@ impl Person {
     }
 }
 
-/// A client that sends heartbeats, and what it is told of others.
+/// A client that sends heartbeats, and the presence frames that it gets.
 struct Client {
     frames: mpsc::Receiver<Value>,
     staying: JoinSet<()>,
@@ -78,12 +75,12 @@ async fn stay(mut socket: Socket, presence: mpsc::Sender<Value>) {
 }
 
 impl Client {
-    /// The socket is gone without a word.
+    /// Closes the socket without a close frame.
     async fn cut(mut self) {
         self.staying.shutdown().await;
     }
 
-    /// The next state of somebody that is told until `until`.
+    /// The next state of a user that arrives before `until`.
     async fn next_state(&mut self, of: &Person, until: Instant) -> Option<String> {
         loop {
             let frame = timeout_at(until, self.frames.recv()).await.ok()?.unwrap();
@@ -130,7 +127,7 @@ async fn a_client_that_dies_is_offline_within_30_seconds_and_not_before_the_grac
     let took = client.expect(&bob, "offline").await - killed;
     println!("kill -9 of a client: offline after {took:?}");
     assert!(took >= GRACE && took < TRUTH, "{took:?}");
-    // Cut and back again within the grace period: nothing to see.
+    // Cut and connected again within the grace period: no change is visible.
     let socket = bob.connect(&server).await;
     client.expect(&bob, "online").await;
     socket.cut().await;
@@ -147,7 +144,7 @@ async fn a_client_whose_network_dies_is_offline_within_30_seconds() {
     let (ada, bob) = (Person::sign_up(&server, "ada").await, Person::sign_up(&server, "bob").await);
     ada.befriend(&server, &bob).await;
     let mut client = ada.connect(&server).await;
-    // It neither closes nor says anything any more.
+    // The socket neither closes nor sends anything from here on.
     let silent = Socket::connect(server.addr, &bob.token, None).await.unwrap();
     client.expect(&bob, "online").await;
     let fell_silent = Instant::now();
@@ -158,7 +155,7 @@ async fn a_client_whose_network_dies_is_offline_within_30_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_dies_makes_nobody_flicker_who_comes_back() {
+async fn users_who_come_back_after_a_server_crash_do_not_flicker() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path()).await;
     let (ada, bob) = (Person::sign_up(&server, "ada").await, Person::sign_up(&server, "bob").await);
@@ -173,14 +170,14 @@ async fn a_server_that_dies_makes_nobody_flicker_who_comes_back() {
     server.kill().await.unwrap();
     let server = start(folder.path()).await;
     let mut client = ada.connect(&server).await;
-    // Bob comes back later, Cy does not.
+    // Bob comes back later, Cy does not come back.
     assert_eq!(client.next_state(&bob, killed + Duration::from_secs(8)).await, None);
     let _bob = bob.connect(&server).await;
     client.expect(&bob, "online").await;
     let complete = timeout(TRUTH, client.frames.recv()).await.unwrap().unwrap();
     let took = Instant::now() - killed;
     println!("kill -9 of the server: who is not back is offline after {took:?}");
-    // Nobody is named in it, so nobody was called offline who was not.
+    // It names nobody, so no online user was reported as offline.
     assert_eq!(complete, json!({ "type": "presence", "users": [], "complete": true }));
     assert!(took < TRUTH, "{took:?}");
     let path = format!("/v1/presence?user_ids={},{}", bob.id, cy.id);

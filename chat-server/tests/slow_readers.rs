@@ -1,8 +1,5 @@
-//! Readers that stop, or stay away for long: what they cost, and what they get.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Readers that stop, or stay away for long: their cost, and what they get.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use madang_testkit::{Server, Socket};
 use serde_json::{Value, json};
@@ -21,7 +18,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // The clock is the machine's, and a busy machine may take minutes for what is said here.
+        // The server uses the clock of the machine, and on a busy machine this test may take minutes.
         let config = folder.path().join("madang.toml");
         std::fs::write(
             &config,
@@ -42,7 +39,7 @@ impl Stage {
         Socket::connect(self.server.addr, token, cursor).await.unwrap()
     }
 
-    /// Ada says so much.
+    /// Sends one message for each number, as Ada.
     async fn say(&self, ada: &mut Socket, numbers: std::ops::Range<u64>, text: &str) {
         let send = |number: u64| {
             json!({
@@ -70,7 +67,7 @@ async fn readers_that_stop_cost_bounded_memory_and_miss_nothing() {
     let before = stage.server.resident_bytes().unwrap();
     stage.say(&mut ada, 50..MESSAGES, &text).await;
     let grown = stage.server.resident_bytes().unwrap().saturating_sub(before);
-    // 55 MB were said to each of four readers that took next to nothing of it.
+    // 55 MB were sent to each of four readers that took almost nothing.
     assert!(grown < 48 * MIB, "grown by {} MiB", grown / MIB);
     for mut reader in readers {
         let (mut next, mut resyncs) = (4, 0);
@@ -110,7 +107,7 @@ async fn a_device_that_missed_more_than_ten_thousand_items_takes_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
+async fn sends_of_a_device_that_does_not_read_a_long_page_are_accepted() {
     let stage = Stage::new().await;
     let (mut bob, _) = stage.connect(&stage.bob, None).await;
     let cursor = bob.next_of("cursor").await["cursor"].as_str().unwrap().to_owned();
@@ -124,7 +121,7 @@ async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
         "client_msg_id": "01920000-0000-7000-8000-100000000000", "body": { "text": "here" },
     });
     bob.send(&send).await.unwrap();
-    // Ada has 30 MB of own messages to read first.
+    // The connection must first read 30 MB of Ada's own messages.
     while !ada.next_of("entries").await["entries"].to_string().contains("\"here\"") {}
     let mut next = 4;
     while next < 4 + 301 {
@@ -135,9 +132,9 @@ async fn a_device_that_reads_nothing_of_a_long_page_is_heard() {
     }
 }
 
-/// What a request reads and what the catch-up of its connection reads stand in one line of the store.
+/// Reads of requests and reads of a catch-up wait in the same queue of the store.
 #[tokio::test(flavor = "multi_thread")]
-async fn devices_that_ask_while_they_catch_up_hold_nobody_up() {
+async fn requests_of_devices_that_catch_up_hold_nobody_up() {
     const DEVICES: usize = 40;
     const MESSAGES: u64 = 3_000;
     const QUESTIONS: usize = 200;

@@ -1,8 +1,5 @@
-//! A store that fails for some seconds closes no connection, and what was missed meanwhile comes once and in order.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! A store that fails for some seconds closes no connection, and what was missed meanwhile arrives once and in order.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +11,10 @@ use tokio::task::JoinSet;
 
 const PEOPLE: usize = 10;
 const SOCKETS_EACH: usize = 10;
-/// `created`, and who joined.
+/// Behind `created` and one `joined` for each member.
 const FIRST_MESSAGE: u64 = PEOPLE as u64 + 2;
 const MESSAGES: u64 = 100;
-/// What the store refuses while it is gone.
+/// The store refuses everything while it is gone.
 const GONE: Faults = Faults { delay_yields: 3, unavailable: 1.0, unknown: 0.0 };
 const HALF_GONE: Faults = Faults { unavailable: 0.5, ..GONE };
 const BACK: Faults = Faults { unavailable: 0.0, ..GONE };
@@ -28,7 +25,7 @@ struct Stage {
     clock: ManualClock,
     storage: Arc<Storage>,
     channel: String,
-    /// Tokens and cursors; the first one talks.
+    /// Tokens and cursors. The first user sends the messages.
     people: Vec<(String, String)>,
 }
 
@@ -37,7 +34,7 @@ impl Stage {
         let mut config = Config::default();
         config.limits.enabled = false;
         config.gateway.connections_per_device = SOCKETS_EACH + 1;
-        // The test moves the clock faster than its clients beat.
+        // The test moves the clock faster than its clients send heartbeats.
         config.gateway.silence_ms = 3_600_000;
         let storage = Arc::new(Storage::model());
         let (clock, manual) = manual_clock();
@@ -69,7 +66,7 @@ impl Stage {
         }
     }
 
-    /// Ada says all messages, on a socket of her own.
+    /// Sends all messages as Ada, on a separate socket.
     async fn talk(&self, text: &str) {
         let (mut ada, _) = Socket::connect(self.node.addr, &self.people[0].0, None).await.unwrap();
         let frames = (0..MESSAGES).map(|number| {
@@ -85,7 +82,7 @@ impl Stage {
         ada.close().await;
     }
 
-    /// Connects all devices of all people; each task ends as `then` ends.
+    /// Connects all devices of all users. Each task ends when `then` ends.
     fn devices<T, F>(&self, then: fn(Socket) -> F) -> JoinSet<T>
     where
         T: Send + 'static,
@@ -105,7 +102,7 @@ impl Stage {
         devices
     }
 
-    /// Lets so many seconds pass, each long enough for who is waiting to ask the store again.
+    /// Moves the clock by this many seconds. After each second, waiting connections get time to ask the store again.
     async fn pass(&self, seconds: u32) {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
@@ -114,7 +111,7 @@ impl Stage {
         }
     }
 
-    /// Lets time pass until all have everything.
+    /// Moves the clock until all devices have everything.
     async fn finish(&self, mut devices: JoinSet<()>) {
         for _ in 0..300 {
             while let Some(done) = devices.try_join_next() {
@@ -129,7 +126,7 @@ impl Stage {
     }
 }
 
-/// Messages that begin so are never delivered; with the last one the store goes, and everybody must read the inbox.
+/// Never delivers messages with a certain prefix. With the last one the store fails, and every session must read its inbox.
 fn lose_while_the_store_goes(envelope: Envelope, storage: &Storage) -> Vec<Envelope> {
     let Envelope::Delivery(delivery) = &envelope else { return vec![envelope] };
     let texts: Vec<&str> = delivery
@@ -148,7 +145,7 @@ fn lose_while_the_store_goes(envelope: Envelope, storage: &Storage) -> Vec<Envel
     }
 }
 
-/// Every message once, in order; nothing closes the socket meanwhile.
+/// Receives every message once and in order. Nothing may close the socket meanwhile.
 async fn receive_all(mut socket: Socket) {
     let mut next = FIRST_MESSAGE;
     while next < FIRST_MESSAGE + MESSAGES {
@@ -176,10 +173,10 @@ async fn sessions_that_read_while_the_store_fails_are_not_closed_and_become_comp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_that_come_while_the_store_fails_wait_for_their_welcome() {
+async fn devices_that_connect_while_the_store_fails_wait_for_their_welcome() {
     let stage = Stage::new().await;
     stage.talk("heard").await;
-    // What Ada's last message has brought about is over.
+    // What Ada's last message has caused is complete.
     stage.storage.set_faults(GONE);
     let devices = stage.devices(receive_all);
     stage.pass(3).await;
@@ -188,7 +185,7 @@ async fn devices_that_come_while_the_store_fails_wait_for_their_welcome() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_has_waited_long_enough_is_told_so_and_sent_away() {
+async fn a_device_that_has_waited_too_long_gets_an_error_and_is_closed() {
     let stage = Stage::new().await;
     stage.storage.set_faults(GONE);
     let mut socket = Socket::open(stage.node.addr).await.unwrap();

@@ -1,8 +1,5 @@
-//! TLS of the server's own: the same conversations as on a plain socket, and what certificates do besides.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! TLS of the server itself: the same conversations as on a plain socket, and what is special about certificates.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::time::Duration;
 
@@ -26,7 +23,7 @@ enum Wire {
     Tls12,
 }
 
-/// A node on one of the wires, and two people with a direct channel.
+/// A node on one of the wires, and two users with a direct channel.
 struct Stage {
     node: TestNode,
     hand: ManualClock,
@@ -61,10 +58,10 @@ impl Stage {
         stage
     }
 
-    /// Through TLS, if that is the wire.
+    /// A stream, through TLS if that is the wire.
     async fn stream(&self) -> Stream {
         let socket = TcpSocket::new_v4().unwrap();
-        // So that a reader that stops is noticed soon.
+        // Small, so that a reader that stops is noticed soon.
         socket.set_recv_buffer_size(64 * 1024).unwrap();
         let tcp = socket.connect(self.node.addr).await.unwrap();
         tcp.set_nodelay(true).unwrap();
@@ -76,7 +73,7 @@ impl Stage {
         Box::new(self.certificate.connect(tcp, &[version], &["http/1.1"]).await.unwrap())
     }
 
-    /// A call of REST; the answer's body.
+    /// A REST call. Returns the body of the answer.
     async fn must(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Value {
         let body = body.map(ToString::to_string).unwrap_or_default();
         let request = format!(
@@ -112,7 +109,7 @@ impl Stage {
     }
 }
 
-/// The same bodies on every wire.
+/// Makes one test for each wire from each function.
 macro_rules! on_every_wire {
     ($($name:ident),* $(,)?) => {
         mod plain {
@@ -131,14 +128,14 @@ macro_rules! on_every_wire {
 }
 
 on_every_wire! {
-    what_one_sends_the_other_gets,
-    what_comes_right_behind_the_upgrade_is_read,
+    a_message_reaches_the_other_user,
+    bytes_right_behind_the_upgrade_are_read,
     large_messages_go_both_ways,
     a_reader_that_stops_misses_nothing,
-    a_drain_says_goodbye,
+    a_drain_closes_with_its_code,
 }
 
-async fn what_one_sends_the_other_gets(wire: Wire) {
+async fn a_message_reaches_the_other_user(wire: Wire) {
     let stage = Stage::new(wire).await;
     let (mut ada, mut bob) = (stage.connect(&stage.ada).await, stage.connect(&stage.bob).await);
     let acks = ada.pipeline(vec![stage.send(1, "hello bob")]).await.unwrap();
@@ -152,15 +149,15 @@ async fn what_one_sends_the_other_gets(wire: Wire) {
     assert_eq!(last["text"], "hello bob");
 }
 
-/// Without waiting for the answer to the upgrade, and in as few records as it gets.
-async fn what_comes_right_behind_the_upgrade_is_read(wire: Wire) {
+/// Without waiting for the answer to the upgrade, and in as few TLS records as possible.
+async fn bytes_right_behind_the_upgrade_are_read(wire: Wire) {
     let stage = Stage::new(wire).await;
     let hello = json!({ "type": "hello", "id": "hello", "token": stage.ada }).to_string();
     let mut bytes = b"GET /v1/ws HTTP/1.1\r\nHost: madang\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Protocol: madang.v1.json\r\n\r\n"
         .to_vec();
-    // Masked with zeros, which leave it as it is.
+    // Masked with zeros, which leave the payload unchanged.
     bytes.extend([0x81, 0x80 | 126]);
     bytes.extend(u16::try_from(hello.len()).unwrap().to_be_bytes());
     bytes.extend([0; 4]);
@@ -178,7 +175,7 @@ async fn what_comes_right_behind_the_upgrade_is_read(wire: Wire) {
 async fn large_messages_go_both_ways(wire: Wire) {
     let stage = Stage::new(wire).await;
     let (mut ada, mut bob) = (stage.connect(&stage.ada).await, stage.connect(&stage.bob).await);
-    // Larger than a record, than what rustls may hold for us, and of odd lengths.
+    // Larger than a record and than the buffer of rustls, and of odd lengths.
     let texts: Vec<String> =
         [15_999, 16_384, 40_001, 99_999].iter().map(|&length| "마".repeat(length / 3)).collect();
     let sends = texts.iter().zip(1..).map(|(text, number)| stage.send(number, text)).collect();
@@ -221,7 +218,7 @@ async fn a_reader_that_stops_misses_nothing(wire: Wire) {
     assert_eq!(bob.next_of("entries").await["entries"][0]["text"], "small");
 }
 
-async fn a_drain_says_goodbye(wire: Wire) {
+async fn a_drain_closes_with_its_code(wire: Wire) {
     let stage = Stage::new(wire).await;
     let mut bob = stage.connect(&stage.bob).await;
     bob.next_of("cursor").await;
@@ -260,7 +257,7 @@ async fn a_new_certificate_is_taken_while_connections_live() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn browsers_are_asked_to_stay_with_tls_and_only_over_tls() {
+async fn hsts_is_sent_over_tls_only() {
     for (wire, expected) in [(Wire::Tls13, true), (Wire::Tls12, true), (Wire::Plain, false)] {
         let stage = Stage::new(wire).await;
         for path in ["/healthz", "/v1/me", "/nowhere"] {
@@ -276,7 +273,7 @@ async fn browsers_are_asked_to_stay_with_tls_and_only_over_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pair_that_does_not_fit_is_refused_and_the_one_before_stays() {
+async fn a_mismatched_pair_is_refused_and_the_earlier_one_stays() {
     let stage = Stage::new(Wire::Tls13).await;
     let tls = stage.node.node.gateway.tls.as_ref().unwrap();
     let other = Certificate::new();
@@ -303,7 +300,7 @@ async fn a_pair_that_does_not_fit_is_refused_and_the_one_before_stays() {
 }
 
 #[tokio::test]
-async fn a_node_without_a_good_pair_does_not_start() {
+async fn a_node_without_a_usable_pair_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (Certificate::new(), Certificate::new());
     let mut config = Config { tls: one.write(folder.path()), ..Config::default() };
@@ -320,7 +317,7 @@ async fn a_node_without_a_good_pair_does_not_start() {
     assert!(refusal.to_string().contains("/nonexistent/key.pem: No such file"), "{refusal}");
 }
 
-/// What stands in the last field of a PKCS#8 key: the same key in the older form of its kind.
+/// The content of the last field of a PKCS#8 key: the same key in the older form of its kind.
 fn inner(der: &[u8]) -> &[u8] {
     fn field(der: &[u8]) -> (&[u8], &[u8]) {
         let (length, at) = match der[1] {
@@ -340,7 +337,7 @@ fn inner(der: &[u8]) -> &[u8] {
 }
 
 #[test]
-fn a_key_may_come_in_every_form() {
+fn a_key_may_have_any_form() {
     let folder = tempfile::tempdir().unwrap();
     let open = |certificate: &Certificate, label: &str, der: &[u8]| {
         let config = certificate.write(folder.path());
@@ -370,7 +367,7 @@ async fn only_http_1_1_is_spoken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handshake_that_does_not_come_to_its_end_is_cut_off() {
+async fn a_handshake_that_does_not_finish_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { tls: Certificate::new().write(folder.path()), ..Config::default() };
     let node = TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap();
@@ -379,7 +376,7 @@ async fn a_handshake_that_does_not_come_to_its_end_is_cut_off() {
     assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
     let took = begun.elapsed();
     assert!((9..=12).contains(&took.as_secs()), "{took:?}");
-    // Who speaks no TLS is not waited for.
+    // A peer that does not speak TLS is not waited for.
     let mut plain = TcpStream::connect(node.addr).await.unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
@@ -388,7 +385,7 @@ async fn a_handshake_that_does_not_come_to_its_end_is_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_count_among_the_connections_of_their_address() {
+async fn handshakes_are_counted_among_the_connections_of_their_address() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config { tls: Certificate::new().write(folder.path()), ..Config::default() };
     config.limits.address_connections = 2;

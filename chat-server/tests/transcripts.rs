@@ -1,4 +1,4 @@
-//! Every file of `transcripts/`, over the model store and over the embedded store.
+//! Runs every file of `transcripts/` over the model store and over the embedded store.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

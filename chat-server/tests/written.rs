@@ -1,8 +1,5 @@
-//! The operator sees which users and channels write most, and the metrics name nobody.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! The operator sees which users and channels write most, and the metrics contain no names.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::process::Command;
 use std::time::Duration;
@@ -28,7 +25,7 @@ async fn say(rest: &Rest, person: &Value, channel: &str, number: u64, bytes: usi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_heaviest_come_first_and_an_hour_ends() {
+async fn the_heaviest_writers_come_first_and_an_hour_ends() {
     let mut config = Config::default();
     config.limits.enabled = false;
     let (clock, manual) = manual_clock();
@@ -47,7 +44,7 @@ async fn the_heaviest_come_first_and_an_hour_ends() {
     assert_eq!(top.channels[0].name.as_deref(), Some("Tea"));
     assert!((100_000..103_000).contains(&top.users[0].bytes), "{top:?}");
     assert!(top.bytes >= 110_000);
-    // A reaction writes the whole message anew.
+    // A reaction rewrites the whole message.
     let path = format!("/v1/channels/{loud}/messages/{seq}/reactions/tea");
     rest.must("PUT", &path, Some(token(&bob)), None).await;
     let top = operations.top(1).await.unwrap().remove(0);

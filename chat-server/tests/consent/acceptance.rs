@@ -1,4 +1,4 @@
-//! Presence follows acceptance, and each user says who may write to them.
+//! Presence is shown after acceptance, and each user chooses who may write to them.
 
 use madang_testkit::PATIENCE;
 use serde_json::{Value, json};
@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use crate::stage::{Stage, id};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn presence_follows_acceptance() {
+async fn presence_is_shown_after_acceptance() {
     let mut stage = Stage::new().await;
     for way in ["writes", "reads", "neither"] {
         let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
         stage.befriend(&ada, &bob).await;
         stage.befriend(&ada, &cy).await;
-        // Ada's friends do not know each other, and neither was asked.
+        // Ada's friends do not know each other, and neither was asked for consent.
         let group = id(&stage.group(&ada, &[&bob, &cy]).await);
         assert_eq!(stage.say(&cy, &group, 1).await, "ok");
         let mut to_cy = stage.socket(&cy).await;
@@ -35,7 +35,7 @@ async fn presence_follows_acceptance() {
         }
         stage.comes_to_see(&cy, &bob).await;
         stage.comes_to_see(&bob, &cy).await;
-        // And by itself, not only on demand.
+        // Also as a notice, and not only when asked for.
         let told = async {
             loop {
                 let frame = to_cy.next_of("presence").await;
@@ -57,7 +57,7 @@ async fn a_group_that_is_read_at_its_head_is_accepted() {
     let cy = stage.person().await;
     let group = id(&stage.group(&ada, &[&cy]).await);
     assert_eq!(stage.accept(&cy, &group).await, "ok");
-    // Added later: the marker stands at the head already, and reading it moves nothing.
+    // Bob is added later: the marker is at the head already, and reading moves nothing.
     stage.add(&ada, &group, &bob).await;
     let _bob_is_here = stage.socket(&bob).await;
     assert!(!stage.sees(&cy, &bob).await);
@@ -69,7 +69,7 @@ async fn a_group_that_is_read_at_its_head_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_write_is_what_the_user_says() {
+async fn the_user_decides_who_may_write() {
     let mut stage = Stage::new().await;
     for (setting, relation, expected) in [
         (None, "stranger", true),
@@ -95,14 +95,14 @@ async fn who_may_write_is_what_the_user_says() {
         }
         let opened = stage.direct(&mal, &bob).await;
         assert_eq!(opened.is_ok(), expected, "{relation}, may_write {setting:?}: {opened:?}");
-        // Bob opens it all the same, and has asked Mal to write by that.
+        // Bob can still open the channel, which allows Mal to write.
         let direct = stage.direct(&bob, &mal).await.unwrap();
         assert_eq!(stage.say(&mal, &direct, 1).await, "ok", "{relation}, {setting:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_direct_channel_that_both_wrote_in_goes_on() {
+async fn a_direct_channel_in_which_both_have_written_stays_open() {
     let mut stage = Stage::new().await;
     let (mal, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
     let with_mal = stage.direct(&mal, &bob).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_direct_channel_that_both_wrote_in_goes_on() {
     assert_eq!(stage.say(&mal, &with_mal, 1).await, "ok");
     assert_eq!(stage.say(&cy, &with_cy, 1).await, "ok");
     assert_eq!(stage.say(&bob, &with_cy, 2).await, "ok");
-    // To have read what a stranger wrote is no answer.
+    // Having read what a stranger wrote is not acceptance.
     let view = stage.must(&bob, "GET", &format!("/v1/channels/{with_mal}"), Value::Null).await;
     let body = json!({ "seq": view["head_seq"] });
     stage.must(&bob, "PUT", &format!("/v1/channels/{with_mal}/read"), body).await;
@@ -123,7 +123,7 @@ async fn a_direct_channel_that_both_wrote_in_goes_on() {
     assert_eq!(stage.outcome(&mal, "PUT", &reaction, Value::Null).await, "forbidden");
     assert_eq!(stage.outcome(&mal, "DELETE", &message, Value::Null).await, "ok");
     assert_eq!(stage.say(&cy, &with_cy, 3).await, "ok");
-    // Nor is it seen that Mal would write.
+    // Mal's typing is not shown either.
     let mut to_bob = stage.socket(&bob).await;
     let mut from_mal = stage.socket(&mal).await;
     from_mal.send(&json!({ "type": "typing", "id": "t", "channel_id": with_mal })).await.unwrap();
@@ -137,7 +137,7 @@ async fn a_direct_channel_that_both_wrote_in_goes_on() {
             break;
         }
     }
-    // Bob may write, and with that Mal may.
+    // Bob may write, and that allows Mal to write.
     assert_eq!(stage.say(&bob, &with_mal, 5).await, "ok");
     assert_eq!(stage.say(&mal, &with_mal, 6).await, "ok");
 }

@@ -1,4 +1,4 @@
-//! Groups are not joined without consent.
+//! Nobody becomes a member of a group without consent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::stage::{Person, Stage, config, id, noted};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_invites_and_the_invited_person_joins_by_themselves() {
+async fn a_stranger_can_invite_and_the_invited_user_joins() {
     let mut stage = Stage::new().await;
     let (ada, bob) = (stage.person().await, stage.person().await);
     let mut to_bob = stage.socket(&bob).await;
@@ -25,7 +25,7 @@ async fn a_stranger_invites_and_the_invited_person_joins_by_themselves() {
         (&json!("Tea"), &json!(ada.id), &json!(1))
     );
 
-    // No seat, no place of Bob's, no entry of the group, and nothing of it to read.
+    // Bob has no seat and uses no place for a channel; the group has no entry about him, and he can read nothing of it.
     let path = format!("/v1/channels/{group}");
     let members = stage.must(&ada, "GET", &format!("{path}/members"), Value::Null).await;
     assert_eq!(members["items"].as_array().unwrap().len(), 1);
@@ -57,7 +57,7 @@ async fn a_stranger_invites_and_the_invited_person_joins_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_be_added_at_once_is_what_the_table_says() {
+async fn users_are_added_at_once_as_the_table_says() {
     let mut stage = Stage::new().await;
     let (ada, helper) = (stage.person().await, stage.person().await);
     let shared = id(&stage.group(&ada, &[]).await);
@@ -81,7 +81,7 @@ async fn who_may_be_added_at_once_is_what_the_table_says() {
                     assert_eq!(stage.accept(&bob, &shared).await, "ok");
                 }
                 "contact" => stage.befriend(&ada, &bob).await,
-                // A direct channel is opened by one alone, and a group that was not accepted is none that is shared.
+                // One user alone can open a direct channel, and a group that was not accepted does not count as shared.
                 "direct" => drop(stage.direct(&ada, &bob).await.unwrap()),
                 "added" => {
                     stage.befriend(&helper, &bob).await;
@@ -107,7 +107,7 @@ async fn who_may_be_added_at_once_is_what_the_table_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_use_up_nothing_but_their_own_places() {
+async fn strangers_use_up_only_their_own_invitations() {
     let mut stage = Stage::new().await;
     let (bob, friend) = (stage.person().await, stage.person().await);
     let kept = id(&stage.group(&friend, &[&bob]).await);
@@ -119,7 +119,7 @@ async fn strangers_use_up_nothing_but_their_own_places() {
     let waiting: BTreeSet<String> = stage.waiting(&bob).await.into_iter().collect();
     let expected: BTreeSet<String> = groups[5..].iter().cloned().chain([kept.clone()]).collect();
     assert_eq!(waiting, expected, "of one inviter the last ten, and none of others goes for them");
-    // A hundred strangers: the oldest goes, and Bob still makes and joins what he likes.
+    // A hundred strangers: the oldest invitation is dropped, and Bob can still create and join channels.
     for _ in 0..100 {
         let stranger = stage.person().await;
         stage.group(&stranger, &[&bob]).await;
@@ -151,12 +151,12 @@ async fn a_declined_invitation_is_not_repeated_and_the_inviter_cannot_tell() {
         assert_eq!(stage.waiting(who).await, [""; 0]);
         assert_eq!(stage.accept(who, &group).await, "not_found");
     }
-    // What comes behind would come later.
+    // A note about the invitation would arrive before the notes of these calls.
     for (who, socket) in [(&bob, &mut to_bob), (&cy, &mut to_cy)] {
         stage.set(who, json!({ "may_write": "contacts" })).await;
         assert_eq!(noted(socket).await["kind"], "account_settings");
     }
-    // To take it back is answered alike, and clears nothing.
+    // Taking it back gets the same answer, and deletes nothing.
     for who in [&bob, &cy] {
         let path = format!("/v1/channels/{group}/members/{}", who.id);
         assert_eq!(stage.outcome(&ada, "DELETE", &path, Value::Null).await, "ok");
@@ -166,7 +166,7 @@ async fn a_declined_invitation_is_not_repeated_and_the_inviter_cannot_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_does_not_say_what_became_of_an_invitation() {
+async fn a_removal_does_not_reveal_what_became_of_an_invitation() {
     let mut stage = Stage::new().await;
     let (ada, waits, declines) = (stage.person().await, stage.person().await, stage.person().await);
     let (blocks, uninvited, cy) = (stage.person().await, stage.person().await, stage.person().await);
@@ -187,7 +187,7 @@ async fn a_removal_does_not_say_what_became_of_an_invitation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_add_nobody_learns_nothing_of_those_whom_they_name() {
+async fn a_caller_without_the_right_to_add_learns_nothing_about_named_users() {
     let mut settings = config();
     settings.channels.per_user = 2;
     let storage = Storage::embedded();
@@ -216,7 +216,7 @@ async fn who_may_add_nobody_learns_nothing_of_those_whom_they_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_invitation_ends_with_what_it_stands_on() {
+async fn an_invitation_ends_with_the_group_the_inviter_or_the_user() {
     for way in [
         "withdrawn",
         "banned",
@@ -273,7 +273,7 @@ async fn an_invitation_ends_with_what_it_stands_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_invitation_survives_a_node_that_dies() {
+async fn an_invitation_survives_the_death_of_a_node() {
     let storage = Storage::embedded();
     let mut stage = Stage::over(&storage).await;
     let (ada, bob) = (stage.person().await, stage.person().await);
@@ -287,7 +287,7 @@ async fn an_invitation_survives_a_node_that_dies() {
     let second =
         again.rest.call("POST", "/v1/channels", Some(&ada.token), Some(key), Some(&wish)).await.unwrap();
     assert_eq!((&second.body["id"], &second.body["invited"]), (&first.body["id"], &json!([bob.id])));
-    // A repeated creation does not bring back what was taken back.
+    // A repeated creation does not bring back an invitation that was taken back.
     let group = id(&first.body);
     let path = format!("/v1/channels/{group}/members/{}", bob.id);
     again.must(&ada, "DELETE", &path, Value::Null).await;
@@ -296,12 +296,12 @@ async fn an_invitation_survives_a_node_that_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn creation_that_fails_half_way_is_repeated_with_its_invitations() {
+async fn a_creation_that_failed_half_way_is_repeated_with_its_invitations() {
     let storage = Storage::model();
     let mut stage = Stage::over(&storage).await;
     let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
     stage.befriend(&ada, &cy).await;
-    // From the second group on Ada and Bob share one.
+    // From the second group on Ada and Bob share a group.
     stage.set(&bob, json!({ "may_add": "contacts" })).await;
     let mut to_bob = stage.socket(&bob).await;
     for round in 0..20 {
@@ -321,7 +321,7 @@ async fn creation_that_fails_half_way_is_repeated_with_its_invitations() {
         storage.set_faults(Faults::NONE);
         assert_eq!(view["invited"], json!([bob.id]), "round {round}");
         let group = id(&view);
-        // Told once at least, perhaps by the upkeep.
+        // Noted at least once, perhaps by upkeep.
         let told = async {
             loop {
                 let entry = noted(&mut to_bob).await;

@@ -1,4 +1,4 @@
-//! What a process that died left half done, and rows that cannot be read: upkeep goes on with the others.
+//! Work that a process left half done when it died, and rows that cannot be read: upkeep continues with the others.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn user(person: &Person) -> UserId {
     person.id.parse().unwrap()
 }
 
-/// The group has a row and an invitation, as if the process had died before its seats.
+/// Writes the group's row and an invitation, as if the process had died before it wrote the seats.
 async fn invite(stage: &Stage, clock: &Clock, group: ChannelId, name: &str, by: &Person, who: &Person) {
     let store = &stage.node.node.gateway.operations.store;
     let card = ChannelCard::new(group, ChannelKind::Group, Some(name.to_owned()), None);
@@ -37,7 +37,7 @@ async fn noted(stage: &Stage, who: &Person) -> Vec<String> {
     rows.iter().map(|row| serde_json::to_value(&row.entry).unwrap()["kind"].to_string()).collect()
 }
 
-/// Lets upkeep work, a round a second, until something is so.
+/// Lets upkeep work, one round a second, until a condition holds.
 async fn until(clock: &ManualClock, is_so: impl AsyncFn() -> bool) {
     let rounds = async {
         while !is_so().await {
@@ -50,14 +50,14 @@ async fn until(clock: &ManualClock, is_so: impl AsyncFn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_invited_to_a_group_that_never_came_to_be() {
+async fn nobody_is_invited_to_a_group_that_was_never_created() {
     for storage in [Storage::model(), Storage::embedded()] {
         let (clock, manual) = manual_clock();
         let mut stage = stage_over(&storage, &clock, 0).await;
         let (ada, bob, cy) = (stage.person().await, stage.person().await, stage.person().await);
         let group = ChannelId::from_raw(77);
         invite(&stage, &clock, group, "Never", &ada, &bob).await;
-        // One whose inviter has a seat, and which is not told either.
+        // An invitation whose inviter is a member, and which is not noted either.
         let real: ChannelId = id(&stage.group(&ada, &[]).await).parse().unwrap();
         let store = std::sync::Arc::clone(&stage.node.node.gateway.operations.store);
         store.invite(real, user(&ada), &[user(&cy)], clock.now_ms(), LIMITS).await.unwrap();
@@ -74,7 +74,7 @@ async fn nobody_is_invited_to_a_group_that_never_came_to_be() {
     }
 }
 
-/// Makes a text in the data folder of a server that does not run no text.
+/// Damages a text in the data folder of a stopped server, so that it is no longer UTF-8.
 fn spoil(storage: &Storage, text: &str) {
     let Storage::Embedded(folder) = storage else { panic!("a folder") };
     let file = folder.path().join("madang.db");
@@ -87,7 +87,7 @@ fn spoil(storage: &Storage, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_group_that_cannot_be_read_holds_up_the_invitations_of_no_other() {
+async fn an_unreadable_group_does_not_hold_up_other_invitations() {
     let storage = Storage::embedded();
     let (clock, manual) = manual_clock();
     let mut stage = stage_over(&storage, &clock, 0).await;
@@ -109,7 +109,7 @@ async fn a_group_that_cannot_be_read_holds_up_the_invitations_of_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_who_cannot_be_cleared_holds_up_no_other() {
+async fn a_user_who_cannot_be_cleared_does_not_hold_up_others() {
     let storage = Storage::embedded();
     let (clock, manual) = manual_clock();
     let mut stage = stage_over(&storage, &clock, 0).await;
@@ -120,7 +120,7 @@ async fn a_user_who_cannot_be_cleared_holds_up_no_other() {
         stage.must(who, "POST", "/v1/me/deletion", json!({ "password": "correct horse" })).await;
     }
     stage.node.stop().await.unwrap();
-    // What Ada and Cy are to each other.
+    // The row of the contact between Ada and Cy.
     spoil(&storage, "mutual");
     let stage = stage_over(&storage, &clock, 3).await;
     let store = &stage.node.node.gateway.operations.store;

@@ -1,9 +1,6 @@
-//! What strangers can do to somebody: groups are not joined without consent, presence follows acceptance, and each user
-//! says who may add and write to them.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! What strangers can do: nobody joins a group without consent, presence is shown after acceptance, and each user chooses who may
+//! add and write to them.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod acceptance;
 mod invitations;

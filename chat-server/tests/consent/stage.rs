@@ -1,4 +1,4 @@
-//! A node on which people are asked, and those who try.
+//! A node that asks for consent, and the users who try.
 
 use madang_service::Clock;
 use madang_testkit::{Config, PATIENCE, Rest, Socket, Storage, TestNode};
@@ -105,8 +105,8 @@ impl Stage {
         Socket::connect(self.node.addr, &who.token, None).await.unwrap().0
     }
 
-    /// Whether one sees that the other is online, once presence has caught up: `expected` must come, and what must not come
-    /// has had its time when a later question is answered.
+    /// Whether `who` sees `other` as online at the moment. An expected state may need time to arrive. A state that must not be
+    /// seen has had time to arrive when a later question is answered.
     pub(crate) async fn sees(&self, who: &Person, other: &Person) -> bool {
         let path = format!("/v1/presence?user_ids={}", other.id);
         let list = self.must(who, "GET", &path, Value::Null).await;
@@ -127,7 +127,7 @@ pub(crate) fn id(view: &Value) -> String {
     view["id"].as_str().unwrap().to_owned()
 }
 
-/// The next entry of one's own log.
+/// The next entry of the user's own log.
 pub(crate) async fn noted(socket: &mut Socket) -> Value {
     loop {
         let frame = socket.next_of("entries").await;

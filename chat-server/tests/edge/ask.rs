@@ -1,4 +1,4 @@
-//! HTTP by hand: from any address of this machine, with any header, and the answer as it came.
+//! HTTP requests made by hand: from any address of this machine, with any header.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> TestNode {
     TestNode::start(config, &Storage::model(), manual_clock().0).await.unwrap()
 }
 
-/// An answer as it came.
+/// An answer, not decoded.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
@@ -44,7 +44,7 @@ pub(crate) async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Asks from an address of this machine, with header lines besides those that every request has.
+/// Sends a request from an address of this machine, with header lines besides those of every request.
 pub(crate) async fn ask_from(
     from: &str,
     to: SocketAddr,

@@ -1,4 +1,4 @@
-//! Two accounts want every socket of a node of 700.
+//! Two accounts try to take every socket of a node with 700 places.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ const PLACES: usize = 700;
 async fn node(change: impl FnOnce(&mut madang_chat_server::config::Config)) -> TestNode {
     start(|config| {
         config.gateway.connections = PLACES;
-        // It is the bounds by user and by address that are tried.
+        // The test is about the bounds by user and by address.
         config.gateway.connections_per_device = 1_000;
         config.limits.address_requests = 0;
         config.limits.address_logins = 0;
@@ -26,7 +26,7 @@ fn token(account: &Value) -> &str {
     account["access_token"].as_str().unwrap()
 }
 
-/// Opens sockets until all are there or one is refused.
+/// Opens sockets until all are open or one is refused.
 async fn crowd(addr: SocketAddr, accounts: &[&Value], count: usize) -> (Vec<RawSocket>, Option<String>) {
     let mut sockets = Vec::new();
     for account in accounts.iter().cycle().take(count) {
@@ -58,7 +58,7 @@ async fn two_accounts_leave_room_for_a_third() {
     let node = node(|_| {}).await;
     let rest = Rest::new(&node.url());
     let (ada, bob, cy) = (rest.sign_up("ada").await, rest.sign_up("bob").await, rest.sign_up("cy").await);
-    // As many as there are places: of each the last hundred stay.
+    // As many sockets as there are places. The last hundred of each account stay.
     let (mut sockets, refused) = crowd(node.addr, &[&ada, &bob], PLACES).await;
     assert_eq!((sockets.len(), refused), (PLACES, None));
     holds(&node, 200).await;

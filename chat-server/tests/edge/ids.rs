@@ -1,11 +1,11 @@
-//! The id of a request, and when who is sent away may come back.
+//! The id of a request, and the time after which a refused client may come back.
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use crate::ask::{ask, connect, start};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_serves_is_kept_and_any_other_is_made_anew() {
+async fn a_valid_id_is_kept_and_any_other_is_replaced() {
     let node = start(|_| {}).await;
     let id_for = async |headers: &[&str]| {
         let answer = ask(&node, "GET /v1/nowhere", headers).await;
@@ -43,7 +43,7 @@ async fn an_upgrade_is_answered_with_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_sent_away_is_told_when_to_come_back() {
+async fn a_refused_client_gets_the_time_to_come_back() {
     let node = start(|_| {}).await;
     node.drain.begin();
     for path in ["/readyz", "/v1/ws"] {

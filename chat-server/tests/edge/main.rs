@@ -1,8 +1,5 @@
-//! What stands before every request: whose it is, whose pages may ask, its id.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! Checks before every request: the address of the client, the origin of the page, the id of the request.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod ask;
 mod crowded;

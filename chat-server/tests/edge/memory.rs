@@ -1,4 +1,4 @@
-//! What one peer may hold in the server's memory: half frames, half bodies, answers that nobody reads.
+//! The server memory that one peer can hold: half frames, half bodies, answers that nobody reads.
 
 use madang_testkit::{PATIENCE, RawSocket, Rest, Socket, TEXT, TestNode};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn hello(token: &str) -> String {
     json!({ "type": "hello", "id": "1", "token": token }).to_string()
 }
 
-/// The first half of a text of somewhat more than 1 MiB: two of them use up what a user has.
+/// Writes the first half of a text of somewhat more than 1 MiB. Two of them use up the bytes of a user.
 async fn write_half(socket: &mut RawSocket) {
     socket.write_part(TEXT, MIB + 8 * KIB, &vec![b'x'; MIB / 2]).await.unwrap();
 }
@@ -47,13 +47,13 @@ async fn settles(node: &TestNode, holds: impl Fn(usize) -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_welcome_a_socket_takes_eight_kibibytes_and_no_more() {
+async fn before_welcome_a_socket_accepts_at_most_8_kib() {
     let node = bounded().await;
     let token = "x".repeat(7 * KIB);
     let mut socket = RawSocket::open(node.addr).await.unwrap();
     socket.write_text(&hello(&token)).await.unwrap();
     assert!(socket.read_text().await.unwrap().contains("unauthorized"));
-    // By the header alone; in fragments; in whatever frame comes after others.
+    // By the header alone, in fragments, and in a frame behind others.
     let mut announced = RawSocket::open(node.addr).await.unwrap();
     announced.write_part(TEXT, 8 * KIB + 1, b"").await.unwrap();
     assert_eq!(announced.read_close().await.unwrap(), 1009);
@@ -73,7 +73,7 @@ async fn before_welcome_a_socket_takes_eight_kibibytes_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_frames_count_for_the_user_and_for_the_address() {
+async fn half_frames_are_counted_for_the_user_and_for_the_address() {
     let node = bounded().await;
     let rest = Rest::new(&node.url());
     let (ada, bob) = (rest.sign_up("ada").await, rest.sign_up("bob").await);
@@ -86,14 +86,14 @@ async fn half_frames_count_for_the_user_and_for_the_address() {
         write_half(&mut socket).await;
         sockets.push(socket);
     }
-    // Two of each fit; the others are told to come back.
+    // Two of each user fit. The others are closed with a code that allows them to come back.
     for socket in &mut sockets[4..] {
         assert_eq!(socket.read_close().await.unwrap(), 4005);
         closed += 1;
     }
     assert_eq!(closed, 4);
     assert!(node.node.gateway.bytes_under_way() <= ADDRESS + MIB);
-    // Small frames go on, on the same account.
+    // Small frames of the same account still work.
     let token = ada["access_token"].as_str().unwrap();
     let (mut socket, _) = Socket::connect(node.addr, token, None).await.unwrap();
     let list = json!({ "type": "read", "id": "9", "channel_id": "1", "seq": 1 });
@@ -103,7 +103,7 @@ async fn half_frames_count_for_the_user_and_for_the_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_bodies_count_and_guests_have_small_ones() {
+async fn half_bodies_are_counted_and_guests_may_send_small_ones_only() {
     let node = bounded().await;
     let ada = Rest::new(&node.url()).sign_up("ada").await;
     let large = "x".repeat(17 * KIB);
@@ -120,7 +120,7 @@ async fn half_bodies_count_and_guests_have_small_ones() {
         let _ = stream.write_all(&vec![b' '; MIB - 1]).await;
         held.push(stream);
     }
-    // A body counts twice, since its parts are put together: one fits, and part of another.
+    // A body is counted twice, because its parts are put together: one fits, and a part of another.
     let mut answers = 0;
     for stream in &mut held {
         let mut answer = [0; 12];
@@ -142,7 +142,7 @@ async fn say(rest: &Rest, token: &str, channel: &str, number: u64, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_nobody_reads_count_and_a_snapshot_is_bounded() {
+async fn unread_answers_are_counted_and_a_snapshot_is_bounded() {
     let node = bounded().await;
     let rest = Rest::new(&node.url());
     let ada = rest.sign_up("ada").await;
@@ -163,7 +163,7 @@ async fn answers_that_nobody_reads_count_and_a_snapshot_is_bounded() {
     );
     let mut held = Vec::new();
     for _ in 0..60 {
-        // A small window, so that the kernel takes little.
+        // A small window, so that the kernel holds little.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         let mut stream: TcpStream = socket.connect(node.addr).await.unwrap();

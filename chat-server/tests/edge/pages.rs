@@ -1,4 +1,4 @@
-//! Whose pages may ask, and what they may read of the answer.
+//! Which pages may make requests, and what they may read of the answer.
 
 use madang_testkit::RawSocket;
 
@@ -12,7 +12,7 @@ fn has(answer: &Answer, name: &str, value: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_asks_first_what_it_may() {
+async fn a_preflight_says_what_a_page_may_do() {
     let node = start(|config| config.server.allowed_origins = vec![PAGE.to_owned()]).await;
     let ask_first = async |origin: &str, path: &str| {
         let origin = format!("Origin: {origin}");
@@ -40,7 +40,7 @@ async fn a_page_asks_first_what_it_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_reads_answers_and_refusals_and_when_to_come_back() {
+async fn a_page_can_read_answers_and_refusals_and_their_retry_time() {
     let node = start(|config| {
         config.server.allowed_origins = vec![PAGE.to_owned()];
         config.limits.address_requests = 1;

@@ -1,4 +1,4 @@
-//! The places at the listener, and those of sockets: who has finished nothing gives its place to others.
+//! The places at the listener and those of sockets: an unfinished connection gives its place to another one.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ const HALF_HEAD: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: mad";
 const HALF_BODY: &[u8] =
     b"POST /v1/sessions HTTP/1.1\r\nHost: madang\r\nContent-Length: 100\r\n\r\n{\"handle\"";
 
-/// Eight addresses with 256 connections each take every place that there is.
+/// Eight addresses with 256 connections each take every place.
 async fn crowd(addr: SocketAddr, said: &'static [u8]) -> Vec<TcpStream> {
     let mut crowd = Vec::new();
     for last in 1..=8 {
@@ -56,7 +56,7 @@ async fn half_heads_and_half_bodies_of_eight_addresses_do_not_lock_out_a_ninth()
         let mut early = connect("127.0.2.1", node.addr).await;
         assert!(asks(&mut early).await);
         let crowd = crowd(node.addr, said).await;
-        // The eight are served one after the other, so the last of them pushed out the oldest.
+        // The eight addresses are served one after the other, so the last connection evicted the oldest.
         evicted(&node, before + 1).await;
         for _ in 0..20 {
             let answer = ask_from("127.0.2.2", node.addr, "GET /healthz", &[], "").await;
@@ -88,7 +88,7 @@ async fn sockets_that_never_say_hello_give_their_seats_to_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_and_an_address_have_so_many_sockets_and_no_more() {
+async fn the_sockets_of_a_user_and_of_an_address_are_bounded() {
     let node = start(|config| {
         config.limits.user_sockets = 3;
         config.limits.address_sockets = 6;
@@ -105,7 +105,7 @@ async fn a_user_and_an_address_have_so_many_sockets_and_no_more() {
         assert!(socket.read_text().await.unwrap().contains("welcome"));
         sockets.push(socket);
     }
-    // On another device, so that it is not the rule of the device that strikes.
+    // On another device, so that the limit of a device does not apply.
     let body = serde_json::json!({ "device_name": "bot" });
     let bot = rest.must("POST", "/v1/devices", Some(token), Some(&body)).await;
     let (_fourth, _) = Socket::connect(node.addr, bot["access_token"].as_str().unwrap(), None).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_user_and_an_address_have_so_many_sockets_and_no_more() {
     };
     assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
     assert!(refused.contains("retry-after"), "{refused}");
-    // Others are not concerned.
+    // Other addresses are not affected.
     let upgrade = [
         "Connection: Upgrade",
         "Upgrade: websocket",

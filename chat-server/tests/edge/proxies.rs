@@ -1,4 +1,4 @@
-//! Whose a request is that came through a proxy.
+//! The client address of a request that came through a proxy.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,8 +10,8 @@ use tokio::time::timeout;
 
 use crate::ask::{ask, ask_from, connect, start};
 
-/// A login that must be refused: by its password, or before that by the limit of its address. Each is of another account,
-/// since those have a limit of their own.
+/// A login that must be refused: because of its password, or before that by the limit of its address. Each uses another account,
+/// because accounts have a limit of their own.
 async fn log_in(node: &TestNode, from: &str, header: &str) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let handle = format!("nobody{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -19,7 +19,7 @@ async fn log_in(node: &TestNode, from: &str, header: &str) -> u16 {
     ask_from(from, node.addr, "POST /v1/sessions", &[header.to_owned()], &body).await.status
 }
 
-/// How many logins come through until one is refused as too fast.
+/// How many logins are tried until one is refused by the limit.
 async fn logins_until_limited(node: &TestNode, from: &str, header: impl Fn(u32) -> String) -> u32 {
     for number in 0..100 {
         match log_in(node, from, &header(number)).await {
@@ -42,7 +42,7 @@ async fn clients_behind_a_proxy_have_limits_of_their_own() {
     let ada = |_| "X-Forwarded-For: 203.0.113.1".to_owned();
     assert_eq!(logins_until_limited(&node, "127.0.0.1", ada).await, 60);
     assert_eq!(log_in(&node, "127.0.0.1", "X-Forwarded-For: 203.0.113.2").await, 401);
-    // A whole /64 is one caller, in whatever form it is written.
+    // A whole /64 is one caller, in whatever form the address is written.
     let eve = |number| format!("X-Forwarded-For: [2001:db8::{number:x}]:4711");
     assert_eq!(logins_until_limited(&node, "127.0.0.1", eve).await, 60);
     assert_eq!(log_in(&node, "127.0.0.1", "X-Forwarded-For: 2001:db8::ffff").await, 429);
@@ -50,18 +50,18 @@ async fn clients_behind_a_proxy_have_limits_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_forges_an_address() {
+async fn addresses_cannot_be_forged() {
     let node = start(behind_a_proxy).await;
-    // Behind the proxy, with an address of her own making before the one that the proxy writes.
+    // Behind the proxy, with an invented address before the one that the proxy writes.
     let forged = |number| format!("X-Forwarded-For: 198.51.100.{number}, 203.0.113.1");
     assert_eq!(logins_until_limited(&node, "127.0.0.1", forged).await, 60);
     // In the header that the proxy does not write.
     let other = |number| format!("X-Forwarded-For: 203.0.113.2\r\nForwarded: for=198.51.100.{number}");
     assert_eq!(logins_until_limited(&node, "127.0.0.1", other).await, 60);
-    // Past the proxy.
+    // Without the proxy.
     let past = |number| format!("X-Forwarded-For: 198.51.100.{number}");
     assert_eq!(logins_until_limited(&node, "127.0.0.2", past).await, 60);
-    // Nonsense is the proxy's.
+    // A value that is not an address is counted for the proxy.
     let nonsense = |number| format!("X-Forwarded-For: {number} bottles");
     assert_eq!(logins_until_limited(&node, "127.0.0.1", nonsense).await, 60);
     assert_eq!(log_in(&node, "127.0.0.1", "X-Forwarded-For: 203.0.113.3").await, 401);
@@ -87,14 +87,14 @@ async fn a_proxy_may_open_many_connections_and_each_of_its_clients_few() {
         config.limits.address_connections = LIMIT;
     });
     let node = node.await;
-    // Requests whose bodies never come.
+    // Requests whose bodies never arrive.
     let mut held = Vec::new();
     for _ in 0..LIMIT {
         let mut stream = connect("127.0.0.1", node.addr).await;
         let request = "POST /v1/sessions HTTP/1.1\r\nHost: madang\r\nX-Forwarded-For: 203.0.113.1\r\n\
                        Content-Length: 10\r\nExpect: 100-continue\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
-        // It is being read.
+        // The server has begun to read the body.
         assert_eq!(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap(), b'H');
         held.push(stream);
     }

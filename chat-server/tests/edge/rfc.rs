@@ -1,4 +1,4 @@
-//! HTTP and WebSocket as RFC 9110, 9112 and 6455 say, byte by byte.
+//! HTTP and WebSocket as RFC 9110, 9112 and 6455 define them, byte by byte.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::ask::{Answer, ask, connect, start};
 
-/// Writes a request as it is, and reads until the server closes the connection, or has answered an upgrade.
+/// Writes a request unchanged, and reads until the server closes the connection or has answered an upgrade.
 async fn talk(addr: SocketAddr, request: &str) -> Answer {
     let mut stream = connect("127.0.0.1", addr).await;
     stream.write_all(request.replace('\n', "\r\n").as_bytes()).await.unwrap();
@@ -34,7 +34,7 @@ async fn signed_in(node: &TestNode) -> String {
     ada["access_token"].as_str().unwrap().to_owned()
 }
 
-/// A request, its status, and what a header of the answer holds.
+/// A request, its status, and what a header of the answer contains.
 type Case<'a> = (&'a str, u16, &'a [(&'a str, &'a str)]);
 
 async fn check(node: &TestNode, cases: &[Case<'_>], token: &str) {
@@ -50,11 +50,11 @@ async fn check(node: &TestNode, cases: &[Case<'_>], token: &str) {
 
 const CLOSE: &str = "Connection: close\n";
 
-/// A request, the status of its answer, and fields that the answer must have.
+/// A request, the status of its answer, and headers that the answer must have.
 type Exchange = (String, u16, &'static [(&'static str, &'static str)]);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_read_as_the_rfcs_say() {
+async fn requests_are_read_as_the_rfcs_define() {
     let node = start(|config| {
         config.limits.address_requests = 0;
         config.limits.address_logins = 0;
@@ -70,7 +70,7 @@ async fn requests_are_read_as_the_rfcs_say() {
     };
     let login = r#"{"handle":"ada","password":"wrong horse"}"#;
     let cases: Vec<Exchange> = vec![
-        // One Host.
+        // Exactly one Host.
         (format!("GET /healthz HTTP/1.1\n{CLOSE}\n"), 400, &[]),
         (format!("GET /healthz HTTP/1.1\nHost: a\nHost: a\n{CLOSE}\n"), 400, &[]),
         (format!("GET /healthz HTTP/1.1\nHost: a, b\n{CLOSE}\n"), 400, &[]),
@@ -142,7 +142,7 @@ async fn requests_are_read_as_the_rfcs_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handshakes_are_read_as_rfc_6455_says() {
+async fn handshakes_are_read_as_rfc_6455_defines() {
     let node = start(|config| config.limits.address_requests = 0).await;
     const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n";
     const VERSION: &str = "Sec-WebSocket-Version: 13\n";
@@ -248,7 +248,7 @@ async fn broken_framing_is_closed_with_its_code() {
                 assert!(socket.read_text().await.unwrap().contains("welcome"));
             }
             socket.write_bytes(bytes).await.unwrap();
-            // What comes behind it must not cost the close frame.
+            // Bytes behind the broken frame must not make the kernel discard the close frame.
             let _ = socket.write_bytes(&[0; 30_000]).await;
             let closed = socket.read_close().await.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(closed, *code, "{what}");
@@ -257,7 +257,7 @@ async fn broken_framing_is_closed_with_its_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn public_pages_have_a_limit_of_their_own_and_come_with_a_validator() {
+async fn public_pages_have_a_limit_of_their_own_and_a_validator() {
     let node = start(|config| config.limits.address_requests = 1).await;
     let pages = ["/docs", "/v1/openapi.json", "/v1/asyncapi.json", "/metrics", "/", "/healthz", "/nowhere"];
     for path in pages {
@@ -271,7 +271,7 @@ async fn public_pages_have_a_limit_of_their_own_and_come_with_a_validator() {
         }
         assert!(limited > 0, "{path} has no limit");
     }
-    // Sockets and logins of the address are not concerned.
+    // Sockets and logins of the address are not affected.
     RawSocket::open(node.addr).await.unwrap();
     let node = start(|config| config.limits.address_requests = 0).await;
     for path in ["/docs", "/docs/page.js", "/v1/openapi.json"] {
@@ -327,7 +327,7 @@ async fn pings_and_empty_fragments_are_charged() {
         if opcode == 0 {
             socket.write(false, madang_testkit::TEXT, b"{").await.unwrap();
         }
-        // More than the kernel holds for both sides: who is not read cannot write on.
+        // More than the kernel buffers on both sides: if the server does not read, the client cannot write.
         let flood = async { while socket.write_empty(is_last, opcode, 10_000).await.is_ok() {} };
         let stalled = timeout(PATIENCE / 10, flood).await;
         assert!(stalled.is_err(), "opcode {opcode} is read without end, or its socket was closed");

@@ -1,11 +1,8 @@
-//! Who may do what: every call and every frame by everybody, tried for real. `docs/rights.md` is what must come out.
+//! Rights: every call and every frame is really tried by users of every role. `docs/rights.md` holds the expected results.
 //!
-//! What is tried is in `table.rs`, and that nothing is left out is checked against the descriptions that the server gives
-//! of itself. `cargo xtask rights` lets it write the page instead of comparing: read what changed before you keep it.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test; clippy sees that of test functions only, not of their helpers"
-)]
+//! `table.rs` lists what is tried. The descriptions that the server gives of itself are used to check that nothing is left out.
+//! `cargo xtask rights` writes the page instead of comparing it: read what has changed before you keep it.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 mod stage;
 mod table;
@@ -23,7 +20,7 @@ use table::{ELSEWHERE, Elsewhere, IN_CHANNEL, Trial};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rights.md");
 
-/// A call as it is described.
+/// A call, from the description.
 struct Described {
     method: String,
     path: String,
@@ -31,14 +28,14 @@ struct Described {
     answers: BTreeMap<u16, (String, Option<Validator>)>,
 }
 
-/// A frame of the client as it is described.
+/// A frame of the client, from the description.
 struct Asked {
     names_channel: bool,
     /// The frames that answer it.
     replies: String,
 }
 
-/// What the server says of itself.
+/// The descriptions that the server gives of itself.
 struct Api {
     calls: BTreeMap<String, Described>,
     frames: BTreeMap<String, Asked>,
@@ -78,14 +75,14 @@ impl Api {
         Self { calls, frames, pushed: messages.iter().filter_map(pushed).collect() }
     }
 
-    /// Names of what concerns a channel, or of what does not.
+    /// The names of all operations that concern a channel, or of all others.
     fn operations(&self, in_channel: bool) -> BTreeSet<String> {
         let calls = self.calls.iter().filter(|(_, call)| call.path.contains("{channel_id}") == in_channel);
         let frames = self.frames.iter().filter(|(_, frame)| frame.names_channel == in_channel);
         calls.map(|(id, _)| id.clone()).chain(frames.map(|(kind, _)| format!("frame {kind}"))).collect()
     }
 
-    /// What became of a call. It must be one of the answers that are described.
+    /// The outcome of a call. The answer must be one of those that are described.
     fn outcome(&self, operation: &str, answer: &Answer) -> String {
         let Answer { status, body } = answer;
         let (codes, validator) = self.calls[operation]
@@ -111,7 +108,7 @@ impl Api {
 }
 
 impl Api {
-    /// Sends a frame and says what became of it. It must be one of the answers that are described.
+    /// Sends a frame and returns the outcome. The answer must be one of those that are described.
     async fn ask(&self, socket: &mut Socket, frame: Value) -> String {
         let kind = frame["type"].as_str().unwrap().to_owned();
         let answer = match ask(socket, frame).await {
@@ -130,7 +127,7 @@ impl Api {
     }
 }
 
-/// An answer of one value, or each line of one that has lines.
+/// Checks an answer of one value, or each line of an answer that has lines.
 fn each_line(body: &Value, check: impl Fn(&Value)) {
     match body {
         Value::String(lines) => lines.lines().for_each(|line| check(&serde_json::from_str(line).unwrap())),
@@ -138,7 +135,7 @@ fn each_line(body: &Value, check: impl Fn(&Value)) {
     }
 }
 
-/// Codes and schema of an answer.
+/// The codes and the schema of an answer.
 fn described(openapi: &Value, answer: &Value) -> (String, Option<Validator>) {
     let reference = answer["$ref"].as_str().unwrap_or_default();
     let found = openapi.pointer(reference.trim_start_matches('#')).filter(|_| !reference.is_empty());
@@ -151,7 +148,7 @@ fn described(openapi: &Value, answer: &Value) -> (String, Option<Validator>) {
     (codes, has_body.then(|| jsonschema::draft202012::new(&schema).unwrap()))
 }
 
-/// The schemas to which a frame refers as a whole.
+/// The schemas that a frame refers to as a whole.
 fn referred(asyncapi: &Value, payload: &Value) -> String {
     let references = payload["allOf"].as_array().into_iter().flatten().filter_map(|one| one["$ref"].as_str());
     references
@@ -159,7 +156,7 @@ fn referred(asyncapi: &Value, payload: &Value) -> String {
         .collect()
 }
 
-/// Tries everything in a channel of a kind as somebody of a role.
+/// Tries everything in a channel of one kind as a user of one role.
 async fn try_all(node: &TestNode, api: &Api, kind: &'static str, role: Role) -> Vec<String> {
     let mut stage = Stage::new(node, kind, role).await;
     let rest = Rest::new(&node.url());
@@ -209,14 +206,15 @@ async fn call(rest: &Rest, api: &Api, stage: &Stage, trial: &Trial) -> Answer {
     rest.call(&described.method, &path, stage.token(), None, body.as_ref()).await.unwrap()
 }
 
-/// Columns of what concerns no channel.
+/// The columns of operations that do not concern a channel.
 const RELATIONS: [&str; 4] = ["nobody", "herself", "another", "who blocks her"];
 
-/// What stands for somebody, or for something of hers.
+/// Placeholders for a user, or for something that belongs to a user.
 const OF_SOMEBODY: [&str; 7] =
     ["$cursor", "$handle", "$refresh", "$token", "$user", "{user_id}", "{device_id}"];
 
-/// Tries something that concerns no channel: without a token, about herself, about somebody else, about who blocks her.
+/// Tries an operation that does not concern a channel: without a token, about the caller, about another user, and about a user
+/// who blocks the caller.
 async fn try_elsewhere(node: &TestNode, api: &Api, row: &Elsewhere) -> Vec<String> {
     let path = api.calls.get(row.operation).map_or("", |call| call.path.as_str());
     let told = format!("{path}{}{}", row.query, row.body);
@@ -273,7 +271,7 @@ fn fill(text: &str, user: &Person) -> String {
         .replace("$key", &key()[30..])
 }
 
-/// How an operation is called on the page.
+/// The name of an operation on the page.
 fn title(api: &Api, operation: &str) -> String {
     api.calls.get(operation).map_or_else(
         || format!("`{}`", operation.trim_start_matches("frame ")),
@@ -329,14 +327,14 @@ async fn start(storage: &Storage) -> (TestNode, Api) {
 }
 
 #[tokio::test]
-async fn a_stranger_cannot_tell_a_private_channel_from_none() {
+async fn a_stranger_cannot_tell_a_private_channel_from_a_missing_one() {
     let storage = Storage::model();
     let (node, api) = start(&storage).await;
     let rest = Rest::new(&node.url());
     let kinds = [("group", Role::Stranger), ("group", Role::Barred), ("group", Role::Invited)];
     for (kind, role) in kinds.into_iter().chain([("direct", Role::Stranger)]) {
         let mut stage = Stage::new(&node, kind, role).await;
-        // Somebody who is invited knows of the group what the invitation says, and nothing more.
+        // An invited user knows what the invitation says about the group, and nothing more.
         let is_tried = |trial: &&Trial| {
             let is_invitation = trial.operation.starts_with("invitations_") && role == Role::Invited;
             !trial.operation.starts_with("frame ") && !is_invitation
@@ -352,7 +350,7 @@ async fn a_stranger_cannot_tell_a_private_channel_from_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_may_do_what_the_page_says() {
+async fn every_role_may_do_what_the_page_says() {
     let storage = Storage::model();
     let (node, api) = start(&storage).await;
     let (node, api) = (Arc::new(node), Arc::new(api));

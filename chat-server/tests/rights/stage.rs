@@ -1,4 +1,4 @@
-//! A channel with its people, and somebody who tries.
+//! A channel with its members, and a user who tries operations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,7 +35,7 @@ pub(crate) fn key() -> String {
     format!("01920000-0000-7000-8000-{:012}", next())
 }
 
-/// Who tries.
+/// The role of the user who tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Nobody,
@@ -51,7 +51,7 @@ pub(crate) enum Role {
     Owner,
 }
 
-/// Kinds of channels, each with who can be in such a relation to one.
+/// Kinds of channels, with the roles that a user can have in each.
 pub(crate) const ROLES: [(&str, &[Role]); 3] = {
     use Role::{Admin, Banned, Barred, Blocked, Invited, Left, Member, Muted, Nobody, Owner, Stranger};
     const GROUP: &[Role] =
@@ -60,13 +60,13 @@ pub(crate) const ROLES: [(&str, &[Role]); 3] = {
     [("group", GROUP), ("open", OPEN), ("direct", &[Nobody, Stranger, Member, Blocked])]
 };
 
-/// A channel, as one of her role finds it.
+/// A channel, from the view of a user with one role.
 pub(crate) struct Stage {
     rest: Rest,
     kind: &'static str,
     role: Role,
     pub(crate) me: Person,
-    /// The owner, or the other one of a direct channel.
+    /// The owner, or the other user of a direct channel.
     host: Person,
     member: Person,
     outsider: Person,
@@ -86,7 +86,7 @@ impl Stage {
         stage
     }
 
-    /// Another channel where all is as at the beginning.
+    /// Makes a new channel in the initial state.
     pub(crate) async fn set_up(&mut self) {
         match self.kind {
             "direct" => self.begin_direct().await,
@@ -163,7 +163,7 @@ impl Stage {
         self.rest.must(method, path, Some(&by.token), body).await
     }
 
-    /// Fills in `$…`.
+    /// Replaces the placeholders `$…`.
     pub(crate) fn fill(&self, text: &str, message: &str) -> String {
         let owner = if self.role == Role::Owner { &self.me } else { &self.host };
         let seq = if message == "$own" { self.own } else { self.other };
@@ -175,7 +175,7 @@ impl Stage {
             .replace("$key", &key())
     }
 
-    /// Her token, if she has one.
+    /// The user's token. `None` for the role `Nobody`.
     pub(crate) fn token(&self) -> Option<&str> {
         (self.role != Role::Nobody).then_some(self.me.token.as_str())
     }
@@ -185,8 +185,8 @@ fn id(view: &Value) -> String {
     view["id"].as_str().unwrap().to_owned()
 }
 
-/// Sends a frame; returns its answer, or the code of a close. What need not be answered is followed by a request that is:
-/// `None` if nothing comes before its answer.
+/// Sends a frame. Returns its answer, or the code of a close. A frame that may have no answer is followed by a request that has
+/// one: `None` if nothing comes before that answer.
 pub(crate) async fn ask(socket: &mut Socket, mut frame: Value) -> Result<Option<Value>, u16> {
     let is_heartbeat = frame["type"] == "heartbeat";
     let may_be_silent = matches!(frame["type"].as_str(), Some("typing" | "received"));

@@ -1,9 +1,9 @@
-//! What is tried: every call and every frame, against others and against oneself.
+//! The list of trials: every call and every frame, about the caller's own things and about those of others.
 
-/// A thing to try in a channel: operation, what is special about it, the user and the message that it is about, its body.
+/// One trial in a channel: the operation, what is special about it, the user and the message that it is about, its body.
 ///
-/// `$…` are filled in: `$member`, `$owner` and `$outsider` are people besides the caller, `$me` is she herself; `$own` and
-/// `$other` are messages of hers and of somebody else's; `$key` is a new key.
+/// Placeholders `$…` are replaced: `$member`, `$owner` and `$outsider` are other users, `$me` is the caller; `$own` and `$other`
+/// are messages of the caller and of another user; `$key` is a new key.
 pub(crate) struct Trial {
     pub(crate) operation: &'static str,
     pub(crate) about: &'static str,
@@ -29,7 +29,7 @@ const fn on_own(operation: &'static str, body: &'static str) -> Trial {
     Trial { operation, about: "one's own", user: "", message: "$own", body }
 }
 
-/// What concerns a channel.
+/// Operations in a channel.
 pub(crate) const IN_CHANNEL: &[Trial] = &[
     trial("channels_view", "", ""),
     trial("channels_change", "topic", r#"{"topic":"Green"}"#),
@@ -92,8 +92,8 @@ pub(crate) const IN_CHANNEL: &[Trial] = &[
     trial("frame history", "", "{}"),
 ];
 
-/// A thing to try that concerns no channel. `$user` is whom it is about, `$handle` how she is called; `$token` and
-/// `$refresh` are tokens of hers.
+/// One trial that does not concern a channel. `$user` is the user that it is about, `$handle` that user's handle; `$token` and
+/// `$refresh` are tokens of that user.
 pub(crate) struct Elsewhere {
     pub(crate) operation: &'static str,
     pub(crate) query: &'static str,
@@ -104,7 +104,7 @@ const fn elsewhere(operation: &'static str, query: &'static str, body: &'static 
     Elsewhere { operation, query, body }
 }
 
-/// What concerns no channel.
+/// Operations that do not concern a channel.
 pub(crate) const ELSEWHERE: &[Elsewhere] = &[
     elsewhere(
         "accounts_sign_up",
