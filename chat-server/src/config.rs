@@ -146,7 +146,7 @@ pub struct AccountConfig {
     pub consent: bool,
 }
 
-/// Who may sign up.
+/// The users who may sign up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SignUpMode {

@@ -53,7 +53,7 @@ async fn clock_stands_at_the_second_start(then: Millis) {
     node.stop().await.unwrap();
 
     let (node, rest) = start(&storage, then).await;
-    // What is made now is newer.
+    // New ids are greater than all ids from before.
     let bob = sign_up_once(&rest, "bob").await;
     assert!(number(&bob["user"]["id"]) > number(&ada["device_id"]), "{bob} after {ada}");
     // An access token may have expired. The refresh token is valid for 90 days.

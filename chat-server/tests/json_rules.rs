@@ -13,7 +13,7 @@ struct Subject {
     example: Map<String, Value>,
 }
 
-/// What becomes of a text.
+/// The outcome for a text.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     /// The text was read as a request. Whether the request succeeds does not matter.

@@ -17,7 +17,7 @@ const BEAT: Duration = Duration::from_secs(5);
 /// The bound of G6.
 const TRUTH: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
-/// Environment variables that tell the process of [`client_process`] where to connect, and as which user.
+/// Environment variables with the address and the user of the process of [`client_process`].
 const ADDR: &str = "MADANG_TEST_ADDR";
 const TOKEN: &str = "MADANG_TEST_TOKEN";
 

@@ -176,7 +176,7 @@ async fn sessions_that_read_while_the_store_fails_are_not_closed_and_become_comp
 async fn devices_that_connect_while_the_store_fails_wait_for_their_welcome() {
     let stage = Stage::new().await;
     stage.talk("heard").await;
-    // What Ada's last message has caused is complete.
+    // Everything that Ada's last message has caused is complete.
     stage.storage.set_faults(GONE);
     let devices = stage.devices(receive_all);
     stage.pass(3).await;

@@ -1,4 +1,4 @@
-//! Presence: whether users are online, and the notices that tell the users whom this concerns.
+//! Presence: whether users are online, and notices of changes to the users who watch them.
 //!
 //! Chat nodes report changes of their connections ([`Local`]), never heartbeats. [`core`] folds them into one state for each user
 //! and decides who is notified; [`run`] drives it. Nothing here must survive: rows keep what a restart needs, and nodes send

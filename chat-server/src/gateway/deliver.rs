@@ -20,7 +20,7 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
             Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
             Envelope::Open(open) => gateway.deliver_open(&open),
             Envelope::Lost => {
-                // What was lost is not known: every session reads its inbox, every subscription gets a gap, and presence sends
+                // The lost envelopes are unknown, so every session reads its inbox, every subscription gets a gap, and presence sends
                 // its full set again.
                 gateway.registry.visit_all(|connection| connection.read_inbox());
                 gateway.lose_open();

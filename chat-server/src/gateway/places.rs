@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::operations::network;
 
-/// What a connection has not finished. Connections of the first kind are evicted first.
+/// The stage that a connection is in. Connections of the first kind are evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unfinished {
     /// The connection is in a TLS handshake, the head or the body of a request, or has not sent `hello`.

@@ -18,7 +18,7 @@ use super::{Cell, Homes};
 use crate::plant;
 use crate::refusal::refusal;
 
-/// What a driver does next.
+/// The next step of a driver.
 enum Next {
     Effect(Box<Effect>),
     /// Nothing before this time has passed or a command comes.

@@ -506,7 +506,7 @@ mod tests {
         assert!(stage.homes.0.untold.lock().count <= OWED);
     }
 
-    /// What a task that panicked leaves behind is taken over by another one.
+    /// Another task takes over the messages of a task that has panicked.
     #[tokio::test]
     async fn a_task_that_ends_early_leaves_what_it_owes_to_the_next() {
         let stage = Stage::open().await;

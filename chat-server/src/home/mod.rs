@@ -49,7 +49,7 @@ pub type Answer = Box<dyn FnOnce(Reply) + Send>;
 #[derive(Clone)]
 pub struct Homes(Arc<Inner>);
 
-/// What homes need.
+/// The parts that homes are built from.
 pub struct HomeParts {
     /// The durable store.
     pub store: Arc<dyn Store>,

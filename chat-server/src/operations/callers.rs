@@ -235,7 +235,7 @@ fn kib(bytes: usize) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
-/// What an address is counted as: for IPv6 its /64, because one caller usually has all of it.
+/// The network that an address is counted for: for IPv6 its /64, because one caller usually has all of it.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

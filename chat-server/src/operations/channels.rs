@@ -101,7 +101,7 @@ impl Operations {
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         self.callers.charge(caller.user_id, Cost::MEMBER.times(1 + others.len()));
-        // What an earlier try has already made is not checked for consent again.
+        // An earlier try has made the group: consent is not checked again.
         if key.is_some() && self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
             self.establish(caller, Founding { card, capacity, joins: Vec::new(), invited: &[] }).await?;
             return Ok((id, self.never_members(id, others).await?));

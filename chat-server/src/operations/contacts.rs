@@ -115,7 +115,7 @@ impl Operations {
     }
 }
 
-/// What the log of `own` says about `other`.
+/// The note about `other` in the log of `own`.
 const fn told(state: Option<ContactState>, other: UserId, own: UserId) -> Content {
     match state {
         Some(ContactState::Requested) => Content::ContactRequested { user_id: other, by: own },

@@ -18,10 +18,10 @@ use crate::refusal::refusal;
 /// Mentions that are looked at for one page.
 const LOOKED_AT: usize = 100;
 
-/// What was looked up for a page so far.
+/// Results of look-ups for one page.
 #[derive(Default)]
 struct Seen {
-    /// What the caller may read, by channel. `None` if nothing.
+    /// The spans that the caller may read, by channel. `None` if there are none.
     spans: HashMap<ChannelId, Option<Arc<Spans>>>,
     /// Whether the caller blocks a sender.
     blocked: HashMap<UserId, bool>,

@@ -21,7 +21,7 @@ use crate::refusal::refusal;
 /// Attempts of a sign-in to make room for its device while other sign-ins take the free places.
 const ROUNDS: usize = 16;
 
-/// What a sign-in does if its user has the maximum number of devices.
+/// How a sign-in makes room if its user has the maximum number of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
     /// Revokes the device that was unused longest. The password was given, and the user may have no other way in.

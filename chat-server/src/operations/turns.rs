@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use madang_ids::{ChannelId, UserId};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-/// What one caller changes at a time.
+/// A thing that one caller changes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
     /// A user's read marker in a channel.

@@ -1,5 +1,5 @@
 //! Counts the memory that a request holds, body and answer, for its user, its address and the node, until the peer has taken the
-//! answer. Also tells the listener what the connection has not finished.
+//! answer. Also reports to the listener what the connection has not finished.
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Who is notified of what. Users watch each other in pairs: two users are a pair if each is in the other's circle.
+//! Decides which users are notified of which states. Users watch each other in pairs: two users are a pair if each is in the other's circle.
 
 use std::collections::HashSet;
 
@@ -229,7 +229,7 @@ impl Core {
     }
 }
 
-/// What the first and the last frame of a list say about it.
+/// The flags of the first and of the last frame of a list.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ends {
     anew: bool,
