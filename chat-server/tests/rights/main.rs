@@ -207,7 +207,7 @@ async fn call(rest: &Rest, api: &Api, stage: &Stage, trial: &Trial) -> Answer {
 }
 
 /// The columns of operations that do not concern a channel.
-const RELATIONS: [&str; 4] = ["nobody", "herself", "another", "who blocks her"];
+const RELATIONS: [&str; 4] = ["nobody", "the caller", "another user", "a user who blocks the caller"];
 
 /// Placeholders for a user, or for something that belongs to a user.
 const OF_SOMEBODY: [&str; 7] =
@@ -221,7 +221,7 @@ async fn try_elsewhere(node: &TestNode, api: &Api, row: &Elsewhere) -> Vec<Strin
     let is_about_somebody = OF_SOMEBODY.iter().any(|one| told.contains(one));
     let mut outcomes = Vec::new();
     for relation in RELATIONS {
-        let is_tried = is_about_somebody || matches!(relation, "nobody" | "herself");
+        let is_tried = is_about_somebody || matches!(relation, "nobody" | "the caller");
         outcomes.push(if is_tried { try_relation(node, api, row, relation).await } else { String::new() });
     }
     outcomes
@@ -230,10 +230,10 @@ async fn try_elsewhere(node: &TestNode, api: &Api, row: &Elsewhere) -> Vec<Strin
 async fn try_relation(node: &TestNode, api: &Api, row: &Elsewhere, relation: &str) -> String {
     let rest = Rest::new(&node.url());
     let (me, other) = (person(&rest).await, person(&rest).await);
-    if relation == "who blocks her" {
+    if relation == "a user who blocks the caller" {
         rest.must("PUT", &format!("/v1/blocks/{}", me.id), Some(&other.token), None).await;
     }
-    let user = if matches!(relation, "nobody" | "herself") { &me } else { &other };
+    let user = if matches!(relation, "nobody" | "the caller") { &me } else { &other };
     let token = (relation != "nobody").then_some(me.token.as_str());
     let mut body = fill(row.body, user);
     if body.contains("$cursor") {
@@ -288,15 +288,15 @@ fn table(head: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> String {
     [head, rule].into_iter().chain(rows).map(line).collect()
 }
 
-const INTRODUCTION: &str = "# Who may do what
+const INTRODUCTION: &str = "# Rights
 
-Every call of REST (paths are below `/v1`) and every frame of the socket, tried by everybody: `ok`, or the code of the refusal. A
-test tries each cell, and fails where this page says something else or where an operation is missing; `cargo xtask rights` writes the
-page anew.
+Every call of REST (paths are below `/v1`) and every frame of the socket, tried by users of every role. A cell is `ok`, or the code of
+the refusal. A test tries each cell. It fails if this page says something else, or if an operation is missing. `cargo xtask rights`
+writes the page again.
 
-**Nobody** has no token. A **stranger** never was a member, an **invited** one waits with an answer, a **barred** one was banned all
-the same. Who **left** and who is **banned** were members. A **blocked** member is blocked by the owner, or by the other one of a direct channel. The **admin** is what
-others call a moderator.
+**Nobody** has no token. A **stranger** has never been a member. An **invited** user has an open invitation. A **barred** user has never
+been a member and is banned. A user who has **left**, or is **banned**, was a member before. A **blocked** member is blocked by the
+owner, or by the other user of a direct channel. Other products call an **admin** a moderator.
 ";
 
 fn page(api: &Api, channels: &BTreeMap<(usize, usize), Vec<String>>, elsewhere: &[Vec<String>]) -> String {
@@ -315,7 +315,10 @@ fn page(api: &Api, channels: &BTreeMap<(usize, usize), Vec<String>>, elsewhere: 
         .iter()
         .zip(elsewhere)
         .map(|(row, cells)| [title(api, row.operation)].into_iter().chain(cells.iter().cloned()).collect());
-    page + &format!("\n## Elsewhere: about whom\n\n{}", table(head, rows))
+    page + &format!(
+        "\n## Outside of channels, by the user that the operation is about\n\n{}",
+        table(head, rows)
+    )
 }
 
 async fn start(storage: &Storage) -> (TestNode, Api) {
