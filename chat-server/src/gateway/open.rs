@@ -132,8 +132,8 @@ impl Gateway {
             return Err(ErrorBody::field(ErrorCode::Full, "channel_id", message));
         }
         self.subscribers.add(channel, connection);
-        // The head is read before the membership. The user is still a member when the check begins, so everything up to `head`
-        // may be read. In the other order a ban between the two reads could leave rows below `head` that the user must not see.
+        // The head is read before the membership: if the check succeeds, the user was still a member when `head` was read, and may
+        // read up to it. In the other order, a ban between the two reads would leave rows below `head` that the user must not see.
         let head = self.operations.open_head(channel).await?;
         let since = self.operations.check_subscriber(user, channel).await?;
         let after = after.filter(|_| mode == Mode::Active);

@@ -6,7 +6,6 @@
 //! Sending moves the sender's marker. In a direct channel or a group every device of the sender receives the message. Entries of
 //! an open channel reach only subscribed devices, so the user's own log notes the marker there, at most once a second for each
 //! user and channel.
-//! channel comes only where it is subscribed, so there the own log says it: once a second for a user and channel at most.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
