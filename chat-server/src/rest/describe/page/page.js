@@ -1,4 +1,4 @@
-// Shows /v1/openapi.json and /v1/asyncapi.json, and tries calls. Everything is put into the page as text.
+// Shows /v1/openapi.json and /v1/asyncapi.json, and makes calls. Everything is inserted into the page as text, never as HTML.
 
 const make = (tag, properties = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), properties);
@@ -12,7 +12,7 @@ const folded = (title, content) => make("details", {}, make("summary", { textCon
 
 const lookUp = (root, ref) => ref.slice(2).split("/").reduce((at, key) => at[key], root);
 
-// A schema with what it refers to in its place; what holds itself is left as a reference.
+// A schema with its references replaced by their schemas. A schema that contains itself stays a reference.
 const resolve = (root, schema, within = []) => {
   if (Array.isArray(schema)) return schema.map((one) => resolve(root, one, within));
   if (schema === null || typeof schema !== "object") return schema;
@@ -47,7 +47,7 @@ const call = async (method, path, fields, body) => {
   try {
     shown = JSON.stringify(JSON.parse(text), null, 2);
   } catch {
-    // No JSON: shown as it came.
+    // Not JSON: shown unchanged.
   }
   return `${answer.status}\n${shown}`;
 };
