@@ -120,7 +120,7 @@ pub enum ServerFrame<'a> {
     },
 }
 
-/// Whose log a batch comes from.
+/// The log from which a batch comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -4,6 +4,8 @@
 mod arrows;
 mod links;
 mod names;
+mod passages;
+mod prose;
 mod registries;
 mod sources;
 mod tree;
@@ -16,7 +18,7 @@ use crate::cargo::root;
 use tree::{Tree, Violation};
 
 /// The checks, in the order of their output.
-const CHECKS: [fn(&Tree) -> Vec<Violation>; 9] = [
+const CHECKS: [fn(&Tree) -> Vec<Violation>; 10] = [
     arrows::check_order,
     arrows::check_drivers,
     names::check,
@@ -26,6 +28,7 @@ const CHECKS: [fn(&Tree) -> Vec<Violation>; 9] = [
     sources::check_marks,
     registries::check,
     links::check,
+    prose::check,
 ];
 
 /// Checks the tree; the exit code says whether it is tidy.

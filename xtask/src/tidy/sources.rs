@@ -47,7 +47,7 @@ fn length_with(tree: &Tree, long_files: &[(&str, &str)]) -> Vec<Violation> {
 }
 
 /// The index of the line at which the tests of a file begin.
-fn tests_begin(text: &str) -> Option<usize> {
+pub(super) fn tests_begin(text: &str) -> Option<usize> {
     let lines: Vec<&str> = text.lines().collect();
     lines
         .windows(2)
