@@ -1,8 +1,8 @@
-"""Unpacks the Autobahn testsuite, which speaks Python 2, and brings the part that we run to Python 3.
+"""Unpacks the Autobahn testsuite, which is written in Python 2, and ports the part that we run to Python 3.
 
     port.py ARCHIVE FOLDER
 
-Whatever an edit changes must be there: another version of the suite fails here and not in the middle of a run.
+Every pattern of an edit must match: another version of the suite fails here and not in the middle of a run.
 """
 
 import re
@@ -16,16 +16,16 @@ PRINT_NOTHING = (r"(?m)^( *)print$", r"\1print()")
 HAS_KEY = (r"([\w.\[\]]+)\.has_key\(([^)]+)\)", r"(\2 in \1)")
 XRANGE = (r"\bxrange\b", "range")
 UNICHR = (r"\bunichr\b", "chr")
-# A base class twice.
+# A base class that is named twice.
 BASES = (r"\(object, Case, \)", "(Case, )")
-# Text in the source is bytes.
+# Literals in the source are bytes.
 UTF8 = (r'(?m)^( *PAYLOAD\d? = ".*")$', r'\1.encode("utf-8").decode("latin-1")')
 
 EDITS = {
     "case/__init__.py": [
         (r"(?m)^from case1_1_1 import", "import os, sys\nsys.path.insert(0, os.path.dirname(__file__))\n"
             "from .case import Case\nfrom case1_1_1 import"),
-        # Compression, which we do not offer, and a case that nobody runs.
+        # Compression, which we do not offer, and a case that is never run.
         (r"(?m)^from (case12_x_x|case9_9_1) import \*$", ""),
         (r"(?m)^(Cases|CaseSubCategories)\.(extend|update)\(Case1[23]_X_X.*$", ""),
     ],
@@ -52,7 +52,7 @@ EDITS = {
         (r"import reactor, ssl", "import reactor"),
         (r"(?m)^import autobahntestsuite$", "import _version as autobahntestsuite"),
         (r"autobahntestsuite\.version", "autobahntestsuite.__version__"),
-        # Colours of reports that nobody writes.
+        # Colours of reports that are never written.
         (r"(?s)from report import .*?JS_MASTER_REPORT\n", ""),
         (r"binascii\.b2a_hex\((data(?:\[:maxlen\])?)\)", r"\1.encode('latin-1').hex()"),
         (r"return dd\.decode\(", "return dd.encode('latin-1').decode("),

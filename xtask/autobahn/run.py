@@ -2,8 +2,8 @@
 
     run.py SUITE URL SUBPROTOCOL OUT CASE...
 
-What the suite calls a string was bytes when it was written. Here a string of Latin-1 characters stands for bytes, and
-what goes to the wire or comes from it is turned at this edge.
+Strings of the suite were bytes when it was written. Here a string of Latin-1 characters stands for bytes, and strings are
+converted where they are written to the wire or read from it.
 """
 
 import binascii
@@ -58,7 +58,7 @@ class Protocol(fuzzing.FuzzingClientProtocol):
     def onPong(self, payload):
         super().onPong(payload.decode("latin-1"))
 
-    # Nobody reads a log of the wire; what was sent is counted, since a case asks.
+    # The log of the wire is never read; the octets sent are counted because a case needs the number.
     def logRxOctets(self, data):
         pass
 

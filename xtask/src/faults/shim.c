@@ -1,5 +1,5 @@
-// Stands between the server and the C library, and does what a page of memory shared with `cargo xtask faults` says:
-// wall clock that is wrong, syncs that are slow or fail, a disk that takes no more.
+// A library between the server and the C library. A page of memory that is shared with `cargo xtask faults` controls it:
+// a wrong wall clock, syncs that are slow or fail, a disk that accepts no writes.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// The order of `shim.rs`.
+// In the same order as in `shim.rs`.
 static volatile struct {
     int64_t clock_seconds;
     int64_t sync_ms;
@@ -68,7 +68,7 @@ int fdatasync(int fd) {
     return (int)syscall(SYS_fdatasync, fd);
 }
 
-// Files only: sockets and the server's own output go on.
+// For files only: sockets and the server's own output still work.
 static int is_refused(int fd) {
     struct stat is;
     if (!faults || !faults->write_error || fd <= 2) return 0;
