@@ -1,8 +1,8 @@
-//! How what was appended reaches the people it concerns: the inbox (everything that concerns a user, in one order)
-//! and the bus (node-to-node transport).
+//! How appended rows reach the users whom they concern: the inbox (everything that concerns a user, in one order) and
+//! the bus (transport between nodes).
 //!
-//! In one process both are [`local`]: the inbox is a read of the store's commit order, and nothing is written per
-//! member. In a fleet they will be Redis.
+//! In one process both are [`local`]: the inbox reads the store's commit order, and nothing is written per member. In a
+//! fleet they will use Redis.
 #![warn(missing_docs)]
 
 #[cfg(feature = "conformance")]

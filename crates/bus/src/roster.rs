@@ -1,4 +1,4 @@
-//! Whom a channel's rows concern: its members and their spans, kept in step with the log that is fanned out.
+//! The audience of a channel's rows: its members and their spans, kept in step with the log that is fanned out.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -18,7 +18,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Everybody who is or was a member, as the log tells up to `at`, or later.
+    /// Loads every user who is or was a member, as of place `at` of the log or later.
     pub(crate) async fn load(
         store: &(impl ChannelStore + ?Sized),
         channel: ChannelId,
@@ -38,9 +38,8 @@ impl Roster {
         }
     }
 
-    /// Takes over what `rows`, one append, say of members. Spans that were loaded later than the rows know it
-    /// already, and what came after it too.
-    /// Says whether they say something.
+    /// Applies the joins and departures in `rows`, which are one append. Spans that were loaded later already contain
+    /// them, and everything after them. Returns whether there were any.
     pub(crate) fn apply(&mut self, rows: &[Row]) -> bool {
         let Some(first) = rows.first().map(|row| row.entry.seq) else { return false };
         let mut is_changed = false;
@@ -64,42 +63,42 @@ impl Roster {
         is_changed
     }
 
-    /// About what it takes in memory.
+    /// Approximate size in memory.
     pub(crate) fn bytes(&self) -> usize {
         const MEMBER_BYTES: usize = 80;
         const STAY_BYTES: usize = 32;
         self.spans.values().map(|spans| MEMBER_BYTES + STAY_BYTES * spans.iter().count()).sum()
     }
 
-    /// Forgets who left before `seq`.
+    /// Removes users who left before `seq`.
     fn forget_gone(&mut self, seq: Seq) {
         self.spans
             .retain(|_, spans| spans.last().is_some_and(|span| span.until.is_none_or(|until| until >= seq)));
     }
 
-    /// Everybody who is a member, or left lately.
+    /// Number of users who are members or left recently.
     pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    /// Who is a member now.
+    /// The present members.
     pub(crate) fn members(&self) -> impl Iterator<Item = UserId> + '_ {
         self.spans.iter().filter(|(_, spans)| spans.is_open()).map(|(user, _)| *user)
     }
 
-    /// Whom some of a batch concerns, and whether all of it does.
+    /// The users whom part of a batch concerns, each with whether all of it does.
     pub(crate) fn concerned(&self, batch: &Batch) -> impl Iterator<Item = (UserId, bool)> + '_ {
         let batch = batch.clone();
         self.spans.iter().filter_map(move |(user, spans)| Some((*user, batch.sees_all(spans)?)))
     }
 
-    /// Whether some of a batch concerns a user, and whether all of it does.
+    /// Whether part of a batch concerns a user; `Some(true)` if all of it does.
     pub(crate) fn concerns(&self, user: UserId, batch: &Batch) -> Option<bool> {
         batch.sees_all(self.spans.get(&user)?)
     }
 }
 
-/// The places that rows are about: their own, and of changes those of the messages that these carry.
+/// The places that rows are about: their own, and for changes also the places of the changed messages.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
     own: RangeInclusive<Seq>,
@@ -107,7 +106,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// `None` without rows.
+    /// `None` if there are no rows.
     pub(crate) fn of(rows: &[Row]) -> Option<Self> {
         let own = rows.first()?.entry.seq..=rows.last()?.entry.seq;
         let targets = rows.iter().filter_map(|row| row.entry.content.change()).map(|change| change.target);
@@ -121,12 +120,12 @@ impl Batch {
     }
 }
 
-/// What the log tells of a member. A change that is half-way comes with a later row; if its place has gone by, it is
-/// taken as told.
+/// The spans of a member as of place `at` of the log. A change that is not settled takes effect with its own row, which
+/// follows; if the place of that row has passed, the change counts as made.
 fn as_told(member: Member, at: Seq) -> Spans {
     let is_moving = member.is_moving();
     let mut spans = member.spans;
-    // Founders read the log from its beginning, also those of whom a later append tells.
+    // Founders may read the log from its beginning, even founders whose join is recorded by a later append.
     let is_founder = spans.last().is_some_and(|stay| stay.until.is_none() && stay.from <= Seq::new(1));
     if is_moving && !is_founder && spans.edge() >= Some(at) {
         spans.take_back();
@@ -145,7 +144,7 @@ mod tests {
         Seq::new(value)
     }
 
-    fn her() -> UserId {
+    fn user() -> UserId {
         UserId::from_raw(1)
     }
 
@@ -154,45 +153,45 @@ mod tests {
     }
 
     fn joined(place: u64) -> Row {
-        row(place, Content::Joined { user_id: her(), by: her() })
+        row(place, Content::Joined { user_id: user(), by: user() })
     }
 
     fn left(place: u64) -> Row {
-        row(place, Content::Left { user_id: her(), by: her() })
+        row(place, Content::Left { user_id: user(), by: user() })
     }
 
     fn roster(spans: &Spans) -> Roster {
-        Roster { spans: HashMap::from([(her(), spans.clone())]) }
+        Roster { spans: HashMap::from([(user(), spans.clone())]) }
     }
 
     #[test]
-    fn a_roster_that_was_loaded_later_stays_as_it_is() {
+    fn a_roster_that_was_loaded_later_is_unchanged() {
         let mut later = Spans::since(seq(3));
         later.close(seq(7));
         later.open(seq(12));
         let mut roster = roster(&later);
         for rows in [[joined(3)], [left(7)], [joined(12)]] {
             roster.apply(&rows);
-            assert_eq!(roster.spans.get(&her()), Some(&later));
+            assert_eq!(roster.spans.get(&user()), Some(&later));
         }
         roster.apply(&[left(20)]);
-        assert_eq!(roster.spans[&her()].last().and_then(|span| span.until), Some(seq(20)));
-        roster.apply(&[row(21, Content::Joined { user_id: UserId::from_raw(2), by: her() })]);
+        assert_eq!(roster.spans[&user()].last().and_then(|span| span.until), Some(seq(20)));
+        roster.apply(&[row(21, Content::Joined { user_id: UserId::from_raw(2), by: user() })]);
         let all = Batch { own: seq(1)..=seq(30), targets: Vec::new() };
-        assert_eq!(roster.concerned(&all).count(), 1, "who left is forgotten");
+        assert_eq!(roster.concerned(&all).count(), 1, "a user who left is removed");
     }
 
     #[test]
-    fn a_change_that_the_log_does_not_tell_yet_comes_with_its_row() {
+    fn an_unsettled_change_takes_effect_with_its_row() {
         let member = |spans: Spans| Member {
-            user_id: her(),
+            user_id: user(),
             role: Role::Member,
             joined_at: Millis::ZERO,
             has_accepted: true,
             muted: None,
             banned: None,
             pending: Some(Pending {
-                by: her(),
+                by: user(),
                 place: spans.edge().unwrap_or_default(),
                 change: PendingChange::Seat,
             }),
@@ -210,22 +209,22 @@ mod tests {
     }
 
     #[test]
-    fn a_leaver_is_concerned_up_to_her_row_only() {
+    fn a_leaving_member_is_concerned_up_to_the_own_row_only() {
         let mut roster = roster(&Spans::since(seq(1)));
-        roster.apply(&[left(5), row(6, Content::Created { by: her() })]);
+        roster.apply(&[left(5), row(6, Content::Created { by: user() })]);
         let batch = |from, to| Batch { own: seq(from)..=seq(to), targets: Vec::new() };
-        assert_eq!(roster.concerned(&batch(5, 6)).collect::<Vec<_>>(), [(her(), false)]);
+        assert_eq!(roster.concerned(&batch(5, 6)).collect::<Vec<_>>(), [(user(), false)]);
         assert_eq!(roster.concerned(&batch(7, 7)).count(), 0);
     }
 
     #[test]
-    fn who_may_not_read_a_message_does_not_see_its_change_whole() {
+    fn a_change_of_an_unreadable_message_is_not_seen_whole() {
         let roster = roster(&Spans::since(seq(4)));
         let edited = |target| {
-            let change = Change { target: seq(target), version: 2, by: her(), message: None };
+            let change = Change { target: seq(target), version: 2, by: user(), message: None };
             Batch::of(&[row(9, Content::Edited(change))]).unwrap()
         };
-        assert_eq!(roster.concerns(her(), &edited(3)), Some(false));
-        assert_eq!(roster.concerns(her(), &edited(4)), Some(true));
+        assert_eq!(roster.concerns(user(), &edited(3)), Some(false));
+        assert_eq!(roster.concerns(user(), &edited(4)), Some(true));
     }
 }

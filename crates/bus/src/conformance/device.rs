@@ -1,4 +1,4 @@
-//! A device as the gateway serves it: live items and pages through one [`SyncCursor`].
+//! A device as the gateway serves it: live items and pages with one [`SyncCursor`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use super::Opened;
 use super::yard::{Place, user};
 use crate::inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead};
 
-/// Only an inbox that does not deliver at all waits so long.
+/// Only an inbox that does not deliver reaches this timeout.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pages that no case needs.
+/// More pages than any case needs.
 const PAGES_MAX: usize = 5_000;
 
-/// One connection.
+/// One connection of a user.
 pub(super) struct Device {
     pub(super) user_id: UserId,
     inbox: Arc<dyn Inbox>,
     sync: SyncCursor<Vec<Place>>,
     epoch: Epoch,
-    /// What reached it, in order.
+    /// The rows that the device received, in order.
     pub(super) got: Vec<Place>,
-    /// Live items for which there is room; 0 means that the queue is full.
+    /// Whether the outbound queue has room for live items.
     pub(super) has_room: bool,
     pub(super) page_rows: usize,
 }
 
 impl Device {
-    /// Registers first; what is before `cursor` it has.
+    /// Registers first. The device already has everything up to `cursor`.
     pub(super) fn connect(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor) -> Self {
         inbox.attach(user(id));
         Self {
@@ -46,7 +46,7 @@ impl Device {
         }
     }
 
-    /// Registers, and stands at the end of the inbox.
+    /// Registers at the end of the inbox.
     pub(super) async fn connect_at_end(inbox: &Arc<dyn Inbox>, id: u64) -> Self {
         let cursor = inbox.end(user(id)).await.unwrap();
         let mut device = Self::connect(inbox, id, cursor);
@@ -54,7 +54,7 @@ impl Device {
         device
     }
 
-    /// Goes, and says how far it came.
+    /// Disconnects; returns how far the device has received.
     pub(super) fn disconnect(&self) -> Cursor {
         self.inbox.detach(self.user_id);
         Cursor { epoch: self.epoch, position: self.sync.position() }
@@ -103,7 +103,7 @@ impl Device {
             InboxRead::Page(page) => {
                 assert!(
                     !page.more || page.upto.position > cursor.position,
-                    "a page does not go on: {page:?}"
+                    "the page makes no progress: {page:?}"
                 );
                 self.got.extend(page.items.iter().flat_map(rows_of));
                 self.go_on(page.upto, |sync, position| sync.handle_page(position, page.more).released);
@@ -136,7 +136,7 @@ fn rows_of(item: &InboxItem) -> impl Iterator<Item = Place> {
     (item.from.get()..=item.to.get()).map(move |seq| (log, Seq::new(seq)))
 }
 
-/// The node's envelopes.
+/// The stream of envelopes of the node.
 pub(super) struct Envelopes(mpsc::Receiver<Envelope>);
 
 impl Envelopes {
@@ -144,18 +144,18 @@ impl Envelopes {
         Self(opened.inbox.take_envelopes().expect("the first taker gets the envelopes"))
     }
 
-    /// The next one.
+    /// Waits for the next envelope.
     pub(super) async fn next(&mut self) -> Envelope {
         let envelope = tokio::time::timeout(TIMEOUT, self.0.recv()).await;
-        envelope.expect("an envelope comes").expect("the stream is open")
+        envelope.expect("an envelope arrives").expect("the stream is open")
     }
 
-    /// One that is there already.
+    /// The next envelope, if there is one already.
     pub(super) fn try_next(&mut self) -> Option<Envelope> {
         self.0.try_recv().ok()
     }
 
-    /// Hands envelopes to the devices until each has `expected` rows and reads no more.
+    /// Passes envelopes to the devices until each has `expected` rows and reads no pages.
     pub(super) async fn deliver(&mut self, devices: &mut [(Device, usize)]) {
         loop {
             for (device, _) in devices.iter_mut() {
@@ -164,11 +164,11 @@ impl Envelopes {
             if devices.iter().all(|(device, expected)| device.got.len() >= *expected) {
                 break;
             }
-            // What never comes shows in what the devices have.
+            // A missing envelope is noticed by the rows of the devices.
             let Ok(Some(envelope)) = tokio::time::timeout(TIMEOUT, self.0.recv()).await else { break };
             devices.iter_mut().for_each(|(device, _)| device.handle(&envelope));
         }
-        // Nor does anything come twice.
+        // No row may arrive twice.
         while let Some(envelope) = self.try_next() {
             devices.iter_mut().for_each(|(device, _)| device.handle(&envelope));
         }
@@ -177,7 +177,7 @@ impl Envelopes {
         }
     }
 
-    /// Hands envelopes to one device until it has what it must have.
+    /// Passes envelopes to one device until it has the expected rows.
     pub(super) async fn deliver_to(&mut self, device: &mut Device, expected: &[Place]) {
         let owned = std::mem::replace(
             device,
@@ -209,8 +209,8 @@ pub(super) async fn read_all(
         let rows: Vec<Place> = page.items.iter().flat_map(rows_of).collect();
         assert!(rows.len() <= page_rows, "{} rows instead of {page_rows}", rows.len());
         got.extend(rows);
-        assert!(page.upto.position >= cursor.position, "a cursor goes back");
-        assert!(!page.more || page.upto.position > cursor.position, "a page does not go on");
+        assert!(page.upto.position >= cursor.position, "the cursor moved back");
+        assert!(!page.more || page.upto.position > cursor.position, "the page makes no progress");
         cursor = page.upto;
         cursors.push((cursor, got.len()));
         if !page.more {
@@ -226,7 +226,8 @@ pub(super) async fn page(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor, page_r
     }
 }
 
-/// The same rows, each once, those of each log in their order. Of rows of different logs no order is promised.
+/// Both have the same rows, each once, and those of each log in their order. The order of rows of different logs is not
+/// defined.
 #[track_caller]
 pub(super) fn assert_same(got: &[Place], expected: &[Place]) {
     assert_eq!(by_log(got), by_log(expected));

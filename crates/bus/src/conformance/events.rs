@@ -1,4 +1,4 @@
-//! What is told and kept nowhere.
+//! Events: delivered to users who are connected, and never stored.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
         kind: EventKind::Typing,
         except: Vec::new(),
     };
-    // Nobody is left who may be told.
+    // No user is left to whom this may be delivered.
     opened.inbox.publish(Event { except: vec![user(2), user(3)], ..event(1) }, 3).await.unwrap();
-    // One person more than are told at most.
+    // The channel has one member more than the limit for delivery.
     opened.inbox.publish(event(2), 2).await.unwrap();
     opened.inbox.publish(event(1), 3).await.unwrap();
     loop {
@@ -35,7 +35,7 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
                 assert_eq!((told, users), (event(1), Told::Users(vec![user(2)])));
                 break;
             }
-            // What is told to who left is still on its way.
+            // The delivery to the user who left may still arrive.
             _ => continue,
         }
     }
@@ -43,11 +43,11 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
     let card = UserCard { id, handle, display_name, avatar: String::new(), rev: 2, deleted: false };
     opened.inbox.publish_profile(card.clone(), [1, 2, 3, 4].map(user).to_vec());
     let Envelope::Profile(told, users) = envelopes.next().await else { panic!("no profile") };
-    assert_eq!((*told, users), (card, [1, 2, 4].map(user).to_vec()), "those who are here");
+    assert_eq!((*told, users), (card, [1, 2, 4].map(user).to_vec()), "the connected users");
     opened.close().await;
 }
 
-/// Of how many there are, events know as of the last commit that was addressed.
+/// Whether this delivers the departure: the audience of an event is that after the last commit that was addressed.
 fn tells_of_leaving(envelope: &Envelope) -> bool {
     let Envelope::Delivery(delivery) = envelope else { return false };
     delivery.rows.iter().any(|row| matches!(row.entry.content, Content::Left { .. }))

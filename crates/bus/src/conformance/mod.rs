@@ -1,5 +1,5 @@
-//! What every inbox must pass, unchanged. A case is given a [`Subject`], which opens the inbox over an empty store
-//! and can start it again over the same store; a case that fails panics.
+//! Cases that every inbox must pass, unchanged. A case receives a [`Subject`], which opens the inbox over an empty
+//! store and can start it again over the same store. A case that fails panics.
 //!
 //! ```ignore
 //! madang_bus::inbox_conformance!(Arc::new(MySubject::new()));
@@ -39,15 +39,15 @@ use verdicts::*;
 /// An inbox under test.
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// The inbox: over an empty store the first time; later, once the last was closed, over what the store holds.
+    /// Opens the inbox: over an empty store the first time; later, after the last one was closed, over the same store.
     async fn open(&self) -> Opened;
 
-    /// From now on members can (not) be read. `false` if the subject cannot bring that about.
+    /// Makes reads of members fail or succeed from now on. Returns `false` if the subject cannot do that.
     fn break_members(&self, _is_broken: bool) -> bool {
         false
     }
 
-    /// The most rows that a cursor may be behind.
+    /// The most rows by which a cursor may be behind.
     fn rows_behind_max(&self) -> u64 {
         limits::SYNC_ITEMS
     }
@@ -55,16 +55,16 @@ pub trait Subject: Send + Sync + 'static {
 
 /// One start of an inbox.
 pub struct Opened {
-    /// What it is over; cases append here.
+    /// The store below the inbox. Cases append here.
     pub store: Arc<dyn Store>,
-    /// The inbox.
+    /// The inbox under test.
     pub inbox: Arc<dyn Inbox>,
-    /// What runs for it.
+    /// The tasks of the inbox.
     pub tasks: JoinSet<()>,
 }
 
 impl Opened {
-    /// Ends it as a stopped process does: nothing of it is left.
+    /// Ends the inbox abruptly, as a killed process would: nothing of it remains.
     pub async fn close(self) {
         let Self { store, inbox, mut tasks } = self;
         drop(inbox);
@@ -77,9 +77,9 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One case.
 pub struct Case {
-    /// What must hold.
+    /// The name of the case: what must hold.
     pub name: &'static str,
-    /// Runs it; panics if it does not hold.
+    /// Runs the case. It panics if the case fails.
     pub run: fn(Arc<dyn Subject>) -> Running,
 }
 
@@ -92,13 +92,13 @@ pub fn cases() -> Vec<Case> {
 /// Runs one case of [`cases`] by its name.
 ///
 /// # Panics
-/// It does not hold, or there is none of this name.
+/// If the case fails, or there is no case with this name.
 pub async fn run_case(name: &str, subject: Arc<dyn Subject>) {
     let case = cases().into_iter().find(|case| case.name == name).expect("a case of this name");
     (case.run)(subject).await;
 }
 
-/// The list of cases, once.
+/// The list of all cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_inbox_case {
@@ -159,7 +159,7 @@ macro_rules! inbox_tests {
     };
 }
 
-/// A test for each case; the expression makes a new `Arc` of a [`Subject`](conformance::Subject) for each.
+/// Defines a test for each case. The expression creates a new `Arc` of a [`Subject`](conformance::Subject) for each.
 #[macro_export]
 macro_rules! inbox_conformance {
     ($subject:expr) => {

@@ -1,4 +1,4 @@
-//! Open channels: to who subscribed, and in nobody's inbox.
+//! Open channels: their rows are delivered to nodes with subscribers, and are in no user's inbox.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ fn channel(id: u64) -> ChannelId {
     ChannelId::from_raw(id)
 }
 
-/// The rows of open channels among the envelopes, up to one place.
+/// The rows of open channels in the envelopes, up to one place.
 async fn open_rows(envelopes: &mut Envelopes, upto: Place) -> Vec<Place> {
     let mut got = Vec::new();
     while !got.contains(&upto) {
@@ -25,7 +25,7 @@ async fn open_rows(envelopes: &mut Envelopes, upto: Place) -> Vec<Place> {
                 got.extend(rows.rows.iter().map(|row| (log(rows.channel.raw()), row.entry.seq)));
             }
             Envelope::Delivery(delivery) => {
-                assert_ne!(delivery.log, log(OPEN), "an open channel is addressed to nobody");
+                assert_ne!(delivery.log, log(OPEN), "an open channel is addressed to no user");
             }
             Envelope::Lost => panic!("nothing was lost"),
             Envelope::Event(..) | Envelope::Profile(..) => panic!("nothing was published"),
@@ -52,7 +52,7 @@ pub(super) async fn subscribers_get_every_row_in_order(subject: Arc<dyn Subject>
     }
     yard.change(OPEN, &[4], &[3]).await;
     let mut got = open_rows(&mut envelopes, (log(OPEN), Seq::new(15))).await;
-    // What came before she subscribed may still have been on its way.
+    // Rows from before the subscription may still arrive.
     got.retain(|(_, seq)| seq.get() > 3);
     assert_eq!(got, places(OPEN, 4..=15));
     opened.close().await;
@@ -71,7 +71,7 @@ pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
         match said {
             0 => {}
             4 => opened.inbox.subscribe(channel(OPEN)),
-            // Ending more subscriptions than there are harms nobody.
+            // Ending more subscriptions than there are has no effect.
             _ => opened.inbox.unsubscribe(channel(OPEN)),
         }
         yard.say(OPEN, 1, 1).await;
@@ -93,7 +93,7 @@ pub(super) async fn an_open_channel_is_in_nobodys_inbox(subject: Arc<dyn Subject
     yard.say(OPEN, 1, 3).await;
     yard.say(OTHER, 1, 3).await;
     let mut expected = places(OTHER, 1..=5);
-    // That she joined, her own log tells.
+    // The user's own log records the join.
     expected.extend([1, 2].map(|seq| (own_log(2), Seq::new(seq))));
     assert_same(&read_all(&opened.inbox, 2, start, 3).await.0, &expected);
     opened.close().await;
@@ -113,7 +113,7 @@ pub(super) async fn what_is_read_after_subscribing_and_what_comes_have_no_hole(s
         }
         yard
     });
-    // Somewhere between them.
+    // The subscription begins somewhere between the rows.
     for _ in 0..ROUNDS {
         tokio::task::yield_now().await;
     }

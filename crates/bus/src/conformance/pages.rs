@@ -1,4 +1,4 @@
-//! Pages.
+//! Pages of an inbox.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::device::{assert_same, page, read_all};
 use super::yard::{Yard, user};
 use super::{Opened, Subject};
 
-/// Four users in overlapping channels, who come, go and come again, with own logs; and the first cursor of each.
+/// Four users with own logs in overlapping channels, who leave and join again; and the first cursor of each.
 async fn history(opened: &Opened) -> (Yard, Vec<Cursor>) {
     let mut starts = Vec::new();
     for id in 1..=4 {
@@ -40,7 +40,7 @@ pub(super) async fn pages_of_any_size_hold_the_same(subject: Arc<dyn Subject>) {
     for (id, start) in (1..).zip(starts) {
         let (whole, _) = read_all(&opened.inbox, id, start, 1_000).await;
         assert_same(&whole, &yard.hers(id));
-        assert_eq!(whole, yard.hers(id), "what was appended one after the other comes so");
+        assert_eq!(whole, yard.hers(id), "rows of consecutive appends keep their order");
         for page_rows in [1, 2, 3, 5, 8, 13, 40] {
             assert_eq!(read_all(&opened.inbox, id, start, page_rows).await.0, whole, "pages of {page_rows}");
         }

@@ -1,4 +1,5 @@
-//! Devices come, go and fall behind while rows come: what is live and what is paged together is everything, once.
+//! Devices connect, disconnect and fall behind while rows are appended: live items and pages together contain every row
+//! once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +12,10 @@ use super::yard::{Place, Yard, user};
 use super::{Opened, Subject};
 
 const CHANNELS: u64 = 4;
-/// Users who stay in all channels; each has a device that comes and goes.
+/// Users who stay members of all channels. Each has a device that connects and disconnects.
 const WATCHERS: u64 = 5;
 const ROUNDS: u64 = 150;
-/// More than the writers make while every device has a turn.
+/// More than the writers append while every device has a turn.
 const ENVELOPES_PER_TURN: usize = 6;
 
 /// A small generator of numbers (xorshift; Marsaglia 2003).
@@ -91,8 +92,8 @@ async fn race(opened: &Opened, is_slow: bool) {
     }
 }
 
-/// Says things in a channel that somebody joins and leaves meanwhile, a round for every few turns of the devices: so
-/// both are at it until the end, and rows come while a device reads.
+/// Sends messages in a channel that another user joins and leaves meanwhile, one round for every few turns of the
+/// devices. So both continue until the end, and rows are appended while a device reads.
 async fn write(mut yard: Yard, channel: u64, turns: Arc<AtomicU64>) -> Yard {
     let commuter = 100 + channel;
     for round in 0..ROUNDS {
@@ -109,7 +110,7 @@ async fn write(mut yard: Yard, channel: u64, turns: Arc<AtomicU64>) -> Yard {
     yard
 }
 
-/// A user whose device comes and goes.
+/// A user whose device connects and disconnects.
 struct Person {
     id: u64,
     cursor: Cursor,
@@ -130,7 +131,7 @@ impl Person {
             return;
         };
         device.has_room = !is_slow || dice.below(2) == 0;
-        // Some pages are the last, and end beside what comes meanwhile.
+        // Some pages are the last ones, and end while rows are appended.
         device.page_rows = 10 + dice.below(60) as usize;
         match dice.below(20) {
             0 => {
@@ -143,7 +144,7 @@ impl Person {
         }
     }
 
-    /// A device that stays, and what the earlier ones got.
+    /// A device that stays connected, and the rows that the earlier ones received.
     fn settle(self, inbox: &Arc<dyn crate::Inbox>) -> (Vec<Place>, Device) {
         let device = self.device.unwrap_or_else(|| Device::connect(inbox, self.id, self.cursor));
         (self.got, device)

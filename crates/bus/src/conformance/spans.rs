@@ -1,4 +1,4 @@
-//! Who comes and goes while rows come.
+//! Members who join and leave while rows are appended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::device::{Device, Envelopes, assert_same, read_all};
 use super::yard::{Yard, log, user};
 use super::{Opened, Subject};
 
-/// Longer than any inbox takes for the case's rows; one that holds less than they are makes the writer wait.
+/// Longer than any inbox needs for the rows of the case. An inbox that buffers fewer rows makes the writer wait.
 const STALL: Duration = Duration::from_secs(2);
 
-/// A channel with its first member, a device of somebody who is none yet, and her first cursor.
+/// A channel with its first member, a device of a user who is not a member yet, and the first cursor of that user.
 async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
     let mut yard = Yard::new(opened);
     yard.change(1, &[1], &[]).await;
@@ -23,7 +23,7 @@ async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
     (yard, device, start)
 }
 
-/// Live and by pages she gets what the log says, and in this channel these places.
+/// The user receives what the log says, live and by pages, and of this channel these places.
 async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor, places: &[u64]) {
     let mut envelopes = Envelopes::of(opened);
     let expected = yard.hers(2);
@@ -49,7 +49,7 @@ pub(super) async fn a_leaver_sees_her_leave_and_nothing_after(subject: Arc<dyn S
     opened.close().await;
 }
 
-/// As before; but there are more connected users than members.
+/// Like the case above, but with more connected users than members.
 pub(super) async fn connected_strangers_change_nothing(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     (50..80).for_each(|id| opened.inbox.attach(user(id)));
@@ -61,7 +61,7 @@ async fn leave(opened: &Opened) {
     let (mut yard, mut device, start) = begin(opened).await;
     yard.change(1, &[2, 3, 4], &[]).await;
     yard.say(1, 2, 1).await;
-    // All in one append: she sees the entries up to her own.
+    // All in one append: the leaving user sees the entries up to the own departure.
     yard.change(1, &[5], &[3, 2, 4]).await;
     yard.say(1, 1, 3).await;
     yard.note(2).await;
@@ -102,7 +102,7 @@ pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subjec
         yard.say(1, 1, 1).await;
         yard
     });
-    // Whoever follows the log is far behind by now, or the writer waits for him.
+    // An inbox that follows the log is far behind by now, or the writer waits for it.
     let written = tokio::time::timeout(STALL, writer.join_next()).await;
     let mut envelopes = Envelopes::of(&opened);
     let yard = match written {
@@ -116,7 +116,7 @@ pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subjec
     };
     let mut yard = yard.expect("there is a writer").expect("the writer ended well");
     envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
-    // What she got so far may have been read. This is live.
+    // The rows so far may have been read in pages. These are live.
     yard.say(1, 1, 2).await;
     assert!(!device.is_reading());
     device.handle(&envelopes.next().await);
@@ -129,7 +129,7 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2], &[]).await;
     yard.change(2, &[1, 2], &[]).await;
-    // After a restart nothing of the members is in memory.
+    // After a restart no members are in memory.
     let (opened, mut yard) = yard.restart(opened, &subject).await;
     let mut device = Device::connect_at_end(&opened.inbox, 2).await;
     let before = yard.hers(2).len();
@@ -137,8 +137,8 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
         yard.say(1, 1, 2).await;
         let mut envelopes = Envelopes::of(&opened);
         device.handle(&envelopes.next().await);
-        assert!(device.is_reading(), "the device is told that it misses something");
-        // More of it, and of another channel beside it, before anybody has read anything.
+        assert!(device.is_reading(), "the device learns that it misses something");
+        // More rows of this channel, and of another one, before a device has read anything.
         yard.say(1, 1, 3).await;
         yard.say(2, 1, 1).await;
         subject.break_members(false);

@@ -1,4 +1,4 @@
-//! Which cursors serve.
+//! Which cursors are accepted.
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ pub(super) async fn a_cursor_beyond_its_start_is_refused(subject: Arc<dyn Subjec
     let mut yard = Yard::new(&opened);
     yard.note(1).await;
     let end = opened.inbox.end(user(1)).await.unwrap();
-    // As after a restored backup: a cursor of the first start that the store does not remember to have given out.
+    // As after a restored backup: a cursor of the first start that is beyond everything the store knows of that start.
     let (opened, mut yard) = yard.restart(opened, &subject).await;
     for _ in 0..5 {
         yard.note(1).await;
@@ -121,7 +121,7 @@ pub(super) async fn a_device_goes_on_after_a_verdict(subject: Arc<dyn Subject>) 
     let mut envelopes = Envelopes::of(&opened);
     let mut device = Device::connect(&opened.inbox, 2, behind(end, 1_000));
     device.catch_up().await;
-    assert_eq!(device.got, [], "what was before is in the snapshot");
+    assert_eq!(device.got, [], "earlier rows are in the snapshot");
     let before = yard.hers(2).len();
     yard.say(1, 1, 2).await;
     yard.note(2).await;

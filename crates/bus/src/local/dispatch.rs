@@ -1,4 +1,4 @@
-//! Follows the commits and addresses each to the connected users whom it concerns.
+//! Follows the commits and addresses each one to the connected users whom it concerns.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use crate::inbox::{Delivery, Envelope, OpenRows, Recipient};
 use crate::local::{Attached, AttachedUser, Audience, Audiences, LocalStore, Subscribed};
 use crate::roster::{Batch, Roster};
 
-/// For so long a channel whose audience could not be read is not read again, and all sessions are asked to read their
-/// inboxes at most once: a node of 15,000 sockets reads 5,000 inboxes a second then, whatever is said meanwhile.
+/// Time in which a channel whose audience could not be read is not read again, and in which all sessions are asked at
+/// most once to read their inboxes. A node with 15,000 sockets then reads 5,000 inboxes a second, whatever the message
+/// rate.
 const FAILING_PAUSE: Duration = Duration::from_secs(3);
-/// Failing channels that are kept in mind: 32 bytes each.
+/// Most failing channels that are remembered, with 32 bytes each.
 const FAILING_CHANNELS: usize = 1_024;
 
 pub(super) struct Dispatcher<S> {
@@ -43,8 +44,8 @@ impl<S: LocalStore> Dispatcher<S> {
         Self { store, attached, envelopes, subscribed, audiences, failing: Mutex::default() }
     }
 
-    /// Runs until the store or the gateway goes.
-    /// Its reads go first: every commit of the node waits behind one whose audience is read.
+    /// Runs until the store or the gateway ends. Its reads have priority, because every commit of the node waits while
+    /// the audience of one is read.
     pub(super) async fn run(self, feed: CommitFeed) {
         madang_store::urgently(self.follow(feed)).await;
     }
@@ -86,7 +87,7 @@ impl<S: LocalStore> Dispatcher<S> {
             Ok(Audience::Members(roster)) => {
                 let is_changed = roster.lock().apply(&commit.rows);
                 if is_changed {
-                    // Weighed anew.
+                    // The entry is inserted again because its size in memory has changed.
                     self.audiences.insert(channel, Audience::Members(Arc::clone(&roster)));
                 }
                 deliver(commit, self.recipients(&roster.lock(), commit))
@@ -106,9 +107,9 @@ impl<S: LocalStore> Dispatcher<S> {
         }
     }
 
-    /// Whom the commit concerns is not known, so each user may have missed something. Their next items say so, because
-    /// the place before them is not where their sessions stand; for those who get no other item, all sessions are asked
-    /// to read their inboxes, at most once in a pause however much is said in the channel.
+    /// The audience of the commit is unknown, so each user may have missed something. The next item of a user shows it,
+    /// because the place before that item is not the one at which the session is. For users who receive no other item,
+    /// all sessions are asked to read their inboxes, at most once per pause, whatever the message rate in the channel.
     fn pass_over(&self, commit: &Commit, now: Instant) -> Option<Envelope> {
         self.attached.users.iter_mut().for_each(|mut user| user.last = commit.last());
         self.failing.lock().owe(now)
@@ -144,14 +145,14 @@ impl<S: LocalStore> Dispatcher<S> {
         concerned.filter_map(|(user, sees_all)| self.recipient(user, sees_all, commit)).collect()
     }
 
-    /// Takes the next place of a user's inbox, if she is connected.
+    /// Takes the next place of a user's inbox. `None` if the user is not connected.
     fn recipient(&self, user_id: UserId, sees_all: bool, commit: &Commit) -> Option<Recipient> {
         let place = self.attached.users.get_mut(&user_id)?.next(commit);
         Some(Recipient { user_id, place, sees_all })
     }
 }
 
-/// For ever, if nothing is due.
+/// Waits until `due`, or for ever if nothing is due.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
@@ -159,14 +160,14 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Channels whose audience could not be read. Reading it again with each commit, and asking all sessions to read
-/// their inboxes each time, would make one damaged row the work of the whole node.
+/// Channels whose audience could not be read. If each commit read the audience again and asked all sessions to read
+/// their inboxes, one damaged row would occupy the whole node.
 #[derive(Debug, Default)]
 struct Failing {
-    /// When each failed last.
+    /// The time of the last failure of each channel.
     channels: HashMap<ChannelId, Instant>,
     lost_at: Option<Instant>,
-    /// Something was passed over since the sessions were asked.
+    /// Whether a commit was passed over since the sessions were last asked.
     owes: bool,
 }
 
@@ -175,13 +176,13 @@ impl Failing {
         if self.channels.len() >= FAILING_CHANNELS {
             self.channels.retain(|_, failed_at| *failed_at + FAILING_PAUSE > now);
         }
-        // Beyond the bound a channel is read again with each commit.
+        // Above the limit a channel is read again with each commit.
         if self.channels.len() < FAILING_CHANNELS {
             self.channels.insert(channel, now);
         }
     }
 
-    /// Whether it failed so lately that it is not read again yet.
+    /// Whether the channel failed so recently that it is not read again yet.
     fn is_failing(&mut self, channel: ChannelId, now: Instant) -> bool {
         let is_failing =
             self.channels.get(&channel).is_some_and(|failed_at| *failed_at + FAILING_PAUSE > now);
@@ -197,7 +198,7 @@ impl Failing {
         if is_due { self.say_lost(now) } else { None }
     }
 
-    /// When what is owed is to be said.
+    /// When the sessions must be asked, if they must.
     fn due(&self) -> Option<Instant> {
         self.lost_at.filter(|_| self.owes).map(|lost_at| lost_at + FAILING_PAUSE)
     }
@@ -215,7 +216,7 @@ fn deliver(commit: &Commit, recipients: impl IntoIterator<Item = Recipient>) -> 
 }
 
 impl AttachedUser {
-    /// The next place of her inbox.
+    /// The next place of the user's inbox.
     fn next(&mut self, commit: &Commit) -> Place {
         let place = Place { previous: self.last, first: commit.first, last: commit.last() };
         self.last = place.last;
@@ -266,7 +267,7 @@ mod tests {
         Dispatcher::new(store, registry, Arc::default(), audiences(1 << 20), mpsc::channel(1).0)
     }
 
-    /// Prints what one commit costs. In a release build a message to 125 connected members takes about 7 µs.
+    /// Prints the cost of one commit. In a release build a message to 125 connected members takes about 7 µs.
     async fn address_many(
         what: &str,
         dispatcher: &Dispatcher<Model>,
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_change_in_their_place() {
+    async fn joins_and_departures_do_not_reload_the_members() {
         let dispatcher = dispatcher(500, 1..=500).await;
         let change = |place| {
             let user_id = user(1_000 + place / 2);
@@ -321,11 +322,16 @@ mod tests {
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         assert_eq!(lost, 1, "of a hundred messages in a second");
-        assert_eq!(dispatcher.failing.lock().due(), Some(began + FAILING_PAUSE), "the rest is owed");
+        assert_eq!(
+            dispatcher.failing.lock().due(),
+            Some(began + FAILING_PAUSE),
+            "the other losses are reported later"
+        );
         tokio::time::advance(FAILING_PAUSE).await;
         assert!(matches!(dispatcher.failing.lock().say_lost(Instant::now()), Some(Envelope::Lost)));
         assert_eq!(dispatcher.failing.lock().due(), None);
-        // Then it is read again. Whoever has not read an inbox yet sees that something is missing before this item.
+        // Then the audience is read again. A session that has not read its inbox yet sees that something before this
+        // item is missing.
         let Some(Envelope::Delivery(delivery)) = dispatcher.address(&note(110)).await else {
             panic!("the channel can be read")
         };

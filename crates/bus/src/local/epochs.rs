@@ -1,10 +1,10 @@
-//! Which cursors this store gave out: an epoch for each process start, and where it began.
+//! The cursors that this store has given out: an epoch for each process start, and the position at which it began.
 
 use madang_ids::{Cursor, Position};
 use madang_proto::SnapshotReason;
 use madang_store::EpochRow;
 
-/// The process starts of one store, in order; the last is this one.
+/// The process starts of one store, in order. The last one is this process.
 #[derive(Debug)]
 pub(super) struct Epochs {
     rows: Vec<EpochRow>,
@@ -37,7 +37,7 @@ mod tests {
     use madang_ids::Epoch;
 
     #[test]
-    fn a_cursor_serves_if_its_start_is_known_and_held_so_much() {
+    fn a_cursor_is_accepted_if_its_start_is_known_and_reached_it() {
         let row = |epoch, start| EpochRow { epoch: Epoch::from_raw(epoch), start: Position::new(start) };
         let epochs = Epochs::new(vec![row(1, 0), row(2, 10), row(3, 25)], row(3, 25));
         let check = |epoch, position| {

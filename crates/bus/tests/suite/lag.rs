@@ -1,4 +1,4 @@
-//! A store shows a commit to readers a moment before it tells its position.
+//! A store shows a commit to readers a moment before it reports the commit's position.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use madang_store::{Append, AppendOutcome, Head, LogStore, Row};
 use crate::store::Watched;
 
 #[tokio::test]
-async fn a_cursor_that_a_page_gave_serves_at_once() {
+async fn a_cursor_of_a_page_is_accepted_at_once() {
     let model = Model::new(ModelConfig::default());
     let user_id = UserId::from_raw(1);
     let row = |place| Row {

@@ -1,4 +1,4 @@
-//! A store whose members can be made unreadable, and whose feed is this start's only.
+//! A store whose members can be made unreadable, and whose feed belongs to this start only.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ pub(crate) struct Watched {
     store: Arc<dyn OrderedStore>,
     feed: Mutex<Option<CommitFeed>>,
     are_members_broken: Arc<AtomicBool>,
-    /// By how much the position that it tells is behind what readers see.
+    /// How far the reported position is behind what readers see.
     lag: u64,
 }
 

@@ -31,7 +31,7 @@ async fn open(
     Opened { store, inbox, tasks }
 }
 
-/// Over the embedded store, in a folder that goes with it.
+/// The inbox over the embedded store, in a folder that is removed with it.
 pub(crate) struct EmbeddedSubject {
     folder: tempfile::TempDir,
     are_members_broken: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ impl Subject for EmbeddedSubject {
     }
 }
 
-/// Over the model, whose memory is its disk. Its one feed is led to the present start.
+/// The inbox over the model store, whose memory is its disk. Its only feed is forwarded to the present start.
 pub(crate) struct ModelSubject {
     model: Arc<Model>,
     are_members_broken: Arc<AtomicBool>,
@@ -92,7 +92,7 @@ impl ModelSubject {
         while let Some(commit) = feed.recv().await {
             let (to, last) = (led.to.lock().clone(), commit.last().get());
             if let Some(to) = to {
-                // A start that has ended reads no more.
+                // The send fails if the start that receives it has ended.
                 let _ = to.send(commit).await;
             }
             led.upto.store(last, Ordering::SeqCst);
