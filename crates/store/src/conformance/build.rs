@@ -1,4 +1,4 @@
-//! Rows and ids for cases.
+//! Builds rows and ids for the cases.
 
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
 use madang_proto::{Body, Content, Entry, Message};
@@ -30,7 +30,7 @@ pub(super) fn key(sender: UserId, number: u64) -> RowKey {
     RowKey { sender, client_msg_id, body_hash: BodyHash([number as u8; 16]) }
 }
 
-/// A message behind `head`, ten milliseconds later.
+/// A message after `head`, 10 ms later.
 pub(super) fn message(head: Head, key: RowKey, text: &str) -> Row {
     let (seq, ordinal, at) = (head.seq.next(), head.ordinal.next(), head.at.plus(10));
     let message_id = MessageId::from_raw(at.get() * 1_000);
@@ -40,7 +40,7 @@ pub(super) fn message(head: Head, key: RowKey, text: &str) -> Row {
     Row { entry, ordinal, key: Some(key) }
 }
 
-/// An entry that is no message behind `head`.
+/// An entry after `head` that is not a message.
 pub(super) fn notice(head: Head, content: Content) -> Row {
     let entry = Entry { seq: head.seq.next(), at: head.at.plus(10), content };
     Row { entry, ordinal: head.ordinal, key: None }
@@ -55,7 +55,7 @@ pub(super) fn say(log: LogId, expected: Head, key: RowKey) -> Append {
     append(log, expected, vec![message(expected, key, "hello")])
 }
 
-/// An append of `count` messages of one sender, with keys from `first` on.
+/// An append of `count` messages of one sender, with consecutive keys from `first` on.
 pub(super) fn say_many(log: LogId, expected: Head, sender: UserId, first: u64, count: u64) -> Append {
     let (mut head, mut rows) = (expected, Vec::new());
     for number in first..first + count {
@@ -78,7 +78,7 @@ pub(super) fn ordinal(value: u64) -> Ordinal {
     Ordinal::new(value)
 }
 
-/// Rows compared by everything they say.
+/// Both have the same rows with the same content.
 pub(super) fn assert_same(found: &[Row], expected: &[Row]) {
     let say = |rows: &[Row]| -> Vec<String> {
         rows.iter()

@@ -24,7 +24,7 @@ pub(super) async fn befriend(store: &Arc<dyn Store>, one: u64, other: u64) {
     put(store, other, one).await;
 }
 
-/// How things stand, as both see it.
+/// The state of the contact, as each of the two users sees it.
 async fn states(store: &Arc<dyn Store>, one: u64, other: u64) -> [Option<ContactState>; 2] {
     let mut states = [None; 2];
     for (state, (of, who)) in states.iter_mut().zip([(one, other), (other, one)]) {
@@ -113,7 +113,8 @@ pub(super) async fn contacts_have_limits(subject: Arc<dyn Subject>) {
     let outcomes = callers.join_all().await;
     let refused = |outcome: &&ContactOutcome| **outcome == ContactOutcome::TooManyRequests;
     assert_eq!(outcomes.iter().filter(refused).count(), 29 - LIMITS.requests as usize);
-    // What others ask takes no place of one's own, and waits in a place of its own: the oldest makes room.
+    // Requests of others do not count towards the user's own limits. They have a limit of their own, at which a new
+    // request evicts the oldest.
     for other in 101..=100 + u64::from(LIMITS.asked) {
         assert!(matches!(put(&store, other, 1).await, ContactOutcome::Is(_)));
     }
@@ -124,10 +125,10 @@ pub(super) async fn contacts_have_limits(subject: Arc<dyn Subject>) {
     let is_asked = |contact: &&Contact| contact.state == Some(ContactState::Asked);
     let contacts = store.contacts(user(1), None, 500).await.unwrap();
     assert_eq!(contacts.iter().filter(is_asked).count(), LIMITS.asked as usize);
-    // The same again displaces nobody.
+    // A repeated request evicts none.
     let again = store.put_contact(user(200), user(1), at(201), LIMITS).await.unwrap();
     assert_eq!(again.displaced, None);
-    // Accepting takes a place, and there are as many as there are.
+    // An accepted request counts as a contact, and the limit of contacts holds.
     let mut accepted = LIMITS.requests;
     for other in 102..=100 + u64::from(LIMITS.asked) {
         let expected = accepted < LIMITS.contacts;
@@ -154,7 +155,7 @@ pub(super) async fn a_block_keeps_people_apart(subject: Arc<dyn Subject>) {
     }
 }
 
-/// A channel with members; those of `gone` have left.
+/// A channel with `members`, of whom those in `gone` have left.
 async fn found(store: &Arc<dyn Store>, id: u64, kind: ChannelKind, members: &[u64], gone: &[u64]) {
     let card = ChannelCard { kind, ..card(id) };
     let row = Channel::new(card, user(1), at(1), 500);

@@ -1,4 +1,4 @@
-//! Invitations to groups, who has accepted what, and who may do so.
+//! Invitations to groups, acceptance of groups, and the right to invite.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{Spans, Store};
 const LIMITS: GroupInvitationLimits = GroupInvitationLimits { waiting: 3, by_one: 2, declined: 2 };
 const ALL: usize = 99;
 
-/// A group; of `members` each is given with whether they have accepted. The first one owns it.
+/// A group with `members`, each with whether they have accepted. The first one is the owner.
 async fn group(store: &Arc<dyn Store>, id: u64, members: &[(u64, bool)]) {
     let card = ChannelCard::new(channel(id), ChannelKind::Group, Some(format!("Tea {id}")), None);
     store.create_channel(&Channel::new(card, user(1), at(1), 500)).await.unwrap();
@@ -75,7 +75,11 @@ pub(super) async fn who_has_not_accepted_is_in_no_circle(subject: Arc<dyn Subjec
     let store = subject.open().await;
     group(&store, 1, &[(1, true), (2, true), (3, false)]).await;
     assert_eq!(store.circle(user(1), 100, ALL).await, Ok(vec![user(2)]));
-    assert_eq!(store.circle(user(3), 100, ALL).await, Ok(Vec::new()), "nor watches anybody");
+    assert_eq!(
+        store.circle(user(3), 100, ALL).await,
+        Ok(Vec::new()),
+        "and does not watch other members either"
+    );
     let others = [user(1), user(2), user(3)];
     assert_eq!(store.acquainted(user(1), &others[1..]).await, Ok(vec![user(2)]));
     assert_eq!(store.acquainted(user(3), &others[..2]).await, Ok(Vec::new()));
@@ -90,7 +94,11 @@ pub(super) async fn what_was_accepted_lasts_for_the_stay(subject: Arc<dyn Subjec
     let store = subject.open().await;
     group(&store, 1, &[(1, true), (2, false)]).await;
     store.accept_stay(user(9), channel(1)).await.unwrap();
-    assert_eq!(store.membership(user(9), channel(1)).await, Ok(None), "no member accepts anything");
+    assert_eq!(
+        store.membership(user(9), channel(1)).await,
+        Ok(None),
+        "a user who is not a member cannot accept"
+    );
     store.accept_stay(user(2), channel(1)).await.unwrap();
     let accepted = || async {
         let member = store.members_of(channel(1), &[user(2)]).await.unwrap().remove(0).unwrap();
@@ -99,14 +107,14 @@ pub(super) async fn what_was_accepted_lasts_for_the_stay(subject: Arc<dyn Subjec
         row.has_accepted
     };
     let mut spans = Spans::since(seq(1));
-    // A writer that does not know of it, such as a home that gives a role.
+    // A writer that does not know about the acceptance, such as a home that changes a role.
     put(&store, 1, &[(1, true), (2, false)], &spans).await;
     assert!(accepted().await);
     spans.close(seq(4));
     put(&store, 1, &[(1, true), (2, false)], &spans).await;
     spans.open(seq(9));
     put(&store, 1, &[(1, true), (2, false)], &spans).await;
-    assert!(!accepted().await, "another stay is another matter");
+    assert!(!accepted().await, "a new stay must be accepted again");
 }
 
 pub(super) async fn a_relation_is_a_contact_or_a_group_that_both_accepted(subject: Arc<dyn Subject>) {
@@ -131,7 +139,7 @@ pub(super) async fn a_relation_is_a_contact_or_a_group_that_both_accepted(subjec
         none,
     ];
     assert_eq!(found.of, expected);
-    // The latest group comes first, and what lies beyond the bound is not looked at.
+    // The latest group is examined first, and groups beyond the limit are not examined.
     let found = store.relations(user(1), &[user(3), user(7)], 2).await.unwrap();
     assert_eq!(found.looked_at, 2);
     assert_eq!(found.of.iter().map(|it| it.shares_group).collect::<Vec<_>>(), [false, true]);
@@ -161,10 +169,10 @@ pub(super) async fn an_invitation_waits_once(subject: Arc<dyn Subject>) {
     let first = invite(&store, 1, 1, 5, 10).await;
     assert_eq!(first.len(), 1);
     assert_eq!((first[0].rev, first[0].state), (1, GroupInvitationState::Waiting));
-    assert_eq!(invite(&store, 1, 1, 5, 11).await, first, "who repeats it is to tell it");
+    assert_eq!(invite(&store, 1, 1, 5, 11).await, first, "a repeated call returns the unsettled invitation");
     settle(&store).await;
     assert_eq!(invite(&store, 1, 1, 5, 12).await, []);
-    assert_eq!(invite(&store, 1, 8, 5, 12).await, [], "nor does somebody else repeat it");
+    assert_eq!(invite(&store, 1, 8, 5, 12).await, [], "a second inviter does not repeat it");
     drop(store);
     let store = subject.open().await;
     let found = store.open_invitations(user(5), None, ALL).await.unwrap();
@@ -174,7 +182,11 @@ pub(super) async fn an_invitation_waits_once(subject: Arc<dyn Subject>) {
     assert_eq!(store.open_invitations(user(5), Some(channel(1)), ALL).await, Ok(Vec::new()));
     assert_eq!(store.membership(user(5), channel(1)).await, Ok(None));
     put(&store, 1, &[(1, true), (8, true), (5, true)], &Spans::since(seq(1))).await;
-    assert_eq!(store.group_invitation(user(5), channel(1)).await, Ok(None), "it goes when the user joins");
+    assert_eq!(
+        store.group_invitation(user(5), channel(1)).await,
+        Ok(None),
+        "it is removed when the user joins"
+    );
 }
 
 pub(super) async fn a_declined_invitation_is_not_repeated(subject: Arc<dyn Subject>) {
@@ -193,9 +205,9 @@ pub(super) async fn a_declined_invitation_is_not_repeated(subject: Arc<dyn Subje
     }
     assert_eq!(open(&store, 5).await, [0; 0]);
     assert_eq!(invite(&store, 3, 1, 5, 20).await, []);
-    assert_eq!(store.untold_invitations(ALL).await, Ok(Vec::new()), "nobody is notified");
+    assert_eq!(store.untold_invitations(ALL).await, Ok(Vec::new()), "no notification is due");
     assert_eq!(invite(&store, 1, 1, 5, 20).await.len(), 1, "the oldest was forgotten");
-    assert_eq!(invite(&store, 3, 2, 5, 21).await.len(), 1, "somebody else may ask");
+    assert_eq!(invite(&store, 3, 2, 5, 21).await.len(), 1, "another user may invite");
 }
 
 pub(super) async fn a_blocked_inviter_leaves_no_trace(subject: Arc<dyn Subject>) {
@@ -211,7 +223,7 @@ pub(super) async fn a_blocked_inviter_leaves_no_trace(subject: Arc<dyn Subject>)
     assert_eq!(store.untold_invitations(ALL).await, Ok(Vec::new()));
     invite(&store, 1, 2, 5, 3).await;
     assert_eq!(open(&store, 5).await, [1]);
-    assert_eq!(invite(&store, 1, 1, 5, 4).await.len(), 1, "that of the other is untouched");
+    assert_eq!(invite(&store, 1, 1, 5, 4).await.len(), 1, "the invitation of the other inviter is unchanged");
     let found = store.group_invitation(user(5), channel(1)).await.unwrap();
     assert_eq!(found.map(|it| it.by), Some(user(2)));
 }
@@ -234,7 +246,7 @@ pub(super) async fn a_blocked_inviter_displaces_no_declines_of_others(subject: A
         silent.extend(store.group_invitation(user(5), channel(id)).await.unwrap());
     }
     let silent: Vec<u64> = silent.iter().map(|it| it.channel_id.raw()).collect();
-    assert_eq!(silent, [101], "the latest of the other inviter");
+    assert_eq!(silent, [101], "only the latest decline of the other inviter is kept");
 }
 
 pub(super) async fn the_oldest_invitation_makes_room(subject: Arc<dyn Subject>) {
@@ -243,7 +255,7 @@ pub(super) async fn the_oldest_invitation_makes_room(subject: Arc<dyn Subject>) 
         let owner = if id == 1 { 2 } else { 1 };
         group(&store, id, &[(owner, true)]).await;
     }
-    // Those of one inviter displace each other, whatever room there is.
+    // Invitations of one inviter evict each other, even if there is room for more.
     invite(&store, 1, 2, 5, 1).await;
     for id in 2..=4 {
         invite(&store, id, 1, 5, id).await;
@@ -253,7 +265,7 @@ pub(super) async fn the_oldest_invitation_makes_room(subject: Arc<dyn Subject>) 
     assert_eq!((ended.state, ended.is_told), (GroupInvitationState::Ended, false));
     settle(&store).await;
     assert_eq!(store.group_invitation(user(5), channel(2)).await, Ok(None));
-    // The place of all is full, and somebody else invites.
+    // The limit for all inviters is reached, and another user invites.
     let changed = invite(&store, 5, 9, 5, 5).await;
     let changed: Vec<_> = changed.iter().map(|it| (it.channel_id.raw(), it.state)).collect();
     assert_eq!(changed, [(1, GroupInvitationState::Ended), (5, GroupInvitationState::Waiting)]);
@@ -267,7 +279,11 @@ pub(super) async fn invitations_hold_while_their_inviter_may_add(subject: Arc<dy
     invite(&store, 1, 1, 5, 1).await;
     invite(&store, 2, 2, 5, 1).await;
     invite(&store, 3, 1, 5, 1).await;
-    assert_eq!(open(&store, 5).await, [1, 3], "a member without the right adds nobody");
+    assert_eq!(
+        open(&store, 5).await,
+        [1, 3],
+        "the invitation of a member without the right to add is hidden"
+    );
     let mut spans = Spans::since(seq(1));
     spans.close(seq(3));
     put(&store, 1, &[(1, true)], &spans).await;
@@ -280,7 +296,7 @@ pub(super) async fn invitations_hold_while_their_inviter_may_add(subject: Arc<dy
     store.create_channel(&archived).await.unwrap();
     put(&store, 7, &[(1, true)], &Spans::since(seq(1))).await;
     invite(&store, 7, 1, 5, 1).await;
-    assert_eq!(open(&store, 5).await, [0; 0], "nobody joins an archived group");
+    assert_eq!(open(&store, 5).await, [0; 0], "an archived group cannot be joined");
 }
 
 pub(super) async fn invitations_end_together(subject: Arc<dyn Subject>) {
@@ -334,7 +350,7 @@ pub(super) async fn a_change_of_an_invitation_is_told_unless_there_was_another(s
     assert_eq!(store.settle_invitation(user(5), channel(1), first.rev).await, Ok(false));
     assert_eq!(store.untold_invitations(ALL).await, Ok(vec![ended]));
     let again = invite(&store, 1, 1, 5, 2).await.remove(0);
-    assert!(again.rev > ended.rev, "one that comes back is another change");
+    assert!(again.rev > ended.rev, "a new invitation is a later change");
     assert_eq!(store.settle_invitation(user(5), channel(1), ended.rev).await, Ok(false));
     assert_eq!(store.settle_invitation(user(5), channel(1), again.rev).await, Ok(true));
     assert_eq!(store.settle_invitation(user(5), channel(2), 1).await, Ok(false));

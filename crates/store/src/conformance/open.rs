@@ -1,4 +1,4 @@
-//! Open channels: found, handed on, and in nobody's inbox.
+//! Open channels: they are found, change their owner, and are in no user's inbox.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::channels::{Channel, Member, Membership, SeatChange, SeatOutcome};
 use crate::log::{AppendOutcome, Head};
 use crate::{Spans, Store};
 
-/// Makes a channel that so many people have joined.
+/// Creates a channel with `members` members.
 async fn make(store: &Arc<dyn Store>, kind: ChannelKind, id: u64, name: &str, topic: &str, members: u32) {
     let card = ChannelCard::new(channel(id), kind, Some(name.into()), None);
     let card = ChannelCard { topic: topic.into(), ..card };
@@ -41,12 +41,12 @@ pub(super) async fn open_channels_are_found_by_name_and_topic(subject: Arc<dyn S
     make(&store, ChannelKind::Open, 1, "Kaffee", "ÄPFEL und Tee", 4711).await;
     make(&store, ChannelKind::Group, 2, "Tea", "private", 5).await;
     make(&store, ChannelKind::Open, 4, "Tea without anybody", "", 0).await;
-    assert_eq!(find(&store, "tea", None, 9).await, [(3, 2)], "no group, and nothing half-made");
+    assert_eq!(find(&store, "tea", None, 9).await, [(3, 2)], "no groups and no incomplete channels");
     assert_eq!(find(&store, "COFFEE", None, 9).await, [(3, 2)]);
     assert_eq!(find(&store, "äpfel", None, 9).await, [(1, 4711)]);
-    assert_eq!(find(&store, "Äpfel", None, 9).await, [(1, 4711)], "composed or not");
+    assert_eq!(find(&store, "Äpfel", None, 9).await, [(1, 4711)], "composed or decomposed");
     assert_eq!(find(&store, "Ｔｅａ", None, 9).await, [(3, 2)], "of any width");
-    assert_eq!(find(&store, "te\u{200d}a", None, 9).await, [(3, 2)], "whatever is not shown");
+    assert_eq!(find(&store, "te\u{200d}a", None, 9).await, [(3, 2)], "invisible characters are ignored");
     assert_eq!(find(&store, "%", None, 9).await, []);
     assert_eq!(find(&store, "", None, 9).await, [(1, 4711), (3, 2)]);
 }
@@ -61,7 +61,7 @@ pub(super) async fn open_channels_come_by_pages(subject: Arc<dyn Subject>) {
     assert_eq!(find(&store, "tea", Some(channel(8)), 3).await, []);
 }
 
-/// A search looks at so many channels and says where it goes on.
+/// A search examines at most a given number of channels, and returns where it continues.
 pub(super) async fn a_search_is_bounded_in_channels_looked_at(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     for id in 1..=9 {

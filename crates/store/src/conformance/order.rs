@@ -17,10 +17,10 @@ use crate::Spans;
 use crate::commit_order::{CommitFeed, EpochRow, Scan, ScanItem};
 use crate::log::{AppendOutcome, Head};
 
-/// Only a store that does not feed at all waits so long.
+/// Only a store that never feeds reaches this timeout.
 const FEED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A row's place in both orders.
+/// The place of a row in both orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Placed {
     position: Position,
@@ -34,7 +34,7 @@ async fn take_rows(feed: &mut CommitFeed, count: usize, mut last: Position) -> V
     while rows.len() < count {
         let commit = tokio::time::timeout(FEED_TIMEOUT, feed.recv()).await;
         let commit = commit.expect("a commit enters the feed").expect("the feed is open");
-        assert_eq!(commit.first.get(), last.get() + 1, "positions have no hole");
+        assert_eq!(commit.first.get(), last.get() + 1, "positions have no gaps");
         last = commit.last();
         for (row, position) in commit.rows.iter().zip(commit.first.get()..) {
             let seq = row.entry.seq;
@@ -77,7 +77,7 @@ pub(super) async fn commits_come_in_order_each_once(subject: Arc<dyn OrderedSubj
     assert_eq!(store.position(), Position::new(4 + total));
     let rows = take_rows(&mut feed, total as usize, Position::new(4)).await;
     assert_eq!(rows.last().map(|row| row.position), Some(store.position()));
-    assert!(feed.try_recv().is_err(), "nothing comes twice");
+    assert!(feed.try_recv().is_err(), "no commit is delivered twice");
 }
 
 pub(super) async fn positions_go_on_after_reopening(subject: Arc<dyn OrderedSubject>) {
@@ -200,7 +200,7 @@ async fn random_history(store: &Arc<dyn OrderedStore>, rng: &mut StdRng) -> usiz
     count as usize
 }
 
-/// The scan of `rows`, by its definition.
+/// The scan of `rows` according to its definition.
 fn merged(rows: &[Placed], max_rows: usize, committed: Position) -> Scan {
     let shown = &rows[..rows.len().min(max_rows)];
     let more = shown.len() < rows.len();

@@ -1,4 +1,4 @@
-//! Settings of users about channels, hidden messages, erasures.
+//! Users' settings of channels, hidden messages, erasures.
 
 use std::sync::Arc;
 
@@ -53,8 +53,8 @@ pub(super) async fn a_message_is_hidden_from_one_user(subject: Arc<dyn Subject>)
     for (place, value) in [(1, 4), (1, 9), (1, 9), (2, 4), (1, 6)] {
         assert_eq!(hide(1, place, value).await, Ok(true));
     }
-    assert_eq!(hide(1, 1, 7).await, Ok(false), "three others are hidden");
-    assert_eq!(hide(1, 1, 9).await, Ok(true), "it is hidden already");
+    assert_eq!(hide(1, 1, 7).await, Ok(false), "three other messages are hidden");
+    assert_eq!(hide(1, 1, 9).await, Ok(true), "it was hidden before");
     assert_eq!(hide(2, 1, 5).await, Ok(true));
     let places = |list: &[(u64, u64)]| -> Vec<(ChannelId, Seq)> {
         list.iter().map(|&(place, value)| (channel(place), seq(value))).collect()

@@ -1,4 +1,4 @@
-//! Rows that the store cannot read any more: each costs itself alone.
+//! Rows that the store cannot read any more. Each affects only itself.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::build::*;
 use crate::Store;
 use crate::log::{AppendOutcome, Head, Row, RowChange};
 
-/// Three messages in a log, the second of which cannot be read.
+/// A log with three messages, of which the second cannot be read.
 async fn spoiled(subject: &Arc<dyn Subject>, log: LogId) -> (Arc<dyn Store>, Head) {
     let store = subject.open().await;
     let append = say_many(log, Head::default(), user(1), 1, 3);

@@ -1,4 +1,5 @@
-//! The order of commits in memory. The scan is the plain definition, so that others can be compared with it.
+//! The order of commits, in memory. The scan is written exactly as it is defined, so that other stores can be compared
+//! with it.
 
 use async_trait::async_trait;
 use madang_ids::{Epoch, LogId, Position, Seq, UserId};
@@ -88,7 +89,7 @@ impl Model {
 }
 
 impl State {
-    /// Whether some of the user's own log, or of their stays, after `after` may be forgotten.
+    /// Whether rows after `after` of the user's own log or of the user's stays may have been trimmed.
     fn lacks_trimmed(&self, user: UserId, after: Position) -> bool {
         if self.forgotten_upto.get(&user).is_some_and(|upto| Position::new(*upto) > after) {
             return true;

@@ -1,4 +1,4 @@
-//! Contacts, circles and presence settings in memory.
+//! The store of contacts, circles and presence settings, in memory.
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
@@ -218,7 +218,7 @@ impl State {
         counts
     }
 
-    /// Ends the oldest request that waits for `user`.
+    /// Removes the oldest unanswered request to `user`.
     fn displace(&mut self, user: UserId, at: Millis) -> Option<Contact> {
         let asked = self.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Asked));
         let oldest = asked.min_by_key(|contact| (contact.since, contact.other)).copied()?;

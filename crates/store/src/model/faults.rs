@@ -1,45 +1,45 @@
-//! What goes wrong, drawn from a seed or told in advance.
+//! Faults of the model store: drawn from a seed, or scripted in advance.
 
 use madang_ids::LogId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// How often what goes wrong. All zero: nothing does, and nothing yields.
+/// Rates of faults. If all are zero, no operation fails or yields.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Faults {
-    /// The most yields before and after an operation; each draws its own number.
+    /// Most yields before and after an operation. The number is drawn for each.
     pub delay_yields: u32,
-    /// Share of operations that are certainly not done.
+    /// Share of operations that fail and have certainly had no effect.
     pub unavailable: f64,
-    /// Share of writes whose outcome is unknown.
+    /// Share of writes that fail with an unknown outcome.
     pub unknown: f64,
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// No faults.
     pub const NONE: Self = Self { delay_yields: 0, unavailable: 0.0, unknown: 0.0 };
-    /// Everything goes wrong often enough to be met in a short test.
+    /// All faults, often enough to occur in a short test.
     pub const ROUGH: Self = Self { delay_yields: 4, unavailable: 0.05, unknown: 0.2 };
 }
 
-/// What becomes of a write.
+/// What happens to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is done, and the caller hears so.
+    /// It takes effect, and the caller is informed.
     Done,
-    /// It is not done, and the caller hears so.
+    /// It has no effect, and the caller is informed.
     Unavailable,
-    /// It is done, and the caller does not know.
+    /// It takes effect, and the outcome is unknown to the caller.
     UnknownDone,
-    /// It is not done, and the caller does not know.
+    /// It has no effect, and the outcome is unknown to the caller.
     UnknownLost,
-    /// An append that happens at some later time, the next `tail` of its log at the latest.
+    /// An append that takes effect later: by the next `tail` of its log at the latest.
     UnknownLate,
-    /// An append of which only the changes of earlier rows happen.
+    /// An append of which only the changes of earlier rows take effect.
     UnknownChangesOnly,
 }
 
-/// Draws fates.
+/// Draws fates of writes.
 #[derive(Debug)]
 pub(super) struct Dice {
     rng: StdRng,

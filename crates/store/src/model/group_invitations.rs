@@ -1,4 +1,4 @@
-//! Invitations to groups in memory. Those of one user are one partition.
+//! The store of invitations to groups, in memory. The invitations of one user are one partition.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -187,7 +187,8 @@ impl State {
         changed
     }
 
-    /// Keeps the latest that were declined of each inviter, then the second of each, and thus on.
+    /// Keeps the `most` most relevant declines: first the latest decline of each inviter, then the second of each, and
+    /// so on.
     fn forget_declined(&mut self, user: UserId, most: u32) {
         let declined = self
             .group_invitations
@@ -202,7 +203,7 @@ impl State {
             *count += 1;
             ranked.push((*count, found.channel_id));
         }
-        // Stable: of the same rank the later ones come first.
+        // The sort is stable: within one rank the later declines come first.
         ranked.sort_by_key(|(rank, _)| *rank);
         for (_, channel) in ranked.into_iter().skip(most as usize) {
             self.group_invitations.remove(&(user, channel));

@@ -1,4 +1,4 @@
-//! Settings of users about channels, hidden messages and erasures in memory.
+//! The store of users' settings of channels, hidden messages and erasures, in memory.
 
 use std::ops::RangeInclusive;
 

@@ -1,4 +1,4 @@
-//! Forgets old rows of own logs, and channels that were left long ago, in memory.
+//! Trimming in memory: deletes old rows of own logs, and channels that were left long ago.
 
 use std::cmp::Reverse;
 
@@ -40,7 +40,7 @@ impl TrimStore for Model {
             let rows = state.trim_own_log(user, 1, forgets as u64);
             let channels = state.trim_left(user, 0, forgets as u64 - rows, false);
             let mut room = forgets - usize::try_from(rows + channels).unwrap_or(forgets);
-            // Whether a row stays.
+            // Returns whether a row is kept. Each deleted row uses up one place of `forgets`.
             let mut stays = |is_one: bool| {
                 let goes = is_one && room > 0;
                 room -= usize::from(goes);
@@ -107,7 +107,7 @@ impl State {
         forgotten.len() as u64
     }
 
-    /// What the inbox showed of the stay, up to the row that ended it, is gone with it.
+    /// Deleting the stay also removes from the inbox what it showed of the stay, up to the row that ended it.
     fn note_forgotten(&mut self, user: UserId, channel: ChannelId) {
         let Some(it) = self.memberships.get(&(user, channel)).filter(|it| it.in_inbox) else { return };
         let until = it.spans.last().and_then(|span| span.until);
