@@ -1,6 +1,6 @@
-//! What tests stand on: nodes over either store with a clock in the test's hand, processes of the real binary, clients
-//! that can misbehave, and the runner of `transcripts/`. Used from `tests/` only.
-#![expect(clippy::unwrap_used, reason = "tests stand on it: what fails here fails the test, loudly")]
+//! Support for tests: nodes over either store with a clock that the test controls, processes of the real binary,
+//! clients that can violate the protocol, and the runner of `transcripts/`. Used from `tests/` only.
+#![expect(clippy::unwrap_used, reason = "only tests use it: a failure here fails the test")]
 
 mod led;
 mod model;
@@ -14,7 +14,7 @@ mod tls;
 pub mod transcript;
 
 pub use led::{Led, ReadGate};
-/// So that crates below the server can say what node they want.
+/// Re-exported so that crates below the server can configure a node.
 pub use madang_chat_server::config::Config;
 pub use madang_service::ManualClock;
 pub use madang_store::model::Faults;
@@ -28,5 +28,5 @@ pub use tls::Certificate;
 
 use std::time::Duration;
 
-/// How long anything may take before a test fails. Far above what it takes: a bound for failure, no pace.
+/// Time limit for every wait in a test. It is far above the expected time: it bounds failures and sets no pace.
 pub const PATIENCE: Duration = Duration::from_secs(30);

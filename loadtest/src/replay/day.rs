@@ -15,8 +15,8 @@ use super::world::{World, lock};
 use crate::args::Speed;
 
 /// Most entries of a day that a device may lack before the next line is sent. A device that lacks more than 10,000
-/// entries of all its days must take a snapshot, which is a fault here; most users of the corpus speak on at most
-/// twenty days at the same time.
+/// entries of all its days must take a snapshot, which is a fault here; most users of the corpus speak on at most twenty
+/// days.
 const LAG: u64 = 250;
 /// Lines between two checks of the devices.
 const LOOK_EVERY: u32 = 16;
