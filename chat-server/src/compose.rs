@@ -64,7 +64,7 @@ impl Node {
     pub async fn drain(&self, patience: Duration) {
         let window = Duration::from_millis(self.gateway.operations.config.gateway.drain_ms);
         if let Err(stragglers) = self.tasks.close_and_wait(window + patience).await {
-            tracing::warn!(%stragglers, "not everything ended in time");
+            tracing::warn!(%stragglers, "shutdown timed out: some tasks were aborted");
         }
         // A lost position only causes a repeated push. A store that hangs must not hold up the process.
         let operations = &self.gateway.operations;
@@ -72,10 +72,10 @@ impl Node {
         let times = timeout(FLUSH_PATIENCE, operations.presence.end());
         let (marks, times) = tokio::join!(marks, times);
         if marks.is_err() {
-            tracing::warn!("how far devices have received was not noted");
+            tracing::warn!("saving the cursors of devices failed");
         }
         if times.is_err() {
-            tracing::warn!("when users were last active was not noted");
+            tracing::warn!("saving times of last activity failed");
         }
         self.background.drain().stop();
     }
@@ -102,7 +102,8 @@ impl Node {
         let latest = folder.latest().await?;
         let secret = path.join("token.secret");
         if latest > Millis::ZERO && !secret.exists() {
-            tracing::warn!(file = %secret.display(), "the token secret is gone: a new one is made, and nobody's token is valid any more");
+            tracing::warn!(file = %secret.display(), "the token secret is missing: creating a new one; all \
+                 existing tokens are invalid");
         }
         let readable = |error| OpenError::Folder { path: secret.clone(), error };
         private::make_private(&secret).map_err(readable)?;

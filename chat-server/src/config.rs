@@ -357,7 +357,7 @@ impl Config {
             return Err(InvalidConfig {
                 field: "server.data",
                 value,
-                rule: "must name a folder, and this is a file",
+                rule: "must name a folder, but this is a file",
             });
         }
         Ok(())

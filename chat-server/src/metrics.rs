@@ -26,7 +26,7 @@ pub struct ChatMetrics {
     pub append_failures: Counter,
     /// G1: duration of an append in the store, in seconds.
     pub append_seconds: Histogram,
-    /// G2: sends answered with the ack of an earlier try.
+    /// G2: sends answered with the ack of an earlier attempt.
     pub acked_by_retry: Counter,
     /// G3: appends that found the head moved by another writer.
     pub moved: Counter,
@@ -105,22 +105,32 @@ impl ChatMetrics {
         let mut counter =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         counter("messages_acked", "G1: messages acked as durable", &self.acked);
-        counter("append_failures", "G1: appends not taken, or of unknown outcome", &self.append_failures);
+        counter(
+            "append_failures",
+            "G1: appends that were refused, or have an unknown \
+             outcome",
+            &self.append_failures,
+        );
         counter(
             "messages_acked_by_retry",
-            "G2: sends answered with the ack of an earlier try",
+            "G2: sends answered with the ack of an earlier attempt",
             &self.acked_by_retry,
         );
         counter("log_moved", "G3: appends that found the head moved", &self.moved);
         counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
         counter("auth_refused", "G5: tokens refused", &self.unauthorized);
-        counter("outbound_resyncs", "G7: slow consumers that read on from their inbox", &self.resyncs);
-        counter("subscription_gaps", "G4: gaps in subscriptions, told to who read too slowly", &self.gaps);
-        counter("requests_limited", "G7: requests refused as too fast", &self.limited);
-        counter("http_connections_refused", "G7: connections of an address with too many", &self.crowded);
+        counter("outbound_resyncs", "G7: slow consumers that were resynced from their inbox", &self.resyncs);
+        counter("subscription_gaps", "G4: gaps sent to subscriptions that read too slowly", &self.gaps);
+        counter("requests_limited", "G7: requests refused by a rate limit", &self.limited);
+        counter(
+            "http_connections_refused",
+            "G7: connections refused because their address has too \
+             many",
+            &self.crowded,
+        );
         counter(
             "http_connections_evicted",
-            "G7: connections without a whole request that gave their place to another one",
+            "G7: connections without a complete request that were closed to make room",
             &self.evicted,
         );
         counter(
@@ -128,25 +138,21 @@ impl ChatMetrics {
             "G10: commands refused as `full`: no seat, or too many pins or reactions",
             &self.full,
         );
-        counter(
-            "outbound_frames",
-            "Connections that something was to be delivered to, each time",
-            &self.delivered,
-        );
+        counter("outbound_frames", "Connections addressed by each delivery, summed", &self.delivered);
         counter(
             "own_log_rows_forgotten",
-            "Rows of users' own logs forgotten: no device is that far behind",
+            "Rows deleted from users' own logs: no device is that far behind",
             &self.forgotten_own_rows,
         );
         counter(
             "left_channels_forgotten",
-            "Channels forgotten that a user had left, with the 1,000 last ones kept",
+            "Left channels forgotten, beyond the last 1,000 of a user",
             &self.forgotten_left_channels,
         );
-        counter("outbound_writes", "Writes of what waited on a connection", &self.writes);
+        counter("outbound_writes", "Writes of queued frames to sockets", &self.writes);
         registry.register(
             "written_bytes",
-            "Bytes of entries appended, and of messages written anew with them",
+            "Bytes of appended entries and rewritten messages",
             self.written_bytes.clone(),
         );
         registry.register(
@@ -160,11 +166,11 @@ impl ChatMetrics {
             self.written_top_channel.clone(),
         );
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
-        registry.register("sync_snapshots", "G4: devices told to take a snapshot", self.snapshots.clone());
-        registry.register("gateway_connections", "Connections now", self.connections.clone());
+        registry.register("sync_snapshots", "G4: devices that must take a snapshot", self.snapshots.clone());
+        registry.register("gateway_connections", "Open connections", self.connections.clone());
         registry.register(
             "gateway_bytes_under_way",
-            "G7: half messages and bodies, requests, and what waits for peers",
+            "G7: incomplete frames and bodies, requests, and unread answers",
             self.bytes_under_way.clone(),
         );
     }

@@ -20,21 +20,20 @@ pub fn make_private(path: &Path) -> io::Result<()> {
     }
     if std::fs::symlink_metadata(path)?.is_symlink() {
         let why = format!(
-            "it is a link, and others than its owner can read what it leads to (mode {mode:03o}): chmod 600 that file"
+            "it is a link to a file that other users can read (mode {mode:03o}): chmod 600 that file"
         );
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|error| {
-        let why = format!(
-            "others than its owner can read it (mode {mode:03o}), and that cannot be changed: {error}"
-        );
+        let why =
+            format!("other users can read it (mode {mode:03o}), and its mode cannot be changed: {error}");
         io::Error::new(error.kind(), why)
     })?;
     tracing::warn!(
         file = %path.display(),
         mode = format!("{mode:03o}"),
-        "others could read this secret; its mode is 600 now. If somebody may have read it, remove the file: a new secret \
-         is made at the next start, and everybody logs in again"
+        "other users could read this secret; its mode is now 600. If it may have been read, remove the file: the \
+         next start creates a new secret, and all users must log in again"
     );
     Ok(())
 }
@@ -43,7 +42,8 @@ pub fn make_private(path: &Path) -> io::Result<()> {
 pub fn warn_if_public(path: &Path) {
     if let Some(mode) = mode(path).filter(|mode| mode & WORLD != 0) {
         let mode = format!("{mode:03o}");
-        tracing::warn!(file = %path.display(), mode, "everybody on this machine can read this key: chmod 640 or 600");
+        tracing::warn!(file = %path.display(), mode, "every user of this machine can read this key: chmod 640 or \
+             600");
     }
 }
 

@@ -10,12 +10,12 @@ use madang_store::StoreError;
 pub fn refusal(error: &StoreError) -> ErrorBody {
     match error {
         StoreError::Unavailable(_) | StoreError::Unknown(_) => {
-            tracing::warn!(%error, "the store did not carry out an operation");
+            tracing::warn!(%error, "a store operation failed");
             ErrorBody::unavailable("the store is unavailable", 1000)
         }
         StoreError::Corrupt(_) => {
-            tracing::error!(%error, "the store holds what it should not");
-            ErrorBody::new(ErrorCode::Internal, "the server failed")
+            tracing::error!(%error, "the store is damaged");
+            ErrorBody::new(ErrorCode::Internal, "internal server error")
         }
     }
 }

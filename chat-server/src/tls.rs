@@ -92,7 +92,7 @@ impl Tls {
         let pair = &self.pair;
         *pair.seen.lock() = pair.stamps();
         pair.in_use.store(Arc::new(read_pair(&pair.cert, &pair.key, &pair.provider)?));
-        tracing::info!(cert = %pair.cert.display(), "a new certificate is in use");
+        tracing::info!(cert = %pair.cert.display(), "reloaded the certificate");
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl Tls {
     /// As [`Self::reload`]. A failure is logged.
     pub fn reload_or_tell(&self) {
         if let Err(error) = self.reload() {
-            tracing::error!(%error, "the certificate before stays in use");
+            tracing::error!(%error, "reloading the certificate failed: the previous one stays in use");
         }
     }
 }
@@ -160,16 +160,16 @@ fn read_pair(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Certi
         let is_swapped = PrivateKeyDer::from_pem_slice(&text(cert)?).is_ok()
             && CertificateDer::from_pem_slice(&text(key)?).is_ok();
         return Err(wrong(match is_swapped {
-            true => "tls.cert holds a private key and tls.key a certificate: exchange the two".to_owned(),
-            false => format!("{} holds no certificate", cert.display()),
+            true => "tls.cert contains a private key and tls.key a certificate: swap the two".to_owned(),
+            false => format!("{} contains no certificate", cert.display()),
         }));
     }
     let private_key = PrivateKeyDer::from_pem_slice(&text(key)?)
-        .map_err(|error| wrong(format!("{} holds no private key: {error}", key.display())))?;
+        .map_err(|error| wrong(format!("{} contains no private key: {error}", key.display())))?;
     let certified = CertifiedKey::from_der(chain, private_key, provider).map_err(|error| {
         wrong(match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                "the key is not that of the first certificate".to_owned()
+                "the key does not match the first certificate".to_owned()
             }
             error => error.to_string(),
         })

@@ -141,9 +141,9 @@ fn a_socket_can_be_followed_from_its_request_to_its_end() {
         let log = Log::read(LogFormat::Json, "info");
         let (socket, _) = Socket::connect(node.addr, token, None).await.unwrap();
         socket.close().await;
-        log.wait_for("a socket ends").await;
+        log.wait_for("connection closed").await;
         let (answered, opened, end) =
-            (log.line("answered"), log.line("a socket was opened"), log.line("a socket ends"));
+            (log.line("answered"), log.line("connection opened"), log.line("connection closed"));
         assert_eq!((&answered["route"], &answered["status"]), (&json!("/v1/ws"), &json!(101)));
         assert!(answered["span"]["request.id"].is_string());
         assert_eq!(opened["span"]["request.id"], answered["span"]["request.id"]);
@@ -203,7 +203,7 @@ fn a_mismatched_certificate_pair_is_logged_once() {
             }
         };
         look().await;
-        let line = log.line("the certificate before stays in use");
+        let line = log.line("reloading the certificate failed: the previous one stays in use");
         let error = line["error"].as_str().unwrap();
         assert!(error.contains("/cert.pem") && error.contains("/key.pem"), "{error}");
         assert!(!log.text().contains("BEGIN"));

@@ -282,12 +282,12 @@ async fn a_mismatched_pair_is_refused_and_the_earlier_one_stays() {
     let folder = stage.folder.path().display();
     let expected = format!(
         "tls.cert {folder}/cert.pem and tls.key {folder}/key.pem cannot be used: \
-         the key is not that of the first certificate"
+         the key does not match the first certificate"
     );
     assert_eq!(refusal, expected);
     handshake(&stage, &stage.certificate).await.unwrap();
     for (text, reason) in
-        [("", "holds no private key"), ("-----BEGIN PRIVATE KEY-----", "holds no private key")]
+        [("", "contains no private key"), ("-----BEGIN PRIVATE KEY-----", "contains no private key")]
     {
         std::fs::write(stage.folder.path().join("key.pem"), text).unwrap();
         let refusal = tls.reload().unwrap_err().to_string();
@@ -306,11 +306,11 @@ async fn a_node_without_a_usable_pair_does_not_start() {
     let mut config = Config { tls: one.write(folder.path()), ..Config::default() };
     std::fs::write(&config.tls.key, &other.key_pem).unwrap();
     let refusal = TestNode::start(config.clone(), &Storage::model(), manual_clock().0).await.err().unwrap();
-    assert!(refusal.to_string().contains("the key is not that of the first certificate"), "{refusal}");
+    assert!(refusal.to_string().contains("the key does not match the first certificate"), "{refusal}");
     std::fs::write(&config.tls.cert, &one.key_pem).unwrap();
     std::fs::write(&config.tls.key, &one.cert_pem).unwrap();
     let refusal = TestNode::start(config.clone(), &Storage::model(), manual_clock().0).await.err().unwrap();
-    assert!(refusal.to_string().contains("exchange the two"), "{refusal}");
+    assert!(refusal.to_string().contains("swap the two"), "{refusal}");
     let _ = one.write(folder.path());
     config.tls.key = "/nonexistent/key.pem".into();
     let refusal = TestNode::start(config, &Storage::model(), manual_clock().0).await.err().unwrap();

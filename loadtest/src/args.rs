@@ -14,7 +14,7 @@ use crate::bench::args::{Bench, Reference};
 /// Between kills, or between drops.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
 
-/// Plays conversations through a Madang server and judges whether its guarantees held.
+/// Plays conversations through a Madang server and checks whether its guarantees held.
 #[derive(Debug, Parser)]
 #[command(version)]
 pub(crate) struct CommandLine {
@@ -24,16 +24,16 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Replays days of IRC: every nick a user, every day a channel, every line a message.
+    /// Replays days of IRC: each nick is a user, each day a channel, each line a message.
     ///
-    /// Exit code 1 says that a guarantee broke, 2 that the run failed. The server should run with `--limits off --consent off`
-    /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that is started here
-    /// (`--server`) gets that, and cheap password hashing, in its environment.
+    /// Exit code 1: a guarantee broke; 2: the run failed. The server should run with `--limits off --consent off`
+    /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that the run starts
+    /// (`--server`) has these settings, and cheap password hashing, in its environment.
     Replay(Box<Replay>),
-    /// Measures a server, beside a bare one in the same run. Started by `cargo xtask bench`.
+    /// Measures a server and a bare reference in the same run. Started by `cargo xtask bench`.
     #[command(subcommand)]
     Bench(Bench),
-    /// A bare server beside which another is measured.
+    /// A bare server that serves as the reference.
     #[command(subcommand, hide = true)]
     Reference(Reference),
 }
@@ -49,19 +49,19 @@ pub(crate) struct Replay {
     /// Play only the first lines of each day.
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub(crate) lines: Option<usize>,
-    /// Where the server is.
+    /// The URL of the server.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
-    /// How much faster than life (such as 60x), or max: as fast as acks come.
+    /// The speed as a multiple of real time (such as 60x), or max: as fast as acks come.
     #[arg(long, default_value = "max")]
     pub(crate) speed: Speed,
     /// Devices of each user.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub(crate) devices: u32,
-    /// What a day becomes.
+    /// The kind of channel that a day becomes.
     #[arg(long, value_enum, default_value_t = DayChannel::Group)]
     pub(crate) channel_kind: DayChannel,
-    /// Who is in a day's channel, and when.
+    /// The members of a day's channel, over time.
     #[arg(long, value_enum, default_value_t = Membership::Fixed)]
     pub(crate) membership: Membership,
     #[command(flatten)]
@@ -69,7 +69,7 @@ pub(crate) struct Replay {
     /// Sends in flight per channel.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) window: u32,
-    /// Sockets at once.
+    /// Maximum number of open sockets.
     #[arg(long, default_value_t = 8_000, value_parser = at_least_one::<usize>())]
     pub(crate) sockets: usize,
     /// Devices drop their connection and resume at random.
@@ -81,22 +81,22 @@ pub(crate) struct Replay {
     /// Start the server with this shell command, and stop it at the end.
     #[arg(long, value_name = "CMD")]
     pub(crate) server: Option<String>,
-    /// Where the output of that server goes; a file in the temporary folder by default.
+    /// The file for the output of that server; by default a file in the temporary folder.
     #[arg(long, value_name = "FILE", requires = "server")]
     pub(crate) server_log: Option<PathBuf>,
-    /// Kill the server with SIGKILL and start it again, so often.
+    /// Seconds between kills: the server is killed with SIGKILL and started again.
     #[arg(long, value_name = "SECS", requires = "server", value_parser = seconds)]
     pub(crate) kill_every: Option<f64>,
     /// Write the report here, as JSON; to standard output by default.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// For everything that is drawn at random.
+    /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Give up when nothing was acked, or nothing missing came, for so many seconds.
+    /// Give up after this number of seconds without an ack or a missing entry.
     #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = at_least_one::<u64>())]
     pub(crate) patience: u64,
-    /// Threads; the server wants its share.
+    /// Number of threads; leave some cores to the server.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
 }
@@ -108,7 +108,7 @@ pub(crate) struct Source {
     /// A folder, .tar or .tar.xz of IRC day files.
     #[arg(long, value_name = "PATH")]
     pub(crate) corpus: Option<PathBuf>,
-    /// Make up so many days of the same shape instead.
+    /// Generate this number of days of the same shape instead.
     #[arg(long, value_name = "DAYS", value_parser = at_least_one::<usize>())]
     pub(crate) synthetic: Option<usize>,
 }
@@ -117,16 +117,16 @@ pub(crate) struct Source {
 #[derive(Debug, Clone, Copy, Args)]
 #[group(skip)]
 pub(crate) struct Shares {
-    /// Of the messages, how many their sender edits later, once or more often.
+    /// Share of the messages that their sender edits later, once or more often.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(crate) edits: f64,
-    /// Of the messages, how many their sender deletes later.
+    /// Share of the messages that their sender deletes later.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(crate) deletes: f64,
-    /// Of the messages, to how many some members react; one in three takes it back.
+    /// Share of the messages to which some members react; one in three removes the reaction.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(crate) reactions: f64,
-    /// Before how many of the lines somebody is banned for a while; each person at most once a day.
+    /// Share of the lines before which a user is banned for a while; each user at most once a day.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(crate) bans: f64,
 }
@@ -149,22 +149,22 @@ fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| format!("expected seconds, {} to {}", SECONDS.start(), SECONDS.end()))
 }
 
-/// What a day becomes.
+/// The kind of channel that a day becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DayChannel {
-    /// A group of those who speak in it.
+    /// A group of the users who speak on the day.
     Group,
-    /// An open channel, which those who speak join, and to which their devices subscribe.
+    /// An open channel, which the speakers join, and to which their devices subscribe.
     Open,
 }
 
-/// Who is in a day's channel, and when.
+/// The members of a day's channel, over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Membership {
-    /// All who speak on the day, from its first line to its last.
+    /// All speakers of the day, from its first line to its last.
     Fixed,
-    /// As the notices say (`=== nick has joined`, `has left`, `is now known as`): who speaks without having come is
-    /// there from the start; a person keeps her user when her nick changes, and gets another name for people.
+    /// As the notices say (`=== nick has joined`, `has left`, `is now known as`): a speaker who never joined is
+    /// a member from the start; after a change of nick the user stays the same, with another display name.
     Corpus,
 }
 
@@ -182,7 +182,7 @@ impl From<DayChannel> for ChannelKind {
 pub(crate) enum Speed {
     /// As fast as acks come.
     Max,
-    /// So many times as fast as life.
+    /// A multiple of real time.
     Times(f64),
 }
 

@@ -64,9 +64,9 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
 async fn server(args: &Replay, rest: &Rest, progress: &Progress) -> anyhow::Result<Option<Server>> {
     let (url, is_ready) = (&args.url, rest.is_ready().await);
     match args.server.clone() {
-        None if !is_ready => bail!("no server is ready at {url}: start one, or give its command as --server"),
+        None if !is_ready => bail!("no server is ready at {url}: start one, or pass its command as --server"),
         None => Ok(None),
-        Some(_) if is_ready => bail!("another server runs at {url} already: stop it, or leave --server out"),
+        Some(_) if is_ready => bail!("another server already runs at {url}: stop it, or omit --server"),
         Some(command) => {
             let log = args.server_log.clone().unwrap_or_else(default_log);
             progress.say(&format!("starting the server; its output goes to {}", log.display()));

@@ -70,7 +70,7 @@ impl Server {
             }
             Err(_) => {
                 self.kill().await?;
-                bail!("the server did not end within {} s of SIGTERM", STOP_TIMEOUT.as_secs())
+                bail!("the server did not exit within {} s of SIGTERM", STOP_TIMEOUT.as_secs())
             }
         }
     }
@@ -93,7 +93,10 @@ impl Server {
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 let said = last_lines(&self.log);
-                bail!("the server ended at its start ({status}); {} ends with:{said}", self.log.display());
+                bail!(
+                    "the server exited during start-up ({status}); {} ends with:{said}",
+                    self.log.display()
+                );
             }
             if self.rest.is_ready().await {
                 return Ok(());

@@ -30,7 +30,7 @@ fn a_corpus_that_is_not_one() {
     let empty = std::env::temp_dir().join(format!("madang-empty-{}", std::process::id()));
     std::fs::create_dir_all(&empty).unwrap();
     expect(&["--corpus", "/nowhere"], &["could not read the corpus at /nowhere: No such file"]);
-    expect(&["--corpus", empty.to_str().unwrap()], &["holds no IRC day files"]);
+    expect(&["--corpus", empty.to_str().unwrap()], &["contains no IRC day files"]);
     expect(&["--corpus", env!("CARGO_BIN_EXE_madang-loadtest")], &["expected a folder, a .tar or a .tar.xz"]);
     std::fs::remove_dir_all(&empty).unwrap();
 }
@@ -77,7 +77,10 @@ fn a_server_to_be_started_where_one_runs() {
         std::io::Read::read(&mut stream, &mut request).unwrap();
         std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
-    expect(&["--synthetic", "1", "--url", &url, "--server", "true"], &["another server runs at", &url]);
+    expect(
+        &["--synthetic", "1", "--url", &url, "--server", "true"],
+        &["another server already runs at", &url],
+    );
     ready.join().unwrap();
 }
 

@@ -17,7 +17,7 @@ pub struct PresenceMetrics {
     pub reports_lost: Counter,
     /// G7: frames that a connection had no room for. It gets everything again later.
     pub frames_dropped: Counter,
-    /// Reads and writes of rows that failed. They are tried again.
+    /// Failed reads and writes of presence rows. They are tried again.
     pub row_failures: Counter,
 }
 
@@ -36,11 +36,20 @@ impl PresenceMetrics {
         metrics.register(|registry| {
             let mut counter =
                 |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-            counter("presence_changes_told", "G6: changes told to those who watch", &this.told);
-            counter("presence_leases_missed", "G6: nodes whose lease ended", &this.leases_missed);
-            counter("presence_reports_lost", "G7: reports that found no room", &this.reports_lost);
-            counter("presence_frames_dropped", "G7: frames without room", &this.frames_dropped);
-            counter("presence_row_failures", "Reads and writes of rows that failed", &this.row_failures);
+            counter("presence_changes_told", "G6: changes sent to watchers", &this.told);
+            counter("presence_leases_missed", "G6: nodes whose lease expired", &this.leases_missed);
+            counter(
+                "presence_reports_lost",
+                "G7: reports dropped because the queue was full",
+                &this.reports_lost,
+            );
+            counter(
+                "presence_frames_dropped",
+                "G7: frames dropped because the queue of a connection was \
+                 full",
+                &this.frames_dropped,
+            );
+            counter("presence_row_failures", "Failed reads and writes of presence rows", &this.row_failures);
             registry.register("presence_users", "G6: users connected or in grace", this.users.clone());
         });
         this

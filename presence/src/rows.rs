@@ -21,7 +21,7 @@ pub(crate) async fn load(store: Arc<dyn Store>, wanted: Vec<Wanted>) -> Done {
     match try_load(&*store, &wanted).await {
         Ok(loaded) => Done::Loaded(loaded),
         Err(error) => {
-            tracing::warn!(%error, users = wanted.len(), "presence settings were not read");
+            tracing::warn!(%error, users = wanted.len(), "reading presence settings failed");
             Done::NotLoaded(wanted)
         }
     }
@@ -48,7 +48,7 @@ pub(crate) async fn write(store: Arc<dyn Store>, marks: Vec<(UserId, Millis)>) -
     match store.set_last_active(&marks).await {
         Ok(()) => Done::Written,
         Err(error) => {
-            tracing::warn!(%error, users = marks.len(), "when users were last active was not noted");
+            tracing::warn!(%error, users = marks.len(), "saving times of last activity failed");
             Done::NotWritten(marks)
         }
     }

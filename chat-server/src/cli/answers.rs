@@ -13,7 +13,7 @@ use crate::operations::{Account, InvitationCard};
 /// What every such command takes.
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Answer in JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     /// The data folder; default madang-data.
@@ -42,9 +42,9 @@ impl Common {
             Told::Invitation(made) if json => show(&**made, json)?,
             Told::Invitation(made) => say!("{}", made.code.as_deref().unwrap_or_default()),
             Told::Revoked(revoked) if json => say!("{}", serde_json::json!({ "revoked": revoked })),
-            Told::Revoked(revoked) => eprintln!("{revoked} devices were revoked"),
+            Told::Revoked(revoked) => eprintln!("revoked {revoked} devices"),
             Told::Exported(end) if json => say!("{}", serde_json::to_string(end)?),
-            Told::Exported(end) => eprintln!("{} lines, {} messages among them", end.lines, end.messages),
+            Told::Exported(end) => eprintln!("{} lines, of which {} messages", end.lines, end.messages),
             _ if json => say!("{{}}"),
             _ => eprintln!("done"),
         }
@@ -94,7 +94,7 @@ fn show_page<T: Shown>(page: &Page<T>, json: bool) -> anyhow::Result<()> {
     }
     page.items.iter().for_each(|thing| say!("{}", thing.text()));
     if let Some(next) = &page.next {
-        eprintln!("there may be more: --after {next}");
+        eprintln!("there may be more: continue with --after {next}");
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::operator::{Ask, Told, ask_server};
 /// Write a backup.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
-    /// The folder to write; it must not be there yet.
+    /// The folder to write; it must not exist yet.
     #[arg(long)]
     to: PathBuf,
     /// The data folder; default madang-data.
@@ -21,16 +21,16 @@ pub(super) struct Backup {
     data: Option<PathBuf>,
 }
 
-/// Put a backup back.
+/// Restore a backup.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
     /// The backup.
     #[arg(long)]
     from: PathBuf,
-    /// The data folder to make; it must not be there yet. Default: madang-data.
+    /// The data folder to create; it must not exist yet. Default: madang-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Also if the backup is damaged: what cannot be read is lost.
+    /// Accept a damaged backup: data that cannot be read is lost.
     #[arg(long)]
     accept_damage: bool,
 }
@@ -45,7 +45,7 @@ impl Backup {
                 return Ok(told);
             }
             if !data.exists() {
-                bail!("there is no data folder {}", data.display());
+                bail!("the data folder {} does not exist", data.display());
             }
             embedded::check_is_current(&data)?;
             let folder = Embedded::open(EmbeddedConfig { path: data, ..EmbeddedConfig::default() })?;
@@ -53,15 +53,15 @@ impl Backup {
         })?;
         match told {
             Told::BackedUp { .. } if !to.exists() => bail!(
-                "the server wrote {to}, and it is not there for others: a unit with PrivateTmp= has a /tmp of its own, which is \
-                 deleted when it stops; name a folder elsewhere",
+                "the server wrote {to}, but it is not visible here: a unit with PrivateTmp= has a /tmp of its own, \
+                 which is deleted when it stops; name another folder",
                 to = to.display()
             ),
             Told::BackedUp { position, bytes } => {
-                say!("{} holds everything up to position {position}, in {bytes} bytes", to.display());
+                say!("{} contains everything up to position {position}, in {bytes} bytes", to.display());
             }
             Told::Refused(error) => bail!("{error}"),
-            _ => bail!("the server's answer is to another question"),
+            _ => bail!("unexpected answer from the server"),
         }
         Ok(())
     }
@@ -72,19 +72,19 @@ pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<Told, E
     let folder = folder.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "this node has no data folder"))?;
     match folder.back_up(to).await {
         Ok(BackedUp { position, bytes }) => {
-            tracing::info!(to = %to.display(), position = position.get(), bytes, "a backup was written");
+            tracing::info!(to = %to.display(), position = position.get(), bytes, "backup written");
             Ok(Told::BackedUp { position: position.get(), bytes })
         }
         Err(error @ BackupError::Exists(_)) => Err(ErrorBody::invalid("to", error.to_string())),
         Err(BackupError::File { path, error }) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
             let message = format!(
-                "{}: {error}: the server may write only where its unit lets it (StateDirectory=, ReadWritePaths=)",
+                "{}: {error}: the server may write only where its unit allows it (StateDirectory=, ReadWritePaths=)",
                 path.display()
             );
             Err(ErrorBody::invalid("to", message))
         }
         Err(error) => {
-            tracing::error!(to = %to.display(), %error, "a backup failed");
+            tracing::error!(to = %to.display(), %error, "backup failed");
             Err(ErrorBody::new(ErrorCode::Internal, error.to_string()))
         }
     }
@@ -96,7 +96,7 @@ impl Restore {
         let report =
             embedded::restore(&self.from, &data, self.accept_damage, &mut super::check::tell_progress)?;
         say!(
-            "{} holds {} rows up to position {}; devices that are beyond it will take a snapshot",
+            "{} contains {} rows up to position {}; devices beyond that position will take a snapshot",
             data.display(),
             report.rows,
             report.position.get()

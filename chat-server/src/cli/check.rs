@@ -8,14 +8,14 @@ use madang_ids::Epoch;
 use madang_store::CommitOrder;
 use madang_store::embedded::{self, Embedded, EmbeddedConfig};
 
-/// Look at everything in a data folder.
+/// Check everything in a data folder.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The data folder, whose server is stopped, or a backup; default madang-data.
+    /// The data folder of a stopped server, or a backup; default madang-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// First go on from where the database ends, although acked messages beyond are lost: begins an epoch, so that
-    /// devices that saw them take a snapshot.
+    /// First continue from the end of the database, although acked messages after it are lost: begins a new epoch, so that
+    /// devices that received them take a snapshot.
     #[arg(long)]
     accept_loss: bool,
 }
@@ -41,7 +41,7 @@ impl Check {
             report.logs,
             report.rows_without_checksum,
             report.position.get(),
-            if found == 0 { "nothing is wrong".to_owned() } else { format!("{found} findings") }
+            if found == 0 { "no damage".to_owned() } else { format!("{found} findings") }
         );
         Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

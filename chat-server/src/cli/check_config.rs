@@ -17,11 +17,11 @@ pub(super) fn run(file: Option<&Path>) -> anyhow::Result<()> {
     Tls::open(&config.tls)?;
     Passwords::with_all_cores(config.passwords)?;
     telemetry::check(&config.telemetry)?;
-    let text = toml::to_string_pretty(&config).context("the configuration has no TOML form")?;
+    let text = toml::to_string_pretty(&config).context("the configuration cannot be written as TOML")?;
     say!("{text}");
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mib = bounds::sum(&bounds::of(&config, cores)).div_ceil(1024 * 1024);
-    eprintln!("with every queue and cache full the server takes at most {mib} MiB of memory");
+    eprintln!("with every queue and cache full the server needs at most {mib} MiB of memory");
     eprintln!("the configuration is valid");
     Ok(())
 }

@@ -23,7 +23,7 @@ const SYNC_WORST: Duration = Duration::from_secs(1);
 /// Files that the server opens besides its connections.
 const OTHER_FILES: u64 = 128;
 
-/// Look at what the server stands on.
+/// Check what the server depends on.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// The data folder; default madang-data.
@@ -59,7 +59,7 @@ impl Doctor {
         let mut is_well = true;
         for (name, seen) in looks {
             // A check that cannot run here would fail in the server too.
-            let advice = "the server needs this as well: make room, or mount the disk to be written to";
+            let advice = "the server needs this too: free some space, or mount the disk read-write";
             let Seen { what, advice } = seen
                 .unwrap_or_else(|error| Seen::new(format!("{}: {error:#}", data.display()), false, advice));
             say!("{} {name:<10} {what}", if advice.is_none() { "ok " } else { "BAD" });
@@ -94,14 +94,14 @@ fn files(data: &Path) -> anyhow::Result<Seen> {
         count += 1;
     }
     if !foreign.is_empty() {
-        let advice = "run this, and the server, as the folder's owner, or chown the folder";
-        return Ok(Seen::new(format!("not ours: {}", foreign.join(", ")), false, advice));
+        let advice = "run this command and the server as the owner of the folder, or chown the folder";
+        return Ok(Seen::new(format!("not owned by this user: {}", foreign.join(", ")), false, advice));
     }
     let advice = format!("chmod -R go= {}", data.display());
     let what = if open.is_empty() {
         format!("{count}, private")
     } else {
-        format!("others may use {}", open.join(", "))
+        format!("accessible to other users: {}", open.join(", "))
     };
     Ok(Seen::new(what, open.is_empty(), advice))
 }
@@ -116,7 +116,8 @@ fn secret(data: &Path) -> Seen {
         Ok(_) => Seen::new("whole", true, ""),
         Err(error) => {
             let advice = format!(
-                "put the one of a backup there, or remove {}: a new one is made at the next start, and everybody logs in again",
+                "restore it from a backup, or remove {}: the next start creates a new one, and all users must log \
+                 in again",
                 path.display()
             );
             Seen::new(format!("cannot be used: {error}"), false, advice)
@@ -131,7 +132,7 @@ fn disk(data: &Path, glance: &Glance) -> anyhow::Result<Seen> {
     // A newer version first makes a copy, and a backup on the same disk takes as much again for a while.
     let needed = FREE_BYTES.max(2 * glance.database_bytes);
     let what = format!("{} MiB free, the database has {} MiB", free / MIB, glance.database_bytes / MIB);
-    let advice = format!("make room: {} MiB should be free", needed / MIB);
+    let advice = format!("free some space: {} MiB should be free", needed / MIB);
     Ok(Seen::new(what, free >= needed, advice))
 }
 
@@ -140,8 +141,12 @@ fn clock(clock: &Clock, glance: &Glance) -> Seen {
     let (now, last) = (clock.now_ms().get(), glance.last_ms);
     let behind = last.saturating_sub(now);
     if behind > 0 {
-        let what = format!("stands {} s before the last entry", behind.div_ceil(1000));
-        return Seen::new(what, false, "let NTP set the clock; until then entries carry the last one's time");
+        let what = format!("is {} s behind the last entry", behind.div_ceil(1000));
+        return Seen::new(
+            what,
+            false,
+            "let NTP set the clock; until then new entries carry the time of the last one",
+        );
     }
     let since = if last == 0 {
         "no entry yet".to_owned()
@@ -163,7 +168,7 @@ fn syncs(data: &Path) -> anyhow::Result<Seen> {
     Ok(Seen::new(
         what,
         is_well,
-        "each ack waits for a sync: use a disk of its own, an SSD, no network file system",
+        "each ack waits for a sync: use a dedicated disk, an SSD, not a network file system",
     ))
 }
 
@@ -210,7 +215,7 @@ fn open_files(config: &Config, running: Option<Running>) -> Seen {
         limit.map_or_else(|| "no limit".to_owned(), |limit| limit.to_string()),
         config.gateway.connections
     );
-    let advice = format!("LimitNOFILE={needed} in the unit of systemd, or lower gateway.connections");
+    let advice = format!("set LimitNOFILE={needed} in the systemd unit, or lower gateway.connections");
     Seen::new(what, limit.is_none_or(|limit| limit >= needed), advice)
 }
 

@@ -33,7 +33,7 @@ async fn write_lines(mut export: Export, mut file: File, to: &Path) -> Result<Ex
 fn unwritable(to: &Path, error: &std::io::Error) -> ErrorBody {
     let hint = match error.kind() {
         ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-            ": the server may write only where its unit lets it (StateDirectory=, ReadWritePaths=)"
+            ": the server may write only where its unit allows it (StateDirectory=, ReadWritePaths=)"
         }
         _ => "",
     };

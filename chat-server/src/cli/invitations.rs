@@ -10,23 +10,23 @@ use super::answers::Common;
 use super::operator::{Ask, Told};
 use crate::operations::Operations;
 
-/// What to do with invitations.
+/// Manage invitations to sign up.
 #[derive(Debug, Subcommand)]
 pub(super) enum Invitations {
-    /// Make an invitation. Its code is shown once and kept nowhere.
+    /// Create an invitation. Its code is printed once and is not stored.
     Create(Create),
-    /// All invitations, a page at a time.
+    /// List all invitations, one page at a time.
     List(List),
-    /// Take an invitation back.
+    /// Revoke an invitation.
     Revoke(Revoke),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// How many people may sign up with it.
+    /// Number of users who may sign up with it.
     #[arg(long, default_value_t = 1)]
     uses: u32,
-    /// How many days it lasts.
+    /// Days until it expires.
     #[arg(long, default_value_t = 7)]
     days: u32,
     /// A note for yourself.
@@ -38,7 +38,7 @@ pub(super) struct Create {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only those after this id, the last of the page before.
+    /// Only invitations after this id, the last id of the previous page.
     #[arg(long)]
     after: Option<String>,
     #[command(flatten)]

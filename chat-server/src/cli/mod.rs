@@ -43,7 +43,7 @@ const COULD_NOT_LOOK: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(name = "madang", version, about)]
 struct Cli {
-    /// A TOML file; none is needed.
+    /// A TOML file; optional.
     #[arg(long, global = true, env = "MADANG_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -54,28 +54,28 @@ struct Cli {
 enum Command {
     /// Run the server.
     Serve(serve::Serve),
-    /// Read the configuration, say what it comes to, and whether it is valid.
+    /// Read the configuration, print the result, and check whether it is valid.
     CheckConfig,
-    /// Write a backup of a data folder, itself a data folder. Works beside a running server.
+    /// Write a backup of a data folder, which is a data folder itself. Works while a server is running.
     Backup(backup::Backup),
-    /// Put a backup into the place of a data folder.
+    /// Restore a backup as a data folder.
     Restore(backup::Restore),
-    /// Look at everything in a data folder whose server is stopped, or in a backup. Exit code 0: nothing is wrong, 1:
-    /// something is, 2: it could not be looked at.
+    /// Check everything in the data folder of a stopped server, or in a backup. Exit code 0: no damage, 1: damage found,
+    /// 2: the check could not run.
     Check(check::Check),
-    /// Look at what the server stands on: files, disk, clock, limits. Works beside a running server. Exit codes as those
+    /// Check what the server depends on: files, disk, clock, limits. Works while a server is running. Exit codes as those
     /// of `check`.
     Doctor(doctor::Doctor),
     /// Show which users and channels write most to the store of a running server.
     Top(top::Top),
-    /// Mint an access token for a user on a new device, such as for a bot. Works beside a running server.
+    /// Mint an access token for a user on a new device, such as for a bot. Works while a server is running.
     Token(operator::TokenCommand),
-    /// Give a user a new password, read from standard input. Works beside a running server.
+    /// Change the password of a user; reads it from standard input. Works while a server is running.
     ResetPassword(operator::ResetPassword),
-    /// List, make, disable and delete accounts, and revoke devices. Works beside a running server.
+    /// List, create, disable and delete accounts, and revoke devices. Works while a server is running.
     #[command(subcommand)]
     Users(users::Users),
-    /// Make, list and take back invitations to sign up. Works beside a running server.
+    /// Create, list and revoke invitations to sign up. Works while a server is running.
     #[command(subcommand)]
     Invitations(invitations::Invitations),
 }

@@ -32,7 +32,7 @@ const ANSWER_BYTES: u64 = 1024 * 1024;
 pub(super) struct TokenCommand {
     /// The user's handle.
     handle: String,
-    /// What the new device is called.
+    /// The name of the new device.
     #[arg(long, default_value = "token")]
     device_name: String,
     /// The data folder; default madang-data.
@@ -40,7 +40,7 @@ pub(super) struct TokenCommand {
     data: Option<PathBuf>,
 }
 
-/// Give a user a new password.
+/// Change the password of a user.
 #[derive(Debug, Args)]
 pub(super) struct ResetPassword {
     /// The user's handle.
@@ -99,8 +99,8 @@ impl ResetPassword {
         let ask = Ask::ResetPassword { handle: handle.clone(), password: read_password()?, keep_devices };
         match ask_folder(config, self.data, ask)? {
             Told::Refused(error) => bail!("{error}"),
-            _ if keep_devices => eprintln!("{handle} has a new password; the devices stay signed in"),
-            _ => eprintln!("{handle} has a new password; every device has to log in again"),
+            _ if keep_devices => eprintln!("changed the password of {handle}; the devices stay signed in"),
+            _ => eprintln!("changed the password of {handle}; every device must log in again"),
         }
         Ok(())
     }
@@ -109,7 +109,10 @@ impl ResetPassword {
 /// Reads a password from standard input, so that it appears in no list of processes.
 pub(super) fn read_password() -> anyhow::Result<String> {
     let mut password = String::new();
-    std::io::stdin().take(1024).read_to_string(&mut password).context("the password on standard input")?;
+    std::io::stdin().take(1024).read_to_string(&mut password).context(
+        "cannot read the password from standard \
+         input",
+    )?;
     Ok(password.trim_end_matches(['\r', '\n']).to_owned())
 }
 
@@ -121,7 +124,7 @@ pub(super) fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask)
             return Ok(told);
         }
         if !config.server.data.exists() {
-            bail!("there is no data folder {}", config.server.data.display());
+            bail!("the data folder {} does not exist", config.server.data.display());
         }
         embedded::check_is_current(&config.server.data)?;
         let node = Node::open(config, Drain::new(), false).await?;
@@ -138,7 +141,7 @@ pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<
     stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
     let mut line = String::new();
     BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut line).await?;
-    serde_json::from_str(&line).map(Some).context("the server's answer could not be read")
+    serde_json::from_str(&line).map(Some).context("cannot parse the server's answer")
 }
 
 /// Answers requests of operators for this data folder until the drain.
@@ -164,7 +167,7 @@ pub(super) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
             if let Ok((stream, _)) = accepted
                 && let Err(error) = answer(&operations, folder.as_deref(), stream).await
             {
-                tracing::warn!(%error, "an operator could not be answered");
+                tracing::warn!(%error, "answering an operator failed");
             }
         }
     });

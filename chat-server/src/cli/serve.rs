@@ -32,19 +32,19 @@ const BACKLOG: u32 = 4096;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Where to listen; default 127.0.0.1:8080.
+    /// The address to listen on; default 127.0.0.1:8080.
     #[arg(long, value_parser = crate::config::values::listen_address)]
     addr: Option<SocketAddr>,
     /// The data folder; default madang-data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// `off` lifts all rate limits: for load tests only.
+    /// `off` disables all rate limits: for load tests only.
     #[arg(long, value_name = "on|off")]
     limits: Option<Switch>,
-    /// `off`: everybody may be added to groups without being asked first: for closed teams and load tests.
+    /// `off`: users are added to groups without an invitation: for closed teams and load tests.
     #[arg(long, value_name = "on|off")]
     consent: Option<Switch>,
-    /// Start although acked messages are lost; devices that saw them take a snapshot. Only after a start was refused.
+    /// Start although acked messages are lost; devices that received them take a snapshot. Only after a refused start.
     #[arg(long)]
     accept_loss: bool,
 }
@@ -86,8 +86,8 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 
 async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let drain = Drain::new();
-    let signals = Signals::listen(drain.clone()).context("signals cannot be listened for")?;
-    let hangups = Hangups::listen().context("signals cannot be listened for")?;
+    let signals = Signals::listen(drain.clone()).context("cannot listen for signals")?;
+    let hangups = Hangups::listen().context("cannot listen for signals")?;
     let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let (addr, data, limits) = (config.server.addr, config.server.data.clone(), config.limits.enabled);
     // Bound before anything is started that would have to be stopped again if it fails. Clients that connect meanwhile wait to be
@@ -97,7 +97,10 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
         // For example a path above 107 bytes. Operators can still open the folder when the server is stopped.
-        tracing::warn!(error = format!("{error:#}"), "operators cannot ask this server while it runs");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "operator commands cannot reach this server while it runs"
+        );
     }
     let has_tls = node.gateway.tls.is_some();
     if telemetry::has_journal() {
@@ -132,7 +135,7 @@ async fn reload(mut hangups: Hangups, tls: Option<Arc<Tls>>, systemd: Option<Arc
         match &tls {
             Some(tls) => tls.reload_or_tell(),
             None => {
-                tracing::info!("there is no certificate to be read again; everything else needs a restart")
+                tracing::info!("no certificate to reload; all other settings need a restart")
             }
         }
         if let Some(systemd) = &systemd {
@@ -148,19 +151,19 @@ fn say_hello(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
     say!("  data       {}", data.display());
     say!("  health     {http}://{addr}/readyz, {http}://{addr}/metrics");
     if !limits {
-        say!("  LIMITS ARE OFF: anybody may send as fast as she likes. For load tests only.");
+        say!("  LIMITS ARE OFF: every client may send at any rate. For load tests only.");
     }
     say!(
         "  next       curl -sd '{{\"handle\":\"ada\",\"display_name\":\"Ada\",\"password\":\"correct horse\"}}' {http}://{addr}/v1/accounts"
     );
-    say!("             the tour is in README.md, the protocol in docs/protocol.md; Ctrl-C drains and stops");
+    say!("             tour: README.md, protocol: docs/protocol.md; Ctrl-C drains and stops the server");
 }
 
 /// Turns huge pages off. An idle connection holds a few small pieces of memory; in pages of 2 MiB the gaps between them stay
 /// resident, which costs a third more for each connection.
 fn keep_pages_small() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay on");
+        tracing::debug!(%error, "huge pages could not be disabled");
     }
 }
 
@@ -171,7 +174,7 @@ fn raise_open_files() {
     if limit.current < limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of open files could not be raised");
+            tracing::warn!(%error, "raising the limit of open files failed");
         }
     }
 }

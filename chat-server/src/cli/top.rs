@@ -10,13 +10,13 @@ use crate::operations::TopPeriod;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Show who writes most.
+/// Show which users and channels write most.
 #[derive(Debug, Args)]
 pub(super) struct Top {
-    /// Users, and channels, to show, 1 to 100.
+    /// Number of users, and of channels, to show, 1 to 100.
     #[arg(long, default_value_t = 10)]
     limit: usize,
-    /// Answer in JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     /// The data folder; default madang-data.
@@ -34,7 +34,7 @@ impl Top {
             Some(Told::Top(periods)) => periods.iter().for_each(show),
             Some(Told::Refused(error)) => bail!("{error}"),
             Some(_) => {}
-            None => bail!("no server runs on {}: only a running one counts", data.display()),
+            None => bail!("no server runs on {}: only a running server counts", data.display()),
         }
         Ok(())
     }
@@ -42,7 +42,7 @@ impl Top {
 
 fn show(period: &TopPeriod) {
     let minutes = period.seconds / 60;
-    say!("in {minutes} minutes {:.1} MiB were written", period.bytes as f64 / MIB);
+    say!("{:.1} MiB were written in {minutes} minutes", period.bytes as f64 / MIB);
     for user in &period.users {
         line(user.bytes, period.bytes, &format!("user {} {}", user.id, user.handle));
     }

@@ -13,26 +13,26 @@ use super::answers::Common;
 use super::operator::{Ask, Told, read_password};
 use crate::operations::Operations;
 
-/// What to do with accounts.
+/// Manage accounts.
 #[derive(Debug, Subcommand)]
 pub(super) enum Users {
-    /// Accounts by handle, a page at a time.
+    /// List accounts by handle, one page at a time.
     List(List),
-    /// One account, with its devices.
+    /// Show one account with its devices.
     Show(One),
-    /// Make an account; the password is read from standard input.
+    /// Create an account; reads the password from standard input.
     Create(Create),
-    /// Close an account: its devices are revoked, and nobody logs in.
+    /// Disable an account: revokes its devices and refuses logins.
     Disable(One),
-    /// Open a disabled account again.
+    /// Enable a disabled account.
     Enable(One),
-    /// Delete an account. Its messages stay, by a deleted user.
+    /// Delete an account. Its messages stay, as messages of a deleted user.
     Delete(One),
-    /// The devices of an account.
+    /// List the devices of an account.
     Devices(One),
     /// Revoke one device of an account, or all of them.
     Revoke(Revoke),
-    /// Write what the server keeps about a user into a file, as lines of JSON. The server writes it if it runs.
+    /// Write the data that the server stores about a user into a file, as lines of JSON. A running server writes the file.
     Export(Export),
 }
 
@@ -46,13 +46,13 @@ pub(super) struct One {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Only handles that begin with this.
+    /// Only handles with this prefix.
     #[arg(long, default_value = "")]
     prefix: String,
-    /// Only handles after this one, the last of the page before.
+    /// Only handles after this one, the last of the previous page.
     #[arg(long, default_value = "")]
     after: String,
-    /// Accounts of a page, 1 to 500.
+    /// Number of accounts per page, 1 to 500.
     #[arg(long, default_value_t = 100)]
     limit: u32,
     #[command(flatten)]
@@ -61,9 +61,9 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// The user's handle, which may be a reserved one.
+    /// The user's handle; may be a reserved one.
     handle: String,
-    /// The name for people; default the handle.
+    /// The display name; default the handle.
     #[arg(long)]
     display_name: Option<String>,
     #[command(flatten)]
@@ -74,10 +74,10 @@ pub(super) struct Create {
 pub(super) struct Revoke {
     /// The user's handle.
     handle: String,
-    /// Which device.
+    /// The id of the device to revoke.
     #[arg(long, required_unless_present = "all", conflicts_with = "all")]
     device: Option<DeviceId>,
-    /// Every device: the user is logged out everywhere.
+    /// Revoke every device of the user.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub(super) struct Revoke {
 pub(super) struct Export {
     /// The user's handle.
     handle: String,
-    /// The file to write; it must not be there yet.
+    /// The file to write; it must not exist yet.
     #[arg(long)]
     to: PathBuf,
     #[command(flatten)]

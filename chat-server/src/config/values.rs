@@ -89,27 +89,29 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     match (host.to_ascii_lowercase().as_str(), port) {
         ("localhost", Some(port)) => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
         ("" | "*", Some(port)) => Err(format!(
-            "{text:?} names no address: write \"127.0.0.1:{port}\" for this machine alone, \"[::]:{port}\" for all networks"
+            "{text:?} does not name an address: write \"127.0.0.1:{port}\" for this machine only, \"[::]:{port}\" \
+             for all networks"
         )),
         (_, None) if text.parse::<u16>().is_ok() => {
-            Err(format!("{text:?} is a port alone: write \"127.0.0.1:{text}\", or \"[::]:{text}\""))
+            Err(format!("{text:?} is only a port: write \"127.0.0.1:{text}\", or \"[::]:{text}\""))
         }
         _ => Err(format!(
-            "{text:?} is no address of this machine: write an address and a port, such as \"127.0.0.1:8080\"; names are not looked up"
+            "{text:?} is not an address of this machine: write an address and a port, such as \"127.0.0.1:8080\"; \
+             names are not resolved"
         )),
     }
 }
 
 /// A network. An address is the network of itself.
 fn network(text: &str) -> Result<IpNet, String> {
-    let wrong = || format!("{text:?} is no network: write one such as \"10.0.0.0/8\", or an address");
+    let wrong = || format!("{text:?} is not a network: write one such as \"10.0.0.0/8\", or an address");
     let network: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().into(),
         Err(_) => canonical(text.parse().map_err(|_| wrong())?),
     };
     if network.prefix_len() == 0 {
         return Err(format!(
-            "{text:?} are all addresses: anybody could forge theirs; name the networks of your proxies"
+            "{text:?} are all addresses: every client could forge its address; name the networks of your proxies"
         ));
     }
     Ok(network.trunc())
@@ -130,7 +132,7 @@ fn header(text: &str) -> Result<ProxyHeader, String> {
         "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
         "forwarded" => Ok(ProxyHeader::Forwarded),
         _ => Err(format!(
-            "{text:?} is not read: write \"x-forwarded-for\" or \"forwarded\", and let the proxy set that"
+            "{text:?} is not supported: write \"x-forwarded-for\" or \"forwarded\", and let the proxy set that header"
         )),
     }
 }
@@ -141,7 +143,11 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     if text.eq_ignore_ascii_case("null") {
-        return Err("\"null\" is what any sandboxed page and file sends: it cannot be told apart; give the page an origin".to_owned());
+        return Err(
+            "every sandboxed page and local file sends \"null\", so it identifies no page; give the page an \
+             origin"
+                .to_owned(),
+        );
     }
     let lower = text.to_ascii_lowercase();
     let Some((scheme, rest)) = lower.split_once("://") else {
@@ -167,7 +173,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         return refuse("is not in ASCII: write the name as browsers send it, with xn--");
     }
     let (host, port) = host_and_port(authority).ok_or_else(|| {
-        format!("{text:?} is no origin: write scheme, host and port, such as \"https://chat.example\"")
+        format!("{text:?} is not an origin: write scheme, host and port, such as \"https://chat.example\"")
     })?;
     let is_usual = matches!((scheme, port), ("https", Some(443)) | ("http", Some(80)));
     let port = port.filter(|_| !is_usual).map_or_else(String::new, |port| format!(":{port}"));

@@ -40,7 +40,7 @@ pub async fn accept(
 async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
-        Err(error) => return tracing::debug!(%error, "an upgrade was not finished"),
+        Err(error) => return tracing::debug!(%error, "upgrade not completed"),
     };
     match Pipe::take(upgraded) {
         Ok((pipe, read_ahead)) => {
@@ -48,10 +48,10 @@ async fn upgraded(gateway: Arc<Gateway>, upgrade: OnUpgrade, seat: Seat) {
             let number = gateway.next_number();
             // The only line with both ids: that of the request (from the span) and that of the connection, which all later lines
             // carry.
-            tracing::info!(connection.id = number, "a socket was opened");
+            tracing::info!(connection.id = number, "connection opened");
             tasks.spawn("connection", connection::run(gateway, number, pipe, read_ahead, seat));
         }
-        Err(_) => tracing::error!("an upgraded connection is none of this server's"),
+        Err(_) => tracing::error!("an upgraded connection is not a connection of this server"),
     }
 }
 
@@ -74,7 +74,7 @@ impl Gateway {
 
     fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), ErrorBody> {
         if self.tasks.drain().phase() != Phase::Running {
-            return Err(ErrorBody::unavailable("this node is leaving", 1000));
+            return Err(ErrorBody::unavailable("this node is draining", 1000));
         }
         self.operations.callers.take_address(peer.ip())?;
         let allowed = &self.operations.config.server.allowed_origins;
@@ -115,12 +115,13 @@ impl Seat {
         let of_address = config.limits.sockets_of_address();
         let counted = gateway.seated.count(address, of_address).ok_or_else(|| {
             gateway.operations.metrics.crowded.inc();
-            let message = format!("this address has its {of_address} sockets, see limits.address_sockets");
+            let message =
+                format!("this address has {of_address} sockets, the limit (limits.address_sockets)");
             ErrorBody::limited(message, 5_000)
         })?;
         let place = gateway.seats.try_take(address).ok_or_else(|| {
             let limit = config.gateway.connections;
-            ErrorBody::unavailable(format!("this node has its {limit} sockets"), 5_000)
+            ErrorBody::unavailable(format!("this node has {limit} sockets, the limit"), 5_000)
         })?;
         let metrics = gateway.operations.metrics.clone();
         metrics.connections.inc();

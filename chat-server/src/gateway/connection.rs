@@ -395,7 +395,7 @@ impl Connection {
         let is_taken = self.session.handle_renewed(identity);
         let renewed = match self.session.identity().filter(|_| is_taken) {
             Some(identity) => Ok(requests::Answer::Renewed(identity.expires_at)),
-            None => Err(ErrorBody::invalid("token", "token names another user or device")),
+            None => Err(ErrorBody::invalid("token", "token belongs to another user or device")),
         };
         requests::answer(self.outbound(), id, renewed);
     }
@@ -460,7 +460,7 @@ impl Connection {
 
     /// Sends the close frame, waits for the peer's answer, and closes the socket.
     async fn end(&mut self, end: End) {
-        tracing::info!(reason = ?end, "a socket ends");
+        tracing::info!(reason = ?end, "connection closed");
         if let End::Close(reason) = end {
             self.outbound().push_close(reason);
             if timeout(CLOSE_PATIENCE, self.close()).await.is_err() {

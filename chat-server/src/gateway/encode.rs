@@ -44,7 +44,7 @@ impl Frame {
         let mut bytes = Vec::with_capacity(frame.len());
         // Writing to a `Vec` cannot fail.
         let written = frame.format(&mut bytes);
-        debug_assert!(written.is_ok(), "a frame was not written to memory");
+        debug_assert!(written.is_ok(), "encoding a frame failed");
         Self(bytes.into())
     }
 

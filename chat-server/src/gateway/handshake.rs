@@ -58,7 +58,7 @@ pub(super) fn answer(request: &Parts) -> Result<Response, Refused> {
         return Err(Refused::UpgradeRequired(ErrorBody::invalid("Sec-WebSocket-Version", message)));
     }
     let key = one(headers, &header::SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).ok_or_else(|| {
-        let message = "Sec-WebSocket-Key must be there once, 16 bytes in base64";
+        let message = "Sec-WebSocket-Key must occur once, 16 bytes in base64";
         Refused::Invalid(ErrorBody::invalid("Sec-WebSocket-Key", message))
     })?;
     if !offers(headers, SUBPROTOCOL_JSON) {
@@ -66,7 +66,7 @@ pub(super) fn answer(request: &Parts) -> Result<Response, Refused> {
         return Err(Refused::Invalid(ErrorBody::invalid("Sec-WebSocket-Protocol", message)));
     }
     let accept = HeaderValue::from_str(&derive_accept_key(key)).map_err(|_| {
-        Refused::Invalid(ErrorBody::invalid("Sec-WebSocket-Key", "Sec-WebSocket-Key cannot be answered"))
+        Refused::Invalid(ErrorBody::invalid("Sec-WebSocket-Key", "Sec-WebSocket-Key has no valid answer"))
     })?;
     let headers = [
         (header::UPGRADE, HeaderValue::from_static("websocket")),

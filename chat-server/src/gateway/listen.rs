@@ -45,11 +45,11 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 if std::mem::take(&mut is_failing) {
-                    tracing::info!("connections are accepted again");
+                    tracing::info!("accepting connections again");
                 }
                 // The gateway gathers frames before it writes, so a delay in the kernel would gain nothing.
                 if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%error, %peer, "a connection was gone at once");
+                    tracing::debug!(%error, %peer, "connection closed before it was accepted");
                     continue;
                 }
                 // A connection above the limit of its address is closed without an answer: an answer would cost more than it is
@@ -63,7 +63,7 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {
-                    tracing::warn!(%error, "connections cannot be accepted");
+                    tracing::warn!(%error, "accepting a connection failed");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -82,7 +82,7 @@ async fn serve(
         () = serve_placed(socket, peer, router, &gateway, &place) => {}
         () = place.evicted() => {
             gateway.operations.metrics.evicted.inc();
-            tracing::debug!(%peer, "a connection without a whole request gave its place to another one");
+            tracing::debug!(%peer, "connection without a complete request closed to make room");
         }
     }
     drop(counted);
@@ -105,8 +105,8 @@ async fn serve_placed(
                 Ok(Ok(stream)) => {
                     speak(WriteTimeout::new(stream, write_patience), peer, router, place, tasks).await;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
-                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
             }
         }
     }
@@ -143,7 +143,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, %peer, "an HTTP connection ended early");
+        tracing::debug!(%error, %peer, "HTTP connection closed early");
     }
 }
 

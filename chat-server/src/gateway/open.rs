@@ -128,7 +128,7 @@ impl Gateway {
         let &Subscribe { channel, after, mode } = request;
         if !connection.begin_subscription(channel, mode) {
             let max = limits::SUBSCRIPTIONS;
-            let message = format!("this connection has its {max} subscriptions");
+            let message = format!("this connection has {max} subscriptions, the limit");
             return Err(ErrorBody::field(ErrorCode::Full, "channel_id", message));
         }
         self.subscribers.add(channel, connection);
@@ -303,7 +303,7 @@ pub async fn tell_losses(gateway: Arc<Gateway>) {
     loop {
         gateway.subscribers.lost.notified().await;
         while let Err(error) = gateway.tell_loss().await {
-            tracing::warn!(code = ?error.code, "the heads of open channels could not be read; tried again");
+            tracing::warn!(code = ?error.code, "reading the heads of open channels failed; retrying");
             gateway.operations.clock.sleep(LOSS_RETRY).await;
         }
     }

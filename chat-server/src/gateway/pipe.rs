@@ -124,7 +124,7 @@ impl Pipe {
             tls.say_goodbye();
         }
         if let Err(error) = rustix::net::shutdown(self.tcp(), rustix::net::Shutdown::Both) {
-            tracing::trace!(%error, "the peer had gone");
+            tracing::trace!(%error, "the peer was already gone");
         }
     }
 }
@@ -174,7 +174,7 @@ impl Tls {
         let mut session = self.session.lock();
         session.send_close_notify();
         if let Err(error) = session.write_tls(&mut Kernel(&self.tcp)) {
-            tracing::trace!(%error, "the peer does not hear that TLS ends");
+            tracing::trace!(%error, "sending the end of TLS failed");
         }
     }
 }

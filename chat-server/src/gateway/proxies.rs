@@ -35,8 +35,8 @@ impl Unnamed {
         if is_said && self.is_new(peer.to_canonical()) {
             tracing::warn!(
                 peer.address = %peer.to_canonical(),
-                "a peer that is not in server.trusted_proxies sends X-Forwarded-For or Forwarded: if it is your proxy, name it \
-                 there; until then all of its clients count as one address"
+                "a peer that is not in server.trusted_proxies sends X-Forwarded-For or Forwarded: if it is your \
+                 proxy, add it there; until then all of its clients count as one address"
             );
         }
     }

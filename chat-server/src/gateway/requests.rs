@@ -24,8 +24,7 @@ pub(super) async fn carry_out(
 ) -> Option<Identity> {
     let operations = &gateway.operations;
     if is_large(&frame) && !outbound.may_ask() {
-        let message =
-            "answers that nobody reads have used up the bytes under way of this user, address or node";
+        let message = "unread answers have used up the bytes in progress of this user, address or node";
         answer(outbound, id, Err(ErrorBody::limited(message, 1_000)));
         return None;
     }

@@ -37,7 +37,7 @@ impl Gateway {
         }
         tracing::warn!(
             bytes = self.ledger.bytes(),
-            "the bytes under way are used up; connections that do not read are closed"
+            "the bytes in progress are used up; closing connections that do not read"
         );
         self.registry.visit_all(|connection| {
             if connection.is_hoarding(HOARDING) {

@@ -142,7 +142,7 @@ impl Homes {
     async fn tell_inbox(&self, log: LogId, to: Seq) {
         // The row is durable and acknowledged in any case. If this fails, the next fan-out of the log heals it.
         if let Err(error) = self.0.inbox.moved(log, to).await {
-            tracing::warn!(%log, %error, "the inboxes could not be told; the next append of this log tells them");
+            tracing::warn!(%log, %error, "fan-out failed; the next append to this log repeats it");
         }
     }
 
@@ -216,7 +216,7 @@ impl Homes {
             match homes.0.store.accept_stay(user_id, channel).await {
                 Ok(()) => homes.0.presence.circle_changed(user_id),
                 // When the home has evicted what it knows of the member, the next message records it again.
-                Err(error) => tracing::debug!(channel.id = %channel, %error, "an acceptance was not noted"),
+                Err(error) => tracing::debug!(channel.id = %channel, %error, "saving an acceptance failed"),
             }
         });
     }
@@ -277,7 +277,8 @@ impl Homes {
             match told {
                 // The member's own log is damaged. Only readers of that log may suffer from it, so the channel goes on.
                 Err(error) if error.code == ErrorCode::Internal => {
-                    tracing::error!(channel.id = %channel, "a member could not be told that she came or went");
+                    tracing::error!(channel.id = %channel, "appending a change of membership to the member's own \
+                         log failed");
                 }
                 Err(error) => return Err(Failure::Unavailable(error)),
                 Ok(_) => {}

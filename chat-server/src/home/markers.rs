@@ -83,7 +83,7 @@ impl Homes {
         let mut owed = self.0.owed_markers.lock();
         for sender in senders {
             if !owed.push((sender, channel)) {
-                tracing::debug!(channel.id = %channel, "too many read markers wait to be noted");
+                tracing::debug!(channel.id = %channel, "too many pending read markers: one was dropped");
             }
         }
         self.tend(&mut owed);
@@ -129,7 +129,7 @@ impl Homes {
         match self.note_marker(user, channel).await {
             Ok(_) => true,
             Err(error) => {
-                tracing::debug!(channel.id = %channel, user.id = %user, %error, "a read marker was not noted");
+                tracing::debug!(channel.id = %channel, user.id = %user, %error, "saving a read marker failed");
                 !error.retryable
             }
         }

@@ -71,7 +71,8 @@ impl Homes {
         let mut untold = self.0.untold.lock();
         let room = OWED.saturating_sub(untold.count).min(concerns.len());
         if room < concerns.len() {
-            tracing::warn!(channel.id = %channel, messages = concerns.len() - room, "mentions are not noted: too many wait");
+            tracing::warn!(channel.id = %channel, messages = concerns.len() - room, "too many pending mentions: \
+                 some were dropped");
         }
         untold.count += room;
         // Under the lock in which `next_owed` removes the entry: a channel has one task, and none is missing.
@@ -133,7 +134,7 @@ impl Homes {
                 self.tell(channel, &concerns, true).await.is_empty()
             }
             Err(error) => {
-                tracing::warn!(channel.id = %channel, %error, "a message could not be read again");
+                tracing::warn!(channel.id = %channel, %error, "reading a message with mentions failed");
                 false
             }
         }
@@ -145,7 +146,7 @@ impl Homes {
         let notes = match self.notes(channel, messages).await {
             Ok(notes) => notes,
             Err(error) => {
-                tracing::warn!(channel.id = %channel, %error, "whom messages concern could not be read");
+                tracing::warn!(channel.id = %channel, %error, "reading pending mentions failed");
                 return messages.iter().map(|message| message.seq).collect();
             }
         };
@@ -244,7 +245,7 @@ impl Homes {
             Err(error) => Some(error.to_string()),
         };
         if let Some(error) = &error {
-            tracing::warn!(channel.id = %channel, user.id = %user, %error, "a mention was not told yet");
+            tracing::warn!(channel.id = %channel, user.id = %user, %error, "appending a mention failed; retrying");
         }
         error.is_none()
     }
@@ -253,7 +254,7 @@ impl Homes {
         let mut untold = self.0.untold.lock();
         for owed in owed {
             if untold.late.len() == OWED || owed.tries == TRIES {
-                tracing::warn!(channel.id = %owed.channel, seq = %owed.seq, "a mention is not noted");
+                tracing::warn!(channel.id = %owed.channel, seq = %owed.seq, "appending a mention failed; given up");
             } else {
                 untold.late.push_back(owed);
             }

@@ -256,7 +256,10 @@ impl Drop for Driven<'_> {
         self.homes.0.cells.remove(&self.cell.log);
         let answers = std::mem::take(&mut self.cell.state.lock().answers);
         for answer in answers.into_values() {
-            answer(Reply::Refused(ErrorBody::unavailable("the server could not finish this", 1000)));
+            answer(Reply::Refused(ErrorBody::unavailable(
+                "the server could not finish this request request",
+                1000,
+            )));
         }
     }
 }

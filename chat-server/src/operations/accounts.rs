@@ -59,7 +59,9 @@ impl Operations {
         password: String,
     ) -> Result<UserCard, ErrorBody> {
         if self.config.accounts.sign_up == SignUpMode::Off {
-            return Err(ErrorBody::forbidden("accounts.sign_up is \"off\""));
+            return Err(ErrorBody::forbidden(
+                "sign-up is closed (sign-up is closed (accounts.sign_up is \"off\"))",
+            ));
         }
         let handle = check_shape(handle)?;
         let display_name = check_display_name(display_name)?;
@@ -97,7 +99,7 @@ impl Operations {
         match self.store.create_user(user, &hash, invitation).await.map_err(|error| refusal(&error))? {
             Created::Created => {}
             Created::Taken => {
-                return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is taken"));
+                return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is already in use"));
             }
             Created::NotInvited => return Err(not_invited()),
         }
@@ -187,7 +189,7 @@ impl Operations {
     /// users, not across a block.
     pub(super) async fn notify_profile(&self, user: UserId) {
         if let Err(error) = self.publish_profile(user).await {
-            tracing::debug!(user.id = %user, %error, "a changed profile was not published");
+            tracing::debug!(user.id = %user, %error, "publishing a changed profile failed");
         }
     }
 
@@ -284,8 +286,8 @@ pub(super) fn card(user: User) -> UserCard {
 pub(super) fn parse_ids(field: &str, text: &str) -> Result<Vec<UserId>, ErrorBody> {
     let most = limits::PRESENCE_QUERY;
     let parsed: Result<Vec<UserId>, _> = text.split(',').take(most + 1).map(str::parse).collect();
-    let mut ids = parsed
-        .map_err(|_| ErrorBody::invalid(field, format!("{field} must be ids with commas between them")))?;
+    let mut ids =
+        parsed.map_err(|_| ErrorBody::invalid(field, format!("{field} must be ids, separated by commas")))?;
     if ids.len() > most {
         return Err(ErrorBody::invalid(field, format!("{field} has more than {most} ids, the limit")));
     }
@@ -308,12 +310,12 @@ pub(super) fn request_hash(parts: &[&[u8]]) -> [u8; 16] {
 }
 
 fn key_conflict() -> ErrorBody {
-    let message = "Idempotency-Key was used before with another request";
+    let message = "Idempotency-Key was already used with another request";
     ErrorBody::field(ErrorCode::Conflict, "Idempotency-Key", message)
 }
 
 fn not_invited() -> ErrorBody {
-    let message = "invitation must be a code that has not ended and was not used up";
+    let message = "invitation is unknown, expired or used up";
     ErrorBody::field(ErrorCode::Forbidden, "invitation", message)
 }
 

@@ -91,9 +91,9 @@ impl Callers {
     pub fn take_send(&self, user: UserId, price: Cost, bytes: usize) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_sends);
         let calls = price.tokens().saturating_add(1);
-        self.take_some(&self.sends, user, rate, calls, "messages of this user")?;
+        self.take_some(&self.sends, user, rate, calls, "messages of one user")?;
         let rate = self.config.rate(self.config.user_write_kib);
-        self.take_some(&self.written, user, rate, kib(bytes), "KiB of messages of this user")
+        self.take_some(&self.written, user, rate, kib(bytes), "KiB of messages of one user")
     }
 
     /// Charges what a call turned out to cost beyond a plain one.
@@ -132,7 +132,7 @@ impl Callers {
     /// `limited`, with the time to wait.
     pub fn take_request(&self, user: UserId) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.user_requests);
-        self.take(&self.requests, user, rate, "requests of this user")
+        self.take(&self.requests, user, rate, "requests of one user")
     }
 
     /// Charges an entry in the own log of `other` that `by` causes and that `other` has not asked for: a contact request or its
@@ -159,7 +159,7 @@ impl Callers {
     /// `limited`, with the time to wait.
     pub fn take_address(&self, address: IpAddr) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.address_requests);
-        self.take(&self.addresses, network(address), rate, "requests from this address")
+        self.take(&self.addresses, network(address), rate, "requests from one address")
     }
 
     /// Charges a request for a public page, or for a path that does not exist. It is counted apart from other requests of the
@@ -169,7 +169,7 @@ impl Callers {
     /// `limited`, with the time to wait.
     pub fn take_page(&self, address: IpAddr) -> Result<(), ErrorBody> {
         let rate = self.config.rate(self.config.address_requests);
-        self.take(&self.pages, network(address), rate, "public pages from this address")
+        self.take(&self.pages, network(address), rate, "public pages from one address")
     }
 
     /// Charges a sign-up or login to an address. It is in progress until the result is dropped. `known` is the account if it has
@@ -182,17 +182,17 @@ impl Callers {
         let (rate, network) = (self.config.logins(), network(address));
         if let Some(handle) = known {
             let key = (handle.to_owned(), network);
-            self.take(&self.known_logins, key, rate, "logins of this account from this address")?;
+            self.take(&self.known_logins, key, rate, "logins to one account from one address")?;
             return Ok(LoginSeat(None));
         }
-        self.take(&self.logins, network, rate, "logins from this address")?;
+        self.take(&self.logins, network, rate, "logins from one address")?;
         if rate.per_second == 0 {
             return Ok(LoginSeat(None));
         }
         let seats = self.seats.get_with(network, || Arc::new(Semaphore::new(LOGINS_UNDER_WAY)));
         let seat = seats.try_acquire_owned().map_err(|_| {
             self.limited.inc();
-            let message = format!("more than {LOGINS_UNDER_WAY} logins from this address are under way");
+            let message = format!("more than {LOGINS_UNDER_WAY} logins from this address are in progress");
             ErrorBody::limited(message, 500)
         })?;
         Ok(LoginSeat(Some(seat)))

@@ -141,6 +141,6 @@ fn changed(channel_id: ChannelId, reply: Reply) -> Result<Changed, ErrorBody> {
             Ok(Changed { id: None, channel_id, target, version, seq })
         }
         Reply::Refused(error) => Err(error),
-        _ => Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
+        _ => Err(ErrorBody::new(ErrorCode::Internal, "internal server error")),
     }
 }

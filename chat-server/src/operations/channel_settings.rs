@@ -33,7 +33,10 @@ impl Operations {
                 return Ok(ChannelSettings { rev: rev_of(overview.settings, wanted), ..wanted });
             }
         }
-        Err(ErrorBody::unavailable("other devices change these settings at the same time", 200))
+        Err(ErrorBody::unavailable(
+            "another device is changing these settings at the same time; try again",
+            200,
+        ))
     }
 
     /// Ends a mark as unread, because the caller has read on.
@@ -126,7 +129,7 @@ impl Operations {
     /// Checks that `seq` is a message that the caller may read.
     async fn readable_message(&self, overview: &Overview, seq: Seq) -> Result<(), ErrorBody> {
         let missing = || {
-            let message = format!("seq is {seq}, which is no message of this channel that you may read");
+            let message = format!("seq {seq} is not a message of this channel that you may read");
             ErrorBody::field(ErrorCode::NotFound, "seq", message)
         };
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(seq) {
@@ -148,13 +151,14 @@ fn rev_of(before: ChannelSettings, wanted: ChannelSettings) -> u64 {
 fn check(change: ChannelSettingsChange, overview: &Overview) -> Result<(), ErrorBody> {
     let ChannelSettingsChange { favourite, marked_unread, muted_until, hidden_ordinal } = change;
     if favourite.is_none() && marked_unread.is_none() && muted_until.is_none() && hidden_ordinal.is_none() {
-        let message = "body holds none of favourite, marked_unread, muted_until, hidden_ordinal";
+        let message = "body has none of favourite, marked_unread, muted_until, hidden_ordinal";
         return Err(ErrorBody::invalid("body", message));
     }
     let head = overview.head.ordinal;
     match hidden_ordinal {
         Some(ordinal) if ordinal > head => {
-            let message = format!("hidden_ordinal is {ordinal}, the head_ordinal of the channel is {head}");
+            let message =
+                format!("hidden_ordinal is {ordinal}, above the head_ordinal of the channel, {head}");
             Err(ErrorBody::invalid("hidden_ordinal", message))
         }
         _ => Ok(()),

@@ -40,15 +40,12 @@ impl Operations {
 
     async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId, ErrorBody> {
         let [other] = request.members[..] else {
-            return Err(ErrorBody::invalid(
-                "members",
-                "members of a direct channel must be the one other user",
-            ));
+            return Err(ErrorBody::invalid("members", "members of a direct channel must be one other user"));
         };
         if other == caller.user_id {
             return Err(ErrorBody::invalid(
                 "members",
-                "members holds your own id; a direct channel has two people",
+                "members contains your own id; a direct channel has two users",
             ));
         }
         if request.name.is_some() {
@@ -93,7 +90,7 @@ impl Operations {
         let capacity = self.config.channels.group_members;
         if others.len() + 1 > capacity as usize {
             let message =
-                format!("members and you are {}, the limit of a group is {capacity}", others.len() + 1);
+                format!("members and you are {} users, the limit of a group is {capacity}", others.len() + 1);
             return Err(ErrorBody::field(ErrorCode::Full, "members", message));
         }
         let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
@@ -257,7 +254,7 @@ impl Operations {
     /// Refuses if one of the two blocks the other.
     async fn check_not_blocked(&self, user: UserId, other: UserId) -> Result<(), ErrorBody> {
         if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
-            let message = format!("you and user {other} cannot be brought together: one blocks the other");
+            let message = format!("you and user {other} cannot share a new channel: one blocks the other");
             return Err(ErrorBody::forbidden(message));
         }
         Ok(())
@@ -267,9 +264,7 @@ impl Operations {
         if self.takes_messages(to, from).await? {
             return Ok(());
         }
-        let message = format!(
-            "user {to} takes no messages of people who are not known to them; ask them to be a contact"
-        );
+        let message = format!("user {to} accepts no messages from strangers; send a contact request first");
         Err(ErrorBody::forbidden(message))
     }
 }
@@ -323,5 +318,11 @@ pub(super) fn check_name(name: Option<&str>) -> Result<String, ErrorBody> {
 fn parse_activity(after: &str) -> Result<(Millis, ChannelId), ErrorBody> {
     let parsed =
         after.split_once('-').and_then(|(at, id)| Some((Millis::new(at.parse().ok()?), id.parse().ok()?)));
-    parsed.ok_or_else(|| ErrorBody::invalid("after", "after is not the next of an earlier page"))
+    parsed.ok_or_else(|| {
+        ErrorBody::invalid(
+            "after",
+            "after is not the next of an earlier page of this list of \
+         this list",
+        )
+    })
 }

@@ -65,7 +65,7 @@ impl Operations {
 
 fn check_not_blocking(user: UserId, relation: Relation) -> Result<(), ErrorBody> {
     if relation.is_blocked {
-        return Err(ErrorBody::forbidden(format!("you block user {user}: end the block first")));
+        return Err(ErrorBody::forbidden(format!("you block user {user}: unblock first")));
     }
     Ok(())
 }

@@ -57,9 +57,11 @@ impl Operations {
                 return Err(ErrorBody::forbidden(message));
             }
             ContactOutcome::Full => {
-                return Err(full(limits::CONTACTS, "contacts, your open requests included"));
+                return Err(full(limits::CONTACTS, "contacts, including unanswered requests"));
             }
-            ContactOutcome::TooManyRequests => return Err(full(limits::CONTACT_REQUESTS, "open requests")),
+            ContactOutcome::TooManyRequests => {
+                return Err(full(limits::CONTACT_REQUESTS, "unanswered requests"));
+            }
         };
         let contact = self.tell_contact(caller.user_id, contact).await?;
         // A call holds one turn at a time: two calls that wait for each other's turns would wait for ever.

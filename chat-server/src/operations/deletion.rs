@@ -70,7 +70,7 @@ impl Operations {
         }
         if let Err(error) = self.finish_some_deletions().await {
             self.deletions.may_be_due.store(true, Ordering::Relaxed);
-            tracing::warn!(%error, "deleted accounts are not looked through yet");
+            tracing::warn!(%error, "reading deleted accounts failed; retrying");
         }
     }
 
@@ -85,7 +85,7 @@ impl Operations {
                 Ok(()) => failed.done(&user),
                 Err(error) => {
                     failed.failed(user, now);
-                    tracing::error!(user.id = %user, %error, "a deleted account is not cleared yet");
+                    tracing::error!(user.id = %user, %error, "erasing a deleted account failed; retrying");
                 }
             }
         }
@@ -110,7 +110,7 @@ impl Operations {
         // Last of the steps that write: those before it append to the user's own log.
         self.forget_what_was_read(user).await?;
         self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
-        tracing::info!(user.id = %user, "a deleted account is cleared");
+        tracing::info!(user.id = %user, "erased a deleted account");
         Ok(())
     }
 

@@ -100,5 +100,5 @@ pub(super) fn check_avatar(avatar: &str) -> Result<String, ErrorBody> {
     if avatar.is_empty() || avatar.starts_with("https://") && !avatar.contains(char::is_whitespace) {
         return Ok(avatar.to_owned());
     }
-    Err(ErrorBody::invalid("avatar", "avatar must be an address that begins with https://, or empty"))
+    Err(ErrorBody::invalid("avatar", "avatar must be an address that starts with https://, or empty"))
 }

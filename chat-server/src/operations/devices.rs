@@ -33,8 +33,8 @@ pub(super) enum DeviceState {
     Unknown,
 }
 
-const NOT_DURABLE: &str = "the store is unavailable: this server refuses the device from now on and closes its sockets, and \
-                           writes that down once the store takes writes; repeat the call to know that it is written";
+const NOT_DURABLE: &str = "the store is unavailable: this server refuses the device from now on and closes its \
+     sockets, and stores the revocation when the store accepts writes again; repeat the call to confirm it";
 
 impl Revocations {
     /// Revocations that are not known to be durable. They hold in this process all the same.
@@ -53,7 +53,7 @@ impl DeviceState {
     pub(super) fn refusal(self) -> ErrorBody {
         match self {
             Self::Revoked => revoked("token"),
-            _ => ErrorBody::field(ErrorCode::Unauthorized, "token", "the device of this token is not known"),
+            _ => ErrorBody::field(ErrorCode::Unauthorized, "token", "the device of this token is unknown"),
         }
     }
 }
@@ -180,12 +180,12 @@ impl Operations {
         let users: Vec<_> = self.revocations.users.lock().iter().map(|(&user, &but)| (user, but)).collect();
         for (user, except) in users {
             if let Err(error) = self.revoke_user(user, except).await {
-                tracing::warn!(user.id = %user, %error, "the devices of a user are not revoked yet");
+                tracing::warn!(user.id = %user, %error, "revoking the devices of a user failed; retrying");
             }
         }
         for (device, user) in self.revocations.pending() {
             if let Err(error) = self.revoke(user, device).await {
-                tracing::warn!(user.id = %user, device.id = %device, %error, "a device is not revoked yet");
+                tracing::warn!(user.id = %user, device.id = %device, %error, "revoking a device failed; retrying");
             }
         }
     }

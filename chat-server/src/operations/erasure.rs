@@ -48,11 +48,11 @@ impl Operations {
     pub async fn finish_erasures(&self) {
         let erasures = match self.store.erasures(CHANNELS_A_ROUND).await {
             Ok(erasures) => erasures,
-            Err(error) => return tracing::debug!(%error, "erasures were not read"),
+            Err(error) => return tracing::debug!(%error, "reading erasures failed"),
         };
         for erasure in erasures {
             if let Err(error) = self.go_on_erasing(erasure).await {
-                tracing::warn!(channel.id = %erasure.channel_id, %error, "a deleted channel was not erased");
+                tracing::warn!(channel.id = %erasure.channel_id, %error, "erasing a deleted channel failed");
             }
         }
     }

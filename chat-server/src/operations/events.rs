@@ -74,7 +74,7 @@ impl Operations {
     /// Publishes to the others of a small channel how far the caller has read, unless the user keeps that private.
     pub(super) async fn tell_receipt(&self, caller: Caller, channel_id: ChannelId, seq: Seq) {
         if let Err(error) = self.publish_receipt(caller, channel_id, seq).await {
-            tracing::debug!(channel.id = %channel_id, %error, "a receipt was not published");
+            tracing::debug!(channel.id = %channel_id, %error, "publishing a receipt failed");
         }
     }
 

@@ -105,7 +105,7 @@ impl Operations {
     ) -> Result<Export, ErrorBody> {
         let user = caller.user_id;
         if !self.exports.0.lock().insert(user) {
-            let message = "an export of this user is under way; read it to its end or close its connection";
+            let message = "an export of this user is in progress; read it to its end or close its connection";
             return Err(ErrorBody::limited(message, RETRY_MS));
         }
         let counts = ExportEnd {
@@ -328,8 +328,8 @@ fn message(channel_id: ChannelId, row: Row) -> Option<ExportLine> {
 }
 
 fn unwritable(error: &serde_json::Error) -> ErrorBody {
-    tracing::error!(%error, "a line of an export cannot be written");
-    ErrorBody::new(ErrorCode::Internal, "the server failed")
+    tracing::error!(%error, "encoding a line of an export failed");
+    ErrorBody::new(ErrorCode::Internal, "internal server error")
 }
 
 #[cfg(test)]

@@ -88,8 +88,7 @@ impl Guesses {
         match taken {
             Ok(()) => Ok(Guess(Some(bucket))),
             Err(retry_after_ms) => {
-                let message =
-                    "too many wrong passwords for this account; wait, or log in from where you did before";
+                let message = "too many wrong passwords for this account; wait, or log in from an address that was used before";
                 Err(ErrorBody::limited(message, retry_after_ms))
             }
         }

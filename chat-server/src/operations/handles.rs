@@ -40,7 +40,7 @@ pub(super) fn check_shape(handle: &str) -> Result<String, ErrorBody> {
         return Err(ErrorBody::invalid("handle", "handle must not begin or end with '.'"));
     }
     if !handle.bytes().any(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(ErrorBody::invalid("handle", "handle must have a letter or a digit"));
+        return Err(ErrorBody::invalid("handle", "handle must contain a letter or a digit"));
     }
     Ok(handle)
 }

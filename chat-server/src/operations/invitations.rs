@@ -182,7 +182,8 @@ impl Operations {
                     Ok(Told::NotYet) => failed.failed((*user_id, *channel_id), now),
                     Err(error) => {
                         failed.failed((*user_id, *channel_id), now);
-                        tracing::error!(user.id = %user_id, channel.id = %channel_id, %error, "an invitation is told later");
+                        tracing::error!(user.id = %user_id, channel.id = %channel_id, %error, "appending a change \
+                             of an invitation failed; retrying");
                     }
                 }
             }
@@ -264,7 +265,7 @@ impl Operations {
             Ok(untold) => untold,
             Err(error) => {
                 may_be_due.store(true, Ordering::Relaxed);
-                return tracing::warn!(%error, "invitations are told later");
+                return tracing::warn!(%error, "reading changed invitations failed; retrying");
             }
         };
         let there: HashSet<_> = untold.iter().map(|it| (it.user_id, it.channel_id)).collect();

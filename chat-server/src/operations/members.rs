@@ -235,7 +235,7 @@ impl Operations {
             let message = format!("you are in {most} channels, the limit; leave one first");
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
-        let message = format!("user {user} is in as many channels as one may be in, {most}");
+        let message = format!("user {user} is in {most} channels, the limit");
         Err(ErrorBody::field(ErrorCode::Full, field, message))
     }
 }

@@ -118,5 +118,11 @@ fn parse_place(after: &str) -> Result<MentionPlace, ErrorBody> {
         let (at, channel, seq) = (part()?.parse().ok()?, part()?.parse().ok()?, part()?.parse().ok()?);
         Some((Millis::new(at), channel, Seq::new(seq)))
     })();
-    place.ok_or_else(|| ErrorBody::invalid("after", "after is not the next of an earlier page"))
+    place.ok_or_else(|| {
+        ErrorBody::invalid(
+            "after",
+            "after is not the next of an earlier page of this list of this \
+         list",
+        )
+    })
 }

@@ -77,7 +77,7 @@ impl Operations {
         query: PageQuery,
     ) -> Result<Page<BanCard>, ErrorBody> {
         if !self.check_is_member(caller, channel).await?.is_admin() {
-            return Err(ErrorBody::forbidden("only the owner and admins see who is banned"));
+            return Err(ErrorBody::forbidden("only the owner and admins can list bans"));
         }
         let (after, limit) = pages::bounds::<UserId>(&query)?;
         let banned = self.store.banned(channel, after, limit).await.map_err(|error| refusal(&error))?;

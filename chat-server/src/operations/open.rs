@@ -32,7 +32,7 @@ impl Operations {
         let name = check_name(request.name.as_deref())?;
         let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
         if !request.members.is_empty() {
-            let message = "members must be empty: people join an open channel by themselves";
+            let message = "members must be empty: users join an open channel by themselves";
             return Err(ErrorBody::invalid("members", message));
         }
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
@@ -55,7 +55,7 @@ impl Operations {
         if made < most || self.store.channel(id).await.map_err(|error| refusal(&error))?.is_some() {
             return Ok(());
         }
-        let message = format!("you have made {most} open channels, the limit");
+        let message = format!("you have created {most} open channels, the limit");
         Err(ErrorBody::new(ErrorCode::Full, message))
     }
 
@@ -94,7 +94,7 @@ impl Operations {
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(caller.user_id, channel_id).await?;
             return Err(ErrorBody::forbidden(
-                "only open channels are joined; into this one people are added",
+                "only open channels can be joined; users are added to this one",
             ));
         }
         let _room = self.room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
@@ -113,7 +113,8 @@ impl Operations {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(user, channel_id).await?;
-            let message = "channel_id is no open channel: what happens in others comes by itself";
+            let message =
+                "channel_id is not an open channel: entries of other channels come without a subscription";
             return Err(ErrorBody::field(ErrorCode::Unsupported, "channel_id", message));
         }
         let members = self.store.members_of(channel_id, &[user]).await.map_err(|error| refusal(&error))?;
@@ -185,5 +186,5 @@ impl Operations {
 }
 
 fn join_first() -> ErrorBody {
-    ErrorBody::forbidden("you are no member of this open channel: join it first")
+    ErrorBody::forbidden("not a member of this open channel: join it first")
 }

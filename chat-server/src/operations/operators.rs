@@ -95,7 +95,8 @@ impl Operations {
         if !changed {
             return Err(ErrorBody::not_found("user"));
         }
-        tracing::info!(user.id = %user.id, user.handle = handle, is_disabled, "an operator disabled or enabled an account");
+        tracing::info!(user.id = %user.id, user.handle = handle, is_disabled, "operator disabled or enabled an \
+             account");
         if is_disabled {
             self.revoke_all(user.id, None).await?;
         }
@@ -113,7 +114,7 @@ impl Operations {
         password: String,
     ) -> Result<Account, ErrorBody> {
         let made = self.create_account(handle, display_name, password).await?;
-        tracing::info!(user.id = %made.id, user.handle = made.handle, "an operator made an account");
+        tracing::info!(user.id = %made.id, user.handle = made.handle, "operator created an account");
         self.account(&made.handle).await
     }
 
@@ -123,7 +124,7 @@ impl Operations {
     /// `not_found`.
     pub async fn remove_account(&self, handle: &str) -> Result<(), ErrorBody> {
         let user = self.account_row(handle).await?;
-        tracing::info!(user.id = %user.id, user.handle = handle, "an operator deletes an account");
+        tracing::info!(user.id = %user.id, user.handle = handle, "operator is deleting an account");
         self.delete_user(user.id).await
     }
 
@@ -137,7 +138,7 @@ impl Operations {
             Some(device) => self.revoke_of(user.id, device).await.map(|()| 1)?,
             None => self.revoke_all(user.id, None).await?,
         };
-        tracing::info!(user.id = %user.id, user.handle = handle, count, "an operator revoked devices");
+        tracing::info!(user.id = %user.id, user.handle = handle, count, "operator revoked devices");
         Ok(count)
     }
 
@@ -148,7 +149,7 @@ impl Operations {
     pub async fn export_of(self: &Arc<Self>, handle: &str) -> Result<Export, ErrorBody> {
         let user = self.account_row(handle).await?.id;
         let export = self.export_for(as_caller(user), None)?;
-        tracing::info!(user.id = %user, user.handle = handle, "an operator exports the data of a user");
+        tracing::info!(user.id = %user, user.handle = handle, "operator is exporting the data of a user");
         Ok(export)
     }
 
@@ -172,7 +173,7 @@ impl Operations {
         let invitation = Invitation { hash: code.hash(), label, created_at, ends_at, uses, used: 0 };
         self.store.put_invitation(&invitation).await.map_err(|error| refusal(&error))?;
         let card = invitation_card(invitation);
-        tracing::info!(invitation.id = card.id, uses, days, "an operator made an invitation");
+        tracing::info!(invitation.id = card.id, uses, days, "operator created an invitation");
         Ok(InvitationCard { code: Some(code.to_string()), ..card })
     }
 
@@ -197,7 +198,7 @@ impl Operations {
         if !self.store.revoke_invitation(&hash).await.map_err(|error| refusal(&error))? {
             return Err(ErrorBody::not_found("invitation"));
         }
-        tracing::info!(invitation.id = id, "an operator took an invitation back");
+        tracing::info!(invitation.id = id, "operator revoked an invitation");
         Ok(())
     }
 
@@ -227,5 +228,5 @@ fn parse_id(id: &str) -> Result<[u8; 32], ErrorBody> {
     let byte = |at: usize| u8::from_str_radix(id.get(2 * at..2 * at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
     let hash = bytes.filter(|_| digits).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    hash.ok_or_else(|| ErrorBody::invalid("id", "id must be that of an invitation, 64 hexadecimal digits"))
+    hash.ok_or_else(|| ErrorBody::invalid("id", "id must be the id of an invitation, 64 hexadecimal digits"))
 }

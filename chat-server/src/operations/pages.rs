@@ -13,7 +13,13 @@ pub(super) fn bounds<T: FromStr>(query: &PageQuery) -> Result<(Option<T>, usize)
         return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")));
     }
     let after = query.after.as_deref().map(str::parse).transpose();
-    let after = after.map_err(|_| ErrorBody::invalid("after", "after is not the next of an earlier page"))?;
+    let after = after.map_err(|_| {
+        ErrorBody::invalid(
+            "after",
+            "after is not the next of an earlier page of this list of this \
+         list",
+        )
+    })?;
     Ok((after, limit as usize))
 }
 

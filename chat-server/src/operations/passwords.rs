@@ -23,7 +23,7 @@ impl Operations {
         let hash = self.hash(new_password, Lane::Known).await?;
         let set = self.store.set_password_hash(caller.user_id, &hash, Some(&old.password_hash)).await;
         if !set.map_err(|error| refusal(&error))? {
-            return Err(ErrorBody::new(ErrorCode::Conflict, "the password was changed meanwhile"));
+            return Err(ErrorBody::new(ErrorCode::Conflict, "the password has been changed meanwhile"));
         }
         if keep_devices {
             return Ok(());
@@ -48,7 +48,7 @@ impl Operations {
         if !set.map_err(|error| refusal(&error))? {
             return Err(ErrorBody::not_found("user"));
         }
-        tracing::info!(user.id = %user.id, user.handle = handle, keep_devices, "an operator gave a new password");
+        tracing::info!(user.id = %user.id, user.handle = handle, keep_devices, "operator changed a password");
         if keep_devices {
             return Ok(());
         }
@@ -131,8 +131,8 @@ pub(super) fn password_refusal(error: &PasswordError) -> ErrorBody {
         PasswordError::Overloaded => ErrorBody::unavailable("too many logins at once", 1000),
         PasswordError::Stopping => ErrorBody::unavailable("the server is stopping", 1000),
         PasswordError::TooLong | PasswordError::Config(_) | PasswordError::Failed(_) => {
-            tracing::error!(%error, "a password could not be hashed or compared");
-            ErrorBody::new(ErrorCode::Internal, "the server failed")
+            tracing::error!(%error, "hashing a password failed");
+            ErrorBody::new(ErrorCode::Internal, "internal server error")
         }
     }
 }
@@ -142,11 +142,11 @@ pub(super) fn check_password(field: &str, password: &str) -> Result<(), ErrorBod
     let (min, max) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX);
     let present = spellings(password).into_iter().next().unwrap_or_default();
     if present.chars().count() < min || password.len() > max || present.len() > max {
-        let message = format!("{field} must have {min} characters to {max} bytes");
+        let message = format!("{field} must have at least {min} characters and at most {max} bytes");
         return Err(ErrorBody::invalid(field, message));
     }
     if present.chars().any(char::is_control) {
-        return Err(ErrorBody::invalid(field, format!("{field} must not have control characters")));
+        return Err(ErrorBody::invalid(field, format!("{field} must not contain control characters")));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ impl Operations {
         let row = self.overview_of(caller.user_id, channel_id).await?;
         check_not_deleted(&row.channel)?;
         if !readable(row.channel.card.kind, &row.membership.spans)?.contains(seq) || seq > row.head.seq {
-            let message = format!("seq is {seq}, which is no entry of this channel that you may read");
+            let message = format!("seq {seq} is not an entry of this channel that you may read");
             return Err(ErrorBody::invalid("seq", message));
         }
         let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await;

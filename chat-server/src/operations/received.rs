@@ -40,7 +40,7 @@ impl Operations {
     /// `invalid` for a text that is not a cursor of the caller.
     pub fn note_received(&self, caller: Caller, cursor: &SealedCursor) -> Result<(), ErrorBody> {
         let opened = self.cursors.open(caller.user_id, cursor).ok_or_else(|| {
-            ErrorBody::invalid("cursor", "cursor is none that this server gave to this user")
+            ErrorBody::invalid("cursor", "cursor was not issued by this server to this user")
         })?;
         self.received.put(caller.device_id, opened);
         Ok(())
@@ -57,7 +57,7 @@ impl Operations {
             Ok(()) => {
                 self.received.idle_rounds.store(0, Ordering::Relaxed);
                 if self.store_health.pass() {
-                    tracing::info!("the store takes writes again");
+                    tracing::info!("the store accepts writes again");
                 }
             }
             Err(error) => {
@@ -67,7 +67,8 @@ impl Operations {
                 self.received.idle_rounds.store(PROBE_ROUNDS, Ordering::Relaxed);
                 // The write is repeated each second. Only the change of state is logged.
                 if self.store_health.fail(error.to_string()) {
-                    tracing::warn!(%error, marks = count, "the store takes no writes: how far devices have received was not noted");
+                    tracing::warn!(%error, marks = count, "the store accepts no writes: saving the cursors of \
+                         devices failed");
                 }
             }
         }

@@ -79,8 +79,7 @@ impl Operations {
         if is_message && readable(channel.card.kind, &membership.spans)?.contains(target) {
             return Ok(());
         }
-        let message =
-            format!("body.reply_to is {target}, which is no message of this channel that you may read");
+        let message = format!("body.reply_to {target} is not a message of this channel that you may read");
         Err(ErrorBody::invalid("body.reply_to", message))
     }
 }
@@ -91,6 +90,6 @@ fn ack(channel_id: ChannelId, reply: Reply) -> Result<Ack, ErrorBody> {
             Ok(Ack { id: None, channel_id, message_id, seq, at })
         }
         Reply::Refused(error) => Err(error),
-        _ => Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "the server failed")),
+        _ => Err(ErrorBody::new(madang_proto::ErrorCode::Internal, "internal server error")),
     }
 }

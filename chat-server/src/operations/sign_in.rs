@@ -139,7 +139,8 @@ impl Operations {
             return Err(ErrorBody::forbidden("this account is disabled"));
         }
         let device = self.new_device(user.id, check_device_name("device_name", &device_name)?);
-        tracing::info!(user.id = %user.id, user.handle = handle, device.id = %device.id, "an operator signs a device in");
+        tracing::info!(user.id = %user.id, user.handle = handle, device.id = %device.id, "operator signed in a \
+             device");
         self.sign_in(device, rev, Room::MakeOfEnded).await
     }
 
@@ -151,7 +152,7 @@ impl Operations {
         let claims = self.tokens.verify(token, self.clock.raw_ms()).map_err(|error| {
             self.metrics.unauthorized.inc();
             let message = match error {
-                TokenError::Expired => "the token has ended",
+                TokenError::Expired => "the token has expired",
                 TokenError::Invalid => "the token is not valid",
             };
             ErrorBody::field(ErrorCode::Unauthorized, "token", message)
@@ -184,10 +185,14 @@ impl Operations {
                 }
                 PutDevice::Full => self.make_room(&device, room).await?,
                 PutDevice::Overtaken => {
-                    return Err(ErrorBody::unavailable("all sessions of this account were just ended", 100));
+                    return Err(ErrorBody::unavailable(
+                        "all sessions of this account have just been ended",
+                        100,
+                    ));
                 }
                 PutDevice::Revoked => {
-                    let message = "the device of this request was revoked since; log in without device_id and with a new key";
+                    let message = "the device of this request has been revoked; log in without device_id and with \
+                         a new key";
                     return Err(ErrorBody::new(ErrorCode::Conflict, message));
                 }
             }
@@ -206,10 +211,11 @@ impl Operations {
         let Some(unused) = others.min_by_key(|device| (end(device), device.id)) else { return Ok(()) };
         if room == Room::MakeOfEnded && end(unused) > self.clock.raw_ms() {
             let max = limits::DEVICES_PER_USER;
-            let message = format!("this user has {max} devices already; revoke one");
+            let message = format!("this user already has {max} devices; revoke one");
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
-        tracing::info!(user.id = %new.user_id, device.id = %unused.id, "a device makes room for a new one");
+        tracing::info!(user.id = %new.user_id, device.id = %unused.id, "revoking a device to make room for a new \
+             one");
         self.begin_revocation(new.user_id, unused.id).await
     }
 
@@ -221,8 +227,8 @@ impl Operations {
     ) -> Result<SignedIn, ErrorBody> {
         let minted = self.tokens.mint(user, device_id, self.clock.raw_ms());
         let (access_token, access_expires_at) = minted.map_err(|error| {
-            tracing::error!(%error, "a token could not be minted");
-            ErrorBody::new(ErrorCode::Internal, "the server failed")
+            tracing::error!(%error, "minting a token failed");
+            ErrorBody::new(ErrorCode::Internal, "internal server error")
         })?;
         let user = self.user(user).await?;
         Ok(SignedIn { user, device_id, access_token, access_expires_at, refresh_token: token.to_string() })

@@ -95,7 +95,7 @@ impl Operations {
     pub(super) fn seal(&self, user: UserId, cursor: Cursor) -> Result<SealedCursor, ErrorBody> {
         self.cursors.seal(user, cursor).map_err(|error| {
             tracing::error!(%error, user.id = %user, "sealing a cursor failed");
-            ErrorBody::new(ErrorCode::Internal, "the server failed")
+            ErrorBody::new(ErrorCode::Internal, "internal server error")
         })
     }
 

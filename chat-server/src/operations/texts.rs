@@ -42,7 +42,7 @@ fn check(
     }
     if let Some(hidden) = text::first_hidden(&text, may_break_lines) {
         let message = format!(
-            "{field} has the character U+{:04X}, which does not show or controls other text",
+            "{field} contains the character U+{:04X}, which is invisible or controls other text",
             u32::from(hidden)
         );
         return Err(ErrorBody::invalid(field, message));

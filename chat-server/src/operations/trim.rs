@@ -59,7 +59,7 @@ impl Operations {
             Err(error) => {
                 walk.rest_rounds = FAILED_ROUNDS;
                 let after = walk.after.map(UserId::raw);
-                tracing::error!(%error, user.after = after, "old rows of users' own logs were not forgotten yet");
+                tracing::error!(%error, user.after = after, "deleting old rows of users' own logs failed; retrying");
             }
         }
     }

@@ -38,7 +38,7 @@ impl Operations {
         let is_more = |forgotten: StoreResult<usize>| match forgotten {
             Ok(forgotten) => forgotten == AT_ONCE,
             Err(error) => {
-                tracing::warn!(error = %refusal(&error), "old retry keys were not forgotten");
+                tracing::warn!(error = %refusal(&error), "deleting old retry keys failed");
                 false
             }
         };
@@ -55,7 +55,8 @@ impl Operations {
         let work = async {
             for (user, device) in self.store.ended_devices(ended, ENDED_AT_ONCE).await? {
                 if let Err(error) = self.begin_revocation(user, device).await {
-                    tracing::warn!(user.id = %user, device.id = %device, %error, "a device is not revoked yet");
+                    tracing::warn!(user.id = %user, device.id = %device, %error, "revoking a device failed; \
+                         retrying");
                 }
             }
             self.store.forget_devices(long_ago, AT_ONCE).await?;
@@ -63,7 +64,7 @@ impl Operations {
         };
         let done: StoreResult<()> = work.await;
         if let Err(error) = done {
-            tracing::warn!(error = %refusal(&error), "old devices were not looked through");
+            tracing::warn!(error = %refusal(&error), "reading old devices failed");
         }
     }
 

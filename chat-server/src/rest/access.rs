@@ -103,7 +103,7 @@ pub(super) async fn count(State(api): State<Api>, request: Request, next: Next) 
         Ok(_counted) => next.run(request).await,
         Err(_) => {
             let limit = api.operations().config.limits.address_connections;
-            let message = format!("more than {limit} requests of this address are under way");
+            let message = format!("more than {limit} requests of this address are in progress");
             Refusal(ErrorBody::limited(message, 1_000)).into_response()
         }
     }

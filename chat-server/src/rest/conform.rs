@@ -14,11 +14,11 @@ const OPTIONS: &str = "X-OPTIONS";
 pub(super) fn refusal(request: &Request) -> Option<Response> {
     let headers = request.headers();
     if !has_host(headers, request.version()) {
-        let message = "a request of HTTP/1.1 must have one Host, a name with or without a port";
+        let message = "an HTTP/1.1 request must have one Host, a name with or without a port";
         return Some(refuse(StatusCode::BAD_REQUEST, "Host", message));
     }
     if values(headers, &header::CONTENT_TYPE).any(|value| !is_utf8(value)) {
-        let message = "Content-Type names a charset, and bodies are UTF-8";
+        let message = "the charset of Content-Type must be UTF-8";
         return Some(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type", message));
     }
     if values(headers, &header::CONTENT_ENCODING).any(|value| !is(value, "identity")) {

@@ -30,12 +30,12 @@ fn answer(export: Export) -> Response {
             Ok(Some(lines)) => Some((Ok(Bytes::from(lines)), Some(export))),
             Ok(None) => {
                 let end = export.counts();
-                tracing::info!(user.id = %end.user_id, end.lines, end.messages, "an export is complete");
+                tracing::info!(user.id = %end.user_id, end.lines, end.messages, "export complete");
                 None
             }
             Err(error) => {
                 let end = export.counts();
-                tracing::warn!(user.id = %end.user_id, end.lines, %error, "an export was cut off");
+                tracing::warn!(user.id = %end.user_id, end.lines, %error, "export aborted");
                 // Without its last chunk HTTP treats the body as incomplete.
                 Some((Err(std::io::Error::other(error.message)), None))
             }

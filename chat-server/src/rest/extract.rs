@@ -83,7 +83,8 @@ impl FromRequestParts<Api> for Guest {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refusal> {
         let peer = ConnectInfo::<SocketAddr>::from_request_parts(parts, api).await;
-        let ConnectInfo(peer) = peer.map_err(|_| ErrorBody::new(ErrorCode::Internal, "the server failed"))?;
+        let ConnectInfo(peer) =
+            peer.map_err(|_| ErrorBody::new(ErrorCode::Internal, "internal server error"))?;
         api.operations().callers.take_address(peer.ip())?;
         Ok(Self(peer))
     }
@@ -105,7 +106,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
             }
             _ => {
                 let message = format!(
-                    "Idempotency-Key must be there once, 8 to {max} visible ASCII characters, such as a UUID"
+                    "Idempotency-Key must occur once, with 8 to {max} visible ASCII characters, such as a UUID"
                 );
                 Err(Refusal(ErrorBody::invalid("Idempotency-Key", message)))
             }
@@ -134,7 +135,7 @@ fn body_refusal(rejection: &BytesRejection) -> ErrorBody {
         let message = format!("the body is too large, the limit is {} bytes", limits::FRAME_BYTES_IN);
         return ErrorBody::field(ErrorCode::TooLarge, "body", message);
     }
-    ErrorBody::invalid("body", "the body could not be read")
+    ErrorBody::invalid("body", "reading the body failed")
 }
 
 /// A query string, with errors in our own words.
@@ -164,7 +165,7 @@ fn refuse_unknown_alone<T: DeserializeOwned>(query: &str) -> Result<(), ErrorBod
     let known = fields.join(", ");
     Err(ErrorBody::invalid(
         first,
-        format!("{first}: is not known here, and nothing else is asked; known are {known}"),
+        format!("{first}: is unknown, and no other field is given; known are {known}"),
     ))
 }
 

@@ -21,7 +21,7 @@ pub(super) async fn hello(_: Visitor) -> Json<Value> {
     }))
 }
 
-/// Whether the process lives.
+/// Whether the process is alive.
 pub(super) async fn healthz(_: Visitor) -> &'static str {
     "ok\n"
 }
@@ -38,7 +38,7 @@ pub(super) async fn readyz(_: Visitor, State(api): State<Api>) -> Response {
 pub(super) async fn metrics(_: Visitor, State(api): State<Api>) -> Response {
     match api.metrics.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, madang_service::METRICS_CONTENT_TYPE)], text).into_response(),
-        Err(_) => Refusal(ErrorBody::new(ErrorCode::Internal, "the server failed")).into_response(),
+        Err(_) => Refusal(ErrorBody::new(ErrorCode::Internal, "internal server error")).into_response(),
     }
 }
 
@@ -47,6 +47,6 @@ pub(super) async fn not_found(_: Visitor) -> Refusal {
 }
 
 pub(super) async fn not_allowed(_: Visitor) -> Response {
-    let error = ErrorBody::invalid("method", "this path does not take this method");
+    let error = ErrorBody::invalid("method", "this path does not support this method");
     (StatusCode::METHOD_NOT_ALLOWED, Json(error)).into_response()
 }

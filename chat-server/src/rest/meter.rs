@@ -45,7 +45,7 @@ pub(super) fn may_be_compressed(_: StatusCode, _: Version, _: &HeaderMap, extens
 /// Bytes that a user's request reserves while its answer is made: by default a user can have 64 of them at the same time.
 const RESERVED_BYTES: usize = 256 * 1024;
 const NO_ROOM: &str =
-    "the bytes under way of this user, address or node are used up: read the answers that wait";
+    "the bytes in progress of this user, address or node are used up: read the waiting answers";
 const NO_ROOM_RETRY_MS: u64 = 1_000;
 
 /// The account of one request. Clones share it.

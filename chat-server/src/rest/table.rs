@@ -29,52 +29,61 @@ macro_rules! routes {
 /// All calls.
 pub(super) fn routes() -> Routes {
     routes! {
-        GET "/server" accounts::server [] "The version, who may sign up, and limits.";
-        POST "/accounts" accounts::sign_up [Forbidden Conflict] "Sign up: a new user on a first device.";
+        GET "/server" accounts::server [] "The version, the rule for sign-ups, and limits.";
+        POST "/accounts" accounts::sign_up [Forbidden Conflict] "Sign up: create a user with a first device.";
         POST "/sessions" accounts::log_in [Unauthorized Forbidden NotFound Conflict] "Log in, on a new device or on one of the user's.";
         DELETE "/sessions" accounts::log_out [] "Log out: revokes this device.";
-        POST "/tokens" accounts::refresh [Unauthorized Revoked] "New tokens for a refresh token, which serves once.";
+        POST "/tokens" accounts::refresh [Unauthorized Revoked] "Exchange a refresh token, which can be used once, \
+             for new tokens.";
         GET "/me" accounts::me [] "The caller, with the caller's own settings.";
-        PATCH "/me" accounts::change_me [TooLarge] "Change the name for people, the picture, or settings of the account.";
+        PATCH "/me" accounts::change_me [TooLarge] "Change the display name, the picture, or settings of the \
+             account.";
         POST "/me/password" accounts::change_password [Conflict] "Change the password; other devices are revoked.";
-        POST "/me/deletion" accounts::delete_account [] "Delete the account. Messages stay, by a deleted user.";
-        GET "/me/export" export::own [] "What the server keeps about the caller, as lines of JSON.";
-        GET "/users" accounts::find_user [NotFound] "Find somebody by handle.";
+        POST "/me/deletion" accounts::delete_account [] "Delete the account. Its messages stay, as messages of a \
+             deleted user.";
+        GET "/me/export" export::own [] "The data that the server stores about the caller, as lines of JSON.";
+        GET "/users" accounts::find_user [NotFound] "Find a user by handle.";
         GET "/users/lookup" accounts::look_up [] "Several users by id.";
-        GET "/users/search" accounts::search [] "People whom the caller knows, by how a handle or a name begins.";
+        GET "/users/search" accounts::search [] "Users whom the caller knows, by a prefix of handle or name.";
         GET "/users/{user_id}" accounts::user [NotFound] "Somebody.";
         GET "/devices" devices::list [] "The caller's devices.";
-        POST "/devices" devices::add [Conflict Full] "A further device, such as a bot's.";
-        DELETE "/devices" devices::revoke_all [] "Log out everywhere, or everywhere else.";
+        POST "/devices" devices::add [Conflict Full] "Add a device, such as a bot's.";
+        DELETE "/devices" devices::revoke_all [] "Log out on all devices, or on all other devices.";
         PATCH "/devices/{device_id}" devices::rename [NotFound] "Rename a device.";
         DELETE "/devices/{device_id}" devices::revoke [NotFound] "Revoke a device; its sockets close with 4501.";
-        GET "/blocks" accounts::blocks [] "Whom the caller blocks.";
-        PUT "/blocks/{user_id}" accounts::block [NotFound] "Block somebody.";
-        DELETE "/blocks/{user_id}" accounts::unblock [] "End a block.";
-        GET "/contacts" contacts::list [] "Contacts, and requests both ways.";
-        PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Ask somebody to be a contact, or accept.";
-        DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, take a request back, or decline one.";
-        GET "/invitations" invitations::list [] "Invitations to groups that wait for the caller.";
+        GET "/blocks" accounts::blocks [] "The users whom the caller blocks.";
+        PUT "/blocks/{user_id}" accounts::block [NotFound] "Block a user.";
+        DELETE "/blocks/{user_id}" accounts::unblock [] "Unblock a user.";
+        GET "/contacts" contacts::list [] "Contacts, and contact requests in both directions.";
+        PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Send a contact request, or accept one.";
+        DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, withdraw a request, or decline one.";
+        GET "/invitations" invitations::list [] "The waiting invitations of the caller to groups.";
         PUT "/invitations/{channel_id}" invitations::accept [Forbidden NotFound Full] "Accept an invitation: join the group.";
         DELETE "/invitations/{channel_id}" invitations::decline [] "Decline an invitation.";
-        GET "/presence" contacts::presence [] "How users are.";
+        GET "/presence" contacts::presence [] "The presence of users.";
         GET "/mentions" messages::mentions [] "Messages that mention the caller by name, the latest first.";
         GET "/channels" channels::list [] "The caller's channels, the most recently active first.";
-        POST "/channels" channels::create [Unsupported Forbidden NotFound Conflict Full] "Make a channel.";
-        GET "/channels/{channel_id}" channels::view [Forbidden NotFound] "A channel of the caller's, also one that she left.";
+        POST "/channels" channels::create [Unsupported Forbidden NotFound Conflict Full] "Create a channel.";
+        GET "/channels/{channel_id}" channels::view [Forbidden NotFound] "A channel of the caller, also one that \
+             the caller has left.";
         PATCH "/channels/{channel_id}" channels::change [Forbidden NotFound] "Change name, topic, picture or slow mode: owner and admins.";
-        DELETE "/channels/{channel_id}" channels::delete [Forbidden NotFound] "Delete a group or an open channel for everybody: owner.";
+        DELETE "/channels/{channel_id}" channels::delete [Forbidden NotFound] "Delete a group or an open channel \
+             for all members: owner.";
         PATCH "/channels/{channel_id}/settings" channels::change_settings [Forbidden NotFound] "The caller's own settings of a channel: favourite, muted, unread, hidden.";
         PUT "/channels/{channel_id}/pins/{seq}" channels::pin [Forbidden NotFound Full] "Pin a message: in groups and open channels owner and admins.";
         DELETE "/channels/{channel_id}/pins/{seq}" channels::unpin [Forbidden NotFound] "Unpin a message.";
         GET "/open-channels" open::find [] "Find open channels by name and topic.";
         PUT "/channels/{channel_id}/membership" open::join [Forbidden NotFound Full] "Join an open channel.";
         GET "/channels/{channel_id}/members" channels::members [Forbidden NotFound] "The members of a channel.";
-        PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add people to a group, or invite them: owner and admins.";
-        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a member, take an invitation back, or leave; 204 also for a user who is no member.";
-        PATCH "/channels/{channel_id}/members/{user_id}" moderation::change_member [Forbidden NotFound] "Make somebody admin, member or owner: owner.";
-        GET "/channels/{channel_id}/bans" moderation::bans [Forbidden NotFound] "Who is banned: owner and admins.";
-        PUT "/channels/{channel_id}/bans/{user_id}" moderation::ban [Forbidden NotFound] "Ban somebody, also who is no member: owner and admins.";
+        PUT "/channels/{channel_id}/members" channels::add_members [Forbidden NotFound Full] "Add users to a \
+             group, or invite them: owner and admins.";
+        DELETE "/channels/{channel_id}/members/{user_id}" channels::remove_member [Forbidden NotFound] "Remove a \
+             member, withdraw an invitation, or leave; 204 also for a user who is not a member.";
+        PATCH "/channels/{channel_id}/members/{user_id}" moderation::change_member [Forbidden NotFound] "Make a \
+             user admin, member or owner: owner.";
+        GET "/channels/{channel_id}/bans" moderation::bans [Forbidden NotFound] "The banned users: owner and admins.";
+        PUT "/channels/{channel_id}/bans/{user_id}" moderation::ban [Forbidden NotFound] "Ban a user, who need not \
+             be a member: owner and admins.";
         DELETE "/channels/{channel_id}/bans/{user_id}" moderation::unban [Forbidden NotFound] "Lift a ban.";
         PUT "/channels/{channel_id}/mutes/{user_id}" moderation::mute [Forbidden NotFound] "Mute a member: owner and admins.";
         DELETE "/channels/{channel_id}/mutes/{user_id}" moderation::unmute [Forbidden NotFound] "Lift a mute.";
@@ -83,11 +92,13 @@ pub(super) fn routes() -> Routes {
         PATCH "/channels/{channel_id}/messages/{seq}" messages::edit [Forbidden NotFound Conflict] "Edit a message; as the frame `edit`.";
         DELETE "/channels/{channel_id}/messages/{seq}" messages::delete [Forbidden NotFound] "Delete a message; as the frame `delete`.";
         PUT "/channels/{channel_id}/messages/{seq}/hidden" messages::hide [Forbidden NotFound Full] "Delete a message for the caller only.";
-        GET "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::reactors [Forbidden NotFound] "All who reacted to a message in one way.";
+        GET "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::reactors [Forbidden NotFound] "The \
+             users who gave one reaction to a message.";
         PUT "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::react [Forbidden NotFound Full] "React to a message; as the frame `react`.";
-        DELETE "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::unreact [Forbidden NotFound] "Take a reaction back.";
-        GET "/channels/{channel_id}/presence" contacts::of_channel [Forbidden NotFound] "How many members are there.";
+        DELETE "/channels/{channel_id}/messages/{seq}/reactions/{emoji}" messages::unreact [Forbidden NotFound] "Remove a reaction.";
+        GET "/channels/{channel_id}/presence" contacts::of_channel [Forbidden NotFound] "The number of members who \
+             are online or away.";
         PUT "/channels/{channel_id}/read" messages::mark_read [Forbidden NotFound] "Move the caller's read marker; as the frame `read`.";
-        POST "/snapshot" channels::snapshot [] "What a device without a valid cursor starts from.";
+        POST "/snapshot" channels::snapshot [] "The state from which a device without a valid cursor starts.";
     }
 }

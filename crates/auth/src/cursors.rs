@@ -23,7 +23,7 @@ const TEXT_BYTES: usize = SEALED_BYTES.div_ceil(3) * 4 - 1;
 
 /// The library failed. This does not happen with a key of the right length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a cursor cannot be sealed")]
+#[error("sealing a cursor failed")]
 pub struct SealError;
 
 /// Seals and opens cursors. One per process; shared by reference.

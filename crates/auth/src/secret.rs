@@ -28,7 +28,7 @@ fn load(path: &Path) -> io::Result<[u8; 32]> {
     let mut bytes = Vec::with_capacity(33);
     (&mut file).take(33).read_to_end(&mut bytes)?;
     let secret = bytes.try_into().map_err(|_| {
-        io::Error::new(io::ErrorKind::InvalidData, "it does not hold a secret of exactly 32 bytes")
+        io::Error::new(io::ErrorKind::InvalidData, "it does not contain a secret of exactly 32 bytes")
     })?;
     // The process that created the file may have crashed before its name was durable.
     file.sync_all()?;

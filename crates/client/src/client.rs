@@ -169,7 +169,7 @@ impl Client {
     }
 
     async fn command(&self, command: Command) -> Result<(), ClientError> {
-        let ended = |_| ClientError::Protocol("the client has ended".into());
+        let ended = |_| ClientError::Protocol("the client has stopped".into());
         self.commands.send(command).await.map_err(ended)
     }
 }

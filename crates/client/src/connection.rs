@@ -154,7 +154,7 @@ impl Connection {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(Incoming::Text(text)),
                 Some(Ok(Message::Close(frame))) => return Ok(closed(frame)),
-                Some(Ok(Message::Binary(_))) => return Err(ClientError::Protocol("a binary frame".into())),
+                Some(Ok(Message::Binary(_))) => return Err(ClientError::Protocol("binary frame".into())),
                 Some(Ok(_)) => {}
                 Some(Err(error)) if is_end(&error) => return Ok(closed(None)),
                 Some(Err(error)) => return Err(error.into()),
@@ -201,7 +201,7 @@ async fn in_time<T>(step: impl Future<Output = Result<T, ClientError>>) -> Resul
 fn closed(frame: Option<CloseFrame>) -> Incoming {
     match frame {
         Some(frame) => Incoming::Closed { code: frame.code.into(), reason: frame.reason.to_string() },
-        None => Incoming::Closed { code: NO_CLOSE_FRAME, reason: "the connection broke".into() },
+        None => Incoming::Closed { code: NO_CLOSE_FRAME, reason: "connection lost".into() },
     }
 }
 

@@ -124,7 +124,7 @@ impl Driver {
         match next {
             Next::Again(cause) => Some(self.leave(cause, None).await),
             Next::After(wait) => {
-                Some(self.leave("the server asked to come back later".into(), Some(wait)).await)
+                Some(self.leave("the server asked to reconnect later".into(), Some(wait)).await)
             }
             Next::Renew(cause) if self.access != Access::Fresh => {
                 self.access = Access::Refused;

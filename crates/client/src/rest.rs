@@ -347,7 +347,7 @@ async fn answer(call: RequestBuilder) -> Result<bytes::Bytes> {
     }
     match serde_json::from_slice::<ErrorBody>(&bytes) {
         Ok(body) => Err(ClientError::Refused(body)),
-        Err(_) => Err(ClientError::Protocol(format!("status {status} without a reason"))),
+        Err(_) => Err(ClientError::Protocol(format!("status {status} without an error body"))),
     }
 }
 

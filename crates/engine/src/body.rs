@@ -34,11 +34,11 @@ pub fn check(body: &Body) -> Result<(), ErrorBody> {
         return Err(ErrorBody::invalid("body.text", "body.text is empty and there is no body.data"));
     }
     if body.mentions.len() > MENTIONS {
-        let message = format!("body.mentions has {} people, the limit is {MENTIONS}", body.mentions.len());
+        let message = format!("body.mentions has {} users, the limit is {MENTIONS}", body.mentions.len());
         return too_large("body.mentions", message);
     }
     if body.reply_to.is_some_and(|seq| seq.get() == 0) {
-        return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the first seq is 1"));
+        return Err(ErrorBody::invalid("body.reply_to", "body.reply_to is 0, the smallest seq is 1"));
     }
     Ok(())
 }

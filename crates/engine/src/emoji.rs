@@ -20,7 +20,7 @@ pub fn canonical(reaction: &str) -> Result<String, ErrorBody> {
         return Ok(canonical);
     }
     let message = format!(
-        "emoji has {bytes} bytes, it must be 1 to {EMOJI_BYTES} without white space or characters that do not show"
+        "emoji has {bytes} bytes, it must have 1 to {EMOJI_BYTES}, without white space or invisible characters"
     );
     Err(ErrorBody::invalid("emoji", message))
 }

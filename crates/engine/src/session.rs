@@ -167,12 +167,17 @@ impl Session {
             }
             (_, ClientFrame::Hello(_)) => refuse(
                 id,
-                ErrorBody::invalid("type", "hello was said on this connection before; it is said once"),
+                ErrorBody::invalid("type", "duplicate hello: this connection is already authenticated"),
             ),
             (_, ClientFrame::Heartbeat) => Step::Answer(Box::new(ServerFrame::Heartbeat { at: now.at })),
-            (Phase::AwaitingHello | Phase::Verifying(_), _) => {
-                refuse(id, ErrorBody::invalid("type", "the first frame must be hello; wait for welcome"))
-            }
+            (Phase::AwaitingHello | Phase::Verifying(_), _) => refuse(
+                id,
+                ErrorBody::invalid(
+                    "type",
+                    "the first frame must be hello; send other requests after \
+                     welcome",
+                ),
+            ),
             (Phase::Open(identity), frame) => {
                 let identity = *identity;
                 match self.check(config, &id, &frame, identity, now) {
@@ -192,12 +197,12 @@ impl Session {
         now: Now,
     ) -> Result<(), ErrorBody> {
         if identity.expires_at <= now.at && !matches!(frame, ClientFrame::Auth { .. }) {
-            let error = "the token has ended; send auth with a new one within 60 s of its end";
+            let error = "the token has expired; send auth with a new token within 60 s of the expiry";
             return Err(ErrorBody::new(ErrorCode::Unauthorized, error));
         }
         let wants_id = !matches!(frame, ClientFrame::Received { .. } | ClientFrame::Typing { .. });
         if wants_id && id.is_none() {
-            return Err(ErrorBody::invalid("id", "id is missing: this request is answered by its id"));
+            return Err(ErrorBody::invalid("id", "id is missing: the answer to this request repeats it"));
         }
         match frame {
             ClientFrame::Send(send) => body::check(&send.body)?,
@@ -220,7 +225,7 @@ impl Session {
         if self.frames.take(config.frames, 1, now.elapsed).is_err() {
             return Step::Wait;
         }
-        refuse(None, ErrorBody::invalid("frame", "a binary frame: madang.v1.json has text frames only"))
+        refuse(None, ErrorBody::invalid("frame", "binary frame: madang.v1.json supports text frames only"))
     }
 
     /// `count` frames came that are no messages of their own: pings, pongs, and fragments. They count as frames; beyond the

@@ -153,7 +153,7 @@ string_id!(
 );
 
 place!(
-    /// Place of an entry in its log: 1, 2, 3 … without a hole.
+    /// Position of an entry in its log: 1, 2, 3 … without a hole.
     Seq
 );
 place!(

@@ -40,16 +40,17 @@ macro_rules! schemas {
 }
 
 schemas! {
-    UserId => text(ID, "A person.");
+    UserId => text(ID, "A user.");
     DeviceId => text(ID, "An installed client of a user.");
     ChannelId => text(ID, "A conversation.");
     MessageId => text(ID, "A message; rises with `seq` inside its channel.");
     ClientMsgId => text(KEY, "The sender's retry key in a channel: a UUID or a ULID.");
     SealedCursor => json_schema!({
         "type": "string",
-        "description": "How far a device has received its user's inbox. Opaque: its form means nothing and may change.",
+        "description": "How far a device has received its user's inbox. Opaque: its form has no meaning and may \
+         change.",
     });
-    Seq => number("Place of an entry in its log: 1, 2, 3 … without a hole.");
-    Ordinal => number("Place of a message among the messages of its channel.");
+    Seq => number("Position of an entry in its log: 1, 2, 3 … without a hole.");
+    Ordinal => number("Position of a message among the messages of its channel.");
     Millis => number("Milliseconds since 1970-01-01 UTC.");
 }

@@ -82,18 +82,16 @@ impl CloseReason {
             Self::InvalidUtf8 => "a text frame is not UTF-8",
             Self::TooBig => "a frame is above 2 MiB, or above 8 KiB before welcome",
             Self::UnsupportedData => "binary frames are not supported by madang.v1.json",
-            Self::Draining => "this node is leaving",
+            Self::Draining => "this node is draining",
             Self::HelloTimeout => "no hello within 10 s",
-            Self::Silent => "no heartbeat for too long",
-            Self::TokenExpired => "the token has ended",
-            Self::Internal => "the server failed",
-            Self::Overloaded => {
-                "too many bytes of this user or address are under way, or the node has no room"
-            }
+            Self::Silent => "no frame, or no byte accepted, for too long",
+            Self::TokenExpired => "the token has expired",
+            Self::Internal => "internal server error",
+            Self::Overloaded => "too many bytes of this user, address or node are in progress",
             Self::Unauthorized => "the token is not valid",
             Self::DeviceRevoked => "this device was revoked",
-            Self::Replaced => "a newer connection of this device took its place",
-            Self::ProtocolViolation => "the protocol was broken",
+            Self::Replaced => "replaced by a newer connection of this device or user",
+            Self::ProtocolViolation => "the client violated the protocol",
         }
     }
 

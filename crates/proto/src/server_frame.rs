@@ -242,7 +242,7 @@ impl ServerFrame<'_> {
     pub fn to_json(&self) -> String {
         // Every key is a string and every value has a JSON form, so this cannot fail.
         serde_json::to_string(self).unwrap_or_else(|error| {
-            debug_assert!(false, "a server frame has no JSON form: {error}");
+            debug_assert!(false, "a server frame cannot be written as JSON: {error}");
             String::new()
         })
     }

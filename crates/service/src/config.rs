@@ -32,7 +32,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Some values are wrong. One line for each, with its key and its source.
-    #[error("the configuration is wrong:{}", Lines(.0))]
+    #[error("invalid configuration:{}", Lines(.0))]
     Wrong(Vec<String>),
 }
 
@@ -114,7 +114,7 @@ impl Provider for Variable {
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         let Ok(value) = self.value.parse::<Value>();
         let nested = figment::util::nest(&self.key, value).into_dict();
-        let nested = nested.ok_or_else(|| Error::from(format!("{} names no key", self.name)))?;
+        let nested = nested.ok_or_else(|| Error::from(format!("{} does not name a key", self.name)))?;
         Ok(Profile::Default.collect(nested))
     }
 }
@@ -130,7 +130,7 @@ fn line(error: &Error, layers: &Figment) -> String {
             let key = path.join(".");
             let from = layers.find_metadata(&key).or(error.metadata.as_ref()).map(origin);
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            format!("unknown key `{key}`{}; known there: {known}", from.unwrap_or_default())
+            format!("unknown key `{key}`{}; known keys: {known}", from.unwrap_or_default())
         }
         kind if error.path.is_empty() => {
             format!("{kind}{}", error.metadata.as_ref().map_or(String::new(), origin))

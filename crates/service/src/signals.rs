@@ -63,7 +63,7 @@ async fn listen(drain: Drain, mut term: Signal, mut interrupt: Signal) {
             else => return,
         };
         if drain.phase() != Phase::Running {
-            tracing::warn!(signal = name, "ending at once");
+            tracing::warn!(signal = name, "exiting at once");
             process::exit(128 + number);
         }
         tracing::info!(signal = name, "draining; a second signal ends the process at once");

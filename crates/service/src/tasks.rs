@@ -134,7 +134,7 @@ impl Tasks {
         let tasks = self.names.lock().iter().map(|(name, count)| (*name, *count)).collect();
         self.drain.stop();
         if timeout(CUT_GRACE, self.tracker.wait()).await.is_err() {
-            tracing::error!(tasks = self.count(), "tasks hold on after they were cut off");
+            tracing::error!(tasks = self.count(), "tasks still run after they were aborted");
         }
         Err(Stragglers { tasks })
     }
@@ -156,7 +156,7 @@ impl Drop for Living {
         match &self.vital {
             Some((check, drain)) if drain.phase() == Phase::Running => {
                 let how = if has_panicked { "has panicked" } else { "has ended" };
-                tracing::error!(task = self.name, "a task without which the process cannot work {how}");
+                tracing::error!(task = self.name, "a vital task {how}");
                 check.give_up(format!("the task {how}; restart the server"));
             }
             _ if has_panicked => tracing::error!(task = self.name, "a task has panicked"),

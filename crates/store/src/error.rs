@@ -7,7 +7,7 @@ pub enum StoreError {
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// It may have been done or not (a timeout). Read again before anything else.
-    #[error("the outcome is unknown: {0}")]
+    #[error("the outcome of the write is unknown: {0}")]
     Unknown(String),
     /// The store holds what it should not. A fault of the program or of the disk.
     #[error("the store is damaged: {0}")]

@@ -215,7 +215,7 @@ impl Reader {
                     while let Some(Ok(_)) = self.0.next().await {}
                     return Err(closed(frame));
                 }
-                Some(Ok(Message::Binary(_))) => return Err(Ended::Gone("a binary frame".into())),
+                Some(Ok(Message::Binary(_))) => return Err(Ended::Gone("binary frame".into())),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(Ended::Gone(error.to_string())),
                 None => return Err(Ended::Gone("the stream ended".into())),

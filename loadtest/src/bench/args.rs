@@ -10,28 +10,28 @@ use crate::args::at_least_one;
 /// What is measured.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Bench {
-    /// Memory of connections that only wait, and what their heartbeats cost.
+    /// Memory of idle connections, and CPU of their heartbeats.
     Connections(Connections),
     /// Deliveries in one channel, at a steady rate.
     Fanout(Fanout),
-    /// Many channels in which little is said: what the server's CPU has to do for them.
+    /// Many channels with few messages each: the CPU that the server needs for them.
     Pairs(Pairs),
     /// Durable sends over distinct direct channels, as fast as they are acked.
     Sends(Sends),
-    /// How soon people see that others come, go and crash, and whether anybody flaps. Exit code 1 if that is not within
-    /// 30 s, or if somebody flaps.
+    /// Time until users see that others connect, leave and crash, and flaps of presence. Exit code 1 if it takes more than
+    /// 30 s, or if a user flaps.
     Presence(Presence),
-    /// What it costs to catch up with a device that missed entries in some of its many channels.
+    /// The cost of bringing a device up to date that missed entries in some of its many channels.
     Resume(Resume),
-    /// Devices that all come back at once after a crash of the server.
+    /// Devices that all reconnect at once after a crash of the server.
     Returns(Returns),
-    /// One user who asks for the most expensive that the limits admit: what others feel of it.
+    /// One user who makes the most expensive requests that the limits admit: the effect on others.
     Greedy(Greedy),
     /// Time from the start of the process until it is ready.
     Startup(Startup),
-    /// Connections that are all reset at once and come back. Played by `cargo xtask faults`.
+    /// Connections that are all reset at once and reconnect. Run by `cargo xtask faults`.
     Cut(Cut),
-    /// Devices that a cursor does not serve, or that stop reading; each must end equal to the store. Played by
+    /// Devices whose cursor is no longer valid, or that stop reading; each must end equal to the store. Run by
     /// `cargo xtask faults`.
     Away(Away),
 }
@@ -59,12 +59,12 @@ pub(crate) struct Connections {
     /// Seconds of heartbeats, one every five seconds on each connection, in the last repeat.
     #[arg(long, default_value_t = 60)]
     pub(crate) heartbeat_seconds: u64,
-    /// The server is started anew so often.
+    /// Number of repeats, each with a new start of the server.
     #[arg(long, default_value_t = 3)]
     pub(crate) repeats: usize,
 }
 
-/// How messages go out.
+/// How messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Frames {
     /// Evenly: each message is a frame of its own.
@@ -76,13 +76,13 @@ pub(crate) enum Frames {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Fanout {
-    /// Those to whom everything goes, one socket each, in as many processes as open files need.
+    /// Number of subscribers, one socket each, in as many processes as the limit of open files needs.
     #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub(crate) subscribers: usize,
-    /// Messages a second, all of one sender. Keep it below what the machine can do: latencies say nothing above it.
+    /// Messages a second, all from one sender. Keep it below the capacity of the machine: above it latencies mean nothing.
     #[arg(long, default_value_t = 50, value_parser = at_least_one::<u32>())]
     pub(crate) rate: u32,
-    /// How they go out. A list makes a table.
+    /// How messages are sent. A list makes a table.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "single,coalesced")]
     pub(crate) frames: Vec<Frames>,
     /// The channel; groups have at most 500 members.
@@ -118,13 +118,13 @@ pub(crate) struct Pairs {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Presence {
-    /// People who come and go, a quarter in each way: with a farewell, by a reset, by falling silent, and back at once.
+    /// Users who connect and leave, a quarter in each way: with a close, by a reset, by silence, and back at once.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(4..=90))]
     pub(crate) people: u32,
-    /// People who look on.
+    /// Users who watch.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=9))]
     pub(crate) watchers: u32,
-    /// How often each comes and goes.
+    /// How often each user connects and leaves.
     #[arg(long, default_value_t = 2, value_parser = at_least_one::<u32>())]
     pub(crate) rounds: u32,
 }
@@ -135,13 +135,13 @@ pub(crate) struct Resume {
     /// Channels of the device's user.
     #[arg(long, default_value_t = 500, value_parser = at_least_one::<usize>())]
     pub(crate) channels: usize,
-    /// In how many of them something was said.
+    /// Number of these channels that have new messages.
     #[arg(long, default_value_t = 50, value_parser = at_least_one::<usize>())]
     pub(crate) moved: usize,
-    /// How much, in all of them together.
+    /// Number of new messages, in all of them together.
     #[arg(long, default_value_t = 1_000, value_parser = at_least_one::<usize>())]
     pub(crate) missed: usize,
-    /// The device resumes from the same cursor so often.
+    /// Number of times that the device resumes from the same cursor.
     #[arg(long, default_value_t = 50, value_parser = at_least_one::<usize>())]
     pub(crate) repeats: usize,
 }
@@ -163,7 +163,7 @@ pub(crate) struct Returns {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Greedy {
-    /// How long the user asks.
+    /// Seconds for which the user sends requests.
     #[arg(long, default_value_t = 30, value_parser = at_least_one::<u64>())]
     pub(crate) seconds: u64,
 }
@@ -171,7 +171,7 @@ pub(crate) struct Greedy {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Cut {
-    /// Where the server is.
+    /// The URL of the server.
     #[arg(long)]
     pub(crate) url: String,
     /// Devices, each of another user.
@@ -180,7 +180,7 @@ pub(crate) struct Cut {
     /// Members of each group; each user is in one.
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(2..=100))]
     pub(crate) members: usize,
-    /// Messages that each device misses meanwhile.
+    /// Messages that each device misses while it is away.
     #[arg(long, default_value_t = 2, value_parser = at_least_one::<usize>())]
     pub(crate) missed: usize,
 }
@@ -190,9 +190,9 @@ pub(crate) struct Cut {
 pub(crate) enum Scene {
     /// It misses more than 10,000 items.
     Far,
-    /// A backup is restored that knows less than it.
+    /// A backup is restored that is older than the device's cursor.
     Restored,
-    /// It stops reading for longer than its connection holds out.
+    /// It stops reading for longer than its connection survives.
     Stopped,
 }
 
@@ -206,10 +206,10 @@ pub(crate) struct Away {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Sends {
-    /// Connections with one message under way each. A list makes a table.
+    /// Connections with one message in flight each. A list makes a table.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = at_least_one::<usize>())]
     pub(crate) in_flight: Vec<usize>,
-    /// Those to whom the messages go are connected, too.
+    /// Connect the receivers too.
     #[arg(long)]
     pub(crate) receivers: bool,
     #[command(flatten)]
@@ -240,10 +240,10 @@ impl Rounds {
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
 pub(crate) struct Startup {
-    /// A data folder on which no server runs; by default one is made by playing made-up days.
+    /// A data folder that no server uses; by default one is made by playing generated days.
     #[arg(long)]
     pub(crate) data: Option<PathBuf>,
-    /// How many made-up days.
+    /// Number of generated days.
     #[arg(long, default_value_t = 50)]
     pub(crate) days: usize,
     #[arg(long, default_value_t = 5)]
@@ -256,7 +256,7 @@ pub(crate) struct Startup {
 pub(crate) struct Readers {
     #[arg(long)]
     pub(crate) addr: String,
-    /// A line for each connection: its number, its token (or `-` to say nothing at all), and the open channel to
+    /// A line for each connection: its number, its token (or `-` to send nothing at all), and the open channel to
     /// subscribe to (or `-`).
     #[arg(long)]
     pub(crate) list: PathBuf,

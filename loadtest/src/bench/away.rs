@@ -106,7 +106,7 @@ async fn stopped(folder: &Folder) -> anyhow::Result<serde_json::Value> {
         heard.resyncs + heard.disconnects > 0,
         "the server never noticed that the device stopped reading"
     );
-    ensure!(heard.resume.is_none_or(|resume| resume == Resume::Resumed), "it must resume");
+    ensure!(heard.resume.is_none_or(|resume| resume == Resume::Resumed), "the device must resume");
     Ok(
         json!({ "resyncs": heard.resyncs, "closed_by_the_server": heard.disconnects, "messages": STOPPED_MESSAGES }),
     )
@@ -235,7 +235,7 @@ impl Device {
         while self.last() < head || !is_covered {
             let event = timeout(PATIENCE, events.recv()).await;
             let event = event.with_context(|| format!("the device has {} of {head}", self.last()))?;
-            match event.context("the client ended")? {
+            match event.context("the client has stopped")? {
                 Event::Connected { resume } => heard.resume = Some(resume),
                 Event::Resync => heard.resyncs += 1,
                 Event::Disconnected { .. } => heard.disconnects += 1,

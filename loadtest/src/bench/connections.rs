@@ -44,7 +44,8 @@ pub(super) async fn run(args: Connections) -> anyhow::Result<()> {
     let data = folder.join("data");
     let (count, groups, members) = (args.count, args.channels, args.members);
     print_conditions(&format!(
-        "connections: {count} of distinct users, {groups} groups of {members} each, whose members are told who is there"
+        "connections: {count} of distinct users, {groups} groups of {members} each, whose members receive each \
+         other's presence"
     ));
     let people = fill(&args, &data, &folder).await?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
@@ -141,7 +142,7 @@ async fn beat(server: &Process, sockets: Vec<Socket>, before: Usage, seconds: u6
     let (cpu, took) = (last.cpu_seconds - first.cpu_seconds, begun.elapsed().as_secs_f64());
     println!(
         "    after {took:.0} s of heartbeats: {:.0} B a connection by RSS; {beats} heartbeats took {cpu:.2} CPU s \
-         ({:.1} µs each, {:.1} % of a core); {others} other frames came, of who is there",
+         ({:.1} µs each, {:.1} % of a core); {others} presence frames came",
         per_connection(before, last, count).rss,
         cpu * 1e6 / figure(beats),
         100.0 * cpu / took

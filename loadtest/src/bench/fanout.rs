@@ -33,7 +33,7 @@ pub(super) async fn run(args: Fanout) -> anyhow::Result<()> {
     let rest = people::rest(&server.url())?;
     let people = people::sign_up(&rest, args.subscribers + 1).await?;
     let channel = people::channel(&rest, args.kind, &people.iter().collect::<Vec<&Person>>()).await?;
-    let (sender, subscribers) = people.split_first().context("there must be a sender")?;
+    let (sender, subscribers) = people.split_first().context("at least one sender is needed")?;
     let subscribe = (args.kind == Kind::Open).then_some(channel);
     let read = |person| Read::Welcome { token: token(person), subscribe };
     let reads: Vec<Read<'_>> = subscribers.iter().map(read).collect();
@@ -70,7 +70,7 @@ pub(super) async fn run(args: Fanout) -> anyhow::Result<()> {
         for _ in 0..args.rounds.repeats {
             let (round, sockets) = load.round(vec![(socket, pace)], &folder).await?;
             rounds.push(round);
-            socket = sockets.into_iter().next().context("the sender is gone")?;
+            socket = sockets.into_iter().next().context("the sender has stopped")?;
         }
         print(*frames, &rounds);
     }

@@ -27,7 +27,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} stays behind: {error}", self.0.display());
+            eprintln!("cannot delete {}: {error}", self.0.display());
         }
     }
 }
@@ -35,5 +35,5 @@ impl Drop for Folder {
 /// The folder of this program, which also contains the server.
 pub(super) fn programs() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
-    Ok(program.parent().context("this program is in no folder")?.to_owned())
+    Ok(program.parent().context("the folder of this program is unknown")?.to_owned())
 }

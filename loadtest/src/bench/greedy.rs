@@ -63,7 +63,8 @@ const WISHES: [Wish; 8] = [
 pub(super) async fn run(args: Greedy) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     print_conditions(&format!(
-        "greedy: one user asks for what is most expensive, {AT_ONCE} at a time of each of {} kinds, for {} s; limits on",
+        "greedy: one user makes the most expensive requests, {AT_ONCE} at a time of each of {} kinds, for {} s; \
+         limits on",
         WISHES.len(),
         args.seconds
     ));
@@ -85,7 +86,7 @@ pub(super) async fn run(args: Greedy) -> anyhow::Result<()> {
     let beside = talk.end().await?;
     let cpu = server.usage()?.cpu_seconds - cpu;
     println!(
-        "{} calls were admitted and {} refused; {cpu:.1} CPU s of the server",
+        "{} calls admitted, {} refused; {cpu:.1} CPU s of the server",
         greedy.admitted.load(Ordering::Relaxed),
         greedy.refused.load(Ordering::Relaxed)
     );

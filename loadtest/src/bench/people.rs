@@ -41,7 +41,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
                 device_name: "bench".to_owned(),
                 invitation: None,
             };
-            let signed_in = rest.sign_up(&sign_up, None).await.context("a sign-up failed")?;
+            let signed_in = rest.sign_up(&sign_up, None).await.context("sign-up failed")?;
             Ok(Person { id: signed_in.user.id, token: signed_in.access_token, cursor: None })
         })
         .buffered(CALLS)
@@ -74,7 +74,8 @@ pub(super) async fn group(rest: &Rest, people: &[&Person]) -> anyhow::Result<Cha
     let members = people[1..].iter().map(|person| person.id).collect();
     let name = Some("bench".to_owned());
     let channel = NewChannel { kind: ChannelKind::Group, name, topic: None, members };
-    let view = rest.create_channel(&people[0].token, &channel, None).await.context("a group failed")?;
+    let view =
+        rest.create_channel(&people[0].token, &channel, None).await.context("creating a group failed")?;
     Ok(view.card.id)
 }
 
@@ -83,7 +84,8 @@ pub(super) async fn open(rest: &Rest, people: &[&Person]) -> anyhow::Result<Chan
     let [owner, others @ ..] = people else { bail!("there is no owner") };
     let name = Some("bench".to_owned());
     let channel = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
-    let view = rest.create_channel(&owner.token, &channel, None).await.context("an open channel failed")?;
+    let view =
+        rest.create_channel(&owner.token, &channel, None).await.context("creating an open channel failed")?;
     let id = view.card.id;
     stream::iter(others)
         .map(|person| rest.join(&person.token, id))
@@ -103,9 +105,9 @@ pub(super) async fn channel(rest: &Rest, kind: Kind, people: &[&Person]) -> anyh
             let members = vec![two.id];
             let channel = NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members };
             let view = rest.create_channel(&one.token, &channel, None).await;
-            Ok(view.context("a direct channel failed")?.card.id)
+            Ok(view.context("creating a direct channel failed")?.card.id)
         }
-        (Kind::Direct, _) => bail!("a direct channel has two people"),
+        (Kind::Direct, _) => bail!("a direct channel has two users"),
     }
 }
 
@@ -131,7 +133,7 @@ pub(super) async fn directs(rest: &Rest, pairs: &[(Person, Person)]) -> anyhow::
             let members = vec![to.id];
             let channel = NewChannel { kind: ChannelKind::Direct, name: None, topic: None, members };
             let view = rest.create_channel(&from.token, &channel, None).await;
-            Ok(view.context("a direct channel failed")?.card.id)
+            Ok(view.context("creating a direct channel failed")?.card.id)
         })
         .buffered(CALLS)
         .try_collect()

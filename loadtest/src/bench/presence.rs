@@ -52,7 +52,8 @@ pub(super) async fn run(args: Presence) -> anyhow::Result<bool> {
     let folder = Folder::new()?;
     let (people, watchers) = (args.people as usize, args.watchers as usize);
     print_conditions(&format!(
-        "presence: {people} people and {watchers} watchers in one group; each comes for {} s and goes, {} times",
+        "presence: {people} users and {watchers} watchers in one group; each user connects for {} s and leaves, {} \
+         times",
         STAY.as_secs(),
         args.rounds
     ));
@@ -115,14 +116,15 @@ fn print(stage: &Stage, acting: &[Person], watchers: usize, cpu: f64) -> anyhow:
     }
     let beats = locked(&stage.beats).clone();
     println!(
-        "{} not told, {} flaps; {cpu:.2} CPU s of the server; bare: a heartbeat is answered within {:.2} ms (p99 {:.2} ms)",
+        "{} changes not received, {} flaps; {cpu:.2} CPU s of the server; bare: a heartbeat is answered within \
+         {:.2} ms (p99 {:.2} ms)",
         outcome.unseen.len(),
         outcome.flaps,
         quantile_ms(&beats, 0.5),
         quantile_ms(&beats, 0.99)
     );
     let holds = !is_late && outcome.unseen.is_empty() && outcome.flaps == 0;
-    println!("target: all told within {} s, no flap: {}", LIMIT.as_secs(), verdict(holds));
+    println!("target: every change received within {} s, no flap: {}", LIMIT.as_secs(), verdict(holds));
     Ok(holds)
 }
 

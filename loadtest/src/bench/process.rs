@@ -111,7 +111,7 @@ impl Process {
                 return Ok(Self { child, pid, addr });
             }
             if let Some(status) = child.try_wait()? {
-                bail!("{command:?} ended at its start ({status}): {said}");
+                bail!("{command:?} exited during start-up ({status}): {said}");
             }
             ensure!(Instant::now() < deadline, "{command:?} does not listen: {said}");
             sleep(Duration::from_millis(1)).await;
@@ -145,7 +145,7 @@ impl Process {
         let pid =
             i32::try_from(self.pid).ok().and_then(Pid::from_raw).context("the server has no process id")?;
         kill_process(pid, Signal::TERM)?;
-        timeout(STOP_TIMEOUT, self.child.wait()).await.context("the server did not end")??;
+        timeout(STOP_TIMEOUT, self.child.wait()).await.context("the server did not exit")??;
         Ok(())
     }
 

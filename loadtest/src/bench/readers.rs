@@ -63,7 +63,7 @@ impl Readers {
             children.push(Reading::start(addr, &list)?);
         }
         for child in &mut children {
-            let said = child.answers.next_line().await?.context("the readers ended at their start")?;
+            let said = child.answers.next_line().await?.context("the readers exited during start-up")?;
             ensure!(said == "ready", "the readers did not start: {said}");
         }
         Ok(Self(children))
@@ -117,7 +117,7 @@ impl Reading {
 
     async fn ask(&mut self, what: &str) -> anyhow::Result<String> {
         self.asks.write_all(format!("{what}\n").as_bytes()).await?;
-        self.answers.next_line().await?.context("the readers ended")
+        self.answers.next_line().await?.context("the readers have exited")
     }
 }
 

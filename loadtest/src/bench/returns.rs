@@ -33,8 +33,8 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let data = folder.join("data");
     print_conditions(&format!(
-        "returns: {} devices of distinct users, groups of {}, {} missed messages each; the server is killed and started, and \
-         all come at once",
+        "returns: {} devices of distinct users, groups of {}, {} missed messages each; the server is killed and \
+         started, and all reconnect at once",
         args.count, args.members, args.missed
     ));
     let server = Process::madang(&data, &folder).await?;
@@ -53,7 +53,7 @@ pub(super) async fn run(args: Returns) -> anyhow::Result<()> {
     let bare = come_bare(args.count, &folder).await?;
     println!(
         "all current after {seconds:.2} s (half of them after {:.2} s), {:.0} devices a second; {:.2} CPU s of the server; \
-         peak RSS {:.1} MiB ({:.1} MiB before); {:.1} times the bare {bare:.2} s in which as many connect to a bare server",
+         peak RSS {:.1} MiB ({:.1} MiB before); {:.1} times the bare {bare:.2} s in which the same number connects to a bare server",
         quantile_ms(&latency, 0.5) / 1e3,
         figure(args.count as u64) / seconds,
         after.cpu_seconds - before.cpu_seconds,

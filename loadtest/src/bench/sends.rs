@@ -43,7 +43,8 @@ pub(super) async fn run(args: Sends) -> anyhow::Result<()> {
     let folder = Folder::new()?;
     let receivers = if args.receivers { "connected" } else { "not connected" };
     print_conditions(&format!(
-        "sends: each connection another sender with her own direct channel and one text of {} B under way; receivers \
+        "sends: each connection is another sender with its own direct channel and one text of {} B in flight; \
+         receivers \
          {receivers}; durable; rounds of {} s",
         args.rounds.text, args.rounds.seconds
     ));

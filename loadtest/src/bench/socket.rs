@@ -47,7 +47,7 @@ impl Socket {
             self.fill().await?;
             let text = String::from_utf8_lossy(&self.buffer[..self.filled]).into_owned();
             if let Some(end) = text.find("\r\n\r\n") {
-                ensure!(text.starts_with("HTTP/1.1 101"), "no upgrade: {text}");
+                ensure!(text.starts_with("HTTP/1.1 101"), "upgrade refused: {text}");
                 self.consume(end + 4);
                 return Ok(());
             }
@@ -67,7 +67,7 @@ impl Socket {
         let frame = ClientFrame::Hello(Hello { token: token.to_owned(), cursor });
         socket.send(&serde_json::to_string(&Request { id: None, frame })?).await?;
         let answer = socket.frame().await?;
-        ensure!(answer.contains(r#""type":"welcome""#), "not welcome: {answer}");
+        ensure!(answer.contains(r#""type":"welcome""#), "expected welcome: {answer}");
         Ok(socket)
     }
 
@@ -76,7 +76,7 @@ impl Socket {
         self.send(&format!(r#"{{"type":"subscribe","id":"s","channel_id":"{channel}"}}"#)).await?;
         loop {
             let frame = self.frame().await?;
-            ensure!(!frame.starts_with(r#"{"type":"error""#), "no subscription: {frame}");
+            ensure!(!frame.starts_with(r#"{"type":"error""#), "subscription refused: {frame}");
             if frame.starts_with(r#"{"type":"heads""#) {
                 return Ok(());
             }

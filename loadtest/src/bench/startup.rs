@@ -61,7 +61,7 @@ async fn start(data: &Path, folder: &Folder) -> anyhow::Result<(f64, Process)> {
     let server = Process::madang(data, folder).await?;
     let rest = people::rest(&server.url())?;
     while !rest.is_ready().await {
-        ensure!(begun.elapsed().as_secs() < 60, "the server does not become ready");
+        ensure!(begun.elapsed().as_secs() < 60, "the server did not become ready");
     }
     Ok((begun.elapsed().as_secs_f64(), server))
 }

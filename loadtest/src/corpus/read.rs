@@ -24,7 +24,7 @@ pub(crate) fn corpus(
     let days = files.into_iter().filter(|(_, bytes)| is_day(bytes)).take(days);
     let corpus = Corpus::from_files(days, lines, membership);
     if corpus.days.is_empty() {
-        bail!("{} holds no IRC day files (lines such as `[12:34] <nick> text`)", path.display());
+        bail!("{} contains no IRC day files (lines such as `[12:34] <nick> text`)", path.display());
     }
     Ok(corpus)
 }

@@ -212,7 +212,7 @@ impl Book {
         let waited_us = now_us.saturating_sub(state.sent_us);
         self.to_ack.saturating_record(waited_us);
         if before.is_some_and(|before| before != acked) {
-            let what = format!("line {line} was acked with two places");
+            let what = format!("line {line} was acked with two positions");
             faults.note(FaultKind::Conflict, self.fault(acked.seq, what));
         }
     }
@@ -266,7 +266,7 @@ impl Book {
             Some(seen) if (seen.key, seen.message_id) == (row.key, row.message_id) => {
                 self.check_words(seq, message, record, source)
             }
-            Some(_) => Some((FaultKind::Conflict, "another device got another message here".to_owned())),
+            Some(_) => Some((FaultKind::Conflict, "another device received another message here".to_owned())),
             None => {
                 // Only texts of the first version are compared with each other.
                 let text_hash = if message.version == 1 { row.text_hash } else { 0 };
@@ -293,7 +293,7 @@ impl Book {
         if let Some(raw) = change.reacted {
             return match Reacted::of_raw(raw) {
                 Some(reacted) => self.check_reactions(change.target, reacted, record),
-                None => Some((FaultKind::Conflict, "reactions that cannot be read".to_owned())),
+                None => Some((FaultKind::Conflict, "unreadable reactions".to_owned())),
             };
         }
         let message = change.message?;
@@ -362,7 +362,7 @@ impl Book {
         }
         if message.version > 1 {
             let Some(state) = State::of_raw(message) else {
-                return Some((FaultKind::Conflict, "a message that cannot be read".to_owned()));
+                return Some((FaultKind::Conflict, "an unreadable message".to_owned()));
             };
             record.keep(target, state);
         }

@@ -150,7 +150,7 @@ impl Fate {
             ));
         }
         if !text.is_empty() {
-            broken.push((FaultKind::Undeleted, format!("line {line} is deleted, and has its text")));
+            broken.push((FaultKind::Undeleted, format!("line {line} is deleted, but still has its text")));
         }
         broken
     }
@@ -165,7 +165,7 @@ impl Fate {
             Some(number) if number >= self.edits_acked => Vec::new(),
             Some(number) => {
                 let acked = self.edits_acked;
-                let what = format!("edit {acked} of line {line} was acked, history has edit {number}");
+                let what = format!("edit {acked} of line {line} was acked, but history has edit {number}");
                 vec![(FaultKind::EditLost, what)]
             }
             None => vec![(FaultKind::Conflict, format!("line {line} has a text that was never sent"))],

@@ -154,7 +154,8 @@ impl Book {
         for (line, seq) in self.fates.entries() {
             let target = self.lines.get(line).and_then(|line| Some(line.acked?.seq));
             if target.is_some() && targets.get(&seq).copied() != target {
-                let what = format!("a change of line {line} was acked with it, history has none here");
+                let what =
+                    format!("a change of line {line} was acked with this seq, but history has none here");
                 faults.note(FaultKind::Lost, self.fault(seq, what));
             }
         }
@@ -177,7 +178,7 @@ impl Book {
             let target = change.target.get();
             let Some(row) = changed.get_mut(&target) else {
                 let what =
-                    format!("has version 1, and seq {} tells of version {}", entry.seq, change.version);
+                    format!("has version 1, but seq {} is a change to version {}", entry.seq, change.version);
                 faults.note(FaultKind::Stale, self.fault(target, what));
                 continue;
             };
@@ -202,7 +203,7 @@ impl Book {
     fn judge_order(&self, history: &[Entry], faults: &Faults) {
         let first = history.first().map_or(1, |entry| entry.seq.get());
         if first > self.base + 1 {
-            faults.note(FaultKind::Hole, self.fault(first, "history begins here".to_owned()));
+            faults.note(FaultKind::Hole, self.fault(first, "history starts here".to_owned()));
         }
         for pair in history.windows(2) {
             let (one, two) = (pair[0].seq.get(), pair[1].seq.get());
@@ -210,7 +211,7 @@ impl Book {
                 faults.note(FaultKind::Reordered, self.fault(two, format!("follows seq {one} in history")));
             }
             if pair[1].at < pair[0].at {
-                let what = format!("its time is before that of seq {one}");
+                let what = format!("its time is before the time of seq {one}");
                 faults.note(FaultKind::Reordered, self.fault(two, what));
             }
             for place in one + 1..two {
@@ -219,7 +220,7 @@ impl Book {
         }
         let rows: Vec<(u64, &Message)> = messages(history).collect();
         for pair in rows.windows(2).filter(|pair| pair[1].1.message_id <= pair[0].1.message_id) {
-            let what = format!("its message_id is not above that of seq {}", pair[0].0);
+            let what = format!("its message_id is not greater than that of seq {}", pair[0].0);
             faults.note(FaultKind::Reordered, self.fault(pair[1].0, what));
         }
     }
@@ -230,13 +231,13 @@ impl Book {
             (Some(acked), None) => {
                 faults.note(
                     FaultKind::Lost,
-                    self.fault(acked.seq, format!("line {line} was acked, history lacks it")),
+                    self.fault(acked.seq, format!("line {line} was acked, but history lacks it")),
                 );
             }
             (Some(acked), Some((seq, message)))
                 if acked != (Acked { seq, message_id: message.message_id.raw() }) =>
             {
-                let what = format!("line {line} was acked with seq {}, history has it here", acked.seq);
+                let what = format!("line {line} was acked with seq {}, but history has it here", acked.seq);
                 faults.note(FaultKind::Conflict, self.fault(seq, what));
             }
             // Lines that were never sent are reported once, below.

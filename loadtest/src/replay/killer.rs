@@ -42,7 +42,7 @@ impl Keeper {
     /// Stops killing and measuring, and returns the server.
     pub(crate) async fn finish(self) -> anyhow::Result<(Option<Server>, Option<ServerRss>)> {
         self.stop.cancel();
-        let rss = self.sampler.await.context("the watch over the server's memory failed")?;
+        let rss = self.sampler.await.context("watching the server's memory failed")?;
         let server = self.killer.await.context("the killer failed")??;
         Ok((server, rss))
     }

@@ -204,13 +204,13 @@ impl Setup<'_> {
         let key = format!("{:016x}.day.{index}", self.keys.run);
         let made = again(|| self.rest.create_channel(&token, &wish, Some(&key))).await;
         if is_open {
-            let view = made.context("could not make an open channel")?;
+            let view = made.context("could not create an open channel")?;
             return self.fill(&token, view.card.id, &day.name, &others).await;
         }
         made.with_context(|| {
             let members = day.members.len();
             format!(
-                "could not make a channel of {members} members (MADANG_CHANNELS__GROUP_MEMBERS=500 allows it)"
+                "could not create a channel of {members} members (MADANG_CHANNELS__GROUP_MEMBERS=500 allows it)"
             )
         })
     }
@@ -234,7 +234,7 @@ impl Setup<'_> {
             }
             query.after = page.next;
             if query.after.is_none() || page.items.is_empty() {
-                bail!("a search for {name:?} does not find the open channel {channel}");
+                bail!("the search for {name:?} does not find the open channel {channel}");
             }
         }
         stream::iter(others)
@@ -293,7 +293,7 @@ fn plans(days: Vec<Day>, views: &[ChannelView], keys: Keys, args: &Replay) -> an
     let channels: HashMap<u64, usize> =
         views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index)).collect();
     if channels.len() != plans.len() {
-        bail!("the server gave the same channel for two days");
+        bail!("the server returned the same channel for two days");
     }
     Ok(plans)
 }

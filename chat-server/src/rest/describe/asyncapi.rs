@@ -53,10 +53,10 @@ pub(super) fn document() -> Value {
         "info": {
             "title": "Madang over WebSocket",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What is live, as the server does it: it receives client frames and sends server frames, one JSON \
-                object in each text frame. Of a client frame, null means that a field is absent, no field may be there twice, \
-                unknown fields are ignored, and a frame that has unknown fields alone is refused. The rest is described \
-                in /v1/openapi.json.",
+            "description": "Live traffic, from the view of the server: it receives client frames and sends server \
+             frames, one JSON object in each text frame. In a client frame, null means that a field is absent, a \
+             field must not occur twice, unknown fields are ignored, and a frame with only unknown fields is \
+             refused. Everything else is described in /v1/openapi.json.",
             "license": { "name": "Apache-2.0 OR MIT" },
         },
         "defaultContentType": "application/json",

@@ -34,10 +34,11 @@ pub(super) fn document(routes: &Routes) -> Value {
         "info": {
             "title": "Madang over REST",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What is not live. Of a body, null means that a field is absent, no field may be there twice, unknown fields are \
-                ignored, and a body or query that has unknown fields alone is refused. The socket is described in /v1/asyncapi.json. Any path answers 405 with `Allow` to a \
-                            method that it does not take, 415 to a body in another charset or coding, and 400 to a request that \
-                            breaks HTTP; each answer has `X-Request-Id`.",
+            "description": "Everything that is not live traffic. In a body, null means that a field is absent, a \
+             field must not occur twice, unknown fields are ignored, and a body or query with only unknown fields \
+             is refused. The socket is described in /v1/asyncapi.json. Every path answers 405 with `Allow` to a \
+             method that it does not support, 415 to a body in another charset or coding, and 400 to a request \
+             that violates HTTP; each answer has `X-Request-Id`.",
             "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
         },
         "servers": [{ "url": "/" }],
@@ -74,20 +75,21 @@ fn for_operators() -> Map<String, Value> {
             "properties": { "ready": { "type": "boolean" }, "reasons": reasons },
         })
     };
-    let ready = answer("It takes work.", "application/json", readiness());
-    let not_ready = answer("It does not: by name, what does not work.", "application/json", readiness());
+    let ready = answer("It accepts work.", "application/json", readiness());
+    let not_ready =
+        answer("It does not: the names of the parts that do not work.", "application/json", readiness());
     let paths = [
         call(
             "healthz",
-            "Whether the process lives.",
-            json!({ "200": answer("It does.", "text/plain", text()) }),
+            "Whether the process is alive.",
+            json!({ "200": answer("It is alive.", "text/plain", text()) }),
         ),
-        call("readyz", "Whether the process takes work.", json!({ "200": ready, "503": not_ready })),
+        call("readyz", "Whether the process accepts work.", json!({ "200": ready, "503": not_ready })),
         call(
             "metrics",
             "Metrics in the text format of OpenMetrics.",
             json!({
-                "200": answer("All of them.", madang_service::METRICS_CONTENT_TYPE, text()),
+                "200": answer("All metrics.", madang_service::METRICS_CONTENT_TYPE, text()),
             }),
         ),
     ];
@@ -188,7 +190,7 @@ fn name(code: &ErrorCode) -> String {
 }
 
 fn request_id() -> Value {
-    json!({ "description": "The id of the request in the server's log.", "schema": { "type": "string" } })
+    json!({ "description": "The id of the request in the log of the server.", "schema": { "type": "string" } })
 }
 
 fn content(schema: &Value) -> Value {

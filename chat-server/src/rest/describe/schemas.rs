@@ -119,7 +119,7 @@ fn admit_later_kinds(schema: &mut Value) {
     let Some(kinds) = schema["oneOf"].as_array_mut() else { return };
     let known: Vec<Value> = kinds.iter().map(|kind| kind["properties"]["kind"]["const"].clone()).collect();
     kinds.push(json!({
-        "description": "A kind of a later version. Skip the entry, and count its `seq`.",
+        "description": "A kind of a later version. Skip the entry, but count its `seq`.",
         "type": "object",
         "properties": { "kind": { "type": "string", "not": { "enum": known } } },
         "required": ["kind"],

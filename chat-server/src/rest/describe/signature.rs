@@ -108,7 +108,7 @@ impl Taken for IdempotencyKey {
     fn tell(signature: &mut Signature, _: &mut Schemas) {
         signature.parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": "The same key with the same request makes nothing twice.",
+            "description": "The same key with the same request does not create a second object.",
             "schema": { "type": "string", "minLength": 8, "maxLength": limits::IDEMPOTENCY_KEY_BYTES },
         }));
     }

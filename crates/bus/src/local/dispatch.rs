@@ -99,7 +99,8 @@ impl<S: LocalStore> Dispatcher<S> {
             Err(error) => {
                 tracing::warn!(
                     channel.id = %channel, %error,
-                    "members could not be read: sessions read their inboxes, and the members are read again in {FAILING_PAUSE:?}"
+                    "reading members failed: sessions read their inboxes, and the read is retried in \
+                     {FAILING_PAUSE:?}"
                 );
                 self.failing.lock().note(channel, now);
                 self.pass_over(commit, now)

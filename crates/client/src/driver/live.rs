@@ -69,7 +69,8 @@ impl Driver {
             () = tokio::time::sleep_until(live.next_beat) => return live.heartbeat().await,
             () = tokio::time::sleep_until(live.renew_at) => return self.renew_in_band(live).await,
             () = tokio::time::sleep_until(retry_at) => {}
-            () = self.events.closed() => return Ok(Some(Next::Stop { code: None, reason: "not wanted".into() })),
+            () = self.events.closed() => return Ok(Some(Next::Stop { code: None, reason: "the events were \
+                 dropped".into() })),
         }
         Ok(None)
     }
@@ -194,7 +195,7 @@ impl Driver {
         error: ErrorBody,
     ) -> Result<(), ClientError> {
         let Some(id) = id else {
-            tracing::debug!(code = ?error.code, message = error.message, "the server could not read a frame");
+            tracing::debug!(code = ?error.code, message = error.message, "the server could not parse a frame");
             return Ok(());
         };
         if id.0 == AUTH {
@@ -278,7 +279,7 @@ impl Driver {
                 _ if self.rest.channel(&self.tokens.access, channel).await?.from_seq == missing.before => {
                     break;
                 }
-                _ => return Err(ClientError::Protocol("history has the hole as well".into())),
+                _ => return Err(ClientError::Protocol("history has the same hole".into())),
             }
         }
         Ok(found)
@@ -378,7 +379,7 @@ impl Live {
     /// Sends a heartbeat, and ends the connection if the server has been silent for too long.
     async fn heartbeat(&mut self) -> Result<Option<Next>, ClientError> {
         if self.last_heard.elapsed() > self.beat * SILENT_HEARTBEATS {
-            return Ok(Some(Next::Again("nothing came for two heartbeats".into())));
+            return Ok(Some(Next::Again("no frame for two heartbeat intervals".into())));
         }
         self.beat().await?;
         Ok(None)

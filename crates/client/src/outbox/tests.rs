@@ -73,7 +73,7 @@ fn an_expired_token_is_not_a_final_refusal() {
     let mut outbox = Outbox::new(10, 8);
     outbox.enqueue(send(1, 1), ()).unwrap();
     let request = sent(&mut outbox, now).unwrap().0;
-    let ended = ErrorBody::new(ErrorCode::Unauthorized, "the token has ended");
+    let ended = ErrorBody::new(ErrorCode::Unauthorized, "the token has expired");
     assert!(matches!(outbox.handle_error(&request, ended, now), Answer::Again));
     assert!(sent(&mut outbox, now).is_none(), "the token is not renewed yet");
     assert_eq!(sent(&mut outbox, now + RETRY_AFTER).unwrap().1, 1);
@@ -86,7 +86,7 @@ fn waits_grow_while_the_server_fails() {
     outbox.enqueue(send(1, 1), ()).unwrap();
     for wait_s in [1, 2, 4, 8, 16, 32, 32] {
         let request = sent(&mut outbox, now).unwrap().0;
-        let failed = ErrorBody::new(ErrorCode::Internal, "the server failed");
+        let failed = ErrorBody::new(ErrorCode::Internal, "internal server error");
         assert!(matches!(outbox.handle_error(&request, failed, now), Answer::Again));
         now += Duration::from_secs(wait_s);
         assert!(sent(&mut outbox, now - Duration::from_millis(1)).is_none(), "{wait_s} s");

@@ -462,6 +462,6 @@ fn same(rows: &[Row], content: &Content) -> Option<usize> {
 }
 
 fn conflict() -> ErrorBody {
-    let message = "client_msg_id was used before in this channel with another body";
+    let message = "client_msg_id was already used in this channel with another body";
     ErrorBody::field(ErrorCode::Conflict, "client_msg_id", message)
 }

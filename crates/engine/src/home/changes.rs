@@ -60,7 +60,7 @@ impl Sheet {
         let may_read = kind == ChannelKind::Open || member.spans.contains(target);
         let row = self.targets.get(&target).and_then(Option::as_ref).filter(|_| may_read);
         row.and_then(|row| row.entry.content.message()).cloned().ok_or_else(|| {
-            let message = format!("seq is {target}, which is no message of this channel that you may read");
+            let message = format!("seq {target} is not a message of this channel that you may read");
             ErrorBody::field(ErrorCode::NotFound, "seq", message)
         })
     }
@@ -99,7 +99,7 @@ impl Home {
             Command::Change(request) => self.judge_change(sheet, request, *kind),
             Command::Detail { change, .. } => self.judge_detail(sheet, by, change, *kind),
             // Sends and notes are minted, the others have steps of their own.
-            _ => Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
+            _ => Err(ErrorBody::new(ErrorCode::Internal, "internal server error")),
         }
     }
 
@@ -135,13 +135,13 @@ impl Home {
         if_version: Option<u32>,
     ) -> Result<Judged, ErrorBody> {
         if message.sender_id != by {
-            return Err(ErrorBody::forbidden("only its sender edits a message"));
+            return Err(ErrorBody::forbidden("only its sender can edit a message"));
         }
         if message.deleted.is_some() {
             return Err(ErrorBody::forbidden("the message is deleted"));
         }
         if body.reply_to.is_some() && body.reply_to != message.body.reply_to {
-            let error = "body.reply_to of a message stays as it was; leave it out";
+            let error = "body.reply_to of a message cannot be changed; leave it out";
             return Err(ErrorBody::invalid("body.reply_to", error));
         }
         // Whom a message mentions was decided, counted and notified when it was sent.
@@ -152,7 +152,7 @@ impl Home {
             return Ok(self.is_so(target, by, message, present, Content::Edited));
         }
         if if_version.is_some_and(|version| version < present) {
-            let error = format!("version: the message was edited since, and has version {present}");
+            let error = format!("version is out of date: the message was edited and has version {present}");
             return Err(ErrorBody::field(ErrorCode::Conflict, "version", error));
         }
         self.pace.check_edit(by, role, &self.details, sheet.now, &mut sheet.edits)?;
@@ -170,7 +170,7 @@ impl Home {
         kind: ChannelKind,
     ) -> Result<Judged, ErrorBody> {
         if message.sender_id != by && (kind == ChannelKind::Direct || !role.is_admin()) {
-            return Err(ErrorBody::forbidden("only its sender, or an admin, deletes a message"));
+            return Err(ErrorBody::forbidden("only its sender or an admin can delete a message"));
         }
         let was_pinned = sheet.details.pins.contains(&target);
         sheet.details.pins.retain(|pin| *pin != target);
@@ -249,11 +249,11 @@ impl Home {
         let (role, _) = self.check_member(by, kind, sheet.at)?;
         if kind == ChannelKind::Direct {
             return Err(ErrorBody::forbidden(
-                "a direct channel is neither archived nor deleted; hide it instead",
+                "a direct channel cannot be archived or deleted; hide it instead",
             ));
         }
         if role != Role::Owner {
-            return Err(ErrorBody::forbidden("only the owner archives or deletes a channel"));
+            return Err(ErrorBody::forbidden("only the owner can archive or delete a channel"));
         }
         if self.details.state == state {
             let seq = self.head.map(|head| head.seq).unwrap_or_default();
@@ -314,11 +314,13 @@ impl Home {
         let (role, member) = self.check_member(user, kind, now)?;
         self.check_takes_messages()?;
         if kind == ChannelKind::Direct && self.roster.is_blocked() {
-            return Err(ErrorBody::forbidden("one of you has blocked the other, or deleted the account"));
+            return Err(ErrorBody::forbidden(
+                "one of the two users has blocked the other, or deleted the account",
+            ));
         }
         if kind == ChannelKind::Direct && self.roster.is_unwanted(user) {
             return Err(ErrorBody::forbidden(
-                "the other user takes no messages of people who are not known to them; ask them to be a contact",
+                "the other user accepts no messages from strangers; send a contact request first",
             ));
         }
         if member.is_muted(now) {
@@ -329,7 +331,7 @@ impl Home {
 
     pub(super) fn check_everyone(&self, body: &Body, role: Role, kind: ChannelKind) -> Result<(), ErrorBody> {
         if body.mentions_everyone && kind == ChannelKind::Open && !role.is_admin() {
-            let error = "body.mentions_everyone: in an open channel only admins mention everyone";
+            let error = "body.mentions_everyone: only admins can mention everyone in an open channel";
             return Err(ErrorBody::field(ErrorCode::Forbidden, "body.mentions_everyone", error));
         }
         Ok(())
@@ -359,7 +361,7 @@ impl Details {
             DetailChange::Pin(target) => {
                 let is_new = !self.pins.contains(&target);
                 if is_new && self.pins.len() >= limits::PINS {
-                    let error = format!("the channel has its {} pinned messages", limits::PINS);
+                    let error = format!("the channel has {} pinned messages, the limit", limits::PINS);
                     return Err(ErrorBody::new(ErrorCode::Full, error));
                 }
                 if is_new {
@@ -372,7 +374,9 @@ impl Details {
                 Content::Unpinned { target, by }
             }
             // Judged by itself: the owner decides, and what was deleted stays so.
-            DetailChange::State(_) => return Err(ErrorBody::new(ErrorCode::Internal, "the server failed")),
+            DetailChange::State(_) => {
+                return Err(ErrorBody::new(ErrorCode::Internal, "internal server error"));
+            }
         })
     }
 }

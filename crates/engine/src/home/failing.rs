@@ -35,7 +35,7 @@ impl Home {
     pub(super) fn fail_late(&mut self, now: Now) {
         let late = self.queue.take_late(now);
         if !late.is_empty() {
-            self.fail(late, &ErrorBody::unavailable("the store takes long; try again", 1_000), now);
+            self.fail(late, &ErrorBody::unavailable("the store is slow; try again", 1_000), now);
         }
     }
 

@@ -121,14 +121,14 @@ impl Home {
             hers.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
             if is_owner_leaving && plan.count > 0 {
-                let message = "who leaves has become the owner meanwhile; try again";
+                let message = "the user the user who leaves has become the owner meanwhile; try again";
                 return Err(ErrorBody::unavailable(message, 100));
             }
             return Ok(());
         };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
             // A group without an owner could never change its members again.
-            return Err(ErrorBody::unavailable("who was to own the channel left meanwhile; try again", 100));
+            return Err(ErrorBody::unavailable("the next owner has left meanwhile; try again", 100));
         };
         if is_owner_leaving {
             plan.add(with_role(was, Role::Owner), request.by, head, PendingChange::Role);
@@ -198,7 +198,7 @@ impl Home {
         }
         let adds = !request.joins.is_empty() || request.adds;
         if adds && self.details.state == ChannelState::Archived {
-            return Err(ErrorBody::forbidden("the channel is archived: nobody joins it"));
+            return Err(ErrorBody::forbidden("the channel is archived: users cannot join it"));
         }
         let is_own_join = request.own_change().is_some() && !request.joins.is_empty();
         let is_invited = kind == ChannelKind::Group && request.invited_by.is_some_and(|by| self.may_add(by));
@@ -215,7 +215,7 @@ impl Home {
         };
         if kind == ChannelKind::Open && adds {
             return Err(ErrorBody::forbidden(
-                "nobody is added to an open channel: people join by themselves",
+                "users cannot be added to an open channel: they join by themselves",
             ));
         }
         if kind == ChannelKind::Direct {
@@ -235,7 +235,7 @@ impl Home {
         let restricted = request.restrict.map(|restrict| restrict.user_id);
         if request.leaves.iter().copied().chain(restricted).any(is_above) {
             return Err(ErrorBody::forbidden(
-                "the owner, and for admins other admins, cannot be removed or restricted",
+                "the owner cannot be removed or restricted, and an admin only by the owner",
             ));
         }
         if restricted == Some(request.by) {
@@ -248,9 +248,9 @@ impl Home {
             {
                 Ok(())
             }
-            Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner gives roles")),
+            Some(_) if role != Role::Owner => Err(ErrorBody::forbidden("only the owner can change roles")),
             Some(given) if given.user_id == request.by => {
-                let message = "user_id is your own; make somebody else the owner instead";
+                let message = "user_id is your own; make another member the owner instead";
                 Err(ErrorBody::invalid("user_id", message))
             }
             _ => Ok(()),
@@ -302,7 +302,7 @@ fn banned(by: UserId, user: UserId) -> ErrorBody {
 /// How who never was a member is refused. That an open channel exists is no secret.
 pub(super) fn refuse_stranger(kind: ChannelKind) -> ErrorBody {
     match kind {
-        ChannelKind::Open => ErrorBody::forbidden("you are no member of this open channel: join it first"),
+        ChannelKind::Open => ErrorBody::forbidden("not a member of this open channel: join it first"),
         ChannelKind::Direct | ChannelKind::Group => ErrorBody::not_found("channel_id"),
     }
 }

@@ -95,11 +95,11 @@ impl Queue {
     /// Why one more must wait elsewhere, if it must. What is put back in front was counted before.
     pub(super) fn check_room(&self, next: &Waiting) -> Result<(), ErrorBody> {
         if self.talk.len() + self.seats.len() >= QUEUE_COMMANDS {
-            let message = format!("the channel has {QUEUE_COMMANDS} requests waiting");
+            let message = format!("the queue of this channel is full: {QUEUE_COMMANDS} requests");
             return Err(ErrorBody::unavailable(message, 500));
         }
         if self.size_bytes + next.size_bytes > QUEUE_BYTES {
-            let message = format!("the channel has requests of {QUEUE_BYTES} bytes waiting");
+            let message = format!("the queue of this channel is full: {QUEUE_BYTES} bytes");
             return Err(ErrorBody::unavailable(message, 500));
         }
         Ok(())

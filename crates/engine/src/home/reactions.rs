@@ -45,7 +45,7 @@ pub(super) struct Asked {
 impl Reactions {
     pub(super) fn push(&mut self, ticket: Ticket, request: ReactRequest) -> Result<(), ErrorBody> {
         if self.count >= QUEUE_COMMANDS {
-            let message = format!("the channel has {QUEUE_COMMANDS} reactions waiting");
+            let message = format!("the queue of this channel is full: {QUEUE_COMMANDS} reactions");
             return Err(ErrorBody::unavailable(message, 500));
         }
         self.count += 1;
@@ -314,7 +314,7 @@ fn check_target(target: Seq, message: Option<&Message>) -> Result<(), ErrorBody>
         Some(message) if message.deleted.is_some() => Err(ErrorBody::forbidden("the message is deleted")),
         Some(_) => Ok(()),
         None => {
-            let error = format!("seq is {target}, which is no message of this channel that you may read");
+            let error = format!("seq {target} is not a message of this channel that you may read");
             Err(ErrorBody::field(ErrorCode::NotFound, "seq", error))
         }
     }
@@ -337,7 +337,7 @@ impl<'a> Room<'a> {
             return Ok(());
         }
         if !self.new.contains(&change.emoji) && self.known.len() + self.new.len() >= limits::REACTIONS {
-            let error = format!("the message has its {} different reactions", limits::REACTIONS);
+            let error = format!("the message has {} different reactions, the limit", limits::REACTIONS);
             return Err(ErrorBody::field(ErrorCode::Full, "emoji", error));
         }
         self.new.insert(change.emoji.clone());

@@ -82,11 +82,9 @@ impl Envelope {
         for member in members {
             let member = member.map_err(|error| error.refusal("frame"))?;
             match &*member.name {
-                "id" if id.is_some() => return Err(ErrorBody::invalid("id", "id is there twice")),
+                "id" if id.is_some() => return Err(ErrorBody::invalid("id", "id occurs twice")),
                 "id" => id = Some(read_id(member.value)?),
-                "type" if kind.is_some() => {
-                    kind = Some(Err(ErrorBody::invalid("type", "type is there twice")))
-                }
+                "type" if kind.is_some() => kind = Some(Err(ErrorBody::invalid("type", "type occurs twice"))),
                 "type" => kind = Some(read_kind(member.value)),
                 _ => {}
             }
@@ -144,7 +142,7 @@ fn frame(kind: &str, text: Checked<'_>) -> Result<ClientFrame, ErrorBody> {
         "auth" => read(text).map(|Auth { token }| ClientFrame::Auth { token }),
         _ => {
             let kind: String = kind.chars().take(32).collect();
-            let message = format!("type {kind:?} is not known here");
+            let message = format!("type {kind:?} is unknown");
             return Err(ErrorBody::field(ErrorCode::Unsupported, "type", message));
         }
     };

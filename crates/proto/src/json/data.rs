@@ -36,7 +36,7 @@ pub enum DataFault {
     #[error("is nested deeper than {DATA_DEPTH} levels")]
     TooDeep,
     /// An object has two members with this name.
-    #[error("has an object with the member {0:?} twice")]
+    #[error("has an object with the key {0:?} twice")]
     Twice(String),
     /// A number is larger in magnitude than every 64-bit floating-point number.
     #[error("has a number beyond the range of a 64-bit floating-point number")]

@@ -78,6 +78,6 @@ impl de::Error for JsonError {
     }
 
     fn duplicate_field(field: &'static str) -> Self {
-        Self::new("is there twice").in_member(field)
+        Self::new("occurs twice").in_member(field)
     }
 }

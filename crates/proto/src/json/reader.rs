@@ -307,7 +307,7 @@ fn known<'de>(
     match first_unknown {
         Some(name) if seen.is_empty() && !fields.is_empty() && !is_part => {
             let known = fields.join(", ");
-            Err(JsonError::new(format!("is not known here, and nothing else is asked; known are {known}"))
+            Err(JsonError::new(format!("is unknown, and no other field is given; known are {known}"))
                 .in_member(&name))
         }
         _ => Ok(known),
@@ -345,7 +345,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, JsonError> {
         let Some(member) = self.members.next().transpose()? else { return Ok(None) };
         if self.of.is_strict() && !self.seen.insert(member.name.clone()) {
-            return Err(JsonError::new("is there twice").in_member(&member.name));
+            return Err(JsonError::new("occurs twice").in_member(&member.name));
         }
         take_key(seed, member, &mut self.next).map(Some)
     }

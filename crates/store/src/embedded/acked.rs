@@ -98,7 +98,7 @@ fn note(folder: &Path, position: Position, sync: bool, seldom: &mut Seldom) -> b
     if let Err(error) = &written
         && let Some(untold) = seldom.tell()
     {
-        tracing::warn!(%error, untold, "the acked position could not be noted");
+        tracing::warn!(%error, untold, "writing the acked position failed");
     }
     written.is_ok()
 }
@@ -109,7 +109,7 @@ impl Drop for Noting {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that notes the acked position panicked");
+            tracing::error!("the thread that writes the acked position panicked");
         }
     }
 }

@@ -35,11 +35,11 @@ pub struct BackedUp {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// There is something of that name.
-    #[error("{0} is there already; name a folder that is not")]
+    #[error("{0} already exists; name a folder that does not")]
     Exists(PathBuf),
     /// It would not fit.
     #[error(
-        "the copy needs {needed_bytes} bytes of free space at {path} for a while, and there are {free_bytes}"
+        "the copy temporarily needs {needed_bytes} bytes of free space at {path}, but only {free_bytes} are free"
     )]
     NoRoom {
         /// Where.
@@ -61,12 +61,12 @@ pub enum BackupError {
     #[error(transparent)]
     Store(#[from] crate::error::StoreError),
     /// SQLite could not write or read the copy.
-    #[error("the copy: {0}")]
+    #[error("copying failed: {0}")]
     Copy(#[from] rusqlite::Error),
     /// The backup is not what it should be. One that was made is kept: it holds what can be read.
     #[error(
-        "the backup {path} is damaged: {first} (and {} more findings); `madang check --data {path}` tells all, and `madang restore \
-         --accept-damage` takes it as it is", count - 1
+        "the backup {path} is damaged: {first} (and {} more findings); `madang check --data {path}` shows all of \
+         them, and `madang restore --accept-damage` accepts the backup as it is", count - 1
     )]
     Damaged {
         /// Which.

@@ -119,7 +119,7 @@ pub(super) fn state(row: &Row<'_>, column: usize) -> Result<ChannelState> {
 }
 
 pub(super) fn unknown_word(column: usize, word: &str) -> Error {
-    Error::FromSqlConversionFailure(column, Type::Text, format!("unknown word {word:?}").into())
+    Error::FromSqlConversionFailure(column, Type::Text, format!("unknown value {word:?}").into())
 }
 
 /// What an SQL error of a read, or of a transaction that was rolled back, means to callers.

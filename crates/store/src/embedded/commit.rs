@@ -89,12 +89,12 @@ impl Thread {
         let error = match failure {
             Failure::Job(error) | Failure::Group(error) => {
                 if let Some(untold) = self.seldom.tell() {
-                    tracing::error!(%error, jobs = group.len(), untold, "the store did not write");
+                    tracing::error!(%error, jobs = group.len(), untold, "commit failed");
                 }
                 error
             }
             Failure::Unknown(error) => {
-                tracing::error!(%error, jobs = group.len(), "the store does not know whether it wrote");
+                tracing::error!(%error, jobs = group.len(), "commit failed, with an unknown outcome");
                 self.break_down();
                 error
             }
@@ -141,7 +141,7 @@ impl Thread {
         let committed = begun.commit();
         let took = began.elapsed();
         if took > SLOW_COMMIT {
-            tracing::warn!(duration_ms = took.as_millis() as u64, "the disk took long to sync a commit");
+            tracing::warn!(duration_ms = took.as_millis() as u64, "slow commit: the sync took long");
         }
         match committed {
             Ok(()) => {
@@ -216,5 +216,5 @@ fn undone_or_unknown(
     if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
         return undone(store_error(error));
     }
-    Failure::Unknown(StoreError::Unknown("a transaction could not be rolled back".into()))
+    Failure::Unknown(StoreError::Unknown("rollback failed".into()))
 }

@@ -28,7 +28,7 @@ pub(super) struct CopyOrder {
 /// Answers an order that comes while another is carried out.
 pub(super) fn refuse(order: Option<CopyOrder>) {
     if let Some(order) = order {
-        let refusal = StoreError::Unavailable("another copy is being made".into());
+        let refusal = StoreError::Unavailable("another backup is in progress".into());
         let _ = order.reply.send(Err(refusal));
     }
 }
@@ -59,12 +59,12 @@ fn copy(
             return Ok(());
         }
         if order.reply.is_closed() || thread.is_broken() {
-            return Err(StoreError::Unavailable("the copy was given up".into()));
+            return Err(StoreError::Unavailable("the copy was cancelled".into()));
         }
         let waited = thread.runtime.block_on(async { tokio::time::timeout(PAUSE, queue.recv()).await });
         match waited {
             Ok(Some(work)) => thread.work(connection, work, queue),
-            Ok(None) => return Err(StoreError::Unavailable("the store closes".into())),
+            Ok(None) => return Err(StoreError::Unavailable("the store is closing".into())),
             Err(_) => thread.tend_log(connection),
         }
         refuse(thread.copy_asked.take());
@@ -73,7 +73,8 @@ fn copy(
 
 /// The file is thrown away if anything fails, so it needs no journal, and its one sync comes later, elsewhere.
 fn open_target(path: &Path) -> StoreResult<Connection> {
-    let failed = |error: String| StoreError::Unavailable(format!("the copy's file: {error}"));
+    let failed =
+        |error: String| StoreError::Unavailable(format!("opening the file of the copy failed: {error}"));
     folder::private_file(path).map_err(|error| failed(error.to_string()))?;
     let connection = Connection::open(path).map_err(|error| failed(error.to_string()))?;
     let fast = "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -2048;";

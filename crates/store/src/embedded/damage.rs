@@ -16,9 +16,9 @@ pub(super) fn check_header(file: &Path) -> Result<(), OpenError> {
     let what = match &header[..] {
         [] => return Ok(()),
         _ if header.starts_with(MAGIC) && header.len() as u64 == HEADER_BYTES => return Ok(()),
-        _ if header.iter().all(|byte| *byte == 0) => "it begins with zeros",
+        _ if header.iter().all(|byte| *byte == 0) => "it starts with zeros",
         _ if header.starts_with(MAGIC) => "it ends within its header",
-        _ => "it does not begin as an SQLite database does",
+        _ => "it does not start with the header of an SQLite database",
     };
     Err(OpenError::Damaged { file: file.to_owned(), what: what.into() })
 }
@@ -40,7 +40,7 @@ pub(super) fn of_length(file: &Path) -> Option<String> {
     };
     let pages = u64::from(u32::from_be_bytes(header.get(28..32)?.try_into().ok()?));
     let (length, expected) = (file.metadata().ok()?.len(), pages * page_bytes);
-    (length < expected).then(|| format!("it has {length} bytes, and its header speaks of {expected}"))
+    (length < expected).then(|| format!("it has {length} bytes, but its header says {expected}"))
 }
 
 fn header(file: &Path) -> std::io::Result<Vec<u8>> {

@@ -19,8 +19,8 @@ impl StoreMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let mut counter =
             |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter("store_damaged", "G1: operations that met damage", &self.damaged);
-        counter("store_write_failures", "G1: groups that the disk did not take", &self.write_failures);
-        counter("store_checkpoint_failures", "Checkpoints that failed", &self.checkpoint_failures);
+        counter("store_damaged", "G1: operations that found damaged rows", &self.damaged);
+        counter("store_write_failures", "G1: groups of writes that failed to commit", &self.write_failures);
+        counter("store_checkpoint_failures", "Failed checkpoints", &self.checkpoint_failures);
     }
 }

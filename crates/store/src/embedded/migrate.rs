@@ -34,7 +34,7 @@ pub(super) fn bring_up_to_date(
         from = version,
         to = target,
         copy = %copy.display(),
-        "the data folder is brought to a newer version; its database as it was lies beside it"
+        "migrating the data folder to a newer version; a copy of its database is beside it"
     );
     // What is sorted may be larger than the memory.
     sort_in(connection, Some(folder.path()))

@@ -20,7 +20,8 @@ pub enum OpenError {
     },
     /// A newer program wrote it.
     #[error(
-        "the data folder {folder} has version {found}, and this program knows versions up to {known}: use the newer program"
+        "the data folder {folder} has version {found}, and this program supports versions up to {known}: use the \
+         newer program"
     )]
     Newer {
         /// The folder.
@@ -32,8 +33,8 @@ pub enum OpenError {
     },
     /// An older program wrote it, and what opens it is no server.
     #[error(
-        "the data folder {folder} has version {found}, and this program's is {known}: only a start of its server brings it up to \
-         date; use the older program, or start the server"
+        "the data folder {folder} has version {found}, and this program needs version {known}: only the server \
+         migrates it, when it starts; use the older program, or start the server"
     )]
     Older {
         /// The folder.
@@ -62,7 +63,7 @@ pub enum OpenError {
     /// The file is not what was written.
     #[error(
         "{file} is damaged: {what}; restore a backup (`madang restore --from BACKUP --data NEW_FOLDER`); \
-         `madang check --data FOLDER` tells more"
+         `madang check --data FOLDER` shows more"
     )]
     Damaged {
         /// The file.
@@ -72,8 +73,8 @@ pub enum OpenError {
     },
     /// There was a database, and there is none or an empty file.
     #[error(
-        "{file} is gone or empty, and positions up to {} were acked: put it back beside its `madang.db-wal`, which holds what \
-         was written last, or restore a backup (`madang restore --from BACKUP --data NEW_FOLDER`)",
+        "{file} is missing or empty, but positions up to {} were acked: put it back next to its `madang.db-wal`, \
+         which contains the last writes, or restore a backup (`madang restore --from BACKUP --data NEW_FOLDER`)",
         .acked.get()
     )]
     Gone {
@@ -84,10 +85,10 @@ pub enum OpenError {
     },
     /// Acked rows are not there.
     #[error(
-        "the database in {folder} ends at position {}, and positions up to {} were acked: {} are lost \
-         (a damaged write-ahead log, or an older file in its place); restore a backup (`madang restore --from BACKUP \
-         --data NEW_FOLDER`), or go on without them (`madang check --data {folder} --accept-loss`, then start the server): devices that \
-         saw them then take a snapshot",
+        "the database in {folder} ends at position {}, but positions up to {} were acked: {} are lost (the \
+         write-ahead log is damaged, or an older file replaced the database); restore a backup (`madang restore \
+         --from BACKUP --data NEW_FOLDER`), or continue without them (`madang check --data {folder} --accept-loss`, \
+         then start the server): devices that received them then take a snapshot",
         .found.get(), .acked.get(), .acked.get().saturating_sub(.found.get())
     )]
     Lost {
@@ -100,8 +101,8 @@ pub enum OpenError {
     },
     /// There is no room for the copy that is made before the file is changed.
     #[error(
-        "bringing {folder} to version {version} takes {needed_bytes} bytes of free space for a copy and for the change, and there are \
-         {free_bytes}: make room, then start again"
+        "the migration of {folder} to version {version} needs {needed_bytes} bytes of free space, but only \
+         {free_bytes} are free: free some space, then start again"
     )]
     NoRoom {
         /// The folder.

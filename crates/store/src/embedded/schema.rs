@@ -154,17 +154,15 @@ fn check_acked(
 ) -> Result<(), OpenError> {
     let acked = match acked::read(folder.path()).map_err(OpenError::folder(folder.path()))? {
         Noted::Nothing if version == 0 => {
-            tracing::info!(folder = %folder.path().display(), "a new data folder: there was none");
+            tracing::info!(folder = %folder.path().display(), "created a new data folder");
             return Ok(());
         }
         Noted::Nothing => {
-            tracing::warn!("there is no note of the acked position; whether something is lost is not known");
+            tracing::warn!("the acked position is missing; a loss of rows cannot be detected");
             return Ok(());
         }
         Noted::Torn => {
-            tracing::warn!(
-                "the note of the acked position cannot be read; whether something is lost is not known"
-            );
+            tracing::warn!("the acked position cannot be read; a loss of rows cannot be detected");
             return Ok(());
         }
         Noted::Position(acked) => acked,
@@ -188,7 +186,7 @@ fn refuse_loss(
 ) -> Result<(), OpenError> {
     if accepts_loss {
         let (acked, found) = (acked.get(), found.get());
-        tracing::warn!(acked, found, "acked positions are lost, and the operator goes on without them");
+        tracing::warn!(acked, found, "acked positions are lost, and the operator accepts the loss");
         return Ok(());
     }
     Err(OpenError::Lost { folder: folder.path().to_owned(), acked, found })

@@ -127,10 +127,10 @@ fn flip(file: &std::path::Path, offset: usize) {
 #[test]
 fn a_file_that_lost_its_header_or_its_end_is_refused_and_stays() {
     let damage: [(&str, Harm); 4] = [
-        ("begins with zeros", |bytes| bytes.fill(0)),
+        ("starts with zeros", |bytes| bytes.fill(0)),
         ("ends within its header", |bytes| bytes.truncate(60)),
-        ("does not begin as an SQLite database", |bytes| bytes[3] ^= 1),
-        ("its header speaks of", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("does not start with the header of an SQLite database", |bytes| bytes[3] ^= 1),
+        ("its header says", |bytes| bytes.truncate(bytes.len() / 2)),
     ];
     for (told, damage) in damage {
         let folder = tempfile::tempdir().unwrap();

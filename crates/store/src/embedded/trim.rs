@@ -23,7 +23,7 @@ impl TrimStore for Embedded {
             let (rows, channels) = match forgotten {
                 // The others are not to keep everything because of it.
                 Err(error @ StoreError::Corrupt(_)) => {
-                    tracing::error!(user.id = %user, %error, "old rows of a user were not forgotten");
+                    tracing::error!(user.id = %user, %error, "deleting old rows of a user failed");
                     (0, 0)
                 }
                 forgotten => forgotten?,

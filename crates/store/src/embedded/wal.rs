@@ -88,7 +88,8 @@ impl WalFile {
             } else {
                 if self.forget_retry == FORGET_RETRY_MOST {
                     tracing::warn!(
-                        "another program reads the database: what was deleted stays in its log until it ends"
+                        "another program reads the database: deleted data stays in the write-ahead log until that \
+                         program ends"
                     );
                 }
                 self.forget_retry = (2 * self.forget_retry).min(FORGET_RETRY_MOST);
@@ -124,7 +125,7 @@ impl WalFile {
         if try_empty(connection, LENGTH_PATIENCE)? {
             self.next_try_bytes = self.limit_bytes;
         } else {
-            tracing::warn!(length_bytes, "the write-ahead log could not begin again");
+            tracing::warn!(length_bytes, "restarting the write-ahead log failed");
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ fn stopped() -> StoreError {
 }
 
 pub(super) fn broken() -> StoreError {
-    StoreError::Unavailable("the disk failed; the server must start again".into())
+    StoreError::Unavailable("the disk failed; the server must be restarted".into())
 }
 
 /// Notes a caller who went away before the answer.
@@ -235,7 +235,7 @@ impl Thread {
         if !self.is_broken()
             && let Err(error) = wal::empty(connection)
         {
-            tracing::warn!(%error, "the write-ahead log was not emptied at the end");
+            tracing::warn!(%error, "emptying the write-ahead log at shutdown failed");
         }
     }
 
@@ -318,7 +318,7 @@ impl Thread {
         }
         if let Err(error) = self.wal.tend(connection) {
             self.metrics.checkpoint_failures.inc();
-            tracing::warn!(%error, "the write-ahead log did not move to the database file");
+            tracing::warn!(%error, "checkpoint failed");
             if disk::is_fatal(&error) {
                 self.break_down();
             }
@@ -326,7 +326,7 @@ impl Thread {
     }
 
     pub(super) fn break_down(&self) {
-        tracing::error!("the disk failed a sync: nothing more is written before the folder is opened again");
+        tracing::error!("sync failed: no further writes until the folder is opened again");
         self.shared.is_broken.send_replace(true);
     }
 }

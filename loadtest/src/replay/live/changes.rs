@@ -73,7 +73,7 @@ impl Live<'_> {
                 Step::React { .. } => &counters.reactions,
             });
             if changed.target.get() != chain.target {
-                let what = format!("the answer to a change of it names seq {}", changed.target);
+                let what = format!("the answer to a change of it has seq {}", changed.target);
                 self.world.faults.note(FaultKind::Conflict, book.fault(chain.target, what));
             }
         }

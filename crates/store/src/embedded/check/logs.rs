@@ -74,7 +74,7 @@ fn fault_of_content(content: ValueRef<'_>) -> Option<String> {
         Ok(text) => {
             json::read::<Content>(text).err().map(|error| format!("its content cannot be read: {error}"))
         }
-        Err(error) => Some(format!("its content is no text: {error}")),
+        Err(error) => Some(format!("its content is not text: {error}")),
     }
 }
 
@@ -140,7 +140,7 @@ impl Check<'_> {
         let head = self.db.prepare_cached(&sql)?.query_row([int(id)], |row| Place::of(row, 0)).optional()?;
         if head != Some(last) {
             let told = head.map_or_else(|| "no head".to_owned(), |head| format!("the head {head:?}"));
-            let what = format!("is the last row, {last:?}, and there is {told}");
+            let what = format!("is the last row, {last:?}, but the log has {told}");
             self.report.find(Some(((table.id)(id), Seq::new(last.seq))), what);
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Check<'_> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let place = ((table.id)(number(row, 0)?), Seq::new(number(row, 1)?));
-            self.report.find(Some(place), "is a head without a row");
+            self.report.find(Some(place), "the head has no row");
         }
         Ok(())
     }

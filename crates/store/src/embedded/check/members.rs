@@ -51,12 +51,15 @@ impl Check<'_> {
         }
         self.find_each(ACCEPTED, |row| {
             let (channel, user) = (channel(row)?, user(row)?);
-            Ok(format!("channel {channel}: whether user {user} has accepted is written in two ways"))
+            Ok(format!(
+                "channel {channel}: the member row and the membership of user {user} differ in whether the \
+                 user has accepted"
+            ))
         })?;
         self.find_each(INVITATIONS, |row| {
             let (channel, user) = (channel(row)?, user(row)?);
             Ok(format!(
-                "channel {channel}: the invitation of user {user} leads to no group, or is in no known state"
+                "channel {channel}: the invitation of user {user} refers to no group, or has an unknown state"
             ))
         })?;
         self.find_unreadable(ALL_CHANNELS, |row| {
@@ -95,18 +98,18 @@ impl Check<'_> {
     pub(super) fn members(&mut self) -> Result<()> {
         self.find_each(SEATS, |row| {
             let (channel, count, open) = (channel(row)?, number(row, 1)?, number(row, 2)?);
-            Ok(format!("channel {channel}: {count} seats are taken, and {open} members are there"))
+            Ok(format!("channel {channel}: {count} seats are taken, but there are {open} members"))
         })?;
-        self.find_each(NO_SEATS, |row| Ok(format!("channel {}: has members and no seats", channel(row)?)))?;
+        self.find_each(NO_SEATS, |row| Ok(format!("channel {}: has members but no seats", channel(row)?)))?;
         self.find_each(MEMBERS, |row| {
             Ok(format!(
-                "channel {}: user {} is a member, and their membership differs",
+                "channel {}: user {} is a member, but their membership differs",
                 channel(row)?,
                 user(row)?
             ))
         })?;
         self.find_each(MEMBERSHIPS, |row| {
-            Ok(format!("channel {}: user {} has a membership and is no member", channel(row)?, user(row)?))
+            Ok(format!("channel {}: user {} has a membership but is not a member", channel(row)?, user(row)?))
         })
     }
 

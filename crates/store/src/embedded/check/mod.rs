@@ -159,7 +159,7 @@ impl Check<'_> {
                 );
                 self.report.find(None, what);
             }
-            Ok(Noted::Torn) => self.report.find(None, "the note of the acked position cannot be read"),
+            Ok(Noted::Torn) => self.report.find(None, "the acked position cannot be read"),
             _ => {}
         }
         Ok(())

@@ -71,7 +71,7 @@ async fn what_was_forgotten_of_an_own_log_is_no_damage_and_what_is_missing_besid
     for (sql, told) in [
         ("UPDATE position SET value = value", None),
         ("DELETE FROM user_log WHERE seq = 2", Some("seq 3: comes after seq 1")),
-        ("DELETE FROM user_log", Some("is a head without a row")),
+        ("DELETE FROM user_log", Some("the head has no row")),
         ("UPDATE user_heads SET trimmed = 0", Some("seq 2: comes after seq 0")),
     ] {
         let folder = folder().await;
@@ -111,20 +111,20 @@ async fn each_damage_is_found_at_its_place() {
         ("DELETE FROM log WHERE id = 1 AND seq = 50", "seq 49: is the last row"),
         ("UPDATE heads SET ordinal = 1 WHERE id = 1", "seq 50: is the last row"),
         ("DELETE FROM heads WHERE id = 1", "there is no head"),
-        ("DELETE FROM log WHERE id = 2", "seq 1: is a head without a row"),
+        ("DELETE FROM log WHERE id = 2", "seq 1: the head has no row"),
         ("UPDATE position SET value = 99", "the position is 99, and the greatest of a row is 53"),
         (
             "UPDATE position SET value = 52",
             "positions up to 53 were acked, the database ends at 52: 1 are lost",
         ),
-        ("UPDATE seats SET count = 2", "2 seats are taken, and 1 members are there"),
-        ("DELETE FROM seats", "has members and no seats"),
-        ("DELETE FROM memberships", "is a member, and their membership differs"),
-        ("UPDATE memberships SET role = 'owner'", "is a member, and their membership differs"),
-        ("UPDATE memberships SET has_accepted = 0", "is written in two ways"),
-        ("INSERT INTO group_invitations VALUES (5, 99, 1, 1, 'waiting', 1, 1)", "leads to no group"),
-        ("INSERT INTO group_invitations VALUES (5, 1, 1, 1, 'lost', 1, 1)", "no known state"),
-        ("DELETE FROM members", "has a membership and is no member"),
+        ("UPDATE seats SET count = 2", "2 seats are taken, but there are 1 members"),
+        ("DELETE FROM seats", "has members but no seats"),
+        ("DELETE FROM memberships", "is a member, but their membership differs"),
+        ("UPDATE memberships SET role = 'owner'", "is a member, but their membership differs"),
+        ("UPDATE memberships SET has_accepted = 0", "differ in whether the user has accepted"),
+        ("INSERT INTO group_invitations VALUES (5, 99, 1, 1, 'waiting', 1, 1)", "refers to no group"),
+        ("INSERT INTO group_invitations VALUES (5, 1, 1, 1, 'lost', 1, 1)", "an unknown state"),
+        ("DELETE FROM members", "has a membership but is not a member"),
         ("UPDATE epochs SET start_pos = 52 WHERE start_order = 1", "start 2 begins at position 51, after 52"),
         ("DROP TABLE epochs", "epochs cannot be read further"),
     ];
@@ -228,8 +228,8 @@ async fn join(store: &Embedded, id: u64, user: u64) {
 async fn a_lost_page_a_lost_end_and_a_lost_header_are_found() {
     let damage: [(&str, Harm); 3] = [
         ("the database file", |bytes| bytes[8 * 4096..9 * 4096].fill(0)),
-        ("its header speaks of", |bytes| bytes.truncate(5 * 4096)),
-        ("begins with zeros", |bytes| bytes.fill(0)),
+        ("its header says", |bytes| bytes.truncate(5 * 4096)),
+        ("starts with zeros", |bytes| bytes.fill(0)),
     ];
     for (told, damage) in damage {
         let folder = folder().await;
