@@ -233,7 +233,7 @@ mod tests {
         let (now, _) = Clock::manual(Millis::new(1_000_000));
         assert!(clock(&now, &glance(1_000_000)).advice.is_none());
         let seen = clock(&now, &glance(4_600_000));
-        assert_eq!(seen.what, "stands 3600 s before the last entry");
+        assert_eq!(seen.what, "is 3600 s behind the last entry");
         assert!(seen.advice.is_some());
     }
 

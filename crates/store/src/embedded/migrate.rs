@@ -224,6 +224,6 @@ mod tests {
     fn without_room_for_the_copy_nothing_is_begun() {
         assert!(check_room(Path::new("data"), 2, 1_000, 1_000).is_ok());
         let refusal = check_room(Path::new("data"), 2, 1_000, 999).unwrap_err().to_string();
-        assert!(refusal.contains("takes 1000 bytes") && refusal.contains("there are 999:"), "{refusal}");
+        assert!(refusal.contains("needs 1000 bytes") && refusal.contains("only 999 are free:"), "{refusal}");
     }
 }
