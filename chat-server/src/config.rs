@@ -398,12 +398,12 @@ mod tests {
         config.tls.key = "key.pem".into();
         assert_eq!(
             config.validate().unwrap_err().to_string(),
-            "tls.cert is empty, must be set beside tls.key"
+            "tls.cert is empty, must be set together with tls.key"
         );
         config.tls = TlsConfig { cert: "cert.pem".into(), ..TlsConfig::default() };
         assert_eq!(
             config.validate().unwrap_err().to_string(),
-            "tls.key is empty, must be set beside tls.cert"
+            "tls.key is empty, must be set together with tls.cert"
         );
         config.tls.key = "key.pem".into();
         assert_eq!(config.validate(), Ok(()));

@@ -120,7 +120,7 @@ fn secret(data: &Path) -> Seen {
                  in again",
                 path.display()
             );
-            Seen::new(format!("cannot be used: {error}"), false, advice)
+            Seen::new(format!("unusable: {error}"), false, advice)
         }
     }
 }

@@ -36,8 +36,8 @@ impl Config {
         let hsts = self.tls.hsts_seconds;
         rule(hsts <= 63_072_000, "tls.hsts_seconds", &hsts, "must be at most 63072000, two years")?;
         let key_is_set = !self.tls.key.as_os_str().is_empty();
-        rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set beside tls.key")?;
-        rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set beside tls.cert")?;
+        rule(self.tls.is_on() || !key_is_set, "tls.cert", &"empty", "must be set together with tls.key")?;
+        rule(key_is_set || !self.tls.is_on(), "tls.key", &"empty", "must be set together with tls.cert")?;
         let reserved = &self.accounts.reserved_handles;
         rule(
             reserved.iter().all(|handle| values::is_handle(handle)),

@@ -16,7 +16,7 @@ use crate::reactions::{ReactedState, Reaction, ReactionsChange};
 pub struct Entry {
     /// The entry's place in its log.
     pub seq: Seq,
-    /// Time of the append; rises with `seq`.
+    /// Time of the append; never less than that of the entry before.
     pub at: Millis,
     /// What the entry records.
     #[serde(flatten)]

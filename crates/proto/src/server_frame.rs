@@ -88,8 +88,8 @@ pub enum ServerFrame<'a> {
         #[serde(flatten)]
         page: HistoryPage,
     },
-    /// The client read its frames too slowly, and queued frames were dropped. No entry is lost: entries continue from
-    /// the last cursor.
+    /// The client reads too slowly, and the server has stopped queueing live entries. No entry is lost: the missed
+    /// entries follow.
     Resync,
     /// The device is too far behind to catch up by entries. It takes the snapshot; new entries continue on this
     /// connection.

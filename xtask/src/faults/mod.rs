@@ -84,27 +84,15 @@ const SCENARIOS: [Scenario; 13] = [
     Scenario { name: "disk-failing", about: "a sync fails, three times", run: disk::failing },
     Scenario { name: "clock-back", about: "the wall clock steps an hour back", run: clock::back },
     Scenario { name: "clock-forward", about: "the wall clock steps an hour forward", run: clock::forward },
-    Scenario {
-        name: "pause",
-        about: "the server is stopped for 40 s and goes on",
-        run: pause::of_the_server,
-    },
-    Scenario {
-        name: "pause-client",
-        about: "a client is stopped for 40 s and goes on",
-        run: pause::of_a_client,
-    },
+    Scenario { name: "pause", about: "the server is paused for 40 s", run: pause::of_the_server },
+    Scenario { name: "pause-client", about: "a client is paused for 40 s", run: pause::of_a_client },
     Scenario {
         name: "cut",
-        about: "thousands of connections are reset at once and come back",
+        about: "thousands of connections are reset at once and reconnect",
         run: crowd::cut,
     },
-    Scenario {
-        name: "file-descriptors",
-        about: "more sockets come than the server may open",
-        run: crowd::flood,
-    },
-    Scenario { name: "far-behind", about: "devices that a cursor does not serve", run: pause::far_behind },
+    Scenario { name: "file-descriptors", about: "more sockets than the server may open", run: crowd::flood },
+    Scenario { name: "far-behind", about: "devices whose cursor is no longer valid", run: pause::far_behind },
     Scenario { name: "kills", about: "three days with a kill every second", run: endurance::kills },
     Scenario {
         name: "soak",

@@ -134,7 +134,7 @@ impl Replay {
     /// Waits for the first progress line of the load tool, which it prints every ten seconds.
     fn wait_until_playing(&self) -> Result<()> {
         let is_playing = || Ok(fs::read_to_string(&self.log)?.contains(" deliveries, "));
-        until("people are talking", SETUP_LIMIT, is_playing)
+        until("users are sending", SETUP_LIMIT, is_playing)
             .with_context(|| last_lines(&self.log, 5))
             .map(drop)
     }

@@ -101,7 +101,7 @@ impl Home {
         self.plan_role(request, plan, head)?;
         self.plan_restriction(request, plan, head, now)?;
         if plan.count > capacity && plan.count > count {
-            let message = format!("the channel has {capacity} seats and {count} are taken");
+            let message = format!("the channel is full: {count} of {capacity} seats are taken");
             return Err(ErrorBody::new(ErrorCode::Full, message));
         }
         Ok(())
