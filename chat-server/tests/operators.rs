@@ -137,7 +137,7 @@ async fn accounts_and_devices_are_managed_beside_a_running_server() {
     let handles: Vec<&str> = lines.out.lines().map(|line| line.split('\t').next().unwrap()).collect();
     assert_eq!(
         (lines.code, handles, lines.err.trim()),
-        (Some(0), vec!["abe", "ada"], "there may be more: --after ada")
+        (Some(0), vec!["abe", "ada"], "there may be more: continue with --after ada")
     );
 
     let shown = stage.json(&["users", "show", "ADA"]).await;

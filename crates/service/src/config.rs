@@ -185,7 +185,7 @@ mod tests {
 
     fn wrong(toml: &str, env: &[(&str, &str)]) -> String {
         let text = loaded(toml, env).unwrap_err();
-        text.strip_prefix("the configuration is wrong:\n  ").unwrap().to_owned()
+        text.strip_prefix("invalid configuration:\n  ").unwrap().to_owned()
     }
 
     #[test]
@@ -219,11 +219,11 @@ mod tests {
     fn an_unknown_key_of_the_file_is_named() {
         assert_eq!(
             wrong("[gateway]\nping = 1", &[]),
-            "unknown key `gateway.ping`, from FILE; known there: ping_ms, origins"
+            "unknown key `gateway.ping`, from FILE; known keys: ping_ms, origins"
         );
         assert_eq!(
             wrong("lisen = 'a'", &[]),
-            "unknown key `lisen`, from FILE; known there: listen, data, gateway"
+            "unknown key `lisen`, from FILE; known keys: listen, data, gateway"
         );
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn an_unknown_key_of_the_environment_is_named() {
         assert_eq!(
             wrong("[gateway]\nping_ms = 1", &[("MADANG_GATEWAY__PING", "1")]),
-            "unknown key `gateway.ping`, from the environment variable MADANG_GATEWAY__PING; known there: ping_ms, origins"
+            "unknown key `gateway.ping`, from the environment variable MADANG_GATEWAY__PING; known keys: ping_ms, origins"
         );
         assert!(
             wrong("", &[("MADANG_LISEN", "1")])
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_variable_that_names_no_key_is_an_error() {
-        assert!(wrong("", &[("MADANG___X", "1")]).contains("MADANG___X names no key"));
+        assert!(wrong("", &[("MADANG___X", "1")]).contains("MADANG___X does not name a key"));
     }
 
     #[test]
