@@ -110,7 +110,7 @@ async fn each_damage_is_found_at_its_place() {
         ("UPDATE log SET ordinal = 9 WHERE id = 1 AND seq = 7", "seq 7: its ordinal 9 does not follow 0"),
         ("DELETE FROM log WHERE id = 1 AND seq = 50", "seq 49: is the last row"),
         ("UPDATE heads SET ordinal = 1 WHERE id = 1", "seq 50: is the last row"),
-        ("DELETE FROM heads WHERE id = 1", "there is no head"),
+        ("DELETE FROM heads WHERE id = 1", "the log has no head"),
         ("DELETE FROM log WHERE id = 2", "seq 1: the head has no row"),
         ("UPDATE position SET value = 99", "the position is 99, and the greatest of a row is 53"),
         (
