@@ -122,8 +122,8 @@ async fn write_some(
     let lists = lists?;
     let mut lists = lists.into_iter().peekable();
     if !lists.peek().zip(items.front()).is_some_and(|(rows, item)| begins(rows, item)) {
-        // Rows vanish only from a user's own log, and only after so many appends that this page is out of date. The device must
-        // connect again; its cursor is then too old and it takes a snapshot.
+        // Rows are deleted only from a user's own log, and only after enough appends to make this page out of date. The
+        // device must connect again; its cursor is then too old and it takes a snapshot.
         return Err(Failure::End(End::Close(CloseReason::Internal)));
     }
     for rows in lists {

@@ -53,7 +53,7 @@ pub async fn run(listener: TcpListener, router: Router, gateway: Arc<Gateway>) {
                     continue;
                 }
                 // A connection above the limit of its address is closed without an answer: an answer would cost more than it is
-                // worth to a peer that opens so many connections.
+                // worth to a peer with this number of connections.
                 if let Ok(counted) = gateway.count_peer(peer.ip()) {
                     // While this waits for a place, later connections wait in the kernel's backlog.
                     let place = Arc::new(gateway.place(peer.ip()).await);
