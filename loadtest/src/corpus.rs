@@ -65,7 +65,7 @@ pub(crate) struct Move {
     pub(crate) what: Moved,
 }
 
-/// What happens.
+/// An event about one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Moved {
     Joins,

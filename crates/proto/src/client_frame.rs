@@ -100,7 +100,7 @@ pub enum ClientFrame {
     History {
         /// The channel.
         channel_id: ChannelId,
-        /// Which page.
+        /// The part of the log, and the size of the page.
         #[serde(flatten)]
         page: crate::rest::HistoryQuery,
     },
