@@ -121,7 +121,7 @@ const showSocket = (root) => {
   const { "x-close-codes": codes, address } = root.channels.socket;
   const frames = Object.entries(root.components.messages).map(([key, message]) => showFrame(root, key, message));
   const ends = codes.map(({ code, meaning, reconnect }) =>
-    make("li", { textContent: `${code}: ${meaning}${reconnect ? "" : " (do not come back by yourself)"}` }));
+    make("li", { textContent: `${code}: ${meaning}${reconnect ? "" : " (do not reconnect automatically)"}` }));
   return make("section", {}, make("h2", { textContent: `Socket ${address}` }), ...frames, make("ul", {}, ...ends));
 };
 
@@ -132,5 +132,5 @@ try {
   const [rest, socket] = await Promise.all([load("/v1/openapi.json"), load("/v1/asyncapi.json")]);
   main.replaceChildren(...showRest(rest), showSocket(socket));
 } catch (error) {
-  main.replaceChildren(make("p", { textContent: `The descriptions could not be loaded: ${error}` }));
+  main.replaceChildren(make("p", { textContent: `Loading the descriptions failed: ${error}` }));
 }
