@@ -10,10 +10,11 @@ use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
 use madang_chat_server::gateway::listen;
 use madang_chat_server::operations::{Caller, Operations};
+use madang_chat_server::refusal::Result;
 use madang_chat_server::rest;
 use madang_ids::LogId;
 use madang_proto::rest::{Deletion, NewChannel, PageQuery, SignUp, SignedIn};
-use madang_proto::{ChannelKind, Content, ErrorBody, ErrorCode};
+use madang_proto::{ChannelKind, Content, ErrorCode};
 use madang_service::{Drain, ManualClock, Tasks};
 use madang_store::model::{Fate, Faults, Model, ModelConfig};
 use madang_store::{AccountStore, LogStore};
@@ -58,7 +59,7 @@ impl Stage {
         &self.node.gateway.operations
     }
 
-    async fn sign_up(&self, handle: &str, password: &str, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
+    async fn sign_up(&self, handle: &str, password: &str, key: Option<&str>) -> Result<SignedIn> {
         let request = SignUp {
             handle: handle.to_owned(),
             display_name: handle.to_owned(),
@@ -185,7 +186,7 @@ async fn of_two_sign_ups_with_one_key_and_two_passwords_one_succeeds() {
             stage.sign_up(&handle, "battery staple", Some(&key)),
         );
         let refused: Vec<ErrorCode> =
-            [&one, &other].into_iter().filter_map(|tried| tried.as_ref().err()).map(|e| e.code).collect();
+            [&one, &other].into_iter().filter_map(|tried| tried.as_ref().err()).map(|e| e.code()).collect();
         assert_eq!(refused, [ErrorCode::Conflict], "round {round}");
     }
 }
@@ -228,7 +229,7 @@ async fn a_deleted_account_is_cleared_although_steps_fail() {
     let request = madang_proto::rest::Deletion { password: "correct horse".to_owned() };
     // The note of the revocation fails. What has begun is finished all the same.
     let deleted = operations.delete_account(caller(&ada), request).await;
-    assert_eq!(deleted.unwrap_err().code, ErrorCode::Unavailable);
+    assert_eq!(deleted.unwrap_err().code(), ErrorCode::Unavailable);
     assert_eq!(stage.status("GET", "/v1/me", &ada.access_token).await, 401);
     for _ in 0..200 {
         stage.clock.advance(Duration::from_secs(1));
@@ -245,7 +246,7 @@ async fn a_deleted_account_is_cleared_although_steps_fail() {
     assert!(operations.contacts(caller(&bob), PageQuery::default()).await.unwrap().items.is_empty());
     // The handle stays reserved for 90 days.
     let taken = stage.sign_up("ada", "correct horse", None).await;
-    assert_eq!(taken.unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(taken.unwrap_err().code(), ErrorCode::Conflict);
     stage.clock.advance(Duration::from_secs(90 * 86_400));
     assert_ne!(stage.sign_up("ada", "correct horse", None).await.unwrap().user.id, ada.user.id);
 }
@@ -275,7 +276,7 @@ async fn a_hash_of_another_spelling_is_accepted_and_renewed() {
         let spelling = madang_auth::spellings(kept).remove(0);
         let is_present = operations.passwords.verify(spelling, present, madang_auth::Lane::Guest).await;
         assert!(is_present.unwrap(), "{kept}");
-        assert_eq!(log_in("no break spac").await.unwrap_err().code, ErrorCode::Unauthorized);
+        assert_eq!(log_in("no break spac").await.unwrap_err().code(), ErrorCode::Unauthorized);
     }
     log_in("no break space").await.unwrap();
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use madang_chat_server::config::SignUpMode;
 use madang_chat_server::operations::{Caller, Operations};
+use madang_chat_server::refusal::Result;
 use madang_ids::DeviceId;
 use madang_proto::rest::{Login, NewDevice, PasswordChange, Refresh, SignUp, SignedIn};
-use madang_proto::{ErrorBody, ErrorCode, limits};
+use madang_proto::{ErrorCode, limits};
 use madang_service::ManualClock;
 use madang_testkit::{Config, Ended, Socket, Storage, TestNode, manual_clock};
 use tokio::task::JoinSet;
@@ -72,8 +73,8 @@ async fn end_of(mut socket: Socket) -> Ended {
     }
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, ErrorBody>) -> ErrorCode {
-    result.unwrap_err().code
+fn code<T: std::fmt::Debug>(result: Result<T>) -> ErrorCode {
+    result.unwrap_err().code()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +131,7 @@ async fn thirty_concurrent_logins_succeed_and_fifty_devices_are_left() {
         logins.spawn(async move {
             loop {
                 match operations.log_in(login("ada", "correct horse"), None, HOME).await {
-                    Err(error) if error.retryable => tokio::task::yield_now().await,
+                    Err(error) if error.code().is_retryable() => tokio::task::yield_now().await,
                     done => return done,
                 }
             }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use madang_proto::ErrorBody;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
 use super::operator::{Ask, Told};
 use crate::operations::Operations;
+use crate::refusal::OperationError;
 
 /// Manage invitations to sign up.
 #[derive(Debug, Subcommand)]
@@ -76,7 +76,7 @@ impl Invitations {
 }
 
 /// Carries out a request of an operator.
-pub(super) async fn tell(operations: &Operations, ask: InvitationsAsk) -> Result<Told, ErrorBody> {
+pub(super) async fn tell(operations: &Operations, ask: InvitationsAsk) -> Result<Told, OperationError> {
     match ask {
         InvitationsAsk::Create { label, uses, days } => {
             operations.invite(&label, uses, days).await.map(|made| Told::Invitation(Box::new(made)))

@@ -18,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::compose::Node;
 use crate::operations::{Account, InvitationCard, Operations, TopPeriod};
+use crate::refusal::OperationError;
 
 use super::invitations::InvitationsAsk;
 use super::users::UsersAsk;
@@ -207,8 +208,8 @@ async fn tell(operations: &Arc<Operations>, folder: Option<&Embedded>, ask: Ask)
         }
         Ask::Users(ask) => super::users::tell(operations, ask).await,
         Ask::Invitations(ask) => super::invitations::tell(operations, ask).await,
-        Ask::Backup { to } => super::backup::make(folder, &to).await,
+        Ask::Backup { to } => super::backup::make(folder, &to).await.map_err(OperationError::from),
         Ask::Top { limit } => operations.top(limit).await.map(Told::Top),
     };
-    told.unwrap_or_else(Told::Refused)
+    told.unwrap_or_else(|error| Told::Refused(error.into()))
 }

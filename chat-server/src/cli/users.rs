@@ -6,12 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use madang_ids::DeviceId;
-use madang_proto::ErrorBody;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
 use super::operator::{Ask, Told, read_password};
 use crate::operations::Operations;
+use crate::refusal::OperationError;
 
 /// Manage accounts.
 #[derive(Debug, Subcommand)]
@@ -150,7 +150,7 @@ impl Users {
 }
 
 /// Carries out a request of an operator.
-pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<Told, ErrorBody> {
+pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<Told, OperationError> {
     match ask {
         UsersAsk::List { prefix, after, limit } => {
             operations.accounts(&prefix, &after, limit).await.map(Told::Accounts)
@@ -171,7 +171,8 @@ pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<
         }
         UsersAsk::Export { handle, to } => {
             let export = operations.export_of(&handle).await?;
-            super::export::write(export, &to).await.map(|end| Told::Exported(Box::new(end)))
+            let end = super::export::write(export, &to).await?;
+            Ok(Told::Exported(Box::new(end)))
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, Epoch, UserId};
-use madang_proto::{CloseReason, ErrorBody, ServerFrame};
+use madang_proto::{CloseReason, ServerFrame};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -21,10 +21,11 @@ use super::encode;
 use super::retry::{Interrupted, is_for_later};
 use super::socket::End;
 use crate::operations::{Standing, SyncPage};
+use crate::refusal::OperationError;
 
 /// Why a step failed.
 enum Failure {
-    Store(ErrorBody),
+    Read(OperationError),
     End(End),
 }
 
@@ -34,9 +35,9 @@ impl From<End> for Failure {
     }
 }
 
-impl From<ErrorBody> for Failure {
-    fn from(error: ErrorBody) -> Self {
-        Self::Store(error)
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        Self::Read(error)
     }
 }
 
@@ -48,7 +49,7 @@ pub(super) async fn step(connection: &mut Connection, user: UserId) -> Result<()
             Ok(())
         }
         Err(Failure::End(end)) => Err(end),
-        Err(Failure::Store(error)) => interrupt(connection, &error),
+        Err(Failure::Read(error)) => interrupt(connection, &error),
     }
 }
 
@@ -171,10 +172,12 @@ where
 }
 
 /// The store failed. Schedules another try, or ends the connection if a retry cannot help.
-fn interrupt(connection: &mut Connection, error: &ErrorBody) -> Result<(), End> {
+fn interrupt(connection: &mut Connection, error: &OperationError) -> Result<(), End> {
     if !is_for_later(error) {
+        tracing::error!(%error, "reading the inbox failed; closing the connection");
         return Err(End::Close(CloseReason::Internal));
     }
+    tracing::warn!(%error, "reading the inbox failed; retrying");
     let (now, number) = (connection.gateway.operations.clock.elapsed(), connection.outbound().number);
     let before = connection.interrupted.take();
     connection.interrupted = Some(Interrupted::new(before, now, number));

@@ -164,7 +164,7 @@ impl Connection {
             },
             Err(error) => {
                 let id = self.session.handle_refused();
-                self.refuse(id, error).await
+                self.refuse(id, error.into()).await
             }
         }
     }
@@ -220,7 +220,7 @@ impl Connection {
         // it.
         while let Err(error) = operations.check_device(user_id, device_id).await {
             if !patience.waits_after(&error).await {
-                return self.refuse(id, error).await;
+                return self.refuse(id, error.into()).await;
             }
         }
         // Also after the registration: rows committed before it are in this page, later ones arrive as live items.
@@ -228,7 +228,7 @@ impl Connection {
             match operations.sync_page(user_id, standing).await {
                 Ok(page) => break page,
                 Err(error) if patience.waits_after(&error).await => {}
-                Err(error) => return self.refuse(id, error).await,
+                Err(error) => return self.refuse(id, error.into()).await,
             }
         };
         self.welcome(id, identity, page.resume()).await?;
@@ -395,7 +395,7 @@ impl Connection {
         let is_taken = self.session.handle_renewed(identity);
         let renewed = match self.session.identity().filter(|_| is_taken) {
             Some(identity) => Ok(requests::Answer::Renewed(identity.expires_at)),
-            None => Err(ErrorBody::invalid("token", "token belongs to another user or device")),
+            None => Err(ErrorBody::invalid("token", "token belongs to another user or device").into()),
         };
         requests::answer(self.outbound(), id, renewed);
     }

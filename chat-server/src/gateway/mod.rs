@@ -47,12 +47,12 @@ use madang_engine::bucket::{Bucket, Rate};
 use madang_engine::log::Row;
 use madang_engine::session::{Now, SessionConfig};
 use madang_ids::UserId;
-use madang_proto::ErrorBody;
 use madang_service::Tasks;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::operations::Operations;
+use crate::refusal::OperationError;
 use crate::tls::Tls;
 
 use addresses::Addresses;
@@ -145,7 +145,7 @@ impl Gateway {
         &self,
         user: UserId,
         items: &VecDeque<InboxItem>,
-    ) -> Result<Vec<Vec<Row>>, ErrorBody> {
+    ) -> Result<Vec<Vec<Row>>, OperationError> {
         // The semaphore is never closed.
         let _permit = self.contents.acquire().await;
         self.operations.content(user, items).await

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::plant::{self, Fault};
+use crate::refusal::OperationError;
 
 use super::outbound::{HeadsFrames, OpenFrames, Outbound};
 use super::{Gateway, encode};
@@ -158,7 +159,14 @@ impl Gateway {
         let mut started = connection.handle_open_read(channel, upto, since);
         for _ in 0..READS {
             let Started::ReadOn(head) = started else { break };
-            let Ok(Some(rows)) = self.rows_between(user, channel, upto.seq..=head.seq).await else { break };
+            let rows = match self.rows_between(user, channel, upto.seq..=head.seq).await {
+                Ok(Some(rows)) => rows,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(channel.id = %channel, %error, "reading for a subscription failed");
+                    break;
+                }
+            };
             push_rows(connection, channel, &rows);
             upto = head;
             started = connection.handle_open_read(channel, upto, since);
@@ -181,7 +189,7 @@ impl Gateway {
         user: UserId,
         channel: ChannelId,
         places: RangeInclusive<Seq>,
-    ) -> Result<Option<Vec<Row>>, ErrorBody> {
+    ) -> Result<Option<Vec<Row>>, OperationError> {
         let (after, upto) = places.into_inner();
         if after > upto || upto.get() - after.get() > limits::SUBSCRIBE_ENTRIES {
             return Ok(None);
@@ -241,7 +249,7 @@ impl Gateway {
 
     /// Ends the subscriptions of users who are not members any more: the rows that were lost may have said that they left or were
     /// banned.
-    async fn unsubscribe_left(&self, channels: &[ChannelId]) -> Result<(), ErrorBody> {
+    async fn unsubscribe_left(&self, channels: &[ChannelId]) -> Result<(), OperationError> {
         let mut users: HashMap<u64, UserId> = HashMap::new();
         self.registry.visit_devices(|user, _, connection| {
             users.insert(connection.number, user);
@@ -280,7 +288,7 @@ impl Gateway {
         }
     }
 
-    async fn tell_loss(&self) -> Result<(), ErrorBody> {
+    async fn tell_loss(&self) -> Result<(), OperationError> {
         // A connection that subscribes after this line reads the log after its registration, so it does not miss the lost rows.
         let channels: Vec<ChannelId> = self.subscribers.channels.iter().map(|entry| *entry.key()).collect();
         self.unsubscribe_left(&channels).await?;
@@ -303,7 +311,7 @@ pub async fn tell_losses(gateway: Arc<Gateway>) {
     loop {
         gateway.subscribers.lost.notified().await;
         while let Err(error) = gateway.tell_loss().await {
-            tracing::warn!(code = ?error.code, "reading the heads of open channels failed; retrying");
+            tracing::warn!(%error, "reading the heads of open channels failed; retrying");
             gateway.operations.clock.sleep(LOSS_RETRY).await;
         }
     }

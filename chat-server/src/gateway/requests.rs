@@ -12,6 +12,7 @@ use super::open::Subscribe;
 use super::outbound::Outbound;
 use super::{Gateway, encode};
 use crate::operations::{Caller, Change, Operations};
+use crate::refusal::OperationError;
 
 /// Carries out one request. Sends are handed to their homes in the order in which they arrive; everything else is complete before
 /// the next frame is read. Returns the identity of a verified token, which the session takes over.
@@ -25,13 +26,13 @@ pub(super) async fn carry_out(
     let operations = &gateway.operations;
     if is_large(&frame) && !outbound.may_ask() {
         let message = "unread answers have used up the bytes in progress of this user, address or node";
-        answer(outbound, id, Err(ErrorBody::limited(message, 1_000)));
+        refuse(outbound, id, ErrorBody::limited(message, 1_000));
         return None;
     }
     if is_limited(&frame)
         && let Err(error) = operations.callers.take_request(caller.user_id)
     {
-        answer(outbound, id, Err(error));
+        refuse(outbound, id, error);
         return None;
     }
     match frame {
@@ -46,7 +47,7 @@ pub(super) async fn carry_out(
         }
         ClientFrame::Received { cursor } => {
             if let Err(error) = operations.note_received(caller, &cursor) {
-                answer(outbound, id, Err(error));
+                refuse(outbound, id, error);
             }
         }
         ClientFrame::Presence(set) => {
@@ -60,7 +61,7 @@ pub(super) async fn carry_out(
         }
         ClientFrame::Auth { token } => match operations.identify(&token).await {
             Ok(identity) => return Some(identity),
-            Err(error) => answer(outbound, id, Err(error)),
+            Err(error) => refuse(outbound, id, error),
         },
         ClientFrame::Edit(edit) => {
             let Edit { channel_id, seq, version, body } = *edit;
@@ -76,7 +77,7 @@ pub(super) async fn carry_out(
         }
         ClientFrame::Typing { channel_id } => {
             if let Err(error) = operations.typing(caller, channel_id).await {
-                answer(outbound, id, Err(error));
+                refuse(outbound, id, error);
             }
         }
         ClientFrame::Subscribe { channel_id, after_seq, mode } => {
@@ -122,7 +123,7 @@ async fn send(
     let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
     let on_answer = move |sent: Result<Ack, ErrorBody>| to.answer(ack(id_of_answer, sent), bytes);
     if let Err(error) = operations.send(caller, channel_id, client_msg_id, body, on_answer).await {
-        outbound.answer(ack(id, Err(error)), bytes);
+        outbound.answer(ack(id, Err(error.into())), bytes);
     }
 }
 
@@ -143,7 +144,7 @@ async fn change(
     let (to, id_of_answer) = (Arc::clone(outbound), id.clone());
     let on_answer = move |changed: Result<Changed, ErrorBody>| to.answer(told(id_of_answer, changed), bytes);
     if let Err(error) = operations.change(caller, channel_id, target, change, on_answer).await {
-        outbound.answer(told(id, Err(error)), bytes);
+        outbound.answer(told(id, Err(error.into())), bytes);
     }
 }
 
@@ -163,16 +164,20 @@ pub(super) enum Answer {
 }
 
 /// Answers a request with its id.
-pub(super) fn answer(outbound: &Outbound, id: Option<RequestId>, result: Result<Answer, ErrorBody>) {
+pub(super) fn answer(outbound: &Outbound, id: Option<RequestId>, result: Result<Answer, OperationError>) {
     // The session refuses such a request if it has no id.
     let known = id.clone().unwrap_or_else(|| RequestId(String::new()));
     let frame = match result {
         Ok(Answer::Done) => ServerFrame::Done { id: known, token_expires_at: None },
         Ok(Answer::Renewed(end)) => ServerFrame::Done { id: known, token_expires_at: Some(end) },
         Ok(Answer::History(page)) => ServerFrame::History { id: known, page },
-        Err(error) => ServerFrame::Error { id, error },
+        Err(error) => return refuse(outbound, id, error),
     };
     outbound.push(encode::frame(&frame));
+}
+
+fn refuse(outbound: &Outbound, id: Option<RequestId>, error: impl Into<ErrorBody>) {
+    outbound.push(encode::frame(&ServerFrame::Error { id, error: error.into() }));
 }
 
 fn ack(id: Option<RequestId>, sent: Result<Ack, ErrorBody>) -> encode::Frame {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use madang_proto::{ErrorBody, ErrorCode};
+use madang_proto::ErrorCode;
 use madang_service::Clock;
+
+use crate::refusal::OperationError;
 
 /// The wait before the second try. Each further wait is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
@@ -29,8 +31,8 @@ impl Interrupted {
 }
 
 /// Whether the same request may succeed a moment later.
-pub(super) fn is_for_later(error: &ErrorBody) -> bool {
-    error.code == ErrorCode::Unavailable
+pub(super) fn is_for_later(error: &OperationError) -> bool {
+    error.code() == ErrorCode::Unavailable
 }
 
 /// Limits how long an answer may wait for the store.
@@ -48,12 +50,13 @@ impl Patience {
     }
 
     /// Waits before the next try. `false` if another try cannot help, or would come too late.
-    pub(super) async fn waits_after(&mut self, error: &ErrorBody) -> bool {
+    pub(super) async fn waits_after(&mut self, error: &OperationError) -> bool {
         self.failures += 1;
         let wait = wait(self.failures, self.seed);
         if !is_for_later(error) || self.clock.elapsed() + wait > self.until {
             return false;
         }
+        tracing::warn!(%error, "opening a connection failed; retrying");
         self.clock.sleep(wait).await;
         true
     }

@@ -14,11 +14,11 @@ use futures_util::StreamExt;
 use futures_util::stream::iter;
 use madang_engine::log::Row;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
-use madang_proto::{Content, ErrorBody, UnreadMentions};
+use madang_proto::{Content, UnreadMentions};
 use madang_store::{Marker, Overview};
 
 use super::Homes;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// The time between two rounds of notes of markers that moved by sending.
 const ROUND: Duration = Duration::from_secs(1);
@@ -66,8 +66,8 @@ impl Homes {
     ///
     /// # Errors
     /// Those of the store, or the refusal of the home.
-    pub async fn note_marker(&self, user: UserId, channel: ChannelId) -> Result<Option<Seq>, ErrorBody> {
-        let row = self.0.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
+    pub async fn note_marker(&self, user: UserId, channel: ChannelId) -> Result<Option<Seq>> {
+        let row = self.0.store.overview_of(user, channel).await?;
         let Some(Overview { marker: Marker { seq, ordinal }, head, mentions, .. }) = row else {
             return Ok(None);
         };
@@ -130,7 +130,7 @@ impl Homes {
             Ok(_) => true,
             Err(error) => {
                 tracing::debug!(channel.id = %channel, user.id = %user, %error, "saving a read marker failed");
-                !error.retryable
+                !error.code().is_retryable()
             }
         }
     }

@@ -18,7 +18,7 @@ use super::texts::check_text;
 use super::turns::Subject;
 use super::{Caller, Operations};
 use crate::config::SignUpMode;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// The display name of a deleted user.
 const DELETED_NAME: &str = "deleted user";
@@ -30,7 +30,7 @@ impl Operations {
     /// # Errors
     /// A field is beyond its limit; `forbidden` if sign-up is not open, or without a valid invitation; `conflict` for a handle
     /// that is taken or reserved, a key that was used with another request, or a device that was revoked since.
-    pub async fn sign_up(&self, request: SignUp, key: Option<&str>) -> Result<SignedIn, ErrorBody> {
+    pub async fn sign_up(&self, request: SignUp, key: Option<&str>) -> Result<SignedIn> {
         let invitation = self.check_may_sign_up(request.invitation.as_deref())?;
         let handle = check_new_handle(&request.handle, &self.config.accounts.reserved_handles)?;
         let display_name = check_display_name(&request.display_name)?;
@@ -38,12 +38,12 @@ impl Operations {
         let device_name = check_device_name("device_name", &request.device_name)?;
         let (id, device_id) = self.claim_sign_up(&handle, &display_name, key).await?;
         let user = User::new(id, handle, display_name, self.clock.now_ms());
-        let rev = self.store.sign_in_rev(id).await.map_err(|error| refusal(&error))?;
+        let rev = self.store.sign_in_rev(id).await?;
         // A repeated sign-up is a login: the password must be the same.
         if !self.create_user(&user, request.password, invitation.as_ref()).await? {
-            return Err(key_conflict());
+            return Err(key_conflict().into());
         }
-        let found = self.store.device(device_id).await.map_err(|error| refusal(&error))?;
+        let found = self.store.device(device_id).await?;
         let device = found.unwrap_or_else(|| self.device(device_id, id, device_name));
         self.sign_in(device, rev, Room::Make).await
     }
@@ -57,11 +57,12 @@ impl Operations {
         handle: &str,
         display_name: &str,
         password: String,
-    ) -> Result<UserCard, ErrorBody> {
+    ) -> Result<UserCard> {
         if self.config.accounts.sign_up == SignUpMode::Off {
             return Err(ErrorBody::forbidden(
                 "sign-up is closed (sign-up is closed (accounts.sign_up is \"off\"))",
-            ));
+            )
+            .into());
         }
         let handle = check_shape(handle)?;
         let display_name = check_display_name(display_name)?;
@@ -91,17 +92,19 @@ impl Operations {
         user: &User,
         password: String,
         invitation: Option<&[u8; 32]>,
-    ) -> Result<bool, ErrorBody> {
+    ) -> Result<bool> {
         if let Some(credentials) = self.credentials(user.id).await? {
             return self.verify(user.id, password, &credentials, Lane::Guest).await;
         }
         let hash = self.hash(password.clone(), Lane::Guest).await?;
-        match self.store.create_user(user, &hash, invitation).await.map_err(|error| refusal(&error))? {
+        match self.store.create_user(user, &hash, invitation).await? {
             Created::Created => {}
             Created::Taken => {
-                return Err(ErrorBody::field(ErrorCode::Conflict, "handle", "handle is already in use"));
+                return Err(
+                    ErrorBody::field(ErrorCode::Conflict, "handle", "handle is already in use").into()
+                );
             }
-            Created::NotInvited => return Err(not_invited()),
+            Created::NotInvited => return Err(not_invited().into()),
         }
         // A concurrent try with the same key, and another password, may have been first.
         match self.credentials(user.id).await? {
@@ -116,37 +119,37 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn user(&self, id: UserId) -> Result<UserCard, ErrorBody> {
-        let users = self.store.users(&[id]).await.map_err(|error| refusal(&error))?;
-        users.into_iter().next().flatten().map(card).ok_or_else(|| ErrorBody::not_found("user"))
+    pub async fn user(&self, id: UserId) -> Result<UserCard> {
+        let users = self.store.users(&[id]).await?;
+        Ok(users.into_iter().next().flatten().map(card).ok_or_else(|| ErrorBody::not_found("user"))?)
     }
 
     /// A user with whom a channel or a contact can be begun: not a deleted one.
     ///
     /// # Errors
     /// `not_found`.
-    pub(super) async fn present_user(&self, id: UserId) -> Result<UserCard, ErrorBody> {
+    pub(super) async fn present_user(&self, id: UserId) -> Result<UserCard> {
         let user = self.user(id).await?;
-        if user.deleted { Err(ErrorBody::not_found("user")) } else { Ok(user) }
+        if user.deleted { Err(ErrorBody::not_found("user").into()) } else { Ok(user) }
     }
 
     /// The user with a handle.
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn user_by_handle(&self, handle: &str) -> Result<UserCard, ErrorBody> {
+    pub async fn user_by_handle(&self, handle: &str) -> Result<UserCard> {
         let handle = check_handle(handle)?;
-        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
-        user.map(card).ok_or_else(|| ErrorBody::not_found("user"))
+        let user = self.store.user_by_handle(&handle).await?;
+        Ok(user.map(card).ok_or_else(|| ErrorBody::not_found("user"))?)
     }
 
     /// The users with these ids. Unknown ids are left out.
     ///
     /// # Errors
     /// `invalid` for texts that are not ids, or for too many.
-    pub async fn users(&self, query: &UserIds) -> Result<List<UserCard>, ErrorBody> {
+    pub async fn users(&self, query: &UserIds) -> Result<List<UserCard>> {
         let ids = parse_ids("ids", &query.ids)?;
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         Ok(List { items: users.into_iter().flatten().map(card).collect() })
     }
 
@@ -154,10 +157,10 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn me(&self, caller: Caller) -> Result<Me, ErrorBody> {
-        let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
+    pub async fn me(&self, caller: Caller) -> Result<Me> {
+        let users = self.store.users(&[caller.user_id]).await?;
         let user = users.into_iter().next().flatten().ok_or_else(|| ErrorBody::not_found("user"))?;
-        let presence = self.store.presence(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
+        let presence = self.store.presence(&[caller.user_id]).await?;
         let presence = presence.into_iter().next().unwrap_or_default();
         let AccountSettings { sends_receipts, may_add, may_write } = self.settings_of(&user);
         let (created_at, invisible, status) = (user.created_at, presence.invisible, presence.status);
@@ -169,13 +172,12 @@ impl Operations {
     ///
     /// # Errors
     /// A name or a picture beyond its limit.
-    pub async fn change_profile(&self, caller: Caller, change: ProfileChange) -> Result<Me, ErrorBody> {
+    pub async fn change_profile(&self, caller: Caller, change: ProfileChange) -> Result<Me> {
         let display_name = change.display_name.as_deref().map(check_display_name).transpose()?;
         let avatar = change.avatar.as_deref().map(check_avatar).transpose()?;
         let profile = Profile { display_name, avatar };
         if profile != Profile::default() {
-            let written = self.store.set_profile(caller.user_id, &profile).await;
-            written.map_err(|error| refusal(&error))?;
+            self.store.set_profile(caller.user_id, &profile).await?;
             self.notify_profile(caller.user_id).await;
         }
         if change.sends_receipts.is_some() || change.may_add.is_some() || change.may_write.is_some() {
@@ -193,11 +195,10 @@ impl Operations {
         }
     }
 
-    async fn publish_profile(&self, user: UserId) -> Result<(), ErrorBody> {
+    async fn publish_profile(&self, user: UserId) -> Result<()> {
         let card = self.user(user).await?;
         let (members, most) = (limits::WATCHED_GROUP_MEMBERS, limits::CONTACTS as usize);
-        let circle = self.store.circle(user, members, most).await;
-        let mut users = circle.map_err(|error| refusal(&error))?;
+        let mut users = self.store.circle(user, members, most).await?;
         self.callers.charge(user, Cost::rows(users.len()));
         users.push(user);
         self.inbox.publish_profile(card, users);
@@ -208,31 +209,30 @@ impl Operations {
 
     /// Writes settings and notifies the user's devices. If another device changes them at the same moment, one device writes and
     /// notes before the other one begins.
-    async fn change_settings(&self, user: UserId, change: &ProfileChange) -> Result<(), ErrorBody> {
+    async fn change_settings(&self, user: UserId, change: &ProfileChange) -> Result<()> {
         let _turn = self.turns.take(Subject::Account(user)).await;
         if let Some(sends_receipts) = change.sends_receipts {
-            let written = self.store.set_sends_receipts(user, sends_receipts).await;
-            written.map_err(|error| refusal(&error))?;
+            self.store.set_sends_receipts(user, sends_receipts).await?;
         }
         if change.may_add.is_some() || change.may_write.is_some() {
-            let written = self.store.set_audiences(user, change.may_add, change.may_write).await;
-            written.map_err(|error| refusal(&error))?;
+            self.store.set_audiences(user, change.may_add, change.may_write).await?;
             self.homes.forget_direct_channels_of(user);
         }
-        let users = self.store.users(&[user]).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&[user]).await?;
         let Some(settings) = users.iter().flatten().next().map(|user| self.settings_of(user)) else {
-            return Err(ErrorBody::not_found("user"));
+            return Err(ErrorBody::not_found("user").into());
         };
         let pick = |content: &Content| match content {
             Content::AccountSettings(settings) => Some(*settings),
             _ => None,
         };
         // An earlier call may have ended between its write and its note, so the note is compared and not only the row.
-        let noted = self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))?;
+        let noted = self.homes.last_noted(user, pick).await?;
         if noted == Some(settings) {
             return Ok(());
         }
-        self.homes.note(user, Content::AccountSettings(settings)).await.map(drop)
+        self.homes.note(user, Content::AccountSettings(settings)).await?;
+        Ok(())
     }
 
     fn settings_of(&self, user: &User) -> AccountSettings {
@@ -242,12 +242,7 @@ impl Operations {
 
     /// The ids of the user and the first device of this sign-up, the same for all tries with its key. One claim holds both,
     /// because they are minted in a row.
-    async fn claim_sign_up(
-        &self,
-        handle: &str,
-        name: &str,
-        key: Option<&str>,
-    ) -> Result<(UserId, DeviceId), ErrorBody> {
+    async fn claim_sign_up(&self, handle: &str, name: &str, key: Option<&str>) -> Result<(UserId, DeviceId)> {
         let mut id = self.mint_row(2);
         if let Some(key) = key {
             let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
@@ -257,18 +252,12 @@ impl Operations {
     }
 
     /// Claims an idempotency key. Returns the id to use: that of the first try with the key.
-    pub(super) async fn claim(
-        &self,
-        scope: &str,
-        key: &str,
-        id: u64,
-        request_hash: [u8; 16],
-    ) -> Result<u64, ErrorBody> {
+    pub(super) async fn claim(&self, scope: &str, key: &str, id: u64, request_hash: [u8; 16]) -> Result<u64> {
         let claim = Claim { id, request_hash, at: self.clock.now_ms() };
-        match self.store.claim(scope, key, claim).await.map_err(|error| refusal(&error))? {
+        match self.store.claim(scope, key, claim).await? {
             Claimed::First => Ok(id),
             Claimed::Before(first) if first.request_hash == request_hash => Ok(first.id),
-            Claimed::Before(_) => Err(key_conflict()),
+            Claimed::Before(_) => Err(key_conflict().into()),
         }
     }
 }

@@ -10,18 +10,18 @@ use super::accounts::card;
 use super::costs::Cost;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 impl Operations {
     /// The users whom the caller blocks.
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn blocks(&self, caller: Caller, query: PageQuery) -> Result<Page<UserCard>, ErrorBody> {
+    pub async fn blocks(&self, caller: Caller, query: PageQuery) -> Result<Page<UserCard>> {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
-        let ids = self.store.blocks(caller.user_id, after, limit).await.map_err(|error| refusal(&error))?;
+        let ids = self.store.blocks(caller.user_id, after, limit).await?;
         let next = pages::next(&ids, limit, |id| *id);
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
     }
@@ -30,12 +30,12 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`; `invalid` for oneself.
-    pub async fn block(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+    pub async fn block(&self, caller: Caller, other: UserId) -> Result<()> {
         check_other(caller, other)?;
         self.user(other).await?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
         let now = self.clock.now_ms();
-        let is_new = self.store.block(caller.user_id, other, now).await.map_err(|error| refusal(&error))?;
+        let is_new = self.store.block(caller.user_id, other, now).await?;
         // The block is written first: from here on neither of the two can ask the other to be a contact again.
         self.end_contact(caller, other).await?;
         for (user, by) in [(caller.user_id, other), (other, caller.user_id)] {
@@ -52,10 +52,10 @@ impl Operations {
     ///
     /// # Errors
     /// `invalid` for oneself; those of the store.
-    pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+    pub async fn unblock(&self, caller: Caller, other: UserId) -> Result<()> {
         check_other(caller, other)?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
-        let was_there = self.store.unblock(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        let was_there = self.store.unblock(caller.user_id, other).await?;
         if was_there || self.noted_block(caller.user_id, other).await? == Some(true) {
             self.tell_block(caller.user_id, other, false).await?;
         }
@@ -63,18 +63,18 @@ impl Operations {
     }
 
     /// The last of the recent notes about `other`: whether it says blocked. `None` if there is no recent one.
-    async fn noted_block(&self, user: UserId, other: UserId) -> Result<Option<bool>, ErrorBody> {
+    async fn noted_block(&self, user: UserId, other: UserId) -> Result<Option<bool>> {
         let pick = |content: &Content| match content {
             Content::Blocked { user_id } if *user_id == other => Some(true),
             Content::Unblocked { user_id } if *user_id == other => Some(false),
             _ => None,
         };
-        self.homes.last_noted(user, pick).await.map_err(|error| refusal(&error))
+        Ok(self.homes.last_noted(user, pick).await?)
     }
 
     /// Makes the home of their direct channel read again who may write, and notes the change in the user's own log.
-    async fn tell_block(&self, user: UserId, other: UserId, mut is_blocked: bool) -> Result<(), ErrorBody> {
-        let direct = self.store.direct(user, other).await.map_err(|error| refusal(&error))?;
+    async fn tell_block(&self, user: UserId, other: UserId, mut is_blocked: bool) -> Result<()> {
+        let direct = self.store.direct(user, other).await?;
         if let Some(channel) = direct {
             self.homes.forget_members(channel);
         }
@@ -93,9 +93,9 @@ impl Operations {
         }
     }
 
-    async fn has_blocked(&self, user: UserId, other: UserId) -> Result<bool, ErrorBody> {
+    async fn has_blocked(&self, user: UserId, other: UserId) -> Result<bool> {
         let before = UserId::from_raw(other.raw().saturating_sub(1));
-        let next = self.store.blocks(user, Some(before), 1).await.map_err(|error| refusal(&error))?;
+        let next = self.store.blocks(user, Some(before), 1).await?;
         Ok(next.contains(&other))
     }
 }

@@ -7,10 +7,10 @@ use madang_engine::body;
 use madang_engine::log::Row;
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, LogId, Millis, Seq};
-use madang_proto::{Body, Content, ErrorBody, Message};
+use madang_proto::{Body, Content, Message};
 
 use super::Operations;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Messages that are read at once.
 const READ_AT_ONCE: usize = 16;
@@ -51,7 +51,7 @@ impl Operations {
         spans: &Spans,
         rows: &mut Vec<Row>,
         max_bytes: usize,
-    ) -> Result<Carried, ErrorBody> {
+    ) -> Result<Carried> {
         let left_at = self.left_at(channel, spans).await?;
         let mut targets = Targets::default();
         let mut bytes = 0;
@@ -77,10 +77,9 @@ impl Operations {
     }
 
     /// The time at which the user left, if they have.
-    async fn left_at(&self, channel: ChannelId, spans: &Spans) -> Result<Option<Millis>, ErrorBody> {
+    async fn left_at(&self, channel: ChannelId, spans: &Spans) -> Result<Option<Millis>> {
         let Some(until) = spans.last().and_then(|span| span.until) else { return Ok(None) };
-        let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await?;
         Ok(rows.first().map(|row| row.entry.at))
     }
 
@@ -91,7 +90,7 @@ impl Operations {
         spans: &Spans,
         rows: &[Row],
         known: &mut Targets,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         let mut targets: Vec<Seq> = Vec::new();
         for target in rows.iter().filter_map(|row| target(row, spans)) {
             let is_new = !targets.contains(&target) && !known.messages.contains_key(&target);
@@ -99,8 +98,7 @@ impl Operations {
                 targets.push(target);
             }
         }
-        let found = self.store.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await;
-        let found = found.map_err(|error| refusal(&error))?;
+        let found = self.store.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await?;
         known.bytes += found.iter().flatten().map(|row| body::entry_bytes(&row.entry.content)).sum::<usize>();
         let message =
             |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned()).map(Box::new);

@@ -13,7 +13,7 @@ use super::accounts::card;
 use super::costs::Cost;
 use super::history::readable;
 use super::{Caller, Operations, check_not_deleted, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// A change of a message.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Operations {
         target: Seq,
         mut change: Change,
         answer: impl FnOnce(Result<Changed, ErrorBody>) + Send + 'static,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         match &mut change {
             Change::Edit { body, .. } => body::check(body)?,
             Change::React { emoji, .. } => *emoji = emoji::canonical(emoji)?,
@@ -82,10 +82,10 @@ impl Operations {
         channel_id: ChannelId,
         target: Seq,
         change: Change,
-    ) -> Result<Changed, ErrorBody> {
+    ) -> Result<Changed> {
         let (sender, receiver) = oneshot::channel();
         self.change(caller, channel_id, target, change, move |answer| drop(sender.send(answer))).await?;
-        receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
+        Ok(receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))?)
     }
 
     /// The users who reacted to a message with one emoji, by id.
@@ -99,26 +99,24 @@ impl Operations {
         target: Seq,
         emoji: &str,
         query: PageQuery,
-    ) -> Result<Page<UserCard>, ErrorBody> {
+    ) -> Result<Page<UserCard>> {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
         let emoji = emoji::canonical(emoji)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         check_not_deleted(&overview.channel)?;
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
-            return Err(ErrorBody::not_found("seq"));
+            return Err(ErrorBody::not_found("seq").into());
         }
-        let rows = self.store.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let rows = self.store.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await?;
         let message = rows.first().and_then(Option::as_ref).and_then(|row| row.entry.content.message());
         // The reactions of a deleted message are gone.
         if message.is_none_or(|message| message.deleted.is_some()) {
-            return Err(ErrorBody::not_found("seq"));
+            return Err(ErrorBody::not_found("seq").into());
         }
-        let ids = self.store.reactors(channel, target, &emoji, after, limit).await;
-        let ids = ids.map_err(|error| refusal(&error))?;
+        let ids = self.store.reactors(channel, target, &emoji, after, limit).await?;
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         let next = pages::next(&ids, limit, |id| *id);
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         Ok(Page { items: users.into_iter().flatten().map(card).collect(), next })
     }
 }

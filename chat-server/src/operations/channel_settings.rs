@@ -8,7 +8,7 @@ use madang_store::Overview;
 
 use super::history::readable;
 use super::{Caller, Operations, check_not_deleted};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Attempts while other devices of the user change the same settings.
 const TRIES: usize = 8;
@@ -24,7 +24,7 @@ impl Operations {
         caller: Caller,
         channel: ChannelId,
         change: ChannelSettingsChange,
-    ) -> Result<ChannelSettings, ErrorBody> {
+    ) -> Result<ChannelSettings> {
         for _ in 0..TRIES {
             let overview = self.overview_of(caller.user_id, channel).await?;
             check(change, &overview)?;
@@ -36,7 +36,8 @@ impl Operations {
         Err(ErrorBody::unavailable(
             "another device is changing these settings at the same time; try again",
             200,
-        ))
+        )
+        .into())
     }
 
     /// Ends a mark as unread, because the caller has read on.
@@ -45,7 +46,7 @@ impl Operations {
         caller: Caller,
         channel: ChannelId,
         before: ChannelSettings,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         if before.marked_unread {
             let wanted = ChannelSettings { marked_unread: false, ..before };
             // If another device was first, its change is the later one and what the user wants.
@@ -65,15 +66,14 @@ impl Operations {
         channel_id: ChannelId,
         before: ChannelSettings,
         wanted: ChannelSettings,
-    ) -> Result<bool, ErrorBody> {
+    ) -> Result<bool> {
         let settings = ChannelSettings { rev: rev_of(before, wanted), ..wanted };
         if settings.rev == before.rev {
             if before.is_default() || self.has_noted_settings(caller, channel_id, before.rev).await? {
                 return Ok(true);
             }
         } else {
-            let written = self.store.put_channel_settings(caller.user_id, channel_id, &settings).await;
-            if !written.map_err(|error| refusal(&error))? {
+            if !self.store.put_channel_settings(caller.user_id, channel_id, &settings).await? {
                 return Ok(false);
             }
         }
@@ -81,14 +81,9 @@ impl Operations {
         Ok(true)
     }
 
-    async fn has_noted_settings(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-        rev: u64,
-    ) -> Result<bool, ErrorBody> {
+    async fn has_noted_settings(&self, caller: Caller, channel: ChannelId, rev: u64) -> Result<bool> {
         let is_it = |content: &Content| matches!(content, Content::ChannelSettings { channel_id, settings } if *channel_id == channel && settings.rev >= rev);
-        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
+        Ok(self.homes.noted_lately(caller.user_id, is_it).await?)
     }
 
     /// Deletes a message for the caller only: from now on they get its place without its content. Repeating it is harmless. It
@@ -96,49 +91,42 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found` for a place without a message that the caller may read; `full` above 10,000 messages of a channel.
-    pub async fn hide_message(
-        &self,
-        caller: Caller,
-        channel_id: ChannelId,
-        seq: Seq,
-    ) -> Result<(), ErrorBody> {
+    pub async fn hide_message(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<()> {
         let overview = self.overview_of(caller.user_id, channel_id).await?;
         check_not_deleted(&overview.channel)?;
         self.readable_message(&overview, seq).await?;
         let user = caller.user_id;
-        let hidden = self.store.hidden_messages(user, &[(channel_id, seq..=seq)]).await;
-        if !hidden.map_err(|error| refusal(&error))?.is_empty()
+        if !self.store.hidden_messages(user, &[(channel_id, seq..=seq)]).await?.is_empty()
             && self.has_noted_hidden(caller, channel_id, seq).await?
         {
             return Ok(());
         }
         let most = limits::HIDDEN_MESSAGES;
-        let has_room = self.store.hide_message(user, channel_id, seq, most).await;
-        if !has_room.map_err(|error| refusal(&error))? {
+        if !self.store.hide_message(user, channel_id, seq, most).await? {
             let message = format!("you have deleted {most} messages of this channel for yourself, the limit");
-            return Err(ErrorBody::field(ErrorCode::Full, "seq", message));
+            return Err(ErrorBody::field(ErrorCode::Full, "seq", message).into());
         }
-        self.homes.note(user, Content::MessageHidden { channel_id, seq }).await.map(drop)
+        self.homes.note(user, Content::MessageHidden { channel_id, seq }).await?;
+        Ok(())
     }
 
-    async fn has_noted_hidden(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool, ErrorBody> {
+    async fn has_noted_hidden(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool> {
         let is_it = |content: &Content| matches!(content, Content::MessageHidden { channel_id, seq } if (*channel_id, *seq) == (channel, at));
-        self.homes.noted_lately(caller.user_id, is_it).await.map_err(|error| refusal(&error))
+        Ok(self.homes.noted_lately(caller.user_id, is_it).await?)
     }
 
     /// Checks that `seq` is a message that the caller may read.
-    async fn readable_message(&self, overview: &Overview, seq: Seq) -> Result<(), ErrorBody> {
+    async fn readable_message(&self, overview: &Overview, seq: Seq) -> Result<()> {
         let missing = || {
             let message = format!("seq {seq} is not a message of this channel that you may read");
             ErrorBody::field(ErrorCode::NotFound, "seq", message)
         };
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(seq) {
-            return Err(missing());
+            return Err(missing().into());
         }
-        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq], 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq], 1).await?;
         let row = rows.first().and_then(Option::as_ref);
-        row.and_then(|row| row.entry.content.message()).map(drop).ok_or_else(missing)
+        Ok(row.and_then(|row| row.entry.content.message()).map(drop).ok_or_else(missing)?)
     }
 }
 

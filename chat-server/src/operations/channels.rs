@@ -15,7 +15,7 @@ use super::details::check_topic;
 use super::invitations::Untold;
 use super::texts::check_text;
 use super::{Caller, Operations, check_not_deleted, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 impl Operations {
     /// Makes a channel. If the pair has a direct channel already, that one is returned. The creation of other channels may be
@@ -29,7 +29,7 @@ impl Operations {
         caller: Caller,
         request: NewChannel,
         key: Option<&str>,
-    ) -> Result<ChannelView, ErrorBody> {
+    ) -> Result<ChannelView> {
         let (channel, invited) = match request.kind {
             ChannelKind::Direct => (self.create_direct(caller, &request).await?, Vec::new()),
             ChannelKind::Group => self.create_group(caller, &request, key).await?,
@@ -38,25 +38,28 @@ impl Operations {
         Ok(ChannelView { invited, ..self.channel_view(caller, channel).await? })
     }
 
-    async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId, ErrorBody> {
+    async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId> {
         let [other] = request.members[..] else {
-            return Err(ErrorBody::invalid("members", "members of a direct channel must be one other user"));
+            return Err(
+                ErrorBody::invalid("members", "members of a direct channel must be one other user").into()
+            );
         };
         if other == caller.user_id {
             return Err(ErrorBody::invalid(
                 "members",
                 "members contains your own id; a direct channel has two users",
-            ));
+            )
+            .into());
         }
         if request.name.is_some() {
-            return Err(ErrorBody::invalid("name", "a direct channel has no name"));
+            return Err(ErrorBody::invalid("name", "a direct channel has no name").into());
         }
         if request.topic.is_some() {
-            return Err(ErrorBody::invalid("topic", "a direct channel has no topic"));
+            return Err(ErrorBody::invalid("topic", "a direct channel has no topic").into());
         }
         self.check_users("members", &[other]).await?;
         let candidate = ChannelId::from_raw(self.mint());
-        let found = self.store.direct(caller.user_id, other).await.map_err(|error| refusal(&error))?;
+        let found = self.store.direct(caller.user_id, other).await?;
         // Held until the channel is established: the limit of channels is exact while the turns are held.
         let mut _room = Vec::new();
         if found.is_none() {
@@ -64,8 +67,7 @@ impl Operations {
             self.check_takes_messages(caller.user_id, other).await?;
             _room = self.room_for_channel(caller, "members", &[caller.user_id, other], None).await?;
         }
-        let claimed = self.store.claim_direct(caller.user_id, other, candidate).await;
-        let id = claimed.map_err(|error| refusal(&error))?;
+        let id = self.store.claim_direct(caller.user_id, other, candidate).await?;
         let mut between = [caller.user_id, other];
         between.sort_unstable();
         let card = ChannelCard::new(id, ChannelKind::Direct, None, Some(between));
@@ -80,7 +82,7 @@ impl Operations {
         caller: Caller,
         request: &NewChannel,
         key: Option<&str>,
-    ) -> Result<(ChannelId, Vec<UserId>), ErrorBody> {
+    ) -> Result<(ChannelId, Vec<UserId>)> {
         let name = check_name(request.name.as_deref())?;
         let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
         let mut others = request.members.clone();
@@ -91,7 +93,7 @@ impl Operations {
         if others.len() + 1 > capacity as usize {
             let message =
                 format!("members and you are {} users, the limit of a group is {capacity}", others.len() + 1);
-            return Err(ErrorBody::field(ErrorCode::Full, "members", message));
+            return Err(ErrorBody::field(ErrorCode::Full, "members", message).into());
         }
         let members: Vec<u8> = others.iter().flat_map(|user| user.raw().to_be_bytes()).collect();
         let hash = request_hash(&[name.as_bytes(), &members, topic.as_bytes()]);
@@ -99,7 +101,7 @@ impl Operations {
         let card = ChannelCard { topic, ..ChannelCard::new(id, ChannelKind::Group, Some(name), None) };
         self.callers.charge(caller.user_id, Cost::MEMBER.times(1 + others.len()));
         // An earlier try has made the group: consent is not checked again.
-        if key.is_some() && self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
+        if key.is_some() && self.store.seats(id).await?.rev > 0 {
             self.establish(caller, Founding { card, capacity, joins: Vec::new(), invited: &[] }).await?;
             return Ok((id, self.never_members(id, others).await?));
         }
@@ -117,8 +119,8 @@ impl Operations {
     }
 
     /// Those of `users` who have never been members. These were invited.
-    async fn never_members(&self, id: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>, ErrorBody> {
-        let members = self.store.members_of(id, &users).await.map_err(|error| refusal(&error))?;
+    async fn never_members(&self, id: ChannelId, users: Vec<UserId>) -> Result<Vec<UserId>> {
+        let members = self.store.members_of(id, &users).await?;
         let has_been = |member: &Member| member.spans.last().is_some();
         let never =
             users.into_iter().zip(members).filter(|(_, member)| !member.as_ref().is_some_and(has_been));
@@ -131,26 +133,22 @@ impl Operations {
         caller: Caller,
         key: Option<&str>,
         hash: [u8; 16],
-    ) -> Result<u64, ErrorBody> {
+    ) -> Result<u64> {
         let id = self.mint();
         let Some(key) = key else { return Ok(id) };
         self.claim(&format!("group by {}", caller.user_id), key, id, hash).await
     }
 
     /// Makes a channel. Each step can be repeated. Returns the invitations that must be noted.
-    pub(super) async fn establish(
-        &self,
-        caller: Caller,
-        founding: Founding<'_>,
-    ) -> Result<Untold<'_>, ErrorBody> {
+    pub(super) async fn establish(&self, caller: Caller, founding: Founding<'_>) -> Result<Untold<'_>> {
         let Founding { card, capacity, joins, invited } = founding;
         let id = card.id;
         let (created_by, created_at) = (caller.user_id, self.clock.now_ms());
         let row = Channel::new(card, created_by, created_at, capacity);
-        self.store.create_channel(&row).await.map_err(|error| refusal(&error))?;
+        self.store.create_channel(&row).await?;
         let channel: Arc<Channel> = self.channel(id).await?;
         // A repeated creation does not bring back members who have left meanwhile, nor invitations that were taken back.
-        if self.store.seats(id).await.map_err(|error| refusal(&error))?.rev > 0 {
+        if self.store.seats(id).await?.rev > 0 {
             self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await?;
             return Ok(self.untold([]));
         }
@@ -165,11 +163,7 @@ impl Operations {
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn channels(
-        &self,
-        caller: Caller,
-        query: ChannelsQuery,
-    ) -> Result<Page<ChannelView>, ErrorBody> {
+    pub async fn channels(&self, caller: Caller, query: ChannelsQuery) -> Result<Page<ChannelView>> {
         let ChannelsQuery { order, left, after, limit } = query;
         let (order, limit) = match order {
             _ if left => {
@@ -186,8 +180,7 @@ impl Operations {
                 (OverviewOrder::Id(after), limit)
             }
         };
-        let rows = self.store.overview(caller.user_id, order, limit).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
+        let mut rows = self.store.overview(caller.user_id, order, limit).await?;
         let sorting = match order {
             OverviewOrder::Activity(_) => Cost::ACTIVITY,
             OverviewOrder::Id(_) => Cost::default(),
@@ -210,7 +203,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn channel_view(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView, ErrorBody> {
+    pub async fn channel_view(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView> {
         let overview = self.overview_of(caller.user_id, channel).await?;
         check_not_deleted(&overview.channel)?;
         Ok(view(overview))
@@ -218,18 +211,18 @@ impl Operations {
 
     /// A channel with the caller's membership. A user who has never been a member learns nothing, not even that the channel
     /// exists, unless it is open.
-    pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview, ErrorBody> {
-        let row = self.store.overview_of(user, channel).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn overview_of(&self, user: UserId, channel: ChannelId) -> Result<Overview> {
+        let row = self.store.overview_of(user, channel).await?;
         let Some(mut row) = row else { return Err(self.refuse_stranger(channel).await) };
         self.end_where_left(&mut row).await?;
         Ok(row)
     }
 
     /// For a user who has left, the channel ends at the entry of the leave.
-    async fn end_where_left(&self, row: &mut Overview) -> Result<(), ErrorBody> {
+    async fn end_where_left(&self, row: &mut Overview) -> Result<()> {
         let Some(until) = row.membership.spans.last().and_then(|span| span.until) else { return Ok(()) };
-        let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await;
-        row.head = rows.map_err(|error| refusal(&error))?.first().map(Head::after).unwrap_or_default();
+        let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await?;
+        row.head = rows.first().map(Head::after).unwrap_or_default();
         row.last_message_at = None;
         if row.channel.card.kind != ChannelKind::Open {
             hide_details(&mut row.channel);
@@ -238,34 +231,30 @@ impl Operations {
     }
 
     /// These users, none of them deleted. `field` names the field of the request that holds the ids.
-    pub(super) async fn check_users(
-        &self,
-        field: &'static str,
-        users: &[UserId],
-    ) -> Result<Vec<User>, ErrorBody> {
-        let found = self.store.users(users).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn check_users(&self, field: &'static str, users: &[UserId]) -> Result<Vec<User>> {
+        let found = self.store.users(users).await?;
         let check = |(id, found): (&UserId, Option<User>)| {
             let missing = || ErrorBody::field(ErrorCode::NotFound, field, format!("user {id} was not found"));
             found.filter(|user| user.state != UserState::Deleted).ok_or_else(missing)
         };
-        users.iter().zip(found).map(check).collect()
+        Ok(users.iter().zip(found).map(check).collect::<Result<_, _>>()?)
     }
 
     /// Refuses if one of the two blocks the other.
-    async fn check_not_blocked(&self, user: UserId, other: UserId) -> Result<(), ErrorBody> {
-        if self.store.is_blocked(user, other).await.map_err(|error| refusal(&error))? {
+    async fn check_not_blocked(&self, user: UserId, other: UserId) -> Result<()> {
+        if self.store.is_blocked(user, other).await? {
             let message = format!("you and user {other} cannot share a new channel: one blocks the other");
-            return Err(ErrorBody::forbidden(message));
+            return Err(ErrorBody::forbidden(message).into());
         }
         Ok(())
     }
 
-    async fn check_takes_messages(&self, from: UserId, to: UserId) -> Result<(), ErrorBody> {
+    async fn check_takes_messages(&self, from: UserId, to: UserId) -> Result<()> {
         if self.takes_messages(to, from).await? {
             return Ok(());
         }
         let message = format!("user {to} accepts no messages from strangers; send a contact request first");
-        Err(ErrorBody::forbidden(message))
+        Err(ErrorBody::forbidden(message).into())
     }
 }
 

@@ -9,7 +9,7 @@ use madang_store::{Relation, Relations, User};
 use super::costs::Cost;
 use super::{Caller, Operations};
 use crate::consent::{Consent, scan_for, takes_in};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Users who are to become members of a group.
 #[derive(Debug, Default)]
@@ -35,14 +35,13 @@ impl Operations {
         caller: Caller,
         field: &'static str,
         users: &[UserId],
-    ) -> Result<Division, ErrorBody> {
+    ) -> Result<Division> {
         let mut seen = HashSet::new();
         let users: Vec<UserId> = users.iter().copied().filter(|user| seen.insert(*user)).collect();
         let found = self.check_users(field, &users).await?;
         let audience = |user: &User| self.consent().may_add(user);
         let scan = scan_for(found.iter().map(audience));
-        let relations = self.store.relations(caller.user_id, &users, scan).await;
-        let Relations { of, looked_at } = relations.map_err(|error| refusal(&error))?;
+        let Relations { of, looked_at } = self.store.relations(caller.user_id, &users, scan).await?;
         self.callers.charge(caller.user_id, Cost::ids(users.len()).and(Cost::looked_at(looked_at)));
         let mut division = Division::default();
         for (user, relation) in found.iter().zip(of) {
@@ -55,9 +54,8 @@ impl Operations {
     }
 
     /// Whether `to` accepts messages of `from` in a direct channel that `to` has not accepted.
-    pub(super) async fn takes_messages(&self, to: UserId, from: UserId) -> Result<bool, ErrorBody> {
-        let takes = self.consent().takes_messages(self.store.as_ref(), to, from).await;
-        let (takes, looked_at) = takes.map_err(|error| refusal(&error))?;
+    pub(super) async fn takes_messages(&self, to: UserId, from: UserId) -> Result<bool> {
+        let (takes, looked_at) = self.consent().takes_messages(self.store.as_ref(), to, from).await?;
         self.callers.charge(from, Cost::looked_at(looked_at));
         Ok(takes)
     }

@@ -12,7 +12,7 @@ use super::blocks::check_other;
 use super::costs::Cost;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const LIMITS: ContactLimits = ContactLimits {
     contacts: limits::CONTACTS,
@@ -25,14 +25,13 @@ impl Operations {
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn contacts(&self, caller: Caller, query: PageQuery) -> Result<Page<ContactCard>, ErrorBody> {
+    pub async fn contacts(&self, caller: Caller, query: PageQuery) -> Result<Page<ContactCard>> {
         let (after, limit) = pages::bounds::<UserId>(&query)?;
-        let found = self.store.contacts(caller.user_id, after, limit).await;
-        let contacts = found.map_err(|error| refusal(&error))?;
+        let contacts = self.store.contacts(caller.user_id, after, limit).await?;
         let next = pages::next(&contacts, limit, |contact| contact.other);
         let ids: Vec<UserId> = contacts.iter().map(|contact| contact.other).collect();
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         let mut users: HashMap<UserId, UserCard> =
             users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
         let row = |contact: Contact| contact_card(users.remove(&contact.other)?, contact);
@@ -43,24 +42,24 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`; `invalid` for oneself; `forbidden` if one blocks the other; `full` above the limits.
-    pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard, ErrorBody> {
+    pub async fn put_contact(&self, caller: Caller, other: UserId) -> Result<ContactCard> {
         check_other(caller, other)?;
         let user = self.present_user(other).await?;
         self.callers.take_nudge(caller.user_id, other)?;
         let turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
-        let put = self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await;
-        let PutContact { outcome, displaced } = put.map_err(|error| refusal(&error))?;
+        let PutContact { outcome, displaced } =
+            self.store.put_contact(caller.user_id, other, self.clock.now_ms(), LIMITS).await?;
         let contact = match outcome {
             ContactOutcome::Is(contact) => contact,
             ContactOutcome::Blocked => {
                 let message = "you cannot be contacts: one of you blocks the other";
-                return Err(ErrorBody::forbidden(message));
+                return Err(ErrorBody::forbidden(message).into());
             }
             ContactOutcome::Full => {
-                return Err(full(limits::CONTACTS, "contacts, including unanswered requests"));
+                return Err(full(limits::CONTACTS, "contacts, including unanswered requests").into());
             }
             ContactOutcome::TooManyRequests => {
-                return Err(full(limits::CONTACT_REQUESTS, "unanswered requests"));
+                return Err(full(limits::CONTACT_REQUESTS, "unanswered requests").into());
             }
         };
         let contact = self.tell_contact(caller.user_id, contact).await?;
@@ -70,14 +69,14 @@ impl Operations {
             let _turn = self.turns.take(Subject::pair(other, displaced.other)).await;
             self.tell_contact(other, displaced).await?;
         }
-        contact_card(user, contact).ok_or_else(|| ErrorBody::not_found("contact"))
+        Ok(contact_card(user, contact).ok_or_else(|| ErrorBody::not_found("contact"))?)
     }
 
     /// Ends a contact, takes a request back, or declines one. Repeating it is harmless.
     ///
     /// # Errors
     /// `invalid` for oneself; those of the store.
-    pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+    pub async fn remove_contact(&self, caller: Caller, other: UserId) -> Result<()> {
         check_other(caller, other)?;
         self.callers.take_nudge(caller.user_id, other)?;
         let _turn = self.turns.take(Subject::pair(caller.user_id, other)).await;
@@ -85,10 +84,9 @@ impl Operations {
     }
 
     /// As [`Self::remove_contact`], without its limit. The caller of this function holds the turn of the pair.
-    pub(super) async fn end_contact(&self, caller: Caller, other: UserId) -> Result<(), ErrorBody> {
+    pub(super) async fn end_contact(&self, caller: Caller, other: UserId) -> Result<()> {
         let now = self.clock.now_ms();
-        let removed = self.store.remove_contact(caller.user_id, other, now).await;
-        match removed.map_err(|error| refusal(&error))? {
+        match self.store.remove_contact(caller.user_id, other, now).await? {
             Some(contact) => self.tell_contact(caller.user_id, contact).await.map(drop),
             None => Ok(()),
         }
@@ -96,7 +94,7 @@ impl Operations {
 
     /// Notes the contact in both logs, unless that is done; returns the contact that the logs say. An earlier call may have ended
     /// between its write and its notes.
-    async fn tell_contact(&self, user: UserId, mut contact: Contact) -> Result<Contact, ErrorBody> {
+    async fn tell_contact(&self, user: UserId, mut contact: Contact) -> Result<Contact> {
         if contact.is_told {
             return Ok(contact);
         }
@@ -107,11 +105,10 @@ impl Operations {
             self.homes.note(other, told(mirrored, user, other)).await?;
             // Fails if another node has changed the contact since it was read. The loop then notes the newer state: the last note
             // must say what is in the store.
-            let is_last = self.store.settle_contact(user, other, contact.rev).await;
-            if is_last.map_err(|error| refusal(&error))? {
+            if self.store.settle_contact(user, other, contact.rev).await? {
                 return Ok(contact);
             }
-            let now = self.store.contact(user, other).await.map_err(|error| refusal(&error))?;
+            let now = self.store.contact(user, other).await?;
             contact = now.unwrap_or(contact);
         }
     }

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use madang_ids::{DeviceId, UserId};
 use madang_proto::rest::Deletion;
-use madang_proto::{ChannelKind, ErrorBody, ErrorCode, limits};
+use madang_proto::{ChannelKind, ErrorCode, limits};
 use madang_store::{Ending, Overview, OverviewOrder};
 
 use super::postponed::Postponed;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const DAY_MS: u64 = 86_400_000;
 /// Rows that are read in one page.
@@ -41,13 +41,13 @@ impl Operations {
     ///
     /// # Errors
     /// `unauthorized` for a wrong password; `limited`.
-    pub async fn delete_account(&self, caller: Caller, request: Deletion) -> Result<(), ErrorBody> {
+    pub async fn delete_account(&self, caller: Caller, request: Deletion) -> Result<()> {
         self.prove(caller, "password", request.password).await?;
         self.delete_user(caller.user_id).await
     }
 
     /// Deletes an account.
-    pub(super) async fn delete_user(&self, user: UserId) -> Result<(), ErrorBody> {
+    pub(super) async fn delete_user(&self, user: UserId) -> Result<()> {
         // Marked as deleted first, and durably: upkeep continues from here if this call stops.
         self.begin_deletion(user).await?;
         // Now, while there are still contacts to notify.
@@ -55,9 +55,9 @@ impl Operations {
         self.revoke_all(user, None).await.map(drop)
     }
 
-    async fn begin_deletion(&self, user: UserId) -> Result<(), ErrorBody> {
+    async fn begin_deletion(&self, user: UserId) -> Result<()> {
         let until = self.clock.now_ms().plus(limits::HANDLE_KEPT_DAYS * DAY_MS);
-        self.store.delete_user(user, until).await.map_err(|error| refusal(&error))?;
+        self.store.delete_user(user, until).await?;
         self.deletions.may_be_due.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -74,10 +74,10 @@ impl Operations {
         }
     }
 
-    async fn finish_some_deletions(&self) -> Result<(), ErrorBody> {
+    async fn finish_some_deletions(&self) -> Result<()> {
         let Deletions { may_be_due, failed } = &self.deletions;
         let now = self.clock.elapsed();
-        let users = self.store.deletions(AT_ONCE + failed.len()).await.map_err(|error| refusal(&error))?;
+        let users = self.store.deletions(AT_ONCE + failed.len()).await?;
         failed.keep(|user| users.contains(user));
         let due: Vec<UserId> = users.into_iter().filter(|user| failed.is_due(user, now)).collect();
         for &user in due.iter().take(AT_ONCE) {
@@ -92,7 +92,7 @@ impl Operations {
         // Cleared before the next read: a deletion that begins after it sets the flag again, and one that began before it is
         // either found by the read or was handled above.
         may_be_due.store(false, Ordering::Relaxed);
-        let left = self.store.deletions(1 + failed.len()).await.map_err(|error| refusal(&error))?;
+        let left = self.store.deletions(1 + failed.len()).await?;
         if left.len() > failed.len() {
             may_be_due.store(true, Ordering::Relaxed);
         }
@@ -100,25 +100,24 @@ impl Operations {
     }
 
     /// Repeats all steps, including the first ones, because the process may have stopped between any two of them.
-    async fn finish_deletion(&self, user: UserId) -> Result<(), ErrorBody> {
+    async fn finish_deletion(&self, user: UserId) -> Result<()> {
         self.begin_deletion(user).await?;
         self.revoke_all(user, None).await?;
         self.leave_channels(user).await?;
         self.end_contacts(user).await?;
-        self.store.forget_group_invitations(user).await.map_err(|error| refusal(&error))?;
+        self.store.forget_group_invitations(user).await?;
         self.end_invitations(Ending::By(user)).await?;
         // Last of the steps that write: those before it append to the user's own log.
         self.forget_what_was_read(user).await?;
-        self.store.settle_deletion(user).await.map_err(|error| refusal(&error))?;
+        self.store.settle_deletion(user).await?;
         tracing::info!(user.id = %user, "erased a deleted account");
         Ok(())
     }
 
-    async fn leave_channels(&self, user: UserId) -> Result<(), ErrorBody> {
+    async fn leave_channels(&self, user: UserId) -> Result<()> {
         let mut after = None;
         loop {
-            let page = self.store.overview(user, OverviewOrder::Id(after), PAGE).await;
-            let page = page.map_err(|error| refusal(&error))?;
+            let page = self.store.overview(user, OverviewOrder::Id(after), PAGE).await?;
             for row in &page {
                 self.leave_channel_of(user, row).await?;
             }
@@ -129,12 +128,12 @@ impl Operations {
         }
     }
 
-    async fn leave_channel_of(&self, user: UserId, row: &Overview) -> Result<(), ErrorBody> {
+    async fn leave_channel_of(&self, user: UserId, row: &Overview) -> Result<()> {
         let channel = row.channel.card.id;
         if row.channel.card.kind != ChannelKind::Direct {
             return match self.remove_member(as_caller(user), channel, user).await {
                 // The user was removed meanwhile.
-                Err(error) if matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden) => Ok(()),
+                Err(error) if matches!(error.code(), ErrorCode::NotFound | ErrorCode::Forbidden) => Ok(()),
                 left => left,
             };
         }
@@ -142,21 +141,21 @@ impl Operations {
         // nothing.
         let between = row.channel.card.between.into_iter().flatten();
         for other in between.filter(|other| *other != user) {
-            self.store.block(user, other, self.clock.now_ms()).await.map_err(|error| refusal(&error))?;
+            self.store.block(user, other, self.clock.now_ms()).await?;
         }
         self.homes.forget_members(channel);
         Ok(())
     }
 
     /// Deletes the user's own log, settings and blocks, in small transactions. What others see of the user stays.
-    async fn forget_what_was_read(&self, user: UserId) -> Result<(), ErrorBody> {
-        while self.store.forget_user(user, FORGETS).await.map_err(|error| refusal(&error))? == FORGETS {}
+    async fn forget_what_was_read(&self, user: UserId) -> Result<()> {
+        while self.store.forget_user(user, FORGETS).await? == FORGETS {}
         Ok(())
     }
 
-    async fn end_contacts(&self, user: UserId) -> Result<(), ErrorBody> {
+    async fn end_contacts(&self, user: UserId) -> Result<()> {
         loop {
-            let page = self.store.contacts(user, None, PAGE).await.map_err(|error| refusal(&error))?;
+            let page = self.store.contacts(user, None, PAGE).await?;
             for contact in &page {
                 self.end_contact(as_caller(user), contact.other).await?;
             }

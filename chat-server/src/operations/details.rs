@@ -9,6 +9,7 @@ use madang_proto::{ErrorBody, ErrorCode, limits};
 use super::channels::check_name;
 use super::texts::check_lines;
 use super::{Caller, Operations};
+use crate::refusal::Result;
 
 impl Operations {
     /// Changes the name, topic, picture or slow mode, or archives the channel. Absent fields stay as they are. A change that
@@ -21,7 +22,7 @@ impl Operations {
         caller: Caller,
         channel_id: ChannelId,
         change: ChannelChange,
-    ) -> Result<ChannelView, ErrorBody> {
+    ) -> Result<ChannelView> {
         for change in check(change)? {
             self.change_detail(caller, channel_id, change).await?;
         }
@@ -32,7 +33,7 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` without the right; `full` above 50; `not_found`.
-    pub async fn pin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
+    pub async fn pin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<()> {
         self.change_detail(caller, channel, DetailChange::Pin(target)).await
     }
 
@@ -40,19 +41,15 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` without the right; `not_found`.
-    pub async fn unpin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<(), ErrorBody> {
+    pub async fn unpin(&self, caller: Caller, channel: ChannelId, target: Seq) -> Result<()> {
         self.change_detail(caller, channel, DetailChange::Unpin(target)).await
     }
 
-    async fn change_detail(
-        &self,
-        caller: Caller,
-        channel_id: ChannelId,
-        change: DetailChange,
-    ) -> Result<(), ErrorBody> {
+    async fn change_detail(&self, caller: Caller, channel_id: ChannelId, change: DetailChange) -> Result<()> {
         let channel = self.channel(channel_id).await?;
         let command = Command::Detail { by: caller.user_id, change };
-        self.homes.ask(&channel, command).await.map(drop)
+        self.homes.ask(&channel, command).await?;
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::sign_in::{Room, check_device_name, revoked};
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 /// Revocations that have begun and are not known to be complete. Their caller may be gone, or cannot repeat the call because the
 /// token is not valid any more; the sockets of the device must be closed all the same (G5). Each device has at most one entry.
@@ -63,17 +63,13 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn devices(&self, caller: Caller) -> Result<List<DeviceCard>, ErrorBody> {
+    pub async fn devices(&self, caller: Caller) -> Result<List<DeviceCard>> {
         self.devices_of(caller.user_id, Some(caller.device_id)).await
     }
 
     /// The devices of a user. `own` is the caller's device, if it is one of them.
-    pub(super) async fn devices_of(
-        &self,
-        user: UserId,
-        own: Option<DeviceId>,
-    ) -> Result<List<DeviceCard>, ErrorBody> {
-        let devices = self.store.devices(user).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn devices_of(&self, user: UserId, own: Option<DeviceId>) -> Result<List<DeviceCard>> {
+        let devices = self.store.devices(user).await?;
         let card = |device: Device| {
             let received = device.received.map(|cursor| self.seal(user, cursor)).transpose()?;
             let Device { id, name, created_at, signed_in_until, .. } = device;
@@ -91,7 +87,7 @@ impl Operations {
         caller: Caller,
         request: NewDevice,
         key: Option<&str>,
-    ) -> Result<SignedIn, ErrorBody> {
+    ) -> Result<SignedIn> {
         let name = check_device_name("device_name", &request.device_name)?;
         let rev = self.sign_in_rev_of(caller).await?;
         let device = self.claim_device("device", caller.user_id, name, key).await?;
@@ -102,15 +98,13 @@ impl Operations {
     ///
     /// # Errors
     /// A name is beyond its limit; `not_found` for a device that is not the caller's.
-    pub async fn rename_device(
-        &self,
-        caller: Caller,
-        device: DeviceId,
-        change: DeviceChange,
-    ) -> Result<(), ErrorBody> {
+    pub async fn rename_device(&self, caller: Caller, device: DeviceId, change: DeviceChange) -> Result<()> {
         let name = check_device_name("name", &change.name)?;
-        let renamed = self.store.rename_device(caller.user_id, device, &name).await;
-        if renamed.map_err(|error| refusal(&error))? { Ok(()) } else { Err(ErrorBody::not_found("device")) }
+        if self.store.rename_device(caller.user_id, device, &name).await? {
+            Ok(())
+        } else {
+            Err(ErrorBody::not_found("device").into())
+        }
     }
 
     /// Revokes a device of the caller and closes its sockets. Repeating it is harmless. A revocation that has begun is finished
@@ -118,15 +112,15 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found` for a device that is not the caller's.
-    pub async fn revoke_device(&self, caller: Caller, device_id: DeviceId) -> Result<(), ErrorBody> {
+    pub async fn revoke_device(&self, caller: Caller, device_id: DeviceId) -> Result<()> {
         self.revoke_of(caller.user_id, device_id).await
     }
 
     /// Revokes a device of a user.
-    pub(super) async fn revoke_of(&self, user: UserId, device_id: DeviceId) -> Result<(), ErrorBody> {
-        let device = self.store.device(device_id).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn revoke_of(&self, user: UserId, device_id: DeviceId) -> Result<()> {
+        let device = self.store.device(device_id).await?;
         if device.is_none_or(|device| device.user_id != user) {
-            return Err(ErrorBody::not_found("device"));
+            return Err(ErrorBody::not_found("device").into());
         }
         self.begin_revocation(user, device_id).await.map_err(not_durable)
     }
@@ -135,34 +129,29 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store. What has begun is finished by upkeep.
-    pub async fn log_out_everywhere(&self, caller: Caller, keeps_this: bool) -> Result<(), ErrorBody> {
+    pub async fn log_out_everywhere(&self, caller: Caller, keeps_this: bool) -> Result<()> {
         self.revoke_all(caller.user_id, keeps_this.then_some(caller.device_id)).await.map(drop)
     }
 
     /// Marks the revocation as begun, then carries it out. From the mark on the device is refused.
-    pub(super) async fn begin_revocation(&self, user: UserId, device: DeviceId) -> Result<(), ErrorBody> {
+    pub(super) async fn begin_revocation(&self, user: UserId, device: DeviceId) -> Result<()> {
         self.revocations.devices.lock().insert(device, user);
         self.revoke(user, device).await
     }
 
     /// Revokes all devices of a user, except one if it is named, and ends sign-ins in progress. Returns how many devices were
     /// revoked. Once begun it is finished, even if this call fails.
-    pub(super) async fn revoke_all(
-        &self,
-        user: UserId,
-        except: Option<DeviceId>,
-    ) -> Result<usize, ErrorBody> {
+    pub(super) async fn revoke_all(&self, user: UserId, except: Option<DeviceId>) -> Result<usize> {
         self.revocations.users.lock().insert(user, except);
         self.revoke_user(user, except).await.map_err(not_durable)
     }
 
-    async fn revoke_user(&self, user: UserId, except: Option<DeviceId>) -> Result<usize, ErrorBody> {
+    async fn revoke_user(&self, user: UserId, except: Option<DeviceId>) -> Result<usize> {
         // Marked before the write: if its outcome is unknown, upkeep revokes each of these devices again and closes its sockets.
-        let live = self.store.devices(user).await.map_err(|error| refusal(&error))?;
+        let live = self.store.devices(user).await?;
         let live = live.into_iter().map(|device| device.id).filter(|device| Some(*device) != except);
         self.revocations.devices.lock().extend(live.map(|device| (device, user)));
-        let revoked = self.store.revoke_devices(user, except, self.clock.now_ms()).await;
-        let revoked = revoked.map_err(|error| refusal(&error))?;
+        let revoked = self.store.revoke_devices(user, except, self.clock.now_ms()).await?;
         self.revocations.devices.lock().extend(revoked.iter().map(|device| (*device, user)));
         // The devices are marked one by one now, so the user's own mark is not needed any more.
         self.revocations.users.lock().remove(&user);
@@ -192,9 +181,9 @@ impl Operations {
 
     /// Writes the revocation first, so that the device cannot connect again. Then notes it in the user's log, which closes the
     /// sockets on every node.
-    async fn revoke(&self, user: UserId, device_id: DeviceId) -> Result<(), ErrorBody> {
+    async fn revoke(&self, user: UserId, device_id: DeviceId) -> Result<()> {
         let now = self.clock.now_ms();
-        self.store.revoke_device(user, device_id, now).await.map_err(|error| refusal(&error))?;
+        self.store.revoke_device(user, device_id, now).await?;
         self.known.devices.insert(device_id, DeviceState::Revoked).await;
         self.homes.note(user, Content::DeviceRevoked { device_id }).await?;
         self.revocations.devices.lock().remove(&device_id);
@@ -206,14 +195,14 @@ impl Operations {
     ///
     /// # Errors
     /// `revoked`; `unauthorized` for an unknown device.
-    pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
+    pub async fn check_device(&self, user: UserId, id: DeviceId) -> Result<()> {
         match self.look_at_device(user, id).await? {
             DeviceState::Valid => Ok(()),
-            state => Err(state.refusal()),
+            state => Err(state.refusal().into()),
         }
     }
 
-    pub(super) async fn device_state(&self, user: UserId, id: DeviceId) -> Result<DeviceState, ErrorBody> {
+    pub(super) async fn device_state(&self, user: UserId, id: DeviceId) -> Result<DeviceState> {
         if self.revocations.is_pending(id) {
             return Ok(DeviceState::Revoked);
         }
@@ -227,15 +216,15 @@ impl Operations {
     ///
     /// # Errors
     /// `revoked`; `unauthorized` for an unknown device.
-    pub(super) async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<(), ErrorBody> {
+    pub(super) async fn check_signed_in(&self, user: UserId, id: DeviceId) -> Result<()> {
         match self.device_state(user, id).await? {
             DeviceState::Valid => Ok(()),
-            state => Err(state.refusal()),
+            state => Err(state.refusal().into()),
         }
     }
 
-    async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<DeviceState, ErrorBody> {
-        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
+    async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<DeviceState> {
+        let device = self.store.device(id).await?;
         let state = match device.filter(|device| device.user_id == user) {
             Some(_) if self.revocations.is_pending(id) => DeviceState::Revoked,
             Some(device) if device.revoked_at.is_none() => DeviceState::Valid,
@@ -249,18 +238,18 @@ impl Operations {
     }
 
     /// A device of a user that may sign in.
-    pub(super) async fn own_device(&self, user: UserId, id: DeviceId) -> Result<Device, ErrorBody> {
-        let device = self.store.device(id).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn own_device(&self, user: UserId, id: DeviceId) -> Result<Device> {
+        let device = self.store.device(id).await?;
         let is_valid = |device: &Device| {
             device.user_id == user && device.revoked_at.is_none() && !self.revocations.is_pending(id)
         };
-        device.filter(is_valid).ok_or_else(|| ErrorBody::not_found("device_id"))
+        Ok(device.filter(is_valid).ok_or_else(|| ErrorBody::not_found("device_id"))?)
     }
 }
 
-fn not_durable(error: ErrorBody) -> ErrorBody {
-    match error.code {
-        ErrorCode::Unavailable => ErrorBody { message: NOT_DURABLE.to_owned(), ..error },
+fn not_durable(error: OperationError) -> OperationError {
+    match error.code() {
+        ErrorCode::Unavailable => ErrorBody { message: NOT_DURABLE.to_owned(), ..error.into() }.into(),
         _ => error,
     }
 }

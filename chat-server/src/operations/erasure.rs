@@ -4,13 +4,13 @@
 use madang_engine::home::{Command, DetailChange};
 use madang_engine::log::{ChannelState, RowChange};
 use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
-use madang_proto::{Body, ChannelKind, Content, DeletionMark, ErrorBody, Message};
+use madang_proto::{Body, ChannelKind, Content, DeletionMark, Message};
 use madang_store::{
     Channel, Ending, Erasure, Head, Member, Membership, Row, SeatChange, SeatOutcome, StoreResult,
 };
 
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Members whose memberships end in one commit.
 const MEMBERS_AT_ONCE: usize = 256;
@@ -32,16 +32,17 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` unless the caller is the owner, and for a direct channel; `not_found`.
-    pub async fn delete_channel(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+    pub async fn delete_channel(&self, caller: Caller, id: ChannelId) -> Result<()> {
         let channel = self.channel(id).await?;
         let erasure = Erasure { channel_id: id, at: self.clock.now_ms(), upto: Seq::ZERO };
         self.check_is_member(caller, id).await?;
         // The erasure is written before the entry: once the entry is durable, upkeep will find the work even after a crash.
-        self.store.put_erasure(erasure).await.map_err(|error| refusal(&error))?;
+        self.store.put_erasure(erasure).await?;
         let change = DetailChange::State(ChannelState::Deleted);
         let asked = self.homes.ask(&channel, Command::Detail { by: caller.user_id, change }).await;
         self.known.channels.invalidate(&id).await;
-        asked.map(drop)
+        asked?;
+        Ok(())
     }
 
     /// Continues erasures, some thousand rows at a time. Upkeep calls this once a second.

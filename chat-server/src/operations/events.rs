@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use madang_bus::{Event, EventKind};
 use madang_ids::{ChannelId, Seq, UserId};
-use madang_proto::{ChannelKind, ErrorBody, limits};
+use madang_proto::{ChannelKind, limits};
 use parking_lot::Mutex;
 
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const TYPING_PACE: Duration = Duration::from_millis(limits::TYPING_MS);
 /// Users and channels of which the last typing event is kept. Above it typing is not published.
@@ -46,7 +46,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found` for a channel that the caller is not a member of.
-    pub async fn typing(&self, caller: Caller, channel_id: ChannelId) -> Result<(), ErrorBody> {
+    pub async fn typing(&self, caller: Caller, channel_id: ChannelId) -> Result<()> {
         if !self.writers.take(caller.user_id, channel_id, self.clock.elapsed()) {
             return Ok(());
         }
@@ -54,8 +54,7 @@ impl Operations {
         let channel = self.channel(channel_id).await?;
         let other = channel.card.between.into_iter().flatten().find(|user| *user != caller.user_id);
         let asked: Vec<UserId> = [caller.user_id].into_iter().chain(other).collect();
-        let members = self.store.members_of(channel_id, &asked).await;
-        let members = members.map_err(|error| refusal(&error))?;
+        let members = self.store.members_of(channel_id, &asked).await?;
         let now = self.clock.raw_ms();
         if members.iter().take(1).flatten().any(|member| member.is_muted(now)) {
             return Ok(());
@@ -78,16 +77,11 @@ impl Operations {
         }
     }
 
-    async fn publish_receipt(
-        &self,
-        caller: Caller,
-        channel_id: ChannelId,
-        seq: Seq,
-    ) -> Result<(), ErrorBody> {
+    async fn publish_receipt(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<()> {
         if self.channel(channel_id).await?.card.kind == ChannelKind::Open {
             return Ok(());
         }
-        let users = self.store.users(&[caller.user_id]).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&[caller.user_id]).await?;
         if users.iter().flatten().any(|user| user.sends_receipts) {
             self.publish(caller, channel_id, EventKind::Read(seq), limits::RECEIPT_MEMBERS).await?;
         }
@@ -102,20 +96,20 @@ impl Operations {
         channel_id: ChannelId,
         kind: EventKind,
         at_most: usize,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         let user_id = caller.user_id;
-        let rows = self.store.presence(&[user_id]).await.map_err(|error| refusal(&error))?;
+        let rows = self.store.presence(&[user_id]).await?;
         if rows.iter().any(|row| row.invisible) {
             return Ok(());
         }
         let Some(except) = self.apart_from(user_id).await? else { return Ok(()) };
         let event = Event { channel_id, user_id, kind, except };
-        self.inbox.publish(event, at_most).await.map_err(|error| refusal(&error))
+        Ok(self.inbox.publish(event, at_most).await?)
     }
 
     /// The users with whom a user has a block, in either direction, by id. `None` if there are more than [`APART`].
-    pub(super) async fn apart_from(&self, user: UserId) -> Result<Option<Vec<UserId>>, ErrorBody> {
-        let apart = self.store.apart_from(user, APART + 1).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn apart_from(&self, user: UserId) -> Result<Option<Vec<UserId>>> {
+        let apart = self.store.apart_from(user, APART + 1).await?;
         Ok(Some(apart).filter(|apart| apart.len() <= APART))
     }
 }

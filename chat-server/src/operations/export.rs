@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::channels::view;
 use super::costs::Cost;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 /// Rows or reactions that one read looks at.
 const LOOKED_AT: u64 = 1_000;
@@ -137,7 +137,7 @@ impl Export {
     ///
     /// # Errors
     /// The export is aborted: the device was revoked, it took too long, or the store was unavailable for too long.
-    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>> {
         let mut text = Vec::new();
         while text.len() < PAGE_BYTES && !matches!(self.step, Step::Done) {
             self.check_may_go_on().await?;
@@ -161,9 +161,9 @@ impl Export {
         self.end
     }
 
-    async fn check_may_go_on(&self) -> Result<(), ErrorBody> {
+    async fn check_may_go_on(&self) -> Result<()> {
         if self.operations.clock.elapsed() > self.until {
-            return Err(ErrorBody::unavailable("the export took too long", RETRY_MS));
+            return Err(ErrorBody::unavailable("the export took too long", RETRY_MS).into());
         }
         match self.device {
             Some(device) => self.operations.check_signed_in(self.caller.user_id, device).await,
@@ -171,11 +171,12 @@ impl Export {
         }
     }
 
-    async fn read_patiently(&self) -> Result<Read, ErrorBody> {
+    async fn read_patiently(&self) -> Result<Read> {
         let mut tries = 1;
         loop {
             match self.read().await {
-                Err(error) if error.code == ErrorCode::Unavailable && tries < TRIES => {
+                Err(error) if error.code() == ErrorCode::Unavailable && tries < TRIES => {
+                    tracing::warn!(user.id = %self.caller.user_id, %error, "reading for an export failed; retrying");
                     tries += 1;
                     self.operations.clock.sleep(Duration::from_secs(1)).await;
                 }
@@ -184,7 +185,7 @@ impl Export {
         }
     }
 
-    async fn read(&self) -> Result<Read, ErrorBody> {
+    async fn read(&self) -> Result<Read> {
         match &self.step {
             Step::Profile => self.profile().await,
             Step::Devices => self.devices().await,
@@ -197,18 +198,18 @@ impl Export {
         }
     }
 
-    async fn profile(&self) -> Result<Read, ErrorBody> {
+    async fn profile(&self) -> Result<Read> {
         let me = self.operations.me(self.caller).await?;
         Ok(Read { lines: vec![ExportLine::Profile(me)], next: Step::Devices, cost: Cost::default() })
     }
 
-    async fn devices(&self) -> Result<Read, ErrorBody> {
+    async fn devices(&self) -> Result<Read> {
         let devices = self.operations.devices_of(self.caller.user_id, self.device).await?.items;
         let lines = devices.into_iter().map(ExportLine::Device).collect();
         Ok(Read { lines, next: Step::Contacts(None), cost: Cost::default() })
     }
 
-    async fn contacts(&self, after: Option<String>) -> Result<Read, ErrorBody> {
+    async fn contacts(&self, after: Option<String>) -> Result<Read> {
         let query = PageQuery { after, limit: Some(ROWS_AT_ONCE) };
         let page = self.operations.contacts(self.caller, query).await?;
         let next = page.next.map_or(Step::Blocks(None), |next| Step::Contacts(Some(next)));
@@ -216,7 +217,7 @@ impl Export {
         Ok(Read { lines, next, cost: Cost::default() })
     }
 
-    async fn blocks(&self, after: Option<String>) -> Result<Read, ErrorBody> {
+    async fn blocks(&self, after: Option<String>) -> Result<Read> {
         let query = PageQuery { after, limit: Some(ROWS_AT_ONCE) };
         let page = self.operations.blocks(self.caller, query).await?;
         let next = page.next.map_or(Step::Channels(None), |next| Step::Blocks(Some(next)));
@@ -225,9 +226,9 @@ impl Export {
     }
 
     /// Reads the next channel that the user was ever a member of. A deleted channel has no messages any more.
-    async fn channel(&self, after: Option<ChannelId>) -> Result<Read, ErrorBody> {
+    async fn channel(&self, after: Option<ChannelId>) -> Result<Read> {
         let (user, store) = (self.caller.user_id, &self.operations.store);
-        let next = store.memberships(user, after, 1).await.map_err(|error| refusal(&error))?;
+        let next = store.memberships(user, after, 1).await?;
         let Some(membership) = next.into_iter().next() else {
             return Ok(Read { lines: Vec::new(), next: Step::End, cost: Cost::default() });
         };
@@ -235,8 +236,11 @@ impl Export {
         let cost = Cost::rows(ROWS_AT_ONCE as usize);
         let overview = match self.operations.overview_of(user, channel).await {
             Ok(overview) if overview.channel.state != ChannelState::Deleted => overview,
-            Err(error) if error.code == ErrorCode::Unavailable => return Err(error),
-            Ok(_) | Err(_) => {
+            Err(error) if error.code() == ErrorCode::Unavailable => return Err(error),
+            other => {
+                if let Err(OperationError::Store(error)) = other {
+                    tracing::error!(channel.id = %channel, %error, "a channel was left out of an export");
+                }
                 return Ok(Read { lines: Vec::new(), next: Step::Channels(Some(channel)), cost });
             }
         };
@@ -250,11 +254,7 @@ impl Export {
         })
     }
 
-    async fn messages(
-        &self,
-        channel: ChannelId,
-        mut parts: VecDeque<RangeInclusive<Seq>>,
-    ) -> Result<Read, ErrorBody> {
+    async fn messages(&self, channel: ChannelId, mut parts: VecDeque<RangeInclusive<Seq>>) -> Result<Read> {
         let Some((first, last)) = parts.pop_front().map(RangeInclusive::into_inner) else {
             return Ok(Read {
                 lines: Vec::new(),
@@ -264,8 +264,7 @@ impl Export {
         };
         let end = last.min(first.plus(LOOKED_AT - 1));
         let (user, store) = (self.caller.user_id, &self.operations.store);
-        let sent = store.rows_by(channel, user, first..=end, BYTES_AT_ONCE).await;
-        let sent = sent.map_err(|error| refusal(&error))?;
+        let sent = store.rows_by(channel, user, first..=end, BYTES_AT_ONCE).await?;
         if sent.upto < last {
             parts.push_front(sent.upto.next()..=last);
         }
@@ -274,10 +273,9 @@ impl Export {
         Ok(Read { lines, next: Step::Messages(channel, parts), cost: Cost::looked_at(looked_at) })
     }
 
-    async fn reactions(&self, channel: ChannelId, after: Option<ReactionPlace>) -> Result<Read, ErrorBody> {
+    async fn reactions(&self, channel: ChannelId, after: Option<ReactionPlace>) -> Result<Read> {
         let (user, scan) = (self.caller.user_id, LOOKED_AT as usize);
-        let own = self.operations.store.reactions_by(channel, user, after, scan).await;
-        let own = own.map_err(|error| refusal(&error))?;
+        let own = self.operations.store.reactions_by(channel, user, after, scan).await?;
         let reaction = |(target, emoji)| ExportedReaction { channel_id: channel, target, emoji };
         let lines = own.found.into_iter().map(|found| ExportLine::Reaction(reaction(found))).collect();
         let (next, cost) = match own.next {

@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 
 use madang_engine::log::Row;
 use madang_ids::{ChannelId, LogId, Seq, UserId};
-use madang_proto::{Body, Content, ErrorBody, Message};
+use madang_proto::{Body, Content, Message};
 
 use super::Operations;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// The messages of a page that the user has deleted for themselves.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl Operations {
         &self,
         user: UserId,
         pages: impl IntoIterator<Item = (LogId, &[Row])>,
-    ) -> Result<Hidden, ErrorBody> {
+    ) -> Result<Hidden> {
         let mut ranges = Vec::new();
         for (log, rows) in pages {
             let LogId::Channel(channel) = log else { continue };
@@ -29,7 +29,7 @@ impl Operations {
         if ranges.is_empty() {
             return Ok(Hidden::default());
         }
-        let found = self.store.hidden_messages(user, &ranges).await.map_err(|error| refusal(&error))?;
+        let found = self.store.hidden_messages(user, &ranges).await?;
         Ok(Hidden(found.into_iter().collect()))
     }
 }

@@ -15,7 +15,7 @@ use super::members::no_longer;
 use super::names::named_in;
 use super::{Caller, Operations, check_not_deleted};
 use crate::plant;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const PAGE: u32 = 50;
 
@@ -59,7 +59,7 @@ impl Operations {
         caller: Caller,
         channel: ChannelId,
         query: &HistoryQuery,
-    ) -> Result<HistoryPage, ErrorBody> {
+    ) -> Result<HistoryPage> {
         let limit = check_limit(query)?;
         let overview = self.overview_of(caller.user_id, channel).await?;
         check_not_deleted(&overview.channel)?;
@@ -86,32 +86,26 @@ impl Operations {
         Ok(page)
     }
 
-    async fn want(&self, channel: ChannelId, query: &HistoryQuery, head: Seq) -> Result<Want, ErrorBody> {
+    async fn want(&self, channel: ChannelId, query: &HistoryQuery, head: Seq) -> Result<Want> {
         Ok(match *query {
             HistoryQuery { before: Some(seq), .. } => Want::Back(seq.minus(1).min(head)),
             HistoryQuery { after: Some(seq), .. } => Want::On(seq.next()),
             HistoryQuery { around: Some(seq), .. } => Want::Around(seq.min(head.next())),
             HistoryQuery { at: Some(at), .. } => {
-                let found = self.store.seq_at(LogId::Channel(channel), at).await;
-                Want::On(found.map_err(|error| refusal(&error))?)
+                Want::On(self.store.seq_at(LogId::Channel(channel), at).await?)
             }
             _ => Want::Back(head),
         })
     }
 
-    async fn back(&self, reader: Reader<'_>, end: Seq, limit: u32) -> Result<Vec<Row>, ErrorBody> {
+    async fn back(&self, reader: Reader<'_>, end: Seq, limit: u32) -> Result<Vec<Row>> {
         let Some(part) = reader.spans.clip(Seq::new(1)..=end).next_back() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let start = start.max(end.minus(u64::from(limit) - 1));
         self.falling(reader, start..=end, limits::BATCH_BYTES_OUT).await
     }
 
-    async fn on(
-        &self,
-        reader: Reader<'_>,
-        range: RangeInclusive<Seq>,
-        limit: u32,
-    ) -> Result<Vec<Row>, ErrorBody> {
+    async fn on(&self, reader: Reader<'_>, range: RangeInclusive<Seq>, limit: u32) -> Result<Vec<Row>> {
         let Some(part) = reader.spans.clip(range).next() else { return Ok(Vec::new()) };
         let (start, end) = part.into_inner();
         let end = end.min(start.plus(u64::from(limit) - 1));
@@ -120,13 +114,7 @@ impl Operations {
 
     /// Rows on both sides of `middle`, within one stay and the bytes of one page. The entry at `middle` is included even if it is
     /// larger.
-    async fn around(
-        &self,
-        reader: Reader<'_>,
-        middle: Seq,
-        head: Seq,
-        limit: u32,
-    ) -> Result<Vec<Row>, ErrorBody> {
+    async fn around(&self, reader: Reader<'_>, middle: Seq, head: Seq, limit: u32) -> Result<Vec<Row>> {
         let Some((start, middle, end)) = window(reader.spans, middle, head, limit) else {
             return Ok(Vec::new());
         };
@@ -158,9 +146,8 @@ impl Operations {
         reader: Reader<'_>,
         range: RangeInclusive<Seq>,
         max_bytes: usize,
-    ) -> Result<Vec<Row>, ErrorBody> {
-        let rows = self.store.rows_back(LogId::Channel(reader.channel), range, max_bytes).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
+    ) -> Result<Vec<Row>> {
+        let mut rows = self.store.rows_back(LogId::Channel(reader.channel), range, max_bytes).await?;
         // The nearest row first, so that the farthest ones are left out.
         self.carry_for(reader, &mut rows, max_bytes).await?;
         rows.reverse();
@@ -173,21 +160,15 @@ impl Operations {
         reader: Reader<'_>,
         range: RangeInclusive<Seq>,
         max_bytes: usize,
-    ) -> Result<Vec<Row>, ErrorBody> {
-        let rows = self.store.rows(LogId::Channel(reader.channel), range, max_bytes).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
+    ) -> Result<Vec<Row>> {
+        let mut rows = self.store.rows(LogId::Channel(reader.channel), range, max_bytes).await?;
         self.carry_for(reader, &mut rows, max_bytes).await?;
         Ok(rows)
     }
 
     /// Completes the rows, and charges the bytes that were read and are not served. The entries themselves are charged when the
     /// page is made.
-    async fn carry_for(
-        &self,
-        reader: Reader<'_>,
-        rows: &mut Vec<Row>,
-        max_bytes: usize,
-    ) -> Result<(), ErrorBody> {
+    async fn carry_for(&self, reader: Reader<'_>, rows: &mut Vec<Row>, max_bytes: usize) -> Result<()> {
         let carried = self.carry(reader.channel, reader.spans, rows, max_bytes).await?;
         self.callers
             .charge(reader.caller.user_id, Cost::bytes(carried.read_bytes.saturating_sub(carried.bytes)));

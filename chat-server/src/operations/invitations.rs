@@ -16,7 +16,7 @@ use super::costs::Cost;
 use super::postponed::Postponed;
 use super::turns::Subject;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const LIMITS: GroupInvitationLimits = GroupInvitationLimits {
     waiting: limits::INVITATIONS,
@@ -48,18 +48,13 @@ impl Operations {
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn group_invitations(
-        &self,
-        caller: Caller,
-        query: PageQuery,
-    ) -> Result<Page<InvitationCard>, ErrorBody> {
+    pub async fn group_invitations(&self, caller: Caller, query: PageQuery) -> Result<Page<InvitationCard>> {
         let (after, limit) = pages::bounds::<ChannelId>(&query)?;
-        let open = self.store.open_invitations(caller.user_id, after, limit).await;
-        let open = open.map_err(|error| refusal(&error))?;
+        let open = self.store.open_invitations(caller.user_id, after, limit).await?;
         let next = pages::next(&open, limit, |open| open.invitation.channel_id);
         let ids: Vec<UserId> = open.iter().map(|open| open.invitation.by).collect();
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         let inviters: HashMap<UserId, UserCard> =
             users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
         let row = |OpenInvitation { invitation, name, members }: OpenInvitation| {
@@ -71,30 +66,26 @@ impl Operations {
     }
 
     /// The number of a user's open invitations, at most [`limits::INVITATIONS`].
-    pub(super) async fn count_invitations(&self, user: UserId) -> Result<u32, ErrorBody> {
-        let open = self.store.open_invitations(user, None, limits::INVITATIONS as usize).await;
-        Ok(u32::try_from(open.map_err(|error| refusal(&error))?.len()).unwrap_or(u32::MAX))
+    pub(super) async fn count_invitations(&self, user: UserId) -> Result<u32> {
+        let open = self.store.open_invitations(user, None, limits::INVITATIONS as usize).await?;
+        Ok(u32::try_from(open.len()).unwrap_or(u32::MAX))
     }
 
     /// Accepts an invitation: the caller joins the group. Repeating it is harmless.
     ///
     /// # Errors
     /// `not_found` without an open invitation; `full`; `forbidden` where nobody can join.
-    pub async fn accept_invitation(
-        &self,
-        caller: Caller,
-        channel_id: ChannelId,
-    ) -> Result<ChannelView, ErrorBody> {
+    pub async fn accept_invitation(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView> {
         let user = caller.user_id;
         let _turn = self.turns.take(Subject::Invitation(user, channel_id)).await;
-        let found = self.store.group_invitation(user, channel_id).await.map_err(|error| refusal(&error))?;
+        let found = self.store.group_invitation(user, channel_id).await?;
         let waiting = found.filter(|found| found.state == GroupInvitationState::Waiting);
         let Some(GroupInvitation { by, .. }) = waiting else {
             return self.accepted_before(caller, channel_id).await;
         };
         let channel = self.channel(channel_id).await?;
-        if self.store.is_blocked(user, by).await.map_err(|error| refusal(&error))? {
-            return Err(ErrorBody::not_found("invitation"));
+        if self.store.is_blocked(user, by).await? {
+            return Err(ErrorBody::not_found("invitation").into());
         }
         let _room = self.room_for_channel(caller, "channel_id", &[user], Some(channel_id)).await?;
         self.callers.charge(user, Cost::MEMBER);
@@ -105,11 +96,10 @@ impl Operations {
     }
 
     /// The answer if there is no waiting invitation: an earlier call may have joined, and its answer was lost.
-    async fn accepted_before(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView, ErrorBody> {
-        let membership = self.store.membership(caller.user_id, channel).await;
-        match membership.map_err(|error| refusal(&error))? {
+    async fn accepted_before(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView> {
+        match self.store.membership(caller.user_id, channel).await? {
             Some(membership) if membership.spans.is_open() => self.channel_view(caller, channel).await,
-            _ => Err(ErrorBody::not_found("invitation")),
+            _ => Err(ErrorBody::not_found("invitation").into()),
         }
     }
 
@@ -117,10 +107,9 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn decline_invitation(&self, caller: Caller, channel: ChannelId) -> Result<(), ErrorBody> {
+    pub async fn decline_invitation(&self, caller: Caller, channel: ChannelId) -> Result<()> {
         let declined =
-            self.store.decline_invitation(caller.user_id, channel, limits::INVITATIONS_DECLINED).await;
-        let declined = declined.map_err(|error| refusal(&error))?;
+            self.store.decline_invitation(caller.user_id, channel, limits::INVITATIONS_DECLINED).await?;
         self.tell_invitations(self.untold(declined)).await;
         Ok(())
     }
@@ -131,18 +120,18 @@ impl Operations {
         by: UserId,
         channel: ChannelId,
         users: &[UserId],
-    ) -> Result<Untold<'_>, ErrorBody> {
+    ) -> Result<Untold<'_>> {
         if users.is_empty() {
             return Ok(self.untold([]));
         }
-        let untold = self.store.invite(channel, by, users, self.clock.now_ms(), LIMITS).await;
-        Ok(self.untold(untold.map_err(|error| refusal(&error))?))
+        let untold = self.store.invite(channel, by, users, self.clock.now_ms(), LIMITS).await?;
+        Ok(self.untold(untold))
     }
 
     /// Ends waiting invitations.
-    pub(super) async fn end_invitations(&self, which: Ending) -> Result<(), ErrorBody> {
+    pub(super) async fn end_invitations(&self, which: Ending) -> Result<()> {
         loop {
-            let ended = self.store.end_invitations(which, AT_ONCE).await.map_err(|error| refusal(&error))?;
+            let ended = self.store.end_invitations(which, AT_ONCE).await?;
             let is_last = ended.len() < AT_ONCE;
             self.tell_invitations(self.untold(ended)).await;
             if is_last {
@@ -167,10 +156,13 @@ impl Operations {
         let mut groups = HashMap::new();
         for some in untold.chunks(AT_ONCE) {
             for invitation in some.iter().filter(|it| it.state == GroupInvitationState::Waiting) {
-                if let Entry::Vacant(place) = groups.entry(invitation.channel_id)
-                    && let Ok(group) = self.group(invitation.channel_id).await
-                {
-                    place.insert(group);
+                if let Entry::Vacant(place) = groups.entry(invitation.channel_id) {
+                    match self.group(invitation.channel_id).await {
+                        Ok(group) => drop(place.insert(group)),
+                        Err(error) => {
+                            tracing::warn!(channel.id = %invitation.channel_id, %error, "reading a group failed");
+                        }
+                    }
                 }
             }
             let each = some.iter().map(|it| self.tell_invitation(it.user_id, it.channel_id, &groups));
@@ -196,11 +188,10 @@ impl Operations {
         user: UserId,
         channel_id: ChannelId,
         groups: &HashMap<ChannelId, Group>,
-    ) -> Result<Told, ErrorBody> {
+    ) -> Result<Told> {
         let _turn = self.turns.take(Subject::Invitation(user, channel_id)).await;
         loop {
-            let found =
-                self.store.group_invitation(user, channel_id).await.map_err(|error| refusal(&error))?;
+            let found = self.store.group_invitation(user, channel_id).await?;
             let Some(invitation) = found.filter(|found| !found.is_told) else { return Ok(Told::Yes) };
             let content = if invitation.state == GroupInvitationState::Waiting {
                 if !self.has_seat(channel_id, invitation.by).await? {
@@ -221,34 +212,31 @@ impl Operations {
             };
             self.homes.note(user, content).await?;
             // Fails if the invitation has changed since it was read. The loop then notes the newer state.
-            let is_last = self.store.settle_invitation(user, channel_id, invitation.rev).await;
-            if is_last.map_err(|error| refusal(&error))? {
+            if self.store.settle_invitation(user, channel_id, invitation.rev).await? {
                 return Ok(Told::Yes);
             }
         }
     }
 
-    async fn has_seat(&self, channel: ChannelId, user: UserId) -> Result<bool, ErrorBody> {
-        let members = self.store.members_of(channel, &[user]).await.map_err(|error| refusal(&error))?;
+    async fn has_seat(&self, channel: ChannelId, user: UserId) -> Result<bool> {
+        let members = self.store.members_of(channel, &[user]).await?;
         Ok(members.iter().flatten().any(|member| member.spans.is_open()))
     }
 
     /// Ends an invitation whose inviter is not a member. If the invitation was never changed before, it was never noted, so its
     /// end need not be noted either.
-    async fn end_untold(&self, invitation: GroupInvitation) -> Result<(), ErrorBody> {
+    async fn end_untold(&self, invitation: GroupInvitation) -> Result<()> {
         let GroupInvitation { user_id, channel_id, rev, .. } = invitation;
-        let ended = self.store.end_invitations(Ending::One(user_id, channel_id), 1).await;
-        let ended = ended.map_err(|error| refusal(&error))?;
+        let ended = self.store.end_invitations(Ending::One(user_id, channel_id), 1).await?;
         for ended in ended.iter().filter(|_| rev == 1) {
-            let settled = self.store.settle_invitation(user_id, channel_id, ended.rev).await;
-            settled.map_err(|error| refusal(&error))?;
+            self.store.settle_invitation(user_id, channel_id, ended.rev).await?;
         }
         Ok(())
     }
 
-    async fn group(&self, channel: ChannelId) -> Result<Group, ErrorBody> {
-        let row = self.store.channel(channel).await.map_err(|error| refusal(&error))?;
-        let seats = self.store.seats(channel).await.map_err(|error| refusal(&error))?;
+    async fn group(&self, channel: ChannelId) -> Result<Group> {
+        let row = self.store.channel(channel).await?;
+        let seats = self.store.seats(channel).await?;
         let name = row.and_then(|row| row.card.name).unwrap_or_default();
         Ok(Group { name, member_count: seats.count })
     }

@@ -13,7 +13,7 @@ use super::consent::Division;
 use super::costs::Cost;
 use super::turns::{Subject, Turn};
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Within this distance of the limit of channels, joins of one user take turns. It is more than the requests that one user can
 /// have in flight.
@@ -29,16 +29,16 @@ impl Operations {
         caller: Caller,
         channel: ChannelId,
         query: PageQuery,
-    ) -> Result<Page<MemberCard>, ErrorBody> {
+    ) -> Result<Page<MemberCard>> {
         self.check_is_member(caller, channel).await?;
         let (after, limit) = pages::bounds::<UserId>(&query)?;
-        let members = self.store.members(channel, after, limit).await.map_err(|error| refusal(&error))?;
+        let members = self.store.members(channel, after, limit).await?;
         let next = pages::next(&members, limit, |member| member.user_id);
         let ids: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
-        let markers = self.store.markers(channel, &ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
+        let markers = self.store.markers(channel, &ids).await?;
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
-        let rows = self.store.presence(&ids).await.map_err(|error| refusal(&error))?;
+        let rows = self.store.presence(&ids).await?;
         let invisible: HashSet<UserId> =
             ids.iter().zip(rows).filter(|(_, row)| row.invisible).map(|(user, _)| *user).collect();
         let apart = self.apart_from(caller.user_id).await?;
@@ -69,11 +69,11 @@ impl Operations {
         caller: Caller,
         channel: ChannelId,
         request: AddMembers,
-    ) -> Result<Added, ErrorBody> {
+    ) -> Result<Added> {
         let max = limits::GROUP_MEMBERS_MAX as usize;
         if request.user_ids.is_empty() || request.user_ids.len() > max {
             let message = format!("user_ids has {} ids, it must be 1 to {max}", request.user_ids.len());
-            return Err(ErrorBody::invalid("user_ids", message));
+            return Err(ErrorBody::invalid("user_ids", message).into());
         }
         self.check_may_add(caller, channel).await?;
         let newcomers = self.newcomers(channel, &request.user_ids).await?;
@@ -88,23 +88,26 @@ impl Operations {
 
     /// Checks the right to add members before anything about the named users is read, because the refusals reveal something about
     /// them.
-    async fn check_may_add(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+    async fn check_may_add(&self, caller: Caller, id: ChannelId) -> Result<()> {
         self.check_is_member(caller, id).await?;
         let channel = self.channel(id).await?;
         let request = SeatRequest { adds: true, ..SeatRequest::by(caller.user_id) };
-        self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
+        self.homes.ask(&channel, Command::Seats(request)).await?;
+        Ok(())
     }
 
     /// Those of `users` who are not members.
-    async fn newcomers(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<UserId>, ErrorBody> {
-        let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
+    async fn newcomers(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<UserId>> {
+        let members = self.store.members_of(channel, users).await?;
         let now = self.clock.raw_ms();
         let mut newcomers = Vec::new();
         for (&user, member) in users.iter().zip(members) {
             match member {
                 Some(member) if member.spans.is_open() => {}
                 Some(member) if member.is_banned(now) => {
-                    return Err(ErrorBody::forbidden(format!("user {user} is banned from this channel")));
+                    return Err(
+                        ErrorBody::forbidden(format!("user {user} is banned from this channel")).into()
+                    );
                 }
                 _ => newcomers.push(user),
             }
@@ -113,14 +116,15 @@ impl Operations {
     }
 
     /// Makes users members, if the caller may add them.
-    async fn seat(&self, caller: Caller, id: ChannelId, users: Vec<UserId>) -> Result<(), ErrorBody> {
+    async fn seat(&self, caller: Caller, id: ChannelId, users: Vec<UserId>) -> Result<()> {
         let _room = self.room_for_channel(caller, "user_ids", &users, Some(id)).await?;
         let channel = self.channel(id).await?;
         let accepts = self.consent().is_given();
         let join = |user_id| JoinRequest { user_id, role: Role::Member, accepts };
         let joins = users.into_iter().map(join).collect();
         let request = SeatRequest { joins, adds: true, ..SeatRequest::by(caller.user_id) };
-        self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
+        self.homes.ask(&channel, Command::Seats(request)).await?;
+        Ok(())
     }
 
     /// Removes a member or takes an invitation back, or lets the caller leave. If the owner leaves, another member becomes the
@@ -129,21 +133,14 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` without the right; `not_found` for an unknown user.
-    pub async fn remove_member(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-        user: UserId,
-    ) -> Result<(), ErrorBody> {
+    pub async fn remove_member(&self, caller: Caller, channel: ChannelId, user: UserId) -> Result<()> {
         let own = match self.check_is_member(caller, channel).await {
             // An earlier leave may be half done. The home finishes it.
-            Err(error) if error.code == ErrorCode::Forbidden && user == caller.user_id => None,
+            Err(error) if error.code() == ErrorCode::Forbidden && user == caller.user_id => None,
             own => Some(own?),
         };
         let promote = match own {
-            Some(Role::Owner) if user == caller.user_id => {
-                self.store.successor(channel, user).await.map_err(|error| refusal(&error))?
-            }
+            Some(Role::Owner) if user == caller.user_id => self.store.successor(channel, user).await?,
             _ => None,
         };
         let request = SeatRequest { leaves: vec![user], promote, ..SeatRequest::by(caller.user_id) };
@@ -159,25 +156,20 @@ impl Operations {
     }
 
     /// Deleted users count as well: they may have been members, or invited.
-    async fn check_exists(&self, user: UserId) -> Result<(), ErrorBody> {
-        let found = self.store.users(&[user]).await.map_err(|error| refusal(&error))?;
-        if found.iter().any(Option::is_some) { Ok(()) } else { Err(ErrorBody::not_found("user_id")) }
+    async fn check_exists(&self, user: UserId) -> Result<()> {
+        let found = self.store.users(&[user]).await?;
+        if found.iter().any(Option::is_some) { Ok(()) } else { Err(ErrorBody::not_found("user_id").into()) }
     }
 
     /// The caller's role. A user who has never been a member learns nothing; one who has left gets `forbidden`.
-    pub(super) async fn check_is_member(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-    ) -> Result<Role, ErrorBody> {
-        let membership =
-            self.store.membership(caller.user_id, channel).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn check_is_member(&self, caller: Caller, channel: ChannelId) -> Result<Role> {
+        let membership = self.store.membership(caller.user_id, channel).await?;
         let Some(membership) = membership else { return Err(self.refuse_stranger(channel).await) };
         self.channel(channel).await?;
         if membership.spans.is_open() {
             return Ok(membership.role);
         }
-        Err(no_longer())
+        Err(no_longer().into())
     }
 
     /// Checks that each of these users has room for a channel: for one that they are in already, or for one more. `field` names
@@ -191,7 +183,7 @@ impl Operations {
         field: &'static str,
         users: &[UserId],
         channel: Option<ChannelId>,
-    ) -> Result<Vec<Turn<'_>>, ErrorBody> {
+    ) -> Result<Vec<Turn<'_>>> {
         let most = self.config.channels.per_user;
         let mut near = self.users_in(users, most.saturating_sub(NEAR)).await?;
         // Turns are taken in the order of the ids, so that two requests never wait for each other.
@@ -207,11 +199,11 @@ impl Operations {
     }
 
     /// Those of `users` who are in at least `count` channels.
-    async fn users_in(&self, users: &[UserId], count: u32) -> Result<Vec<UserId>, ErrorBody> {
+    async fn users_in(&self, users: &[UserId], count: u32) -> Result<Vec<UserId>> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let counts = self.store.channel_counts(users, count).await.map_err(|error| refusal(&error))?;
+        let counts = self.store.channel_counts(users, count).await?;
         Ok(users.iter().zip(counts).filter(|(_, found)| *found >= count).map(|(&user, _)| user).collect())
     }
 
@@ -221,7 +213,7 @@ impl Operations {
         field: &'static str,
         users: &[UserId],
         channel: Option<ChannelId>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         let most = self.config.channels.per_user;
         let laden = self.users_in(users, most).await?;
         let are_here = match channel {
@@ -233,10 +225,10 @@ impl Operations {
         };
         if user == caller.user_id {
             let message = format!("you are in {most} channels, the limit; leave one first");
-            return Err(ErrorBody::new(ErrorCode::Full, message));
+            return Err(ErrorBody::new(ErrorCode::Full, message).into());
         }
         let message = format!("user {user} is in {most} channels, the limit");
-        Err(ErrorBody::field(ErrorCode::Full, field, message))
+        Err(ErrorBody::field(ErrorCode::Full, field, message).into())
     }
 }
 

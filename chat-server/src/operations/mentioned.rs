@@ -13,7 +13,7 @@ use madang_store::{Mention, MentionPlace};
 use super::costs::Cost;
 use super::history::readable;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Mentions that are looked at for one page.
 const LOOKED_AT: usize = 100;
@@ -33,17 +33,12 @@ impl Operations {
     ///
     /// # Errors
     /// `after` or `limit` out of bounds.
-    pub async fn mentions(
-        &self,
-        caller: Caller,
-        query: PageQuery,
-    ) -> Result<Page<ChannelMessage>, ErrorBody> {
+    pub async fn mentions(&self, caller: Caller, query: PageQuery) -> Result<Page<ChannelMessage>> {
         let PageQuery { after, limit } = query;
         let (_, limit) = pages::bounds::<u64>(&PageQuery { after: None, limit })?;
         let before = after.as_deref().map(parse_place).transpose()?;
         let limit = limit.min(LOOKED_AT);
-        let found = self.store.mentions_of(caller.user_id, before, limit).await;
-        let found = found.map_err(|error| refusal(&error))?;
+        let found = self.store.mentions_of(caller.user_id, before, limit).await?;
         let (mut items, mut seen, mut bytes) = (Vec::new(), Seen::default(), 0);
         let mut next = found.last().filter(|_| found.len() == limit).map(|last| last.place);
         for (index, mention) in found.iter().enumerate() {
@@ -66,7 +61,7 @@ impl Operations {
         user: UserId,
         mention: &Mention,
         seen: &mut Seen,
-    ) -> Result<Option<ChannelMessage>, ErrorBody> {
+    ) -> Result<Option<ChannelMessage>> {
         let (_, channel, seq) = mention.place;
         let spans = match seen.spans.get(&channel) {
             Some(spans) => spans.clone(),
@@ -81,7 +76,7 @@ impl Operations {
             return Ok(None);
         }
         let log = LogId::Channel(channel);
-        let mut rows = self.store.rows(log, seq..=seq, 1).await.map_err(|error| refusal(&error))?;
+        let mut rows = self.store.rows(log, seq..=seq, 1).await?;
         self.carry(channel, &spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
         let hidden = self.hidden_from(user, [(log, &rows[..])]).await?;
         let entry = rows.into_iter().next().map(|row| row.entry);
@@ -90,22 +85,25 @@ impl Operations {
         Ok(entry.map(|entry| ChannelMessage { channel_id: channel, entry }))
     }
 
-    async fn readable_spans(
-        &self,
-        user: UserId,
-        channel: ChannelId,
-    ) -> Result<Option<Arc<Spans>>, ErrorBody> {
-        let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
-        let (Some(membership), Ok(row)) = (membership, self.channel(channel).await) else { return Ok(None) };
+    async fn readable_spans(&self, user: UserId, channel: ChannelId) -> Result<Option<Arc<Spans>>> {
+        let membership = self.store.membership(user, channel).await?;
+        let Some(membership) = membership else { return Ok(None) };
+        let row = match self.channel(channel).await {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::debug!(channel.id = %channel, %error, "a mention was left out: its channel cannot be read");
+                return Ok(None);
+            }
+        };
         let spans = readable(row.card.kind, &membership.spans).ok();
         Ok(spans.map(|spans| Arc::new(spans.into_owned())))
     }
 
-    async fn blocks_sender(&self, user: UserId, sender: UserId, seen: &mut Seen) -> Result<bool, ErrorBody> {
+    async fn blocks_sender(&self, user: UserId, sender: UserId, seen: &mut Seen) -> Result<bool> {
         if let Some(blocked) = seen.blocked.get(&sender) {
             return Ok(*blocked);
         }
-        let blockers = self.store.who_block(sender, &[user]).await.map_err(|error| refusal(&error))?;
+        let blockers = self.store.who_block(sender, &[user]).await?;
         seen.blocked.insert(sender, !blockers.is_empty());
         Ok(!blockers.is_empty())
     }

@@ -61,7 +61,7 @@ use moka::future::Cache;
 use crate::config::Config;
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 pub(crate) use callers::RATE_BYTES;
 pub use callers::{Callers, network};
@@ -184,11 +184,11 @@ impl Operations {
     ///
     /// A deleted channel is refused. The node that deletes a channel drops the row from its cache; on other nodes the home
     /// refuses commands for it.
-    async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>, ErrorBody> {
+    async fn channel(&self, id: ChannelId) -> Result<Arc<Channel>> {
         let channel = match self.known.channels.get(&id).await {
             Some(channel) => channel,
             None => {
-                let channel = self.store.channel(id).await.map_err(|error| refusal(&error))?;
+                let channel = self.store.channel(id).await?;
                 let channel = Arc::new(channel.ok_or_else(|| ErrorBody::not_found("channel_id"))?);
                 self.known.channels.insert(id, Arc::clone(&channel)).await;
                 channel

@@ -11,7 +11,7 @@ use madang_store::{Ending, Member};
 use super::accounts::card;
 use super::costs::Cost;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// The longest restriction: 365 days.
 const RESTRICTION_SECONDS: u32 = 31_536_000;
@@ -27,7 +27,7 @@ impl Operations {
         channel: ChannelId,
         user_id: UserId,
         role: Role,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         let role = Some(JoinRequest::of(user_id, role));
         self.ask_seats(caller, channel, SeatRequest { role, ..SeatRequest::by(caller.user_id) }).await
     }
@@ -43,7 +43,7 @@ impl Operations {
         user_id: UserId,
         kind: RestrictionKind,
         restrict: Option<Restrict>,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         let restriction = restrict.map(|restrict| self.restriction(restrict)).transpose()?;
         if kind == RestrictionKind::Ban && restriction.is_some() {
             self.user(user_id).await?;
@@ -70,23 +70,18 @@ impl Operations {
     ///
     /// # Errors
     /// `forbidden` without the right; `after` or `limit` out of bounds.
-    pub async fn bans(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-        query: PageQuery,
-    ) -> Result<Page<BanCard>, ErrorBody> {
+    pub async fn bans(&self, caller: Caller, channel: ChannelId, query: PageQuery) -> Result<Page<BanCard>> {
         if !self.check_is_member(caller, channel).await?.is_admin() {
-            return Err(ErrorBody::forbidden("only the owner and admins can list bans"));
+            return Err(ErrorBody::forbidden("only the owner and admins can list bans").into());
         }
         let (after, limit) = pages::bounds::<UserId>(&query)?;
-        let banned = self.store.banned(channel, after, limit).await.map_err(|error| refusal(&error))?;
+        let banned = self.store.banned(channel, after, limit).await?;
         self.callers.charge(caller.user_id, Cost::rows(banned.len()));
         let next = pages::next(&banned, limit, |member| member.user_id);
         let now = self.clock.raw_ms();
         let banned: Vec<Member> = banned.into_iter().filter(|member| member.is_banned(now)).collect();
         let ids: Vec<UserId> = banned.iter().map(|member| member.user_id).collect();
-        let users = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let users = self.store.users(&ids).await?;
         let mut users: HashMap<UserId, _> =
             users.into_iter().flatten().map(|user| (user.id, card(user))).collect();
         let row = |member: Member| {
@@ -95,14 +90,10 @@ impl Operations {
         Ok(Page { items: banned.into_iter().filter_map(row).collect(), next })
     }
 
-    async fn ask_seats(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-        request: SeatRequest,
-    ) -> Result<(), ErrorBody> {
+    async fn ask_seats(&self, caller: Caller, channel: ChannelId, request: SeatRequest) -> Result<()> {
         self.check_is_member(caller, channel).await?;
         let channel = self.channel(channel).await?;
-        self.homes.ask(&channel, Command::Seats(request)).await.map(drop)
+        self.homes.ask(&channel, Command::Seats(request)).await?;
+        Ok(())
     }
 }

@@ -3,22 +3,18 @@
 use std::collections::BTreeSet;
 
 use madang_ids::UserId;
-use madang_proto::{Content, Entry, ErrorBody, UserCard};
+use madang_proto::{Content, Entry, UserCard};
 
 use super::accounts::card;
 use super::costs::Cost;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 impl Operations {
     /// The cards of these users, each once, by id, in one read. A page names a bounded number of users.
-    pub(super) async fn cards(
-        &self,
-        caller: Caller,
-        users: BTreeSet<UserId>,
-    ) -> Result<Vec<UserCard>, ErrorBody> {
+    pub(super) async fn cards(&self, caller: Caller, users: BTreeSet<UserId>) -> Result<Vec<UserCard>> {
         let ids: Vec<UserId> = users.into_iter().collect();
-        let found = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let found = self.store.users(&ids).await?;
         self.callers.charge(caller.user_id, Cost::ids(ids.len()));
         Ok(found.into_iter().flatten().map(card).collect())
     }

@@ -17,7 +17,7 @@ use super::costs::Cost;
 use super::details::check_topic;
 use super::members::no_longer;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 /// Open channels that one page of a search looks at.
 const LOOKED_AT: usize = 2_000;
@@ -28,12 +28,12 @@ impl Operations {
         caller: Caller,
         request: &NewChannel,
         key: Option<&str>,
-    ) -> Result<ChannelId, ErrorBody> {
+    ) -> Result<ChannelId> {
         let name = check_name(request.name.as_deref())?;
         let topic = check_topic(request.topic.as_deref().unwrap_or_default())?;
         if !request.members.is_empty() {
             let message = "members must be empty: users join an open channel by themselves";
-            return Err(ErrorBody::invalid("members", message));
+            return Err(ErrorBody::invalid("members", message).into());
         }
         let hash = request_hash(&[b"open", name.as_bytes(), topic.as_bytes()]);
         let id = ChannelId::from_raw(self.claim_channel(caller, key, hash).await?);
@@ -48,36 +48,32 @@ impl Operations {
     }
 
     /// Limits how many open channels a user may make, because a search looks at all of them.
-    async fn check_open_made(&self, caller: Caller, id: ChannelId) -> Result<(), ErrorBody> {
+    async fn check_open_made(&self, caller: Caller, id: ChannelId) -> Result<()> {
         let most = self.config.channels.open_per_user;
-        let made = self.store.open_made(caller.user_id, most).await.map_err(|error| refusal(&error))?;
+        let made = self.store.open_made(caller.user_id, most).await?;
         // The repeated creation of a channel that exists makes no new one.
-        if made < most || self.store.channel(id).await.map_err(|error| refusal(&error))?.is_some() {
+        if made < most || self.store.channel(id).await?.is_some() {
             return Ok(());
         }
         let message = format!("you have created {most} open channels, the limit");
-        Err(ErrorBody::new(ErrorCode::Full, message))
+        Err(ErrorBody::new(ErrorCode::Full, message).into())
     }
 
     /// Finds open channels by name and topic.
     ///
     /// # Errors
     /// `query`, `after` or `limit` out of bounds.
-    pub async fn find_open(
-        &self,
-        caller: Caller,
-        query: OpenChannelQuery,
-    ) -> Result<Page<OpenChannel>, ErrorBody> {
+    pub async fn find_open(&self, caller: Caller, query: OpenChannelQuery) -> Result<Page<OpenChannel>> {
         let OpenChannelQuery { query, after, limit } = query;
         let (query, max) = (query.unwrap_or_default(), limits::CHANNEL_NAME_CHARS);
         let chars = query.chars().count();
         if chars > max {
             let message = format!("query has {chars} characters, the limit is {max}");
-            return Err(ErrorBody::invalid("query", message));
+            return Err(ErrorBody::invalid("query", message).into());
         }
         let (after, limit) = pages::bounds::<ChannelId>(&PageQuery { after, limit })?;
-        let found = self.store.find_open(query.trim(), after, limit, LOOKED_AT).await;
-        let FoundPage { channels, next } = found.map_err(|error| refusal(&error))?;
+        let FoundPage { channels, next } =
+            self.store.find_open(query.trim(), after, limit, LOOKED_AT).await?;
         let looked_at = if channels.len() == limit { limit } else { LOOKED_AT };
         self.callers.charge(caller.user_id, Cost::looked_at(looked_at));
         let row = |FoundChannel { card, members }| OpenChannel { card, member_count: members };
@@ -89,13 +85,14 @@ impl Operations {
     ///
     /// # Errors
     /// `full`; `forbidden` for a group or direct channel of the caller, `not_found` for those of others.
-    pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView, ErrorBody> {
+    pub async fn join(&self, caller: Caller, channel_id: ChannelId) -> Result<ChannelView> {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(caller.user_id, channel_id).await?;
             return Err(ErrorBody::forbidden(
                 "only open channels can be joined; users are added to this one",
-            ));
+            )
+            .into());
         }
         let _room = self.room_for_channel(caller, "members", &[caller.user_id], Some(channel_id)).await?;
         self.callers.charge(caller.user_id, Cost::MEMBER);
@@ -109,25 +106,25 @@ impl Operations {
     ///
     /// # Errors
     /// `unsupported` for other channels; `forbidden` for a user who is not a member.
-    pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<Seq, ErrorBody> {
+    pub async fn check_subscriber(&self, user: UserId, channel_id: ChannelId) -> Result<Seq> {
         let channel = self.channel(channel_id).await?;
         if channel.card.kind != ChannelKind::Open {
             self.overview_of(user, channel_id).await?;
             let message =
                 "channel_id is not an open channel: entries of other channels come without a subscription";
-            return Err(ErrorBody::field(ErrorCode::Unsupported, "channel_id", message));
+            return Err(ErrorBody::field(ErrorCode::Unsupported, "channel_id", message).into());
         }
-        let members = self.store.members_of(channel_id, &[user]).await.map_err(|error| refusal(&error))?;
-        let Some(member) = members.into_iter().next().flatten() else { return Err(join_first()) };
+        let members = self.store.members_of(channel_id, &[user]).await?;
+        let Some(member) = members.into_iter().next().flatten() else { return Err(join_first().into()) };
         let stay = member.spans.last().filter(|stay| stay.until.is_none());
-        stay.map(|stay| stay.from).ok_or_else(no_longer)
+        Ok(stay.map(|stay| stay.from).ok_or_else(no_longer)?)
     }
 
     /// The head of an open channel.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn open_head(&self, channel: ChannelId) -> Result<At, ErrorBody> {
+    pub async fn open_head(&self, channel: ChannelId) -> Result<At> {
         Ok(self.open_heads(&[channel]).await?.first().copied().unwrap_or_default())
     }
 
@@ -135,9 +132,9 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>, ErrorBody> {
+    pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>> {
         let logs: Vec<LogId> = channels.iter().map(|&channel| LogId::Channel(channel)).collect();
-        let heads = self.store.heads(&logs).await.map_err(|error| refusal(&error))?;
+        let heads = self.store.heads(&logs).await?;
         Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
     }
 
@@ -150,13 +147,12 @@ impl Operations {
         user: UserId,
         channel: ChannelId,
         range: RangeInclusive<Seq>,
-    ) -> Result<Option<Vec<Row>>, ErrorBody> {
+    ) -> Result<Option<Vec<Row>>> {
         if range.is_empty() {
             return Ok(Some(Vec::new()));
         }
         let end = *range.end();
-        let rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await;
-        let mut rows = rows.map_err(|error| refusal(&error))?;
+        let mut rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await?;
         let hidden = self.hidden_from(user, [(LogId::Channel(channel), &rows[..])]).await?;
         self.carry(channel, &Spans::since(Seq::new(1)), &mut rows, limits::BATCH_BYTES_OUT).await?;
         hidden.withhold(channel, &mut rows);
@@ -167,8 +163,8 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn are_members(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<bool>, ErrorBody> {
-        let members = self.store.members_of(channel, users).await.map_err(|error| refusal(&error))?;
+    pub async fn are_members(&self, channel: ChannelId, users: &[UserId]) -> Result<Vec<bool>> {
+        let members = self.store.members_of(channel, users).await?;
         Ok(members
             .iter()
             .map(|member| member.as_ref().is_some_and(|member| member.spans.is_open()))
@@ -176,10 +172,10 @@ impl Operations {
     }
 
     /// The refusal for a user who has never been a member. The existence of an open channel is not a secret.
-    pub(super) async fn refuse_stranger(&self, channel: ChannelId) -> ErrorBody {
+    pub(super) async fn refuse_stranger(&self, channel: ChannelId) -> OperationError {
         match self.channel(channel).await {
-            Ok(channel) if channel.card.kind == ChannelKind::Open => join_first(),
-            Ok(_) => ErrorBody::not_found("channel_id"),
+            Ok(channel) if channel.card.kind == ChannelKind::Open => join_first().into(),
+            Ok(_) => ErrorBody::not_found("channel_id").into(),
             Err(error) => error,
         }
     }

@@ -15,7 +15,7 @@ use super::export::Export;
 use super::handles::check_handle;
 use super::texts::check_text;
 use super::{Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 const DAY_MS: u64 = 86_400_000;
 /// The longest note of an invitation, in characters.
@@ -64,13 +64,14 @@ impl Operations {
     ///
     /// # Errors
     /// `limit` out of bounds.
-    pub async fn accounts(&self, prefix: &str, after: &str, limit: u32) -> Result<Page<Account>, ErrorBody> {
+    pub async fn accounts(&self, prefix: &str, after: &str, limit: u32) -> Result<Page<Account>> {
         let max = limits::LIST_PAGE;
         if !(1..=max).contains(&limit) {
-            return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")));
+            return Err(
+                ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {max}")).into()
+            );
         }
-        let found = self.store.users_by_handle(prefix, after, limit as usize).await;
-        let found = found.map_err(|error| refusal(&error))?;
+        let found = self.store.users_by_handle(prefix, after, limit as usize).await?;
         let next = pages::next(&found, limit as usize, |user| user.handle.clone());
         Ok(Page { items: found.into_iter().map(|user| account(user, Vec::new())).collect(), next })
     }
@@ -79,7 +80,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn account(&self, handle: &str) -> Result<Account, ErrorBody> {
+    pub async fn account(&self, handle: &str) -> Result<Account> {
         let user = self.account_row(handle).await?;
         let devices = self.devices_of(user.id, None).await?.items;
         Ok(account(user, devices))
@@ -89,11 +90,11 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn disable_account(&self, handle: &str, is_disabled: bool) -> Result<(), ErrorBody> {
+    pub async fn disable_account(&self, handle: &str, is_disabled: bool) -> Result<()> {
         let user = self.account_row(handle).await?;
-        let changed = self.store.set_disabled(user.id, is_disabled).await.map_err(|error| refusal(&error))?;
+        let changed = self.store.set_disabled(user.id, is_disabled).await?;
         if !changed {
-            return Err(ErrorBody::not_found("user"));
+            return Err(ErrorBody::not_found("user").into());
         }
         tracing::info!(user.id = %user.id, user.handle = handle, is_disabled, "operator disabled or enabled an \
              account");
@@ -107,12 +108,7 @@ impl Operations {
     ///
     /// # Errors
     /// A field is beyond its limit; `conflict`; `forbidden`.
-    pub async fn make_account(
-        &self,
-        handle: &str,
-        display_name: &str,
-        password: String,
-    ) -> Result<Account, ErrorBody> {
+    pub async fn make_account(&self, handle: &str, display_name: &str, password: String) -> Result<Account> {
         let made = self.create_account(handle, display_name, password).await?;
         tracing::info!(user.id = %made.id, user.handle = made.handle, "operator created an account");
         self.account(&made.handle).await
@@ -122,7 +118,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn remove_account(&self, handle: &str) -> Result<(), ErrorBody> {
+    pub async fn remove_account(&self, handle: &str) -> Result<()> {
         let user = self.account_row(handle).await?;
         tracing::info!(user.id = %user.id, user.handle = handle, "operator is deleting an account");
         self.delete_user(user.id).await
@@ -132,7 +128,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn revoke_for(&self, handle: &str, device: Option<DeviceId>) -> Result<usize, ErrorBody> {
+    pub async fn revoke_for(&self, handle: &str, device: Option<DeviceId>) -> Result<usize> {
         let user = self.account_row(handle).await?;
         let count = match device {
             Some(device) => self.revoke_of(user.id, device).await.map(|()| 1)?,
@@ -146,7 +142,7 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`; `limited` while another export of the user is in progress.
-    pub async fn export_of(self: &Arc<Self>, handle: &str) -> Result<Export, ErrorBody> {
+    pub async fn export_of(self: &Arc<Self>, handle: &str) -> Result<Export> {
         let user = self.account_row(handle).await?.id;
         let export = self.export_for(as_caller(user), None)?;
         tracing::info!(user.id = %user, user.handle = handle, "operator is exporting the data of a user");
@@ -157,7 +153,7 @@ impl Operations {
     ///
     /// # Errors
     /// A field is out of bounds.
-    pub async fn invite(&self, label: &str, uses: u32, days: u32) -> Result<InvitationCard, ErrorBody> {
+    pub async fn invite(&self, label: &str, uses: u32, days: u32) -> Result<InvitationCard> {
         let label = check_text("label", label, 0..=LABEL_CHARS)?;
         for (field, value, allowed) in [("uses", uses, USES), ("days", days, DAYS)] {
             if !allowed.contains(&value) {
@@ -165,13 +161,14 @@ impl Operations {
                 return Err(ErrorBody::invalid(
                     field,
                     format!("{field} is {value}, it must be {min} to {max}"),
-                ));
+                )
+                .into());
             }
         }
         let (code, created_at) = (InvitationCode::random(), self.clock.now_ms());
         let ends_at = created_at.plus(u64::from(days) * DAY_MS);
         let invitation = Invitation { hash: code.hash(), label, created_at, ends_at, uses, used: 0 };
-        self.store.put_invitation(&invitation).await.map_err(|error| refusal(&error))?;
+        self.store.put_invitation(&invitation).await?;
         let card = invitation_card(invitation);
         tracing::info!(invitation.id = card.id, uses, days, "operator created an invitation");
         Ok(InvitationCard { code: Some(code.to_string()), ..card })
@@ -181,10 +178,10 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn invitations(&self, after: Option<&str>) -> Result<Page<InvitationCard>, ErrorBody> {
+    pub async fn invitations(&self, after: Option<&str>) -> Result<Page<InvitationCard>> {
         let limit = limits::LIST_PAGE as usize;
         let after = after.map(parse_id).transpose()?;
-        let found = self.store.invitations(after.as_ref(), limit).await.map_err(|error| refusal(&error))?;
+        let found = self.store.invitations(after.as_ref(), limit).await?;
         let next = pages::next(&found, limit, |one| id_of(&one.hash));
         Ok(Page { items: found.into_iter().map(invitation_card).collect(), next })
     }
@@ -193,19 +190,19 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn take_invitation_back(&self, id: &str) -> Result<(), ErrorBody> {
+    pub async fn take_invitation_back(&self, id: &str) -> Result<()> {
         let hash = parse_id(id)?;
-        if !self.store.revoke_invitation(&hash).await.map_err(|error| refusal(&error))? {
-            return Err(ErrorBody::not_found("invitation"));
+        if !self.store.revoke_invitation(&hash).await? {
+            return Err(ErrorBody::not_found("invitation").into());
         }
         tracing::info!(invitation.id = id, "operator revoked an invitation");
         Ok(())
     }
 
-    async fn account_row(&self, handle: &str) -> Result<User, ErrorBody> {
+    async fn account_row(&self, handle: &str) -> Result<User> {
         let handle = check_handle(handle)?;
-        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
-        user.ok_or_else(|| ErrorBody::not_found("user"))
+        let user = self.store.user_by_handle(&handle).await?;
+        Ok(user.ok_or_else(|| ErrorBody::not_found("user"))?)
     }
 }
 

@@ -8,7 +8,7 @@ use madang_store::Credentials;
 
 use super::guesses::Place;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 impl Operations {
     /// Changes the caller's password. Other devices are revoked, unless the caller keeps them.
@@ -16,14 +16,13 @@ impl Operations {
     /// # Errors
     /// `unauthorized` for a wrong old password; a new password beyond its limits; `conflict` if it was changed meanwhile;
     /// `limited`.
-    pub async fn change_password(&self, caller: Caller, change: PasswordChange) -> Result<(), ErrorBody> {
+    pub async fn change_password(&self, caller: Caller, change: PasswordChange) -> Result<()> {
         let PasswordChange { old_password, new_password, keep_devices } = change;
         check_password("new_password", &new_password)?;
         let old = self.prove(caller, "old_password", old_password).await?;
         let hash = self.hash(new_password, Lane::Known).await?;
-        let set = self.store.set_password_hash(caller.user_id, &hash, Some(&old.password_hash)).await;
-        if !set.map_err(|error| refusal(&error))? {
-            return Err(ErrorBody::new(ErrorCode::Conflict, "the password has been changed meanwhile"));
+        if !self.store.set_password_hash(caller.user_id, &hash, Some(&old.password_hash)).await? {
+            return Err(ErrorBody::new(ErrorCode::Conflict, "the password has been changed meanwhile").into());
         }
         if keep_devices {
             return Ok(());
@@ -35,18 +34,12 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`; a password beyond its limits.
-    pub async fn reset_password(
-        &self,
-        handle: &str,
-        password: String,
-        keep_devices: bool,
-    ) -> Result<(), ErrorBody> {
+    pub async fn reset_password(&self, handle: &str, password: String, keep_devices: bool) -> Result<()> {
         check_password("password", &password)?;
         let user = self.user_by_handle(handle).await?;
         let hash = self.hash(password, Lane::Known).await?;
-        let set = self.store.set_password_hash(user.id, &hash, None).await;
-        if !set.map_err(|error| refusal(&error))? {
-            return Err(ErrorBody::not_found("user"));
+        if !self.store.set_password_hash(user.id, &hash, None).await? {
+            return Err(ErrorBody::not_found("user").into());
         }
         tracing::info!(user.id = %user.id, user.handle = handle, keep_devices, "operator changed a password");
         if keep_devices {
@@ -56,22 +49,17 @@ impl Operations {
     }
 
     /// Checks the caller's password again, for actions that an unattended device must not allow.
-    pub(super) async fn prove(
-        &self,
-        caller: Caller,
-        field: &str,
-        password: String,
-    ) -> Result<Credentials, ErrorBody> {
+    pub(super) async fn prove(&self, caller: Caller, field: &str, password: String) -> Result<Credentials> {
         let wrong = || ErrorBody::field(ErrorCode::Unauthorized, field, format!("{field} is wrong"));
         let handle = self.user(caller.user_id).await?.handle;
         let credentials = self.credentials(caller.user_id).await?.ok_or_else(wrong)?;
         let guess = self.guesses.take(&handle, Place::Device(caller.device_id))?;
         match self.verify(caller.user_id, password, &credentials, Lane::Known).await {
-            Ok(false) => Err(wrong()),
+            Ok(false) => Err(wrong().into()),
             Ok(true) => {
                 guess.give_back();
                 // Read again, because `verify` may have replaced the hash.
-                self.credentials(caller.user_id).await?.ok_or_else(wrong)
+                Ok(self.credentials(caller.user_id).await?.ok_or_else(wrong)?)
             }
             Err(error) => {
                 guess.give_back();
@@ -88,11 +76,10 @@ impl Operations {
         password: String,
         credentials: &Credentials,
         lane: Lane,
-    ) -> Result<bool, ErrorBody> {
+    ) -> Result<bool> {
         let hash = &credentials.password_hash;
         if hash.is_empty() || password.len() > limits::PASSWORD_BYTES_MAX {
-            let verified = self.passwords.verify_nothing(String::new(), lane).await;
-            return verified.map_err(|error| password_refusal(&error));
+            return Ok(self.passwords.verify_nothing(String::new(), lane).await?);
         }
         let mut spellings = spellings(&password).into_iter();
         let present = spellings.next().unwrap_or_default();
@@ -102,38 +89,38 @@ impl Operations {
         for old in spellings {
             if self.verify_one(old, hash, lane).await? {
                 let renewed = self.hash(present, lane).await?;
-                let set = self.store.set_password_hash(user, &renewed, Some(hash)).await;
-                set.map_err(|error| refusal(&error))?;
+                self.store.set_password_hash(user, &renewed, Some(hash)).await?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    async fn verify_one(&self, password: String, hash: &str, lane: Lane) -> Result<bool, ErrorBody> {
-        let verified = self.passwords.verify(password, hash.to_owned(), lane).await;
-        verified.map_err(|error| password_refusal(&error))
+    async fn verify_one(&self, password: String, hash: &str, lane: Lane) -> Result<bool> {
+        Ok(self.passwords.verify(password, hash.to_owned(), lane).await?)
     }
 
     /// The hash of a new password, in the present spelling.
-    pub(super) async fn hash(&self, password: String, lane: Lane) -> Result<String, ErrorBody> {
+    pub(super) async fn hash(&self, password: String, lane: Lane) -> Result<String> {
         let present = spellings(&password).into_iter().next().unwrap_or_default();
-        self.passwords.hash(present, lane).await.map_err(|error| password_refusal(&error))
+        Ok(self.passwords.hash(present, lane).await?)
     }
 
-    pub(super) async fn credentials(&self, user: UserId) -> Result<Option<Credentials>, ErrorBody> {
-        self.store.credentials(user).await.map_err(|error| refusal(&error))
+    pub(super) async fn credentials(&self, user: UserId) -> Result<Option<Credentials>> {
+        Ok(self.store.credentials(user).await?)
     }
 }
 
-pub(super) fn password_refusal(error: &PasswordError) -> ErrorBody {
-    match error {
-        PasswordError::Overloaded => ErrorBody::unavailable("too many logins at once", 1000),
-        PasswordError::Stopping => ErrorBody::unavailable("the server is stopping", 1000),
-        PasswordError::TooLong | PasswordError::Config(_) | PasswordError::Failed(_) => {
-            tracing::error!(%error, "hashing a password failed");
-            ErrorBody::new(ErrorCode::Internal, "internal server error")
-        }
+impl From<PasswordError> for OperationError {
+    fn from(error: PasswordError) -> Self {
+        Self::Refused(match error {
+            PasswordError::Overloaded => ErrorBody::unavailable("too many logins at once", 1000),
+            PasswordError::Stopping => ErrorBody::unavailable("the server is stopping", 1000),
+            PasswordError::TooLong | PasswordError::Config(_) | PasswordError::Failed(_) => {
+                tracing::error!(%error, "hashing a password failed");
+                ErrorBody::new(ErrorCode::Internal, "internal server error")
+            }
+        })
     }
 }
 

@@ -3,13 +3,13 @@
 
 use madang_engine::text;
 use madang_proto::rest::{List, UserSearch};
-use madang_proto::{ErrorBody, UserCard, limits};
+use madang_proto::{UserCard, limits};
 use madang_store::User;
 
 use super::accounts::card;
 use super::texts::check_text;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Users that one search returns. A longer prefix finds the others.
 const FOUND: usize = 20;
@@ -20,19 +20,14 @@ impl Operations {
     ///
     /// # Errors
     /// `invalid` for a prefix that is empty or too long.
-    pub async fn search_people(
-        &self,
-        caller: Caller,
-        query: &UserSearch,
-    ) -> Result<List<UserCard>, ErrorBody> {
+    pub async fn search_people(&self, caller: Caller, query: &UserSearch) -> Result<List<UserCard>> {
         let prefix = folded(&check_text("prefix", &query.prefix, 1..=limits::DISPLAY_NAME_CHARS)?);
         let (members, most) = (limits::WATCHED_GROUP_MEMBERS, limits::CONTACTS as usize);
-        let known =
-            self.store.circle(caller.user_id, members, most).await.map_err(|error| refusal(&error))?;
-        let known = self.store.users(&known).await.map_err(|error| refusal(&error))?;
+        let known = self.store.circle(caller.user_id, members, most).await?;
+        let known = self.store.users(&known).await?;
         let mut found: Vec<User> = known.into_iter().flatten().filter(|user| begins(user, &prefix)).collect();
         found.sort_by(|one, other| one.handle.cmp(&other.handle));
-        let whole = self.store.user_by_handle(&prefix).await.map_err(|error| refusal(&error))?;
+        let whole = self.store.user_by_handle(&prefix).await?;
         if let Some(whole) = whole {
             found.retain(|user| user.id != whole.id);
             found.insert(0, whole);

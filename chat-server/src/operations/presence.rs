@@ -12,7 +12,7 @@ use madang_store::PresenceChange;
 use super::accounts::parse_ids;
 use super::texts::check_text;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 /// Members of a channel that are counted.
 const COUNTED: usize = 10_000;
@@ -24,13 +24,13 @@ impl Operations {
     ///
     /// # Errors
     /// A status beyond its limit.
-    pub async fn set_presence(&self, caller: Caller, set: &SetPresence) -> Result<(), ErrorBody> {
+    pub async fn set_presence(&self, caller: Caller, set: &SetPresence) -> Result<()> {
         let status = set.status.as_deref().map(check_status).transpose()?;
         if set.invisible.is_none() && status.is_none() {
             return Ok(());
         }
         let change = PresenceChange { invisible: set.invisible, status };
-        self.store.change_presence(caller.user_id, &change).await.map_err(|error| refusal(&error))?;
+        self.store.change_presence(caller.user_id, &change).await?;
         self.presence.settings_changed(caller.user_id);
         Ok(())
     }
@@ -40,12 +40,12 @@ impl Operations {
     ///
     /// # Errors
     /// `invalid` for texts that are not ids, or for too many; `unavailable` without presence.
-    pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList, ErrorBody> {
+    pub async fn presence_of(&self, caller: Caller, user_ids: &str) -> Result<PresenceList> {
         let ids = parse_ids("user_ids", user_ids)?;
-        let known = self.store.acquainted(caller.user_id, &ids).await.map_err(|error| refusal(&error))?;
+        let known = self.store.acquainted(caller.user_id, &ids).await?;
         let asked = [&known[..], &[caller.user_id]].concat();
         let States { users, is_settled } = self.states(Some(caller.user_id), asked).await?;
-        let rows = self.store.presence(&known).await.map_err(|error| refusal(&error))?;
+        let rows = self.store.presence(&known).await?;
         let mut cards: HashMap<UserId, UserPresence> =
             users.into_iter().flatten().map(|card| (card.user_id, card)).collect();
         if is_settled {
@@ -67,19 +67,14 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found` for a channel that the caller is not a member of; `unavailable` without presence.
-    pub async fn channel_presence(
-        &self,
-        caller: Caller,
-        channel: ChannelId,
-    ) -> Result<PresenceCounts, ErrorBody> {
+    pub async fn channel_presence(&self, caller: Caller, channel: ChannelId) -> Result<PresenceCounts> {
         self.check_is_member(caller, channel).await?;
         if let Some(counts) = self.known.counts.get(&channel).await {
             return Ok(counts);
         }
         let members = self.first_members(channel, COUNTED_FOR_CALLER + 1).await?;
         if members.len() <= COUNTED_FOR_CALLER {
-            let mut known =
-                self.store.acquainted(caller.user_id, &members).await.map_err(|error| refusal(&error))?;
+            let mut known = self.store.acquainted(caller.user_id, &members).await?;
             known.retain(|user| *user != caller.user_id);
             known.push(caller.user_id);
             return self.count(known).await;
@@ -88,16 +83,15 @@ impl Operations {
             .known
             .counts
             .try_get_with(channel, async { self.count(self.first_members(channel, COUNTED).await?).await });
-        counts.await.map_err(|error: std::sync::Arc<ErrorBody>| (*error).clone())
+        counts.await.map_err(|error: std::sync::Arc<OperationError>| (*error).clone())
     }
 
     /// The first members who have accepted the channel, and so show their presence in it.
-    async fn first_members(&self, channel: ChannelId, at_most: usize) -> Result<Vec<UserId>, ErrorBody> {
+    async fn first_members(&self, channel: ChannelId, at_most: usize) -> Result<Vec<UserId>> {
         let (mut found, mut after): (Vec<UserId>, Option<UserId>) = (Vec::new(), None);
         while found.len() < at_most {
             let rows = (at_most - found.len()).min(limits::LIST_PAGE as usize);
-            let page = self.store.members(channel, after, rows).await;
-            let page = page.map_err(|error| refusal(&error))?;
+            let page = self.store.members(channel, after, rows).await?;
             found.extend(page.iter().filter(|member| member.has_accepted).map(|member| member.user_id));
             after = page.last().map(|member| member.user_id);
             if page.len() < rows {
@@ -107,7 +101,7 @@ impl Operations {
         Ok(found)
     }
 
-    async fn count(&self, users: Vec<UserId>) -> Result<PresenceCounts, ErrorBody> {
+    async fn count(&self, users: Vec<UserId>) -> Result<PresenceCounts> {
         let mut counts =
             PresenceCounts { counted: u32::try_from(users.len()).unwrap_or(u32::MAX), ..Default::default() };
         for card in self.states(None, users).await?.users.into_iter().flatten() {
@@ -120,9 +114,9 @@ impl Operations {
         Ok(counts)
     }
 
-    async fn states(&self, asker: Option<UserId>, users: Vec<UserId>) -> Result<States, ErrorBody> {
+    async fn states(&self, asker: Option<UserId>, users: Vec<UserId>) -> Result<States> {
         let states = self.presence.states(asker, users).await;
-        states.ok_or_else(|| ErrorBody::unavailable("presence is unavailable", 1000))
+        Ok(states.ok_or_else(|| ErrorBody::unavailable("presence is unavailable", 1000))?)
     }
 }
 

@@ -7,7 +7,7 @@ use madang_store::{Marker, Membership, Overview};
 use super::history::readable;
 use super::turns::Subject;
 use super::{Caller, Operations, check_not_deleted};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 impl Operations {
     /// Marks a channel as read up to `seq`. The user's other devices are notified, and in small channels the other members. A
@@ -15,21 +15,19 @@ impl Operations {
     ///
     /// # Errors
     /// `invalid` beyond the head or outside of what the caller may read; `not_found`.
-    pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<(), ErrorBody> {
+    pub async fn mark_read(&self, caller: Caller, channel_id: ChannelId, seq: Seq) -> Result<()> {
         let row = self.overview_of(caller.user_id, channel_id).await?;
         check_not_deleted(&row.channel)?;
         if !readable(row.channel.card.kind, &row.membership.spans)?.contains(seq) || seq > row.head.seq {
             let message = format!("seq {seq} is not an entry of this channel that you may read");
-            return Err(ErrorBody::invalid("seq", message));
+            return Err(ErrorBody::invalid("seq", message).into());
         }
-        let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await?;
         let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
         // Another device may move the marker at the same moment. The turn makes each device move, note and publish before the
         // next one does.
         let _turn = self.turns.take(Subject::Marker(caller.user_id, channel_id)).await;
-        let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await;
-        let moved = moved.map_err(|error| refusal(&error))?;
+        let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await?;
         self.end_unread_mark(caller, channel_id, row.settings).await?;
         self.accept_by_reading(caller, &row).await?;
         if !moved && row.marker.seq != seq {
@@ -45,13 +43,12 @@ impl Operations {
 
     /// A user who was added to a group accepts it when they mark it as read for the first time. A direct channel is accepted only
     /// by writing: having read a stranger's message is not consent.
-    async fn accept_by_reading(&self, caller: Caller, row: &Overview) -> Result<(), ErrorBody> {
+    async fn accept_by_reading(&self, caller: Caller, row: &Overview) -> Result<()> {
         let Membership { spans, has_accepted, .. } = &row.membership;
         if *has_accepted || !spans.is_open() || row.channel.card.kind != ChannelKind::Group {
             return Ok(());
         }
-        let accepted = self.store.accept_stay(caller.user_id, row.channel.card.id).await;
-        accepted.map_err(|error| refusal(&error))?;
+        self.store.accept_stay(caller.user_id, row.channel.card.id).await?;
         self.presence.circle_changed(caller.user_id);
         Ok(())
     }

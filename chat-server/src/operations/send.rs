@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::costs::Cost;
 use super::history::readable;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 impl Operations {
     /// Checks a message and hands it to the home of its channel. `answer` is called once, when the message is durable or refused.
@@ -28,7 +28,7 @@ impl Operations {
         client_msg_id: ClientMsgId,
         body: Body,
         answer: impl FnOnce(Result<Ack, ErrorBody>) + Send + 'static,
-    ) -> Result<(), ErrorBody> {
+    ) -> Result<()> {
         body::check(&body)?;
         self.callers.take_send(caller.user_id, Cost::mentions(&body), body::json_bytes(&body))?;
         let channel = urgently(self.check_send(caller, channel_id, body.reply_to)).await?;
@@ -48,10 +48,10 @@ impl Operations {
         channel_id: ChannelId,
         client_msg_id: ClientMsgId,
         body: Body,
-    ) -> Result<Ack, ErrorBody> {
+    ) -> Result<Ack> {
         let (sender, receiver) = oneshot::channel();
         self.send(caller, channel_id, client_msg_id, body, move |answer| drop(sender.send(answer))).await?;
-        receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))
+        Ok(receiver.await.unwrap_or_else(|_| Err(ErrorBody::unavailable("the server is stopping", 1000)))?)
     }
 
     /// Reads what a send needs before it is handed over. These reads go before others, because an ack waits for them.
@@ -60,7 +60,7 @@ impl Operations {
         caller: Caller,
         channel_id: ChannelId,
         reply_to: Option<Seq>,
-    ) -> Result<Arc<Channel>, ErrorBody> {
+    ) -> Result<Arc<Channel>> {
         let channel = self.channel(channel_id).await?;
         if let Some(target) = reply_to {
             self.check_reply(caller, &channel, target).await?;
@@ -69,18 +69,17 @@ impl Operations {
     }
 
     /// Checks that a message answers one that its sender may read.
-    async fn check_reply(&self, caller: Caller, channel: &Channel, target: Seq) -> Result<(), ErrorBody> {
+    async fn check_reply(&self, caller: Caller, channel: &Channel, target: Seq) -> Result<()> {
         let id = channel.card.id;
-        let membership = self.store.membership(caller.user_id, id).await.map_err(|error| refusal(&error))?;
+        let membership = self.store.membership(caller.user_id, id).await?;
         let Some(membership) = membership else { return Err(self.refuse_stranger(id).await) };
-        let rows = self.store.rows(LogId::Channel(id), target..=target, 1).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let rows = self.store.rows(LogId::Channel(id), target..=target, 1).await?;
         let is_message = rows.first().is_some_and(|row| row.entry.content.message().is_some());
         if is_message && readable(channel.card.kind, &membership.spans)?.contains(target) {
             return Ok(());
         }
         let message = format!("body.reply_to {target} is not a message of this channel that you may read");
-        Err(ErrorBody::invalid("body.reply_to", message))
+        Err(ErrorBody::invalid("body.reply_to", message).into())
     }
 }
 

@@ -13,10 +13,9 @@ use super::accounts::request_hash;
 use super::devices::DeviceState;
 use super::guesses::Place;
 use super::handles::check_handle;
-use super::passwords::password_refusal;
 use super::texts::check_text;
 use super::{Caller, Operations};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 /// Attempts of a sign-in to make room for its device while other sign-ins take the free places.
 const ROUNDS: usize = 16;
@@ -37,12 +36,7 @@ impl Operations {
     /// # Errors
     /// `unauthorized` for a wrong handle or password, without saying which; `forbidden` for a disabled account; `not_found` for a
     /// device that is not the user's; `limited`.
-    pub async fn log_in(
-        &self,
-        request: Login,
-        key: Option<&str>,
-        address: IpAddr,
-    ) -> Result<SignedIn, ErrorBody> {
+    pub async fn log_in(&self, request: Login, key: Option<&str>, address: IpAddr) -> Result<SignedIn> {
         let wrong = || ErrorBody::new(ErrorCode::Unauthorized, "handle or password is wrong");
         let (handle, place) = (check_handle(&request.handle), Place::Address(address));
         let known = handle.as_ref().ok().filter(|handle| self.guesses.is_known(handle, place));
@@ -51,13 +45,13 @@ impl Operations {
         let device_name = check_device_name("device_name", &request.device_name)?;
         let handle = handle.map_err(|_| wrong())?;
         let guess = self.guesses.take(&handle, place)?;
-        let user = self.store.user_by_handle(&handle).await.map_err(|error| refusal(&error))?;
+        let user = self.store.user_by_handle(&handle).await?;
         let verified = match &user {
             Some(user) => self.verify_user(user, request.password, lane).await,
             None => {
                 // As slow as for a handle that exists, so that the time does not reveal which handles exist.
                 let verified = self.passwords.verify_nothing(request.password, lane).await;
-                verified.map(|_| None).map_err(|error| password_refusal(&error))
+                verified.map(|_| None).map_err(OperationError::from)
             }
         };
         let (Some(user), Some((rev, state))) = (user, verified.as_ref().ok().copied().flatten()) else {
@@ -65,11 +59,13 @@ impl Operations {
                 guess.give_back();
                 return Err(error);
             }
-            return Err(wrong());
+            return Err(wrong().into());
         };
         guess.give_back();
         if state != UserState::Active {
-            return Err(ErrorBody::forbidden("this account is disabled; ask the operator of this server"));
+            return Err(
+                ErrorBody::forbidden("this account is disabled; ask the operator of this server").into()
+            );
         }
         let device = match request.device_id {
             Some(id) => self.own_device(user.id, id).await?,
@@ -86,8 +82,8 @@ impl Operations {
         user: &User,
         password: String,
         lane: Lane,
-    ) -> Result<Option<(u64, UserState)>, ErrorBody> {
-        let rev = self.store.sign_in_rev(user.id).await.map_err(|error| refusal(&error))?;
+    ) -> Result<Option<(u64, UserState)>> {
+        let rev = self.store.sign_in_rev(user.id).await?;
         let Some(credentials) = self.credentials(user.id).await? else { return Ok(None) };
         let is_right = self.verify(user.id, password, &credentials, lane).await?;
         Ok(is_right.then_some((rev, credentials.state)))
@@ -98,33 +94,33 @@ impl Operations {
     ///
     /// # Errors
     /// `revoked` if the device was revoked; `unauthorized` for any other token, or an expired one.
-    pub async fn refresh(&self, request: Refresh, address: IpAddr) -> Result<SignedIn, ErrorBody> {
+    pub async fn refresh(&self, request: Refresh, address: IpAddr) -> Result<SignedIn> {
         let wrong =
             || ErrorBody::field(ErrorCode::Unauthorized, "refresh_token", "refresh_token is not valid");
         let old = RefreshToken::parse(&request.refresh_token).map_err(|_| wrong())?;
         let (hash, now) = (old.hash(), self.clock.raw_ms());
-        let row = self.store.refresh(&hash).await.map_err(|error| refusal(&error))?.ok_or_else(wrong)?;
+        let row = self.store.refresh(&hash).await?.ok_or_else(wrong)?;
         match self.device_state(row.user_id, row.device_id).await? {
             DeviceState::Valid => {}
-            DeviceState::Revoked => return Err(revoked("refresh_token")),
-            DeviceState::Unknown => return Err(wrong()),
+            DeviceState::Revoked => return Err(revoked("refresh_token").into()),
+            DeviceState::Unknown => return Err(wrong().into()),
         }
         let may_repeat = row.replaced.is_some_and(|old| old.hash == hash && now < old.until);
         if row.expires_at <= now || (row.hash != hash && !may_repeat) {
-            return Err(wrong());
+            return Err(wrong().into());
         }
         // A repeat computes the same token: whichever answer arrives, the device holds its last token.
         let token = self.tokens.next_refresh(&old);
         let until = now.plus(limits::REFRESH_REPEAT_SECONDS * 1_000);
         let mut new = self.refresh_row(&token, row.user_id, row.device_id);
         new.replaced = Some(Replaced { hash, until });
-        match self.store.rotate_refresh(&new).await.map_err(|error| refusal(&error))? {
+        match self.store.rotate_refresh(&new).await? {
             Rotated::Rotated => {
                 let signed_in = self.signed_in(row.user_id, row.device_id, &token).await?;
                 self.guesses.remember(&signed_in.user.handle, Place::Address(address));
                 Ok(signed_in)
             }
-            Rotated::Unknown => Err(wrong()),
+            Rotated::Unknown => Err(wrong().into()),
         }
     }
 
@@ -132,11 +128,11 @@ impl Operations {
     ///
     /// # Errors
     /// `not_found`; `forbidden` for a disabled account; `full` above 50 devices whose tokens have not expired.
-    pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn, ErrorBody> {
+    pub async fn sign_in_for(&self, handle: &str, device_name: String) -> Result<SignedIn> {
         let user = self.user_by_handle(handle).await?;
-        let rev = self.store.sign_in_rev(user.id).await.map_err(|error| refusal(&error))?;
+        let rev = self.store.sign_in_rev(user.id).await?;
         if self.credentials(user.id).await?.is_none_or(|found| found.state != UserState::Active) {
-            return Err(ErrorBody::forbidden("this account is disabled"));
+            return Err(ErrorBody::forbidden("this account is disabled").into());
         }
         let device = self.new_device(user.id, check_device_name("device_name", &device_name)?);
         tracing::info!(user.id = %user.id, user.handle = handle, device.id = %device.id, "operator signed in a \
@@ -148,7 +144,7 @@ impl Operations {
     ///
     /// # Errors
     /// `unauthorized`; `revoked`.
-    pub async fn identify(&self, token: &str) -> Result<Identity, ErrorBody> {
+    pub async fn identify(&self, token: &str) -> Result<Identity> {
         let claims = self.tokens.verify(token, self.clock.raw_ms()).map_err(|error| {
             self.metrics.unauthorized.inc();
             let message = match error {
@@ -162,7 +158,7 @@ impl Operations {
             DeviceState::Valid => Ok(Identity { user_id, device_id, expires_at }),
             state => {
                 self.metrics.unauthorized.inc();
-                Err(state.refusal())
+                Err(state.refusal().into())
             }
         }
     }
@@ -173,14 +169,13 @@ impl Operations {
     ///
     /// # Errors
     /// `full`; `unavailable` if all sessions of the user were ended meanwhile; `conflict` if the device was revoked.
-    pub(super) async fn sign_in(&self, device: Device, rev: u64, room: Room) -> Result<SignedIn, ErrorBody> {
+    pub(super) async fn sign_in(&self, device: Device, rev: u64, room: Room) -> Result<SignedIn> {
         for _ in 0..ROUNDS {
-            let put = self.store.put_device(&device, limits::DEVICES_PER_USER, rev).await;
-            match put.map_err(|error| refusal(&error))? {
+            match self.store.put_device(&device, limits::DEVICES_PER_USER, rev).await? {
                 PutDevice::Written => {
                     let token = RefreshToken::random();
                     let row = self.refresh_row(&token, device.user_id, device.id);
-                    self.store.put_refresh(&row).await.map_err(|error| refusal(&error))?;
+                    self.store.put_refresh(&row).await?;
                     return self.signed_in(device.user_id, device.id, &token).await;
                 }
                 PutDevice::Full => self.make_room(&device, room).await?,
@@ -188,21 +183,22 @@ impl Operations {
                     return Err(ErrorBody::unavailable(
                         "all sessions of this account have just been ended",
                         100,
-                    ));
+                    )
+                    .into());
                 }
                 PutDevice::Revoked => {
                     let message = "the device of this request has been revoked; log in without device_id and with \
                          a new key";
-                    return Err(ErrorBody::new(ErrorCode::Conflict, message));
+                    return Err(ErrorBody::new(ErrorCode::Conflict, message).into());
                 }
             }
         }
-        Err(ErrorBody::unavailable("too many sign-ins of this account at once", 1000))
+        Err(ErrorBody::unavailable("too many sign-ins of this account at once", 1000).into())
     }
 
     /// Revokes the device that was unused longest. Each use extends the refresh token, so devices with expired tokens come first.
-    async fn make_room(&self, new: &Device, room: Room) -> Result<(), ErrorBody> {
-        let devices = self.store.devices(new.user_id).await.map_err(|error| refusal(&error))?;
+    async fn make_room(&self, new: &Device, room: Room) -> Result<()> {
+        let devices = self.store.devices(new.user_id).await?;
         // A device without a token is just signing in, or never finished its sign-in.
         let end = |device: &Device| {
             device.signed_in_until.unwrap_or_else(|| device.created_at.plus(self.refresh_ms()))
@@ -212,19 +208,14 @@ impl Operations {
         if room == Room::MakeOfEnded && end(unused) > self.clock.raw_ms() {
             let max = limits::DEVICES_PER_USER;
             let message = format!("this user already has {max} devices; revoke one");
-            return Err(ErrorBody::new(ErrorCode::Full, message));
+            return Err(ErrorBody::new(ErrorCode::Full, message).into());
         }
         tracing::info!(user.id = %new.user_id, device.id = %unused.id, "revoking a device to make room for a new \
              one");
         self.begin_revocation(new.user_id, unused.id).await
     }
 
-    async fn signed_in(
-        &self,
-        user: UserId,
-        device_id: DeviceId,
-        token: &RefreshToken,
-    ) -> Result<SignedIn, ErrorBody> {
+    async fn signed_in(&self, user: UserId, device_id: DeviceId, token: &RefreshToken) -> Result<SignedIn> {
         let minted = self.tokens.mint(user, device_id, self.clock.raw_ms());
         let (access_token, access_expires_at) = minted.map_err(|error| {
             tracing::error!(%error, "minting a token failed");
@@ -241,7 +232,7 @@ impl Operations {
         user: UserId,
         name: String,
         key: Option<&str>,
-    ) -> Result<Device, ErrorBody> {
+    ) -> Result<Device> {
         let mut id = self.mint();
         if let Some(key) = key {
             id = self.claim(&format!("{what} of {user}"), key, id, request_hash(&[name.as_bytes()])).await?;
@@ -251,8 +242,8 @@ impl Operations {
 
     /// The caller's revision of sign-ins. It is read before the device is checked in the store, so that a later end of all
     /// sessions is noticed.
-    pub(super) async fn sign_in_rev_of(&self, caller: Caller) -> Result<u64, ErrorBody> {
-        let rev = self.store.sign_in_rev(caller.user_id).await.map_err(|error| refusal(&error))?;
+    pub(super) async fn sign_in_rev_of(&self, caller: Caller) -> Result<u64> {
+        let rev = self.store.sign_in_rev(caller.user_id).await?;
         self.check_device(caller.user_id, caller.device_id).await?;
         Ok(rev)
     }

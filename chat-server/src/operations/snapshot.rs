@@ -13,7 +13,7 @@ use super::channels::view;
 use super::costs::Cost;
 use super::names::named_in;
 use super::{Caller, Operations, pages};
-use crate::refusal::refusal;
+use crate::refusal::{OperationError, Result};
 
 const RECENT_CHANNELS: usize = 10;
 const RECENT_ENTRIES: u32 = 20;
@@ -34,18 +34,17 @@ impl Operations {
     ///
     /// # Errors
     /// `after`, `limit` or `since` out of bounds.
-    pub async fn snapshot(&self, caller: Caller, query: SnapshotQuery) -> Result<Snapshot, ErrorBody> {
+    pub async fn snapshot(&self, caller: Caller, query: SnapshotQuery) -> Result<Snapshot> {
         if query.since.len() > SINCE_CHANNELS {
             let message = format!("since has {} channels, the limit is {SINCE_CHANNELS}", query.since.len());
-            return Err(ErrorBody::invalid("since", message));
+            return Err(ErrorBody::invalid("since", message).into());
         }
         let is_first = query.after.is_none();
         let limit = query.limit.unwrap_or(limits::LIST_PAGE);
         let (after, limit) =
             pages::bounds::<ChannelId>(&PageQuery { after: query.after, limit: Some(limit) })?;
-        let end = self.inbox.end(caller.user_id).await.map_err(|error| refusal(&error))?;
-        let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await;
-        let rows = rows.map_err(|error| refusal(&error))?;
+        let end = self.inbox.end(caller.user_id).await?;
+        let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await?;
         let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let Left { left, gone } = self.left(caller, &query.since, after, upto, &rows).await?;
@@ -78,7 +77,7 @@ impl Operations {
         after: Option<ChannelId>,
         upto: Option<ChannelId>,
         rows: &[Overview],
-    ) -> Result<Left, ErrorBody> {
+    ) -> Result<Left> {
         let here: HashSet<ChannelId> = rows.iter().map(|row| row.channel.card.id).collect();
         let range =
             (after.map_or(Bound::Unbounded, Bound::Excluded), upto.map_or(Bound::Unbounded, Bound::Included));
@@ -88,8 +87,7 @@ impl Operations {
             .filter(|channel| !here.contains(channel))
             .collect();
         // One read for all of them: a client may name any ids, and usually none of them is known.
-        let known =
-            self.store.channels_among(caller.user_id, &unknown).await.map_err(|error| refusal(&error))?;
+        let known = self.store.channels_among(caller.user_id, &unknown).await?;
         self.callers.charge(caller.user_id, Cost::ids(unknown.len()).and(Cost::rows(2 * known.len())));
         let mut left = Vec::new();
         let mut gone: Vec<ChannelId> =
@@ -98,18 +96,20 @@ impl Operations {
             match self.overview_of(caller.user_id, channel).await {
                 Ok(row) => left.push(row),
                 Err(error) if is_strange(&error) => gone.push(channel),
-                Err(error) if error.code == ErrorCode::Internal => {}
+                Err(error) if error.code() == ErrorCode::Internal => {
+                    tracing::error!(channel.id = %channel, %error, "reading a channel for a snapshot failed");
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(Left { left, gone })
     }
 
-    async fn recent(&self, caller: Caller) -> Result<BTreeMap<ChannelId, Vec<Entry>>, ErrorBody> {
+    async fn recent(&self, caller: Caller) -> Result<BTreeMap<ChannelId, Vec<Entry>>> {
         let order = OverviewOrder::Activity(None);
         let rows = self.store.overview(caller.user_id, order, RECENT_CHANNELS).await;
         let (mut recent, mut bytes) = (BTreeMap::new(), 0);
-        for row in rows.map_err(|error| refusal(&error))? {
+        for row in rows? {
             let query = HistoryQuery { limit: Some(RECENT_ENTRIES), ..HistoryQuery::default() };
             match self.history(caller, row.channel.card.id, &query).await {
                 Ok(page) => {
@@ -130,6 +130,6 @@ impl Operations {
 }
 
 /// Whether the caller has no access to a channel: its existence is a secret, or it is an open one.
-const fn is_strange(error: &ErrorBody) -> bool {
-    matches!(error.code, ErrorCode::NotFound | ErrorCode::Forbidden)
+const fn is_strange(error: &OperationError) -> bool {
+    matches!(error.code(), ErrorCode::NotFound | ErrorCode::Forbidden)
 }

@@ -8,7 +8,7 @@ use madang_ids::{Cursor, LogId, Position, SealedCursor, UserId};
 use madang_proto::{Content, ErrorBody, ErrorCode, Resume, SnapshotReason, limits};
 
 use super::Operations;
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// Rows in one page of an inbox.
 const PAGE_ROWS: usize = 512;
@@ -103,22 +103,20 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn sync_page(&self, user: UserId, standing: Standing) -> Result<SyncPage, ErrorBody> {
+    pub async fn sync_page(&self, user: UserId, standing: Standing) -> Result<SyncPage> {
         let reason = match standing {
             Standing::New => SnapshotReason::NoCursor,
             Standing::Foreign => SnapshotReason::ForeignCursor,
-            Standing::At(cursor) => {
-                match self.inbox.read(user, cursor, PAGE_ROWS).await.map_err(|error| refusal(&error))? {
-                    InboxRead::Page(page) => {
-                        return Ok(SyncPage::Items { more: page.more, parts: parts(page) });
-                    }
-                    InboxRead::SnapshotRequired(reason) => reason,
+            Standing::At(cursor) => match self.inbox.read(user, cursor, PAGE_ROWS).await? {
+                InboxRead::Page(page) => {
+                    return Ok(SyncPage::Items { more: page.more, parts: parts(page) });
                 }
-            }
+                InboxRead::SnapshotRequired(reason) => reason,
+            },
         };
         // The end is read after the connection is registered. What comes later arrives live.
         self.metrics.count_snapshot(reason);
-        let end = self.inbox.end(user).await.map_err(|error| refusal(&error))?;
+        let end = self.inbox.end(user).await?;
         Ok(SyncPage::SnapshotRequired { reason, end })
     }
 
@@ -127,15 +125,10 @@ impl Operations {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn content(
-        &self,
-        user: UserId,
-        items: &VecDeque<InboxItem>,
-    ) -> Result<Vec<Vec<Row>>, ErrorBody> {
+    pub async fn content(&self, user: UserId, items: &VecDeque<InboxItem>) -> Result<Vec<Vec<Row>>> {
         let ranges: Vec<_> =
             items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
-        let lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await;
-        let mut lists = lists.map_err(|error| refusal(&error))?;
+        let mut lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await?;
         let pages = ranges.iter().zip(&lists).map(|((log, _), rows)| (*log, &rows[..]));
         let hidden = self.hidden_from(user, pages).await?;
         let mut room = limits::BATCH_BYTES_OUT;
@@ -146,7 +139,7 @@ impl Operations {
                 hidden.withhold(channel, &mut lists[index]);
                 continue;
             }
-            let membership = self.store.membership(user, channel).await.map_err(|error| refusal(&error))?;
+            let membership = self.store.membership(user, channel).await?;
             let spans = membership.map(|membership| membership.spans).unwrap_or_default();
             let carried = self.carry(channel, &spans, &mut lists[index], room).await?;
             hidden.withhold(channel, &mut lists[index]);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Operations;
 use crate::home::{Count, PERIOD, Period};
-use crate::refusal::refusal;
+use crate::refusal::Result;
 
 /// The most users, and channels, that an operator can ask for.
 const LIMIT: usize = 100;
@@ -64,9 +64,11 @@ impl Operations {
     ///
     /// # Errors
     /// `limit` out of bounds.
-    pub async fn top(&self, limit: usize) -> Result<Vec<TopPeriod>, ErrorBody> {
+    pub async fn top(&self, limit: usize) -> Result<Vec<TopPeriod>> {
         if !(1..=LIMIT).contains(&limit) {
-            return Err(ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {LIMIT}")));
+            return Err(
+                ErrorBody::invalid("limit", format!("limit is {limit}, it must be 1 to {LIMIT}")).into()
+            );
         }
         let (now, lasts, last) = self.homes.written().periods(self.clock.elapsed());
         let mut periods = vec![self.named(&now, lasts, limit).await?];
@@ -76,10 +78,10 @@ impl Operations {
         Ok(periods)
     }
 
-    async fn named(&self, period: &Period, lasts: Duration, limit: usize) -> Result<TopPeriod, ErrorBody> {
+    async fn named(&self, period: &Period, lasts: Duration, limit: usize) -> Result<TopPeriod> {
         let (users, channels) = (period.users.top(limit), period.channels.top(limit));
         let ids: Vec<UserId> = users.iter().map(|(id, _)| *id).collect();
-        let cards = self.store.users(&ids).await.map_err(|error| refusal(&error))?;
+        let cards = self.store.users(&ids).await?;
         let handle = |card: Option<madang_store::User>| card.map(|card| card.handle).unwrap_or_default();
         let user = |((id, count), card): ((UserId, Count), _)| TopUser {
             id,
@@ -90,7 +92,7 @@ impl Operations {
         let users = users.into_iter().zip(cards).map(user).collect();
         let mut named = Vec::with_capacity(channels.len());
         for (id, count) in channels {
-            let Some(channel) = self.store.channel(id).await.map_err(|error| refusal(&error))? else {
+            let Some(channel) = self.store.channel(id).await? else {
                 continue;
             };
             let (kind, name) = (channel.card.kind, channel.card.name);

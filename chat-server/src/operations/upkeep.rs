@@ -10,7 +10,6 @@ use madang_store::StoreResult;
 
 use super::Operations;
 use super::trim::TrimWalk;
-use crate::refusal::refusal;
 
 /// How long recorded sends are kept (G2): 30 days.
 const SENDS_KEPT_MS: u64 = 30 * 86_400_000;
@@ -38,7 +37,7 @@ impl Operations {
         let is_more = |forgotten: StoreResult<usize>| match forgotten {
             Ok(forgotten) => forgotten == AT_ONCE,
             Err(error) => {
-                tracing::warn!(error = %refusal(&error), "deleting old retry keys failed");
+                tracing::warn!(error = %error, "deleting old retry keys failed");
                 false
             }
         };
@@ -64,7 +63,7 @@ impl Operations {
         };
         let done: StoreResult<()> = work.await;
         if let Err(error) = done {
-            tracing::warn!(error = %refusal(&error), "reading old devices failed");
+            tracing::warn!(error = %error, "reading old devices failed");
         }
     }
 

@@ -37,7 +37,7 @@ fn answer(export: Export) -> Response {
                 let end = export.counts();
                 tracing::warn!(user.id = %end.user_id, end.lines, %error, "export aborted");
                 // Without its last chunk HTTP treats the body as incomplete.
-                Some((Err(std::io::Error::other(error.message)), None))
+                Some((Err(std::io::Error::other(error)), None))
             }
         }
     });

@@ -42,7 +42,7 @@ impl FromRequestParts<Api> for Auth {
             Ok(identity) => identity,
             Err(error) => {
                 Guest::from_request_parts(parts, api).await?;
-                return Err(Refusal(error));
+                return Err(Refusal(error.into()));
             }
         };
         access::name_user(identity.user_id);
