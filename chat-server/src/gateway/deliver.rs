@@ -44,8 +44,8 @@ impl Gateway {
         }
         self.operations.metrics.delivered.inc_by(count);
         self.operations.metrics.resyncs.inc_by(fallen_behind);
-        // Behind the delivery: the rows reach every device of the user first. After the close, `is_cut_off` keeps later rows from
-        // the revoked device.
+        // Behind the delivery: the rows reach every device of the user first. After the close the connection takes no delivery, so
+        // later rows do not reach the revoked device.
         if let LogId::User(user) = delivery.log {
             self.close_revoked(user, &delivery.rows);
             self.follow_circle(user, &delivery.rows);

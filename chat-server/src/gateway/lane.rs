@@ -59,6 +59,12 @@ impl Lane {
         &self.cursors
     }
 
+    /// The connections in the list.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.due.lock().len()
+    }
+
     /// Makes the lane write to a connection soon.
     pub(super) fn add(&self, connection: Arc<Outbound>) {
         // Pushed before the wake: `run` looks at the list again after each wake, so no connection is left in it.

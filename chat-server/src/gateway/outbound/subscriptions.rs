@@ -7,8 +7,9 @@ use madang_engine::subscriptions::{At, Live, Started, Stretch, Subscriptions};
 use madang_ids::{ChannelId, LogId, Seq};
 use madang_proto::{ChannelHead, Mode, ServerFrame};
 
-use super::{Frame, Frames, Outbound, State};
-use crate::gateway::encode;
+use super::state::State;
+use super::{Frames, Outbound};
+use crate::gateway::encode::{self, Frame};
 
 /// Rows of an open channel, encoded once for all subscribers.
 #[derive(Debug)]
@@ -54,7 +55,7 @@ fn heads_frame(heads: Vec<ChannelHead>) -> Frame {
 
 impl State {
     /// Enqueues the gaps of rows that were left out. Called when everything was written. `false` if there are none.
-    pub(super) fn tell_gaps(&mut self) -> bool {
+    pub(super) fn push_gaps(&mut self) -> bool {
         let gaps = self.subscriptions.as_mut().and_then(|subscriptions| subscriptions.take_gaps());
         let Some(heads) = gaps else { return false };
         self.push(heads_frame(heads));
@@ -86,7 +87,7 @@ impl Outbound {
         let mut state = self.state.lock();
         // Afterwards nothing would remember the gap, so it is enqueued now even if there is little room.
         if state.subscriptions.as_ref().is_some_and(|it| it.is_behind(channel)) {
-            state.tell_gaps();
+            state.push_gaps();
         }
         let Some(subscriptions) = &mut state.subscriptions else { return };
         subscriptions.end(channel);
@@ -117,7 +118,7 @@ impl Outbound {
     /// Delivers live rows of an open channel.
     pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames, limit_bytes: usize) -> Live {
         let mut state = self.state.lock();
-        if state.is_cut_off() {
+        if !state.life.takes_deliveries() {
             return Live::Drop;
         }
         let has_room = state.has_room(open.size, limit_bytes);
