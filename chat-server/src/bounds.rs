@@ -8,7 +8,7 @@ use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
 
 use crate::config::Config;
 use crate::gateway::{FREE_BYTES, HEAD_BYTES, HTTP_CONNECTIONS};
-use crate::home::{HOME_BYTES, HOMES, OWED_BYTES};
+use crate::home::{HOME_BYTES, HOMES, LANE_BYTES, OWED_BYTES};
 use crate::operations::{CHANNEL_BYTES, DEVICE_BYTES, GUESS_BYTES, PAGE_BYTES, RATE_BYTES, TYPING_BYTES};
 
 const KIB: u64 = 1024;
@@ -57,6 +57,7 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
         bound("audiences of channels", AUDIENCE_BYTES),
         bound("rows of channels and devices", CHANNEL_BYTES + DEVICE_BYTES),
         bound("pending mentions and read markers", OWED_BYTES),
+        bound("rows that wait for fan-out", LANE_BYTES),
         bound("bytes in progress", config.gateway.node_bytes as u64),
         bound("uncounted bytes of each connection", connections * FREE_BYTES as u64),
         bound("request heads", HTTP_CONNECTIONS as u64 * HEAD_BYTES as u64),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret};
-use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
+use madang_bus::{Bus, Inbox};
 use madang_ids::{Millis, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
-use madang_store::Store;
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
+use madang_store::{Store, Upkeep};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -49,13 +49,34 @@ pub struct Node {
 pub struct Backends {
     /// The durable store.
     pub store: Arc<dyn Store>,
+    /// Removal of what is old, if the store needs it.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
     /// The inboxes over it.
     pub inbox: Arc<dyn Inbox>,
+    /// The transport between nodes.
+    pub bus: Arc<dyn Bus>,
     pub clock: Clock,
+    /// Homes of each log: one, and more in a simulation.
+    pub homes_of_a_log: u64,
     /// The key that signs access tokens.
     pub secret: [u8; 32],
     /// The latest time that is in the store. New ids are above it, whatever the clock says.
     pub latest: Millis,
+}
+
+impl Backends {
+    /// Those of one process: a store with a commit order, and the inbox that reads it.
+    pub fn of_one_process<S: Store + Upkeep, I: Inbox + Bus>(
+        store: Arc<S>,
+        inbox: I,
+        clock: Clock,
+        secret: [u8; 32],
+        latest: Millis,
+    ) -> Self {
+        let (upkeep, inbox) = (Some(Arc::clone(&store) as _), Arc::new(inbox));
+        let bus = Arc::clone(&inbox) as _;
+        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log: 1 }
+    }
 }
 
 impl Node {
@@ -113,7 +134,8 @@ impl Node {
         })?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
-        let backends = Backends { store, inbox: Arc::new(inbox), clock: Clock::system(), secret, latest };
+        let clock = Clock::system();
+        let backends = Backends::of_one_process(store, inbox, clock, secret, latest);
         let mut node = Self::assemble(config, backends, tasks)?;
         node.api.metrics.register(|registry| folder.metrics().register(registry));
         node.folder = Some(folder);
@@ -126,7 +148,7 @@ impl Node {
     /// # Errors
     /// The configuration is invalid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, inbox, clock, secret, latest } = backends;
+        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log } = backends;
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
@@ -148,13 +170,16 @@ impl Node {
             metrics: chat.clone(),
             presence: presence.clone(),
             consent: Consent::new(config.accounts.consent),
+            homes_of_a_log,
         });
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
         let rows = Arc::clone(&store);
         let operations = Arc::new(Operations {
             store,
-            inbox: Arc::clone(&inbox),
+            upkeep,
+            inbox,
+            bus: Arc::clone(&bus),
             homes,
             ids,
             tokens: Tokens::new(&secret, access_ttl),
@@ -178,7 +203,7 @@ impl Node {
         });
         let tls = Tls::open(&operations.config.tls)?.map(Arc::new);
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
-        let envelopes = inbox.take_envelopes().context("the inbox's envelopes were taken before")?;
+        let envelopes = bus.take_envelopes().context("the envelopes of the bus were taken before")?;
         let background = Tasks::new(Drain::new());
         // Not vital: everything else works without presence.
         let (teller, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
@@ -186,6 +211,9 @@ impl Node {
         background.spawn("presence_lease", madang_presence::lease(presence, move || node.connections_up()));
         background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open::tell_losses(Arc::clone(&gateway)));
+        for reader in gateway.page_readers() {
+            background.spawn_vital(health.check("page_reader"), reader);
+        }
         for writer in gateway.writers() {
             background.spawn_vital(health.check("writer"), writer);
         }
@@ -215,13 +243,8 @@ mod tests {
         let path = folder.path().to_owned();
         let store = Embedded::open(EmbeddedConfig { path, ..EmbeddedConfig::default() }).unwrap();
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await.unwrap();
-        let backends = Backends {
-            store,
-            inbox: Arc::new(inbox),
-            clock: Clock::manual(Millis::new(1)).0,
-            secret: [1; 32],
-            latest: Millis::ZERO,
-        };
+        let (clock, _) = Clock::manual(Millis::new(1));
+        let backends = Backends::of_one_process(store, inbox, clock, [1; 32], Millis::ZERO);
         let node = Node::assemble(Config::default(), backends, Tasks::new(Drain::new())).unwrap();
         let readyz = || async {
             let request = Request::get("/readyz").body(Body::empty()).unwrap();

@@ -30,6 +30,8 @@ pub struct ChatMetrics {
     pub acked_by_retry: Counter,
     /// G3: appends that found the head moved by another writer.
     pub moved: Counter,
+    /// G4: fan-outs that failed and are repeated.
+    pub fanout_failures: Counter,
     /// G4: devices that had a cursor and must take a snapshot.
     pub snapshots: Family<Reason, Counter>,
     /// G4: devices that resumed from their cursor.
@@ -78,6 +80,7 @@ impl ChatMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
             acked_by_retry: Counter::default(),
             moved: Counter::default(),
+            fanout_failures: Counter::default(),
             snapshots: Family::default(),
             resumed: Counter::default(),
             unauthorized: Counter::default(),
@@ -117,6 +120,7 @@ impl ChatMetrics {
             &self.acked_by_retry,
         );
         counter("log_moved", "G3: appends that found the head moved", &self.moved);
+        counter("fanout_failures", "G4: fan-outs that failed and are repeated", &self.fanout_failures);
         counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
         counter("auth_refused", "G5: tokens refused", &self.unauthorized);
         counter("outbound_resyncs", "G7: slow consumers that were resynced from their inbox", &self.resyncs);

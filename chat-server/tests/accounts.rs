@@ -46,7 +46,7 @@ impl Stage {
         config.accounts.consent = false;
         let store = Arc::clone(&model);
         let (secret, latest) = ([42; 32], madang_ids::Millis::ZERO);
-        let backends = Backends { store, inbox: Arc::new(inbox), clock, secret, latest };
+        let backends = Backends::of_one_process(store, inbox, clock, secret, latest);
         let node = Node::assemble(config, backends, tasks).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();

@@ -11,7 +11,7 @@ async fn a_device_that_returns_gets_changes_in_frames_of_a_bounded_size() {
     let mut config = Config::default();
     config.limits.enabled = false;
     let (clock, _manual) = manual_clock();
-    let node = TestNode::start_over(config, &storage, clock, |inbox| inbox).await.unwrap();
+    let node = TestNode::start(config, &storage, clock).await.unwrap();
     let rest = Rest::new(&node.url());
     let (ada, bob) = (rest.sign_up("ada").await, rest.sign_up("bob").await);
     let token = ada["access_token"].as_str();

@@ -19,7 +19,7 @@ impl Stage {
         config.limits.enabled = false;
         config.channels.per_user = per_user;
         let (clock, manual) = manual_clock();
-        let node = TestNode::start_over(config, &storage, clock, |inbox| inbox).await.unwrap();
+        let node = TestNode::start(config, &storage, clock).await.unwrap();
         Self { rest: Rest::new(&node.url()), _node: node, _clock: manual, _storage: storage }
     }
 

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use madang_bus::{Envelope, Inbox};
+use madang_bus::{Envelope, Loss};
+use madang_chat_server::compose::Backends;
 use madang_proto::Content;
 use madang_testkit::{Config, Led, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
@@ -26,11 +27,11 @@ struct Person {
 
 impl Stage {
     async fn new(storage: Storage, seats: u32) -> Self {
-        Self::with(storage, seats, |inbox| inbox).await
+        Self::with(storage, seats, |_| {}).await
     }
 
     /// A stage whose inbox is wrapped by `lead`.
-    async fn with(storage: Storage, seats: u32, lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>) -> Self {
+    async fn with(storage: Storage, seats: u32, lead: impl FnOnce(&mut Backends)) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
         config.channels.open_members = seats;
@@ -230,7 +231,7 @@ fn said(envelope: &Envelope) -> Option<&str> {
 fn lose(envelope: Envelope) -> Vec<Envelope> {
     match said(&envelope) {
         Some("lost") => Vec::new(),
-        Some("lost, and it is known") => vec![Envelope::Lost],
+        Some("lost, and it is known") => vec![Envelope::Lost(Loss::Node)],
         _ => vec![envelope],
     }
 }
@@ -251,7 +252,7 @@ fn hold_leaves() -> impl FnMut(Envelope) -> Vec<Envelope> + Send {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_lost_between_nodes_are_a_gap() {
-    let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, lose)).await;
+    let stage = Stage::with(Storage::embedded(), 10, |backends| Led::over(backends, lose)).await;
     let mut socket = stage.subscribed(&stage.owner, 2).await;
     assert_eq!(socket.next_of("heads").await["heads"][0]["seq"], 2);
     let gap = |seq: u64| json!({ "channel_id": stage.channel, "seq": seq, "ordinal": seq - 2, "gap": true });
@@ -272,7 +273,7 @@ async fn rows_lost_between_nodes_are_a_gap() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delayed_row_of_a_leave_ends_no_later_subscription() {
-    let stage = Stage::with(Storage::embedded(), 10, |inbox| Led::over(inbox, hold_leaves())).await;
+    let stage = Stage::with(Storage::embedded(), 10, |backends| Led::over(backends, hold_leaves())).await;
     let bob = &stage.people(1).await[0];
     let membership = format!("/v1/channels/{}/membership", stage.channel);
     let member = format!("/v1/channels/{}/members/{}", stage.channel, bob.id);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_bus::Envelope;
+use madang_bus::{Envelope, Loss};
 use madang_testkit::{Config, Faults, Led, ManualClock, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -40,7 +40,7 @@ impl Stage {
         let (clock, manual) = manual_clock();
         let breaks = Arc::clone(&storage);
         let rule = move |envelope| lose_while_the_store_goes(envelope, &breaks);
-        let started = TestNode::start_over(config, &storage, clock, |inbox| Led::over(inbox, rule));
+        let started = TestNode::start_over(config, &storage, clock, |backends| Led::over(backends, rule));
         let node = started.await.unwrap();
         let rest = Rest::new(&node.url());
         let mut stage =
@@ -138,7 +138,7 @@ fn lose_while_the_store_goes(envelope: Envelope, storage: &Storage) -> Vec<Envel
     match texts.last() {
         Some(&"the last") => {
             storage.set_faults(GONE);
-            vec![Envelope::Lost]
+            vec![Envelope::Lost(Loss::Node)]
         }
         Some(&"lost") => Vec::new(),
         _ => vec![envelope],

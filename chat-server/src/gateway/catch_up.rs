@@ -10,17 +10,15 @@ use std::sync::Arc;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
-use madang_ids::{Cursor, Epoch, UserId};
-use madang_proto::{CloseReason, ServerFrame};
+use madang_ids::{Cursor, DeviceId, Epoch, LogId, UserId};
+use madang_proto::{CloseReason, Content, ErrorCode, ServerFrame};
 use tokio::sync::oneshot;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
 use super::connection::{Connection, Taken};
 use super::encode;
 use super::retry::{Interrupted, is_for_later};
 use super::socket::End;
-use crate::operations::{Standing, SyncPage};
+use crate::operations::SyncPage;
 use crate::refusal::OperationError;
 
 /// Why a step failed.
@@ -91,9 +89,13 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
     let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
     // `begin_page` came before this read. A loss that is reported while the page is read asks for one more page, because this one
     // may have begun before the lost rows were committed.
-    let operations = Arc::clone(&connection.gateway.operations);
-    let reading = async move { operations.sync_page(user, Standing::At(cursor)).await };
-    let page = beside(connection, reading).await??;
+    let reading = connection.gateway.page_reads.page(user, connection.device()?, cursor);
+    let page = match beside(connection, reading).await? {
+        Err(error) if error.code() == ErrorCode::Revoked => {
+            return Err(Failure::End(End::Close(CloseReason::DeviceRevoked)));
+        }
+        page => page?,
+    };
     if let SyncPage::SnapshotRequired { reason, .. } = page {
         connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
     }
@@ -114,10 +116,7 @@ async fn write_some(
     if items.is_empty() {
         return Ok(());
     }
-    let gateway = Arc::clone(&connection.gateway);
-    // The read is a task, which needs to own the items. It gives them back with the result, so a failed read loses none.
-    let asked = std::mem::take(items);
-    let reading = async move { (gateway.read_content(user, &asked).await, asked) };
+    let reading = connection.gateway.page_reads.content(user, std::mem::take(items));
     let (lists, asked) = beside(connection, reading).await?;
     *items = asked;
     let lists = lists?;
@@ -130,6 +129,10 @@ async fn write_some(
     for rows in lists {
         let Some(item) = items.front_mut().filter(|item| begins(&rows, item)) else { break };
         let Some(last) = rows.last() else { break };
+        // The envelope that would have closed the connection may have been lost (G5).
+        if item.log == LogId::User(user) && revokes(&rows, connection.device()?) {
+            return Err(Failure::End(End::Close(CloseReason::DeviceRevoked)));
+        }
         // Advanced together with the push, so that a later failure does not send these rows twice.
         item.from = last.entry.seq.next();
         for frame in encode::batches(item.log, &rows) {
@@ -142,21 +145,20 @@ async fn write_some(
     Ok(())
 }
 
-/// Runs a read of the store and takes the client's frames meanwhile. The read is a task of its own: a future that nobody polls
-/// while a request is carried out would keep its place in the queue of the store and block the reads behind it.
-async fn beside<T, F>(connection: &mut Connection, read: F) -> Result<T, End>
-where
-    T: Send + 'static,
-    F: Future<Output = T> + Send + 'static,
-{
-    let (sender, mut receiver) = oneshot::channel();
-    let task = async move { drop(sender.send(read.await)) };
-    let _task = AbortOnDropHandle::new(connection.gateway.tasks.spawn("page", task.in_current_span()));
+/// Whether rows of a user's own log revoke a device.
+fn revokes(rows: &[Row], device: DeviceId) -> bool {
+    let is_it =
+        |row: &Row| matches!(row.entry.content, Content::DeviceRevoked { device_id } if device_id == device);
+    rows.iter().any(is_it)
+}
+
+/// Waits for a read of the store and takes the client's frames meanwhile.
+async fn beside<T>(connection: &mut Connection, mut reading: oneshot::Receiver<T>) -> Result<T, End> {
     loop {
         let (outbound, may_read) = (Arc::clone(connection.outbound()), connection.may_read());
         tokio::select! {
             biased;
-            read = &mut receiver => {
+            read = &mut reading => {
                 // The connection may have been cut off during the read, by a revocation for example. It must not get the result
                 // then.
                 connection.write_and_look(false)?;

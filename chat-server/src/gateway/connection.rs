@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::{ConnectionId, UserId};
+use madang_ids::{ConnectionId, DeviceId, UserId};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
@@ -106,6 +106,12 @@ impl Connection {
 
     fn span_of(&self, user: UserId) -> Span {
         tracing::error_span!("connection", connection.id = self.outbound().number, user.id = %user)
+    }
+
+    /// The device of the session, once it is open.
+    pub(super) fn device(&self) -> Result<DeviceId, End> {
+        let identity = self.session.identity();
+        identity.map(|identity| identity.device_id).ok_or(End::Close(CloseReason::Internal))
     }
 
     pub(super) async fn recv(&mut self) -> Result<Message, End> {
@@ -215,7 +221,7 @@ impl Connection {
         let standing = operations.standing(user_id, cursor.as_ref());
         self.outbound().open(user_id, standing.position());
         self.outbound().set_user(user_id);
-        let registered = Registered::new(&self.gateway, self.outbound(), identity);
+        let registered = Registered::new(&self.gateway, self.outbound(), identity).await;
         // After the registration: a revocation that this check does not see yet finds the connection in the registry and closes
         // it.
         while let Err(error) = operations.check_device(user_id, device_id).await {

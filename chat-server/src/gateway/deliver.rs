@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use madang_bus::{Delivery, Envelope, Event, EventKind, Told};
+use madang_bus::{Delivery, Envelope, Event, EventKind, Loss, Receivers};
 use madang_engine::log::Row;
 use madang_ids::{LogId, UserId};
 use madang_proto::{CloseReason, Content, ServerFrame, UserCard, limits};
@@ -16,21 +16,34 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
     while let Some(envelope) = envelopes.recv().await {
         match envelope {
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
-            Envelope::Event(event, told) => gateway.tell_event(&event, &told),
+            Envelope::Event(event, receivers) => gateway.deliver_event(&event, &receivers),
             Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
             Envelope::Open(open) => gateway.deliver_open(&open),
-            Envelope::Lost => {
-                // The lost envelopes are unknown, so every session reads its inbox, every subscription gets a gap, and presence sends
-                // its full set again.
-                gateway.registry.visit_all(|connection| connection.read_inbox());
-                gateway.lose_open();
-                gateway.operations.presence.resend();
-            }
+            Envelope::Lost(loss) => gateway.handle_loss(loss),
         }
     }
 }
 
 impl Gateway {
+    /// Sessions that may have missed something read the store. A revocation among it closes its device: the page of the user's inbox
+    /// holds it ([`super::catch_up`]).
+    fn handle_loss(&self, loss: Loss) {
+        match loss {
+            Loss::Users(users) => users.into_iter().for_each(|user| {
+                self.registry.visit_user(user, |connection| connection.read_inbox());
+            }),
+            Loss::Channel(channel) => {
+                self.registry.visit_all(|connection| connection.read_inbox());
+                self.lose_open(Some(channel));
+            }
+            Loss::Node => {
+                self.registry.visit_all(|connection| connection.read_inbox());
+                self.lose_open(None);
+                self.operations.presence.resend();
+            }
+        }
+    }
+
     fn deliver(&self, delivery: &Delivery) {
         let frames = Frames::from(encode::batches(delivery.log, &delivery.rows));
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
@@ -53,20 +66,20 @@ impl Gateway {
     }
 
     /// An event is dropped where the outbound queue is half full: it must not push out entries.
-    fn tell_event(&self, event: &Event, told: &Told) {
+    fn deliver_event(&self, event: &Event, receivers: &Receivers) {
         let &Event { channel_id, user_id, kind, .. } = event;
         let frame = encode::frame(&match kind {
             EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
             EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },
         });
         let limit_bytes = self.operations.config.gateway.outbound_bytes;
-        match told {
-            Told::Users(users) => users.iter().for_each(|user| {
+        match receivers {
+            Receivers::Users(users) => users.iter().for_each(|user| {
                 self.registry.visit_user(*user, |connection| _ = connection.offer(&frame, limit_bytes));
             }),
             // Typing is not delivered in channels with more than `TYPING_SUBSCRIBERS` subscribers.
-            Told::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}
-            Told::Subscribers => {
+            Receivers::Subscribers if self.subscribers.count(channel_id) > limits::TYPING_SUBSCRIBERS => {}
+            Receivers::Subscribers => {
                 // Subscribers are known by connection and exceptions by user, so the exceptions are translated first. The
                 // registry is not locked any more when the subscribers are.
                 let mut others = Vec::new();

@@ -25,6 +25,7 @@ pub(crate) mod ledger;
 pub mod listen;
 pub mod open;
 mod outbound;
+mod page_reads;
 mod pipe;
 pub(crate) mod places;
 mod presence;
@@ -38,27 +39,22 @@ mod socket;
 pub mod sweep;
 mod write_timeout;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use madang_bus::InboxItem;
 use madang_engine::bucket::{Bucket, Rate};
-use madang_engine::log::Row;
 use madang_engine::session::{Now, SessionConfig};
-use madang_ids::UserId;
 use madang_service::Tasks;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use crate::operations::Operations;
-use crate::refusal::OperationError;
 use crate::tls::Tls;
 
 use addresses::Addresses;
 use lane::Lanes;
 use ledger::Ledger;
 use open::Subscribers;
+use page_reads::PageReads;
 use places::Places;
 pub use registry::Registry;
 
@@ -67,10 +63,6 @@ pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 
 /// Rate of log lines above `debug` for unknown paths and for refusals by a rate limit.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
-
-/// Page contents that the node reads at the same time. After a restart thousands of devices have pages to read, while a `hello`
-/// needs only a few short reads. These must not wait behind all of those pages, or the last device is never welcomed.
-const CONTENTS: usize = 2;
 
 /// The state that all connections share.
 pub struct Gateway {
@@ -98,8 +90,7 @@ pub struct Gateway {
     pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
     lanes: Lanes,
-    /// Limits the concurrent reads of page content to [`CONTENTS`].
-    contents: Semaphore,
+    page_reads: PageReads,
     next_number: AtomicU64,
 }
 
@@ -115,7 +106,7 @@ impl Gateway {
             (Places::new(listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
         let noise = Bucket::full(NOISE, operations.clock.elapsed());
         let ledger = Ledger::new(&config.limits, config.gateway.node_bytes);
-        let subscribers = Subscribers::new(Arc::clone(&operations.inbox));
+        let subscribers = Subscribers::new(Arc::clone(&operations.bus));
         let lanes = Lanes::new(&operations.cursors);
         Self {
             operations,
@@ -132,23 +123,9 @@ impl Gateway {
             ledger,
             session,
             lanes,
-            contents: Semaphore::new(CONTENTS),
+            page_reads: PageReads::new(),
             next_number: AtomicU64::new(1),
         }
-    }
-
-    /// The content of items of a user's inbox, as [`Operations::content`] reads it.
-    ///
-    /// # Errors
-    /// The store's.
-    async fn read_content(
-        &self,
-        user: UserId,
-        items: &VecDeque<InboxItem>,
-    ) -> Result<Vec<Vec<Row>>, OperationError> {
-        // The semaphore is never closed.
-        let _permit = self.contents.acquire().await;
-        self.operations.content(user, items).await
     }
 
     /// The tasks that write to connections. They never return.

@@ -3,17 +3,18 @@
 //! This file knows the subscribed connections of each channel. How far each connection has come is kept in the connection itself
 //! ([`Outbound`], `engine::subscriptions`), under the lock that is taken anyway to enqueue a frame.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use madang_bus::{Inbox, OpenRows};
+use madang_bus::{Bus, OpenRows};
 use madang_engine::log::Row;
 use madang_engine::subscriptions::{At, Live, Started};
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::{ChannelHead, Content, ErrorBody, ErrorCode, Mode, RequestId, ServerFrame, limits};
+use madang_store::StoreResult;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -33,29 +34,64 @@ const LOSS_RETRY: Duration = Duration::from_secs(1);
 
 /// The subscribed connections of this node by channel.
 pub(super) struct Subscribers {
-    inbox: Arc<dyn Inbox>,
+    bus: Arc<dyn Bus>,
     /// By channel and connection number.
     channels: DashMap<ChannelId, HashMap<u64, Arc<Outbound>>>,
     /// Connections with passive subscriptions whose heads have moved. Each is in the list once.
     moved: Mutex<Vec<Arc<Outbound>>>,
-    /// Woken when envelopes were lost on the way to this node.
-    lost: Notify,
+    /// What was lost on the way to this node and is not covered by a gap yet.
+    lost: Mutex<Lost>,
+    /// Woken when something was lost.
+    woken: Notify,
+}
+
+/// The open channels whose rows may have been lost.
+#[derive(Default)]
+enum Lost {
+    #[default]
+    Nothing,
+    Channels(HashSet<ChannelId>),
+    Any,
+}
+
+/// One registration of this node for a channel, until a connection holds it: also if the request is dropped meanwhile.
+struct Count<'a> {
+    bus: &'a dyn Bus,
+    channel: ChannelId,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.bus.unsubscribe(self.channel);
+    }
 }
 
 impl Subscribers {
-    pub(super) fn new(inbox: Arc<dyn Inbox>) -> Self {
-        Self { inbox, channels: DashMap::new(), moved: Mutex::default(), lost: Notify::new() }
+    pub(super) fn new(bus: Arc<dyn Bus>) -> Self {
+        Self {
+            bus,
+            channels: DashMap::new(),
+            moved: Mutex::default(),
+            lost: Mutex::default(),
+            woken: Notify::new(),
+        }
     }
 
-    fn add(&self, channel: ChannelId, connection: &Arc<Outbound>) {
-        // Before the insert: a `remove` that finds the connection calls `inbox.unsubscribe`. If that call came before this one,
-        // the node would stay subscribed without a subscriber.
-        self.inbox.subscribe(channel);
+    /// Registers a connection.
+    ///
+    /// # Errors
+    /// The bus cannot register the node for the channel now.
+    async fn add(&self, channel: ChannelId, connection: &Arc<Outbound>) -> StoreResult<()> {
+        // Before the insert: a `remove` that finds the connection calls `unsubscribe`. If that call came before this one, the
+        // node would stay subscribed without a subscriber.
+        let count = Count { bus: self.bus.as_ref(), channel };
+        self.bus.subscribe(channel).await?;
         let mut connections = self.channels.entry(channel).or_default();
-        if connections.insert(connection.number, Arc::clone(connection)).is_some() {
-            // The connection was already counted: a subscription begins again.
-            self.inbox.unsubscribe(channel);
+        // A subscription that begins again is counted already.
+        if connections.insert(connection.number, Arc::clone(connection)).is_none() {
+            std::mem::forget(count);
         }
+        Ok(())
     }
 
     fn remove(&self, channel: ChannelId, connection: &Outbound) {
@@ -64,9 +100,8 @@ impl Subscribers {
             was_there = connections.remove(&connection.number).is_some();
             connections.is_empty()
         });
-        // Outside `remove_if_mut`, which holds a lock of the map.
         if was_there {
-            self.inbox.unsubscribe(channel);
+            self.bus.unsubscribe(channel);
         }
     }
 
@@ -132,7 +167,7 @@ impl Gateway {
             let message = format!("this connection has {max} subscriptions, the limit");
             return Err(ErrorBody::field(ErrorCode::Full, "channel_id", message));
         }
-        self.subscribers.add(channel, connection);
+        self.subscribers.add(channel, connection).await.map_err(OperationError::from)?;
         // The head is read before the membership: if the check succeeds, the user was still a member when `head` was read, and may
         // read up to it. In the other order, a ban between the two reads would leave rows below `head` that the user must not see.
         let head = self.operations.open_head(channel).await?;
@@ -270,9 +305,21 @@ impl Gateway {
         Ok(())
     }
 
-    /// Envelopes were lost on the way to this node. Wakes [`tell_losses`], which covers any loss by a gap up to the present head.
-    pub(super) fn lose_open(&self) {
-        self.subscribers.lost.notify_one();
+    /// Rows of an open channel, or of any (`None`), were lost on the way to this node. Wakes [`tell_losses`], which covers the
+    /// loss by a gap up to the present head.
+    pub(super) fn lose_open(&self, channel: Option<ChannelId>) {
+        let mut lost = self.subscribers.lost.lock();
+        *lost = match (std::mem::take(&mut *lost), channel) {
+            (Lost::Any, _) | (_, None) => Lost::Any,
+            (Lost::Nothing, Some(channel)) => Lost::Channels(HashSet::from([channel])),
+            // Bounded by the channels to which somebody here is subscribed.
+            (Lost::Channels(mut channels), Some(channel)) => {
+                channels.insert(channel);
+                Lost::Channels(channels)
+            }
+        };
+        drop(lost);
+        self.subscribers.woken.notify_one();
     }
 
     /// Sends the moved heads to passive subscribers. Called once a second.
@@ -288,9 +335,15 @@ impl Gateway {
         }
     }
 
-    async fn tell_loss(&self) -> Result<(), OperationError> {
+    async fn tell_loss(&self, lost: &Lost) -> Result<(), OperationError> {
         // A connection that subscribes after this line reads the log after its registration, so it does not miss the lost rows.
-        let channels: Vec<ChannelId> = self.subscribers.channels.iter().map(|entry| *entry.key()).collect();
+        let is_lost = |channel: &ChannelId| match lost {
+            Lost::Nothing => false,
+            Lost::Channels(channels) => channels.contains(channel),
+            Lost::Any => true,
+        };
+        let channels = self.subscribers.channels.iter().map(|entry| *entry.key());
+        let channels: Vec<ChannelId> = channels.filter(is_lost).collect();
         self.unsubscribe_left(&channels).await?;
         let heads = self.operations.open_heads(&channels).await?;
         // A row that arrives after the heads were read moves its subscription past `head`. Such a row shows the hole by itself,
@@ -309,8 +362,9 @@ impl Gateway {
 /// Handles losses; never returns. It reads the store in a task of its own, so that no delivery waits for the store.
 pub async fn tell_losses(gateway: Arc<Gateway>) {
     loop {
-        gateway.subscribers.lost.notified().await;
-        while let Err(error) = gateway.tell_loss().await {
+        gateway.subscribers.woken.notified().await;
+        let lost = std::mem::take(&mut *gateway.subscribers.lost.lock());
+        while let Err(error) = gateway.tell_loss(&lost).await {
             tracing::warn!(%error, "reading the heads of open channels failed; retrying");
             gateway.operations.clock.sleep(LOSS_RETRY).await;
         }

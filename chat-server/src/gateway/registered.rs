@@ -20,12 +20,18 @@ pub(super) struct Registered {
 }
 
 impl Registered {
-    pub(super) fn new(gateway: &Arc<Gateway>, outbound: &Arc<Outbound>, identity: Identity) -> Self {
+    pub(super) async fn new(gateway: &Arc<Gateway>, outbound: &Arc<Outbound>, identity: Identity) -> Self {
         let user_id = identity.user_id;
-        // Rows that arrive between the next two lines find no connection. The inbox is read after both, so its page holds them.
-        gateway.operations.inbox.attach(user_id);
+        // First, so that a future that is dropped ends the registration of the bus.
+        let (of, connection) = (Arc::clone(gateway), Arc::clone(outbound));
+        let this = Self { gateway: of, outbound: connection, user_id, departure: None };
+        if let Err(error) = gateway.operations.bus.attach(user_id).await {
+            // The bus repeats it, and reports what this user may have missed once it holds.
+            tracing::warn!(%error, "live delivery to this user is not registered yet");
+        }
+        // Rows that arrive before this line find no connection. The inbox is read after it, so its page holds them.
         gateway.registry.add(user_id, identity.device_id, Arc::clone(outbound));
-        Self { gateway: Arc::clone(gateway), outbound: Arc::clone(outbound), user_id, departure: None }
+        this
     }
 
     /// Called after `welcome`: presence counts the connection from now on.
@@ -49,6 +55,6 @@ impl Drop for Registered {
             let connection = ConnectionId::from_raw(self.outbound.number);
             self.gateway.operations.presence.down(self.user_id, connection, departure);
         }
-        self.gateway.operations.inbox.detach(self.user_id);
+        self.gateway.operations.bus.detach(self.user_id);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join, try_join_all};
+use futures_util::future::{join_all, try_join, try_join_all, try_join3};
 use madang_engine::home::{Between, Effect, Failure, Found, Loaded, Lookup, Reply};
 use madang_engine::log::{Append, AppendOutcome, Head, ReactionChange};
 use madang_engine::now::Now;
@@ -65,7 +65,7 @@ impl Homes {
         Now { at: self.0.clock.now_ms(), elapsed: self.0.clock.elapsed() }
     }
 
-    async fn carry_out(&self, cell: &Cell, effect: Effect) {
+    async fn carry_out(&self, cell: &Arc<Cell>, effect: Effect) {
         match effect {
             Effect::Reply { ticket, reply } => {
                 let answer = cell.state.lock().answers.remove(&ticket);
@@ -74,21 +74,8 @@ impl Homes {
                     answer(reply);
                 }
             }
-            Effect::Fanout { log, rows } => {
-                if let Some(row) = rows.last() {
-                    self.tell_inbox(log, row.entry.seq).await;
-                }
-                if cell.kind == Some(ChannelKind::Open) {
-                    self.owe_mentions(log, &rows);
-                    self.owe_markers(log, &rows);
-                }
-            }
-            Effect::Redrive { log, seq } => {
-                self.tell_inbox(log, seq).await;
-                if cell.kind == Some(ChannelKind::Open) {
-                    self.owe_mentions_again(log, seq);
-                }
-            }
+            Effect::Fanout { rows, consequences, .. } => self.owe(cell, rows, consequences).await,
+            Effect::Redrive { range, .. } => self.owe_again(cell, range).await,
             Effect::Load { log, rows } => {
                 let loaded = self.load(log, rows).await.map_err(failure);
                 cell.state.lock().home.handle_loaded(loaded, self.now());
@@ -139,20 +126,15 @@ impl Homes {
         }
     }
 
-    async fn tell_inbox(&self, log: LogId, to: Seq) {
-        // The row is durable and acknowledged in any case. If this fails, the next fan-out of the log heals it.
-        if let Err(error) = self.0.inbox.moved(log, to).await {
-            tracing::warn!(%log, %error, "fan-out failed; the next append to this log repeats it");
-        }
-    }
-
     async fn load(&self, log: LogId, rows: usize) -> StoreResult<Loaded> {
-        // The tail first, so that nothing that is read here is older than the head that it is used with.
-        let tail = self.0.store.tail(log, rows).await?;
+        let store = &self.0.store;
+        let tail = store.tail(log, rows).await?;
         let LogId::Channel(channel) = log else { return Ok(Loaded { tail, ..Loaded::default() }) };
-        let seats = self.0.store.seats(channel).await?;
-        let pending = self.0.store.pending_members(channel).await?;
-        let details = self.0.store.channel(channel).await?.map(|row| row.details()).unwrap_or_default();
+        // Behind the tail, so that what was settled before the tail's head is seen settled; among themselves in any order,
+        // since the home compares the revision of the seats and the spans of the members with what it knows.
+        let reads = try_join3(store.seats(channel), store.pending_members(channel), store.channel(channel));
+        let (seats, pending, row) = reads.await?;
+        let details = row.map(|row| row.details()).unwrap_or_default();
         Ok(Loaded { tail, seats, pending, details })
     }
 
@@ -174,16 +156,21 @@ impl Homes {
         let LogId::Channel(channel) = cell.log else {
             return Ok(Found { members: Vec::new(), between: None });
         };
-        let members = match &lookup.users[..] {
-            [] => Vec::new(),
-            users => self.0.store.members_of(channel, users).await?,
+        let members = async {
+            match &lookup.users[..] {
+                [] => Ok(Vec::new()),
+                users => self.0.store.members_of(channel, users).await,
+            }
         };
+        let between = async {
+            Ok(match (lookup.between, cell.between) {
+                (false, _) => None,
+                (true, None) => Some(Between::default()),
+                (true, Some(pair)) => Some(self.between(channel, pair).await?),
+            })
+        };
+        let (members, between) = try_join(members, between).await?;
         let members = lookup.users.into_iter().zip(members).collect();
-        let between = match (lookup.between, cell.between) {
-            (false, _) => None,
-            (true, None) => Some(Between::default()),
-            (true, Some(pair)) => Some(self.between(channel, pair).await?),
-        };
         Ok(Found { members, between })
     }
 
@@ -235,7 +222,7 @@ impl Homes {
                 self.0.written.note(&tally);
             }
             Ok(AppendOutcome::SentBefore(_)) => {}
-            Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => {
+            Ok(AppendOutcome::Moved | AppendOutcome::Stale) => {
                 self.0.metrics.moved.inc();
             }
             Err(_) => {
@@ -251,9 +238,10 @@ impl Homes {
     }
 
     /// Writes the memberships, then notes in the members' own logs, and marks the members as settled last. Each step can be
-    /// repeated: if one fails, the members stay pending and the next home that loads the log starts again.
-    async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<(), Failure> {
-        let LogId::Channel(channel) = cell.log else { return Ok(()) };
+    /// repeated: if the last one fails, the members stay pending and the next home that loads the log starts again. Returns the
+    /// users whose own partitions could not be written: the channel does not wait for them.
+    async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<Vec<UserId>, Failure> {
+        let LogId::Channel(channel) = cell.log else { return Ok(Vec::new()) };
         // The head is read before the details. The note may then carry details that are newer than its head, never older ones.
         let heads = self.0.store.heads(&[cell.log]).await.map_err(failure)?;
         let head = heads.first().copied().unwrap_or_default();
@@ -265,46 +253,72 @@ impl Homes {
         let moved = members.iter().filter(|member| member.is_moving());
         let moved: Vec<(&Member, Span)> =
             moved.filter_map(|member| Some((member, member.spans.last()?))).collect();
-        let ordinals = self.write_memberships(cell, channel, members, &moved).await.map_err(failure)?;
+        let came = moved.iter().filter(|(_, span)| span.until.is_none());
+        let ordinals = self.ordinals(channel, came.map(|(_, span)| span.from)).await.map_err(failure)?;
+        let mut unsettled = self.write_memberships(cell, channel, members, &moved, &ordinals).await;
         let notes = moved.into_iter().map(|(member, span)| {
             let content = match span.until {
                 None => joined(&row, head, member, span, ordinals.get(&span.from).copied()),
                 Some(until_seq) => Content::ChannelLeft { channel_id: channel, until_seq },
             };
-            self.note(member.user_id, content)
+            async move { (member.user_id, self.note(member.user_id, content).await) }
         });
-        for told in join_all(notes).await {
-            match told {
-                // The member's own log is damaged. Only readers of that log may suffer from it, so the channel goes on.
+        for (user, noted) in join_all(notes).await {
+            match noted {
+                // The member's own log is damaged. Only readers of that log may suffer from it.
                 Err(error) if error.code == ErrorCode::Internal => {
-                    tracing::error!(channel.id = %channel, "appending a change of membership to the member's own \
-                         log failed");
+                    tracing::error!(channel.id = %channel, user.id = %user, "appending a change of membership to \
+                         the member's own log failed");
                 }
-                Err(error) => return Err(Failure::Unavailable(error)),
+                Err(error) => {
+                    tracing::warn!(channel.id = %channel, user.id = %user, %error, "a change of membership is \
+                         not in the member's own log yet");
+                    unsettled.push(user);
+                }
                 Ok(_) => {}
             }
         }
-        self.0.store.settle_members(channel, members).await.map_err(failure)
+        unsettled.sort_unstable();
+        unsettled.dedup();
+        let settled = members.iter().map(|member| {
+            let is_left = unsettled.contains(&member.user_id);
+            member.clone().told(is_left)
+        });
+        let settled: Vec<Member> = settled.collect();
+        self.0.store.settle_members(channel, &settled).await.map_err(failure)?;
+        Ok(unsettled)
     }
 
     /// Writes memberships, and markers for new members, so that nothing from before the join counts as unread. All writes are
-    /// made concurrently, so that the store can commit them together.
+    /// made concurrently, so that the store can commit them together. If one fails, each member is tried alone; returns those who
+    /// failed again.
     async fn write_memberships(
         &self,
         cell: &Cell,
         channel: ChannelId,
         members: &[Member],
         moved: &[(&Member, Span)],
-    ) -> StoreResult<HashMap<Seq, Ordinal>> {
-        let came = || moved.iter().filter(|(_, span)| span.until.is_none());
-        let ordinals = self.ordinals(channel, came().map(|(_, span)| span.from)).await?;
-        let markers = came().filter_map(|&(member, span)| {
-            let marker = Marker { seq: span.from, ordinal: *ordinals.get(&span.from)? };
-            Some(self.0.store.advance_marker(member.user_id, channel, marker))
+        ordinals: &HashMap<Seq, Ordinal>,
+    ) -> Vec<UserId> {
+        let write = |members: Vec<Member>| async move {
+            let is_here = |user: UserId| members.iter().any(|member| member.user_id == user);
+            let came = moved.iter().filter(|(member, span)| span.until.is_none() && is_here(member.user_id));
+            let markers = came.filter_map(|&(member, span)| {
+                let marker = Marker { seq: span.from, ordinal: *ordinals.get(&span.from)? };
+                Some(self.0.store.advance_marker(member.user_id, channel, marker))
+            });
+            let memberships = memberships(cell, channel, &members);
+            try_join(self.0.store.put_memberships(&memberships), try_join_all(markers)).await.map(drop)
+        };
+        if write(members.to_vec()).await.is_ok() {
+            return Vec::new();
+        }
+        let alone = members.iter().map(|member| async {
+            let Err(error) = write(vec![member.clone()]).await else { return None };
+            tracing::warn!(channel.id = %channel, user.id = %member.user_id, %error, "a membership is not written yet");
+            Some(member.user_id)
         });
-        let memberships = memberships(cell, channel, members);
-        try_join(self.0.store.put_memberships(&memberships), try_join_all(markers)).await?;
-        Ok(ordinals)
+        join_all(alone).await.into_iter().flatten().collect()
     }
 
     /// The ordinals at some places. Usually there is one place, because all members who join in one append join at the same

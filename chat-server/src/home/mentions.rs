@@ -3,8 +3,7 @@
 //!
 //! The ack does not wait for this. A message causes up to 51 notes, each an append to another user's log. A task of the channel
 //! makes them at a bounded rate. What could not be noted, because the disk was full or the user's log had no room, is noted
-//! later. Notes that are still owed when the process is killed are lost; the channel's counter `mentions` includes them all the
-//! same.
+//! later. Notes that a process owed when it died are made by the next home of the channel ([`super::lane`]).
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -62,9 +61,9 @@ struct Owed {
 
 impl Homes {
     /// Enqueues notes for the users that `rows` mention or answer. The ack does not wait for them.
-    pub(super) fn owe_mentions(&self, log: LogId, rows: &[Row]) {
+    pub(super) fn owe_mentions<'a>(&self, log: LogId, rows: impl IntoIterator<Item = &'a Row>) {
         let LogId::Channel(channel) = log else { return };
-        let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
+        let concerns: Vec<Concern> = rows.into_iter().filter_map(Concern::of).collect();
         if concerns.is_empty() {
             return;
         }
@@ -83,20 +82,13 @@ impl Homes {
         }
     }
 
-    /// As [`Self::owe_mentions`], for a row that a retry or a new home has found. It may have been noted already, so the logs are
-    /// checked.
-    pub(super) fn owe_mentions_again(&self, log: LogId, seq: Seq) {
-        let LogId::Channel(channel) = log else { return };
-        self.tell_later([Owed { channel, seq, tries: 0 }]);
-    }
-
     /// Makes the notes of a channel in order, at most [`NOTES_A_SECOND`] of them in a second, until none is left. It does not
     /// pause while the process drains.
     async fn pay(self, channel: ChannelId) {
         let paying = Paying { homes: &self, channel };
         while let Some(concerns) = self.next_owed(channel) {
             let count = concerns.iter().map(Concern::notes).sum::<u32>();
-            let left = self.tell(channel, &concerns, false).await;
+            let left = self.tell(channel, &concerns).await;
             self.tell_later(left.into_iter().map(|seq| Owed { channel, seq, tries: 0 }));
             let pause = Duration::from_secs(1) * count / NOTES_A_SECOND;
             tokio::select! {
@@ -131,7 +123,7 @@ impl Homes {
         match self.0.store.rows(LogId::Channel(channel), seq..=seq, 1).await {
             Ok(rows) => {
                 let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
-                self.tell(channel, &concerns, true).await.is_empty()
+                self.tell(channel, &concerns).await.is_empty()
             }
             Err(error) => {
                 tracing::warn!(channel.id = %channel, %error, "reading a message with mentions failed");
@@ -140,9 +132,9 @@ impl Homes {
         }
     }
 
-    /// Makes the notes of messages, in their order. With `again`, notes that are among the last of the user's log are not
-    /// repeated. Returns the messages of which a note failed.
-    async fn tell(&self, channel: ChannelId, messages: &[Concern], again: bool) -> Vec<Seq> {
+    /// Makes the notes of messages, in their order. A note that is among the last ones of its log is not repeated: the home of
+    /// the log knows them. Returns the messages of which a note failed.
+    async fn tell(&self, channel: ChannelId, messages: &[Concern]) -> Vec<Seq> {
         let notes = match self.notes(channel, messages).await {
             Ok(notes) => notes,
             Err(error) => {
@@ -152,7 +144,7 @@ impl Homes {
         };
         // All notes are handed to their homes in this order before the first one is awaited.
         let told = notes.into_iter().map(|Note { to, seq, content }| async move {
-            (seq, self.note_mention(to, channel, seq, content, again).await)
+            (seq, self.note_mention(to, channel, content).await)
         });
         let mut left: Vec<Seq> =
             join_all(told).await.into_iter().filter_map(|(seq, is_told)| (!is_told).then_some(seq)).collect();
@@ -229,25 +221,10 @@ impl Homes {
     }
 
     /// Makes one note. Returns whether it is in the user's log.
-    async fn note_mention(
-        &self,
-        user: UserId,
-        channel: ChannelId,
-        seq: Seq,
-        content: Content,
-        again: bool,
-    ) -> bool {
-        let is_it = |content: &Content| matches!(content, Content::Mentioned { channel_id, seq: at, .. } if (*channel_id, *at) == (channel, seq));
-        let was_told = if again { self.noted_lately(user, is_it).await } else { Ok(false) };
-        let error = match was_told {
-            Ok(true) => return true,
-            Ok(false) => self.note(user, content).await.err().map(|error| error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(error) = &error {
-            tracing::warn!(channel.id = %channel, user.id = %user, %error, "appending a mention failed; retrying");
-        }
-        error.is_none()
+    async fn note_mention(&self, user: UserId, channel: ChannelId, content: Content) -> bool {
+        let Err(error) = self.note(user, content).await else { return true };
+        tracing::warn!(channel.id = %channel, user.id = %user, %error, "a mention is not noted yet; it is tried again");
+        false
     }
 
     fn tell_later(&self, owed: impl IntoIterator<Item = Owed>) {
@@ -384,7 +361,18 @@ mod tests {
             let counted = PresenceMetrics::register(&Metrics::new());
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let (store, inbox, consent) = (Arc::clone(&model) as _, Arc::new(inbox), Consent::new(true));
-            let homes = Homes::new(HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent });
+            let homes_of_a_log = 1;
+            let homes = Homes::new(HomeParts {
+                store,
+                inbox,
+                ids,
+                clock,
+                tasks,
+                metrics,
+                presence,
+                consent,
+                homes_of_a_log,
+            });
             let card =
                 ChannelCard::new(ChannelId::from_raw(9), ChannelKind::Open, Some("tea".to_owned()), None);
             let channel = Channel::new(card, ANNA, Millis::new(1), 100);
@@ -512,7 +500,6 @@ mod tests {
     async fn a_task_that_ends_early_leaves_what_it_owes_to_the_next() {
         let stage = Stage::open().await;
         let channel = stage.channel.card.id;
-        let log = LogId::Channel(channel);
         let first = stage.say(1, mention(&[BERT])).await;
         stage.settle(PAUSE).await;
         {
@@ -523,7 +510,7 @@ mod tests {
         }
         drop(Paying { homes: &stage.homes, channel });
         assert_eq!(stage.homes.0.untold.lock().count, 0);
-        stage.homes.owe_mentions_again(log, first);
+        stage.homes.tell_later([Owed { channel, seq: first, tries: 0 }]);
         drop(Tending(&stage.homes));
         assert!(!stage.homes.0.untold.lock().is_tended);
         stage.settle(AGAIN).await;

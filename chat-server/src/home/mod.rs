@@ -4,6 +4,7 @@
 //! right (the compare-and-set of the store decides), but the order of one connection's sends would be lost.
 
 mod drive;
+mod lane;
 mod markers;
 mod mentions;
 mod written;
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::consent::Consent;
 use crate::metrics::ChatMetrics;
+use lane::{Lane, LaneBytes};
 
 pub use written::{Count, PERIOD, Period, Written};
 
@@ -36,6 +38,8 @@ pub(crate) const HOMES: usize = 4_096;
 pub(crate) const HOME_BYTES: u64 = 50_000;
 /// The memory of mentions and read markers that wait to be noted, in bytes.
 pub(crate) const OWED_BYTES: u64 = mentions::OWED_BYTES + markers::OWED_BYTES;
+/// The memory of rows whose fan-out is owed, in bytes.
+pub(crate) const LANE_BYTES: u64 = lane::ROWS_BYTES as u64;
 /// Idle homes are evicted after `REST`, or after `SHORT_REST` while there are more than [`HOMES`].
 const REST: Duration = Duration::from_secs(60);
 const SHORT_REST: Duration = Duration::from_secs(1);
@@ -53,9 +57,8 @@ pub struct Homes(Arc<Inner>);
 pub struct HomeParts {
     /// The durable store.
     pub store: Arc<dyn Store>,
-    /// The inboxes.
-    /// Mints the ids of messages.
     pub inbox: Arc<dyn Inbox>,
+    /// Mints the ids of messages.
     pub ids: Arc<Snowflakes>,
     pub clock: Clock,
     /// Runs the tasks of homes.
@@ -65,10 +68,16 @@ pub struct HomeParts {
     pub presence: Local,
     /// The rules about who may write to whom.
     pub consent: Consent,
+    /// Homes of each log. A process runs one; a simulation runs two, as two nodes do whose views of the fleet differ.
+    pub homes_of_a_log: u64,
 }
 
+/// A log and, of its homes, which one.
+type Place = (LogId, u64);
+
 struct Inner {
-    cells: DashMap<LogId, Arc<Cell>>,
+    cells: DashMap<Place, Arc<Cell>>,
+    homes_of_a_log: u64,
     store: Arc<dyn Store>,
     inbox: Arc<dyn Inbox>,
     ids: Arc<Snowflakes>,
@@ -81,15 +90,19 @@ struct Inner {
     untold: Mutex<mentions::Untold>,
     owed_markers: Mutex<markers::OwedMarkers>,
     written: Written,
+    lane_bytes: LaneBytes,
 }
 
 struct Cell {
     log: LogId,
+    /// Of the homes of the log, which one.
+    number: u64,
     /// `None` for a user's own log.
     kind: Option<ChannelKind>,
     /// The two users of a direct channel.
     between: Option<[UserId; 2]>,
     state: Mutex<CellState>,
+    lane: Mutex<Lane>,
     /// Woken when a command was handed over. Keeps one permit.
     asked: Notify,
 }
@@ -106,9 +119,10 @@ impl Homes {
     /// Homes over a store.
     #[must_use]
     pub fn new(parts: HomeParts) -> Self {
-        let HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent } = parts;
+        let HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent, homes_of_a_log } = parts;
         Self(Arc::new(Inner {
             cells: DashMap::new(),
+            homes_of_a_log,
             store,
             inbox,
             ids,
@@ -121,6 +135,7 @@ impl Homes {
             untold: Mutex::default(),
             owed_markers: Mutex::default(),
             written: Written::default(),
+            lane_bytes: LaneBytes::default(),
         }))
     }
 
@@ -132,7 +147,7 @@ impl Homes {
             capacity: channel.capacity,
             created_by: channel.created_by,
         };
-        self.hand_over(log, || Cell::new(log, scope(), channel.card.between), command, answer);
+        self.hand_over(log, |place| Cell::new(place, scope(), channel.card.between), command, answer);
     }
 
     /// Hands a command of a channel to its home and waits for the answer. Dropping the future does not cancel the command.
@@ -154,17 +169,8 @@ impl Homes {
         let (sender, receiver) = oneshot::channel();
         let answer = Box::new(move |reply| drop(sender.send(reply)));
         let log = LogId::User(user);
-        self.hand_over(log, || Cell::new(log, Scope::User, None), Command::Note { content }, answer);
+        self.hand_over(log, |place| Cell::new(place, Scope::User, None), Command::Note { content }, answer);
         await_reply(receiver).await
-    }
-
-    /// Whether one of the last notes in a user's own log satisfies `is_it`. A retry looks for the note of an earlier attempt this
-    /// way.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn noted_lately(&self, user: UserId, is_it: impl Fn(&Content) -> bool) -> StoreResult<bool> {
-        Ok(self.last_noted(user, |content| is_it(content).then_some(())).await?.is_some())
     }
 
     /// The first result of `pick` among the last 64 notes of a user's own log, from the latest to the oldest.
@@ -188,8 +194,10 @@ impl Homes {
 
     /// Drops what the home of a channel has cached about members and blocks, if the home is on this node.
     pub fn forget_members(&self, channel: ChannelId) {
-        if let Some(cell) = self.0.cells.get(&LogId::Channel(channel)) {
-            cell.state.lock().home.forget_members();
+        for number in 0..self.0.homes_of_a_log {
+            if let Some(cell) = self.0.cells.get(&(LogId::Channel(channel), number)) {
+                cell.state.lock().home.forget_members();
+            }
         }
     }
 
@@ -200,10 +208,13 @@ impl Homes {
         }
     }
 
-    fn hand_over(&self, log: LogId, cell: impl FnOnce() -> Cell, command: Command, answer: Answer) {
-        let entry = self.0.cells.entry(log).or_insert_with(|| Arc::new(cell()));
-        let cell = Arc::clone(&entry);
+    fn hand_over(&self, log: LogId, cell: impl FnOnce(Place) -> Cell, command: Command, answer: Answer) {
         let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
+        // Each user has one of the homes: it keeps the order of what a connection sends. Notes have no order among each other.
+        let asker = command.by().map_or(ticket.0, UserId::raw);
+        let place = (log, asker % self.0.homes_of_a_log);
+        let entry = self.0.cells.entry(place).or_insert_with(|| Arc::new(cell(place)));
+        let cell = Arc::clone(&entry);
         let mut state = cell.state.lock();
         state.asked_at = self.0.clock.elapsed();
         state.answers.insert(ticket, answer);
@@ -229,7 +240,8 @@ impl Homes {
         let now = self.0.clock.elapsed();
         self.0.cells.retain(|_, cell| {
             let state = cell.state.lock();
-            state.is_driven || now.saturating_sub(state.asked_at) < rest
+            // Two lanes of one log would be harmless, but neither would know what the other owes.
+            state.is_driven || !cell.lane.lock().is_idle() || now.saturating_sub(state.asked_at) < rest
         });
     }
 
@@ -253,7 +265,7 @@ struct Driven<'a> {
 impl Drop for Driven<'_> {
     fn drop(&mut self) {
         // Removed first. A later command gets a new cell, and a command that was already handed to this one is in `answers`.
-        self.homes.0.cells.remove(&self.cell.log);
+        self.homes.0.cells.remove(&self.cell.place());
         let answers = std::mem::take(&mut self.cell.state.lock().answers);
         for answer in answers.into_values() {
             answer(Reply::Refused(ErrorBody::unavailable(
@@ -265,7 +277,11 @@ impl Drop for Driven<'_> {
 }
 
 impl Cell {
-    fn new(log: LogId, scope: Scope, between: Option<[UserId; 2]>) -> Self {
+    const fn place(&self) -> Place {
+        (self.log, self.number)
+    }
+
+    fn new((log, number): Place, scope: Scope, between: Option<[UserId; 2]>) -> Self {
         let kind = match &scope {
             Scope::Channel { kind, .. } => Some(*kind),
             Scope::User => None,
@@ -276,7 +292,15 @@ impl Cell {
             is_driven: false,
             asked_at: Duration::ZERO,
         };
-        Self { log, kind, between, state: Mutex::new(state), asked: Notify::new() }
+        Self {
+            log,
+            number,
+            kind,
+            between,
+            state: Mutex::new(state),
+            lane: Mutex::default(),
+            asked: Notify::new(),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Operations {
         if !self.create_user(&user, request.password, invitation.as_ref()).await? {
             return Err(key_conflict().into());
         }
-        let found = self.store.device(device_id).await?;
+        let found = self.store.device(id, device_id).await?;
         let device = found.unwrap_or_else(|| self.device(device_id, id, device_name));
         self.sign_in(device, rev, Room::Make).await
     }
@@ -201,7 +201,7 @@ impl Operations {
         let mut users = self.store.circle(user, members, most).await?;
         self.callers.charge(user, Cost::rows(users.len()));
         users.push(user);
-        self.inbox.publish_profile(card, users);
+        self.bus.publish_profile(card, users);
         // From now on the presence of the user carries the new revision of the card.
         self.presence.settings_changed(user);
         Ok(())

@@ -58,8 +58,8 @@ impl Operations {
     /// Writes settings that differ and notifies the user's devices. `false` if another device was first.
     ///
     /// The row and the note are two steps. The note carries `rev`, so two devices' notes may arrive in the wrong order: clients
-    /// keep the greater one. After a crash between the steps a repeated call finds the row as it should be and adds the missing
-    /// note.
+    /// keep the greater one. After a crash between the steps a repeated call finds the row as it should be, and the home of the
+    /// log adds the note if it is missing.
     async fn put_channel_settings(
         &self,
         caller: Caller,
@@ -69,7 +69,7 @@ impl Operations {
     ) -> Result<bool> {
         let settings = ChannelSettings { rev: rev_of(before, wanted), ..wanted };
         if settings.rev == before.rev {
-            if before.is_default() || self.has_noted_settings(caller, channel_id, before.rev).await? {
+            if before.is_default() {
                 return Ok(true);
             }
         } else {
@@ -79,11 +79,6 @@ impl Operations {
         }
         self.homes.note(caller.user_id, Content::ChannelSettings { channel_id, settings }).await?;
         Ok(true)
-    }
-
-    async fn has_noted_settings(&self, caller: Caller, channel: ChannelId, rev: u64) -> Result<bool> {
-        let is_it = |content: &Content| matches!(content, Content::ChannelSettings { channel_id, settings } if *channel_id == channel && settings.rev >= rev);
-        Ok(self.homes.noted_lately(caller.user_id, is_it).await?)
     }
 
     /// Deletes a message for the caller only: from now on they get its place without its content. Repeating it is harmless. It
@@ -96,11 +91,6 @@ impl Operations {
         check_not_deleted(&overview.channel)?;
         self.readable_message(&overview, seq).await?;
         let user = caller.user_id;
-        if !self.store.hidden_messages(user, &[(channel_id, seq..=seq)]).await?.is_empty()
-            && self.has_noted_hidden(caller, channel_id, seq).await?
-        {
-            return Ok(());
-        }
         let most = limits::HIDDEN_MESSAGES;
         if !self.store.hide_message(user, channel_id, seq, most).await? {
             let message = format!("you have deleted {most} messages of this channel for yourself, the limit");
@@ -108,11 +98,6 @@ impl Operations {
         }
         self.homes.note(user, Content::MessageHidden { channel_id, seq }).await?;
         Ok(())
-    }
-
-    async fn has_noted_hidden(&self, caller: Caller, channel: ChannelId, at: Seq) -> Result<bool> {
-        let is_it = |content: &Content| matches!(content, Content::MessageHidden { channel_id, seq } if (*channel_id, *seq) == (channel, at));
-        Ok(self.homes.noted_lately(caller.user_id, is_it).await?)
     }
 
     /// Checks that `seq` is a message that the caller may read.

@@ -118,8 +118,8 @@ impl Operations {
 
     /// Revokes a device of a user.
     pub(super) async fn revoke_of(&self, user: UserId, device_id: DeviceId) -> Result<()> {
-        let device = self.store.device(device_id).await?;
-        if device.is_none_or(|device| device.user_id != user) {
+        let device = self.store.device(user, device_id).await?;
+        if device.is_none() {
             return Err(ErrorBody::not_found("device").into());
         }
         self.begin_revocation(user, device_id).await.map_err(not_durable)
@@ -224,8 +224,8 @@ impl Operations {
     }
 
     async fn look_at_device(&self, user: UserId, id: DeviceId) -> Result<DeviceState> {
-        let device = self.store.device(id).await?;
-        let state = match device.filter(|device| device.user_id == user) {
+        let device = self.store.device(user, id).await?;
+        let state = match device {
             Some(_) if self.revocations.is_pending(id) => DeviceState::Revoked,
             Some(device) if device.revoked_at.is_none() => DeviceState::Valid,
             Some(_) => DeviceState::Revoked,
@@ -239,10 +239,8 @@ impl Operations {
 
     /// A device of a user that may sign in.
     pub(super) async fn own_device(&self, user: UserId, id: DeviceId) -> Result<Device> {
-        let device = self.store.device(id).await?;
-        let is_valid = |device: &Device| {
-            device.user_id == user && device.revoked_at.is_none() && !self.revocations.is_pending(id)
-        };
+        let device = self.store.device(user, id).await?;
+        let is_valid = |device: &Device| device.revoked_at.is_none() && !self.revocations.is_pending(id);
         Ok(device.filter(is_valid).ok_or_else(|| ErrorBody::not_found("device_id"))?)
     }
 }

@@ -104,7 +104,7 @@ impl Operations {
         }
         let Some(except) = self.apart_from(user_id).await? else { return Ok(()) };
         let event = Event { channel_id, user_id, kind, except };
-        Ok(self.inbox.publish(event, at_most).await?)
+        Ok(self.bus.publish(event, at_most).await?)
     }
 
     /// The users with whom a user has a block, in either direction, by id. `None` if there are more than [`APART`].

@@ -49,13 +49,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_auth::{Cursors, Passwords, Tokens};
-use madang_bus::Inbox;
+use madang_bus::{Bus, Inbox};
 use madang_engine::home::deleted_channel;
 use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
-use madang_store::{Channel, ChannelState, Store};
+use madang_store::{Channel, ChannelState, Store, Upkeep};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -108,8 +108,12 @@ pub struct Caller {
 pub struct Operations {
     /// The durable store.
     pub store: Arc<dyn Store>,
+    /// Removal of what is old; a store with times to live has none.
+    pub upkeep: Option<Arc<dyn Upkeep>>,
     /// The inboxes.
     pub inbox: Arc<dyn Inbox>,
+    /// The transport between nodes.
+    pub bus: Arc<dyn Bus>,
     /// The homes of this node.
     pub homes: Homes,
     /// Mints the ids of users, devices and channels.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use madang_ids::{Cursor, DeviceId, SealedCursor};
+use madang_ids::{Cursor, DeviceId, SealedCursor, UserId};
 use madang_proto::ErrorBody;
 use parking_lot::Mutex;
 
@@ -13,7 +13,7 @@ use super::{Caller, Operations};
 /// repeated.
 #[derive(Debug, Default)]
 pub struct ReceivedMarks {
-    waiting: Mutex<HashMap<DeviceId, Cursor>>,
+    waiting: Mutex<HashMap<(UserId, DeviceId), Cursor>>,
     /// Rounds since the last write. Set to [`PROBE_ROUNDS`] after a failure.
     idle_rounds: AtomicU32,
 }
@@ -24,9 +24,9 @@ const PROBE_ROUNDS: u32 = 10;
 
 impl ReceivedMarks {
     /// A device has received everything up to `cursor`.
-    pub fn put(&self, device: DeviceId, cursor: Cursor) {
+    pub fn put(&self, user: UserId, device: DeviceId, cursor: Cursor) {
         let mut waiting = self.waiting.lock();
-        let mark = waiting.entry(device).or_insert(cursor);
+        let mark = waiting.entry((user, device)).or_insert(cursor);
         if mark.epoch != cursor.epoch || mark.position < cursor.position {
             *mark = cursor;
         }
@@ -42,18 +42,24 @@ impl Operations {
         let opened = self.cursors.open(caller.user_id, cursor).ok_or_else(|| {
             ErrorBody::invalid("cursor", "cursor was not issued by this server to this user")
         })?;
-        self.received.put(caller.device_id, opened);
+        self.received.put(caller.user_id, caller.device_id, opened);
         Ok(())
     }
 
     /// Writes the positions that wait.
     pub async fn flush_received(&self) {
-        let marks: Vec<(DeviceId, Cursor)> = self.received.waiting.lock().drain().collect();
+        let waiting = std::mem::take(&mut *self.received.waiting.lock());
+        let marks: Vec<(UserId, DeviceId, Cursor)> =
+            waiting.into_iter().map(|((user, device), cursor)| (user, device, cursor)).collect();
         let idle = self.received.idle_rounds.fetch_add(1, Ordering::Relaxed);
         if marks.is_empty() && idle < PROBE_ROUNDS {
             return;
         }
-        match self.store.set_received(&marks).await {
+        let written = match &self.upkeep {
+            Some(upkeep) if marks.is_empty() => upkeep.probe().await,
+            _ => self.store.set_received(&marks).await,
+        };
+        match written {
             Ok(()) => {
                 self.received.idle_rounds.store(0, Ordering::Relaxed);
                 if self.store_health.pass() {
@@ -63,7 +69,7 @@ impl Operations {
             Err(error) => {
                 let count = marks.len();
                 // Written by the next round, unless the device has reported a later position meanwhile.
-                marks.into_iter().for_each(|(device, cursor)| self.received.put(device, cursor));
+                marks.into_iter().for_each(|(user, device, cursor)| self.received.put(user, device, cursor));
                 self.received.idle_rounds.store(PROBE_ROUNDS, Ordering::Relaxed);
                 // The write is repeated each second. Only the change of state is logged.
                 if self.store_health.fail(error.to_string()) {

@@ -31,9 +31,10 @@ impl Operations {
     /// Deletes some of the recorded sends that are older than 30 days, and of the idempotency keys of REST that are older than a
     /// day. Returns whether there may be more.
     pub async fn forget_old_keys(&self) -> bool {
+        let Some(store) = &self.upkeep else { return false };
         let now = self.clock.past_ms();
-        let sends = self.store.forget_sends(now.minus(SENDS_KEPT_MS), AT_ONCE).await;
-        let claims = self.store.forget_claims(now.minus(CLAIMS_KEPT_MS), AT_ONCE).await;
+        let sends = store.forget_sends(now.minus(SENDS_KEPT_MS), AT_ONCE).await;
+        let claims = store.forget_claims(now.minus(CLAIMS_KEPT_MS), AT_ONCE).await;
         let is_more = |forgotten: StoreResult<usize>| match forgotten {
             Ok(forgotten) => forgotten == AT_ONCE,
             Err(error) => {
@@ -47,19 +48,20 @@ impl Operations {
     /// Revokes devices that cannot sign in any more without a password, and deletes devices that were revoked long ago and
     /// invitations that expired long ago.
     pub async fn end_old_sessions(&self) {
+        let Some(store) = &self.upkeep else { return };
         let now = self.clock.now_ms();
         // An access token may outlive its refresh token, and a session its access token by a minute.
         let ended = self.clock.raw_ms().minus((self.config.tokens.access_seconds + 60) * 1_000);
         let long_ago = now.minus(limits::REVOKED_KEPT_DAYS * DAY_MS);
         let work = async {
-            for (user, device) in self.store.ended_devices(ended, ENDED_AT_ONCE).await? {
+            for (user, device) in store.ended_devices(ended, ENDED_AT_ONCE).await? {
                 if let Err(error) = self.begin_revocation(user, device).await {
                     tracing::warn!(user.id = %user, device.id = %device, %error, "revoking a device failed; \
                          retrying");
                 }
             }
-            self.store.forget_devices(long_ago, AT_ONCE).await?;
-            self.store.forget_invitations(long_ago, AT_ONCE).await.map(drop)
+            store.forget_devices(long_ago, AT_ONCE).await?;
+            store.forget_invitations(long_ago, AT_ONCE).await.map(drop)
         };
         let done: StoreResult<()> = work.await;
         if let Err(error) = done {

@@ -24,6 +24,8 @@ use crate::refusal::Refusal;
 
 /// Paths of answers whose size must not reveal their content: they hold tokens beside names that others can choose.
 const SECRET: [&str; 4] = ["/v1/accounts", "/v1/sessions", "/v1/tokens", "/v1/devices"];
+/// Paths of answers that say how the node is. They are counted and never refused: operators need them most when it is full.
+const VITAL: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// The smallest answer that is compressed.
 pub(super) const COMPRESSED_BYTES: u16 = 1_024;
 /// The memory of an encoder while an answer is written.
@@ -84,6 +86,7 @@ pub(super) async fn meter(State(api): State<Api>, request: Request, next: Next) 
     };
     let meter = Meter::new(&api, client.ip(), extensions.get().cloned());
     let is_secret = SECRET.iter().any(|path| request.uri().path().starts_with(path));
+    let is_vital = VITAL.contains(&request.uri().path());
     let is_encoded = !is_secret && request.headers().contains_key(header::ACCEPT_ENCODING);
     let mut request = request.map(|body| meter.read(body));
     request.extensions_mut().insert(meter.clone());
@@ -91,7 +94,7 @@ pub(super) async fn meter(State(api): State<Api>, request: Request, next: Next) 
     if is_secret {
         response.extensions_mut().insert(Secret);
     }
-    meter.answer(response, is_encoded)
+    meter.answer(response, is_encoded, is_vital)
 }
 
 impl Meter {
@@ -171,7 +174,7 @@ impl Meter {
     }
 
     /// Counts the answer until its last byte was taken.
-    fn answer(self, response: Response, is_encoded: bool) -> Response {
+    fn answer(self, response: Response, is_encoded: bool, is_vital: bool) -> Response {
         let bytes = match response.extensions().get::<Streamed>() {
             Some(Streamed(held)) => *held,
             None => usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX),
@@ -182,7 +185,9 @@ impl Meter {
             let mut held = self.0.state.lock();
             held.account.set(0);
             held.reserved_bytes = 0;
-            if !held.account.try_set(bytes) {
+            if is_vital {
+                held.account.set(bytes);
+            } else if !held.account.try_set(bytes) {
                 drop(held);
                 return Refusal(no_room()).into_response();
             }

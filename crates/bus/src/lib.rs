@@ -5,12 +5,12 @@
 //! fleet they will use Redis.
 #![warn(missing_docs)]
 
+mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod inbox;
 pub mod local;
 mod roster;
 
-pub use inbox::{
-    Delivery, Envelope, Event, EventKind, Inbox, InboxItem, InboxPage, InboxRead, OpenRows, Recipient, Told,
-};
+pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};
+pub use inbox::{Inbox, InboxItem, InboxPage, InboxRead};

@@ -8,6 +8,7 @@
 
 pub mod body;
 pub mod bucket;
+pub mod consequences;
 pub mod emoji;
 pub mod home;
 pub mod log;

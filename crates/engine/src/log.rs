@@ -198,17 +198,9 @@ pub enum AppendOutcome {
     /// is true whatever the head.
     SentBefore(Vec<SendRecord>),
     /// No row was appended: the head is another. Read the tail and check again.
-    Moved {
-        /// The head now.
-        head: Head,
-    },
-    /// No row was appended: a row that was to change has another version.
-    Stale {
-        /// Which row.
-        target: Seq,
-        /// Its version now.
-        version: u32,
-    },
+    Moved,
+    /// No row was appended: a row that was to change has another version. Read it and check again.
+    Stale,
 }
 
 /// The end of a log, as one consistent read.

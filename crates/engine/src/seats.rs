@@ -47,6 +47,17 @@ pub struct Pending {
     pub place: Seq,
     /// What changed.
     pub change: PendingChange,
+    /// The log tells the change, and the spans are as it tells. Only rows in the member's own partitions are missing, which
+    /// could not be written: nothing else waits for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_told: bool,
+}
+
+impl Pending {
+    /// Whether this is the same change, told or not.
+    fn is_change_of(self, other: Self) -> bool {
+        (self.by, self.place, self.change) == (other.by, other.place, other.change)
+    }
 }
 
 /// What changed of a member.
@@ -74,7 +85,20 @@ impl Member {
     /// has overtaken.
     #[must_use]
     pub fn is_settled_by(&self, settled: &Self) -> bool {
-        self.pending.is_some() && self.pending == settled.pending
+        self.pending.zip(settled.pending).is_some_and(|(own, settled)| own.is_change_of(settled))
+    }
+
+    /// The member with what is pending marked as told, or not.
+    #[must_use]
+    pub fn told(mut self, is_told: bool) -> Self {
+        self.pending = self.pending.map(|pending| Pending { is_told, ..pending });
+        self
+    }
+
+    /// Whether the log has still to tell a change.
+    #[must_use]
+    pub fn is_half_way(&self) -> bool {
+        self.pending.is_some_and(|pending| !pending.is_told)
     }
 
     /// The entry that tells what is pending.
@@ -143,5 +167,5 @@ pub enum SeatOutcome {
     /// Done; these are the seats now.
     Changed(Seats),
     /// Nothing was changed: the revision is another.
-    Moved(Seats),
+    Moved,
 }

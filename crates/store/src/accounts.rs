@@ -175,6 +175,4 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Claims an idempotency key in a scope.
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed>;
-    /// Forgets up to `limit` claims from before `before`; says how many.
-    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use caseless::Caseless;
-use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
+use madang_ids::{ChannelId, Millis, Seq, UserId};
 use madang_proto::{ChannelCard, ChannelSettings, Role};
 use unicode_normalization::UnicodeNormalization;
 
 pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
 use crate::error::StoreResult;
-use crate::log::{ChannelState, Details, Head};
+use crate::log::{ChannelState, Details, Head, Marker};
 use madang_engine::spans::Spans;
 
 /// A conversation.
@@ -126,15 +126,6 @@ const fn is_ignorable(char: char) -> bool {
         | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// How far a user has read a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Marker {
-    /// Up to here.
-    pub seq: Seq,
-    /// The ordinal there.
-    pub ordinal: Ordinal,
-}
-
 /// A channel as one member has it in her list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
@@ -206,8 +197,8 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// A member has accepted the present stay; who is none now is left as they are. Writes of members and memberships keep
     /// what was accepted within a stay: their writer may not know of it.
     async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()>;
-    /// Clears `pending` of members whose change the log tells, and writes their spans, unless something else is
-    /// pending of them. The members say what was pending.
+    /// Writes the spans of members whose change the log tells, and clears `pending`, or marks it as told if the member says so;
+    /// unless another change is pending by now. The members say which change was pending.
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;
     /// Members by user, in the order asked for; also those who left.
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>>;

@@ -89,8 +89,8 @@ pub trait DeviceStore: Send + Sync + 'static {
     /// Writes a device of a user who has fewer than `at_most` others that are not revoked and whose revision of sign-ins
     /// is still `sign_in_rev`. An existing device keeps `received`.
     async fn put_device(&self, device: &Device, at_most: usize, sign_in_rev: u64) -> StoreResult<PutDevice>;
-    /// A device.
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>>;
+    /// A device of `user`; `None` also for one of somebody else.
+    async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>>;
     /// The devices of a user that are not revoked, by id.
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>>;
     /// Changes what a device of `user` is called. `false` if there is no such device, or it is revoked.
@@ -106,14 +106,8 @@ pub trait DeviceStore: Send + Sync + 'static {
         except: Option<DeviceId>,
         at: Millis,
     ) -> StoreResult<Vec<DeviceId>>;
-    /// Up to `limit` devices that are not revoked although their refresh token ended before `before`; those that ended
-    /// first come first.
-    async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>>;
-    /// Forgets up to `limit` devices that were revoked before `before`, with their refresh tokens; says how many.
-    async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize>;
     /// Notes how far devices have received: the greater position stays within one epoch, another epoch replaces.
-    /// Without marks it writes all the same, which shows whether the store takes writes.
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()>;
+    async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()>;
 
     /// Gives a device its refresh token, whatever it had before.
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;

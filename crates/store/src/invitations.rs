@@ -34,6 +34,4 @@ pub trait InvitationStore: Send + Sync + 'static {
     async fn invitations(&self, after: Option<&[u8; 32]>, limit: usize) -> StoreResult<Vec<Invitation>>;
     /// Takes an invitation back. `false` if there is none.
     async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool>;
-    /// Forgets up to `limit` invitations that ended before `before`; says how many.
-    async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

@@ -25,11 +25,12 @@ pub mod model;
 mod settings;
 mod shared_rows;
 mod trim;
+mod upkeep;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
-    Channel, ChannelStore, FoundChannel, FoundPage, Marker, Member, Membership, Overview, OverviewOrder,
-    Pending, PendingChange, SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, FoundChannel, FoundPage, Member, Membership, Overview, OverviewOrder, Pending,
+    PendingChange, SeatChange, SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{
@@ -46,14 +47,15 @@ pub use group_invitations::{
 pub use invitations::{Invitation, InvitationStore};
 pub use lane::{patiently, urgently};
 pub use log::{
-    Append, AppendOutcome, BodyHash, ChannelState, Details, Head, LogStore, MAX_APPEND_BYTES,
-    MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions, ReactionChange, ReactionPlace, Row, RowChange,
-    RowKey, SendRecord, SentRows, Tail,
+    Append, AppendOutcome, BodyHash, ChannelState, Consequences, Deleted, Details, Head, LogStore,
+    MAX_APPEND_BYTES, MAX_APPEND_ROWS, Marker, Mention, MentionPlace, Mentions, OwnReactions, ReactionChange,
+    ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
 pub use settings::SettingStore;
 pub use shared_rows::SharedRows;
 pub use trim::{TrimStep, TrimStore, Trimmed};
+pub use upkeep::Upkeep;
 
 /// Everything durable.
 pub trait Store:

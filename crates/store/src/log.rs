@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 use madang_engine::body;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Seq, UserId};
-use madang_proto::{Content, Message, Reaction};
+use madang_proto::{Content, Reaction};
 
+pub use madang_engine::consequences::{Consequences, Deleted, Marker, Mentions};
 pub use madang_engine::log::{
     Append, AppendOutcome, BodyHash, ChannelState, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS,
     ReactionChange, Row, RowChange, RowKey, SendRecord, Tail,
@@ -82,39 +83,60 @@ pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
     kept
 }
 
-/// Whom a message mentions; `None` is everybody.
-pub(crate) fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId>> + '_ {
-    let everybody = message.body.mentions_everyone.then_some(None);
-    everybody.into_iter().chain(message.body.mentions.iter().copied().map(Some))
-}
-
 /// Logs of channels and users.
 ///
-/// # Guarantees
-/// - [`append`](LogStore::append) is linearizable per log: of two appends with one expected head at most one is
-///   [`AppendOutcome::Appended`]. When it returns so, the rows survive `kill -9` and power loss (G1).
-/// - The rows of one append become visible together, and with the head.
-/// - `append` writes the records, then looks up the keys, then compares the head. These may be three steps: what fails
-///   before the last one is [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and may
-///   leave records behind, which is harmless. A record that was durable before `expected` was read is found.
-/// - After [`StoreError::Unknown`](crate::StoreError::Unknown) a [`tail`](LogStore::tail) settles the outcome: what
-///   it does not show will never appear.
-/// - When `append` returns `Appended`, the markers of the senders of its messages have been moved to their messages, and
-///   whom these mention is noted; or will be when the channel's next home drives its tail again.
-/// - The details of an append become visible with its rows: whoever reads a head has, or reads later, the details of it.
-/// - With a message that a change deletes go the reactions to it, and who was noted as mentioned by it.
-/// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and is
-///   not kept: reads bring the change without it, and the target as it is.
+/// # Partitions
+/// A log's rows, head and details are one partition; so are the recorded sends of a channel, the reactions to one message,
+/// the markers of one user and the mentions of one user. Nothing holds two of them together.
+///
+/// # Visibility
+/// A read that begins after a write has returned sees it, on any node, unless the method says otherwise (in CQL:
+/// LOCAL_QUORUM for both). Where two reads follow each other, the second one may see more.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {
-    /// Appends by compare-and-set on the head. Dropping the future does not undo it: the outcome is then unknown.
+    /// Appends by compare-and-set on the head.
+    ///
+    /// # The store owes
+    /// - Of two appends with one expected head at most one is [`AppendOutcome::Appended`]. Once it is, the rows survive
+    ///   `kill -9` and power loss (G1).
+    /// - The rows become visible together, and with the head and the details: whoever reads a head reads, then or later, rows
+    ///   and details of at least that head.
+    /// - In this order: the records are written, the keys are looked up, the changes of earlier rows are made, each by
+    ///   compare-and-set on its version, and the head is compared. These may be four writes. A failure before the last one is
+    ///   [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and leaves what was done: records
+    ///   are true whatever becomes of the rows, and a change without its entry is found by whoever repeats the command.
+    /// - A record that was durable before `expected` was read is found.
+    /// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and
+    ///   is not kept: reads bring the change without it, and the target as it is.
+    ///
+    /// # The caller owes
+    /// - After [`StoreError::Unknown`](crate::StoreError::Unknown), which also stands for a future that was dropped: the rows may
+    ///   be there, may come later, or never. Read the [`tail`](LogStore::tail), and append again with its head as `expected`.
+    ///   That append is refused if the unknown one came first, and prevents it if not; without it, a message may be there twice.
+    /// - Call [`apply_consequences`](LogStore::apply_consequences) for rows that were appended. It may be late or repeated.
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome>;
 
-    /// The head and the last `rows` rows, each [`Row::without_body`]: a serial read, which settles appends of unknown
-    /// outcome. An implementation holds one whole row at a time at most.
+    /// Applies what follows from appended rows in other partitions: markers rise, users are noted as mentioned, the
+    /// reactions to deleted messages and the notes of their mentions end. Idempotent, in any order, of any age. A store whose
+    /// `append` has done this in the same commit returns at once.
+    ///
+    /// Until it has returned, counts of unread messages and mentions may be behind. Nothing else depends on it.
+    async fn apply_consequences(&self, channel: ChannelId, consequences: &Consequences) -> StoreResult<()>;
+
+    /// Whether [`apply_consequences`](LogStore::apply_consequences) has nothing to do, so that a home need not read the rows
+    /// of a dead one to repeat it.
+    fn applies_consequences_with_rows(&self) -> bool {
+        false
+    }
+
+    /// The head and the last `rows` rows, each [`Row::without_body`].
+    ///
+    /// A serial read: it sees every append that has returned anywhere, also as `Unknown` if that one has happened. It does not
+    /// prevent one that has not happened yet. An implementation holds one whole row at a time at most.
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail>;
 
-    /// The heads of several logs, in the order asked for. A log without rows has the default head.
+    /// The heads of several logs, in the order asked for. A log without rows has the default head. Not serial: an append of
+    /// unknown outcome may show later.
     async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>>;
 
     /// The rows of a range, rising, from its start; ends after `max_bytes` of entries (at least one row).
@@ -204,7 +226,4 @@ pub trait LogStore: Send + Sync + 'static {
         channel: ChannelId,
         keys: &[(UserId, ClientMsgId)],
     ) -> StoreResult<Vec<Option<SendRecord>>>;
-
-    /// Forgets up to `limit` records older than `before`; says how many went. Some may stay for up to an hour longer.
-    async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 }

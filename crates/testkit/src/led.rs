@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use madang_bus::{Envelope, Event, Inbox, InboxRead};
+use madang_bus::{Bus, Envelope, Event, Inbox, InboxRead};
+use madang_chat_server::compose::Backends;
+use madang_engine::log::Row;
 use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
 use madang_proto::UserCard;
 use madang_store::StoreResult;
@@ -11,30 +13,30 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// Holds the reads of an inbox.
+/// Holds calls.
 #[derive(Clone)]
-pub struct ReadGate {
+pub struct Gate {
     is_held: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
 }
 
-impl Default for ReadGate {
+impl Default for Gate {
     fn default() -> Self {
         Self { is_held: watch::Sender::new(false), waiting: watch::Sender::new(0) }
     }
 }
 
-impl ReadGate {
-    /// From now on reads wait, until they are dropped.
+impl Gate {
+    /// From now on calls wait, until they are dropped.
     pub fn hold(&self) {
         self.is_held.send_replace(true);
     }
 
-    /// Waits until a read waits.
+    /// Waits until a call waits.
     ///
     /// # Panics
-    /// No read comes within [`PATIENCE`](crate::PATIENCE).
-    pub async fn wait_for_read(&self) {
+    /// No call comes within [`PATIENCE`](crate::PATIENCE).
+    pub async fn wait_for_call(&self) {
         let mut waiting = self.waiting.subscribe();
         let waits = tokio::time::timeout(crate::PATIENCE, waiting.wait_for(|&waiting| waiting > 0));
         drop(waits.await.unwrap().unwrap());
@@ -48,36 +50,43 @@ impl ReadGate {
     }
 }
 
-/// An inbox whose envelopes pass through a rule.
+/// The backends of a node whose envelopes pass through a rule, and whose inbox can be held.
 pub struct Led {
     inbox: Arc<dyn Inbox>,
-    gate: ReadGate,
+    bus: Arc<dyn Bus>,
+    gates: Gates,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     _forward: JoinSet<()>,
 }
 
+/// What of an inbox can be held.
+#[derive(Clone, Default)]
+pub struct Gates {
+    /// Reads.
+    pub reads: Gate,
+    /// Fan-out.
+    pub moves: Gate,
+}
+
 impl Led {
-    /// Puts `rule` before the envelopes of `inbox`: what it returns goes on, in this order.
+    /// Puts `rule` before the envelopes of `backends`: what it returns goes on, in this order.
     ///
     /// # Panics
-    /// The envelopes of `inbox` were taken before.
-    pub fn over(
-        inbox: Arc<dyn Inbox>,
-        rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static,
-    ) -> Arc<dyn Inbox> {
-        Self::gated(inbox, ReadGate::default(), rule)
+    /// The envelopes were taken before.
+    pub fn over(backends: &mut Backends, rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static) {
+        Self::gated(backends, Gates::default(), rule);
     }
 
-    /// As [`Self::over`], with a gate before the reads.
+    /// As [`Self::over`], with gates before the inbox.
     ///
     /// # Panics
     /// See [`Self::over`].
     pub fn gated(
-        inbox: Arc<dyn Inbox>,
-        gate: ReadGate,
+        backends: &mut Backends,
+        gates: Gates,
         mut rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static,
-    ) -> Arc<dyn Inbox> {
-        let mut source = inbox.take_envelopes().unwrap();
+    ) {
+        let mut source = backends.bus.take_envelopes().unwrap();
         let (sender, receiver) = mpsc::channel(64);
         let mut forward = JoinSet::new();
         forward.spawn(async move {
@@ -89,41 +98,53 @@ impl Led {
                 }
             }
         });
-        Arc::new(Self { inbox, gate, envelopes: Mutex::new(Some(receiver)), _forward: forward })
+        let (inbox, bus) = (Arc::clone(&backends.inbox), Arc::clone(&backends.bus));
+        let led = Self { inbox, bus, gates, envelopes: Mutex::new(Some(receiver)), _forward: forward };
+        let led = Arc::new(led);
+        (backends.inbox, backends.bus) = (Arc::clone(&led) as _, led);
     }
 }
 
 #[async_trait]
 impl Inbox for Led {
-    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
-        self.envelopes.lock().take()
+    async fn moved(&self, log: LogId, rows: &Arc<[Row]>) -> StoreResult<()> {
+        self.gates.moves.pass().await;
+        self.inbox.moved(log, rows).await
     }
-    fn attach(&self, user: UserId) {
-        self.inbox.attach(user);
-    }
-    fn detach(&self, user: UserId) {
-        self.inbox.detach(user);
-    }
-    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
-        self.inbox.publish_profile(card, users);
-    }
-    fn subscribe(&self, channel: ChannelId) {
-        self.inbox.subscribe(channel);
-    }
-    fn unsubscribe(&self, channel: ChannelId) {
-        self.inbox.unsubscribe(channel);
-    }
-    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        self.inbox.publish(event, at_most).await
-    }
-    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
-        self.inbox.moved(log, to).await
+    async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        self.gates.moves.pass().await;
+        self.inbox.moved_again(log, to).await
     }
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {
         self.inbox.end(user).await
     }
     async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead> {
-        self.gate.pass().await;
+        self.gates.reads.pass().await;
         self.inbox.read(user, after, max_rows).await
+    }
+}
+
+#[async_trait]
+impl Bus for Led {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+    async fn attach(&self, user: UserId) -> StoreResult<()> {
+        self.bus.attach(user).await
+    }
+    fn detach(&self, user: UserId) {
+        self.bus.detach(user);
+    }
+    async fn subscribe(&self, channel: ChannelId) -> StoreResult<()> {
+        self.bus.subscribe(channel).await
+    }
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.bus.unsubscribe(channel);
+    }
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        self.bus.publish(event, at_most).await
+    }
+    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
+        self.bus.publish_profile(card, users);
     }
 }

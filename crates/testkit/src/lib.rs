@@ -13,7 +13,7 @@ mod socket;
 mod tls;
 pub mod transcript;
 
-pub use led::{Led, ReadGate};
+pub use led::{Gate, Gates, Led};
 /// Re-exported so that crates below the server can configure a node.
 pub use madang_chat_server::config::Config;
 pub use madang_service::ManualClock;

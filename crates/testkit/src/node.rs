@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use madang_bus::Inbox;
 use madang_bus::local::LocalInbox;
 use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
@@ -36,18 +35,27 @@ pub enum Storage {
 }
 
 /// The model store behind [`Storage::Model`].
-pub struct ModelStorage(Arc<SharedModel>);
+pub struct ModelStorage {
+    shared: Arc<SharedModel>,
+    homes_of_a_log: u64,
+}
 
 impl Storage {
     /// An empty model store. Call within a runtime.
     #[must_use]
     pub fn model() -> Self {
-        Self::Model(ModelStorage(SharedModel::new()))
+        Self::Model(ModelStorage { shared: SharedModel::new(), homes_of_a_log: 1 })
+    }
+
+    /// An empty model store, over which each log has two homes. Call within a runtime.
+    #[must_use]
+    pub fn model_with_two_homes() -> Self {
+        Self::Model(ModelStorage { shared: SharedModel::new(), homes_of_a_log: 2 })
     }
 
     /// Sets how often the model store fails from now on. It never fails otherwise.
     pub fn set_faults(&self, faults: Faults) {
-        if let Self::Model(ModelStorage(shared)) = self {
+        if let Self::Model(ModelStorage { shared, .. }) = self {
             shared.model.set_faults(faults);
         }
     }
@@ -82,7 +90,7 @@ impl TestNode {
     /// # Errors
     /// If the storage cannot be opened, or the configuration is invalid.
     pub async fn start(config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
-        Self::start_over(config, storage, clock, |inbox| inbox).await
+        Self::start_over(config, storage, clock, |_| {}).await
     }
 
     /// Like [`Self::start`], with consent as configured.
@@ -90,7 +98,7 @@ impl TestNode {
     /// # Errors
     /// See [`Self::start`].
     pub async fn start_asking(config: Config, storage: &Storage, clock: Clock) -> anyhow::Result<Self> {
-        Self::start_as(config, storage, clock, |inbox| inbox).await
+        Self::start_as(config, storage, clock, |_| {}).await
     }
 
     /// Starts a node whose inbox is wrapped by another one, for instance one that loses envelopes.
@@ -101,7 +109,7 @@ impl TestNode {
         mut config: Config,
         storage: &Storage,
         clock: Clock,
-        lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>,
+        lead: impl FnOnce(&mut Backends),
     ) -> anyhow::Result<Self> {
         config.accounts.consent = false;
         Self::start_as(config, storage, clock, lead).await
@@ -111,7 +119,7 @@ impl TestNode {
         mut config: Config,
         storage: &Storage,
         clock: Clock,
-        lead: impl FnOnce(Arc<dyn Inbox>) -> Arc<dyn Inbox>,
+        lead: impl FnOnce(&mut Backends),
     ) -> anyhow::Result<Self> {
         // The minimum that argon2 accepts: no test depends on the cost of a password.
         config.passwords.memory_kib = 8;
@@ -120,7 +128,7 @@ impl TestNode {
         let drain = Drain::new();
         let tasks = Tasks::new(drain.clone());
         let mut backends = open(storage, clock, &tasks).await?;
-        backends.inbox = lead(backends.inbox);
+        lead(&mut backends);
         let node = Node::assemble(config, backends, tasks)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
@@ -154,18 +162,19 @@ impl TestNode {
 
 async fn open(storage: &Storage, clock: Clock, tasks: &Tasks) -> anyhow::Result<Backends> {
     match storage {
-        Storage::Model(ModelStorage(shared)) => {
+        Storage::Model(ModelStorage { shared, homes_of_a_log }) => {
             let (inbox, follow) = LocalInbox::open(Arc::clone(shared)).await?;
             tasks.spawn("inbox", follow);
             let store = Arc::clone(&shared.model);
-            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET, latest: Millis::ZERO })
+            let backends = Backends::of_one_process(store, inbox, clock, SECRET, Millis::ZERO);
+            Ok(Backends { homes_of_a_log: *homes_of_a_log, ..backends })
         }
         Storage::Embedded(folder) => {
             let store = open_folder(folder.path()).await?;
             let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
             tasks.spawn("inbox", follow);
             let latest = store.latest().await?;
-            Ok(Backends { store, inbox: Arc::new(inbox), clock, secret: SECRET, latest })
+            Ok(Backends::of_one_process(store, inbox, clock, SECRET, latest))
         }
     }
 }

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::Opened;
 use super::yard::{Place, user};
-use crate::inbox::{Delivery, Envelope, Inbox, InboxItem, InboxPage, InboxRead};
+use crate::bus::{Bus, Delivery, Envelope};
+use crate::inbox::{Inbox, InboxItem, InboxPage, InboxRead};
 
 /// Only an inbox that does not deliver reaches this timeout.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -22,6 +23,7 @@ const PAGES_MAX: usize = 5_000;
 pub(super) struct Device {
     pub(super) user_id: UserId,
     inbox: Arc<dyn Inbox>,
+    bus: Arc<dyn Bus>,
     sync: SyncCursor<Vec<Place>>,
     epoch: Epoch,
     /// The rows that the device received, in order.
@@ -33,11 +35,12 @@ pub(super) struct Device {
 
 impl Device {
     /// Registers first. The device already has everything up to `cursor`.
-    pub(super) fn connect(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor) -> Self {
-        inbox.attach(user(id));
+    pub(super) async fn connect(opened: &Opened, id: u64, cursor: Cursor) -> Self {
+        opened.bus.attach(user(id)).await.unwrap();
         Self {
             user_id: user(id),
-            inbox: Arc::clone(inbox),
+            inbox: Arc::clone(&opened.inbox),
+            bus: Arc::clone(&opened.bus),
             sync: SyncCursor::reading_from(cursor.position),
             epoch: cursor.epoch,
             got: Vec::new(),
@@ -47,16 +50,16 @@ impl Device {
     }
 
     /// Registers at the end of the inbox.
-    pub(super) async fn connect_at_end(inbox: &Arc<dyn Inbox>, id: u64) -> Self {
-        let cursor = inbox.end(user(id)).await.unwrap();
-        let mut device = Self::connect(inbox, id, cursor);
+    pub(super) async fn connect_at_end(opened: &Opened, id: u64) -> Self {
+        let cursor = opened.inbox.end(user(id)).await.unwrap();
+        let mut device = Self::connect(opened, id, cursor).await;
         device.catch_up().await;
         device
     }
 
     /// Disconnects; returns how far the device has received.
     pub(super) fn disconnect(&self) -> Cursor {
-        self.inbox.detach(self.user_id);
+        self.bus.detach(self.user_id);
         Cursor { epoch: self.epoch, position: self.sync.position() }
     }
 
@@ -68,7 +71,7 @@ impl Device {
         match envelope {
             Envelope::Delivery(delivery) => self.handle_delivery(delivery),
             Envelope::Open(_) => {}
-            Envelope::Lost => self.sync.read(),
+            Envelope::Lost(_) => self.sync.read(),
             Envelope::Event(..) | Envelope::Profile(..) => {}
         }
     }
@@ -141,7 +144,7 @@ pub(super) struct Envelopes(mpsc::Receiver<Envelope>);
 
 impl Envelopes {
     pub(super) fn of(opened: &Opened) -> Self {
-        Self(opened.inbox.take_envelopes().expect("the first taker gets the envelopes"))
+        Self(opened.bus.take_envelopes().expect("the first taker gets the envelopes"))
     }
 
     /// Waits for the next envelope.
@@ -185,6 +188,7 @@ impl Envelopes {
                 sync: SyncCursor::live_at(Position::ZERO),
                 got: Vec::new(),
                 inbox: Arc::clone(&device.inbox),
+                bus: Arc::clone(&device.bus),
                 ..*device
             },
         );

@@ -8,14 +8,16 @@ use madang_proto::{Content, UserCard};
 use super::Subject;
 use super::device::Envelopes;
 use super::yard::{Yard, user};
-use crate::inbox::{Envelope, Event, EventKind, Told};
+use crate::bus::{Envelope, Event, EventKind, Receivers};
 
 pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2, 3, 4], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
-    [1, 2, 4, 9].map(user).into_iter().for_each(|user| opened.inbox.attach(user));
+    for user in [1, 2, 4, 9].map(user) {
+        opened.bus.attach(user).await.unwrap();
+    }
     yard.change(1, &[], &[4]).await;
     while !tells_of_leaving(&envelopes.next().await) {}
     let event = |id| Event {
@@ -25,14 +27,14 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
         except: Vec::new(),
     };
     // No user is left to whom this may be delivered.
-    opened.inbox.publish(Event { except: vec![user(2), user(3)], ..event(1) }, 3).await.unwrap();
+    opened.bus.publish(Event { except: vec![user(2), user(3)], ..event(1) }, 3).await.unwrap();
     // The channel has one member more than the limit for delivery.
-    opened.inbox.publish(event(2), 2).await.unwrap();
-    opened.inbox.publish(event(1), 3).await.unwrap();
+    opened.bus.publish(event(2), 2).await.unwrap();
+    opened.bus.publish(event(1), 3).await.unwrap();
     loop {
         match envelopes.next().await {
             Envelope::Event(told, users) => {
-                assert_eq!((told, users), (event(1), Told::Users(vec![user(2)])));
+                assert_eq!((told, users), (event(1), Receivers::Users(vec![user(2)])));
                 break;
             }
             // The delivery to the user who left may still arrive.
@@ -41,7 +43,7 @@ pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn S
     }
     let (id, handle, display_name) = (user(1), "ada".to_owned(), "Ada".to_owned());
     let card = UserCard { id, handle, display_name, avatar: String::new(), rev: 2, deleted: false };
-    opened.inbox.publish_profile(card.clone(), [1, 2, 3, 4].map(user).to_vec());
+    opened.bus.publish_profile(card.clone(), [1, 2, 3, 4].map(user).to_vec());
     let Envelope::Profile(told, users) = envelopes.next().await else { panic!("no profile") };
     assert_eq!((*told, users), (card, [1, 2, 4].map(user).to_vec()), "the connected users");
     opened.close().await;

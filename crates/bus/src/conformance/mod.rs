@@ -25,6 +25,7 @@ use madang_proto::limits;
 use madang_store::Store;
 use tokio::task::JoinSet;
 
+use crate::bus::Bus;
 use crate::for_each_inbox_case;
 use crate::inbox::Inbox;
 
@@ -51,6 +52,17 @@ pub trait Subject: Send + Sync + 'static {
     fn rows_behind_max(&self) -> u64 {
         limits::SYNC_ITEMS
     }
+
+    /// Rows of one append in the case about that bound: an inbox that keeps an entry for each append counts entries.
+    fn rows_an_append(&self) -> usize {
+        250
+    }
+
+    /// Whether each start has an epoch of its own, which bounds the positions of that start. Where the epoch is that of a
+    /// server that outlives this process, a restart keeps it.
+    fn has_epoch_of_start(&self) -> bool {
+        true
+    }
 }
 
 /// One start of an inbox.
@@ -59,6 +71,8 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// The inbox under test.
     pub inbox: Arc<dyn Inbox>,
+    /// The bus under test, over the same start.
+    pub bus: Arc<dyn Bus>,
     /// The tasks of the inbox.
     pub tasks: JoinSet<()>,
 }
@@ -66,8 +80,8 @@ pub struct Opened {
 impl Opened {
     /// Ends the inbox abruptly, as a killed process would: nothing of it remains.
     pub async fn close(self) {
-        let Self { store, inbox, mut tasks } = self;
-        drop(inbox);
+        let Self { store, inbox, bus, mut tasks } = self;
+        drop((inbox, bus));
         tasks.shutdown().await;
         drop(store);
     }
@@ -112,7 +126,8 @@ macro_rules! for_each_inbox_case {
             an_event_comes_to_the_others_who_are_here
             places_follow_each_other
             a_live_device_gets_every_row_once
-            telling_again_changes_nothing
+            repeated_fan_out_changes_nothing
+            rows_whose_fan_out_was_lost_come_with_the_next
             only_who_is_attached_is_addressed
             every_connection_counts
             the_own_log_is_delivered

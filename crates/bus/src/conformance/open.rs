@@ -7,7 +7,7 @@ use madang_ids::{ChannelId, Seq};
 use super::Subject;
 use super::device::{Envelopes, assert_same, read_all};
 use super::yard::{Place, Yard, log, own_log, user};
-use crate::inbox::Envelope;
+use crate::bus::Envelope;
 
 const OPEN: u64 = 1;
 const OTHER: u64 = 2;
@@ -27,7 +27,7 @@ async fn open_rows(envelopes: &mut Envelopes, upto: Place) -> Vec<Place> {
             Envelope::Delivery(delivery) => {
                 assert_ne!(delivery.log, log(OPEN), "an open channel is addressed to no user");
             }
-            Envelope::Lost => panic!("nothing was lost"),
+            Envelope::Lost(_) => panic!("nothing was lost"),
             Envelope::Event(..) | Envelope::Profile(..) => panic!("nothing was published"),
         }
     }
@@ -44,8 +44,8 @@ pub(super) async fn subscribers_get_every_row_in_order(subject: Arc<dyn Subject>
     yard.make_open(OPEN).await;
     yard.change(OPEN, &[1, 2, 3], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
-    opened.inbox.attach(user(2));
-    opened.inbox.subscribe(channel(OPEN));
+    opened.bus.attach(user(2)).await.unwrap();
+    opened.bus.subscribe(channel(OPEN)).await.unwrap();
     for count in 1..=4 {
         yard.say(OPEN, 1, count).await;
         yard.note(2).await;
@@ -66,13 +66,15 @@ pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
         yard.change(id, &[1], &[]).await;
     }
     let mut envelopes = Envelopes::of(&opened);
-    [OTHER, OPEN, OPEN].into_iter().for_each(|id| opened.inbox.subscribe(channel(id)));
+    for id in [OTHER, OPEN, OPEN] {
+        opened.bus.subscribe(channel(id)).await.unwrap();
+    }
     for (said, is_subscribed) in [true, true, false, false, true].into_iter().enumerate() {
         match said {
             0 => {}
-            4 => opened.inbox.subscribe(channel(OPEN)),
+            4 => opened.bus.subscribe(channel(OPEN)).await.unwrap(),
             // Ending more subscriptions than there are has no effect.
-            _ => opened.inbox.unsubscribe(channel(OPEN)),
+            _ => opened.bus.unsubscribe(channel(OPEN)),
         }
         yard.say(OPEN, 1, 1).await;
         yard.say(OTHER, 1, 1).await;
@@ -117,7 +119,7 @@ pub(super) async fn what_is_read_after_subscribing_and_what_comes_have_no_hole(s
     for _ in 0..ROUNDS {
         tokio::task::yield_now().await;
     }
-    opened.inbox.subscribe(channel(OPEN));
+    opened.bus.subscribe(channel(OPEN)).await.unwrap();
     let head = opened.store.heads(&[log(OPEN)]).await.unwrap()[0].seq;
     let mut yard = writing.join_next().await.expect("a writer").unwrap();
     yard.say(OPEN, 1, 1).await;

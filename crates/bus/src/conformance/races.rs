@@ -69,7 +69,7 @@ async fn race(opened: &Opened, is_slow: bool) {
         }
         for person in &mut people {
             turns.fetch_add(1, Ordering::SeqCst);
-            person.live(&opened.inbox, &mut dice, is_slow).await;
+            person.live(opened, &mut dice, is_slow).await;
         }
         tokio::task::yield_now().await;
         if let Some(written) = writers.try_join_next() {
@@ -79,7 +79,7 @@ async fn race(opened: &Opened, is_slow: bool) {
     let mut devices = Vec::new();
     for person in people {
         let expected = yard.hers(person.id).len() - person.got.len();
-        let (got, mut device) = person.settle(&opened.inbox);
+        let (got, mut device) = person.settle(opened).await;
         device.has_room = true;
         devices.push((device, expected, got));
     }
@@ -123,10 +123,10 @@ impl Person {
         Self { id, cursor, device: None, got: Vec::new() }
     }
 
-    async fn live(&mut self, inbox: &Arc<dyn crate::Inbox>, dice: &mut Dice, is_slow: bool) {
+    async fn live(&mut self, opened: &Opened, dice: &mut Dice, is_slow: bool) {
         let Some(device) = &mut self.device else {
             if dice.below(3) == 0 {
-                self.device = Some(Device::connect(inbox, self.id, self.cursor));
+                self.device = Some(Device::connect(opened, self.id, self.cursor).await);
             }
             return;
         };
@@ -145,8 +145,11 @@ impl Person {
     }
 
     /// A device that stays connected, and the rows that the earlier ones received.
-    fn settle(self, inbox: &Arc<dyn crate::Inbox>) -> (Vec<Place>, Device) {
-        let device = self.device.unwrap_or_else(|| Device::connect(inbox, self.id, self.cursor));
+    async fn settle(self, opened: &Opened) -> (Vec<Place>, Device) {
+        let device = match self.device {
+            Some(device) => device,
+            None => Device::connect(opened, self.id, self.cursor).await,
+        };
         (self.got, device)
     }
 }

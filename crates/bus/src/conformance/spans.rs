@@ -19,7 +19,7 @@ async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
     yard.change(1, &[1], &[]).await;
     yard.say(1, 1, 3).await;
     let start = opened.inbox.end(user(2)).await.unwrap();
-    let device = Device::connect_at_end(&opened.inbox, 2).await;
+    let device = Device::connect_at_end(opened, 2).await;
     (yard, device, start)
 }
 
@@ -52,7 +52,9 @@ pub(super) async fn a_leaver_sees_her_leave_and_nothing_after(subject: Arc<dyn S
 /// Like the case above, but with more connected users than members.
 pub(super) async fn connected_strangers_change_nothing(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    (50..80).for_each(|id| opened.inbox.attach(user(id)));
+    for id in 50..80 {
+        opened.bus.attach(user(id)).await.unwrap();
+    }
     leave(&opened).await;
     opened.close().await;
 }
@@ -88,7 +90,7 @@ pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subjec
     let mut yard = Yard::new(&opened);
     yard.note(2).await;
     let before = yard.hers(2).len();
-    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let mut device = Device::connect_at_end(&opened, 2).await;
     let mut writer = JoinSet::new();
     writer.spawn(async move {
         for _ in 0..1_200 {
@@ -131,7 +133,7 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
     yard.change(2, &[1, 2], &[]).await;
     // After a restart no members are in memory.
     let (opened, mut yard) = yard.restart(opened, &subject).await;
-    let mut device = Device::connect_at_end(&opened.inbox, 2).await;
+    let mut device = Device::connect_at_end(&opened, 2).await;
     let before = yard.hers(2).len();
     if subject.break_members(true) {
         yard.say(1, 1, 2).await;

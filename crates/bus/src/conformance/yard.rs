@@ -93,6 +93,13 @@ impl Yard {
 
     /// Appends, and brings it to the inboxes. Answers with the first row's place.
     pub(super) async fn append(&mut self, log: LogId, contents: Vec<Content>) -> Seq {
+        let rows = self.append_unheard(log, contents).await;
+        self.inbox.moved(log, &rows).await.unwrap();
+        rows[0].entry.seq
+    }
+
+    /// Appends, as a home does that dies before the fan-out.
+    async fn append_unheard(&mut self, log: LogId, contents: Vec<Content>) -> Arc<[Row]> {
         let expected = match self.heads.get(&log) {
             Some(head) => *head,
             None => self.store.heads(&[log]).await.unwrap()[0],
@@ -103,17 +110,17 @@ impl Yard {
         assert_eq!(self.store.append(append).await, Ok(AppendOutcome::Appended));
         self.heads.insert(log, head);
         self.rows.extend(rows.iter().map(|row| (log, row.entry.seq)));
-        self.inbox.moved(log, head.seq).await.unwrap();
-        expected.seq.next()
+        rows
     }
 
     /// Somebody says several things at once.
     pub(super) async fn say(&mut self, channel: u64, sender: u64, count: usize) {
-        let (id, key) = (MessageId::from_raw(0), ClientMsgId::from_uuid(0));
-        let body = Body { text: "hello".into(), ..Body::default() };
-        let message = Message::new(id, madang_ids::Ordinal::ZERO, user(sender), key, body);
-        let content = Content::Message(Box::new(message));
-        self.append(log(channel), vec![content; count]).await;
+        self.append(log(channel), said(sender, count)).await;
+    }
+
+    /// The same, but the home dies before the fan-out.
+    pub(super) async fn say_unheard(&mut self, channel: u64, sender: u64, count: usize) {
+        self.append_unheard(log(channel), said(sender, count)).await;
     }
 
     /// Something happens in a user's own log.
@@ -180,8 +187,12 @@ impl Yard {
 
 fn member(id: u64, spans: &Spans) -> Member {
     let (user_id, role) = (user(id), Role::Member);
-    let pending =
-        Some(Pending { by: user_id, place: spans.edge().unwrap_or_default(), change: PendingChange::Seat });
+    let pending = Some(Pending {
+        by: user_id,
+        place: spans.edge().unwrap_or_default(),
+        change: PendingChange::Seat,
+        is_told: false,
+    });
     Member {
         user_id,
         role,
@@ -228,4 +239,13 @@ fn rows(mut head: Head, contents: Vec<Content>) -> Vec<Row> {
         rows.push(row);
     }
     rows
+}
+
+/// Messages of one sender.
+fn said(sender: u64, count: usize) -> Vec<Content> {
+    let (id, key) = (MessageId::from_raw(0), ClientMsgId::from_uuid(0));
+    let body = Body { text: "hello".into(), ..Body::default() };
+    let message = Message::new(id, madang_ids::Ordinal::ZERO, user(sender), key, body);
+    let content = Content::Message(Box::new(message));
+    vec![content; count]
 }

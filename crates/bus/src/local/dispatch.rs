@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::inbox::{Delivery, Envelope, OpenRows, Recipient};
+use crate::bus::{Delivery, Envelope, Loss, OpenRows, Recipient};
 use crate::local::{Attached, AttachedUser, Audience, Audiences, LocalStore, Subscribed};
 use crate::roster::{Batch, Roster};
 
@@ -81,7 +81,7 @@ impl<S: LocalStore> Dispatcher<S> {
         };
         let now = Instant::now();
         if self.failing.lock().is_failing(channel, now) {
-            return self.pass_over(commit, now);
+            return self.pass_over(channel, commit, now);
         }
         match self.audience(channel, commit).await {
             Ok(Audience::Members(roster)) => {
@@ -103,7 +103,7 @@ impl<S: LocalStore> Dispatcher<S> {
                      {FAILING_PAUSE:?}"
                 );
                 self.failing.lock().note(channel, now);
-                self.pass_over(commit, now)
+                self.pass_over(channel, commit, now)
             }
         }
     }
@@ -111,9 +111,9 @@ impl<S: LocalStore> Dispatcher<S> {
     /// The audience of the commit is unknown, so each user may have missed something. The next item of a user shows it,
     /// because the place before that item is not the one at which the session is. For users who receive no other item,
     /// all sessions are asked to read their inboxes, at most once per pause, whatever the message rate in the channel.
-    fn pass_over(&self, commit: &Commit, now: Instant) -> Option<Envelope> {
+    fn pass_over(&self, channel: ChannelId, commit: &Commit, now: Instant) -> Option<Envelope> {
         self.attached.users.iter_mut().for_each(|mut user| user.last = commit.last());
-        self.failing.lock().owe(now)
+        self.failing.lock().owe(channel, now)
     }
 
     async fn audience(&self, channel: ChannelId, commit: &Commit) -> StoreResult<Audience> {
@@ -168,8 +168,8 @@ struct Failing {
     /// The time of the last failure of each channel.
     channels: HashMap<ChannelId, Instant>,
     lost_at: Option<Instant>,
-    /// Whether a commit was passed over since the sessions were last asked.
-    owes: bool,
+    /// What was passed over since the sessions were last asked.
+    owed: Option<Loss>,
 }
 
 impl Failing {
@@ -193,20 +193,24 @@ impl Failing {
         is_failing
     }
 
-    fn owe(&mut self, now: Instant) -> Option<Envelope> {
-        self.owes = true;
+    fn owe(&mut self, channel: ChannelId, now: Instant) -> Option<Envelope> {
+        self.owed = Some(match self.owed.take() {
+            None => Loss::Channel(channel),
+            Some(Loss::Channel(other)) if other == channel => Loss::Channel(channel),
+            Some(_) => Loss::Node,
+        });
         let is_due = self.lost_at.is_none_or(|lost_at| lost_at + FAILING_PAUSE <= now);
         if is_due { self.say_lost(now) } else { None }
     }
 
     /// When the sessions must be asked, if they must.
     fn due(&self) -> Option<Instant> {
-        self.lost_at.filter(|_| self.owes).map(|lost_at| lost_at + FAILING_PAUSE)
+        self.lost_at.filter(|_| self.owed.is_some()).map(|lost_at| lost_at + FAILING_PAUSE)
     }
 
     fn say_lost(&mut self, now: Instant) -> Option<Envelope> {
         self.lost_at = Some(now);
-        std::mem::take(&mut self.owes).then_some(Envelope::Lost)
+        self.owed.take().map(Envelope::Lost)
     }
 }
 
@@ -319,7 +323,10 @@ mod tests {
         dispatcher.failing.lock().note(channel, began);
         let mut lost = 0;
         for place in 10..110 {
-            lost += usize::from(matches!(dispatcher.address(&note(place)).await, Some(Envelope::Lost)));
+            lost += usize::from(matches!(
+                dispatcher.address(&note(place)).await,
+                Some(Envelope::Lost(Loss::Channel(_)))
+            ));
             tokio::time::advance(Duration::from_millis(10)).await;
         }
         assert_eq!(lost, 1, "of a hundred messages in a second");
@@ -329,7 +336,10 @@ mod tests {
             "the other losses are reported later"
         );
         tokio::time::advance(FAILING_PAUSE).await;
-        assert!(matches!(dispatcher.failing.lock().say_lost(Instant::now()), Some(Envelope::Lost)));
+        assert!(matches!(
+            dispatcher.failing.lock().say_lost(Instant::now()),
+            Some(Envelope::Lost(Loss::Channel(_)))
+        ));
         assert_eq!(dispatcher.failing.lock().due(), None);
         // Then the audience is read again. A session that has not read its inbox yet sees that something before this
         // item is missing.

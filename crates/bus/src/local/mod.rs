@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use madang_engine::log::Row;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::{ChannelKind, SnapshotReason, UserCard, limits};
 use madang_store::{ChannelStore, CommitOrder, StoreError, StoreResult};
@@ -19,7 +20,8 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::inbox::{Envelope, Event, Inbox, InboxItem, InboxPage, InboxRead, Told};
+use crate::bus::{Bus, Envelope, Event, Receivers};
+use crate::inbox::{Inbox, InboxItem, InboxPage, InboxRead};
 use crate::local::dispatch::Dispatcher;
 use crate::local::epochs::Epochs;
 use crate::roster::Roster;
@@ -149,74 +151,24 @@ impl<S: LocalStore> LocalInbox<S> {
 
 impl<S> LocalInbox<S> {
     /// Who of the members is here, but for whose event it is.
-    fn told(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Told> {
+    fn told(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Receivers> {
         if members.len() > at_most {
             return None;
         }
         let is_told = |user: &UserId| event.is_for(*user) && self.attached.users.contains_key(user);
         let told: Vec<UserId> = members.into_iter().filter(is_told).collect();
-        (!told.is_empty()).then_some(Told::Users(told))
+        (!told.is_empty()).then_some(Receivers::Users(told))
     }
 }
 
 #[async_trait]
 impl<S: LocalStore> Inbox for LocalInbox<S> {
-    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
-        self.envelopes.lock().take()
-    }
-
-    fn attach(&self, user: UserId) {
-        self.attached.attach(user);
-    }
-
-    fn detach(&self, user: UserId) {
-        self.attached.detach(user);
-    }
-
-    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        let told = match self.audiences.get(&event.channel_id) {
-            Some(Audience::Members(roster)) => self.told(&event, at_most, roster.lock().members().collect()),
-            Some(Audience::Subscribers) => Some(Told::Subscribers),
-            // One that no commit has asked for yet is read and not kept: the dispatcher alone knows as of when.
-            None => {
-                let row = self.store.channel(event.channel_id).await?;
-                if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
-                    Some(Told::Subscribers)
-                } else {
-                    let members = self.store.members(event.channel_id, None, at_most + 1).await?;
-                    let members = members.into_iter().map(|member| member.user_id);
-                    self.told(&event, at_most, members.collect())
-                }
-            }
-        };
-        if let Some((events, told)) = self.events.upgrade().zip(told) {
-            // Full: commits go first.
-            let _ = events.try_send(Envelope::Event(event, told));
-        }
+    /// The dispatcher follows the commits, so it misses none.
+    async fn moved(&self, _: LogId, _: &Arc<[Row]>) -> StoreResult<()> {
         Ok(())
     }
 
-    fn publish_profile(&self, card: UserCard, mut users: Vec<UserId>) {
-        users.retain(|user| self.attached.users.contains_key(user));
-        if let Some(events) = self.events.upgrade().filter(|_| !users.is_empty()) {
-            // Full: commits go first.
-            let _ = events.try_send(Envelope::Profile(Box::new(card), users));
-        }
-    }
-
-    fn subscribe(&self, channel: ChannelId) {
-        *self.subscribed.entry(channel).or_default() += 1;
-    }
-
-    fn unsubscribe(&self, channel: ChannelId) {
-        self.subscribed.remove_if_mut(&channel, |_, count| {
-            *count = count.saturating_sub(1);
-            *count == 0
-        });
-    }
-
-    async fn moved(&self, _log: LogId, _to: Seq) -> StoreResult<()> {
-        // The commit order tells the dispatcher, and cannot miss.
+    async fn moved_again(&self, _: LogId, _: Seq) -> StoreResult<()> {
         Ok(())
     }
 
@@ -243,10 +195,68 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
     }
 }
 
+#[async_trait]
+impl<S: LocalStore> Bus for LocalInbox<S> {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+
+    async fn attach(&self, user: UserId) -> StoreResult<()> {
+        self.attached.attach(user);
+        Ok(())
+    }
+
+    fn detach(&self, user: UserId) {
+        self.attached.detach(user);
+    }
+
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        let told = match self.audiences.get(&event.channel_id) {
+            Some(Audience::Members(roster)) => self.told(&event, at_most, roster.lock().members().collect()),
+            Some(Audience::Subscribers) => Some(Receivers::Subscribers),
+            // One that no commit has asked for yet is read and not kept: the dispatcher alone knows as of when.
+            None => {
+                let row = self.store.channel(event.channel_id).await?;
+                if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
+                    Some(Receivers::Subscribers)
+                } else {
+                    let members = self.store.members(event.channel_id, None, at_most + 1).await?;
+                    let members = members.into_iter().map(|member| member.user_id);
+                    self.told(&event, at_most, members.collect())
+                }
+            }
+        };
+        if let Some((events, told)) = self.events.upgrade().zip(told) {
+            // Full: commits go first.
+            let _ = events.try_send(Envelope::Event(event, told));
+        }
+        Ok(())
+    }
+
+    fn publish_profile(&self, card: UserCard, mut users: Vec<UserId>) {
+        users.retain(|user| self.attached.users.contains_key(user));
+        if let Some(events) = self.events.upgrade().filter(|_| !users.is_empty()) {
+            // Full: commits go first.
+            let _ = events.try_send(Envelope::Profile(Box::new(card), users));
+        }
+    }
+
+    async fn subscribe(&self, channel: ChannelId) -> StoreResult<()> {
+        *self.subscribed.entry(channel).or_default() += 1;
+        Ok(())
+    }
+
+    fn unsubscribe(&self, channel: ChannelId) {
+        self.subscribed.remove_if_mut(&channel, |_, count| {
+            *count = count.saturating_sub(1);
+            *count == 0
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use madang_engine::log::Row;
     use madang_ids::{Millis, Ordinal};
     use madang_proto::{Content, Entry};
 

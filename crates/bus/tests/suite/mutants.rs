@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use madang_bus::conformance::{Opened, Subject, cases};
-use madang_bus::{Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
+use madang_bus::{Bus, Delivery, Envelope, Event, Inbox, InboxRead, Recipient};
+use madang_engine::log::Row;
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::{SnapshotReason, UserCard};
@@ -121,23 +122,24 @@ struct Mutated {
 #[async_trait]
 impl Subject for Mutated {
     async fn open(&self) -> Opened {
-        let Opened { store, inbox, mut tasks } = self.subject.open().await;
-        let envelopes = inbox.take_envelopes().map(|source| {
+        let Opened { store, inbox, bus, mut tasks } = self.subject.open().await;
+        let envelopes = bus.take_envelopes().map(|source| {
             let (sender, receiver) = mpsc::channel(64);
             tasks.spawn(forward(self.mutant, source, sender));
             receiver
         });
         let (attached, subscribed, envelopes) = (Mutex::default(), Mutex::default(), Mutex::new(envelopes));
         let mutant = self.mutant;
-        let inbox: Arc<dyn Inbox> = Arc::new(MutantInbox {
+        let mutant = Arc::new(MutantInbox {
             inbox,
+            bus,
             mutant,
             envelopes,
             attached,
             subscribed,
             moves: AtomicU32::new(0),
         });
-        Opened { store, inbox, tasks }
+        Opened { store, inbox: mutant.clone(), bus: mutant, tasks }
     }
 
     fn break_members(&self, is_broken: bool) -> bool {
@@ -155,7 +157,7 @@ async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc:
         let times = match (&envelope, mutant) {
             (Envelope::Open(_), Mutant::SkipsOpenRows) if number % 3 == 0 => 0,
             (Envelope::Open(_), Mutant::RepeatsOpenRows) if number % 3 == 0 => 2,
-            (Envelope::Lost, Mutant::SwallowsLost) => 0,
+            (Envelope::Lost(_), Mutant::SwallowsLost) => 0,
             _ => 1,
         };
         let Envelope::Delivery(delivery) = envelope else {
@@ -215,6 +217,7 @@ impl Places {
 
 struct MutantInbox {
     inbox: Arc<dyn Inbox>,
+    bus: Arc<dyn Bus>,
     mutant: Mutant,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     attached: Mutex<HashMap<UserId, u32>>,
@@ -224,61 +227,21 @@ struct MutantInbox {
 
 #[async_trait]
 impl Inbox for MutantInbox {
-    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
-        self.envelopes.lock().take()
-    }
-
-    fn attach(&self, user: UserId) {
-        *self.attached.lock().entry(user).or_default() += 1;
-        if self.mutant != Mutant::AttachComesLate {
-            self.inbox.attach(user);
-        }
-    }
-
-    fn detach(&self, user: UserId) {
-        let connections = self.attached.lock().remove(&user).unwrap_or(0);
-        match self.mutant {
-            Mutant::AttachDoesNotCount => (0..connections).for_each(|_| self.inbox.detach(user)),
-            Mutant::DetachDoesNothing => {}
-            _ => self.inbox.detach(user),
-        }
-    }
-
-    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        if self.mutant == Mutant::EventsAreLost {
-            return Ok(());
-        }
-        self.inbox.publish(event, at_most).await
-    }
-
-    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
-        self.inbox.publish_profile(card, users);
-    }
-    fn subscribe(&self, channel: ChannelId) {
-        *self.subscribed.lock().entry(channel).or_default() += 1;
-        if self.mutant != Mutant::SubscribeComesLate {
-            self.inbox.subscribe(channel);
-        }
-    }
-
-    fn unsubscribe(&self, channel: ChannelId) {
-        let count = self.subscribed.lock().remove(&channel).unwrap_or(0);
-        match self.mutant {
-            Mutant::SubscribeDoesNotCount => (0..count).for_each(|_| self.inbox.unsubscribe(channel)),
-            Mutant::UnsubscribeDoesNothing => {}
-            _ => self.inbox.unsubscribe(channel),
-        }
-    }
-
-    async fn moved(&self, log: LogId, to: Seq) -> StoreResult<()> {
+    async fn moved(&self, log: LogId, rows: &Arc<[Row]>) -> StoreResult<()> {
         let moves = self.moves.fetch_add(1, Ordering::SeqCst);
         if self.mutant == Mutant::SubscribeComesLate && moves % 8 == 7 {
             let late = std::mem::take(&mut *self.subscribed.lock());
             for (channel, count) in late {
-                (0..count).for_each(|_| self.inbox.subscribe(channel));
+                for _ in 0..count {
+                    self.bus.subscribe(channel).await?;
+                }
             }
         }
-        self.inbox.moved(log, to).await
+        self.inbox.moved(log, rows).await
+    }
+
+    async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()> {
+        self.inbox.moved_again(log, to).await
     }
 
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {
@@ -314,7 +277,7 @@ impl Inbox for MutantInbox {
         }
         match self.mutant {
             Mutant::CursorIsTakenLater if !page.more => page.upto = self.inbox.end(user).await?,
-            Mutant::AttachComesLate => self.attach_late(user),
+            Mutant::AttachComesLate => self.attach_late(user).await?,
             Mutant::CutsPage if page.items.len() > 2 => drop(page.items.pop()),
             Mutant::CursorRunsAhead if page.more => {
                 page.upto.position = Position::new(page.upto.position.get() + 1);
@@ -332,12 +295,66 @@ impl Inbox for MutantInbox {
     }
 }
 
+#[async_trait]
+impl Bus for MutantInbox {
+    fn take_envelopes(&self) -> Option<mpsc::Receiver<Envelope>> {
+        self.envelopes.lock().take()
+    }
+
+    async fn attach(&self, user: UserId) -> StoreResult<()> {
+        *self.attached.lock().entry(user).or_default() += 1;
+        if self.mutant != Mutant::AttachComesLate {
+            self.bus.attach(user).await?;
+        }
+        Ok(())
+    }
+
+    fn detach(&self, user: UserId) {
+        let connections = self.attached.lock().remove(&user).unwrap_or(0);
+        match self.mutant {
+            Mutant::AttachDoesNotCount => (0..connections).for_each(|_| self.bus.detach(user)),
+            Mutant::DetachDoesNothing => {}
+            _ => self.bus.detach(user),
+        }
+    }
+
+    async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
+        if self.mutant == Mutant::EventsAreLost {
+            return Ok(());
+        }
+        self.bus.publish(event, at_most).await
+    }
+
+    fn publish_profile(&self, card: UserCard, users: Vec<UserId>) {
+        self.bus.publish_profile(card, users);
+    }
+
+    async fn subscribe(&self, channel: ChannelId) -> StoreResult<()> {
+        *self.subscribed.lock().entry(channel).or_default() += 1;
+        if self.mutant != Mutant::SubscribeComesLate {
+            self.bus.subscribe(channel).await?;
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&self, channel: ChannelId) {
+        let count = self.subscribed.lock().remove(&channel).unwrap_or(0);
+        match self.mutant {
+            Mutant::SubscribeDoesNotCount => (0..count).for_each(|_| self.bus.unsubscribe(channel)),
+            Mutant::UnsubscribeDoesNothing => {}
+            _ => self.bus.unsubscribe(channel),
+        }
+    }
+}
+
 impl MutantInbox {
     /// Attaches as often as it was asked for, once.
-    fn attach_late(&self, user: UserId) {
-        if let Some(count) = self.attached.lock().get_mut(&user) {
-            (0..std::mem::take(count)).for_each(|_| self.inbox.attach(user));
+    async fn attach_late(&self, user: UserId) -> StoreResult<()> {
+        let count = self.attached.lock().get_mut(&user).map(std::mem::take).unwrap_or_default();
+        for _ in 0..count {
+            self.bus.attach(user).await?;
         }
+        Ok(())
     }
 
     /// Answers with an empty page at the end where a verdict was due.

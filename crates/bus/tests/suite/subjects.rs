@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use madang_bus::Inbox;
 use madang_bus::conformance::{Opened, Subject};
 use madang_bus::local::LocalInbox;
 use madang_store::conformance::OrderedStore;
@@ -27,8 +26,8 @@ async fn open(
     let (inbox, follow) = LocalInbox::open(watched).await.expect("an inbox");
     let mut tasks = JoinSet::new();
     tasks.spawn(follow);
-    let inbox: Arc<dyn Inbox> = Arc::new(inbox);
-    Opened { store, inbox, tasks }
+    let inbox = Arc::new(inbox);
+    Opened { store, inbox: inbox.clone(), bus: inbox, tasks }
 }
 
 /// The inbox over the embedded store, in a folder that is removed with it.

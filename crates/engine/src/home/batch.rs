@@ -7,8 +7,10 @@ use madang_ids::{ClientMsgId, MessageId, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{ChangeOf, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
 
 use crate::body;
+use crate::consequences::Deleted;
 use crate::home::changes::{Judged, Sheet};
 use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent};
+use crate::home::notes::NoteId;
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
 use crate::log::{
@@ -23,6 +25,8 @@ pub(super) struct Batch {
     rows: Option<Arc<[Row]>>,
     /// What the channel's details are once the rows are appended, if they change.
     details: Option<Details>,
+    /// The messages that are deleted with them.
+    deleted: Vec<Deleted>,
     /// The messages that its commands are about, as they are in the store.
     pub(super) targets: Option<HashMap<Seq, Option<Row>>>,
     /// Who may not speak, and how she is refused unless she sent the same before.
@@ -36,6 +40,7 @@ struct Draft {
     rows: Arc<[Row]>,
     changes: Vec<RowChange>,
     details: Option<Details>,
+    deleted: Vec<Deleted>,
 }
 
 /// What one command comes to in a draft.
@@ -80,7 +85,20 @@ impl Batch {
                 break;
             }
         }
-        Self { items, rows: None, details: None, targets: None, refused: Vec::new(), resting: Vec::new() }
+        Self {
+            items,
+            rows: None,
+            details: None,
+            deleted: Vec::new(),
+            targets: None,
+            refused: Vec::new(),
+            resting: Vec::new(),
+        }
+    }
+
+    /// The rows were certainly not appended. A row of the log that is equal to one of them is another one.
+    pub(super) fn forget_rows(&mut self) {
+        self.rows = None;
     }
 
     /// Puts the commands back in front of the queue, in the order in which they came.
@@ -90,7 +108,7 @@ impl Batch {
         for (index, mut item) in self.items.into_iter().enumerate() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
             let is_note = matches!(item.waiting.command, Command::Note { .. });
-            item.waiting.attempt = row.filter(|_| is_note).cloned();
+            item.waiting.attempts.extend(row.filter(|_| is_note).cloned());
             commands.push(item.waiting);
             commands.append(&mut item.followers);
         }
@@ -188,8 +206,9 @@ impl Home {
             }
         }
         batch.put_back_unread(&mut self.queue);
-        let Draft { rows, changes, details } = self.draft(&mut batch, head, now, ids)?;
+        let Draft { rows, changes, details, deleted } = self.draft(&mut batch, head, now, ids)?;
         batch.rows = Some(rows.clone());
+        batch.deleted = deleted;
         batch.details.clone_from(&details);
         let records = self.window.leaving(rows.len());
         self.flight = Flight::Out(Step::Batch(batch));
@@ -231,7 +250,8 @@ impl Home {
         }
         batch.items = kept;
         let details = sheet.details_if_changed(&self.details);
-        (!rows.is_empty()).then(|| Draft { rows: rows.into(), changes: sheet.changes, details })
+        let Sheet { changes, deleted, .. } = sheet;
+        (!rows.is_empty()).then(|| Draft { rows: rows.into(), changes, details, deleted })
     }
 
     /// What a command comes to, behind the rows that are drafted already. `next` is for a message.
@@ -270,8 +290,17 @@ impl Home {
         }
     }
 
-    /// A read marker never goes back, so a note of one that was overtaken on its way here is dropped.
+    /// A note that the log has already is not written again; nor is a read marker that was overtaken on its way here, since
+    /// markers never go back.
     fn draft_note(&self, content: &Content, rows: &[Row]) -> Drafted {
+        if let Some(id) = NoteId::of(content) {
+            let is_it = |row: &Row| NoteId::of(&row.entry.content) == Some(id);
+            return match (self.window.noted(id), rows.iter().position(is_it)) {
+                (Some(seq), _) => Drafted::Answered(Reply::Noted { seq }),
+                (None, Some(first)) => Drafted::Behind(first),
+                (None, None) => Drafted::Row(content.clone(), None),
+            };
+        }
         let Content::Read { channel_id, seq: wanted, .. } = content else {
             return Drafted::Row(content.clone(), None);
         };
@@ -333,9 +362,9 @@ impl Home {
     fn answer_retry(&mut self, Waiting { ticket, command, .. }: &Waiting, record: &SendRecord) {
         let ticket = *ticket;
         if matches!(command, Command::Send { body, .. } if body::is_hash_of(record.key.body_hash, body)) {
-            self.redrive(record.seq);
             let SendRecord { seq, message_id, at, .. } = *record;
             self.reply(ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
+            self.redrive(seq..=seq);
         } else {
             self.reply(ticket, Reply::Refused(conflict()));
         }
@@ -425,24 +454,25 @@ impl Home {
         for (waiting, reply) in batch.resting {
             self.reply(waiting.ticket, reply);
         }
+        self.fanout(rows, &batch.deleted);
     }
 
     /// Somebody who writes accepts the stay. The roster knows those who have, so their messages cost nothing more.
     fn accept_senders(&mut self, rows: &[Row]) {
         for sender in rows.iter().filter_map(|row| row.key).map(|key| key.sender) {
             if self.roster.accept(sender) {
-                self.replies.push_back(Effect::Accept { user_id: sender });
+                self.effects.push_back(Effect::Accept { user_id: sender });
             }
         }
     }
 
-    /// Rows of ours are durable: they move the head, enter the window, and go to the inboxes.
+    /// Rows of ours are durable: they move the head and enter the window. The caller replies, and fans them out behind the
+    /// replies: an ack waits for no other node.
     pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>, now: Now) {
         self.window.mark_recorded(rows.len());
         rows.iter().for_each(|row| self.window.push(row));
         self.pace.note(rows, &self.details, now);
         self.head = rows.last().map(Head::after).or(self.head);
-        self.fanout(rows.clone());
     }
 }
 

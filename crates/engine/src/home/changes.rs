@@ -10,6 +10,7 @@ use madang_proto::{
     Body, Change, ChannelKind, Content, DeletionMark, EditMark, ErrorBody, ErrorCode, Message, Role, limits,
 };
 
+use crate::consequences::{Deleted, mentioned};
 use crate::home::command::{ChangeRequest, Command, DetailChange, MessageChange, Reply};
 use crate::home::plan::refuse_stranger;
 use crate::home::{Home, Scope};
@@ -39,11 +40,13 @@ pub(super) struct Sheet {
     edits: HashSet<UserId>,
     /// What the store is to change.
     pub(super) changes: Vec<RowChange>,
+    /// The messages that it deletes.
+    pub(super) deleted: Vec<Deleted>,
 }
 
 impl Sheet {
     pub(super) fn new(targets: HashMap<Seq, Option<Row>>, details: Details, at: Millis, now: Now) -> Self {
-        Self { targets, details, at, now, edits: HashSet::new(), changes: Vec::new() }
+        Self { targets, details, at, now, edits: HashSet::new(), changes: Vec::new(), deleted: Vec::new() }
     }
 
     /// Whether a command of the batch changed something that later ones are judged by.
@@ -78,7 +81,10 @@ impl Sheet {
         message.version += 1;
         let content = Content::Message(Box::new(message.clone()));
         if let Some(Some(row)) = self.targets.get_mut(&target) {
-            row.entry.content = content.clone();
+            let before = std::mem::replace(&mut row.entry.content, content.clone());
+            if let (Some(before), Some(_)) = (before.message(), &message.deleted) {
+                self.deleted.push(Deleted { target, mentioned: mentioned(before).collect() });
+            }
         }
         self.changes.push(RowChange { target, if_version, content });
         message

@@ -1,5 +1,6 @@
 //! What a home is asked, what it asks of its shell, and what it answers.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, ConnectionId, LogId, MessageId, Millis, Seq, UserId};
@@ -7,6 +8,7 @@ use madang_proto::rest::Restriction;
 use madang_proto::{Body, Content, ErrorBody, Role};
 
 use crate::body;
+use crate::consequences::Consequences;
 use crate::home::roster::Lookup;
 use crate::log::{Append, ChannelState, Details, ReactionChange, Row, RowKey, Tail};
 use crate::seats::{Member, SeatChange, Seats};
@@ -66,7 +68,7 @@ impl Command {
     }
 
     /// Whose rights it takes.
-    pub(super) const fn by(&self) -> Option<UserId> {
+    pub const fn by(&self) -> Option<UserId> {
         match self {
             Self::Send { key, .. } => Some(key.sender),
             Self::Change(request) => Some(request.by),
@@ -393,18 +395,22 @@ pub enum Effect {
         /// How.
         reply: Reply,
     },
-    /// Rows are durable: bring them to the inboxes.
+    /// Rows are durable and acknowledged: bring them to the inboxes and apply their consequences. Those of one log in the
+    /// order in which they come.
     Fanout {
         /// Of which log.
         log: LogId,
         /// The rows.
         rows: Arc<[Row]>,
+        /// What follows from them outside the log's partition.
+        consequences: Consequences,
     },
-    /// A retry found its row: bring it to the inboxes again, in case the first fan-out was lost.
+    /// Rows are durable whose fan-out or consequences may be lost: a retry found its row, or the home begins on the log.
+    /// Both are repeated, which is harmless.
     Redrive {
         /// Of which log.
         log: LogId,
-        /// The row.
-        seq: Seq,
+        /// Where the rows are; at most [`WINDOW_ROWS`](super::WINDOW_ROWS).
+        range: RangeInclusive<Seq>,
     },
 }

@@ -166,6 +166,9 @@ impl SeatStep {
 /// If the last rows do not, none does: members are settled after each append that tells of some, and who appends
 /// behind a row that tells of a member loaded the log after it, and finished her before anything else.
 pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
+    if !member.is_half_way() {
+        return (member, true);
+    }
     let Some(row) = tail.rows.iter().rfind(|row| tells(row, &member)) else { return (member, false) };
     if !member.is_moving() {
         return (member, true);
@@ -332,14 +335,21 @@ impl Home {
         self.take_rows(&rows, now);
         step.fit_spans(&rows);
         step.contents.drain(..rows.len());
+        self.fanout(rows, &[]);
         step.phase = Phase::Settle;
         self.flight = Flight::Ready(Step::Seats(step));
     }
 
-    /// Members are settled; the log goes on to tell of the others.
-    pub(super) fn finish_seats(&mut self, mut step: SeatStep) {
+    /// Members are settled, except those whose own partitions could not be written; the log goes on to tell of the others.
+    pub(super) fn finish_seats(&mut self, mut step: SeatStep, unsettled: &[UserId], now: Now) {
         for member in std::mem::take(&mut step.settling) {
-            let member = Member { pending: None, ..member };
+            let member = if unsettled.contains(&member.user_id) {
+                let member = member.told(true);
+                self.unsettled.push(member.clone(), now);
+                member
+            } else {
+                Member { pending: None, ..member }
+            };
             self.roster.put(member.user_id, Some(member.clone()));
             step.settled.push(member);
         }

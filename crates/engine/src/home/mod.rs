@@ -9,20 +9,25 @@
 //! [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and details, [`reactions`] and [`membership`] steps of
 //! their own, this file the order of steps.
 
+mod backoff;
 mod batch;
 mod changes;
 mod command;
 mod failing;
 mod gate;
 mod membership;
+mod notes;
+mod outcomes;
 mod pace;
 mod plan;
 mod queue;
 mod reactions;
 mod roster;
+mod unsettled;
 mod window;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,17 +42,20 @@ pub use command::{
 pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_WAIT};
 pub use roster::{Between, Found, Lookup};
 
+use crate::consequences::{Consequences, Deleted};
+use crate::home::backoff::Backoff;
 use crate::home::batch::Batch;
 use crate::home::gate::Gate;
-use crate::home::membership::{SeatStep, told_by};
+use crate::home::membership::SeatStep;
 use crate::home::pace::Pace;
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::reactions::{ReactStep, Reactions};
 use crate::home::roster::Roster;
+use crate::home::unsettled::Unsettled;
 use crate::home::window::Window;
-use crate::log::{AppendOutcome, Details, Head, MAX_APPEND_BYTES, Row, SendRecord, Tail};
+use crate::log::{Details, Head, MAX_APPEND_BYTES, Row};
 use crate::now::Now;
-use crate::seats::{Member, SeatOutcome};
+use crate::seats::Member;
 
 /// Rows whose retry keys are in memory; exact, or the append misses.
 pub const WINDOW_ROWS: usize = 256;
@@ -74,6 +82,19 @@ pub enum Scope {
 }
 
 /// The home of one log.
+///
+/// # How it is driven
+/// There are three groups of methods. *Commands*, [`handle_command`](Home::handle_command) and
+/// [`forget_members`](Home::forget_members), may be called at any time and do no work. *Outcomes*, the other `handle_*`, are
+/// called once for each effect of the store, by the name of the effect; at most one such effect is out.
+/// [`poll`](Home::poll) returns what is to be carried out next: call it after each command or outcome, until it returns `None`.
+/// Then wait for a command, for the outcome of the effect that is out, or for [`due_in`](Home::due_in), whichever comes first. The
+/// time may stand still but must not go back by the steady clock.
+///
+/// Effects come in two classes. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle` are
+/// exclusive: carry them out one at a time. `Reply`, `Fanout`, `Redrive` and `Accept` have no outcome and hold up nothing: carry
+/// out replies at once and in their order, fan-outs and redrives in their order and behind the replies, on a lane of their own.
+/// A home that is dropped in the middle loses nothing that was acknowledged: the next one loads the log and finds what was done.
 #[derive(Debug)]
 pub struct Home {
     log: LogId,
@@ -89,13 +110,18 @@ pub struct Home {
     reactions: Reactions,
     gate: Gate,
     flight: Flight,
-    replies: VecDeque<Effect>,
+    backoff: Backoff,
+    /// Effects that are carried out and have no outcome.
+    effects: VecDeque<Effect>,
     /// Members found half-way when the log was loaded; they go before any command.
     unfinished: Vec<(Member, bool)>,
+    /// Members of whom the log tells and whose own partitions could not be written.
+    unsettled: Unsettled,
     /// Outcomes that nobody knows, since the last that somebody knew.
     unknown: u32,
-    /// Rows of ours may be there that no inbox was told of.
-    may_owe_fanout: bool,
+    /// Rows may be durable whose fan-out or consequences were lost: those of a home that died before this one, and those of
+    /// an append whose outcome was unknown.
+    must_redrive: bool,
 }
 
 /// The one step that is under way.
@@ -133,10 +159,12 @@ impl Home {
             reactions: Reactions::default(),
             gate: Gate::default(),
             flight: Flight::Idle,
-            replies: VecDeque::new(),
+            backoff: Backoff::default(),
+            effects: VecDeque::new(),
             unfinished: Vec::new(),
+            unsettled: Unsettled::default(),
             unknown: 0,
-            may_owe_fanout: false,
+            must_redrive: true,
         }
     }
 
@@ -168,26 +196,34 @@ impl Home {
     /// Whether nothing waits and nothing is under way.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        let has_work = !self.queue.is_empty() || !self.replies.is_empty() || !self.unfinished.is_empty();
+        let has_work = !self.queue.is_empty() || !self.effects.is_empty() || !self.unfinished.is_empty();
         !has_work && self.reactions.is_empty() && matches!(self.flight, Flight::Idle)
     }
 
-    /// How long until there is something to do though nothing comes: reactions wait for their pace. `None` if there is
-    /// nothing, or the outcome of an effect is awaited.
+    /// How long until there is something to do though no command comes: reactions wait for their pace, and a step whose log
+    /// moved again and again for its pause. `None` if nothing is to be done, or the outcome of an effect is awaited.
     #[must_use]
     pub fn due_in(&self, now: Now) -> Option<Duration> {
-        matches!(self.flight, Flight::Idle).then(|| self.reactions.due_in(now)).flatten()
+        match self.flight {
+            Flight::Idle => self.reactions.due_in(now).into_iter().chain(self.unsettled.due_in(now)).min(),
+            Flight::Ready(_) => Some(self.backoff.due_in(now)),
+            Flight::Out(_) => None,
+        }
     }
 
     /// The next effect, or `None` while one of the store is out or nothing is left to do.
     pub fn poll(&mut self, now: Now, ids: &Snowflakes) -> Option<Effect> {
         loop {
-            if let Some(reply) = self.replies.pop_front() {
-                return Some(reply);
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
             }
             match std::mem::replace(&mut self.flight, Flight::Idle) {
                 Flight::Out(step) => {
                     self.flight = Flight::Out(step);
+                    return None;
+                }
+                Flight::Ready(step) if !self.backoff.due_in(now).is_zero() => {
+                    self.flight = Flight::Ready(step);
                     return None;
                 }
                 Flight::Ready(step) => {
@@ -197,7 +233,7 @@ impl Home {
                 }
                 Flight::Idle => match self.next_step(now) {
                     Some(step) => self.flight = Flight::Ready(step),
-                    None if self.replies.is_empty() => return None,
+                    None if self.effects.is_empty() => return None,
                     None => {}
                 },
             }
@@ -216,9 +252,11 @@ impl Home {
         if let Some(step) = self.reactions.take_due(now, !self.queue.is_empty()) {
             return Some(Step::React(step));
         }
-        Some(match self.queue.next_turn()? {
-            Turn::Talk => Step::Batch(Batch::take(&mut self.queue)),
-            Turn::Seats => Step::Seats(SeatStep::take(&mut self.queue)),
+        // Behind what people ask for: their partitions may be gone for long.
+        Some(match self.queue.next_turn() {
+            Some(Turn::Talk) => Step::Batch(Batch::take(&mut self.queue)),
+            Some(Turn::Seats) => Step::Seats(SeatStep::take(&mut self.queue)),
+            None => Step::Seats(SeatStep::finish(self.unsettled.take_due(now)?, None)),
         })
     }
 
@@ -243,10 +281,24 @@ impl Home {
         self.flight = Flight::Ready(step);
     }
 
+    /// Somebody else was faster: as [`Self::begin_again`], ever more slowly and not for ever.
+    fn handle_moved(&mut self, mut step: Step, now: Now) {
+        if let Step::Batch(batch) = &mut step {
+            batch.forget_rows();
+        }
+        if self.backoff.miss(now) {
+            self.begin_again(step);
+        } else {
+            let error = ErrorBody::unavailable("other nodes write to this channel; try again", 1_000);
+            self.head = None;
+            self.fail_step(step, &error, now);
+        }
+    }
+
     /// As [`Self::begin_again`], but not for ever.
     fn handle_unknown(&mut self, step: Step, error: &ErrorBody, now: Now) {
         self.head = None;
-        self.may_owe_fanout = true;
+        self.must_redrive = true;
         self.unknown += 1;
         if self.unknown < UNKNOWN_IN_A_ROW {
             self.begin_again(step);
@@ -276,147 +328,9 @@ impl Home {
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        self.replies.push_back(Effect::Reply { ticket, reply });
-    }
-
-    /// The log was read.
-    pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Now) {
-        let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        match loaded {
-            Ok(Loaded { tail, seats, pending, details }) => {
-                self.window.load(&tail);
-                self.head = Some(tail.head);
-                self.details = details;
-                self.pace.note(&tail.rows, &self.details, now);
-                self.roster.forget();
-                self.roster.seats = seats;
-                self.unfinished = pending.into_iter().map(|member| told_by(&tail, member)).collect();
-                // In the order in which they were to be told, so that no place is below the planned one.
-                self.unfinished.sort_by_key(|(member, _)| member.as_of());
-                self.answer_attempts(&tail);
-                if std::mem::take(&mut self.may_owe_fanout) && tail.head.seq > Seq::ZERO {
-                    self.redrive(tail.head.seq);
-                }
-            }
-            Err(failure) => self.fail_all(&failure.error(), now),
-        }
-    }
-
-    /// Notes whose append had an unknown outcome are answered if their rows are there. To hide
-    /// one, other homes would have to append a window of rows to one user's own log within one unknown outcome; it
-    /// would then be told twice, not lost. Changes of seats do not rely on this: who appends behind an entry that
-    /// tells of a member settles her first.
-    fn answer_attempts(&mut self, tail: &Tail) {
-        for mut waiting in self.queue.take() {
-            match waiting.attempt.take().filter(|attempt| tail.rows.iter().any(|row| is_same(row, attempt))) {
-                Some(row) => self.reply(waiting.ticket, Reply::Noted { seq: row.entry.seq }),
-                None => self.queue.push_back(waiting),
-            }
-        }
-    }
-
-    /// Members were looked up.
-    pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Now) {
-        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        match found {
-            Ok(found) if self.is_ahead(&found) => self.begin_again(step),
-            Ok(found) => {
-                self.roster.learn(found, now);
-                self.flight = Flight::Ready(step);
-            }
-            Err(failure) => self.fail_step(step, &failure.error(), now),
-        }
-    }
-
-    /// Whether somebody was found half-way, whom who finds her finishes first; or as she is behind the head that we
-    /// know, since seats and log are not read at once.
-    fn is_ahead(&self, found: &Found) -> bool {
-        let head = self.head.map(|head| head.seq);
-        found
-            .members
-            .iter()
-            .flat_map(|(_, member)| member)
-            .any(|member| member.pending.is_some() || member.spans.edge() > head)
-    }
-
-    /// Recorded sends of those who may not speak were looked up.
-    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Now) {
-        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        match (sends, step) {
-            (Ok(sends), Step::Batch(mut batch)) => {
-                self.answer_refused(&mut batch, sends);
-                self.flight = Flight::Ready(Step::Batch(batch));
-            }
-            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
-            (Ok(_), step) => self.flight = Flight::Ready(step),
-        }
-    }
-
-    /// Single rows were read, in the order asked for.
-    pub fn handle_rows(&mut self, rows: Result<Vec<(Seq, Option<Row>)>, Failure>, now: Now) {
-        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        match (rows, step) {
-            (Ok(rows), Step::Batch(mut batch)) => {
-                batch.targets = Some(rows.into_iter().collect());
-                self.flight = Flight::Ready(Step::Batch(batch));
-            }
-            (Ok(rows), Step::React(mut step)) => {
-                self.take_messages(&mut step, &rows.into_iter().collect());
-                self.flight = Flight::Ready(Step::React(step));
-            }
-            (Ok(_), step) => self.flight = Flight::Ready(step),
-            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
-        }
-    }
-
-    /// An append came back.
-    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Now) {
-        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        match outcome {
-            Ok(AppendOutcome::Appended) => {
-                self.unknown = 0;
-                self.finish_append(step, now);
-            }
-            Ok(AppendOutcome::SentBefore(sent)) => {
-                self.unknown = 0;
-                match step {
-                    Step::Batch(batch) => self.learn_sent(batch, &sent),
-                    step => self.begin_again(step),
-                }
-            }
-            // Somebody else appended: the tail tells what.
-            Ok(AppendOutcome::Moved { .. } | AppendOutcome::Stale { .. }) => self.begin_again(step),
-            Err(Failure::Unknown(error)) => self.handle_unknown(step, &error, now),
-            Err(Failure::Unavailable(error)) => self.fail_step(step, &error, now),
-        }
-    }
-
-    /// A change of seats came back.
-    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Now) {
-        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
-        let Step::Seats(mut step) = step else { return };
-        match outcome {
-            Ok(SeatOutcome::Changed(seats)) => {
-                self.roster.seats = seats;
-                self.answer_unchanged(&mut step);
-                self.flight = Flight::Ready(Step::Seats(step.seated()));
-            }
-            // Somebody else changed them, and may have died half-way.
-            Ok(SeatOutcome::Moved(_)) => self.begin_again(Step::Seats(step)),
-            Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error, now),
-            Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error, now),
-        }
-    }
-
-    /// Members were settled, and their own logs told them.
-    pub fn handle_settled(&mut self, settled: Result<(), Failure>, now: Now) {
-        let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
-            return;
-        };
-        match settled {
-            Ok(()) => self.finish_seats(step),
-            Err(failure) => self.fail_step(Step::Seats(step), &failure.error(), now),
-        }
+        // Progress: the next miss is the first one of another step, which may end without an append.
+        self.backoff.clear();
+        self.effects.push_back(Effect::Reply { ticket, reply });
     }
 
     fn finish_append(&mut self, step: Step, now: Now) {
@@ -432,19 +346,18 @@ impl Home {
         self.roster.role(user)
     }
 
-    fn fanout(&mut self, rows: Arc<[Row]>) {
-        self.replies.push_back(Effect::Fanout { log: self.log, rows });
+    /// Rows are durable and their commands answered. `deleted` is known of the messages that they delete.
+    fn fanout(&mut self, rows: Arc<[Row]>, deleted: &[Deleted]) {
+        let consequences = match self.log {
+            LogId::Channel(_) => Consequences::of(&rows).knowing(deleted),
+            LogId::User(_) => Consequences::default(),
+        };
+        self.effects.push_back(Effect::Fanout { log: self.log, rows, consequences });
     }
 
-    fn redrive(&mut self, seq: Seq) {
-        self.replies.push_back(Effect::Redrive { log: self.log, seq });
+    fn redrive(&mut self, range: RangeInclusive<Seq>) {
+        self.effects.push_back(Effect::Redrive { log: self.log, range });
     }
-}
-
-/// Whether a row found in the log is the one that was to be appended.
-fn is_same(found: &Row, attempt: &Row) -> bool {
-    let json = |row: &Row| serde_json::to_string(&row.entry).ok();
-    found.entry.seq == attempt.entry.seq && found.entry.at == attempt.entry.at && json(found) == json(attempt)
 }
 
 #[cfg(test)]

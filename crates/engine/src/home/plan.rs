@@ -25,7 +25,7 @@ impl Plan {
 
     /// A member as she is after the change, and the entry that tells it.
     fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
-        member.pending = Some(Pending { by, place: self.next_place(head), change });
+        member.pending = Some(Pending { by, place: self.next_place(head), change, is_told: false });
         self.contents.extend(member.pending_content());
         self.members.push(member);
     }

@@ -27,8 +27,9 @@ pub(super) struct Waiting {
     pub(super) size_bytes: usize,
     /// When it came, by the steady clock; `None` if it waits as long as it takes.
     pub(super) since: Option<Duration>,
-    /// The row of an append whose outcome is unknown. Sends are found by their keys, notes by this.
-    pub(super) attempt: Option<Row>,
+    /// The rows of appends of unknown outcome. A send is found by its key, a note by these. An append of unknown outcome may
+    /// happen after a later one was refused, so all are kept: at most as many as a step is tried.
+    pub(super) attempts: Vec<Row>,
     /// Of a change of seats.
     pub(super) tries: Tries,
 }
@@ -36,7 +37,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn new(ticket: Ticket, command: Command) -> Self {
         let size_bytes = command.size_bytes();
-        Self { ticket, command, size_bytes, since: None, attempt: None, tries: Tries::default() }
+        Self { ticket, command, size_bytes, since: None, attempts: Vec::new(), tries: Tries::default() }
     }
 
     /// One that came now.

@@ -303,6 +303,7 @@ impl Home {
                 self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes });
             }
         }
+        self.fanout(rows, &[]);
     }
 }
 

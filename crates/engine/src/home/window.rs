@@ -7,6 +7,7 @@ use madang_ids::{ChannelId, ClientMsgId, Seq, UserId};
 use madang_proto::Content;
 
 use crate::home::WINDOW_ROWS;
+use crate::home::notes::NoteId;
 use crate::log::{Row, SendRecord, Tail};
 
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Window {
     told: HashMap<(Seq, u32), Seq>,
     /// Of a user's own log: how far she has read each channel as it notes, and where.
     reads: HashMap<ChannelId, (Seq, Seq)>,
+    /// Of a user's own log: where its notes are.
+    noted: HashMap<NoteId, Seq>,
     /// One a row, also for rows that are no messages: the window is counted in rows.
     rows: VecDeque<Kept>,
     /// Rows at the old end that are recorded in the store already.
@@ -31,6 +34,7 @@ enum Kept {
     Told(Seq, u32),
     /// A read marker of a channel, noted at this place.
     Read(ChannelId, Seq),
+    Noted(NoteId),
     Other,
 }
 
@@ -50,6 +54,7 @@ impl Window {
                 Some(Kept::Sent(sender, id)) => drop(self.by_key.remove(&(sender, id))),
                 Some(Kept::Told(target, version)) => self.forget_told(target, version),
                 Some(Kept::Read(channel, place)) => self.forget_read(channel, place),
+                Some(Kept::Noted(id)) => self.forget_noted(id),
                 _ => {}
             }
             self.recorded = self.recorded.saturating_sub(1);
@@ -64,6 +69,14 @@ impl Window {
         }
     }
 
+    /// An older log may have a note twice: a later one stays known.
+    fn forget_noted(&mut self, id: NoteId) {
+        let first = self.last.minus(self.rows.len() as u64).next();
+        if self.noted.get(&id).is_some_and(|at| *at < first) {
+            self.noted.remove(&id);
+        }
+    }
+
     fn keep(&mut self, row: &Row) -> Kept {
         if let Some(record) = record_of(row) {
             let (sender, id) = (record.key.sender, record.key.client_msg_id);
@@ -75,6 +88,10 @@ impl Window {
             // A lower one may be there from before notes were compared.
             *last = (*last).max((seq, row.entry.seq));
             return Kept::Read(channel_id, row.entry.seq);
+        }
+        if let Some(id) = NoteId::of(&row.entry.content) {
+            self.noted.insert(id, row.entry.seq);
+            return Kept::Noted(id);
         }
         match row.entry.content.change() {
             Some(change) => {
@@ -94,6 +111,11 @@ impl Window {
     /// Where one of the last rows notes that a channel was read up to `seq` or beyond.
     pub(super) fn noted_read(&self, channel: ChannelId, seq: Seq) -> Option<Seq> {
         self.reads.get(&channel).filter(|(read, _)| *read >= seq).map(|(_, place)| *place)
+    }
+
+    /// Where one of the last rows is this note.
+    pub(super) fn noted(&self, id: NoteId) -> Option<Seq> {
+        self.noted.get(&id).copied()
     }
 
     /// Where one of the last rows tells a version of the message at `target`.

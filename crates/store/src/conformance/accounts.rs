@@ -125,7 +125,7 @@ pub(super) async fn a_deleted_user_leaves_an_id_and_a_handle_that_is_kept(subjec
     assert_eq!(store.create_user(&person(50, "a"), "hash", None).await, Ok(Created::Created));
 }
 
-fn invitation(number: u8, uses: u32, ends: u64) -> Invitation {
+pub(super) fn invitation(number: u8, uses: u32, ends: u64) -> Invitation {
     let (label, created_at) = (format!("for {number}"), at(1));
     Invitation { hash: [number; 32], label, created_at, ends_at: at(ends), uses, used: 0 }
 }
@@ -179,8 +179,7 @@ pub(super) async fn an_invitation_ends(subject: Arc<dyn Subject>) {
     assert_eq!(store.revoke_invitation(&[2; 32]).await, Ok(true));
     assert_eq!(store.revoke_invitation(&[2; 32]).await, Ok(false));
     assert_eq!(sign_up(22, 2).await, Created::NotInvited);
-    assert_eq!(store.forget_invitations(at(50), 9).await, Ok(1));
-    assert_eq!(store.invitations(None, 9).await, Ok(vec![invitation(3, 5, 95)]));
+    assert_eq!(store.invitations(Some(&[1; 32]), 9).await, Ok(vec![invitation(3, 5, 95)]));
 }
 
 pub(super) async fn blocks_come_by_pages(subject: Arc<dyn Subject>) {
@@ -231,20 +230,5 @@ pub(super) async fn a_key_is_claimed_once(subject: Arc<dyn Subject>) {
     for (scope, key) in others {
         let outcome = done(|| store.claim(scope, key, claim(50))).await;
         assert!(matches!(outcome, Claimed::First | Claimed::Before(Claim { id: 50, .. })));
-    }
-}
-
-pub(super) async fn old_claims_are_forgotten(subject: Arc<dyn Subject>) {
-    let store = subject.open().await;
-    let claim = |id: u64| Claim { id, request_hash: [0; 16], at: at(id * 100) };
-    for id in 1..=10 {
-        assert_eq!(store.claim("channels", &id.to_string(), claim(id)).await, Ok(Claimed::First));
-    }
-    assert_eq!(store.forget_claims(at(501), 3).await, Ok(3));
-    assert_eq!(store.forget_claims(at(501), 3).await, Ok(2));
-    assert_eq!(store.forget_claims(at(501), 3).await, Ok(0));
-    for id in 1..=10 {
-        let expected = if id <= 5 { Claimed::First } else { Claimed::Before(claim(id)) };
-        assert_eq!(store.claim("channels", &id.to_string(), claim(id)).await, Ok(expected));
     }
 }

@@ -72,8 +72,40 @@ pub(super) async fn two_who_ask_at_once_are_contacts(subject: Arc<dyn Subject>) 
         let store = Arc::clone(&store);
         callers.spawn(async move { told(put(&store, one, other).await) });
     }
+    for one in 10..30 {
+        for (one, other) in [(one, one + 100), (one + 100, one)] {
+            let store = Arc::clone(&store);
+            callers.spawn(async move { told(put(&store, one, other).await) });
+        }
+    }
     callers.join_all().await;
-    assert_eq!(states(&store, 1, 2).await, [Some(ContactState::Mutual); 2]);
+    for (one, other) in [(1, 2)].into_iter().chain((10..30).map(|one| (one, one + 100))) {
+        assert_eq!(states(&store, one, other).await, [Some(ContactState::Mutual); 2], "{one} and {other}");
+    }
+}
+
+/// A pair and the lists of the two are written one after the other; a call that is repeated until it succeeds leaves them equal.
+pub(super) async fn the_lists_of_both_say_what_the_pair_says(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let mut callers = JoinSet::new();
+    for (one, other) in [(1, 2), (2, 1), (1, 3), (3, 1), (4, 1), (1, 5)] {
+        let store = Arc::clone(&store);
+        callers.spawn(async move {
+            put(&store, one, other).await;
+            if other == 5 {
+                done(|| store.remove_contact(user(1), user(5), at(9))).await;
+            }
+        });
+    }
+    callers.join_all().await;
+    for (one, other) in [(1, 2), (1, 3), (1, 4), (1, 5)] {
+        let pair = states(&store, one, other).await;
+        for (state, (of, who)) in pair.into_iter().zip([(one, other), (other, one)]) {
+            let list = done(|| store.contacts(user(of), None, 99)).await;
+            let listed = list.iter().find(|contact| contact.other == user(who));
+            assert_eq!(listed.and_then(|contact| contact.state), state, "{who} in the list of {of}");
+        }
+    }
 }
 
 pub(super) async fn a_change_is_told_unless_there_was_another(subject: Arc<dyn Subject>) {

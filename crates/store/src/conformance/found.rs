@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use madang_proto::{Content, DeletionMark};
+use madang_proto::Content;
 
 use super::Subject;
 use super::build::*;
 use super::channels::{membership, plain};
-use super::logs::{appended, edit};
+use super::logs::{appended, appended_knowing, delete, edit};
 use crate::Spans;
+use crate::log::Deleted;
 use crate::log::Head;
 
 pub(super) async fn messages_of_one_sender_are_found(subject: Arc<dyn Subject>) {
@@ -64,10 +65,8 @@ pub(super) async fn mentions_of_a_user_come_the_latest_first(subject: Arc<dyn Su
     }
     assert_eq!(pages, all);
     // What was deleted mentions nobody.
-    let mut delete = edit(heads[1], 2, 1, "");
-    let Content::Message(gone) = &mut delete.changes[0].content else { return };
-    gone.deleted = Some(DeletionMark { at: at(99), by: user(1) });
-    appended(&store, delete).await;
+    let deleted = Deleted { target: seq(2), mentioned: vec![Some(user(2))] };
+    appended_knowing(&store, delete(heads[1], 2, 1), &[deleted]).await;
     assert_eq!(found(Some(all[1]), 99).await, all[3..]);
     assert_eq!(store.mentions_of(user(1), None, 9).await, Ok(vec![]));
 }

@@ -9,13 +9,27 @@ use super::Subject;
 use super::build::*;
 use super::channels::{membership, plain};
 use super::sends::{record, record_sends};
-use crate::channels::{Channel, Marker, Membership};
-use crate::log::{Append, AppendOutcome, Head, ReactionChange, Row, RowChange};
+use crate::channels::{Channel, Membership};
+use crate::log::{
+    Append, AppendOutcome, Consequences, Deleted, Head, Marker, ReactionChange, Row, RowChange,
+};
 use crate::{Spans, Store};
 
+/// Appends, and applies what follows, as a home does.
 pub(super) async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
-    let head = append.head();
+    appended_knowing(store, append, &[]).await
+}
+
+/// As [`appended`]; `deleted` is known of the messages that it deletes.
+pub(super) async fn appended_knowing(store: &Arc<dyn Store>, append: Append, deleted: &[Deleted]) -> Head {
+    let (head, log) = (append.head(), append.log);
+    let consequences = Consequences::of(&append.rows).knowing(deleted);
     assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
+    if let LogId::Channel(channel) = log {
+        store.apply_consequences(channel, &consequences).await.unwrap();
+        // A home that begins on the log repeats it.
+        store.apply_consequences(channel, &consequences).await.unwrap();
+    }
     head
 }
 
@@ -60,13 +74,13 @@ pub(super) async fn an_append_compares_the_whole_head(subject: Arc<dyn Subject>)
     ];
     for expected in others {
         let outcome = store.append(say(log(1), expected, key(user(1), 2))).await.unwrap();
-        assert_eq!(outcome, AppendOutcome::Moved { head }, "expected {expected:?}");
+        assert_eq!(outcome, AppendOutcome::Moved, "expected {expected:?}");
         assert_eq!(store.tail(log(1), 9).await.unwrap().rows.len(), 1);
     }
     appended(&store, say(log(1), head, key(user(1), 2))).await;
     let ahead = Head { seq: seq(3), ordinal: ordinal(3), at: at(30) };
     let outcome = store.append(say(log(2), ahead, key(user(1), 1))).await.unwrap();
-    assert_eq!(outcome, AppendOutcome::Moved { head: Head::default() });
+    assert_eq!(outcome, AppendOutcome::Moved);
 }
 
 pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
@@ -77,7 +91,7 @@ pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
     for number in 2..7 {
         head = appended(&store, say(log(1), head, key(user(2), number))).await;
     }
-    assert_eq!(store.append(paused).await, Ok(AppendOutcome::Moved { head }));
+    assert_eq!(store.append(paused).await, Ok(AppendOutcome::Moved));
     let rows = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
     assert_eq!(seqs(&rows), [1, 2, 3, 4, 5, 6]);
     assert!(rows[1..].iter().all(|row| row.key.is_some_and(|key| key.sender == user(2))));
@@ -103,11 +117,11 @@ pub(super) async fn changes_compare_the_version(subject: Arc<dyn Subject>) {
     let head = appended(&store, say_many(log(1), Head::default(), user(1), 1, 3)).await;
     let head = appended(&store, edit(head, 2, 1, "second")).await;
     let stale = store.append(edit(head, 2, 1, "lost")).await.unwrap();
-    assert_eq!(stale, AppendOutcome::Stale { target: seq(2), version: 2 });
+    assert_eq!(stale, AppendOutcome::Stale);
     let ahead = store.append(edit(head, 2, 7, "lost")).await.unwrap();
-    assert_eq!(ahead, AppendOutcome::Stale { target: seq(2), version: 2 });
+    assert_eq!(ahead, AppendOutcome::Stale);
     let nowhere = store.append(edit(head, 99, 1, "lost")).await.unwrap();
-    assert_eq!(nowhere, AppendOutcome::Stale { target: seq(99), version: 0 });
+    assert_eq!(nowhere, AppendOutcome::Stale);
     assert_eq!(store.tail(log(1), 1).await.unwrap().head, head);
     appended(&store, edit(head, 2, 2, "third")).await;
     let rows = store.rows(log(1), seq(1)..=seq(9), usize::MAX).await.unwrap();
@@ -188,7 +202,7 @@ pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
     assert_eq!(store.reactors(channel(2), seq(4), "tea", None, 9).await.unwrap(), []);
 }
 
-pub(super) async fn what_was_noted_of_a_message_goes_with_it(subject: Arc<dyn Subject>) {
+pub(super) async fn what_was_noted_of_a_message_ends_with_it(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     store.create_channel(&plain(1)).await.unwrap();
     store.put_memberships(&[membership(2, 1, &Spans::since(seq(1)))]).await.unwrap();
@@ -209,11 +223,19 @@ pub(super) async fn what_was_noted_of_a_message_goes_with_it(subject: Arc<dyn Su
     };
     head = appended(&store, edit(head, 1, 1, "edited")).await;
     assert_eq!(left().await, (1, 1, 2));
-    let mut delete = edit(head, 1, 2, "");
-    let Content::Message(message) = &mut delete.changes[0].content else { return };
-    message.deleted = Some(DeletionMark { at: at(50), by: user(1) });
-    appended(&store, delete).await;
+    let deleted = Deleted { target: seq(1), mentioned: vec![Some(user(2)), None] };
+    appended_knowing(&store, delete(head, 1, 2), &[deleted]).await;
     assert_eq!(left().await, (0, 1, 1));
+}
+
+/// An append that deletes a message.
+pub(super) fn delete(head: Head, target: u64, if_version: u32) -> Append {
+    let mut delete = edit(head, target, if_version, "");
+    let Content::Message(message) = &mut delete.changes[0].content else { return delete };
+    message.deleted = Some(DeletionMark { at: at(50), by: user(1) });
+    let change = Change { target: seq(target), version: if_version + 1, by: user(1), message: None };
+    delete.rows = vec![notice(head, Content::Deleted(change))].into();
+    delete
 }
 
 pub(super) async fn a_change_keeps_the_first_hash(subject: Arc<dyn Subject>) {
@@ -317,7 +339,7 @@ pub(super) async fn logs_of_channels_and_users_are_apart(subject: Arc<dyn Subjec
     assert!(matches!(rows[..], [crate::Row { key: None, .. }]));
 }
 
-pub(super) async fn an_append_moves_its_senders_markers(subject: Arc<dyn Subject>) {
+pub(super) async fn consequences_move_the_markers_of_senders(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let card = super::channels::card(1);
     let one = Channel::new(card, user(1), at(1), 9);
@@ -331,6 +353,9 @@ pub(super) async fn an_append_moves_its_senders_markers(subject: Arc<dyn Subject
     let left = Content::Left { user_id: user(3), by: user(3) };
     rows.push(notice(Head::after(&rows[1]), left));
     appended(&store, append(log(1), head, rows)).await;
+    // A home that was paused repeats what it owed long ago.
+    let old = say_many(log(1), Head::default(), user(1), 1, 3);
+    store.apply_consequences(channel(1), &Consequences::of(&old.rows)).await.unwrap();
     for (id, marked) in [(1, 5), (2, 4), (3, 0)] {
         let marker = store.overview_of(user(id), channel(1)).await.unwrap().map(|overview| overview.marker);
         assert_eq!(marker, Some(Marker { seq: seq(marked), ordinal: ordinal(marked) }), "user {id}");

@@ -16,7 +16,7 @@ const CAPACITY: u32 = 10;
 
 pub(super) fn member(id: u64, spans: Spans) -> Member {
     let place = spans.edge().unwrap_or_default();
-    let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat });
+    let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat, is_told: false });
     Member {
         user_id: user(id),
         role: Role::Member,
@@ -80,7 +80,7 @@ pub(super) async fn seats_of_an_old_revision_are_refused(subject: Arc<dyn Subjec
     assert_eq!(store.change_seats(change(0, 1, one()), &[]).await, Ok(SeatOutcome::Changed(now)));
     for rev in [0, 2] {
         let two = vec![member(2, Spans::since(seq(2)))];
-        assert_eq!(store.change_seats(change(rev, 2, two), &[]).await, Ok(SeatOutcome::Moved(now)));
+        assert_eq!(store.change_seats(change(rev, 2, two), &[]).await, Ok(SeatOutcome::Moved));
         assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
     }
     assert_eq!(store.seats(channel(1)).await, Ok(now));
@@ -91,7 +91,7 @@ pub(super) async fn memberships_come_with_their_seats(subject: Arc<dyn Subject>)
     let spans = Spans::since(seq(1));
     let hers = |id: u64| membership(id, 1, &spans);
     let now = Seats { count: 1, rev: 1 };
-    for (rev, id, outcome) in [(0, 1, SeatOutcome::Changed(now)), (0, 2, SeatOutcome::Moved(now))] {
+    for (rev, id, outcome) in [(0, 1, SeatOutcome::Changed(now)), (0, 2, SeatOutcome::Moved)] {
         let change = change(rev, 1, vec![member(id, spans.clone())]);
         assert_eq!(store.change_seats(change, &[hers(id)]).await, Ok(outcome));
     }
@@ -144,7 +144,7 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
     let left = member(1, spans.clone());
     spans.open(seq(9));
     let again = member(1, spans);
-    let role = Some(Pending { by: user(2), place: seq(12), change: PendingChange::Role });
+    let role = Some(Pending { by: user(2), place: seq(12), change: PendingChange::Role, is_told: false });
     let made_owner = Member { role: Role::Owner, pending: role, ..again.clone() };
     let none = Member { pending: None, ..again.clone() };
     for (now, overtaken) in

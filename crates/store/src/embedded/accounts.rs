@@ -5,7 +5,7 @@ use madang_ids::{Millis, UserId};
 use madang_proto::Audience;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::codec::{audience, audience_text, bound, int, limit, number};
+use super::codec::{audience, audience_text, int, limit, number};
 use super::{Embedded, contacts};
 use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 use crate::error::StoreResult;
@@ -210,17 +210,6 @@ impl AccountStore for Embedded {
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed> {
         let (scope, key) = (scope.to_owned(), key.to_owned());
         self.write(move |transaction| insert_claim(transaction.db(), &scope, &key, claim)).await
-    }
-
-    async fn forget_claims(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
-        self.write(move |transaction| {
-            let mut statement = transaction.db().prepare_cached(
-                "DELETE FROM claims WHERE (scope, key) IN
-                 (SELECT scope, key FROM claims WHERE at_ms < ?1 ORDER BY at_ms LIMIT ?2)",
-            )?;
-            statement.execute([bound(before.get()), limit(limit_rows)])
-        })
-        .await
     }
 }
 

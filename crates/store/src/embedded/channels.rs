@@ -17,11 +17,12 @@ use super::open;
 use super::overviews::Overviews;
 use super::readable::{readable, readable_page};
 use crate::channels::{
-    Channel, ChannelStore, FoundPage, Marker, Member, Membership, Overview, OverviewOrder, SeatChange,
-    SeatOutcome, Seats, caseless, searched,
+    Channel, ChannelStore, FoundPage, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
+    Seats, caseless, searched,
 };
 use crate::error::StoreResult;
 use crate::log::Details;
+use crate::log::Marker;
 
 #[async_trait]
 impl ChannelStore for Embedded {
@@ -376,7 +377,7 @@ fn seats(db: &Connection, channel: ChannelId) -> Result<Seats> {
 fn change_seats(db: &Connection, change: &SeatChange) -> Result<SeatOutcome> {
     let now = seats(db, change.channel)?;
     if now.rev != change.if_rev {
-        return Ok(SeatOutcome::Moved(now));
+        return Ok(SeatOutcome::Moved);
     }
     let after = Seats { count: change.count, rev: now.rev + 1 };
     let mut statement =

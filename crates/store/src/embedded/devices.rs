@@ -5,7 +5,7 @@ use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Embedded;
-use super::codec::{bound, int, limit, number, optional_number};
+use super::codec::{int, limit, number, optional_number};
 use crate::devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
 use crate::error::StoreResult;
 
@@ -20,13 +20,13 @@ impl DeviceStore for Embedded {
         self.write(move |transaction| put_device(transaction.db(), &device, at_most, sign_in_rev)).await
     }
 
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
+    async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
                 "SELECT id, devices.user, name, created_at, revoked_at, received_epoch, received_pos, expires_at
-                 FROM devices LEFT JOIN refresh_tokens ON device = id WHERE id = ?1",
+                 FROM devices LEFT JOIN refresh_tokens ON device = id WHERE id = ?1 AND devices.user = ?2",
             )?;
-            statement.query_row([int(id.raw())], device_of).optional()
+            statement.query_row([int(id.raw()), int(user.raw())], device_of).optional()
         })
         .await
     }
@@ -72,49 +72,16 @@ impl DeviceStore for Embedded {
         self.write(move |transaction| revoke_devices(transaction.db(), user, except, at)).await
     }
 
-    async fn ended_devices(&self, before: Millis, rows: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT user, device FROM refresh_tokens INDEXED BY refresh_tokens_by_end
-                 WHERE is_revoked = 0 AND expires_at < ?1 ORDER BY expires_at LIMIT ?2",
-            )?;
-            let pair =
-                |row: &Row<'_>| Ok((UserId::from_raw(number(row, 0)?), DeviceId::from_raw(number(row, 1)?)));
-            statement.query_map([bound(before.get()), limit(rows)], pair)?.collect()
-        })
-        .await
-    }
-
-    async fn forget_devices(&self, before: Millis, rows: usize) -> StoreResult<usize> {
-        self.write(move |transaction| {
-            forget(
-                transaction.db(),
-                "SELECT id FROM devices INDEXED BY devices_revoked_by_time
-                 WHERE revoked_at IS NOT NULL AND revoked_at < ?1 ORDER BY revoked_at LIMIT ?2",
-                [bound(before.get()), limit(rows)],
-            )
-        })
-        .await
-    }
-
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()> {
+    async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()> {
         let marks = marks.to_vec();
         self.write(move |transaction| {
-            if marks.is_empty() {
-                // There and back: what is not changed is not written.
-                for step in [1, -1] {
-                    let mut statement =
-                        transaction.db().prepare_cached("UPDATE position SET value = value + ?1")?;
-                    statement.execute([step])?;
-                }
-            }
             let mut statement = transaction.db().prepare_cached(
                 "UPDATE devices SET received_epoch = ?2, received_pos = ?3
-                 WHERE id = ?1 AND (received_epoch IS NOT ?2 OR received_pos < ?3)",
+                 WHERE id = ?1 AND user = ?4 AND (received_epoch IS NOT ?2 OR received_pos < ?3)",
             )?;
-            for (device, cursor) in &marks {
+            for (user, device, cursor) in &marks {
                 let (epoch, position) = (int(cursor.epoch.raw()), int(cursor.position.get()));
-                statement.execute([int(device.raw()), epoch, position])?;
+                statement.execute([int(device.raw()), epoch, position, int(user.raw())])?;
             }
             Ok(())
         })
@@ -250,7 +217,7 @@ fn forget_oldest(db: &Connection, user: UserId) -> Result<usize> {
 }
 
 /// Forgets the devices that `which` selects, with their refresh tokens.
-fn forget(db: &Connection, which: &str, bounds: [i64; 2]) -> Result<usize> {
+pub(super) fn forget(db: &Connection, which: &str, bounds: [i64; 2]) -> Result<usize> {
     let devices: Vec<i64> =
         db.prepare_cached(which)?.query_map(bounds, |row| row.get(0))?.collect::<Result<_>>()?;
     for device in &devices {

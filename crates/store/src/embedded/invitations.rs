@@ -5,7 +5,7 @@ use madang_ids::Millis;
 use rusqlite::{Result, Row, params};
 
 use super::Embedded;
-use super::codec::{bound, int, limit, number, small_number};
+use super::codec::{int, limit, number, small_number};
 use crate::error::StoreResult;
 use crate::invitations::{Invitation, InvitationStore};
 
@@ -41,17 +41,6 @@ impl InvitationStore for Embedded {
         self.write(move |transaction| {
             let mut statement = transaction.db().prepare_cached("DELETE FROM invitations WHERE hash = ?1")?;
             Ok(statement.execute([hash])? == 1)
-        })
-        .await
-    }
-
-    async fn forget_invitations(&self, before: Millis, rows: usize) -> StoreResult<usize> {
-        self.write(move |transaction| {
-            let mut statement = transaction.db().prepare_cached(
-                "DELETE FROM invitations WHERE hash IN
-                 (SELECT hash FROM invitations WHERE ends_at < ?1 LIMIT ?2)",
-            )?;
-            statement.execute([bound(before.get()), limit(rows)])
         })
         .await
     }

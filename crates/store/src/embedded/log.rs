@@ -16,11 +16,10 @@ use super::codec::{bound, int, json as to_json, limit, number, small_number, sto
 use super::job::Transaction;
 use super::reactions;
 use super::sends;
-use crate::channels::Marker;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, Head, Lists, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions,
-    ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail, kept, mentioned,
+    Append, AppendOutcome, Consequences, Head, Lists, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace,
+    Mentions, OwnReactions, ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail, kept,
 };
 
 use rows::Rows;
@@ -32,6 +31,15 @@ impl LogStore for Embedded {
         check(&append)?;
         let encoded = Encoded::new(append).map_err(|error| store_error(&error))?;
         self.writer.write(encoded.bytes(), move |transaction| encoded.apply(transaction)).await
+    }
+
+    /// [`append`](LogStore::append) has applied them in its transaction.
+    async fn apply_consequences(&self, _: ChannelId, _: &Consequences) -> StoreResult<()> {
+        Ok(())
+    }
+
+    fn applies_consequences_with_rows(&self) -> bool {
+        true
     }
 
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
@@ -173,10 +181,6 @@ impl LogStore for Embedded {
         let keys = keys.to_vec();
         self.read(move |db| keys.iter().map(|&key| sends::find(db, channel, key)).collect()).await
     }
-
-    async fn forget_sends(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
-        self.write(move |transaction| sends::forget(transaction.db(), before, limit_rows)).await
-    }
 }
 
 /// Refuses what would make a hole. A fault of the caller, never of its data.
@@ -202,15 +206,15 @@ struct Encoded {
     append: Append,
     rows: Vec<String>,
     changes: Vec<String>,
-    markers: Vec<(UserId, Marker)>,
+    consequences: Consequences,
 }
 
 impl Encoded {
     fn new(append: Append) -> Result<Self> {
         let rows = append.rows.iter().map(|row| to_json(&kept(&row.entry.content))).collect::<Result<_>>()?;
         let changes = append.changes.iter().map(|change| to_json(&change.content)).collect::<Result<_>>()?;
-        let markers = senders(&append.rows);
-        Ok(Self { append, rows, changes, markers })
+        let consequences = Consequences::of(&append.rows);
+        Ok(Self { append, rows, changes, consequences })
     }
 
     fn bytes(&self) -> usize {
@@ -229,13 +233,13 @@ impl Encoded {
         let log = self.append.log;
         let last = transaction.position().get() + self.append.rows.len() as u64;
         if !self.move_head(transaction.db(), last)? {
-            return Ok(AppendOutcome::Moved { head: head(transaction.db(), log)? });
+            return Ok(AppendOutcome::Moved);
         }
         self.apply_changes(transaction)?;
         let first = transaction.publish(log, &self.append.rows).get();
         self.insert_rows(transaction.db(), first)?;
         if let LogId::Channel(channel) = log {
-            for &(sender, marker) in &self.markers {
+            for &(sender, marker) in &self.consequences.markers {
                 raise_marker(transaction.db(), sender, channel, marker)?;
             }
             self.note_mentions(transaction.db(), channel)?;
@@ -267,7 +271,7 @@ impl Encoded {
         }
         let now = head(db, self.append.log)?;
         if now != self.append.expected {
-            return Ok(Some(AppendOutcome::Moved { head: now }));
+            return Ok(Some(AppendOutcome::Moved));
         }
         let (statements, id) = place(self.append.log);
         let mut statement = db.prepare_cached(statements.version)?;
@@ -282,7 +286,7 @@ impl Encoded {
                     .unwrap_or(0),
             };
             if version != change.if_version {
-                return Ok(Some(AppendOutcome::Stale { target: change.target, version }));
+                return Ok(Some(AppendOutcome::Stale));
             }
             changed.push((change.target, version + 1));
         }
@@ -357,16 +361,15 @@ pub(super) fn change_row(
 
 impl Encoded {
     fn note_mentions(&self, db: &Connection, channel: ChannelId) -> Result<()> {
-        let messages = self.append.rows.iter().filter_map(|row| Some((row, row.entry.content.message()?)));
-        for (row, message) in messages {
-            for user in mentioned(message) {
+        for Mentions { seq, at, sender, users } in &self.consequences.mentions {
+            for user in users {
                 let mut statement = db.prepare_cached(
                     "INSERT INTO mentions (channel, user, seq, sender, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)
                      ON CONFLICT DO NOTHING",
                 )?;
                 let user = user.map_or(0, |user| int(user.raw()));
-                let (sender, at) = (int(message.sender_id.raw()), int(row.entry.at.get()));
-                statement.execute([int(channel.raw()), user, int(row.entry.seq.get()), sender, at])?;
+                let (sender, at) = (int(sender.raw()), int(at.get()));
+                statement.execute([int(channel.raw()), user, int(seq.get()), sender, at])?;
             }
         }
         Ok(())
@@ -405,20 +408,6 @@ fn mentions_of(
 fn forget_mentions(db: &Connection, channel: ChannelId, seq: Seq) -> Result<()> {
     let mut statement = db.prepare_cached("DELETE FROM mentions WHERE channel = ?1 AND seq = ?2")?;
     statement.execute([int(channel.raw()), int(seq.get())]).map(drop)
-}
-
-/// The last message of each sender: her marker moves to it.
-fn senders(rows: &[Row]) -> Vec<(UserId, Marker)> {
-    let mut markers: Vec<(UserId, Marker)> = Vec::new();
-    for row in rows {
-        let Some(message) = row.entry.content.message() else { continue };
-        let marker = Marker { seq: row.entry.seq, ordinal: row.ordinal };
-        match markers.iter_mut().find(|(sender, _)| *sender == message.sender_id) {
-            Some((_, last)) => *last = marker,
-            None => markers.push((message.sender_id, marker)),
-        }
-    }
-    markers
 }
 
 pub(super) fn head(db: &Connection, log: LogId) -> Result<Head> {

@@ -43,6 +43,7 @@ mod sends;
 mod settings;
 mod trim;
 mod unreadable;
+mod upkeep;
 mod wal;
 mod writer;
 

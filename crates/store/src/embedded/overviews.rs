@@ -10,7 +10,8 @@ use super::members::{membership, membership_at};
 use super::readable::{readable, readable_page};
 use super::settings::settings_at;
 use super::unreadable::Unreadables;
-use crate::channels::{MENTIONS_COUNTED, Marker, Membership, Overview};
+use crate::channels::{MENTIONS_COUNTED, Membership, Overview};
+use crate::log::Marker;
 
 // `concat!` takes literals only.
 const _: () = assert!(MENTIONS_COUNTED == 1_000, "overview_sql! counts mentions up to 1000");

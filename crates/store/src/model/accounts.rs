@@ -224,15 +224,6 @@ impl AccountStore for Model {
         })
         .await
     }
-
-    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize> {
-        let is_blind = self.is_mutant(Mutant::ForgetsYoungClaims);
-        self.write(|state| {
-            let old = state.claims.extract_if(.., |_, claim| claim.at < before || is_blind);
-            old.take(limit).count()
-        })
-        .await
-    }
 }
 
 impl State {

@@ -8,10 +8,11 @@ use madang_proto::ChannelKind;
 
 use super::{Model, Mutant, State};
 use crate::channels::{
-    Channel, ChannelStore, FoundChannel, FoundPage, MENTIONS_COUNTED, Marker, Member, Membership, Overview,
+    Channel, ChannelStore, FoundChannel, FoundPage, MENTIONS_COUNTED, Member, Membership, Overview,
     OverviewOrder, SeatChange, SeatOutcome, Seats, caseless, searched,
 };
 use crate::error::{StoreError, StoreResult};
+use crate::log::Marker;
 use crate::log::{ChannelState, Details};
 
 #[async_trait]
@@ -24,7 +25,11 @@ impl ChannelStore for Model {
     }
 
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
-        self.read(|state| state.channels.get(&id).cloned()).await
+        self.read(|state| {
+            let old = state.old_channels.lock().remove(&id);
+            old.or_else(|| state.channels.get(&id).cloned())
+        })
+        .await
     }
 
     async fn find_open(
@@ -101,7 +106,7 @@ impl ChannelStore for Model {
         let changed = self.write(|state| {
             let seats = state.seats.entry(change.channel).or_default();
             if seats.rev != change.if_rev && !is_blind {
-                return SeatOutcome::Moved(*seats);
+                return SeatOutcome::Moved;
             }
             *seats = Seats { count: change.count, rev: seats.rev + 1 };
             let seats = *seats;
@@ -138,7 +143,7 @@ impl ChannelStore for Model {
             let found = state.members.get_mut(&(channel, settled.user_id));
             if let Some(found) = found.filter(|found| is_blind || found.is_settled_by(settled)) {
                 found.spans = settled.spans.clone();
-                found.pending = None;
+                found.pending = settled.pending.filter(|pending| pending.is_told);
             }
         })
         .await

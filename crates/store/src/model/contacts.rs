@@ -10,6 +10,10 @@ use crate::contacts::{
     Relation, Relations, may_become, meet,
 };
 use crate::error::StoreResult;
+use crate::model::unavailable;
+
+/// Times that a change of a pair is tried when another call was first.
+const TRIES: usize = 64;
 
 #[async_trait]
 impl ContactStore for Model {
@@ -21,58 +25,70 @@ impl ContactStore for Model {
         limits: ContactLimits,
     ) -> StoreResult<PutContact> {
         let is_blind = self.is_mutant(Mutant::ContactsIgnoreBlocks);
-        let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
-        let is_lopsided = self.is_mutant(Mutant::ContactChangesOneSide);
-        self.write(|state| {
-            if state.is_blocked(user, other) && !is_blind {
-                return ContactOutcome::Blocked.into();
+        for _ in 0..TRIES {
+            if self.read(|state| state.is_blocked(user, other)).await? && !is_blind {
+                return Ok(ContactOutcome::Blocked.into());
             }
-            let (becomes, rev) = match meet(state.contacts.get(&(user, other)).copied()) {
-                Meeting::Stands(contact) => return ContactOutcome::Is(contact).into(),
+            let found = self.contact(user, other).await?;
+            let (becomes, rev) = match meet(found) {
+                Meeting::Stands(contact) => {
+                    // Whoever wrote the pair may have stopped before the lists.
+                    if !contact.is_told && !self.is_mutant(Mutant::ContactIsNotFinished) {
+                        self.list_pair(user, contact).await?;
+                    }
+                    return Ok(ContactOutcome::Is(contact).into());
+                }
                 Meeting::Becomes { state, rev } => (state, rev),
             };
-            let refused = may_become(becomes, state.counts(user), limits);
-            if let Some(refused) = refused.filter(|_| !is_endless) {
-                return refused.into();
+            let wanted = Contact { other, state: Some(becomes), since: at, rev, is_told: false };
+            if let Some(refused) = self.reserve(user, wanted, limits).await? {
+                return Ok(refused.into());
             }
-            let is_crowded = state.counts(other).asked >= limits.asked && !is_endless;
             let displaced = match becomes {
-                ContactState::Requested if is_crowded => state.displace(other, at),
+                ContactState::Requested => self.displace(other, at, limits).await?,
                 _ => None,
             };
-            let before = state.contacts.get(&(other, user)).copied();
-            let contact = state.put_pair((user, other), Some(becomes), at, rev);
-            if let Some(before) = before.filter(|_| is_lopsided) {
-                state.contacts.insert((other, user), before);
+            if self.put_pair(user, found, wanted).await? {
+                self.list_pair(user, wanted).await?;
+                return Ok(PutContact { outcome: ContactOutcome::Is(wanted), displaced });
             }
-            PutContact { outcome: ContactOutcome::Is(contact), displaced }
-        })
-        .await
+            // Another call was first: the place that was reserved is that of whatever the pair is now.
+            let now = self.contact(user, other).await?;
+            self.list(user, now.unwrap_or(Contact { state: None, ..wanted })).await?;
+        }
+        Err(unavailable())
     }
 
     async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>> {
-        self.write(|state| match state.contacts.get(&(user, other)).copied() {
-            Some(Contact { state: Some(_), rev, .. }) => {
-                Some(state.put_pair((user, other), None, at, rev + 1))
+        for _ in 0..TRIES {
+            let found = self.contact(user, other).await?;
+            let Some(Contact { state: Some(_), rev, .. }) = found else {
+                if let Some(ended) = found.filter(|found| !found.is_told) {
+                    self.list_pair(user, ended).await?;
+                }
+                return Ok(found);
+            };
+            let ended = Contact { other, state: None, since: at, rev: rev + 1, is_told: false };
+            if self.put_pair(user, found, ended).await? {
+                self.list_pair(user, ended).await?;
+                return Ok(Some(ended));
             }
-            found => found,
-        })
-        .await
+        }
+        Err(unavailable())
     }
 
     async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>> {
-        self.read(|state| state.contacts.get(&(user, other)).copied()).await
+        self.read(|state| state.pair(user, other)).await
     }
 
     async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool> {
         let is_blind = self.is_mutant(Mutant::SettleContactIgnoresLaterChange);
         self.write(|state| {
-            if state.contacts.get(&(user, other)).is_some_and(|found| found.rev != rev && !is_blind) {
+            let Some(pair) = state.pairs.get_mut(&in_order(user, other)) else { return true };
+            if pair.rev != rev && !is_blind {
                 return false;
             }
-            for side in [(user, other), (other, user)] {
-                state.contacts.entry(side).and_modify(|contact| contact.is_told = true);
-            }
+            pair.is_told = true;
             true
         })
         .await
@@ -80,8 +96,8 @@ impl ContactStore for Model {
 
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>> {
         self.read(|state| {
-            let hers = state.contacts_of(user).filter(|contact| Some(contact.other) > after);
-            hers.copied().take(limit).collect()
+            let own = state.contacts_of(user).filter(|contact| Some(contact.other) > after);
+            own.copied().take(limit).collect()
         })
         .await
     }
@@ -218,24 +234,103 @@ impl State {
         counts
     }
 
-    /// Removes the oldest unanswered request to `user`.
-    fn displace(&mut self, user: UserId, at: Millis) -> Option<Contact> {
-        let asked = self.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Asked));
-        let oldest = asked.min_by_key(|contact| (contact.since, contact.other)).copied()?;
-        Some(self.put_pair((user, oldest.other), None, at, oldest.rev + 1))
+    /// The pair, as `user` sees it.
+    fn pair(&self, user: UserId, other: UserId) -> Option<Contact> {
+        let pair = *self.pairs.get(&in_order(user, other))?;
+        let state = if user < other { pair.state } else { pair.state.map(ContactState::mirrored) };
+        Some(Contact { other, state, ..pair })
+    }
+}
+
+/// A pair has one row, the truth; each of the two has a list of its own, with counts. These are three partitions, written one
+/// after the other: a place in the list of the one who asks, the pair, both lists. Whoever stops in between leaves a pair that
+/// is not told, and whoever repeats the call finishes it.
+impl Model {
+    /// Takes a place for `wanted` in the user's list, if there is one: exactly, since list and counts are one partition.
+    async fn reserve(
+        &self,
+        user: UserId,
+        wanted: Contact,
+        limits: ContactLimits,
+    ) -> StoreResult<Option<ContactOutcome>> {
+        let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
+        self.write(|state| {
+            // Without the row of this pair: a request that becomes mutual keeps its place.
+            let before = state.contacts.remove(&(user, wanted.other));
+            let becomes = wanted.state.unwrap_or(ContactState::Requested);
+            let refused = may_become(becomes, state.counts(user), limits).filter(|_| !is_endless);
+            let row = if refused.is_some() { before } else { Some(wanted) };
+            if let Some(row) = row {
+                state.contacts.insert((user, wanted.other), row);
+            }
+            refused
+        })
+        .await
     }
 
-    fn put_pair(
-        &mut self,
-        (user, other): (UserId, UserId),
-        state: Option<ContactState>,
-        since: Millis,
-        rev: u64,
-    ) -> Contact {
-        let contact = Contact { other, state, since, rev, is_told: false };
-        let mirror = Contact { other: user, state: state.map(ContactState::mirrored), ..contact };
-        self.contacts.insert((user, other), contact);
-        self.contacts.insert((other, user), mirror);
-        contact
+    /// Writes the pair by compare-and-set on what was found. `false` if it is another by now.
+    async fn put_pair(&self, user: UserId, found: Option<Contact>, wanted: Contact) -> StoreResult<bool> {
+        let (other, is_blind) = (wanted.other, self.is_mutant(Mutant::PairIgnoresRevision));
+        self.write(|state| {
+            if state.pair(user, other).map(|pair| pair.rev) != found.map(|found| found.rev) && !is_blind {
+                return false;
+            }
+            let seen = if user < other { wanted.state } else { wanted.state.map(ContactState::mirrored) };
+            let (low, high) = in_order(user, other);
+            state.pairs.insert((low, high), Contact { other: high, state: seen, ..wanted });
+            true
+        })
+        .await
     }
+
+    /// Writes a contact into the lists of both.
+    async fn list_pair(&self, user: UserId, contact: Contact) -> StoreResult<()> {
+        self.list(user, contact).await?;
+        if self.is_mutant(Mutant::ContactChangesOneSide) {
+            return Ok(());
+        }
+        let mirror = Contact { other: user, state: contact.state.map(ContactState::mirrored), ..contact };
+        self.list(contact.other, mirror).await
+    }
+
+    /// Writes a contact into the list of `user`, unless a later one is there.
+    async fn list(&self, user: UserId, contact: Contact) -> StoreResult<()> {
+        let goes_back = self.is_mutant(Mutant::ContactListGoesBack);
+        self.write(|state| {
+            let row = state.contacts.entry((user, contact.other)).or_insert(contact);
+            if row.rev <= contact.rev || goes_back {
+                *row = contact;
+            }
+        })
+        .await
+    }
+
+    /// Ends the oldest request that waits for `user`, if there is no place for one more.
+    async fn displace(
+        &self,
+        user: UserId,
+        at: Millis,
+        limits: ContactLimits,
+    ) -> StoreResult<Option<Contact>> {
+        let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
+        let oldest = self.read(|state| {
+            let is_crowded = state.counts(user).asked >= limits.asked && !is_endless;
+            let asked = state.contacts_of(user).filter(|contact| contact.state == Some(ContactState::Asked));
+            asked.min_by_key(|contact| (contact.since, contact.other)).copied().filter(|_| is_crowded)
+        });
+        let Some(oldest) = oldest.await? else { return Ok(None) };
+        let found = self.contact(user, oldest.other).await?;
+        let ended = Contact { state: None, since: at, rev: oldest.rev + 1, is_told: false, ..oldest };
+        // If the pair is another by now, a place is free, or the list is about to say what it is.
+        if found.is_none_or(|found| found.rev != oldest.rev) || !self.put_pair(user, found, ended).await? {
+            return Ok(None);
+        }
+        self.list_pair(user, ended).await?;
+        Ok(Some(ended))
+    }
+}
+
+/// The key of a pair.
+fn in_order(one: UserId, other: UserId) -> (UserId, UserId) {
+    (one.min(other), one.max(other))
 }

@@ -6,6 +6,7 @@ use madang_ids::{Cursor, DeviceId, Millis, UserId};
 use super::{Model, Mutant, State};
 use crate::devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Rotated};
 use crate::error::StoreResult;
+use crate::model::unavailable;
 
 #[async_trait]
 impl DeviceStore for Model {
@@ -39,8 +40,12 @@ impl DeviceStore for Model {
         .await
     }
 
-    async fn device(&self, id: DeviceId) -> StoreResult<Option<Device>> {
-        self.read(|state| state.devices.get(&id).map(|device| state.with_end(device))).await
+    async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>> {
+        self.read(|state| {
+            let device = state.devices.get(&id).filter(|device| device.user_id == user);
+            device.map(|device| state.with_end(device))
+        })
+        .await
     }
 
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
@@ -104,35 +109,11 @@ impl DeviceStore for Model {
         .await
     }
 
-    async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {
-        self.read(|state| {
-            let mut ended: Vec<&Refresh> = state.refresh.values().collect();
-            ended.retain(|refresh| {
-                let device = state.devices.get(&refresh.device_id);
-                refresh.expires_at < before && device.is_some_and(|device| device.revoked_at.is_none())
-            });
-            ended.sort_by_key(|refresh| refresh.expires_at);
-            ended.iter().map(|refresh| (refresh.user_id, refresh.device_id)).take(limit).collect()
-        })
-        .await
-    }
-
-    async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize> {
-        let is_blind = self.is_mutant(Mutant::ForgetsYoungDevices);
-        self.write(|state| {
-            let is_old = |device: &&Device| device.revoked_at.is_some_and(|at| at < before || is_blind);
-            let old: Vec<DeviceId> =
-                state.devices.values().filter(is_old).map(|device| device.id).take(limit).collect();
-            old.iter().for_each(|device| state.forget_device(*device));
-            old.len()
-        })
-        .await
-    }
-
-    async fn set_received(&self, marks: &[(DeviceId, Cursor)]) -> StoreResult<()> {
+    async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()> {
         let goes_back = self.is_mutant(Mutant::ReceivedGoesBack);
-        self.write_each(marks, |state, (device, cursor)| {
-            if let Some(device) = state.devices.get_mut(device) {
+        self.write_each(marks, |state, (user, device, cursor)| {
+            let device = state.devices.get_mut(device).filter(|device| device.user_id == *user);
+            if let Some(device) = device {
                 let is_behind = device
                     .received
                     .is_none_or(|old| old.epoch != cursor.epoch || old.position < cursor.position);
@@ -145,6 +126,7 @@ impl DeviceStore for Model {
     }
 
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
+        self.index_refresh(refresh).await?;
         self.write(|state| {
             state.refresh.insert(refresh.device_id, refresh.clone());
         })
@@ -152,15 +134,20 @@ impl DeviceStore for Model {
     }
 
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
+        let Some(device) = self.read(|state| state.refresh_index.get(hash).copied()).await? else {
+            return Ok(None);
+        };
+        // The index may know tokens that were never put, or that are the device's no more.
         let is_it = |refresh: &&Refresh| {
             refresh.hash == *hash || refresh.replaced.is_some_and(|replaced| replaced.hash == *hash)
         };
-        self.read(|state| state.refresh.values().find(is_it).cloned()).await
+        self.read(|state| state.refresh.get(&device).filter(is_it).cloned()).await
     }
 
     async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
         let is_blind = self.is_mutant(Mutant::RotateIgnoresOld);
         let forgets = self.is_mutant(Mutant::RotateForgetsOld);
+        self.index_refresh(new).await?;
         self.write(|state| {
             let Some(found) = state.refresh.get_mut(&new.device_id) else { return Rotated::Unknown };
             if state.devices.get(&new.device_id).is_some_and(|device| device.revoked_at.is_some()) {
@@ -181,6 +168,18 @@ impl DeviceStore for Model {
     }
 }
 
+impl Model {
+    /// Devices and their tokens are in the partition of their user; a token is found by a row of its own, written first.
+    async fn index_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
+        if self.is_mutant(Mutant::RefreshIsNotIndexed) {
+            return Ok(());
+        }
+        let index = self.write(|state| _ = state.refresh_index.insert(refresh.hash, refresh.device_id));
+        // Whatever became of it, the token itself was not put.
+        index.await.map_err(|_| unavailable())
+    }
+}
+
 impl State {
     fn with_end(&self, device: &Device) -> Device {
         let signed_in_until = self.refresh.get(&device.id).map(|refresh| refresh.expires_at);
@@ -196,7 +195,7 @@ impl State {
         revoked[..excess].iter().for_each(|(_, device)| self.forget_device(*device));
     }
 
-    fn forget_device(&mut self, device: DeviceId) {
+    pub(super) fn forget_device(&mut self, device: DeviceId) {
         self.devices.remove(&device);
         self.refresh.remove(&device);
     }

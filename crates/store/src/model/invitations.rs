@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use async_trait::async_trait;
-use madang_ids::Millis;
 
 use super::Model;
 use crate::error::StoreResult;
@@ -35,13 +34,5 @@ impl InvitationStore for Model {
 
     async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool> {
         self.write(|state| state.invitations.remove(hash).is_some()).await
-    }
-
-    async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize> {
-        self.write(|state| {
-            let old = state.invitations.extract_if(.., |_, (invitation, _)| invitation.ends_at < before);
-            old.take(limit).count()
-        })
-        .await
     }
 }

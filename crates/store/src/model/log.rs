@@ -12,8 +12,8 @@ use super::{Fate, Model, Mutant, State, Stored, unavailable, unknown};
 use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
-    Append, AppendOutcome, Head, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace, OwnReactions,
-    ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail,
+    Append, AppendOutcome, Consequences, Head, LogStore, MAX_APPEND_ROWS, Marker, Mention, MentionPlace,
+    OwnReactions, ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail,
 };
 
 /// Appends of unknown outcome that a log keeps in mind; more are lost.
@@ -30,20 +30,20 @@ impl LogStore for Model {
         let sent = self.record_and_look_up(&append).await?;
         if !sent.is_empty() {
             if self.is_mutant(Mutant::AppendDespiteKnownKey) {
-                self.apply(&append, true).await;
+                self.apply(&append).await;
             }
             return Ok(AppendOutcome::SentBefore(sent));
         }
         let fate = self.dice.lock().append_fate(append.log);
         match fate {
             Fate::Done => {
-                let outcome = self.apply(&append, true).await;
+                let outcome = self.apply(&append).await;
                 self.delay().await;
                 Ok(outcome)
             }
             Fate::Unavailable => Err(unavailable()),
             Fate::UnknownDone => {
-                self.apply(&append, false).await;
+                self.apply(&append).await;
                 Err(unknown())
             }
             Fate::UnknownLost => Err(unknown()),
@@ -62,8 +62,33 @@ impl LogStore for Model {
         }
     }
 
+    async fn apply_consequences(&self, channel: ChannelId, consequences: &Consequences) -> StoreResult<()> {
+        let Consequences { markers, mentions, deleted } = consequences;
+        if !self.is_mutant(Mutant::ConsequencesForgetMarkers) {
+            let goes_back = self.is_mutant(Mutant::ConsequencesGoBack);
+            let raise = |state: &mut State, &(sender, marker): &(UserId, Marker)| {
+                state.raise_marker(sender, channel, marker, goes_back);
+            };
+            self.write_each(markers, raise).await?;
+        }
+        if !self.is_mutant(Mutant::ConsequencesForgetMentions) {
+            let notes: Vec<_> =
+                mentions.iter().flat_map(|of| of.users.iter().map(move |user| (of, *user))).collect();
+            self.write_each(&notes, |state, &(of, user)| state.note_mention(channel, of, user)).await?;
+        }
+        if !self.is_mutant(Mutant::ConsequencesKeepNotes) {
+            let notes: Vec<_> =
+                deleted.iter().flat_map(|of| of.mentioned.iter().map(move |user| (of, *user))).collect();
+            self.write_each(&notes, |state, &(of, user)| state.forget_mention(channel, of, user)).await?;
+        }
+        if !self.is_mutant(Mutant::ConsequencesKeepReactions) {
+            self.write_each(deleted, |state, of| state.forget_reactions(channel, of.target)).await?;
+        }
+        Ok(())
+    }
+
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
-        if !self.is_mutant(Mutant::TailSettlesNothing) {
+        if self.dice.lock().is_heads() {
             self.apply_late(log).await;
         }
         let rows = if self.is_mutant(Mutant::TailLacksLastRow) { rows.saturating_sub(1) } else { rows };
@@ -79,12 +104,19 @@ impl LogStore for Model {
     }
 
     async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>> {
-        self.read(|state| logs.iter().map(|&log| state.head(log)).collect()).await
+        let lags = self.is_mutant(Mutant::HeadsLagBehind);
+        let head = |state: &State, log| if lags { state.head_before(log) } else { state.head(log) };
+        self.read(|state| logs.iter().map(|&log| head(state, log)).collect()).await
     }
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
-        self.read(|state| limited(state.stored(log, &range), max_bytes)).await
+        let lags = self.is_mutant(Mutant::RowsLagBehind);
+        self.read(|state| {
+            let last = if lags { state.head_before(log).seq } else { *range.end() };
+            limited(state.stored(log, &range).filter(|stored| stored.row.entry.seq <= last), max_bytes)
+        })
+        .await
     }
 
     async fn rows_back(
@@ -232,23 +264,6 @@ impl LogStore for Model {
         let is_blind = self.is_mutant(Mutant::FindSendsIgnoresSender);
         self.read(|state| keys.iter().map(|&key| state.send(channel, key, is_blind)).collect()).await
     }
-
-    async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
-        self.write(|state| {
-            let old: Vec<_> = state
-                .sends
-                .iter()
-                .filter(|(_, record)| record.at < before)
-                .map(|(key, _)| *key)
-                .take(limit)
-                .collect();
-            old.iter().for_each(|key| {
-                state.sends.remove(key);
-            });
-            old.len()
-        })
-        .await
-    }
 }
 
 fn check(append: &Append) -> StoreResult<()> {
@@ -306,17 +321,20 @@ impl Model {
     /// Appends of unknown outcome happen now, if they still can.
     async fn apply_late(&self, log: LogId) {
         let late = self.state.lock().logs.get_mut(&log).map(|log| std::mem::take(&mut log.late));
-        for append in late.unwrap_or_default() {
-            self.apply(&append, false).await;
+        for mut append in late.unwrap_or_default() {
+            if self.is_mutant(Mutant::LateAppendIgnoresHead) {
+                append.expected = self.state.lock().head(log);
+            }
+            self.apply(&append).await;
         }
     }
 
     /// First the changes, then the rows: nothing holds them together.
-    async fn apply(&self, append: &Append, moves_markers: bool) -> AppendOutcome {
+    async fn apply(&self, append: &Append) -> AppendOutcome {
         if !append.changes.is_empty() {
             let head = self.state.lock().head(append.log);
             if head != append.expected {
-                return AppendOutcome::Moved { head };
+                return AppendOutcome::Moved;
             }
             if let Some(stale) = self.apply_changes(append.log, &append.changes) {
                 return stale;
@@ -327,7 +345,7 @@ impl Model {
             let place = self.place_in_feed().await;
             let mut state = self.state.lock();
             if place.is_some() || !state.feed_is_taken || self.feed.is_closed() {
-                return self.apply_rows(&mut state, append, moves_markers, place);
+                return self.apply_rows(&mut state, append, place);
             }
         }
     }
@@ -349,10 +367,7 @@ impl Model {
                     stored.version = change.if_version + 1;
                     stored.row.entry.content = change.content.clone();
                 }
-                _ => return Some(AppendOutcome::Stale { target: change.target, version }),
-            }
-            if !self.is_mutant(Mutant::DeleteForgetsMessageOnly) {
-                state.forget_notes_of(log, change);
+                _ => return Some(AppendOutcome::Stale),
             }
         }
         None
@@ -368,13 +383,11 @@ impl Model {
         &self,
         state: &mut State,
         append: &Append,
-        moves_markers: bool,
         place: Option<OwnedPermit<Commit>>,
     ) -> AppendOutcome {
         let head = state.head(append.log);
         if !self.is_at(head, append.expected) && !self.is_mutant(Mutant::AppendOverwrites) {
-            let told = if self.is_mutant(Mutant::MovedTellsOldHead) { append.expected } else { head };
-            return AppendOutcome::Moved { head: told };
+            return AppendOutcome::Moved;
         }
         state.appends += 1;
         if self.is_mutant(Mutant::AppendAcksWithoutWriting) && state.appends.is_multiple_of(5) {
@@ -385,15 +398,13 @@ impl Model {
         let stands_still = self.is_mutant(Mutant::PositionStandsStill);
         let keeps_messages = self.is_mutant(Mutant::ChangeKeepsMessage);
         state.append(append.log, &rows, append.head(), stands_still, keeps_messages);
-        if moves_markers && !self.is_mutant(Mutant::AppendForgetsMarkers) {
-            state.move_senders_markers(append.log, &rows);
-        }
-        if !self.is_mutant(Mutant::AppendForgetsMentions) {
-            state.note_mentions(append.log, &rows);
-        }
         if let (LogId::Channel(channel), Some(details)) = (append.log, &append.details)
             && !self.is_mutant(Mutant::AppendForgetsDetails)
         {
+            if self.is_mutant(Mutant::DetailsLagBehind) {
+                let old = state.channels.get(&channel).cloned();
+                state.old_channels.get_mut().extend(old.map(|old| (channel, old)));
+            }
             state.set_details(channel, details);
         }
         if let Some(place) = place {

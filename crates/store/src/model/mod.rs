@@ -16,6 +16,7 @@ mod mutants;
 mod rows;
 mod settings;
 mod trim;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::accounts::{Claim, User};
-use crate::channels::{Channel, Marker, Member, Membership, Seats};
+use crate::channels::{Channel, Member, Membership, Seats};
 use crate::commit_order::{Commit, CommitFeed, EpochRow};
 use crate::contacts::{Contact, PresenceRow};
 use crate::devices::{Device, Refresh};
@@ -34,7 +35,7 @@ use crate::erasure::Erasure;
 use crate::error::{StoreError, StoreResult};
 use crate::group_invitations::GroupInvitation;
 use crate::invitations::Invitation;
-use crate::log::{Append, Head, Row, SendRecord};
+use crate::log::{Append, Head, Marker, Row, SendRecord};
 
 use faults::Dice;
 pub use faults::{Fate, Faults};
@@ -73,6 +74,8 @@ struct State {
     sends: BTreeMap<(ChannelId, UserId, u128), SendRecord>,
     channels: BTreeMap<ChannelId, Channel>,
     directs: BTreeMap<(UserId, UserId), ChannelId>,
+    /// Channels that one more read shows as they were; only a mutant puts something here.
+    old_channels: Mutex<BTreeMap<ChannelId, Channel>>,
     seats: BTreeMap<ChannelId, Seats>,
     members: BTreeMap<(ChannelId, UserId), Member>,
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
@@ -92,9 +95,14 @@ struct State {
     users: BTreeMap<UserId, (User, String)>,
     devices: BTreeMap<DeviceId, Device>,
     refresh: BTreeMap<DeviceId, Refresh>,
+    /// The device of each token that was ever put.
+    refresh_index: BTreeMap<[u8; 32], DeviceId>,
     blocks: BTreeSet<(UserId, UserId)>,
     claims: BTreeMap<(String, String), Claim>,
+    /// The list of each user: what is known there of the pairs.
     contacts: BTreeMap<(UserId, UserId), Contact>,
+    /// The pairs, by the lower id first, as the lower one sees them.
+    pairs: BTreeMap<(UserId, UserId), Contact>,
     presence: BTreeMap<UserId, PresenceRow>,
     settings: BTreeMap<(UserId, ChannelId), ChannelSettings>,
     hidden: BTreeSet<(UserId, ChannelId, Seq)>,
@@ -107,6 +115,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Log {
     head: Head,
+    head_before: Head,
     rows: Vec<Stored>,
     /// Rows that were forgotten before these.
     trimmed: u64,

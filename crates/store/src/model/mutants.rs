@@ -21,20 +21,30 @@ pub enum Mutant {
     AppendDespiteKnownKey,
     /// The records that come with an append are not written.
     AppendForgetsRecords,
-    /// `Moved` tells the head that the caller expected.
-    MovedTellsOldHead,
     /// A row is changed whatever its version.
     ChangeIgnoresVersion,
     /// The marker of a sender stays.
-    AppendForgetsMarkers,
+    ConsequencesForgetMarkers,
+    /// Old consequences that are applied again move a marker back.
+    ConsequencesGoBack,
+    /// The reactions to a deleted message stay.
+    ConsequencesKeepReactions,
     /// Nobody is noted as mentioned.
-    AppendForgetsMentions,
+    ConsequencesForgetMentions,
     /// The channel's details stay.
     AppendForgetsDetails,
     /// A reaction cannot be taken back.
     ReactNeverTakesBack,
-    /// What was noted of a message outlives it.
-    DeleteForgetsMessageOnly,
+    /// The notes of the mentions of a deleted message stay.
+    ConsequencesKeepNotes,
+    /// An append of unknown outcome happens whatever came before it.
+    LateAppendIgnoresHead,
+    /// `heads` shows the head before the last append.
+    HeadsLagBehind,
+    /// `rows` does not show the rows of the last append.
+    RowsLagBehind,
+    /// The first read of a channel after its details changed shows the old ones.
+    DetailsLagBehind,
     /// The message that a change carries is kept with it.
     ChangeKeepsMessage,
     /// A read marker goes backwards.
@@ -53,8 +63,6 @@ pub enum Mutant {
     RowsIgnoreBytes,
     /// `tail` leaves the last row out.
     TailLacksLastRow,
-    /// `tail` does not settle appends of unknown outcome.
-    TailSettlesNothing,
     /// `seq_at` finds the row before.
     SeqAtOffByOne,
     /// Records of sends are found whoever sent.
@@ -63,6 +71,8 @@ pub enum Mutant {
     RotateIgnoresOld,
     /// A rotation does not keep the token that it replaces.
     RotateForgetsOld,
+    /// A refresh token is written without the row that finds it.
+    RefreshIsNotIndexed,
     /// Everybody is the first to claim.
     ClaimAlwaysFirst,
     /// Claims are forgotten whatever their time.
@@ -93,8 +103,14 @@ pub enum Mutant {
     ContactsIgnoreBlocks,
     /// A user may have any number of contacts.
     ContactsWithoutLimit,
-    /// A change between two is written to one side only.
+    /// A change between two is written into one list only.
     ContactChangesOneSide,
+    /// A pair is written whatever its revision.
+    PairIgnoresRevision,
+    /// A list takes an older contact over a later one.
+    ContactListGoesBack,
+    /// A contact that was written and not listed is not finished by whoever repeats the call.
+    ContactIsNotFinished,
     /// A change counts as told although there was a later one.
     SettleContactIgnoresLaterChange,
     /// Who is blocked is watched all the same.
@@ -155,7 +171,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 74] = [
+    pub const ALL: [Self; 82] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -165,13 +181,18 @@ impl Mutant {
         Self::AppendIgnoresKnownKeys,
         Self::AppendDespiteKnownKey,
         Self::AppendForgetsRecords,
-        Self::MovedTellsOldHead,
         Self::ChangeIgnoresVersion,
-        Self::AppendForgetsMarkers,
-        Self::AppendForgetsMentions,
+        Self::ConsequencesForgetMarkers,
+        Self::ConsequencesGoBack,
+        Self::ConsequencesKeepReactions,
+        Self::ConsequencesForgetMentions,
         Self::AppendForgetsDetails,
         Self::ReactNeverTakesBack,
-        Self::DeleteForgetsMessageOnly,
+        Self::ConsequencesKeepNotes,
+        Self::LateAppendIgnoresHead,
+        Self::HeadsLagBehind,
+        Self::RowsLagBehind,
+        Self::DetailsLagBehind,
         Self::ChangeKeepsMessage,
         Self::MarkerGoesBack,
         Self::SeatsIgnoreRevision,
@@ -181,11 +202,11 @@ impl Mutant {
         Self::RowsByIgnoreSender,
         Self::RowsIgnoreBytes,
         Self::TailLacksLastRow,
-        Self::TailSettlesNothing,
         Self::SeqAtOffByOne,
         Self::FindSendsIgnoresSender,
         Self::RotateIgnoresOld,
         Self::RotateForgetsOld,
+        Self::RefreshIsNotIndexed,
         Self::ClaimAlwaysFirst,
         Self::ForgetsYoungClaims,
         Self::DirectAlwaysCandidate,
@@ -202,6 +223,9 @@ impl Mutant {
         Self::ContactsIgnoreBlocks,
         Self::ContactsWithoutLimit,
         Self::ContactChangesOneSide,
+        Self::PairIgnoresRevision,
+        Self::ContactListGoesBack,
+        Self::ContactIsNotFinished,
         Self::SettleContactIgnoresLaterChange,
         Self::CircleIgnoresBlocks,
         Self::CircleCountsLargeGroups,

@@ -7,8 +7,7 @@ use madang_ids::{ChannelId, ClientMsgId, LogId, Seq, UserId};
 use madang_proto::Reaction;
 
 use super::{Log, State, Stored};
-use crate::channels::Marker;
-use crate::log::{Head, Row, RowChange, SendRecord, kept, mentioned};
+use crate::log::{Deleted, Head, Mentions, Row, RowChange, SendRecord, kept};
 
 impl State {
     pub(super) fn send(
@@ -24,6 +23,11 @@ impl State {
 
     pub(super) fn head(&self, log: LogId) -> Head {
         self.logs.get(&log).map(|log| log.head).unwrap_or_default()
+    }
+
+    /// The head before the last append.
+    pub(super) fn head_before(&self, log: LogId) -> Head {
+        self.logs.get(&log).map(|log| log.head_before).unwrap_or_default()
     }
 
     pub(super) fn stored(
@@ -46,7 +50,8 @@ impl State {
         stands_still: bool,
         keeps_messages: bool,
     ) {
-        let Log { rows: stored, head: old, trimmed, .. } = self.logs.entry(log).or_default();
+        let Log { rows: stored, head: old, head_before, trimmed, .. } = self.logs.entry(log).or_default();
+        *head_before = *old;
         let before = rows.first().map_or(0, |row| row.entry.seq.get().saturating_sub(*trimmed + 1));
         stored.truncate(usize::try_from(before).unwrap_or(usize::MAX));
         *old = head;
@@ -83,35 +88,28 @@ impl State {
             stored.version = change.if_version + 1;
             stored.row.entry.content = change.content.clone();
         }
-        self.forget_notes_of(log, change);
-    }
-
-    /// With a message that a change deletes go the reactions to it, and whom it mentions.
-    pub(super) fn forget_notes_of(&mut self, log: LogId, change: &RowChange) {
         if let LogId::Channel(channel) = log
             && change.deletes()
         {
-            self.reactions.retain(|(of, target, _), _| (*of, *target) != (channel, change.target));
-            self.mentions.retain(|(of, _, seq), _| (*of, *seq) != (channel, change.target));
+            self.forget_notes_of(channel, change.target);
         }
     }
 
-    pub(super) fn note_mentions(&mut self, log: LogId, rows: &[Row]) {
-        let LogId::Channel(channel) = log else { return };
-        for row in rows {
-            let Some(message) = row.entry.content.message() else { continue };
-            let note = |user| ((channel, user, row.entry.seq), message.sender_id);
-            self.mentions.extend(mentioned(message).map(note));
-        }
+    /// With a message that is deleted go the reactions to it and the notes of its mentions.
+    pub(super) fn forget_notes_of(&mut self, channel: ChannelId, target: Seq) {
+        self.forget_reactions(channel, target);
+        self.mentions.retain(|(of, _, seq), _| (*of, *seq) != (channel, target));
     }
 
-    pub(super) fn move_senders_markers(&mut self, log: LogId, rows: &[Row]) {
-        let LogId::Channel(channel) = log else { return };
-        for row in rows {
-            if let Some(message) = row.entry.content.message() {
-                let marker = Marker { seq: row.entry.seq, ordinal: row.ordinal };
-                self.raise_marker(message.sender_id, channel, marker, false);
-            }
-        }
+    pub(super) fn note_mention(&mut self, channel: ChannelId, mentions: &Mentions, user: Option<UserId>) {
+        self.mentions.insert((channel, user, mentions.seq), mentions.sender);
+    }
+
+    pub(super) fn forget_mention(&mut self, channel: ChannelId, deleted: &Deleted, user: Option<UserId>) {
+        self.mentions.remove(&(channel, user, deleted.target));
+    }
+
+    pub(super) fn forget_reactions(&mut self, channel: ChannelId, target: Seq) {
+        self.reactions.retain(|(of, to, _), _| (*of, *to) != (channel, target));
     }
 }

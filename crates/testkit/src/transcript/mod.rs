@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use madang_chat_server::config::Config;
 use madang_service::{Clock, ManualClock};
@@ -22,11 +23,16 @@ use parse::{Expected, Line, RestCall, Step};
 use schemas::Schemas;
 use template::{Template, Variables};
 
+/// How long a `soon` call is repeated.
+const SOON: Duration = Duration::from_secs(5);
+
 /// The store on which a transcript runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The model store.
     Model,
+    /// The model store with two homes of each log.
+    TwoHomes,
     /// The embedded store in a temporary folder.
     Embedded,
 }
@@ -111,6 +117,7 @@ impl Stage {
     async fn new(config: Config, target: Target, minds_presence: bool) -> anyhow::Result<Self> {
         let storage = match target {
             Target::Model => Storage::model(),
+            Target::TwoHomes => Storage::model_with_two_homes(),
             Target::Embedded => Storage::embedded(),
         };
         let (clock, hand) = manual_clock();
@@ -340,6 +347,19 @@ impl Stage {
     }
 
     async fn rest(&mut self, call: &RestCall) -> Result<(), String> {
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            match self.call_once(call).await {
+                Err(_) if call.is_soon && tokio::time::Instant::now() < deadline => {
+                    // waits for: what follows an ack in other partitions
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn call_once(&mut self, call: &RestCall) -> Result<(), String> {
         let token = call.who.as_deref().map(|who| self.token(who)).transpose()?;
         let path = self.variables.fill_text(&call.path)?;
         let key = call.key.as_ref().map(|key| self.variables.fill(key)).transpose()?;

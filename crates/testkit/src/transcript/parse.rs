@@ -53,6 +53,8 @@ pub(super) enum Expected {
 
 #[derive(Debug)]
 pub(super) struct RestCall {
+    /// Repeated until the answer is the expected one: what it shows may follow behind an ack.
+    pub(super) is_soon: bool,
     pub(super) who: Option<String>,
     pub(super) method: String,
     pub(super) path: String,
@@ -114,7 +116,8 @@ fn step(statement: &str) -> Result<Step, String> {
         "unpause" => Ok(Step::Pause { connection: connection(rest)?, is_paused: false }),
         "nothing" => Ok(Step::Nothing { connection: connection(rest)? }),
         "time" => duration(rest).map(Step::Time),
-        "rest" => rest_call(rest).map(Box::new).map(Step::Rest),
+        "rest" => rest_call(rest, false).map(Box::new).map(Step::Rest),
+        "soon" => rest_call(rest, true).map(Box::new).map(Step::Rest),
         "drain" if rest.is_empty() => Ok(Step::Drain),
         "restart" if rest.is_empty() => Ok(Step::Restart),
         count if count.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -202,7 +205,7 @@ fn say(rest: &str) -> Result<Step, String> {
     Ok(Step::Say { connection: connection(name)?, channel: channel.to_owned(), from, to, text: whole(rest)? })
 }
 
-fn rest_call(rest: &str) -> Result<RestCall, String> {
+fn rest_call(rest: &str, is_soon: bool) -> Result<RestCall, String> {
     let (who, rest) = word(rest);
     let (method, rest) = word(rest.trim_start());
     let (path, rest) = word(rest.trim_start());
@@ -221,7 +224,7 @@ fn rest_call(rest: &str) -> Result<RestCall, String> {
     let status = status.parse().map_err(|_| "the status is no number")?;
     let answer = if rest.trim().is_empty() { None } else { Some(whole(rest)?) };
     let who = (who != "-").then(|| who.to_owned());
-    Ok(RestCall { who, method: method.to_owned(), path: path.to_owned(), key, body, status, answer })
+    Ok(RestCall { is_soon, who, method: method.to_owned(), path: path.to_owned(), key, body, status, answer })
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

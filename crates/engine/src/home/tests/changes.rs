@@ -36,8 +36,8 @@ fn an_edit_changes_the_row_and_is_told() {
         0 ok
         0 change 5, append 6 (5 edited)
         0 appended
-        0 fans out 6 (5 edited)
         0 answers 3: changed 5 to 2 at 6
+        0 fans out 6 (5 edited)
         ",
     );
     assert_eq!((message(&stage).body.text.as_str(), message(&stage).version), ("coffee", 2));
@@ -132,10 +132,10 @@ fn reactions_within_a_second_are_one_entry() {
         0 ok
         0 change 5, append 7 (reactions to 5)
         0 appended
-        0 fans out 7 (reactions to 5)
         0 answers 4: changed 5 to 3 at 7
         0 answers 5: changed 5 to 3 at 7
         0 answers 6: changed 5 to 3 at 7
+        0 fans out 7 (reactions to 5)
         ",
     );
     let counts = message(&stage).reactions.iter().map(|one| (one.emoji.as_str(), one.count));

@@ -7,6 +7,7 @@ use super::stage::{Stage, seats, send, user};
 use super::transcripts::{ANNA, BERT, CARL, script, text};
 use super::world::{Fate, Kind};
 use crate::home::{Command, SeatRequest, Ticket};
+use crate::log::Row;
 
 #[test]
 fn thirty_joins_through_two_homes_fill_ten_seats() {
@@ -90,6 +91,7 @@ fn a_tail_that_is_older_than_the_seats_is_read_again() {
     stage.expect(
         "
         1 head 2, 1 seats taken, 0 half-way
+        1 redrives 1–2
         1 find 1 3
         1 ok
         1 load
@@ -122,6 +124,7 @@ fn a_crash_between_seats_and_log_is_finished_by_the_next_home() {
         "
         0 load
         0 head 2, 3 seats taken, 2 half-way
+        0 redrives 1–2
         0 append 3–4 (2 joined, 3 joined)
         0 appended
         0 fans out 3–4 (2 joined, 3 joined)
@@ -129,8 +132,8 @@ fn a_crash_between_seats_and_log_is_finished_by_the_next_home() {
         0 ok
         0 append 5 (hello)
         0 appended
-        0 fans out 5 (hello)
         0 answers 3: sent 5
+        0 fans out 5 (hello)
         ",
     );
     check_at_rest(&stage);
@@ -149,14 +152,15 @@ fn a_crash_between_log_and_settling_is_finished_by_the_next_home() {
         "
         0 load
         0 head 4, 1 seats taken, 1 half-way
+        0 redrives 1–4
         0 settle 2
         0 ok
         0 find 1
         0 ok
         0 append 5 (hello)
         0 appended
-        0 fans out 5 (hello)
         0 answers 3: sent 5
+        0 fans out 5 (hello)
         ",
     );
     check_at_rest(&stage);
@@ -273,5 +277,35 @@ fn more_people_than_the_roster_holds_do_not_stop_it() {
     stage.ask(0, seats(ANNA, &joins, &leaves));
     stage.run();
     assert_eq!(stage.world.seats.count, 701);
+    check_at_rest(&stage);
+}
+
+/// Carl's own partitions are gone. The channel tells that he joined, and goes on; neither further rows nor another home tell it
+/// again; once his partitions are back, he is settled.
+#[test]
+fn a_member_whose_partitions_are_gone_holds_nobody_up() {
+    let mut stage = Stage::group(2, 10, &[ANNA, BERT]);
+    stage.world.gone.insert(user(CARL));
+    let join = stage.ask(0, seats(ANNA, &[CARL], &[]));
+    stage.steps(0, 12);
+    assert_eq!(text(&stage, join), "seated [3]");
+    for number in 1..=300 {
+        let ticket = stage.ask(0, send(None, BERT, number, "hello"));
+        stage.steps(0, 4);
+        assert_eq!(text(&stage, ticket), format!("sent {}", number + 4));
+    }
+    // Nothing of the join is left in the window of the next home.
+    stage.crash(0, true);
+    for home in [0, 1] {
+        let ticket = stage.ask(home, send(None, CARL, 1_000 + home as u64, "I am here"));
+        stage.steps(home, 12);
+        assert!(text(&stage, ticket).starts_with("sent"), "{}", text(&stage, ticket));
+    }
+    let joined =
+        |row: &Row| matches!(row.entry.content, Content::Joined { user_id, .. } if user_id == user(CARL));
+    assert_eq!(stage.world.rows.iter().filter(|row| joined(row)).count(), 1);
+    assert!(stage.world.members[&user(CARL)].pending.is_some());
+    stage.world.gone.clear();
+    stage.run();
     check_at_rest(&stage);
 }

@@ -40,6 +40,7 @@ fn who_comes_and_goes_at_once_is_served_by_one_step() {
         0 crashes
         0 load
         0 head 3, 2 seats taken, 0 half-way
+        0 redrives 1–3
         0 find 2 3 4 5
         0 ok
         0 load
@@ -61,8 +62,8 @@ fn who_comes_and_goes_at_once_is_served_by_one_step() {
         0 ok
         0 append 7 (hello)
         0 appended
-        0 fans out 7 (hello)
         0 answers 7: sent 7
+        0 fans out 7 (hello)
         ",
     );
     check_at_rest(&stage);

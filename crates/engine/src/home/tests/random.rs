@@ -5,7 +5,7 @@ use madang_proto::ChannelKind;
 use proptest::prelude::*;
 
 use super::invariants::{check, check_at_rest};
-use super::stage::{Stage, delete, edit, react, reply_text, restrict, seats, send};
+use super::stage::{Stage, delete, edit, react, reply_text, restrict, seats, send, user};
 use crate::home::{Command, Reply, RestrictionKind, Ticket, WINDOW_ROWS};
 use crate::seats::Member;
 
@@ -69,6 +69,11 @@ enum Happening {
         home: usize,
         stages: u64,
     },
+    /// The user's own partitions are gone, or back.
+    Gone {
+        user: u64,
+        is_gone: bool,
+    },
     /// Its process dies; the effect that was out happened, or not.
     Crash {
         home: usize,
@@ -111,6 +116,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(home, changes)| Happening::Own { home, changes }),
         20 => (home(), 1..12_u64).prop_map(|(home, stages)| Happening::Work { home, stages }),
         1 => (home(), any::<bool>()).prop_map(|(home, is_done)| Happening::Crash { home, is_done }),
+        1 => (1..=9_u64, any::<bool>()).prop_map(|(user, is_gone)| Happening::Gone { user, is_gone }),
         1 => home().prop_map(|home| Happening::Forget { home }),
         1 => (-5_000..5_000_i64).prop_map(|ms| Happening::Clock { ms }),
     ]
@@ -156,6 +162,8 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
                 }
             }
         }
+        Happening::Gone { user: who, is_gone: true } => _ = stage.world.gone.insert(user(who)),
+        Happening::Gone { user: who, is_gone: false } => _ = stage.world.gone.remove(&user(who)),
         Happening::Crash { home, is_done } => stage.crash(home, is_done),
         Happening::Forget { home } => stage.drivers[home].home.forget_members(),
         Happening::Clock { ms } => {
@@ -167,6 +175,7 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
 /// No more faults: the homes end what they have, and a home that knows nothing takes over.
 fn come_to_rest(stage: &mut Stage) {
     stage.world.percent = 0;
+    stage.world.gone.clear();
     stage.run();
     for home in 0..stage.drivers.len() {
         stage.crash(home, true);

@@ -25,15 +25,16 @@ fn a_key_is_found_behind_the_window_and_by_the_next_home() {
         0 append 303 (hello) if unsent
         1 load
         0 1 sent before
-        0 redrives 3
         0 answers 302: sent 3 before
+        0 redrives 3
         1 head 302, 1 seats taken, 0 half-way
+        1 redrives 47–302
         1 find 1
         1 ok
         1 record 128, append 303 (hello) if unsent
         1 1 sent before
-        1 redrives 3
         1 answers 303: sent 3 before
+        1 redrives 3
         1 answers 304: conflict
         ",
     );

@@ -176,9 +176,9 @@ impl Stage {
         self.moment += 1;
         let ticket = Ticket(self.asked.len() as u64 + 1);
         let life = self.drivers[home].life;
-        let replies = self.drivers[home].home.replies.len();
+        let replies = self.drivers[home].home.effects.len();
         self.drivers[home].home.handle_command(ticket, command.clone(), self.now);
-        let is_turned_away = self.drivers[home].home.replies.len() > replies;
+        let is_turned_away = self.drivers[home].home.effects.len() > replies;
         let (came, came_at) = (self.moment, self.now.elapsed);
         let asked =
             Asked { home, life, command, came, came_at, is_turned_away, answer: None, answered_at: None };
@@ -236,7 +236,11 @@ impl Stage {
                 Err(Effect::Fanout { rows, .. }) => {
                     self.lines.push(format!("{home} fans out {}", range_text(&rows)));
                 }
-                Err(Effect::Redrive { seq, .. }) => self.lines.push(format!("{home} redrives {seq}")),
+                Err(Effect::Redrive { range, .. }) => {
+                    let (first, last) = (range.start(), range.end());
+                    let rows = if first == last { first.to_string() } else { format!("{first}–{last}") };
+                    self.lines.push(format!("{home} redrives {rows}"));
+                }
                 Err(Effect::Accept { user_id }) => {
                     self.accepted.push(user_id.raw());
                     self.world.accept(user_id);
@@ -319,11 +323,12 @@ impl Stage {
             Told::Loaded(Ok(Loaded { tail, seats, pending, .. })) => {
                 format!("head {}, {} seats taken, {} half-way", tail.head.seq, seats.count, pending.len())
             }
-            Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(())) => "ok".to_owned(),
+            Told::Settled(Ok(unsettled)) if !unsettled.is_empty() => format!("{} are left", unsettled.len()),
+            Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(_)) => "ok".to_owned(),
             Told::Rows(Ok(_)) | Told::Reacted(Ok(_)) => "ok".to_owned(),
             Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
             Told::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
-            Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved(_))) => "moved".to_owned(),
+            Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved)) => "moved".to_owned(),
             Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
             Told::Loaded(Err(failure))
             | Told::Rows(Err(failure))

@@ -1,11 +1,13 @@
 //! The home's protocol, line by line: what it asks of its store, what it hears, what it answers.
 
+use std::time::Duration;
+
 use madang_ids::{LogId, UserId};
 use madang_proto::{ChannelKind, Content};
 
 use super::invariants::check_at_rest;
 use super::stage::{Stage, reply_text, seats, send, user};
-use super::world::{Fate, Kind, World};
+use super::world::{Fate, Kind, Out, World};
 use crate::home::{Command, QUEUE_BYTES, QUEUE_COMMANDS, Reply, Scope, Ticket};
 
 pub(super) const ANNA: u64 = 1;
@@ -47,8 +49,8 @@ fn a_group_is_made_and_speaks() {
         "
         0 append 4 (hello)
         0 appended
-        0 fans out 4 (hello)
         0 answers 2: sent 4
+        0 fans out 4 (hello)
         ",
     );
 }
@@ -65,13 +67,13 @@ fn what_comes_during_an_append_is_the_next_batch() {
         "
         0 append 4 (one)
         0 appended
-        0 fans out 4 (one)
         0 answers 2: sent 4
+        0 fans out 4 (one)
         0 append 5–6 (two, three)
         0 appended
-        0 fans out 5–6 (two, three)
         0 answers 3: sent 5
         0 answers 4: sent 6
+        0 fans out 5–6 (two, three)
         ",
     );
 }
@@ -87,15 +89,15 @@ fn a_retry_has_the_first_ack_and_another_body_is_a_conflict() {
         "
         0 append 4 (hello)
         0 appended
-        0 fans out 4 (hello)
         0 answers 2: sent 4
-        0 redrives 4
+        0 fans out 4 (hello)
         0 answers 3: sent 4 before
+        0 redrives 4
         0 answers 4: conflict
         0 append 5 (hello)
         0 appended
-        0 fans out 5 (hello)
         0 answers 5: sent 5
+        0 fans out 5 (hello)
         ",
     );
 }
@@ -112,11 +114,11 @@ fn one_key_twice_in_a_batch_is_one_row() {
         "
         0 append 4–5 (hello, hi)
         0 appended
-        0 fans out 4–5 (hello, hi)
         0 answers 2: sent 4
         0 answers 4: sent 4 before
         0 answers 5: conflict
         0 answers 3: sent 5
+        0 fans out 4–5 (hello, hi)
         ",
     );
 }
@@ -150,8 +152,8 @@ fn a_seats_command_between_sends_splits_the_batch() {
         "
         0 append 4 (before)
         0 appended
-        0 fans out 4 (before)
         0 answers 2: sent 4
+        0 fans out 4 (before)
         0 change seats to 1 if rev 1
         0 changed
         0 append 5 (2 left)
@@ -165,8 +167,8 @@ fn a_seats_command_between_sends_splits_the_batch() {
         0 append 6 (alone)
         0 appended
         0 answers 4: forbidden
-        0 fans out 6 (alone)
         0 answers 5: sent 6
+        0 fans out 6 (alone)
         ",
     );
     check_at_rest(&stage);
@@ -209,11 +211,11 @@ fn an_unknown_append_that_happened_is_acked() {
         0 unknown
         0 load
         0 head 3, 1 seats taken, 0 half-way
-        0 redrives 3
+        0 redrives 1–3
         0 find 1
         0 ok
-        0 redrives 3
         0 answers 2: sent 3 before
+        0 redrives 3
         ",
     );
 }
@@ -230,13 +232,13 @@ fn an_unknown_append_that_did_not_happen_is_made_again() {
         0 unknown
         0 load
         0 head 2, 1 seats taken, 0 half-way
-        0 redrives 2
+        0 redrives 1–2
         0 find 1
         0 ok
         0 append 3 (hello)
         0 appended
-        0 fans out 3 (hello)
         0 answers 2: sent 3
+        0 fans out 3 (hello)
         ",
     );
 }
@@ -374,4 +376,71 @@ fn a_note_of_a_marker_that_was_overtaken_is_dropped() {
     assert_eq!(texts(&first), ["noted 1", "noted 1", "noted 2", "noted 3"]);
     assert_eq!(texts(&later), ["noted 3", "noted 3", "noted 4"]);
     assert_eq!(texts(&elsewhere), ["noted 3", "noted 4"]);
+}
+
+#[test]
+fn a_note_that_the_log_has_is_not_written_again() {
+    let log = LogId::User(user(ANNA));
+    let mut stage = Stage::over(log, Scope::User, 2, World::new(log, 0, 1));
+    let mention = |seq, is_reply| Command::Note {
+        content: Content::Mentioned {
+            channel_id: madang_ids::ChannelId::from_raw(7),
+            seq: madang_ids::Seq::new(seq),
+            by: user(BERT),
+            is_reply,
+        },
+    };
+    // In one batch, in another one, and by another home, as after a crash between the note and the end of what caused it.
+    let tickets = [mention(5, false), mention(5, true), mention(6, false)].map(|note| stage.ask(0, note));
+    stage.run();
+    let later = stage.ask(0, mention(5, false));
+    let elsewhere = stage.ask(1, mention(6, false));
+    stage.run();
+    let texts = |tickets: &[Ticket]| tickets.iter().map(|&ticket| text(&stage, ticket)).collect::<Vec<_>>();
+    assert_eq!(texts(&tickets), ["noted 1", "noted 1", "noted 2"]);
+    assert_eq!(texts(&[later, elsewhere]), ["noted 1", "noted 2"]);
+    // A block may come again: its last note is the truth.
+    let block = || Command::Note { content: Content::Blocked { user_id: user(BERT) } };
+    for _ in 0..2 {
+        stage.ask(0, block());
+        stage.run();
+    }
+    assert_eq!(stage.world.rows.len(), 4);
+}
+
+/// Two homes write equal notes at the same time and place. The second is refused, and is another note than the first.
+#[test]
+fn a_note_that_was_refused_is_not_taken_for_an_equal_one() {
+    let log = LogId::User(user(ANNA));
+    let mut stage = Stage::over(log, Scope::User, 2, World::new(log, 0, 1));
+    let tickets = [0, 1].map(|home| {
+        stage.ask(home, Command::Note { content: Content::ContactRemoved { user_id: user(BERT) } })
+    });
+    stage.run();
+    assert_eq!(tickets.map(|ticket| text(&stage, ticket)), ["noted 1", "noted 2"]);
+}
+
+/// Another writer is faster each time: the home waits longer from time to time, and gives up.
+#[test]
+fn a_home_that_is_always_overtaken_waits_and_refuses() {
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    let began = stage.now.elapsed;
+    let ticket = stage.ask(0, send(None, ANNA, 1, "hello"));
+    let mut overtaken = 0;
+    while stage.answer(ticket).is_none() {
+        if matches!(stage.drivers[0].out.as_ref().map(Out::kind), Some(Kind::Append)) {
+            overtaken += 1;
+            stage.world.append_another(BERT, 1_000 + overtaken);
+        }
+        if !stage.step(0) {
+            let wait = stage.drivers[0].home.due_in(stage.now).expect("the home waits for its turn");
+            stage.now = stage.now.plus(wait);
+        }
+    }
+    assert_eq!((text(&stage, ticket), overtaken), ("unavailable".to_owned(), 9));
+    let waited = stage.now.elapsed - began;
+    assert!((Duration::from_millis(400)..Duration::from_millis(1_200)).contains(&waited), "{waited:?}");
+    let next = stage.ask(0, send(None, ANNA, 1, "hello"));
+    stage.run();
+    assert_eq!(text(&stage, next), "sent 13");
 }

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, LogId, Seq, UserId};
-use madang_proto::{Content, ErrorBody, Reaction};
+use madang_ids::{ClientMsgId, LogId, MessageId, Seq, UserId};
+use madang_proto::{Body, Content, Entry, ErrorBody, Message, Reaction};
 
 use crate::home::{Between, Effect, Failure, Found, Home, Loaded, Lookup, WINDOW_ROWS};
 use crate::log::{
-    Append, AppendOutcome, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row, SendRecord,
-    Tail,
+    Append, AppendOutcome, BodyHash, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, ReactionChange, Row,
+    RowKey, SendRecord, Tail,
 };
 use crate::seats::{Member, SeatChange, SeatOutcome, Seats};
 
@@ -38,7 +38,7 @@ pub(super) enum Fate {
     Unavailable,
     UnknownDone,
     UnknownLost,
-    /// An append that happens later, at the next read of the tail at the latest.
+    /// An append that happens later, or never, as long as no other append of the log comes first.
     UnknownLate,
 }
 
@@ -116,7 +116,7 @@ pub(super) enum Told {
     Sends(Result<Vec<Option<SendRecord>>, Failure>),
     Appended(Result<AppendOutcome, Failure>),
     Seated(Result<SeatOutcome, Failure>),
-    Settled(Result<(), Failure>),
+    Settled(Result<Vec<UserId>, Failure>),
 }
 
 impl Told {
@@ -157,6 +157,8 @@ pub(super) struct World {
     pub(super) scripted: VecDeque<(Kind, Fate)>,
     /// Rows that one look-up brings, as if the others had no room.
     pub(super) find_rows: usize,
+    /// Users whose own partitions cannot be written.
+    pub(super) gone: BTreeSet<UserId>,
     /// In how many of a hundred effects something goes wrong.
     pub(super) percent: u64,
     dice: Dice,
@@ -180,6 +182,7 @@ impl World {
             late: Vec::new(),
             scripted: VecDeque::new(),
             find_rows: if seed % 3 == 2 { 1 + seed as usize % 2 } else { usize::MAX },
+            gone: BTreeSet::new(),
             percent: 0,
             dice: Dice::new(seed),
         }
@@ -269,6 +272,7 @@ impl World {
                 }
             }
             Out::Append(append) => {
+                self.apply_late();
                 let outcome = match fate {
                     Fate::Done | Fate::UnknownDone => self.append(&append),
                     Fate::UnknownLate => {
@@ -280,8 +284,7 @@ impl World {
                 Err(Told::Appended(failure.map_or(Ok(outcome), Err)))
             }
             Out::ChangeSeats { change, changed: None } => {
-                let outcome =
-                    if is_done { self.change_seats(&change) } else { SeatOutcome::Moved(self.seats) };
+                let outcome = if is_done { self.change_seats(&change) } else { SeatOutcome::Moved };
                 match (failure, outcome) {
                     (Some(failure), _) => Err(Told::Seated(Err(failure))),
                     (None, SeatOutcome::Changed(seats)) => {
@@ -300,10 +303,28 @@ impl World {
                 None => Ok(Out::Settle { members, is_written: true }),
             },
             Out::Settle { members, .. } => {
+                let unsettled: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
+                let unsettled: Vec<UserId> =
+                    unsettled.into_iter().filter(|user| self.gone.contains(user)).collect();
                 if is_done {
-                    members.iter().for_each(|member| self.settle(member));
+                    for member in members {
+                        let is_left = unsettled.contains(&member.user_id);
+                        self.settle(&member.told(is_left));
+                    }
                 }
-                Err(Told::Settled(failure.map_or(Ok(()), Err)))
+                Err(Told::Settled(failure.map_or(Ok(unsettled), Err)))
+            }
+        }
+    }
+
+    /// Some of the appends of unknown outcome happen now, if their head still stands. Nothing settles the others.
+    fn apply_late(&mut self) {
+        for append in std::mem::take(&mut self.late) {
+            match self.dice.below(3) {
+                0 if self.change(&append).is_none() => drop(self.append(&append)),
+                0 => {}
+                1 if append.expected == self.head => self.late.push(append),
+                _ => {}
             }
         }
     }
@@ -312,11 +333,7 @@ impl World {
     fn load(&mut self, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Told> {
         match (tail, seats) {
             (None, _) => {
-                for append in std::mem::take(&mut self.late) {
-                    if self.dice.below(2) == 0 && self.change(&append).is_none() {
-                        self.append(&append);
-                    }
-                }
+                self.apply_late();
                 let from = self.rows.len().saturating_sub(WINDOW_ROWS);
                 let rows = self.rows[from..].iter().cloned().map(Row::without_body).collect();
                 let tail = Tail { head: self.head, rows };
@@ -338,7 +355,7 @@ impl World {
             return None;
         }
         if append.expected != self.head {
-            return Some(AppendOutcome::Moved { head: self.head });
+            return Some(AppendOutcome::Moved);
         }
         for change in &append.changes {
             let row = &mut self.rows[change.target.get() as usize - 1];
@@ -348,7 +365,7 @@ impl World {
                 _ => 0,
             };
             if version != change.if_version {
-                return Some(AppendOutcome::Stale { target: change.target, version });
+                return Some(AppendOutcome::Stale);
             }
             let after = change.content.message().map_or(0, |message| message.version);
             assert_eq!(after, version + 1, "a change skips a version");
@@ -399,7 +416,7 @@ impl World {
         };
         assert!(bytes <= MAX_APPEND_BYTES || rows.len() == 1, "an append has {bytes} bytes");
         if append.expected != self.head {
-            return AppendOutcome::Moved { head: self.head };
+            return AppendOutcome::Moved;
         }
         let seqs = rows.iter().map(|row| row.entry.seq.get());
         assert!(seqs.eq(self.head.seq.get() + 1..=append.head().seq.get()), "an append has a hole");
@@ -419,9 +436,25 @@ impl World {
         AppendOutcome::Appended
     }
 
+    /// Another writer, of whom the homes know nothing, appends a message.
+    pub(super) fn append_another(&mut self, sender: u64, number: u64) {
+        let key = RowKey {
+            sender: UserId::from_raw(sender),
+            client_msg_id: ClientMsgId::from_uuid(u128::from(number) | (9 << 100)),
+            body_hash: BodyHash([0; 16]),
+        };
+        let Head { seq, ordinal, at } = self.head;
+        let (id, ordinal, at) = (MessageId::from_raw(number), ordinal.next(), at.next());
+        let message = Message::new(id, ordinal, key.sender, key.client_msg_id, Body::default());
+        let entry = Entry { seq: seq.next(), at, content: Content::Message(Box::new(message)) };
+        let row = Row { entry, ordinal, key: Some(key) };
+        let outcome = self.append(&Append::of(self.log, self.head, [row].into()));
+        assert_eq!(outcome, AppendOutcome::Appended);
+    }
+
     fn change_seats(&mut self, change: &SeatChange) -> SeatOutcome {
         if change.if_rev != self.seats.rev {
-            return SeatOutcome::Moved(self.seats);
+            return SeatOutcome::Moved;
         }
         self.seats = Seats { count: change.count, rev: self.seats.rev + 1 };
         self.members.extend(change.members.iter().map(|member| (member.user_id, member.clone())));
@@ -435,7 +468,7 @@ impl World {
         let found = self.members.get_mut(&settled.user_id);
         if let Some(found) = found.filter(|found| found.is_settled_by(settled)) {
             found.spans = settled.spans.clone();
-            found.pending = None;
+            found.pending = settled.pending.filter(|pending| pending.is_told);
         }
     }
 

@@ -1,0 +1,216 @@
+//! What a log owes behind its acks, in order: its rows go to the inboxes, and their consequences to other partitions.
+//!
+//! An ack waits for none of it. With a local inbox and the embedded store both are done before they could be waited for, so
+//! the home's driver carries them out itself; where they take time, a task of the log goes on, and the next append does not
+//! wait for it. What fails is repeated with back-off.
+//!
+//! Bounds: rows wait up to [`ROWS_BYTES`] on the node. Beyond it, and behind a failure, a log keeps only the range of its rows
+//! and reads them again: [`Inbox::moved_again`](madang_bus::Inbox::moved_again) covers all of the range at once. What a process
+//! owes when it dies is repeated by the next home of the log (`Effect::Redrive`).
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::poll;
+use madang_engine::body;
+use madang_engine::consequences::Consequences;
+use madang_engine::home::WINDOW_ROWS;
+use madang_engine::log::Row;
+use madang_ids::{LogId, Seq};
+use madang_proto::ChannelKind;
+use madang_store::{StoreResult, patiently};
+
+use super::{Cell, Homes};
+
+/// Bytes of rows that wait in the lanes of all logs.
+pub(super) const ROWS_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of rows that are read at once to repeat their consequences.
+const READ_BYTES: usize = 1024 * 1024;
+/// Pauses between repetitions: they double from the first to the last one, which is as long as a home rests.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// Messages older than this when the log's last row was appended have had their mentions noted, or nobody misses the notes.
+const MENTIONS_OWED_MS: u64 = 60_000;
+
+/// What waits for one log.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    waiting: VecDeque<Debt>,
+    /// The driver or a task pays.
+    is_paid: bool,
+}
+
+/// Bytes that wait in the lanes of a node.
+#[derive(Debug, Default)]
+pub(super) struct LaneBytes(AtomicUsize);
+
+#[derive(Debug)]
+enum Debt {
+    Rows { rows: Arc<[Row]>, consequences: Consequences, bytes: usize },
+    Again(RangeInclusive<Seq>),
+}
+
+impl Debt {
+    fn range(&self) -> RangeInclusive<Seq> {
+        let place = |row: Option<&Row>| row.map_or(Seq::ZERO, |row| row.entry.seq);
+        match self {
+            Self::Rows { rows, .. } => place(rows.first())..=place(rows.last()),
+            Self::Again(range) => range.clone(),
+        }
+    }
+
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Rows { bytes, .. } => *bytes,
+            Self::Again(_) => 0,
+        }
+    }
+}
+
+impl Lane {
+    /// Whether nothing waits and nobody pays.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && !self.is_paid
+    }
+
+    fn push(&mut self, debt: Debt, bytes: &LaneBytes) {
+        let is_full = bytes.0.load(Ordering::Relaxed) + debt.bytes() > ROWS_BYTES;
+        match (self.waiting.back_mut(), &debt) {
+            // Behind rows that are to be read again, all are: the inboxes move in order.
+            (Some(Debt::Again(last)), Debt::Rows { .. }) => *last = *last.start()..=*debt.range().end(),
+            (_, Debt::Rows { .. }) if is_full => self.waiting.push_back(Debt::Again(debt.range())),
+            _ => {
+                bytes.0.fetch_add(debt.bytes(), Ordering::Relaxed);
+                self.waiting.push_back(debt);
+            }
+        }
+    }
+
+    fn pop(&mut self, bytes: &LaneBytes) -> Option<Debt> {
+        let debt = self.waiting.pop_front();
+        bytes.0.fetch_sub(debt.as_ref().map_or(0, Debt::bytes), Ordering::Relaxed);
+        self.is_paid = debt.is_some();
+        debt
+    }
+
+    /// Puts back what failed; everything behind it becomes one range with it.
+    fn put_back(&mut self, failed: RangeInclusive<Seq>, bytes: &LaneBytes) {
+        let mut range = failed;
+        while let Some(debt) = self.waiting.pop_front() {
+            bytes.0.fetch_sub(debt.bytes(), Ordering::Relaxed);
+            let (first, last) = (*debt.range().start(), *debt.range().end());
+            range = first.min(*range.start())..=last.max(*range.end());
+        }
+        self.waiting.push_back(Debt::Again(range));
+    }
+}
+
+impl Homes {
+    /// Owes rows that were appended.
+    pub(super) async fn owe(&self, cell: &Arc<Cell>, rows: Arc<[Row]>, consequences: Consequences) {
+        let row_bytes = rows.iter().map(|row| body::entry_bytes(&row.entry.content) + size_of::<Row>());
+        let bytes = row_bytes.sum::<usize>() + consequences.size_bytes();
+        self.push_debt(cell, Debt::Rows { rows, consequences, bytes }).await;
+    }
+
+    /// Owes rows whose fan-out or consequences may be lost.
+    pub(super) async fn owe_again(&self, cell: &Arc<Cell>, range: RangeInclusive<Seq>) {
+        self.push_debt(cell, Debt::Again(range)).await;
+    }
+
+    /// Pays at once as far as nothing has to be waited for.
+    async fn push_debt(&self, cell: &Arc<Cell>, debt: Debt) {
+        let must_pay = {
+            let mut lane = cell.lane.lock();
+            lane.push(debt, &self.0.lane_bytes);
+            !std::mem::replace(&mut lane.is_paid, true)
+        };
+        if !must_pay {
+            return;
+        }
+        let mut paying = Box::pin(self.clone().pay_lane(Arc::clone(cell)));
+        if poll!(&mut paying).is_pending() {
+            self.0.tasks.spawn("lane", paying);
+        }
+    }
+
+    async fn pay_lane(self, cell: Arc<Cell>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let Some(debt) = cell.lane.lock().pop(&self.0.lane_bytes) else { return };
+            let range = debt.range();
+            let Err(error) = self.pay_debt(&cell, debt).await else {
+                pause = FIRST_PAUSE;
+                continue;
+            };
+            tracing::warn!(log = %cell.log, seq = %range.end(), %error, "fan-out failed; it is repeated");
+            self.0.metrics.fanout_failures.inc();
+            cell.lane.lock().put_back(range, &self.0.lane_bytes);
+            tokio::select! {
+                () = self.0.clock.sleep(pause) => {}
+                () = self.0.tasks.drain().draining() => {
+                    tracing::warn!(log = %cell.log, "fan-out is left to the next home of this log");
+                    return;
+                }
+            }
+            pause = LAST_PAUSE.min(pause * 2);
+        }
+    }
+
+    async fn pay_debt(&self, cell: &Cell, debt: Debt) -> StoreResult<()> {
+        match debt {
+            Debt::Rows { rows, consequences, .. } => {
+                // Independent of each other: an inbox that is gone must not hold up markers, and the other way round.
+                let moved = self.0.inbox.moved(cell.log, &rows);
+                let (moved, applied) = tokio::join!(moved, self.apply(cell.log, &consequences));
+                if cell.kind == Some(ChannelKind::Open) {
+                    self.owe_mentions(cell.log, rows.iter());
+                    self.owe_markers(cell.log, &rows);
+                }
+                moved.and(applied)
+            }
+            Debt::Again(range) => {
+                self.0.inbox.moved_again(cell.log, *range.end()).await?;
+                patiently(self.apply_again(cell, range)).await
+            }
+        }
+    }
+
+    async fn apply(&self, log: LogId, consequences: &Consequences) -> StoreResult<()> {
+        match log {
+            LogId::Channel(channel) if !consequences.is_empty() => {
+                self.0.store.apply_consequences(channel, consequences).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the last rows of a range, and repeats what follows from them.
+    async fn apply_again(&self, cell: &Cell, range: RangeInclusive<Seq>) -> StoreResult<()> {
+        let owes_mentions = cell.kind == Some(ChannelKind::Open);
+        let is_applied = self.0.store.applies_consequences_with_rows();
+        if matches!(cell.log, LogId::User(_)) || (is_applied && !owes_mentions) {
+            return Ok(());
+        }
+        let oldest = range.end().minus(WINDOW_ROWS as u64 - 1).max(*range.start());
+        let (mut upto, mut last_at) = (*range.end(), None);
+        while upto >= oldest && upto > Seq::ZERO {
+            let rows = self.0.store.rows_back(cell.log, oldest..=upto, READ_BYTES).await?;
+            let Some(first) = rows.last() else { break };
+            let last_at = *last_at.get_or_insert(rows[0].entry.at);
+            self.apply(cell.log, &Consequences::of(&rows)).await?;
+            let is_recent = |row: &&Row| row.entry.at.plus(MENTIONS_OWED_MS) >= last_at;
+            if owes_mentions {
+                self.owe_mentions(cell.log, rows.iter().rev().filter(is_recent));
+            }
+            if is_applied && !is_recent(&first) {
+                break;
+            }
+            upto = first.entry.seq.minus(1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! What follows from the rows of an append outside the partition of their log.
+//!
+//! An append is one conditional write of one partition. What else its rows bring about lies in partitions of their senders
+//! and of those whom they mention, so it is written behind the ack, and written again by the next home that begins on the
+//! log. Each part is idempotent: markers are max-registers, notes and deletions are sets.
+
+use madang_ids::{Millis, Ordinal, Seq, UserId};
+use madang_proto::{Content, Message};
+
+use crate::log::Row;
+
+/// How far a user has read a channel. Of two the greater `seq` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marker {
+    /// Up to this entry.
+    pub seq: Seq,
+    /// The ordinal there: messages behind it are unread.
+    pub ordinal: Ordinal,
+}
+
+/// The consequences of rows of one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Consequences {
+    /// Who has sent a message has read up to it: one marker for each sender.
+    pub markers: Vec<(UserId, Marker)>,
+    /// Messages that mention users.
+    pub mentions: Vec<Mentions>,
+    /// Messages that were deleted: the reactions to them and the notes of their mentions end.
+    pub deleted: Vec<Deleted>,
+}
+
+/// A message and those whom it mentions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mentions {
+    /// The message.
+    pub seq: Seq,
+    /// When it was sent: mentions of a user are listed by time.
+    pub at: Millis,
+    /// Its sender.
+    pub sender: UserId,
+    /// Whom it mentions; `None` is everybody.
+    pub users: Vec<Option<UserId>>,
+}
+
+/// A message that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// The message.
+    pub target: Seq,
+    /// Whom it mentioned, so that a store keyed by user finds the notes. Empty where that is not known any more (when a
+    /// dead home's rows are repeated): the notes then count until their users read the channel.
+    pub mentioned: Vec<Option<UserId>>,
+}
+
+impl Consequences {
+    /// Those of `rows`.
+    #[must_use]
+    pub fn of(rows: &[Row]) -> Self {
+        let mut all = Self::default();
+        for row in rows {
+            let (seq, at) = (row.entry.seq, row.entry.at);
+            match &row.entry.content {
+                Content::Message(message) => {
+                    all.raise(message.sender_id, Marker { seq, ordinal: row.ordinal });
+                    let users: Vec<_> = mentioned(message).collect();
+                    if !users.is_empty() {
+                        all.mentions.push(Mentions { seq, at, sender: message.sender_id, users });
+                    }
+                }
+                Content::Deleted(change) => {
+                    all.deleted.push(Deleted { target: change.target, mentioned: Vec::new() });
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+
+    fn raise(&mut self, sender: UserId, marker: Marker) {
+        match self.markers.iter_mut().find(|(known, _)| *known == sender) {
+            Some((_, last)) => *last = marker,
+            None => self.markers.push((sender, marker)),
+        }
+    }
+
+    /// Whether nothing follows.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.markers.is_empty() && self.mentions.is_empty() && self.deleted.is_empty()
+    }
+
+    /// About the bytes that they take in memory.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let users = self.mentions.iter().map(|mentions| mentions.users.len());
+        let users = users.chain(self.deleted.iter().map(|deleted| deleted.mentioned.len()));
+        let users: usize = users.sum();
+        (self.markers.len() + self.mentions.len() + self.deleted.len()) * 48 + users * 16
+    }
+
+    /// Adds whom the deleted messages mentioned, as far as `known` has them.
+    #[must_use]
+    pub fn knowing(mut self, known: &[Deleted]) -> Self {
+        for deleted in &mut self.deleted {
+            if let Some(known) = known.iter().find(|known| known.target == deleted.target) {
+                deleted.mentioned.clone_from(&known.mentioned);
+            }
+        }
+        self
+    }
+}
+
+/// Whom a message mentions; `None` is everybody.
+pub fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId>> + '_ {
+    let everybody = message.body.mentions_everyone.then_some(None);
+    everybody.into_iter().chain(message.body.mentions.iter().copied().map(Some))
+}

@@ -1,0 +1,169 @@
+//! The outcomes of effects: what the store has answered, and how the step goes on.
+
+use madang_ids::{Seq, UserId};
+
+use crate::home::command::{Failure, Loaded, Reply};
+use crate::home::membership::told_by;
+use crate::home::roster::Found;
+use crate::home::{Flight, Home, Step};
+use crate::log::{AppendOutcome, Row, SendRecord, Tail};
+use crate::now::Now;
+use crate::seats::{Member, SeatOutcome};
+
+impl Home {
+    /// The log was read.
+    pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Now) {
+        let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match loaded {
+            Ok(Loaded { tail, seats, pending, details }) => {
+                self.window.load(&tail);
+                self.head = Some(tail.head);
+                self.details = details;
+                self.pace.note(&tail.rows, &self.details, now);
+                self.roster.forget();
+                self.roster.seats = seats;
+                let (half_way, unsettled): (Vec<_>, Vec<_>) =
+                    pending.into_iter().partition(Member::is_half_way);
+                self.unsettled.replace(unsettled, now);
+                self.unfinished = half_way.into_iter().map(|member| told_by(&tail, member)).collect();
+                // In the order in which they were to be told, so that no place is below the planned one.
+                self.unfinished.sort_by_key(|(member, _)| member.as_of());
+                self.answer_attempts(&tail);
+                if std::mem::take(&mut self.must_redrive)
+                    && let Some(first) = tail.rows.first()
+                {
+                    self.redrive(first.entry.seq..=tail.head.seq);
+                }
+            }
+            Err(failure) => self.fail_all(&failure.error(), now),
+        }
+    }
+
+    /// Answers notes whose append had an unknown outcome, if their rows are in the tail. A note that is not there is appended
+    /// again; if the first append happens after that, the second one is refused, and the next tail has it. To hide a row from
+    /// the tail, other homes would have to append a window of rows to one user's own log meanwhile; the note would then be there
+    /// twice, not lost. Changes of seats do not rely on this: before anything is appended behind an entry about a member, that
+    /// member is settled.
+    fn answer_attempts(&mut self, tail: &Tail) {
+        for waiting in self.queue.take() {
+            let is_there = |attempt: &&Row| tail.rows.iter().any(|row| is_same(row, attempt));
+            match waiting.attempts.iter().find(is_there).map(|row| row.entry.seq) {
+                Some(seq) => self.reply(waiting.ticket, Reply::Noted { seq }),
+                None => self.queue.push_back(waiting),
+            }
+        }
+    }
+
+    /// Members were looked up.
+    pub fn handle_found(&mut self, found: Result<Found, Failure>, now: Now) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match found {
+            Ok(found) if self.is_ahead(&found) => self.handle_moved(step, now),
+            Ok(found) => {
+                self.roster.learn(found, now);
+                self.flight = Flight::Ready(step);
+            }
+            Err(failure) => self.fail_step(step, &failure.error(), now),
+        }
+    }
+
+    /// Whether somebody was found half-way, whom who finds her finishes first; or as she is behind the head that we
+    /// know, since seats and log are not read at once.
+    fn is_ahead(&self, found: &Found) -> bool {
+        let head = self.head.map(|head| head.seq);
+        found
+            .members
+            .iter()
+            .flat_map(|(_, member)| member)
+            .any(|member| member.is_half_way() || member.spans.edge() > head)
+    }
+
+    /// Recorded sends of those who may not speak were looked up.
+    pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Now) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match (sends, step) {
+            (Ok(sends), Step::Batch(mut batch)) => {
+                self.answer_refused(&mut batch, sends);
+                self.flight = Flight::Ready(Step::Batch(batch));
+            }
+            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
+            (Ok(_), step) => self.flight = Flight::Ready(step),
+        }
+    }
+
+    /// Single rows were read, in the order asked for.
+    pub fn handle_rows(&mut self, rows: Result<Vec<(Seq, Option<Row>)>, Failure>, now: Now) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match (rows, step) {
+            (Ok(rows), Step::Batch(mut batch)) => {
+                batch.targets = Some(rows.into_iter().collect());
+                self.flight = Flight::Ready(Step::Batch(batch));
+            }
+            (Ok(rows), Step::React(mut step)) => {
+                self.take_messages(&mut step, &rows.into_iter().collect());
+                self.flight = Flight::Ready(Step::React(step));
+            }
+            (Ok(_), step) => self.flight = Flight::Ready(step),
+            (Err(failure), step) => self.fail_step(step, &failure.error(), now),
+        }
+    }
+
+    /// An append came back.
+    pub fn handle_appended(&mut self, outcome: Result<AppendOutcome, Failure>, now: Now) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        match outcome {
+            Ok(AppendOutcome::Appended) => {
+                self.unknown = 0;
+                self.backoff.clear();
+                self.finish_append(step, now);
+            }
+            Ok(AppendOutcome::SentBefore(sent)) => {
+                self.unknown = 0;
+                match step {
+                    Step::Batch(batch) => self.learn_sent(batch, &sent),
+                    step => self.begin_again(step),
+                }
+            }
+            // Somebody else appended: the tail tells what.
+            Ok(AppendOutcome::Moved | AppendOutcome::Stale) => self.handle_moved(step, now),
+            Err(Failure::Unknown(error)) => self.handle_unknown(step, &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(step, &error, now),
+        }
+    }
+
+    /// A change of seats came back.
+    pub fn handle_seated(&mut self, outcome: Result<SeatOutcome, Failure>, now: Now) {
+        let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
+        let Step::Seats(mut step) = step else { return };
+        match outcome {
+            Ok(SeatOutcome::Changed(seats)) => {
+                self.backoff.clear();
+                self.roster.seats = seats;
+                self.answer_unchanged(&mut step);
+                self.flight = Flight::Ready(Step::Seats(step.seated()));
+            }
+            // Somebody else changed them, and may have died half-way.
+            Ok(SeatOutcome::Moved) => self.handle_moved(Step::Seats(step), now),
+            Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error, now),
+            Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error, now),
+        }
+    }
+
+    /// Members were settled, except these users: the log tells of them, and they are marked as told, but their memberships or
+    /// their own logs could not be written. They are settled later, and hold up nobody.
+    pub fn handle_settled(&mut self, settled: Result<Vec<UserId>, Failure>, now: Now) {
+        let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
+            return;
+        };
+        match settled {
+            Ok(unsettled) => self.finish_seats(step, &unsettled, now),
+            Err(failure) => self.fail_step(Step::Seats(step), &failure.error(), now),
+        }
+    }
+}
+
+/// Whether a row found in the log is the one that was to be appended.
+fn is_same(found: &Row, attempt: &Row) -> bool {
+    let json = |row: &Row| serde_json::to_string(&row.entry).ok();
+    found.entry.seq == attempt.entry.seq && found.entry.at == attempt.entry.at && json(found) == json(attempt)
+}

@@ -1,0 +1,66 @@
+//! Removal of what is old, in memory.
+
+use async_trait::async_trait;
+use madang_ids::{DeviceId, Millis, UserId};
+
+use super::{Model, Mutant};
+use crate::devices::{Device, Refresh};
+use crate::error::StoreResult;
+use crate::upkeep::Upkeep;
+
+#[async_trait]
+impl Upkeep for Model {
+    async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        self.write(|state| {
+            let old = state.sends.extract_if(.., |_, record| record.at < before);
+            old.take(limit).count()
+        })
+        .await
+    }
+
+    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let is_blind = self.is_mutant(Mutant::ForgetsYoungClaims);
+        self.write(|state| {
+            let old = state.claims.extract_if(.., |_, claim| claim.at < before || is_blind);
+            old.take(limit).count()
+        })
+        .await
+    }
+
+    async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let is_blind = self.is_mutant(Mutant::ForgetsYoungDevices);
+        self.write(|state| {
+            let is_old = |device: &&Device| device.revoked_at.is_some_and(|at| at < before || is_blind);
+            let old: Vec<DeviceId> =
+                state.devices.values().filter(is_old).map(|device| device.id).take(limit).collect();
+            old.iter().for_each(|device| state.forget_device(*device));
+            old.len()
+        })
+        .await
+    }
+
+    async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        self.write(|state| {
+            let old = state.invitations.extract_if(.., |_, (invitation, _)| invitation.ends_at < before);
+            old.take(limit).count()
+        })
+        .await
+    }
+
+    async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {
+        self.read(|state| {
+            let mut ended: Vec<&Refresh> = state.refresh.values().collect();
+            ended.retain(|refresh| {
+                let device = state.devices.get(&refresh.device_id);
+                refresh.expires_at < before && device.is_some_and(|device| device.revoked_at.is_none())
+            });
+            ended.sort_by_key(|refresh| refresh.expires_at);
+            ended.iter().map(|refresh| (refresh.user_id, refresh.device_id)).take(limit).collect()
+        })
+        .await
+    }
+
+    async fn probe(&self) -> StoreResult<()> {
+        self.write(|_| ()).await
+    }
+}

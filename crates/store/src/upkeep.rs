@@ -1,0 +1,31 @@
+//! Work by age, for a store that has no times to live.
+
+use async_trait::async_trait;
+use madang_ids::{DeviceId, Millis, UserId};
+
+use crate::error::StoreResult;
+
+/// Removes what is old. Each method scans all rows by time, so only the embedded store has it: a CQL store writes these rows
+/// with a time to live, and a fleet has no upkeep of this kind.
+///
+/// Every removal is durable when it returns, and repeating it is harmless. A caller repeats a call while it removes `limit`.
+#[async_trait]
+pub trait Upkeep: Send + Sync + 'static {
+    /// Removes up to `limit` recorded sends older than `before`; returns how many. Some may stay for an hour longer.
+    async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+
+    /// Removes up to `limit` claims from before `before`; returns how many.
+    async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+
+    /// Removes up to `limit` devices that were revoked before `before`, with their refresh tokens; returns how many.
+    async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+
+    /// Removes up to `limit` invitations that ended before `before`; returns how many.
+    async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+
+    /// Up to `limit` devices that are not revoked although their refresh token ended before `before`, the earliest end first.
+    async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>>;
+
+    /// Commits a write that changes nothing: shows whether the store takes writes.
+    async fn probe(&self) -> StoreResult<()>;
+}
