@@ -1,4 +1,4 @@
-//! The bus: what one node receives about the users who are connected to it, and what it tells other nodes.
+//! The bus: what one node receives about the users who are connected to it, and what it sends to other nodes.
 
 use async_trait::async_trait;
 use madang_engine::sync::Place;
@@ -16,13 +16,13 @@ pub enum Envelope {
     Open(OpenRows),
     /// Envelopes may have been lost.
     Lost(Loss),
-    /// An event that is kept nowhere. May be lost.
+    /// A transient event. May be lost.
     Event(Event, Receivers),
     /// The profile of a user has changed; these users of this node are notified. May be lost.
     Profile(Box<UserCard>, Vec<UserId>),
 }
 
-/// Whose envelopes may have been lost. Whoever is concerned reads the store: nothing is missing there.
+/// The users whose envelopes may have been lost. Their sessions read the store, which has everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loss {
     /// Rows that concern these users: their sessions read their inboxes.
@@ -34,7 +34,7 @@ pub enum Loss {
     Node,
 }
 
-/// Something transient that happened in a channel. It is sent to members who are online, and kept nowhere.
+/// Something transient that happened in a channel. It is sent to members who are online, and never stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The channel.
@@ -78,7 +78,7 @@ pub enum EventKind {
 pub struct OpenRows {
     /// The channel.
     pub channel: ChannelId,
-    /// The rows, rising without a hole.
+    /// The rows, in ascending order without gaps.
     pub rows: SharedRows,
 }
 
@@ -87,7 +87,7 @@ pub struct OpenRows {
 pub struct Delivery {
     /// The log.
     pub log: LogId,
-    /// The rows, rising without a hole.
+    /// The rows, in ascending order without gaps.
     pub rows: SharedRows,
     /// The users whom they concern.
     pub recipients: Vec<Recipient>,
@@ -115,14 +115,14 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Registers this node for what concerns `user`.
     ///
-    /// Once it has returned `Ok`, every row whose [`moved`](crate::Inbox::moved) returns later reaches the envelopes of this
-    /// node with the user among the recipients; or [`Envelope::Lost`] does that concerns the user; or a later item of the user
-    /// has a `previous` above what was delivered. So a page of the inbox that is read after `attach` and the envelopes together
-    /// have no hole.
+    /// Once it has returned `Ok`, one of these holds for every row whose [`moved`](crate::Inbox::moved) returns later:
+    /// the row reaches the envelopes of this node with the user among the recipients; or an [`Envelope::Lost`] that
+    /// concerns the user does; or a later item of the user has a `previous` above what was delivered. So a page of the
+    /// inbox that is read after `attach`, together with the envelopes, has no gap.
     ///
     /// # Errors
-    /// The registration does not hold yet. The bus repeats it until [`detach`](Bus::detach), and sends
-    /// [`Loss::Users`] once it holds: a caller may go on without live delivery meanwhile.
+    /// The registration does not hold yet. The bus repeats it until [`detach`](Bus::detach), and sends [`Loss::Users`]
+    /// once it holds. The caller may continue without live delivery meanwhile.
     async fn attach(&self, user: UserId) -> StoreResult<()>;
 
     /// Ends one registration of `user`. Never waits: the bus enqueues what it has to send. May be called under locks.
@@ -134,7 +134,7 @@ pub trait Bus: Send + Sync + 'static {
     /// [`Envelope::Lost`] does. Earlier rows are in the log, if that is read after `subscribe`.
     ///
     /// # Errors
-    /// As [`attach`](Bus::attach), with [`Loss::Channel`].
+    /// See [`attach`](Bus::attach), with [`Loss::Channel`].
     async fn subscribe(&self, channel: ChannelId) -> StoreResult<()>;
 
     /// Ends one registration of an open channel. Never waits. May be called under locks.

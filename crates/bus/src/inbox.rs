@@ -17,16 +17,16 @@ pub struct InboxItem {
     pub from: Seq,
     /// The last row.
     pub to: Seq,
-    /// The position of the last row. Whoever has all items up to this one has everything up to this position.
+    /// The position of the last row. A device that has all items up to this one has everything up to this position.
     pub position: Position,
 }
 
 /// Items after a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxPage {
-    /// In the order of the inbox.
+    /// The items, in the order of the inbox.
     pub items: Vec<InboxItem>,
-    /// The items hold everything up to this cursor.
+    /// The items contain everything up to this cursor.
     pub upto: Cursor,
     /// Whether more items follow.
     pub more: bool,
@@ -37,7 +37,7 @@ pub struct InboxPage {
 pub enum InboxRead {
     /// A page.
     Page(InboxPage),
-    /// The cursor is of no use; the device must take a snapshot.
+    /// The cursor is not accepted; the device must take a snapshot.
     SnapshotRequired(SnapshotReason),
 }
 
@@ -46,32 +46,33 @@ pub enum InboxRead {
 /// Positions count the rows that concern a user, so a page may end inside a run of rows of one append.
 #[async_trait]
 pub trait Inbox: Send + Sync + 'static {
-    /// Brings rows to the inboxes of those whom they concern, after they were appended.
+    /// Brings rows to the inboxes of the users whom they concern, after they were appended.
     ///
-    /// The caller gives the rows of one log in their order. A home that was paused may give rows that another one has brought
-    /// already: a repeated or outdated call changes nothing. The rows carry what the store does not keep, such as the message
-    /// of a change, so that live delivery needs no read.
+    /// The caller passes the rows of one log in their order. A home that was paused may pass rows that another one has
+    /// already brought: a repeated or outdated call has no effect. The rows contain data that the store does not keep,
+    /// such as the message of a change, so that live delivery needs no read.
     ///
     /// # Errors
-    /// The rows may not be in some inboxes, and sessions may miss them until [`moved_again`](Inbox::moved_again) or the next
-    /// `moved` of the log succeeds. Rows that were acknowledged are in the log whatever happens here.
+    /// Some inboxes may lack the rows, and sessions may miss them until [`moved_again`](Inbox::moved_again) or the next
+    /// `moved` of the log succeeds. Acknowledged rows are in the log in any case.
     async fn moved(&self, log: LogId, rows: &Arc<[Row]>) -> StoreResult<()>;
 
-    /// Brings every row of a log up to `to` that is not in the inboxes yet, without the rows at hand.
+    /// Brings all rows of a log up to `to` that are not in the inboxes yet. The caller does not have the rows.
     ///
     /// # Errors
-    /// As [`moved`](Inbox::moved).
+    /// See [`moved`](Inbox::moved).
     async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()>;
 
-    /// The end of a user's inbox: a read after it holds what concerns the user from now on.
+    /// The end of a user's inbox: a read after it contains everything that concerns the user from now on.
     ///
     /// The epoch of the cursor is durable before it is returned, so no later start can mistake it for one of its own.
     async fn end(&self, user: UserId) -> StoreResult<Cursor>;
 
-    /// What concerns `user` after `after`, at most `max_rows` rows.
+    /// The rows that concern `user` after `after`, at most `max_rows`.
     ///
-    /// Pages that are read one after the other from a cursor hold every row after it whose `moved` has returned: of the user's
-    /// direct channels and groups, within the user's stays, and of the user's own log, in an order that keeps that of each log
-    /// (G4). If that is not possible, the verdict says why; a shorter page never does. Rows of open channels are in no inbox.
+    /// Consecutive pages from a cursor contain every row after it whose `moved` has returned: rows of the user's direct
+    /// channels and groups within the user's stays, and rows of the user's own log, in an order that preserves the
+    /// order of each log (G4). If that is not possible, the verdict gives the reason; a page is never incomplete
+    /// instead. Rows of open channels are in no inbox.
     async fn read(&self, user: UserId, after: Cursor, max_rows: usize) -> StoreResult<InboxRead>;
 }

@@ -1,4 +1,4 @@
-//! Envelopes of what comes while a user is attached.
+//! Envelopes for rows that are appended while a user is attached.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::device::{Device, Envelopes, assert_same, places};
 use super::yard::{Yard, own_log, user};
 use crate::bus::{Delivery, Envelope, Recipient};
 
-/// What an envelope brings, and to whom; in this file nothing is lost.
+/// The delivery in an envelope. The cases of this file lose nothing and publish nothing.
 fn delivery(envelope: Envelope) -> Delivery {
     match envelope {
         Envelope::Delivery(delivery) => delivery,
@@ -49,26 +49,31 @@ pub(super) async fn places_follow_each_other(subject: Arc<dyn Subject>) {
     let (mut last, mut got): (Option<Position>, Vec<_>) = (None, Vec::new());
     while got.len() < expected.len() {
         let delivery = delivery(envelopes.next().await);
-        assert!(!delivery.recipients.is_empty() && !delivery.rows.is_empty(), "{delivery:?} is for nobody");
+        assert!(
+            !delivery.recipients.is_empty() && !delivery.rows.is_empty(),
+            "{delivery:?} has no recipient or no row"
+        );
         assert_eq!(delivery.recipients.len(), 1, "only one user is attached");
         let Some(Recipient { place, sees_all, .. }) = recipient(&delivery, user(2)) else {
             panic!("{delivery:?} is for somebody else")
         };
-        // What came before she attached may still be on its way.
+        // Rows from before the attachment may still arrive.
         if place.last <= end.position {
             continue;
         }
-        assert!(sees_all, "she sees all of it");
+        assert!(sees_all, "the user may see all rows");
         assert!(place.previous < place.first && place.first <= place.last, "{place:?}");
         match last {
-            Some(last) => assert_eq!(place.previous, last, "nothing lies between"),
-            None => assert!(place.previous <= end.position, "nothing lies between the end and {place:?}"),
+            Some(last) => assert_eq!(place.previous, last, "no place is missing in between"),
+            None => {
+                assert!(place.previous <= end.position, "a place is missing between the end and {place:?}")
+            }
         }
         last = Some(place.last);
         got.extend(places(&delivery));
     }
     assert_eq!(got, expected);
-    assert!(envelopes.try_next().is_none(), "nothing comes twice");
+    assert!(envelopes.try_next().is_none(), "no envelope arrives twice");
     opened.close().await;
 }
 
@@ -101,7 +106,7 @@ pub(super) async fn repeated_fan_out_changes_nothing(subject: Arc<dyn Subject>) 
         yard.say(1, 1, 2).await;
         for (log, seq) in yard.hers(2) {
             opened.inbox.moved_again(log, seq).await.unwrap();
-            // As a home does that was paused, while another one appended and fanned out.
+            // Like a home that was paused while another one appended and fanned out.
             let rows = opened.store.rows(log, seq..=seq, usize::MAX).await.unwrap();
             opened.inbox.moved(log, &rows.into()).await.unwrap();
         }
@@ -136,7 +141,7 @@ pub(super) async fn every_connection_counts(subject: Arc<dyn Subject>) {
         opened.bus.attach(user(id)).await.unwrap();
     }
     for expected in [true, true, false, false] {
-        // Detaching more often than attaching harms nobody.
+        // Detaching more often than attaching has no effect.
         opened.bus.detach(user(2));
         yard.say(1, 1, 1).await;
         let addressed = addressed(&mut envelopes, &yard, 1).await;
@@ -148,7 +153,7 @@ pub(super) async fn every_connection_counts(subject: Arc<dyn Subject>) {
     opened.close().await;
 }
 
-/// Whom the last row of a witness, who stays attached, is addressed to.
+/// The recipients of the last row of a witness, who stays attached.
 async fn addressed(envelopes: &mut Envelopes, yard: &Yard, witness: u64) -> Vec<UserId> {
     let last = yard.hers(witness).last().copied().expect("the witness has a row");
     loop {
@@ -183,7 +188,7 @@ pub(super) async fn rows_whose_fan_out_was_lost_come_with_the_next(subject: Arc<
     let mut device = Device::connect_at_end(&opened, 2).await;
     let before = yard.hers(2).len();
     for is_repeated in [false, true] {
-        // A home dies between an append and its fan-out; the next one repeats it, or fans out rows behind it.
+        // A home dies between an append and its fan-out. The next one repeats the fan-out, or fans out later rows.
         yard.say_unheard(1, 1, 3).await;
         match yard.hers(2).last().copied() {
             Some((log, seq)) if is_repeated => opened.inbox.moved_again(log, seq).await.unwrap(),

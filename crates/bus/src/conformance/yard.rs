@@ -1,4 +1,4 @@
-//! Channels and own logs that a case appends to, the way the chat server does, and what each user must get of them.
+//! Channels and own logs to which a case appends as the chat server does, and the rows that each user must receive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use madang_store::{
 use super::{Opened, Subject};
 use crate::inbox::Inbox;
 
-/// A row's name.
+/// The log and the seq of a row.
 pub(super) type Place = (LogId, Seq);
 
 pub(super) fn user(id: u64) -> UserId {
@@ -29,7 +29,7 @@ pub(super) fn own_log(id: u64) -> LogId {
     LogId::User(user(id))
 }
 
-/// Logs with one writer.
+/// Logs that have one writer.
 pub(super) struct Yard {
     pub(super) store: Arc<dyn Store>,
     pub(super) inbox: Arc<dyn Inbox>,
@@ -66,7 +66,7 @@ impl Yard {
         (opened, Self { store, inbox, heads, spans, open, rows })
     }
 
-    /// A yard of its own that goes on with one channel of this.
+    /// Splits off a yard that continues with one channel of this one.
     pub(super) fn split(&mut self, channel: u64) -> Self {
         let mut other = Self::over(Arc::clone(&self.store), Arc::clone(&self.inbox));
         other.heads.extend(self.heads.remove_entry(&log(channel)));
@@ -75,14 +75,14 @@ impl Yard {
         other
     }
 
-    /// Takes a yard of its own back.
+    /// Joins a yard that was split off.
     pub(super) fn join_up(&mut self, other: Self) {
         self.heads.extend(other.heads);
         self.spans.extend(other.spans);
         self.rows.extend(other.rows);
     }
 
-    /// The channel is an open one.
+    /// Makes the channel an open one.
     pub(super) async fn make_open(&mut self, channel: u64) {
         let card = ChannelCard::new(ChannelId::from_raw(channel), ChannelKind::Open, None, None);
         let (created_by, created_at) = (user(1), Millis::new(1));
@@ -91,14 +91,14 @@ impl Yard {
         self.open.insert(log(channel));
     }
 
-    /// Appends, and brings it to the inboxes. Answers with the first row's place.
+    /// Appends, and brings the rows to the inboxes. Returns the place of the first row.
     pub(super) async fn append(&mut self, log: LogId, contents: Vec<Content>) -> Seq {
         let rows = self.append_unheard(log, contents).await;
         self.inbox.moved(log, &rows).await.unwrap();
         rows[0].entry.seq
     }
 
-    /// Appends, as a home does that dies before the fan-out.
+    /// Appends like a home that dies before the fan-out.
     async fn append_unheard(&mut self, log: LogId, contents: Vec<Content>) -> Arc<[Row]> {
         let expected = match self.heads.get(&log) {
             Some(head) => *head,
@@ -113,7 +113,7 @@ impl Yard {
         rows
     }
 
-    /// Somebody says several things at once.
+    /// Sends several messages of one user in one append.
     pub(super) async fn say(&mut self, channel: u64, sender: u64, count: usize) {
         self.append(log(channel), said(sender, count)).await;
     }
@@ -123,13 +123,13 @@ impl Yard {
         self.append_unheard(log(channel), said(sender, count)).await;
     }
 
-    /// Something happens in a user's own log.
+    /// Appends an entry to a user's own log.
     pub(super) async fn note(&mut self, id: u64) {
         self.append(own_log(id), vec![Content::Blocked { user_id: user(99) }]).await;
     }
 
-    /// Members come and go, in the steps of the chat server: seats, memberships, the log, memberships, own logs, and
-    /// last that nothing is half-way.
+    /// Members join and leave, in the steps of the chat server: seats, memberships, the log, memberships, own logs, and
+    /// finally the settlement of the seats.
     pub(super) async fn change(&mut self, channel: u64, joins: &[u64], leaves: &[u64]) {
         let channel_id = ChannelId::from_raw(channel);
         let head = self.store.heads(&[log(channel)]).await.unwrap()[0];
@@ -175,7 +175,7 @@ impl Yard {
         members.iter().map(membership).collect()
     }
 
-    /// What a user must get, in the order of the appends.
+    /// The rows that a user must receive, in the order of the appends.
     pub(super) fn hers(&self, id: u64) -> Vec<Place> {
         let is_hers = |(log, seq): &Place| match *log {
             LogId::User(owner) => owner == user(id),
@@ -218,7 +218,7 @@ fn settled_note(channel_id: ChannelId, member: &Member) -> Content {
     }
 }
 
-/// Rows behind `head`; messages get their ids here.
+/// Rows after `head`. Messages get their ids here.
 fn rows(mut head: Head, contents: Vec<Content>) -> Vec<Row> {
     let at = head.at.plus(10);
     let mut rows = Vec::new();

@@ -1,8 +1,8 @@
-//! Inbox and bus of one process: a read of the store's commit order, nothing written per member.
+//! Inbox and bus of one process: reads of the store's commit order. Nothing is written per member.
 //!
-//! One task follows the commits in their order and addresses each to the connected users whom it concerns; since it
-//! is one task, the places of a user's items rise as they leave it. What is not connected reads the same order from
-//! the store later.
+//! One task follows the commits in their order and addresses each to the connected users whom it concerns. Because it
+//! is one task, the places of a user's items rise in the order in which they leave it. A user who is not connected
+//! reads the same order from the store later.
 
 mod dispatch;
 mod epochs;
@@ -26,28 +26,28 @@ use crate::local::dispatch::Dispatcher;
 use crate::local::epochs::Epochs;
 use crate::roster::Roster;
 
-/// Envelopes between the dispatcher and the gateway; beyond it the dispatcher waits, and in turn the writer.
+/// Most envelopes between the dispatcher and the gateway. Beyond that the dispatcher waits, and then the writer.
 const ENVELOPES: usize = 1024;
-/// Recipients of all of them, 500 of each with 40 bytes. The rows are counted by the store.
+/// Bytes of the recipients of all these envelopes: 500 recipients each, with 40 bytes. The store counts the rows.
 pub const ENVELOPE_BYTES: u64 = ENVELOPES as u64 * 500 * 40;
 
-/// Audiences that are kept in memory: of 6,000 groups of 500, or of 300,000 direct channels.
+/// Bytes of the audiences that are kept in memory: those of 6,000 groups of 500 members, or of 300,000 direct channels.
 pub const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
-/// What an audience takes besides its members.
+/// Size of an audience without its members.
 const AROUND_BYTES: usize = 256;
 
-/// Whom the rows of a channel go to.
+/// The receivers of the rows of a channel.
 #[derive(Debug, Clone)]
 pub(crate) enum Audience {
     /// Its members, as of the last commit that was addressed. Only the dispatcher changes them.
     Members(Arc<Mutex<Roster>>),
-    /// An open channel's: who subscribed. Its members are not even read.
+    /// The subscribers of an open channel. Its members are not read at all.
     Subscribers,
 }
 
 pub(crate) type Audiences = Cache<ChannelId, Audience>;
 
-/// Audiences of `max_bytes` in all. An audience is weighed when it is put there.
+/// A cache of audiences with at most `max_bytes` in all. An audience is measured when it is inserted.
 pub(crate) fn audiences(max_bytes: u64) -> Audiences {
     let bytes = |audience: &Audience| match audience {
         Audience::Members(roster) => AROUND_BYTES + roster.lock().bytes(),
@@ -57,7 +57,7 @@ pub(crate) fn audiences(max_bytes: u64) -> Audiences {
     Cache::builder().max_capacity(max_bytes).weigher(weigh).build()
 }
 
-/// What the local inbox reads.
+/// The parts of the store that the local inbox reads.
 pub trait LocalStore: ChannelStore + CommitOrder {}
 
 impl<T: ChannelStore + CommitOrder> LocalStore for T {}
@@ -69,22 +69,23 @@ pub struct LocalInbox<S> {
     epochs: Epochs,
     attached: Arc<Attached>,
     subscribed: Arc<Subscribed>,
-    /// The last position that a page showed. Readers may see a commit before the store says that it is durable.
+    /// The last position that a page has returned. Readers may see a commit before the store reports that it is
+    /// durable.
     shown: AtomicU64,
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     audiences: Audiences,
-    /// Weak: the stream ends with the dispatcher.
+    /// A weak sender, so that the stream ends with the dispatcher.
     events: mpsc::WeakSender<Envelope>,
 }
 
-/// The open channels that somebody here is subscribed to, and how many are.
+/// The open channels with subscriptions on this node, and the number of subscriptions of each.
 pub(crate) type Subscribed = DashMap<ChannelId, u32>;
 
-/// The users who are connected, and where their inboxes stand.
+/// The connected users, and the position of the last item that was addressed to each.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     users: DashMap<UserId, AttachedUser>,
-    /// How many they are; counting the map would lock all of it.
+    /// Number of these users. Counting the map would lock all of it.
     count: AtomicUsize,
     /// The position of the last commit that was addressed.
     addressed: AtomicU64,
@@ -93,7 +94,7 @@ pub(crate) struct Attached {
 #[derive(Debug)]
 pub(crate) struct AttachedUser {
     connections: u32,
-    /// The position of her last item that was addressed, or where she attached.
+    /// The position of the user's last item that was addressed, or the position at which the user attached.
     last: Position,
 }
 
@@ -107,7 +108,7 @@ impl Attached {
         self.users.entry(user).or_insert_with(first).connections += 1;
     }
 
-    /// About: others come and go meanwhile.
+    /// An approximate number: users attach and detach meanwhile.
     fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -124,11 +125,11 @@ impl Attached {
 }
 
 impl<S: LocalStore> LocalInbox<S> {
-    /// Draws and notes this start's epoch. The second value follows the commits: the caller runs it as a task; it
-    /// ends when the store or the reader of the envelopes goes.
+    /// Draws and stores the epoch of this start. The second value follows the commits; the caller runs it as a task. It
+    /// ends when the store or the reader of the envelopes ends.
     ///
     /// # Errors
-    /// The store's; or `Corrupt` if its feed was taken before.
+    /// Errors of the store; `Corrupt` if its feed was taken before.
     pub async fn open(store: Arc<S>) -> StoreResult<(Self, impl Future<Output = ()> + Send + 'static)> {
         let feed = store
             .take_feed()
@@ -150,7 +151,7 @@ impl<S: LocalStore> LocalInbox<S> {
 }
 
 impl<S> LocalInbox<S> {
-    /// Who of the members is here, but for whose event it is.
+    /// The members who are connected and may receive the event; `None` if there are none, or too many members.
     fn told(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Receivers> {
         if members.len() > at_most {
             return None;
@@ -214,7 +215,8 @@ impl<S: LocalStore> Bus for LocalInbox<S> {
         let told = match self.audiences.get(&event.channel_id) {
             Some(Audience::Members(roster)) => self.told(&event, at_most, roster.lock().members().collect()),
             Some(Audience::Subscribers) => Some(Receivers::Subscribers),
-            // One that no commit has asked for yet is read and not kept: the dispatcher alone knows as of when.
+            // If no commit has asked for the audience yet, it is read and not cached: only the dispatcher knows as of
+            // which commit it is.
             None => {
                 let row = self.store.channel(event.channel_id).await?;
                 if row.is_some_and(|row| row.card.kind == ChannelKind::Open) {
@@ -227,7 +229,7 @@ impl<S: LocalStore> Bus for LocalInbox<S> {
             }
         };
         if let Some((events, told)) = self.events.upgrade().zip(told) {
-            // Full: commits go first.
+            // If the stream is full, the event is lost: commits have priority.
             let _ = events.try_send(Envelope::Event(event, told));
         }
         Ok(())
@@ -236,7 +238,7 @@ impl<S: LocalStore> Bus for LocalInbox<S> {
     fn publish_profile(&self, card: UserCard, mut users: Vec<UserId>) {
         users.retain(|user| self.attached.users.contains_key(user));
         if let Some(events) = self.events.upgrade().filter(|_| !users.is_empty()) {
-            // Full: commits go first.
+            // If the stream is full, the event is lost: commits have priority.
             let _ = events.try_send(Envelope::Profile(Box::new(card), users));
         }
     }
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn audiences_are_bounded_in_bytes_however_many_members_they_have() {
+    fn audiences_are_bounded_in_bytes_for_any_number_of_members() {
         const MAX: u64 = 256 * 1024;
         let kept = audiences(MAX);
         for id in 1..=100 {
@@ -285,7 +287,7 @@ mod tests {
             assert!(kept.weighted_size() <= MAX);
         }
         assert!((10..50).contains(&kept.entry_count()), "{} are kept", kept.entry_count());
-        // One that has grown is weighed anew.
+        // An audience that has grown is measured again.
         let kept = audiences(MAX);
         let growing = roster(1..2);
         for members in 1..=20 {

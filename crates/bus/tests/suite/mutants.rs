@@ -23,61 +23,61 @@ const AT_ONCE: usize = 6;
 /// A planted fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mutant {
-    /// No fault: what leads through does not count as one.
+    /// No fault: passing everything through must not be found.
     Nothing,
-    /// Events are not told.
+    /// Events are not delivered.
     EventsAreLost,
-    /// Every third envelope goes missing, and the places do not show it.
+    /// Every third envelope is lost, and the places do not show it.
     SkipsUnseen,
-    /// Every third envelope comes twice, the second time with a fresh place.
+    /// Every third envelope is delivered twice, the second time with a new place.
     DeliversTwice,
-    /// Every other pair of envelopes of a user changes places.
+    /// Every other pair of envelopes of a user is swapped.
     SwapsTwo,
-    /// An envelope comes without its last row.
+    /// An envelope lacks its last row.
     CutsEnvelope,
-    /// A page lacks its last item, and its cursor is behind it.
+    /// A page lacks its last item, and its cursor is after that item.
     CutsPage,
-    /// The cursor of a page is one further.
+    /// The cursor of a page is one position too far.
     CursorRunsAhead,
-    /// The cursor of a page stays where it was.
+    /// The cursor of a page does not move.
     CursorStandsStill,
-    /// A page shows a channel's log from the first row.
+    /// A page contains a channel's log from the first row.
     PagesIgnoreSpans,
-    /// Everybody sees all rows of an envelope.
+    /// Every recipient sees all rows of an envelope.
     EnvelopesIgnoreSpans,
-    /// Pages say that there is no more.
+    /// Pages say that nothing follows.
     MoreIsAlwaysFalse,
-    /// Pages are longer than asked for.
+    /// Pages are longer than requested.
     PagesHaveNoBound,
-    /// A cursor serves whatever its epoch.
+    /// A cursor is accepted regardless of its epoch.
     AcceptsForeignEpoch,
-    /// A cursor beyond the store serves.
+    /// A cursor beyond the store is accepted.
     AcceptsBeyond,
     /// A restart invalidates cursors.
     ForgetsEpochs,
-    /// Nobody is told to take a snapshot.
+    /// No device has to take a snapshot for being too far behind.
     NeverTooFarBehind,
     /// The second connection of a user does not count.
     AttachDoesNotCount,
-    /// Who goes stays addressed.
+    /// A user who disconnects stays addressed.
     DetachDoesNothing,
-    /// That something was lost is not told.
+    /// Losses are not reported.
     SwallowsLost,
     /// The end is one row too early.
     EndIsEarly,
-    /// The cursor of a last page is taken a little after the page.
+    /// The cursor of a last page is taken a little after the page was read.
     CursorIsTakenLater,
-    /// Who attaches is addressed only from her first page on.
+    /// A user is attached only when the first page is read.
     AttachComesLate,
     /// The second subscription to a channel does not count.
     SubscribeDoesNotCount,
-    /// A channel that nobody is subscribed to any more still comes.
+    /// A channel without subscriptions is still delivered.
     UnsubscribeDoesNothing,
-    /// Every third envelope of an open channel goes missing.
+    /// Every third envelope of an open channel is lost.
     SkipsOpenRows,
-    /// Every third envelope of an open channel comes twice.
+    /// Every third envelope of an open channel is delivered twice.
     RepeatsOpenRows,
-    /// A subscription begins a while after it was asked for.
+    /// A subscription begins some time after it was requested.
     SubscribeComesLate,
 }
 
@@ -113,7 +113,7 @@ impl Mutant {
     ];
 }
 
-/// A subject with a fault.
+/// A subject with a planted fault.
 struct Mutated {
     subject: Arc<ModelSubject>,
     mutant: Mutant,
@@ -147,7 +147,7 @@ impl Subject for Mutated {
     }
 }
 
-/// Leads envelopes on, with the fault in them.
+/// Forwards envelopes, with the fault.
 async fn forward(mutant: Mutant, mut source: mpsc::Receiver<Envelope>, to: mpsc::Sender<Envelope>) {
     let mut places = Places::default();
     let mut held = None;
@@ -200,7 +200,7 @@ fn cut(delivery: &mut Delivery) {
     }
 }
 
-/// Gives items places without a gap, whatever their own were.
+/// Gives the items of each user new places without gaps.
 #[derive(Default)]
 struct Places(HashMap<UserId, Position>);
 
@@ -348,7 +348,7 @@ impl Bus for MutantInbox {
 }
 
 impl MutantInbox {
-    /// Attaches as often as it was asked for, once.
+    /// Makes the attachments that were requested so far.
     async fn attach_late(&self, user: UserId) -> StoreResult<()> {
         let count = self.attached.lock().get_mut(&user).map(std::mem::take).unwrap_or_default();
         for _ in 0..count {
@@ -357,7 +357,7 @@ impl MutantInbox {
         Ok(())
     }
 
-    /// Answers with an empty page at the end where a verdict was due.
+    /// Returns an empty page at the end in place of the verdict.
     async fn read_late(&self, user: UserId, end: Cursor, verdict: InboxRead) -> StoreResult<InboxRead> {
         if verdict == InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind) {
             return self.inbox.read(user, end, 1).await;
@@ -386,8 +386,8 @@ async fn failing_cases(mutant: Mutant) -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_every_mutant() {
     let mut survivors = Vec::new();
-    // Some at once: most of the time goes by in waiting for what does not come. Beside them one without a fault, of which
-    // nothing may be found.
+    // Several run at the same time, because most of the time is spent waiting for envelopes that do not arrive. One
+    // without a fault is among them, and must not be found.
     for mutants in Mutant::ALL.chunks(AT_ONCE) {
         let mutants = mutants
             .iter()

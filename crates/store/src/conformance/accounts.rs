@@ -142,7 +142,7 @@ pub(super) async fn ten_uses_let_ten_of_thirty_in(subject: Arc<dyn Subject>) {
         let store = Arc::clone(&store);
         callers.spawn(async move {
             let person = person(id, &format!("p{id}"));
-            // A sign-up may be repeated; it takes one use.
+            // A sign-up may be repeated; it counts as one use of the invitation.
             let first = done(|| store.create_user(&person, "hash", Some(&FIRST))).await;
             let second = done(|| store.create_user(&person, "hash", Some(&FIRST))).await;
             assert_eq!(first, second);
@@ -154,7 +154,7 @@ pub(super) async fn ten_uses_let_ten_of_thirty_in(subject: Arc<dyn Subject>) {
     assert_eq!(let_in, USES as usize, "{outcomes:?}");
     assert!(outcomes.iter().all(|outcome| *outcome != Created::Taken));
     assert_eq!(done(|| store.invitations(None, 9)).await[0].used, USES);
-    // The handle of somebody who was not invited is free.
+    // The handle of a user without a valid invitation is free again.
     done(|| store.put_invitation(&second)).await;
     for id in 1..=30 {
         let person = person(id, &format!("p{id}"));
@@ -193,7 +193,7 @@ pub(super) async fn blocks_come_by_pages(subject: Arc<dyn Subject>) {
     assert_eq!(store.is_blocked(user(1), user(5)).await, Ok(true));
     assert_eq!(store.is_blocked(user(5), user(1)).await, Ok(true));
     assert_eq!(store.is_blocked(user(5), user(3)).await, Ok(false));
-    // Both ways, each once.
+    // In both directions, each user once.
     store.block(user(5), user(1), at(3)).await.unwrap();
     store.block(user(2), user(1), at(3)).await.unwrap();
     assert_eq!(store.apart_from(user(1), 9).await, Ok([2, 3, 5, 7, 9].map(user).to_vec()));
@@ -214,7 +214,7 @@ pub(super) async fn a_key_is_claimed_once(subject: Arc<dyn Subject>) {
     let mut callers = JoinSet::new();
     for id in 1..=12 {
         let store = Arc::clone(&store);
-        // Who claimed without hearing so finds her own claim before her.
+        // A caller whose first attempt had an unknown outcome finds its own claim.
         callers.spawn(async move {
             match done(|| store.claim("channels", "key", claim(id))).await {
                 Claimed::First => claim(id),

@@ -135,7 +135,7 @@ pub(super) async fn a_marker_may_come_before_the_membership(subject: Arc<dyn Sub
     assert_eq!(store.advance_marker(user(1), channel(1), marker(4)).await, Ok(false));
 }
 
-/// A user with 23 channels, of which some share the time of their head and some have no rows.
+/// A user with 23 channels. Some share the time of their head, and some have no rows.
 async fn busy_user(store: &Arc<dyn Store>) {
     let spans = Spans::since(seq(1));
     for id in 1..=23 {
@@ -203,10 +203,10 @@ pub(super) async fn channels_that_were_left_are_left_out(subject: Arc<dyn Subjec
     }
     let users = [user(2), user(1), user(9)];
     assert_eq!(store.channel_counts(&users, 99).await, Ok(vec![23, 22, 0]));
-    assert_eq!(store.channel_counts(&users, 20).await, Ok(vec![20, 20, 0]), "not counted further");
+    assert_eq!(store.channel_counts(&users, 20).await, Ok(vec![20, 20, 0]), "counted up to the limit");
     let left = store.overview_of(user(1), channel(5)).await.unwrap();
     assert_eq!(left.map(|overview| overview.membership.spans), Some(spans.clone()));
-    // Those that were left have a list of their own, of which open and deleted ones are no part.
+    // Channels that were left have a list of their own, which contains no open or deleted channels.
     let open = ChannelCard::new(channel(40), ChannelKind::Open, Some("Yard".into()), None);
     store.create_channel(&Channel::new(open, user(1), at(1), 9)).await.unwrap();
     let gone = Details { state: ChannelState::Deleted, ..plain(41).details() };
@@ -277,7 +277,7 @@ pub(super) async fn mentions_count_from_the_marker_on(subject: Arc<dyn Subject>)
     }
     let markers = store.markers(channel(1), &[user(1), user(2)]).await.unwrap();
     assert_eq!(markers, [marker(3), Marker::default()]);
-    // Who has left hears of none behind her stay.
+    // A user who has left is not notified of mentions after the stay.
     let mut spans = spans;
     spans.close(seq(2));
     store.put_memberships(&[Membership { as_of: seq(2), ..membership(2, 1, &spans) }]).await.unwrap();

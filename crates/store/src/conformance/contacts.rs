@@ -84,7 +84,8 @@ pub(super) async fn two_who_ask_at_once_are_contacts(subject: Arc<dyn Subject>) 
     }
 }
 
-/// A pair and the lists of the two are written one after the other; a call that is repeated until it succeeds leaves them equal.
+/// A pair and the lists of both users are written one after another. A call that is repeated until it succeeds leaves
+/// them equal.
 pub(super) async fn the_lists_of_both_say_what_the_pair_says(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut callers = JoinSet::new();

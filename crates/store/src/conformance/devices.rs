@@ -36,7 +36,7 @@ pub(super) fn token(number: u8, device: u64) -> Refresh {
     }
 }
 
-/// A token in the place of another.
+/// A token that replaces another one.
 fn token_after(old: u8, number: u8, device: u64) -> Refresh {
     let replaced = Replaced { hash: [old; 32], until: at(u64::from(old) + 60) };
     Refresh { replaced: Some(replaced), ..token(number, device) }
@@ -82,7 +82,7 @@ pub(super) async fn thirty_logins_at_once_make_ten_devices(subject: Arc<dyn Subj
     let found: Vec<u64> = done(|| store.devices(user(1))).await.iter().map(|found| found.id.raw()).collect();
     assert_eq!(found, winners);
     assert_eq!(found.len(), AT_MOST);
-    // Who has a place keeps it; who leaves makes room.
+    // A device that has a place keeps it; a revoked device frees its place.
     let (one, late) = (device(winners[0], 1), device(77, 1));
     assert_eq!(put(&one).await, PutDevice::Written);
     assert_eq!(put(&late).await, PutDevice::Full);
@@ -102,7 +102,7 @@ pub(super) async fn the_first_revocation_stays(subject: Arc<dyn Subject>) {
         let found = store.device(user(1), device_id(1)).await.unwrap();
         assert_eq!(found.and_then(|device| device.revoked_at), Some(at(10)));
     }
-    // A device that presents its token later must learn of the revocation.
+    // A device that presents its token later must learn that it was revoked.
     assert_eq!(store.refresh(&[1; 32]).await, Ok(Some(token(1, 1))));
     assert_eq!(store.rotate_refresh(&token_after(1, 2, 1)).await, Ok(Rotated::Unknown));
     store.put_refresh(&token(3, 1)).await.unwrap();
@@ -169,22 +169,22 @@ pub(super) async fn a_rotation_may_be_repeated(subject: Arc<dyn Subject>) {
     assert_eq!(store.rotate_refresh(&second).await, Ok(Rotated::Rotated));
     drop(store);
     let store = subject.open().await;
-    // Who comes again is known by the old token; what the first try wrote stays.
+    // A client that repeats the rotation is recognised by the old token; what the first attempt wrote stays.
     assert_eq!(store.refresh(&[1; 32]).await, Ok(Some(second.clone())));
     let later = Refresh { expires_at: at(99), ..second.clone() };
     assert_eq!(store.rotate_refresh(&later).await, Ok(Rotated::Rotated));
     assert_eq!(store.refresh(&[2; 32]).await, Ok(Some(second.clone())));
-    // Another one cannot take its place, nor can somebody else repeat it.
+    // Neither can another token replace it, nor can another user repeat the rotation.
     let stranger = Refresh { user_id: user(2), ..second };
     for wrong in [token_after(1, 3, 1), token_after(3, 2, 1), stranger] {
         assert_eq!(store.rotate_refresh(&wrong).await, Ok(Rotated::Unknown), "{wrong:?}");
     }
-    // Only the last one is kept.
+    // Only the last replaced token is kept.
     let third = token_after(2, 3, 1);
     assert_eq!(store.rotate_refresh(&third).await, Ok(Rotated::Rotated));
     assert_eq!(store.refresh(&[1; 32]).await, Ok(None));
     assert_eq!(store.refresh(&[2; 32]).await, Ok(Some(third)));
-    // A login leaves nothing of it.
+    // A login replaces all of them.
     store.put_refresh(&token(9, 1)).await.unwrap();
     assert_eq!(store.refresh(&[2; 32]).await, Ok(None));
 }
@@ -203,7 +203,7 @@ pub(super) async fn all_devices_but_one_are_revoked_together(subject: Arc<dyn Su
     assert_eq!(store.devices(user(1)).await, Ok(vec![device(2, 1)]));
     assert_eq!(store.devices(user(2)).await, Ok(vec![device(4, 2)]));
     assert_eq!(store.rotate_refresh(&token_after(1, 2, 1)).await, Ok(Rotated::Unknown));
-    // A sign-in that began before has to begin again.
+    // A sign-in that began before the revocation must be started again.
     assert_eq!(store.sign_in_rev(user(1)).await, Ok(1));
     assert_eq!(store.put_device(&device(7, 1), 9, 0).await, Ok(PutDevice::Overtaken));
     assert_eq!(store.put_device(&device(7, 1), 9, 1).await, Ok(PutDevice::Written));

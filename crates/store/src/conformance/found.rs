@@ -1,4 +1,4 @@
-//! What is found of one user across logs: messages that they sent, and messages that mention them.
+//! Searches across the logs of a user: messages that the user sent, and messages that mention the user.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) async fn messages_of_one_sender_are_found(subject: Arc<dyn Subject>) 
     };
     assert_eq!(found(2, 1, 10, usize::MAX).await, (vec![2, 5, 8], 10));
     assert_eq!(found(2, 3, 7, usize::MAX).await, (vec![5], 7));
-    assert_eq!(found(2, 1, 10, 1).await, (vec![2], 2), "one row at least");
+    assert_eq!(found(2, 1, 10, 1).await, (vec![2], 2), "at least one row");
     assert_eq!(found(2, 8, 10, 1).await, (vec![8], 10));
     assert_eq!(found(9, 1, 10, 1).await, (vec![], 10));
 }
@@ -37,7 +37,7 @@ pub(super) async fn messages_of_one_sender_are_found(subject: Arc<dyn Subject>) 
 pub(super) async fn mentions_of_a_user_come_the_latest_first(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut heads = [Head::default(); 3];
-    // Two channels whose messages alternate in time, and one that mentions others.
+    // Two channels whose messages alternate in time, and one in which other users are mentioned.
     for number in 1..=6 {
         let place = 1 + number % 2;
         let earlier = Head { at: at(number * 10), ..heads[place as usize] };
@@ -64,7 +64,7 @@ pub(super) async fn mentions_of_a_user_come_the_latest_first(subject: Arc<dyn Su
         pages.extend(page);
     }
     assert_eq!(pages, all);
-    // What was deleted mentions nobody.
+    // A deleted message mentions nobody.
     let deleted = Deleted { target: seq(2), mentioned: vec![Some(user(2))] };
     appended_knowing(&store, delete(heads[1], 2, 1), &[deleted]).await;
     assert_eq!(found(Some(all[1]), 99).await, all[3..]);
@@ -85,5 +85,5 @@ pub(super) async fn an_overview_says_when_the_last_message_was_sent(subject: Arc
     let head = appended(&store, append(log(1), head, vec![said, renamed])).await;
     assert_eq!(last().await, Some(sent_at));
     appended(&store, edit(head, 2, 1, "edited")).await;
-    assert_eq!(last().await, Some(sent_at), "what is no message does not move it");
+    assert_eq!(last().await, Some(sent_at), "an entry that is not a message does not change it");
 }

@@ -1,4 +1,4 @@
-//! One writer's view of a log.
+//! A log with a single writer.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::log::{
 };
 use crate::{Spans, Store};
 
-/// Appends, and applies what follows, as a home does.
+/// Appends, and applies the consequences, as a home does.
 pub(super) async fn appended(store: &Arc<dyn Store>, append: Append) -> Head {
     appended_knowing(store, append, &[]).await
 }
 
-/// As [`appended`]; `deleted` is known of the messages that it deletes.
+/// Like [`appended`]; `deleted` describes the messages that the append deletes.
 pub(super) async fn appended_knowing(store: &Arc<dyn Store>, append: Append, deleted: &[Deleted]) -> Head {
     let (head, log) = (append.head(), append.log);
     let consequences = Consequences::of(&append.rows).knowing(deleted);
     assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
     if let LogId::Channel(channel) = log {
         store.apply_consequences(channel, &consequences).await.unwrap();
-        // A home that begins on the log repeats it.
+        // A home that starts on the log repeats it.
         store.apply_consequences(channel, &consequences).await.unwrap();
     }
     head
@@ -162,7 +162,7 @@ pub(super) async fn single_rows_are_read_up_to_a_bound(subject: Arc<dyn Subject>
     assert_eq!(
         store.rows_at(log(1), &asked, 1).await.unwrap().len(),
         2,
-        "one row, and the place that has none"
+        "one row, and the place without a row"
     );
 }
 
@@ -293,13 +293,14 @@ pub(super) async fn ranges_of_several_logs_are_read_at_once(subject: Arc<dyn Sub
     let whole = store.rows_of(&ranges, usize::MAX).await.unwrap();
     let places: Vec<Vec<u64>> = whole.iter().map(|rows| seqs(rows)).collect();
     assert_eq!(places, [vec![5, 6, 7, 8, 9], vec![1], (12..=20).collect(), vec![2, 3, 4]]);
-    // Whatever the bound: a beginning of that, at least one row, and nothing behind a list that lacks its end.
+    // For any limit in bytes the result is a prefix of the whole, with at least one row, and no list follows an
+    // incomplete one.
     for max_bytes in (0..6_000).step_by(150) {
         let lists = store.rows_of(&ranges, max_bytes).await.unwrap();
         assert!(lists.first().is_some_and(|rows| !rows.is_empty()), "nothing for {max_bytes} bytes");
         for (index, (rows, all)) in lists.iter().zip(&places).enumerate() {
             assert_eq!(seqs(rows), all[..rows.len()]);
-            assert!(rows.len() == all.len() || index + 1 == lists.len(), "a hole for {max_bytes} bytes");
+            assert!(rows.len() == all.len() || index + 1 == lists.len(), "a gap for {max_bytes} bytes");
         }
     }
 }
@@ -308,7 +309,7 @@ pub(super) async fn a_time_finds_its_row(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut head = Head::default();
     for first in [1, 4, 5] {
-        // Rows of one append share their time.
+        // The rows of one append have the same time.
         let mut batch = say_many(log(1), head, user(1), first, 3).rows.to_vec();
         batch.iter_mut().for_each(|row| row.entry.at = head.at.plus(10));
         head = appended(&store, append(log(1), head, batch)).await;
@@ -353,7 +354,7 @@ pub(super) async fn consequences_move_the_markers_of_senders(subject: Arc<dyn Su
     let left = Content::Left { user_id: user(3), by: user(3) };
     rows.push(notice(Head::after(&rows[1]), left));
     appended(&store, append(log(1), head, rows)).await;
-    // A home that was paused repeats what it owed long ago.
+    // A home that was paused repeats old consequences.
     let old = say_many(log(1), Head::default(), user(1), 1, 3);
     store.apply_consequences(channel(1), &Consequences::of(&old.rows)).await.unwrap();
     for (id, marked) in [(1, 5), (2, 4), (3, 0)] {
@@ -376,7 +377,7 @@ pub(super) async fn what_was_acked_survives_reopening(subject: Arc<dyn Subject>)
     let store = subject.open().await;
     let tail = store.tail(log(1), 100).await.unwrap();
     assert_eq!((tail.head, tail.rows.len()), (head, 62));
-    assert_eq!(text_of(&tail.rows[1]), ("", 2), "a tail holds no text");
+    assert_eq!(text_of(&tail.rows[1]), ("", 2), "a tail contains no text");
     let all = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
     assert_eq!(text_of(&all[1]), ("changed", 2));
     assert_same(&all[2..60], &rows[2..]);

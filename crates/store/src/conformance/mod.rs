@@ -1,5 +1,5 @@
-//! What every implementation of the store must pass, unchanged. A case is given a [`Subject`], which makes the store
-//! empty and can open it again; a case that fails panics.
+//! Cases that every implementation of the store must pass, unchanged. A case receives a [`Subject`], which creates an
+//! empty store and can open it again. A case that fails panics.
 //!
 //! ```ignore
 //! madang_store::store_conformance!(Arc::new(MySubject::new()));
@@ -54,7 +54,7 @@ use unreadable::*;
 use upkeep::*;
 use writers::*;
 
-/// Everything durable, in the order of one writer's commits, without times to live.
+/// All durable data, in the order of the commits of a single writer; records do not expire by themselves.
 pub trait OrderedStore: Store + CommitOrder + Upkeep {}
 
 impl<T: Store + CommitOrder + Upkeep> OrderedStore for T {}
@@ -62,16 +62,16 @@ impl<T: Store + CommitOrder + Upkeep> OrderedStore for T {}
 /// A store under test.
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// The store: empty the first time; later, once every handle was dropped, with everything that was acked.
+    /// Opens the store: empty the first time; later, after every handle was dropped, with everything that was acked.
     async fn open(&self) -> Arc<dyn Store>;
-    /// Alters what a row says, as a disk may do. Nobody has the store open.
+    /// Changes the content of a row as a failing disk may do. The store is not open.
     async fn spoil(&self, log: LogId, seq: Seq);
 }
 
 /// A store with a commit order under test.
 #[async_trait]
 pub trait OrderedSubject: Send + Sync + 'static {
-    /// As [`Subject::open`].
+    /// Like [`Subject::open`].
     async fn open(&self) -> Arc<dyn OrderedStore>;
 }
 
@@ -79,9 +79,9 @@ type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One case.
 pub struct Case<S: ?Sized> {
-    /// What must hold.
+    /// The name of the case: what must hold.
     pub name: &'static str,
-    /// Runs it; panics if it does not hold.
+    /// Runs the case. It panics if the case fails.
     pub run: fn(Arc<S>) -> Running,
 }
 
@@ -91,13 +91,13 @@ pub fn cases() -> Vec<Case<dyn Subject>> {
     for_each_store_case!(conformance_cases, ())
 }
 
-/// The cases that a store with a commit order must pass as well.
+/// The cases that a store with a commit order must pass in addition.
 #[must_use]
 pub fn order_cases() -> Vec<Case<dyn OrderedSubject>> {
     for_each_order_case!(conformance_cases, ())
 }
 
-/// Those of [`cases`] that must also hold while operations are unavailable or of unknown outcome.
+/// The cases of [`cases`] that must hold even if operations are unavailable or have unknown outcomes.
 #[must_use]
 pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
     let mut cases = cases();
@@ -123,7 +123,7 @@ const FAULT_TOLERANT: [&str; 11] = [
 /// Runs one case of [`cases`] by its name.
 ///
 /// # Panics
-/// It does not hold, or there is none of this name.
+/// If the case fails, or there is no case with this name.
 pub async fn run_case(name: &str, subject: Arc<dyn Subject>) {
     let case = cases().into_iter().find(|case| case.name == name).expect("a case of this name");
     (case.run)(subject).await;
@@ -132,13 +132,13 @@ pub async fn run_case(name: &str, subject: Arc<dyn Subject>) {
 /// Runs one case of [`order_cases`] by its name.
 ///
 /// # Panics
-/// It does not hold, or there is none of this name.
+/// If the case fails, or there is no case with this name.
 pub async fn run_order_case(name: &str, subject: Arc<dyn OrderedSubject>) {
     let case = order_cases().into_iter().find(|case| case.name == name).expect("a case of this name");
     (case.run)(subject).await;
 }
 
-/// Repeats what may be repeated until it is known to be done.
+/// Repeats an idempotent operation until it succeeds.
 async fn done<T, F>(mut operation: impl FnMut() -> F) -> T
 where
     F: Future<Output = StoreResult<T>>,
@@ -150,10 +150,10 @@ where
             Err(StoreError::Unavailable(_) | StoreError::Unknown(_)) => tokio::task::yield_now().await,
         }
     }
-    panic!("a thousand tries failed");
+    panic!("a thousand attempts failed");
 }
 
-/// The list of cases, once.
+/// The list of all cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_store_case {
@@ -265,7 +265,7 @@ macro_rules! for_each_store_case {
     };
 }
 
-/// The list of cases about the commit order, once.
+/// The list of all cases about the commit order.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_each_order_case {
@@ -324,7 +324,7 @@ macro_rules! order_conformance_tests {
     };
 }
 
-/// A test for each case; the expression makes a new `Arc` of a [`Subject`](conformance::Subject) for each.
+/// Defines a test for each case. The expression creates a new `Arc` of a [`Subject`](conformance::Subject) for each.
 #[macro_export]
 macro_rules! store_conformance {
     ($subject:expr) => {
@@ -332,7 +332,7 @@ macro_rules! store_conformance {
     };
 }
 
-/// A test for each case about the commit order; the expression makes a new `Arc` of an
+/// Defines a test for each case about the commit order. The expression creates a new `Arc` of an
 /// [`OrderedSubject`](conformance::OrderedSubject) for each.
 #[macro_export]
 macro_rules! order_conformance {

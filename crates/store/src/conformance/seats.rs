@@ -39,7 +39,7 @@ async fn put(store: &Arc<dyn Store>, members: Vec<Member>) {
     assert_eq!(outcome, Ok(SeatOutcome::Changed(Seats { rev: seats.rev + 1, ..seats })));
 }
 
-/// Joins as a home does. `false` when the channel is full.
+/// Joins as a home does. Returns `false` if the channel is full.
 async fn join(store: &Arc<dyn Store>, id: u64) -> bool {
     let joining = [user(id)];
     for _ in 0..10_000 {
@@ -56,7 +56,7 @@ async fn join(store: &Arc<dyn Store>, id: u64) -> bool {
             return true;
         }
     }
-    panic!("ten thousand tries failed");
+    panic!("ten thousand attempts failed");
 }
 
 pub(super) async fn thirty_joins_for_ten_seats_make_ten_members(subject: Arc<dyn Subject>) {

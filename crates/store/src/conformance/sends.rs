@@ -1,4 +1,4 @@
-//! Sends that left the window: recorded with an append, found by their keys, forgotten after a time.
+//! Sends older than the window: recorded with an append, found by their keys, forgotten after a time.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub(super) fn record(sender: u64, number: u64) -> SendRecord {
     SendRecord { key: key(user(sender), number), seq, message_id, at: at(number * 100) }
 }
 
-/// Records sends with an append, and once more with one that comes to nothing.
+/// Records sends with one append, and again with one that has no effect.
 pub(super) async fn record_sends(store: &Arc<dyn Store>, head: Head, records: &[SendRecord]) -> Head {
     let append = || Append { records: records.to_vec(), ..say(log(1), head, key(user(9), head.seq.get())) };
     let after = appended(store, append()).await;
@@ -21,7 +21,7 @@ pub(super) async fn record_sends(store: &Arc<dyn Store>, head: Head, records: &[
     after
 }
 
-/// An append of a message for each key, which looks them up.
+/// An append of one message for each key, which looks the keys up.
 fn look_up(expected: Head, keys: &[RowKey]) -> Append {
     let rows = keys.iter().scan(expected, |head, key| {
         let row = message(*head, *key, "hello");
@@ -37,7 +37,7 @@ pub(super) async fn an_append_whose_key_is_recorded_does_nothing(subject: Arc<dy
     let head = record_sends(&store, Head::default(), &known).await;
     let other_body = RowKey { body_hash: BodyHash([99; 16]), ..known[1].key };
     let (fresh, foreign) = (key(user(1), 50), key(user(2), 1));
-    // Also at a head that moved: what it tells is true.
+    // The answer is correct even if the head has moved.
     for expected in [head, Head::default()] {
         let outcome = store.append(look_up(expected, &[fresh, known[0].key, foreign, other_body])).await;
         assert_eq!(outcome, Ok(AppendOutcome::SentBefore(known.to_vec())));

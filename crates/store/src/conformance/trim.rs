@@ -1,4 +1,4 @@
-//! What upkeep forgets of users.
+//! What upkeep removes of users' data.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::log::{AppendOutcome, Head};
 use crate::trim::{TrimStep, Trimmed};
 use crate::{Spans, Store};
 
-/// Goes over all users, in small steps. Returns what was forgotten.
+/// Trims all users in small steps. Returns the numbers of removed rows and channels.
 async fn trim_all(store: &(impl Store + ?Sized), own_rows: u64, left_channels: usize) -> (u64, u64) {
     let mut sum = (0, 0);
     let mut step = TrimStep { after: None, users: 2, own_rows, left_channels, forgets: 4 };
     for _ in 0..1_000 {
         let Trimmed { own_rows, left_channels, after, more } = store.trim(step).await.unwrap();
-        assert!(own_rows + left_channels <= step.forgets as u64, "a step forgets at most its number");
+        assert!(own_rows + left_channels <= step.forgets as u64, "a step removes at most its limit");
         sum = (sum.0 + own_rows, sum.1 + left_channels);
         if !more {
             return sum;
         }
         step.after = after;
     }
-    panic!("a thousand steps did not come to the end");
+    panic!("not finished after a thousand steps");
 }
 
 async fn fill(store: &(impl Store + ?Sized), log: LogId, rows: u64) -> Head {
@@ -66,7 +66,7 @@ pub(super) async fn own_logs_keep_their_last_rows(subject: Arc<dyn Subject>) {
     assert_eq!(trim_all(&*store, 10, 0).await, (2, 0));
 }
 
-/// A user goes from a channel, or is in it.
+/// Writes the state of a user who is in a channel or has left it.
 async fn put(store: &(impl Store + ?Sized), id: u64, spans: &Spans, change: impl Fn(Member) -> Member) {
     let member = change(Member { pending: None, ..member(1, spans.clone()) });
     let seats = store.seats(channel(id)).await.unwrap();
@@ -76,7 +76,7 @@ async fn put(store: &(impl Store + ?Sized), id: u64, spans: &Spans, change: impl
     let membership = Membership { in_inbox, has_accepted, ..membership(1, id, spans) };
     let change = SeatChange { channel: channel(id), if_rev: seats.rev, count, members: vec![member] };
     store.change_seats(change, &[membership]).await.unwrap();
-    // Something happens, so that channels are left one after the other.
+    // Appends a row in between, so that the channels are left at different positions.
     let head = store.heads(&[own_log(1)]).await.unwrap()[0];
     store.append(say_many(own_log(1), head, user(99), head.seq.get() + 1, 1)).await.unwrap();
 }
@@ -90,7 +90,7 @@ fn left() -> Spans {
 pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let here = Spans::since(seq(1));
-    // 2 is left last, 10 and 11 are open ones, 6 and 7 cannot go.
+    // Channel 2 is left last, 10 and 11 are open channels, 6 and 7 must stay.
     for id in [10, 3, 1, 4, 11, 2] {
         put(&*store, id, &here, |member| member).await;
     }
@@ -126,7 +126,7 @@ pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subjec
         (marker, rev, hidden.len())
     };
     assert_eq!((of(3).await, of(2).await), ((0, 0, 0), (4, 1, 1)));
-    // Coming again begins anew.
+    // A new stay begins without the old data.
     put(&*store, 3, &Spans::since(seq(9)), |member| member).await;
     assert_eq!(known(&*store).await, [2, 3, 5, 6, 7]);
 }
@@ -140,7 +140,7 @@ pub(super) async fn groups_that_were_not_accepted_are_forgotten_first(subject: A
     for id in [1, 3] {
         store.accept_stay(user(1), channel(id)).await.unwrap();
     }
-    // The writer may not know what was accepted, and may write the same again.
+    // The writer may not know about the acceptance, and may write the same state again.
     for id in 1..=6 {
         put(&*store, id, &left(), unaware).await;
         put(&*store, id, &left(), unaware).await;
@@ -151,7 +151,7 @@ pub(super) async fn groups_that_were_not_accepted_are_forgotten_first(subject: A
     assert_eq!(known(&*store).await, [3]);
     put(&*store, 3, &Spans::since(seq(9)), unaware).await;
     let again = store.membership(user(1), channel(3)).await.unwrap().unwrap();
-    assert!(!again.has_accepted, "another stay is another matter");
+    assert!(!again.has_accepted, "a new stay must be accepted again");
 }
 
 async fn known(store: &(impl Store + ?Sized)) -> Vec<u64> {
@@ -188,7 +188,7 @@ pub(super) async fn what_a_deleted_user_read_is_forgotten_in_steps(subject: Arc<
     // 13 rows of the own log, a channel, settings, a hidden message, two blocks.
     assert_eq!(steps.iter().sum::<usize>(), 18, "{steps:?}");
     assert_eq!(store.forget_user(user(1), 4).await, Ok(0));
-    assert_eq!(store.forget_user(user(77), 4).await, Ok(0), "somebody without anything");
+    assert_eq!(store.forget_user(user(77), 4).await, Ok(0), "a user without data");
     let rows = async |id| store.rows(own_log(id), seq(1)..=seq(99), usize::MAX).await.unwrap().len();
     assert_eq!((rows(1).await, rows(2).await), (1, 12));
     assert_eq!(store.heads(&[own_log(1)]).await.unwrap(), [head]);
@@ -223,24 +223,24 @@ pub(super) async fn a_scan_from_before_what_was_trimmed_gives_up(subject: Arc<dy
 
 pub(super) async fn a_scan_from_before_a_forgotten_stay_ended_gives_up(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
-    // 10 is an open one, which no inbox shows.
+    // Channel 10 is an open one, which is in no inbox.
     for id in [3, 4, 10] {
         put(&*store, id, &Spans::since(seq(1)), |member| member).await;
     }
     put(&*store, 10, &left(), |member| member).await;
     put(&*store, 3, &left(), |member| member).await;
-    // What tells of it comes behind the change of the seats.
+    // The row that records the departure is appended after the change of the seats.
     fill(&*store, log(3), 5).await;
     let told = store.position();
     let scan = async |who: u64, after: Position| store.scan(user(who), after, 100, 1_000).await.unwrap();
     let before = Position::new(told.get() - 1);
     assert!(scan(1, before).await.is_some());
     assert_eq!(trim_all(&*store, 1_000, 1).await, (0, 1), "10");
-    assert!(scan(1, before).await.is_some(), "no device lacks anything of an open channel");
+    assert!(scan(1, before).await.is_some(), "an open channel is in no inbox");
     assert_eq!(trim_all(&*store, 1_000, 0).await, (0, 1), "3");
     for after in [Position::ZERO, before] {
         assert_eq!(scan(1, after).await, None, "after {after:?}");
-        assert!(scan(2, after).await.is_some(), "nothing of another user is gone");
+        assert!(scan(2, after).await.is_some(), "another user lacks nothing");
     }
     assert!(scan(1, told).await.is_some());
     put(&*store, 4, &left(), |member| member).await;

@@ -1,4 +1,4 @@
-//! Removal of what is old.
+//! Removal of old records.
 
 use std::sync::Arc;
 

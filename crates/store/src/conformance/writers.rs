@@ -1,4 +1,4 @@
-//! Several writers of one log at once, and outcomes that nobody knows.
+//! Several concurrent writers of one log, and unknown outcomes.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) async fn one_head_has_one_winner(subject: Arc<dyn Subject>) {
     }
 }
 
-/// Appends a message as a home does: an outcome that is not certain is looked up before anything else.
+/// Appends a message as a home does: after an uncertain outcome it reads the log before anything else.
 async fn send(store: &Arc<dyn Store>, key: RowKey) -> Seq {
     for _ in 0..10_000 {
         let tail = done(|| store.tail(log(1), 256)).await;
@@ -50,7 +50,7 @@ async fn send(store: &Arc<dyn Store>, key: RowKey) -> Seq {
             Err(error @ StoreError::Corrupt(_)) => panic!("{error}"),
         }
     }
-    panic!("ten thousand tries failed");
+    panic!("ten thousand attempts failed");
 }
 
 pub(super) async fn many_writers_leave_one_dense_log(subject: Arc<dyn Subject>) {
@@ -78,7 +78,7 @@ pub(super) async fn many_writers_leave_one_dense_log(subject: Arc<dyn Subject>) 
     }
 }
 
-/// An append of unknown outcome may happen until another one of the log has succeeded, and never afterwards.
+/// An append of unknown outcome may take effect until another append of the log has succeeded, and never afterwards.
 pub(super) async fn an_append_prevents_those_of_unknown_outcome_before_it(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let (mut prevented, mut missing, mut head) = (Vec::new(), Vec::new(), Head::default());
@@ -104,7 +104,7 @@ pub(super) async fn an_append_prevents_those_of_unknown_outcome_before_it(subjec
     let rows = done(|| store.rows(log(1), seq(1)..=seq(999), usize::MAX)).await;
     assert_eq!(seqs(&rows), (1..=rows.len() as u64).collect::<Vec<_>>());
     let is_there = |key: &RowKey| rows.iter().any(|row| row.key.as_ref() == Some(key));
-    assert!(!prevented.iter().any(is_there), "an append came behind a later one");
+    assert!(!prevented.iter().any(is_there), "an append took effect after a later one");
 }
 
 pub(super) async fn rows_of_one_append_appear_together(subject: Arc<dyn Subject>) {
@@ -143,7 +143,7 @@ pub(super) async fn rows_of_one_append_appear_together(subject: Arc<dyn Subject>
     }
 }
 
-/// As [`send`], with a window of four rows: what it does not hold is looked up by the append.
+/// Like [`send`], with a window of four rows: the append itself looks up keys of older rows.
 async fn send_with_small_window(store: &Arc<dyn Store>, key: RowKey) -> Seq {
     for _ in 0..10_000 {
         let tail = done(|| store.tail(log(1), 4)).await;
@@ -160,7 +160,7 @@ async fn send_with_small_window(store: &Arc<dyn Store>, key: RowKey) -> Seq {
             Err(error @ StoreError::Corrupt(_)) => panic!("{error}"),
         }
     }
-    panic!("ten thousand tries failed");
+    panic!("ten thousand attempts failed");
 }
 
 fn record_of(row: &Row) -> Option<SendRecord> {
@@ -171,7 +171,7 @@ fn record_of(row: &Row) -> Option<SendRecord> {
 pub(super) async fn a_key_has_one_row_behind_every_window(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut writers = JoinSet::new();
-    // Each message has two writers, who are at it at the same time or not.
+    // Each message has two writers, which may run concurrently.
     for writer in 0..4 {
         let store = Arc::clone(&store);
         writers.spawn(async move {

@@ -1,4 +1,4 @@
-//! Accounts in memory.
+//! The store of accounts, in memory.
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
@@ -30,7 +30,8 @@ impl AccountStore for Model {
         if holder != Some(user.id) && !is_blind {
             return Ok(Created::Taken);
         }
-        // Other partitions: the handle may be taken, and the invitation used, while the user is not there yet.
+        // The handle and the invitation are other partitions: the handle may be taken and the invitation used while the
+        // user does not exist yet.
         if let Some(invitation) = invitation {
             let counts_twice = self.is_mutant(Mutant::InvitationsUncounted);
             let take = |state: &mut State| state.take_use(invitation, user, counts_twice);
@@ -136,7 +137,7 @@ impl AccountStore for Model {
     }
 
     async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()> {
-        // First what makes upkeep repeat the rest if this stops half-way.
+        // This is written first, so that upkeep repeats the rest if this call stops half-way.
         self.write(|state| state.deletions.insert(user)).await?;
         self.write(|state| {
             if let Some(handle) = state.active(user).map(|user| user.handle.clone()) {
@@ -242,7 +243,7 @@ impl State {
         is_free && invitation.ends_at > user.created_at && users.insert(user.id)
     }
 
-    /// The handle is free again, unless its holder is there.
+    /// Frees the handle again, unless its holder exists.
     fn give_back(&mut self, user: &User) {
         if self.handles.get(&user.handle) == Some(&user.id) && !self.users.contains_key(&user.id) {
             self.handles.remove(&user.handle);

@@ -1,4 +1,4 @@
-//! Channels and members in memory.
+//! The store of channels and members, in memory.
 
 use std::collections::BTreeSet;
 
@@ -124,7 +124,7 @@ impl ChannelStore for Model {
     }
 
     async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
-        // The member first: who finds it so writes the membership again.
+        // The member's row is written first: a later call that finds it written repeats the write of the membership.
         self.write(|state| {
             let member = state.members.get_mut(&(channel, user)).filter(|member| member.spans.is_open());
             member.into_iter().for_each(|member| member.has_accepted = true);
@@ -309,12 +309,12 @@ impl ChannelStore for Model {
     }
 }
 
-/// Whether a former member may read what was said while they were there.
+/// Whether a former member may read entries of the time of their membership.
 fn is_readable_after(channel: &Channel) -> bool {
     channel.card.kind != ChannelKind::Open && channel.state != ChannelState::Deleted
 }
 
-/// Whether what was accepted of the stay lasts: the stay goes on, or has ended.
+/// Whether the acceptance of the stay is kept: the stay continues, or has ended.
 fn keeps(old: &Membership, new: &Membership) -> bool {
     old.has_accepted && (old.spans.is_open() || !new.spans.is_open())
 }

@@ -12,7 +12,7 @@ use crate::contacts::{
 use crate::error::StoreResult;
 use crate::model::unavailable;
 
-/// Times that a change of a pair is tried when another call was first.
+/// Most attempts to change a pair if another call changes it first.
 const TRIES: usize = 64;
 
 #[async_trait]
@@ -32,7 +32,7 @@ impl ContactStore for Model {
             let found = self.contact(user, other).await?;
             let (becomes, rev) = match meet(found) {
                 Meeting::Stands(contact) => {
-                    // Whoever wrote the pair may have stopped before the lists.
+                    // The call that wrote the pair may have stopped before it wrote the lists.
                     if !contact.is_told && !self.is_mutant(Mutant::ContactIsNotFinished) {
                         self.list_pair(user, contact).await?;
                     }
@@ -52,7 +52,7 @@ impl ContactStore for Model {
                 self.list_pair(user, wanted).await?;
                 return Ok(PutContact { outcome: ContactOutcome::Is(wanted), displaced });
             }
-            // Another call was first: the place that was reserved is that of whatever the pair is now.
+            // Another call changed the pair first: the reserved place now belongs to the pair as it is.
             let now = self.contact(user, other).await?;
             self.list(user, now.unwrap_or(Contact { state: None, ..wanted })).await?;
         }
@@ -242,11 +242,12 @@ impl State {
     }
 }
 
-/// A pair has one row, the truth; each of the two has a list of its own, with counts. These are three partitions, written one
-/// after the other: a place in the list of the one who asks, the pair, both lists. Whoever stops in between leaves a pair that
-/// is not told, and whoever repeats the call finishes it.
+/// A pair has one row, which is authoritative; each of the two users has a list of their own, with counts. These are
+/// three partitions, written one after another: a place in the list of the asking user, the pair, both lists. A call
+/// that stops in between leaves a pair that is not settled, and a repeated call finishes it.
 impl Model {
-    /// Takes a place for `wanted` in the user's list, if there is one: exactly, since list and counts are one partition.
+    /// Reserves a place for `wanted` in the user's list, if there is one. The limit is exact, because list and counts
+    /// are one partition.
     async fn reserve(
         &self,
         user: UserId,
@@ -255,7 +256,7 @@ impl Model {
     ) -> StoreResult<Option<ContactOutcome>> {
         let is_endless = self.is_mutant(Mutant::ContactsWithoutLimit);
         self.write(|state| {
-            // Without the row of this pair: a request that becomes mutual keeps its place.
+            // The row of this pair is not counted: a request that becomes mutual keeps its place.
             let before = state.contacts.remove(&(user, wanted.other));
             let becomes = wanted.state.unwrap_or(ContactState::Requested);
             let refused = may_become(becomes, state.counts(user), limits).filter(|_| !is_endless);
@@ -268,7 +269,7 @@ impl Model {
         .await
     }
 
-    /// Writes the pair by compare-and-set on what was found. `false` if it is another by now.
+    /// Writes the pair by compare-and-set on what was found. Returns `false` if the pair has changed.
     async fn put_pair(&self, user: UserId, found: Option<Contact>, wanted: Contact) -> StoreResult<bool> {
         let (other, is_blind) = (wanted.other, self.is_mutant(Mutant::PairIgnoresRevision));
         self.write(|state| {
@@ -283,7 +284,7 @@ impl Model {
         .await
     }
 
-    /// Writes a contact into the lists of both.
+    /// Writes a contact into the lists of both users.
     async fn list_pair(&self, user: UserId, contact: Contact) -> StoreResult<()> {
         self.list(user, contact).await?;
         if self.is_mutant(Mutant::ContactChangesOneSide) {
@@ -293,7 +294,7 @@ impl Model {
         self.list(contact.other, mirror).await
     }
 
-    /// Writes a contact into the list of `user`, unless a later one is there.
+    /// Writes a contact into the list of `user`, unless the list has a later one.
     async fn list(&self, user: UserId, contact: Contact) -> StoreResult<()> {
         let goes_back = self.is_mutant(Mutant::ContactListGoesBack);
         self.write(|state| {
@@ -305,7 +306,7 @@ impl Model {
         .await
     }
 
-    /// Ends the oldest request that waits for `user`, if there is no place for one more.
+    /// Ends the oldest unanswered request to `user`, if there is no place for another one.
     async fn displace(
         &self,
         user: UserId,
@@ -321,7 +322,7 @@ impl Model {
         let Some(oldest) = oldest.await? else { return Ok(None) };
         let found = self.contact(user, oldest.other).await?;
         let ended = Contact { state: None, since: at, rev: oldest.rev + 1, is_told: false, ..oldest };
-        // If the pair is another by now, a place is free, or the list is about to say what it is.
+        // If the pair has changed, a place is free, or the list will soon contain the change.
         if found.is_none_or(|found| found.rev != oldest.rev) || !self.put_pair(user, found, ended).await? {
             return Ok(None);
         }
@@ -330,7 +331,7 @@ impl Model {
     }
 }
 
-/// The key of a pair.
+/// The key of a pair: the lower id comes first.
 fn in_order(one: UserId, other: UserId) -> (UserId, UserId) {
     (one.min(other), one.max(other))
 }

@@ -1,4 +1,4 @@
-//! Devices and refresh tokens in memory.
+//! The store of devices and refresh tokens, in memory.
 
 use async_trait::async_trait;
 use madang_ids::{Cursor, DeviceId, Millis, UserId};
@@ -137,7 +137,7 @@ impl DeviceStore for Model {
         let Some(device) = self.read(|state| state.refresh_index.get(hash).copied()).await? else {
             return Ok(None);
         };
-        // The index may know tokens that were never put, or that are the device's no more.
+        // The index may contain tokens that were never stored, or that no longer belong to the device.
         let is_it = |refresh: &&Refresh| {
             refresh.hash == *hash || refresh.replaced.is_some_and(|replaced| replaced.hash == *hash)
         };
@@ -169,13 +169,14 @@ impl DeviceStore for Model {
 }
 
 impl Model {
-    /// Devices and their tokens are in the partition of their user; a token is found by a row of its own, written first.
+    /// Devices and their tokens are in the partition of their user. A row of its own, which is written first, finds a
+    /// token.
     async fn index_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
         if self.is_mutant(Mutant::RefreshIsNotIndexed) {
             return Ok(());
         }
         let index = self.write(|state| _ = state.refresh_index.insert(refresh.hash, refresh.device_id));
-        // Whatever became of it, the token itself was not put.
+        // Whatever the outcome, the token itself was not stored.
         index.await.map_err(|_| unavailable())
     }
 }

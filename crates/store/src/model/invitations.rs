@@ -1,4 +1,4 @@
-//! Invitations in memory.
+//! The store of invitations, in memory.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! Logs in memory.
+//! The store of logs, in memory.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::log::{
     OwnReactions, ReactionChange, ReactionPlace, Row, RowChange, SendRecord, SentRows, Tail,
 };
 
-/// Appends of unknown outcome that a log keeps in mind; more are lost.
+/// Most appends of unknown outcome that a log keeps; further ones are lost.
 const MAX_LATE: usize = 16;
 
 #[async_trait]
@@ -292,7 +292,7 @@ fn limited<'a>(stored: impl Iterator<Item = &'a Stored>, max_bytes: usize) -> Ve
 }
 
 impl Model {
-    /// Alters what a row says, as a disk may do: from then on it is unreadable.
+    /// Changes the content of a row as a failing disk may do. From then on the row is unreadable.
     pub fn spoil(&self, log: LogId, seq: Seq) {
         let mut state = self.state.lock();
         let rows = state.logs.entry(log).or_default().rows.iter_mut();
@@ -302,7 +302,7 @@ impl Model {
         }
     }
 
-    /// Two steps of their own ahead of the append. Whatever happens to them, no row was appended.
+    /// Two steps before the append. If either fails, no row was appended.
     async fn record_and_look_up(&self, append: &Append) -> StoreResult<Vec<SendRecord>> {
         let LogId::Channel(channel) = append.log else { return Ok(Vec::new()) };
         let records = if self.is_mutant(Mutant::AppendForgetsRecords) { &[][..] } else { &append.records };
@@ -318,7 +318,7 @@ impl Model {
         Ok(self.find_sends(channel, &keys).await?.into_iter().flatten().collect())
     }
 
-    /// Appends of unknown outcome happen now, if they still can.
+    /// Makes the pending appends of unknown outcome take effect now, if they still can.
     async fn apply_late(&self, log: LogId) {
         let late = self.state.lock().logs.get_mut(&log).map(|log| std::mem::take(&mut log.late));
         for mut append in late.unwrap_or_default() {
@@ -329,7 +329,7 @@ impl Model {
         }
     }
 
-    /// First the changes, then the rows: nothing holds them together.
+    /// Writes the changes first, then the rows. The two writes are not atomic.
     async fn apply(&self, append: &Append) -> AppendOutcome {
         if !append.changes.is_empty() {
             let head = self.state.lock().head(append.log);
@@ -426,7 +426,7 @@ impl Model {
 
     fn send(&self, place: OwnedPermit<Commit>, commit: Commit) {
         if self.is_mutant(Mutant::FeedOutOfOrder) && commit.first.get().is_multiple_of(2) {
-            // Late by one: whoever comes next goes first.
+            // Delayed by one: the next commit enters the feed before this one.
             let feed = self.feed.clone();
             drop(place);
             if let Some(held) = self.held_back(Some(commit)) {
@@ -443,7 +443,7 @@ impl Model {
         }
     }
 
-    /// Puts a commit aside, and takes out the one that was.
+    /// Holds a commit back, and returns the one that was held back before.
     fn held_back(&self, commit: Option<Commit>) -> Option<Commit> {
         std::mem::replace(&mut *self.held.lock(), commit)
     }

@@ -1,7 +1,7 @@
-//! The store in memory, for simulation and transcripts: as weak as the weakest real one. Between two awaits anything
-//! may happen; outcomes may be unknown, and an append of unknown outcome may still happen until a `tail` settles it;
-//! changes of rows may be there without the rows that tell of them; a write to several partitions may be half done.
-//! Everything is drawn from a seed, and nothing sleeps: a delay is a number of yields.
+//! The store in memory, for simulation and transcripts. It is as weak as the weakest real store. Anything may happen
+//! between two awaits; outcomes may be unknown, and an append of unknown outcome may still take effect until a `tail`
+//! settles it; changes of rows may exist without the rows that record them; a write to several partitions may be
+//! incomplete. Everything is drawn from a seed, and nothing sleeps: a delay is a number of yields.
 
 mod accounts;
 mod channels;
@@ -41,15 +41,15 @@ use faults::Dice;
 pub use faults::{Fate, Faults};
 pub use mutants::Mutant;
 
-/// Commits that wait in the feed before an append waits for its reader.
+/// Most commits in the feed. Beyond that an append waits for the reader of the feed.
 const FEED_COMMITS: usize = 1024;
 
-/// How the model behaves.
+/// Settings of the model.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ModelConfig {
-    /// Where its dice begin. The same seed and the same calls give the same run.
+    /// Seed of the random generator. The same seed and the same calls give the same run.
     pub seed: u64,
-    /// What goes wrong.
+    /// Rates of faults.
     pub faults: Faults,
 }
 
@@ -59,7 +59,7 @@ pub struct Model {
     state: Mutex<State>,
     dice: Mutex<Dice>,
     feed: mpsc::Sender<Commit>,
-    /// Only the mutants of the feed put something here.
+    /// A commit that is held back. Only the mutants of the feed use it.
     held: Mutex<Option<Commit>>,
     mutant: Option<Mutant>,
 }
@@ -74,17 +74,17 @@ struct State {
     sends: BTreeMap<(ChannelId, UserId, u128), SendRecord>,
     channels: BTreeMap<ChannelId, Channel>,
     directs: BTreeMap<(UserId, UserId), ChannelId>,
-    /// Channels that one more read shows as they were; only a mutant puts something here.
+    /// Channels of which the next read returns the old row. Only a mutant uses it.
     old_channels: Mutex<BTreeMap<ChannelId, Channel>>,
     seats: BTreeMap<ChannelId, Seats>,
     members: BTreeMap<(ChannelId, UserId), Member>,
     memberships: BTreeMap<(UserId, ChannelId), Membership>,
-    /// The position at which a channel was left.
+    /// The position at which the user left the channel.
     left_at: BTreeMap<(UserId, ChannelId), u64>,
-    /// Rows of inboxes up to here may be gone, with stays that are forgotten.
+    /// Rows of the user's inbox up to this position may be missing, because stays were forgotten.
     forgotten_upto: BTreeMap<UserId, u64>,
     markers: BTreeMap<(UserId, ChannelId), Marker>,
-    /// Whom messages mention, with the sender; `None` is everybody.
+    /// Mentioned users with the sender of the message; `None` means everybody.
     mentions: BTreeMap<(ChannelId, Option<UserId>, Seq), UserId>,
     reactions: BTreeMap<(ChannelId, Seq, String), BTreeSet<UserId>>,
     handles: BTreeMap<String, UserId>,
@@ -99,16 +99,16 @@ struct State {
     refresh_index: BTreeMap<[u8; 32], DeviceId>,
     blocks: BTreeSet<(UserId, UserId)>,
     claims: BTreeMap<(String, String), Claim>,
-    /// The list of each user: what is known there of the pairs.
+    /// The list of each user: what the list contains of each pair.
     contacts: BTreeMap<(UserId, UserId), Contact>,
-    /// The pairs, by the lower id first, as the lower one sees them.
+    /// The pairs. The key has the lower id first, and the row is as the user with the lower id sees it.
     pairs: BTreeMap<(UserId, UserId), Contact>,
     presence: BTreeMap<UserId, PresenceRow>,
     settings: BTreeMap<(UserId, ChannelId), ChannelSettings>,
     hidden: BTreeSet<(UserId, ChannelId, Seq)>,
     erasures: BTreeMap<ChannelId, Erasure>,
     group_invitations: BTreeMap<(UserId, ChannelId), GroupInvitation>,
-    /// Writes so far, for mutants that do something every so often.
+    /// Number of appends so far, for mutants that act on every n-th append.
     appends: u64,
 }
 
@@ -117,9 +117,9 @@ struct Log {
     head: Head,
     head_before: Head,
     rows: Vec<Stored>,
-    /// Rows that were forgotten before these.
+    /// Number of rows that were trimmed before these.
     trimmed: u64,
-    /// Appends of unknown outcome that may still happen.
+    /// Appends of unknown outcome that may still take effect.
     late: Vec<Append>,
 }
 
@@ -137,7 +137,7 @@ impl Model {
         Self::with_mutant(config, None)
     }
 
-    /// A store with a fault of the programmer in it, to see that the suite finds it.
+    /// A store with a planted error, to check that the suite finds it.
     #[must_use]
     pub fn with_mutant(config: ModelConfig, mutant: Option<Mutant>) -> Arc<Self> {
         let (feed, receiver) = mpsc::channel(FEED_COMMITS);
@@ -146,12 +146,12 @@ impl Model {
         Arc::new(Self { state: Mutex::new(state), dice, feed, held: Mutex::new(None), mutant })
     }
 
-    /// What goes wrong from now on.
+    /// Sets the rates of faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.dice.lock().set_faults(faults);
     }
 
-    /// What becomes of the next append to `log`, whatever the dice say. Several are taken in turn.
+    /// Sets the fate of the next append to `log`, in place of a random one. Several calls are used in order.
     pub fn script(&self, log: LogId, fate: Fate) {
         self.dice.lock().script(log, fate);
     }
@@ -160,7 +160,7 @@ impl Model {
         self.mutant == Some(mutant)
     }
 
-    /// Lets others go first, as often as the dice say.
+    /// Yields to other tasks a random number of times.
     async fn delay(&self) {
         let yields = self.dice.lock().yields();
         for _ in 0..yields {
@@ -177,7 +177,7 @@ impl Model {
         Ok(answer)
     }
 
-    /// A write to one partition: done or not, and known or not.
+    /// A write to one partition. It may fail, and its outcome may be unknown.
     async fn write<T>(&self, job: impl FnOnce(&mut State) -> T) -> StoreResult<T> {
         self.delay().await;
         let fate = self.dice.lock().fate();
@@ -192,7 +192,7 @@ impl Model {
         }
     }
 
-    /// A write to several partitions, one after the other. What fails in between leaves the first ones done.
+    /// Writes to several partitions, one after another. A failure in between leaves the earlier ones written.
     async fn write_each<I>(&self, items: &[I], job: impl Fn(&mut State, &I)) -> StoreResult<()> {
         for (index, item) in items.iter().enumerate() {
             match self.write(|state| job(state, item)).await {

@@ -1,81 +1,81 @@
-//! Faults of the programmer, planted on purpose: the suite must find each of them.
+//! Errors that are planted in the model on purpose. The suite must find each of them.
 
-/// A planted fault.
+/// A planted error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
     /// The head's ordinal is not compared.
     AppendIgnoresOrdinal,
     /// The head's time is not compared.
     AppendIgnoresTime,
-    /// An append whose place is taken replaces what is there.
+    /// An append whose place is taken replaces the existing row.
     AppendOverwrites,
-    /// The last row of a batch goes missing.
+    /// The last row of a batch is lost.
     AppendLosesLastRow,
-    /// Two rows of a batch change places.
+    /// Two rows of a batch are swapped.
     AppendReversesRows,
     /// Every fifth append is acked and not written.
     AppendAcksWithoutWriting,
-    /// Recorded sends are not asked for the keys of an append.
+    /// Recorded sends are not searched for the keys of an append.
     AppendIgnoresKnownKeys,
-    /// Rows are appended although a key of theirs is known.
+    /// Rows are appended although one of their keys is recorded.
     AppendDespiteKnownKey,
-    /// The records that come with an append are not written.
+    /// The records that an append contains are not written.
     AppendForgetsRecords,
-    /// A row is changed whatever its version.
+    /// A row is changed regardless of its version.
     ChangeIgnoresVersion,
-    /// The marker of a sender stays.
+    /// The sender's read marker is not moved.
     ConsequencesForgetMarkers,
-    /// Old consequences that are applied again move a marker back.
+    /// Old consequences that are applied again move a read marker back.
     ConsequencesGoBack,
-    /// The reactions to a deleted message stay.
+    /// The reactions to a deleted message are not removed.
     ConsequencesKeepReactions,
-    /// Nobody is noted as mentioned.
+    /// Mentions are not recorded.
     ConsequencesForgetMentions,
-    /// The channel's details stay.
+    /// The details of the channel are not changed.
     AppendForgetsDetails,
-    /// A reaction cannot be taken back.
+    /// A reaction cannot be removed.
     ReactNeverTakesBack,
-    /// The notes of the mentions of a deleted message stay.
+    /// The records of the mentions of a deleted message are not removed.
     ConsequencesKeepNotes,
-    /// An append of unknown outcome happens whatever came before it.
+    /// An append of unknown outcome takes effect regardless of the head.
     LateAppendIgnoresHead,
-    /// `heads` shows the head before the last append.
+    /// `heads` returns the head before the last append.
     HeadsLagBehind,
-    /// `rows` does not show the rows of the last append.
+    /// `rows` omits the rows of the last append.
     RowsLagBehind,
-    /// The first read of a channel after its details changed shows the old ones.
+    /// The first read of a channel after a change of its details returns the old details.
     DetailsLagBehind,
-    /// The message that a change carries is kept with it.
+    /// The message that a change contains is stored with it.
     ChangeKeepsMessage,
-    /// A read marker goes backwards.
+    /// A read marker moves back.
     MarkerGoesBack,
-    /// Seats are changed whatever their revision.
+    /// Seats are changed regardless of their revision.
     SeatsIgnoreRevision,
-    /// An overtaken settlement is applied.
+    /// A settlement is applied although a later change was made.
     SettleIgnoresLaterChange,
-    /// A membership is written over a later one.
+    /// A membership overwrites a later one.
     MembershipIgnoresLater,
-    /// `rows_back` begins one below the end.
+    /// `rows_back` begins one row below the end.
     RowsBackOffByOne,
-    /// `rows_by` finds the messages of everybody.
+    /// `rows_by` finds messages of all senders.
     RowsByIgnoreSender,
-    /// `rows` has no limit of bytes.
+    /// `rows` has no limit in bytes.
     RowsIgnoreBytes,
-    /// `tail` leaves the last row out.
+    /// `tail` omits the last row.
     TailLacksLastRow,
     /// `seq_at` finds the row before.
     SeqAtOffByOne,
-    /// Records of sends are found whoever sent.
+    /// Records of sends are found regardless of the sender.
     FindSendsIgnoresSender,
     /// Any refresh token may be rotated.
     RotateIgnoresOld,
     /// A rotation does not keep the token that it replaces.
     RotateForgetsOld,
-    /// A refresh token is written without the row that finds it.
+    /// A refresh token is stored without the row that finds it.
     RefreshIsNotIndexed,
-    /// Everybody is the first to claim.
+    /// Every caller is the first to claim.
     ClaimAlwaysFirst,
-    /// Claims are forgotten whatever their time.
+    /// Claims are forgotten regardless of their time.
     ForgetsYoungClaims,
     /// The candidate always becomes the direct channel.
     DirectAlwaysCandidate,
@@ -83,94 +83,94 @@ pub enum Mutant {
     HandleTakenTwice,
     /// A user may have any number of devices.
     DevicesWithoutLimit,
-    /// A later revocation replaces the first.
+    /// A later revocation replaces the first one.
     RevokeReplacesTime,
-    /// A sign-in that began before all of them were ended is taken.
+    /// A sign-in is accepted although all sign-ins were ended after it began.
     DevicesIgnoreRevision,
-    /// Revoking all devices but one revokes that one as well.
+    /// Revoking all devices except one revokes that one too.
     RevokeAllTakesAll,
-    /// Revoked devices are forgotten whatever their time.
+    /// Revoked devices are forgotten regardless of their time.
     ForgetsYoungDevices,
-    /// A deleted user's handle is free at once.
+    /// The handle of a deleted user is free at once.
     HandleFreeAtOnce,
     /// An invitation may be used any number of times.
     InvitationsUncounted,
-    /// A password is replaced whatever it was.
+    /// A password is replaced regardless of the expected one.
     PasswordIgnoresExpected,
-    /// `received` goes backwards.
+    /// `received` moves back.
     ReceivedGoesBack,
-    /// A block does not keep people from becoming contacts.
+    /// A block does not prevent two users from becoming contacts.
     ContactsIgnoreBlocks,
     /// A user may have any number of contacts.
     ContactsWithoutLimit,
-    /// A change between two is written into one list only.
+    /// A change of a contact is written into the list of one of the two users only.
     ContactChangesOneSide,
-    /// A pair is written whatever its revision.
+    /// A pair is written regardless of its revision.
     PairIgnoresRevision,
-    /// A list takes an older contact over a later one.
+    /// A list replaces a later contact by an older one.
     ContactListGoesBack,
-    /// A contact that was written and not listed is not finished by whoever repeats the call.
+    /// A repeated call does not finish a contact that was written but not listed.
     ContactIsNotFinished,
-    /// A change counts as told although there was a later one.
+    /// A change counts as settled although there was a later one.
     SettleContactIgnoresLaterChange,
-    /// Who is blocked is watched all the same.
+    /// A blocked user is in the circle.
     CircleIgnoresBlocks,
-    /// Members of large groups are watched.
+    /// Members of large groups are in the circle.
     CircleCountsLargeGroups,
-    /// Members who were added and have done nothing are watched.
+    /// Members who were added and have not accepted are in the circle.
     CircleIgnoresAcceptance,
-    /// A group is shared with somebody who has not accepted it.
+    /// A group counts as shared with a user who has not accepted it.
     RelationsIgnoreAcceptance,
-    /// Any number of invitations waits.
+    /// The number of unanswered invitations is not limited.
     InvitationsDisplaceNone,
     /// A declined invitation may be repeated.
     InvitationsForgetDeclines,
-    /// An invitation holds though its inviter may add nobody any more.
+    /// An invitation remains although its inviter may no longer add users.
     InvitationsOutliveTheirInviter,
-    /// An invitation counts as told although there was a later change.
+    /// An invitation counts as settled although there was a later change.
     SettleInvitationIgnoresLaterChange,
-    /// The time of last activity goes backwards.
+    /// The time of last activity moves back.
     LastActiveGoesBack,
-    /// Paging by activity skips channels of the same time.
+    /// Pages by activity skip channels with equal times.
     ActivitySkipsTies,
-    /// Channels that a user left count as hers.
+    /// Channels that a user has left count as the user's channels.
     CountsEndedMemberships,
-    /// Open channels are found by capitals as they are written.
+    /// The search for open channels is case sensitive.
     FindIsCaseSensitive,
-    /// Who has been there longest owns a channel next, admin or not.
+    /// The member of longest standing becomes the next owner, whether an admin or not.
     SuccessorIgnoresRoles,
-    /// Settings are written whatever their revision.
+    /// Settings are written regardless of their revision.
     SettingsIgnoreRevision,
-    /// A message that one user hid is hidden from everybody.
+    /// A message that one user has hidden is hidden from all users.
     HiddenFromEverybody,
-    /// A row is replaced whatever its version.
+    /// A row is replaced regardless of its version.
     ReplaceIgnoresVersion,
-    /// One row of an own log too many is forgotten.
+    /// One row too many of an own log is trimmed.
     TrimKeepsTooFew,
-    /// A ban is forgotten with the channel that was left.
+    /// A ban is forgotten together with the left channel.
     TrimForgetsBans,
-    /// A scan goes on where rows were forgotten.
+    /// A scan continues across trimmed rows.
     ScanIgnoresTrimmed,
-    /// With a deleted user goes the block that keeps a direct channel closed.
+    /// Deleting a user removes the block that keeps a direct channel closed.
     ForgetsClosedDirects,
-    /// A scan shows open channels as well.
+    /// A scan includes open channels.
     ScanShowsOpenChannels,
-    /// A scan shows what came after a member left.
+    /// A scan includes rows from after a member left.
     ScanIgnoresUntil,
-    /// A scan forgets the user's own log.
+    /// A scan omits the user's own log.
     ScanIgnoresOwnLog,
-    /// A scan says that it is complete when it was cut.
+    /// A scan that was cut claims to be complete.
     ScanHidesMore,
-    /// Positions of a batch are all the same.
+    /// All rows of a batch have the same position.
     PositionStandsStill,
     /// Each commit enters the feed twice.
     FeedTwice,
-    /// Rows enter the feed before the changes that they stand behind: every second commit comes one late.
+    /// Commits enter the feed in the wrong order: every second one is delayed by one.
     FeedOutOfOrder,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All mutants.
     pub const ALL: [Self; 82] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,

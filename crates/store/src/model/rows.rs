@@ -1,4 +1,4 @@
-//! What is done to the rows of logs in memory.
+//! Changes of the rows of logs, in memory.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -81,7 +81,7 @@ impl State {
         here.map(reaction).collect()
     }
 
-    /// Writes what a row says from now on.
+    /// Writes the new content of a row.
     pub(super) fn change_row(&mut self, log: LogId, change: &RowChange) {
         let rows = &mut self.logs.entry(log).or_default().rows;
         if let Some(stored) = rows.iter_mut().find(|stored| stored.row.entry.seq == change.target) {
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// With a message that is deleted go the reactions to it and the notes of its mentions.
+    /// Deleting a message removes the reactions to it and the records of its mentions.
     pub(super) fn forget_notes_of(&mut self, channel: ChannelId, target: Seq) {
         self.forget_reactions(channel, target);
         self.mentions.retain(|(of, _, seq), _| (*of, *seq) != (channel, target));

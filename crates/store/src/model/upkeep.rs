@@ -1,4 +1,4 @@
-//! Removal of what is old, in memory.
+//! Upkeep in memory: removes old records.
 
 use async_trait::async_trait;
 use madang_ids::{DeviceId, Millis, UserId};
