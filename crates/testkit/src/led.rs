@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-/// Holds calls.
+/// Holds calls of a kind when a test asks for it.
 #[derive(Clone)]
 pub struct Gate {
     is_held: watch::Sender<bool>,
@@ -27,15 +27,15 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// From now on calls wait, until they are dropped.
+    /// From now on calls wait until they are dropped.
     pub fn hold(&self) {
         self.is_held.send_replace(true);
     }
 
-    /// Waits until a call waits.
+    /// Waits until a call is held.
     ///
     /// # Panics
-    /// No call comes within [`PATIENCE`](crate::PATIENCE).
+    /// If no call arrives within [`PATIENCE`](crate::PATIENCE).
     pub async fn wait_for_call(&self) {
         let mut waiting = self.waiting.subscribe();
         let waits = tokio::time::timeout(crate::PATIENCE, waiting.wait_for(|&waiting| waiting > 0));
@@ -50,7 +50,7 @@ impl Gate {
     }
 }
 
-/// The backends of a node whose envelopes pass through a rule, and whose inbox can be held.
+/// The backends of a node, with envelopes that pass through a rule and an inbox whose calls can be held.
 pub struct Led {
     inbox: Arc<dyn Inbox>,
     bus: Arc<dyn Bus>,
@@ -59,25 +59,25 @@ pub struct Led {
     _forward: JoinSet<()>,
 }
 
-/// What of an inbox can be held.
+/// The calls of an inbox that can be held.
 #[derive(Clone, Default)]
 pub struct Gates {
     /// Reads.
     pub reads: Gate,
-    /// Fan-out.
+    /// Fan-outs.
     pub moves: Gate,
 }
 
 impl Led {
-    /// Puts `rule` before the envelopes of `backends`: what it returns goes on, in this order.
+    /// Passes each envelope of `backends` to `rule`, and delivers what the rule returns, in this order.
     ///
     /// # Panics
-    /// The envelopes were taken before.
+    /// If the envelopes were taken before.
     pub fn over(backends: &mut Backends, rule: impl FnMut(Envelope) -> Vec<Envelope> + Send + 'static) {
         Self::gated(backends, Gates::default(), rule);
     }
 
-    /// As [`Self::over`], with gates before the inbox.
+    /// Like [`Self::over`], with gates before the inbox.
     ///
     /// # Panics
     /// See [`Self::over`].

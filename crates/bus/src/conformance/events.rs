@@ -10,7 +10,7 @@ use super::device::Envelopes;
 use super::yard::{Yard, user};
 use crate::bus::{Envelope, Event, EventKind, Receivers};
 
-pub(super) async fn an_event_comes_to_the_others_who_are_here(subject: Arc<dyn Subject>) {
+pub(super) async fn an_event_reaches_the_other_connected_members(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2, 3, 4], &[]).await;

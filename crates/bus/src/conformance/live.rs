@@ -38,14 +38,14 @@ pub(super) async fn places_follow_each_other(subject: Arc<dyn Subject>) {
     let mut envelopes = Envelopes::of(&opened);
     let end = opened.inbox.end(user(2)).await.unwrap();
     opened.bus.attach(user(2)).await.unwrap();
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     for count in 1..=4 {
         yard.say(1, 1, count).await;
         yard.say(2, 2, 1).await;
         yard.note(1).await;
         yard.note(2).await;
     }
-    let expected = yard.hers(2)[before..].to_vec();
+    let expected = yard.expected_of(2)[before..].to_vec();
     let (mut last, mut got): (Option<Position>, Vec<_>) = (None, Vec::new());
     while got.len() < expected.len() {
         let delivery = delivery(envelopes.next().await);
@@ -84,11 +84,11 @@ pub(super) async fn a_live_device_gets_every_row_once(subject: Arc<dyn Subject>)
     yard.change(2, &[1, 2], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
     let mut device = Device::connect_at_end(&opened, 2).await;
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     for count in 1..=20 {
         yard.say(1 + count % 2, 1, 1 + count as usize % 3).await;
     }
-    let expected = yard.hers(2)[before..].to_vec();
+    let expected = yard.expected_of(2)[before..].to_vec();
     envelopes.deliver_to(&mut device, &expected).await;
     assert_eq!(device.got, expected);
     opened.close().await;
@@ -101,23 +101,23 @@ pub(super) async fn repeated_fan_out_changes_nothing(subject: Arc<dyn Subject>) 
     let start = opened.inbox.end(user(2)).await.unwrap();
     let mut envelopes = Envelopes::of(&opened);
     let mut device = Device::connect_at_end(&opened, 2).await;
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     for _ in 0..5 {
         yard.say(1, 1, 2).await;
-        for (log, seq) in yard.hers(2) {
+        for (log, seq) in yard.expected_of(2) {
             opened.inbox.moved_again(log, seq).await.unwrap();
             // Like a home that was paused while another one appended and fanned out.
             let rows = opened.store.rows(log, seq..=seq, usize::MAX).await.unwrap();
             opened.inbox.moved(log, &rows.into()).await.unwrap();
         }
     }
-    let expected = yard.hers(2)[before..].to_vec();
+    let expected = yard.expected_of(2)[before..].to_vec();
     envelopes.deliver_to(&mut device, &expected).await;
     assert_same(&super::device::read_all(&opened.inbox, 2, start, 3).await.0, &expected);
     opened.close().await;
 }
 
-pub(super) async fn only_who_is_attached_is_addressed(subject: Arc<dyn Subject>) {
+pub(super) async fn only_attached_users_are_addressed(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2, 3], &[]).await;
@@ -155,7 +155,7 @@ pub(super) async fn every_connection_counts(subject: Arc<dyn Subject>) {
 
 /// The recipients of the last row of a witness, who stays attached.
 async fn addressed(envelopes: &mut Envelopes, yard: &Yard, witness: u64) -> Vec<UserId> {
-    let last = yard.hers(witness).last().copied().expect("the witness has a row");
+    let last = yard.expected_of(witness).last().copied().expect("the witness has a row");
     loop {
         let delivery = delivery(envelopes.next().await);
         if places(&delivery).contains(&last) {
@@ -175,26 +175,26 @@ pub(super) async fn the_own_log_is_delivered(subject: Arc<dyn Subject>) {
     for id in [1, 2, 2, 1, 1] {
         yard.note(id).await;
     }
-    envelopes.deliver_to(&mut device, &yard.hers(1)).await;
+    envelopes.deliver_to(&mut device, &yard.expected_of(1)).await;
     assert!(device.got.iter().all(|(log, _)| *log == own_log(1)) && device.got.len() == 3);
     opened.close().await;
 }
 
-pub(super) async fn rows_whose_fan_out_was_lost_come_with_the_next(subject: Arc<dyn Subject>) {
+pub(super) async fn rows_whose_fan_out_was_lost_arrive_with_the_next(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
     let mut device = Device::connect_at_end(&opened, 2).await;
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     for is_repeated in [false, true] {
         // A home dies between an append and its fan-out. The next one repeats the fan-out, or fans out later rows.
         yard.say_unheard(1, 1, 3).await;
-        match yard.hers(2).last().copied() {
+        match yard.expected_of(2).last().copied() {
             Some((log, seq)) if is_repeated => opened.inbox.moved_again(log, seq).await.unwrap(),
             _ => yard.say(1, 1, 1).await,
         }
-        envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+        envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
     }
     opened.close().await;
 }

@@ -119,36 +119,36 @@ macro_rules! for_each_inbox_case {
     ($then:ident, $argument:expr) => {
         $crate::$then! { $argument;
             pages_of_any_size_hold_the_same
-            a_page_goes_on_from_any_cursor
-            the_end_is_behind_everything
-            nobody_reads_what_is_not_hers
+            a_page_continues_from_any_cursor
+            the_end_is_after_everything
+            users_read_only_their_own_rows
             there_is_one_stream_of_envelopes
-            an_event_comes_to_the_others_who_are_here
+            an_event_reaches_the_other_connected_members
             places_follow_each_other
             a_live_device_gets_every_row_once
             repeated_fan_out_changes_nothing
-            rows_whose_fan_out_was_lost_come_with_the_next
-            only_who_is_attached_is_addressed
+            rows_whose_fan_out_was_lost_arrive_with_the_next
+            only_attached_users_are_addressed
             every_connection_counts
             the_own_log_is_delivered
-            a_joiner_sees_from_her_join
-            a_leaver_sees_her_leave_and_nothing_after
+            a_joining_user_sees_entries_from_the_join_on
+            a_leaving_user_sees_the_departure_and_nothing_after
             connected_strangers_change_nothing
-            who_comes_again_does_not_see_what_was_between
+            a_returning_member_does_not_see_entries_of_the_absence
             members_that_cannot_be_read_are_no_loss
-            a_member_who_comes_again_while_nobody_reads_is_served
-            devices_that_come_while_rows_do_miss_nothing
+            a_member_who_returns_while_nothing_is_read_is_served
+            devices_that_connect_during_appends_miss_nothing
             slow_devices_miss_nothing
             subscribers_get_every_row_in_order
             every_subscription_counts
             an_open_channel_is_in_nobodys_inbox
-            what_is_read_after_subscribing_and_what_comes_have_no_hole
+            history_after_subscribing_and_live_rows_have_no_gap
             a_foreign_cursor_is_refused
             a_cursor_beyond_the_store_is_refused
             a_cursor_too_far_behind_is_refused
             a_restart_keeps_cursors
             a_cursor_beyond_its_start_is_refused
-            a_device_goes_on_after_a_verdict
+            a_device_continues_after_a_verdict
         }
     };
 }

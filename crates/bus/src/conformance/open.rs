@@ -101,7 +101,7 @@ pub(super) async fn an_open_channel_is_in_nobodys_inbox(subject: Arc<dyn Subject
     opened.close().await;
 }
 
-pub(super) async fn what_is_read_after_subscribing_and_what_comes_have_no_hole(subject: Arc<dyn Subject>) {
+pub(super) async fn history_after_subscribing_and_live_rows_have_no_gap(subject: Arc<dyn Subject>) {
     const ROUNDS: u64 = 60;
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);

@@ -39,8 +39,8 @@ pub(super) async fn pages_of_any_size_hold_the_same(subject: Arc<dyn Subject>) {
     let (yard, starts) = history(&opened).await;
     for (id, start) in (1..).zip(starts) {
         let (whole, _) = read_all(&opened.inbox, id, start, 1_000).await;
-        assert_same(&whole, &yard.hers(id));
-        assert_eq!(whole, yard.hers(id), "rows of consecutive appends keep their order");
+        assert_same(&whole, &yard.expected_of(id));
+        assert_eq!(whole, yard.expected_of(id), "rows of consecutive appends keep their order");
         for page_rows in [1, 2, 3, 5, 8, 13, 40] {
             assert_eq!(read_all(&opened.inbox, id, start, page_rows).await.0, whole, "pages of {page_rows}");
         }
@@ -48,7 +48,7 @@ pub(super) async fn pages_of_any_size_hold_the_same(subject: Arc<dyn Subject>) {
     opened.close().await;
 }
 
-pub(super) async fn a_page_goes_on_from_any_cursor(subject: Arc<dyn Subject>) {
+pub(super) async fn a_page_continues_from_any_cursor(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let (_, starts) = history(&opened).await;
     for (id, start) in (1..).zip(starts) {
@@ -63,27 +63,27 @@ pub(super) async fn a_page_goes_on_from_any_cursor(subject: Arc<dyn Subject>) {
     opened.close().await;
 }
 
-pub(super) async fn the_end_is_behind_everything(subject: Arc<dyn Subject>) {
+pub(super) async fn the_end_is_after_everything(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let (mut yard, _) = history(&opened).await;
-    let before = yard.hers(3).len();
+    let before = yard.expected_of(3).len();
     let end = opened.inbox.end(user(3)).await.unwrap();
     let empty = page(&opened.inbox, 3, end, 10).await;
     assert_eq!((empty.items, empty.more), (Vec::new(), false));
     yard.say(2, 1, 3).await;
     yard.note(3).await;
-    assert_eq!(read_all(&opened.inbox, 3, end, 2).await.0, yard.hers(3)[before..]);
-    assert_eq!(read_all(&opened.inbox, 3, empty.upto, 2).await.0, yard.hers(3)[before..]);
+    assert_eq!(read_all(&opened.inbox, 3, end, 2).await.0, yard.expected_of(3)[before..]);
+    assert_eq!(read_all(&opened.inbox, 3, empty.upto, 2).await.0, yard.expected_of(3)[before..]);
     opened.close().await;
 }
 
-pub(super) async fn nobody_reads_what_is_not_hers(subject: Arc<dyn Subject>) {
+pub(super) async fn users_read_only_their_own_rows(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let start = opened.inbox.end(user(9)).await.unwrap();
     let (mut yard, _) = history(&opened).await;
     assert_eq!(read_all(&opened.inbox, 9, start, 3).await.0, []);
     yard.note(9).await;
-    assert_eq!(read_all(&opened.inbox, 9, start, 3).await.0, yard.hers(9));
-    assert_eq!(yard.hers(9).len(), 1);
+    assert_eq!(read_all(&opened.inbox, 9, start, 3).await.0, yard.expected_of(9));
+    assert_eq!(yard.expected_of(9).len(), 1);
     opened.close().await;
 }

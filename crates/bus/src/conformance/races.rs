@@ -30,7 +30,7 @@ impl Dice {
     }
 }
 
-pub(super) async fn devices_that_come_while_rows_do_miss_nothing(subject: Arc<dyn Subject>) {
+pub(super) async fn devices_that_connect_during_appends_miss_nothing(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     race(&opened, false).await;
     opened.close().await;
@@ -78,7 +78,7 @@ async fn race(opened: &Opened, is_slow: bool) {
     }
     let mut devices = Vec::new();
     for person in people {
-        let expected = yard.hers(person.id).len() - person.got.len();
+        let expected = yard.expected_of(person.id).len() - person.got.len();
         let (got, mut device) = person.settle(opened).await;
         device.has_room = true;
         devices.push((device, expected, got));
@@ -88,7 +88,7 @@ async fn race(opened: &Opened, is_slow: bool) {
     envelopes.deliver(&mut ready).await;
     for (((device, _), mut got), id) in ready.into_iter().zip(kept).zip(watchers) {
         got.extend(device.got);
-        assert_same(&got, &yard.hers(id));
+        assert_same(&got, &yard.expected_of(id));
     }
 }
 

@@ -26,7 +26,7 @@ async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
 /// The user receives what the log says, live and by pages, and of this channel these places.
 async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor, places: &[u64]) {
     let mut envelopes = Envelopes::of(opened);
-    let expected = yard.hers(2);
+    let expected = yard.expected_of(2);
     envelopes.deliver_to(device, &expected).await;
     let (by_pages, _) = read_all(&opened.inbox, 2, start, 2).await;
     assert_same(&by_pages, &expected);
@@ -34,7 +34,7 @@ async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor
     assert_eq!(in_channel.collect::<Vec<Seq>>(), places.iter().copied().map(Seq::new).collect::<Vec<_>>());
 }
 
-pub(super) async fn a_joiner_sees_from_her_join(subject: Arc<dyn Subject>) {
+pub(super) async fn a_joining_user_sees_entries_from_the_join_on(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let (mut yard, mut device, start) = begin(&opened).await;
     yard.change(1, &[3, 2], &[]).await;
@@ -43,7 +43,7 @@ pub(super) async fn a_joiner_sees_from_her_join(subject: Arc<dyn Subject>) {
     opened.close().await;
 }
 
-pub(super) async fn a_leaver_sees_her_leave_and_nothing_after(subject: Arc<dyn Subject>) {
+pub(super) async fn a_leaving_user_sees_the_departure_and_nothing_after(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     leave(&opened).await;
     opened.close().await;
@@ -70,7 +70,7 @@ async fn leave(opened: &Opened) {
     expect(opened, &yard, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
 }
 
-pub(super) async fn who_comes_again_does_not_see_what_was_between(subject: Arc<dyn Subject>) {
+pub(super) async fn a_returning_member_does_not_see_entries_of_the_absence(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let (mut yard, mut device, start) = begin(&opened).await;
     yard.change(1, &[2], &[]).await;
@@ -85,11 +85,11 @@ pub(super) async fn who_comes_again_does_not_see_what_was_between(subject: Arc<d
     opened.close().await;
 }
 
-pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subject: Arc<dyn Subject>) {
+pub(super) async fn a_member_who_returns_while_nothing_is_read_is_served(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.note(2).await;
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     let mut device = Device::connect_at_end(&opened, 2).await;
     let mut writer = JoinSet::new();
     writer.spawn(async move {
@@ -117,12 +117,12 @@ pub(super) async fn a_member_who_comes_again_while_nobody_reads_is_served(subjec
         },
     };
     let mut yard = yard.expect("there is a writer").expect("the writer ended well");
-    envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+    envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
     // The rows so far may have been read in pages. These are live.
     yard.say(1, 1, 2).await;
     assert!(!device.is_reading());
     device.handle(&envelopes.next().await);
-    assert_same(&device.got, &yard.hers(2)[before..]);
+    assert_same(&device.got, &yard.expected_of(2)[before..]);
     opened.close().await;
 }
 
@@ -134,7 +134,7 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
     // After a restart no members are in memory.
     let (opened, mut yard) = yard.restart(opened, &subject).await;
     let mut device = Device::connect_at_end(&opened, 2).await;
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     if subject.break_members(true) {
         yard.say(1, 1, 2).await;
         let mut envelopes = Envelopes::of(&opened);
@@ -146,7 +146,7 @@ pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Sub
         subject.break_members(false);
         yard.say(1, 1, 1).await;
         yard.say(2, 1, 1).await;
-        envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+        envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
     }
     opened.close().await;
 }

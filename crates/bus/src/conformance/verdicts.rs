@@ -54,7 +54,7 @@ pub(super) async fn a_cursor_too_far_behind_is_refused(subject: Arc<dyn Subject>
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2], &[]).await;
     let start = opened.inbox.end(user(1)).await.unwrap();
-    let (before, max) = (yard.hers(1).len(), subject.rows_behind_max() as usize);
+    let (before, max) = (yard.expected_of(1).len(), subject.rows_behind_max() as usize);
     let mut left = max;
     while left > 0 {
         let count = left.min(subject.rows_an_append());
@@ -62,7 +62,7 @@ pub(super) async fn a_cursor_too_far_behind_is_refused(subject: Arc<dyn Subject>
         left -= count;
     }
     let (got, _) = read_all(&opened.inbox, 1, start, 1_000).await;
-    assert_same(&got, &yard.hers(1)[before..]);
+    assert_same(&got, &yard.expected_of(1)[before..]);
     assert_eq!(got.len(), max);
     yard.note(1).await;
     assert_eq!(verdict(&opened.inbox, 1, start).await, Some(SnapshotReason::TooFarBehind));
@@ -78,9 +78,9 @@ pub(super) async fn a_restart_keeps_cursors(subject: Arc<dyn Subject>) {
     for round in 0..3 {
         yard.say(1, 1, 2).await;
         let (got, all) = read_all(&opened.inbox, 1, cursors[0].0, 1).await;
-        assert_same(&got, &yard.hers(1));
+        assert_same(&got, &yard.expected_of(1));
         cursors.extend(all);
-        cursors.push((opened.inbox.end(user(1)).await.unwrap(), yard.hers(1).len()));
+        cursors.push((opened.inbox.end(user(1)).await.unwrap(), yard.expected_of(1).len()));
         let epoch = cursors[cursors.len() - 1].0.epoch;
         (opened, yard) = yard.restart(opened, &subject).await;
         if round == 1 {
@@ -90,7 +90,7 @@ pub(super) async fn a_restart_keeps_cursors(subject: Arc<dyn Subject>) {
         assert_eq!(is_new, subject.has_epoch_of_start());
         for (cursor, count) in &cursors {
             let (rest, _) = read_all(&opened.inbox, 1, *cursor, 3).await;
-            assert_same(&rest, &yard.hers(1)[*count..]);
+            assert_same(&rest, &yard.expected_of(1)[*count..]);
         }
     }
     opened.close().await;
@@ -117,7 +117,7 @@ pub(super) async fn a_cursor_beyond_its_start_is_refused(subject: Arc<dyn Subjec
     opened.close().await;
 }
 
-pub(super) async fn a_device_goes_on_after_a_verdict(subject: Arc<dyn Subject>) {
+pub(super) async fn a_device_continues_after_a_verdict(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
     let mut yard = Yard::new(&opened);
     yard.change(1, &[1, 2], &[]).await;
@@ -126,9 +126,9 @@ pub(super) async fn a_device_goes_on_after_a_verdict(subject: Arc<dyn Subject>) 
     let mut device = Device::connect(&opened, 2, behind(end, 1_000)).await;
     device.catch_up().await;
     assert_eq!(device.got, [], "earlier rows are in the snapshot");
-    let before = yard.hers(2).len();
+    let before = yard.expected_of(2).len();
     yard.say(1, 1, 2).await;
     yard.note(2).await;
-    envelopes.deliver_to(&mut device, &yard.hers(2)[before..]).await;
+    envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
     opened.close().await;
 }

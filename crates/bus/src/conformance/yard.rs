@@ -70,8 +70,8 @@ impl Yard {
     pub(super) fn split(&mut self, channel: u64) -> Self {
         let mut other = Self::over(Arc::clone(&self.store), Arc::clone(&self.inbox));
         other.heads.extend(self.heads.remove_entry(&log(channel)));
-        let hers = self.spans.extract_if(.., |(_, log), _| *log == self::log(channel));
-        other.spans.extend(hers);
+        let moved = self.spans.extract_if(.., |(_, log), _| *log == self::log(channel));
+        other.spans.extend(moved);
         other
     }
 
@@ -176,12 +176,12 @@ impl Yard {
     }
 
     /// The rows that a user must receive, in the order of the appends.
-    pub(super) fn hers(&self, id: u64) -> Vec<Place> {
-        let is_hers = |(log, seq): &Place| match *log {
+    pub(super) fn expected_of(&self, id: u64) -> Vec<Place> {
+        let is_theirs = |(log, seq): &Place| match *log {
             LogId::User(owner) => owner == user(id),
             LogId::Channel(_) => self.spans.get(&(user(id), *log)).is_some_and(|spans| spans.contains(*seq)),
         };
-        self.rows.iter().filter(|place| is_hers(place)).copied().collect()
+        self.rows.iter().filter(|place| is_theirs(place)).copied().collect()
     }
 }
 

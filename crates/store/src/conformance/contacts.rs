@@ -65,7 +65,7 @@ pub(super) async fn a_request_becomes_a_contact(subject: Arc<dyn Subject>) {
     assert_eq!(states(&store, 1, 2).await, [Some(Asked), Some(Requested)]);
 }
 
-pub(super) async fn two_who_ask_at_once_are_contacts(subject: Arc<dyn Subject>) {
+pub(super) async fn two_users_who_ask_each_other_at_once_are_contacts(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut callers = JoinSet::new();
     for (one, other) in [(1, 2), (2, 1), (1, 2), (2, 1)] {
@@ -109,7 +109,7 @@ pub(super) async fn the_lists_of_both_say_what_the_pair_says(subject: Arc<dyn Su
     }
 }
 
-pub(super) async fn a_change_is_told_unless_there_was_another(subject: Arc<dyn Subject>) {
+pub(super) async fn a_change_is_settled_unless_there_was_a_later_one(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     put(&store, 1, 2).await;
     put(&store, 2, 1).await;

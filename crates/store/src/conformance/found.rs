@@ -34,7 +34,7 @@ pub(super) async fn messages_of_one_sender_are_found(subject: Arc<dyn Subject>) 
     assert_eq!(found(9, 1, 10, 1).await, (vec![], 10));
 }
 
-pub(super) async fn mentions_of_a_user_come_the_latest_first(subject: Arc<dyn Subject>) {
+pub(super) async fn mentions_of_a_user_are_listed_latest_first(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut heads = [Head::default(); 3];
     // Two channels whose messages alternate in time, and one in which other users are mentioned.

@@ -71,7 +71,7 @@ async fn settle(store: &Arc<dyn Store>) {
     }
 }
 
-pub(super) async fn who_has_not_accepted_is_in_no_circle(subject: Arc<dyn Subject>) {
+pub(super) async fn a_member_who_has_not_accepted_is_in_no_circle(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     group(&store, 1, &[(1, true), (2, true), (3, false)]).await;
     assert_eq!(store.circle(user(1), 100, ALL).await, Ok(vec![user(2)]));
@@ -90,7 +90,7 @@ pub(super) async fn who_has_not_accepted_is_in_no_circle(subject: Arc<dyn Subjec
     assert_eq!(store.acquainted(user(1), &others[1..]).await, Ok(others[1..].to_vec()));
 }
 
-pub(super) async fn what_was_accepted_lasts_for_the_stay(subject: Arc<dyn Subject>) {
+pub(super) async fn acceptance_lasts_for_the_stay(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     group(&store, 1, &[(1, true), (2, false)]).await;
     store.accept_stay(user(9), channel(1)).await.unwrap();
@@ -341,7 +341,9 @@ pub(super) async fn invitations_end_together(subject: Arc<dyn Subject>) {
     assert_eq!(store.end_invitations(Ending::To(channel(3)), ALL).await, Ok(Vec::new()));
 }
 
-pub(super) async fn a_change_of_an_invitation_is_told_unless_there_was_another(subject: Arc<dyn Subject>) {
+pub(super) async fn a_change_of_an_invitation_is_settled_unless_there_was_a_later_one(
+    subject: Arc<dyn Subject>,
+) {
     let store = subject.open().await;
     group(&store, 1, &[(1, true)]).await;
     let first = invite(&store, 1, 1, 5, 1).await.remove(0);

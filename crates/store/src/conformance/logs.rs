@@ -202,7 +202,7 @@ pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
     assert_eq!(store.reactors(channel(2), seq(4), "tea", None, 9).await.unwrap(), []);
 }
 
-pub(super) async fn what_was_noted_of_a_message_ends_with_it(subject: Arc<dyn Subject>) {
+pub(super) async fn mentions_and_reactions_end_with_their_message(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     store.create_channel(&plain(1)).await.unwrap();
     store.put_memberships(&[membership(2, 1, &Spans::since(seq(1)))]).await.unwrap();
@@ -363,7 +363,7 @@ pub(super) async fn consequences_move_the_markers_of_senders(subject: Arc<dyn Su
     }
 }
 
-pub(super) async fn what_was_acked_survives_reopening(subject: Arc<dyn Subject>) {
+pub(super) async fn acked_data_survives_reopening(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let (mut head, mut rows) = (Head::default(), Vec::new());
     for number in 1..=20 {

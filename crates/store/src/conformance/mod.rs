@@ -108,7 +108,7 @@ pub fn fault_tolerant_cases() -> Vec<Case<dyn Subject>> {
 
 const FAULT_TOLERANT: [&str; 11] = [
     "many_writers_leave_one_dense_log",
-    "a_key_has_one_row_behind_every_window",
+    "a_key_has_one_row_beyond_every_window",
     "an_append_prevents_those_of_unknown_outcome_before_it",
     "thirty_joins_for_ten_seats_make_ten_members",
     "a_pair_has_one_channel",
@@ -116,7 +116,7 @@ const FAULT_TOLERANT: [&str; 11] = [
     "thirty_logins_at_once_make_ten_devices",
     "ten_uses_let_ten_of_thirty_in",
     "a_key_is_claimed_once",
-    "two_who_ask_at_once_are_contacts",
+    "two_users_who_ask_each_other_at_once_are_contacts",
     "the_lists_of_both_say_what_the_pair_says",
 ];
 
@@ -166,14 +166,14 @@ macro_rules! for_each_store_case {
             a_writer_that_paused_is_refused
             one_head_has_one_winner
             many_writers_leave_one_dense_log
-            a_key_has_one_row_behind_every_window
+            a_key_has_one_row_beyond_every_window
             an_append_prevents_those_of_unknown_outcome_before_it
             rows_of_one_append_appear_together
             changes_compare_the_version
             a_change_keeps_the_first_hash
             details_change_with_an_append
             mentions_count_from_the_marker_on
-            mentions_of_a_user_come_the_latest_first
+            mentions_of_a_user_are_listed_latest_first
             an_overview_says_when_the_last_message_was_sent
             restrictions_come_back_as_they_were_written
             a_change_is_kept_without_its_message
@@ -181,7 +181,7 @@ macro_rules! for_each_store_case {
             a_row_that_cannot_be_read_keeps_its_place
             a_message_that_cannot_be_read_can_be_deleted
             reactions_are_a_set
-            what_was_noted_of_a_message_ends_with_it
+            mentions_and_reactions_end_with_their_message
             reads_end_after_their_bytes
             reads_keep_to_their_range
             ranges_of_several_logs_are_read_at_once
@@ -191,7 +191,7 @@ macro_rules! for_each_store_case {
             an_append_whose_key_is_recorded_does_nothing
             sends_are_found_by_their_key
             consequences_move_the_markers_of_senders
-            what_was_acked_survives_reopening
+            acked_data_survives_reopening
             a_channel_stays_as_it_was_made
             a_pair_has_one_channel
             thirty_joins_for_ten_seats_make_ten_members
@@ -211,7 +211,7 @@ macro_rules! for_each_store_case {
             open_channels_come_by_pages
             a_search_is_bounded_in_channels_looked_at
             channels_are_known_by_membership
-            an_admin_then_the_longest_there_comes_next
+            the_successor_is_an_admin_or_the_longest_member
             a_handle_has_one_holder
             users_come_in_the_order_asked
             names_and_passwords_change
@@ -233,15 +233,15 @@ macro_rules! for_each_store_case {
             blocks_come_by_pages
             a_key_is_claimed_once
             a_request_becomes_a_contact
-            two_who_ask_at_once_are_contacts
+            two_users_who_ask_each_other_at_once_are_contacts
             the_lists_of_both_say_what_the_pair_says
-            a_change_is_told_unless_there_was_another
+            a_change_is_settled_unless_there_was_a_later_one
             contacts_come_by_pages
             contacts_have_limits
             a_block_keeps_people_apart
             a_circle_is_contacts_and_small_groups
-            who_has_not_accepted_is_in_no_circle
-            what_was_accepted_lasts_for_the_stay
+            a_member_who_has_not_accepted_is_in_no_circle
+            acceptance_lasts_for_the_stay
             a_relation_is_a_contact_or_a_group_that_both_accepted
             audiences_are_kept
             an_invitation_waits_once
@@ -251,7 +251,7 @@ macro_rules! for_each_store_case {
             the_oldest_invitation_makes_room
             invitations_hold_while_their_inviter_may_add
             invitations_end_together
-            a_change_of_an_invitation_is_told_unless_there_was_another
+            a_change_of_an_invitation_is_settled_unless_there_was_a_later_one
             presence_settings_are_kept
             channel_settings_compare_the_revision
             a_message_is_hidden_from_one_user
@@ -259,7 +259,7 @@ macro_rules! for_each_store_case {
             own_logs_keep_their_last_rows
             channels_left_long_ago_are_forgotten
             groups_that_were_not_accepted_are_forgotten_first
-            what_a_deleted_user_read_is_forgotten_in_steps
+            data_of_a_deleted_user_is_removed_in_steps
             rows_are_replaced_by_version
         }
     };
@@ -272,11 +272,11 @@ macro_rules! for_each_order_case {
     ($then:ident, $argument:expr) => {
         $crate::$then! { $argument;
             there_is_one_feed
-            commits_come_in_order_each_once
-            positions_go_on_after_reopening
+            commits_enter_the_feed_in_order_and_once
+            positions_continue_after_reopening
             process_starts_are_kept_in_order
             a_scan_shows_what_a_member_may_read
-            a_scan_is_the_merge_of_her_logs
+            a_scan_is_the_merge_of_the_logs_of_a_user
             a_scan_gives_up_above_its_bound
             a_scan_leaves_open_channels_out
             a_scan_from_before_what_was_trimmed_gives_up

@@ -100,7 +100,7 @@ pub(super) async fn channels_are_known_by_membership(subject: Arc<dyn Subject>) 
     assert_eq!(store.channels_among(user(2), &asked).await.unwrap(), []);
 }
 
-pub(super) async fn an_admin_then_the_longest_there_comes_next(subject: Arc<dyn Subject>) {
+pub(super) async fn the_successor_is_an_admin_or_the_longest_member(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let member = |id: u64, role, joined, spans: &Spans| Member {
         user_id: user(id),

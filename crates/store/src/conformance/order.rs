@@ -54,7 +54,7 @@ pub(super) async fn there_is_one_feed(subject: Arc<dyn OrderedSubject>) {
     assert!(store.take_feed().is_none());
 }
 
-pub(super) async fn commits_come_in_order_each_once(subject: Arc<dyn OrderedSubject>) {
+pub(super) async fn commits_enter_the_feed_in_order_and_once(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let before = say_many(log(99), Head::default(), user(1), 1, 4);
     assert_eq!(store.append(before).await, Ok(AppendOutcome::Appended));
@@ -80,7 +80,7 @@ pub(super) async fn commits_come_in_order_each_once(subject: Arc<dyn OrderedSubj
     assert!(feed.try_recv().is_err(), "no commit is delivered twice");
 }
 
-pub(super) async fn positions_go_on_after_reopening(subject: Arc<dyn OrderedSubject>) {
+pub(super) async fn positions_continue_after_reopening(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let first = say_many(log(1), Head::default(), user(1), 1, 5);
     let head = first.head();
@@ -138,27 +138,28 @@ pub(super) async fn a_scan_shows_what_a_member_may_read(subject: Arc<dyn Ordered
     assert_eq!(scan(7, 4).await, Ok(whole(vec![item(log(1), 8, 8, 8), own])));
 }
 
-pub(super) async fn a_scan_is_the_merge_of_her_logs(subject: Arc<dyn OrderedSubject>) {
+pub(super) async fn a_scan_is_the_merge_of_the_logs_of_a_user(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let mut rng = StdRng::seed_from_u64(7);
     let mut feed = store.take_feed().expect("the first taker gets the feed");
     let mut spans = BTreeMap::new();
     for id in (1..=3).flat_map(|user_id| (1..=6).map(move |channel_id| (user_id, channel_id))) {
         if rng.random_bool(0.8) {
-            let hers = random_spans(&mut rng);
-            store.put_memberships(&[membership(id.0, id.1, &hers)]).await.unwrap();
-            spans.insert((user(id.0), log(id.1)), hers);
+            let stays = random_spans(&mut rng);
+            store.put_memberships(&[membership(id.0, id.1, &stays)]).await.unwrap();
+            spans.insert((user(id.0), log(id.1)), stays);
         }
     }
     let count = random_history(&store, &mut rng).await;
     let rows = take_rows(&mut feed, count, Position::ZERO).await;
     for id in 1..=3 {
-        let hers: Vec<Placed> = rows.iter().filter(|row| is_hers(&spans, user(id), **row)).copied().collect();
+        let theirs: Vec<Placed> =
+            rows.iter().filter(|row| is_theirs(&spans, user(id), **row)).copied().collect();
         for _ in 0..40 {
             let after = Position::new(rng.random_range(0..=count as u64 + 2));
             let max_rows = rng.random_range(1..60);
             let scan = store.scan(user(id), after, max_rows, 10_000).await.unwrap();
-            let expected: Vec<Placed> = hers.iter().filter(|row| row.position > after).copied().collect();
+            let expected: Vec<Placed> = theirs.iter().filter(|row| row.position > after).copied().collect();
             assert_eq!(
                 scan,
                 Some(merged(&expected, max_rows, store.position())),
@@ -168,7 +169,7 @@ pub(super) async fn a_scan_is_the_merge_of_her_logs(subject: Arc<dyn OrderedSubj
     }
 }
 
-fn is_hers(spans: &BTreeMap<(UserId, LogId), Spans>, user: UserId, row: Placed) -> bool {
+fn is_theirs(spans: &BTreeMap<(UserId, LogId), Spans>, user: UserId, row: Placed) -> bool {
     row.log == LogId::User(user) || spans.get(&(user, row.log)).is_some_and(|spans| spans.contains(row.seq))
 }
 

@@ -89,13 +89,13 @@ pub(super) async fn seats_of_an_old_revision_are_refused(subject: Arc<dyn Subjec
 pub(super) async fn memberships_come_with_their_seats(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let spans = Spans::since(seq(1));
-    let hers = |id: u64| membership(id, 1, &spans);
+    let membership_of = |id: u64| membership(id, 1, &spans);
     let now = Seats { count: 1, rev: 1 };
     for (rev, id, outcome) in [(0, 1, SeatOutcome::Changed(now)), (0, 2, SeatOutcome::Moved)] {
         let change = change(rev, 1, vec![member(id, spans.clone())]);
-        assert_eq!(store.change_seats(change, &[hers(id)]).await, Ok(outcome));
+        assert_eq!(store.change_seats(change, &[membership_of(id)]).await, Ok(outcome));
     }
-    assert_eq!(store.membership(user(1), channel(1)).await, Ok(Some(hers(1))));
+    assert_eq!(store.membership(user(1), channel(1)).await, Ok(Some(membership_of(1))));
     assert_eq!(store.membership(user(2), channel(1)).await, Ok(None));
     assert_eq!(store.members_of(channel(1), &[user(2)]).await, Ok(vec![None]));
 }

@@ -160,7 +160,7 @@ async fn known(store: &(impl Store + ?Sized)) -> Vec<u64> {
     known.iter().map(|channel| channel.raw()).collect()
 }
 
-pub(super) async fn what_a_deleted_user_read_is_forgotten_in_steps(subject: Arc<dyn Subject>) {
+pub(super) async fn data_of_a_deleted_user_is_removed_in_steps(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let head = fill(&*store, own_log(1), 12).await;
     fill(&*store, own_log(2), 12).await;

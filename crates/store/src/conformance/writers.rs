@@ -168,7 +168,7 @@ fn record_of(row: &Row) -> Option<SendRecord> {
     Some(SendRecord { key, seq: row.entry.seq, message_id: message.message_id, at: row.entry.at })
 }
 
-pub(super) async fn a_key_has_one_row_behind_every_window(subject: Arc<dyn Subject>) {
+pub(super) async fn a_key_has_one_row_beyond_every_window(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut writers = JoinSet::new();
     // Each message has two writers, which may run concurrently.

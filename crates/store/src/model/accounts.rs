@@ -181,8 +181,8 @@ impl AccountStore for Model {
 
     async fn blocks(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<UserId>> {
         self.read(|state| {
-            let hers = state.blocks.iter().filter(|(who, other)| *who == user && Some(*other) > after);
-            hers.map(|(_, other)| *other).take(limit).collect()
+            let blocked = state.blocks.iter().filter(|(who, other)| *who == user && Some(*other) > after);
+            blocked.map(|(_, other)| *other).take(limit).collect()
         })
         .await
     }

@@ -352,10 +352,10 @@ impl State {
     }
 
     fn mentions_after(&self, membership: &Membership, seq: Seq) -> u64 {
-        let is_hers = |user: &Option<UserId>| user.is_none_or(|user| user == membership.user_id);
+        let is_theirs = |user: &Option<UserId>| user.is_none_or(|user| user == membership.user_id);
         let until = membership.spans.last().and_then(|span| span.until);
         let mentions = self.mentions.iter().filter(|((channel, user, at), _)| {
-            *channel == membership.channel_id && is_hers(user) && *at > seq
+            *channel == membership.channel_id && is_theirs(user) && *at > seq
         });
         let mentions = mentions.filter(|(_, sender)| !self.blocks.contains(&(membership.user_id, **sender)));
         let messages: BTreeSet<Seq> = mentions.map(|((_, _, seq), _)| *seq).collect();

@@ -67,7 +67,7 @@ impl Model {
     fn rows_of_user(&self, state: &State, user: UserId, after: Position) -> Vec<ScanItem> {
         let sees_all = self.is_mutant(Mutant::ScanIgnoresUntil);
         let sees_open = self.is_mutant(Mutant::ScanShowsOpenChannels);
-        let is_hers = |log: LogId, seq: Seq| match log {
+        let is_theirs = |log: LogId, seq: Seq| match log {
             LogId::User(owner) => owner == user && !self.is_mutant(Mutant::ScanIgnoresOwnLog),
             LogId::Channel(channel) => state.memberships.get(&(user, channel)).is_some_and(|membership| {
                 let from = membership.spans.iter().next().map_or(Seq::ZERO, |span| span.from);
@@ -79,7 +79,7 @@ impl Model {
         for (&log, stored) in &state.logs {
             for stored in &stored.rows {
                 let (seq, position) = (stored.row.entry.seq, Position::new(stored.position));
-                if position > after && is_hers(log, seq) {
+                if position > after && is_theirs(log, seq) {
                     rows.push(ScanItem { log, from: seq, to: seq, position });
                 }
             }

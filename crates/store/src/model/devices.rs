@@ -50,8 +50,8 @@ impl DeviceStore for Model {
 
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
         self.read(|state| {
-            let is_hers = |device: &&Device| device.user_id == user && device.revoked_at.is_none();
-            state.devices.values().filter(is_hers).map(|device| state.with_end(device)).collect()
+            let is_theirs = |device: &&Device| device.user_id == user && device.revoked_at.is_none();
+            state.devices.values().filter(is_theirs).map(|device| state.with_end(device)).collect()
         })
         .await
     }
