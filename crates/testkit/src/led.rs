@@ -1,4 +1,4 @@
-//! An inbox that loses, delays or doubles envelopes, and that can hold its reads.
+//! Backends of a node that lose, delay or double envelopes, and whose inbox can hold its calls.
 
 use std::sync::Arc;
 

@@ -101,7 +101,7 @@ impl TestNode {
         Self::start_as(config, storage, clock, |_| {}).await
     }
 
-    /// Starts a node whose inbox is wrapped by another one, for instance one that loses envelopes.
+    /// Starts a node after `lead` has changed its backends, for instance to lose envelopes.
     ///
     /// # Errors
     /// See [`Self::start`].
