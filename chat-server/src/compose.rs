@@ -12,7 +12,7 @@ use madang_ids::{Millis, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{Store, Upkeep};
+use madang_store::{LogStore, Store, Upkeep};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -161,7 +161,11 @@ impl Node {
         ids.mint(latest.next(), Millis::ZERO, 1);
         let of_presence = PresenceMetrics::register(&metrics);
         let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
+        let logs: Arc<dyn LogStore> = Arc::clone(&store) as _;
+        #[cfg(feature = "plant")]
+        let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
         let homes = Homes::new(HomeParts {
+            logs: Arc::clone(&logs),
             store: Arc::clone(&store),
             inbox: Arc::clone(&inbox),
             ids: Arc::clone(&ids),
@@ -176,6 +180,7 @@ impl Node {
         let passwords = Passwords::with_all_cores(config.passwords)?;
         let rows = Arc::clone(&store);
         let operations = Arc::new(Operations {
+            logs,
             store,
             upkeep,
             inbox,
@@ -205,6 +210,13 @@ impl Node {
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
         let envelopes = bus.take_envelopes().context("the envelopes of the bus were taken before")?;
         let background = Tasks::new(Drain::new());
+        #[cfg(feature = "plant")]
+        let envelopes = {
+            let (to, spoilt) = tokio::sync::mpsc::channel(1);
+            background.spawn("plant_envelopes", crate::plant::spoil_envelopes(envelopes, to));
+            background.spawn("plant_presence", crate::plant::keep_up(Arc::clone(&gateway), presence.clone()));
+            spoilt
+        };
         // Not vital: everything else works without presence.
         let (teller, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
         background.spawn("presence", madang_presence::run(service, rows, move |notice| teller.tell(notice)));

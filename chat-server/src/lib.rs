@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod home;
 pub mod metrics;
 pub mod operations;
+#[cfg(feature = "plant")]
 mod plant;
 pub mod private;
 pub mod refusal;

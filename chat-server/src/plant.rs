@@ -1,18 +1,30 @@
-//! Faults that are planted on purpose, to check that the load tool's judge finds them. Without the feature `plant` the binary
-//! contains none of this: [`strikes`] is `false` at compile time.
+//! Faults that are planted on purpose, to check that the load tool's judge finds them. Only a build with the feature `plant`
+//! contains this module. Each fault is part of a decorator that `compose.rs` puts around a part of the node, so the code of the
+//! product contains none of them.
 //!
 //! `PLANTED_FAULT=<fault>:<n>` lets a fault strike once in `n` times.
 
+mod envelopes;
+mod logs;
+mod presence;
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use envelopes::spoil_envelopes;
+pub(crate) use logs::FaultyLogs;
+pub(crate) use presence::keep_up;
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+enum Fault {
     /// Acknowledges an append that was never made.
     AckWithoutWriting,
-    /// Moves a connection's cursor past an item that the connection never gets.
+    /// Moves the cursors of connections past an item that they never get.
     SkipFanout,
-    /// Enqueues an item twice.
+    /// Delivers an item twice.
     DeliverTwice,
-    /// Swaps two waiting frames.
+    /// Exchanges the rows of two deliveries.
     SwapTwo,
     /// Leaves a row out of a page of history.
     HistoryWithoutRow,
@@ -22,52 +34,36 @@ pub(crate) enum Fault {
     ReactionLost,
     /// Leaves a banned user subscribed.
     BanLeaks,
-    /// Does not report to presence that a connection has ended.
+    /// Lets presence count a connection that has ended.
     PresenceSticks,
 }
 
+static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
+    let text = std::env::var("PLANTED_FAULT").ok()?;
+    let (fault, every) = text.split_once(':')?;
+    let fault = match fault {
+        "ack_without_writing" => Fault::AckWithoutWriting,
+        "skip_fanout" => Fault::SkipFanout,
+        "deliver_twice" => Fault::DeliverTwice,
+        "swap_two" => Fault::SwapTwo,
+        "history_without_row" => Fault::HistoryWithoutRow,
+        "edit_not_delivered" => Fault::EditNotDelivered,
+        "reaction_lost" => Fault::ReactionLost,
+        "ban_leaks" => Fault::BanLeaks,
+        "presence_sticks" => Fault::PresenceSticks,
+        _ => return None,
+    };
+    eprintln!("PLANTED FAULT: {text}");
+    Some((fault, every.parse().ok()?))
+});
+
 /// Whether `fault` strikes now.
-#[cfg(not(feature = "plant"))]
-pub(crate) const fn strikes(_: Fault) -> bool {
-    false
-}
-
-#[cfg(feature = "plant")]
-pub(crate) use planted::strikes;
-
-#[cfg(feature = "plant")]
-mod planted {
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::Fault;
-
-    static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
-        let text = std::env::var("PLANTED_FAULT").ok()?;
-        let (fault, every) = text.split_once(':')?;
-        let fault = match fault {
-            "ack_without_writing" => Fault::AckWithoutWriting,
-            "skip_fanout" => Fault::SkipFanout,
-            "deliver_twice" => Fault::DeliverTwice,
-            "swap_two" => Fault::SwapTwo,
-            "history_without_row" => Fault::HistoryWithoutRow,
-            "edit_not_delivered" => Fault::EditNotDelivered,
-            "reaction_lost" => Fault::ReactionLost,
-            "ban_leaks" => Fault::BanLeaks,
-            "presence_sticks" => Fault::PresenceSticks,
-            _ => return None,
-        };
-        eprintln!("PLANTED FAULT: {text}");
-        Some((fault, every.parse().ok()?))
-    });
+fn strikes(fault: Fault) -> bool {
     static CALLS: AtomicU64 = AtomicU64::new(0);
-
-    pub(crate) fn strikes(fault: Fault) -> bool {
-        match *PLANTED {
-            Some((planted, every)) if planted == fault => {
-                CALLS.fetch_add(1, Ordering::Relaxed) % every.max(1) == every.max(1) / 2
-            }
-            _ => false,
+    match *PLANTED {
+        Some((planted, every)) if planted == fault => {
+            CALLS.fetch_add(1, Ordering::Relaxed) % every.max(1) == every.max(1) / 2
         }
+        _ => false,
     }
 }

@@ -28,8 +28,8 @@ const CHAT: &[&str] = &["replay", "--synthetic", "2", "--lines", "600", "--patie
 
 const FAULTS: [Planted; 9] = [
     Planted { fault: "ack_without_writing", every: 100, args: CHAT, counts: Some("lost") },
-    Planted { fault: "skip_fanout", every: 2_000, args: CHAT, counts: Some("lost") },
-    Planted { fault: "deliver_twice", every: 2_000, args: CHAT, counts: Some("duplicated") },
+    Planted { fault: "skip_fanout", every: 200, args: CHAT, counts: Some("lost") },
+    Planted { fault: "deliver_twice", every: 200, args: CHAT, counts: Some("duplicated") },
     Planted { fault: "swap_two", every: 20, args: CHAT, counts: Some("reordered") },
     Planted { fault: "history_without_row", every: 4, args: CHAT, counts: Some("lost") },
     Planted {

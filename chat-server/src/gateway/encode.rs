@@ -6,12 +6,10 @@ use bytes::Bytes;
 use madang_engine::body;
 use madang_engine::log::Row;
 use madang_ids::{LogId, SealedCursor};
-use madang_proto::{CloseReason, Content, Entry, LogKind, ServerFrame, limits};
+use madang_proto::{CloseReason, Entry, LogKind, ServerFrame, limits};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame as Framed;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-
-use crate::plant::{self, Fault};
 
 /// One or more whole WebSocket frames as they go over the wire (RFC 6455 §5). A server does not mask its frames, so all receivers
 /// share the same bytes.
@@ -65,14 +63,7 @@ impl Frame {
 /// One `entries` frame with all of `rows`.
 #[must_use]
 pub fn entries(log: LogId, rows: &[Row]) -> Frame {
-    let mut entries: Vec<Entry> = rows.iter().map(|row| row.entry.clone()).collect();
-    for entry in &mut entries {
-        if let Content::Edited(change) = &mut entry.content
-            && plant::strikes(Fault::EditNotDelivered)
-        {
-            change.message = None;
-        }
-    }
+    let entries: Vec<Entry> = rows.iter().map(|row| row.entry.clone()).collect();
     let (kind, channel_id) = match log {
         LogId::Channel(channel) => (LogKind::Channel, Some(channel)),
         LogId::User(_) => (LogKind::User, None),

@@ -18,7 +18,6 @@ use madang_store::StoreResult;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::plant::{self, Fault};
 use crate::refusal::OperationError;
 
 use super::outbound::{HeadsFrames, OpenFrames, Outbound};
@@ -261,9 +260,6 @@ impl Gateway {
             let (Content::Left { user_id, .. } | Content::Banned { user_id, .. }) = row.entry.content else {
                 continue;
             };
-            if plant::strikes(Fault::BanLeaks) {
-                continue;
-            }
             let mut hers = None;
             self.registry.visit_user(user_id, |connection| {
                 // `false` if the subscription began after this row, or is still starting. In the second case `start` compares the

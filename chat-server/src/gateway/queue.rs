@@ -30,14 +30,6 @@ impl Queue {
         self.frames.push_back(frame);
     }
 
-    /// Exchanges the last two frames, unless the first of them is partly written.
-    pub(super) fn swap_last_two(&mut self) {
-        let count = self.frames.len();
-        if count > 2 || (count == 2 && self.written == 0) {
-            self.frames.swap(count - 2, count - 1);
-        }
-    }
-
     /// The memory that the waiting frames cost, in bytes: a frame of two bytes costs more than two.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes

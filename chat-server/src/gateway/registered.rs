@@ -8,7 +8,6 @@ use madang_presence::{Departure, Up};
 
 use super::Gateway;
 use super::outbound::Outbound;
-use crate::plant::{self, Fault};
 
 /// A registered connection. Dropping it removes the connection from the registry, its subscriptions, presence and the inbox.
 pub(super) struct Registered {
@@ -49,9 +48,7 @@ impl Drop for Registered {
         // ended.
         self.gateway.registry.remove(self.user_id, &self.outbound);
         self.gateway.subscribers.remove_all(&self.outbound);
-        if let Some(departure) = self.departure
-            && !plant::strikes(Fault::PresenceSticks)
-        {
+        if let Some(departure) = self.departure {
             let connection = ConnectionId::from_raw(self.outbound.number);
             self.gateway.operations.presence.down(self.user_id, connection, departure);
         }

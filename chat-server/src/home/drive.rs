@@ -15,7 +15,6 @@ use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult, p
 
 use super::written::Tally;
 use super::{Cell, Homes};
-use crate::plant;
 use crate::refusal::refusal;
 
 /// The next step of a driver.
@@ -86,13 +85,13 @@ impl Homes {
             }
             Effect::FindSends { keys } => {
                 let sends = match cell.log {
-                    LogId::Channel(channel) => self.0.store.find_sends(channel, &keys).await.map_err(failure),
+                    LogId::Channel(channel) => self.0.logs.find_sends(channel, &keys).await.map_err(failure),
                     LogId::User(_) => Ok(vec![None; keys.len()]),
                 };
                 cell.state.lock().home.handle_sends(sends, self.now());
             }
             Effect::FindRows { seqs, max_bytes } => {
-                let rows = self.0.store.rows_at(cell.log, &seqs, max_bytes).await.map_err(failure);
+                let rows = self.0.logs.rows_at(cell.log, &seqs, max_bytes).await.map_err(failure);
                 let rows = rows.map(|rows| seqs.into_iter().zip(rows).collect());
                 cell.state.lock().home.handle_rows(rows, self.now());
             }
@@ -128,7 +127,7 @@ impl Homes {
 
     async fn load(&self, log: LogId, rows: usize) -> StoreResult<Loaded> {
         let store = &self.0.store;
-        let tail = store.tail(log, rows).await?;
+        let tail = self.0.logs.tail(log, rows).await?;
         let LogId::Channel(channel) = log else { return Ok(Loaded { tail, ..Loaded::default() }) };
         // Behind the tail, so that what was settled before the tail's head is seen settled; among themselves in any order,
         // since the home compares the revision of the seats and the spans of the members with what it knows.
@@ -144,11 +143,9 @@ impl Homes {
         changes: &[(Seq, Vec<ReactionChange>)],
     ) -> StoreResult<Vec<Vec<Reaction>>> {
         let LogId::Channel(channel) = log else { return Ok(vec![Vec::new(); changes.len()]) };
-        let reacted = changes.iter().map(|(target, changes)| {
-            let lost = plant::strikes(plant::Fault::ReactionLost);
-            let changes = if lost { &[][..] } else { changes };
-            self.0.store.react(channel, *target, changes, limits::REACTION_USERS)
-        });
+        let reacted = changes
+            .iter()
+            .map(|(target, changes)| self.0.logs.react(channel, *target, changes, limits::REACTION_USERS));
         join_all(reacted).await.into_iter().collect()
     }
 
@@ -210,11 +207,8 @@ impl Homes {
 
     async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
-        if plant::strikes(plant::Fault::AckWithoutWriting) {
-            return Ok(AppendOutcome::Appended);
-        }
         let tally = Tally::of(&append);
-        let outcome = self.0.store.append(append).await;
+        let outcome = self.0.logs.append(append).await;
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
             Ok(AppendOutcome::Appended) => {
@@ -243,7 +237,7 @@ impl Homes {
     async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<Vec<UserId>, Failure> {
         let LogId::Channel(channel) = cell.log else { return Ok(Vec::new()) };
         // The head is read before the details. The note may then carry details that are newer than its head, never older ones.
-        let heads = self.0.store.heads(&[cell.log]).await.map_err(failure)?;
+        let heads = self.0.logs.heads(&[cell.log]).await.map_err(failure)?;
         let head = heads.first().copied().unwrap_or_default();
         let row = self.0.store.channel(channel).await.map_err(failure)?;
         let Some(row) = row else {
@@ -331,7 +325,7 @@ impl Homes {
         let mut ordinals = HashMap::new();
         for place in places {
             if !ordinals.contains_key(&place) {
-                let rows = self.0.store.rows(LogId::Channel(channel), place..=place, 1).await?;
+                let rows = self.0.logs.rows(LogId::Channel(channel), place..=place, 1).await?;
                 ordinals.extend(rows.first().map(|row| (place, row.ordinal)));
             }
         }

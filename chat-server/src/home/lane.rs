@@ -182,7 +182,7 @@ impl Homes {
     async fn apply(&self, log: LogId, consequences: &Consequences) -> StoreResult<()> {
         match log {
             LogId::Channel(channel) if !consequences.is_empty() => {
-                self.0.store.apply_consequences(channel, consequences).await
+                self.0.logs.apply_consequences(channel, consequences).await
             }
             _ => Ok(()),
         }
@@ -191,14 +191,14 @@ impl Homes {
     /// Reads the last rows of a range, and repeats what follows from them.
     async fn apply_again(&self, cell: &Cell, range: RangeInclusive<Seq>) -> StoreResult<()> {
         let owes_mentions = cell.kind == Some(ChannelKind::Open);
-        let is_applied = self.0.store.applies_consequences_with_rows();
+        let is_applied = self.0.logs.applies_consequences_with_rows();
         if matches!(cell.log, LogId::User(_)) || (is_applied && !owes_mentions) {
             return Ok(());
         }
         let oldest = range.end().minus(WINDOW_ROWS as u64 - 1).max(*range.start());
         let (mut upto, mut last_at) = (*range.end(), None);
         while upto >= oldest && upto > Seq::ZERO {
-            let rows = self.0.store.rows_back(cell.log, oldest..=upto, READ_BYTES).await?;
+            let rows = self.0.logs.rows_back(cell.log, oldest..=upto, READ_BYTES).await?;
             let Some(first) = rows.last() else { break };
             let last_at = *last_at.get_or_insert(rows[0].entry.at);
             self.apply(cell.log, &Consequences::of(&rows)).await?;

@@ -120,7 +120,7 @@ impl Homes {
 
     /// Makes the notes of one message that were not made before. Returns whether all of them exist now.
     async fn tell_again(&self, channel: ChannelId, seq: Seq) -> bool {
-        match self.0.store.rows(LogId::Channel(channel), seq..=seq, 1).await {
+        match self.0.logs.rows(LogId::Channel(channel), seq..=seq, 1).await {
             Ok(rows) => {
                 let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
                 self.tell(channel, &concerns).await.is_empty()
@@ -210,7 +210,7 @@ impl Homes {
         }
         let (log, mut senders, mut rest) = (LogId::Channel(channel), BTreeMap::new(), &targets[..]);
         while !rest.is_empty() {
-            let rows = self.0.store.rows_at(log, rest, READ_BYTES).await?;
+            let rows = self.0.logs.rows_at(log, rest, READ_BYTES).await?;
             rest = rest.get(rows.len().max(1)..).unwrap_or_default();
             let messages = rows.iter().flatten();
             senders.extend(
@@ -360,9 +360,11 @@ mod tests {
             let metrics = ChatMetrics::register(&Metrics::new());
             let counted = PresenceMetrics::register(&Metrics::new());
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
-            let (store, inbox, consent) = (Arc::clone(&model) as _, Arc::new(inbox), Consent::new(true));
+            let (logs, store) = (Arc::clone(&model) as _, Arc::clone(&model) as _);
+            let (inbox, consent) = (Arc::new(inbox), Consent::new(true));
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
+                logs,
                 store,
                 inbox,
                 ids,

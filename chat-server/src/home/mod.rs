@@ -22,7 +22,7 @@ use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
-use madang_store::{Channel, Store, StoreResult, urgently};
+use madang_store::{Channel, LogStore, Store, StoreResult, urgently};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -55,8 +55,11 @@ pub struct Homes(Arc<Inner>);
 
 /// The parts that homes are built from.
 pub struct HomeParts {
-    /// The durable store.
+    /// The logs of the store.
+    pub logs: Arc<dyn LogStore>,
+    /// Everything else in the store.
     pub store: Arc<dyn Store>,
+    /// The inboxes.
     pub inbox: Arc<dyn Inbox>,
     /// Mints the ids of messages.
     pub ids: Arc<Snowflakes>,
@@ -78,6 +81,7 @@ type Place = (LogId, u64);
 struct Inner {
     cells: DashMap<Place, Arc<Cell>>,
     homes_of_a_log: u64,
+    logs: Arc<dyn LogStore>,
     store: Arc<dyn Store>,
     inbox: Arc<dyn Inbox>,
     ids: Arc<Snowflakes>,
@@ -119,10 +123,12 @@ impl Homes {
     /// Homes over a store.
     #[must_use]
     pub fn new(parts: HomeParts) -> Self {
-        let HomeParts { store, inbox, ids, clock, tasks, metrics, presence, consent, homes_of_a_log } = parts;
+        let HomeParts { logs, store, inbox, ids, clock, tasks, metrics, presence, consent, homes_of_a_log } =
+            parts;
         Self(Arc::new(Inner {
             cells: DashMap::new(),
             homes_of_a_log,
+            logs,
             store,
             inbox,
             ids,
@@ -182,7 +188,7 @@ impl Homes {
         user: UserId,
         pick: impl Fn(&Content) -> Option<T>,
     ) -> StoreResult<Option<T>> {
-        let tail = self.0.store.tail(LogId::User(user), RECENT_NOTES).await?;
+        let tail = self.0.logs.tail(LogId::User(user), RECENT_NOTES).await?;
         Ok(tail.rows.iter().rev().find_map(|row| pick(&row.entry.content)))
     }
 

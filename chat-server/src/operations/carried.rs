@@ -79,7 +79,7 @@ impl Operations {
     /// The time at which the user left, if they have.
     async fn left_at(&self, channel: ChannelId, spans: &Spans) -> Result<Option<Millis>> {
         let Some(until) = spans.last().and_then(|span| span.until) else { return Ok(None) };
-        let rows = self.store.rows(LogId::Channel(channel), until..=until, 1).await?;
+        let rows = self.logs.rows(LogId::Channel(channel), until..=until, 1).await?;
         Ok(rows.first().map(|row| row.entry.at))
     }
 
@@ -98,7 +98,7 @@ impl Operations {
                 targets.push(target);
             }
         }
-        let found = self.store.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await?;
+        let found = self.logs.rows_at(LogId::Channel(channel), &targets, READ_BYTES).await?;
         known.bytes += found.iter().flatten().map(|row| body::entry_bytes(&row.entry.content)).sum::<usize>();
         let message =
             |row: Option<Row>| row.and_then(|row| row.entry.content.message().cloned()).map(Box::new);

@@ -107,13 +107,13 @@ impl Operations {
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(target) {
             return Err(ErrorBody::not_found("seq").into());
         }
-        let rows = self.store.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await?;
+        let rows = self.logs.rows_at(LogId::Channel(channel), &[target], limits::BATCH_BYTES_OUT).await?;
         let message = rows.first().and_then(Option::as_ref).and_then(|row| row.entry.content.message());
         // The reactions of a deleted message are gone.
         if message.is_none_or(|message| message.deleted.is_some()) {
             return Err(ErrorBody::not_found("seq").into());
         }
-        let ids = self.store.reactors(channel, target, &emoji, after, limit).await?;
+        let ids = self.logs.reactors(channel, target, &emoji, after, limit).await?;
         self.callers.charge(caller.user_id, Cost::rows(ids.len()));
         let next = pages::next(&ids, limit, |id| *id);
         let users = self.store.users(&ids).await?;

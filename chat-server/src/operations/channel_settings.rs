@@ -109,7 +109,7 @@ impl Operations {
         if !readable(overview.channel.card.kind, &overview.membership.spans)?.contains(seq) {
             return Err(missing().into());
         }
-        let rows = self.store.rows_at(LogId::Channel(overview.channel.card.id), &[seq], 1).await?;
+        let rows = self.logs.rows_at(LogId::Channel(overview.channel.card.id), &[seq], 1).await?;
         let row = rows.first().and_then(Option::as_ref);
         Ok(row.and_then(|row| row.entry.content.message()).map(drop).ok_or_else(missing)?)
     }

@@ -221,7 +221,7 @@ impl Operations {
     /// For a user who has left, the channel ends at the entry of the leave.
     async fn end_where_left(&self, row: &mut Overview) -> Result<()> {
         let Some(until) = row.membership.spans.last().and_then(|span| span.until) else { return Ok(()) };
-        let rows = self.store.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await?;
+        let rows = self.logs.rows(LogId::Channel(row.channel.card.id), until..=until, 1).await?;
         row.head = rows.first().map(Head::after).unwrap_or_default();
         row.last_message_at = None;
         if row.channel.card.kind != ChannelKind::Open {

@@ -70,7 +70,7 @@ impl Operations {
 
     async fn erase(&self, channel: &Channel, mut erasure: Erasure) -> StoreResult<()> {
         let (id, log) = (channel.card.id, LogId::Channel(channel.card.id));
-        let heads = self.store.heads(&[log]).await?;
+        let heads = self.logs.heads(&[log]).await?;
         let head = heads.first().copied().unwrap_or_default();
         if erasure.upto == Seq::ZERO {
             self.end_memberships(channel, head).await?;
@@ -82,7 +82,7 @@ impl Operations {
             }
             let first = erasure.upto.next();
             let last = first.plus(ROWS_AT_ONCE - 1).min(head.seq);
-            let rows = self.store.rows(log, first..=last, BYTES_AT_ONCE).await?;
+            let rows = self.logs.rows(log, first..=last, BYTES_AT_ONCE).await?;
             let changes: Vec<RowChange> =
                 rows.iter().filter_map(|row| erased(row, channel.created_by, erasure.at)).collect();
             if !changes.is_empty() {

@@ -263,8 +263,8 @@ impl Export {
             });
         };
         let end = last.min(first.plus(LOOKED_AT - 1));
-        let (user, store) = (self.caller.user_id, &self.operations.store);
-        let sent = store.rows_by(channel, user, first..=end, BYTES_AT_ONCE).await?;
+        let (user, logs) = (self.caller.user_id, &self.operations.logs);
+        let sent = logs.rows_by(channel, user, first..=end, BYTES_AT_ONCE).await?;
         if sent.upto < last {
             parts.push_front(sent.upto.next()..=last);
         }
@@ -275,7 +275,7 @@ impl Export {
 
     async fn reactions(&self, channel: ChannelId, after: Option<ReactionPlace>) -> Result<Read> {
         let (user, scan) = (self.caller.user_id, LOOKED_AT as usize);
-        let own = self.operations.store.reactions_by(channel, user, after, scan).await?;
+        let own = self.operations.logs.reactions_by(channel, user, after, scan).await?;
         let reaction = |(target, emoji)| ExportedReaction { channel_id: channel, target, emoji };
         let lines = own.found.into_iter().map(|found| ExportLine::Reaction(reaction(found))).collect();
         let (next, cost) = match own.next {

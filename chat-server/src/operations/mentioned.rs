@@ -38,7 +38,7 @@ impl Operations {
         let (_, limit) = pages::bounds::<u64>(&PageQuery { after: None, limit })?;
         let before = after.as_deref().map(parse_place).transpose()?;
         let limit = limit.min(LOOKED_AT);
-        let found = self.store.mentions_of(caller.user_id, before, limit).await?;
+        let found = self.logs.mentions_of(caller.user_id, before, limit).await?;
         let (mut items, mut seen, mut bytes) = (Vec::new(), Seen::default(), 0);
         let mut next = found.last().filter(|_| found.len() == limit).map(|last| last.place);
         for (index, mention) in found.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Operations {
             return Ok(None);
         }
         let log = LogId::Channel(channel);
-        let mut rows = self.store.rows(log, seq..=seq, 1).await?;
+        let mut rows = self.logs.rows(log, seq..=seq, 1).await?;
         self.carry(channel, &spans, &mut rows, limits::BATCH_BYTES_OUT).await?;
         let hidden = self.hidden_from(user, [(log, &rows[..])]).await?;
         let entry = rows.into_iter().next().map(|row| row.entry);

@@ -55,7 +55,7 @@ use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
-use madang_store::{Channel, ChannelState, Store, Upkeep};
+use madang_store::{Channel, ChannelState, LogStore, Store, Upkeep};
 use moka::future::Cache;
 
 use crate::config::Config;
@@ -106,7 +106,9 @@ pub struct Caller {
 
 /// Everything that the use cases need.
 pub struct Operations {
-    /// The durable store.
+    /// The logs of the store.
+    pub logs: Arc<dyn LogStore>,
+    /// Everything else in the store.
     pub store: Arc<dyn Store>,
     /// Removal of what is old; a store with times to live has none.
     pub upkeep: Option<Arc<dyn Upkeep>>,

@@ -134,7 +134,7 @@ impl Operations {
     /// Those of the store.
     pub async fn open_heads(&self, channels: &[ChannelId]) -> Result<Vec<At>> {
         let logs: Vec<LogId> = channels.iter().map(|&channel| LogId::Channel(channel)).collect();
-        let heads = self.store.heads(&logs).await?;
+        let heads = self.logs.heads(&logs).await?;
         Ok(heads.into_iter().map(|head| At { seq: head.seq, ordinal: head.ordinal }).collect())
     }
 
@@ -152,7 +152,7 @@ impl Operations {
             return Ok(Some(Vec::new()));
         }
         let end = *range.end();
-        let mut rows = self.store.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await?;
+        let mut rows = self.logs.rows(LogId::Channel(channel), range, limits::BATCH_BYTES_OUT).await?;
         let hidden = self.hidden_from(user, [(LogId::Channel(channel), &rows[..])]).await?;
         self.carry(channel, &Spans::since(Seq::new(1)), &mut rows, limits::BATCH_BYTES_OUT).await?;
         hidden.withhold(channel, &mut rows);

@@ -22,7 +22,7 @@ impl Operations {
             let message = format!("seq {seq} is not an entry of this channel that you may read");
             return Err(ErrorBody::invalid("seq", message).into());
         }
-        let rows = self.store.rows(LogId::Channel(channel_id), seq..=seq, 1).await?;
+        let rows = self.logs.rows(LogId::Channel(channel_id), seq..=seq, 1).await?;
         let ordinal = rows.first().map(|row| row.ordinal).ok_or_else(|| ErrorBody::not_found("seq"))?;
         // Another device may move the marker at the same moment. The turn makes each device move, note and publish before the
         // next one does.

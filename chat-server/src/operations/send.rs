@@ -73,7 +73,7 @@ impl Operations {
         let id = channel.card.id;
         let membership = self.store.membership(caller.user_id, id).await?;
         let Some(membership) = membership else { return Err(self.refuse_stranger(id).await) };
-        let rows = self.store.rows(LogId::Channel(id), target..=target, 1).await?;
+        let rows = self.logs.rows(LogId::Channel(id), target..=target, 1).await?;
         let is_message = rows.first().is_some_and(|row| row.entry.content.message().is_some());
         if is_message && readable(channel.card.kind, &membership.spans)?.contains(target) {
             return Ok(());

@@ -128,7 +128,7 @@ impl Operations {
     pub async fn content(&self, user: UserId, items: &VecDeque<InboxItem>) -> Result<Vec<Vec<Row>>> {
         let ranges: Vec<_> =
             items.iter().take(PAGE_ROWS).map(|item| (item.log, item.from..=item.to)).collect();
-        let mut lists = self.store.rows_of(&ranges, limits::BATCH_BYTES_OUT).await?;
+        let mut lists = self.logs.rows_of(&ranges, limits::BATCH_BYTES_OUT).await?;
         let pages = ranges.iter().zip(&lists).map(|((log, _), rows)| (*log, &rows[..]));
         let hidden = self.hidden_from(user, pages).await?;
         let mut room = limits::BATCH_BYTES_OUT;

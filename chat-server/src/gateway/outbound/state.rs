@@ -8,7 +8,6 @@ use super::life::{Client, Life};
 use crate::gateway::encode::Frame;
 use crate::gateway::ledger::{Account, FREE_BYTES};
 use crate::gateway::queue::Queue;
-use crate::plant::{self, Fault};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -61,16 +60,7 @@ impl State {
     }
 
     pub(super) fn enqueue(&mut self, frames: &[Frame]) {
-        if plant::strikes(Fault::SkipFanout) {
-            return;
-        }
         frames.iter().for_each(|frame| self.push(frame.clone()));
-        if plant::strikes(Fault::DeliverTwice) {
-            frames.iter().for_each(|frame| self.push(frame.clone()));
-        }
-        if plant::strikes(Fault::SwapTwo) {
-            self.queue.swap_last_two();
-        }
     }
 
     pub(super) fn held_bytes(&self) -> usize {
