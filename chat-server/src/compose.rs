@@ -8,7 +8,7 @@ use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret};
 use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox};
-use madang_ids::{Millis, Snowflakes};
+use madang_ids::{Millis, NodeEpoch, NodeId, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
@@ -185,6 +185,8 @@ impl Node {
             upkeep,
             inbox,
             bus: Arc::clone(&bus),
+            // One process is one node, with one life; in a fleet discovery grants both.
+            node: (NodeId(0), NodeEpoch(0)),
             homes,
             ids,
             tokens: Tokens::new(&secret, access_ttl),

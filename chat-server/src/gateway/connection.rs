@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::{ConnectionId, DeviceId, UserId};
+use madang_ids::{ConnectionId, DeviceId, Origin, UserId};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
@@ -380,7 +380,9 @@ impl Connection {
             Step::Close(reason) => return Err(End::Close(reason)),
             Step::Verify { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
             Step::Run { identity, id, frame } => {
-                let origin = Some(ConnectionId::from_raw(self.outbound().number));
+                let (node, epoch) = self.gateway.operations.node;
+                let connection = ConnectionId::from_raw(self.outbound().number);
+                let origin = Some(Origin { node, epoch, connection });
                 let caller = Caller { user_id: identity.user_id, device_id: identity.device_id, origin };
                 return Ok(Some(Box::new(Request { caller, id, frame })));
             }

@@ -51,7 +51,7 @@ use std::time::Duration;
 use madang_auth::{Cursors, Passwords, Tokens};
 use madang_bus::{Bus, Inbox};
 use madang_engine::home::deleted_channel;
-use madang_ids::{ChannelId, ConnectionId, DeviceId, Millis, Snowflakes, UserId};
+use madang_ids::{ChannelId, DeviceId, Millis, NodeEpoch, NodeId, Origin, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
@@ -101,7 +101,7 @@ pub struct Caller {
     /// The user's device.
     pub device_id: DeviceId,
     /// The connection, if the request came over a socket.
-    pub origin: Option<ConnectionId>,
+    pub origin: Option<Origin>,
 }
 
 /// Everything that the use cases need.
@@ -116,6 +116,8 @@ pub struct Operations {
     pub inbox: Arc<dyn Inbox>,
     /// The transport between nodes.
     pub bus: Arc<dyn Bus>,
+    /// This node, and which life of it.
+    pub node: (NodeId, NodeEpoch),
     /// The homes of this node.
     pub homes: Homes,
     /// Mints the ids of users, devices and channels.

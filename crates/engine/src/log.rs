@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use madang_ids::{ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, Snowflakes, UserId};
 use madang_proto::{Body, Content, Entry, Message};
+use serde::{Deserialize, Serialize};
 
 /// The most rows of one append.
 pub const MAX_APPEND_ROWS: usize = 256;
@@ -11,11 +12,11 @@ pub const MAX_APPEND_ROWS: usize = 256;
 pub const MAX_APPEND_BYTES: usize = 1024 * 1024;
 
 /// The first 16 bytes of SHA-256 over the canonical first body of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BodyHash(pub [u8; 16]);
 
 /// What makes a retry recognisable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowKey {
     /// Who sent it.
     pub sender: UserId,
@@ -82,7 +83,8 @@ impl Head {
 }
 
 /// What a channel still takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChannelState {
     /// Everything.
     #[default]
@@ -111,7 +113,7 @@ pub struct Details {
 }
 
 /// What becomes of one person's reaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReactionChange {
     /// Whose.
     pub user_id: UserId,

@@ -17,7 +17,7 @@ pub struct Seats {
 }
 
 /// A member, keyed by channel. Kept after she left, with her spans.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Who.
     pub user_id: UserId,

@@ -5,6 +5,7 @@
 
 mod client_msg_id;
 mod cursor;
+mod node;
 mod numeric;
 #[cfg(feature = "schema")]
 mod schema;
@@ -12,6 +13,7 @@ mod snowflake;
 
 pub use client_msg_id::ClientMsgId;
 pub use cursor::{Cursor, Epoch, Position, SealedCursor};
+pub use node::{NodeEpoch, NodeId, Origin};
 pub use numeric::{
     ChannelId, ConnectionId, DeviceId, IdError, LogId, MessageId, Millis, Ordinal, Seq, UserId,
 };

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, ConnectionId, LogId, MessageId, Millis, Seq, UserId};
+use madang_ids::{ClientMsgId, LogId, MessageId, Millis, Seq, UserId};
 use madang_proto::rest::Restriction;
 use madang_proto::{Body, Content, ErrorBody, Role};
+use serde::{Deserialize, Serialize};
 
 use crate::body;
 use crate::consequences::Consequences;
@@ -18,10 +19,11 @@ use crate::seats::{Member, SeatChange, Seats};
 pub struct Ticket(pub u64);
 
 /// The connection whose sends are kept in order.
-pub type Origin = ConnectionId;
+pub use madang_ids::Origin;
 
 /// What is asked of a home.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// A message.
     Send {
@@ -112,7 +114,7 @@ impl Command {
 }
 
 /// A message is to be edited or deleted. Repeating it is harmless.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChangeRequest {
     /// Who asks.
     pub by: UserId,
@@ -123,7 +125,8 @@ pub struct ChangeRequest {
 }
 
 /// What becomes of a message.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
 pub enum MessageChange {
     /// It says something else.
     Edit {
@@ -137,7 +140,7 @@ pub enum MessageChange {
 }
 
 /// Somebody reacts to a message, or takes that back. Repeating it is harmless.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReactRequest {
     /// To which message.
     pub target: Seq,
@@ -146,7 +149,8 @@ pub struct ReactRequest {
 }
 
 /// What of a channel's details changes. Repeating it is harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "detail", content = "to", rename_all = "snake_case")]
 pub enum DetailChange {
     /// The name.
     Name(String),
@@ -165,7 +169,7 @@ pub enum DetailChange {
 }
 
 /// Members come and go, or are others.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeatRequest {
     /// Who asks. She must be a member who may, unless she makes the channel or leaves it herself.
     pub by: UserId,
@@ -231,7 +235,7 @@ impl SeatRequest {
 }
 
 /// Somebody may not speak, or not be here; or may again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestrictRequest {
     /// Who.
     pub user_id: UserId,
@@ -242,7 +246,8 @@ pub struct RestrictRequest {
 }
 
 /// What somebody may not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RestrictionKind {
     /// Speak.
     Mute,
@@ -251,7 +256,7 @@ pub enum RestrictionKind {
 }
 
 /// Who comes, and as what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
     /// Who.
     pub user_id: UserId,
@@ -270,7 +275,7 @@ impl JoinRequest {
 }
 
 /// A message that is durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     /// Its id.
     pub message_id: MessageId,
@@ -283,7 +288,8 @@ pub struct Sent {
 }
 
 /// The answer to a command.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
     /// The message is durable.
     Sent(Sent),

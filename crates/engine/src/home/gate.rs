@@ -72,7 +72,7 @@ mod tests {
     use madang_ids::Millis;
 
     fn origin(id: u64) -> Origin {
-        Origin::from_raw(id)
+        Origin::of_one_process(madang_ids::ConnectionId::from_raw(id))
     }
 
     fn message(id: u128) -> ClientMsgId {

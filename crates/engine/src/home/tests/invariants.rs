@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use madang_ids::{ClientMsgId, ConnectionId, Ordinal, Seq, UserId};
+use madang_ids::{ClientMsgId, Ordinal, Origin, Seq, UserId};
 use madang_proto::{Content, ErrorCode, Role};
 
 use super::stage::{Asked, Stage};
@@ -233,7 +233,7 @@ fn connections_keep_their_order(stage: &Stage) {
     }
     let is_first =
         |asked: &Asked| asked.command.key().is_some_and(|key| tries[&(key.sender, key.client_msg_id)] == 1);
-    let mut by_origin = BTreeMap::<(usize, u32, ConnectionId), Vec<(&Ticket, &Asked)>>::new();
+    let mut by_origin = BTreeMap::<(usize, u32, Origin), Vec<(&Ticket, &Asked)>>::new();
     for (ticket, asked) in &stage.asked {
         if let Command::Send { origin: Some(origin), .. } = asked.command {
             by_origin.entry((asked.home, asked.life, origin)).or_default().push((ticket, asked));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Seq, Snowflakes, UserId};
+use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Origin, Seq, Snowflakes, UserId};
 use madang_proto::rest::Restriction;
 use madang_proto::{Body, ChannelKind, Content, ErrorCode, Role};
 
@@ -70,7 +70,11 @@ pub(super) fn send(origin: Option<u64>, sender: u64, key: u64, text: &str) -> Co
     let body = Body { text: text.to_owned(), ..Body::default() };
     let key =
         RowKey { sender: user(sender), client_msg_id: client_msg_id(key), body_hash: body::hash(&body) };
-    Command::Send { origin: origin.map(ConnectionId::from_raw), key, body }
+    Command::Send {
+        origin: origin.map(|number| Origin::of_one_process(ConnectionId::from_raw(number))),
+        key,
+        body,
+    }
 }
 
 pub(super) fn seats(by: u64, joins: &[u64], leaves: &[u64]) -> Command {

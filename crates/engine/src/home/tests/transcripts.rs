@@ -6,9 +6,9 @@ use madang_ids::{LogId, UserId};
 use madang_proto::{ChannelKind, Content};
 
 use super::invariants::check_at_rest;
-use super::stage::{Stage, reply_text, seats, send, user};
+use super::stage::{Stage, delete, detail, edit, react, reply_text, restrict, seats, send, user};
 use super::world::{Fate, Kind, Out, World};
-use crate::home::{Command, QUEUE_BYTES, QUEUE_COMMANDS, Reply, Scope, Ticket};
+use crate::home::{Command, DetailChange, MessageChange, QUEUE_BYTES, QUEUE_COMMANDS, Reply, Scope, Ticket};
 
 pub(super) const ANNA: u64 = 1;
 pub(super) const BERT: u64 = 2;
@@ -443,4 +443,41 @@ fn a_home_that_is_always_overtaken_waits_and_refuses() {
     let next = stage.ask(0, send(None, ANNA, 1, "hello"));
     stage.run();
     assert_eq!(text(&stage, next), "sent 13");
+}
+
+/// A command may be forwarded to another node, and its reply comes back.
+#[test]
+fn commands_and_replies_are_the_same_behind_another_node() {
+    let body = madang_proto::json::read(r#"{"text":"tea?\u0000","data":{"a":1.50,"b":[]},"mentions":["7"]}"#)
+        .unwrap();
+    let mut edited = edit(ANNA, 5, "other", Some(2));
+    if let Command::Change(request) = &mut edited {
+        request.change = MessageChange::Edit { body, if_version: Some(2) };
+    }
+    let commands = [
+        send(Some(9), ANNA, 1, "hello"),
+        edited,
+        delete(ANNA, 5),
+        react(ANNA, 5, "+1", true),
+        detail(ANNA, DetailChange::State(crate::log::ChannelState::Archived)),
+        detail(ANNA, DetailChange::Pin(madang_ids::Seq::new(5))),
+        Command::Note { content: Content::Blocked { user_id: user(BERT) } },
+        seats(ANNA, &[BERT], &[CARL]),
+        restrict(ANNA, BERT, crate::home::RestrictionKind::Ban, true),
+    ];
+    for command in commands {
+        let json = serde_json::to_string(&command).unwrap();
+        let read: Command = madang_proto::json::read(&json).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{command:?}"));
+    }
+    let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
+    for command in
+        [send(None, ANNA, 1, "hello"), edit(ANNA, 4, "hi", None), delete(BERT, 4), seats(ANNA, &[CARL], &[])]
+    {
+        let ticket = stage.ask(0, command);
+        stage.run();
+        let reply = stage.answer(ticket).expect("an answer");
+        let read: Reply = madang_proto::json::read(&serde_json::to_string(reply).unwrap()).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{reply:?}"));
+    }
 }
