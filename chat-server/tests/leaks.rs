@@ -125,8 +125,12 @@ impl Stage {
         self.say(other, &path, 1, &[]).await;
         let head = self.must(other, "GET", &path, None).await["head_seq"].clone();
         // Read before the state changes, so that the marker is not the one of the join.
-        let from_mal = Socket::connect(self.node.addr, &mal.token, None).await.unwrap().0;
+        let mut from_mal = Socket::connect(self.node.addr, &mal.token, None).await.unwrap().0;
         self.put(state, &path, all).await;
+        if state == "revoked" {
+            // The socket is closed behind the answer to the revocation.
+            while from_mal.next().await.is_ok() {}
+        }
         act(from_mal, &channel, &head).await;
         self.say(&mal, &path, 2, &[&bob.id]).await;
         let view = self.must(&bob, "GET", &path, None).await;
