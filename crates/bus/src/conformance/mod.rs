@@ -10,7 +10,7 @@
 mod device;
 mod events;
 mod live;
-mod open;
+mod open_channels;
 mod pages;
 mod races;
 mod spans;
@@ -31,7 +31,7 @@ use crate::inbox::Inbox;
 
 use events::*;
 use live::*;
-use open::*;
+use open_channels::*;
 use pages::*;
 use races::*;
 use spans::*;

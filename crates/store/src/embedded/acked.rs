@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use madang_ids::Position;
 
-use super::folder;
+use super::admin::folder;
 use super::seldom::Seldom;
 
 const NOTE: &str = "acked";

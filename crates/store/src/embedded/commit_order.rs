@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Embedded;
 use super::codec::{from_json, int, number};
-use super::log::place;
-use super::members::membership;
 use super::readable::readable;
+use super::tables::log::place;
+use super::tables::members::membership;
 use super::unreadable::Unreadables;
 use crate::Spans;
 use crate::commit_order::{CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};

@@ -4,46 +4,25 @@
 //! An append goes: encoded by its caller → the writer's bounded queue → one transaction with whatever else waits →
 //! fsync → the answer → the feed of commits.
 
-mod accounts;
 mod acked;
-mod backup;
-mod channels;
-mod check;
+mod admin;
 mod checksum;
 mod codec;
 mod commit;
 mod commit_order;
-mod contacts;
-mod copy;
-mod damage;
-mod devices;
 mod disk;
-mod erasure;
-mod folder;
-mod glance;
-mod group_invitations;
-mod invitations;
 mod job;
 mod linger;
-mod log;
-mod members;
 mod metrics;
-mod migrate;
-mod open;
 mod open_error;
-mod overviews;
 #[cfg(test)]
 mod power_loss;
-mod reactions;
 mod readable;
 mod readers;
 mod schema;
 mod seldom;
-mod sends;
-mod settings;
-mod trim;
+mod tables;
 mod unreadable;
-mod upkeep;
 mod wal;
 mod writer;
 
@@ -57,7 +36,7 @@ use serde::Deserialize;
 use crate::commit_order::CommitFeed;
 use crate::error::{StoreError, StoreResult};
 use acked::Noting;
-use folder::Folder;
+use admin::folder::Folder;
 use job::Transaction;
 use readers::Readers;
 use schema::Medium;
@@ -65,9 +44,9 @@ use unreadable::Unreadables;
 use wal::WalFile;
 use writer::Writer;
 
-pub use backup::{BackedUp, BackupError, restore};
-pub use check::{Finding, Report, check};
-pub use glance::{Glance, check_is_current, glance};
+pub use admin::backup::{BackedUp, BackupError, restore};
+pub use admin::check::{Finding, Report, check};
+pub use admin::glance::{Glance, check_is_current, glance};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 

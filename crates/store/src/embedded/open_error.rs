@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use madang_ids::Position;
 use rusqlite::ErrorCode;
 
-use super::damage;
+use super::admin::damage;
 
 /// Why a data folder cannot be opened. Whatever it is, the files stay as they were found.
 #[derive(Debug, thiserror::Error)]

@@ -12,8 +12,8 @@ use rusqlite::Connection;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::admin::copy::{self, CopyOrder};
 use super::codec::number;
-use super::copy::{self, CopyOrder};
 use super::disk;
 use super::job::{self, Job, Transaction};
 use super::linger::{Linger, Patience};

@@ -7,7 +7,7 @@ mod consent;
 mod edits;
 mod invariants;
 mod memberships;
-mod open;
+mod open_channels;
 mod order;
 mod random;
 mod retries;

@@ -4,9 +4,9 @@ use madang_ids::{ChannelId, UserId};
 use rusqlite::Result;
 
 use super::Check;
-use crate::embedded::channels::channel_at;
 use crate::embedded::codec::number;
-use crate::embedded::members::{member_of, membership_at};
+use crate::embedded::tables::channels::channel_at;
+use crate::embedded::tables::members::{member_of, membership_at};
 
 const SEATS: &str = "
     SELECT channel, count, open FROM (

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
 
-use super::Embedded;
-use super::codec::{int, limit, number, small_number, unknown_word};
 use super::contacts::is_blocked;
+use crate::embedded::Embedded;
+use crate::embedded::codec::{int, limit, number, small_number, unknown_word};
 use crate::error::StoreResult;
 use crate::group_invitations::{
     Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
@@ -235,7 +235,7 @@ fn forget_declined(db: &Connection, user: UserId, most: u32) -> Result<()> {
 }
 
 /// The user has joined, or knows that it is over.
-pub(super) fn forget(db: &Connection, user: UserId, channel: ChannelId) -> Result<()> {
+pub(in crate::embedded) fn forget(db: &Connection, user: UserId, channel: ChannelId) -> Result<()> {
     db.prepare_cached("DELETE FROM group_invitations WHERE user = ?1 AND channel = ?2")?
         .execute([int(user.raw()), int(channel.raw())])
         .map(drop)

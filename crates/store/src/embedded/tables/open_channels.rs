@@ -4,13 +4,13 @@ use madang_ids::{ChannelId, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::channels::card_at;
-use super::codec::{int, limit, number, optional_number, small_number};
-use super::readable::readable;
 use crate::channels::{FoundChannel, FoundPage, searched};
+use crate::embedded::codec::{int, limit, number, optional_number, small_number};
+use crate::embedded::readable::readable;
 
 /// Open channels that have been joined, whose name or topic holds `query` (caseless), by id. The texts are folded here: a
 /// folder of an earlier version keeps them in lower case only.
-pub(super) fn find(
+pub(in crate::embedded) fn find(
     db: &Connection,
     query: &str,
     after: Option<ChannelId>,
@@ -45,7 +45,7 @@ pub(super) fn find(
 }
 
 /// How many open channels somebody has made, up to `most`.
-pub(super) fn made_by(db: &Connection, user: UserId, most: u32) -> Result<u32> {
+pub(in crate::embedded) fn made_by(db: &Connection, user: UserId, most: u32) -> Result<u32> {
     let mut statement = db.prepare_cached(
         "SELECT count(*) FROM (SELECT 1 FROM channels WHERE created_by = ?1 AND searched IS NOT NULL LIMIT ?2)",
     )?;
@@ -53,7 +53,11 @@ pub(super) fn made_by(db: &Connection, user: UserId, most: u32) -> Result<u32> {
 }
 
 /// An admin before a member, then who has been there longest.
-pub(super) fn successor(db: &Connection, channel: ChannelId, owner: UserId) -> Result<Option<UserId>> {
+pub(in crate::embedded) fn successor(
+    db: &Connection,
+    channel: ChannelId,
+    owner: UserId,
+) -> Result<Option<UserId>> {
     let mut statement = db.prepare_cached(
         "SELECT user FROM members WHERE channel = ?1 AND is_open = 1 AND user <> ?2
          ORDER BY role = 'member', joined_at, user LIMIT 1",

@@ -7,8 +7,8 @@ use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::ChannelSettings;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
-use super::codec::{bound, int, limit, number, optional_number};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{bound, int, limit, number, optional_number};
 use crate::error::StoreResult;
 use crate::settings::SettingStore;
 
@@ -57,7 +57,7 @@ impl SettingStore for Embedded {
 }
 
 /// Settings in five columns from `column` on, all of them null if nothing was ever set.
-pub(super) fn settings_at(row: &Row<'_>, column: usize) -> Result<ChannelSettings> {
+pub(in crate::embedded) fn settings_at(row: &Row<'_>, column: usize) -> Result<ChannelSettings> {
     let Some(rev) = optional_number(row, column)? else { return Ok(ChannelSettings::default()) };
     Ok(ChannelSettings {
         rev,

@@ -6,11 +6,11 @@ use madang_proto::rest::Restriction;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::codec::{bound, from_json, int, json, limit, number, optional_number, role, role_text};
 use super::group_invitations;
-use super::readable::{readable, readable_page};
-use super::unreadable::Unreadables;
 use crate::channels::{Member, Membership};
+use crate::embedded::codec::{bound, from_json, int, json, limit, number, optional_number, role, role_text};
+use crate::embedded::readable::{readable, readable_page};
+use crate::embedded::unreadable::Unreadables;
 
 const MEMBER: &str = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted
                       FROM members
@@ -18,7 +18,7 @@ const MEMBER: &str = "SELECT user, role, joined_at, spans, pending, muted_until,
 const MEMBERSHIP: &str = "SELECT user, channel, role, spans, as_of, in_inbox, has_accepted FROM memberships
                           WHERE user = ?1 AND channel = ?2 AND role IS NOT NULL";
 
-pub(super) fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
+pub(in crate::embedded) fn put_member(db: &Connection, channel: ChannelId, member: &Member) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO members
          (channel, user, role, joined_at, is_open, pending, spans, muted_until, banned_until, has_accepted)
@@ -40,7 +40,7 @@ pub(super) fn put_member(db: &Connection, channel: ChannelId, member: &Member) -
     Ok(())
 }
 
-pub(super) fn settle_member(
+pub(in crate::embedded) fn settle_member(
     db: &Connection,
     channel: ChannelId,
     settled: &Member,
@@ -57,7 +57,7 @@ pub(super) fn settle_member(
 }
 
 /// A member. Members and memberships tell the same, so one that cannot be read is taken from the other.
-pub(super) fn member(
+pub(in crate::embedded) fn member(
     db: &Connection,
     channel: ChannelId,
     user: UserId,
@@ -99,7 +99,7 @@ fn member_elsewhere(
     }))
 }
 
-pub(super) fn member_of(row: &Row<'_>) -> Result<Member> {
+pub(in crate::embedded) fn member_of(row: &Row<'_>) -> Result<Member> {
     Ok(Member {
         user_id: UserId::from_raw(number(row, 0)?),
         role: role(row, 1)?,
@@ -122,7 +122,7 @@ fn restriction(until: u64) -> Restriction {
     Restriction { until: (int(until) != FOR_EVER).then_some(Millis::new(until)) }
 }
 
-pub(super) fn member_page(
+pub(in crate::embedded) fn member_page(
     db: &Connection,
     sql: &str,
     (channel, after): (ChannelId, Option<UserId>),
@@ -148,7 +148,7 @@ pub(super) fn member_page(
 }
 
 /// A membership; one that cannot be read is taken from the member's row.
-pub(super) fn membership(
+pub(in crate::embedded) fn membership(
     db: &Connection,
     user: UserId,
     channel: ChannelId,
@@ -180,7 +180,7 @@ fn membership_elsewhere(
     Ok(Some(Membership { user_id, channel_id, role, spans, as_of, in_inbox, has_accepted }))
 }
 
-pub(super) fn put_memberships(
+pub(in crate::embedded) fn put_memberships(
     db: &Connection,
     memberships: &[Membership],
     unreadables: &Unreadables,
@@ -218,7 +218,7 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
     Ok(())
 }
 
-pub(super) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
+pub(in crate::embedded) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
     Ok(Membership {
         user_id: UserId::from_raw(number(row, column)?),
         channel_id: ChannelId::from_raw(number(row, column + 1)?),

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use madang_ids::Millis;
 use rusqlite::{Result, Row, params};
 
-use super::Embedded;
-use super::codec::{int, limit, number, small_number};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{int, limit, number, small_number};
 use crate::error::StoreResult;
 use crate::invitations::{Invitation, InvitationStore};
 

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use madang_ids::UserId;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
-use super::codec::{bound, from_json, int, limit, number};
-use super::readable::readable;
 use crate::Spans;
+use crate::embedded::Embedded;
+use crate::embedded::codec::{bound, from_json, int, limit, number};
+use crate::embedded::readable::readable;
 use crate::error::{StoreError, StoreResult};
 use crate::trim::{TrimStep, TrimStore, Trimmed};
 

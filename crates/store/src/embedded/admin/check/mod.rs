@@ -12,12 +12,13 @@ use std::path::Path;
 use madang_ids::{LogId, Position, Seq};
 use rusqlite::Connection;
 
-use super::acked::{self, Noted};
-use super::codec::number;
+use super::damage;
 use super::folder::{DATABASE, Folder};
-use super::open_error::OpenError;
-use super::schema::{self, Medium};
-use super::{checksum, damage};
+use crate::embedded::acked::{self, Noted};
+use crate::embedded::checksum;
+use crate::embedded::codec::number;
+use crate::embedded::open_error::OpenError;
+use crate::embedded::schema::{self, Medium};
 
 /// Findings that are told one by one; the others are counted.
 const FINDINGS: usize = 1_000;
@@ -83,7 +84,10 @@ pub fn check(folder: &Path, progress: &mut dyn FnMut(&str)) -> Result<Report, Op
 }
 
 /// The same of a folder that the caller holds.
-pub(super) fn check_locked(folder: &Folder, progress: &mut dyn FnMut(&str)) -> Result<Report, OpenError> {
+pub(in crate::embedded) fn check_locked(
+    folder: &Folder,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Report, OpenError> {
     let file = folder.path().join(DATABASE);
     let mut report = Report::default();
     if let Err(OpenError::Damaged { what, .. }) = damage::check_header(&file) {

@@ -3,10 +3,10 @@
 use madang_ids::{ChannelId, ClientMsgId, MessageId, Millis, Seq, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::codec::{bound, int, limit, number};
+use crate::embedded::codec::{bound, int, limit, number};
 use crate::log::{BodyHash, RowKey, SendRecord};
 
-pub(super) fn insert(db: &Connection, channel: ChannelId, record: &SendRecord) -> Result<()> {
+pub(in crate::embedded) fn insert(db: &Connection, channel: ChannelId, record: &SendRecord) -> Result<()> {
     let mut statement = db.prepare_cached(
         "INSERT INTO sends (channel, sender, client_msg_id, body_hash, seq, message_id, at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
@@ -23,7 +23,7 @@ pub(super) fn insert(db: &Connection, channel: ChannelId, record: &SendRecord) -
     Ok(())
 }
 
-pub(super) fn find(
+pub(in crate::embedded) fn find(
     db: &Connection,
     channel: ChannelId,
     (sender, client_msg_id): (UserId, ClientMsgId),
@@ -47,7 +47,7 @@ pub(super) fn find(
 
 /// Forgets some of the hours that end before `before`. By whole hours, as the index has them: within one it would have
 /// to look at each row, and look at the younger ones again and again.
-pub(super) fn forget(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
+pub(in crate::embedded) fn forget(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
     let mut statement = db.prepare_cached(
         "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN
          (SELECT channel, sender, client_msg_id FROM sends

@@ -10,7 +10,7 @@ use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::{mpsc, oneshot};
 
 use super::folder;
-use super::writer::{Thread, Work};
+use crate::embedded::writer::{Thread, Work};
 use crate::error::{StoreError, StoreResult};
 
 /// Pages (of 4 KiB) a step: well below a millisecond.
@@ -19,14 +19,14 @@ const STEP_PAGES: i32 = 64;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A copy that somebody waits for.
-pub(super) struct CopyOrder {
+pub(in crate::embedded) struct CopyOrder {
     /// A file that is not there yet. It is neither durable nor checked when the answer comes.
-    pub(super) target: PathBuf,
-    pub(super) reply: oneshot::Sender<StoreResult<()>>,
+    pub(in crate::embedded) target: PathBuf,
+    pub(in crate::embedded) reply: oneshot::Sender<StoreResult<()>>,
 }
 
 /// Answers an order that comes while another is carried out.
-pub(super) fn refuse(order: Option<CopyOrder>) {
+pub(in crate::embedded) fn refuse(order: Option<CopyOrder>) {
     if let Some(order) = order {
         let refusal = StoreError::Unavailable("another backup is in progress".into());
         let _ = order.reply.send(Err(refusal));
@@ -34,7 +34,7 @@ pub(super) fn refuse(order: Option<CopyOrder>) {
 }
 
 /// Carries an order out, and the queue's work meanwhile.
-pub(super) fn run(
+pub(in crate::embedded) fn run(
     thread: &mut Thread,
     connection: &Connection,
     order: CopyOrder,
@@ -83,7 +83,7 @@ fn open_target(path: &Path) -> StoreResult<Connection> {
 }
 
 /// Writes the database anew into `target`, private, without free pages or gaps. Not yet durable.
-pub(super) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
+pub(in crate::embedded) fn vacuum_into(connection: &Connection, target: &Path) -> rusqlite::Result<()> {
     let io = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
     folder::remove(target).map_err(io)?;
     folder::private_file(target).map_err(io)?;

@@ -5,21 +5,21 @@ use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use madang_proto::ChannelCard;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
-use super::codec::{
-    bound, from_json, int, json, kind, kind_text, limit, number, optional_number, small_number, state,
-    state_number,
-};
 use super::members::{
     member, member_page, membership, membership_at, put_member, put_memberships, settle_member,
 };
-use super::open;
+use super::open_channels;
 use super::overviews::Overviews;
-use super::readable::{readable, readable_page};
 use crate::channels::{
     Channel, ChannelStore, FoundPage, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
     Seats, caseless, searched,
 };
+use crate::embedded::Embedded;
+use crate::embedded::codec::{
+    bound, from_json, int, json, kind, kind_text, limit, number, optional_number, small_number, state,
+    state_number,
+};
+use crate::embedded::readable::{readable, readable_page};
 use crate::error::StoreResult;
 use crate::log::Details;
 use crate::log::Marker;
@@ -50,11 +50,11 @@ impl ChannelStore for Embedded {
         scan: usize,
     ) -> StoreResult<FoundPage> {
         let query = caseless(query);
-        self.read(move |db| open::find(db, &query, after, limit, scan)).await
+        self.read(move |db| open_channels::find(db, &query, after, limit, scan)).await
     }
 
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
-        self.read(move |db| open::made_by(db, user, most)).await
+        self.read(move |db| open_channels::made_by(db, user, most)).await
     }
 
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
@@ -156,7 +156,7 @@ impl ChannelStore for Embedded {
     }
 
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
-        self.read(move |db| open::successor(db, channel, owner)).await
+        self.read(move |db| open_channels::successor(db, channel, owner)).await
     }
 
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
@@ -251,7 +251,7 @@ impl ChannelStore for Embedded {
 }
 
 /// Moves a read marker forward, also of one who is no member yet.
-pub(super) fn raise_marker(
+pub(in crate::embedded) fn raise_marker(
     db: &Connection,
     user: UserId,
     channel: ChannelId,
@@ -294,7 +294,7 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
 }
 
 /// What members may change of a channel, and of an open one by what it is found.
-pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details) -> Result<()> {
+pub(in crate::embedded) fn set_details(db: &Connection, channel: ChannelId, details: &Details) -> Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6, state = ?8,
          searched = CASE WHEN kind = 'open' AND ?8 = 0 THEN ?7 END WHERE id = ?1",
@@ -313,7 +313,7 @@ pub(super) fn set_details(db: &Connection, channel: ChannelId, details: &Details
 }
 
 /// A channel in thirteen columns from `column` on: its card, and the rest.
-pub(super) fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
+pub(in crate::embedded) fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
     Ok(Channel {
         card: card_at(row, column)?,
         created_by: UserId::from_raw(number(row, column + 7)?),
@@ -326,7 +326,7 @@ pub(super) fn channel_at(row: &Row<'_>, column: usize) -> Result<Channel> {
 }
 
 /// A card in seven columns: id, kind, name, the pair, topic, avatar.
-pub(super) fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
+pub(in crate::embedded) fn card_at(row: &Row<'_>, column: usize) -> Result<ChannelCard> {
     let one = optional_number(row, column + 3)?.map(UserId::from_raw);
     let other = optional_number(row, column + 4)?.map(UserId::from_raw);
     Ok(ChannelCard {

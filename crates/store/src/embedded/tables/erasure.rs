@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, LogId, Millis, Seq};
 use rusqlite::{OptionalExtension, Result};
 
-use super::Embedded;
-use super::codec::{int, json, limit, number, small_number, store_error};
-use super::job::Transaction;
 use super::log::{change_row, place};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{int, json, limit, number, small_number, store_error};
+use crate::embedded::job::Transaction;
 use crate::erasure::{Erasure, ErasureStore};
 use crate::error::StoreResult;
 use crate::log::RowChange;

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::open_error::OpenError;
+use crate::embedded::open_error::OpenError;
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER_BYTES: u64 = 100;
 
 /// Refuses a file that is no database. An empty one is new.
-pub(super) fn check_header(file: &Path) -> Result<(), OpenError> {
+pub(in crate::embedded) fn check_header(file: &Path) -> Result<(), OpenError> {
     let header = header(file).map_err(OpenError::folder(file))?;
     let what = match &header[..] {
         [] => return Ok(()),
@@ -24,7 +24,7 @@ pub(super) fn check_header(file: &Path) -> Result<(), OpenError> {
 }
 
 /// Refuses a file that ends before its last page. Only when its write-ahead log is empty.
-pub(super) fn check_length(file: &Path) -> Result<(), OpenError> {
+pub(in crate::embedded) fn check_length(file: &Path) -> Result<(), OpenError> {
     match of_length(file) {
         Some(what) => Err(OpenError::Damaged { file: file.to_owned(), what }),
         None => Ok(()),
@@ -32,7 +32,7 @@ pub(super) fn check_length(file: &Path) -> Result<(), OpenError> {
 }
 
 /// What is wrong with the length, if something is.
-pub(super) fn of_length(file: &Path) -> Option<String> {
+pub(in crate::embedded) fn of_length(file: &Path) -> Option<String> {
     let header = header(file).ok()?;
     let page_bytes = match u16::from_be_bytes(header.get(16..18)?.try_into().ok()?) {
         1 => 65_536,

@@ -9,9 +9,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
 use super::acked::{self, Noted};
+use super::admin::folder::Folder;
+use super::admin::{damage, migrate};
 use super::codec::number;
-use super::folder::Folder;
-use super::{checksum, damage, migrate, wal};
+use super::{checksum, wal};
 
 /// "MADN": tells the file from other programs' databases.
 const APPLICATION_ID: i64 = 0x4d41_444e;

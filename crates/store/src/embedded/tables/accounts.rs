@@ -5,9 +5,10 @@ use madang_ids::{Millis, UserId};
 use madang_proto::Audience;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::codec::{audience, audience_text, int, limit, number};
-use super::{Embedded, contacts};
+use super::contacts;
 use crate::accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{audience, audience_text, int, limit, number};
 use crate::error::StoreResult;
 
 macro_rules! user_columns {

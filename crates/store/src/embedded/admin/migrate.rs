@@ -7,13 +7,13 @@ use rusqlite::Connection;
 
 use super::copy;
 use super::folder::{self, Folder};
-use super::open_error::OpenError;
+use crate::embedded::open_error::OpenError;
 
 /// The copy, and what the steps write: at most everything anew, sorted in a temporary file, into the write-ahead log and
 /// from there into the file.
 const COPIES: u64 = 4;
 
-pub(super) fn bring_up_to_date(
+pub(in crate::embedded) fn bring_up_to_date(
     folder: &Folder,
     file: &Path,
     connection: &mut Connection,

@@ -10,12 +10,12 @@ use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
 use madang_proto::Reaction;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::Embedded;
 use super::channels::{raise_marker, set_details};
-use super::codec::{bound, int, json as to_json, limit, number, small_number, store_error};
-use super::job::Transaction;
 use super::reactions;
 use super::sends;
+use crate::embedded::Embedded;
+use crate::embedded::codec::{bound, int, json as to_json, limit, number, small_number, store_error};
+use crate::embedded::job::Transaction;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
     Append, AppendOutcome, Consequences, Head, Lists, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace,
@@ -23,7 +23,7 @@ use crate::log::{
 };
 
 use rows::Rows;
-pub(super) use statements::place;
+pub(in crate::embedded) use statements::place;
 
 #[async_trait]
 impl LogStore for Embedded {
@@ -340,7 +340,7 @@ impl Encoded {
 }
 
 /// Writes what a row says from now on; its version was compared.
-pub(super) fn change_row(
+pub(in crate::embedded) fn change_row(
     transaction: &mut Transaction<'_>,
     log: LogId,
     change: &RowChange,
@@ -410,7 +410,7 @@ fn forget_mentions(db: &Connection, channel: ChannelId, seq: Seq) -> Result<()> 
     statement.execute([int(channel.raw()), int(seq.get())]).map(drop)
 }
 
-pub(super) fn head(db: &Connection, log: LogId) -> Result<Head> {
+pub(in crate::embedded) fn head(db: &Connection, log: LogId) -> Result<Head> {
     let (statements, id) = place(log);
     let mut statement = db.prepare_cached(statements.head)?;
     let head = statement.query_row([id], |row| head_at(row, 0)).optional()?;
@@ -418,7 +418,7 @@ pub(super) fn head(db: &Connection, log: LogId) -> Result<Head> {
 }
 
 /// A head in three columns from `column` on.
-pub(super) fn head_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Head> {
+pub(in crate::embedded) fn head_at(row: &rusqlite::Row<'_>, column: usize) -> Result<Head> {
     Ok(Head {
         seq: Seq::new(number(row, column)?),
         ordinal: Ordinal::new(number(row, column + 1)?),

@@ -4,10 +4,10 @@ use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::Reaction;
 use rusqlite::{Connection, Result, params};
 
-use super::codec::{int, limit, number, small_number};
+use crate::embedded::codec::{int, limit, number, small_number};
 use crate::log::{OwnReactions, ReactionChange, ReactionPlace};
 
-pub(super) fn change(
+pub(in crate::embedded) fn change(
     db: &Connection,
     channel: ChannelId,
     target: Seq,
@@ -25,13 +25,18 @@ pub(super) fn change(
 }
 
 /// Forgets all reactions to a message.
-pub(super) fn forget(db: &Connection, channel: ChannelId, target: Seq) -> Result<()> {
+pub(in crate::embedded) fn forget(db: &Connection, channel: ChannelId, target: Seq) -> Result<()> {
     let mut statement = db.prepare_cached("DELETE FROM reactions WHERE channel = ?1 AND target = ?2")?;
     statement.execute([int(channel.raw()), int(target.get())]).map(drop)
 }
 
 /// All reactions to a message, by emoji, with the first users of each.
-pub(super) fn all(db: &Connection, channel: ChannelId, target: Seq, named: usize) -> Result<Vec<Reaction>> {
+pub(in crate::embedded) fn all(
+    db: &Connection,
+    channel: ChannelId,
+    target: Seq,
+    named: usize,
+) -> Result<Vec<Reaction>> {
     let mut statement = db.prepare_cached(
         "SELECT emoji, count(*) FROM reactions WHERE channel = ?1 AND target = ?2 GROUP BY emoji ORDER BY emoji",
     )?;
@@ -47,7 +52,7 @@ pub(super) fn all(db: &Connection, channel: ChannelId, target: Seq, named: usize
         .collect()
 }
 
-pub(super) fn by(
+pub(in crate::embedded) fn by(
     db: &Connection,
     channel: ChannelId,
     user: UserId,
@@ -75,7 +80,7 @@ pub(super) fn by(
     Ok(own)
 }
 
-pub(super) fn users(
+pub(in crate::embedded) fn users(
     db: &Connection,
     channel: ChannelId,
     target: Seq,

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use madang_ids::{DeviceId, Millis, UserId};
 use rusqlite::Row;
 
-use super::Embedded;
-use super::codec::{bound, limit, number};
 use super::devices::forget as forget_devices;
 use super::sends;
+use crate::embedded::Embedded;
+use crate::embedded::codec::{bound, limit, number};
 use crate::error::StoreResult;
 use crate::upkeep::Upkeep;
 

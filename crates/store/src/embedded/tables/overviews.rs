@@ -4,13 +4,13 @@ use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use rusqlite::{Connection, Result, Row, params_from_iter};
 
 use super::channels::channel_at;
-use super::codec::{bound, int, limit, number, optional_number};
 use super::log::head_at;
 use super::members::{membership, membership_at};
-use super::readable::{readable, readable_page};
 use super::settings::settings_at;
-use super::unreadable::Unreadables;
 use crate::channels::{MENTIONS_COUNTED, Membership, Overview};
+use crate::embedded::codec::{bound, int, limit, number, optional_number};
+use crate::embedded::readable::{readable, readable_page};
+use crate::embedded::unreadable::Unreadables;
 use crate::log::Marker;
 
 // `concat!` takes literals only.
@@ -38,14 +38,14 @@ macro_rules! overview_sql {
 }
 
 /// Reads the channels of one user. A channel that cannot be read is left out.
-pub(super) struct Overviews<'a> {
-    pub(super) db: &'a Connection,
-    pub(super) user: UserId,
-    pub(super) unreadables: &'a Unreadables,
+pub(in crate::embedded) struct Overviews<'a> {
+    pub(in crate::embedded) db: &'a Connection,
+    pub(in crate::embedded) user: UserId,
+    pub(in crate::embedded) unreadables: &'a Unreadables,
 }
 
 impl Overviews<'_> {
-    pub(super) fn of(&self, channel: ChannelId) -> Result<Option<Overview>> {
+    pub(in crate::embedded) fn of(&self, channel: ChannelId) -> Result<Option<Overview>> {
         let mut statement = self.db.prepare_cached(overview_sql!("AND m.channel = ?2"))?;
         let mut found = statement.query([int(self.user.raw()), int(channel.raw())])?;
         let Some(row) = found.next()? else { return Ok(None) };
@@ -55,13 +55,13 @@ impl Overviews<'_> {
         overview_row(row, membership).map(Some)
     }
 
-    pub(super) fn by_id(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
+    pub(in crate::embedded) fn by_id(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
         let sql = overview_sql!("AND m.is_open = 1 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3");
         let after = after.map_or(0, |channel| int(channel.raw()));
         self.page(sql, rows, |limit| [int(self.user.raw()), after, limit])
     }
 
-    pub(super) fn left(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
+    pub(in crate::embedded) fn left(&self, after: Option<ChannelId>, rows: usize) -> Result<Vec<Overview>> {
         let sql = overview_sql!(
             "AND m.is_open = 0 AND c.kind <> 'open' AND c.state <> 2 AND m.channel > ?2 ORDER BY m.channel LIMIT ?3"
         );
@@ -69,7 +69,7 @@ impl Overviews<'_> {
         self.page(sql, rows, |limit| [int(self.user.raw()), after, limit])
     }
 
-    pub(super) fn by_activity(
+    pub(in crate::embedded) fn by_activity(
         &self,
         after: Option<(Millis, ChannelId)>,
         rows: usize,

@@ -8,12 +8,12 @@ use madang_proto::ContactState;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
-use super::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
 use crate::contacts::{
     Contact, ContactLimits, ContactOutcome, ContactStore, Meeting, PresenceChange, PresenceRow, PutContact,
     Relation, Relations, may_become, meet,
 };
+use crate::embedded::Embedded;
+use crate::embedded::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
 use crate::error::StoreResult;
 
 /// Co-members that are looked at for a circle, many of them more than once.
@@ -231,12 +231,12 @@ fn contact_of(row: &Row<'_>) -> Result<Contact> {
     })
 }
 
-pub(super) fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<bool> {
+pub(in crate::embedded) fn is_blocked(db: &Connection, one: UserId, other: UserId) -> Result<bool> {
     db.prepare_cached(BLOCKED)?.exists([int(one.raw()), int(other.raw())])
 }
 
 /// Everybody with whom there is a block, in either direction.
-pub(super) fn apart_from(db: &Connection, user: UserId, most: usize) -> Result<Vec<UserId>> {
+pub(in crate::embedded) fn apart_from(db: &Connection, user: UserId, most: usize) -> Result<Vec<UserId>> {
     let mut statement = db.prepare_cached(
         "SELECT other FROM blocks WHERE user = ?1 UNION SELECT user FROM blocks WHERE other = ?1 ORDER BY 1 LIMIT ?2",
     )?;
@@ -245,7 +245,11 @@ pub(super) fn apart_from(db: &Connection, user: UserId, most: usize) -> Result<V
 }
 
 /// Those of `others` who block `user`.
-pub(super) fn who_block(db: &Connection, user: UserId, others: &[UserId]) -> Result<Vec<UserId>> {
+pub(in crate::embedded) fn who_block(
+    db: &Connection,
+    user: UserId,
+    others: &[UserId],
+) -> Result<Vec<UserId>> {
     let mut statement = db.prepare_cached("SELECT 1 FROM blocks WHERE user = ?1 AND other = ?2")?;
     let mut found = Vec::new();
     for &other in others {

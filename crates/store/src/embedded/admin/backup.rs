@@ -13,11 +13,12 @@ use madang_ids::Position;
 use rusqlite::Connection;
 
 use super::check::{self, Report};
-use super::codec::number;
+use super::copy;
 use super::folder::{self, DATABASE, Folder};
-use super::open_error::OpenError;
-use super::schema::{self, Medium};
-use super::{Embedded, acked, copy};
+use crate::embedded::codec::number;
+use crate::embedded::open_error::OpenError;
+use crate::embedded::schema::{self, Medium};
+use crate::embedded::{Embedded, acked};
 
 /// Files of a data folder beside the database that belong to a backup.
 const BESIDE: [&str; 1] = ["token.secret"];

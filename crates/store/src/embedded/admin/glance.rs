@@ -5,11 +5,12 @@ use std::path::Path;
 use madang_ids::{Millis, Snowflakes};
 use rusqlite::{Connection, Result};
 
-use super::codec::{number, optional_number};
+use super::damage;
 use super::folder::DATABASE;
-use super::open_error::OpenError;
-use super::schema::{self, Medium};
-use super::{Embedded, damage};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{number, optional_number};
+use crate::embedded::open_error::OpenError;
+use crate::embedded::schema::{self, Medium};
 use crate::error::StoreResult;
 
 /// What is seen of a database without reading it.

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::Embedded;
-use super::codec::{int, limit, number, optional_number};
 use crate::devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
+use crate::embedded::Embedded;
+use crate::embedded::codec::{int, limit, number, optional_number};
 use crate::error::StoreResult;
 
 #[async_trait]
@@ -217,7 +217,7 @@ fn forget_oldest(db: &Connection, user: UserId) -> Result<usize> {
 }
 
 /// Forgets the devices that `which` selects, with their refresh tokens.
-pub(super) fn forget(db: &Connection, which: &str, bounds: [i64; 2]) -> Result<usize> {
+pub(in crate::embedded) fn forget(db: &Connection, which: &str, bounds: [i64; 2]) -> Result<usize> {
     let devices: Vec<i64> =
         db.prepare_cached(which)?.query_map(bounds, |row| row.get(0))?.collect::<Result<_>>()?;
     for device in &devices {

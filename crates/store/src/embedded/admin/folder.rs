@@ -8,23 +8,23 @@ use std::path::{Path, PathBuf};
 use madang_ids::Position;
 use rustix::fs::{FlockOperation, flock};
 
-use super::OpenError;
-use super::acked::{self, Noted};
+use crate::embedded::OpenError;
+use crate::embedded::acked::{self, Noted};
 
-pub(super) const DATABASE: &str = "madang.db";
+pub(in crate::embedded) const DATABASE: &str = "madang.db";
 const LOG: &str = "madang.db-wal";
 const LOCK: &str = "lock";
 
 /// A data folder, locked as long as this lives. The lock is the kernel's: it goes with the process, however it ends.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in crate::embedded) struct Folder {
     path: PathBuf,
     /// None on a disk that nobody can write to.
     _lock: Option<File>,
 }
 
 impl Folder {
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(in crate::embedded) fn open(path: &Path) -> Result<Self, OpenError> {
         prepare(path).map_err(OpenError::folder(path))?;
         check_owner(path)?;
         check_database(path)?;
@@ -33,7 +33,7 @@ impl Folder {
     }
 
     /// A folder that holds a database. Nothing in it is changed but the lock.
-    pub(super) fn open_existing(path: &Path) -> Result<Self, OpenError> {
+    pub(in crate::embedded) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let file = path.join(DATABASE);
         check_owner(path)?;
         check_database(path)?;
@@ -45,12 +45,12 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::embedded) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The database's file, there and private. SQLite gives the files beside it the same mode.
-    pub(super) fn database_file(&self) -> Result<PathBuf, OpenError> {
+    pub(in crate::embedded) fn database_file(&self) -> Result<PathBuf, OpenError> {
         let file = self.path.join(DATABASE);
         private_file(&file).map_err(OpenError::folder(&file))?;
         Ok(file)
@@ -58,16 +58,16 @@ impl Folder {
 }
 
 /// Left free on a disk that a copy is written to.
-pub(super) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
+pub(in crate::embedded) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes that the folder's disk has left for its owner.
-pub(super) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
+pub(in crate::embedded) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
     let disk = rustix::fs::statvfs(path).map_err(|error| OpenError::folder(path)(error.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Removes a file, if there is one.
-pub(super) fn remove(path: &Path) -> std::io::Result<()> {
+pub(in crate::embedded) fn remove(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -75,7 +75,7 @@ pub(super) fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 /// Makes a file's content, or a folder's names, durable.
-pub(super) fn sync_file(path: &Path) -> std::io::Result<()> {
+pub(in crate::embedded) fn sync_file(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -128,7 +128,7 @@ fn check_database(folder: &Path) -> Result<(), OpenError> {
     Err(OpenError::Gone { file: folder.join(DATABASE), acked })
 }
 
-pub(super) fn private_file(path: &Path) -> std::io::Result<File> {
+pub(in crate::embedded) fn private_file(path: &Path) -> std::io::Result<File> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     tighten(path, 0o600)?;
@@ -146,7 +146,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
 }
 
 /// Locks a file or a folder for as long as it is open. `false` if another process has.
-pub(super) fn try_lock(file: &File) -> std::io::Result<bool> {
+pub(in crate::embedded) fn try_lock(file: &File) -> std::io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
