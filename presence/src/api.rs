@@ -21,13 +21,23 @@ const REPORTS: usize = 16_384;
 /// The pause between a lost report, or a set that could not be sent, and the next set.
 const CALM: Duration = Duration::from_secs(1);
 
-/// A node in one of its epochs. Each full set begins a new epoch.
+/// A node in one of its epochs, with one of its sets. Later ones replace earlier ones, which are refused from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeRun {
     /// The worker number of the node.
     pub worker: u16,
-    /// Rises with each full set.
+    /// The epoch of the node: rises when the node is restarted or has lost its lease. It comes from discovery.
     pub epoch: Epoch,
+    /// The number of the full set that the node has sent last; rises within the epoch. A node sends a set when a report or a
+    /// renewal may have been lost, when it is asked to, and when the view of the presence processes has changed.
+    pub set: u64,
+}
+
+impl NodeRun {
+    /// Whether `other` replaces this one. Both have the same worker number.
+    pub(crate) fn is_before(self, other: Self) -> bool {
+        (self.epoch.raw(), self.set) < (other.epoch.raw(), other.set)
+    }
 }
 
 /// A connection that is up.
@@ -85,7 +95,7 @@ pub struct Local(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// One lock for the epoch and the queue, so that a full set and the reports around it are queued in the order in which they
+    /// One lock for the number of the set and the queue, so that a full set and the reports around it are queued in the order in which they
     /// were true.
     node: Mutex<Node>,
     clock: Clock,
@@ -105,8 +115,8 @@ struct Node {
 #[must_use]
 pub fn local(config: PresenceConfig, clock: Clock, metrics: PresenceMetrics) -> (Local, Service) {
     let (reports, receiver) = mpsc::channel(REPORTS);
-    // One process is one worker. Its first set begins its first epoch.
-    let run = NodeRun { worker: 0, epoch: Epoch::from_raw(0) };
+    // One process is one worker, and presence starts and ends with it: one epoch is enough.
+    let run = NodeRun { worker: 0, epoch: Epoch::from_raw(0), set: 0 };
     let local = Local(Arc::new(Inner {
         node: Mutex::new(Node { run, reports }),
         clock: clock.clone(),
@@ -168,6 +178,13 @@ impl Local {
         }
     }
 
+    /// Presence does not know a node, or not in its present state. If it is this node, it sends its full set.
+    pub(crate) fn ask_set(&self, stranger: NodeRun) {
+        if self.0.node.lock().run.worker == stranger.worker {
+            self.resend();
+        }
+    }
+
     /// Reports may have been lost: the node sends its full set, and the rows of its users are read again.
     pub fn resend(&self) {
         self.0.has_lost.store(true, Ordering::Release);
@@ -188,7 +205,7 @@ impl Local {
 
     fn send_set(&self, connections: &impl Fn() -> Vec<Up>) -> bool {
         let mut node = self.0.node.lock();
-        let run = NodeRun { epoch: Epoch::from_raw(node.run.epoch.raw() + 1), ..node.run };
+        let run = NodeRun { set: node.run.set + 1, ..node.run };
         // Cleared before the set is taken: a loss from here on asks for one more set. The lock is held while `connections`
         // collects the set, so each other report is queued either before or behind it.
         self.0.has_lost.store(false, Ordering::Release);
@@ -201,7 +218,7 @@ impl Local {
     }
 }
 
-/// Keeps the lease of this node; never returns. Renews the lease, or sends the full set under a new epoch if the lease was missed
+/// Keeps the lease of this node; never returns. Renews the lease, or sends the full set under a new number if the lease was missed
 /// or a report was lost. `connections` must not call the [`Local`], whose lock is held meanwhile.
 pub async fn lease(local: Local, connections: impl Fn() -> Vec<Up> + Send) {
     let Inner { clock, config, .. } = &*local.0;

@@ -13,6 +13,8 @@ pub struct PresenceMetrics {
     pub told: Counter,
     /// G6: nodes whose lease has expired.
     pub leases_missed: Counter,
+    /// G6: reports of an earlier life of a node. They are dropped.
+    pub reports_refused: Counter,
     /// G7: reports that found the queue full, or presence gone. The node sends its full set again.
     pub reports_lost: Counter,
     /// G7: frames that a connection had no room for. It gets everything again later.
@@ -29,6 +31,7 @@ impl PresenceMetrics {
             users: Gauge::default(),
             told: Counter::default(),
             leases_missed: Counter::default(),
+            reports_refused: Counter::default(),
             reports_lost: Counter::default(),
             frames_dropped: Counter::default(),
             row_failures: Counter::default(),
@@ -38,6 +41,11 @@ impl PresenceMetrics {
                 |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
             counter("presence_changes_told", "G6: changes sent to watchers", &this.told);
             counter("presence_leases_missed", "G6: nodes whose lease expired", &this.leases_missed);
+            counter(
+                "presence_reports_refused",
+                "G6: reports of an earlier epoch of a node, refused",
+                &this.reports_refused,
+            );
             counter(
                 "presence_reports_lost",
                 "G7: reports dropped because the queue was full",

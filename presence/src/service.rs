@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::api::{Local, Report, States, now};
 use crate::config::PresenceConfig;
-use crate::core::{Core, Notice};
+use crate::core::{Core, Notice, View};
 use crate::metrics::PresenceMetrics;
 use crate::rows::{self, Done};
 
@@ -65,7 +65,7 @@ impl Service {
     fn handle(&mut self, at: Now, report: Report) {
         let core = &mut self.core;
         match report {
-            Report::Set { run, set } => core.handle_set(run, &set, at),
+            Report::Set { run, set } => core.handle_set(run, View::whole().id(), &set, at),
             Report::Renewal { run } => core.handle_renewal(run, at),
             Report::Up { run, up } => core.handle_up(run, up, at),
             Report::Down { run, connection, how } => core.handle_down(run, connection, how, at),
@@ -117,9 +117,10 @@ impl Service {
     fn count(&mut self) {
         self.metrics.users.set(i64::try_from(self.core.users()).unwrap_or(i64::MAX));
         self.metrics.leases_missed.inc_by(self.core.poll_leases_missed());
-        if self.core.poll_stranger().is_some() {
-            self.local.resend();
+        while let Some(stranger) = self.core.poll_stranger() {
+            self.local.ask_set(stranger);
         }
+        self.metrics.reports_refused.inc_by(self.core.poll_refused());
     }
 }
 

@@ -4,28 +4,40 @@
 //! one user, [`watch`] decides who is notified of what, this file has nodes, connections and time.
 //!
 //! The state is wrong about a node for at most its lease, and about a user until the node's next full set at most.
+//!
+//! A core owns the users who fall to it by its [`View`]; in one process that is everybody. [`peers`] has what cores send each
+//! other, [`foreign`] what a core knows of users whom other cores own.
 
+mod foreign;
+mod peers;
 #[cfg(test)]
 mod tests;
 mod user;
+mod view;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{ConnectionId, Millis, UserId};
+use madang_ids::{ConnectionId, Epoch, Millis, UserId};
 use madang_proto::{Availability, PresenceList, UserPresence};
 use madang_store::PresenceRow;
 
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
+use foreign::Foreign;
+use peers::Link;
+pub use peers::{Ack, Batch, End, Message, State};
 use user::{Connection, Load, Settings, Shown, Told, User};
+pub use view::{ProcessRun, View, ViewId};
 
 /// A connection that had no room for a frame gets everything again after this time.
 const AGAIN: Duration = Duration::from_secs(5);
 /// For this time a connection that replaces an idle one counts as idle although it has not said so.
 const INHERITED: Duration = Duration::from_secs(2);
+/// Views whose users may still be unsettled. Above it all users are unsettled until the last one is over.
+const VIEWS: usize = 8;
 /// Users whose last activity waits to be written. Above it those with the lowest ids are dropped.
 const LEFT: usize = 50_000;
 
@@ -74,19 +86,43 @@ struct Node {
     run: NodeRun,
     /// `None` once the lease has expired.
     lease_until: Option<Duration>,
+    /// The node has sent its set under the present view. Until then its lease is not renewed, so that after one lease each node
+    /// either has sent its set or is treated as dead.
+    is_current: bool,
 }
 
-/// Presence as pure state.
+/// Users who came to this core with a view are unsettled for one lease.
+#[derive(Debug)]
+struct Settling {
+    /// The view before. Users whom this core owned under it are not concerned. `None`: all users are concerned.
+    before: Option<View>,
+    until: Duration,
+}
+
+/// Presence as pure state, for the users whom this core owns.
 ///
-/// Call `handle_*` for each report, row and tick in the order in which they happened; `now` must never go back. Afterwards take
-/// notices with [`Self::poll_notice`] until there is none and send them in that order. Start the reads of [`Self::poll_wanted`]
-/// and the writes of [`Self::poll_left`]: their results may come in any order, and further reports may be handled meanwhile. Call
-/// [`Self::handle_time`] at [`Self::next_look`].
+/// There are three groups of methods. *Inputs* are `handle_*`: reports of nodes, rows, messages of other cores, a new view, the
+/// time. Call them in the order in which the events happened; `now` must never go back. The reports of one node must arrive in
+/// order; if one may have been lost, the node sends a full set with a higher number. Messages of other cores may be lost,
+/// repeated and delayed. *Outputs* are `poll_*` and [`Self::next_look`]. *Questions*, such as [`Self::states`], change nothing.
+///
+/// After any number of inputs, poll in this order. First take notices with [`Self::poll_notice`] until there is none, and send
+/// them in that order: an older notice must not overtake a newer one to the same connection. Then take messages with
+/// [`Self::poll_message`] until there is none; a message has the state of the moment at which it is polled, so many inputs may
+/// become one message, and a message that cannot be sent is dropped and repeated later. Start the reads of
+/// [`Self::poll_wanted`] and the writes of [`Self::poll_left`] at any time: their results may come in any order, and other
+/// inputs may be handled meanwhile. Ask each node of [`Self::poll_stranger`] for its full set. Call [`Self::handle_time`] at
+/// [`Self::next_look`], which must be asked again after each input and after [`Self::poll_message`].
+///
+/// A core made by [`Self::new`] owns everybody, has no peers and never returns a message.
 #[derive(Debug)]
 pub struct Core {
     config: PresenceConfig,
-    /// Until this time nobody is reported as offline. `None` once it is over.
-    settles_at: Option<Duration>,
+    /// This process. Not used in the whole view.
+    me: ProcessRun,
+    view: View,
+    /// Users whom a view has moved here, and all users after a start. None of them is reported as offline.
+    settling: Vec<Settling>,
     nodes: Vec<Node>,
     users: HashMap<UserId, Box<User>>,
     /// The times at which users must be looked at.
@@ -98,19 +134,33 @@ pub struct Core {
     /// When users were last active, to be written.
     left: BTreeMap<UserId, Millis>,
     notices: VecDeque<Notice>,
-    /// Nodes that must send their full set.
-    strangers: Vec<NodeRun>,
+    /// Nodes that must send their full set, by worker number.
+    strangers: BTreeMap<u16, NodeRun>,
     leases_missed: u64,
+    /// Reports of earlier lives of nodes, and messages of earlier lives of processes.
+    refused: u64,
+    /// Users of other cores who are watched by users of this one.
+    foreign: HashMap<UserId, Foreign>,
+    /// By user of this core: the number of watched foreign users of whom nothing is known yet.
+    awaited: HashMap<UserId, usize>,
+    /// Users who have moved away while a read of their rows was running. The result is ignored.
+    abandoned: HashSet<UserId>,
+    /// The other cores of the view, by process.
+    links: BTreeMap<u16, Link>,
+    /// The number of links that were begun; the number of the next one.
+    sessions: u64,
 }
 
 impl Core {
-    /// A core that knows no node. It reports nobody as offline for one lease: by then each node that lives has sent its set, and
-    /// the clients of a dead node have come back.
+    /// A core that owns every user and knows no node. It reports nobody as offline for one lease: by then each node that lives
+    /// has sent its set, and the clients of a dead node have come back.
     #[must_use]
     pub fn new(config: PresenceConfig, now: Now) -> Self {
         Self {
             config,
-            settles_at: Some(now.elapsed + config.lease()),
+            me: ProcessRun { process: 0, epoch: Epoch::from_raw(0) },
+            view: View::whole(),
+            settling: vec![Settling { before: None, until: now.elapsed + config.lease() }],
             nodes: Vec::new(),
             users: HashMap::new(),
             looks: BTreeSet::new(),
@@ -118,37 +168,91 @@ impl Core {
             expected: HashMap::new(),
             left: BTreeMap::new(),
             notices: VecDeque::new(),
-            strangers: Vec::new(),
+            strangers: BTreeMap::new(),
             leases_missed: 0,
+            refused: 0,
+            foreign: HashMap::new(),
+            awaited: HashMap::new(),
+            abandoned: HashSet::new(),
+            links: BTreeMap::new(),
+            sessions: 0,
         }
     }
 
-    /// A node has exactly these connections, from here on under this epoch.
-    pub fn handle_set(&mut self, run: NodeRun, set: &[Up], now: Now) {
-        let node = self.take_node(run, now);
+    /// A core that owns the users who fall to the process `me` under `view`, and knows no node.
+    #[must_use]
+    pub fn shard(config: PresenceConfig, me: ProcessRun, view: View, now: Now) -> Self {
+        let mut core = Self { me, view, ..Self::new(config, now) };
+        core.begin_links();
+        core
+    }
+
+    /// The live presence processes are others than before.
+    ///
+    /// Users who have moved away become foreign with the state that their watchers last saw; users who have moved here keep the
+    /// state that their watchers here last saw. The latter are unsettled for one lease, and each node must send its full set.
+    /// One lease is waited for even if the nodes send their sets sooner, because the grace periods of connections that ended
+    /// before the move are not known here.
+    pub fn handle_view(&mut self, view: View, now: Now) {
+        if view == self.view {
+            return;
+        }
+        let before = std::mem::replace(&mut self.view, view);
+        let until = now.elapsed + self.config.lease();
+        // A list that is full: everybody is unsettled until the last of these times. That is late, but wrong about nobody.
+        let before = (self.settling.len() < VIEWS).then_some(before);
+        if before.is_none() {
+            self.settling.clear();
+        }
+        self.settling.push(Settling { before, until });
+        for node in &mut self.nodes {
+            node.is_current = false;
+            if node.lease_until.is_some() {
+                self.strangers.insert(node.run.worker, node.run);
+            }
+        }
+        self.move_users();
+        self.begin_links();
+    }
+
+    /// A node has exactly these connections of users whom this core owns, from here on under this number of the set. `view` is
+    /// the view by which the node has chosen them.
+    pub fn handle_set(&mut self, run: NodeRun, view: ViewId, set: &[Up], now: Now) {
+        let is_current = view == self.view.id();
+        let Some(node) = self.take_node(run, is_current, now) else { return };
         let named: HashSet<(UserId, ConnectionId)> = set.iter().map(|up| (up.user, up.connection)).collect();
         // Connections of the node that its set does not name have ended, perhaps while reports were lost: their grace period
-        // begins now.
-        self.leave_where(now, |id, connection| {
-            connection.node == node && !named.contains(&(id, connection.id))
-        });
-        for up in set {
-            self.put_connection(node, *up, now);
+        // begins now. A set of another view proves nothing about users whom the node believes to be elsewhere.
+        if is_current {
+            self.leave_where(now, |id, connection| {
+                connection.node == node && !named.contains(&(id, connection.id))
+            });
+        }
+        for up in
+            set.iter().filter(|up| self.view.owns(self.me.process, up.user)).copied().collect::<Vec<_>>()
+        {
+            self.put_connection(node, up, now);
             // Changes of rows that were reported meanwhile are lost too, so the rows are read again.
             self.want(up.user, true);
         }
     }
 
-    /// A node renews its lease.
+    /// A node renews its lease. Without effect until the node has sent its set under the present view.
     pub fn handle_renewal(&mut self, run: NodeRun, now: Now) {
         if let Some(node) = self.live_node(run) {
+            if !self.nodes[node as usize].is_current {
+                self.strangers.insert(run.worker, run);
+                return;
+            }
             self.nodes[node as usize].lease_until = Some(now.elapsed + self.config.lease());
         }
     }
 
-    /// A connection was opened.
+    /// A connection was opened. Ignored if another core owns the user: the node learns of the view and sends its set there.
     pub fn handle_up(&mut self, run: NodeRun, up: Up, now: Now) {
-        if let Some(node) = self.live_node(run) {
+        if let Some(node) = self.live_node(run)
+            && self.view.owns(self.me.process, up.user)
+        {
             self.put_connection(node, up, now);
         }
     }
@@ -232,9 +336,12 @@ impl Core {
             self.looks.remove(&(at, id));
             self.look(id, now);
         }
-        if self.settles_at.is_some_and(|at| at <= now.elapsed) {
-            self.settles_at = None;
-            self.settle(now);
+        let (over, rest) =
+            std::mem::take(&mut self.settling).into_iter().partition(|one| one.until <= now.elapsed);
+        self.settling = rest;
+        let over: Vec<Settling> = over;
+        if !over.is_empty() {
+            self.settle(&over, now);
         }
     }
 
@@ -243,7 +350,9 @@ impl Core {
     pub fn next_look(&self) -> Option<Duration> {
         let leases = self.nodes.iter().filter_map(|node| node.lease_until);
         let looks = self.looks.first().map(|(at, _)| *at);
-        leases.chain(looks).chain(self.settles_at).min()
+        let settling = self.settling.iter().map(|one| one.until);
+        let repeats = self.links.values().filter_map(Link::repeat_at);
+        leases.chain(looks).chain(settling).chain(repeats).min()
     }
 
     /// Users whose rows must be read. Each read is answered by [`Self::handle_loaded`] or [`Self::handle_not_loaded`].
@@ -252,7 +361,9 @@ impl Core {
         while wanted.len() < at_most
             && let Some(id) = self.wanted.pop_front()
         {
-            if let Some(user) = self.users.get_mut(&id).filter(|user| user.load == Load::Waits) {
+            // A user who left and came back while a read was running is read when that read has returned.
+            let user = self.users.get_mut(&id).filter(|_| !self.abandoned.contains(&id));
+            if let Some(user) = user.filter(|user| user.load == Load::Waits) {
                 user.load = Load::Runs;
                 wanted.push(Wanted { user: id, circle: std::mem::take(&mut user.wants_circle) });
             }
@@ -296,9 +407,15 @@ impl Core {
         self.handle_unwritten(marks);
     }
 
-    /// A node that is unknown under this epoch, or whose lease has expired. It must send its full set.
+    /// A node that is unknown under this epoch, whose lease has expired, or whose last set was chosen by another view. This node
+    /// must send its full set with a higher number; no other node has to.
     pub fn poll_stranger(&mut self) -> Option<NodeRun> {
-        self.strangers.pop()
+        self.strangers.pop_first().map(|(_, run)| run)
+    }
+
+    /// The number of reports and messages that were refused since the last call, because a later life of their sender is known.
+    pub fn poll_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The number of leases that have expired since the last call.
@@ -306,10 +423,31 @@ impl Core {
         std::mem::take(&mut self.leases_missed)
     }
 
-    /// Whether every unknown user is offline.
+    /// Whether every user whom this core owns and does not know is offline.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
-        self.settles_at.is_none()
+        self.settling.is_empty()
+    }
+
+    /// Whether a user who has no connection is offline.
+    fn is_settled_for(&self, id: UserId) -> bool {
+        let was_here =
+            |one: &Settling| one.before.as_ref().is_some_and(|view| view.owns(self.me.process, id));
+        self.settling.iter().all(was_here)
+    }
+
+    /// The nodes that have connections a notice is for. A remote placement sends the notice to them and to no others.
+    #[must_use]
+    pub fn nodes_of(&self, to: &To) -> Vec<NodeRun> {
+        let (users, only) = match to {
+            To::Users(users) => (users.as_slice(), None),
+            To::Connection(user, connection) => (std::slice::from_ref(user), Some(*connection)),
+        };
+        let connections = users.iter().filter_map(|id| self.users.get(id)).flat_map(|user| &user.connections);
+        let is_meant =
+            |found: &&Connection| found.leaves_at.is_none() && only.is_none_or(|only| only == found.id);
+        let nodes: BTreeSet<u32> = connections.filter(is_meant).map(|found| found.node).collect();
+        nodes.into_iter().filter_map(|node| self.nodes.get(node as usize)).map(|node| node.run).collect()
     }
 
     /// The number of users who are online, away or in their grace period.
@@ -318,7 +456,8 @@ impl Core {
         self.users.len()
     }
 
-    /// The presence of users as `asker` sees it: `None` for users who are offline to others. Users see their own real state.
+    /// The presence of users of this core as `asker` sees it: `None` for users who are offline to others. Users see their own real
+    /// state. Other cores answer for their users.
     #[must_use]
     pub fn states(&self, asker: Option<UserId>, users: &[UserId]) -> Vec<Option<UserPresence>> {
         let state = |id: &UserId| {
@@ -331,26 +470,65 @@ impl Core {
         users.iter().map(state).collect()
     }
 
-    /// The index of a node, if its lease is valid under this epoch.
+    /// The index of a node, if its lease is valid under this epoch and this number of its set. A report with a later one shows that
+    /// a set was lost. A report with an earlier one is refused: it comes from an earlier life of the node, or the later set
+    /// contains it.
     fn live_node(&mut self, run: NodeRun) -> Option<u32> {
-        let is_it = |node: &Node| node.run == run && node.lease_until.is_some();
-        let place = self.nodes.iter().position(is_it).and_then(|place| u32::try_from(place).ok());
-        if place.is_none() && !self.strangers.contains(&run) {
-            self.strangers.push(run);
+        let place = self.nodes.iter().position(|node| node.run.worker == run.worker);
+        match place.map(|place| &self.nodes[place]) {
+            Some(known) if run.is_before(known.run) => self.refused += 1,
+            Some(known) if known.run == run && known.lease_until.is_some() => {
+                return place.and_then(|place| u32::try_from(place).ok());
+            }
+            _ => {
+                self.strangers.insert(run.worker, run);
+            }
         }
-        place
+        None
     }
 
-    fn take_node(&mut self, run: NodeRun, now: Now) -> u32 {
-        let node = Node { run, lease_until: Some(now.elapsed + self.config.lease()) };
+    /// Begins or continues the lease of a node with a set. `None` if the set is refused: a restarted node and a zombie with the same
+    /// number would otherwise replace each other's connections for ever, and a repeated set would bring back connections that
+    /// have ended since.
+    fn take_node(&mut self, run: NodeRun, is_current: bool, now: Now) -> Option<u32> {
+        let node = Node { run, lease_until: Some(now.elapsed + self.config.lease()), is_current };
         let place = self.nodes.iter().position(|node| node.run.worker == run.worker);
         let place = place.unwrap_or(self.nodes.len());
-        match self.nodes.get_mut(place) {
-            Some(found) => *found = node,
-            None => self.nodes.push(node),
-        }
         // There are only a thousand worker numbers.
-        u32::try_from(place).unwrap_or(u32::MAX)
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        match self.nodes.get_mut(place).map(|found| std::mem::replace(found, node)) {
+            Some(known) if !known.run.is_before(run) => {
+                self.refused += 1;
+                self.nodes[place] = known;
+                return None;
+            }
+            Some(known) if known.run.epoch != run.epoch => self.begin_again(index),
+            // Between its view and this one the node may have reported a dropped frame to another core.
+            Some(known) if is_current && !known.is_current => self.begin_again(index),
+            Some(_) => {}
+            None => self.nodes.push(Node {
+                run,
+                lease_until: Some(now.elapsed + self.config.lease()),
+                is_current,
+            }),
+        }
+        match is_current {
+            true => drop(self.strangers.remove(&run.worker)),
+            false => drop(self.strangers.insert(run.worker, run)),
+        }
+        Some(index)
+    }
+
+    /// The connections of a node may not know what was sent to them; those of a new epoch may have the numbers of earlier ones. Each
+    /// gets everything again.
+    fn begin_again(&mut self, node: u32) {
+        for user in self.users.values_mut() {
+            for found in
+                user.connections.iter_mut().filter(|found| found.node == node && found.told == Told::All)
+            {
+                found.told = Told::Parts;
+            }
+        }
     }
 
     fn put_connection(&mut self, node: u32, up: Up, now: Now) {
@@ -359,6 +537,7 @@ impl Core {
         match user.connections.iter_mut().find(|found| found.id == up.connection && found.node == node) {
             Some(found) => {
                 found.leaves_at = None;
+                found.device = up.device;
                 found.is_idle = up.is_idle;
                 found.inherits_idle = false;
             }
@@ -435,8 +614,10 @@ impl Core {
 
     /// Removes a user of whom nothing is needed any more.
     fn forget_gone(&mut self, id: UserId) {
-        if self.users.get(&id).is_some_and(|user| user.is_gone()) {
-            self.users.remove(&id);
+        if self.users.get(&id).is_some_and(|user| user.is_gone())
+            && let Some(gone) = self.users.remove(&id)
+        {
+            self.end_watching(id, &gone.circle);
         }
     }
 

@@ -8,12 +8,15 @@ use madang_proto::{Availability, PresenceList, UserPresence, limits};
 use smallvec::SmallVec;
 
 use super::user::{Load, Told};
-use super::{Core, Loaded, Notice, Settings, Shown, To, Wanted};
+use super::{Core, Loaded, Notice, Settings, Settling, Shown, To, Wanted};
 
 impl Core {
     /// The rows of a user were read.
     pub fn handle_loaded(&mut self, loaded: Loaded, now: Now) {
         let Loaded { user: id, row, rev, circle } = loaded;
+        if self.is_abandoned(id) {
+            return;
+        }
         let Some(user) = self.users.get_mut(&id) else { return };
         // The activity up to now, still under the old settings: a user who was visible until now was seen.
         user.touch(now.at);
@@ -40,12 +43,17 @@ impl Core {
             let own = user.own_card(id);
             self.tell(To::Users(vec![id]), vec![own]);
         }
-        if was_loaded {
+        // A user who has moved here is shown as before the move, although nothing was read here.
+        if was_loaded || self.users.get(&id).is_some_and(|user| user.shown != Shown::default()) {
             // Before the circle changes: users who come into it get the new state, and never the one before an invisible setting.
             self.show(id, now);
         }
         if let Some(circle) = circle {
             self.change_circle(id, circle, was_loaded);
+        }
+        if !was_loaded {
+            // Before this nothing could be stated about the user, not even that they are offline.
+            self.owe_state(id, true);
         }
         if is_old {
             self.want(id, false);
@@ -56,6 +64,9 @@ impl Core {
 
     /// The rows of a user could not be read. They are queued again.
     pub fn handle_not_loaded(&mut self, wanted: Wanted) {
+        if self.is_abandoned(wanted.user) {
+            return;
+        }
         if let Some(user) = self.users.get_mut(&wanted.user) {
             user.load = Load::Rests;
             // The next read begins after these users have met, so it will see them.
@@ -65,10 +76,23 @@ impl Core {
         }
     }
 
-    /// The first lease of the process is over: users without a connection are offline now.
-    pub(super) fn settle(&mut self, now: Now) {
+    /// A read of a user who has moved away has returned. If the user has come back since, a new one is due.
+    fn is_abandoned(&mut self, id: UserId) -> bool {
+        let is_abandoned = self.abandoned.remove(&id);
+        if is_abandoned && self.users.get(&id).is_some_and(|user| user.load == Load::Waits) {
+            self.wanted.push_back(id);
+        }
+        is_abandoned
+    }
+
+    /// One lease has passed since the start of the process, or since a view has moved users here: those without a connection are
+    /// offline now.
+    pub(super) fn settle(&mut self, over: &[Settling], now: Now) {
         let all: Vec<UserId> = self.users.keys().copied().collect();
         all.iter().for_each(|id| self.show(*id, now));
+        if !self.view.is_whole() {
+            return self.settle_shard(over);
+        }
         // Also connections of a node whose lease has expired: they may still be open.
         let known = self.users.iter().filter(|(_, user)| user.is_loaded);
         let to = To::Users(known.map(|(id, _)| *id).collect());
@@ -78,12 +102,16 @@ impl Core {
 
     /// Notifies the watchers of a user's state if it differs from what they were sent.
     pub(super) fn show(&mut self, id: UserId, now: Now) {
-        let is_settled = self.is_settled();
+        let is_settled = self.is_settled_for(id);
         let Some(user) = self.users.get_mut(&id) else { return };
         let next = if user.is_loaded { user.to_show() } else { Shown::default() };
         let goes = next.state == Availability::Offline;
         if goes && !is_settled && !user.settings.invisible {
             // Another node may have a connection of this user and has not sent its set yet.
+            return;
+        }
+        if goes && !user.is_loaded && !user.connections.is_empty() {
+            // The user has moved here and is connected. Only the rows tell whether others may see that.
             return;
         }
         if next != user.shown {
@@ -92,6 +120,7 @@ impl Core {
                 self.looks.insert((user.paced_until, id));
                 return;
             }
+            let comes_or_goes = goes || user.shown.state == Availability::Offline;
             user.shown = next;
             user.paced_until = now.elapsed + self.config.pace();
             let (card, mark) = (user.card(id), user.last_active_at);
@@ -100,22 +129,25 @@ impl Core {
             }
             let watchers = self.watchers(id);
             self.tell(To::Users(watchers), vec![card]);
+            self.owe_state(id, comes_or_goes);
         }
         self.forget_gone(id);
     }
 
     /// Sends the states of all watched users, and the user's own settings, to connections of the user that lack them.
     pub(super) fn greet(&mut self, id: UserId) {
+        // A connection that clears what it knows must not lose users of whom nothing is known here yet.
+        let is_awaiting = self.awaited.contains_key(&id);
         let Some(user) = self.users.get_mut(&id).filter(|user| user.is_loaded) else { return };
         let mut greeted: SmallVec<[(ConnectionId, Told); 1]> = SmallVec::new();
         for found in user.connections.iter_mut().filter(|found| found.leaves_at.is_none()) {
-            if found.told != Told::All {
+            if found.told == Told::Nothing || (found.told == Told::Parts && !is_awaiting) {
                 greeted.push((found.id, std::mem::replace(&mut found.told, Told::All)));
             }
         }
         for (connection, told) in greeted {
             // A connection that missed a frame clears what it knows and starts again.
-            let ends = Ends { anew: told == Told::Parts, complete: self.is_settled() };
+            let ends = Ends { anew: told == Told::Parts, complete: self.is_settled_for(id) && !is_awaiting };
             self.tell_all(To::Connection(id, connection), &self.everybody(id), ends);
         }
     }
@@ -125,8 +157,11 @@ impl Core {
         let Some(user) = self.users.get(&id) else { return Vec::new() };
         let own = (user.settings != Settings::default()).then(|| user.own_card(id));
         let others = user.circle.iter().filter_map(|other| {
-            let found = self.users.get(other).filter(|found| found.watches(id))?;
-            Some(found.card(*other)).filter(|card| card.state != Availability::Offline)
+            let card = match self.users.get(other) {
+                Some(found) => found.watches(id).then(|| found.card(*other)),
+                None => self.foreign_card(*other, id),
+            };
+            card.filter(|card| card.state != Availability::Offline)
         });
         own.into_iter().chain(others).collect()
     }
@@ -140,6 +175,7 @@ impl Core {
         let Some(user) = self.users.get_mut(&id) else { return };
         let old = std::mem::replace(&mut user.circle, circle.clone().into());
         let own = Some(user.card(id)).filter(|card| card.state != Availability::Offline);
+        let is_other = *old != *circle;
         let (old, new): (HashSet<_>, HashSet<_>) = (old.into_iter().collect(), circle.into_iter().collect());
         let (mut cards, mut parted, mut met) = (Vec::new(), Vec::new(), Vec::new());
         for other in old.difference(&new) {
@@ -157,6 +193,12 @@ impl Core {
                 met.push(*other);
                 cards.extend((card.state != Availability::Offline).then_some(card));
             }
+        }
+        if !self.view.is_whole() {
+            self.change_foreign(id, &old, &new, &mut cards);
+        }
+        if is_other {
+            self.owe_state(id, true);
         }
         if let Some(own) = own {
             self.tell(To::Users(parted), vec![UserPresence::offline(id)]);
@@ -178,7 +220,7 @@ impl Core {
     }
 
     /// Begins to watch `other`. Returns the card of `other` if the two are a pair now.
-    fn meet(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
+    pub(super) fn meet(&mut self, id: UserId, other: UserId) -> Option<UserPresence> {
         let found = self.users.get(&other)?;
         let are_pair = found.watches(id);
         match found.load {
@@ -204,7 +246,7 @@ impl Core {
         user.circle.iter().filter(hears).copied().collect()
     }
 
-    fn tell(&mut self, to: To, users: Vec<UserPresence>) {
+    pub(super) fn tell(&mut self, to: To, users: Vec<UserPresence>) {
         if !matches!(&to, To::Users(users) if users.is_empty()) {
             self.notices.push_back(Notice { to, list: PresenceList { users, ..PresenceList::default() } });
         }

@@ -1,5 +1,7 @@
-//! The core by itself: scenes written as transcripts, random histories against a simple model, and its memory.
+//! The core by itself: scenes written as transcripts, random histories against a simple model, and its memory; then several cores
+//! that share the users.
 
+mod cores;
 mod memory;
 mod random;
 mod scenes;

@@ -122,9 +122,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut yard = Yard::settled();
-        let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1) };
+        let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1), set: 1 };
         let runs = [run(1), run(2)];
-        yard.core.handle_set(runs[1], &[], yard.now);
+        yard.core.handle_set(runs[1], crate::core::View::whole().id(), &[], yard.now);
         Self {
             yard,
             runs,
@@ -245,10 +245,10 @@ impl World {
     }
 
     fn resend(&mut self, node: usize) {
-        self.runs[node].epoch = Epoch::from_raw(self.runs[node].epoch.raw() + 1);
+        self.runs[node].set += 1;
         let here = self.real.iter().filter(|real| real.node == node);
         let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
-        self.yard.core.handle_set(self.runs[node], &set, self.yard.now);
+        self.yard.core.handle_set(self.runs[node], crate::core::View::whole().id(), &set, self.yard.now);
     }
 
     fn pass(&mut self, seconds: u64) {

@@ -7,7 +7,7 @@ use madang_store::PresenceRow;
 
 use super::yard::{NODE, Yard, key, up, user};
 use crate::api::{Departure, NodeRun};
-use crate::core::Wanted;
+use crate::core::{View, Wanted};
 
 const NOBODY: [&str; 0] = [];
 
@@ -131,8 +131,8 @@ fn a_connection_that_replaces_a_broken_one_inherits_its_idleness() {
 #[test]
 fn users_of_a_dead_node_are_offline_within_25_seconds() {
     let mut yard = Yard::settled();
-    let other = NodeRun { worker: 2, epoch: Epoch::from_raw(1) };
-    yard.core.handle_set(other, &[], yard.now);
+    let other = NodeRun { worker: 2, epoch: Epoch::from_raw(1), set: 1 };
+    yard.core.handle_set(other, View::whole().id(), &[], yard.now);
     yard.up(1, 1);
     yard.core.handle_up(other, up(2, 2, 1), yard.now);
     yard.core.handle_up(other, up(3, 3, 2), yard.now);
@@ -161,8 +161,8 @@ fn a_node_that_missed_its_lease_sends_its_set_without_a_visible_change() {
     yard.up(3, 4);
     assert_eq!(yard.core.poll_stranger(), Some(NODE));
     assert_eq!(yard.core.poll_leases_missed(), 1);
-    let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
-    yard.core.handle_set(again, &[up(1, 1, 1), up(2, 2, 2)], yard.now);
+    let again = NodeRun { set: 2, ..NODE };
+    yard.core.handle_set(again, View::whole().id(), &[up(1, 1, 1), up(2, 2, 2)], yard.now);
     yard.load();
     assert_eq!(yard.told(), NOBODY);
     for _ in 0..10 {
@@ -295,8 +295,8 @@ fn a_full_set_makes_everything_be_read_again() {
     yard.told();
     // The report of the change is lost.
     yard.watch(1, 4);
-    let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
-    yard.core.handle_set(again, &[up(1, 1, 1), up(4, 4, 4)], yard.now);
+    let again = NodeRun { set: 2, ..NODE };
+    yard.core.handle_set(again, View::whole().id(), &[up(1, 1, 1), up(4, 4, 4)], yard.now);
     yard.load();
     assert_eq!(yard.told(), ["1 hears 4 online", "4 hears 1 online"]);
 }

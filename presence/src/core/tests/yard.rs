@@ -10,9 +10,9 @@ use madang_store::PresenceRow;
 
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
-use crate::core::{Core, Loaded, Notice, To};
+use crate::core::{Core, Loaded, Notice, To, View};
 
-pub(super) const NODE: NodeRun = NodeRun { worker: 1, epoch: Epoch::from_raw(1) };
+pub(super) const NODE: NodeRun = NodeRun { worker: 1, epoch: Epoch::from_raw(1), set: 1 };
 
 pub(super) fn user(id: u64) -> UserId {
     UserId::from_raw(id)
@@ -40,7 +40,7 @@ impl Yard {
     pub(super) fn starting() -> Self {
         let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
         let mut core = Core::new(PresenceConfig::default(), now);
-        core.handle_set(NODE, &[], now);
+        core.handle_set(NODE, View::whole().id(), &[], now);
         Self { core, now, rows: BTreeMap::new(), pairs: BTreeSet::new() }
     }
 

@@ -1,0 +1,793 @@
+//! Random histories of two nodes and up to three cores that share the users. Messages between the cores are delayed, reordered
+//! between different pairs, lost and repeated; cores and nodes restart; views change, and each core and node learns of them at
+//! another time. Compared with the truth, and with one core that owns everybody and gets the same reports.
+//!
+//! The last test plants faults and shows that the first one finds each of them. They are planted around the cores, in what they
+//! send and receive, so the product has no code for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use madang_engine::session::Now;
+use madang_ids::{ConnectionId, Epoch, Millis, UserId};
+use madang_proto::{Availability, UserPresence};
+use madang_store::PresenceRow;
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+
+use super::yard::{up, user};
+use crate::api::{Departure, NodeRun, Up};
+use crate::config::PresenceConfig;
+use crate::core::{Ack, Batch, Core, Loaded, Message, Notice, ProcessRun, To, View};
+
+const USERS: u64 = 6;
+const GRACE: Duration = Duration::from_secs(10);
+/// A user whose state or pairs have really changed may be reported as offline for this time: messages are late and lost.
+const SHAKY: Duration = Duration::from_secs(40);
+const PROCESSES: [u16; 3] = [1, 2, 3];
+/// The one core that owns everybody.
+const WHOLE: u16 = 0;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Up {
+        user: u64,
+        device: u64,
+        node: usize,
+    },
+    Down {
+        pick: usize,
+        is_final: bool,
+    },
+    Idle {
+        pick: usize,
+        is_idle: bool,
+    },
+    Set {
+        user: u64,
+        invisible: bool,
+        status: bool,
+    },
+    Pair {
+        one: u64,
+        other: u64,
+        is_watched: bool,
+    },
+    Hold {
+        holds: bool,
+    },
+    Pass {
+        seconds: u64,
+    },
+    /// These processes are live. One that was not is started.
+    View {
+        live: usize,
+    },
+    /// A presence process dies and comes back at once, in a new epoch.
+    Restart {
+        pick: usize,
+    },
+    /// A node dies and comes back at once, in a new epoch and without connections.
+    RestartNode {
+        node: usize,
+    },
+    /// A set of an earlier epoch of a node arrives, with a connection of this user.
+    Zombie {
+        node: usize,
+        user: u64,
+    },
+    /// A connection ends, the report of it is lost, and its node sends its set.
+    Lose {
+        pick: usize,
+    },
+    Drop {
+        pick: usize,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let of = || 1..=USERS;
+    prop_oneof![
+        8 => (of(), 1..3_u64, 0..2_usize).prop_map(|(user, device, node)| Op::Up { user, device, node }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_final)| Op::Down { pick, is_final }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Op::Idle { pick, is_idle }),
+        1 => (of(), any::<bool>(), any::<bool>())
+            .prop_map(|(user, invisible, status)| Op::Set { user, invisible, status }),
+        5 => (of(), of(), any::<bool>()).prop_map(|(one, other, is_watched)| Op::Pair { one, other, is_watched }),
+        1 => any::<bool>().prop_map(|holds| Op::Hold { holds }),
+        8 => (0..20_u64).prop_map(|seconds| Op::Pass { seconds }),
+        2 => (0..7_usize).prop_map(|live| Op::View { live }),
+        1 => any::<usize>().prop_map(|pick| Op::Restart { pick }),
+        1 => (0..2_usize).prop_map(|node| Op::RestartNode { node }),
+        1 => (0..2_usize, of()).prop_map(|(node, user)| Op::Zombie { node, user }),
+        1 => any::<usize>().prop_map(|pick| Op::Lose { pick }),
+        1 => any::<usize>().prop_map(|pick| Op::Drop { pick }),
+    ]
+}
+
+/// A planted fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A core does not repeat its interest to a process that has restarted.
+    InterestIsNotRepeated,
+    /// The end of interest is never sent, so states are sent and kept for ever.
+    InterestNeverEnds,
+    /// The set of an earlier epoch of a node replaces the present one.
+    OldEpochIsTaken,
+    /// Users whom a new view has moved are offline until a node names them.
+    MovedAreSettled,
+    /// A batch that was lost is not repeated.
+    LossIsFinal,
+    /// A changed circle of a user is not sent.
+    CirclesAreSentOnce,
+    /// Circles that disagree are not read again.
+    DoubtsAreNotSent,
+    /// A set that was chosen by another view counts as the set of the present one.
+    SetOfAnyView,
+    /// Nodes are not asked for their sets.
+    StrangersAreNotAsked,
+    /// A message of an earlier life of a process is taken for one of the present one.
+    OldProcessIsTaken,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::InterestIsNotRepeated,
+    Fault::InterestNeverEnds,
+    Fault::OldEpochIsTaken,
+    Fault::MovedAreSettled,
+    Fault::LossIsFinal,
+    Fault::CirclesAreSentOnce,
+    Fault::DoubtsAreNotSent,
+    Fault::SetOfAnyView,
+    Fault::StrangersAreNotAsked,
+    Fault::OldProcessIsTaken,
+];
+
+/// A connection that really exists.
+#[derive(Debug, Clone, Copy)]
+struct Real {
+    up: Up,
+    node: usize,
+    is_idle: bool,
+}
+
+struct Node {
+    run: NodeRun,
+    view: View,
+}
+
+/// What the connections have received from one placement of presence.
+#[derive(Default)]
+struct Views {
+    known: BTreeMap<(UserId, ConnectionId), BTreeMap<UserId, UserPresence>>,
+    complete: BTreeSet<(UserId, ConnectionId)>,
+    /// Connections that drop frames until they get everything again.
+    deaf: BTreeSet<(UserId, ConnectionId)>,
+}
+
+struct Sent {
+    at: Duration,
+    order: u64,
+    to: u16,
+    message: Message,
+}
+
+struct World {
+    now: Now,
+    fault: Option<Fault>,
+    dice: u64,
+    cores: BTreeMap<u16, Core>,
+    epochs: BTreeMap<u16, u64>,
+    live: Vec<u16>,
+    /// When nodes (by index) and cores (by process) learn of the view.
+    learns_at: BTreeMap<Result<u16, usize>, Duration>,
+    nodes: [Node; 2],
+    rows: BTreeMap<UserId, PresenceRow>,
+    pairs: BTreeSet<(UserId, UserId)>,
+    real: Vec<Real>,
+    /// What the shards have sent, and what the whole core has sent.
+    views: [Views; 2],
+    /// Until when an ended connection may keep its user online.
+    waits: BTreeMap<UserId, Duration>,
+    shaky: BTreeMap<UserId, Duration>,
+    holds: bool,
+    reading: Vec<(u16, Loaded)>,
+    sent: Vec<Sent>,
+    last_at: BTreeMap<(u16, u16), Duration>,
+    stated: BTreeSet<(u16, UserId)>,
+    asked_at: Duration,
+    is_calm: bool,
+    next: u64,
+}
+
+fn of_live(live: usize) -> Vec<u16> {
+    PROCESSES
+        .into_iter()
+        .enumerate()
+        .filter(|(bit, _)| (live + 1) >> bit & 1 == 1)
+        .map(|(_, id)| id)
+        .collect()
+}
+
+impl World {
+    fn new(seed: u64, fault: Option<Fault>) -> Self {
+        let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
+        let (live, view) = (vec![1, 2], View::of(&[1, 2]));
+        let node =
+            |worker| Node { run: NodeRun { worker, epoch: Epoch::from_raw(1), set: 0 }, view: view.clone() };
+        let mut world = Self {
+            now,
+            fault,
+            dice: seed,
+            cores: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            live,
+            learns_at: BTreeMap::new(),
+            nodes: [node(1), node(2)],
+            rows: BTreeMap::new(),
+            pairs: BTreeSet::new(),
+            real: Vec::new(),
+            views: Default::default(),
+            waits: BTreeMap::new(),
+            shaky: BTreeMap::new(),
+            holds: false,
+            reading: Vec::new(),
+            sent: Vec::new(),
+            last_at: BTreeMap::new(),
+            stated: BTreeSet::new(),
+            asked_at: Duration::ZERO,
+            is_calm: false,
+            next: 1,
+        };
+        world.cores.insert(WHOLE, Core::new(PresenceConfig::default(), now));
+        [1, 2].into_iter().for_each(|process| world.start(process));
+        (0..2).for_each(|node| world.resend(node));
+        world.pass(16);
+        world
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.dice >> 33) % sides
+    }
+
+    fn start(&mut self, process: u16) {
+        let epoch = self.epochs.entry(process).or_default();
+        *epoch += 1;
+        let me = ProcessRun { process, epoch: Epoch::from_raw(*epoch) };
+        let core = Core::shard(PresenceConfig::default(), me, View::of(&self.live), self.now);
+        self.cores.insert(process, core);
+        self.learns_at.remove(&Ok(process));
+        self.reading.retain(|(of, _)| *of != process);
+        self.stated.retain(|(of, _)| *of != process);
+    }
+
+    fn pick(&self, pick: usize) -> Option<Real> {
+        (!self.real.is_empty()).then(|| self.real[pick % self.real.len()])
+    }
+
+    /// The core to which a node reports about a user, and the one that owns everybody.
+    fn report(&mut self, node: usize, id: UserId, report: impl Fn(&mut Core, NodeRun, Now)) {
+        let Node { run, view } = &self.nodes[node];
+        for process in view.owner(id).into_iter().chain([WHOLE]) {
+            if let Some(core) = self.cores.get_mut(&process) {
+                report(core, *run, self.now);
+            }
+        }
+    }
+
+    /// Reports that rows of a user have changed, from where the user is.
+    fn changed(&mut self, id: UserId, circle: bool) {
+        for node in 0..2 {
+            if self.real.iter().any(|real| real.node == node && real.up.user == id) {
+                self.report(node, id, |core, _, _| core.handle_changed(id, circle));
+            }
+        }
+        self.shaky.insert(id, self.now.elapsed + SHAKY);
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Up { user: id, device, node } => {
+                let up = up(id, id * 10 + device, self.next);
+                self.next += 1;
+                self.real.push(Real { up, node, is_idle: false });
+                let key = (up.user, up.connection);
+                self.views.iter_mut().for_each(|views| drop(views.known.insert(key, BTreeMap::new())));
+                self.report(node, up.user, |core, run, now| {
+                    core.handle_up(run, up, now);
+                    core.handle_idle(run, key, false, now);
+                });
+            }
+            Op::Down { pick, is_final } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                let (how, wait) = match is_final {
+                    true => (Departure::Final, Duration::ZERO),
+                    false => (Departure::Seen, GRACE),
+                };
+                self.end(up, wait);
+                let key = (up.user, up.connection);
+                self.report(node, up.user, |core, run, now| core.handle_down(run, key, how, now));
+            }
+            Op::Idle { pick, is_idle } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                for real in self.real.iter_mut().filter(|real| real.up.connection == up.connection) {
+                    real.is_idle = is_idle;
+                }
+                let key = (up.user, up.connection);
+                self.report(node, up.user, |core, run, now| core.handle_idle(run, key, is_idle, now));
+            }
+            Op::Set { user: id, invisible, status } => {
+                let status = status.then(|| "words".to_owned());
+                self.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
+                self.changed(user(id), false);
+            }
+            Op::Pair { one, other, is_watched } if one != other => {
+                let pair = [(user(one), user(other)), (user(other), user(one))];
+                match is_watched {
+                    true => self.pairs.extend(pair),
+                    false => self.pairs.retain(|found| !pair.contains(found)),
+                }
+                self.shaky.insert(user(other), self.now.elapsed + SHAKY);
+                self.changed(user(one), true);
+            }
+            Op::Pair { .. } => {}
+            Op::Hold { holds } => self.holds = holds,
+            Op::Pass { seconds } => self.pass(seconds),
+            Op::View { live } => {
+                self.live = of_live(live);
+                for process in PROCESSES {
+                    match (self.live.contains(&process), self.cores.contains_key(&process)) {
+                        (true, false) => self.start(process),
+                        // It was shut down. Its messages may still be under way.
+                        (false, true) if self.roll(2) == 0 => drop(self.cores.remove(&process)),
+                        _ => {}
+                    }
+                }
+                let learners: Vec<_> =
+                    self.cores.keys().filter(|id| **id != WHOLE).map(|id| Ok(*id)).collect();
+                for learner in learners.into_iter().chain([Err(0), Err(1)]) {
+                    // Mostly soon, and always within a lease: that is assumed of views.
+                    let late = 12;
+                    let lag = if self.roll(4) == 0 { late } else { self.roll(4) };
+                    let at = self.now.elapsed + Duration::from_secs(lag);
+                    self.learns_at.entry(learner).or_insert(at);
+                }
+            }
+            Op::Restart { pick } => {
+                let process = self.live[pick % self.live.len()];
+                self.start(process);
+            }
+            Op::RestartNode { node } => {
+                let dead: Vec<Up> =
+                    self.real.iter().filter(|real| real.node == node).map(|real| real.up).collect();
+                dead.iter().for_each(|up| self.end(*up, GRACE));
+                let run = self.nodes[node].run;
+                self.nodes[node].run = NodeRun { epoch: Epoch::from_raw(run.epoch.raw() + 1), set: 0, ..run };
+                self.resend(node);
+            }
+            Op::Zombie { node, user: id } => {
+                let Node { run, view } = &self.nodes[node];
+                let old = match self.fault == Some(Fault::OldEpochIsTaken) {
+                    true => NodeRun { set: run.set + 100, ..*run },
+                    false if run.epoch.raw() == 1 => return,
+                    false => NodeRun { epoch: Epoch::from_raw(run.epoch.raw() - 1), set: 1_000, ..*run },
+                };
+                let (view, zombie) = (view.clone(), up(id, id * 10, 1_000_000 + id));
+                self.for_each_core(&view, |core, owns| {
+                    let set: &[Up] = if owns(zombie.user) { &[zombie] } else { &[] };
+                    core.0.handle_set(old, core.1, set, core.2);
+                });
+            }
+            Op::Lose { pick } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                self.end(up, GRACE);
+                self.resend(node);
+            }
+            Op::Drop { pick } => {
+                let Some(Real { up, node, .. }) = self.pick(pick) else { return };
+                let key = (up.user, up.connection);
+                // A frame is dropped only if one was sent.
+                if self.views.iter().any(|views| !views.complete.contains(&key)) {
+                    return;
+                }
+                for views in &mut self.views {
+                    views.deaf.insert(key);
+                }
+                self.report(node, up.user, |core, _, now| core.handle_dropped(key.0, key.1, now));
+            }
+        }
+    }
+
+    fn end(&mut self, up: Up, wait: Duration) {
+        self.real.retain(|real| real.up.connection != up.connection);
+        let key = (up.user, up.connection);
+        for views in &mut self.views {
+            views.known.remove(&key);
+            views.complete.remove(&key);
+            views.deaf.remove(&key);
+        }
+        let until = self.waits.entry(up.user).or_default();
+        *until = (*until).max(self.now.elapsed + wait);
+        self.note_absent();
+    }
+
+    /// Calls `each` for each core to which a node with this view reports, with the fingerprint of the view.
+    fn for_each_core(
+        &mut self,
+        view: &View,
+        each: impl Fn((&mut Core, crate::core::ViewId, Now), &dyn Fn(UserId) -> bool),
+    ) {
+        let is_blind = self.has(Fault::SetOfAnyView);
+        for (process, core) in &mut self.cores {
+            let id = match (*process, is_blind) {
+                (WHOLE, _) => View::whole().id(),
+                (_, true) => core.view.id(),
+                (_, false) => view.id(),
+            };
+            let owns = |user: UserId| *process == WHOLE || view.owner(user) == Some(*process);
+            each((core, id, self.now), &owns);
+        }
+    }
+
+    /// A node sends its full set, to each core the part of it that the core owns.
+    fn resend(&mut self, node: usize) {
+        self.nodes[node].run.set += 1;
+        let (run, view) = (self.nodes[node].run, self.nodes[node].view.clone());
+        let here = self.real.iter().filter(|real| real.node == node);
+        let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
+        self.for_each_core(&view, |core, owns| {
+            let part: Vec<Up> = set.iter().filter(|up| owns(up.user)).copied().collect();
+            core.0.handle_set(run, core.1, &part, core.2);
+        });
+    }
+
+    fn learn(&mut self) {
+        let due = |at: &Duration| *at <= self.now.elapsed;
+        let learners: Vec<_> = self.learns_at.iter().filter(|(_, at)| due(at)).map(|(who, _)| *who).collect();
+        let view = View::of(&self.live);
+        for learner in learners {
+            self.learns_at.remove(&learner);
+            match learner {
+                Ok(process) => {
+                    let lease = PresenceConfig::default().lease();
+                    let mut now = self.now;
+                    if self.has(Fault::MovedAreSettled) {
+                        now.elapsed -= lease;
+                    }
+                    if let Some(core) = self.cores.get_mut(&process) {
+                        core.handle_view(view.clone(), now);
+                    }
+                }
+                Err(node) => {
+                    self.nodes[node].view = view.clone();
+                    self.resend(node);
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.learn();
+            for node in 0..2 {
+                let run = self.nodes[node].run;
+                self.cores.values_mut().for_each(|core| core.handle_renewal(run, self.now));
+            }
+            self.now.elapsed += Duration::from_secs(1);
+            self.now.at = self.now.at.plus(1_000);
+            self.cores.values_mut().for_each(|core| core.handle_time(self.now));
+            self.note_absent();
+            if self.holds {
+                // What has changed is not read meanwhile.
+                self.shaky.values_mut().for_each(|until| *until += Duration::from_secs(1));
+            }
+            self.settle();
+        }
+    }
+
+    /// Users who are really offline.
+    fn note_absent(&mut self) {
+        for id in (1..=USERS).map(user) {
+            let is_up = self.real.iter().any(|real| real.up.user == id);
+            if !is_up && self.waits.get(&id).is_none_or(|until| *until <= self.now.elapsed) {
+                self.shaky.insert(id, self.now.elapsed + SHAKY);
+            }
+        }
+    }
+
+    /// Reads rows, sends and delivers messages and notices, until nothing is left to do at this time.
+    fn settle(&mut self) {
+        loop {
+            self.hear();
+            self.ask_strangers();
+            self.read();
+            self.send();
+            let due: Vec<Sent> = self.sent.extract_if(.., |sent| sent.at <= self.now.elapsed).collect();
+            let is_quiet = due.is_empty() && (self.holds || self.reading.is_empty());
+            self.deliver(due);
+            if !self.holds {
+                // Later reads may be answered first.
+                for (process, loaded) in std::mem::take(&mut self.reading).into_iter().rev() {
+                    if let Some(core) = self.cores.get_mut(&process) {
+                        core.handle_loaded(loaded, self.now);
+                    }
+                }
+            }
+            if is_quiet {
+                return self.hear();
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        for (process, core) in &mut self.cores {
+            for wanted in core.poll_wanted(99) {
+                let id = wanted.user;
+                let row = self.rows.get(&id).cloned().unwrap_or_default();
+                let circle =
+                    || self.pairs.iter().filter(|(one, _)| *one == id).map(|(_, other)| *other).collect();
+                let loaded = Loaded { user: id, row, rev: 1, circle: wanted.circle.then(circle) };
+                self.reading.push((*process, loaded));
+            }
+        }
+    }
+
+    fn ask_strangers(&mut self) {
+        if self.asked_at == self.now.elapsed {
+            return;
+        }
+        self.asked_at = self.now.elapsed;
+        let mut asked = BTreeSet::new();
+        for core in self.cores.values_mut() {
+            while let Some(run) = core.poll_stranger() {
+                asked.extend((0..2).filter(|node| self.nodes[*node].run.worker == run.worker));
+            }
+        }
+        if !self.has(Fault::StrangersAreNotAsked) {
+            // Once a second: a node with another view is asked at each renewal.
+            asked.into_iter().for_each(|node| self.resend(node));
+        }
+    }
+
+    fn send(&mut self) {
+        let mut polled = Vec::new();
+        for (process, core) in self.cores.iter_mut().filter(|(process, _)| **process != WHOLE) {
+            while let Some((to, message)) = core.poll_message(self.now) {
+                polled.push((*process, to, message));
+            }
+        }
+        for (from, to, mut message) in polled {
+            self.spoil(to, &mut message);
+            if !self.is_calm && self.roll(4) == 0 {
+                self.lose(from, message);
+                continue;
+            }
+            let delay = if self.is_calm { 0 } else { self.roll(3) };
+            let last = self.last_at.entry((from, to)).or_default();
+            let at = (self.now.elapsed + Duration::from_secs(delay)).max(*last);
+            *last = at;
+            if !self.is_calm && self.roll(4) == 0 {
+                // The copy comes later, behind newer messages of the same pair.
+                let at = at + Duration::from_secs(self.roll(6));
+                self.put(at, to, message.clone());
+            }
+            self.put(at, to, message);
+        }
+    }
+
+    fn put(&mut self, at: Duration, to: u16, message: Message) {
+        self.next += 1;
+        self.sent.push(Sent { at, order: self.next, to, message });
+    }
+
+    /// What some faults make of a message.
+    fn spoil(&mut self, to: u16, message: &mut Message) {
+        let Message::Batch(batch) = message else { return };
+        let is_restarted = self.epochs.get(&to).is_some_and(|epoch| *epoch > 1);
+        match self.fault {
+            Some(Fault::InterestIsNotRepeated) if is_restarted => batch.begins.clear(),
+            Some(Fault::InterestNeverEnds) => batch.ends.clear(),
+            Some(Fault::DoubtsAreNotSent) => batch.doubts.clear(),
+            Some(Fault::CirclesAreSentOnce) => {
+                for state in batch.states.iter_mut().filter(|state| state.card.state != Availability::Offline)
+                {
+                    if !self.stated.insert((to, state.card.user_id)) {
+                        state.watches = None;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn lose(&mut self, from: u16, message: Message) {
+        if let (true, Message::Batch(batch)) = (self.has(Fault::LossIsFinal), message)
+            && let (Some(to), Some(core)) = (batch.to, self.cores.get_mut(&from))
+        {
+            core.handle_message(Message::Ack(Ack { from: to, to: batch.from, number: batch.number }));
+        }
+    }
+
+    fn deliver(&mut self, mut due: Vec<Sent>) {
+        due.sort_by_key(|sent| (sent.at, sent.order));
+        for Sent { to, mut message, .. } in due {
+            if self.has(Fault::OldProcessIsTaken) {
+                let (Message::Batch(Batch { from, .. }) | Message::Ack(Ack { from, .. })) = &mut message;
+                if let Some(peer) = self.cores.get(&to).and_then(|core| core.peer_of(from.run.process)) {
+                    *from = peer;
+                }
+            }
+            if let Some(core) = self.cores.get_mut(&to) {
+                core.handle_message(message);
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let mut heard = Vec::new();
+        for (process, core) in &mut self.cores {
+            while let Some(notice) = core.poll_notice() {
+                heard.push((usize::from(*process == WHOLE), core.nodes_of(&notice.to), notice));
+            }
+        }
+        for (views, nodes, Notice { to, list }) in heard {
+            let workers: Vec<u16> = nodes.iter().map(|run| run.worker).collect();
+            for real in self.real.clone() {
+                let key = (real.up.user, real.up.connection);
+                let is_meant = match &to {
+                    To::Users(users) => users.contains(&key.0),
+                    To::Connection(user, connection) => key == (*user, *connection),
+                };
+                // A remote placement sends a notice to these nodes only.
+                if !is_meant || !workers.contains(&self.nodes[real.node].run.worker) {
+                    continue;
+                }
+                if matches!(to, To::Connection(..)) {
+                    self.views[views].deaf.remove(&key);
+                }
+                if self.views[views].deaf.contains(&key) {
+                    continue;
+                }
+                if views == 0 {
+                    list.users.iter().for_each(|card| self.check_no_flap(key, card));
+                }
+                let known = self.views[views].known.entry(key).or_default();
+                if list.anew {
+                    known.clear();
+                }
+                known.extend(list.users.iter().map(|card| (card.user_id, card.clone())));
+                if list.complete {
+                    self.views[views].complete.insert(key);
+                }
+            }
+        }
+    }
+
+    /// A user who was there all the time is not reported as offline to a watcher who knows the user as online.
+    fn check_no_flap(&self, key: (UserId, ConnectionId), card: &UserPresence) {
+        let id = card.user_id;
+        let known = self.views[0].known.get(&key).and_then(|known| known.get(&id));
+        let was_online = known.is_some_and(|card| card.state != Availability::Offline);
+        let is_shaky = |id: UserId| self.shaky.get(&id).is_some_and(|until| *until > self.now.elapsed);
+        if card.state == Availability::Offline
+            && was_online
+            && id != key.0
+            && !is_shaky(id)
+            && !is_shaky(key.0)
+        {
+            panic!("{} hears that {id} is offline, who was there all the time", key.0);
+        }
+        assert!(id == key.0 || !card.invisible, "{} hears that {id} is invisible", key.0);
+    }
+
+    /// After a rest: every connection knows the truth, the same as with one core, and nothing superfluous is kept.
+    fn check_all(&self) {
+        for real in &self.real {
+            let key = (real.up.user, real.up.connection);
+            assert!(self.views[0].complete.contains(&key), "{key:?} has no complete list");
+            let [told, of_whole] = [0, 1].map(|views| told(key.0, &self.views[views].known[&key]));
+            assert_eq!(told, of_whole, "{key:?}: sharded, and by one core");
+            for id in (1..=USERS).map(user).filter(|id| *id != key.0) {
+                let state = told.get(&id).map_or(Availability::Offline, |(state, _)| *state);
+                assert_eq!(state, self.truth(key.0, id), "{} of {id}", key.0);
+            }
+        }
+        self.check_bounds();
+    }
+
+    fn truth(&self, viewer: UserId, id: UserId) -> Availability {
+        let is_hidden = self.rows.get(&id).is_some_and(|row| row.invisible);
+        let idle: BTreeSet<bool> =
+            self.real.iter().filter(|real| real.up.user == id).map(|real| real.is_idle).collect();
+        match (idle.is_empty(), idle.contains(&false)) {
+            _ if is_hidden || !self.pairs.contains(&(viewer, id)) => Availability::Offline,
+            (true, _) => Availability::Offline,
+            (false, true) => Availability::Online,
+            (false, false) => Availability::Away,
+        }
+    }
+
+    fn check_bounds(&self) {
+        let view = View::of(&self.live);
+        for (process, core) in self.cores.iter().filter(|(process, _)| self.live.contains(process)) {
+            let here: BTreeSet<UserId> = self.real.iter().map(|real| real.up.user).collect();
+            let own: BTreeSet<UserId> = here.into_iter().filter(|id| view.owns(*process, *id)).collect();
+            assert_eq!(core.users.keys().copied().collect::<BTreeSet<_>>(), own, "users of {process}");
+            let watched = core.users.values().flat_map(|user| user.circle.iter().copied());
+            let watched: BTreeSet<UserId> = watched.filter(|id| !view.owns(*process, *id)).collect();
+            assert_eq!(
+                core.foreign.keys().copied().collect::<BTreeSet<_>>(),
+                watched,
+                "foreign users of {process}"
+            );
+            assert!(core.awaited.is_empty() && core.abandoned.is_empty() && core.expected.is_empty());
+            for (peer, link) in &core.links {
+                let interest = self.cores[peer].interest_in(*process);
+                assert_eq!(
+                    link.all_interested().collect::<BTreeSet<_>>(),
+                    interest,
+                    "{peer} in users of {process}"
+                );
+                assert_eq!(link.repeat_at(), None, "{process} still repeats to {peer}");
+            }
+        }
+    }
+}
+
+/// What a connection knows of others, without the times.
+fn told(
+    own: UserId,
+    known: &BTreeMap<UserId, UserPresence>,
+) -> BTreeMap<UserId, (Availability, Option<String>)> {
+    let online = known.values().filter(|card| card.state != Availability::Offline && card.user_id != own);
+    online.map(|card| (card.user_id, (card.state, card.status.clone()))).collect()
+}
+
+fn history() -> impl Strategy<Value = (u64, Vec<Op>)> {
+    (any::<u64>(), proptest::collection::vec(op(), 1..70))
+}
+
+fn run((seed, ops): &(u64, Vec<Op>), fault: Option<Fault>) {
+    let mut world = World::new(*seed, fault);
+    for op in ops {
+        world.apply(op);
+        world.settle();
+    }
+    world.holds = false;
+    world.pass(10);
+    world.is_calm = true;
+    world.pass(60);
+    world.check_all();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cores_that_share_the_users_say_what_one_core_says(history in history()) {
+        run(&history, None);
+    }
+}
+
+#[test]
+fn each_planted_fault_is_found() {
+    for fault in FAULTS {
+        let config = ProptestConfig {
+            cases: 2_000,
+            failure_persistence: None,
+            max_shrink_iters: 0,
+            ..ProptestConfig::default()
+        };
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let found = TestRunner::new_with_rng(config, rng).run(&history(), |history| {
+            run(&history, Some(fault));
+            Ok(())
+        });
+        assert!(found.is_err(), "{fault:?} is not found");
+    }
+}
