@@ -54,7 +54,7 @@ pub fn json_bytes(body: &Body) -> usize {
 /// About the most bytes that an entry with this content takes as JSON; what it carries counts.
 #[must_use]
 pub fn entry_bytes(content: &Content) -> usize {
-    /// Names, ids and times; of one that tells of details, these.
+    /// Names, ids and times; for an entry about details, the details.
     const AROUND_BYTES: usize = 512;
     let message = content.carried();
     let reactions = message.map(|message| &message.reactions);
@@ -76,7 +76,7 @@ fn text_bytes(text: &str) -> usize {
     text.bytes().map(escaped).sum::<usize>() + 2
 }
 
-/// The hash by which a retry with another body is told from a true one.
+/// The hash by which a retry with another body is distinguished from a true retry.
 ///
 /// Bodies are the same if their fields are. `data` is compared by value: the order of members and the spelling of
 /// strings do not matter. Numbers compare by value as well, but one with a fraction or an exponent (`1.0`, `1e0`) is

@@ -1,4 +1,4 @@
-//! A token bucket: how fast one caller may go.
+//! A token bucket: limits the rate of one caller's calls.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub struct Rate {
 /// One caller's tokens. Twenty-four bytes; time is a parameter, by a clock that rises steadily: a wall clock that is set
 /// back would shut everybody out.
 ///
-/// After a refusal the bucket stays shut until the time that it named, so that what a caller had sent behind the
-/// refused call is refused as well: messages are not reordered by a limit.
+/// After a refusal the bucket stays shut until the time that it named, so that calls that were sent behind the refused one are
+/// refused as well: a limit never reorders messages.
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
-    /// Thousandths of a call.
+    /// In thousandths of a call.
     tokens_milli: u32,
-    /// What was charged beyond the tokens; it is paid off before there are tokens again.
+    /// The charge beyond the tokens; it is paid off before there are tokens again.
     debt_milli: u32,
     shut: bool,
     at_ms: u64,
@@ -56,15 +56,15 @@ impl Bucket {
         Err(missing.div_ceil(u64::from(rate.per_second)).max(1))
     }
 
-    /// Takes back a [`Bucket::take`] that is not to count.
+    /// Undoes a [`Bucket::take`] that does not count.
     pub fn give_back(&mut self, rate: Rate, calls: u32) {
         let full = rate.burst.saturating_mul(1000);
         let back = calls.min(rate.burst).saturating_mul(1000);
         self.tokens_milli = self.tokens_milli.saturating_add(back).min(full);
     }
 
-    /// Charges `calls` for work that is done already, as its price is known only afterwards. What the tokens do not cover
-    /// is a debt, of a minute at most: the next [`Bucket::take`] waits until it is paid off.
+    /// Charges `calls` for work that is done already, as its price is known only afterwards. The part that the tokens do not
+    /// cover becomes a debt of at most a minute: the next [`Bucket::take`] waits until it is paid off.
     pub fn charge(&mut self, rate: Rate, calls: u32, now: Duration) {
         if rate.per_second == 0 {
             return;

@@ -1,27 +1,27 @@
-//! What follows from the rows of an append outside the partition of their log.
+//! The consequences of an append outside the partition of its log.
 //!
-//! An append is one conditional write of one partition. What else its rows bring about lies in partitions of their senders
-//! and of those whom they mention, so it is written behind the ack, and written again by the next home that begins on the
-//! log. Each part is idempotent: markers are max-registers, notes and deletions are sets.
+//! An append is one conditional write of one partition. Its consequences are in partitions of the senders and of the mentioned
+//! users, so they are written behind the ack, and written again by the next home that begins on the log. Each part is
+//! idempotent: markers are max-registers, notes and deletions are sets.
 
 use madang_ids::{Millis, Ordinal, Seq, UserId};
 use madang_proto::{Content, Message};
 
 use crate::log::Row;
 
-/// How far a user has read a channel. Of two the greater `seq` counts.
+/// The read marker of a user in a channel. Of two markers the one with the greater `seq` counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marker {
-    /// Up to this entry.
+    /// The last entry that was read.
     pub seq: Seq,
-    /// The ordinal there: messages behind it are unread.
+    /// The ordinal at that entry: messages behind it are unread.
     pub ordinal: Ordinal,
 }
 
 /// The consequences of rows of one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Consequences {
-    /// Who has sent a message has read up to it: one marker for each sender.
+    /// A sender has read up to the last message sent: one marker for each sender.
     pub markers: Vec<(UserId, Marker)>,
     /// Messages that mention users.
     pub mentions: Vec<Mentions>,
@@ -29,16 +29,16 @@ pub struct Consequences {
     pub deleted: Vec<Deleted>,
 }
 
-/// A message and those whom it mentions.
+/// A message and the users that it mentions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mentions {
     /// The message.
     pub seq: Seq,
-    /// When it was sent: mentions of a user are listed by time.
+    /// The time of the message: mentions of a user are listed by time.
     pub at: Millis,
-    /// Its sender.
+    /// The sender of the message.
     pub sender: UserId,
-    /// Whom it mentions; `None` is everybody.
+    /// The mentioned users; `None` is everybody.
     pub users: Vec<Option<UserId>>,
 }
 
@@ -47,13 +47,13 @@ pub struct Mentions {
 pub struct Deleted {
     /// The message.
     pub target: Seq,
-    /// Whom it mentioned, so that a store keyed by user finds the notes. Empty where that is not known any more (when a
-    /// dead home's rows are repeated): the notes then count until their users read the channel.
+    /// The users that it mentioned, so that a store keyed by user finds the notes. Empty where they are unknown (when a dead home's
+    /// rows are repeated): the notes then count until their users read the channel.
     pub mentioned: Vec<Option<UserId>>,
 }
 
 impl Consequences {
-    /// Those of `rows`.
+    /// The consequences of `rows`.
     #[must_use]
     pub fn of(rows: &[Row]) -> Self {
         let mut all = Self::default();
@@ -83,7 +83,7 @@ impl Consequences {
         }
     }
 
-    /// Whether nothing follows.
+    /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.markers.is_empty() && self.mentions.is_empty() && self.deleted.is_empty()
@@ -98,7 +98,7 @@ impl Consequences {
         (self.markers.len() + self.mentions.len() + self.deleted.len()) * 48 + users * 16
     }
 
-    /// Adds whom the deleted messages mentioned, as far as `known` has them.
+    /// Adds the users that the deleted messages mentioned, as far as `known` has them.
     #[must_use]
     pub fn knowing(mut self, known: &[Deleted]) -> Self {
         for deleted in &mut self.deleted {
@@ -110,7 +110,7 @@ impl Consequences {
     }
 }
 
-/// Whom a message mentions; `None` is everybody.
+/// The users that a message mentions; `None` is everybody.
 pub fn mentioned(message: &Message) -> impl Iterator<Item = Option<UserId>> + '_ {
     let everybody = message.body.mentions_everyone.then_some(None);
     everybody.into_iter().chain(message.body.mentions.iter().copied().map(Some))

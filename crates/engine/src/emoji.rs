@@ -1,4 +1,4 @@
-//! Reactions: one spelling of each, so that two people who mean one emoji are counted together.
+//! Reactions: one spelling of each, so that reactions of two people with the same emoji are counted together.
 
 use emojis::Emoji;
 use madang_proto::ErrorBody;

@@ -1,9 +1,8 @@
 //! The cores: pure state machines that do no IO and own no clock. Shells drive them.
 //!
-//! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox, and [`subscriptions`]
-//! what it wants of open channels; [`session`] is the protocol of one
-//! connection; [`bucket`] paces callers; [`text`] and [`emoji`] are what Unicode says of names and reactions. [`log`], [`seats`] and [`spans`] are the nouns that they share with every
-//! store.
+//! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox, and [`subscriptions`] its places in open
+//! channels; [`session`] is the protocol of one connection; [`bucket`] limits callers; [`text`] and [`emoji`] apply the rules of
+//! Unicode to names and reactions. [`log`], [`seats`], [`spans`] and [`consequences`] are types that they share with every store.
 #![warn(missing_docs)]
 
 pub mod body;

@@ -1,4 +1,4 @@
-//! What a log is made of, as the cores and every store see it.
+//! The parts of a log: rows, head, details and appends, as the cores and every store use them.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ pub const MAX_APPEND_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BodyHash(pub [u8; 16]);
 
-/// What makes a retry recognisable.
+/// The key by which a retry is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowKey {
-    /// Who sent it.
+    /// The sender of the message.
     pub sender: UserId,
-    /// Her retry key.
+    /// The sender's retry key.
     pub client_msg_id: ClientMsgId,
     /// Hash of the first body; an edit does not change it.
     pub body_hash: BodyHash,
 }
 
-/// A row of a log. Rows never move or vanish; [`RowChange`] may replace what they say.
+/// A row of a log. Rows never move or vanish; a [`RowChange`] may replace their content.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// What clients see.
+    /// The part that clients receive.
     pub entry: Entry,
-    /// Messages of the log up to and including this row.
+    /// Number of messages of the log up to and including this row.
     pub ordinal: Ordinal,
     /// Present on messages.
     pub key: Option<RowKey>,
 }
 
 impl Row {
-    /// What is left of a message that cannot be read: an empty one, so that it can be deleted.
+    /// An empty stand-in for a message that cannot be read, so that it can be deleted.
     #[must_use]
     pub fn lost_message(&self) -> Option<Message> {
         let (Content::Unreadable(unreadable), Some(key)) = (&self.entry.content, self.key) else {
@@ -49,8 +49,8 @@ impl Row {
         Some(Message { version: unreadable.version, ..message })
     }
 
-    /// The row as a home needs it: a message without what it says and without the reactions to it, a change without the
-    /// message that it carries. What is left has at most a few KiB.
+    /// The row as a home needs it: a message without body and reactions, a change without the message that it carries. The rest
+    /// has at most a few KiB.
     #[must_use]
     pub fn without_body(mut self) -> Self {
         if let Content::Message(message) = &mut self.entry.content {
@@ -68,9 +68,9 @@ impl Row {
 pub struct Head {
     /// The last row's place; zero for a log without rows.
     pub seq: Seq,
-    /// Messages so far.
+    /// The number of messages in the log.
     pub ordinal: Ordinal,
-    /// When the last row was appended. Message ids are minted above it.
+    /// The time of the last row. Message ids are minted above it.
     pub at: Millis,
 }
 
@@ -82,55 +82,55 @@ impl Head {
     }
 }
 
-/// What a channel still takes.
+/// Whether a channel accepts messages and members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
-    /// Everything.
+    /// It accepts both.
     #[default]
     Active,
     /// No messages and no new members, until the owner makes it active again.
     Archived,
-    /// Nothing, for ever. The entry that says so is the last of the log.
+    /// Neither, for ever. The entry of the deletion is the last one of the log.
     Deleted,
 }
 
-/// What members may change of a channel. An append may replace it, together with its rows.
+/// The properties of a channel that members may change. An append may replace them together with its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details {
-    /// What the channel still takes.
+    /// Active, archived or deleted.
     pub state: ChannelState,
     /// The name; direct channels have none.
     pub name: Option<String>,
-    /// What it is about; empty means nothing.
+    /// The topic; empty means none.
     pub topic: String,
-    /// The address of its picture; empty means none.
+    /// The address of the picture; empty means none.
     pub avatar: String,
     /// Seconds that a member waits between two messages.
     pub slow_mode_seconds: u32,
-    /// Messages that are pinned, the last one first.
+    /// Pinned messages, the one that was pinned last first.
     pub pins: Vec<Seq>,
 }
 
-/// What becomes of one person's reaction.
+/// Adds or removes one user's reaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReactionChange {
-    /// Whose.
+    /// The user who reacts.
     pub user_id: UserId,
-    /// Which.
+    /// The canonical form of the reaction.
     pub emoji: String,
     /// Whether it is there from now on.
     pub on: bool,
 }
 
-/// A change of what an earlier row says (edit, delete, reactions).
+/// A change of an earlier row's content (edit, deletion, reactions).
 #[derive(Debug, Clone)]
 pub struct RowChange {
-    /// Which row.
+    /// The place of the row.
     pub target: Seq,
-    /// The version that it must have.
+    /// The version that the row must have.
     pub if_version: u32,
-    /// What it says from now on: a message with the version `if_version + 1`.
+    /// The new content: a message with the version `if_version + 1`.
     pub content: Content,
 }
 
@@ -145,7 +145,7 @@ impl RowChange {
 /// One append.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// To which log.
+    /// The log to append to.
     pub log: LogId,
     /// The head that the writer saw.
     pub expected: Head,
@@ -154,13 +154,13 @@ pub struct Append {
     /// Changes of earlier rows. Applied before the rows, each by compare-and-set on the version; a store without
     /// atomicity between them and the rows may leave them applied when the append did not happen.
     pub changes: Vec<RowChange>,
-    /// What the channel's details are from now on, if they change. Of a channel's log only.
+    /// The channel's new details, if they change. Only for a channel's log.
     pub details: Option<Details>,
-    /// Records of messages that are about to leave the writer's window, of a channel's log only. Written first, and
-    /// true whatever becomes of the rows.
+    /// Records of messages that are about to leave the writer's window, only for a channel's log. Written first; they are valid
+    /// whether the rows are appended or not.
     pub records: Vec<SendRecord>,
-    /// Whether the keys of the rows may have been recorded before, so that they are looked up behind `records` and
-    /// ahead of all else. Of a channel's log only.
+    /// Whether the keys of the rows may have been recorded before. Then they are looked up after `records` are written and
+    /// before anything else. Only for a channel's log.
     pub looks_up_keys: bool,
 }
 
@@ -191,17 +191,17 @@ impl Append {
     }
 }
 
-/// What became of an append.
+/// The result of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// All rows are durable.
     Appended,
-    /// No row was appended: these keys of the rows were recorded before. Told ahead of a head that moved, since it
-    /// is true whatever the head.
+    /// No row was appended: these keys of the rows were recorded before. Takes precedence over `Moved`, since it is valid for any
+    /// head.
     SentBefore(Vec<SendRecord>),
-    /// No row was appended: the head is another. Read the tail and check again.
+    /// No row was appended: the head is not `expected`. Read the tail and check again.
     Moved,
-    /// No row was appended: a row that was to change has another version. Read it and check again.
+    /// No row was appended: a row to change has another version. Read it and check again.
     Stale,
 }
 
@@ -223,6 +223,6 @@ pub struct SendRecord {
     pub seq: Seq,
     /// The message's id.
     pub message_id: MessageId,
-    /// When it was appended; the record is kept for 30 days from then on.
+    /// The time of the append; the record is kept for 30 days from then on.
     pub at: Millis,
 }

@@ -1,17 +1,16 @@
-//! The time as the cores are given it.
+//! The time, which is a parameter of the cores.
 
 use std::time::Duration;
 
 use madang_ids::Millis;
 
-/// The time, by two clocks. Stamps, and ends that were written down (of tokens, mutes and bans), go by the one on the
-/// wall. Every duration goes by the one that rises steadily: a wall clock that is set would end a wait too early, or
-/// keep it for as long as the clock was set back.
+/// The time, by two clocks. Stamps and stored ends (of tokens, mutes and bans) use the wall clock. Every duration uses the
+/// steady clock: a wall clock that is set would end a wait too early, or prolong it by as much as it was set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// On the wall.
+    /// The wall clock.
     pub at: Millis,
-    /// Since some moment before; it never falls.
+    /// The steady clock: time since an arbitrary moment. It never falls.
     pub elapsed: Duration,
 }
 

@@ -10,98 +10,98 @@ use crate::spans::Spans;
 /// The seats of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seats {
-    /// Members now.
+    /// The number of present members.
     pub count: u32,
-    /// Counts the changes; the compare-and-set compares it.
+    /// Rises with each change of seats; the compare-and-set compares it.
     pub rev: u64,
 }
 
-/// A member, keyed by channel. Kept after she left, with her spans.
+/// A present or former member, keyed by channel. The row is kept after the member left, with the spans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Who.
+    /// The user who is or was the member.
     pub user_id: UserId,
-    /// What she may do.
+    /// The role, also the last one of a former member.
     pub role: Role,
-    /// Since when.
+    /// The time of the last join.
     pub joined_at: Millis,
-    /// What she may read. She is a member now if they are open.
+    /// The entries that the member may read. The user is a member now if the spans are open.
     pub spans: Spans,
-    /// Whether the user came into this stay by themselves, or has written or read in it since. Somebody who was added and
-    /// has done neither shows no presence here.
+    /// Whether the user joined without being added, or has written or read since. A user who was added and has done neither
+    /// shows no presence here.
     pub has_accepted: bool,
-    /// Whether and how long she may not speak.
+    /// Present while the member may not write, with the end.
     pub muted: Option<Restriction>,
-    /// Whether and how long she may not be here. Who was never a member may be banned too.
+    /// Present while the user may not be a member, with the end. Users who never were members may be banned too.
     pub banned: Option<Restriction>,
-    /// What the log does not tell yet, though it has happened. Who finds it so finishes it.
+    /// A change that has happened and is not finished. The home that finds it finishes it.
     pub pending: Option<Pending>,
 }
 
-/// What the log has still to tell of a member. Different for each change of her.
+/// A change of a member whose entry is not in the log yet, or that is not settled. Differs from one change of a member to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Who asked for the change.
+    /// The user who requested the change.
     pub by: UserId,
-    /// Where the log was to tell it. It does so there or later.
+    /// The planned place of its entry. The entry is there or later.
     pub place: Seq,
-    /// What changed.
+    /// The kind of the change.
     pub change: PendingChange,
-    /// The log tells the change, and the spans are as it tells. Only rows in the member's own partitions are missing, which
-    /// could not be written: nothing else waits for them.
+    /// The entry is in the log, and the spans agree with it. Only rows in the member's own partitions are missing, which could
+    /// not be written: nothing else waits for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_told: bool,
 }
 
 impl Pending {
-    /// Whether this is the same change, told or not.
+    /// Whether this is the same change, with or without its entry.
     fn is_change_of(self, other: Self) -> bool {
         (self.by, self.place, self.change) == (other.by, other.place, other.change)
     }
 }
 
-/// What changed of a member.
+/// The kind of a member's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PendingChange {
-    /// She came or went, as her spans say.
+    /// The user joined or left, as the spans say.
     Seat,
-    /// Her role.
+    /// The role changed.
     Role,
-    /// Whether she may speak.
+    /// The member was muted or unmuted.
     Mute,
-    /// Whether she may be here; if she was a member, she went with it.
+    /// The user was banned or unbanned; a ban of a member also ends the membership.
     Ban,
 }
 
 impl Member {
-    /// The place of her last change as it was planned; of one that is settled, of her last coming or going.
+    /// The planned place of the member's last change; if that is settled, the place of the last join or leave.
     #[must_use]
     pub fn as_of(&self) -> Seq {
         self.pending.map(|pending| pending.place).or_else(|| self.spans.edge()).unwrap_or_default()
     }
 
-    /// Whether `settled`, which the log tells, is the change that is pending here: not an earlier one that another
+    /// Whether `settled`, whose entry is in the log, is the change that is pending here, and not an earlier change that another one
     /// has overtaken.
     #[must_use]
     pub fn is_settled_by(&self, settled: &Self) -> bool {
         self.pending.zip(settled.pending).is_some_and(|(own, settled)| own.is_change_of(settled))
     }
 
-    /// The member with what is pending marked as told, or not.
+    /// The member with the pending change marked as having its entry in the log, or not.
     #[must_use]
     pub fn told(mut self, is_told: bool) -> Self {
         self.pending = self.pending.map(|pending| Pending { is_told, ..pending });
         self
     }
 
-    /// Whether the log has still to tell a change.
+    /// Whether a change has no entry in the log yet.
     #[must_use]
     pub fn is_half_way(&self) -> bool {
         self.pending.is_some_and(|pending| !pending.is_told)
     }
 
-    /// The entry that tells what is pending.
+    /// The entry of the pending change.
     #[must_use]
     pub fn pending_content(&self) -> Option<Content> {
         let (user_id, role, Pending { by, change, .. }) = (self.user_id, self.role, self.pending?);
@@ -120,24 +120,24 @@ impl Member {
         })
     }
 
-    /// Whether what is pending began or ended a stay.
+    /// Whether the pending change began or ended a stay.
     #[must_use]
     pub fn is_moving(&self) -> bool {
         self.pending.is_some_and(|pending| match pending.change {
             PendingChange::Seat => true,
-            // A ban of somebody who was no member leaves her stays as they were.
+            // A ban of a user who is no member leaves the spans unchanged.
             PendingChange::Ban => !self.spans.is_open() && self.spans.edge() >= Some(pending.place),
             PendingChange::Role | PendingChange::Mute => false,
         })
     }
 
-    /// Whether she may not speak at `now`.
+    /// Whether the member may not write at `now`.
     #[must_use]
     pub fn is_muted(&self, now: Millis) -> bool {
         lasts(self.muted, now)
     }
 
-    /// Whether she may not be here at `now`.
+    /// Whether the user may not be a member at `now`.
     #[must_use]
     pub fn is_banned(&self, now: Millis) -> bool {
         lasts(self.banned, now)
@@ -151,7 +151,7 @@ fn lasts(restriction: Option<Restriction>, now: Millis) -> bool {
 /// One change of seats: several joins and leaves at once.
 #[derive(Debug, Clone)]
 pub struct SeatChange {
-    /// In which channel.
+    /// The channel of the seats.
     pub channel: ChannelId,
     /// The revision that the writer saw.
     pub if_rev: u64,
@@ -161,11 +161,11 @@ pub struct SeatChange {
     pub members: Vec<Member>,
 }
 
-/// What became of a change of seats.
+/// The result of a change of seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeatOutcome {
-    /// Done; these are the seats now.
+    /// The seats after the change.
     Changed(Seats),
-    /// Nothing was changed: the revision is another.
+    /// Nothing was changed: the revision is not `if_rev`.
     Moved,
 }

@@ -1,6 +1,6 @@
-//! The protocol of one connection: who it is, what may be asked now, when it has gone silent.
+//! The protocol of one connection: its identity, the requests that are valid now, and its silence.
 //!
-//! Pure: texts and ticks go in, one [`Step`] comes out. What is delivered by itself is [`crate::sync`]'s matter.
+//! Pure: texts and ticks go in, one [`Step`] comes out. Deliveries are the matter of [`crate::sync`].
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::{body, emoji};
 /// Refusals in a row, in bursts, after which the socket is not read for a while.
 const REFUSED_BURSTS: u32 = 20;
 
-/// How patient a session is.
+/// The limits of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Frames of any type.
     pub frames: Rate,
     /// Messages.
     pub sends: Rate,
-    /// How long a client may be silent. A heartbeat, or any other frame, ends the silence.
+    /// The longest silence of a client. A heartbeat, or any other frame, ends the silence.
     pub silence_ms: u64,
-    /// How long a session outlives its token.
+    /// The time for which a session outlives its token.
     pub token_grace_ms: u64,
 }
 
@@ -38,23 +38,23 @@ impl Default for SessionConfig {
     }
 }
 
-/// What the verified token says.
+/// The content of a verified token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Who.
+    /// The signed-in user.
     pub user_id: UserId,
-    /// On which device.
+    /// The device of the connection.
     pub device_id: DeviceId,
-    /// Until when.
+    /// The end of the token.
     pub expires_at: Millis,
 }
 
-/// What the shell does next.
+/// The next action of the shell.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing.
+    /// Do nothing.
     Wait,
-    /// Send this.
+    /// Send this frame.
     Answer(Box<ServerFrame<'static>>),
     /// Verify the token of `hello`, then call [`Session::handle_verified`].
     Verify {
@@ -63,25 +63,25 @@ pub enum Step {
     },
     /// Carry out a request of `identity`; the answer repeats `id`.
     Run {
-        /// Whose.
+        /// The identity of the connection.
         identity: Identity,
-        /// The name of the request.
+        /// The id of the request, which the client chose.
         id: Option<RequestId>,
         /// The request: never `hello`, `heartbeat`.
         frame: ClientFrame,
     },
-    /// Say why, then close.
+    /// Send the reason, then close.
     Close(CloseReason),
 }
 
 /// A session that begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opening {
-    /// The name of the `hello`.
+    /// The id of the `hello`.
     pub id: Option<RequestId>,
-    /// Who.
+    /// The identity of the connection.
     pub identity: Identity,
-    /// How far the device has received, as it says.
+    /// The cursor that the device sent.
     pub cursor: Option<SealedCursor>,
 }
 
@@ -93,9 +93,9 @@ pub struct Session {
     heard_at: Duration,
     frames: Bucket,
     sends: Bucket,
-    /// Texts refused as `limited` since the last one that was let in, by weight.
+    /// Texts refused as `limited` since the last one that was accepted, by weight.
     refused: u32,
-    /// The socket is not read before: the peer goes on beyond its limit.
+    /// The socket is not read before this time: the peer ignores its limit.
     paused_until: Duration,
 }
 
@@ -120,7 +120,7 @@ impl Session {
         }
     }
 
-    /// Who it is, once that is known.
+    /// The identity, once it is verified.
     #[must_use]
     pub const fn identity(&self) -> Option<Identity> {
         match &self.phase {
@@ -133,7 +133,7 @@ impl Session {
     pub fn handle_text(&mut self, config: &SessionConfig, text: &str, now: Now) -> Step {
         self.heard_at = self.heard_at.max(now.elapsed);
         if let Err(retry_after_ms) = self.frames.take(config.frames, 1, now.elapsed) {
-            // Each refusal is answered, and a large text costs more to refuse; a peer that heeds none is slowed down.
+            // Each refusal is answered, and a large text costs more to refuse; a peer that ignores refusals is slowed down.
             let weight = u32::try_from(text.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
             self.refused = self.refused.saturating_add(weight);
             if self.refused >= config.frames.burst.saturating_mul(REFUSED_BURSTS) {
@@ -248,7 +248,7 @@ impl Session {
         self.paused_until(now).is_some()
     }
 
-    /// Until when the socket is not to be read, by the steady clock.
+    /// The steady time before which the socket is not read.
     #[must_use]
     pub fn paused_until(&self, now: Now) -> Option<Duration> {
         Some(self.paused_until).filter(|&until| now.elapsed < until)
@@ -291,7 +291,7 @@ impl Session {
         is_same
     }
 
-    /// When [`Self::handle_tick`] must be called again, unless a frame comes before: by the steady clock.
+    /// The steady time at which [`Self::handle_tick`] must be called again, unless a frame comes before.
     #[must_use]
     pub fn look_at(&self, config: &SessionConfig, now: Now) -> Duration {
         let silent_at = self.heard_at + self.patience(config);

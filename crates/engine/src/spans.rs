@@ -1,4 +1,4 @@
-//! Which part of a log a member may read.
+//! The parts of a log that a member may read.
 
 use std::ops::RangeInclusive;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 /// One stay in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// The first entry of it.
+    /// The first entry of the stay.
     pub from: Seq,
-    /// The last one; `None` while it lasts.
+    /// The last entry of the stay; `None` while it lasts.
     pub until: Option<Seq>,
 }
 
@@ -20,7 +20,7 @@ pub struct Span {
 pub struct Spans(Vec<Span>);
 
 impl Spans {
-    /// Stays that are remembered.
+    /// The most stays that are kept.
     pub const MAX: usize = 8;
 
     /// One stay that begins at `from`.
@@ -35,7 +35,7 @@ impl Spans {
         self.0.last().is_some_and(|span| span.until.is_none())
     }
 
-    /// Begins another stay. Does nothing if one lasts.
+    /// Begins another stay. Does nothing while one lasts.
     pub fn open(&mut self, from: Seq) {
         if self.is_open() {
             return;
@@ -62,8 +62,8 @@ impl Spans {
         }
     }
 
-    /// Moves the beginning of the stay that lasts to `from`, if it began before. A stay from the very beginning of the log
-    /// stays so: its member is a founder, or the one whom a direct channel was made for.
+    /// Moves the beginning of the stay that lasts to `from`, if it began before. A stay from the beginning of the log
+    /// is not moved: its member is a founder, or the second user of a direct channel.
     pub fn begin_later(&mut self, from: Seq) {
         let is_movable = |span: &&mut Span| span.until.is_none() && span.from > Seq::new(1);
         if let Some(span) = self.0.last_mut().filter(is_movable) {
@@ -71,7 +71,7 @@ impl Spans {
         }
     }
 
-    /// Takes the last coming or going back.
+    /// Undoes the last join or leave.
     pub fn take_back(&mut self) {
         match self.0.last_mut() {
             Some(span) if span.until.is_some() => span.until = None,
@@ -85,7 +85,7 @@ impl Spans {
         self.0.last().copied()
     }
 
-    /// The place of the last coming or going.
+    /// The place of the last join or leave.
     #[must_use]
     pub fn edge(&self) -> Option<Seq> {
         self.last().map(|span| span.until.unwrap_or(span.from))
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_reads_what_happened_while_she_was_there() {
+    fn a_member_reads_the_entries_of_all_stays() {
         let mut spans = Spans::since(seq(3));
         spans.close(seq(5));
         spans.open(seq(9));

@@ -1,8 +1,8 @@
-//! The open channels that one connection wants, and how far each has come on it.
+//! The subscriptions of one connection to open channels, and the place of each.
 //!
-//! Pure, as [`crate::sync`] is for the inbox. An entry of an open channel is delivered if it follows what was delivered,
-//! and dropped if it came before. What finds no room is left out, and once there is room one head with a *gap* says up
-//! to where (G4: every entry, or an explicit gap). Of a passive subscription the head alone is told, from time to time.
+//! Pure, as [`crate::sync`] is for the inbox. An entry of an open channel is delivered if it follows the last delivered one,
+//! and dropped if it came before. Entries without room in the queue are left out, and once there is room one head with a *gap*
+//! names the last of them (G4: every entry, or an explicit gap). A passive subscription gets only the head, from time to time.
 
 use madang_ids::{ChannelId, Ordinal, Seq};
 use madang_proto::{ChannelHead, Mode, limits};
@@ -12,9 +12,9 @@ use crate::log::Row;
 /// A place in a log, with the count of messages up to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub struct At {
-    /// The place.
+    /// The place of the entry.
     pub seq: Seq,
-    /// Messages up to it.
+    /// Messages up to and including it.
     pub ordinal: Ordinal,
 }
 
@@ -29,14 +29,14 @@ impl At {
 pub struct Stretch {
     /// The channel.
     pub channel: ChannelId,
-    /// Before its first row.
+    /// The place before the first row.
     pub before: At,
-    /// Its last row.
+    /// The place of the last row.
     pub last: At,
 }
 
 impl Stretch {
-    /// Where rows of a channel lie. `None` without rows.
+    /// The stretch of these rows of a channel. `None` without rows.
     #[must_use]
     pub fn of(channel: ChannelId, rows: &[Row]) -> Option<Self> {
         let (first, last) = rows.first().zip(rows.last())?;
@@ -49,31 +49,31 @@ impl Stretch {
     }
 }
 
-/// What becomes of a live delivery.
+/// What to do with a live delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {
     /// Enqueue it.
     Deliver,
     /// Rows before it never came: enqueue this head, then the delivery.
     DeliverBehind(ChannelHead),
-    /// Nothing to do.
+    /// Do nothing.
     Drop,
-    /// There is no room; the gap is told by [`Subscriptions::take_gaps`].
+    /// There is no room; [`Subscriptions::take_gaps`] returns the gap later.
     FellBehind,
-    /// Heads wait to be told by [`Subscriptions::take_moved`]; said once until they are.
+    /// A passive subscription has moved; [`Subscriptions::take_moved`] returns its head. Returned once until then.
     Moved,
 }
 
-/// Where a subscription stands once its rows were read.
+/// The state of a subscription after its rows were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Started {
-    /// What comes from now on is delivered.
+    /// Entries are delivered from now on.
     Live,
     /// The same, and a passive one has moved meanwhile: as [`Live::Moved`].
     Moved,
     /// Rows came meanwhile, up to here: read on.
     ReadOn(At),
-    /// It has ended meanwhile.
+    /// The subscription has ended meanwhile.
     Ended,
 }
 
@@ -83,11 +83,11 @@ enum Phase {
     Starting(Mode),
     /// Delivered up to `at`.
     Active,
-    /// Left out up to `at`, and nothing is delivered before that was told.
+    /// Left out up to `at`. Nothing is delivered before the gap is sent.
     Behind,
-    /// Told up to `at`.
+    /// Passive; the head at `at` was sent.
     Passive,
-    /// Passive, and has moved to `at` since it was told.
+    /// Passive, and has moved to `at` since the last head was sent.
     Moved,
 }
 
@@ -96,21 +96,21 @@ struct Subscription {
     channel: ChannelId,
     phase: Phase,
     at: At,
-    /// While it starts, where its user was told to have left; later, where her stay begins.
+    /// While it starts, the place of the user's last leave that came; later, the begin of the user's present stay.
     edge: Seq,
 }
 
 /// The subscriptions of one connection, at most [`limits::SUBSCRIPTIONS`].
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    /// Rising by channel.
+    /// In the order of channel ids.
     all: Vec<Subscription>,
     has_gaps: bool,
     has_moved: bool,
 }
 
 impl Subscriptions {
-    /// Begins a subscription, or begins one anew. `false` if there is no room for one more.
+    /// Begins a subscription, or restarts one. `false` if there is no room for one more.
     pub fn begin(&mut self, channel: ChannelId, mode: Mode) -> bool {
         let new = Subscription { channel, phase: Phase::Starting(mode), at: At::default(), edge: Seq::ZERO };
         match self.find(channel) {
@@ -121,8 +121,7 @@ impl Subscriptions {
         true
     }
 
-    /// The rows up to `upto` are enqueued, or left out as was asked, of somebody who was found to be a member since
-    /// `since`.
+    /// The rows up to `upto` are enqueued, or left out as requested. The user was found to be a member since `since`.
     pub fn handle_read(&mut self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let Some(it) = self.get(channel) else { return Started::Ended };
         let Phase::Starting(mode) = it.phase else { return Started::Live };
@@ -148,7 +147,7 @@ impl Subscriptions {
         }
     }
 
-    /// As [`Self::handle_read`], of rows that come faster than they can be read: those that came meanwhile are left out.
+    /// As [`Self::handle_read`], for rows that come faster than they can be read: those that came meanwhile are left out.
     pub fn give_up_reading(&mut self, channel: ChannelId, upto: At, since: Seq) -> Started {
         let started = self.handle_read(channel, upto, since);
         match self.get(channel) {
@@ -188,8 +187,8 @@ impl Subscriptions {
         }
     }
 
-    /// The row at `at` tells that the user has left. Whether her subscription ends with it: not if that was before she
-    /// came again, and while it starts nobody knows.
+    /// The row at `at` says that the user has left. Returns whether the subscription ends with it: not if the user has joined
+    /// again since. While the subscription starts, that is not known yet.
     pub fn handle_left(&mut self, channel: ChannelId, at: Seq) -> bool {
         match self.get(channel) {
             Some(it) if matches!(it.phase, Phase::Starting(_)) => {
@@ -233,7 +232,7 @@ impl Subscriptions {
         found.map(|index| self.all.remove(index)).is_ok()
     }
 
-    /// Whether a gap waits to be told.
+    /// Whether a gap waits to be sent.
     #[must_use]
     pub fn is_behind(&self, channel: ChannelId) -> bool {
         self.find(channel).is_ok_and(|index| self.all[index].phase == Phase::Behind)
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_before_she_came_again_stays_subscribed() {
+    fn a_leave_before_the_present_stay_does_not_end_the_subscription() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.begin(TEA, Mode::Active);
         assert!(!subscriptions.handle_left(TEA, Seq::new(7)), "whether she came again is not known yet");
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_told_once_with_the_present_head() {
+    fn a_gap_is_returned_once_with_the_present_head() {
         let mut subscriptions = live_at(4, Mode::Active);
         assert_eq!(subscriptions.handle_rows(&stretch(5, 6), false), Live::FellBehind);
         assert_eq!(subscriptions.handle_rows(&stretch(7, 9), true), Live::Drop);
@@ -367,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many() {
+    fn subscriptions_are_bounded() {
         let mut subscriptions = Subscriptions::default();
         for id in (1..=limits::SUBSCRIPTIONS as u64).rev() {
             assert!(subscriptions.begin(ChannelId::from_raw(id), Mode::Active));
@@ -378,8 +377,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is lost, repeated or finds no room: what is delivered and the gaps that are told are everything,
-        /// in order.
+        /// Whatever is lost, repeated or finds no room: delivered entries and gaps together cover everything, in order.
         #[test]
         fn entries_and_gaps_together_are_dense(
             happenings in prop::collection::vec((0_u8..8, 1_u64..4, any::<bool>()), 1..80),

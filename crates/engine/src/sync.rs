@@ -1,22 +1,22 @@
 //! A session's cursor over its user's inbox. Live delivery is the fast path of the same cursor: there is one
 //! mechanism, not two.
 //!
-//! The shell registers the connection first and reads the inbox from the cursor next. A live item is delivered if
-//! the cursor stands between the item before and it; what the cursor has passed is dropped; anything else means a
-//! gap, and the inbox is read.
+//! The shell registers the connection first and reads the inbox from the cursor next. A live item is delivered if the cursor
+//! is at the end of the item before it, and dropped if the cursor has passed it; otherwise there is a gap, and the inbox is
+//! read.
 
 use std::collections::VecDeque;
 
 use madang_ids::Position;
 
-/// What a live item says about its place in the user's inbox. An item may be a batch of several positions.
+/// The place of a live item in the user's inbox. An item may be a batch of several positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The last position of the item before it.
     pub previous: Position,
-    /// Its own first position.
+    /// The first position of the item.
     pub first: Position,
-    /// Its own last position.
+    /// The last position of the item.
     pub last: Position,
 }
 
@@ -27,28 +27,28 @@ pub enum Live<T> {
     Deliver(T),
     /// It was delivered before, is held until the page is there, or will be read: do nothing.
     Drop,
-    /// Read the inbox from the cursor; nothing was read before.
+    /// Read the inbox from the cursor; no read is under way.
     Read,
 }
 
 /// What to do after a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AfterPage<T> {
-    /// Items that came while the page was read and go on where it ended: enqueue them.
+    /// Items that came while the page was read and follow its end: enqueue them.
     pub released: Vec<T>,
     /// Whether the next page must be read; otherwise live items are delivered again.
     pub reads_on: bool,
 }
 
-/// The cursor, and whether it moves by live items or by pages. `T` is what a live item carries.
+/// The cursor, and whether it moves by live items or by pages. `T` is the content of a live item.
 #[derive(Debug, Clone)]
 pub struct SyncCursor<T> {
     position: Position,
     reading: Option<Box<Reading<T>>>,
 }
 
-/// While pages are read, the live items that come are held, so that a busy inbox is caught up with: without them
-/// each page would end behind what came meanwhile.
+/// While pages are read, live items are held, so that reading catches up with a busy inbox: without them each page would end
+/// before the items that came meanwhile.
 #[derive(Debug, Clone)]
 struct Reading<T> {
     /// The last position that was seen to exist.
@@ -56,7 +56,7 @@ struct Reading<T> {
     /// Each follows the one before it without a gap.
     held: VecDeque<(Place, T)>,
     held_bytes: usize,
-    /// Too much came; nothing is held until the next page begins.
+    /// More than the limit came; nothing is held until the next page begins.
     is_overflown: bool,
     /// Something was lost while a page was read: another one must begin after that.
     must_read_again: bool,
@@ -74,7 +74,7 @@ impl<T> Reading<T> {
 
     fn hold(&mut self, place: Place, item: T, size_bytes: usize, limit_bytes: usize) {
         if self.held.back().is_some_and(|(last, _)| place.previous > last.last) {
-            // Something is missing in between; the page that brings it brings what was held as well.
+            // An item is missing in between. The page that brings it also brings the held ones.
             self.drop_held();
         }
         if self.held_bytes + size_bytes > limit_bytes {
@@ -92,11 +92,11 @@ impl<T> SyncCursor<T> {
     /// A cursor that reads the inbox first.
     #[must_use]
     pub fn reading_from(position: Position) -> Self {
-        // Nothing was seen yet: the cursor may be another store's, and lie beyond everything that this one has.
+        // `seen` must not start at the cursor: a cursor of another store may lie beyond everything that this one has.
         Self { position, reading: Some(Box::new(Reading::new(Position::ZERO))) }
     }
 
-    /// A cursor that stands at the end.
+    /// A cursor at the end of the inbox.
     #[must_use]
     pub const fn live_at(position: Position) -> Self {
         Self { position, reading: None }
@@ -120,8 +120,8 @@ impl<T> SyncCursor<T> {
         self.reading.as_ref().map_or(0, |reading| reading.held_bytes)
     }
 
-    /// A live item came. `item` is `None` if the user may not see all of it. `has_room` tells whether the outbound
-    /// queue takes it; while pages are read, items of up to `limit_bytes` in all are held.
+    /// A live item came. `item` is `None` if the user may not see all of it. `has_room` says whether the outbound queue has room
+    /// for it; while pages are read, items of up to `limit_bytes` in all are held.
     pub fn handle_item(
         &mut self,
         place: Place,
@@ -129,7 +129,7 @@ impl<T> SyncCursor<T> {
         has_room: bool,
         limit_bytes: usize,
     ) -> Live<T> {
-        // Also what the cursor has passed: whether it serves is not known before the first page.
+        // Items that the cursor has passed count too: only the first page shows whether the cursor is valid.
         if let Some(reading) = &mut self.reading {
             reading.seen = reading.seen.max(place.last);
             if let Some((item, size_bytes)) = item {
@@ -161,7 +161,7 @@ impl<T> SyncCursor<T> {
         reading.must_read_again = true;
     }
 
-    /// Lets go of the items that are held, and of those that come until the next page: pages bring them.
+    /// Drops the held items, and those that come until the next page: pages bring them.
     pub fn let_go(&mut self) {
         if let Some(reading) = &mut self.reading {
             reading.is_overflown = true;
@@ -177,9 +177,9 @@ impl<T> SyncCursor<T> {
         }
     }
 
-    /// A page was enqueued: everything up to `upto` is on its way, and `more` tells whether the inbox goes on.
+    /// A page was enqueued: everything up to `upto` is on its way, and `more` says whether the inbox has more.
     ///
-    /// A page is one consistent read, so what was seen to exist before it was asked for is in it or in `more`.
+    /// A page is one consistent read, so every item that was seen before the read began is in it or in `more`.
     pub fn handle_page(&mut self, upto: Position, more: bool) -> AfterPage<T> {
         self.position = self.position.max(upto);
         let mut released = Vec::new();
@@ -204,8 +204,8 @@ impl<T> SyncCursor<T> {
         AfterPage { released, reads_on }
     }
 
-    /// The cursor does not serve: go on from `end`, which was taken after the connection was registered. What was
-    /// seen to exist beyond it is released or read.
+    /// The cursor is not valid: continue from `end`, which was taken after the connection was registered. Items that were seen
+    /// beyond it are released or read.
     pub fn jump(&mut self, end: Position) -> AfterPage<T> {
         self.position = end;
         self.handle_page(end, false)

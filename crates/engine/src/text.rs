@@ -1,8 +1,8 @@
-//! What Unicode says about short texts that people write: which characters do not show, and where they may stand.
+//! The rules of Unicode for short texts that people write: invisible characters, and where they are allowed.
 //!
-//! Names are compared with the eye. A character that does not show, or that turns the direction of what follows, makes two
-//! names of one look or hides a part of one (RFC 8264, RFC 8266; the data is that of ICU4X). Such a character may stand only
-//! where it does something that readers see: inside an emoji, or between letters of a script that joins them.
+//! People compare names by eye. A character that is invisible, or that changes the direction of the text behind it, gives two names
+//! the same look or hides a part of one (RFC 8264, RFC 8266; the data is that of ICU4X). Such a character is allowed only where
+//! it has a visible effect: inside an emoji, or between letters of a script that joins them.
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{
@@ -23,8 +23,8 @@ pub fn compose(text: &str) -> String {
     ComposingNormalizerBorrowed::new_nfc().normalize(text).into_owned()
 }
 
-/// The first character that must not stand where it stands: a control character (a line feed may be allowed), a
-/// separator of lines or paragraphs, one that controls the direction of text, or one that does not show.
+/// The first character that is not allowed at its place: a control character (a line feed may be allowed), a separator of
+/// lines or paragraphs, one that controls the direction of text, or an invisible one.
 #[must_use]
 pub fn first_hidden(text: &str, may_break_lines: bool) -> Option<char> {
     let mut before = None;
@@ -39,7 +39,7 @@ pub fn first_hidden(text: &str, may_break_lines: bool) -> Option<char> {
     None
 }
 
-/// Whether something of the text can be seen. A mark that combines is seen on another character only.
+/// Whether a part of the text is visible. A combining mark is visible on another character only.
 #[must_use]
 pub fn is_visible(text: &str) -> bool {
     text.chars().any(|char| {
@@ -85,7 +85,7 @@ fn is_hidden(before: Option<char>, char: char, after: Option<char>) -> bool {
     (is_format || is_ignorable(char)) && !does_something(before, char, after)
 }
 
-/// Whether a character that does not show changes how its neighbours look.
+/// Whether an invisible character changes the look of its neighbours.
 fn does_something(before: Option<char>, char: char, after: Option<char>) -> bool {
     let Some(before) = before else { return false };
     match char {
@@ -94,12 +94,12 @@ fn does_something(before: Option<char>, char: char, after: Option<char>) -> bool
         }
         // The variation selectors of emoji; a digit takes one only as a keycap.
         '\u{FE0E}' | '\u{FE0F}' => is_emoji(before) && (!before.is_ascii() || after == Some(KEYCAP)),
-        // Those of ideographs and symbols.
+        // The variation selectors of ideographs and symbols.
         '\u{FE00}'..='\u{FE0D}' | '\u{E0100}'..='\u{E01EF}' => matches!(
             category(before),
             GeneralCategory::OtherLetter | GeneralCategory::MathSymbol | GeneralCategory::OtherSymbol
         ),
-        // Those of Mongolian letters.
+        // The variation selectors of Mongolian letters.
         '\u{180B}'..='\u{180D}' | '\u{180F}' => ('\u{1820}'..='\u{18AF}').contains(&before),
         // The flags of countries without a code of their own.
         '\u{E0020}'..='\u{E007F}' => before == BLACK_FLAG || ('\u{E0020}'..='\u{E007E}').contains(&before),
@@ -107,7 +107,7 @@ fn does_something(before: Option<char>, char: char, after: Option<char>) -> bool
     }
 }
 
-/// What a joiner may stand behind.
+/// Whether a joiner may stand behind this character.
 fn joins(before: char) -> bool {
     is_joining(before) || is_emoji_part(before) || before == '\u{FE0F}'
 }

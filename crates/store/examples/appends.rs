@@ -1,6 +1,6 @@
 //! How many one-row appends a second the embedded store takes, beside a bare loop of group commits with the same
 //! bytes on the same disk. `cargo run --release -p madang-store --example appends`; with `bare 256` it runs the bare loop
-//! only, with so many rows a commit, and prints its rows a second; with `store 64` the store only, and the processor
+//! only, with 256 rows for each commit, and prints its rows a second; with `store 64` the store only, and the processor
 //! time of a row beside it; with `backup` appends while a store of some size is backed up.
 #![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
 

@@ -1,4 +1,4 @@
-//! Users, and what they prove themselves with.
+//! Users and their credentials.
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
@@ -9,19 +9,19 @@ use crate::error::StoreResult;
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Who.
+    /// The id, which no other user ever gets.
     pub id: UserId,
     /// Unique name, folded to lower case.
     pub handle: String,
-    /// Name for people.
+    /// The name that other users see.
     pub display_name: String,
-    /// Since when.
+    /// The time at which the account was made.
     pub created_at: Millis,
-    /// Whether others are told how far she has read.
+    /// Whether others receive the user's read receipts.
     pub sends_receipts: bool,
-    /// The people who may add the user to a group at once; `None`: as the configuration says.
+    /// The users who may add this user to a group at once; `None`: the default of the configuration.
     pub may_add: Option<Audience>,
-    /// The people who may write to the user; `None`: as the configuration says.
+    /// The users who may write to this user; `None`: the default of the configuration.
     pub may_write: Option<Audience>,
     /// The address of a picture; empty if there is none.
     pub avatar: String,
@@ -55,7 +55,7 @@ impl User {
 /// Whether a user may sign in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserState {
-    /// As everybody.
+    /// The user may sign in.
     Active,
     /// An operator has closed the account; it can be opened again.
     Disabled,
@@ -63,7 +63,7 @@ pub enum UserState {
     Deleted,
 }
 
-/// What a user proves an identity with.
+/// The means by which a user proves an identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The password's hash in PHC form; empty for a deleted user.
@@ -72,43 +72,43 @@ pub struct Credentials {
     pub state: UserState,
 }
 
-/// What is changed of a profile; what is absent stays.
+/// A change of a profile; absent fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// Name for people.
+    /// The name that other users see.
     pub display_name: Option<String>,
     /// The address of a picture, or empty.
     pub avatar: Option<String>,
 }
 
-/// What became of a user to be created.
+/// The result of creating a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// She is there; also when the same id had created her before.
+    /// The user exists; also if a call with the same id created the user before.
     Created,
-    /// The handle is somebody else's, or is kept for a deleted user.
+    /// Another user has the handle, or it is reserved for a deleted user.
     Taken,
-    /// There is no such invitation, or it has ended, or it was used as often as it may be.
+    /// There is no such invitation, or it has ended, or all its uses are taken.
     NotInvited,
 }
 
 /// The first claim of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// The id that the first caller chose for what she makes.
+    /// The id that the first caller chose for the new object.
     pub id: u64,
-    /// Hash of her request.
+    /// Hash of the first caller's request.
     pub request_hash: [u8; 16],
-    /// When.
+    /// The time of the claim.
     pub at: Millis,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     /// The key was free, and is the caller's now.
     First,
-    /// Somebody was first, with this claim.
+    /// An earlier call has claimed the key, with this claim.
     Before(Claim),
 }
 
@@ -116,7 +116,7 @@ pub enum Claimed {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `create_user` and `claim`
-/// are compare-and-sets: of callers at once one wins. Uses of an invitation are counted exactly (G10).
+/// are compare-and-sets: of concurrent callers one wins. Uses of an invitation are counted exactly (G10).
 #[async_trait]
 pub trait AccountStore: Send + Sync + 'static {
     /// Takes the handle and one use of the invitation, then writes the user and the credential. A caller who finds the
@@ -135,38 +135,38 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>>;
     /// Changes name or picture, and raises the profile's revision if that changes anything.
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()>;
-    /// Changes whether others are told how far she has read.
+    /// Changes whether others receive the user's read receipts.
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()>;
-    /// Changes who may add the user to groups, and who may write to them. What is absent stays.
+    /// Changes who may add the user to groups, and who may write to the user. `None` leaves a setting as it is.
     async fn set_audiences(
         &self,
         user: UserId,
         may_add: Option<Audience>,
         may_write: Option<Audience>,
     ) -> StoreResult<()>;
-    /// What a user proves an identity with.
+    /// The credentials of a user.
     async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>>;
-    /// Replaces the password's hash, if it still is `expected` or nothing is expected. `false` if it is another one, or
-    /// the user is deleted.
+    /// Replaces the password's hash, if it still is `expected` or `expected` is `None`. `false` if it is another one, or the
+    /// user is deleted.
     async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool>;
     /// Disables a user or opens the account again. `false` if the user is deleted or not there.
     async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool>;
 
-    /// Takes everything from a user but the id: name, picture, credential and handle, which nobody gets before
+    /// Removes everything of a user but the id: name, picture, credential and handle. No other user gets the handle before
     /// `handle_until`. The user is among [`AccountStore::deletions`] until [`AccountStore::settle_deletion`].
     async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()>;
     /// Up to `limit` deleted users whose memberships and contacts may not have been ended yet, by id.
     async fn deletions(&self, limit: usize) -> StoreResult<Vec<UserId>>;
-    /// Everything of a deleted user was ended.
+    /// Records that memberships and contacts of a deleted user are ended.
     async fn settle_deletion(&self, user: UserId) -> StoreResult<()>;
 
-    /// `user` blocks `other`. `false` if she did already.
+    /// `user` blocks `other`. `false` if the block existed.
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool>;
-    /// `user` blocks `other` no longer. `false` if she did not.
+    /// Ends the block of `other` by `user`. `false` if there was none.
     async fn unblock(&self, user: UserId, other: UserId) -> StoreResult<bool>;
-    /// Whom a user blocks, by id, after `after`.
+    /// The users whom a user blocks, by id, after `after`.
     async fn blocks(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<UserId>>;
-    /// Everybody with whom `user` has a block, in either direction, by id; the first `limit` of them.
+    /// The users with whom `user` has a block, in either direction, by id; the first `limit` of them.
     async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>>;
     /// Those of `others` who block `user`, in the order asked for.
     async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;

@@ -1,4 +1,4 @@
-//! Channels, their seats and members, and how far each has read.
+//! Channels, their seats and members, and read markers.
 
 use async_trait::async_trait;
 use caseless::Caseless;
@@ -17,22 +17,22 @@ use madang_engine::spans::Spans;
 pub struct Channel {
     /// Id, kind, name, pair.
     pub card: ChannelCard,
-    /// Who made it.
+    /// The user who made the channel.
     pub created_by: UserId,
-    /// When.
+    /// The time at which the channel was made.
     pub created_at: Millis,
-    /// Most members.
+    /// The most members.
     pub capacity: u32,
     /// Seconds that a member waits between two messages.
     pub slow_mode_seconds: u32,
-    /// Messages that are pinned, the last one first.
+    /// Pinned messages, the one that was pinned last first.
     pub pins: Vec<Seq>,
-    /// What the channel still takes.
+    /// Active, archived or deleted.
     pub state: ChannelState,
 }
 
 impl Channel {
-    /// A channel as it is made.
+    /// A new channel.
     #[must_use]
     pub const fn new(card: ChannelCard, created_by: UserId, created_at: Millis, capacity: u32) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Channel {
         }
     }
 
-    /// What members may change of it.
+    /// The properties that members may change.
     #[must_use]
     pub fn details(&self) -> Details {
         Details {
@@ -60,40 +60,40 @@ impl Channel {
     }
 }
 
-/// A member, keyed by user: what an inbox is merged from.
+/// A member, keyed by user. An inbox is merged from the logs of these channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// Whose.
+    /// The user who is or was the member.
     pub user_id: UserId,
-    /// Where.
+    /// The channel of the membership.
     pub channel_id: ChannelId,
-    /// What she may do.
+    /// The member's role.
     pub role: Role,
-    /// What she may read.
+    /// The entries that the member may read.
     pub spans: Spans,
-    /// The place in the channel's log where her last change was to be told.
+    /// The planned place of the entry about the member's last change.
     pub as_of: Seq,
-    /// Whether the channel's log is in her inbox: not if the channel is open.
+    /// Whether the channel's log is in the user's inbox: not if the channel is open.
     pub in_inbox: bool,
     /// As [`Member::has_accepted`].
     pub has_accepted: bool,
 }
 
 impl Membership {
-    /// Whether this may take the place of `other`: it is of no earlier change, and a change that the log told later
-    /// than it was planned keeps the place where it is told. What every implementation of
-    /// [`ChannelStore::put_memberships`] asks.
+    /// Whether this may replace `other`: it must not be of an earlier change. A change whose entry came later than planned keeps
+    /// the real place, so the edges of the spans are compared too. Every implementation of
+    /// [`ChannelStore::put_memberships`] uses this.
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
         (self.as_of, self.spans.edge()) >= (other.as_of, other.spans.edge())
     }
 }
 
-/// An open channel, as anybody finds it.
+/// An open channel, as a search returns it to any user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundChannel {
     /// The channel.
     pub card: ChannelCard,
-    /// Members now.
+    /// The number of present members.
     pub members: u32,
 }
 
@@ -102,18 +102,18 @@ pub struct FoundChannel {
 pub struct FoundPage {
     /// By id.
     pub channels: Vec<FoundChannel>,
-    /// Behind which channel the search goes on; `None` at its end. A page may be short, or empty, though it goes on: it
-    /// ends after a number of channels that were looked at.
+    /// The channel after which the search continues; `None` at its end. A page may be short or empty although the search
+    /// continues: it ends after a number of channels that were looked at.
     pub next: Option<ChannelId>,
 }
 
-/// What an open channel is found by: its name and topic, caseless.
+/// The text in which an open channel is searched: its name and topic, caseless.
 pub(crate) fn searched(name: Option<&str>, topic: &str) -> String {
     caseless(&format!("{} {topic}", name.unwrap_or_default()))
 }
 
 /// The form in which texts are compared without case and width: compatibility caseless matching (Unicode 3.13, D146),
-/// without what is not shown.
+/// without invisible characters.
 pub(crate) fn caseless(text: &str) -> String {
     let folded = text.chars().filter(|char| !is_ignorable(*char)).nfd().default_case_fold();
     folded.nfkd().default_case_fold().nfkd().collect()
@@ -126,20 +126,20 @@ const fn is_ignorable(char: char) -> bool {
         | '\u{E0000}'..='\u{E0FFF}')
 }
 
-/// A channel as one member has it in her list.
+/// A channel in the list of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
     /// The channel.
     pub channel: Channel,
-    /// Her membership.
+    /// The membership of the user.
     pub membership: Membership,
     /// The log's head.
     pub head: Head,
-    /// How far she has read.
+    /// The read marker of the user.
     pub marker: Marker,
     /// Messages after that which mention the user; counted up to [`MENTIONS_COUNTED`].
     pub mentions: u64,
-    /// What the user set for the channel.
+    /// The user's settings for the channel.
     pub settings: ChannelSettings,
     /// When the last message was sent, if there was one.
     pub last_message_at: Option<Millis>,
@@ -149,7 +149,7 @@ pub struct Overview {
 /// second must not make each list of channels slower.
 pub(crate) const MENTIONS_COUNTED: u64 = madang_proto::limits::MENTIONS_COUNTED;
 
-/// In which order a list of channels comes, and where a page begins.
+/// The order of a list of channels, and the begin of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverviewOrder {
     /// By id, after this one.
@@ -164,7 +164,7 @@ pub enum OverviewOrder {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `claim_direct` and `change_seats` are
-/// compare-and-sets: of callers at once one wins. Between calls nothing is atomic.
+/// compare-and-sets: of concurrent callers one wins. Nothing is atomic across calls.
 #[async_trait]
 pub trait ChannelStore: Send + Sync + 'static {
     /// Writes a channel that is new; an existing one stays as it is.
@@ -180,7 +180,7 @@ pub trait ChannelStore: Send + Sync + 'static {
         limit: usize,
         scan: usize,
     ) -> StoreResult<FoundPage>;
-    /// How many open channels a user has made; not counted beyond `most`.
+    /// The number of open channels that a user has made; not counted beyond `most`.
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32>;
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId>;
@@ -194,13 +194,14 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// [`ChannelStore::put_memberships`] does. One write where the store can; elsewhere it may stop between the two, with
     /// an unknown outcome, and the members are found pending.
     async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome>;
-    /// A member has accepted the present stay; who is none now is left as they are. Writes of members and memberships keep
-    /// what was accepted within a stay: their writer may not know of it.
+    /// Records that a member has accepted the present stay; changes nothing for a user who is no member now. Writes of members and
+    /// memberships never clear it within a stay, since their writer may not know of it.
     async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()>;
-    /// Writes the spans of members whose change the log tells, and clears `pending`, or marks it as told if the member says so;
-    /// unless another change is pending by now. The members say which change was pending.
+    /// Writes the spans of members whose entry is in the log, and clears `pending`, or marks it as having its entry if the given
+    /// member is marked so. A member with another pending change by now is left out: `pending` of the given member says which change
+    /// it is about.
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()>;
-    /// Members by user, in the order asked for; also those who left.
+    /// Members by user, in the order of `users`; also those who left.
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>>;
     /// Members now, by user, after `after`.
     async fn members(
@@ -209,20 +210,19 @@ pub trait ChannelStore: Send + Sync + 'static {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
-    /// Who owns a channel after `owner`: of the other members an admin before a member, then who has been there
-    /// longest.
+    /// The next owner of a channel after `owner`: of the other members an admin before a member, then the one who joined first.
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>>;
-    /// Everybody who is or was a member, by user, after `after`: whom a batch of the log may concern.
+    /// All present and former members, by user, after `after`: those whom a batch of the log may concern.
     async fn members_ever(
         &self,
         channel: ChannelId,
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
-    /// Members whose seats changed while the log does not tell yet.
+    /// Members with a pending change: without an entry in the log, or not settled.
     async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
 
-    /// Who is banned, or was until lately, by user, after `after`.
+    /// Users who are banned, or whose ban has ended and is not cleared yet, by user, after `after`.
     async fn banned(
         &self,
         channel: ChannelId,
@@ -230,10 +230,10 @@ pub trait ChannelStore: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
 
-    /// Writes memberships, each unless a later one is there: its writer may have been paused. By `as_of`, then by
-    /// the last edge of the spans.
+    /// Writes memberships, except where a later one is there: the writer may have been paused meanwhile. Compares `as_of`, then the
+    /// last edge of the spans.
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
-    /// Those of `channels` that the user is or was a member of, in the order asked for. One read.
+    /// Those of `channels` of which the user is or was a member, in the order of `channels`. One read.
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>>;
     /// The membership of a user in a channel; also one that ended.
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>>;
@@ -244,14 +244,14 @@ pub trait ChannelStore: Send + Sync + 'static {
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<Membership>>;
-    /// In how many channels each of these is, in the order asked for; not counted beyond `most`.
+    /// The number of channels of each user, in the order of `users`; not counted beyond `most`.
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>>;
     /// Channels of a user by pages: those that the user is in, or those that the user has left.
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>>;
-    /// One channel of hers, also one that she left.
+    /// One channel of a user, also one that the user left.
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>>;
 
-    /// How far each of these users has read, in the order asked for.
+    /// The read markers of these users, in the order of `users`.
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>>;
 
     /// Moves a read marker forward. `false` if it was there or beyond already.

@@ -1,5 +1,5 @@
-//! The order in which one process commits, from which the local inbox reads. Only stores with a single writer have
-//! one; in a fleet the inbox lives elsewhere.
+//! The order in which one process commits, from which the local inbox reads. Only stores with a single writer have one; a fleet
+//! has another inbox.
 
 use async_trait::async_trait;
 use madang_ids::{Epoch, LogId, Position, Seq, UserId};
@@ -11,7 +11,7 @@ use crate::shared_rows::SharedRows;
 /// Rows that became durable together, with the positions that they took.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// Whose log.
+    /// The log of the rows.
     pub log: LogId,
     /// The rows, rising.
     pub rows: SharedRows,
@@ -28,7 +28,7 @@ impl Commit {
 }
 
 /// Commits in their order. Bounded in commits, and by a store on a disk in bytes as well: a reader that falls behind slows
-/// the writer, but not the answers to what is durable.
+/// the writer, but never delays the answer to a durable write.
 pub type CommitFeed = mpsc::Receiver<Commit>;
 
 /// One process start.
@@ -43,7 +43,7 @@ pub struct EpochRow {
 /// A run of rows of one log that concerns a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanItem {
-    /// Whose log.
+    /// The log of the rows.
     pub log: LogId,
     /// The first row.
     pub from: Seq,
@@ -56,9 +56,9 @@ pub struct ScanItem {
 /// Items of a user after a position.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scan {
-    /// Rising by position; rows of one log that follow each other without another's between are one item.
+    /// Rising by position; rows of one log without a row of another log between them are one item.
     pub items: Vec<ScanItem>,
-    /// Everything of hers up to here is in `items`.
+    /// All rows that concern the user up to here are in `items`.
     pub upto: Position,
     /// Whether there is more after `upto`.
     pub more: bool,
@@ -75,13 +75,13 @@ pub trait CommitOrder: Send + Sync + 'static {
     fn take_feed(&self) -> Option<CommitFeed>;
     /// The last committed position.
     fn position(&self) -> Position;
-    /// Notes a process start under `epoch`, durably, and answers with its row.
+    /// Records a process start under `epoch`, durably, and returns its row.
     async fn begin_epoch(&self, epoch: Epoch) -> StoreResult<EpochRow>;
     /// All process starts, in order.
     async fn epochs(&self) -> StoreResult<Vec<EpochRow>>;
-    /// What concerns `user` after `after`: rows of her channels within her spans, and of her own log, merged by
-    /// position; at most `max_rows` rows. One consistent read. Answers `None` if there are more than `give_up` rows,
-    /// or if some may be forgotten.
+    /// The rows that concern `user` after `after`: rows of the user's channels within the spans, and of the own log, merged by
+    /// position; at most `max_rows` rows. One consistent read. Returns `None` if there are more than `give_up` rows, or if some of
+    /// them may have been removed.
     async fn scan(
         &self,
         user: UserId,

@@ -1,4 +1,4 @@
-//! Contacts, whom a user may watch, and what she says of herself.
+//! Contacts, the users whose presence a user may watch, and presence settings.
 
 use async_trait::async_trait;
 use madang_ids::{Millis, UserId};
@@ -9,49 +9,48 @@ use crate::error::StoreResult;
 /// One user as a contact of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contact {
-    /// Who.
+    /// The contact.
     pub other: UserId,
-    /// How things stand between the two. `None`: they were something to each other, and their logs do not tell yet
-    /// that they are no longer.
+    /// The state between the two. `None`: it has ended, and the notes of that are not in both own logs yet.
     pub state: Option<ContactState>,
-    /// Since when.
+    /// The time of the last change.
     pub since: Millis,
     /// Rises with each change between the two.
     pub rev: u64,
-    /// Whether the logs of both tell of this.
+    /// Whether the own logs of both have the note of this.
     pub is_told: bool,
 }
 
-/// How many contacts a user may have.
+/// The most contacts of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContactLimits {
-    /// Mutual ones and those that the user asked: what the user chose. What others ask does not count.
+    /// Mutual contacts and requests of the user together. Requests by others do not count.
     pub contacts: u32,
-    /// That the user asked and that have not answered.
+    /// Requests of the user that are not answered.
     pub requests: u32,
-    /// That asked the user and wait for an answer: a place of their own, in which the oldest makes room for the next.
+    /// Requests by others that wait for the user's answer, counted separately: the oldest makes room for the next.
     pub asked: u32,
 }
 
-/// What became of a wish to be contacts.
+/// The result of a contact request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactOutcome {
-    /// So it stands now, also if it stood so before.
+    /// The state now, also if it is unchanged.
     Is(Contact),
     /// One of the two blocks the other.
     Blocked,
-    /// The caller has as many contacts as she may.
+    /// The caller has the most contacts allowed.
     Full,
-    /// The caller has asked as many as she may.
+    /// The caller has the most open requests allowed.
     TooManyRequests,
 }
 
-/// What [`ContactStore::put_contact`] did.
+/// The result of [`ContactStore::put_contact`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PutContact {
-    /// How things stand with the other.
+    /// The state with the other user, or the refusal.
     pub outcome: ContactOutcome,
-    /// The oldest request that waited with the other, and that made room: as the other sees it, over and not told yet.
+    /// The oldest request that waited with the other user and made room: as the other user sees it, ended and without a note yet.
     pub displaced: Option<Contact>,
 }
 
@@ -61,27 +60,27 @@ impl From<ContactOutcome> for PutContact {
     }
 }
 
-/// What a user says of herself, and when she was here.
+/// The presence settings of a user, and the last activity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PresenceRow {
-    /// Others see her as offline.
+    /// Whether others see the user as offline.
     pub invisible: bool,
     /// Free text.
     pub status: Option<String>,
-    /// When others could last see her active.
+    /// The last time at which others could see the user active.
     pub last_active_at: Option<Millis>,
 }
 
-/// A change of what a user says of herself.
+/// A change of presence settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PresenceChange {
-    /// Whether others see her as offline.
+    /// Whether others see the user as offline.
     pub invisible: Option<bool>,
-    /// Free text; `Some(None)` takes it away.
+    /// Free text; `Some(None)` removes it.
     pub status: Option<Option<String>>,
 }
 
-/// What somebody is to a user who wants to bring them into a group, or to write to them.
+/// The relation of another user to one who wants to add them to a group, or to write to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Relation {
     /// They are mutual contacts.
@@ -94,10 +93,10 @@ pub struct Relation {
     pub blocks: bool,
 }
 
-/// What several people are to a user.
+/// The relations of several users to one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relations {
-    /// In the order asked for.
+    /// In the order of the request.
     pub of: Vec<Relation>,
     /// Co-members that were looked at.
     pub looked_at: usize,
@@ -107,11 +106,11 @@ pub struct Relations {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `put_contact` and `remove_contact` are
-/// compare-and-sets on the pair: two who ask each other at once end as `mutual`. The limits are exact (G10).
+/// compare-and-sets on the pair: two users who request each other concurrently end as `mutual`. The limits are exact (G10).
 #[async_trait]
 pub trait ContactStore: Send + Sync + 'static {
-    /// `user` asks `other`, or accepts if `user` was asked. Nothing changes if `user` has asked before or they are mutual.
-    /// A request for which `other` has no place ends the oldest that waits there.
+    /// `user` requests `other` as a contact, or accepts the request of `other`. Nothing changes if `user` has an open request or
+    /// they are mutual. A request above the limit of `other` ends the oldest that waits there.
     async fn put_contact(
         &self,
         user: UserId,
@@ -119,44 +118,47 @@ pub trait ContactStore: Send + Sync + 'static {
         at: Millis,
         limits: ContactLimits,
     ) -> StoreResult<PutContact>;
-    /// Ends whatever is between two users. `None` if there is nothing, told or untold.
+    /// Ends any contact or request between two users. `None` if there is no row of them.
     async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>>;
-    /// What `other` is to `user`.
+    /// The contact `other` as `user` sees it.
     async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>>;
-    /// The logs of both tell of the change with this `rev`. `false` if there was another change meanwhile.
+    /// Records that the own logs of both have the note of the change with this `rev`. `false` if there was another change
+    /// meanwhile.
     async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool>;
     /// The contacts of a user by id, after `after`; those that ended are left out.
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>>;
 
-    /// What each of `others` is to `user`. Groups are looked at from the latest on, up to `scan` members of them; a user
-    /// who is found only beyond that counts as sharing none. One read.
+    /// The relation of each of `others` to `user`. Groups are looked at from the latest on, up to `scan` members in all; a user
+    /// who would be found only beyond that counts as sharing none. One read.
     async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations>;
 
-    /// Whom a user watches, each once and in no order: mutual contacts, then co-members of groups of at most
+    /// The users whose presence a user watches, each once and in no order: mutual contacts, then co-members of groups of at most
     /// `group_members` in which both have accepted, less those with a block in either direction; the first `limit` of them.
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>>;
     /// Those of `others` who are mutual contacts of `user`, or share a group or an open channel with `user` in which both
-    /// have accepted, without a block in either direction; in the order asked for. A direct channel does not count: one of the two opens it alone.
+    /// have accepted, without a block in either direction; in the order of `others`. A direct channel does not count: one of the
+    /// two opens it alone.
     async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>>;
 
-    /// Changes what a user says of herself.
+    /// Changes the presence settings of a user.
     async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()>;
-    /// What users say of themselves, in the order asked for; the default for whom nothing was written.
+    /// The presence rows of users, in the order of `users`; the default for a user without one.
     async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>>;
-    /// Notes when users were last active; an earlier time changes nothing.
+    /// Records the last activity of users; an earlier time changes nothing.
     async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()>;
 }
 
-/// What a wish to be contacts comes to, limits aside.
+/// The effect of a contact request, without the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meeting {
     /// Nothing changes.
     Stands(Contact),
-    /// The one who wishes is this to the other's mirror, as this change.
+    /// The state of the requester becomes this, and the other user's its mirror, with this revision.
     Becomes { state: ContactState, rev: u64 },
 }
 
-/// The one who wishes sees `found`. What every implementation of [`ContactStore::put_contact`] asks.
+/// The effect of a request by a user whose row of the other is `found`. Every implementation of [`ContactStore::put_contact`]
+/// uses this.
 pub(crate) fn meet(found: Option<Contact>) -> Meeting {
     match found {
         Some(contact) if matches!(contact.state, Some(ContactState::Requested | ContactState::Mutual)) => {
@@ -170,8 +172,8 @@ pub(crate) fn meet(found: Option<Contact>) -> Meeting {
     }
 }
 
-/// Why somebody who becomes `state` is refused, by what they have. Who was asked and accepts needs a place as well: what
-/// others ask takes none of one's own.
+/// Refuses a user who would become `state`, by the contacts that the user has. Accepting needs room as well: a request by the
+/// other user took none of the accepting user's own.
 pub(crate) const fn may_become(
     state: ContactState,
     own: ContactLimits,

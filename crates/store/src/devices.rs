@@ -12,30 +12,30 @@ pub const REVOKED_KEPT: usize = 100;
 /// An installed client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Which.
+    /// The id, unique among all users.
     pub id: DeviceId,
-    /// Whose.
+    /// The user who signed in on it.
     pub user_id: UserId,
-    /// What it is called.
+    /// The name that the user sees in the list of devices.
     pub name: String,
-    /// Since when.
+    /// The time of the first sign-in.
     pub created_at: Millis,
-    /// Since when it may no longer connect.
+    /// The time from which it may not connect any more.
     pub revoked_at: Option<Millis>,
-    /// How far it has received.
+    /// The last position of the inbox that it has received.
     pub received: Option<Cursor>,
-    /// When its refresh token ends. Read only: a write of the device ignores it.
+    /// The end of its refresh token. Read only: a write of the device ignores it.
     pub signed_in_until: Option<Millis>,
 }
 
-/// What became of a device to be written.
+/// The result of writing a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutDevice {
-    /// It is there.
+    /// The device is written.
     Written,
-    /// Its user has as many others as allowed.
+    /// The user has the most devices allowed.
     Full,
-    /// The user's sign-ins were ended since the revision was read: check again what the sign-in stands on.
+    /// The user's sign-ins were ended since the revision was read: check the proof of the sign-in again.
     Overtaken,
     /// The device was revoked before, and stays so.
     Revoked,
@@ -46,13 +46,13 @@ pub enum PutDevice {
 pub struct Refresh {
     /// SHA-256 of the token.
     pub hash: [u8; 32],
-    /// Whose.
+    /// The user of the device.
     pub user_id: UserId,
-    /// Of which device. A device has one at a time; a new one replaces it.
+    /// The device that presents it. A device has one token at a time; a new one replaces it.
     pub device_id: DeviceId,
-    /// When it ends.
+    /// The end of the token.
     pub expires_at: Millis,
-    /// The token in whose place it was put by a rotation.
+    /// The token that it replaced by a rotation.
     pub replaced: Option<Replaced>,
 }
 
@@ -61,14 +61,14 @@ pub struct Refresh {
 pub struct Replaced {
     /// SHA-256 of the token.
     pub hash: [u8; 32],
-    /// Until when it may be presented again.
+    /// The end of the time in which it may be presented again.
     pub until: Millis,
 }
 
-/// What became of a refresh token that was presented.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotated {
-    /// The new one stands in its place; also when it did so before.
+    /// The new token has replaced it; also if an earlier call did that.
     Rotated,
     /// It is not the device's present one, or the device is revoked.
     Unknown,
@@ -78,7 +78,7 @@ pub enum Rotated {
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. `put_device` counts exactly (G10) and costs the
-/// same however many devices were revoked. `put_device` and `revoke_devices` of one user are one after the other: a
+/// same however many devices were revoked. `put_device` and `revoke_devices` of one user are serialised: a
 /// device that was written with a revision from before `revoke_devices` is among those that it revokes, or is refused as
 /// [`PutDevice::Overtaken`].
 #[async_trait]
@@ -93,10 +93,10 @@ pub trait DeviceStore: Send + Sync + 'static {
     async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>>;
     /// The devices of a user that are not revoked, by id.
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>>;
-    /// Changes what a device of `user` is called. `false` if there is no such device, or it is revoked.
+    /// Renames a device of `user`. `false` if there is no such device, or it is revoked.
     async fn rename_device(&self, user: UserId, device: DeviceId, name: &str) -> StoreResult<bool>;
-    /// Revokes a device of `user`; its refresh token is known from then on and cannot be rotated. `false` if there is no
-    /// such device. The time of the first revocation stays. The oldest revoked ones above [`REVOKED_KEPT`] are forgotten.
+    /// Revokes a device of `user`; its refresh token can still be read, but not rotated. `false` if there is no such device. The
+    /// time of the first revocation stays. The oldest revoked devices above [`REVOKED_KEPT`] are removed.
     async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool>;
     /// Revokes all devices of `user` but one, as [`DeviceStore::revoke_device`] does, and raises the revision of the
     /// sign-ins. Returns those that were not revoked before.
@@ -106,14 +106,14 @@ pub trait DeviceStore: Send + Sync + 'static {
         except: Option<DeviceId>,
         at: Millis,
     ) -> StoreResult<Vec<DeviceId>>;
-    /// Notes how far devices have received: the greater position stays within one epoch, another epoch replaces.
+    /// Records the positions that devices have received: within one epoch the greater position stays; another epoch replaces it.
     async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()>;
 
-    /// Gives a device its refresh token, whatever it had before.
+    /// Writes the refresh token of a device, and replaces any other.
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()>;
     /// The refresh token of a device of which this is the hash, or the hash of the one that it replaced; whether it
     /// has ended or not, and also of a device that is revoked.
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>>;
-    /// Puts `new` in the place of the token that it says it replaced, if that is still the device's.
+    /// Replaces the token named by `new.replaced` with `new`, if it is still the device's token.
     async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated>;
 }

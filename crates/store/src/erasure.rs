@@ -1,4 +1,4 @@
-//! The erasure of deleted channels: a note for each that upkeep has to finish, whatever dies meanwhile.
+//! The erasure of deleted channels: a note for each one, so that upkeep finishes it also after a crash.
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, Seq};
@@ -9,9 +9,9 @@ use crate::log::RowChange;
 /// A channel whose messages are to be erased once its log says that it is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Erasure {
-    /// Which channel.
+    /// The channel to erase.
     pub channel_id: ChannelId,
-    /// When its owner asked for it.
+    /// The time at which the owner requested it.
     pub at: Millis,
     /// The last row that is erased already.
     pub upto: Seq,
@@ -28,9 +28,9 @@ pub trait ErasureStore: Send + Sync + 'static {
     async fn put_erasure(&self, erasure: Erasure) -> StoreResult<()>;
     /// Up to `limit` erasures that are not finished, by channel.
     async fn erasures(&self, limit: usize) -> StoreResult<Vec<Erasure>>;
-    /// Forgets an erasure: it is finished, or the channel was not deleted after all.
+    /// Removes an erasure: it is finished, or the channel was not deleted after all.
     async fn end_erasure(&self, channel: ChannelId) -> StoreResult<()>;
-    /// Changes rows of a channel's log without an entry that says so: nobody reads a deleted channel. Each change whose
-    /// version is another is left out. What was noted of a message that a change deletes goes with it.
+    /// Changes rows of a channel's log without entries: nobody reads a deleted channel. A change with another version than the row
+    /// is left out. Reactions to and mentions of a message that a change deletes are removed with it.
     async fn replace_rows(&self, channel: ChannelId, changes: &[RowChange]) -> StoreResult<()>;
 }

@@ -1,4 +1,4 @@
-//! Invitations to groups: what becomes of adding somebody who may not be added at once.
+//! Invitations to groups, for users who may not be added at once.
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, UserId};
@@ -10,21 +10,21 @@ use crate::error::StoreResult;
 pub struct GroupInvitation {
     /// The invited user.
     pub user_id: UserId,
-    /// To which group.
+    /// The group.
     pub channel_id: ChannelId,
     /// The inviter.
     pub by: UserId,
-    /// Since when.
+    /// The time of the last change.
     pub at: Millis,
-    /// What became of it.
+    /// Whether it waits, was declined, or has ended.
     pub state: GroupInvitationState,
     /// Rises with each change.
     pub rev: u64,
-    /// Whether the user's own log tells of this.
+    /// Whether the user's own log has the note of this.
     pub is_told: bool,
 }
 
-/// What became of an invitation to a group.
+/// The state of an invitation to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupInvitationState {
     /// It waits for an answer.
@@ -32,61 +32,62 @@ pub enum GroupInvitationState {
     /// The user declined, or one of the two blocked the other when it was made. It is remembered, so that the same person
     /// does not repeat it.
     Declined,
-    /// It is over, and goes once the user's own log tells so.
+    /// It has ended, and is removed once the user's own log has the note of that.
     Ended,
 }
 
-/// How many invitations a user may have.
+/// The most invitations of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupInvitationLimits {
-    /// That wait; of more the oldest ends.
+    /// Invitations that wait; above it the oldest ends.
     pub waiting: u32,
-    /// That wait, by one inviter; of more the oldest of theirs ends, so that nobody displaces those of others with many.
+    /// Invitations by one inviter that wait; above it the oldest by that inviter ends, so that one inviter cannot displace the
+    /// invitations of others.
     pub by_one: u32,
-    /// That are remembered as declined; of more the oldest of the inviter with the most is forgotten, so that nobody
-    /// displaces those of others with many.
+    /// Declined invitations that are kept; above it the oldest of the inviter with the most is removed, so that one inviter cannot
+    /// displace those of others.
     pub declined: u32,
 }
 
-/// Which invitations end.
+/// The invitations to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// That of a user to a group.
+    /// The invitation of a user to a group.
     One(UserId, ChannelId),
-    /// Those of a user by somebody.
+    /// The invitations of a user by one inviter.
     Between {
         /// The invited user.
         user: UserId,
         /// The inviter.
         by: UserId,
     },
-    /// Those that somebody made.
+    /// All invitations by an inviter.
     By(UserId),
-    /// Those to a group.
+    /// All invitations to a group.
     To(ChannelId),
 }
 
-/// An invitation that waits and holds, with what its user may know of the group.
+/// A waiting and valid invitation, with the data of the group that its user may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenInvitation {
     /// The invitation.
     pub invitation: GroupInvitation,
     /// The group's name.
     pub name: String,
-    /// Members now.
+    /// The number of present members.
     pub members: u32,
 }
 
-/// Invitations to groups. Everything of one invited user is one partition, and a membership that is open takes the
-/// invitation to its channel away, whatever its state.
+/// Invitations to groups. All invitations of one user are one partition. An open membership removes the invitation to its
+/// channel, in any state.
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. The limits are exact (G10).
 #[async_trait]
 pub trait GroupInvitationStore: Send + Sync + 'static {
-    /// `by` invites users to a group. Nothing changes for whom an invitation to it waits, nor for those who declined one of
-    /// `by`. Where one of the two blocks the other, the invitation is kept as declined, and nobody is to be notified.
-    /// Returns what is not told yet: invitations that wait, and those that made room for them.
+    /// `by` invites users to a group. Nothing changes for users with a waiting invitation to it, nor for users who declined one by
+    /// `by`. Where one of the two blocks the other, the invitation is kept as declined, and nobody is to be notified. Returns the
+    /// invitations that have no note yet: those that wait, and those that made room for them.
     async fn invite(
         &self,
         channel: ChannelId,
@@ -101,34 +102,34 @@ pub trait GroupInvitationStore: Send + Sync + 'static {
         user: UserId,
         channel: ChannelId,
     ) -> StoreResult<Option<GroupInvitation>>;
-    /// Invitations of a user that wait and hold, by channel, after `after`: the group is active, its inviter may still add
-    /// people, and the user is no member.
+    /// Waiting and valid invitations of a user, by channel, after `after`: the group is active, the inviter may still add users,
+    /// and the user is no member.
     async fn open_invitations(
         &self,
         user: UserId,
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<OpenInvitation>>;
-    /// The user declines an invitation that waits. Returns it if it is not told; `None` if nothing waits.
+    /// The user declines a waiting invitation. Returns it if its change has no note yet; `None` if none waits.
     async fn decline_invitation(
         &self,
         user: UserId,
         channel: ChannelId,
         declined: u32,
     ) -> StoreResult<Option<GroupInvitation>>;
-    /// Ends up to `limit` invitations that wait; returns them.
+    /// Ends up to `limit` waiting invitations; returns them.
     async fn end_invitations(&self, which: Ending, limit: usize) -> StoreResult<Vec<GroupInvitation>>;
-    /// Forgets all invitations of a user, whatever their state: the user is deleted.
+    /// Removes all invitations of a deleted user, in any state.
     async fn forget_group_invitations(&self, user: UserId) -> StoreResult<()>;
-    /// The user's own log tells of the change with this `rev`; one that has ended goes. `false` if there was another change
-    /// meanwhile.
+    /// Records that the user's own log has the note of the change with this `rev`, and removes an ended invitation. `false` if
+    /// there was another change meanwhile.
     async fn settle_invitation(&self, user: UserId, channel: ChannelId, rev: u64) -> StoreResult<bool>;
-    /// Up to `limit` invitations of which their users' own logs do not tell yet.
+    /// Up to `limit` invitations whose last change has no note in the user's own log yet.
     async fn untold_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>>;
 }
 
-/// What becomes of an invitation of a user by `by`, where `found` is there already. What every implementation of
-/// [`GroupInvitationStore::invite`] asks.
+/// The new invitation of a user by `by` where `found` is there already. Every implementation of
+/// [`GroupInvitationStore::invite`] uses this.
 pub(crate) fn renewed(
     found: Option<GroupInvitation>,
     new: GroupInvitation,
@@ -143,7 +144,7 @@ pub(crate) fn renewed(
         {
             None
         }
-        // What has ended and is not told must be told first.
+        // The note of an ended invitation must be appended first.
         Some(found) if is_blocked && !found.is_told => None,
         _ if is_blocked => Some(silent),
         _ => Some(GroupInvitation { rev, ..new }),

@@ -5,20 +5,20 @@ use madang_ids::Millis;
 
 use crate::error::StoreResult;
 
-/// An invitation, by the hash of its code: the store must not let anybody in who reads a backup of it.
+/// An invitation, by the hash of its code, so that a copy of a backup does not let anybody sign up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
     /// SHA-256 of the code.
     pub hash: [u8; 32],
-    /// What the operator notes about it.
+    /// The operator's name for it.
     pub label: String,
-    /// Since when.
+    /// The time at which it was made.
     pub created_at: Millis,
-    /// When it ends.
+    /// The end of its validity.
     pub ends_at: Millis,
-    /// How many people may sign up with it.
+    /// The number of users who may sign up with it.
     pub uses: u32,
-    /// How many have. Read only: a write of the invitation ignores it.
+    /// The number of users who have signed up with it. Read only: a write of the invitation ignores it.
     pub used: u32,
 }
 
@@ -32,6 +32,6 @@ pub trait InvitationStore: Send + Sync + 'static {
     async fn put_invitation(&self, invitation: &Invitation) -> StoreResult<()>;
     /// Invitations by hash, after `after`.
     async fn invitations(&self, after: Option<&[u8; 32]>, limit: usize) -> StoreResult<Vec<Invitation>>;
-    /// Takes an invitation back. `false` if there is none.
+    /// Removes an invitation. `false` if there is none.
     async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool>;
 }

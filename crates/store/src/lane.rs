@@ -1,8 +1,8 @@
-//! Which reads go first: those that an ack waits for.
+//! Priority for reads that an ack waits for.
 //!
 //! After a restart thousands of devices read their inboxes. A home that loads its log, and the dispatcher that looks up an
-//! audience, would stand in the same line, and with them every ack of the node. They run inside [`urgently`], and a store
-//! that has several readers keeps some for them.
+//! audience, would wait in the same queue, and with them every ack of the node. They run inside [`urgently`], and a store with
+//! several readers reserves some for them.
 
 use std::future::Future;
 
@@ -10,13 +10,12 @@ tokio::task_local! {
     static IS_URGENT: bool;
 }
 
-/// Runs `work` with reads that go ahead of those of others. What `work` spawns is not urgent by that.
+/// Runs `work` with urgent reads. Tasks that `work` spawns are not urgent.
 pub async fn urgently<F: Future>(work: F) -> F::Output {
     IS_URGENT.scope(true, work).await
 }
 
-/// Runs `work` with reads that stand in the common line, also inside [`urgently`]: what is long, and what one channel alone
-/// waits for.
+/// Runs `work` with common reads, also inside [`urgently`]: for long reads, and for those that only one channel waits for.
 pub async fn patiently<F: Future>(work: F) -> F::Output {
     IS_URGENT.scope(false, work).await
 }

@@ -16,7 +16,7 @@ pub use madang_engine::log::{
 
 use crate::error::StoreResult;
 
-/// Lists of rows up to a bound of bytes.
+/// Collects lists of rows up to a bound of bytes.
 pub(crate) struct Lists {
     pub(crate) done: Vec<Vec<Row>>,
     room: usize,
@@ -32,7 +32,7 @@ impl Lists {
         (self.room > 0 || self.done.is_empty()).then_some(self.room)
     }
 
-    /// Takes a list. One that lacks its end is the last, so that no later run of its log comes before the rest.
+    /// Takes a list. A list without its end is the last one, so that no later run of its log comes before the rest.
     pub(crate) fn push(&mut self, rows: Vec<Row>, end: Seq) {
         let bytes: usize = rows.iter().map(|row| body::entry_bytes(&row.entry.content)).sum();
         let is_whole = rows.last().is_some_and(|row| row.entry.seq == end);
@@ -41,16 +41,16 @@ impl Lists {
     }
 }
 
-/// What one user wrote within a range of a log.
+/// The messages of one user within a range of a log.
 #[derive(Debug, Clone, Default)]
 pub struct SentRows {
-    /// Rising.
+    /// In the order of the log.
     pub rows: Vec<Row>,
-    /// Everything up to here was looked at.
+    /// The last place that was looked at.
     pub upto: Seq,
 }
 
-/// Where a reaction is among those of a channel: its message, the emoji, its user.
+/// The place of a reaction among those of a channel: its message, the emoji, its user.
 pub type ReactionPlace = (Seq, String, UserId);
 
 /// Reactions of one user in a channel.
@@ -58,23 +58,23 @@ pub type ReactionPlace = (Seq, String, UserId);
 pub struct OwnReactions {
     /// The messages and the emoji, rising.
     pub found: Vec<(Seq, String)>,
-    /// Behind which reaction the search goes on; `None` at its end.
+    /// The reaction after which the search continues; `None` at its end.
     pub next: Option<ReactionPlace>,
 }
 
-/// Where a mention is among those of a user: when the message was sent, and where.
+/// The place of a mention among those of a user: the time of the message, its channel, and its place there.
 pub type MentionPlace = (Millis, ChannelId, Seq);
 
 /// A message that mentions somebody by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mention {
-    /// When it was sent, and where.
+    /// The time and the place of the message.
     pub place: MentionPlace,
     /// The sender.
     pub sender: UserId,
 }
 
-/// What is kept of a row's content: a change without the message that it carries.
+/// The stored part of a row's content: a change without the message that it carries.
 pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
     let mut kept = Cow::Borrowed(content);
     if content.is_carrying() {
@@ -87,7 +87,7 @@ pub(crate) fn kept(content: &Content) -> Cow<'_, Content> {
 ///
 /// # Partitions
 /// A log's rows, head and details are one partition; so are the recorded sends of a channel, the reactions to one message,
-/// the markers of one user and the mentions of one user. Nothing holds two of them together.
+/// the markers of one user and the mentions of one user. Nothing is atomic across two of them.
 ///
 /// # Visibility
 /// A read that begins after a write has returned sees it, on any node, unless the method says otherwise (in CQL:
@@ -99,12 +99,12 @@ pub trait LogStore: Send + Sync + 'static {
     /// # The store owes
     /// - Of two appends with one expected head at most one is [`AppendOutcome::Appended`]. Once it is, the rows survive
     ///   `kill -9` and power loss (G1).
-    /// - The rows become visible together, and with the head and the details: whoever reads a head reads, then or later, rows
-    ///   and details of at least that head.
+    /// - The rows become visible together, and with the head and the details: a caller that reads a head reads, then or
+    ///   later, rows and details of at least that head.
     /// - In this order: the records are written, the keys are looked up, the changes of earlier rows are made, each by
     ///   compare-and-set on its version, and the head is compared. These may be four writes. A failure before the last one is
     ///   [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and leaves what was done: records
-    ///   are true whatever becomes of the rows, and a change without its entry is found by whoever repeats the command.
+    ///   are true whatever becomes of the rows, and a change without its entry is found when the command is repeated.
     /// - A record that was durable before `expected` was read is found.
     /// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and
     ///   is not kept: reads bring the change without it, and the target as it is.
@@ -116,9 +116,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// - Call [`apply_consequences`](LogStore::apply_consequences) for rows that were appended. It may be late or repeated.
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome>;
 
-    /// Applies what follows from appended rows in other partitions: markers rise, users are noted as mentioned, the
-    /// reactions to deleted messages and the notes of their mentions end. Idempotent, in any order, of any age. A store whose
-    /// `append` has done this in the same commit returns at once.
+    /// Applies the consequences of appended rows in other partitions: markers rise, mentions are recorded, the reactions to
+    /// deleted messages and the notes of their mentions are removed. Idempotent, in any order, of any age. A store whose `append`
+    /// has done this in the same commit returns at once.
     ///
     /// Until it has returned, counts of unread messages and mentions may be behind. Nothing else depends on it.
     async fn apply_consequences(&self, channel: ChannelId, consequences: &Consequences) -> StoreResult<()>;
@@ -135,7 +135,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// prevent one that has not happened yet. An implementation holds one whole row at a time at most.
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail>;
 
-    /// The heads of several logs, in the order asked for. A log without rows has the default head. Not serial: an append of
+    /// The heads of several logs, in the order of `logs`. A log without rows has the default head. Not serial: an append of
     /// unknown outcome may show later.
     async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>>;
 
@@ -165,7 +165,7 @@ pub trait LogStore: Send + Sync + 'static {
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>>;
 
     /// Changes reactions to the message at `target`, and answers with all of them: by emoji, at most `named` users of each,
-    /// by id. Repeating it is harmless. The message's row is another matter.
+    /// by id. Repeating it is harmless. The message's row is not changed.
     async fn react(
         &self,
         channel: ChannelId,
@@ -174,7 +174,7 @@ pub trait LogStore: Send + Sync + 'static {
         named: usize,
     ) -> StoreResult<Vec<Reaction>>;
 
-    /// Who reacted to a message in one way, by id, after `after`.
+    /// The users who reacted to a message with one emoji, by id, after `after`.
     async fn reactors(
         &self,
         channel: ChannelId,

@@ -1,4 +1,4 @@
-//! What users set for themselves about channels, and what they deleted for themselves.
+//! The settings of users about channels, and the messages that users deleted for themselves.
 
 use std::ops::RangeInclusive;
 

@@ -8,8 +8,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::log::Row;
 
-/// Rows that several places hold at once. Cheap to clone. While one of the clones lives, so does the room that the rows
-/// take in the feed of their store: what waits behind the feed counts against the same bytes.
+/// Rows that several places hold at once. Cheap to clone. The rows occupy their room in the feed of their store until the last
+/// clone is dropped: rows that wait behind the feed count against the same bytes.
 #[derive(Debug, Clone)]
 pub struct SharedRows {
     rows: Arc<[Row]>,
@@ -17,7 +17,7 @@ pub struct SharedRows {
 }
 
 impl SharedRows {
-    /// The same rows, which hold `room` until the last clone is gone.
+    /// The same rows, which hold `room` until the last clone is dropped.
     #[must_use]
     pub(crate) fn in_room(self, room: OwnedSemaphorePermit) -> Self {
         Self { _room: Some(Arc::new(room)), ..self }

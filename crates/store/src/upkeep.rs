@@ -1,11 +1,11 @@
-//! Work by age, for a store that has no times to live.
+//! Removal by age, for a store without times to live.
 
 use async_trait::async_trait;
 use madang_ids::{DeviceId, Millis, UserId};
 
 use crate::error::StoreResult;
 
-/// Removes what is old. Each method scans all rows by time, so only the embedded store has it: a CQL store writes these rows
+/// Removes old rows. Each method scans all rows by time, so only the embedded store has it: a CQL store writes these rows
 /// with a time to live, and a fleet has no upkeep of this kind.
 ///
 /// Every removal is durable when it returns, and repeating it is harmless. A caller repeats a call while it removes `limit`.

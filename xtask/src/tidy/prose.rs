@@ -55,16 +55,9 @@ const EMPTY_DOCS: [&str; 14] = [
 ];
 const INSTEAD_OF_EMPTY_DOCS: &str = "say a unit, a range or a meaning, or nothing";
 
-/// Folders whose prose is not checked yet.
-const UNCHECKED: [&str; 2] = ["crates/engine/", "crates/store/"];
-
 /// Refuses words, openings and empty docs that are always wrong.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
-    let is_checked = |path: &str| !UNCHECKED.iter().any(|unchecked| path.starts_with(unchecked));
-    tree.files()
-        .filter(|(path, _)| is_checked(path))
-        .flat_map(|(path, text)| check_file(path, text))
-        .collect()
+    tree.files().flat_map(|(path, text)| check_file(path, text)).collect()
 }
 
 fn check_file(path: &str, text: &str) -> Vec<Violation> {
@@ -222,14 +215,5 @@ mod tests {
         assert_eq!(found("a/tests/b.rs", &said), []);
         assert_eq!(found("a/src/b.rs", &said), expected(&[(1, PRONOUNS[0])]));
         assert_eq!(found("a.json", &said), []);
-    }
-
-    #[test]
-    fn folders_that_are_not_checked_yet_are_left_out() {
-        let text = format!("// {}\n", PRONOUNS[0]);
-        for folder in UNCHECKED.iter().filter(|path| path.ends_with('/')) {
-            assert_eq!(found(&format!("{folder}src/a.rs"), &text), []);
-        }
-        assert_eq!(found("crates/new/src/a.rs", &text).len(), 1);
     }
 }

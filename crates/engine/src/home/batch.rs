@@ -1,64 +1,43 @@
-//! One append's worth of sends, changes and notes: *check*, mint, append unless a key was sent before, answer.
+//! Sends, changes and notes that fit into one append: *check*, mint, append unless a retry key was used before, answer.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use madang_ids::{ClientMsgId, MessageId, Ordinal, Seq, Snowflakes, UserId};
-use madang_proto::{ChangeOf, ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message};
+use madang_ids::{ClientMsgId, Seq, Snowflakes, UserId};
+use madang_proto::{ChangeOf, ChannelKind, ErrorBody, ErrorCode};
 
 use crate::body;
 use crate::consequences::Deleted;
-use crate::home::changes::{Judged, Sheet};
 use crate::home::command::{ChangeRequest, Command, Effect, MessageChange, Reply, Sent};
-use crate::home::notes::NoteId;
+use crate::home::draft::Draft;
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
-use crate::log::{
-    Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowChange, RowKey, SendRecord,
-};
+use crate::log::{Append, Details, Head, MAX_APPEND_BYTES, MAX_APPEND_ROWS, Row, RowKey, SendRecord};
 use crate::now::Now;
 
 #[derive(Debug)]
 pub(super) struct Batch {
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// The rows that are out to be appended, one for each item.
     rows: Option<Arc<[Row]>>,
-    /// What the channel's details are once the rows are appended, if they change.
+    /// The channel's details after the append, if they change.
     details: Option<Details>,
-    /// The messages that are deleted with them.
+    /// The messages that the rows delete.
     deleted: Vec<Deleted>,
-    /// The messages that its commands are about, as they are in the store.
+    /// The messages that the commands change, as they are in the store.
     pub(super) targets: Option<HashMap<Seq, Option<Row>>>,
-    /// Who may not speak, and how she is refused unless she sent the same before.
+    /// Sends of users who may not write now, with their refusals. A send that was appended before is answered as a retry instead.
     refused: Vec<(Waiting, RowKey, ErrorBody)>,
-    /// Answers that rest on a change of this batch: true once it is durable, and judged again if it fails.
-    resting: Vec<(Waiting, Reply)>,
-}
-
-/// What is to be appended.
-struct Draft {
-    rows: Arc<[Row]>,
-    changes: Vec<RowChange>,
-    details: Option<Details>,
-    deleted: Vec<Deleted>,
-}
-
-/// What one command comes to in a draft.
-enum Drafted {
-    /// A row of its own.
-    Row(Content, Option<RowKey>),
-    /// The row at this index says it already: answered when that one is durable.
-    Behind(usize),
-    /// No row.
-    Answered(Reply),
+    /// Answers that depend on a change of this batch: valid once it is durable. If the append fails, the command is judged again.
+    pub(super) resting: Vec<(Waiting, Reply)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) waiting: Waiting,
-    /// Commands of the same batch that ask for the same: sends with the same key, equal changes, overtaken notes. They
-    /// are answered when it is durable.
-    followers: Vec<Waiting>,
+    /// Commands of the same batch that need no row of their own: sends with the same key, equal changes, overtaken notes. They
+    /// are answered when the row of this item is durable.
+    pub(super) followers: Vec<Waiting>,
 }
 
 impl Item {
@@ -80,7 +59,8 @@ impl Batch {
             let Some(waiting) = queue.pop_front(Turn::Talk) else { break };
             let ends_batch = waiting.command.changes_state();
             items.push(Item { waiting, followers: Vec::new() });
-            // Sends are checked against the details as they were before the batch.
+            // Sends are checked against the details as they were before the batch, so a send behind the archiving of the channel
+            // must be in the next batch: in this one it would pass.
             if ends_batch {
                 break;
             }
@@ -96,7 +76,7 @@ impl Batch {
         }
     }
 
-    /// The rows were certainly not appended. A row of the log that is equal to one of them is another one.
+    /// Drops rows that were certainly not appended: an equal row in the log belongs to another append.
     pub(super) fn forget_rows(&mut self) {
         self.rows = None;
     }
@@ -107,6 +87,8 @@ impl Batch {
         commands.extend(self.resting.into_iter().map(|(waiting, _)| waiting));
         for (index, mut item) in self.items.into_iter().enumerate() {
             let row = self.rows.as_ref().and_then(|rows| rows.get(index));
+            // The append of these rows has an unknown outcome. A note has no retry key, so the row itself must be looked for in the
+            // tail; without it the note would be appended twice.
             let is_note = matches!(item.waiting.command, Command::Note { .. });
             item.waiting.attempts.extend(row.filter(|_| is_note).cloned());
             commands.push(item.waiting);
@@ -123,12 +105,12 @@ impl Batch {
         queue.take()
     }
 
-    /// Whose rights it takes.
+    /// The users whose membership must be known to judge the batch.
     fn actors(&self) -> impl Iterator<Item = UserId> + '_ {
         self.items.iter().filter_map(|item| item.waiting.command.by())
     }
 
-    /// Who may want what only admins may.
+    /// The users who ask for something that perhaps only admins may.
     fn claimants(&self) -> impl Iterator<Item = UserId> + '_ {
         let claims = |command: &Command| match command {
             Command::Send { body, .. } => body.mentions_everyone,
@@ -141,15 +123,15 @@ impl Batch {
         commands.filter(move |command| claims(command)).filter_map(Command::by)
     }
 
-    /// The messages without which it cannot be judged, in the order of its commands.
+    /// The messages that must be read to judge the batch, in the order of its commands.
     fn wanted(&self) -> Vec<Seq> {
         let mut known = HashSet::new();
         let wanted = self.items.iter().filter_map(|item| item.waiting.command.target());
         wanted.filter(|target| known.insert(*target)).collect()
     }
 
-    /// Puts commands back from the first one on whose message was not read, since there was no room: they are the next
-    /// batch.
+    /// Puts back the commands from the first one on whose message did not fit into the read. All behind it go too, so that the
+    /// order stays; they are the next batch.
     fn put_back_unread(&mut self, queue: &mut Queue) {
         let Some(targets) = &self.targets else { return };
         let is_unread =
@@ -173,19 +155,21 @@ impl Home {
     ) -> Option<Effect> {
         if let Scope::Channel { kind, .. } = self.scope {
             let wants_between = kind == ChannelKind::Direct;
+            // A promotion that another home has appended does not move the head that we know, so the cache may still refuse a new
+            // admin. A refusal appends nothing, and nothing would correct it: look these users up again.
             batch.claimants().for_each(|user| self.roster.doubt(user));
             if let Some(lookup) = self.roster.missing(batch.actors(), wants_between, now) {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));
             }
         }
-        // Retries first: a message that is durable was acked, whatever became of its sender since.
+        // Retries before the check: a durable message is acknowledged again, also if its sender was muted or removed since.
         self.answer_retries(&mut batch);
         Self::join_followers(&mut batch);
         if let Scope::Channel { kind, .. } = self.scope {
             self.check(&mut batch, kind, now);
         }
-        // What the window does not hold was never sent if it holds the whole log.
+        // A window that holds the whole log proves that an unknown key was never used; otherwise the store looks it up.
         let looks_up_keys = !self.window.is_whole();
         if !looks_up_keys {
             self.answer_refused(&mut batch, std::iter::repeat(None));
@@ -205,6 +189,7 @@ impl Home {
                 return Some(Effect::FindRows { seqs, max_bytes: FIND_BYTES });
             }
         }
+        // Before the draft: the messages that were read are as of this head, and the put-back commands are judged by the next one.
         batch.put_back_unread(&mut self.queue);
         let Draft { rows, changes, details, deleted } = self.draft(&mut batch, head, now, ids)?;
         batch.rows = Some(rows.clone());
@@ -216,108 +201,7 @@ impl Home {
         Some(Effect::Append(append))
     }
 
-    /// Mints the rows, one for each item. A command that asks for what is so already, or may not be, is answered and leaves
-    /// the batch; behind a change of the same batch its answer waits until that is durable. `None` if nothing is left.
-    fn draft(&mut self, batch: &mut Batch, head: Head, now: Now, ids: &Snowflakes) -> Option<Draft> {
-        let minted = ids.mint(now.at, head.at.next(), batch.items.len() as u64);
-        let targets = batch.targets.take().unwrap_or_default();
-        let mut sheet = Sheet::new(targets, self.details.clone(), minted.at, now);
-        let (mut rows, mut kept): (Vec<Row>, Vec<Item>) = (Vec::new(), Vec::new());
-        let (mut seq, mut ordinal): (Seq, Ordinal) = (head.seq, head.ordinal);
-        for item in std::mem::take(&mut batch.items) {
-            let next = (minted.message(kept.len() as u64), ordinal.next());
-            let (content, key) = match self.draft_one(&mut sheet, &item.waiting.command, &rows, next) {
-                Drafted::Row(content, key) => (content, key),
-                Drafted::Behind(first) => {
-                    kept[first].followers.push(item.waiting);
-                    continue;
-                }
-                Drafted::Answered(reply) if sheet.is_changed(&self.details) => {
-                    batch.resting.push((item.waiting, reply));
-                    continue;
-                }
-                Drafted::Answered(reply) => {
-                    self.reply(item.waiting.ticket, reply);
-                    continue;
-                }
-            };
-            if key.is_some() {
-                ordinal = ordinal.next();
-            }
-            seq = seq.next();
-            rows.push(Row { entry: Entry { seq, at: minted.at, content }, ordinal, key });
-            kept.push(item);
-        }
-        batch.items = kept;
-        let details = sheet.details_if_changed(&self.details);
-        let Sheet { changes, deleted, .. } = sheet;
-        (!rows.is_empty()).then(|| Draft { rows: rows.into(), changes, details, deleted })
-    }
-
-    /// What a command comes to, behind the rows that are drafted already. `next` is for a message.
-    fn draft_one(
-        &self,
-        sheet: &mut Sheet,
-        command: &Command,
-        rows: &[Row],
-        next: (MessageId, Ordinal),
-    ) -> Drafted {
-        match command {
-            Command::Send { key, body, .. } => {
-                let (message_id, ordinal) = next;
-                let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body.clone());
-                Drafted::Row(Content::Message(Box::new(message)), Some(*key))
-            }
-            Command::Note { content } => self.draft_note(content, rows),
-            command => match self.judge(sheet, command) {
-                // Asked twice at once: one entry says so and answers both.
-                Ok(Judged::Tell(content)) => {
-                    match same(rows, &content).filter(|_| content.change().is_some()) {
-                        Some(first) => Drafted::Behind(first),
-                        None => Drafted::Row(content, None),
-                    }
-                }
-                Ok(Judged::IsSoWith(content)) => match same(rows, &content) {
-                    Some(first) => Drafted::Behind(first),
-                    None => {
-                        let seq = self.head.map(|head| head.seq).unwrap_or_default();
-                        Drafted::Answered(Reply::Noted { seq })
-                    }
-                },
-                Ok(Judged::IsSo(reply)) => Drafted::Answered(reply),
-                Err(error) => Drafted::Answered(Reply::Refused(error)),
-            },
-        }
-    }
-
-    /// A note that the log has already is not written again; nor is a read marker that was overtaken on its way here, since
-    /// markers never go back.
-    fn draft_note(&self, content: &Content, rows: &[Row]) -> Drafted {
-        if let Some(id) = NoteId::of(content) {
-            let is_it = |row: &Row| NoteId::of(&row.entry.content) == Some(id);
-            return match (self.window.noted(id), rows.iter().position(is_it)) {
-                (Some(seq), _) => Drafted::Answered(Reply::Noted { seq }),
-                (None, Some(first)) => Drafted::Behind(first),
-                (None, None) => Drafted::Row(content.clone(), None),
-            };
-        }
-        let Content::Read { channel_id, seq: wanted, .. } = content else {
-            return Drafted::Row(content.clone(), None);
-        };
-        if let Some(seq) = self.window.noted_read(*channel_id, *wanted) {
-            return Drafted::Answered(Reply::Noted { seq });
-        }
-        let covers = |row: &Row| match &row.entry.content {
-            Content::Read { channel_id: channel, seq, .. } => channel == channel_id && seq >= wanted,
-            _ => false,
-        };
-        match rows.iter().rposition(covers) {
-            Some(first) => Drafted::Behind(first),
-            None => Drafted::Row(content.clone(), None),
-        }
-    }
-
-    /// Puts aside who may not speak.
+    /// Moves the sends of users who may not write to [`Batch::refused`].
     fn check(&self, batch: &mut Batch, kind: ChannelKind, now: Now) {
         let mut kept = Vec::with_capacity(batch.items.len());
         let mut speaks_now = HashSet::new();
@@ -364,13 +248,14 @@ impl Home {
         if matches!(command, Command::Send { body, .. } if body::is_hash_of(record.key.body_hash, body)) {
             let SendRecord { seq, message_id, at, .. } = *record;
             self.reply(ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: true }));
+            // The first attempt may have died between its append and its fan-out, on this node or another.
             self.redrive(seq..=seq);
         } else {
             self.reply(ticket, Reply::Refused(conflict()));
         }
     }
 
-    /// Answers those who may not speak: the records of what they sent before, in the order of [`Batch::refused`].
+    /// Answers the refused sends. `sends` are the records of their keys, in the order of [`Batch::refused`].
     pub(super) fn answer_refused(
         &mut self,
         batch: &mut Batch,
@@ -384,7 +269,7 @@ impl Home {
         }
     }
 
-    /// Nothing was appended, since these were sent before: they are answered, and the rest begins again.
+    /// Nothing was appended, since the store has records of these keys: their sends are answered, the others begin again.
     pub(super) fn learn_sent(&mut self, batch: Batch, sent: &[SendRecord]) {
         let by_key: HashMap<(UserId, ClientMsgId), &SendRecord> =
             sent.iter().map(|record| ((record.key.sender, record.key.client_msg_id), record)).collect();
@@ -399,7 +284,7 @@ impl Home {
         rest.into_iter().rev().for_each(|waiting| self.queue.push_front(waiting));
     }
 
-    /// Of several sends with one key in one batch the first is appended.
+    /// Of several sends with one key in one batch the first is appended, and the others follow it.
     fn join_followers(batch: &mut Batch) {
         let mut first: HashMap<(UserId, ClientMsgId), usize> = HashMap::new();
         let mut kept: Vec<Item> = Vec::with_capacity(batch.items.len());
@@ -421,7 +306,7 @@ impl Home {
 
     pub(super) fn finish_batch(&mut self, batch: Batch, now: Now) {
         let Some(rows) = batch.rows else { return };
-        // First, so that slow mode counts what was said in the batch that began it.
+        // Before `take_rows`, so that slow mode counts also the messages of the batch that turned it on.
         if let Some(details) = batch.details {
             self.details = details;
         }
@@ -446,6 +331,7 @@ impl Home {
             let message_id = message.message_id;
             self.reply(item.waiting.ticket, Reply::Sent(Sent { message_id, seq, at, by_retry: false }));
             for Waiting { ticket, command, .. } in item.followers {
+                // The key includes the hash of the body: another body under the same `client_msg_id` is a conflict.
                 let is_same = command.key() == row.key;
                 let sent = Sent { message_id, seq, at, by_retry: true };
                 self.reply(ticket, if is_same { Reply::Sent(sent) } else { Reply::Refused(conflict()) });
@@ -457,7 +343,7 @@ impl Home {
         self.fanout(rows, &batch.deleted);
     }
 
-    /// Somebody who writes accepts the stay. The roster knows those who have, so their messages cost nothing more.
+    /// A member's first message accepts the membership. The cache remembers that, so later messages write nothing more.
     fn accept_senders(&mut self, rows: &[Row]) {
         for sender in rows.iter().filter_map(|row| row.key).map(|key| key.sender) {
             if self.roster.accept(sender) {
@@ -466,29 +352,15 @@ impl Home {
         }
     }
 
-    /// Rows of ours are durable: they move the head and enter the window. The caller replies, and fans them out behind the
-    /// replies: an ack waits for no other node.
+    /// Takes rows that are durable: they move the head and enter the window. The caller replies first and calls `fanout` last, so
+    /// that an ack waits for no other node.
     pub(super) fn take_rows(&mut self, rows: &Arc<[Row]>, now: Now) {
+        // Before the rows are pushed: it counts with the window as it was when the append took the records.
         self.window.mark_recorded(rows.len());
         rows.iter().for_each(|row| self.window.push(row));
         self.pace.note(rows, &self.details, now);
         self.head = rows.last().map(Head::after).or(self.head);
     }
-}
-
-/// The last of the rows that says the same: the same version of a message, or the same detail of the channel.
-fn same(rows: &[Row], content: &Content) -> Option<usize> {
-    let version = |content: &Content| content.change().map(|change| (change.target, change.version));
-    let pin = |content: &Content| match content {
-        Content::Pinned { target, .. } | Content::Unpinned { target, .. } => Some(*target),
-        _ => None,
-    };
-    rows.iter().rposition(|row| {
-        let other = &row.entry.content;
-        std::mem::discriminant(other) == std::mem::discriminant(content)
-            && version(other) == version(content)
-            && pin(other) == pin(content)
-    })
 }
 
 fn conflict() -> ErrorBody {

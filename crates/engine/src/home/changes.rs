@@ -1,7 +1,7 @@
-//! Edits, deletions and details: what becomes of a message or of the channel, told by an entry of its own.
+//! Edits, deletions and details: changes of a message or of the channel, each with an entry of its own.
 //!
-//! The store changes the row first and appends next, perhaps not at once: a command that finds its work done in the
-//! row, but not told by one of the last entries, only tells it.
+//! The store changes the row first and appends the entry next, and a crash may come in between. A command that finds the row
+//! already changed, and no entry about it among the last ones, only appends the entry.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,29 +18,30 @@ use crate::log::{ChannelState, Details, Row, RowChange};
 use crate::now::Now;
 use crate::seats::Member;
 
-/// What a command comes to.
+/// The result of checking a command.
 pub(super) enum Judged {
-    /// This is appended.
+    /// Append this entry.
     Tell(Content),
-    /// It is so already.
+    /// The requested state is already durable: answer without an entry.
     IsSo(Reply),
-    /// It is so already, or will be with an earlier entry of the same batch that says the same as this.
+    /// The requested state is there, either durably or with an earlier entry of the same batch. In the second case the answer
+    /// waits for that entry, which is equal to this one.
     IsSoWith(Content),
 }
 
-/// The messages and details that a batch changes, as they are after the commands before.
+/// The messages and details that a batch changes, as they are after the commands judged so far.
 pub(super) struct Sheet {
     targets: HashMap<Seq, Option<Row>>,
     details: Details,
-    /// When the batch is appended, as its rows say.
+    /// The time of the batch's rows.
     at: Millis,
-    /// The time now. By the time on the wall mutes and bans end; the log's time may be ahead of it.
+    /// Mutes and bans end by the wall clock, and the log's time may be ahead of it.
     now: Now,
-    /// Members who edit in this batch; slow mode lets each do so once.
+    /// Members who edit in this batch; slow mode allows one edit each.
     edits: HashSet<UserId>,
-    /// What the store is to change.
+    /// The row changes of the append.
     pub(super) changes: Vec<RowChange>,
-    /// The messages that it deletes.
+    /// The messages that the batch deletes.
     pub(super) deleted: Vec<Deleted>,
 }
 
@@ -49,7 +50,7 @@ impl Sheet {
         Self { targets, details, at, now, edits: HashSet::new(), changes: Vec::new(), deleted: Vec::new() }
     }
 
-    /// Whether a command of the batch changed something that later ones are judged by.
+    /// Whether a command of the batch changed something on which the result of later commands may depend.
     pub(super) fn is_changed(&self, before: &Details) -> bool {
         !self.changes.is_empty() || self.details != *before
     }
@@ -68,14 +69,14 @@ impl Sheet {
         })
     }
 
-    /// The same of what is to be deleted. A message that cannot be read has an empty stand-in, so that it can go.
+    /// As [`Self::message`], for a deletion. A damaged message has an empty stand-in, so that it can be deleted.
     fn deletable(&self, target: Seq, member: &Member, kind: ChannelKind) -> Result<Message, ErrorBody> {
         let may_read = kind == ChannelKind::Open || member.spans.contains(target);
         let row = self.targets.get(&target).and_then(Option::as_ref).filter(|_| may_read);
         row.and_then(Row::lost_message).map_or_else(|| self.message(target, member, kind), Ok)
     }
 
-    /// Writes a message with one more version.
+    /// Replaces a message by its next version, for the store and for the commands that follow in the batch.
     fn replace(&mut self, target: Seq, mut message: Message) -> Message {
         let if_version = message.version;
         message.version += 1;
@@ -96,7 +97,7 @@ fn change(target: Seq, by: UserId, message: Message) -> Change {
 }
 
 impl Home {
-    /// Judges a change of a message or of the details. Its caller's rights are known.
+    /// Checks a change of a message or of the details. The caller's membership was looked up before.
     pub(super) fn judge(&self, sheet: &mut Sheet, command: &Command) -> Result<Judged, ErrorBody> {
         let (Scope::Channel { kind, .. }, Some(by)) = (&self.scope, command.by()) else {
             return Err(ErrorBody::not_found("channel_id"));
@@ -104,7 +105,7 @@ impl Home {
         match command {
             Command::Change(request) => self.judge_change(sheet, request, *kind),
             Command::Detail { change, .. } => self.judge_detail(sheet, by, change, *kind),
-            // Sends and notes are minted, the others have steps of their own.
+            // Unreachable: sends and notes need no judgement, the others have steps of their own.
             _ => Err(ErrorBody::new(ErrorCode::Internal, "internal server error")),
         }
     }
@@ -150,10 +151,11 @@ impl Home {
             let error = "body.reply_to of a message cannot be changed; leave it out";
             return Err(ErrorBody::invalid("body.reply_to", error));
         }
-        // Whom a message mentions was decided, counted and notified when it was sent.
+        // Mentions are fixed when a message is sent: they were counted and notified then.
         let Body { reply_to, mentions_everyone, ref mentions, .. } = message.body;
         let body = Body { reply_to, mentions_everyone, mentions: mentions.clone(), ..body.clone() };
         let present = message.edited.map_or(1, |mark| mark.version);
+        // Before the check of the version: a retry of this very edit names the version before it, and would conflict with itself.
         if body == message.body {
             return Ok(self.is_so(target, by, message, present, Content::Edited));
         }
@@ -182,7 +184,8 @@ impl Home {
         sheet.details.pins.retain(|pin| *pin != target);
         if message.deleted.is_some() {
             let version = message.version;
-            // The row was changed, but not the details: they are with the entry, which tells it.
+            // A crash came between the change of the row and the append. The details are written with the append, so a pin that
+            // is still there proves that the entry is not in the log: append it, however old the deletion is.
             return Ok(match was_pinned {
                 true => Judged::Tell(Content::Deleted(change(target, by, message))),
                 false => self.is_so(target, by, message, version, Content::Deleted),
@@ -194,7 +197,9 @@ impl Home {
         Ok(Judged::Tell(Content::Deleted(change(target, by, message))))
     }
 
-    /// A message that is as it was to be since its version `since`: told again if none of the last entries tells that.
+    /// For a message that is as requested since its version `since`: appends the entry if none of the last entries has that
+    /// version. An entry that has left the window is appended again, which tells readers nothing new; a missing one would never
+    /// reach them.
     fn is_so(
         &self,
         target: Seq,
@@ -205,6 +210,7 @@ impl Home {
     ) -> Judged {
         let version = message.version;
         match self.window.told(target, since) {
+            // Version 1 is the message as it was sent: its own row is its entry.
             _ if since == 1 => Judged::IsSo(Reply::Changed { target, version, seq: None, caused_bytes: 0 }),
             Some(seq) => Judged::IsSo(Reply::Changed { target, version, seq: Some(seq), caused_bytes: 0 }),
             None => Judged::Tell(tell(Change { version: since, ..change(target, by, message) })),
@@ -237,14 +243,14 @@ impl Home {
         }
         let before = sheet.details.clone();
         let content = sheet.details.apply(by, change)?;
-        // What an earlier command of the batch changes is not so before it is appended.
+        // An earlier command of the batch may have made the same change; then the answer must wait until that one is durable.
         if sheet.details == before {
             return Ok(Judged::IsSoWith(content));
         }
         Ok(Judged::Tell(content))
     }
 
-    /// Only the owner decides, and nothing follows a deletion.
+    /// Archives, reactivates or deletes the channel. Only the owner may, and a deletion is final.
     fn judge_state(
         &self,
         sheet: &mut Sheet,
@@ -281,7 +287,7 @@ impl Home {
         }
     }
 
-    /// Whether the channel takes messages, and what changes them.
+    /// Refuses messages and their changes in a channel that is archived or deleted.
     fn check_takes_messages(&self) -> Result<(), ErrorBody> {
         match self.details.state {
             ChannelState::Active => Ok(()),
@@ -290,7 +296,7 @@ impl Home {
         }
     }
 
-    /// Somebody who is a member now.
+    /// The role and the row of a present member.
     pub(super) fn check_member(
         &self,
         user: UserId,
@@ -301,7 +307,7 @@ impl Home {
         if let Some(found) = self.role_of(user).zip(member) {
             return Ok(found);
         }
-        // Who has been a member knows that the channel exists; to others it does not, also if they were banned.
+        // A former member knows that the channel exists. To others it does not exist, also if they are banned.
         let was_here = |member: &&Member| kind == ChannelKind::Open || member.spans.last().is_some();
         Err(match member.filter(was_here) {
             Some(member) if member.is_banned(now) => ErrorBody::forbidden("you are banned from this channel"),
@@ -310,7 +316,7 @@ impl Home {
         })
     }
 
-    /// The role of somebody who may speak here now.
+    /// The role of a member who may write now.
     pub(super) fn check_speaks(
         &self,
         user: UserId,
@@ -345,7 +351,7 @@ impl Home {
 }
 
 impl Details {
-    /// Applies a change; the content tells it.
+    /// Applies a change and returns its entry.
     fn apply(&mut self, by: UserId, change: &DetailChange) -> Result<Content, ErrorBody> {
         Ok(match change.clone() {
             DetailChange::Name(name) => {
@@ -379,7 +385,7 @@ impl Details {
                 self.pins.retain(|pin| *pin != target);
                 Content::Unpinned { target, by }
             }
-            // Judged by itself: the owner decides, and what was deleted stays so.
+            // Unreachable: `judge_state` handles it.
             DetailChange::State(_) => {
                 return Err(ErrorBody::new(ErrorCode::Internal, "internal server error"));
             }
@@ -387,7 +393,7 @@ impl Details {
     }
 }
 
-/// How a request to a deleted channel is refused.
+/// The refusal of a request to a deleted channel.
 #[must_use]
 pub fn deleted_channel() -> ErrorBody {
     ErrorBody::field(ErrorCode::NotFound, "channel_id", "the channel was deleted by its owner")

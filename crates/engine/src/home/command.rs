@@ -1,4 +1,4 @@
-//! What a home is asked, what it asks of its shell, and what it answers.
+//! The commands of a home, its effects, and its replies.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,36 +21,36 @@ pub struct Ticket(pub u64);
 /// The connection whose sends are kept in order.
 pub use madang_ids::Origin;
 
-/// What is asked of a home.
+/// A request to a home.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// A message.
+    /// Append a message.
     Send {
-        /// The connection that it came on; REST has none.
+        /// The connection on which it came; `None` for REST.
         origin: Option<Origin>,
-        /// Who, her retry key, and the body's hash.
+        /// The sender, the retry key, and the body's hash.
         key: RowKey,
-        /// What.
+        /// The body of the message.
         body: Body,
     },
-    /// A message is edited or deleted.
+    /// Edit or delete a message.
     Change(ChangeRequest),
-    /// Somebody reacts to a message, or takes it back.
+    /// Add or remove a reaction.
     React(ReactRequest),
-    /// Something of the channel's details changes.
+    /// Change the channel's details.
     Detail {
-        /// Who asks.
+        /// The user who requests it.
         by: UserId,
-        /// What.
+        /// The new value of one detail.
         change: DetailChange,
     },
-    /// An entry that needs no check, such as those of a user's own log.
+    /// Append an entry that needs no check, such as those of a user's own log.
     Note {
-        /// What happened.
+        /// The content of the entry.
         content: Content,
     },
-    /// Members come and go.
+    /// Change members.
     Seats(SeatRequest),
 }
 
@@ -69,7 +69,7 @@ impl Command {
         }
     }
 
-    /// Whose rights it takes.
+    /// The user whose rights are checked; `None` for a note.
     pub const fn by(&self) -> Option<UserId> {
         match self {
             Self::Send { key, .. } => Some(key.sender),
@@ -81,12 +81,12 @@ impl Command {
         }
     }
 
-    /// Whether what comes behind it may be refused because of it: it ends its batch.
+    /// Whether commands behind it may be refused because of it: it ends its batch.
     pub(super) const fn changes_state(&self) -> bool {
         matches!(self, Self::Detail { change: DetailChange::State(_), .. })
     }
 
-    /// The message without which it cannot be judged.
+    /// The message that must be read to judge the command.
     pub(super) const fn target(&self) -> Option<Seq> {
         match self {
             Self::Change(request) => Some(request.target),
@@ -95,7 +95,7 @@ impl Command {
         }
     }
 
-    /// The most that the entry takes as JSON, for the bound of a batch.
+    /// An upper bound of the entry's bytes as JSON, for the bound of a batch.
     pub(super) fn size_bytes(&self) -> usize {
         /// Names, ids and times around a body.
         const AROUND_BYTES: usize = 320;
@@ -113,79 +113,79 @@ impl Command {
     }
 }
 
-/// A message is to be edited or deleted. Repeating it is harmless.
+/// A request to edit or delete a message. Repeating it is harmless.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ChangeRequest {
-    /// Who asks.
+    /// The user who requests it.
     pub by: UserId,
-    /// Which message.
+    /// The place of the message.
     pub target: Seq,
-    /// What becomes of it.
+    /// The edit or the deletion.
     pub change: MessageChange,
 }
 
-/// What becomes of a message.
+/// A change of a message.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum MessageChange {
-    /// It says something else.
+    /// Replace the body.
     Edit {
-        /// What. Its `reply_to` must be absent or as it was.
+        /// The new body. Its `reply_to` must be absent or unchanged.
         body: Body,
-        /// The version that was edited: a later edit of somebody else's makes a conflict.
+        /// The version that the client edited; a later version makes the edit a conflict.
         if_version: Option<u32>,
     },
-    /// It says nothing any more.
+    /// Remove body and reactions, and mark the message as deleted.
     Delete,
 }
 
-/// Somebody reacts to a message, or takes that back. Repeating it is harmless.
+/// A request to add or remove a reaction. Repeating it is harmless.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReactRequest {
-    /// To which message.
+    /// The place of the message.
     pub target: Seq,
-    /// Who, how, and whether it is there from now on.
+    /// The user, the reaction, and whether it is there from now on.
     pub change: ReactionChange,
 }
 
-/// What of a channel's details changes. Repeating it is harmless.
+/// The new value of one detail of a channel. Repeating the change is harmless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "detail", content = "to", rename_all = "snake_case")]
 pub enum DetailChange {
-    /// The name.
+    /// The name of the channel.
     Name(String),
     /// The topic; empty means none.
     Topic(String),
     /// The address of the picture; empty means none.
     Avatar(String),
-    /// Seconds that a member waits between two messages.
+    /// Seconds that a member waits between two messages; 0 means no slow mode.
     SlowMode(u32),
-    /// A message is pinned.
+    /// Pin the message at this place.
     Pin(Seq),
-    /// A message is pinned no longer.
+    /// Unpin the message at this place.
     Unpin(Seq),
-    /// The channel is archived, active again, or deleted.
+    /// Archive the channel, make it active again, or delete it.
     State(ChannelState),
 }
 
-/// Members come and go, or are others.
+/// A request to change members, their roles or their restrictions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SeatRequest {
-    /// Who asks. She must be a member who may, unless she makes the channel or leaves it herself.
+    /// The user who requests it: a member with the right to do so, unless this user makes the channel or leaves it.
     pub by: UserId,
-    /// Who comes. Those who are members already are left as they are.
+    /// Users to add. Present members stay as they are.
     pub joins: Vec<JoinRequest>,
-    /// Who goes. Those who are no members are left as they are.
+    /// Users to remove. Users who are no members stay as they are.
     pub leaves: Vec<UserId>,
-    /// Who becomes the owner if the owner is among those who go.
+    /// The next owner, if the owner is among `leaves`.
     pub promote: Option<UserId>,
-    /// Who has another role from now on. A new owner takes the place of the old one.
+    /// A member's new role. A new owner takes the place of the old one.
     pub role: Option<JoinRequest>,
-    /// Whose restrictions change.
+    /// A new restriction of a user, or its end.
     pub restrict: Option<RestrictRequest>,
-    /// Whether the channel is being made: no role is asked for.
+    /// Whether the channel is being made: then no role is required.
     pub is_creation: bool,
-    /// Whether the right to add people is asked for, though perhaps nobody comes: they may be invited instead.
+    /// Whether to check the right to add users although `joins` may be empty: the caller invites them instead.
     pub adds: bool,
     /// The inviter of `by`, who joins a group by themselves. The invitation holds only while the inviter is an admin.
     pub invited_by: Option<UserId>,
@@ -208,7 +208,7 @@ impl SeatRequest {
         }
     }
 
-    /// Who comes or goes by herself, if the request changes nobody else.
+    /// The user who joins or leaves, if the request changes only the user who made it.
     pub(super) fn own_change(&self) -> Option<UserId> {
         let is_own = match (&self.joins[..], &self.leaves[..]) {
             ([join], []) => join.user_id == self.by && join.role == Role::Member,
@@ -219,13 +219,13 @@ impl SeatRequest {
         (is_own && !others && !self.is_creation && !self.adds).then_some(self.by)
     }
 
-    /// Whether it may change what somebody else may say.
+    /// Whether it may restrict another user.
     pub(super) fn is_moderation(&self) -> bool {
         let removes = self.leaves.iter().any(|user| *user != self.by);
         removes || self.role.is_some() || self.restrict.is_some()
     }
 
-    /// Everybody whom it names.
+    /// All users whose membership must be known to plan it; some may come twice.
     pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
         let joins = self.joins.iter().map(|join| join.user_id);
         let others = self.promote.into_iter().chain(self.role.map(|role| role.user_id));
@@ -234,40 +234,40 @@ impl SeatRequest {
     }
 }
 
-/// Somebody may not speak, or not be here; or may again.
+/// A request to mute or ban a user, or to lift that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestrictRequest {
-    /// Who.
+    /// The user to restrict.
     pub user_id: UserId,
-    /// Which of the two.
+    /// Mute or ban.
     pub kind: RestrictionKind,
-    /// How long; `None` lifts it.
+    /// The end of the restriction; `None` lifts it.
     pub restriction: Option<Restriction>,
 }
 
-/// What somebody may not.
+/// The right that a restriction takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestrictionKind {
-    /// Speak.
+    /// The user may not write.
     Mute,
-    /// Be here.
+    /// The user may not be a member.
     Ban,
 }
 
-/// Who comes, and as what.
+/// A user to add, or a member's new role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
-    /// Who.
+    /// The user to add.
     pub user_id: UserId,
-    /// As what.
+    /// The role from now on.
     pub role: Role,
-    /// Whether the user is taken to have accepted. Somebody who comes by themselves always has.
+    /// Whether the membership counts as accepted. An own join always does.
     pub accepts: bool,
 }
 
 impl JoinRequest {
-    /// Somebody who comes, or is given a role.
+    /// A user to add, or a member's new role; not accepted yet.
     #[must_use]
     pub const fn of(user_id: UserId, role: Role) -> Self {
         Self { user_id, role, accepts: false }
@@ -277,13 +277,13 @@ impl JoinRequest {
 /// A message that is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
-    /// Its id.
+    /// The id of the message.
     pub message_id: MessageId,
-    /// Its place.
+    /// The place in the log.
     pub seq: Seq,
-    /// When it was appended.
+    /// The time of the append.
     pub at: Millis,
-    /// Whether an earlier try had appended it.
+    /// Whether an earlier attempt appended it.
     pub by_retry: bool,
 }
 
@@ -293,38 +293,38 @@ pub struct Sent {
 pub enum Reply {
     /// The message is durable.
     Sent(Sent),
-    /// The message is changed, durably.
+    /// The change of the message is durable.
     Changed {
-        /// Which message.
+        /// The place of the message.
         target: Seq,
-        /// Its version from now on.
+        /// The version of the message from now on.
         version: u32,
-        /// The place of the entry that tells it; `None` if the message was so already, and that entry lies far back.
+        /// The place of the entry; `None` if the message was as requested already, and its entry has left the window.
         seq: Option<Seq>,
-        /// About the bytes that this change wrote, and sends to each reader: those of its entry, and of reactions the message,
-        /// which is written anew. 0 if it wrote none.
+        /// About the bytes that this change wrote and sends to each reader: its entry, and for reactions also the message, which
+        /// is written anew. 0 if it wrote nothing.
         caused_bytes: usize,
     },
     /// The note, or the detail, is durable.
     Noted {
-        /// Its place.
+        /// The place in the log.
         seq: Seq,
     },
-    /// Members came and went; those in the list really did, perhaps in an earlier try of the same command.
+    /// The change of members is durable.
     Seated {
-        /// Who, as she is now.
+        /// The members that really changed, perhaps in an earlier attempt of the same command, as they are now.
         members: Vec<Member>,
     },
-    /// It was not done.
+    /// The command was not carried out.
     Refused(ErrorBody),
 }
 
 /// How an effect of the store failed.
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// It was certainly not done.
+    /// The effect certainly did not happen, and will not.
     Unavailable(ErrorBody),
-    /// It may have been done.
+    /// The effect may have happened, or may happen yet.
     Unknown(ErrorBody),
 }
 
@@ -336,87 +336,88 @@ impl Failure {
     }
 }
 
-/// What a home learns of its log when it begins, and again after an append that did not happen as expected. The tail is
-/// read first.
+/// The state of a log, which a home loads when it begins, and again after an append that did not happen as expected. The tail
+/// is read first.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    /// The tail.
+    /// The head and the last rows.
     pub tail: Tail,
-    /// Of a channel, its seats.
+    /// Count and revision of a channel's seats.
     pub seats: Seats,
-    /// Of a channel, the members found half-way.
+    /// The members of a channel that are half-way or not settled.
     pub pending: Vec<Member>,
-    /// Of a channel, what members may change of it.
+    /// Name, topic, pins and the like of a channel.
     pub details: Details,
 }
 
-/// What a home asks of its shell. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle`
-/// are answered by the `handle_*` of that name; at most one of them is out. The others are carried out and forgotten.
+/// What the shell carries out for a home. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle`
+/// are answered by the `handle_*` of that name; at most one of them is out. The others have no outcome.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Read what [`Loaded`] says.
+    /// Read the state of the log ([`Loaded`]).
     Load {
-        /// Which.
+        /// The log of this home.
         log: LogId,
-        /// How many rows.
+        /// The number of last rows.
         rows: usize,
     },
-    /// Look up members, and what stands between the two people of a direct channel.
+    /// Look up members, and the blocks between the two users of a direct channel.
     Find(Lookup),
-    /// Look up recorded sends, of those who may not speak now: what they sent before was acked.
+    /// Look up the records of sends whose users may not write now: those that were appended before are acknowledged again.
     FindSends {
-        /// By these keys.
+        /// Sender and retry key of each send.
         keys: Vec<(UserId, ClientMsgId)>,
     },
     /// Read single rows. The answer may lack the last ones.
     FindRows {
-        /// Where.
+        /// The places of the rows.
         seqs: Vec<Seq>,
-        /// The most bytes of entries, though at least one row.
+        /// The most bytes of entries, but at least one row.
         max_bytes: usize,
     },
-    /// Change reactions, and answer with all of each message, in the order asked for.
+    /// Change sets of reactions, and answer with the whole set of each message, in the order of `changes`.
     React {
-        /// To which messages, and how.
+        /// The place of each message, and the changes of its set.
         changes: Vec<(Seq, Vec<ReactionChange>)>,
     },
-    /// Append.
+    /// Append rows.
     Append(Append),
     /// Change seats, then write the memberships.
     ChangeSeats(SeatChange),
-    /// Note that a member has accepted the stay, which is true whether that succeeds or not.
+    /// Record that a member has accepted the membership. A failure loses only this record: it is written again
+    /// with a message after the cache of members was dropped.
     Accept {
-        /// Who.
+        /// The member.
         user_id: UserId,
     },
-    /// Write the memberships, tell the members in their own logs, then clear `pending`.
+    /// Write the memberships, append notes to the members' own logs, then clear `pending`.
     Settle {
         /// The members as they are now.
         members: Vec<Member>,
     },
     /// Answer a command.
     Reply {
-        /// Which.
+        /// The ticket of the command.
         ticket: Ticket,
-        /// How.
+        /// The answer.
         reply: Reply,
     },
-    /// Rows are durable and acknowledged: bring them to the inboxes and apply their consequences. Those of one log in the
-    /// order in which they come.
+    /// Rows are durable and acknowledged: bring them to the inboxes and apply their consequences, for each log in the order of
+    /// these effects.
     Fanout {
-        /// Of which log.
+        /// The log of the rows.
         log: LogId,
-        /// The rows.
+        /// The appended rows.
         rows: Arc<[Row]>,
-        /// What follows from them outside the log's partition.
+        /// The writes that follow from the rows outside the log's partition.
         consequences: Consequences,
     },
     /// Rows are durable whose fan-out or consequences may be lost: a retry found its row, or the home begins on the log.
     /// Both are repeated, which is harmless.
     Redrive {
-        /// Of which log.
+        /// The log of the rows.
         log: LogId,
-        /// Where the rows are; at most [`WINDOW_ROWS`](super::WINDOW_ROWS).
+        /// The places of the rows; at most [`WINDOW_ROWS`](super::WINDOW_ROWS).
         range: RangeInclusive<Seq>,
     },
 }

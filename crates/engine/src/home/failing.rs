@@ -1,4 +1,4 @@
-//! How commands are refused when something fails: never one alone, if its connection sent more behind it.
+//! Refuses commands when something fails: a command together with those that its connection sent behind it.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::home::{Home, Step};
 use crate::now::Now;
 
 impl Home {
-    /// Refuses a step.
+    /// Refuses the commands of a step.
     pub(super) fn fail_step(&mut self, step: Step, error: &ErrorBody, now: Now) {
         let failed: Vec<Waiting> = match step {
             Step::Load => return self.fail_all(error, now),
@@ -18,10 +18,11 @@ impl Home {
             Step::React(step) => step.into_waiting(),
             Step::Seats(step) => {
                 if step.is_half_way() {
-                    // The next load finds the members half-way, and finishes them before anything else.
+                    // Seats were changed. Without a head the next command loads first, finds the members half-way, and finishes them.
                     self.head = None;
                 }
                 let waiting = step.into_waiting();
+                // The step finished members before any command. If that fails, no command can run: refuse all of them.
                 if waiting.is_empty() {
                     return self.fail_all(error, now);
                 }
@@ -31,7 +32,7 @@ impl Home {
         self.fail(failed, error, now);
     }
 
-    /// Refuses what has waited too long.
+    /// Refuses commands that have waited longer than [`QUEUE_WAIT`](super::QUEUE_WAIT).
     pub(super) fn fail_late(&mut self, now: Now) {
         let late = self.queue.take_late(now);
         if !late.is_empty() {
@@ -39,7 +40,7 @@ impl Home {
         }
     }
 
-    /// Refuses commands, and what waits behind them from the same connections: sends of one connection stay in order.
+    /// Refuses commands, and the waiting sends of the same connections: otherwise these would be appended ahead of the retries.
     fn fail(&mut self, mut failed: Vec<Waiting>, error: &ErrorBody, now: Now) {
         let origins: HashSet<Origin> = failed.iter().filter_map(Waiting::origin).collect();
         for waiting in self.queue.take() {
@@ -57,7 +58,7 @@ impl Home {
         self.refuse(failed, error, now);
     }
 
-    /// Refuses commands, in their order. Their connections are waited for, each until its first one comes again.
+    /// Refuses commands, in their order. The gate of each connection is shut until its first refused send comes again.
     pub(super) fn refuse(&mut self, failed: impl IntoIterator<Item = Waiting>, error: &ErrorBody, now: Now) {
         let mut origins: HashSet<Origin> = HashSet::new();
         for Waiting { ticket, command, .. } in failed {

@@ -1,8 +1,8 @@
-//! Keeps the order of a connection's sends across a refusal: what it sent on before it heard of the refusal must not
+//! Keeps the order of a connection's sends across a refusal: sends that left the client before it received the refusal must not
 //! be appended ahead of the retry.
 //!
-//! After a send was refused in a way that may be retried, the gate is shut for its connection until that send comes
-//! again. Not for longer than [`SHUT`], since a client may give the refused message up.
+//! When a send is refused with a retryable error, the gate is shut for its connection until that send comes again, but at most
+//! for [`SHUT`], since the client may give the message up.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use madang_proto::ErrorBody;
 use crate::home::command::Origin;
 use crate::now::Now;
 
-/// Longer than the waits that refusals of a home ask for, and their way there and back.
+/// Longer than the longest `retry_after_ms` of a home (1 s) plus the way to the client and back.
 pub(super) const SHUT: Duration = Duration::from_secs(2);
-/// Above so many, connections are not waited for.
+/// At most this many connections are held back at once. Above it, order is not kept; nothing is lost.
 const SHUT_ORIGINS: usize = 1_024;
 
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Shut {
 }
 
 impl Gate {
-    /// Whether a send may pass; if not, the refusal of what it would overtake is its own.
+    /// Whether a send may pass. A send that would overtake the retry gets the same refusal as the send that it would overtake.
     pub(super) fn check(
         &mut self,
         origin: Origin,
@@ -47,6 +47,7 @@ impl Gate {
     ) -> Result<(), ErrorBody> {
         match self.shut.get(&origin) {
             Some(shut) if shut.lasts(now) && shut.until_sent != client_msg_id => Err(shut.error.clone()),
+            // The retry, or the gate has expired. The sends behind the retry come behind it on the same connection, so they may pass.
             Some(_) => {
                 self.shut.remove(&origin);
                 Ok(())
@@ -55,8 +56,10 @@ impl Gate {
         }
     }
 
-    /// Shuts until `until_sent` comes again, which is earlier in order than whatever the gate was shut for.
+    /// Shuts the gate until `until_sent` comes again. It replaces the send for which the gate was shut before: the new one is
+    /// that very retry, or was enqueued before the gate was shut and is earlier in the connection's order, or the gate had expired.
     pub(super) fn shut(&mut self, origin: Origin, until_sent: ClientMsgId, error: &ErrorBody, now: Now) {
+        // Expired gates make room first.
         if self.shut.len() >= SHUT_ORIGINS {
             self.shut.retain(|_, shut| shut.lasts(now));
         }
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_above_the_bound_are_not_waited_for() {
+    fn connections_above_the_bound_are_not_held_back() {
         let mut gate = Gate::default();
         for id in 0..=SHUT_ORIGINS as u64 {
             gate.shut(origin(id), message(1), &error(), at(5_000));

@@ -1,13 +1,13 @@
-//! Joins and leaves: take the seats by compare-and-set, let the log tell, then settle.
+//! Joins and leaves: change the seats by compare-and-set, append the entries, then settle.
 //!
-//! Seats and log are different partitions, so a crash may leave a member *pending*: seated, but the log does not tell.
-//! Whoever loads the log next finishes her before anything else.
+//! Seats and log are different partitions, so a crash may leave a member *pending* (half-way): seated, without an entry in the log.
+//! The home that loads the log next finishes the member before any command.
 //!
-//! People who come and go by themselves are taken many at a time: each is checked and answered on its own, behind those
-//! before it, and one change of seats, one append and one settlement serve them all.
+//! Up to [`OWN_CHANGES`] users who join or leave by themselves share one step: each request is checked behind those before it and
+//! answered separately; one change of seats, one append and one settlement serve all of them.
 //!
-//! Live delivery learns of members from the log, reads learn of them from their spans: so a span that begins does so
-//! with the append that tells of it, and one that ends does so with its row, however late these come.
+//! Live delivery takes memberships from the log, reads take them from the spans. So that both agree, a span begins with the
+//! append that has the entry, and ends with the row of the entry, also if the append comes later than planned.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::seats::{Member, PendingChange, SeatChange};
 pub(super) struct SeatStep {
     source: Source,
     phase: Phase,
-    /// The members that change, as they are after it, until the log tells of them.
+    /// The members that change, as they are after the change. A member is removed once its entry is appended.
     members: Vec<Member>,
-    /// What the log has still to tell of them.
+    /// The entries that are not appended yet.
     contents: Vec<Content>,
     rows: Option<Arc<[Row]>>,
     settling: Vec<Member>,
@@ -44,7 +44,7 @@ const OWN_CHANGES: usize = 100;
 enum Source {
     /// One request, or several own joins and own leaves of different people.
     Commands(Vec<Asked>),
-    /// Found half-way when the log was loaded.
+    /// No request: members that were found half-way when the log was loaded.
     Unfinished,
 }
 
@@ -53,7 +53,7 @@ struct Asked {
     ticket: Ticket,
     request: SeatRequest,
     tries: Tries,
-    /// Of one that changes nothing; true once the changes before it have happened.
+    /// The reply to a request that changes nothing. It is valid once the changes of the requests before it have happened.
     reply: Option<Reply>,
 }
 
@@ -67,20 +67,22 @@ enum Phase {
 /// What happened to a change of seats before it began again.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tries {
-    /// Everything that is known was read since it was asked. A change is proved by the compare-and-set; nothing but
-    /// this proves a refusal.
+    /// Members and seats were loaded after the request came. A change is verified by the compare-and-set; a refusal writes
+    /// nothing, so only a fresh load verifies it.
     is_fresh: bool,
-    /// Seats may have been changed: what is as it was to be is told as its work.
+    /// An earlier attempt may have changed seats. Members who are already as requested are then reported as changed by it.
     was_tried: bool,
 }
 
 impl SeatStep {
-    /// Takes the request in front of the queue, and if somebody comes or goes by herself, others behind it who do so
-    /// too. Those who were refused once already are not made to wait for those who were not.
+    /// Takes the request in front of the queue. If a user joins or leaves alone, takes also the own joins and leaves of other
+    /// users behind it. Requests whose refusal is already verified (`is_fresh`) and others are not mixed: one that is not fresh
+    /// would send all of them back to a load.
     pub(super) fn take(queue: &mut Queue) -> Self {
         let (mut asked, mut users): (Vec<Asked>, HashSet<UserId>) = (Vec::new(), HashSet::new());
         while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front(Turn::Seats) {
             let own = request.own_change();
+            // One change for each user: the plan of a user's second request would have to begin from the first one's result.
             let goes_along = |first: &Asked| {
                 asked.len() < OWN_CHANGES
                     && own.is_some_and(|user| !users.contains(&user))
@@ -115,7 +117,7 @@ impl SeatStep {
         }
     }
 
-    /// Finishes members that were found half-way; the flag says of whom the log tells already.
+    /// Finishes members that were found half-way; the flag says whether the log has the member's entry.
     pub(super) fn finish(unfinished: Vec<(Member, bool)>, founder: Option<UserId>) -> Self {
         let mut step = Self::begin(Source::Unfinished, Phase::Tell);
         step.contents.extend(founder.map(|by| Content::Created { by }));
@@ -126,11 +128,12 @@ impl SeatStep {
         step
     }
 
+    /// The seats are changed; the entries are next.
     pub(super) fn seated(self) -> Self {
         Self { phase: Phase::Tell, ..self }.tried()
     }
 
-    /// Seats may have been changed.
+    /// Records that seats may have been changed.
     pub(super) fn tried(mut self) -> Self {
         if let Source::Commands(asked) = &mut self.source {
             asked.iter_mut().for_each(|asked| asked.tries.was_tried = true);
@@ -138,12 +141,12 @@ impl SeatStep {
         self
     }
 
-    /// Whether seats were changed of which the log does not tell yet.
+    /// Whether seats were changed that are not settled yet.
     pub(super) fn is_half_way(&self) -> bool {
         self.phase != Phase::Plan
     }
 
-    /// The commands as they were asked; none if the step finishes what was found half-way.
+    /// The commands as they were enqueued; none if the step finishes members that were found half-way.
     pub(super) fn into_waiting(self) -> Vec<Waiting> {
         let Source::Commands(asked) = self.source else { return Vec::new() };
         let waiting = |Asked { ticket, request, tries, .. }| Waiting {
@@ -153,7 +156,7 @@ impl SeatStep {
         asked.into_iter().map(waiting).collect()
     }
 
-    /// Takes those who are answered already: what they were refused for has happened.
+    /// Takes the requests that change nothing: the changes on which their replies depend have happened.
     pub(super) fn take_unchanged(&mut self) -> Vec<(Ticket, Reply)> {
         let Source::Commands(asked) = &mut self.source else { return Vec::new() };
         let unchanged = asked.extract_if(.., |asked| asked.reply.is_some());
@@ -161,10 +164,10 @@ impl SeatStep {
     }
 }
 
-/// A member who was found half-way, with the span that the log gives her, and whether it tells of her.
+/// A member that was found half-way, with the span according to the log, and whether the log has the member's entry.
 ///
-/// If the last rows do not, none does: members are settled after each append that tells of some, and who appends
-/// behind a row that tells of a member loaded the log after it, and finished her before anything else.
+/// If the entry is not in the tail, it is nowhere in the log. Members are settled after each append with entries about them, and a
+/// home that appends behind such an entry has loaded the log after it, and has finished the member first.
 pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     if !member.is_half_way() {
         return (member, true);
@@ -173,8 +176,11 @@ pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     if !member.is_moving() {
         return (member, true);
     }
+    // Between the change of seats and the append another home may have appended, so the entry lies behind its planned place. A
+    // planned end would hide rows that live delivery has sent to the member; a planned begin would show earlier rows.
     member.spans.extend_until(row.entry.seq);
-    // Rows of one append share their time, and only they do. If they reach beyond what was read, the plan holds.
+    // A span begins with the first row of the append. Rows of one append share their time, and no other rows have it. If the append
+    // begins before the tail, its first row is unknown, and the planned begin remains.
     let first = tail.rows.iter().position(|other| other.entry.at == row.entry.at);
     if let Some(first) = first.filter(|&first| first > 0) {
         member.spans.begin_later(tail.rows[first].entry.seq);
@@ -182,8 +188,9 @@ pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     (member, true)
 }
 
-/// Whether a row tells what is pending of a member.
+/// Whether a row is the entry of a member's pending change.
 fn tells(row: &Row, member: &Member) -> bool {
+    // A row before the planned place is about an earlier change: a user who left and joins again has an older equal entry.
     let Some(pending) = member.pending.filter(|pending| row.entry.seq >= pending.place) else { return false };
     subject(&row.entry.content) == Some(member.user_id)
         && match row.entry.content {
@@ -203,7 +210,7 @@ fn tells(row: &Row, member: &Member) -> bool {
 }
 
 impl SeatStep {
-    /// The members of whom the log tells.
+    /// Takes the members whose entries are appended.
     fn take_told(&mut self) -> Vec<Member> {
         let untold: HashSet<UserId> = self.contents.iter().filter_map(subject).collect();
         let is_untold = |member: &Member| untold.contains(&member.user_id);
@@ -212,7 +219,8 @@ impl SeatStep {
         told
     }
 
-    /// What was told later than planned: who came reads from the append that told of it, who left up to her row.
+    /// Fits spans to an append that came later than planned: a new member reads from the first row of the append, a member who
+    /// left reads up to the row of the entry.
     fn fit_spans(&mut self, rows: &[Row]) {
         let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
         for row in rows {
@@ -226,7 +234,7 @@ impl SeatStep {
     }
 }
 
-/// The member of whom an entry tells.
+/// The member that an entry is about.
 const fn subject(content: &Content) -> Option<UserId> {
     match content {
         Content::Joined { user_id, .. }
@@ -255,6 +263,8 @@ impl Home {
                 self.flight = Flight::Ready(Step::Seats(step));
                 None
             }
+            // A change with more entries than fit into one append goes through Tell and Settle several times. Each append is settled
+            // before the next one: `told_by` relies on it when another home takes over in between.
             Phase::Tell => {
                 let next = &step.contents[..step.contents.len().min(MAX_APPEND_ROWS)];
                 let rows = rows_of(next, head, now, ids);
@@ -282,6 +292,8 @@ impl Home {
             return Some(Effect::Find(lookup));
         }
         let Plan { members, contents, count } = self.plan(asked, head, now);
+        // A request that changes nothing writes nothing, so no compare-and-set shows that the cache is stale: another home may
+        // have seated or unseated the user since. Load once before such a reply; the second time it is verified.
         if asked.iter().any(|asked| asked.reply.is_some() && !asked.tries.is_fresh) {
             asked.iter_mut().for_each(|asked| asked.tries.is_fresh = true);
             self.begin_again(Step::Seats(step));
@@ -298,14 +310,14 @@ impl Home {
         Some(Effect::ChangeSeats(SeatChange { channel, if_rev, count, members }))
     }
 
-    /// Answers those whose requests change nothing.
+    /// Answers the requests that change nothing.
     pub(super) fn answer_unchanged(&mut self, step: &mut SeatStep) {
         for (ticket, reply) in step.take_unchanged() {
             self.reply(ticket, reply);
         }
     }
 
-    /// *Check*, and what follows from it, of one request after the other. One that changes nothing gets its reply.
+    /// Checks and plans one request after the other. A request that changes nothing gets its reply.
     fn plan(&self, asked: &mut [Asked], head: Head, now: Now) -> Plan {
         let count = self.roster.seats.count;
         let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count };
@@ -316,10 +328,12 @@ impl Home {
                 *reply = None;
                 continue;
             }
+            // A refused request may have planned a part of its changes; the requests behind it must not see them.
             plan.members.truncate(before.0);
             plan.contents.truncate(before.1);
             plan.count = before.2;
-            // What an earlier try has done may refuse this one: who left has no right to leave.
+            // An attempt of unknown outcome may have been done, and now refuses itself: a user who has left has no right to leave.
+            // So a request that was tried and whose result is there is answered as done.
             let members = if tries.was_tried { self.as_asked(request) } else { Vec::new() };
             *reply = Some(match outcome {
                 Err(error) if members.is_empty() => Reply::Refused(error),
@@ -329,21 +343,23 @@ impl Home {
         plan
     }
 
-    /// The log tells: those whom it tells of can be settled.
+    /// The entries are appended: their members can be settled.
     pub(super) fn finish_seat_rows(&mut self, mut step: SeatStep, now: Now) {
         let Some(rows) = step.rows.take() else { return };
         self.take_rows(&rows, now);
         step.fit_spans(&rows);
         step.contents.drain(..rows.len());
+        // Before the settlement: a member's unavailable partition must not delay live delivery to the others.
         self.fanout(rows, &[]);
         step.phase = Phase::Settle;
         self.flight = Flight::Ready(Step::Seats(step));
     }
 
-    /// Members are settled, except those whose own partitions could not be written; the log goes on to tell of the others.
+    /// Members are settled, except those whose own partitions could not be written. The rest of the entries follows.
     pub(super) fn finish_seats(&mut self, mut step: SeatStep, unsettled: &[UserId], now: Now) {
         for member in std::mem::take(&mut step.settling) {
             let member = if unsettled.contains(&member.user_id) {
+                // Marked as appended, so that the next home does not append the entry again when it finds the member.
                 let member = member.told(true);
                 self.unsettled.push(member.clone(), now);
                 member
@@ -360,8 +376,8 @@ impl Home {
         }
         let Source::Commands(asked) = step.source else { return };
         for Asked { ticket, request, .. } in asked {
-            let is_hers = |member: &&Member| request.own_change().is_none_or(|user| user == member.user_id);
-            let members = step.settled.iter().filter(is_hers).cloned().collect();
+            let concerns = |member: &&Member| request.own_change().is_none_or(|user| user == member.user_id);
+            let members = step.settled.iter().filter(concerns).cloned().collect();
             self.reply(ticket, Reply::Seated { members });
         }
     }

@@ -1,18 +1,20 @@
 //! The home of one log: checks commands, mints, appends one batch at a time, answers.
 //!
 //! Pure: commands and the outcomes of effects go in, [`Effect`]s come out, time is a parameter. The shell carries out
-//! one effect of the store at a time and hands its outcome back. The home may be wrong, late or doubled: the store's
+//! one effect of the store at a time and hands its outcome back. The home may be wrong, late or one of two: the store's
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
-//! Rooms: [`command`] what is asked and answered, [`plan`] what of it may be done, [`queue`] what waits, [`failing`] who is
-//! refused with whom, [`gate`] whose retry is waited for, [`window`] the last sends in memory, [`roster`] who may speak,
-//! [`pace`] when again, [`batch`] sends, [`changes`] edits, deletions and details, [`reactions`] and [`membership`] steps of
-//! their own, this file the order of steps.
+//! Modules: [`command`] holds requests, effects and replies; [`queue`] the waiting commands; [`failing`] refuses commands together
+//! with those behind them; [`gate`] holds a connection back until its refused send is retried; [`window`] keeps the retry keys of
+//! the last rows; [`roster`] caches who may speak; [`pace`] is slow mode; [`backoff`] the pauses after `Moved`. Steps: [`batch`]
+//! appends sends, notes and [`changes`] (edits, deletions, details), minted in [`draft`]; [`reactions`] and [`membership`] (planned in [`plan`]) have
+//! steps of their own; [`outcomes`] continues a step with the store's answer. This file orders the steps.
 
 mod backoff;
 mod batch;
 mod changes;
 mod command;
+mod draft;
 mod failing;
 mod gate;
 mod membership;
@@ -57,26 +59,26 @@ use crate::log::{Details, Head, MAX_APPEND_BYTES, Row};
 use crate::now::Now;
 use crate::seats::Member;
 
-/// Rows whose retry keys are in memory; exact, or the append misses.
+/// Rows whose retry keys are in memory. The window is exact: if it is not, the head has moved and the append fails.
 pub const WINDOW_ROWS: usize = 256;
-/// Bytes of messages that a step reads to judge what is to become of them; one message alone may be larger.
+/// Bytes of messages that a step reads to judge its commands; one message alone may be larger.
 const FIND_BYTES: usize = 2 * MAX_APPEND_BYTES;
-/// Outcomes in a row that nobody knows, after which a command is refused rather than tried again. Its caller may
-/// try again himself; retry keys find what was done.
+/// Unknown outcomes in a row after which a command is refused instead of tried again. The caller may retry; the retry key finds
+/// what was done.
 const UNKNOWN_IN_A_ROW: u32 = 4;
 
-/// What the shell tells a home about its log when it makes one.
+/// The properties of a log that never change. The shell passes them when it makes the home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// A user's own log: notes only.
     User,
     /// A channel.
     Channel {
-        /// Its kind.
+        /// Direct, group or open.
         kind: ChannelKind,
-        /// Most members.
+        /// The most members.
         capacity: u32,
-        /// Who made it; becomes its owner.
+        /// The user who made the channel, and its first owner.
         created_by: UserId,
     },
 }
@@ -89,7 +91,7 @@ pub enum Scope {
 /// called once for each effect of the store, by the name of the effect; at most one such effect is out.
 /// [`poll`](Home::poll) returns what is to be carried out next: call it after each command or outcome, until it returns `None`.
 /// Then wait for a command, for the outcome of the effect that is out, or for [`due_in`](Home::due_in), whichever comes first. The
-/// time may stand still but must not go back by the steady clock.
+/// steady clock may stand still but must not go back.
 ///
 /// Effects come in two classes. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle` are
 /// exclusive: carry them out one at a time. `Reply`, `Fanout`, `Redrive` and `Accept` have no outcome and hold up nothing: carry
@@ -111,13 +113,13 @@ pub struct Home {
     gate: Gate,
     flight: Flight,
     backoff: Backoff,
-    /// Effects that are carried out and have no outcome.
+    /// Effects without an outcome, which `poll` returns first.
     effects: VecDeque<Effect>,
-    /// Members found half-way when the log was loaded; they go before any command.
+    /// Members found half-way when the log was loaded, and whether the log has their entry. They are finished before any command.
     unfinished: Vec<(Member, bool)>,
-    /// Members of whom the log tells and whose own partitions could not be written.
+    /// Members whose entry is in the log and whose own partitions could not be written.
     unsettled: Unsettled,
-    /// Outcomes that nobody knows, since the last that somebody knew.
+    /// Unknown outcomes since the last known one.
     unknown: u32,
     /// Rows may be durable whose fan-out or consequences were lost: those of a home that died before this one, and those of
     /// an append whose outcome was unknown.
@@ -127,11 +129,11 @@ pub struct Home {
 /// The one step that is under way.
 #[derive(Debug)]
 enum Flight {
-    /// Nothing; the next command may begin.
+    /// No step; the next command may begin.
     Idle,
-    /// An effect is out; its outcome is awaited.
+    /// The effect of this step is out, and its outcome is awaited.
     Out(Step),
-    /// The batch, or the change of seats, goes on as soon as the shell polls.
+    /// The step continues at the next poll that is not within a back-off.
     Ready(Step),
 }
 
@@ -144,7 +146,7 @@ enum Step {
 }
 
 impl Home {
-    /// The home of `log`, which knows nothing of it yet.
+    /// The home of `log`, before anything of the log is loaded.
     #[must_use]
     pub fn new(log: LogId, scope: Scope) -> Self {
         Self {
@@ -168,7 +170,7 @@ impl Home {
         }
     }
 
-    /// Takes a command; the answer is an [`Effect::Reply`] with the same ticket.
+    /// Enqueues a command, or refuses it; the answer is an [`Effect::Reply`] with the same ticket.
     pub fn handle_command(&mut self, ticket: Ticket, command: Command, now: Now) {
         if let Command::Send { origin: Some(origin), key, .. } = &command
             && let Err(error) = self.gate.check(*origin, key.client_msg_id, now)
@@ -188,20 +190,20 @@ impl Home {
         }
     }
 
-    /// Forgets what is known of members, blocks and who may write; the next command looks again.
+    /// Drops what is cached of members, blocks and rules for writing; the next command looks them up again.
     pub fn forget_members(&mut self) {
         self.roster.forget();
     }
 
-    /// Whether nothing waits and nothing is under way.
+    /// Whether no command waits and no step is under way.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         let has_work = !self.queue.is_empty() || !self.effects.is_empty() || !self.unfinished.is_empty();
         !has_work && self.reactions.is_empty() && matches!(self.flight, Flight::Idle)
     }
 
-    /// How long until there is something to do though no command comes: reactions wait for their pace, and a step whose log
-    /// moved again and again for its pause. `None` if nothing is to be done, or the outcome of an effect is awaited.
+    /// Time until the next poll that has work although no command comes: reactions wait for their pace, unsettled members for
+    /// their retry, and a step whose log moved for its pause. `None` if there is no work, or the outcome of an effect is awaited.
     #[must_use]
     pub fn due_in(&self, now: Now) -> Option<Duration> {
         match self.flight {
@@ -252,7 +254,8 @@ impl Home {
         if let Some(step) = self.reactions.take_due(now, !self.queue.is_empty()) {
             return Some(Step::React(step));
         }
-        // Behind what people ask for: their partitions may be gone for long.
+        // Unsettled members come last. Their partitions may be unavailable for long, and a retry of them before the commands would
+        // delay every command of the channel.
         Some(match self.queue.next_turn() {
             Some(Turn::Talk) => Step::Batch(Batch::take(&mut self.queue)),
             Some(Turn::Seats) => Step::Seats(SeatStep::take(&mut self.queue)),
@@ -262,7 +265,8 @@ impl Home {
 
     fn advance(&mut self, step: Step, now: Now, ids: &Snowflakes) -> Option<Effect> {
         let Some(head) = self.head else {
-            // Loading comes first; the step waits in front of it as commands that were not begun.
+            // Loading comes first. The step goes back to the front of the queue: what the load finds (a row of an append of unknown
+            // outcome, members of another home) may answer its commands or change what they may do.
             self.give_back(step);
             self.flight = Flight::Out(Step::Load);
             return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS });
@@ -275,15 +279,17 @@ impl Home {
         }
     }
 
-    /// What is known may be wrong: load, and begin the step again at *check*. What of it is there already is found.
+    /// The cached state may be wrong: load, and begin the step again at *check*. Retry keys, versions and notes find what an
+    /// earlier attempt has done already.
     fn begin_again(&mut self, step: Step) {
         self.head = None;
         self.flight = Flight::Ready(step);
     }
 
-    /// Somebody else was faster: as [`Self::begin_again`], ever more slowly and not for ever.
+    /// Another home appended first: as [`Self::begin_again`], with growing pauses and a bound.
     fn handle_moved(&mut self, mut step: Step, now: Now) {
         if let Step::Batch(batch) = &mut step {
+            // The store has rejected these rows. Kept as an attempt, they could match an equal note that another home appended.
             batch.forget_rows();
         }
         if self.backoff.miss(now) {
@@ -295,9 +301,10 @@ impl Home {
         }
     }
 
-    /// As [`Self::begin_again`], but not for ever.
+    /// As [`Self::begin_again`], at most [`UNKNOWN_IN_A_ROW`] times.
     fn handle_unknown(&mut self, step: Step, error: &ErrorBody, now: Now) {
         self.head = None;
+        // The rows may be durable. If the load finds them, their commands are answered as retries, without a fan-out of their own.
         self.must_redrive = true;
         self.unknown += 1;
         if self.unknown < UNKNOWN_IN_A_ROW {
@@ -320,7 +327,7 @@ impl Home {
             Step::Load => {}
             Step::Batch(batch) => batch.give_back(&mut self.queue),
             Step::React(step) => self.give_back_reactions(step),
-            // What was found half-way is found again by the load that follows.
+            // A step that finishes members has no commands: the load that follows finds the members again.
             Step::Seats(step) => {
                 step.into_waiting().into_iter().rev().for_each(|waiting| self.queue.push_front(waiting))
             }
@@ -328,7 +335,7 @@ impl Home {
     }
 
     fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        // Progress: the next miss is the first one of another step, which may end without an append.
+        // A step may end without an append, so an answer counts as progress too: the next miss is the first one of another step.
         self.backoff.clear();
         self.effects.push_back(Effect::Reply { ticket, reply });
     }
@@ -346,7 +353,7 @@ impl Home {
         self.roster.role(user)
     }
 
-    /// Rows are durable and their commands answered. `deleted` is known of the messages that they delete.
+    /// Rows are durable and their commands are answered. `deleted` describes the messages that the rows delete.
     fn fanout(&mut self, rows: Arc<[Row]>, deleted: &[Deleted]) {
         let consequences = match self.log {
             LogId::Channel(_) => Consequences::of(&rows).knowing(deleted),

@@ -1,8 +1,8 @@
 //! Which notes of a user's own log are the same note.
 //!
-//! A note has no retry key: whoever writes it again after a crash, or on another node, writes the same content for the same
-//! cause. So its content is its key, for the kinds that say once and for all what happened. What can happen again with the
-//! same content (a block, a request of a contact) has none: there the last note of the log is the truth.
+//! A note has no retry key. A node that writes it again after a crash writes the same content for the same cause. So the content
+//! is the key, for kinds of notes that happen once. A note that can happen again with the same content (a block, a contact
+//! request) has no key: the last note in the log is the valid one.
 
 use madang_ids::{ChannelId, DeviceId, Seq};
 use madang_proto::Content;

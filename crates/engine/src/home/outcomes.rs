@@ -1,4 +1,4 @@
-//! The outcomes of effects: what the store has answered, and how the step goes on.
+//! The outcomes of effects: how a step continues after the store's answer.
 
 use madang_ids::{Seq, UserId};
 
@@ -11,7 +11,7 @@ use crate::now::Now;
 use crate::seats::{Member, SeatOutcome};
 
 impl Home {
-    /// The log was read.
+    /// The log was loaded.
     pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Now) {
         let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match loaded {
@@ -26,7 +26,8 @@ impl Home {
                     pending.into_iter().partition(Member::is_half_way);
                 self.unsettled.replace(unsettled, now);
                 self.unfinished = half_way.into_iter().map(|member| told_by(&tail, member)).collect();
-                // In the order in which they were to be told, so that no place is below the planned one.
+                // In the order of their planned entries, so that no entry gets a place before the planned one: an entry before its
+                // `place` would not be recognised by the next home, and would be appended twice.
                 self.unfinished.sort_by_key(|(member, _)| member.as_of());
                 self.answer_attempts(&tail);
                 if std::mem::take(&mut self.must_redrive)
@@ -67,8 +68,8 @@ impl Home {
         }
     }
 
-    /// Whether somebody was found half-way, whom who finds her finishes first; or as she is behind the head that we
-    /// know, since seats and log are not read at once.
+    /// Whether a member was found half-way, or with a span beyond our head. Seats and log are not read together, so another home
+    /// may have changed both in between: a half-way member must be finished first, and our head is out of date.
     fn is_ahead(&self, found: &Found) -> bool {
         let head = self.head.map(|head| head.seq);
         found
@@ -78,7 +79,7 @@ impl Home {
             .any(|member| member.is_half_way() || member.spans.edge() > head)
     }
 
-    /// Recorded sends of those who may not speak were looked up.
+    /// The records of refused sends were looked up.
     pub fn handle_sends(&mut self, sends: Result<Vec<Option<SendRecord>>, Failure>, now: Now) {
         let Flight::Out(step) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match (sends, step) {
@@ -124,7 +125,7 @@ impl Home {
                     step => self.begin_again(step),
                 }
             }
-            // Somebody else appended: the tail tells what.
+            // Another home appended: load its rows.
             Ok(AppendOutcome::Moved | AppendOutcome::Stale) => self.handle_moved(step, now),
             Err(Failure::Unknown(error)) => self.handle_unknown(step, &error, now),
             Err(Failure::Unavailable(error)) => self.fail_step(step, &error, now),
@@ -142,15 +143,15 @@ impl Home {
                 self.answer_unchanged(&mut step);
                 self.flight = Flight::Ready(Step::Seats(step.seated()));
             }
-            // Somebody else changed them, and may have died half-way.
+            // Another home changed them, and may have died half-way: load and finish its members.
             Ok(SeatOutcome::Moved) => self.handle_moved(Step::Seats(step), now),
             Err(Failure::Unknown(error)) => self.handle_unknown(Step::Seats(step.tried()), &error, now),
             Err(Failure::Unavailable(error)) => self.fail_step(Step::Seats(step), &error, now),
         }
     }
 
-    /// Members were settled, except these users: the log tells of them, and they are marked as told, but their memberships or
-    /// their own logs could not be written. They are settled later, and hold up nobody.
+    /// Members were settled, except these users: their entries are appended and they are marked so, but their memberships or
+    /// their own logs could not be written. They are settled later, and delay no command.
     pub fn handle_settled(&mut self, settled: Result<Vec<UserId>, Failure>, now: Now) {
         let Flight::Out(Step::Seats(step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
             return;
@@ -162,7 +163,7 @@ impl Home {
     }
 }
 
-/// Whether a row found in the log is the one that was to be appended.
+/// Whether a row of the log is the row of an attempt.
 fn is_same(found: &Row, attempt: &Row) -> bool {
     let json = |row: &Row| serde_json::to_string(&row.entry).ok();
     found.entry.seq == attempt.entry.seq && found.entry.at == attempt.entry.at && json(found) == json(attempt)

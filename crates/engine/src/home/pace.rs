@@ -16,7 +16,7 @@ use crate::now::Now;
 /// Expired entries are pruned once there are more than this and than twice what the last pruning left.
 const SPEAKERS: usize = 4_096;
 
-/// When a member did something last, in ms of the steady clock; below zero for what was done before the clock began.
+/// The last time at which each member did something, in ms of the steady clock; negative if before the clock began.
 type Last = HashMap<UserId, i64>;
 
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Whether a member may speak now; she does so once in a batch.
+    /// Whether a member may send now; at most once in a batch.
     pub(super) fn check(
         &self,
         user: UserId,
@@ -43,7 +43,7 @@ impl Pace {
         check(left_ms, user, details, speaks_now, "message")
     }
 
-    /// Whether a member may edit a message now; she does so once in a batch.
+    /// Whether a member may edit a message now; at most once in a batch.
     pub(super) fn check_edit(
         &self,
         user: UserId,

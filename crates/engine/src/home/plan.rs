@@ -1,4 +1,4 @@
-//! What becomes of a channel's members by a request: *check*, and what follows from it. Changes nothing.
+//! Checks a request about members and plans its changes. Changes no state.
 
 use madang_ids::{Millis, Seq, UserId};
 use madang_proto::rest::Restriction;
@@ -10,7 +10,7 @@ use crate::log::{ChannelState, Head, MAX_APPEND_ROWS};
 use crate::seats::{Member, Pending, PendingChange};
 use crate::spans::Spans;
 
-/// A plan: the members after the change, what the log tells, and the count of seats.
+/// The members after the change, the entries about it, and the count of seats.
 pub(super) struct Plan {
     pub(super) members: Vec<Member>,
     pub(super) contents: Vec<Content>,
@@ -18,12 +18,12 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Where the log tells what is planned next.
+    /// The place of the next planned entry, if no other home appends before.
     const fn next_place(&self, head: Head) -> Seq {
         head.seq.plus(self.contents.len() as u64 + 1)
     }
 
-    /// A member as she is after the change, and the entry that tells it.
+    /// Adds a member as of after the change, marked as pending, and its entry.
     fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
         member.pending = Some(Pending { by, place: self.next_place(head), change, is_told: false });
         self.contents.extend(member.pending_content());
@@ -32,7 +32,7 @@ impl Plan {
 }
 
 impl Home {
-    /// The members who are as the request wants them.
+    /// The members who are already as the request wants them.
     pub(super) fn as_asked(&self, request: &SeatRequest) -> Vec<Member> {
         let came = request.joins.iter().map(|join| (join.user_id, true));
         let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
@@ -65,6 +65,7 @@ impl Home {
             plan.contents.push(Content::Created { by: created_by });
         }
         for join in &request.joins {
+            // A present member keeps role and spans, so a repeated join changes nothing. A planned one takes one seat, not two.
             let is_planned = plan.members.iter().any(|member| member.user_id == join.user_id);
             if self.role_of(join.user_id).is_some() || is_planned {
                 continue;
@@ -74,12 +75,13 @@ impl Home {
                 return Err(banned(request.by, join.user_id));
             }
             let mut spans = was.map_or_else(Spans::default, |was| was.spans.clone());
-            // Everybody who comes in one append sees it whole. Founders see the log from its beginning, however many
-            // appends tell of them, and so does the second member of a direct channel: it was made for both.
+            // Users who come in one append see all of it, since live delivery sends the append as a whole: the span begins with the
+            // append's first row. Founders see the log from its beginning, also if their entries take several appends, and so does the
+            // second member of a direct channel, which was made for both.
             let told_before = plan.contents.len() - plan.contents.len() % MAX_APPEND_ROWS;
             let is_from_begin = head.seq == Seq::ZERO || kind == ChannelKind::Direct;
             spans.open(if is_from_begin { Seq::new(1) } else { head.seq.plus(told_before as u64 + 1) });
-            // Who finds an open channel empty owns it: nobody else could ever look after it.
+            // The first user in an empty open channel becomes its owner; otherwise it would have none for ever.
             let is_founder = kind == ChannelKind::Open && plan.count == 0;
             let role = if is_founder { Role::Owner } else { join.role };
             plan.count += 1;
@@ -107,7 +109,7 @@ impl Home {
         Ok(())
     }
 
-    /// `first` is where the members of the request begin.
+    /// Makes `promote` the owner if the owner leaves. `first` is the index of the request's first member in the plan.
     fn plan_successor(
         &self,
         request: &SeatRequest,
@@ -115,10 +117,10 @@ impl Home {
         first: usize,
         head: Head,
     ) -> Result<(), ErrorBody> {
-        // Who asked may have known the roles as they were before the last change.
-        let hers = &plan.members[first..];
+        // The caller chose the successor by roles that may have changed since: compare with the roles of now.
+        let planned = &plan.members[first..];
         let is_owner_leaving =
-            hers.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
+            planned.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
             if is_owner_leaving && plan.count > 0 {
                 let message = "the user the user who leaves has become the owner meanwhile; try again";
@@ -127,7 +129,7 @@ impl Home {
             return Ok(());
         };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
-            // A group without an owner could never change its members again.
+            // Refused, since a group without an owner could never change its members again. The retry chooses another successor.
             return Err(ErrorBody::unavailable("the next owner has left meanwhile; try again", 100));
         };
         if is_owner_leaving {
@@ -136,7 +138,8 @@ impl Home {
         Ok(())
     }
 
-    /// Another role. Who makes somebody the owner becomes an admin.
+    /// Changes a role. An owner who hands the channel over becomes an admin in the same change of seats, so that a crash never
+    /// leaves two owners or none.
     fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
         let Some(JoinRequest { user_id, role, .. }) = request.role else { return Ok(()) };
         let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
@@ -154,7 +157,7 @@ impl Home {
         Ok(())
     }
 
-    /// Somebody may not speak, or not be here; or may again.
+    /// Mutes or bans a user, or lifts that.
     fn plan_restriction(
         &self,
         request: &SeatRequest,
@@ -182,7 +185,7 @@ impl Home {
                 if is_member && restriction.is_some() {
                     member.spans.close(plan.next_place(head));
                     plan.count = plan.count.saturating_sub(1);
-                    // Who comes back begins anew.
+                    // A banned admin does not come back as an admin.
                     member.role = Role::Member;
                 }
                 plan.add(member, request.by, head, PendingChange::Ban);
@@ -206,7 +209,7 @@ impl Home {
             return Ok(());
         }
         let Some(role) = self.role_of(request.by) else {
-            // Somebody who has left asks to leave: an earlier try was done, and its answer was lost.
+            // A former member asks to leave: an earlier request was done, and its answer was lost. So this one succeeds too.
             let was_here = self.roster.member(request.by).is_some_and(|member| member.spans.last().is_some());
             if was_here && request.leaves == [request.by] && request.own_change().is_some() {
                 return Ok(());
@@ -242,7 +245,7 @@ impl Home {
             return Err(ErrorBody::invalid("user_id", "user_id is your own"));
         }
         match request.role {
-            // Who handed the channel over may not have heard so, and asks again.
+            // The former owner, an admin now, repeats the hand-over whose answer was lost.
             Some(JoinRequest { user_id, role: Role::Owner, .. })
                 if role == Role::Admin && self.role_of(user_id) == Some(Role::Owner) =>
             {
@@ -273,7 +276,7 @@ impl RestrictionKind {
     }
 }
 
-/// A member in another role. Nobody could ever lift the mute of an owner.
+/// A member in another role. An owner is unmuted: nobody could ever lift that mute.
 fn with_role(was: &Member, role: Role) -> Member {
     let muted = was.muted.filter(|_| role != Role::Owner);
     Member { role, muted, ..was.clone() }
@@ -299,7 +302,7 @@ fn banned(by: UserId, user: UserId) -> ErrorBody {
     ErrorBody::forbidden(format!("user {user} is banned from this channel"))
 }
 
-/// How who never was a member is refused. That an open channel exists is no secret.
+/// The refusal of a user who never was a member. It hides that a direct channel or a group exists; an open channel is public.
 pub(super) fn refuse_stranger(kind: ChannelKind) -> ErrorBody {
     match kind {
         ChannelKind::Open => ErrorBody::forbidden("not a member of this open channel: join it first"),

@@ -1,4 +1,4 @@
-//! What waits for the home, in order; bounded in commands and in bytes.
+//! The commands that wait for the home, in order; bounded in commands and in bytes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,22 +15,22 @@ pub const QUEUE_COMMANDS: usize = 4096;
 /// Bytes of commands that wait for one log, as the JSON of their entries: eight appends' worth. Above it, a command
 /// is refused with `unavailable`.
 pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// A send or a change that has not begun within this time, because the store is slow, is refused with
-/// `unavailable`: its sender would rather know.
+/// A send or a change that has not begun within this time, because the store is slow, is refused with `unavailable`, so that
+/// its sender learns of it.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(8);
 
-/// A command that has not begun, or begins again.
+/// A command that has not begun, or that begins again.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) ticket: Ticket,
     pub(super) command: Command,
     pub(super) size_bytes: usize,
-    /// When it came, by the steady clock; `None` if it waits as long as it takes.
+    /// The steady time at which the command came; `None` if it may wait longer than [`QUEUE_WAIT`].
     pub(super) since: Option<Duration>,
-    /// The rows of appends of unknown outcome. A send is found by its key, a note by these. An append of unknown outcome may
-    /// happen after a later one was refused, so all are kept: at most as many as a step is tried.
+    /// The rows of appends of unknown outcome. A send is found by its key, a note by these rows. An append of unknown outcome may
+    /// still happen after a later one was rejected, so all attempts are kept: at most one for each try of a step.
     pub(super) attempts: Vec<Row>,
-    /// Of a change of seats.
+    /// The earlier attempts at a change of seats.
     pub(super) tries: Tries,
 }
 
@@ -40,7 +40,7 @@ impl Waiting {
         Self { ticket, command, size_bytes, since: None, attempts: Vec::new(), tries: Tries::default() }
     }
 
-    /// One that came now.
+    /// A command that came now. Sends and changes expire after [`QUEUE_WAIT`]; the others have no user who waits, or are half done.
     pub(super) fn since(ticket: Ticket, command: Command, now: Now) -> Self {
         let since = match command {
             Command::Send { .. } | Command::Change(_) | Command::Detail { .. } => Some(now.elapsed),
@@ -58,10 +58,10 @@ impl Waiting {
     }
 }
 
-/// Of what a step is made.
+/// The kind of commands of which a step is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// Everything that is one row: sends, changes, notes.
+    /// Commands of one row each: sends, changes, notes.
     Talk,
     /// Changes of seats, which take several writes one after the other.
     Seats,
@@ -76,24 +76,25 @@ impl Turn {
     }
 }
 
-/// Talk waits apart from changes of seats. They are taken in the order in which they came, so that who speaks and then
-/// leaves has spoken; but after a change of seats all the talk goes first, so that no message waits for more than one. It
-/// does not go ahead of moderation: who is muted before she speaks does not speak.
+/// Two lanes: talk, and changes of seats. Turns follow the order in which commands came, so that a user who sends and then
+/// leaves has sent. After a change of seats all waiting talk goes first, so that no message waits for more than one such change;
+/// but talk does not overtake moderation: a message that came after a mute is refused.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     talk: VecDeque<Waiting>,
     seats: VecDeque<Waiting>,
     size_bytes: usize,
-    /// The last turn was theirs.
+    /// The last turn was a change of seats.
     seats_went: bool,
-    /// As `seats_went`, before the turn that runs: it did not happen if its commands are put back.
+    /// The value of `seats_went` before the present turn. It is restored if the turn's commands are put back: a load in between
+    /// must not make talk lose or win a turn.
     seats_went_before: bool,
-    /// This turn ends where the other lane begins.
+    /// The first ticket of the other lane: this turn ends before it.
     before: Option<Ticket>,
 }
 
 impl Queue {
-    /// Why one more must wait elsewhere, if it must. What is put back in front was counted before.
+    /// Refuses a command above the bounds. Commands that are put back were counted before and are not refused.
     pub(super) fn check_room(&self, next: &Waiting) -> Result<(), ErrorBody> {
         if self.talk.len() + self.seats.len() >= QUEUE_COMMANDS {
             let message = format!("the queue of this channel is full: {QUEUE_COMMANDS} requests");
@@ -110,7 +111,7 @@ impl Queue {
         self.talk.is_empty() && self.seats.is_empty()
     }
 
-    /// Whose turn it is; `None` if nothing waits.
+    /// The kind of the next step; `None` if nothing waits.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
         if self.is_empty() {
             self.seats_went = false;
@@ -118,6 +119,8 @@ impl Queue {
         }
         self.seats_went_before = self.seats_went;
         let talk = first(&self.talk);
+        // Right after a change of seats only a moderation counts as a competitor: joins and leaves that came before the talk let
+        // it pass once. Without that, 4096 waiting joins would delay the message behind them by 41 steps of three writes each.
         let seats = if self.seats_went { self.moderation() } else { first(&self.seats) };
         let is_talk = talk.is_some_and(|talk| seats.is_none_or(|seats| talk < seats));
         self.before = if is_talk { seats } else { talk };
@@ -148,7 +151,7 @@ impl Queue {
         self.lane(Turn::of(&waiting.command)).push_front(waiting);
     }
 
-    /// What comes next in this turn.
+    /// The next command of this turn; `None` where the turn ends.
     pub(super) fn front(&mut self, turn: Turn) -> Option<&Waiting> {
         let before = self.before;
         self.lane(turn).front().filter(|front| before.is_none_or(|before| front.ticket < before))
@@ -160,7 +163,7 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Takes what has waited too long, from the front on.
+    /// Takes expired commands from the front on.
     pub(super) fn take_late(&mut self, now: Now) -> Vec<Waiting> {
         let mut late = Vec::new();
         while self.talk.front().is_some_and(|front| front.is_late(now)) {
@@ -169,11 +172,11 @@ impl Queue {
         late
     }
 
-    /// Everything: the talk in its order, then the seats in theirs.
+    /// Takes everything: the talk in its order, then the seats in theirs.
     pub(super) fn take(&mut self) -> VecDeque<Waiting> {
         let mut all = std::mem::take(&mut self.talk);
         all.append(&mut self.seats);
-        // Whose turn it is stays known: the commands mostly come back at once.
+        // `seats_went` stays: most callers push the commands back at once.
         (self.size_bytes, self.before) = (0, None);
         all
     }
@@ -192,7 +195,7 @@ mod tests {
     use crate::home::command::SeatRequest;
 
     #[test]
-    fn whose_turn_it_is_outlives_a_load() {
+    fn the_turn_outlives_a_load() {
         let user = UserId::from_raw(1);
         let seats = |ticket| Waiting::new(Ticket(ticket), Command::Seats(SeatRequest::by(user)));
         let talk = Waiting::new(Ticket(9), Command::Note { content: Content::Blocked { user_id: user } });
@@ -200,7 +203,7 @@ mod tests {
         queue.push_back(seats(1));
         assert_eq!(queue.next_turn(), Some(Turn::Seats));
         queue.pop_front(Turn::Seats).unwrap();
-        // Another change of seats came before the talk, and the load puts everything back.
+        // A second change of seats comes before the talk, and the load puts everything back.
         queue.push_back(seats(2));
         queue.push_back(talk);
         for waiting in queue.take() {

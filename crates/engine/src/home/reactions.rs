@@ -1,7 +1,7 @@
-//! Reactions: those to one message that come within a second are told by one entry.
+//! Reactions: those to one message that come within a second share one entry.
 //!
-//! The set of reactions is changed first, then the message's row and the entry that tells it: whoever reacts next finds
-//! the row behind the set, and brings it up to date.
+//! The set of reactions is changed first, then the message's row together with the entry. After a crash in between, the next
+//! reaction finds the row behind the set, and brings it up to date.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
 use crate::now::Now;
 
-/// Between two entries about the reactions to one message.
+/// The shortest time between two entries about the reactions to one message.
 const PACE: Duration = Duration::from_secs(1);
 /// Messages whose reactions are changed in one step.
 const TARGETS: usize = 64;
@@ -30,9 +30,9 @@ const TARGETS: usize = 64;
 pub(super) struct Reactions {
     waiting: BTreeMap<Seq, Vec<Asked>>,
     count: usize,
-    /// When the last entry about a message was appended, by the steady clock; of the last second.
+    /// The steady times of the entries that were appended within the last second, by message.
     told: HashMap<Seq, Duration>,
-    /// Others get their turn between two steps.
+    /// The next step is one of the queue if anything waits there, so that reactions never hold up messages.
     is_others_turn: bool,
 }
 
@@ -58,7 +58,7 @@ impl Reactions {
         self.count == 0
     }
 
-    /// How long until the next step; `None` while nothing waits.
+    /// Time until the next step; `None` while nothing waits.
     pub(super) fn due_in(&self, now: Now) -> Option<Duration> {
         self.waiting.keys().map(|target| self.left(*target, now)).min()
     }
@@ -68,7 +68,7 @@ impl Reactions {
         self.told.get(&target).map_or(Duration::ZERO, |told| PACE.saturating_sub(passed(told)))
     }
 
-    /// What is due, if it is the turn of reactions or nobody else wants one.
+    /// The reactions that are due, unless it is the turn of the queue and something waits there.
     pub(super) fn take_due(&mut self, now: Now, others_wait: bool) -> Option<ReactStep> {
         if std::mem::take(&mut self.is_others_turn) && others_wait {
             return None;
@@ -104,7 +104,7 @@ impl Reactions {
         self.told.extend(targets.map(|target| (target, now.elapsed)));
     }
 
-    /// Everything that waits.
+    /// Takes everything that waits.
     pub(super) fn take_all(&mut self) -> ReactStep {
         self.count = 0;
         ReactStep { asked: std::mem::take(&mut self.waiting), ..ReactStep::default() }
@@ -115,13 +115,13 @@ impl Reactions {
 #[derive(Debug, Default)]
 pub(super) struct ReactStep {
     asked: BTreeMap<Seq, Vec<Asked>>,
-    /// The messages, as they are in the store.
+    /// The messages as they are in the store.
     messages: Option<BTreeMap<Seq, Message>>,
-    /// All reactions to each message, once the sets are changed.
+    /// The whole set of reactions to each message, once the sets are changed.
     reacted: Option<Vec<Vec<Reaction>>>,
     /// The rows that are out to be appended.
     rows: Option<Arc<[Row]>>,
-    /// Bytes of the messages that are written anew with them.
+    /// Bytes of each message that is written anew with the rows.
     anew_bytes: Vec<usize>,
 }
 
@@ -146,8 +146,8 @@ impl ReactStep {
 }
 
 impl Home {
-    /// Reactions were changed: all of each message, in the order asked for. Repeating a change is harmless, so one of
-    /// unknown outcome begins again.
+    /// The sets of reactions were changed: the whole set of each message, in the order of the effect. Repeating a change is
+    /// harmless, so a change of unknown outcome begins again.
     pub fn handle_reacted(&mut self, reacted: Result<Vec<Vec<Reaction>>, Failure>, now: Now) {
         let Flight::Out(Step::React(mut step)) = std::mem::replace(&mut self.flight, Flight::Idle) else {
             return;
@@ -196,7 +196,7 @@ impl Home {
         Some(Effect::React { changes })
     }
 
-    /// The messages were read. What does not fit into one append waits for the next.
+    /// The messages were read. Those that do not fit into one append wait for the next one.
     pub(super) fn take_messages(&mut self, step: &mut ReactStep, rows: &HashMap<Seq, Option<Row>>) {
         let mut messages = BTreeMap::new();
         let (mut bytes, mut later) = (0, BTreeMap::new());
@@ -216,7 +216,7 @@ impl Home {
         step.messages = Some(messages);
     }
 
-    /// Refuses who may not react, or what nobody can react to.
+    /// Refuses users who may not react, and reactions to what is no message.
     fn check_reactions(&mut self, step: &mut ReactStep, kind: ChannelKind, now: Now) {
         for (target, asked) in std::mem::take(&mut step.asked) {
             let message = step.messages.as_ref().and_then(|messages| messages.get(&target));
@@ -228,8 +228,8 @@ impl Home {
                     let may_read = |member: &crate::seats::Member| {
                         kind == ChannelKind::Open || member.spans.contains(target)
                     };
-                    let is_hers = self.roster.member(change.user_id).is_some_and(may_read);
-                    check_target(target, message.filter(|_| is_hers))?;
+                    let is_readable = self.roster.member(change.user_id).is_some_and(may_read);
+                    check_target(target, message.filter(|_| is_readable))?;
                     room.check(change)
                 });
                 match allowed {
@@ -243,7 +243,7 @@ impl Home {
         }
     }
 
-    /// The sets were changed: rows that are behind them are brought up to date and told.
+    /// The sets were changed: rows that are behind them are brought up to date, each with an entry.
     fn tell_reactions(
         &mut self,
         mut step: ReactStep,
@@ -296,7 +296,7 @@ impl Home {
         self.reactions.note(step.asked.keys().copied(), now);
         for ((row, anew_bytes), (target, asked)) in rows.iter().zip(step.anew_bytes).zip(step.asked) {
             let version = row.entry.content.change().map_or(1, |change| change.version);
-            // Those who share an entry share what it writes and sends.
+            // Reactions that share an entry share the bytes that it writes and sends.
             let caused_bytes = (body::entry_bytes(&row.entry.content) + anew_bytes) / asked.len().max(1);
             for Asked { ticket, .. } in asked {
                 let seq = Some(row.entry.seq);

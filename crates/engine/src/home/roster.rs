@@ -1,9 +1,9 @@
-//! What the home knows of members, seats and blocks, and so of who may speak.
+//! The home's cache of members, seats and blocks, from which it decides who may write.
 //!
-//! Exact in spite of being a cache: a member who leaves moves the head, so a home that missed it appends nothing. A
-//! refusal appends nothing either, hence none rests on what an earlier step found: neither that somebody is no member or
-//! is muted, nor that a member is no admin ([`Roster::doubt`]). Blocks, and the rules for writing to somebody, have no entry in the log:
-//! the home is notified of them, and looks them up again after five seconds.
+//! Exact although it is a cache: a member who leaves moves the head, so a home that missed it appends nothing. A refusal appends
+//! nothing, so no compare-and-set would correct it: therefore no refusal depends on what an earlier step found, neither that a user
+//! is no member or is muted, nor that a member is no admin ([`Roster::doubt`]). Blocks, and a user's rule for messages from
+//! strangers, have no entry in the log: the home is notified of them, and looks them up again after five seconds.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,49 +14,50 @@ use madang_proto::Role;
 use crate::now::Now;
 use crate::seats::{Member, Seats};
 
-/// A block, or a setting, that no home was notified of, since it was made on another node, is obeyed after this time.
+/// A block or a setting of which the home was not notified is obeyed after this time.
 const BETWEEN_KNOWN: Duration = Duration::from_secs(5);
+/// Members in the cache, present and former ones together. Above it the cache is cleared: a member takes one lookup again.
 const MEMBERS_KNOWN: usize = 1_024;
 
-/// What to look up.
+/// A request for members and blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
-    /// These members.
+    /// The users to look up among the members.
     pub users: Vec<UserId>,
-    /// Whether to look what stands between the two people of a direct channel.
+    /// Whether to look up also the blocks between the two users of a direct channel.
     pub between: bool,
 }
 
-/// What was found.
+/// The answer to a [`Lookup`].
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// The members, in the order asked for.
+    /// The members, in the order of the request; `None` for a user who never was one.
     pub members: Vec<(UserId, Option<Member>)>,
-    /// What stands between the two, if that was asked.
+    /// The blocks between the two users, if requested.
     pub between: Option<Between>,
 }
 
-/// What stands between the two people of a direct channel.
+/// The blocks and rules between the two users of a direct channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Between {
-    /// Whether one blocks the other.
+    /// Whether one user blocks the other.
     pub is_blocked: bool,
-    /// Those who may not write here: the other has not accepted the channel, and takes no messages of them.
+    /// Users who may not write here: the other user has not accepted the channel, and takes no messages from them.
     pub unwanted: Vec<UserId>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Members now, who may speak. The head guards them: who is no longer one moved it.
+    /// Present members who may write. The head guards them: a member who leaves or is muted moves it.
     members: HashMap<UserId, Member>,
-    /// Who was found to be none, to have left, or to be muted. Nothing guards this, since a home that appends nothing
-    /// never learns that somebody came; so it is forgotten with the step that asked.
+    /// Users who are no members, have left, or are muted. Nothing guards these entries, since a refusal appends nothing and so
+    /// never fails on a moved head; they are dropped when the next step begins.
     others: HashMap<UserId, Option<Member>>,
-    /// Members who were looked up again in this step, as they want what only admins may.
+    /// Members who were looked up again in this step, since they ask for what only admins may.
     doubted: HashSet<UserId>,
-    /// What stands between the two of a direct channel, and when that was looked up, by the steady clock.
+    /// The blocks of a direct channel, and the steady time of their lookup.
     between: Option<(Between, Duration)>,
-    /// What a lookup finds that was out meanwhile may be from before.
+    /// The cache was dropped while a lookup was out: its result may be older than the change that caused the drop.
     was_forgotten: bool,
     pub(super) seats: Seats,
 }
@@ -75,7 +76,7 @@ impl Roster {
         self.doubted.clear();
     }
 
-    /// She wants what only admins may, and may have become one: is looked up again, once in a step.
+    /// Drops a member who asks for what only admins may and was not one when last looked up. At most once in a step.
     pub(super) fn doubt(&mut self, user: UserId) {
         if self.role(user).is_some_and(|role| !role.is_admin()) && self.doubted.insert(user) {
             self.members.remove(&user);
@@ -83,6 +84,7 @@ impl Roster {
     }
 
     pub(super) fn learn(&mut self, found: Found, now: Now) {
+        // The step finds nothing in the cache and looks up again.
         if self.was_forgotten {
             return;
         }
@@ -106,8 +108,8 @@ impl Roster {
         }
     }
 
-    /// What must be looked up before these users can be judged. Everything that is found is known until the next
-    /// step, or the lookup asks for all of it.
+    /// The lookup without which these users cannot be judged. If the cache would overflow and be cleared by the result, the
+    /// lookup contains all users, so that after it none is missing.
     pub(super) fn missing(
         &mut self,
         users: impl Iterator<Item = UserId>,
@@ -132,33 +134,33 @@ impl Roster {
         self.between.as_ref().is_some_and(|(_, at)| now.elapsed.saturating_sub(*at) < BETWEEN_KNOWN)
     }
 
-    /// Somebody who is or was a member.
+    /// A present or former member.
     pub(super) fn member(&self, user: UserId) -> Option<&Member> {
         self.members.get(&user).or_else(|| self.others.get(&user)?.as_ref())
     }
 
-    /// The role of somebody who is a member now.
+    /// The role of a present member.
     pub(super) fn role(&self, user: UserId) -> Option<Role> {
         self.member(user).filter(|member| member.spans.is_open()).map(|member| member.role)
     }
 
-    /// Whether, in a direct channel, one blocks the other.
+    /// Whether, in a direct channel, one user blocks the other.
     pub(super) fn is_blocked(&self) -> bool {
         self.between.as_ref().is_some_and(|(between, _)| between.is_blocked)
     }
 
-    /// Whether, in a direct channel, the other takes no messages of this user.
+    /// Whether, in a direct channel, the other user takes no messages from this one.
     pub(super) fn is_unwanted(&self, user: UserId) -> bool {
         self.between.as_ref().is_some_and(|(between, _)| between.unwanted.contains(&user))
     }
 
-    /// The user has written. `true` if that is what accepts the stay; from now on it is known.
+    /// The user has written. `true` if the membership was not accepted before.
     pub(super) fn accept(&mut self, user: UserId) -> bool {
         let Some(member) = self.members.get_mut(&user).filter(|member| !member.has_accepted) else {
             return false;
         };
         member.has_accepted = true;
-        // The other of a direct channel may write back.
+        // The other user of a direct channel may write back.
         if let Some((between, _)) = &mut self.between {
             between.unwanted.retain(|unwanted| *unwanted == user);
         }

@@ -1,4 +1,4 @@
-//! Members of whom the log tells, and whose own partitions could not be written.
+//! Members whose entries are in the log, and whose own partitions could not be written.
 //!
 //! A change of membership ends in partitions of the member: the membership by user, the read marker, the user's own log. One of
 //! them may be unavailable for long, as when all replicas of a range are down. The channel goes on meanwhile, the member
@@ -23,7 +23,7 @@ pub(super) struct Unsettled {
 }
 
 impl Unsettled {
-    /// One more, or the same again.
+    /// Adds a member, or replaces the same one.
     pub(super) fn push(&mut self, member: Member, now: Now) {
         if self.members.is_empty() {
             self.pause = (self.pause * 2).clamp(FIRST, LAST);
@@ -33,7 +33,7 @@ impl Unsettled {
         self.members.push((member, true));
     }
 
-    /// Those that the store has. They are tried at once.
+    /// Takes those that a load found. They are tried at once.
     pub(super) fn replace(&mut self, members: Vec<Member>, now: Now) {
         (self.members, self.due) = (members.into_iter().map(|member| (member, true)).collect(), now.elapsed);
     }
@@ -42,7 +42,7 @@ impl Unsettled {
         (!self.members.is_empty()).then(|| self.due.saturating_sub(now.elapsed))
     }
 
-    /// All of them, if it is time.
+    /// Takes all of them, if their pause is over.
     pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<(Member, bool)>> {
         self.due_in(now).filter(Duration::is_zero)?;
         Some(std::mem::take(&mut self.members))

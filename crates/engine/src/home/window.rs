@@ -1,5 +1,5 @@
-//! The retry keys of the last rows, and which changes of messages they tell, exact by construction: loaded with the tail,
-//! pushed with each append.
+//! The retry keys, message versions and notes of the last rows. Exact by construction: loaded with the tail, pushed with each
+//! append.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -13,21 +13,21 @@ use crate::log::{Row, SendRecord, Tail};
 #[derive(Debug, Default)]
 pub(super) struct Window {
     by_key: HashMap<(UserId, ClientMsgId), SendRecord>,
-    /// Where a version of a message is told.
+    /// The place of the entry of a version of a message.
     told: HashMap<(Seq, u32), Seq>,
-    /// Of a user's own log: how far she has read each channel as it notes, and where.
+    /// In a user's own log: the highest read marker of each channel, and its place.
     reads: HashMap<ChannelId, (Seq, Seq)>,
-    /// Of a user's own log: where its notes are.
+    /// In a user's own log: the places of its notes.
     noted: HashMap<NoteId, Seq>,
-    /// One a row, also for rows that are no messages: the window is counted in rows.
+    /// One for each row, also for rows that are no messages: the window is counted in rows.
     rows: VecDeque<Kept>,
-    /// Rows at the old end that are recorded in the store already.
+    /// Rows at the old end whose sends the store has recorded.
     recorded: usize,
     /// The place of the last row.
     last: Seq,
 }
 
-/// What the window keeps of a row.
+/// The part of a row that the window keeps.
 #[derive(Debug, Clone, Copy)]
 enum Kept {
     Sent(UserId, ClientMsgId),
@@ -61,7 +61,7 @@ impl Window {
         }
     }
 
-    /// The row that leaves may not be the last one that tells this version: a later one stays known.
+    /// The row that leaves may not be the last one with this version: a later one stays known.
     fn forget_told(&mut self, target: Seq, version: u32) {
         let first = self.last.minus(self.rows.len() as u64).next();
         if self.told.get(&(target, version)).is_some_and(|at| *at < first) {
@@ -85,7 +85,7 @@ impl Window {
         }
         if let Content::Read { channel_id, seq, .. } = row.entry.content {
             let last = self.reads.entry(channel_id).or_default();
-            // A lower one may be there from before notes were compared.
+            // Logs of earlier versions of this program may have a lower marker behind a higher one.
             *last = (*last).max((seq, row.entry.seq));
             return Kept::Read(channel_id, row.entry.seq);
         }
@@ -108,17 +108,17 @@ impl Window {
         }
     }
 
-    /// Where one of the last rows notes that a channel was read up to `seq` or beyond.
+    /// The place of a read marker of the channel at `seq` or beyond, if it is among the last rows.
     pub(super) fn noted_read(&self, channel: ChannelId, seq: Seq) -> Option<Seq> {
         self.reads.get(&channel).filter(|(read, _)| *read >= seq).map(|(_, place)| *place)
     }
 
-    /// Where one of the last rows is this note.
+    /// The place of this note, if it is among the last rows.
     pub(super) fn noted(&self, id: NoteId) -> Option<Seq> {
         self.noted.get(&id).copied()
     }
 
-    /// Where one of the last rows tells a version of the message at `target`.
+    /// The place of the entry of a version of the message at `target`, if it is among the last rows.
     pub(super) fn told(&self, target: Seq, version: u32) -> Option<Seq> {
         self.told.get(&(target, version)).copied()
     }
@@ -127,7 +127,7 @@ impl Window {
         self.by_key.get(&key)
     }
 
-    /// Whether the window holds every row of the log, so that what it does not know was never sent.
+    /// Whether the window holds every row of the log, so that a key that it does not know was never used.
     pub(super) fn is_whole(&self) -> bool {
         self.rows.len() as u64 == self.last.get()
     }

@@ -1,11 +1,11 @@
-//! The last acked position, noted beside the database each second and when the store ends. A flipped byte in a
-//! write-ahead log silently cuts what follows it; so does an older file that somebody put in its place. The database
-//! alone cannot tell, the note can.
+//! The last acknowledged position, written to a note beside the database each second and when the store ends. A flipped byte in a
+//! write-ahead log silently cuts off the commits behind it; an older file in its place does the same. The database alone
+//! does not show that; the note does.
 //!
-//! A position is noted after it was durable, so the note never claims more than there was: a refusal is never false. What
-//! it may hide is what was acked after it was written: a second after a kill; after a loss of power as long as the kernel
-//! kept the file to itself (some 30 s), since it is synced only when the store ends. Were it written first, a crash in
-//! between would look like a loss.
+//! A position is noted after it was durable, so the note never claims more than there was, and a refusal is never false. A loss
+//! of positions that were acknowledged after the last note is not detected: one second after a kill; after a loss of power the
+//! time that the kernel kept the file in memory (some 30 s), since it is synced only when the store ends. If the note were written
+//! before the commit, a crash in between would look like a loss.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -23,12 +23,12 @@ use super::seldom::Seldom;
 const NOTE: &str = "acked";
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What a folder's note says.
+/// The content of a folder's note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Noted {
-    /// There is none: the folder is new, or of version 1.
+    /// There is no note: the folder is new, or of version 1.
     Nothing,
-    /// It cannot be read: torn by a loss of power.
+    /// The note cannot be read: torn by a loss of power.
     Torn,
     Position(Position),
 }
@@ -46,13 +46,13 @@ fn parse(text: &[u8]) -> Option<Position> {
     (line(Position::new(position)).as_bytes() == text).then(|| Position::new(position))
 }
 
-/// The position for people, and a checksum for us.
+/// The position, readable for operators, and a checksum.
 fn line(position: Position) -> String {
     let number = position.get().to_string();
     format!("{number} {:08x}\n", crc32c::crc32c(number.as_bytes()))
 }
 
-/// Notes a position in the place of the one before.
+/// Replaces the note by one with this position.
 pub(super) fn write(folder: &Path, position: Position, sync: bool) -> std::io::Result<()> {
     let (new, note) = (folder.join("acked.new"), folder.join(NOTE));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -65,7 +65,7 @@ pub(super) fn write(folder: &Path, position: Position, sync: bool) -> std::io::R
     if sync { folder::sync_file(folder) } else { Ok(()) }
 }
 
-/// The thread that notes. Dropping it notes the last position.
+/// The thread that writes the note. Dropping it writes the last position.
 #[derive(Debug)]
 pub(super) struct Noting {
     closing: Option<Sender<()>>,

@@ -1,12 +1,12 @@
-//! A checksum over each row of a log, so that a flipped bit on the disk is told and never served. SQLite calls it as
-//! the function `row_checksum`, with all of a row's columns in their order; so a statement that changes a row says
-//! `checksum = row_checksum(..)` beside the rest, and one that reads rows asks whether it still holds.
+//! A checksum over each row of a log, so that a flipped bit on the disk is detected and never served. SQLite calls it as the
+//! function `row_checksum`, with all columns of a row in their order. A statement that changes a row also sets
+//! `checksum = row_checksum(..)`, and a statement that reads rows also reads whether the checksum is right.
 
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result};
 
-/// What a row must be for its content to be trusted, as SQL. Rows of version 1 have no checksum.
+/// The SQL condition under which the content of a row is trusted. Rows of version 1 have no checksum.
 macro_rules! is_whole_sql {
     () => {
         "(checksum IS NULL OR checksum = row_checksum(id, seq, pos, at_ms, ordinal, version, sender, \
@@ -15,7 +15,7 @@ macro_rules! is_whole_sql {
 }
 pub(super) use is_whole_sql;
 
-/// Makes `row_checksum` known to a connection.
+/// Registers `row_checksum` on a connection.
 pub(super) fn register(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("row_checksum", 10, flags, |row| Ok(i64::from(of(row))))

@@ -1,4 +1,4 @@
-//! Between our types and SQLite's: 63-bit numbers, short texts for enums, JSON for what is a structure.
+//! Conversions between the types of this program and those of SQLite: 63-bit numbers, short texts for enums, JSON for structures.
 
 use madang_proto::{Audience, ChannelKind, Role};
 use rusqlite::types::{Type, ValueRef};
@@ -122,7 +122,7 @@ pub(super) fn unknown_word(column: usize, word: &str) -> Error {
     Error::FromSqlConversionFailure(column, Type::Text, format!("unknown value {word:?}").into())
 }
 
-/// What an SQL error of a read, or of a transaction that was rolled back, means to callers.
+/// The error for callers after an SQL error of a read, or of a transaction that was rolled back.
 pub(super) fn store_error(error: &Error) -> StoreError {
     match error {
         Error::FromSqlConversionFailure(..)

@@ -1,4 +1,4 @@
-//! How the writer's thread commits a group of jobs: one transaction, one fsync, then the answers, then the feed.
+//! The commit of a group of jobs by the writer's thread: one transaction, one fsync, then the answers, then the feed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,19 +18,19 @@ use crate::error::StoreError;
 /// A commit that takes longer is logged for the operator, whose users wait.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
-/// How a group failed.
+/// The failure of a group.
 enum Failure {
-    /// A job in it did; rolled back.
+    /// A job in it failed; the transaction was rolled back.
     Job(StoreError),
-    /// Nothing was done.
+    /// The transaction did not begin or was not committed; nothing was done.
     Group(StoreError),
-    /// The disk failed at the commit, so nobody knows.
+    /// The disk failed at the commit: whether it is durable is unknown.
     Unknown(StoreError),
 }
 
 impl Thread {
-    /// Commits and answers a group. If a job in it fails, the group runs once more with a savepoint before each job, so
-    /// that a job that fails hurts only itself, and costs the others one more transaction.
+    /// Commits and answers a group. If a job in it fails, the group runs once more with a savepoint before each job, so that a
+    /// failing job fails alone and costs the others one more transaction. Savepoints in every group would cost every job.
     pub(super) fn commit_group(
         &mut self,
         connection: &Connection,
@@ -40,7 +40,8 @@ impl Thread {
         let (waiting, began) = (queue.len(), Instant::now());
         match self.attempt(connection, &mut group) {
             Ok(commits) => {
-                // Before the answers: a caller that is answered comes again.
+                // Before the answers: a caller that is answered may send its next job at once, and would be counted as one that
+                // comes without waiting for this commit.
                 self.linger.note_commit(queue.len().saturating_sub(waiting), began.elapsed());
                 self.finish(commits, |thread| thread.answer(group, None));
             }
@@ -49,7 +50,7 @@ impl Thread {
         }
     }
 
-    /// Commits a group in which some jobs fail, and answers each for itself.
+    /// Commits a group in which some jobs fail, and answers each job separately.
     fn commit_apart(&mut self, connection: &Connection, mut group: Vec<Box<dyn Job>>) {
         let mut failures = Vec::with_capacity(group.len());
         let run = |transaction: &mut Transaction<'_>| {
@@ -71,15 +72,17 @@ impl Thread {
         }
     }
 
-    /// What is durable: first the position, then the answers, then the feed.
+    /// Announces durable commits: first the position, then the answers, then the feed.
     fn finish(&mut self, commits: Vec<Commit>, answer: impl FnOnce(&mut Self)) {
         if let Some(last) = commits.last() {
-            // A caller that reads the position finds its own commit below it.
+            // Before the answers, so that a caller that is answered and reads the position finds its own commit at or below it.
             self.shared.position.store(last.last().get(), Ordering::SeqCst);
         }
-        // A caller that is answered may take the feed at once, and does not want what it wrote before.
+        // Read before the answers: a caller that is answered may take the feed at once, and the feed must begin with the commits
+        // after that. Read afterwards, this commit would be in the feed although the caller has counted it already.
         let is_fed = self.shared.feed_is_taken.load(Ordering::SeqCst);
         answer(self);
+        // After the answers: publishing may wait for a slow reader, and an ack must not.
         if is_fed {
             self.publish(commits);
         }
@@ -131,6 +134,7 @@ impl Thread {
         let begun = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(|error| Failure::Group(store_error(&error)))?;
         let mut transaction = Transaction::after(start, connection);
+        // In the same transaction as the rows: after a crash the positions continue exactly behind the last durable row.
         let ran = run(&mut transaction).and_then(|()| transaction.save_position());
         let (commits, has_changes) = transaction.into_commits();
         if let Err(error) = ran {
@@ -172,7 +176,7 @@ impl Thread {
                 Ok(place) => Some(place),
                 Err(_) => wait(&self.runtime, &mut self.closed, feed.reserve()),
             };
-            // Without a reader there is no feed any more.
+            // If the reader is gone or the store closes, `feed` stays `None`: a feed with a hole must not continue.
             let sent = room.zip(place).map(|(room, place)| {
                 place.send(Commit { rows: commit.rows.in_room(room), ..commit });
             });
@@ -202,8 +206,8 @@ fn wait<T, E>(
     })
 }
 
-/// What failed for want of space or of a lock, or because a write was refused, was not done. What failed at a sync may
-/// have been: a failed fsync leaves pages in a state that nobody knows (Rebello et al. 2020), so there is no second try.
+/// A transaction that failed for want of space or of a lock, or because a write was refused, was not done. One that failed at a
+/// sync may have been: a failed fsync leaves pages in an unknown state (Rebello et al. 2020), so there is no second try.
 fn undone_or_unknown(
     connection: &Connection,
     error: &rusqlite::Error,

@@ -1,4 +1,4 @@
-//! The order of commits, and a user's inbox read from it: the merge of her logs after a position.
+//! The order of commits, and a user's inbox read from it: the merge of the user's logs after a position.
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Epoch, LogId, Position, Seq, UserId};
@@ -14,7 +14,7 @@ use crate::Spans;
 use crate::commit_order::{CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 use crate::error::StoreResult;
 
-/// Rows of one run. A cursor lies between two runs, and a reader that is interrupted begins again behind the last one.
+/// The most rows of one run. A cursor lies between two runs, and an interrupted reader continues behind the last one.
 const RUN_ROWS: u64 = 256;
 
 #[async_trait]
@@ -93,7 +93,7 @@ fn scan(
     Ok(Some(page(rows, max_rows, Position::new(committed))))
 }
 
-/// Whether rows after `after` may be gone with stays that are forgotten.
+/// Whether rows after `after` may be missing, since stays were removed.
 fn lacks_stays(db: &Connection, user: UserId, after: Position) -> Result<bool> {
     let mut statement =
         db.prepare_cached("SELECT 1 FROM user_heads WHERE id = ?1 AND forgotten_upto > ?2")?;
@@ -121,8 +121,8 @@ fn page(mut rows: Vec<ScanItem>, max_rows: usize, committed: Position) -> Scan {
     Scan { items: rows, upto, more }
 }
 
-/// The user's channels whose last row is after `after`; the others cost this one comparison. A membership that cannot be
-/// read costs its channel alone: the next live entry of it shows the hole, which `history` fills or refuses.
+/// The user's channels whose last row is after `after`; the others cost only this comparison. An unreadable membership affects only
+/// its channel: the next live entry of that shows the hole, which `history` fills or refuses.
 fn moved_channels(
     db: &Connection,
     user: UserId,
@@ -157,7 +157,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// `false` when there are too many rows.
+    /// Walks one channel. `false` if there are too many rows.
     fn channel(&mut self, channel: ChannelId, spans: &Spans, head: Seq) -> Result<bool> {
         for part in spans.clip(Seq::new(1)..=head).rev() {
             match self.part(LogId::Channel(channel), *part.start(), *part.end())? {
@@ -186,7 +186,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether the first rows of the own log are forgotten: where they lay in the order of commits, nobody knows.
+    /// Whether the first rows of the own log were removed: their positions in the order of commits are unknown.
     fn is_trimmed(&self, user: UserId) -> Result<bool> {
         let mut statement = self.db.prepare_cached("SELECT trimmed > 0 FROM user_heads WHERE id = ?1")?;
         statement.query_row([int(user.raw())], |row| row.get(0))

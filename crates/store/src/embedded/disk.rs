@@ -1,10 +1,10 @@
-//! Which failures of the disk end the store.
+//! The failures of the disk that end the store.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-/// Whether nobody knows any more what the file holds. A write that was refused (no space, a file system that became
+/// Whether the content of the file is unknown after this error. A write that was refused (no space, a file system that became
 /// read-only, no memory for the index of the log) leaves it as it was: the transaction has no end mark, and the next one
-/// takes its place. A sync that failed does not.
+/// takes its place. A failed sync does not.
 pub(super) fn is_fatal(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|error| {
         error.code == ErrorCode::SystemIoFailure
@@ -21,7 +21,7 @@ pub(super) fn is_fatal(error: &Error) -> bool {
     })
 }
 
-/// The same of a commit, where also that is fatal for which we have no argument.
+/// The same for a commit, where every error is fatal that is not known to be harmless.
 pub(super) fn is_fatal_commit(error: &Error) -> bool {
     let is_known = matches!(
         error.sqlite_error_code(),

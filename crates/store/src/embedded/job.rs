@@ -1,4 +1,4 @@
-//! What callers give the writer to do, and what they do it in.
+//! The jobs of the writer, and the transaction in which they run.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::commit_order::Commit;
 use crate::error::{StoreError, StoreResult};
 use crate::log::Row;
 
-/// What jobs write in.
+/// The transaction of a group: jobs write in it, and take positions for their rows.
 pub(super) struct Transaction<'a> {
     db: &'a Connection,
     start: u64,
     position: u64,
     commits: Vec<Commit>,
-    /// A row says something else from now on.
+    /// A job has replaced the content of a row, whose old pages must leave the write-ahead log.
     has_changes: bool,
 }
 
@@ -38,7 +38,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Runs a job so that its failure undoes it alone; answers with the failure.
+    /// Runs a job in a savepoint, so that its failure undoes only this job; returns the failure.
     ///
     /// # Errors
     /// The transaction is gone: the disk failed, or SQLite rolled all of it back.
@@ -50,6 +50,7 @@ impl<'a> Transaction<'a> {
             Err(error) if disk::is_fatal(&error) || self.db.is_autocommit() => return Err(error),
             Err(error) => {
                 self.db.prepare_cached("ROLLBACK TO job")?.execute([])?;
+                // The positions of the failed job are given to the next one: positions have no holes.
                 self.position = position;
                 self.commits.truncate(commits);
                 self.has_changes = has_changes;
@@ -60,7 +61,7 @@ impl<'a> Transaction<'a> {
         Ok(failure)
     }
 
-    /// What is to be published, and whether something must be forgotten.
+    /// The commits to publish, and whether the content of rows was replaced.
     pub(super) fn into_commits(self) -> (Vec<Commit>, bool) {
         (self.commits, self.has_changes)
     }
@@ -74,12 +75,12 @@ impl<'a> Transaction<'a> {
         Position::new(self.position)
     }
 
-    /// What a row said must not stay on the disk.
+    /// Records that the content of a row was replaced, and must not stay on the disk.
     pub(super) const fn forget_soon(&mut self) {
         self.has_changes = true;
     }
 
-    /// Gives `rows` their positions; they are published if the transaction commits. Answers with the first.
+    /// Assigns positions to `rows`, which are published if the transaction commits. Returns the first position.
     pub(super) fn publish(&mut self, log: LogId, rows: &Arc<[Row]>) -> Position {
         let first = Position::new(self.position + 1);
         self.position += rows.len() as u64;
@@ -92,7 +93,7 @@ impl<'a> Transaction<'a> {
 pub(super) trait Job: Send {
     fn run(&mut self, transaction: &mut Transaction<'_>) -> rusqlite::Result<()>;
     fn kib(&self) -> usize;
-    /// Answers the caller: with the result of the last run, or with why it did not count.
+    /// Answers the caller with the result of the last run, or with the failure.
     fn answer(self: Box<Self>, failure: Option<&StoreError>);
 }
 
@@ -136,7 +137,7 @@ where
             (None, Some(result)) => Ok(result),
             (None, None) => Err(StoreError::Corrupt("a write that never ran was committed".into())),
         };
-        // Who no longer waits finds the outcome by reading.
+        // The caller may have dropped its future; it finds the outcome by reading.
         let _ = self.reply.send(outcome);
     }
 }

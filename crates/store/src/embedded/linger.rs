@@ -1,36 +1,37 @@
-//! When a commit waits for more jobs. One that is alone pays for the whole fsync, and wakes every thread on its way;
-//! where jobs come one after another anyway, a few milliseconds of waiting let them share it. Where each caller waits for
-//! her answer before she comes again, waiting gains nothing and costs her the time.
+//! Decides when a commit waits for more jobs. A single job pays for the whole fsync and wakes every thread on its way; where jobs
+//! come independently of each other, a few milliseconds of waiting let them share it. Where each caller waits for the answer
+//! before its next job, waiting gains nothing and costs the caller time.
 //!
-//! The two are told apart by counting only while a commit runs or waits: a caller who waits for that very commit does
-//! not come, and a few who are answered together come together, so fast that waiting for them is short.
+//! The two cases are distinguished by counting only the jobs that come while a commit runs or waits: a caller that waits for this
+//! very commit does not send one then, and a few callers that are answered together send their next jobs together, so that waiting
+//! for them is short.
 //!
-//! After a commit that took long the next one waits a sixteenth as long in any case. Who makes one write after the other
-//! would otherwise miss each next commit by microseconds, and wait for two.
+//! After a slow commit the next one always waits a sixteenth as long. Otherwise a caller that makes one write after the other
+//! would miss each next commit by microseconds, and wait for two.
 
 use std::time::Duration;
 
-/// Nobody waits longer.
+/// The longest wait for more jobs.
 const LONGEST: Duration = Duration::from_millis(4);
 /// Where jobs come faster than this, a group gathers by itself while the one before is committed.
 const SHORTEST: Duration = Duration::from_micros(800);
-/// Between two slow commits: the part of the first that is waited before the second, and how long that is worth it.
+/// The wait after a slow commit is this part of its duration, between the two bounds below.
 const BREATH: u32 = 16;
 const SHORTEST_BREATH: Duration = Duration::from_micros(100);
 const LONGEST_BREATH: Duration = Duration::from_millis(50);
-/// What is remembered of the past with each note.
+/// The weight of the past in each new mean.
 const KEPT: f64 = 15.0 / 16.0;
 
-/// How long to wait.
+/// A wait for more jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// For the next job.
+    /// The wait for the next job.
     pub(super) pause: Duration,
-    /// For all of them.
+    /// The wait for all of them together.
     pub(super) longest: Duration,
 }
 
-/// How many jobs come by themselves: a mean over about the last sixteen notes.
+/// The rate of independent jobs: a mean over about the last sixteen observations.
 #[derive(Debug, Default)]
 pub(super) struct Linger {
     jobs: f64,
@@ -39,24 +40,24 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// A commit took so long, and meanwhile so many jobs came.
+    /// Records a commit: its duration, and the number of jobs that came meanwhile.
     pub(super) fn note_commit(&mut self, jobs: usize, took: Duration) {
         self.breath = (took / BREATH).min(LONGEST_BREATH);
         self.note(jobs, took);
     }
 
-    /// How long to wait for those whom the last commit answered.
+    /// The wait for the callers that the last commit answered; returned once for each commit.
     pub(super) fn breath(&mut self) -> Option<Duration> {
         Some(std::mem::take(&mut self.breath)).filter(|breath| *breath >= SHORTEST_BREATH)
     }
 
-    /// While a commit ran or waited for so long, so many jobs came.
+    /// Records the number of jobs that came within `took`, while a commit ran or waited.
     pub(super) fn note(&mut self, jobs: usize, took: Duration) {
         self.jobs = self.jobs * KEPT + jobs as f64;
         self.seconds = self.seconds * KEPT + took.as_secs_f64();
     }
 
-    /// How long to wait for more jobs; `None` if waiting does not pay.
+    /// The wait for more jobs; `None` if waiting does not pay.
     pub(super) fn patience(&self) -> Option<Patience> {
         // Twice the mean: of jobs that come at random, one in seven is later.
         let pause = Duration::try_from_secs_f64(2.0 * self.seconds / self.jobs).ok()?;
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_her_answer_is_not_kept() {
+    fn a_caller_that_waits_for_its_answer_is_not_delayed() {
         assert_eq!(after(0, |_| 0), None);
         assert_eq!(after(100, |_| 0), None);
     }
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_a_second_and_many_thousands_are_not_kept() {
+    fn a_few_a_second_and_many_thousands_are_not_delayed() {
         assert_eq!(after(100, |commit| usize::from(commit == 50)), None);
         assert_eq!(after(100, |_| 4), None);
     }

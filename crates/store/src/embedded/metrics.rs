@@ -1,4 +1,4 @@
-//! What the embedded store counts.
+//! The metrics of the embedded store.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -6,9 +6,9 @@ use prometheus_client::registry::Registry;
 /// The embedded store's metrics. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct StoreMetrics {
-    /// G1: reads and writes that met what the store should not hold, such as a row that differs from its checksum.
+    /// G1: reads and writes that found damaged data, such as a row that differs from its checksum.
     pub damaged: Counter,
-    /// G1: groups of writes that the disk did not take.
+    /// G1: groups of writes that were not committed.
     pub write_failures: Counter,
     /// Checkpoints of the write-ahead log that failed; the next one tries again.
     pub checkpoint_failures: Counter,

@@ -1,8 +1,11 @@
 //! The embedded store: SQLite with a write-ahead log, one writer thread that commits in groups, and a few readers
 //! that it never blocks. One process, one data folder; a person can open the file with any SQLite tool.
 //!
-//! An append goes: encoded by its caller → the writer's bounded queue → one transaction with whatever else waits →
+//! The path of an append: encoded by its caller → the writer's bounded queue → one transaction with all other waiting jobs →
 //! fsync → the answer → the feed of commits.
+//!
+//! `tables/` has the statements by table, `admin/` what serves operators, `schema/` the migrations; the files here are the writer,
+//! the readers and what both share.
 
 mod acked;
 mod admin;
@@ -50,7 +53,7 @@ pub use admin::glance::{Glance, check_is_current, glance};
 pub use metrics::StoreMetrics;
 pub use open_error::OpenError;
 
-/// Readers that are not for acks, by default.
+/// Default number of readers for reads without an ack behind them.
 const READERS: usize = 4;
 /// Page caches of the writer and of the readers, by default.
 pub const CACHE_BYTES: u64 = (schema::WRITER_CACHE_KIB.cast_unsigned()
@@ -58,10 +61,10 @@ pub const CACHE_BYTES: u64 = (schema::WRITER_CACHE_KIB.cast_unsigned()
     * 1024;
 /// Rows of jobs that wait for the writer.
 pub const QUEUE_BYTES: u64 = writer::QUEUE_KIB as u64 * 1024;
-/// Rows in the feed, and behind it until the gateway has brought them to its connections.
+/// Rows in the feed, and those that its reader has taken and the gateway has not delivered.
 pub const FEED_BYTES: u64 = writer::FEED_KIB as u64 * 1024;
 
-/// Where the store lies, and what it may use.
+/// The folder of the store, and its resources.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedConfig {
@@ -73,8 +76,8 @@ pub struct EmbeddedConfig {
     /// Commits that wait in the feed before the writer waits for its reader; their rows have 32 MiB at most, with those
     /// that the reader has not yet delivered. Default: 1024.
     pub feed_commits: usize,
-    /// Go on although acked positions are lost; the next epoch begins where the database ends, which must be there.
-    /// Default: no.
+    /// Open the store although acknowledged positions are lost; the next epoch begins at the end of the database, which must
+    /// exist. Default: no.
     pub accept_loss: bool,
 }
 
@@ -87,8 +90,8 @@ impl Default for EmbeddedConfig {
 /// The store of one process. Dropping it finishes what is queued.
 #[derive(Debug)]
 pub struct Embedded {
-    // Dropped in this order: the last position is noted when the writer has ended, and the folder stays locked until
-    // then.
+    // Dropped in this order: the last position is written to the note after the writer has ended, and the folder stays locked
+    // until then.
     writer: Writer,
     readers: Arc<Readers>,
     feed: Mutex<Option<CommitFeed>>,
@@ -131,13 +134,13 @@ impl Embedded {
         }))
     }
 
-    /// What it counts.
+    /// The metrics of this store.
     pub const fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
 
-    /// Waits until the disk has failed the writer: what the file holds is then not known before it is opened again, so
-    /// nothing more is written, and the process should end. Cancel safe.
+    /// Waits until a commit of the writer has failed at the disk. The content of the file is then unknown until it is opened
+    /// again, so nothing more is written, and the process should end. Cancel safe.
     pub async fn broken(&self) {
         self.writer.broken().await;
     }

@@ -1,4 +1,4 @@
-//! Why a data folder cannot be opened: each in one sentence that says what to do.
+//! The reasons why a data folder cannot be opened, each in one sentence that says what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use rusqlite::ErrorCode;
 
 use super::admin::damage;
 
-/// Why a data folder cannot be opened. Whatever it is, the files stay as they were found.
+/// The reason why a data folder cannot be opened. In every case the files stay as they were found.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process holds its lock.
     #[error("the data folder {folder} is in use by another process{}", holder_text(.holder))]
     InUse {
         /// The folder.
@@ -31,7 +31,7 @@ pub enum OpenError {
         /// The last version that this program knows.
         known: i64,
     },
-    /// An older program wrote it, and what opens it is no server.
+    /// An older program wrote it, and the command that opens it is not the server.
     #[error(
         "the data folder {folder} has version {found}, and this program needs version {known}: only the server \
          migrates it, when it starts; use the older program, or start the server"
@@ -44,14 +44,14 @@ pub enum OpenError {
         /// The version that it would get.
         known: i64,
     },
-    /// It is opened by root and belongs to somebody else, who could not use the files that root would leave in it.
+    /// Root opens it and another user owns it, who could not use the files that root would leave in it.
     #[error(
         "the data folder {folder} belongs to the user with id {owner}: run this as that user (`sudo -u '#{owner}' madang …`)"
     )]
     NotOwner {
         /// The folder.
         folder: PathBuf,
-        /// Whose it is.
+        /// The user id of the owner.
         owner: u32,
     },
     /// The file is another program's.
@@ -80,10 +80,10 @@ pub enum OpenError {
     Gone {
         /// The file.
         file: PathBuf,
-        /// The position that was noted as acked; zero if the note cannot be read.
+        /// The position in the note; zero if the note cannot be read.
         acked: Position,
     },
-    /// Acked rows are not there.
+    /// Acknowledged rows are missing.
     #[error(
         "the database in {folder} ends at position {}, but positions up to {} were acked: {} are lost (the \
          write-ahead log is damaged, or an older file replaced the database); restore a backup (`madang restore \
@@ -94,9 +94,9 @@ pub enum OpenError {
     Lost {
         /// The folder.
         folder: PathBuf,
-        /// The position that was noted as acked.
+        /// The position in the note.
         acked: Position,
-        /// The database's position.
+        /// The position of the database.
         found: Position,
     },
     /// There is no room for the copy that is made before the file is changed.
@@ -109,17 +109,17 @@ pub enum OpenError {
         folder: PathBuf,
         /// The version that it would get.
         version: usize,
-        /// What it takes.
+        /// The bytes that the copy and the steps need.
         needed_bytes: u64,
-        /// What there is.
+        /// The free bytes of the disk.
         free_bytes: u64,
     },
     /// The folder or a file in it cannot be made or read.
     #[error("cannot use {path}: {error}")]
     Folder {
-        /// Which.
+        /// The folder or file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         error: std::io::Error,
     },
     /// The database cannot be opened.
@@ -127,7 +127,7 @@ pub enum OpenError {
     Database {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of SQLite.
         reason: String,
     },
 }
@@ -137,7 +137,7 @@ fn holder_text(holder: &Option<u32>) -> String {
 }
 
 impl OpenError {
-    /// Whether it stays so until somebody does something about it: to start again does not help.
+    /// Whether only an operator can end it: a restart does not help.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         match self {
@@ -157,7 +157,7 @@ impl OpenError {
         move |error| Self::Folder { path, error }
     }
 
-    /// What an error of SQLite on `file` means.
+    /// Converts an error of SQLite on `file`.
     pub(super) fn database(file: &Path) -> impl Fn(rusqlite::Error) -> Self {
         let file = file.to_owned();
         move |error| match error.sqlite_error_code() {

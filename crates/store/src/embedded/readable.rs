@@ -1,8 +1,8 @@
-//! Lists of rows some of which cannot be read: each costs itself alone.
+//! Lists with unreadable rows: each of these is left out, and the others are served.
 
 use rusqlite::{Error, Result};
 
-/// What a row says; `None` if it cannot be read. Other errors concern the whole read.
+/// The content of a row; `None` if it cannot be read. Other errors concern the whole read.
 pub(super) fn readable<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -21,8 +21,8 @@ const fn is_of_one_row(error: &Error) -> bool {
     )
 }
 
-/// The first `rows` readable rows of a list. `read` brings the first ones, up to a limit; a page must not be short because
-/// rows of it cannot be read: its reader would take it for the last one.
+/// The first `rows` readable rows of a list. `read` returns the first rows up to a limit. A page must not be short because rows of
+/// it are unreadable: its reader would take it for the last page.
 pub(super) fn readable_page<T>(
     rows: usize,
     mut read: impl FnMut(usize) -> Result<Vec<Option<T>>>,

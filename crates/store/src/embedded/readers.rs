@@ -15,7 +15,7 @@ use crate::lane;
 /// Connections that only [`crate::urgently`] may use.
 pub(super) const URGENT: usize = 2;
 
-/// A few connections. A read that finds none free waits, and one that an ack waits for has a line of its own.
+/// The connections for reads. A read without a free connection waits; urgent reads have a queue and connections of their own.
 #[derive(Debug)]
 pub(super) struct Readers {
     connections: Mutex<Vec<Connection>>,
@@ -41,7 +41,7 @@ impl Readers {
         let permit = self.permit().await?;
         let readers = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
-            // Kept until the connection is back, also if the caller has gone.
+            // Kept until the connection is given back, also if the caller has dropped its future.
             let _permit = permit;
             let lent = Lent::take(&readers)?;
             lent.read(job).map_err(|error| store_error(&error))
@@ -49,7 +49,7 @@ impl Readers {
         task.await.map_err(stopped)?
     }
 
-    /// An urgent read takes a place of its own line, else one that nobody else waits for, else the next of its own line.
+    /// An urgent read takes a reserved connection, else a free common one, else waits for the next reserved one.
     async fn permit(&self) -> StoreResult<OwnedSemaphorePermit> {
         if !lane::is_urgent() {
             return Arc::clone(&self.permits).acquire_owned().await.map_err(stopped);
@@ -67,7 +67,7 @@ fn stopped(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(format!("the reader stopped: {error}"))
 }
 
-/// A connection on loan; goes back also when the read panics.
+/// A borrowed connection; given back also when the read panics.
 struct Lent<'a> {
     readers: &'a Readers,
     connection: Option<Connection>,

@@ -1,4 +1,5 @@
-//! Lines of the log that would come with each write while a disk is full: told each ten seconds, with how many were not.
+//! Limits a line of the log that would come with each write while a disk is full: one in ten seconds, with the number of lines
+//! that were left out.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ pub(super) struct Seldom {
 }
 
 impl Seldom {
-    /// Whether to tell now, and how many times were not told before.
+    /// The number of lines left out since the last one, if a line is to be logged now.
     pub(super) fn tell(&mut self) -> Option<u64> {
         self.tell_at(Instant::now())
     }

@@ -99,7 +99,7 @@ fn a_file_that_is_no_database_is_refused() {
     assert!(matches!(Embedded::open(config(folder.path())), Err(OpenError::Damaged { .. })));
 }
 
-/// Appends so many rows to a log, each alone; answers with its head.
+/// Appends `rows` rows to a log, each alone; returns its head.
 pub(super) async fn fill(store: &Embedded, log: LogId, mut head: Head, rows: u64) -> Head {
     for _ in 0..rows {
         let next = append(log, head);

@@ -1,5 +1,5 @@
-//! Rows that are not what was written, or that this version cannot read: each costs itself alone, is counted, and the
-//! log says where the last one was.
+//! Damaged rows, and rows that this version cannot read: each is left out alone and counted, and a line of the log names the place
+//! of the last one.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::seldom::Seldom;
 
-/// Counts and logs them. Clones are one.
+/// Counts and logs them. Clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct Unreadables {
     count: Counter,
@@ -21,7 +21,7 @@ impl Unreadables {
         Self { count, seldom: Arc::default() }
     }
 
-    /// A reader found one.
+    /// Counts a row that a reader found.
     pub(super) fn note(&self, log: LogId, seq: Seq) {
         self.count.inc();
         if let Some(unlogged) = self.seldom.lock().tell() {
@@ -32,7 +32,7 @@ impl Unreadables {
         }
     }
 
-    /// A reader left a row out of what it was asked for, or took what it says from elsewhere.
+    /// Counts a row that a reader left out of its answer, or replaced by data from elsewhere.
     pub(super) fn note_other(&self, what: &str, channel: ChannelId) {
         self.count.inc();
         if let Some(unlogged) = self.seldom.lock().tell() {

@@ -1,7 +1,7 @@
-//! The write-ahead log: moved to the database file here and not by SQLite on its own, which would keep a failure of it
-//! to itself; and kept short, since SQLite begins it again only at a moment when no reader stands in it, and readers that
-//! overlap all day would let it grow for ever. It is emptied, too, some time after a row was changed: it holds the pages as
-//! they were before, and what was deleted must not lie on the disk for longer than a minute.
+//! Checkpoints of the write-ahead log. They run here, since SQLite's automatic ones would hide their failures. The log is kept
+//! short, since SQLite restarts it only at a moment without readers in it, and readers that overlap all day would let it grow for
+//! ever. It is also emptied some time after a row was changed: it holds the old pages, and deleted text must not be on the disk for
+//! longer than a minute.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ pub(super) const CHECKPOINT_PAGES: u64 = 4_000;
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(30);
 const FORGET_RETRY: Duration = Duration::from_secs(1);
 const FORGET_RETRY_MOST: Duration = Duration::from_secs(30);
-/// How long the writer, and who waits for it, waits for readers. Ours need a few milliseconds; a program that somebody
-/// looks into the file with may stand in it for hours.
+/// The longest wait of the writer for readers. Readers of this program need a few milliseconds; another program that has the file
+/// open may read for hours.
 const READERS_PATIENCE: Duration = Duration::from_millis(100);
-/// The same where the log is too long, which is seldom and must end.
+/// The longest wait for readers while the log is too long, which is rare and must end.
 const LENGTH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The file of a write-ahead log.
@@ -38,7 +38,7 @@ pub(super) struct WalFile {
     limit_bytes: u64,
     next_try_bytes: u64,
     forget_after: Duration,
-    /// When it is to be emptied, since it holds what was changed.
+    /// The time at which the log must be emptied, since it holds old content of changed rows.
     forget_at: Option<Instant>,
     forget_retry: Duration,
 }
@@ -70,12 +70,12 @@ impl WalFile {
         self.path.as_ref().and_then(|path| path.metadata().ok()).map_or(0, |file| file.len())
     }
 
-    /// A row was changed: what it said before is to go.
+    /// Records that a row was changed: its old content must leave the log within [`FORGET_AFTER`].
     pub(super) fn forget_soon(&mut self) {
         self.forget_at.get_or_insert_with(|| Instant::now() + self.forget_after);
     }
 
-    /// How long until [`Self::tend`] has something to do though nothing is committed.
+    /// Time until [`Self::tend`] has work although nothing is committed.
     pub(super) fn due_in(&self) -> Option<Duration> {
         self.forget_at.map(|at| at.saturating_duration_since(Instant::now()))
     }
@@ -98,9 +98,8 @@ impl WalFile {
         Ok(())
     }
 
-    /// After a commit, and when something is due: moves pages to the database file when there are enough. The log stays
-    /// the truth until all of it has moved, so a failure loses nothing, and the next try comes when the log has grown
-    /// further.
+    /// Called after a commit, and when work is due: moves pages to the database file when there are enough. The log stays valid
+    /// until all of it has moved, so a failure loses nothing, and the next attempt comes when the log has grown further.
     pub(super) fn tend(&mut self, connection: &Connection) -> Result<()> {
         self.forget(connection)?;
         let pages = self.pages.load(Ordering::Relaxed);
@@ -114,8 +113,8 @@ impl WalFile {
         self.keep_short(connection)
     }
 
-    /// Begins the log again if it is too long. New readers go past it meanwhile, and no read lasts longer than a
-    /// page; so the wait is a few milliseconds.
+    /// Restarts the log if it is too long. New readers do not use it meanwhile, and no read lasts longer than a page, so the wait
+    /// is a few milliseconds.
     fn keep_short(&mut self, connection: &Connection) -> Result<()> {
         let length_bytes = self.length_bytes();
         if length_bytes <= self.next_try_bytes {
@@ -139,7 +138,7 @@ fn try_empty(connection: &Connection, patience: Duration) -> Result<bool> {
     emptied
 }
 
-/// Moves everything to the database file and empties the log. `false` if readers stand in it.
+/// Moves all pages to the database file and empties the log. `false` if readers use it.
 pub(super) fn empty(connection: &Connection) -> Result<bool> {
     let was_busy =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;

@@ -1,6 +1,6 @@
-//! The one thread that writes. It takes what waits, lingers a little where that pays, runs it in one transaction,
-//! commits with one fsync, answers, and then publishes the commits in order: what is durable is acknowledged also while the
-//! reader of the feed is behind. While it waits for the disk, the next group gathers.
+//! The one thread that writes. It takes the waiting jobs, lingers where that pays, runs the group in one transaction, commits with
+//! one fsync, answers, and then publishes the commits in order. So a durable write is acknowledged also while the reader of the
+//! feed is behind. While the thread waits for the disk, the next group gathers in the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,9 +27,9 @@ use crate::error::{StoreError, StoreResult};
 const QUEUE_JOBS: usize = 1024;
 /// Bytes of rows that wait for the writer, in KiB.
 pub(super) const QUEUE_KIB: usize = 64 * 1024;
-/// Bytes of rows in the feed, and behind it until the gateway has brought them to its connections; in KiB.
+/// Bytes of rows in the feed, and of those that its reader has taken and the gateway has not delivered; in KiB.
 pub(super) const FEED_KIB: usize = 32 * 1024;
-/// A group: large enough that the fsync is a small part of each job, small enough that nobody waits long for it.
+/// The most jobs of a group: enough that the fsync is a small part of each job's cost, and the wait is short.
 const GROUP_JOBS: usize = 512;
 const GROUP_KIB: usize = 4 * 1024;
 
@@ -43,19 +43,19 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What callers and the thread both see.
+/// The state that callers and the thread share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     /// The last durable position.
     pub(super) position: AtomicU64,
-    /// Somebody reads the feed.
+    /// The feed has a reader.
     pub(super) feed_is_taken: AtomicBool,
-    /// A commit failed at the disk; what the file holds now is not known before it is opened again.
+    /// A commit failed at the disk; the content of the file is unknown until it is opened again.
     is_broken: watch::Sender<bool>,
-    /// Jobs that entered the queue, and jobs that were answered.
+    /// The number of jobs that entered the queue, and of those that were answered. Jobs are answered in the order of the queue.
     entered: AtomicU64,
     pub(super) answered: AtomicU64,
-    /// `answered` must reach this before all jobs whose callers went away are settled.
+    /// Once `answered` reaches this, all jobs are done whose callers have dropped their futures.
     fence: AtomicU64,
 }
 
@@ -102,7 +102,7 @@ impl Writer {
         Position::new(self.shared.position.load(Ordering::SeqCst))
     }
 
-    /// Shows the position to those who outlive this handle.
+    /// A function that reads the position, also after this handle was dropped.
     pub(super) fn position_reader(&self) -> impl Fn() -> Position + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || Position::new(shared.position.load(Ordering::SeqCst))
@@ -123,13 +123,13 @@ impl Writer {
         answer.await.map_err(|_| stopped())?
     }
 
-    /// From now on commits enter the feed.
+    /// Lets commits enter the feed from now on.
     pub(super) fn open_feed(&self) {
         self.shared.feed_is_taken.store(true, Ordering::SeqCst);
     }
 
-    /// Runs `run` in the next transaction, and answers once it is durable. `run` may run more than once; only its
-    /// last run counts. `bytes` is about what it holds in memory.
+    /// Runs `run` in the next transaction, and answers once it is durable. `run` may run more than once (see
+    /// [`Thread::commit_group`]); only its last run counts. `bytes` is about the memory that it holds.
     pub(super) async fn write<T, F>(&self, bytes: usize, run: F) -> StoreResult<T>
     where
         T: Send + 'static,
@@ -138,6 +138,8 @@ impl Writer {
         let kib = (bytes / 1024 + 1).min(QUEUE_KIB) as u32;
         let room = Arc::clone(&self.bytes).acquire_many_owned(kib).await.map_err(|_| stopped())?;
         let jobs = self.jobs.as_ref().ok_or_else(stopped)?;
+        // Up to here a dropped future has done nothing. Behind this line there is no await until the job is in the queue, so
+        // `entered` counts every job that a fence may have to wait for.
         let place = jobs.reserve().await.map_err(|_| stopped())?;
         let (reply, answer) = oneshot::channel();
         self.shared.entered.fetch_add(1, Ordering::SeqCst);
@@ -148,11 +150,14 @@ impl Writer {
         outcome
     }
 
-    /// Waits until jobs whose callers went away are done, so that a read after this sees their outcome.
+    /// Waits until all jobs are done whose callers have dropped their futures, so that a read after this sees their outcome. This
+    /// is how the read after an unknown append becomes certain: a home that was dropped in the middle has left its append in
+    /// the queue, and the next home's load must see its rows.
     pub(super) async fn settle(&self) -> StoreResult<()> {
         if *self.shared.is_broken.borrow() {
             return Err(broken());
         }
+        // The queue is first in, first out: an empty job that is answered proves that all jobs before it are done.
         if self.shared.answered.load(Ordering::SeqCst) < self.shared.fence.load(Ordering::SeqCst) {
             return self.write(0, |_| Ok(())).await;
         }
@@ -180,7 +185,7 @@ pub(super) fn broken() -> StoreError {
     StoreError::Unavailable("the disk failed; the server must be restarted".into())
 }
 
-/// Notes a caller who went away before the answer.
+/// Raises the fence if the caller's future is dropped before the answer.
 struct Abandoned<'a> {
     shared: &'a Shared,
     is_settled: bool,
@@ -189,26 +194,27 @@ struct Abandoned<'a> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if !self.is_settled {
+            // The caller's own job is at most at this number; jobs that entered after it only make the fence later, never wrong.
             let entered = self.shared.entered.load(Ordering::SeqCst);
             self.shared.fence.fetch_max(entered, Ordering::SeqCst);
         }
     }
 }
 
-/// What the thread is asked.
+/// A request to the thread.
 pub(super) enum Work {
     Job(Box<dyn Job>),
     Copy(CopyOrder),
 }
 
-/// What is committed together.
+/// The jobs of one commit.
 #[derive(Default)]
 struct Group {
     jobs: Vec<Box<dyn Job>>,
     kib: usize,
 }
 
-/// The thread's own.
+/// The state of the thread alone.
 pub(super) struct Thread {
     pub(super) wal: WalFile,
     pub(super) shared: Arc<Shared>,
@@ -220,7 +226,7 @@ pub(super) struct Thread {
     pub(super) metrics: StoreMetrics,
     pub(super) linger: Linger,
     pub(super) seldom: Seldom,
-    /// A copy that was asked for while a group gathered.
+    /// A copy that was requested while a group gathered. It begins after the commit of that group.
     pub(super) copy_asked: Option<CopyOrder>,
 }
 
@@ -239,7 +245,7 @@ impl Thread {
         }
     }
 
-    /// Waits for work, and tends the log meanwhile.
+    /// Waits for work, and tends the write-ahead log when that is due. `None` once the handle is dropped and the queue is empty.
     fn next(&mut self, connection: &Connection, queue: &mut mpsc::Receiver<Work>) -> Option<Work> {
         while let Some(wait) = self.wal.due_in().filter(|_| !self.is_broken()) {
             let waited = self.runtime.block_on(async { tokio::time::timeout(wait, queue.recv()).await });
@@ -255,7 +261,7 @@ impl Thread {
         *self.shared.is_broken.borrow()
     }
 
-    /// Commits `first` and what waits behind it as one group.
+    /// Commits `first` and the jobs that wait behind it as one group.
     pub(super) fn work(&mut self, connection: &Connection, first: Work, queue: &mut mpsc::Receiver<Work>) {
         let mut group = Group::default();
         if self.put(&mut group, first) {
@@ -288,7 +294,7 @@ impl Thread {
         }
     }
 
-    /// Puts what waits into a group. `false` if nothing more may be put into it.
+    /// Puts waiting jobs into a group. `false` if the group takes no more.
     fn gather(&mut self, group: &mut Group, queue: &mut mpsc::Receiver<Work>) -> bool {
         while let Ok(work) = queue.try_recv() {
             if !self.put(group, work) {

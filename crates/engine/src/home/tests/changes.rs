@@ -26,7 +26,7 @@ pub(super) fn message(stage: &Stage) -> &madang_proto::Message {
 }
 
 #[test]
-fn an_edit_changes_the_row_and_is_told() {
+fn an_edit_changes_the_row_and_has_an_entry() {
     let mut stage = stage();
     stage.ask(0, edit(BERT, 5, "coffee", Some(1)));
     stage.run();
@@ -51,7 +51,7 @@ fn an_edit_changes_the_row_and_is_told() {
 }
 
 #[test]
-fn an_edit_that_was_half_done_is_told_by_its_retry() {
+fn a_retry_appends_the_entry_of_an_edit_that_was_half_done() {
     for fate in [Fate::UnknownLost, Fate::Unavailable] {
         let mut stage = stage();
         script(&mut stage, Kind::Append, fate);
@@ -147,7 +147,7 @@ fn reactions_within_a_second_are_one_entry() {
 }
 
 #[test]
-fn a_reaction_whose_row_was_not_reached_is_told_by_the_next() {
+fn the_next_reaction_appends_the_entry_of_one_whose_row_was_not_changed() {
     let mut stage = stage();
     script(&mut stage, Kind::Change, Fate::Unavailable);
     let first = stage.ask(0, react(ANNA, 5, "+1", true));
@@ -294,7 +294,7 @@ fn a_detail_that_is_so_only_by_a_change_that_failed_fails_too() {
     assert_eq!(text(&stage, again), "noted 6");
 }
 
-/// The refusal of the second command rests on the first, which is not appended: it must be one that may be retried.
+/// The refusal of the second command depends on the first one, which is not appended: so the refusal must be retryable.
 #[test]
 fn a_refusal_that_rests_on_a_change_that_failed_fails_too() {
     type Ask = fn(&mut Stage) -> [Ticket; 2];
@@ -330,7 +330,7 @@ fn a_refusal_that_rests_on_a_change_that_failed_fails_too() {
     }
 }
 
-/// Messages may be large, so not all that a batch wants are read at once: the others are the next batch, in order.
+/// Messages may be large, so not all messages of a batch are read at once: the other commands are the next batch, in order.
 #[test]
 fn commands_whose_messages_have_no_room_are_the_next_batch() {
     let mut stage = stage();
@@ -378,7 +378,7 @@ fn who_is_banned_goes_and_cannot_come_back() {
 }
 
 #[test]
-fn a_ban_that_was_half_done_is_finished_by_who_loads_next() {
+fn a_ban_that_was_half_done_is_finished_by_the_next_load() {
     for kind in [Kind::Append, Kind::Settle, Kind::Memberships] {
         let mut stage = stage();
         script(&mut stage, kind, Fate::Unavailable);
@@ -434,7 +434,7 @@ fn a_deletion_that_was_half_done_unpins_in_the_end() {
 }
 
 #[test]
-fn nobody_owns_a_channel_in_which_she_may_not_speak() {
+fn no_owner_is_muted() {
     let mut stage = stage();
     stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));
     stage.ask(0, role(ANNA, BERT, Role::Owner));
@@ -442,7 +442,7 @@ fn nobody_owns_a_channel_in_which_she_may_not_speak() {
     stage.run();
     assert_eq!(text(&stage, says), "sent 9");
     check_at_rest(&stage);
-    // Nor does who finds an open channel empty.
+    // The same holds for the first user in an empty open channel.
     let mut stage = Stage::open(1, 10, 1);
     stage.ask(0, super::stage::seats(BERT, &[BERT], &[]));
     stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Mute, true));

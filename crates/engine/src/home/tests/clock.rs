@@ -1,4 +1,4 @@
-//! A clock on the wall that steps, or stands still: nobody waits longer for it.
+//! A wall clock that steps or stands still: no wait becomes longer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Members who came by themselves, members who were added, and invitations that still hold.
+//! Members who joined by themselves, members who were added, and invitations that are still valid.
 
 use madang_proto::{ErrorCode, Role};
 

@@ -1,4 +1,4 @@
-//! Edits, deletions and details that come twice at once, wait, or say too much.
+//! Edits, deletions and details that come twice at once, wait, or are too large.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What must hold whatever happened.
+//! The invariants of every run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::log::Row;
 use crate::seats::Member;
 use crate::spans::Spans;
 
-/// Everything that a log and the answers must obey.
+/// All invariants of logs and answers.
 pub(super) fn check(stage: &Stage) {
     places_are_dense(&stage.world);
     a_key_has_one_row(&stage.world);
     only_members_speak(&stage.world);
-    changes_are_told(stage);
+    changes_have_entries(stage);
     seats_are_never_too_few(&stage.world);
     own_changes_tell_of_nobody_else(stage);
     answers_are_true(stage);
     connections_keep_their_order(stage);
 }
 
-/// What must hold once every home has nothing to do, and one has loaded since the last fault.
+/// The invariants at rest: every home is idle, and one has loaded since the last fault.
 pub(super) fn check_at_rest(stage: &Stage) {
     check(stage);
     assert!(stage.drivers.iter().all(|driver| driver.home.is_idle()), "a home has work and does none");
@@ -39,27 +39,31 @@ pub(super) fn check_at_rest(stage: &Stage) {
     let told = spans_by_the_log(&stage.world);
     for (user, member) in &stage.world.members {
         let told = told.get(user).map(|spans| as_founder(spans, member, &stage.world));
-        assert_eq!(told.as_ref(), Some(&member.spans), "what the log tells of {user} and what she may read");
+        assert_eq!(
+            told.as_ref(),
+            Some(&member.spans),
+            "the spans of {user} by the log, and by the member's row"
+        );
     }
     let open = stage.world.members.values().filter(|member| member.spans.is_open()).count();
     assert_eq!(open, stage.world.seats.count as usize);
     rows_are_as_their_sets(&stage.world);
 }
 
-/// Who was told that a message is changed finds it so, and the entry that tells it; nobody else changes one.
-fn changes_are_told(stage: &Stage) {
+/// After an acknowledged change of a message, the row has at least that version and the entry is in the log; no other row has one.
+fn changes_have_entries(stage: &Stage) {
     let world = &stage.world;
     for (ticket, asked) in &stage.asked {
         let Some((_, Reply::Changed { target, version, seq, .. })) = &asked.answer else { continue };
         let Some(message) = world.row(*target).entry.content.message() else {
             panic!("{ticket:?} changed an entry that is no message")
         };
-        assert!(message.version >= *version, "{ticket:?} was told of a version that is not there");
+        assert!(message.version >= *version, "{ticket:?} was acknowledged with a version that is not there");
         if let Some(seq) = seq {
             let told = world.row(*seq).entry.content.change().map(|change| (change.target, change.version));
             assert!(
                 told.is_some_and(|(told, at)| told == *target && at <= *version),
-                "{ticket:?}: the entry at {seq} tells {told:?}"
+                "{ticket:?}: the entry at {seq} is about {told:?}"
             );
         }
     }
@@ -137,7 +141,7 @@ fn only_members_speak(world: &World) {
     }
 }
 
-/// In the order of the log no more people are there than there are seats (G10).
+/// In the order of the log there are never more members than seats (G10).
 fn seats_are_never_too_few(world: &World) {
     let mut members = HashSet::new();
     for row in &world.rows {
@@ -161,8 +165,8 @@ fn own_changes_tell_of_nobody_else(stage: &Stage) {
     }
 }
 
-/// Founders read the log from its beginning, whichever append tells of them. Who was added right behind them looks the
-/// same in the log.
+/// Founders read the log from its beginning, whichever append has their entries. A user who was added right behind them cannot be
+/// distinguished by the log.
 fn as_founder(told: &Spans, member: &Member, world: &World) -> Spans {
     let first = |spans: &Spans| spans.iter().next().map_or(Seq::ZERO, |span| span.from);
     let came = first(told);

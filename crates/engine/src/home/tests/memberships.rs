@@ -1,4 +1,4 @@
-//! The home's protocol where members come and go.
+//! The home's protocol for changes of members.
 
 use madang_proto::{Content, Role};
 
@@ -191,7 +191,7 @@ fn a_join_that_failed_half_way_takes_one_seat() {
 }
 
 #[test]
-fn many_members_are_told_in_several_appends() {
+fn the_entries_of_many_members_take_several_appends() {
     let everybody: Vec<u64> = (1..=500).collect();
     let leaves: Vec<u64> = (2..=500).collect();
     for steps in 1..=10 {
@@ -212,7 +212,7 @@ fn many_members_are_told_in_several_appends() {
 }
 
 #[test]
-fn a_crash_leaves_nothing_of_a_change_untold() {
+fn after_a_crash_every_part_of_a_change_gets_its_entry() {
     for (steps, is_done) in (1..=7).flat_map(|steps| [(steps, false), (steps, true)]) {
         let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
         let promote = Some(user(BERT));
@@ -222,7 +222,7 @@ fn a_crash_leaves_nothing_of_a_change_untold() {
         stage.steps(0, steps);
         stage.crash(0, is_done);
         stage.ask(0, send(None, CARL, 1, "hello"));
-        // The last owner has a right that her role alone gives.
+        // Only the role gives the new owner this right.
         let last = stage.ask(0, seats(BERT, &[], &[CARL]));
         stage.run();
         check_at_rest(&stage);
@@ -246,7 +246,7 @@ fn who_became_the_owner_meanwhile_does_not_leave_the_group_without_one() {
     let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
     let request = SeatRequest { leaves, promote, ..SeatRequest::by(by) };
     stage.ask(0, Command::Seats(request));
-    // She was a member when she asked.
+    // The user was a member when the request came.
     let second = stage.ask(0, seats(BERT, &[], &[BERT]));
     stage.run();
     assert_eq!(text(&stage, second), "unavailable");
@@ -280,8 +280,8 @@ fn more_people_than_the_roster_holds_do_not_stop_it() {
     check_at_rest(&stage);
 }
 
-/// Carl's own partitions are gone. The channel tells that he joined, and goes on; neither further rows nor another home tell it
-/// again; once his partitions are back, he is settled.
+/// Carl's own partitions are unavailable. The channel appends the entry of his join and goes on; neither further rows nor another
+/// home append it again; once his partitions are available, he is settled.
 #[test]
 fn a_member_whose_partitions_are_gone_holds_nobody_up() {
     let mut stage = Stage::group(2, 10, &[ANNA, BERT]);

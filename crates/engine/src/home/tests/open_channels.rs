@@ -1,4 +1,4 @@
-//! People who come to an open channel, and go, by themselves: many in one step.
+//! Users who join and leave an open channel: many in one step.
 
 use madang_proto::Role;
 
@@ -111,7 +111,7 @@ fn everybody_comes(stage: &mut Stage) {
 }
 
 #[test]
-fn a_crash_of_a_step_of_many_leaves_nobody_untold() {
+fn after_a_crash_of_a_step_of_many_every_member_gets_an_entry() {
     for (steps, is_done) in (1..=9).flat_map(|steps| [(steps, false), (steps, true)]) {
         let mut stage = Stage::open(1, 500, 1);
         everybody_comes(&mut stage);

@@ -13,7 +13,7 @@ fn what_comes_behind_a_failure_fails_too() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
     script(&mut stage, Kind::Append, Fate::Unavailable);
     stage.ask(0, send(Some(7), ANNA, 1, "one"));
-    // Anna's other connection tries the same, and has more to say.
+    // Anna's other connection tries the same, and sends more behind it.
     stage.ask(0, send(Some(8), ANNA, 1, "one"));
     stage.step(0);
     stage.ask(0, send(Some(8), ANNA, 2, "two"));
@@ -43,7 +43,7 @@ fn what_was_sent_on_behind_a_refusal_waits_for_the_retry() {
     script(&mut stage, Kind::Append, Fate::Unavailable);
     assert_eq!(say(&mut stage, 7, 5), "unavailable");
     assert_eq!(say(&mut stage, 7, 6), "unavailable");
-    // She gives the fifth up.
+    // The client gives the fifth up.
     stage.now = stage.now.plus(SHUT);
     assert_eq!(say(&mut stage, 7, 6), "sent 8");
 }
@@ -66,7 +66,7 @@ fn a_connection_whose_message_found_no_room_waits_for_it() {
 }
 
 #[test]
-fn who_waited_too_long_is_refused_with_what_she_sent_behind() {
+fn an_expired_send_is_refused_with_the_sends_behind_it() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
     stage.ask(0, send(None, BERT, 0, "slowly appended"));
     stage.step(0);

@@ -9,7 +9,7 @@ use super::stage::{Stage, delete, edit, react, reply_text, restrict, seats, send
 use crate::home::{Command, Reply, RestrictionKind, Ticket, WINDOW_ROWS};
 use crate::seats::Member;
 
-/// What happens next.
+/// The next event of a run.
 #[derive(Debug, Clone)]
 enum Happening {
     /// On one of the sender's connections to a home; the connections of two homes are different ones.
@@ -26,7 +26,7 @@ enum Happening {
         sender: u64,
         count: u64,
     },
-    /// Changes of whatever row that is; most are refused.
+    /// Changes of a random row, which may be no message; most are refused.
     Edit {
         home: usize,
         by: u64,
@@ -59,7 +59,7 @@ enum Happening {
         by: u64,
         leaves: Vec<u64>,
     },
-    /// People come, or go, by themselves, all at once.
+    /// Users join or leave by themselves, all at once.
     Own {
         home: usize,
         changes: Vec<(u64, bool)>,
@@ -69,7 +69,7 @@ enum Happening {
         home: usize,
         stages: u64,
     },
-    /// The user's own partitions are gone, or back.
+    /// The user's own partitions become unavailable, or available again.
     Gone {
         user: u64,
         is_gone: bool,
@@ -172,7 +172,7 @@ fn happen(stage: &mut Stage, happening: Happening, fresh: &mut u64) {
     }
 }
 
-/// No more faults: the homes end what they have, and a home that knows nothing takes over.
+/// No more faults: the homes finish their commands, and a home without any state takes over.
 fn come_to_rest(stage: &mut Stage) {
     stage.world.percent = 0;
     stage.world.gone.clear();
@@ -183,7 +183,7 @@ fn come_to_rest(stage: &mut Stage) {
     }
     stage.run();
     let reacted: Vec<u64> = stage.world.reactions.keys().map(|(target, _)| target.get()).collect();
-    // Whoever reacts next brings a row up to date that is behind its set; if nobody may, it stays so.
+    // The next reaction brings a row up to date that is behind its set; if nobody may react any more, it stays behind.
     for target in reacted {
         let may_react = |member: &&Member| {
             let is_readable = stage.is_open() || member.spans.contains(Seq::new(target));
@@ -211,7 +211,7 @@ fn send_again(stage: &mut Stage) {
         })
         .collect();
     let rows = stage.world.rows.len();
-    // Who has left gets no ack.
+    // A user who has left gets no ack for a new message.
     let speaks = |command: &Command| {
         let sender = command.key().map(|key| key.sender);
         sender

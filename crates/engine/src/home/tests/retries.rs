@@ -80,7 +80,7 @@ fn a_key_that_was_unsent_at_a_head_that_moved_is_looked_up_again() {
 }
 
 #[test]
-fn who_has_left_is_told_what_she_sent_before() {
+fn a_retry_of_a_user_who_has_left_is_acknowledged() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
     stage.ask(0, send(None, BERT, 1, "hello"));
     stage.ask(0, seats(ANNA, &[], &[BERT]));

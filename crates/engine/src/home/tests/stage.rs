@@ -1,4 +1,4 @@
-//! Homes on one world, the commands that they were given, and what they answered.
+//! Homes on one world, their commands, and their answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct Driver {
     pub(super) home: Home,
     ids: Snowflakes,
     pub(super) out: Option<Out>,
-    /// Counts its crashes; what it was asked before is lost.
+    /// Counts the home's crashes; commands from before a crash are lost.
     pub(super) life: u32,
 }
 
@@ -50,9 +50,9 @@ pub(super) struct Stage {
     pub(super) now: Now,
     scope: Scope,
     moment: u64,
-    /// What happened, for people.
+    /// The events of the run, as lines of a transcript.
     pub(super) lines: Vec<String>,
-    /// Whose acceptance was to be noted, each time.
+    /// The user of each `Accept`.
     pub(super) accepted: Vec<u64>,
 }
 
@@ -127,7 +127,7 @@ impl Stage {
         Self::over(log, scope, homes, World::new(log, capacity, seed))
     }
 
-    /// `homes` homes of an open channel that the first user made; what that took is not told.
+    /// `homes` homes of an open channel that the first user made; the lines of that are dropped.
     pub(super) fn open(homes: u16, capacity: u32, seed: u64) -> Self {
         let mut stage = Self::of(ChannelKind::Open, homes, capacity, seed);
         stage.create(&[1]);
@@ -160,7 +160,7 @@ impl Stage {
         }
     }
 
-    /// A group that the first user made with the others; what that took is not told.
+    /// A group that the first user made with the others; the lines of that are dropped.
     pub(super) fn group(homes: u16, capacity: u32, members: &[u64]) -> Self {
         let mut stage = Self::empty(homes, capacity, 1);
         stage.create(members);
@@ -218,7 +218,7 @@ impl Stage {
         }
     }
 
-    /// Everything that the home asks for by itself, until an effect of the store is out.
+    /// Polls the home until an effect of the store is out.
     fn take_effects(&mut self, home: usize) {
         loop {
             let driver = &mut self.drivers[home];
@@ -272,7 +272,7 @@ impl Stage {
         panic!("the homes never end");
     }
 
-    /// The home's process is gone; another takes over. What was out may have happened.
+    /// The home's process dies, and another one takes over. The effect that was out may have happened.
     pub(super) fn crash(&mut self, home: usize, is_done: bool) {
         let driver = &mut self.drivers[home];
         driver.home = Home::new(self.world.log, self.scope.clone());
@@ -346,7 +346,7 @@ impl Stage {
         self.lines.push(format!("{home}   {what}"));
     }
 
-    /// What happened since the last call.
+    /// Takes the lines since the last call.
     #[track_caller]
     pub(super) fn expect(&mut self, transcript: &str) {
         let expected: Vec<&str> = transcript.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -1,4 +1,4 @@
-//! The home's protocol, line by line: what it asks of its store, what it hears, what it answers.
+//! The home's protocol, line by line: effects, outcomes and replies.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ fn one_key_twice_in_a_batch_is_one_row() {
 }
 
 #[test]
-fn a_conflict_is_told_only_once_the_first_is_durable() {
+fn a_conflict_is_answered_only_once_the_first_is_durable() {
     let mut stage = Stage::group(1, 10, &[ANNA]);
     script(&mut stage, Kind::Append, Fate::Unavailable);
     stage.ask(0, send(None, ANNA, 1, "hello"));
@@ -399,7 +399,7 @@ fn a_note_that_the_log_has_is_not_written_again() {
     let texts = |tickets: &[Ticket]| tickets.iter().map(|&ticket| text(&stage, ticket)).collect::<Vec<_>>();
     assert_eq!(texts(&tickets), ["noted 1", "noted 1", "noted 2"]);
     assert_eq!(texts(&[later, elsewhere]), ["noted 1", "noted 2"]);
-    // A block may come again: its last note is the truth.
+    // A block may come again: its last note is the valid one.
     let block = || Command::Note { content: Content::Blocked { user_id: user(BERT) } };
     for _ in 0..2 {
         stage.ask(0, block());
@@ -420,7 +420,7 @@ fn a_note_that_was_refused_is_not_taken_for_an_equal_one() {
     assert_eq!(tickets.map(|ticket| text(&stage, ticket)), ["noted 1", "noted 2"]);
 }
 
-/// Another writer is faster each time: the home waits longer from time to time, and gives up.
+/// Another writer appends first each time: the home waits longer after each miss, and gives up.
 #[test]
 fn a_home_that_is_always_overtaken_waits_and_refuses() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT]);

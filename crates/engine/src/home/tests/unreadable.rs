@@ -1,4 +1,4 @@
-//! A message that cannot be read costs itself alone.
+//! A message that cannot be read does not affect other messages.
 
 use madang_proto::Content;
 

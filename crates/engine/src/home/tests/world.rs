@@ -1,5 +1,5 @@
 //! A store in memory that carries out a home's effects, one stage at a time, so that others come in between.
-#![expect(clippy::result_large_err, reason = "the other way is what a home is told, not an error")]
+#![expect(clippy::result_large_err, reason = "the other variant is the outcome of an effect, not an error")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::log::{
 };
 use crate::seats::{Member, SeatChange, SeatOutcome, Seats};
 
-/// What a home asks of its store.
+/// The kinds of effects of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Load,
@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Settle,
 }
 
-/// What becomes of it.
+/// The fate of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Done,
@@ -73,7 +73,7 @@ pub(super) enum Out {
 }
 
 impl Out {
-    /// What is carried out; replies and what goes to the inboxes is not.
+    /// The store's part of an effect; `None` for replies and fan-outs.
     pub(super) fn new(effect: Effect) -> Result<Self, Effect> {
         match effect {
             Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
@@ -106,7 +106,7 @@ impl Out {
     }
 }
 
-/// What a home is told.
+/// The outcome of an effect.
 #[derive(Debug, Clone)]
 pub(super) enum Told {
     Loaded(Result<Loaded, Failure>),
@@ -149,17 +149,17 @@ pub(super) struct World {
     pub(super) members: BTreeMap<UserId, Member>,
     pub(super) recorded: HashMap<(UserId, ClientMsgId), SendRecord>,
     pub(super) is_blocked: bool,
-    /// In a direct channel, those whose messages the other does not take.
+    /// In a direct channel, users whose messages the other user does not take.
     pub(super) unwanted: Vec<UserId>,
     /// Appends of unknown outcome that may still happen.
     late: Vec<Append>,
-    /// What becomes of the next effect of a kind; before the dice.
+    /// Planned fates of the next effects of a kind. They take precedence over random ones.
     pub(super) scripted: VecDeque<(Kind, Fate)>,
-    /// Rows that one look-up brings, as if the others had no room.
+    /// The most rows of one look-up, as if the others had no room.
     pub(super) find_rows: usize,
     /// Users whose own partitions cannot be written.
     pub(super) gone: BTreeSet<UserId>,
-    /// In how many of a hundred effects something goes wrong.
+    /// The percentage of effects that fail.
     pub(super) percent: u64,
     dice: Dice,
 }
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// Carries out one stage: more is to be done, or the home is told the outcome.
+    /// Carries out one stage: the rest of the effect, or its outcome.
     pub(super) fn carry_out(&mut self, out: Out) -> Result<Out, Told> {
         let fate = self.fate(out.kind());
         let failure = match fate {
@@ -254,7 +254,7 @@ impl World {
                     Some(failure) => Err(Told::Appended(Err(Failure::Unavailable(failure.error())))),
                 }
             }
-            // Nothing holds changes and rows together.
+            // Changes and rows are not atomic.
             Out::Append(mut append) if !append.changes.is_empty() => {
                 let outcome = match fate {
                     Fate::Done | Fate::UnknownDone => self.change(&append),
@@ -436,7 +436,7 @@ impl World {
         AppendOutcome::Appended
     }
 
-    /// Another writer, of whom the homes know nothing, appends a message.
+    /// Another writer, unknown to the homes, appends a message.
     pub(super) fn append_another(&mut self, sender: u64, number: u64) {
         let key = RowKey {
             sender: UserId::from_raw(sender),

@@ -1,8 +1,7 @@
-//! Backups: a copy of a running store that is a data folder itself, and the way back.
+//! Backups: a copy of a running store that is a data folder itself, and its restoration.
 //!
-//! The copy is vacuumed: a page that was split keeps what moved away from it in its gap, where `secure_delete` does not
-//! reach, and what was deleted must not be in a backup. Then it is checked, synced and, last, given its name: who
-//! finds a folder of that name has a whole backup.
+//! The copy is vacuumed: a split page keeps moved rows in its gap, where `secure_delete` does not reach, and deleted text must not
+//! be in a backup. Then it is checked, synced and, last, renamed: a folder of the final name is always a whole backup.
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
@@ -23,58 +22,58 @@ use crate::embedded::{Embedded, acked};
 /// Files of a data folder beside the database that belong to a backup.
 const BESIDE: [&str; 1] = ["token.secret"];
 
-/// What a backup holds.
+/// The extent of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackedUp {
-    /// Everything up to here.
+    /// It has all rows up to this position.
     pub position: Position,
-    /// The size of its database.
+    /// The size of its database file.
     pub bytes: u64,
 }
 
-/// Why a backup was not made, or not put back.
+/// The reason why a backup was not made or not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is something of that name.
+    /// The target exists.
     #[error("{0} already exists; name a folder that does not")]
     Exists(PathBuf),
-    /// It would not fit.
+    /// The disk has too little room.
     #[error(
         "the copy temporarily needs {needed_bytes} bytes of free space at {path}, but only {free_bytes} are free"
     )]
     NoRoom {
-        /// Where.
+        /// The folder on that disk.
         path: PathBuf,
-        /// What it takes.
+        /// The bytes that the backup needs.
         needed_bytes: u64,
-        /// What there is.
+        /// The free bytes of the disk.
         free_bytes: u64,
     },
     /// A file could not be written or read.
     #[error("{path}: {error}")]
     File {
-        /// Which.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// The store did not give the copy.
+    /// The store did not make the copy.
     #[error(transparent)]
     Store(#[from] crate::error::StoreError),
     /// SQLite could not write or read the copy.
     #[error("copying failed: {0}")]
     Copy(#[from] rusqlite::Error),
-    /// The backup is not what it should be. One that was made is kept: it holds what can be read.
+    /// The backup is damaged. One that was just made is kept: it has everything that could be read.
     #[error(
         "the backup {path} is damaged: {first} (and {} more findings); `madang check --data {path}` shows all of \
          them, and `madang restore --accept-damage` accepts the backup as it is", count - 1
     )]
     Damaged {
-        /// Which.
+        /// The folder of the backup.
         path: PathBuf,
         /// The first finding.
         first: String,
-        /// How many there are.
+        /// The number of findings.
         count: u64,
     },
     /// The folder that holds the backup cannot be opened.
@@ -88,11 +87,11 @@ fn at(path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
 }
 
 impl Embedded {
-    /// Writes everything up to a position of now into the new folder `target`, while others read and write. Takes as
-    /// much disk again, and for a while twice. Dropping the future gives it up.
+    /// Writes everything up to a present position into the new folder `target`, while others read and write. Needs the size of the
+    /// database on the disk, and for a while twice that. Dropping the future cancels it.
     ///
     /// # Errors
-    /// There is something at `target`, the disk does not take it, or the copy does not pass its check.
+    /// `target` exists, the disk has too little room, or the copy does not pass its check.
     pub async fn back_up(&self, target: &Path) -> Result<BackedUp, BackupError> {
         let partial = Partial::make(target)?;
         let database = self.folder.path().join(DATABASE);
@@ -143,11 +142,11 @@ fn copy_private(from: &Path, to: &Path) -> std::io::Result<()> {
     copy.sync_all()
 }
 
-/// Puts a backup into the place of a data folder. Devices whose cursors are beyond it get a snapshot: its next start
-/// begins an epoch where it ends. `accept_damage`: also if it is damaged. `progress` hears what is being checked.
+/// Restores a backup as a data folder. Devices with cursors beyond it get a snapshot: the next start begins an epoch at its end.
+/// `accept_damage`: also if it is damaged. `progress` is called with the part that is being checked.
 ///
 /// # Errors
-/// There is something at `target`, the backup is not whole, or the disk does not take it.
+/// `target` exists, the backup is damaged, or the disk has too little room.
 pub fn restore(
     backup: &Path,
     target: &Path,
@@ -180,12 +179,12 @@ fn refuse_damage(backup: &Path, report: &Report) -> Result<(), BackupError> {
     Err(BackupError::Damaged { path: backup.to_owned(), first: first.to_string(), count })
 }
 
-/// A folder on its way; taken away again unless it gets its name.
+/// A folder that is being written; removed again unless it gets its name.
 struct Partial {
     path: PathBuf,
     name: PathBuf,
     is_named: bool,
-    /// The kernel's: it goes with the process.
+    /// A lock of the kernel, which ends with the process.
     _lock: File,
 }
 
@@ -195,7 +194,7 @@ impl Partial {
             return Err(BackupError::Exists(name.to_owned()));
         }
         let mut path = name.as_os_str().to_owned();
-        // A name that nobody else gives: what is left of it is removed.
+        // A name that only this program gives, so that leftovers of it can be removed.
         path.push(".madang-partial");
         let path = PathBuf::from(path);
         if let Some(parent) = name.parent() {
@@ -205,7 +204,8 @@ impl Partial {
         Ok(Self { path, name: name.to_owned(), is_named: false, _lock: lock })
     }
 
-    /// Makes the folder anew. One that nobody has locked was left by a process that died, with what was deleted since.
+    /// Makes the folder, and removes one that is there. Without a lock it was left by a process that died, and may hold text that
+    /// was deleted since.
     fn lock(path: &Path) -> Result<File, BackupError> {
         let make = || DirBuilder::new().mode(0o700).create(path);
         match make() {
@@ -227,7 +227,7 @@ impl Partial {
         }
     }
 
-    /// A disk that is filled up hurts whoever else is on it: the server, as a rule.
+    /// A full disk would also stop the server, which usually uses the same disk.
     fn check_room(&self, bytes: u64) -> Result<(), BackupError> {
         let (free_bytes, needed_bytes) = (folder::free_bytes(&self.path)?, bytes + folder::SPARE_BYTES);
         if free_bytes >= needed_bytes {
@@ -238,7 +238,7 @@ impl Partial {
 
     fn give_name(mut self) -> Result<PathBuf, BackupError> {
         folder::sync_file(&self.path).map_err(at(&self.path))?;
-        // Takes the place of an empty folder, and of nothing else.
+        // `rename` replaces an empty folder, and nothing else.
         std::fs::rename(&self.path, &self.name).map_err(at(&self.name))?;
         self.is_named = true;
         let parent = self.name.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -248,7 +248,7 @@ impl Partial {
     }
 }
 
-/// Nothing is there, or an empty folder.
+/// Whether there is nothing, or an empty folder.
 fn is_free(path: &Path) -> std::io::Result<bool> {
     Ok(!path.try_exists()? || (path.is_dir() && path.read_dir()?.next().is_none()))
 }
@@ -256,7 +256,7 @@ fn is_free(path: &Path) -> std::io::Result<bool> {
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_named {
-            // What is left says by its name that it is nothing.
+            // A folder that cannot be removed has a name that marks it as incomplete.
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }

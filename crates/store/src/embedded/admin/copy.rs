@@ -1,6 +1,6 @@
-//! Copies the database of a running store, page by page between the groups of the writer. It is the writer's own
-//! connection that copies: what it changes meanwhile it changes in the copy too, so the copy never begins again (as a
-//! reader's would with each commit), and no read transaction stays open that would let the write-ahead log grow.
+//! Copies the database of a running store, page by page between the groups of the writer. The writer's own connection copies:
+//! SQLite applies its changes to the copy too, so the copy never restarts (as a reader's would with each commit), and no read
+//! transaction stays open that would let the write-ahead log grow.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,9 +18,9 @@ const STEP_PAGES: i32 = 64;
 /// Between two steps, unless there is work: at most 128 MB/s, so that the disk has room for commits.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A copy that somebody waits for.
+/// A request for a copy.
 pub(in crate::embedded) struct CopyOrder {
-    /// A file that is not there yet. It is neither durable nor checked when the answer comes.
+    /// The path of the new file. It is neither durable nor checked when the answer comes.
     pub(in crate::embedded) target: PathBuf,
     pub(in crate::embedded) reply: oneshot::Sender<StoreResult<()>>,
 }
@@ -41,7 +41,7 @@ pub(in crate::embedded) fn run(
     queue: &mut mpsc::Receiver<Work>,
 ) {
     let outcome = copy(thread, connection, &order, queue);
-    // Who no longer waits leaves a file that nobody takes for a backup.
+    // If the caller has dropped its future, a file remains whose name marks it as incomplete.
     let _ = order.reply.send(outcome);
 }
 
@@ -71,7 +71,7 @@ fn copy(
     }
 }
 
-/// The file is thrown away if anything fails, so it needs no journal, and its one sync comes later, elsewhere.
+/// The file is removed if anything fails, so it needs no journal; the caller syncs it once at the end.
 fn open_target(path: &Path) -> StoreResult<Connection> {
     let failed =
         |error: String| StoreError::Unavailable(format!("opening the file of the copy failed: {error}"));

@@ -1,5 +1,5 @@
-//! What is seen of a damaged database file without SQLite: enough to say at start what is wrong with it, in a time that
-//! does not grow with the file. `madang check` looks at everything.
+//! Damage of a database file that is visible without SQLite: checked at start, in a time that does not grow with the file.
+//! `madang check` looks at everything.
 
 use std::fs::File;
 use std::io::Read;
@@ -31,7 +31,7 @@ pub(in crate::embedded) fn check_length(file: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// What is wrong with the length, if something is.
+/// A description of what is wrong with the length; `None` if it is right.
 pub(in crate::embedded) fn of_length(file: &Path) -> Option<String> {
     let header = header(file).ok()?;
     let page_bytes = match u16::from_be_bytes(header.get(16..18)?.try_into().ok()?) {

@@ -1,4 +1,4 @@
-//! The data folder: nobody else's to read, and one process's to use.
+//! The data folder: private to its owner, and used by one process at a time.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -15,11 +15,11 @@ pub(in crate::embedded) const DATABASE: &str = "madang.db";
 const LOG: &str = "madang.db-wal";
 const LOCK: &str = "lock";
 
-/// A data folder, locked as long as this lives. The lock is the kernel's: it goes with the process, however it ends.
+/// A data folder, locked until this is dropped. The lock is the kernel's and ends with the process, however that ends.
 #[derive(Debug)]
 pub(in crate::embedded) struct Folder {
     path: PathBuf,
-    /// None on a disk that nobody can write to.
+    /// `None` on a read-only disk.
     _lock: Option<File>,
 }
 
@@ -32,7 +32,7 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
-    /// A folder that holds a database. Nothing in it is changed but the lock.
+    /// Opens a folder with a database. Changes nothing in it except the lock.
     pub(in crate::embedded) fn open_existing(path: &Path) -> Result<Self, OpenError> {
         let file = path.join(DATABASE);
         check_owner(path)?;
@@ -49,7 +49,7 @@ impl Folder {
         &self.path
     }
 
-    /// The database's file, there and private. SQLite gives the files beside it the same mode.
+    /// The database's file, which is made if missing, and made private. SQLite gives the files beside it the same mode.
     pub(in crate::embedded) fn database_file(&self) -> Result<PathBuf, OpenError> {
         let file = self.path.join(DATABASE);
         private_file(&file).map_err(OpenError::folder(&file))?;
@@ -57,10 +57,10 @@ impl Folder {
     }
 }
 
-/// Left free on a disk that a copy is written to.
+/// Bytes that a copy must leave free on its disk.
 pub(in crate::embedded) const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes that the folder's disk has left for its owner.
+/// Free bytes of the folder's disk for its owner.
 pub(in crate::embedded) fn free_bytes(path: &Path) -> Result<u64, OpenError> {
     let disk = rustix::fs::statvfs(path).map_err(|error| OpenError::folder(path)(error.into()))?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
@@ -79,7 +79,7 @@ pub(in crate::embedded) fn sync_file(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes the folder, or tightens it if it is the store's own. A folder that holds other things is left as it is.
+/// Makes the folder, or makes it private if it is the store's own. A folder with other files is left as it is.
 fn prepare(path: &Path) -> std::io::Result<()> {
     if !path.try_exists()? {
         return DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -88,7 +88,7 @@ fn prepare(path: &Path) -> std::io::Result<()> {
     if is_own { tighten(path, 0o700) } else { Ok(()) }
 }
 
-/// Takes away what the group and others may do, if the file is ours to change.
+/// Removes the rights of the group and of others, if the process owns the file.
 fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
     let metadata = path.metadata()?;
     let is_ours = metadata.uid() == rustix::process::geteuid().as_raw();
@@ -98,7 +98,7 @@ fn tighten(path: &Path, mode: u32) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Root may do anything in the folder of somebody else, and leaves files there that its owner cannot use.
+/// Refuses root in the folder of another user: it would leave files there that the owner cannot use.
 fn check_owner(path: &Path) -> Result<(), OpenError> {
     let Ok(database) = path.join(DATABASE).metadata() else { return Ok(()) };
     let owner = database.uid();
@@ -108,13 +108,13 @@ fn check_owner(path: &Path) -> Result<(), OpenError> {
     Err(OpenError::NotOwner { folder: path.to_owned(), owner })
 }
 
-/// Of others than root the files themselves say what they may do.
+/// For users other than root the modes of the files decide.
 const fn is_for(us: u32, owner: u32) -> bool {
     us != 0 || owner == 0
 }
 
-/// Where a database was there is one, not nothing or an empty file: SQLite would throw away the write-ahead log that
-/// belongs to it, which may be all that is left of what was acked last.
+/// Refuses a folder whose database file is missing or empty although the note proves that there was one: SQLite would discard the
+/// write-ahead log that belongs to it, which may be all that is left of the last acknowledged rows.
 fn check_database(folder: &Path) -> Result<(), OpenError> {
     let bytes = |name| folder.join(name).metadata().map_or(0, |file| file.len());
     if bytes(DATABASE) > 0 {
@@ -145,7 +145,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Locks a file or a folder for as long as it is open. `false` if another process has.
+/// Locks a file or a folder while it is open. `false` if another process holds the lock.
 pub(in crate::embedded) fn try_lock(file: &File) -> std::io::Result<bool> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -160,7 +160,7 @@ fn holder(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// For people who look; the lock itself is the kernel's.
+/// Writes the process id into the lock file, for operators; the lock itself is the kernel's.
 fn note_holder(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;

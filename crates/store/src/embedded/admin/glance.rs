@@ -1,4 +1,4 @@
-//! A look from outside, also beside a running server.
+//! A quick look at a data folder, also while a server uses it.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::embedded::open_error::OpenError;
 use crate::embedded::schema::{self, Medium};
 use crate::error::StoreResult;
 
-/// What is seen of a database without reading it.
+/// The facts about a database that need no full read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
-    /// The size of its file.
+    /// The size of the database file.
     pub database_bytes: u64,
     /// The time of the last entry, in milliseconds since 1970; 0 if there is none.
     pub last_ms: u64,
@@ -34,11 +34,11 @@ pub fn glance(folder: &Path) -> std::result::Result<Glance, OpenError> {
     Ok(Glance { database_bytes: metadata.len(), last_ms: last.map_err(OpenError::database(&file))?.get() })
 }
 
-/// Refuses a folder that a start of the server would bring to a newer version: a command must not do that by the way. One
-/// without a database passes.
+/// Refuses a folder that a start of the server would migrate: a command must not do that as a side effect. A folder without a
+/// database passes.
 ///
 /// # Errors
-/// It is older, or cannot be looked at.
+/// It is older, or cannot be read.
 pub fn check_is_current(folder: &Path) -> std::result::Result<(), OpenError> {
     let file = folder.join(DATABASE);
     if !file.try_exists().map_err(OpenError::folder(&file))? {
@@ -61,10 +61,10 @@ fn last_entry(db: &Connection) -> Result<Millis> {
 }
 
 impl Embedded {
-    /// The latest time that an entry or an id carries. Ids that are minted above it are new, wherever the clock stands.
+    /// The latest time of an entry or an id. Ids that are minted above it are new, whatever the clock says.
     ///
     /// # Errors
-    /// The store's.
+    /// An error of the store.
     pub async fn latest(&self) -> StoreResult<Millis> {
         self.read(|db| {
             let mut latest = last_entry(db)?;

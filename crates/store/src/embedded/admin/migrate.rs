@@ -9,8 +9,8 @@ use super::copy;
 use super::folder::{self, Folder};
 use crate::embedded::open_error::OpenError;
 
-/// The copy, and what the steps write: at most everything anew, sorted in a temporary file, into the write-ahead log and
-/// from there into the file.
+/// Room for this many copies: the copy before the steps, and the writes of the steps, which may write everything anew, sorted in a
+/// temporary file, into the write-ahead log and from there into the file.
 const COPIES: u64 = 4;
 
 pub(in crate::embedded) fn bring_up_to_date(
@@ -36,18 +36,18 @@ pub(in crate::embedded) fn bring_up_to_date(
         copy = %copy.display(),
         "migrating the data folder to a newer version; a copy of its database is beside it"
     );
-    // What is sorted may be larger than the memory.
+    // The sorted data may be larger than the memory.
     sort_in(connection, Some(folder.path()))
         .and_then(|()| apply(connection, &migrations[version..], target))
         .and_then(|()| sort_in(connection, None))
         .map_err(&broken)
 }
 
-/// Where temporary tables lie: in files of a folder, or in memory.
+/// Chooses the place of temporary tables: files of a folder, or memory.
 fn sort_in(connection: &Connection, folder: Option<&Path>) -> rusqlite::Result<()> {
     let path = folder.map(|folder| folder.to_string_lossy()).unwrap_or_default();
     connection.pragma_update(None, "temp_store", if folder.is_some() { "FILE" } else { "MEMORY" })?;
-    // Deprecated for what it is to threads; nothing else runs yet.
+    // Deprecated since it is not thread-safe; no other thread uses SQLite yet.
     connection.pragma_update(None, "temp_store_directory", path)
 }
 
@@ -60,7 +60,7 @@ fn apply(connection: &mut Connection, steps: &[&str], target: usize) -> rusqlite
     transaction.commit()
 }
 
-/// Copies the database beside itself, durably; answers where.
+/// Copies the database beside itself, durably; returns the path of the copy.
 fn copy_before(
     folder: &Folder,
     file: &Path,
@@ -75,7 +75,7 @@ fn copy_before(
     let copy = folder.path().join(format!("madang.db.before-v{version}-{position}"));
     let partial = folder.path().join("madang.db.partial");
     for left in [&copy, &partial] {
-        // Of a try that did not come to its end; the file itself is as it was.
+        // Left by an attempt that did not end; the file itself is unchanged.
         folder::remove(left).map_err(OpenError::folder(left))?;
     }
     check_room(

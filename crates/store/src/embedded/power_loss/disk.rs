@@ -37,13 +37,13 @@ struct Disk {
 /// What is wrong with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A file cannot grow; what it has can be written over.
+    /// Files cannot grow; existing bytes can be overwritten.
     Full,
-    /// No write is taken.
+    /// All writes are refused.
     ReadOnly,
-    /// A sync fails, and what it was for may be lost.
+    /// Syncs fail, and the data behind them may be lost.
     FailingSync,
-    /// A sync takes so many milliseconds.
+    /// Each sync takes this time in milliseconds.
     SlowSync(u64),
 }
 

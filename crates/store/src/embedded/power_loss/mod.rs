@@ -57,7 +57,7 @@ async fn write_one_log(store: Arc<Embedded>, log: LogId, acked: Acked) {
 struct Run {
     synchronous: &'static str,
     seed: u64,
-    /// Power goes when about so many rows were acked.
+    /// The power fails after about this number of acknowledged rows.
     rows: u64,
     /// Checkpoints move pages to the database file and begin the log again; each syncs, whatever `synchronous` is.
     checkpoint_pages: u64,

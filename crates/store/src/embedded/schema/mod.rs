@@ -1,4 +1,4 @@
-//! What lies in the file, in which version, and how connections to it are set up.
+//! The schema of the database file, its version, and the setup of connections.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::admin::{damage, migrate};
 use super::codec::number;
 use super::{checksum, wal};
 
-/// "MADN": tells the file from other programs' databases.
+/// "MADN": distinguishes the file from databases of other programs.
 const APPLICATION_ID: i64 = 0x4d41_444e;
-/// What takes a file from version `n` to `n + 1`.
+/// The steps that bring a file from version `n` to `n + 1`. An applied step never changes.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
@@ -34,7 +34,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema_14.sql"),
 ];
 
-/// Statements that a connection keeps prepared; above the count of different ones.
+/// Statements that a connection keeps prepared; above the number of different ones.
 const STATEMENTS: usize = 128;
 /// Page caches. They are resident memory, and the kernel caches the file as well.
 pub(super) const WRITER_CACHE_KIB: i64 = 8 * 1024;
@@ -43,20 +43,20 @@ pub(super) const READER_CACHE_KIB: i64 = 2 * 1024;
 const WAL_LIMIT_BYTES: i64 = 64 * 1024 * 1024;
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the file lies on. Tests put something there that loses power.
+/// The medium of the file. Tests use one that loses power.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Medium {
     /// The name of a SQLite VFS; the operating system's by default.
     pub(super) vfs: Option<&'static std::ffi::CStr>,
     /// `FULL`: a commit returns after its fsync.
     pub(super) synchronous: &'static str,
-    /// Above this the write-ahead log begins again, readers or not.
+    /// Above this the writer waits for readers and restarts the write-ahead log.
     pub(super) wal_limit_bytes: u64,
     /// Above this the log's pages move to the database file.
     pub(super) checkpoint_pages: u64,
-    /// So long after a change of what a row says, the write-ahead log forgets what it said before.
+    /// The write-ahead log is emptied this time after a row's content was changed, since it holds the old content.
     pub(super) forget_after: Duration,
-    /// What takes a file from version `n` to `n + 1`.
+    /// The steps that bring a file from version `n` to `n + 1`.
     pub(super) migrations: &'static [&'static str],
 }
 
@@ -110,13 +110,13 @@ fn open(file: &Path, access: OpenFlags, medium: Medium) -> rusqlite::Result<Conn
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // The writer empties the log when it ends well; otherwise nobody may write on the way out.
+    // The writer empties the log itself when it ends without a failure; after a failure no connection may write any more.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     checksum::register(&connection)?;
     Ok(connection)
 }
 
-/// Whose file it is. Answers with its version; a new one has 0.
+/// Refuses a database of another program. Returns the version of the file; a new one has 0.
 fn check_file(
     folder: &Folder,
     file: &Path,
@@ -145,7 +145,7 @@ pub(super) fn check_version(folder: &Folder, found: i64, medium: Medium) -> Resu
     Err(OpenError::Newer { folder: folder.path().to_owned(), found, known })
 }
 
-/// Compares what is there with what was acked.
+/// Compares the position of the database with the last acknowledged one.
 fn check_acked(
     folder: &Folder,
     file: &Path,
@@ -169,7 +169,7 @@ fn check_acked(
         Noted::Position(acked) => acked,
     };
     let (acked, found) = if version == 0 {
-        // Where a database was, one without tables is none, even if nothing was acked.
+        // The note proves that there was a database: one without tables is a loss, even if nothing was acknowledged.
         (acked.max(Position::new(1)), 0)
     } else {
         let found = connection.query_row("SELECT value FROM position", [], |row| number(row, 0));

@@ -22,7 +22,7 @@ CREATE TABLE user_heads (
     pos INTEGER NOT NULL
 );
 
--- The content comes last: who walks positions or times never touches the pages that long texts spill into.
+-- The content comes last: a walk over positions or times never reads the overflow pages of long texts.
 CREATE TABLE log (
     id INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE members (
     role TEXT NOT NULL,
     joined_at INTEGER NOT NULL,
     is_open INTEGER NOT NULL,
-    -- What the log has still to tell of her.
+    -- A change without an entry in the log, or not settled.
     pending TEXT,
     spans TEXT NOT NULL,
     PRIMARY KEY (channel, user)

@@ -1,2 +1,2 @@
--- How many open channels somebody has made is counted.
+-- An index to count the open channels that a user has made.
 CREATE INDEX channels_made ON channels (created_by) WHERE searched IS NOT NULL;

@@ -1,4 +1,4 @@
--- Rows 1 to `trimmed` of an own log are forgotten.
+-- Rows 1 to `trimmed` of an own log are removed.
 ALTER TABLE user_heads ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0;
 
 -- The position at which a channel was left; null in one that the user is in. Of channels that were left before this version

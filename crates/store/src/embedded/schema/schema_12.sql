@@ -9,5 +9,5 @@ ALTER TABLE heads ADD COLUMN message_at INTEGER;
 UPDATE heads SET message_at =
     (SELECT log.at_ms FROM log WHERE log.id = heads.id AND log.sender IS NOT NULL ORDER BY log.seq DESC LIMIT 1);
 
--- Of users who were deleted before, what they alone read is forgotten by now.
+-- Of users who were deleted before, the rows that only they read are removed by now.
 INSERT OR IGNORE INTO deletions SELECT id FROM users WHERE state = 2;

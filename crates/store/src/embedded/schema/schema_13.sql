@@ -1,8 +1,8 @@
--- Who may add a user to a group, and write to them; null: as the configuration says.
+-- The users who may add a user to a group, and write to the user; null: the default of the configuration.
 ALTER TABLE users ADD COLUMN may_add TEXT;
 ALTER TABLE users ADD COLUMN may_write TEXT;
 
--- Whether a member came by themselves, or has written or read since. What was before counts as accepted.
+-- Whether a member joined without being added, or has written or read since. Older memberships count as accepted.
 ALTER TABLE members ADD COLUMN has_accepted INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE memberships ADD COLUMN has_accepted INTEGER NOT NULL DEFAULT 1;
 -- Circles are read from the index alone.

@@ -1,2 +1,2 @@
--- Rows of the user's inbox up to this position may be gone, with stays in groups that were left and are forgotten.
+-- Rows of the user's inbox up to this position may be missing, since stays in groups were left and removed.
 ALTER TABLE user_heads ADD COLUMN forgotten_upto INTEGER NOT NULL DEFAULT 0;

@@ -16,7 +16,7 @@ WHERE pending IS NOT NULL;
 -- Open channels are in nobody's inbox.
 ALTER TABLE memberships ADD COLUMN in_inbox INTEGER NOT NULL DEFAULT 1;
 
--- Whom messages mention. User 0 is everybody.
+-- The users that messages mention. User 0 is everybody.
 CREATE TABLE mentions (
     channel INTEGER NOT NULL,
     user INTEGER NOT NULL,

@@ -1,4 +1,4 @@
--- Two rows a pair, as each of the two sees it. A null state: they are contacts no longer, and their logs do not tell yet.
+-- Two rows a pair, as each of the two sees it. A null state: they are contacts no longer, and their own logs have no note of that yet.
 CREATE TABLE contacts (
     user INTEGER NOT NULL,
     other INTEGER NOT NULL,

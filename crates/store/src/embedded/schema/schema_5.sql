@@ -11,7 +11,7 @@ CREATE TABLE log_5 (
     client_msg_id BLOB,
     body_hash BLOB,
     checksum INTEGER,
-    -- Last: who walks times never touches the pages that long texts spill into.
+    -- Last: a walk over times never reads the overflow pages of long texts.
     content TEXT NOT NULL
 );
 INSERT INTO log_5 SELECT pos, id, seq, at_ms, ordinal, version, sender, client_msg_id, body_hash, checksum, content

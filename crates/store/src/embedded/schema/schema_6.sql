@@ -1,4 +1,4 @@
--- What was noted of a message goes when it is deleted; whom it mentions is found by the message for that.
+-- Mentions are removed when their message is deleted; this index finds them by message.
 CREATE INDEX mentions_by_message ON mentions (channel, seq);
 DELETE FROM reactions WHERE EXISTS (
     SELECT 1 FROM log

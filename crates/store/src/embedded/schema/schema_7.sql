@@ -1,4 +1,4 @@
--- What users set for themselves about channels. A row begins with `rev` 1.
+-- The settings of users about channels. A row begins with `rev` 1.
 CREATE TABLE channel_settings (
     user INTEGER NOT NULL,
     channel INTEGER NOT NULL,

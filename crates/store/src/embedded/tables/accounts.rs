@@ -53,7 +53,7 @@ impl AccountStore for Embedded {
     async fn users_by_handle(&self, prefix: &str, after: &str, rows: usize) -> StoreResult<Vec<User>> {
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
         self.read(move |db| {
-            // A deleted user's handle begins with a character above all that a handle may have.
+            // A deleted user's handle begins with a character above all characters of valid handles.
             let mut statement = db.prepare_cached(concat!(
                 user_columns!(),
                 "WHERE handle >= ?1 AND handle < ?1 || '~' AND handle > ?2 ORDER BY handle LIMIT ?3"
@@ -117,7 +117,7 @@ impl AccountStore for Embedded {
     async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool> {
         let (hash, expected) = (hash.to_owned(), expected.map(str::to_owned));
         self.write(move |transaction| {
-            // A repeat after an unknown outcome finds its own hash.
+            // A repeated call after an unknown outcome finds its own hash.
             let mut statement = transaction.db().prepare_cached(
                 "UPDATE users SET password_hash = ?2
                  WHERE id = ?1 AND state <> 2 AND password_hash IN (coalesce(?3, password_hash), ?2)",
@@ -254,7 +254,7 @@ fn create_user(
     Ok(Created::Created)
 }
 
-/// Whether nobody may have the handle yet. One whose time is over is forgotten.
+/// Whether the handle is reserved for a deleted user. Removes a reservation whose time is over.
 fn is_kept(db: &Connection, handle: &str, now: Millis) -> Result<bool> {
     let mut forget = db.prepare_cached("DELETE FROM kept_handles WHERE handle = ?1 AND until_ms <= ?2")?;
     forget.execute(params![handle, int(now.get())])?;

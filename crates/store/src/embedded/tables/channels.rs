@@ -250,7 +250,7 @@ impl ChannelStore for Embedded {
     }
 }
 
-/// Moves a read marker forward, also of one who is no member yet.
+/// Moves a read marker forward, also of a user who is no member yet.
 pub(in crate::embedded) fn raise_marker(
     db: &Connection,
     user: UserId,
@@ -293,7 +293,7 @@ fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {
     if is_new == 1 { set_details(db, id, &channel.details()) } else { Ok(()) }
 }
 
-/// What members may change of a channel, and of an open one by what it is found.
+/// Writes the details of a channel, and for an open one the text in which it is searched.
 pub(in crate::embedded) fn set_details(db: &Connection, channel: ChannelId, details: &Details) -> Result<()> {
     let mut statement = db.prepare_cached(
         "UPDATE channels SET name = ?2, topic = ?3, avatar = ?4, slow_mode_s = ?5, pins = ?6, state = ?8,

@@ -16,7 +16,7 @@ use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, int, limit, number, optional_number, small_number, unknown_word};
 use crate::error::StoreResult;
 
-/// Co-members that are looked at for a circle, many of them more than once.
+/// The most co-members that are looked at for a circle; a user in several groups counts for each.
 const CIRCLE_ROWS: i64 = 20_000;
 const CONTACT: &str = "SELECT other, state, at_ms, rev, is_told FROM contacts WHERE user = ?1 AND other = ?2";
 /// Whether either of two users, `?1` and `?2`, blocks the other.
@@ -184,7 +184,7 @@ fn counts(db: &Connection, user: UserId) -> Result<ContactLimits> {
     })
 }
 
-/// Writes both sides; `state` is what the first one sees, and her side is returned.
+/// Writes both sides. `state` is the state as the first user sees it; returns the first user's side.
 fn put_pair(
     db: &Connection,
     (user, other): (UserId, UserId),
@@ -209,7 +209,7 @@ fn settle_contact(db: &Connection, user: UserId, other: UserId, rev: u64) -> Res
         return Ok(false);
     }
     let pair = [int(user.raw()), int(other.raw())];
-    // An ended one keeps its `rev`, so that a late teller sees that there was more.
+    // An ended contact keeps its `rev`, so that a late writer of notes sees that there was another change.
     db.prepare_cached(
         "UPDATE contacts SET is_told = 1 WHERE (user = ?1 AND other = ?2) OR (user = ?2 AND other = ?1)",
     )?
@@ -235,7 +235,7 @@ pub(in crate::embedded) fn is_blocked(db: &Connection, one: UserId, other: UserI
     db.prepare_cached(BLOCKED)?.exists([int(one.raw()), int(other.raw())])
 }
 
-/// Everybody with whom there is a block, in either direction.
+/// The users with whom there is a block, in either direction.
 pub(in crate::embedded) fn apart_from(db: &Connection, user: UserId, most: usize) -> Result<Vec<UserId>> {
     let mut statement = db.prepare_cached(
         "SELECT other FROM blocks WHERE user = ?1 UNION SELECT user FROM blocks WHERE other = ?1 ORDER BY 1 LIMIT ?2",

@@ -136,7 +136,7 @@ fn put_device(db: &Connection, device: &Device, at_most: usize, rev: u64) -> Res
     Ok(PutDevice::Written)
 }
 
-/// Reads the live devices alone: a user may have revoked any number.
+/// Reads only the live devices: a user may have revoked any number.
 const COUNT_OTHERS: &str = "SELECT count(*) FROM devices INDEXED BY devices_live
      WHERE user = ?1 AND id <> ?2 AND revoked_at IS NULL";
 
@@ -194,7 +194,7 @@ fn revoke_devices(
     Ok(devices)
 }
 
-/// At most as many as one call revokes, so that a user who has very many delays nobody.
+/// Removes at most a bounded number, so that a user with many devices does not delay the writer.
 const FORGOTTEN_AT_ONCE: usize = 60;
 
 fn forget_oldest(db: &Connection, user: UserId) -> Result<usize> {
@@ -216,7 +216,7 @@ fn forget_oldest(db: &Connection, user: UserId) -> Result<usize> {
     )
 }
 
-/// Forgets the devices that `which` selects, with their refresh tokens.
+/// Removes the devices that `which` selects, with their refresh tokens.
 pub(in crate::embedded) fn forget(db: &Connection, which: &str, bounds: [i64; 2]) -> Result<usize> {
     let devices: Vec<i64> =
         db.prepare_cached(which)?.query_map(bounds, |row| row.get(0))?.collect::<Result<_>>()?;
@@ -303,8 +303,8 @@ mod tests {
         count.load(Ordering::Relaxed)
     }
 
-    /// What the writer's transaction does for a login does not grow with what was revoked: each statement is answered
-    /// by an index of live devices alone.
+    /// The work of the writer's transaction for a login does not grow with the number of revoked devices: each statement uses an
+    /// index of live devices only.
     #[test]
     fn three_hundred_thousand_revoked_devices_are_not_looked_at() {
         const REVOKED: i64 = 300_000;

@@ -135,7 +135,7 @@ impl GroupInvitationStore for Embedded {
 
     async fn untold_invitations(&self, rows: usize) -> StoreResult<Vec<GroupInvitation>> {
         self.read(move |db| {
-            // One whose state is damaged is found by a check, and must not hold up the others.
+            // A damaged state is reported by `check`, and must not hold up the other invitations.
             let sql = select!(
                 "WHERE is_told = 0 AND state IN ('waiting', 'declined', 'ended') ORDER BY user, channel LIMIT ?1"
             );
@@ -145,7 +145,7 @@ impl GroupInvitationStore for Embedded {
     }
 }
 
-/// Invites one user; `untold` gets what their devices are to be notified of.
+/// Invites one user; adds to `untold` the invitations whose notes are to be appended.
 fn invite(
     db: &Connection,
     new: GroupInvitation,
@@ -168,7 +168,7 @@ fn invite(
     Ok(())
 }
 
-/// Ends the oldest invitation that waits, if one more would be too many: that of the same inviter, who may have few.
+/// Ends the oldest waiting invitation if one more would be above a limit: of the same inviter first, whose limit is lower.
 fn make_room(
     db: &Connection,
     user: UserId,
@@ -221,7 +221,7 @@ fn changed(db: &Connection, found: GroupInvitation, state: GroupInvitationState)
     Ok(changed)
 }
 
-/// Keeps the latest that were declined of each inviter, then the second of each, and thus on.
+/// Keeps the latest declined invitation of each inviter, then the second latest of each, and so on.
 fn forget_declined(db: &Connection, user: UserId, most: u32) -> Result<()> {
     db.prepare_cached(
         "DELETE FROM group_invitations WHERE user = ?1 AND channel IN
@@ -234,7 +234,7 @@ fn forget_declined(db: &Connection, user: UserId, most: u32) -> Result<()> {
     .map(drop)
 }
 
-/// The user has joined, or knows that it is over.
+/// Removes an invitation: the user has joined, or the note of its end is appended.
 pub(in crate::embedded) fn forget(db: &Connection, user: UserId, channel: ChannelId) -> Result<()> {
     db.prepare_cached("DELETE FROM group_invitations WHERE user = ?1 AND channel = ?2")?
         .execute([int(user.raw()), int(channel.raw())])

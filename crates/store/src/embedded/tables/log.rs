@@ -1,4 +1,4 @@
-//! Logs: a row per entry, a head per log, both changed in one transaction.
+//! Logs: one row for each entry and one head for each log, both changed in one transaction.
 
 mod rows;
 mod statements;
@@ -183,7 +183,7 @@ impl LogStore for Embedded {
     }
 }
 
-/// Refuses what would make a hole. A fault of the caller, never of its data.
+/// Refuses an append that would make a hole. That is a fault of the program, never of user data.
 fn check(append: &Append) -> StoreResult<()> {
     let is_dense = append
         .rows
@@ -201,7 +201,7 @@ fn check(append: &Append) -> StoreResult<()> {
     )))
 }
 
-/// An append whose JSON is written already, so that the writer's thread need not.
+/// An append with its rows encoded as JSON, so that the writer's thread need not do it.
 struct Encoded {
     append: Append,
     rows: Vec<String>,
@@ -251,7 +251,7 @@ impl Encoded {
         Ok(AppendOutcome::Appended)
     }
 
-    /// Records what leaves the window, and finds what was recorded of the rows' keys.
+    /// Writes the records of sends that leave the window, and looks up the keys of the rows.
     fn record_and_look_up(&self, db: &Connection) -> Result<Vec<SendRecord>> {
         let LogId::Channel(channel) = self.append.log else { return Ok(Vec::new()) };
         for record in &self.append.records {
@@ -264,7 +264,7 @@ impl Encoded {
         found.filter_map(Result::transpose).collect()
     }
 
-    /// No row may have been written when a change is refused, so all are checked before.
+    /// All versions are checked before anything is written: when one change is refused, no row may have been changed.
     fn check_changes(&self, db: &Connection) -> Result<Option<AppendOutcome>> {
         if self.append.changes.is_empty() {
             return Ok(None);
@@ -339,7 +339,7 @@ impl Encoded {
     }
 }
 
-/// Writes what a row says from now on; its version was compared.
+/// Replaces the content of a row, after its version was compared.
 pub(in crate::embedded) fn change_row(
     transaction: &mut Transaction<'_>,
     log: LogId,
@@ -375,7 +375,7 @@ impl Encoded {
         Ok(())
     }
 
-    /// In the row of the head, which was written just before.
+    /// Sets the time of the last message in the row of the head, which was written just before.
     fn note_last_message(&self, db: &Connection, channel: ChannelId) -> Result<()> {
         let Some(last) = self.append.rows.iter().rfind(|row| row.key.is_some()) else { return Ok(()) };
         let mut statement = db.prepare_cached("UPDATE heads SET message_at = ?2 WHERE id = ?1")?;
@@ -426,7 +426,7 @@ pub(in crate::embedded) fn head_at(row: &rusqlite::Row<'_>, column: usize) -> Re
     })
 }
 
-/// The first row that is left: what is old of a user's own log is forgotten.
+/// The first row that is left: old rows of a user's own log are removed.
 fn first_seq(db: &Connection, log: LogId) -> Result<u64> {
     let (statements, id) = place(log);
     db.prepare_cached(statements.first)?.query_row([id], |row| number(row, 0))

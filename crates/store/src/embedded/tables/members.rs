@@ -1,5 +1,5 @@
-//! Members by channel and memberships by user. They tell the same, so of a row that cannot be read the other one is taken, and a
-//! row that is lost in both costs itself alone.
+//! Members by channel and memberships by user. They hold the same data, so an unreadable row is replaced by the other one, and a row
+//! that is lost in both affects only itself.
 
 use madang_ids::{ChannelId, Millis, Seq, UserId};
 use madang_proto::rest::Restriction;
@@ -56,7 +56,7 @@ pub(in crate::embedded) fn settle_member(
     }
 }
 
-/// A member. Members and memberships tell the same, so one that cannot be read is taken from the other.
+/// A member. An unreadable one is taken from the membership.
 pub(in crate::embedded) fn member(
     db: &Connection,
     channel: ChannelId,
@@ -71,12 +71,12 @@ pub(in crate::embedded) fn member(
         return Ok(Some(member));
     }
     unreadables.note_other("a member", channel);
-    // Not `None`: a caller who asks for one member decides by it who is in the channel.
+    // Not `None`, since the caller would take that for a user who is not in the channel.
     member_elsewhere(db, channel, user, row)?
         .map_or_else(|| member_of(row).map(Some), |member| Ok(Some(member)))
 }
 
-/// A member whose row cannot be read as a whole, as far as the membership and the rest of the row say.
+/// A member whose row is damaged, from the membership and the readable columns of the row.
 fn member_elsewhere(
     db: &Connection,
     channel: ChannelId,
@@ -147,7 +147,7 @@ pub(in crate::embedded) fn member_page(
     })
 }
 
-/// A membership; one that cannot be read is taken from the member's row.
+/// A membership. An unreadable one is taken from the member's row.
 pub(in crate::embedded) fn membership(
     db: &Connection,
     user: UserId,
@@ -165,7 +165,7 @@ pub(in crate::embedded) fn membership(
     elsewhere.map_or_else(|| membership_at(row, 0).map(Some), |membership| Ok(Some(membership)))
 }
 
-/// A membership whose row cannot be read as a whole, as far as the member's row and the rest of the row say.
+/// A membership whose row is damaged, from the member's row and the readable columns of the row.
 fn membership_elsewhere(
     db: &Connection,
     user_id: UserId,
@@ -189,7 +189,7 @@ pub(in crate::embedded) fn put_memberships(
 }
 
 fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) -> Result<()> {
-    // One that is lost gives way.
+    // A damaged membership is replaced.
     let old = readable(membership(db, new.user_id, new.channel_id, unreadables))?.flatten();
     if old.is_some_and(|old| !new.may_replace(&old)) {
         return Ok(());

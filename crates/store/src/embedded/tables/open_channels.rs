@@ -1,4 +1,4 @@
-//! Open channels: found by name and topic; and who owns a channel after its owner.
+//! Open channels: the search by name and topic, and the next owner of a channel.
 
 use madang_ids::{ChannelId, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
@@ -28,9 +28,9 @@ pub(in crate::embedded) fn find(
     while let Some(row) = looked_at.next()? {
         count += 1;
         page.next = Some(ChannelId::from_raw(number(row, 0)?));
-        // One that cannot be read is not found, and `check` says so.
+        // An unreadable channel is not found; `check` reports it.
         let Some(card) = readable(card_at(row, 0))? else { continue };
-        // Without seats it is half made.
+        // A channel without seats is half made.
         let members = optional_number(row, 7)?.and_then(|members| u32::try_from(members).ok());
         if let Some(members) = members.filter(|_| searched(card.name.as_deref(), &card.topic).contains(query))
         {
@@ -44,7 +44,7 @@ pub(in crate::embedded) fn find(
     Ok(page)
 }
 
-/// How many open channels somebody has made, up to `most`.
+/// The number of open channels that a user has made, up to `most`.
 pub(in crate::embedded) fn made_by(db: &Connection, user: UserId, most: u32) -> Result<u32> {
     let mut statement = db.prepare_cached(
         "SELECT count(*) FROM (SELECT 1 FROM channels WHERE created_by = ?1 AND searched IS NOT NULL LIMIT ?2)",
@@ -52,7 +52,7 @@ pub(in crate::embedded) fn made_by(db: &Connection, user: UserId, most: u32) -> 
     statement.query_row(params![int(user.raw()), most], |row| small_number(row, 0))
 }
 
-/// An admin before a member, then who has been there longest.
+/// The next owner: an admin before a member, then the one who joined first.
 pub(in crate::embedded) fn successor(
     db: &Connection,
     channel: ChannelId,

@@ -1,4 +1,4 @@
-//! A user's channels as lists show them, read from five tables at once.
+//! A user's channels for lists, read from five tables at once.
 
 use madang_ids::{ChannelId, Millis, Ordinal, Seq, UserId};
 use rusqlite::{Connection, Result, Row, params_from_iter};

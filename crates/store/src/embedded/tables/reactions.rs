@@ -1,4 +1,4 @@
-//! Who reacted to which message, and how.
+//! Reactions to messages.
 
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::Reaction;
@@ -24,7 +24,7 @@ pub(in crate::embedded) fn change(
     Ok(())
 }
 
-/// Forgets all reactions to a message.
+/// Removes all reactions to a message.
 pub(in crate::embedded) fn forget(db: &Connection, channel: ChannelId, target: Seq) -> Result<()> {
     let mut statement = db.prepare_cached("DELETE FROM reactions WHERE channel = ?1 AND target = ?2")?;
     statement.execute([int(channel.raw()), int(target.get())]).map(drop)

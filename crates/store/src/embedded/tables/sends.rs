@@ -45,8 +45,8 @@ pub(in crate::embedded) fn find(
         .optional()
 }
 
-/// Forgets some of the hours that end before `before`. By whole hours, as the index has them: within one it would have
-/// to look at each row, and look at the younger ones again and again.
+/// Removes records of hours that end before `before`. By whole hours, as the index has them: within an hour it would have to look
+/// at each row, and at the younger ones in every call.
 pub(in crate::embedded) fn forget(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
     let mut statement = db.prepare_cached(
         "DELETE FROM sends WHERE (channel, sender, client_msg_id) IN

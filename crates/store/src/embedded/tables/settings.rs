@@ -115,7 +115,7 @@ fn hidden(
     user: UserId,
     ranges: &[(ChannelId, RangeInclusive<Seq>)],
 ) -> Result<Vec<(ChannelId, Seq)>> {
-    // Most users hide nothing: one look says so.
+    // Most users hide nothing: one query finds that.
     let mut any = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM hidden_messages WHERE user = ?1)")?;
     if !any.query_row([int(user.raw())], |row| row.get::<_, bool>(0))? {
         return Ok(Vec::new());

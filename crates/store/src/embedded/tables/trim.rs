@@ -1,4 +1,4 @@
-//! Forgets old rows of own logs, and channels that were left long ago.
+//! Removes old rows of own logs, and channels that were left long ago.
 
 use async_trait::async_trait;
 use madang_ids::UserId;
@@ -21,7 +21,7 @@ impl TrimStore for Embedded {
             let forgotten =
                 self.write(move |transaction| trim_user(transaction.db(), user, step, left)).await;
             let (rows, channels) = match forgotten {
-                // The others are not to keep everything because of it.
+                // A damaged user must not stop the removal for the others.
                 Err(error @ StoreError::Corrupt(_)) => {
                     tracing::error!(user.id = %user, %error, "deleting old rows of a user failed");
                     (0, 0)
@@ -60,8 +60,7 @@ fn forget_user(db: &Connection, user: UserId, forgets: usize) -> Result<usize> {
     Ok(gone)
 }
 
-/// Users of whom something is to be forgotten among those that are looked at, and the last one of these unless they end
-/// there.
+/// The users with something to remove among the next ones, and the last user that was looked at unless the users end there.
 fn candidates(db: &Connection, step: TrimStep) -> Result<(Vec<UserId>, Option<UserId>)> {
     let mut statement = db.prepare_cached(
         "SELECT id, seq - trimmed > ?3 OR
@@ -82,7 +81,7 @@ fn candidates(db: &Connection, step: TrimStep) -> Result<(Vec<UserId>, Option<Us
     Ok((users, last.filter(|_| looked_at == step.users)))
 }
 
-/// Rows and channels that were forgotten, `left` of both together at most.
+/// Removes rows and channels of a user, at most `left` of both together; returns the numbers.
 fn trim_user(db: &Connection, user: UserId, step: TrimStep, left: u64) -> Result<(u64, u64)> {
     let rows = trim_own_log(db, user, step.own_rows, left)?;
     Ok((rows, trim_left(db, user, step.left_channels, left - rows)?))
@@ -105,8 +104,8 @@ fn trim_own_log(db: &Connection, user: UserId, keep: u64, at_most: u64) -> Resul
 }
 
 fn trim_left(db: &Connection, user: UserId, keep: usize, at_most: u64) -> Result<u64> {
-    // Those to keep come first. Anybody can add a user to groups and remove them; none of these displaces one that the
-    // user was in.
+    // Channels to keep come first. Any user can add another one to groups and remove them; these stays never displace one that the
+    // user accepted.
     let mut statement = db.prepare_cached(
         "SELECT channel FROM memberships s
          WHERE user = ?1 AND left_at_pos IS NOT NULL AND NOT EXISTS (
@@ -127,7 +126,7 @@ fn trim_left(db: &Connection, user: UserId, keep: usize, at_most: u64) -> Result
     Ok(found.len() as u64)
 }
 
-/// What the inbox showed of the stay, up to the row that ended it, is gone with it.
+/// Records that the inbox lacks the rows of a removed stay, up to the row that ended it.
 fn note_forgotten(db: &Connection, user: UserId, channel: i64) -> Result<()> {
     let ids = [int(user.raw()), channel];
     let mut statement = db.prepare_cached(

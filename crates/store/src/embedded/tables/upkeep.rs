@@ -1,4 +1,4 @@
-//! Removal of what is old, by indexes on its time.
+//! Removal by age, by indexes on time.
 
 use async_trait::async_trait;
 use madang_ids::{DeviceId, Millis, UserId};
@@ -66,7 +66,7 @@ impl Upkeep for Embedded {
 
     async fn probe(&self) -> StoreResult<()> {
         self.write(|transaction| {
-            // There and back: what is not changed is not written.
+            // Changes a value and changes it back: SQLite does not write an unchanged one.
             for step in [1, -1] {
                 let mut statement =
                     transaction.db().prepare_cached("UPDATE position SET value = value + ?1")?;

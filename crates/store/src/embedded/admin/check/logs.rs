@@ -1,4 +1,4 @@
-//! Logs: dense, rising, whole, and ending where their heads say.
+//! Checks logs: dense, rising, undamaged, and ending where their heads say.
 
 use madang_ids::{ChannelId, LogId, Seq, UserId};
 use madang_proto::{Content, json};
@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, Result};
 use super::Check;
 use crate::embedded::codec::{int, number};
 
-/// Rows between two words about the progress.
+/// Rows between two reports of progress.
 const PROGRESS_ROWS: u64 = 1_000_000;
 
 /// One of the two tables of logs.
@@ -50,7 +50,7 @@ impl Place {
         })
     }
 
-    /// What is wrong with a row that comes after `self`.
+    /// The fault of a row that comes after `self`, if it has one.
     fn fault_of(self, next: Self) -> Option<String> {
         if next.seq != self.seq + 1 {
             return Some(format!("comes after seq {}", self.seq));
@@ -68,7 +68,7 @@ impl Place {
     }
 }
 
-/// Why what a row says cannot be read.
+/// The reason why the content of a row cannot be read.
 fn fault_of_content(content: ValueRef<'_>) -> Option<String> {
     match content.as_str() {
         Ok(text) => {
@@ -112,7 +112,7 @@ impl Check<'_> {
         self.heads_alone(table)
     }
 
-    /// What lies before the first row of a log. Rows of an own log that were forgotten count as rows.
+    /// The place before the first row of a log. Removed rows of an own log count as rows.
     fn before_first(&mut self, table: &Table, id: u64) -> Result<Place> {
         if !table.is_trimmed || !self.db.column_exists(None, table.heads, "trimmed")? {
             return Ok(BEFORE_ALL);
@@ -160,7 +160,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Each position is one row's, and the last one given out is the greatest.
+    /// Checks that each position belongs to one row, and that the last assigned position is the greatest.
     pub(super) fn positions(&mut self) -> Result<()> {
         let last: u64 = self.db.query_row(
             "SELECT max(coalesce((SELECT max(pos) FROM heads), 0), coalesce((SELECT max(pos) FROM user_heads), 0))",

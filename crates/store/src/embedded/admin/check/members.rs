@@ -1,4 +1,4 @@
-//! Seats, members and memberships: three partitions that tell the same.
+//! Checks that seats, members and memberships agree.
 
 use madang_ids::{ChannelId, UserId};
 use rusqlite::Result;
@@ -16,14 +16,13 @@ const SEATS: &str = "
 const NO_SEATS: &str = "
     SELECT DISTINCT channel FROM members m
     WHERE NOT EXISTS (SELECT 1 FROM seats s WHERE s.channel = m.channel)";
-/// A member of whom the log has still to tell may be ahead of their membership; somebody who was banned without ever having come
-/// has none.
+/// A member with a pending change may be ahead of the membership; a user who was banned without ever having joined has none.
 const MEMBERS: &str = "
     SELECT m.channel, m.user FROM members m
     LEFT JOIN memberships s ON s.user = m.user AND s.channel = m.channel
     WHERE m.pending IS NULL AND NOT (s.user IS NULL AND m.spans = '[]')
       AND (s.role IS NOT m.role OR s.spans IS NOT m.spans OR s.is_open IS NOT m.is_open)";
-/// Both are written together.
+/// `has_accepted` is written to both together.
 const ACCEPTED: &str = "
     SELECT m.channel, m.user FROM members m JOIN memberships s ON s.user = m.user AND s.channel = m.channel
     WHERE m.is_open = 1 AND s.is_open = 1 AND s.has_accepted IS NOT m.has_accepted";
@@ -44,7 +43,7 @@ const INVITATIONS: &str = "
        OR (i.state = 'ended' AND i.is_told = 1)";
 
 impl Check<'_> {
-    /// Rows that the server cannot read. Only of a folder of this version: an older one has other columns.
+    /// Finds rows that the server cannot read. Only in a folder of this version: an older one has other columns.
     pub(super) fn rows_of_channels(&mut self) -> Result<()> {
         if !self.is_current {
             return Ok(());

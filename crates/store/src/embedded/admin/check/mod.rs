@@ -1,5 +1,4 @@
-//! Looks at everything in a data folder that nobody uses just now: is what is there what was written, and does it agree
-//! with itself? Reads only.
+//! Checks everything in a data folder that is not in use: whether it is as it was written, and consistent. Reads only.
 
 mod logs;
 mod members;
@@ -20,17 +19,17 @@ use crate::embedded::codec::number;
 use crate::embedded::open_error::OpenError;
 use crate::embedded::schema::{self, Medium};
 
-/// Findings that are told one by one; the others are counted.
+/// Findings that are reported one by one; the others are counted.
 const FINDINGS: usize = 1_000;
 /// Messages of SQLite's own check.
 const INTEGRITY_FINDINGS: usize = 100;
 
-/// Something that is not as it should be.
+/// A damage or an inconsistency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where, if it is in a log.
+    /// The place, if it is in a log.
     pub place: Option<(LogId, Seq)>,
-    /// What.
+    /// A description for operators.
     pub what: String,
 }
 
@@ -43,18 +42,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a check saw.
+/// The result of a check.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// What is wrong, as far as it was kept.
+    /// The first findings.
     pub findings: Vec<Finding>,
-    /// How much more is wrong.
+    /// The number of further findings.
     pub more: u64,
     /// Rows of logs that were read.
     pub rows: u64,
-    /// Those of them that version 1 wrote, without a checksum.
+    /// Rows among them that version 1 wrote, without a checksum.
     pub rows_without_checksum: u64,
-    /// Rows of users' own logs that were forgotten because they were old.
+    /// Rows of users' own logs that upkeep has removed because of their age.
     pub trimmed: u64,
     /// Logs that were read.
     pub logs: u64,
@@ -74,16 +73,16 @@ impl Report {
     }
 }
 
-/// Checks a data folder or a backup. `progress` hears what is being looked at, about each second of work.
+/// Checks a data folder or a backup. `progress` is called about each second with the part that is being checked.
 ///
 /// # Errors
-/// It is not there, another process has it, or a newer program wrote it. What is damaged is a finding.
+/// It does not exist, another process uses it, or a newer program wrote it. Damage is a finding, not an error.
 pub fn check(folder: &Path, progress: &mut dyn FnMut(&str)) -> Result<Report, OpenError> {
     let folder = Folder::open_existing(folder)?;
     check_locked(&folder, progress)
 }
 
-/// The same of a folder that the caller holds.
+/// As [`check`], for a folder that the caller has locked.
 pub(in crate::embedded) fn check_locked(
     folder: &Folder,
     progress: &mut dyn FnMut(&str),
@@ -131,7 +130,7 @@ impl Check<'_> {
         self.report
     }
 
-    /// What cannot be read is found, and the next part is looked at.
+    /// Checks one part. A part that cannot be read is a finding, and the next part is checked.
     fn step(&mut self, what: &str, look: impl FnOnce(&mut Self) -> rusqlite::Result<()>) {
         (self.progress)(what);
         if let Err(error) = look(self) {

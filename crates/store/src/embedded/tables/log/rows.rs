@@ -1,4 +1,4 @@
-//! Reads rows of a log. One that cannot be read has a placeholder in its place.
+//! Reads rows of a log. An unreadable row is replaced by a placeholder.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,7 @@ use crate::embedded::codec::{bound, int, number, optional_number, small_number};
 use crate::embedded::unreadable::Unreadables;
 use crate::log::{BodyHash, Row, RowKey, SentRows};
 
-/// Reads rows of a log.
+/// A reader of one log.
 pub(super) struct Rows<'a> {
     pub(super) db: &'a Connection,
     pub(super) log: LogId,
@@ -62,7 +62,7 @@ impl Rows<'_> {
         Ok(sent)
     }
 
-    /// Without bodies; one whole row at a time is in memory.
+    /// Rows without bodies; one whole row at a time is in memory.
     pub(super) fn tail(&self, range: RangeInclusive<Seq>) -> Result<Vec<Row>> {
         let (statements, id) = place(self.log);
         let mut statement = self.db.prepare_cached(statements.rows)?;
@@ -93,8 +93,7 @@ impl Rows<'_> {
         Ok(rows)
     }
 
-    /// A row. One whose content is not what was written, or cannot be read, has a placeholder instead, so that it costs
-    /// itself alone: the log goes on around it.
+    /// A row. Damaged or unreadable content is replaced by a placeholder, so that the rows around it are served.
     fn row(&self, row: &rusqlite::Row<'_>) -> Result<Row> {
         let (seq, ordinal) = (Seq::new(number(row, 0)?), Ordinal::new(number(row, 2)?));
         let (content, key) = match content(row)? {
@@ -112,7 +111,7 @@ impl Rows<'_> {
     }
 }
 
-/// What a row says; `None` if that is lost.
+/// The content of a row; `None` if it is lost.
 fn content(row: &rusqlite::Row<'_>) -> Result<Option<Content>> {
     let is_whole: bool = row.get(7)?;
     let text = row.get_ref(6)?.as_str().ok().filter(|_| is_whole);
