@@ -2,6 +2,7 @@
 //! that share the users.
 
 mod cores;
+mod cores_scenes;
 mod memory;
 mod random;
 mod scenes;

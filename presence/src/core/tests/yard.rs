@@ -117,19 +117,24 @@ impl Yard {
 
     /// The notices since the last call, such as `2 hears 1 online`.
     pub(super) fn told(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
-        while let Some(Notice { to, list }) = self.core.poll_notice() {
-            let listeners = match to {
-                To::Users(users) => users.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
-                To::Connection(user, connection) => format!("{user}/{connection}"),
-            };
-            let mut words: Vec<String> = list.users.iter().map(word).collect();
-            words.extend(list.anew.then(|| "anew".to_owned()));
-            words.extend(list.complete.then(|| "all".to_owned()));
-            told.push(format!("{listeners} hears {}", words.join(", ")));
-        }
-        told
+        told(&mut self.core)
     }
+}
+
+/// The notices of a core since the last call.
+pub(super) fn told(core: &mut Core) -> Vec<String> {
+    let mut told = Vec::new();
+    while let Some(Notice { to, list }) = core.poll_notice() {
+        let listeners = match to {
+            To::Users(users) => users.iter().map(ToString::to_string).collect::<Vec<_>>().join("+"),
+            To::Connection(user, connection) => format!("{user}/{connection}"),
+        };
+        let mut words: Vec<String> = list.users.iter().map(word).collect();
+        words.extend(list.anew.then(|| "anew".to_owned()));
+        words.extend(list.complete.then(|| "all".to_owned()));
+        told.push(format!("{listeners} hears {}", words.join(", ")));
+    }
+    told
 }
 
 fn word(card: &UserPresence) -> String {

@@ -1,0 +1,211 @@
+//! Transcripts of two cores, `a` and `b`, in one test. Users 1, 2 and 5 fall to `a`, users 3, 4 and 6 to `b`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use madang_engine::session::Now;
+use madang_ids::{Epoch, Millis, UserId};
+
+use super::yard::{NODE, key, told, up, user};
+use crate::api::{Departure, NodeRun};
+use crate::config::PresenceConfig;
+use crate::core::{Core, Loaded, Message, ProcessRun, View};
+
+const NOBODY: [&str; 0] = [];
+
+struct Two {
+    a: Core,
+    b: Core,
+    view: View,
+    now: Now,
+    pairs: BTreeSet<(UserId, UserId)>,
+}
+
+fn core(process: u16, epoch: u64, view: &View, now: Now) -> Core {
+    let me = ProcessRun { process, epoch: Epoch::from_raw(epoch) };
+    let mut core = Core::shard(PresenceConfig::default(), me, view.clone(), now);
+    core.handle_set(NODE, view.id(), &[], now);
+    core
+}
+
+impl Two {
+    /// Two settled cores. Each of 1, 2 and 5 watches 3.
+    fn settled() -> Self {
+        let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
+        let view = View::of(&[1, 2]);
+        let (a, b) = (core(1, 1, &view, now), core(2, 1, &view, now));
+        let pairs = [1, 2, 5].into_iter().flat_map(|id| [(user(id), user(3)), (user(3), user(id))]).collect();
+        let mut two = Self { a, b, view, now, pairs };
+        two.pass(16);
+        two
+    }
+
+    fn core(&mut self, id: u64) -> &mut Core {
+        if self.view.owns(1, user(id)) { &mut self.a } else { &mut self.b }
+    }
+
+    fn up(&mut self, id: u64) {
+        let now = self.now;
+        self.core(id).handle_up(NODE, up(id, id, id), now);
+        self.load();
+        self.exchange();
+    }
+
+    fn down(&mut self, id: u64) {
+        let now = self.now;
+        self.core(id).handle_down(NODE, key(id, id), Departure::Final, now);
+        self.exchange();
+    }
+
+    fn load(&mut self) {
+        for core in [&mut self.a, &mut self.b] {
+            for wanted in core.poll_wanted(99) {
+                let circle =
+                    self.pairs.iter().filter(|(one, _)| *one == wanted.user).map(|(_, other)| *other);
+                let circle = Some(circle.collect());
+                let loaded = Loaded { user: wanted.user, row: Default::default(), rev: 1, circle };
+                core.handle_loaded(loaded, self.now);
+            }
+        }
+    }
+
+    /// Delivers all messages at once. Returns them.
+    fn exchange(&mut self) -> Vec<Message> {
+        let mut all = Vec::new();
+        loop {
+            let next = self.a.poll_message(self.now).or_else(|| self.b.poll_message(self.now));
+            let Some((to, message)) = next else { return all };
+            all.push(message.clone());
+            self.take(to, message);
+        }
+    }
+
+    fn take(&mut self, to: u16, message: Message) {
+        let core = if to == 1 { &mut self.a } else { &mut self.b };
+        core.handle_message(message);
+        self.load();
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now.elapsed += Duration::from_secs(1);
+            self.now.at = self.now.at.plus(1_000);
+            for core in [&mut self.a, &mut self.b] {
+                core.handle_renewal(NODE, self.now);
+                core.handle_time(self.now);
+            }
+            self.exchange();
+        }
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        [told(&mut self.a), told(&mut self.b)].concat()
+    }
+}
+
+#[test]
+fn users_of_two_cores_see_each_other() {
+    let mut two = Two::settled();
+    two.up(1);
+    assert_eq!(two.told(), ["1 hears all"], "the list is complete once the other core has answered");
+    two.up(3);
+    let told = two.told();
+    assert!(
+        told.contains(&"1 hears 3 online".to_owned()) && told.contains(&"3 hears 1 online".to_owned()),
+        "{told:?}"
+    );
+    two.down(3);
+    assert_eq!(two.told(), ["1 hears 3 offline"]);
+}
+
+#[test]
+fn a_change_costs_one_message_for_each_interested_process() {
+    let mut two = Two::settled();
+    [1, 2, 5, 3].into_iter().for_each(|id| two.up(id));
+    two.pass(2);
+    two.told();
+    let now = two.now;
+    two.b.handle_idle(NODE, key(3, 3), true, now);
+    let sent = two.exchange();
+    assert!(
+        matches!(&sent[..], [Message::Batch(batch), Message::Ack(_)] if batch.states.len() == 1),
+        "{sent:?}"
+    );
+    assert_eq!(two.told(), ["1+2+5 hears 3 away"]);
+    two.b.handle_idle(NODE, key(4, 4), true, now);
+    assert_eq!(two.exchange(), [], "nobody here is interested in user 4");
+}
+
+#[test]
+fn messages_that_are_taken_twice_change_nothing() {
+    let mut two = Two::settled();
+    two.up(1);
+    two.up(3);
+    two.pass(2);
+    two.told();
+    let now = two.now;
+    two.b.handle_idle(NODE, key(3, 3), true, now);
+    let early = two.exchange();
+    two.pass(2);
+    two.b.handle_idle(NODE, key(3, 3), false, two.now);
+    two.exchange();
+    assert_eq!(two.told(), ["1 hears 3 away", "1 hears 3 online"]);
+    for message in early {
+        let to = if matches!(message, Message::Batch(_)) { 1 } else { 2 };
+        two.take(to, message);
+    }
+    two.exchange();
+    assert_eq!(two.told(), NOBODY);
+}
+
+#[test]
+fn interest_ends_with_the_last_watcher() {
+    let mut two = Two::settled();
+    two.up(1);
+    two.up(2);
+    let interested = |two: &Two| two.b.links[&1].all_interested().count();
+    assert_eq!((two.a.foreign.len(), interested(&two)), (1, 1));
+    two.down(1);
+    assert_eq!((two.a.foreign.len(), interested(&two)), (1, 1));
+    two.down(2);
+    assert_eq!((two.a.foreign.len(), interested(&two)), (0, 0));
+    two.up(3);
+    assert!(two.exchange().is_empty());
+}
+
+#[test]
+fn a_core_that_restarts_hears_all_interest_again_and_nobody_flickers() {
+    let mut two = Two::settled();
+    two.up(1);
+    two.up(3);
+    two.up(5);
+    two.told();
+    two.b = core(2, 2, &two.view, two.now);
+    two.exchange();
+    two.pass(14);
+    assert_eq!(two.told(), NOBODY);
+    two.b.handle_set(NodeRun { set: 2, ..NODE }, two.view.id(), &[up(3, 3, 3)], two.now);
+    two.load();
+    two.exchange();
+    let told = two.told();
+    assert!(told.iter().all(|told| !told.contains("offline")), "{told:?}");
+    let now = two.now;
+    two.b.handle_down(NodeRun { set: 2, ..NODE }, key(3, 3), Departure::Final, now);
+    two.exchange();
+    two.pass(2);
+    assert!(two.told().contains(&"1+5 hears 3 offline".to_owned()));
+}
+
+#[test]
+fn an_earlier_epoch_of_a_node_and_a_repeated_set_are_refused() {
+    let mut two = Two::settled();
+    let (id, now) = (two.view.id(), two.now);
+    let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
+    two.a.handle_set(again, id, &[up(1, 1, 1)], now);
+    two.a.handle_set(NodeRun { set: 9, ..NODE }, id, &[up(2, 2, 2)], now);
+    two.a.handle_up(NODE, up(2, 2, 2), now);
+    two.a.handle_down(again, key(1, 1), Departure::Final, now);
+    two.a.handle_set(again, id, &[up(1, 1, 1)], now);
+    assert_eq!((two.a.poll_refused(), two.a.poll_stranger()), (3, None));
+    assert!(two.a.users.values().all(|user| !user.is_here()));
+}
