@@ -323,10 +323,10 @@ mod tests {
 
     use madang_bus::local::LocalInbox;
     use madang_engine::home::{Command, JoinRequest, SeatRequest};
-    use madang_engine::log::{BodyHash, RowKey};
-    use madang_ids::{ClientMsgId, Millis, Snowflakes};
+    use madang_engine::log::{Append, AppendOutcome, BodyHash, RowKey};
+    use madang_ids::{ClientMsgId, MessageId, Millis, Snowflakes};
     use madang_presence::{PresenceConfig, PresenceMetrics};
-    use madang_proto::{Body, ChannelCard, ChannelKind, Role};
+    use madang_proto::{Body, ChannelCard, ChannelKind, Entry, Message, Role};
     use madang_service::{Clock, Drain, ManualClock, Metrics, Tasks};
     use madang_store::model::{Fate, Faults, Model, ModelConfig};
     use madang_store::{Channel, ChannelStore, LogStore};
@@ -384,6 +384,23 @@ mod tests {
             let request = SeatRequest { joins, is_creation: true, ..SeatRequest::by(ANNA) };
             homes.ask(&channel, Command::Seats(request)).await.unwrap();
             Self { homes, model, hand, channel }
+        }
+
+        /// Homes of another process over the same store, after this one has died.
+        fn successor(&self) -> Homes {
+            let inner = &self.homes.0;
+            Homes::new(HomeParts {
+                logs: Arc::clone(&inner.logs),
+                store: Arc::clone(&inner.store),
+                inbox: Arc::clone(&inner.inbox),
+                ids: Arc::clone(&inner.ids),
+                clock: inner.clock.clone(),
+                tasks: Tasks::new(Drain::new()),
+                metrics: inner.metrics.clone(),
+                presence: inner.presence.clone(),
+                consent: inner.consent,
+                homes_of_a_log: 1,
+            })
         }
 
         async fn say(&self, number: u64, body: Body) -> Seq {
@@ -516,5 +533,52 @@ mod tests {
         drop(Tending(&stage.homes));
         assert!(!stage.homes.0.untold.lock().is_tended);
         stage.settle(AGAIN).await;
+    }
+
+    /// Waits until `is_so` is true, without time passing.
+    async fn eventually(is_so: impl AsyncFn() -> bool) {
+        for _ in 0..10_000 {
+            if is_so().await {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("it does not come true");
+    }
+
+    /// A process dies between the ack and the note of a mention.
+    #[tokio::test]
+    async fn the_next_home_of_a_channel_notes_what_a_dead_process_owed() {
+        let mut stage = Stage::open().await;
+        stage.model.script(LogId::User(BERT), Fate::Unavailable);
+        let first = stage.say(1, mention(&[BERT])).await;
+        eventually(async || !stage.homes.0.untold.lock().late.is_empty()).await;
+        assert_eq!(stage.told(BERT).await, []);
+        // The clock stands still, so the first process does not try again.
+        stage.homes = stage.successor();
+        let second = stage.say(2, mention(&[CARL])).await;
+        eventually(async || stage.told(BERT).await == [first] && stage.told(CARL).await == [second]).await;
+    }
+
+    /// A process dies between an append and its consequences.
+    #[tokio::test]
+    async fn the_next_home_of_a_channel_applies_the_consequences_that_a_dead_process_owed() {
+        let mut stage = Stage::open().await;
+        let id = stage.channel.card.id;
+        let head = stage.model.heads(&[LogId::Channel(id)]).await.unwrap()[0];
+        let (client_msg_id, ordinal) = (ClientMsgId::from_uuid(77), head.ordinal.next());
+        let message = Message::new(MessageId::from_raw(1), ordinal, BERT, client_msg_id, mention(&[]));
+        let entry =
+            Entry { seq: head.seq.next(), at: head.at.next(), content: Content::Message(Box::new(message)) };
+        let key = Some(RowKey { sender: BERT, client_msg_id, body_hash: BodyHash([0; 16]) });
+        let row = Row { entry, ordinal, key };
+        let outcome = stage.model.append(Append::of(LogId::Channel(id), head, [row].into())).await;
+        assert_eq!(outcome, Ok(AppendOutcome::Appended));
+        let marker = async || stage.model.markers(id, &[BERT]).await.unwrap()[0].seq;
+        assert!(marker().await < head.seq.next(), "the append moves no marker");
+        stage.homes = stage.successor();
+        stage.say(1, mention(&[])).await;
+        let marker = async || stage.model.markers(id, &[BERT]).await.unwrap()[0].seq;
+        eventually(async || marker().await == head.seq.next()).await;
     }
 }
