@@ -8,6 +8,7 @@
 //! A core owns the users who fall to it by its [`View`]; in one process that is everybody. [`peers`] has what cores send each
 //! other, [`foreign`] what a core knows of users whom other cores own.
 
+mod connections;
 mod foreign;
 mod peers;
 #[cfg(test)]
@@ -108,7 +109,7 @@ struct Settling {
 ///
 /// After any number of inputs, poll in this order. First take notices with [`Self::poll_notice`] until there is none, and send
 /// them in that order: an older notice must not overtake a newer one to the same connection. Then take messages with
-/// [`Self::poll_message`] until there is none; a message has the state of the moment at which it is polled, so many inputs may
+/// [`Self::poll_message`] until there is none; a message has the state of the moment at which it is polled, several inputs may
 /// become one message, and a message that cannot be sent is dropped and repeated later. Start the reads of
 /// [`Self::poll_wanted`] and the writes of [`Self::poll_left`] at any time: their results may come in any order, and other
 /// inputs may be handled meanwhile. Ask each node of [`Self::poll_stranger`] for its full set. Call [`Self::handle_time`] at
@@ -468,167 +469,5 @@ impl Core {
             }
         };
         users.iter().map(state).collect()
-    }
-
-    /// The index of a node, if its lease is valid under this epoch and this number of its set. A report with a later one shows that
-    /// a set was lost. A report with an earlier one is refused: it comes from an earlier life of the node, or the later set
-    /// contains it.
-    fn live_node(&mut self, run: NodeRun) -> Option<u32> {
-        let place = self.nodes.iter().position(|node| node.run.worker == run.worker);
-        match place.map(|place| &self.nodes[place]) {
-            Some(known) if run.is_before(known.run) => self.refused += 1,
-            Some(known) if known.run == run && known.lease_until.is_some() => {
-                return place.and_then(|place| u32::try_from(place).ok());
-            }
-            _ => {
-                self.strangers.insert(run.worker, run);
-            }
-        }
-        None
-    }
-
-    /// Begins or continues the lease of a node with a set. `None` if the set is refused: a restarted node and a zombie with the same
-    /// number would otherwise replace each other's connections for ever, and a repeated set would bring back connections that
-    /// have ended since.
-    fn take_node(&mut self, run: NodeRun, is_current: bool, now: Now) -> Option<u32> {
-        let node = Node { run, lease_until: Some(now.elapsed + self.config.lease()), is_current };
-        let place = self.nodes.iter().position(|node| node.run.worker == run.worker);
-        let place = place.unwrap_or(self.nodes.len());
-        // There are only a thousand worker numbers.
-        let index = u32::try_from(place).unwrap_or(u32::MAX);
-        match self.nodes.get_mut(place).map(|found| std::mem::replace(found, node)) {
-            Some(known) if !known.run.is_before(run) => {
-                self.refused += 1;
-                self.nodes[place] = known;
-                return None;
-            }
-            Some(known) if known.run.epoch != run.epoch => self.begin_again(index),
-            // Between its view and this one the node may have reported a dropped frame to another core.
-            Some(known) if is_current && !known.is_current => self.begin_again(index),
-            Some(_) => {}
-            None => self.nodes.push(Node {
-                run,
-                lease_until: Some(now.elapsed + self.config.lease()),
-                is_current,
-            }),
-        }
-        match is_current {
-            true => drop(self.strangers.remove(&run.worker)),
-            false => drop(self.strangers.insert(run.worker, run)),
-        }
-        Some(index)
-    }
-
-    /// The connections of a node may not know what was sent to them; those of a new epoch may have the numbers of earlier ones. Each
-    /// gets everything again.
-    fn begin_again(&mut self, node: u32) {
-        for user in self.users.values_mut() {
-            for found in
-                user.connections.iter_mut().filter(|found| found.node == node && found.told == Told::All)
-            {
-                found.told = Told::Parts;
-            }
-        }
-    }
-
-    fn put_connection(&mut self, node: u32, up: Up, now: Now) {
-        let user = self.users.entry(up.user).or_default();
-        let was_here = user.is_here();
-        match user.connections.iter_mut().find(|found| found.id == up.connection && found.node == node) {
-            Some(found) => {
-                found.leaves_at = None;
-                found.device = up.device;
-                found.is_idle = up.is_idle;
-                found.inherits_idle = false;
-            }
-            None => {
-                // It replaces a connection that broke and that may have been idle. A client that is still idle says so at once.
-                // Until then the new connection counts as idle too, so that the user's state does not flicker when a network
-                // changes.
-                let is_broken = |old: &Connection| old.device == up.device && old.leaves_at.is_some();
-                let is_awaited = |old: &Connection| old.leaves_at.is_some_and(|at| at > now.elapsed);
-                let mut old = user.connections.iter().filter(|old| is_broken(old) && is_awaited(old));
-                let inherits = !up.is_idle && old.any(|old| old.is_idle);
-                if inherits {
-                    // An earlier look ends it too. That costs at most a flicker.
-                    self.looks.insert((now.elapsed + INHERITED, up.user));
-                }
-                user.connections.retain(|old| !is_broken(old));
-                user.connections.push(Connection {
-                    id: up.connection,
-                    device: up.device,
-                    node,
-                    is_idle: up.is_idle || inherits,
-                    inherits_idle: inherits,
-                    told: Told::Nothing,
-                    leaves_at: None,
-                });
-            }
-        }
-        user.touch(now.at);
-        if !was_here {
-            // While the user had no connection, nobody reported changes of their circle.
-            self.want(up.user, true);
-        }
-        self.greet(up.user);
-        self.show(up.user, now);
-    }
-
-    /// Begins the grace period of the connections for which `leaves` holds.
-    fn leave_where(&mut self, now: Now, leaves: impl Fn(UserId, &Connection) -> bool) {
-        let until = now.elapsed + self.config.grace();
-        for (id, user) in &mut self.users {
-            let is_one = |found: &Connection| found.leaves_at.is_none() && leaves(*id, found);
-            if user.connections.iter().any(is_one) {
-                user.touch(now.at);
-                let mut leaving = user.connections.iter_mut().filter(|found| is_one(found));
-                leaving.by_ref().for_each(|found| found.leaves_at = Some(until));
-                self.looks.insert((until, *id));
-            }
-        }
-    }
-
-    /// Removes connections whose grace period is over. Sends what was held back or dropped.
-    fn look(&mut self, id: UserId, now: Now) {
-        if let Some(user) = self.users.get_mut(&id) {
-            user.connections.retain(|found| found.leaves_at.is_none_or(|at| at > now.elapsed));
-            user.end_inherited_idleness(now);
-            self.greet(id);
-            self.show(id, now);
-        }
-    }
-
-    fn want(&mut self, id: UserId, circle: bool) {
-        let Some(user) = self.users.get_mut(&id) else { return };
-        user.wants_circle |= circle;
-        match user.load {
-            Load::Rests => {
-                user.load = Load::Waits;
-                self.wanted.push_back(id);
-            }
-            // The read may have begun before this change, so its result cannot be trusted.
-            Load::Runs => user.load = Load::RunsInVain,
-            Load::Waits | Load::RunsInVain => {}
-        }
-    }
-
-    /// Removes a user of whom nothing is needed any more.
-    fn forget_gone(&mut self, id: UserId) {
-        if self.users.get(&id).is_some_and(|user| user.is_gone())
-            && let Some(gone) = self.users.remove(&id)
-        {
-            self.end_watching(id, &gone.circle);
-        }
-    }
-
-    /// Queues the last activity of a user to be written.
-    fn leave_mark(&mut self, id: UserId, at: Millis) {
-        if at != Millis::ZERO {
-            let mark = self.left.entry(id).or_insert(at);
-            *mark = (*mark).max(at);
-        }
-        if self.left.len() > LEFT {
-            self.left.pop_first();
-        }
     }
 }
