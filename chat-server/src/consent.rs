@@ -1,4 +1,4 @@
-//! From whom a user accepts messages and membership in groups without being asked first. The user chooses; without a choice the
+//! The users whose messages and groups a user accepts without being asked first. The user chooses; without a choice the
 //! configuration decides.
 
 use madang_ids::UserId;

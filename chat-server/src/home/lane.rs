@@ -29,7 +29,7 @@ use super::{Cell, Homes};
 pub(super) const ROWS_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of rows that are read at once to repeat their consequences.
 const READ_BYTES: usize = 1024 * 1024;
-/// Pauses between repetitions: they double from the first to the last one, which is as long as a home rests.
+/// Pauses between repetitions: they double from the first to the last one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// Messages older than this when the log's last row was appended have had their mentions noted, or nobody misses the notes.

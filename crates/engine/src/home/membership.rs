@@ -166,8 +166,8 @@ impl SeatStep {
 
 /// A member that was found half-way, with the span according to the log, and whether the log has the member's entry.
 ///
-/// If the entry is not in the tail, it is nowhere in the log. Members are settled after each append with entries about them, and a
-/// home that appends behind such an entry has loaded the log after it, and has finished the member first.
+/// If the entry is not in the tail, it is nowhere in the log. Members are settled, or marked as told, after each append with entries
+/// about them, and a home that appends behind such an entry has loaded the log after it, and has done so first.
 pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     if !member.is_half_way() {
         return (member, true);

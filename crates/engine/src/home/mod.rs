@@ -259,7 +259,10 @@ impl Home {
         Some(match self.queue.next_turn() {
             Some(Turn::Talk) => Step::Batch(Batch::take(&mut self.queue)),
             Some(Turn::Seats) => Step::Seats(SeatStep::take(&mut self.queue)),
-            None => Step::Seats(SeatStep::finish(self.unsettled.take_due(now)?, None)),
+            None => {
+                let told = self.unsettled.take_due(now)?.into_iter().map(|member| (member, true));
+                Step::Seats(SeatStep::finish(told.collect(), None))
+            }
         })
     }
 

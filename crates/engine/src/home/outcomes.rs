@@ -44,7 +44,7 @@ impl Home {
     /// again; if the first append happens after that, the second one is refused, and the next tail has it. To hide a row from
     /// the tail, other homes would have to append a window of rows to one user's own log meanwhile; the note would then be there
     /// twice, not lost. Changes of seats do not rely on this: before anything is appended behind an entry about a member, that
-    /// member is settled.
+    /// member is settled, or is marked as told.
     fn answer_attempts(&mut self, tail: &Tail) {
         for waiting in self.queue.take() {
             let is_there = |attempt: &&Row| tail.rows.iter().any(|row| is_same(row, attempt));

@@ -123,7 +123,7 @@ impl Home {
             planned.iter().any(|member| member.role == Role::Owner && !member.spans.is_open());
         let Some(user_id) = request.promote.filter(|user| !request.leaves.contains(user)) else {
             if is_owner_leaving && plan.count > 0 {
-                let message = "the user the user who leaves has become the owner meanwhile; try again";
+                let message = "the user who leaves has become the owner meanwhile; try again";
                 return Err(ErrorBody::unavailable(message, 100));
             }
             return Ok(());

@@ -16,7 +16,7 @@ const LAST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
-    members: Vec<(Member, bool)>,
+    members: Vec<Member>,
     /// By the steady clock.
     due: Duration,
     pause: Duration,
@@ -29,13 +29,13 @@ impl Unsettled {
             self.pause = (self.pause * 2).clamp(FIRST, LAST);
             self.due = now.elapsed + self.pause;
         }
-        self.members.retain(|(other, _)| other.user_id != member.user_id);
-        self.members.push((member, true));
+        self.members.retain(|other| other.user_id != member.user_id);
+        self.members.push(member);
     }
 
     /// Takes those that a load found. They are tried at once.
     pub(super) fn replace(&mut self, members: Vec<Member>, now: Now) {
-        (self.members, self.due) = (members.into_iter().map(|member| (member, true)).collect(), now.elapsed);
+        (self.members, self.due) = (members, now.elapsed);
     }
 
     pub(super) fn due_in(&self, now: Now) -> Option<Duration> {
@@ -43,7 +43,7 @@ impl Unsettled {
     }
 
     /// Takes all of them, if their pause is over.
-    pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<(Member, bool)>> {
+    pub(super) fn take_due(&mut self, now: Now) -> Option<Vec<Member>> {
         self.due_in(now).filter(Duration::is_zero)?;
         Some(std::mem::take(&mut self.members))
     }
