@@ -270,7 +270,7 @@ fn say(content: &Content) -> String {
 }
 
 #[test]
-fn more_people_than_the_roster_holds_do_not_stop_it() {
+fn more_users_than_the_cache_holds_do_not_stop_it() {
     let half: Vec<u64> = (1..=700).collect();
     let mut stage = Stage::group(1, 5_000, &half);
     let (joins, leaves): (Vec<u64>, Vec<u64>) = ((701..=1_400).collect(), (2..=700).collect());
