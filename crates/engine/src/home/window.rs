@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_told_twice_is_known_until_the_last_row_leaves() {
+    fn a_version_with_two_entries_is_known_until_the_last_row_leaves() {
         let by = UserId::from_raw(1);
         let edited = || Content::Edited(Change { target: Seq::new(1), version: 2, by, message: None });
         let other = || Content::Unpinned { target: Seq::new(1), by };

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_written_and_a_torn_one_is_told_from_none() {
+    fn a_note_is_read_as_written_and_a_torn_one_differs_from_none() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()).unwrap(), Noted::Nothing);
         write(folder.path(), Position::new(1_234), true).unwrap();
