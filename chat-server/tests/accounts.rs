@@ -171,8 +171,8 @@ async fn concurrent_block_and_unblock_end_with_a_note_of_the_stored_state() {
         let is_blocked =
             !operations.blocks(caller(&ada), PageQuery::default()).await.unwrap().items.is_empty();
         let told = stage.model.tail(LogId::User(ada.user.id), 1).await.unwrap().rows;
-        let is_told = matches!(told[0].entry.content, Content::Blocked { .. });
-        assert_eq!(is_told, is_blocked, "round {round}");
+        let is_recorded = matches!(told[0].entry.content, Content::Blocked { .. });
+        assert_eq!(is_recorded, is_blocked, "round {round}");
     }
 }
 

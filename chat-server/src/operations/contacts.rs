@@ -95,7 +95,7 @@ impl Operations {
     /// Notes the contact in both logs, unless that is done; returns the contact that the logs say. An earlier call may have ended
     /// between its write and its notes.
     async fn tell_contact(&self, user: UserId, mut contact: Contact) -> Result<Contact> {
-        if contact.is_told {
+        if contact.is_recorded {
             return Ok(contact);
         }
         let other = contact.other;

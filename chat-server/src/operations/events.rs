@@ -32,11 +32,11 @@ impl Writers {
             told.retain(|_, at| now.saturating_sub(*at) < TYPING_PACE);
         }
         let is_due = told.get(&(user, channel)).is_none_or(|at| now.saturating_sub(*at) >= TYPING_PACE);
-        let is_told = is_due && told.len() < WRITERS;
-        if is_told {
+        let is_sent = is_due && told.len() < WRITERS;
+        if is_sent {
             told.insert((user, channel), now);
         }
-        is_told
+        is_sent
     }
 }
 

@@ -192,7 +192,7 @@ impl Operations {
         let _turn = self.turns.take(Subject::Invitation(user, channel_id)).await;
         loop {
             let found = self.store.group_invitation(user, channel_id).await?;
-            let Some(invitation) = found.filter(|found| !found.is_told) else { return Ok(Told::Yes) };
+            let Some(invitation) = found.filter(|found| !found.is_recorded) else { return Ok(Told::Yes) };
             let content = if invitation.state == GroupInvitationState::Waiting {
                 if !self.has_seat(channel_id, invitation.by).await? {
                     if self.clock.now_ms() < invitation.at.plus(FOUNDED_WITHIN_MS) {

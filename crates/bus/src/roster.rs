@@ -194,7 +194,7 @@ mod tests {
                 by: user(),
                 place: spans.edge().unwrap_or_default(),
                 change: PendingChange::Seat,
-                is_told: false,
+                is_recorded: false,
             }),
             spans,
         };

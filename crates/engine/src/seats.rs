@@ -50,7 +50,7 @@ pub struct Pending {
     /// The entry is in the log, and the spans agree with it. Only rows in the member's own partitions are missing, which could
     /// not be written: nothing else waits for them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_told: bool,
+    pub is_recorded: bool,
 }
 
 impl Pending {
@@ -90,15 +90,15 @@ impl Member {
 
     /// The member with the pending change marked as having its entry in the log, or not.
     #[must_use]
-    pub fn told(mut self, is_told: bool) -> Self {
-        self.pending = self.pending.map(|pending| Pending { is_told, ..pending });
+    pub fn recorded(mut self, is_recorded: bool) -> Self {
+        self.pending = self.pending.map(|pending| Pending { is_recorded, ..pending });
         self
     }
 
     /// Whether a change has no entry in the log yet.
     #[must_use]
     pub fn is_half_way(&self) -> bool {
-        self.pending.is_some_and(|pending| !pending.is_told)
+        self.pending.is_some_and(|pending| !pending.is_recorded)
     }
 
     /// The entry of the pending change.

@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_and_fragments_count_as_frames_and_who_goes_on_is_not_read() {
+    fn pings_and_fragments_count_as_frames_and_pause_reading() {
         let mut session = open();
         session.handle_other_frames(&CONFIG, 499, at(0));
         assert!(!session.is_paused(at(0)));
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn who_heeds_no_refusal_is_not_read_for_a_while() {
+    fn a_peer_that_ignores_refusals_is_not_read_for_a_while() {
         let mut session = open();
         let heartbeat = r#"{"type":"heartbeat"}"#;
         let mut count = 0;

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn who_jumps_to_the_end_is_live_there() {
+    fn a_cursor_that_jumps_to_the_end_is_live_there() {
         let mut cursor: SyncCursor<u64> = SyncCursor::reading_from(Position::ZERO);
         item(&mut cursor, place(6, 8, 8), true);
         let after = cursor.jump(position(7));

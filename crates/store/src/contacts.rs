@@ -18,7 +18,7 @@ pub struct Contact {
     /// Rises with each change between the two.
     pub rev: u64,
     /// Whether the own logs of both have the note of this.
-    pub is_told: bool,
+    pub is_recorded: bool,
 }
 
 /// The most contacts of a user.

@@ -21,7 +21,7 @@ pub struct GroupInvitation {
     /// Rises with each change.
     pub rev: u64,
     /// Whether the user's own log has the note of this.
-    pub is_told: bool,
+    pub is_recorded: bool,
 }
 
 /// The state of an invitation to a group.
@@ -136,7 +136,7 @@ pub(crate) fn renewed(
     is_blocked: bool,
 ) -> Option<GroupInvitation> {
     let rev = found.map_or(1, |found| found.rev + 1);
-    let silent = GroupInvitation { state: GroupInvitationState::Declined, rev, is_told: true, ..new };
+    let silent = GroupInvitation { state: GroupInvitationState::Declined, rev, is_recorded: true, ..new };
     match found {
         Some(found) if found.state == GroupInvitationState::Waiting => None,
         Some(found)
@@ -145,7 +145,7 @@ pub(crate) fn renewed(
             None
         }
         // The note of an ended invitation must be appended first.
-        Some(found) if is_blocked && !found.is_told => None,
+        Some(found) if is_blocked && !found.is_recorded => None,
         _ if is_blocked => Some(silent),
         _ => Some(GroupInvitation { rev, ..new }),
     }

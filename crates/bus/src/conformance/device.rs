@@ -9,7 +9,7 @@ use madang_ids::{Cursor, Epoch, LogId, Position, Seq, UserId};
 use tokio::sync::mpsc;
 
 use super::Opened;
-use super::yard::{Place, user};
+use super::workload::{Place, user};
 use crate::bus::{Bus, Delivery, Envelope};
 use crate::inbox::{Inbox, InboxItem, InboxPage, InboxRead};
 

@@ -7,18 +7,18 @@ use madang_proto::{Content, UserCard};
 
 use super::Subject;
 use super::device::Envelopes;
-use super::yard::{Yard, user};
+use super::workload::{Workload, user};
 use crate::bus::{Envelope, Event, EventKind, Receivers};
 
 pub(super) async fn an_event_reaches_the_other_connected_members(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
-    yard.change(1, &[1, 2, 3, 4], &[]).await;
+    let mut workload = Workload::new(&opened);
+    workload.change(1, &[1, 2, 3, 4], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
     for user in [1, 2, 4, 9].map(user) {
         opened.bus.attach(user).await.unwrap();
     }
-    yard.change(1, &[], &[4]).await;
+    workload.change(1, &[], &[4]).await;
     while !tells_of_leaving(&envelopes.next().await) {}
     let event = |id| Event {
         channel_id: ChannelId::from_raw(1),

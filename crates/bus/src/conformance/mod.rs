@@ -9,13 +9,13 @@
 
 mod device;
 mod events;
-mod live;
+mod live_items;
 mod open_channels;
 mod pages;
 mod races;
 mod spans;
 mod verdicts;
-mod yard;
+mod workload;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::for_each_inbox_case;
 use crate::inbox::Inbox;
 
 use events::*;
-use live::*;
+use live_items::*;
 use open_channels::*;
 use pages::*;
 use races::*;

@@ -6,7 +6,7 @@ use madang_ids::{ChannelId, Seq};
 
 use super::Subject;
 use super::device::{Envelopes, assert_same, read_all};
-use super::yard::{Place, Yard, log, own_log, user};
+use super::workload::{Place, Workload, log, own_log, user};
 use crate::bus::Envelope;
 
 const OPEN: u64 = 1;
@@ -40,17 +40,17 @@ fn places(id: u64, seqs: impl IntoIterator<Item = u64>) -> Vec<Place> {
 
 pub(super) async fn subscribers_get_every_row_in_order(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
-    yard.make_open(OPEN).await;
-    yard.change(OPEN, &[1, 2, 3], &[]).await;
+    let mut workload = Workload::new(&opened);
+    workload.make_open(OPEN).await;
+    workload.change(OPEN, &[1, 2, 3], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
     opened.bus.attach(user(2)).await.unwrap();
     opened.bus.subscribe(channel(OPEN)).await.unwrap();
     for count in 1..=4 {
-        yard.say(OPEN, 1, count).await;
-        yard.note(2).await;
+        workload.say(OPEN, 1, count).await;
+        workload.note(2).await;
     }
-    yard.change(OPEN, &[4], &[3]).await;
+    workload.change(OPEN, &[4], &[3]).await;
     let mut got = open_rows(&mut envelopes, (log(OPEN), Seq::new(15))).await;
     // Rows from before the subscription may still arrive.
     got.retain(|(_, seq)| seq.get() > 3);
@@ -60,10 +60,10 @@ pub(super) async fn subscribers_get_every_row_in_order(subject: Arc<dyn Subject>
 
 pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
+    let mut workload = Workload::new(&opened);
     for id in [OPEN, OTHER] {
-        yard.make_open(id).await;
-        yard.change(id, &[1], &[]).await;
+        workload.make_open(id).await;
+        workload.change(id, &[1], &[]).await;
     }
     let mut envelopes = Envelopes::of(&opened);
     for id in [OTHER, OPEN, OPEN] {
@@ -76,8 +76,8 @@ pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
             // Ending more subscriptions than there are has no effect.
             _ => opened.bus.unsubscribe(channel(OPEN)),
         }
-        yard.say(OPEN, 1, 1).await;
-        yard.say(OTHER, 1, 1).await;
+        workload.say(OPEN, 1, 1).await;
+        workload.say(OTHER, 1, 1).await;
         let last = Seq::new(said as u64 + 2);
         let got = open_rows(&mut envelopes, (log(OTHER), last)).await;
         assert_eq!(got.contains(&(log(OPEN), last)), is_subscribed, "{got:?}");
@@ -87,13 +87,13 @@ pub(super) async fn every_subscription_counts(subject: Arc<dyn Subject>) {
 
 pub(super) async fn an_open_channel_is_in_nobodys_inbox(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
+    let mut workload = Workload::new(&opened);
     let start = opened.inbox.end(user(2)).await.unwrap();
-    yard.make_open(OPEN).await;
-    yard.change(OPEN, &[1, 2], &[]).await;
-    yard.change(OTHER, &[1, 2], &[]).await;
-    yard.say(OPEN, 1, 3).await;
-    yard.say(OTHER, 1, 3).await;
+    workload.make_open(OPEN).await;
+    workload.change(OPEN, &[1, 2], &[]).await;
+    workload.change(OTHER, &[1, 2], &[]).await;
+    workload.say(OPEN, 1, 3).await;
+    workload.say(OTHER, 1, 3).await;
     let mut expected = places(OTHER, 1..=5);
     // The user's own log records the join.
     expected.extend([1, 2].map(|seq| (own_log(2), Seq::new(seq))));
@@ -104,16 +104,16 @@ pub(super) async fn an_open_channel_is_in_nobodys_inbox(subject: Arc<dyn Subject
 pub(super) async fn history_after_subscribing_and_live_rows_have_no_gap(subject: Arc<dyn Subject>) {
     const ROUNDS: u64 = 60;
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
-    yard.make_open(OPEN).await;
-    yard.change(OPEN, &[1], &[]).await;
+    let mut workload = Workload::new(&opened);
+    workload.make_open(OPEN).await;
+    workload.change(OPEN, &[1], &[]).await;
     let mut envelopes = Envelopes::of(&opened);
     let mut writing = tokio::task::JoinSet::new();
     writing.spawn(async move {
         for round in 0..ROUNDS {
-            yard.say(OPEN, 1, 1 + round as usize % 3).await;
+            workload.say(OPEN, 1, 1 + round as usize % 3).await;
         }
-        yard
+        workload
     });
     // The subscription begins somewhere between the rows.
     for _ in 0..ROUNDS {
@@ -121,8 +121,8 @@ pub(super) async fn history_after_subscribing_and_live_rows_have_no_gap(subject:
     }
     opened.bus.subscribe(channel(OPEN)).await.unwrap();
     let head = opened.store.heads(&[log(OPEN)]).await.unwrap()[0].seq;
-    let mut yard = writing.join_next().await.expect("a writer").unwrap();
-    yard.say(OPEN, 1, 1).await;
+    let mut workload = writing.join_next().await.expect("a writer").unwrap();
+    workload.say(OPEN, 1, 1).await;
     let last = opened.store.heads(&[log(OPEN)]).await.unwrap()[0].seq;
     let mut got = open_rows(&mut envelopes, (log(OPEN), last)).await;
     got.retain(|(_, seq)| *seq > head);

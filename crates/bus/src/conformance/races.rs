@@ -8,7 +8,7 @@ use madang_ids::Cursor;
 use tokio::task::JoinSet;
 
 use super::device::{Device, Envelopes, assert_same};
-use super::yard::{Place, Yard, user};
+use super::workload::{Place, Workload, user};
 use super::{Opened, Subject};
 
 const CHANNELS: u64 = 4;
@@ -43,20 +43,20 @@ pub(super) async fn slow_devices_miss_nothing(subject: Arc<dyn Subject>) {
 }
 
 async fn race(opened: &Opened, is_slow: bool) {
-    let mut yard = Yard::new(opened);
+    let mut workload = Workload::new(opened);
     let watchers: Vec<u64> = (1..=WATCHERS).collect();
     let mut starts = Vec::new();
     for &id in &watchers {
         starts.push(opened.inbox.end(user(id)).await.unwrap());
     }
     for channel in 1..=CHANNELS {
-        yard.change(channel, &watchers, &[]).await;
+        workload.change(channel, &watchers, &[]).await;
     }
     let mut envelopes = Envelopes::of(opened);
     let turns = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
     for channel in 1..=CHANNELS {
-        writers.spawn(write(yard.split(channel), channel, Arc::clone(&turns)));
+        writers.spawn(write(workload.split(channel), channel, Arc::clone(&turns)));
     }
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let mut people: Vec<Person> =
@@ -73,12 +73,12 @@ async fn race(opened: &Opened, is_slow: bool) {
         }
         tokio::task::yield_now().await;
         if let Some(written) = writers.try_join_next() {
-            yard.join_up(written.expect("the writer ended well"));
+            workload.join_up(written.expect("the writer ended well"));
         }
     }
     let mut devices = Vec::new();
     for person in people {
-        let expected = yard.expected_of(person.id).len() - person.got.len();
+        let expected = workload.expected_of(person.id).len() - person.got.len();
         let (got, mut device) = person.settle(opened).await;
         device.has_room = true;
         devices.push((device, expected, got));
@@ -88,26 +88,26 @@ async fn race(opened: &Opened, is_slow: bool) {
     envelopes.deliver(&mut ready).await;
     for (((device, _), mut got), id) in ready.into_iter().zip(kept).zip(watchers) {
         got.extend(device.got);
-        assert_same(&got, &yard.expected_of(id));
+        assert_same(&got, &workload.expected_of(id));
     }
 }
 
 /// Sends messages in a channel that another user joins and leaves meanwhile, one round for every few turns of the
 /// devices. So both continue until the end, and rows are appended while a device reads.
-async fn write(mut yard: Yard, channel: u64, turns: Arc<AtomicU64>) -> Yard {
+async fn write(mut workload: Workload, channel: u64, turns: Arc<AtomicU64>) -> Workload {
     let commuter = 100 + channel;
     for round in 0..ROUNDS {
         while turns.load(Ordering::SeqCst) < round * 2 * WATCHERS + channel {
             tokio::task::yield_now().await;
         }
-        yard.say(channel, 1, 1 + (round + channel) as usize % 3).await;
+        workload.say(channel, 1, 1 + (round + channel) as usize % 3).await;
         match round % 10 {
-            3 => yard.change(channel, &[commuter], &[]).await,
-            7 => yard.change(channel, &[], &[commuter]).await,
+            3 => workload.change(channel, &[commuter], &[]).await,
+            7 => workload.change(channel, &[], &[commuter]).await,
             _ => {}
         }
     }
-    yard
+    workload
 }
 
 /// A user whose device connects and disconnects.

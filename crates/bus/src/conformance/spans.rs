@@ -7,26 +7,26 @@ use madang_ids::{Cursor, Seq};
 use tokio::task::JoinSet;
 
 use super::device::{Device, Envelopes, assert_same, read_all};
-use super::yard::{Yard, log, user};
+use super::workload::{Workload, log, user};
 use super::{Opened, Subject};
 
 /// Longer than any inbox needs for the rows of the case. An inbox that buffers fewer rows makes the writer wait.
 const STALL: Duration = Duration::from_secs(2);
 
 /// A channel with its first member, a device of a user who is not a member yet, and the first cursor of that user.
-async fn begin(opened: &Opened) -> (Yard, Device, Cursor) {
-    let mut yard = Yard::new(opened);
-    yard.change(1, &[1], &[]).await;
-    yard.say(1, 1, 3).await;
+async fn begin(opened: &Opened) -> (Workload, Device, Cursor) {
+    let mut workload = Workload::new(opened);
+    workload.change(1, &[1], &[]).await;
+    workload.say(1, 1, 3).await;
     let start = opened.inbox.end(user(2)).await.unwrap();
     let device = Device::connect_at_end(opened, 2).await;
-    (yard, device, start)
+    (workload, device, start)
 }
 
 /// The user receives what the log says, live and by pages, and of this channel these places.
-async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor, places: &[u64]) {
+async fn expect(opened: &Opened, workload: &Workload, device: &mut Device, start: Cursor, places: &[u64]) {
     let mut envelopes = Envelopes::of(opened);
-    let expected = yard.expected_of(2);
+    let expected = workload.expected_of(2);
     envelopes.deliver_to(device, &expected).await;
     let (by_pages, _) = read_all(&opened.inbox, 2, start, 2).await;
     assert_same(&by_pages, &expected);
@@ -36,10 +36,10 @@ async fn expect(opened: &Opened, yard: &Yard, device: &mut Device, start: Cursor
 
 pub(super) async fn a_joining_user_sees_entries_from_the_join_on(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let (mut yard, mut device, start) = begin(&opened).await;
-    yard.change(1, &[3, 2], &[]).await;
-    yard.say(1, 2, 2).await;
-    expect(&opened, &yard, &mut device, start, &[5, 6, 7, 8]).await;
+    let (mut workload, mut device, start) = begin(&opened).await;
+    workload.change(1, &[3, 2], &[]).await;
+    workload.say(1, 2, 2).await;
+    expect(&opened, &workload, &mut device, start, &[5, 6, 7, 8]).await;
     opened.close().await;
 }
 
@@ -60,54 +60,54 @@ pub(super) async fn connected_strangers_change_nothing(subject: Arc<dyn Subject>
 }
 
 async fn leave(opened: &Opened) {
-    let (mut yard, mut device, start) = begin(opened).await;
-    yard.change(1, &[2, 3, 4], &[]).await;
-    yard.say(1, 2, 1).await;
+    let (mut workload, mut device, start) = begin(opened).await;
+    workload.change(1, &[2, 3, 4], &[]).await;
+    workload.say(1, 2, 1).await;
     // All in one append: the leaving user sees the entries up to the own departure.
-    yard.change(1, &[5], &[3, 2, 4]).await;
-    yard.say(1, 1, 3).await;
-    yard.note(2).await;
-    expect(opened, &yard, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
+    workload.change(1, &[5], &[3, 2, 4]).await;
+    workload.say(1, 1, 3).await;
+    workload.note(2).await;
+    expect(opened, &workload, &mut device, start, &[5, 6, 7, 8, 9, 10, 11]).await;
 }
 
 pub(super) async fn a_returning_member_does_not_see_entries_of_the_absence(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let (mut yard, mut device, start) = begin(&opened).await;
-    yard.change(1, &[2], &[]).await;
-    yard.change(1, &[], &[2]).await;
-    yard.say(1, 1, 2).await;
-    yard.change(1, &[2], &[]).await;
-    yard.say(1, 1, 1).await;
-    yard.change(1, &[], &[2]).await;
-    yard.say(1, 1, 1).await;
-    yard.note(2).await;
-    expect(&opened, &yard, &mut device, start, &[5, 6, 9, 10, 11]).await;
+    let (mut workload, mut device, start) = begin(&opened).await;
+    workload.change(1, &[2], &[]).await;
+    workload.change(1, &[], &[2]).await;
+    workload.say(1, 1, 2).await;
+    workload.change(1, &[2], &[]).await;
+    workload.say(1, 1, 1).await;
+    workload.change(1, &[], &[2]).await;
+    workload.say(1, 1, 1).await;
+    workload.note(2).await;
+    expect(&opened, &workload, &mut device, start, &[5, 6, 9, 10, 11]).await;
     opened.close().await;
 }
 
 pub(super) async fn a_member_who_returns_while_nothing_is_read_is_served(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
-    yard.note(2).await;
-    let before = yard.expected_of(2).len();
+    let mut workload = Workload::new(&opened);
+    workload.note(2).await;
+    let before = workload.expected_of(2).len();
     let mut device = Device::connect_at_end(&opened, 2).await;
     let mut writer = JoinSet::new();
     writer.spawn(async move {
         for _ in 0..1_200 {
-            yard.note(2).await;
+            workload.note(2).await;
         }
-        yard.change(1, &[1, 2], &[]).await;
-        yard.say(1, 1, 1).await;
-        yard.change(1, &[], &[2]).await;
-        yard.say(1, 1, 1).await;
-        yard.change(1, &[2], &[]).await;
-        yard.say(1, 1, 1).await;
-        yard
+        workload.change(1, &[1, 2], &[]).await;
+        workload.say(1, 1, 1).await;
+        workload.change(1, &[], &[2]).await;
+        workload.say(1, 1, 1).await;
+        workload.change(1, &[2], &[]).await;
+        workload.say(1, 1, 1).await;
+        workload
     });
     // An inbox that follows the log is far behind by now, or the writer waits for it.
     let written = tokio::time::timeout(STALL, writer.join_next()).await;
     let mut envelopes = Envelopes::of(&opened);
-    let yard = match written {
+    let workload = match written {
         Ok(ended) => ended,
         Err(_) => loop {
             tokio::select! {
@@ -116,37 +116,37 @@ pub(super) async fn a_member_who_returns_while_nothing_is_read_is_served(subject
             }
         },
     };
-    let mut yard = yard.expect("there is a writer").expect("the writer ended well");
-    envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
+    let mut workload = workload.expect("there is a writer").expect("the writer ended well");
+    envelopes.deliver_to(&mut device, &workload.expected_of(2)[before..]).await;
     // The rows so far may have been read in pages. These are live.
-    yard.say(1, 1, 2).await;
+    workload.say(1, 1, 2).await;
     assert!(!device.is_reading());
     device.handle(&envelopes.next().await);
-    assert_same(&device.got, &yard.expected_of(2)[before..]);
+    assert_same(&device.got, &workload.expected_of(2)[before..]);
     opened.close().await;
 }
 
 pub(super) async fn members_that_cannot_be_read_are_no_loss(subject: Arc<dyn Subject>) {
     let opened = subject.open().await;
-    let mut yard = Yard::new(&opened);
-    yard.change(1, &[1, 2], &[]).await;
-    yard.change(2, &[1, 2], &[]).await;
+    let mut workload = Workload::new(&opened);
+    workload.change(1, &[1, 2], &[]).await;
+    workload.change(2, &[1, 2], &[]).await;
     // After a restart no members are in memory.
-    let (opened, mut yard) = yard.restart(opened, &subject).await;
+    let (opened, mut workload) = workload.restart(opened, &subject).await;
     let mut device = Device::connect_at_end(&opened, 2).await;
-    let before = yard.expected_of(2).len();
+    let before = workload.expected_of(2).len();
     if subject.break_members(true) {
-        yard.say(1, 1, 2).await;
+        workload.say(1, 1, 2).await;
         let mut envelopes = Envelopes::of(&opened);
         device.handle(&envelopes.next().await);
         assert!(device.is_reading(), "the device learns that it misses something");
         // More rows of this channel, and of another one, before a device has read anything.
-        yard.say(1, 1, 3).await;
-        yard.say(2, 1, 1).await;
+        workload.say(1, 1, 3).await;
+        workload.say(2, 1, 1).await;
         subject.break_members(false);
-        yard.say(1, 1, 1).await;
-        yard.say(2, 1, 1).await;
-        envelopes.deliver_to(&mut device, &yard.expected_of(2)[before..]).await;
+        workload.say(1, 1, 1).await;
+        workload.say(2, 1, 1).await;
+        envelopes.deliver_to(&mut device, &workload.expected_of(2)[before..]).await;
     }
     opened.close().await;
 }

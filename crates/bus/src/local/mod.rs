@@ -152,13 +152,13 @@ impl<S: LocalStore> LocalInbox<S> {
 
 impl<S> LocalInbox<S> {
     /// The members who are connected and may receive the event; `None` if there are none, or too many members.
-    fn told(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Receivers> {
+    fn receivers(&self, event: &Event, at_most: usize, members: Vec<UserId>) -> Option<Receivers> {
         if members.len() > at_most {
             return None;
         }
-        let is_told = |user: &UserId| event.is_for(*user) && self.attached.users.contains_key(user);
-        let told: Vec<UserId> = members.into_iter().filter(is_told).collect();
-        (!told.is_empty()).then_some(Receivers::Users(told))
+        let receives = |user: &UserId| event.is_for(*user) && self.attached.users.contains_key(user);
+        let users: Vec<UserId> = members.into_iter().filter(receives).collect();
+        (!users.is_empty()).then_some(Receivers::Users(users))
     }
 }
 
@@ -212,8 +212,10 @@ impl<S: LocalStore> Bus for LocalInbox<S> {
     }
 
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        let told = match self.audiences.get(&event.channel_id) {
-            Some(Audience::Members(roster)) => self.told(&event, at_most, roster.lock().members().collect()),
+        let receivers = match self.audiences.get(&event.channel_id) {
+            Some(Audience::Members(roster)) => {
+                self.receivers(&event, at_most, roster.lock().members().collect())
+            }
             Some(Audience::Subscribers) => Some(Receivers::Subscribers),
             // If no commit has asked for the audience yet, it is read and not cached: only the dispatcher knows as of
             // which commit it is.
@@ -224,13 +226,13 @@ impl<S: LocalStore> Bus for LocalInbox<S> {
                 } else {
                     let members = self.store.members(event.channel_id, None, at_most + 1).await?;
                     let members = members.into_iter().map(|member| member.user_id);
-                    self.told(&event, at_most, members.collect())
+                    self.receivers(&event, at_most, members.collect())
                 }
             }
         };
-        if let Some((events, told)) = self.events.upgrade().zip(told) {
+        if let Some((events, receivers)) = self.events.upgrade().zip(receivers) {
             // If the stream is full, the event is lost: commits have priority.
-            let _ = events.try_send(Envelope::Event(event, told));
+            let _ = events.try_send(Envelope::Event(event, receivers));
         }
         Ok(())
     }

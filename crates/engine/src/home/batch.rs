@@ -157,8 +157,8 @@ impl Home {
             let wants_between = kind == ChannelKind::Direct;
             // A promotion that another home has appended does not move the head that we know, so the cache may still refuse a new
             // admin. A refusal appends nothing, and nothing would correct it: look these users up again.
-            batch.claimants().for_each(|user| self.roster.doubt(user));
-            if let Some(lookup) = self.roster.missing(batch.actors(), wants_between, now) {
+            batch.claimants().for_each(|user| self.members.doubt(user));
+            if let Some(lookup) = self.members.missing(batch.actors(), wants_between, now) {
                 self.flight = Flight::Out(Step::Batch(batch));
                 return Some(Effect::Find(lookup));
             }
@@ -346,7 +346,7 @@ impl Home {
     /// A member's first message accepts the membership. The cache remembers that, so later messages write nothing more.
     fn accept_senders(&mut self, rows: &[Row]) {
         for sender in rows.iter().filter_map(|row| row.key).map(|key| key.sender) {
-            if self.roster.accept(sender) {
+            if self.members.accept(sender) {
                 self.effects.push_back(Effect::Accept { user_id: sender });
             }
         }

@@ -21,12 +21,12 @@ use crate::seats::Member;
 /// The result of checking a command.
 pub(super) enum Judged {
     /// Append this entry.
-    Tell(Content),
+    Append(Content),
     /// The requested state is already durable: answer without an entry.
-    IsSo(Reply),
+    Unchanged(Reply),
     /// The requested state is there, either durably or with an earlier entry of the same batch. In the second case the answer
     /// waits for that entry, which is equal to this one.
-    IsSoWith(Content),
+    UnchangedWith(Content),
 }
 
 /// The messages and details that a batch changes, as they are after the commands judged so far.
@@ -157,7 +157,7 @@ impl Home {
         let present = message.edited.map_or(1, |mark| mark.version);
         // Before the check of the version: a retry of this very edit names the version before it, and would conflict with itself.
         if body == message.body {
-            return Ok(self.is_so(target, by, message, present, Content::Edited));
+            return Ok(self.unchanged(target, by, message, present, Content::Edited));
         }
         if if_version.is_some_and(|version| version < present) {
             let error = format!("version is out of date: the message was edited and has version {present}");
@@ -166,7 +166,7 @@ impl Home {
         self.pace.check_edit(by, role, &self.details, sheet.now, &mut sheet.edits)?;
         let edited = Some(EditMark { at: sheet.at, version: message.version + 1 });
         let message = sheet.replace(target, Message { body, edited, ..message });
-        Ok(Judged::Tell(Content::Edited(change(target, by, message))))
+        Ok(Judged::Append(Content::Edited(change(target, by, message))))
     }
 
     fn judge_delete(
@@ -187,33 +187,37 @@ impl Home {
             // A crash came between the change of the row and the append. The details are written with the append, so a pin that
             // is still there proves that the entry is not in the log: append it, however old the deletion is.
             return Ok(match was_pinned {
-                true => Judged::Tell(Content::Deleted(change(target, by, message))),
-                false => self.is_so(target, by, message, version, Content::Deleted),
+                true => Judged::Append(Content::Deleted(change(target, by, message))),
+                false => self.unchanged(target, by, message, version, Content::Deleted),
             });
         }
         let deleted = Some(DeletionMark { at: sheet.at, by });
         let (body, edited, reactions) = (Body::default(), None, Vec::new());
         let message = sheet.replace(target, Message { body, edited, deleted, reactions, ..message });
-        Ok(Judged::Tell(Content::Deleted(change(target, by, message))))
+        Ok(Judged::Append(Content::Deleted(change(target, by, message))))
     }
 
     /// For a message that is as requested since its version `since`: appends the entry if none of the last entries has that
     /// version. An entry that has left the window is appended again, which tells readers nothing new; a missing one would never
     /// reach them.
-    fn is_so(
+    fn unchanged(
         &self,
         target: Seq,
         by: UserId,
         message: Message,
         since: u32,
-        tell: impl FnOnce(Change) -> Content,
+        entry: impl FnOnce(Change) -> Content,
     ) -> Judged {
         let version = message.version;
-        match self.window.told(target, since) {
+        match self.window.change_at(target, since) {
             // Version 1 is the message as it was sent: its own row is its entry.
-            _ if since == 1 => Judged::IsSo(Reply::Changed { target, version, seq: None, caused_bytes: 0 }),
-            Some(seq) => Judged::IsSo(Reply::Changed { target, version, seq: Some(seq), caused_bytes: 0 }),
-            None => Judged::Tell(tell(Change { version: since, ..change(target, by, message) })),
+            _ if since == 1 => {
+                Judged::Unchanged(Reply::Changed { target, version, seq: None, caused_bytes: 0 })
+            }
+            Some(seq) => {
+                Judged::Unchanged(Reply::Changed { target, version, seq: Some(seq), caused_bytes: 0 })
+            }
+            None => Judged::Append(entry(Change { version: since, ..change(target, by, message) })),
         }
     }
 
@@ -245,9 +249,9 @@ impl Home {
         let content = sheet.details.apply(by, change)?;
         // An earlier command of the batch may have made the same change; then the answer must wait until that one is durable.
         if sheet.details == before {
-            return Ok(Judged::IsSoWith(content));
+            return Ok(Judged::UnchangedWith(content));
         }
-        Ok(Judged::Tell(content))
+        Ok(Judged::Append(content))
     }
 
     /// Archives, reactivates or deletes the channel. Only the owner may, and a deletion is final.
@@ -269,11 +273,11 @@ impl Home {
         }
         if self.details.state == state {
             let seq = self.head.map(|head| head.seq).unwrap_or_default();
-            return Ok(Judged::IsSo(Reply::Noted { seq }));
+            return Ok(Judged::Unchanged(Reply::Noted { seq }));
         }
         self.check_not_deleted()?;
         sheet.details.state = state;
-        Ok(Judged::Tell(match state {
+        Ok(Judged::Append(match state {
             ChannelState::Active => Content::Unarchived { by },
             ChannelState::Archived => Content::Archived { by },
             ChannelState::Deleted => Content::ChannelDeleted { by },
@@ -303,7 +307,7 @@ impl Home {
         kind: ChannelKind,
         now: Millis,
     ) -> Result<(Role, &Member), ErrorBody> {
-        let member = self.roster.member(user);
+        let member = self.members.member(user);
         if let Some(found) = self.role_of(user).zip(member) {
             return Ok(found);
         }
@@ -325,12 +329,12 @@ impl Home {
     ) -> Result<Role, ErrorBody> {
         let (role, member) = self.check_member(user, kind, now)?;
         self.check_takes_messages()?;
-        if kind == ChannelKind::Direct && self.roster.is_blocked() {
+        if kind == ChannelKind::Direct && self.members.is_blocked() {
             return Err(ErrorBody::forbidden(
                 "one of the two users has blocked the other, or deleted the account",
             ));
         }
-        if kind == ChannelKind::Direct && self.roster.is_unwanted(user) {
+        if kind == ChannelKind::Direct && self.members.is_unwanted(user) {
             return Err(ErrorBody::forbidden(
                 "the other user accepts no messages from strangers; send a contact request first",
             ));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body;
 use crate::consequences::Consequences;
-use crate::home::roster::Lookup;
+use crate::home::member_cache::Lookup;
 use crate::log::{Append, ChannelState, Details, ReactionChange, Row, RowKey, Tail};
 use crate::seats::{Member, SeatChange, Seats};
 

@@ -96,20 +96,20 @@ impl Home {
             Command::Note { content } => self.draft_note(content, rows),
             command => match self.judge(sheet, command) {
                 // Two equal changes in one batch: the second one finds the first one's version, and shares its entry.
-                Ok(Judged::Tell(content)) => {
+                Ok(Judged::Append(content)) => {
                     match same(rows, &content).filter(|_| content.change().is_some()) {
                         Some(first) => Drafted::Behind(first),
                         None => Drafted::Row(content, None),
                     }
                 }
-                Ok(Judged::IsSoWith(content)) => match same(rows, &content) {
+                Ok(Judged::UnchangedWith(content)) => match same(rows, &content) {
                     Some(first) => Drafted::Behind(first),
                     None => {
                         let seq = self.head.map(|head| head.seq).unwrap_or_default();
                         Drafted::Answered(Reply::Noted { seq })
                     }
                 },
-                Ok(Judged::IsSo(reply)) => Drafted::Answered(reply),
+                Ok(Judged::Unchanged(reply)) => Drafted::Answered(reply),
                 Err(error) => Drafted::Answered(Reply::Refused(error)),
             },
         }

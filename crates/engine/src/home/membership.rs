@@ -27,7 +27,7 @@ use crate::seats::{Member, PendingChange, SeatChange};
 #[derive(Debug)]
 pub(super) struct SeatStep {
     source: Source,
-    phase: Phase,
+    phase: SeatPhase,
     /// The members that change, as they are after the change. A member is removed once its entry is appended.
     members: Vec<Member>,
     /// The entries that are not appended yet.
@@ -43,13 +43,13 @@ const OWN_CHANGES: usize = 100;
 #[derive(Debug)]
 enum Source {
     /// One request, or several own joins and own leaves of different people.
-    Commands(Vec<Asked>),
+    Commands(Vec<SeatCommand>),
     /// No request: members that were found half-way when the log was loaded.
     Unfinished,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct SeatCommand {
     ticket: Ticket,
     request: SeatRequest,
     tries: Tries,
@@ -58,9 +58,9 @@ struct Asked {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum SeatPhase {
     Plan,
-    Tell,
+    Append,
     Settle,
 }
 
@@ -79,11 +79,11 @@ impl SeatStep {
     /// users behind it. Requests whose refusal is already verified (`is_fresh`) and others are not mixed: one that is not fresh
     /// would send all of them back to a load.
     pub(super) fn take(queue: &mut Queue) -> Self {
-        let (mut asked, mut users): (Vec<Asked>, HashSet<UserId>) = (Vec::new(), HashSet::new());
+        let (mut asked, mut users): (Vec<SeatCommand>, HashSet<UserId>) = (Vec::new(), HashSet::new());
         while let Some(Waiting { command: Command::Seats(request), tries, .. }) = queue.front(Turn::Seats) {
             let own = request.own_change();
             // One change for each user: the plan of a user's second request would have to begin from the first one's result.
-            let goes_along = |first: &Asked| {
+            let goes_along = |first: &SeatCommand| {
                 asked.len() < OWN_CHANGES
                     && own.is_some_and(|user| !users.contains(&user))
                     && tries.is_fresh == first.tries.is_fresh
@@ -96,16 +96,16 @@ impl SeatStep {
             else {
                 break;
             };
-            asked.push(Asked { ticket, request, tries, reply: None });
+            asked.push(SeatCommand { ticket, request, tries, reply: None });
             users.extend(own);
             if own.is_none() {
                 break;
             }
         }
-        Self::begin(Source::Commands(asked), Phase::Plan)
+        Self::begin(Source::Commands(asked), SeatPhase::Plan)
     }
 
-    const fn begin(source: Source, phase: Phase) -> Self {
+    const fn begin(source: Source, phase: SeatPhase) -> Self {
         Self {
             source,
             phase,
@@ -119,10 +119,10 @@ impl SeatStep {
 
     /// Finishes members that were found half-way; the flag says whether the log has the member's entry.
     pub(super) fn finish(unfinished: Vec<(Member, bool)>, founder: Option<UserId>) -> Self {
-        let mut step = Self::begin(Source::Unfinished, Phase::Tell);
+        let mut step = Self::begin(Source::Unfinished, SeatPhase::Append);
         step.contents.extend(founder.map(|by| Content::Created { by }));
-        for (member, is_told) in unfinished {
-            step.contents.extend(member.pending_content().filter(|_| !is_told));
+        for (member, has_entry) in unfinished {
+            step.contents.extend(member.pending_content().filter(|_| !has_entry));
             step.members.push(member);
         }
         step
@@ -130,7 +130,7 @@ impl SeatStep {
 
     /// The seats are changed; the entries are next.
     pub(super) fn seated(self) -> Self {
-        Self { phase: Phase::Tell, ..self }.tried()
+        Self { phase: SeatPhase::Append, ..self }.tried()
     }
 
     /// Records that seats may have been changed.
@@ -143,13 +143,13 @@ impl SeatStep {
 
     /// Whether seats were changed that are not settled yet.
     pub(super) fn is_half_way(&self) -> bool {
-        self.phase != Phase::Plan
+        self.phase != SeatPhase::Plan
     }
 
     /// The commands as they were enqueued; none if the step finishes members that were found half-way.
     pub(super) fn into_waiting(self) -> Vec<Waiting> {
         let Source::Commands(asked) = self.source else { return Vec::new() };
-        let waiting = |Asked { ticket, request, tries, .. }| Waiting {
+        let waiting = |SeatCommand { ticket, request, tries, .. }| Waiting {
             tries,
             ..Waiting::new(ticket, Command::Seats(request))
         };
@@ -166,13 +166,13 @@ impl SeatStep {
 
 /// A member that was found half-way, with the span according to the log, and whether the log has the member's entry.
 ///
-/// If the entry is not in the tail, it is nowhere in the log. Members are settled, or marked as told, after each append with entries
-/// about them, and a home that appends behind such an entry has loaded the log after it, and has done so first.
-pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
+/// If the entry is not in the tail, it is nowhere in the log. Members are settled, or marked as recorded, after each append with
+/// entries about them, and a home that appends behind such an entry has loaded the log after it, and has done so first.
+pub(super) fn recorded_by(tail: &Tail, mut member: Member) -> (Member, bool) {
     if !member.is_half_way() {
         return (member, true);
     }
-    let Some(row) = tail.rows.iter().rfind(|row| tells(row, &member)) else { return (member, false) };
+    let Some(row) = tail.rows.iter().rfind(|row| is_entry_of(row, &member)) else { return (member, false) };
     if !member.is_moving() {
         return (member, true);
     }
@@ -189,7 +189,7 @@ pub(super) fn told_by(tail: &Tail, mut member: Member) -> (Member, bool) {
 }
 
 /// Whether a row is the entry of a member's pending change.
-fn tells(row: &Row, member: &Member) -> bool {
+fn is_entry_of(row: &Row, member: &Member) -> bool {
     // A row before the planned place is about an earlier change: a user who left and joins again has an older equal entry.
     let Some(pending) = member.pending.filter(|pending| row.entry.seq >= pending.place) else { return false };
     subject(&row.entry.content) == Some(member.user_id)
@@ -211,12 +211,12 @@ fn tells(row: &Row, member: &Member) -> bool {
 
 impl SeatStep {
     /// Takes the members whose entries are appended.
-    fn take_told(&mut self) -> Vec<Member> {
-        let untold: HashSet<UserId> = self.contents.iter().filter_map(subject).collect();
-        let is_untold = |member: &Member| untold.contains(&member.user_id);
-        let (untold, told) = std::mem::take(&mut self.members).into_iter().partition(is_untold);
-        self.members = untold;
-        told
+    fn take_recorded(&mut self) -> Vec<Member> {
+        let waiting: HashSet<UserId> = self.contents.iter().filter_map(subject).collect();
+        let is_waiting = |member: &Member| waiting.contains(&member.user_id);
+        let (waiting, recorded) = std::mem::take(&mut self.members).into_iter().partition(is_waiting);
+        self.members = waiting;
+        recorded
     }
 
     /// Fits spans to an append that came later than planned: a new member reads from the first row of the append, a member who
@@ -224,8 +224,8 @@ impl SeatStep {
     fn fit_spans(&mut self, rows: &[Row]) {
         let Some(first) = rows.first().map(|row| row.entry.seq) else { return };
         for row in rows {
-            let told = subject(&row.entry.content);
-            let member = self.members.iter_mut().find(|member| Some(member.user_id) == told);
+            let concerned = subject(&row.entry.content);
+            let member = self.members.iter_mut().find(|member| Some(member.user_id) == concerned);
             if let Some(member) = member.filter(|member| member.is_moving()) {
                 member.spans.begin_later(first);
                 member.spans.extend_until(row.entry.seq);
@@ -257,15 +257,15 @@ impl Home {
         ids: &Snowflakes,
     ) -> Option<Effect> {
         match step.phase {
-            Phase::Plan => self.plan_seats(step, head, now),
-            Phase::Tell if step.contents.is_empty() => {
-                step.phase = Phase::Settle;
+            SeatPhase::Plan => self.plan_seats(step, head, now),
+            SeatPhase::Append if step.contents.is_empty() => {
+                step.phase = SeatPhase::Settle;
                 self.flight = Flight::Ready(Step::Seats(step));
                 None
             }
-            // A change with more entries than fit into one append goes through Tell and Settle several times. Each append is settled
-            // before the next one: `told_by` relies on it when another home takes over in between.
-            Phase::Tell => {
+            // A change with more entries than fit into one append repeats `Append` and `Settle`. Each append is settled before the
+            // next one: `recorded_by` relies on it when another home takes over in between.
+            SeatPhase::Append => {
                 let next = &step.contents[..step.contents.len().min(MAX_APPEND_ROWS)];
                 let rows = rows_of(next, head, now, ids);
                 step.rows = Some(rows.clone());
@@ -273,8 +273,8 @@ impl Home {
                 self.flight = Flight::Out(Step::Seats(step));
                 Some(Effect::Append(Append { records, ..Append::of(self.log, head, rows) }))
             }
-            Phase::Settle => {
-                step.settling = step.take_told();
+            SeatPhase::Settle => {
+                step.settling = step.take_recorded();
                 let members = step.settling.clone();
                 self.flight = Flight::Out(Step::Seats(step));
                 Some(Effect::Settle { members })
@@ -287,7 +287,7 @@ impl Home {
             return None;
         };
         let users = asked.iter().flat_map(|asked| asked.request.users());
-        if let Some(lookup) = self.roster.missing(users, false, now) {
+        if let Some(lookup) = self.members.missing(users, false, now) {
             self.flight = Flight::Out(Step::Seats(step));
             return Some(Effect::Find(lookup));
         }
@@ -303,7 +303,7 @@ impl Home {
             self.answer_unchanged(&mut step);
             return None;
         }
-        let if_rev = self.roster.seats.rev;
+        let if_rev = self.members.seats.rev;
         step.members.clone_from(&members);
         step.contents = contents;
         self.flight = Flight::Out(Step::Seats(step));
@@ -318,10 +318,10 @@ impl Home {
     }
 
     /// Checks and plans one request after the other. A request that changes nothing gets its reply.
-    fn plan(&self, asked: &mut [Asked], head: Head, now: Now) -> Plan {
-        let count = self.roster.seats.count;
+    fn plan(&self, asked: &mut [SeatCommand], head: Head, now: Now) -> Plan {
+        let count = self.members.seats.count;
         let mut plan = Plan { members: Vec::new(), contents: Vec::new(), count };
-        for Asked { request, tries, reply, .. } in asked {
+        for SeatCommand { request, tries, reply, .. } in asked {
             let before = (plan.members.len(), plan.contents.len(), plan.count);
             let outcome = self.plan_request(request, &mut plan, head, now.at);
             if outcome.is_ok() && plan.members.len() > before.0 {
@@ -351,7 +351,7 @@ impl Home {
         step.contents.drain(..rows.len());
         // Before the settlement: a member's unavailable partition must not delay live delivery to the others.
         self.fanout(rows, &[]);
-        step.phase = Phase::Settle;
+        step.phase = SeatPhase::Settle;
         self.flight = Flight::Ready(Step::Seats(step));
     }
 
@@ -360,22 +360,22 @@ impl Home {
         for member in std::mem::take(&mut step.settling) {
             let member = if unsettled.contains(&member.user_id) {
                 // Marked as appended, so that the next home does not append the entry again when it finds the member.
-                let member = member.told(true);
+                let member = member.recorded(true);
                 self.unsettled.push(member.clone(), now);
                 member
             } else {
                 Member { pending: None, ..member }
             };
-            self.roster.put(member.user_id, Some(member.clone()));
+            self.members.put(member.user_id, Some(member.clone()));
             step.settled.push(member);
         }
         if !step.contents.is_empty() {
-            step.phase = Phase::Tell;
+            step.phase = SeatPhase::Append;
             self.flight = Flight::Ready(Step::Seats(step));
             return;
         }
         let Source::Commands(asked) = step.source else { return };
-        for Asked { ticket, request, .. } in asked {
+        for SeatCommand { ticket, request, .. } in asked {
             let concerns = |member: &&Member| request.own_change().is_none_or(|user| user == member.user_id);
             let members = step.settled.iter().filter(concerns).cloned().collect();
             self.reply(ticket, Reply::Seated { members });

@@ -5,10 +5,11 @@
 //! compare-and-set on the head alone decides, and [`AppendOutcome::Moved`] sends a batch back to *check*.
 //!
 //! Modules: [`command`] holds requests, effects and replies; [`queue`] the waiting commands; [`failing`] refuses commands together
-//! with those behind them; [`gate`] holds a connection back until its refused send is retried; [`window`] keeps the retry keys of
-//! the last rows; [`roster`] caches who may speak; [`pace`] is slow mode; [`backoff`] the pauses after `Moved`. Steps: [`batch`]
-//! appends sends, notes and [`changes`] (edits, deletions, details), minted in [`draft`]; [`reactions`] and [`membership`] (planned in [`plan`]) have
-//! steps of their own; [`outcomes`] continues a step with the store's answer. This file orders the steps.
+//! with those behind them; [`gate`] holds a connection back until its refused send is retried; [`window`] keeps the retry keys
+//! of the last rows; [`member_cache`] knows who may write; [`pace`] is slow mode; [`backoff`] the pauses after `Moved`.
+//! Steps: [`batch`] appends sends, notes and [`changes`] (edits, deletions, details), minted in [`draft`]; [`reactions`] and
+//! [`membership`] (planned in [`plan`]) have steps of their own; [`outcomes`] continues a step with the store's answer. This
+//! file orders the steps.
 
 mod backoff;
 mod batch;
@@ -17,6 +18,7 @@ mod command;
 mod draft;
 mod failing;
 mod gate;
+mod member_cache;
 mod membership;
 mod notes;
 mod outcomes;
@@ -24,7 +26,6 @@ mod pace;
 mod plan;
 mod queue;
 mod reactions;
-mod roster;
 mod unsettled;
 mod window;
 
@@ -41,18 +42,18 @@ pub use command::{
     ChangeRequest, Command, DetailChange, Effect, Failure, JoinRequest, Loaded, MessageChange, Origin,
     ReactRequest, Reply, RestrictRequest, RestrictionKind, SeatRequest, Sent, Ticket,
 };
+pub use member_cache::{Between, Found, Lookup};
 pub use queue::{QUEUE_BYTES, QUEUE_COMMANDS, QUEUE_WAIT};
-pub use roster::{Between, Found, Lookup};
 
 use crate::consequences::{Consequences, Deleted};
 use crate::home::backoff::Backoff;
 use crate::home::batch::Batch;
 use crate::home::gate::Gate;
+use crate::home::member_cache::MemberCache;
 use crate::home::membership::SeatStep;
 use crate::home::pace::Pace;
 use crate::home::queue::{Queue, Turn, Waiting};
 use crate::home::reactions::{ReactStep, Reactions};
-use crate::home::roster::Roster;
 use crate::home::unsettled::Unsettled;
 use crate::home::window::Window;
 use crate::log::{Details, Head, MAX_APPEND_BYTES, Row};
@@ -106,7 +107,7 @@ pub struct Home {
     /// As of the head.
     details: Details,
     window: Window,
-    roster: Roster,
+    members: MemberCache,
     pace: Pace,
     queue: Queue,
     reactions: Reactions,
@@ -155,7 +156,7 @@ impl Home {
             head: None,
             details: Details::default(),
             window: Window::default(),
-            roster: Roster::default(),
+            members: MemberCache::default(),
             pace: Pace::default(),
             queue: Queue::default(),
             reactions: Reactions::default(),
@@ -192,7 +193,7 @@ impl Home {
 
     /// Drops what is cached of members, blocks and rules for writing; the next command looks them up again.
     pub fn forget_members(&mut self) {
-        self.roster.forget();
+        self.members.forget();
     }
 
     /// Whether no command waits and no step is under way.
@@ -243,7 +244,7 @@ impl Home {
     }
 
     fn next_step(&mut self, now: Now) -> Option<Step> {
-        self.roster.begin_step();
+        self.members.begin_step();
         self.fail_late(now);
         if !self.unfinished.is_empty() {
             let members = std::mem::take(&mut self.unfinished);
@@ -260,8 +261,8 @@ impl Home {
             Some(Turn::Talk) => Step::Batch(Batch::take(&mut self.queue)),
             Some(Turn::Seats) => Step::Seats(SeatStep::take(&mut self.queue)),
             None => {
-                let told = self.unsettled.take_due(now)?.into_iter().map(|member| (member, true));
-                Step::Seats(SeatStep::finish(told.collect(), None))
+                let recorded = self.unsettled.take_due(now)?.into_iter().map(|member| (member, true));
+                Step::Seats(SeatStep::finish(recorded.collect(), None))
             }
         })
     }
@@ -353,7 +354,7 @@ impl Home {
     }
 
     fn role_of(&self, user: UserId) -> Option<Role> {
-        self.roster.role(user)
+        self.members.role(user)
     }
 
     /// Rows are durable and their commands are answered. `deleted` describes the messages that the rows delete.

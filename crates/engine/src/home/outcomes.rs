@@ -3,8 +3,8 @@
 use madang_ids::{Seq, UserId};
 
 use crate::home::command::{Failure, Loaded, Reply};
-use crate::home::membership::told_by;
-use crate::home::roster::Found;
+use crate::home::member_cache::Found;
+use crate::home::membership::recorded_by;
 use crate::home::{Flight, Home, Step};
 use crate::log::{AppendOutcome, Row, SendRecord, Tail};
 use crate::now::Now;
@@ -20,12 +20,12 @@ impl Home {
                 self.head = Some(tail.head);
                 self.details = details;
                 self.pace.note(&tail.rows, &self.details, now);
-                self.roster.forget();
-                self.roster.seats = seats;
+                self.members.forget();
+                self.members.seats = seats;
                 let (half_way, unsettled): (Vec<_>, Vec<_>) =
                     pending.into_iter().partition(Member::is_half_way);
                 self.unsettled.replace(unsettled, now);
-                self.unfinished = half_way.into_iter().map(|member| told_by(&tail, member)).collect();
+                self.unfinished = half_way.into_iter().map(|member| recorded_by(&tail, member)).collect();
                 // In the order of their planned entries, so that no entry gets a place before the planned one: an entry before its
                 // `place` would not be recognised by the next home, and would be appended twice.
                 self.unfinished.sort_by_key(|(member, _)| member.as_of());
@@ -44,7 +44,7 @@ impl Home {
     /// again; if the first append happens after that, the second one is refused, and the next tail has it. To hide a row from
     /// the tail, other homes would have to append a window of rows to one user's own log meanwhile; the note would then be there
     /// twice, not lost. Changes of seats do not rely on this: before anything is appended behind an entry about a member, that
-    /// member is settled, or is marked as told.
+    /// member is settled, or is marked as recorded.
     fn answer_attempts(&mut self, tail: &Tail) {
         for waiting in self.queue.take() {
             let is_there = |attempt: &&Row| tail.rows.iter().any(|row| is_same(row, attempt));
@@ -61,7 +61,7 @@ impl Home {
         match found {
             Ok(found) if self.is_ahead(&found) => self.handle_moved(step, now),
             Ok(found) => {
-                self.roster.learn(found, now);
+                self.members.learn(found, now);
                 self.flight = Flight::Ready(step);
             }
             Err(failure) => self.fail_step(step, &failure.error(), now),
@@ -139,7 +139,7 @@ impl Home {
         match outcome {
             Ok(SeatOutcome::Changed(seats)) => {
                 self.backoff.clear();
-                self.roster.seats = seats;
+                self.members.seats = seats;
                 self.answer_unchanged(&mut step);
                 self.flight = Flight::Ready(Step::Seats(step.seated()));
             }

@@ -25,7 +25,7 @@ impl Plan {
 
     /// Adds a member as of after the change, marked as pending, and its entry.
     fn add(&mut self, mut member: Member, by: UserId, head: Head, change: PendingChange) {
-        member.pending = Some(Pending { by, place: self.next_place(head), change, is_told: false });
+        member.pending = Some(Pending { by, place: self.next_place(head), change, is_recorded: false });
         self.contents.extend(member.pending_content());
         self.members.push(member);
     }
@@ -37,12 +37,12 @@ impl Home {
         let came = request.joins.iter().map(|join| (join.user_id, true));
         let asked = came.chain(request.leaves.iter().map(|&user| (user, false)));
         let is_so =
-            |(user, is_open)| self.roster.member(user).filter(|member| member.spans.is_open() == is_open);
+            |(user, is_open)| self.members.member(user).filter(|member| member.spans.is_open() == is_open);
         let role = request
             .role
-            .and_then(|role| self.roster.member(role.user_id).filter(|member| member.role == role.role));
+            .and_then(|role| self.members.member(role.user_id).filter(|member| member.role == role.role));
         let restricted = request.restrict.and_then(|restrict| {
-            let member = self.roster.member(restrict.user_id);
+            let member = self.members.member(restrict.user_id);
             member.filter(|member| restrict.kind.of(member) == restrict.restriction)
         });
         asked.filter_map(is_so).chain(role).chain(restricted).cloned().collect()
@@ -70,7 +70,7 @@ impl Home {
             if self.role_of(join.user_id).is_some() || is_planned {
                 continue;
             }
-            let was = self.roster.member(join.user_id);
+            let was = self.members.member(join.user_id);
             if was.is_some_and(|was| was.is_banned(now)) {
                 return Err(banned(request.by, join.user_id));
             }
@@ -92,7 +92,7 @@ impl Home {
         }
         for &user_id in &request.leaves {
             let is_planned = plan.members.iter().any(|member| member.user_id == user_id);
-            let was = self.roster.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
+            let was = self.members.member(user_id).filter(|member| member.spans.is_open() && !is_planned);
             let Some(was) = was else { continue };
             let mut member = was.clone();
             member.spans.close(plan.next_place(head));
@@ -128,7 +128,7 @@ impl Home {
             }
             return Ok(());
         };
-        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+        let Some(was) = self.members.member(user_id).filter(|member| member.spans.is_open()) else {
             // Refused, since a group without an owner could never change its members again. The retry chooses another successor.
             return Err(ErrorBody::unavailable("the next owner has left meanwhile; try again", 100));
         };
@@ -142,14 +142,14 @@ impl Home {
     /// leaves two owners or none.
     fn plan_role(&self, request: &SeatRequest, plan: &mut Plan, head: Head) -> Result<(), ErrorBody> {
         let Some(JoinRequest { user_id, role, .. }) = request.role else { return Ok(()) };
-        let Some(was) = self.roster.member(user_id).filter(|member| member.spans.is_open()) else {
+        let Some(was) = self.members.member(user_id).filter(|member| member.spans.is_open()) else {
             return Err(ErrorBody::not_found("member"));
         };
         if was.role == role {
             return Ok(());
         }
         if role == Role::Owner
-            && let Some(owner) = self.roster.member(request.by)
+            && let Some(owner) = self.members.member(request.by)
         {
             plan.add(with_role(owner, Role::Admin), request.by, head, PendingChange::Role);
         }
@@ -166,7 +166,7 @@ impl Home {
         now: Millis,
     ) -> Result<(), ErrorBody> {
         let Some(RestrictRequest { user_id, kind, restriction }) = request.restrict else { return Ok(()) };
-        let was = self.roster.member(user_id).cloned();
+        let was = self.members.member(user_id).cloned();
         let is_member = was.as_ref().is_some_and(|was| was.spans.is_open());
         if kind == RestrictionKind::Mute && restriction.is_some() && !is_member {
             return Err(ErrorBody::not_found("member"));
@@ -210,7 +210,8 @@ impl Home {
         }
         let Some(role) = self.role_of(request.by) else {
             // A former member asks to leave: an earlier request was done, and its answer was lost. So this one succeeds too.
-            let was_here = self.roster.member(request.by).is_some_and(|member| member.spans.last().is_some());
+            let was_here =
+                self.members.member(request.by).is_some_and(|member| member.spans.last().is_some());
             if was_here && request.leaves == [request.by] && request.own_change().is_some() {
                 return Ok(());
             }

@@ -28,16 +28,16 @@ const TARGETS: usize = 64;
 /// Reactions that wait, by message.
 #[derive(Debug, Default)]
 pub(super) struct Reactions {
-    waiting: BTreeMap<Seq, Vec<Asked>>,
+    waiting: BTreeMap<Seq, Vec<WaitingReaction>>,
     count: usize,
     /// The steady times of the entries that were appended within the last second, by message.
-    told: HashMap<Seq, Duration>,
+    appended: HashMap<Seq, Duration>,
     /// The next step is one of the queue if anything waits there, so that reactions never hold up messages.
     is_others_turn: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct WaitingReaction {
     ticket: Ticket,
     request: ReactRequest,
 }
@@ -49,7 +49,7 @@ impl Reactions {
             return Err(ErrorBody::unavailable(message, 500));
         }
         self.count += 1;
-        self.waiting.entry(request.target).or_default().push(Asked { ticket, request });
+        self.waiting.entry(request.target).or_default().push(WaitingReaction { ticket, request });
         Ok(())
     }
 
@@ -64,8 +64,8 @@ impl Reactions {
     }
 
     fn left(&self, target: Seq, now: Now) -> Duration {
-        let passed = |told: &Duration| now.elapsed.saturating_sub(*told);
-        self.told.get(&target).map_or(Duration::ZERO, |told| PACE.saturating_sub(passed(told)))
+        let passed = |at: &Duration| now.elapsed.saturating_sub(*at);
+        self.appended.get(&target).map_or(Duration::ZERO, |at| PACE.saturating_sub(passed(at)))
     }
 
     /// The reactions that are due, unless it is the turn of the queue and something waits there.
@@ -84,13 +84,13 @@ impl Reactions {
             return None;
         }
         self.is_others_turn = true;
-        let asked: BTreeMap<Seq, Vec<Asked>> =
+        let asked: BTreeMap<Seq, Vec<WaitingReaction>> =
             due.into_iter().filter_map(|target| self.waiting.remove_entry(&target)).collect();
         self.count -= asked.values().map(Vec::len).sum::<usize>();
         Some(ReactStep { asked, ..ReactStep::default() })
     }
 
-    fn give_back(&mut self, asked: BTreeMap<Seq, Vec<Asked>>) {
+    fn give_back(&mut self, asked: BTreeMap<Seq, Vec<WaitingReaction>>) {
         for (target, mut first) in asked {
             self.count += first.len();
             let waiting = self.waiting.entry(target).or_default();
@@ -100,8 +100,8 @@ impl Reactions {
     }
 
     fn note(&mut self, targets: impl Iterator<Item = Seq>, now: Now) {
-        self.told.retain(|_, told| now.elapsed.saturating_sub(*told) < PACE);
-        self.told.extend(targets.map(|target| (target, now.elapsed)));
+        self.appended.retain(|_, at| now.elapsed.saturating_sub(*at) < PACE);
+        self.appended.extend(targets.map(|target| (target, now.elapsed)));
     }
 
     /// Takes everything that waits.
@@ -114,7 +114,7 @@ impl Reactions {
 /// Reactions that are being carried out.
 #[derive(Debug, Default)]
 pub(super) struct ReactStep {
-    asked: BTreeMap<Seq, Vec<Asked>>,
+    asked: BTreeMap<Seq, Vec<WaitingReaction>>,
     /// The messages as they are in the store.
     messages: Option<BTreeMap<Seq, Message>>,
     /// The whole set of reactions to each message, once the sets are changed.
@@ -132,7 +132,9 @@ impl ReactStep {
 
     pub(super) fn into_waiting(self) -> Vec<Waiting> {
         let asked = self.asked.into_values().flatten();
-        asked.map(|Asked { ticket, request }| Waiting::new(ticket, Command::React(request))).collect()
+        asked
+            .map(|WaitingReaction { ticket, request }| Waiting::new(ticket, Command::React(request)))
+            .collect()
     }
 
     fn users(&self) -> impl Iterator<Item = UserId> + '_ {
@@ -140,7 +142,8 @@ impl ReactStep {
     }
 
     fn changes(&self) -> Vec<(Seq, Vec<ReactionChange>)> {
-        let of = |asked: &Vec<Asked>| asked.iter().map(|asked| asked.request.change.clone()).collect();
+        let of =
+            |asked: &Vec<WaitingReaction>| asked.iter().map(|asked| asked.request.change.clone()).collect();
         self.asked.iter().map(|(target, asked)| (*target, of(asked))).collect()
     }
 }
@@ -174,11 +177,11 @@ impl Home {
         ids: &Snowflakes,
     ) -> Option<Effect> {
         if let Some(reacted) = step.reacted.take() {
-            return self.tell_reactions(step, reacted, head, now, ids);
+            return self.append_reactions(step, reacted, head, now, ids);
         }
         let Scope::Channel { kind, .. } = self.scope else { return None };
         let wants_between = kind == ChannelKind::Direct;
-        if let Some(lookup) = self.roster.missing(step.users(), wants_between, now) {
+        if let Some(lookup) = self.members.missing(step.users(), wants_between, now) {
             self.flight = Flight::Out(Step::React(step));
             return Some(Effect::Find(lookup));
         }
@@ -228,7 +231,7 @@ impl Home {
                     let may_read = |member: &crate::seats::Member| {
                         kind == ChannelKind::Open || member.spans.contains(target)
                     };
-                    let is_readable = self.roster.member(change.user_id).is_some_and(may_read);
+                    let is_readable = self.members.member(change.user_id).is_some_and(may_read);
                     check_target(target, message.filter(|_| is_readable))?;
                     room.check(change)
                 });
@@ -244,7 +247,7 @@ impl Home {
     }
 
     /// The sets were changed: rows that are behind them are brought up to date, each with an entry.
-    fn tell_reactions(
+    fn append_reactions(
         &mut self,
         mut step: ReactStep,
         reacted: Vec<Vec<Reaction>>,
@@ -261,8 +264,8 @@ impl Home {
             let present = in_order(&message.reactions, present);
             if present == message.reactions {
                 let version = message.version;
-                let seq = self.window.told(target, version);
-                for Asked { ticket, .. } in asked {
+                let seq = self.window.change_at(target, version);
+                for WaitingReaction { ticket, .. } in asked {
                     self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes: 0 });
                 }
                 continue;
@@ -298,7 +301,7 @@ impl Home {
             let version = row.entry.content.change().map_or(1, |change| change.version);
             // Reactions that share an entry share the bytes that it writes and sends.
             let caused_bytes = (body::entry_bytes(&row.entry.content) + anew_bytes) / asked.len().max(1);
-            for Asked { ticket, .. } in asked {
+            for WaitingReaction { ticket, .. } in asked {
                 let seq = Some(row.entry.seq);
                 self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes });
             }

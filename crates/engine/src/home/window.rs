@@ -14,7 +14,7 @@ use crate::log::{Row, SendRecord, Tail};
 pub(super) struct Window {
     by_key: HashMap<(UserId, ClientMsgId), SendRecord>,
     /// The place of the entry of a version of a message.
-    told: HashMap<(Seq, u32), Seq>,
+    changes: HashMap<(Seq, u32), Seq>,
     /// In a user's own log: the highest read marker of each channel, and its place.
     reads: HashMap<ChannelId, (Seq, Seq)>,
     /// In a user's own log: the places of its notes.
@@ -31,7 +31,7 @@ pub(super) struct Window {
 #[derive(Debug, Clone, Copy)]
 enum Kept {
     Sent(UserId, ClientMsgId),
-    Told(Seq, u32),
+    Changed(Seq, u32),
     /// A read marker of a channel, noted at this place.
     Read(ChannelId, Seq),
     Noted(NoteId),
@@ -52,7 +52,7 @@ impl Window {
         while self.rows.len() > WINDOW_ROWS {
             match self.rows.pop_front() {
                 Some(Kept::Sent(sender, id)) => drop(self.by_key.remove(&(sender, id))),
-                Some(Kept::Told(target, version)) => self.forget_told(target, version),
+                Some(Kept::Changed(target, version)) => self.forget_change(target, version),
                 Some(Kept::Read(channel, place)) => self.forget_read(channel, place),
                 Some(Kept::Noted(id)) => self.forget_noted(id),
                 _ => {}
@@ -62,10 +62,10 @@ impl Window {
     }
 
     /// The row that leaves may not be the last one with this version: a later one stays known.
-    fn forget_told(&mut self, target: Seq, version: u32) {
+    fn forget_change(&mut self, target: Seq, version: u32) {
         let first = self.last.minus(self.rows.len() as u64).next();
-        if self.told.get(&(target, version)).is_some_and(|at| *at < first) {
-            self.told.remove(&(target, version));
+        if self.changes.get(&(target, version)).is_some_and(|at| *at < first) {
+            self.changes.remove(&(target, version));
         }
     }
 
@@ -95,8 +95,8 @@ impl Window {
         }
         match row.entry.content.change() {
             Some(change) => {
-                self.told.insert((change.target, change.version), row.entry.seq);
-                Kept::Told(change.target, change.version)
+                self.changes.insert((change.target, change.version), row.entry.seq);
+                Kept::Changed(change.target, change.version)
             }
             None => Kept::Other,
         }
@@ -119,8 +119,8 @@ impl Window {
     }
 
     /// The place of the entry of a version of the message at `target`, if it is among the last rows.
-    pub(super) fn told(&self, target: Seq, version: u32) -> Option<Seq> {
-        self.told.get(&(target, version)).copied()
+    pub(super) fn change_at(&self, target: Seq, version: u32) -> Option<Seq> {
+        self.changes.get(&(target, version)).copied()
     }
 
     pub(super) fn find(&self, key: (UserId, ClientMsgId)) -> Option<&SendRecord> {
@@ -176,18 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_told_twice_is_known_until_the_last_row_leaves() {
+    fn a_version_with_two_entries_is_known_until_the_last_row_leaves() {
         let by = UserId::from_raw(1);
-        let told = || Content::Edited(Change { target: Seq::new(1), version: 2, by, message: None });
+        let edited = || Content::Edited(Change { target: Seq::new(1), version: 2, by, message: None });
         let other = || Content::Unpinned { target: Seq::new(1), by };
         let mut window = Window::default();
-        window.push(&row(1, told()));
-        window.push(&row(2, told()));
+        window.push(&row(1, edited()));
+        window.push(&row(2, edited()));
         let upto = WINDOW_ROWS as u64 + 2;
         for seq in 3..=upto {
-            assert_eq!(window.told(Seq::new(1), 2), Some(Seq::new(2)), "before row {seq}");
+            assert_eq!(window.change_at(Seq::new(1), 2), Some(Seq::new(2)), "before row {seq}");
             window.push(&row(seq, other()));
         }
-        assert_eq!(window.told(Seq::new(1), 2), None, "both rows have left");
+        assert_eq!(window.change_at(Seq::new(1), 2), None, "both rows have left");
     }
 }

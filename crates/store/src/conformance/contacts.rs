@@ -46,7 +46,7 @@ pub(super) async fn a_request_becomes_a_contact(subject: Arc<dyn Subject>) {
     assert_eq!(store.contact(user(1), user(2)).await, Ok(None));
     assert_eq!(store.remove_contact(user(1), user(2), at(1)).await, Ok(None));
     let asked = told(put(&store, 1, 2).await);
-    let expected = Contact { other: user(2), state: Some(Requested), since: at(1), rev: 1, is_told: false };
+    let expected = Contact { other: user(2), state: Some(Requested), since: at(1), rev: 1, is_recorded: false };
     assert_eq!(asked, expected);
     assert_eq!(told(put(&store, 1, 2).await), expected);
     assert_eq!(states(&store, 1, 2).await, [Some(Requested), Some(Asked)]);
@@ -58,7 +58,7 @@ pub(super) async fn a_request_becomes_a_contact(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     assert_eq!(states(&store, 1, 2).await, [Some(Mutual); 2]);
     let ended = store.remove_contact(user(1), user(2), at(9)).await.unwrap().unwrap();
-    assert_eq!((ended.state, ended.rev, ended.is_told), (None, 3, false));
+    assert_eq!((ended.state, ended.rev, ended.is_recorded), (None, 3, false));
     assert_eq!(store.remove_contact(user(2), user(1), at(9)).await.unwrap().map(|row| row.rev), Some(3));
     assert!(store.contacts(user(2), None, 9).await.unwrap().is_empty());
     assert_eq!(told(put(&store, 2, 1).await).rev, 4);
@@ -114,14 +114,14 @@ pub(super) async fn a_change_is_settled_unless_there_was_a_later_one(subject: Ar
     put(&store, 1, 2).await;
     put(&store, 2, 1).await;
     assert_eq!(store.settle_contact(user(1), user(2), 1).await, Ok(false));
-    assert!(!told(put(&store, 1, 2).await).is_told);
+    assert!(!told(put(&store, 1, 2).await).is_recorded);
     assert_eq!(store.settle_contact(user(2), user(1), 2).await, Ok(true));
-    assert!(told(put(&store, 1, 2).await).is_told);
+    assert!(told(put(&store, 1, 2).await).is_recorded);
     let ended = store.remove_contact(user(1), user(2), at(3)).await.unwrap().unwrap();
-    assert!(!ended.is_told);
+    assert!(!ended.is_recorded);
     assert_eq!(store.settle_contact(user(1), user(2), ended.rev).await, Ok(true));
     assert_eq!(store.settle_contact(user(1), user(2), 2).await, Ok(false));
-    assert!(store.contact(user(2), user(1)).await.unwrap().unwrap().is_told);
+    assert!(store.contact(user(2), user(1)).await.unwrap().unwrap().is_recorded);
 }
 
 pub(super) async fn contacts_come_by_pages(subject: Arc<dyn Subject>) {
@@ -152,7 +152,7 @@ pub(super) async fn contacts_have_limits(subject: Arc<dyn Subject>) {
         assert!(matches!(put(&store, other, 1).await, ContactOutcome::Is(_)));
     }
     let put_one = store.put_contact(user(200), user(1), at(200), LIMITS).await.unwrap();
-    let displaced = put_one.displaced.map(|contact| (contact.other, contact.state, contact.is_told));
+    let displaced = put_one.displaced.map(|contact| (contact.other, contact.state, contact.is_recorded));
     assert_eq!(displaced, Some((user(101), None, false)));
     assert_eq!(store.contact(user(101), user(1)).await.unwrap().and_then(|contact| contact.state), None);
     let is_asked = |contact: &&Contact| contact.state == Some(ContactState::Asked);

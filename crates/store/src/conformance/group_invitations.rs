@@ -178,7 +178,7 @@ pub(super) async fn an_invitation_waits_once(subject: Arc<dyn Subject>) {
     let found = store.open_invitations(user(5), None, ALL).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].name.as_str(), found[0].members), ("Tea 1", 2));
-    assert_eq!(found[0].invitation, GroupInvitation { is_told: true, ..first[0] });
+    assert_eq!(found[0].invitation, GroupInvitation { is_recorded: true, ..first[0] });
     assert_eq!(store.open_invitations(user(5), Some(channel(1)), ALL).await, Ok(Vec::new()));
     assert_eq!(store.membership(user(5), channel(1)).await, Ok(None));
     put(&store, 1, &[(1, true), (8, true), (5, true)], &Spans::since(seq(1))).await;
@@ -262,7 +262,7 @@ pub(super) async fn the_oldest_invitation_makes_room(subject: Arc<dyn Subject>) 
     }
     assert_eq!(open(&store, 5).await, [1, 3, 4]);
     let ended = store.group_invitation(user(5), channel(2)).await.unwrap().unwrap();
-    assert_eq!((ended.state, ended.is_told), (GroupInvitationState::Ended, false));
+    assert_eq!((ended.state, ended.is_recorded), (GroupInvitationState::Ended, false));
     settle(&store).await;
     assert_eq!(store.group_invitation(user(5), channel(2)).await, Ok(None));
     // The limit for all inviters is reached, and another user invites.

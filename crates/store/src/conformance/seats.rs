@@ -16,7 +16,7 @@ const CAPACITY: u32 = 10;
 
 pub(super) fn member(id: u64, spans: Spans) -> Member {
     let place = spans.edge().unwrap_or_default();
-    let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat, is_told: false });
+    let pending = Some(Pending { by: user(9), place, change: PendingChange::Seat, is_recorded: false });
     Member {
         user_id: user(id),
         role: Role::Member,
@@ -144,7 +144,7 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
     let left = member(1, spans.clone());
     spans.open(seq(9));
     let again = member(1, spans);
-    let role = Some(Pending { by: user(2), place: seq(12), change: PendingChange::Role, is_told: false });
+    let role = Some(Pending { by: user(2), place: seq(12), change: PendingChange::Role, is_recorded: false });
     let made_owner = Member { role: Role::Owner, pending: role, ..again.clone() };
     let none = Member { pending: None, ..again.clone() };
     for (now, overtaken) in

@@ -18,7 +18,7 @@ use std::time::Duration;
 use madang_ids::Position;
 
 use super::admin::folder;
-use super::seldom::Seldom;
+use super::log_limit::LogLimit;
 
 const NOTE: &str = "acked";
 const EVERY: Duration = Duration::from_secs(1);
@@ -80,25 +80,25 @@ impl Noting {
         let (closing, closed) = channel();
         write(&folder, position(), false)?;
         let thread = std::thread::Builder::new().name("store-note".into()).spawn(move || {
-            let (mut noted, mut seldom) = (position(), Seldom::default());
+            let (mut noted, mut limit) = (position(), LogLimit::default());
             while closed.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                 let now = position();
-                if now != noted && note(&folder, now, false, &mut seldom) {
+                if now != noted && note(&folder, now, false, &mut limit) {
                     noted = now;
                 }
             }
-            note(&folder, position(), true, &mut Seldom::default());
+            note(&folder, position(), true, &mut LogLimit::default());
         })?;
         Ok(Self { closing: Some(closing), thread: Some(thread) })
     }
 }
 
-fn note(folder: &Path, position: Position, sync: bool, seldom: &mut Seldom) -> bool {
+fn note(folder: &Path, position: Position, sync: bool, limit: &mut LogLimit) -> bool {
     let written = write(folder, position, sync);
     if let Err(error) = &written
-        && let Some(untold) = seldom.tell()
+        && let Some(unlogged) = limit.unlogged()
     {
-        tracing::warn!(%error, untold, "writing the acked position failed");
+        tracing::warn!(%error, unlogged, "writing the acked position failed");
     }
     written.is_ok()
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_written_and_a_torn_one_is_told_from_none() {
+    fn a_note_is_read_as_written_and_a_torn_one_differs_from_none() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()).unwrap(), Noted::Nothing);
         write(folder.path(), Position::new(1_234), true).unwrap();

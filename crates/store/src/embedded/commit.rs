@@ -91,8 +91,8 @@ impl Thread {
     fn fail_group(&mut self, group: Vec<Box<dyn Job>>, failure: Failure) {
         let error = match failure {
             Failure::Job(error) | Failure::Group(error) => {
-                if let Some(untold) = self.seldom.tell() {
-                    tracing::error!(%error, jobs = group.len(), untold, "commit failed");
+                if let Some(unlogged) = self.log_limit.unlogged() {
+                    tracing::error!(%error, jobs = group.len(), unlogged, "commit failed");
                 }
                 error
             }

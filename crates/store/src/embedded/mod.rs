@@ -16,6 +16,7 @@ mod commit_order;
 mod disk;
 mod job;
 mod linger;
+mod log_limit;
 mod metrics;
 mod open_error;
 #[cfg(test)]
@@ -23,7 +24,6 @@ mod power_loss;
 mod readable;
 mod readers;
 mod schema;
-mod seldom;
 mod tables;
 mod unreadable;
 mod wal;

@@ -146,7 +146,7 @@ fn a_file_that_lost_its_header_or_its_end_is_refused_and_stays() {
 }
 
 #[tokio::test]
-async fn a_flipped_byte_in_the_log_of_a_killed_server_is_told_and_not_served() {
+async fn a_flipped_byte_in_the_log_of_a_killed_server_is_detected_and_not_served() {
     let folder = tempfile::tempdir().unwrap();
     let store = Embedded::open(config(folder.path())).unwrap();
     fill(&store, log(1), Head::default(), 100).await;
@@ -330,7 +330,7 @@ fn a_folder_of_somebody_else_is_not_for_root() {
 }
 
 #[test]
-fn a_database_of_another_program_is_told_as_such_also_where_something_was_acked() {
+fn a_database_of_another_program_is_named_as_such_also_where_something_was_acked() {
     let folder = tempfile::tempdir().unwrap();
     drop(Embedded::open(config(folder.path())).unwrap());
     for name in ["madang.db", "madang.db-wal", "madang.db-shm"] {

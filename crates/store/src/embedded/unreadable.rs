@@ -7,24 +7,24 @@ use madang_ids::{ChannelId, LogId, Seq};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
-use super::seldom::Seldom;
+use super::log_limit::LogLimit;
 
 /// Counts and logs them. Clones share their state.
 #[derive(Debug, Clone)]
 pub(super) struct Unreadables {
     count: Counter,
-    seldom: Arc<Mutex<Seldom>>,
+    log_limit: Arc<Mutex<LogLimit>>,
 }
 
 impl Unreadables {
     pub(super) fn new(count: Counter) -> Self {
-        Self { count, seldom: Arc::default() }
+        Self { count, log_limit: Arc::default() }
     }
 
     /// Counts a row that a reader found.
     pub(super) fn note(&self, log: LogId, seq: Seq) {
         self.count.inc();
-        if let Some(unlogged) = self.seldom.lock().tell() {
+        if let Some(unlogged) = self.log_limit.lock().unlogged() {
             tracing::error!(
                 %log, %seq, unlogged,
                 "a row cannot be read and is served as `unreadable`; `madang check` finds all of them"
@@ -35,7 +35,7 @@ impl Unreadables {
     /// Counts a row that a reader left out of its answer, or replaced by data from elsewhere.
     pub(super) fn note_other(&self, what: &str, channel: ChannelId) {
         self.count.inc();
-        if let Some(unlogged) = self.seldom.lock().tell() {
+        if let Some(unlogged) = self.log_limit.lock().unlogged() {
             tracing::error!(
                 channel.id = %channel, what, unlogged,
                 "a row cannot be read; `madang check` finds all of them"

@@ -17,8 +17,8 @@ use super::codec::number;
 use super::disk;
 use super::job::{self, Job, Transaction};
 use super::linger::{Linger, Patience};
+use super::log_limit::LogLimit;
 use super::metrics::StoreMetrics;
-use super::seldom::Seldom;
 use super::wal::{self, WalFile};
 use crate::commit_order::{Commit, CommitFeed};
 use crate::error::{StoreError, StoreResult};
@@ -76,7 +76,7 @@ impl Writer {
         let (closing, closed) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let (feed, shared_too) = (Some(feed), Arc::clone(&shared));
-        let (linger, seldom) = (Linger::default(), Seldom::default());
+        let (linger, log_limit) = (Linger::default(), LogLimit::default());
         let copy_asked = None;
         let feed_room = Arc::new(Semaphore::new(FEED_KIB));
         let thread = Thread {
@@ -88,7 +88,7 @@ impl Writer {
             runtime,
             metrics,
             linger,
-            seldom,
+            log_limit,
             copy_asked,
         };
         let thread = std::thread::Builder::new()
@@ -225,7 +225,7 @@ pub(super) struct Thread {
     pub(super) runtime: Runtime,
     pub(super) metrics: StoreMetrics,
     pub(super) linger: Linger,
-    pub(super) seldom: Seldom,
+    pub(super) log_limit: LogLimit,
     /// A copy that was requested while a group gathered. It begins after the commit of that group.
     pub(super) copy_asked: Option<CopyOrder>,
 }

@@ -143,7 +143,7 @@ impl ChannelStore for Model {
             let found = state.members.get_mut(&(channel, settled.user_id));
             if let Some(found) = found.filter(|found| is_blind || found.is_settled_by(settled)) {
                 found.spans = settled.spans.clone();
-                found.pending = settled.pending.filter(|pending| pending.is_told);
+                found.pending = settled.pending.filter(|pending| pending.is_recorded);
             }
         })
         .await

@@ -33,14 +33,14 @@ impl ContactStore for Model {
             let (becomes, rev) = match meet(found) {
                 Meeting::Stands(contact) => {
                     // The call that wrote the pair may have stopped before it wrote the lists.
-                    if !contact.is_told && !self.is_mutant(Mutant::ContactIsNotFinished) {
+                    if !contact.is_recorded && !self.is_mutant(Mutant::ContactIsNotFinished) {
                         self.list_pair(user, contact).await?;
                     }
                     return Ok(ContactOutcome::Is(contact).into());
                 }
                 Meeting::Becomes { state, rev } => (state, rev),
             };
-            let wanted = Contact { other, state: Some(becomes), since: at, rev, is_told: false };
+            let wanted = Contact { other, state: Some(becomes), since: at, rev, is_recorded: false };
             if let Some(refused) = self.reserve(user, wanted, limits).await? {
                 return Ok(refused.into());
             }
@@ -63,12 +63,12 @@ impl ContactStore for Model {
         for _ in 0..TRIES {
             let found = self.contact(user, other).await?;
             let Some(Contact { state: Some(_), rev, .. }) = found else {
-                if let Some(ended) = found.filter(|found| !found.is_told) {
+                if let Some(ended) = found.filter(|found| !found.is_recorded) {
                     self.list_pair(user, ended).await?;
                 }
                 return Ok(found);
             };
-            let ended = Contact { other, state: None, since: at, rev: rev + 1, is_told: false };
+            let ended = Contact { other, state: None, since: at, rev: rev + 1, is_recorded: false };
             if self.put_pair(user, found, ended).await? {
                 self.list_pair(user, ended).await?;
                 return Ok(Some(ended));
@@ -88,7 +88,7 @@ impl ContactStore for Model {
             if pair.rev != rev && !is_blind {
                 return false;
             }
-            pair.is_told = true;
+            pair.is_recorded = true;
             true
         })
         .await
@@ -321,7 +321,7 @@ impl Model {
         });
         let Some(oldest) = oldest.await? else { return Ok(None) };
         let found = self.contact(user, oldest.other).await?;
-        let ended = Contact { state: None, since: at, rev: oldest.rev + 1, is_told: false, ..oldest };
+        let ended = Contact { state: None, since: at, rev: oldest.rev + 1, is_recorded: false, ..oldest };
         // If the pair has changed, a place is free, or the list will soon contain the change.
         if found.is_none_or(|found| found.rev != oldest.rev) || !self.put_pair(user, found, ended).await? {
             return Ok(None);

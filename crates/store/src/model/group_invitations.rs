@@ -29,7 +29,7 @@ impl GroupInvitationStore for Model {
         let mut untold = Vec::new();
         for (index, &user_id) in users.iter().enumerate() {
             let state = GroupInvitationState::Waiting;
-            let new = GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_told: false };
+            let new = GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
             let invited = self.write(|state| {
                 if is_forgetful {
                     state.group_invitations.remove(&(user_id, channel));
@@ -92,7 +92,7 @@ impl GroupInvitationStore for Model {
                 state.forget_declined(user, declined);
                 Some(changed)
             }
-            found => found.filter(|found| !found.is_told),
+            found => found.filter(|found| !found.is_recorded),
         })
         .await
     }
@@ -121,7 +121,7 @@ impl GroupInvitationStore for Model {
         self.write(|state| {
             let found = state.group_invitations.get_mut(&(user, channel));
             let Some(found) = found.filter(|found| found.rev == rev || is_blind) else { return false };
-            found.is_told = true;
+            found.is_recorded = true;
             if found.state == GroupInvitationState::Ended {
                 state.group_invitations.remove(&(user, channel));
             }
@@ -132,7 +132,7 @@ impl GroupInvitationStore for Model {
 
     async fn untold_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
         self.read(|state| {
-            let untold = state.group_invitations.values().filter(|found| !found.is_told);
+            let untold = state.group_invitations.values().filter(|found| !found.is_recorded);
             untold.take(limit).copied().collect()
         })
         .await
@@ -148,7 +148,7 @@ impl State {
     ) -> Vec<GroupInvitation> {
         let found = self.group_invitations.get(&(new.user_id, new.channel_id)).copied();
         let Some(renewed) = renewed(found, new, self.is_blocked(new.user_id, new.by)) else {
-            return found.filter(|found| !found.is_told).into_iter().collect();
+            return found.filter(|found| !found.is_recorded).into_iter().collect();
         };
         let mut untold = Vec::new();
         if renewed.state == GroupInvitationState::Waiting && !is_endless {
@@ -158,7 +158,7 @@ impl State {
         if renewed.state == GroupInvitationState::Declined {
             self.forget_declined(new.user_id, limits.declined);
         }
-        untold.extend(Some(renewed).filter(|renewed| !renewed.is_told));
+        untold.extend(Some(renewed).filter(|renewed| !renewed.is_recorded));
         untold
     }
 
@@ -182,7 +182,7 @@ impl State {
     }
 
     fn change_invitation(&mut self, found: GroupInvitation, state: GroupInvitationState) -> GroupInvitation {
-        let changed = GroupInvitation { state, rev: found.rev + 1, is_told: false, ..found };
+        let changed = GroupInvitation { state, rev: found.rev + 1, is_recorded: false, ..found };
         self.group_invitations.insert((found.user_id, found.channel_id), changed);
         changed
     }

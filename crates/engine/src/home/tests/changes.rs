@@ -358,7 +358,7 @@ fn commands_whose_messages_have_no_room_are_the_next_batch() {
 }
 
 #[test]
-fn who_is_banned_goes_and_cannot_come_back() {
+fn a_banned_member_leaves_and_cannot_come_back() {
     let mut stage = stage();
     let ban = stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Ban, true));
     let twice = stage.ask(0, restrict(ANNA, BERT, RestrictionKind::Ban, true));

@@ -29,7 +29,7 @@ fn has_accepted(stage: &Stage, who: u64) -> bool {
 }
 
 #[test]
-fn an_invitation_holds_as_long_as_who_gave_it_may_add() {
+fn an_invitation_is_valid_while_its_inviter_may_add() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT]);
     let uninvited = stage.ask(0, accept(CARL, None));
     let by_a_member = stage.ask(0, accept(CARL, Some(BERT)));

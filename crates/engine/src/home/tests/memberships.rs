@@ -66,7 +66,7 @@ fn a_seat_that_was_given_back_elsewhere_is_seen() {
 }
 
 #[test]
-fn who_joined_through_another_home_may_speak() {
+fn a_member_who_joined_through_another_home_may_speak() {
     let mut stage = Stage::group(2, 10, &[ANNA]);
     let before = stage.ask(0, send(None, BERT, 1, "may I?"));
     stage.run();
@@ -240,7 +240,7 @@ fn after_a_crash_every_part_of_a_change_gets_its_entry() {
 }
 
 #[test]
-fn who_became_the_owner_meanwhile_does_not_leave_the_group_without_one() {
+fn a_user_who_became_the_owner_meanwhile_does_not_leave_the_group_without_one() {
     let mut stage = Stage::group(1, 10, &[ANNA, BERT, CARL]);
     let promote = Some(user(BERT));
     let (by, leaves) = (user(ANNA), vec![user(ANNA)]);
@@ -270,7 +270,7 @@ fn say(content: &Content) -> String {
 }
 
 #[test]
-fn more_people_than_the_roster_holds_do_not_stop_it() {
+fn more_users_than_the_cache_holds_do_not_stop_it() {
     let half: Vec<u64> = (1..=700).collect();
     let mut stage = Stage::group(1, 5_000, &half);
     let (joins, leaves): (Vec<u64>, Vec<u64>) = ((701..=1_400).collect(), (2..=700).collect());

@@ -22,7 +22,7 @@ fn members(stage: &Stage) -> Vec<u64> {
 }
 
 #[test]
-fn who_comes_and_goes_at_once_is_served_by_one_step() {
+fn users_who_join_and_leave_at_once_share_one_step() {
     let mut stage = Stage::open(1, 3, 1);
     comes(&mut stage, 0, BERT);
     stage.run();
@@ -70,7 +70,7 @@ fn who_comes_and_goes_at_once_is_served_by_one_step() {
 }
 
 #[test]
-fn thirty_who_come_at_once_fill_ten_seats() {
+fn thirty_concurrent_joins_fill_ten_seats() {
     for seed in 0..40 {
         let mut stage = Stage::open(2, 10, seed);
         stage.world.percent = if seed < 20 { 0 } else { 20 };
@@ -141,7 +141,7 @@ fn nobody_is_added_and_strangers_do_not_speak() {
 }
 
 #[test]
-fn who_finds_an_open_channel_empty_owns_it() {
+fn the_first_user_in_an_empty_open_channel_owns_it() {
     let mut stage = Stage::open(1, 10, 1);
     goes(&mut stage, 0, ANNA);
     stage.run();

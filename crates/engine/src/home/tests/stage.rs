@@ -7,7 +7,7 @@ use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Origin, Se
 use madang_proto::rest::Restriction;
 use madang_proto::{Body, ChannelKind, Content, ErrorCode, Role};
 
-use super::world::{Out, Told, World};
+use super::world::{Out, Outcome, World};
 use crate::body;
 use crate::home::{
     ChangeRequest, Command, DetailChange, Effect, Home, JoinRequest, Loaded, MessageChange, ReactRequest,
@@ -202,9 +202,9 @@ impl Stage {
         };
         match self.world.carry_out(out) {
             Ok(more) => self.drivers[home].out = Some(more),
-            Err(told) => {
-                self.note_outcome(home, &told);
-                told.tell(&mut self.drivers[home].home, self.now);
+            Err(outcome) => {
+                self.note_outcome(home, &outcome);
+                outcome.hand_to(&mut self.drivers[home].home, self.now);
                 self.take_effects(home);
             }
         }
@@ -318,30 +318,32 @@ impl Stage {
         self.lines.push(format!("{home} {}", what.trim()));
     }
 
-    fn note_outcome(&mut self, home: usize, told: &Told) {
+    fn note_outcome(&mut self, home: usize, outcome: &Outcome) {
         let failed = |failure: &crate::home::Failure| match failure {
             crate::home::Failure::Unavailable(_) => "unavailable".to_owned(),
             crate::home::Failure::Unknown(_) => "unknown".to_owned(),
         };
-        let what = match told {
-            Told::Loaded(Ok(Loaded { tail, seats, pending, .. })) => {
+        let what = match outcome {
+            Outcome::Loaded(Ok(Loaded { tail, seats, pending, .. })) => {
                 format!("head {}, {} seats taken, {} half-way", tail.head.seq, seats.count, pending.len())
             }
-            Told::Settled(Ok(unsettled)) if !unsettled.is_empty() => format!("{} are left", unsettled.len()),
-            Told::Found(Ok(_)) | Told::Sends(Ok(_)) | Told::Settled(Ok(_)) => "ok".to_owned(),
-            Told::Rows(Ok(_)) | Told::Reacted(Ok(_)) => "ok".to_owned(),
-            Told::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
-            Told::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
-            Told::Appended(Ok(_)) | Told::Seated(Ok(SeatOutcome::Moved)) => "moved".to_owned(),
-            Told::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
-            Told::Loaded(Err(failure))
-            | Told::Rows(Err(failure))
-            | Told::Reacted(Err(failure))
-            | Told::Found(Err(failure))
-            | Told::Sends(Err(failure))
-            | Told::Appended(Err(failure))
-            | Told::Seated(Err(failure))
-            | Told::Settled(Err(failure)) => failed(failure),
+            Outcome::Settled(Ok(unsettled)) if !unsettled.is_empty() => {
+                format!("{} are left", unsettled.len())
+            }
+            Outcome::Found(Ok(_)) | Outcome::Sends(Ok(_)) | Outcome::Settled(Ok(_)) => "ok".to_owned(),
+            Outcome::Rows(Ok(_)) | Outcome::Reacted(Ok(_)) => "ok".to_owned(),
+            Outcome::Appended(Ok(AppendOutcome::Appended)) => "appended".to_owned(),
+            Outcome::Appended(Ok(AppendOutcome::SentBefore(sent))) => format!("{} sent before", sent.len()),
+            Outcome::Appended(Ok(_)) | Outcome::Seated(Ok(SeatOutcome::Moved)) => "moved".to_owned(),
+            Outcome::Seated(Ok(SeatOutcome::Changed(_))) => "changed".to_owned(),
+            Outcome::Loaded(Err(failure))
+            | Outcome::Rows(Err(failure))
+            | Outcome::Reacted(Err(failure))
+            | Outcome::Found(Err(failure))
+            | Outcome::Sends(Err(failure))
+            | Outcome::Appended(Err(failure))
+            | Outcome::Seated(Err(failure))
+            | Outcome::Settled(Err(failure)) => failed(failure),
         };
         self.lines.push(format!("{home}   {what}"));
     }

@@ -324,8 +324,8 @@ fn a_note_of_unknown_outcome_is_there_once() {
         stage.run();
         assert_eq!(stage.world.rows.len(), 1);
         assert!(matches!(stage.answer(Ticket(1)), Some(Reply::Noted { seq }) if seq.get() == 1));
-        let is_told = |line: &String| line.contains("fans out 1") || line.contains("redrives 1");
-        assert!(stage.lines.iter().any(is_told), "{:?}", stage.lines);
+        let is_recorded = |line: &String| line.contains("fans out 1") || line.contains("redrives 1");
+        assert!(stage.lines.iter().any(is_recorded), "{:?}", stage.lines);
     }
 }
 
@@ -339,11 +339,11 @@ fn a_block_is_seen_although_a_lookup_was_out() {
     stage.step(0);
     // The lookup has read the store, and is on its way back.
     let home = &mut stage.drivers[0];
-    let told =
+    let outcome =
         stage.world.carry_out(home.out.take().expect("a lookup is out")).expect_err("it has one stage");
     stage.world.is_blocked = true;
     home.home.forget_members();
-    told.tell(&mut home.home, stage.now);
+    outcome.hand_to(&mut home.home, stage.now);
     stage.run();
     assert_eq!(text(&stage, ticket), "forbidden");
 }

@@ -108,7 +108,7 @@ impl Out {
 
 /// The outcome of an effect.
 #[derive(Debug, Clone)]
-pub(super) enum Told {
+pub(super) enum Outcome {
     Loaded(Result<Loaded, Failure>),
     Rows(Result<Vec<(Seq, Option<Row>)>, Failure>),
     Reacted(Result<Vec<Vec<Reaction>>, Failure>),
@@ -119,8 +119,8 @@ pub(super) enum Told {
     Settled(Result<Vec<UserId>, Failure>),
 }
 
-impl Told {
-    pub(super) fn tell(self, home: &mut Home, now: crate::now::Now) {
+impl Outcome {
+    pub(super) fn hand_to(self, home: &mut Home, now: crate::now::Now) {
         match self {
             Self::Loaded(loaded) => home.handle_loaded(loaded, now),
             Self::Rows(rows) => home.handle_rows(rows, now),
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// Carries out one stage: the rest of the effect, or its outcome.
-    pub(super) fn carry_out(&mut self, out: Out) -> Result<Out, Told> {
+    pub(super) fn carry_out(&mut self, out: Out) -> Result<Out, Outcome> {
         let fate = self.fate(out.kind());
         let failure = match fate {
             Fate::Done => None,
@@ -217,25 +217,25 @@ impl World {
         let is_done = matches!(fate, Fate::Done | Fate::UnknownDone);
         match out {
             Out::Load { tail, seats } => match failure {
-                Some(failure) => Err(Told::Loaded(Err(failure))),
+                Some(failure) => Err(Outcome::Loaded(Err(failure))),
                 None => self.load(tail, seats),
             },
             Out::FindRows(seqs) => {
                 let row = |seq: Seq| self.rows.get(seq.get().wrapping_sub(1) as usize).cloned();
                 let rows = seqs.into_iter().take(self.find_rows).map(|seq| (seq, row(seq))).collect();
-                Err(Told::Rows(failure.map_or(Ok(rows), Err)))
+                Err(Outcome::Rows(failure.map_or(Ok(rows), Err)))
             }
             Out::React(changes) => {
                 if is_done {
                     changes.iter().for_each(|(target, changes)| self.react(*target, changes));
                 }
                 let all = changes.iter().map(|(target, _)| self.reactions_to(*target)).collect();
-                Err(Told::Reacted(failure.map_or(Ok(all), Err)))
+                Err(Outcome::Reacted(failure.map_or(Ok(all), Err)))
             }
-            Out::Find(lookup) => Err(Told::Found(failure.map_or_else(|| Ok(self.find(&lookup)), Err))),
+            Out::Find(lookup) => Err(Outcome::Found(failure.map_or_else(|| Ok(self.find(&lookup)), Err))),
             Out::FindSends(keys) => {
                 let sends = keys.iter().map(|key| self.recorded.get(key).copied()).collect();
-                Err(Told::Sends(failure.map_or(Ok(sends), Err)))
+                Err(Outcome::Sends(failure.map_or(Ok(sends), Err)))
             }
             Out::Append(mut append) if !append.records.is_empty() || append.looks_up_keys => {
                 let records = std::mem::take(&mut append.records);
@@ -250,8 +250,8 @@ impl World {
                 // No row was appended, whatever became of the records.
                 match failure {
                     None if sent.is_empty() => Ok(Out::Append(append)),
-                    None => Err(Told::Appended(Ok(AppendOutcome::SentBefore(sent)))),
-                    Some(failure) => Err(Told::Appended(Err(Failure::Unavailable(failure.error())))),
+                    None => Err(Outcome::Appended(Ok(AppendOutcome::SentBefore(sent)))),
+                    Some(failure) => Err(Outcome::Appended(Err(Failure::Unavailable(failure.error())))),
                 }
             }
             // Changes and rows are not atomic.
@@ -266,8 +266,8 @@ impl World {
                 };
                 append.changes.clear();
                 match (failure, outcome) {
-                    (Some(failure), _) => Err(Told::Appended(Err(failure))),
-                    (None, Some(refused)) => Err(Told::Appended(Ok(refused))),
+                    (Some(failure), _) => Err(Outcome::Appended(Err(failure))),
+                    (None, Some(refused)) => Err(Outcome::Appended(Ok(refused))),
                     (None, None) => Ok(Out::Append(append)),
                 }
             }
@@ -281,25 +281,25 @@ impl World {
                     }
                     Fate::Unavailable | Fate::UnknownLost => AppendOutcome::Appended,
                 };
-                Err(Told::Appended(failure.map_or(Ok(outcome), Err)))
+                Err(Outcome::Appended(failure.map_or(Ok(outcome), Err)))
             }
             Out::ChangeSeats { change, changed: None } => {
                 let outcome = if is_done { self.change_seats(&change) } else { SeatOutcome::Moved };
                 match (failure, outcome) {
-                    (Some(failure), _) => Err(Told::Seated(Err(failure))),
+                    (Some(failure), _) => Err(Outcome::Seated(Err(failure))),
                     (None, SeatOutcome::Changed(seats)) => {
                         Ok(Out::ChangeSeats { change, changed: Some(seats) })
                     }
-                    (None, moved) => Err(Told::Seated(Ok(moved))),
+                    (None, moved) => Err(Outcome::Seated(Ok(moved))),
                 }
             }
             // The seats are taken, so memberships that could not be written leave it unknown.
             Out::ChangeSeats { changed: Some(seats), .. } => {
                 let unknown = failure.map(|failure| Failure::Unknown(failure.error()));
-                Err(Told::Seated(unknown.map_or(Ok(SeatOutcome::Changed(seats)), Err)))
+                Err(Outcome::Seated(unknown.map_or(Ok(SeatOutcome::Changed(seats)), Err)))
             }
             Out::Settle { members, is_written: false } => match failure {
-                Some(failure) => Err(Told::Settled(Err(failure))),
+                Some(failure) => Err(Outcome::Settled(Err(failure))),
                 None => Ok(Out::Settle { members, is_written: true }),
             },
             Out::Settle { members, .. } => {
@@ -309,10 +309,10 @@ impl World {
                 if is_done {
                     for member in members {
                         let is_left = unsettled.contains(&member.user_id);
-                        self.settle(&member.told(is_left));
+                        self.settle(&member.recorded(is_left));
                     }
                 }
-                Err(Told::Settled(failure.map_or(Ok(unsettled), Err)))
+                Err(Outcome::Settled(failure.map_or(Ok(unsettled), Err)))
             }
         }
     }
@@ -330,7 +330,7 @@ impl World {
     }
 
     /// Tail, seats and members are three reads; others come in between.
-    fn load(&mut self, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Told> {
+    fn load(&mut self, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Outcome> {
         match (tail, seats) {
             (None, _) => {
                 self.apply_late();
@@ -344,7 +344,7 @@ impl World {
                 let pending =
                     self.members.values().filter(|member| member.pending.is_some()).cloned().collect();
                 let details = self.details.clone();
-                Err(Told::Loaded(Ok(Loaded { tail, seats, pending, details })))
+                Err(Outcome::Loaded(Ok(Loaded { tail, seats, pending, details })))
             }
         }
     }
@@ -468,7 +468,7 @@ impl World {
         let found = self.members.get_mut(&settled.user_id);
         if let Some(found) = found.filter(|found| found.is_settled_by(settled)) {
             found.spans = settled.spans.clone();
-            found.pending = settled.pending.filter(|pending| pending.is_told);
+            found.pending = settled.pending.filter(|pending| pending.is_recorded);
         }
     }
 

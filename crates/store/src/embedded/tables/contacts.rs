@@ -200,7 +200,7 @@ fn put_pair(
         let state = state.map(state_text);
         statement.execute(params![int(user.raw()), int(other.raw()), state, int(at.get()), int(rev)])?;
     }
-    Ok(Contact { other, state, since: at, rev, is_told: false })
+    Ok(Contact { other, state, since: at, rev, is_recorded: false })
 }
 
 fn settle_contact(db: &Connection, user: UserId, other: UserId, rev: u64) -> Result<bool> {
@@ -227,7 +227,7 @@ fn contact_of(row: &Row<'_>) -> Result<Contact> {
         state: state_at(row, 1)?,
         since: Millis::new(number(row, 2)?),
         rev: number(row, 3)?,
-        is_told: row.get(4)?,
+        is_recorded: row.get(4)?,
     })
 }
 

@@ -35,7 +35,7 @@ impl GroupInvitationStore for Embedded {
             for &user_id in &users {
                 let state = GroupInvitationState::Waiting;
                 let new =
-                    GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_told: false };
+                    GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
                 invite(transaction.db(), new, limits, &mut untold)?;
             }
             Ok(untold)
@@ -93,7 +93,7 @@ impl GroupInvitationStore for Embedded {
                     forget_declined(db, user, declined)?;
                     Ok(Some(changed))
                 }
-                found => Ok(found.filter(|found| !found.is_told)),
+                found => Ok(found.filter(|found| !found.is_recorded)),
             }
         })
         .await
@@ -126,7 +126,7 @@ impl GroupInvitationStore for Embedded {
             if found.state == GroupInvitationState::Ended {
                 forget(db, user, channel)?;
             } else {
-                put(db, GroupInvitation { is_told: true, ..found })?;
+                put(db, GroupInvitation { is_recorded: true, ..found })?;
             }
             Ok(true)
         })
@@ -154,7 +154,7 @@ fn invite(
 ) -> Result<()> {
     let found = find(db, new.user_id, new.channel_id)?;
     let Some(renewed) = renewed(found, new, is_blocked(db, new.user_id, new.by)?) else {
-        untold.extend(found.filter(|found| !found.is_told));
+        untold.extend(found.filter(|found| !found.is_recorded));
         return Ok(());
     };
     if renewed.state == GroupInvitationState::Waiting {
@@ -164,7 +164,7 @@ fn invite(
     if renewed.state == GroupInvitationState::Declined {
         forget_declined(db, new.user_id, limits.declined)?;
     }
-    untold.extend(Some(renewed).filter(|renewed| !renewed.is_told));
+    untold.extend(Some(renewed).filter(|renewed| !renewed.is_recorded));
     Ok(())
 }
 
@@ -216,7 +216,7 @@ fn waiting(db: &Connection, which: Ending, rows: usize) -> Result<Vec<GroupInvit
 }
 
 fn changed(db: &Connection, found: GroupInvitation, state: GroupInvitationState) -> Result<GroupInvitation> {
-    let changed = GroupInvitation { state, rev: found.rev + 1, is_told: false, ..found };
+    let changed = GroupInvitation { state, rev: found.rev + 1, is_recorded: false, ..found };
     put(db, changed)?;
     Ok(changed)
 }
@@ -242,14 +242,14 @@ pub(in crate::embedded) fn forget(db: &Connection, user: UserId, channel: Channe
 }
 
 fn put(db: &Connection, invitation: GroupInvitation) -> Result<()> {
-    let GroupInvitation { user_id, channel_id, by, at, state, rev, is_told } = invitation;
+    let GroupInvitation { user_id, channel_id, by, at, state, rev, is_recorded } = invitation;
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO group_invitations (user, channel, inviter, at_ms, state, rev, is_told)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     let ids = (int(user_id.raw()), int(channel_id.raw()), int(by.raw()));
     statement
-        .execute(params![ids.0, ids.1, ids.2, int(at.get()), state_text(state), int(rev), is_told])
+        .execute(params![ids.0, ids.1, ids.2, int(at.get()), state_text(state), int(rev), is_recorded])
         .map(drop)
 }
 
@@ -266,7 +266,7 @@ fn invitation_of(row: &Row<'_>) -> Result<GroupInvitation> {
         at: Millis::new(number(row, 3)?),
         state: state_at(row, 4)?,
         rev: number(row, 5)?,
-        is_told: row.get(6)?,
+        is_recorded: row.get(6)?,
     })
 }
 

@@ -49,7 +49,7 @@ pub(in crate::embedded) fn settle_member(
     match member(db, channel, settled.user_id, unreadables)? {
         Some(mut found) if found.is_settled_by(settled) => {
             found.spans = settled.spans.clone();
-            found.pending = settled.pending.filter(|pending| pending.is_told);
+            found.pending = settled.pending.filter(|pending| pending.is_recorded);
             put_member(db, channel, &found)
         }
         _ => Ok(()),

@@ -112,11 +112,15 @@ impl Check<'_> {
         })
     }
 
-    fn find_each(&mut self, sql: &str, tell: impl Fn(&rusqlite::Row<'_>) -> Result<String>) -> Result<()> {
+    fn find_each(
+        &mut self,
+        sql: &str,
+        describe: impl Fn(&rusqlite::Row<'_>) -> Result<String>,
+    ) -> Result<()> {
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            self.report.find(None, tell(row)?);
+            self.report.find(None, describe(row)?);
         }
         Ok(())
     }

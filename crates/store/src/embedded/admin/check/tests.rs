@@ -195,8 +195,8 @@ async fn a_row_of_a_member_or_a_channel_that_cannot_be_read_costs_itself_alone()
         db.execute_batch(sql).unwrap();
         drop(db);
         let findings: Vec<String> = checked(folder.path()).findings.iter().map(ToString::to_string).collect();
-        let is_told = told.is_none_or(|told| findings.iter().any(|finding| finding.contains(told)));
-        assert!(is_told && findings.is_empty() == told.is_none(), "{sql}: {findings:?}");
+        let is_recorded = told.is_none_or(|told| findings.iter().any(|finding| finding.contains(told)));
+        assert!(is_recorded && findings.is_empty() == told.is_none(), "{sql}: {findings:?}");
         let store = Embedded::open(config(folder.path())).unwrap();
         assert_eq!(seen(&store).await, expected, "{sql}");
     }

@@ -2,7 +2,7 @@
 //!
 //! Exact although it is a cache: a member who leaves moves the head, so a home that missed it appends nothing. A refusal appends
 //! nothing, so no compare-and-set would correct it: therefore no refusal depends on what an earlier step found, neither that a user
-//! is no member or is muted, nor that a member is no admin ([`Roster::doubt`]). Blocks, and a user's rule for messages from
+//! is no member or is muted, nor that a member is no admin ([`MemberCache::doubt`]). Blocks, and a user's rule for messages from
 //! strangers, have no entry in the log: the home is notified of them, and looks them up again after five seconds.
 
 use std::collections::{HashMap, HashSet};
@@ -47,7 +47,7 @@ pub struct Between {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct MemberCache {
     /// Present members who may write. The head guards them: a member who leaves or is muted moves it.
     members: HashMap<UserId, Member>,
     /// Users who are no members, have left, or are muted. Nothing guards these entries, since a refusal appends nothing and so
@@ -62,7 +62,7 @@ pub(super) struct Roster {
     pub(super) seats: Seats,
 }
 
-impl Roster {
+impl MemberCache {
     pub(super) fn forget(&mut self) {
         self.members.clear();
         self.others.clear();

@@ -30,7 +30,7 @@ pub(super) fn own_log(id: u64) -> LogId {
 }
 
 /// Logs that have one writer.
-pub(super) struct Yard {
+pub(super) struct Workload {
     pub(super) store: Arc<dyn Store>,
     pub(super) inbox: Arc<dyn Inbox>,
     heads: BTreeMap<LogId, Head>,
@@ -40,7 +40,7 @@ pub(super) struct Yard {
     rows: Vec<Place>,
 }
 
-impl Yard {
+impl Workload {
     pub(super) fn new(opened: &Opened) -> Self {
         Self::over(Arc::clone(&opened.store), Arc::clone(&opened.inbox))
     }
@@ -66,7 +66,7 @@ impl Yard {
         (opened, Self { store, inbox, heads, spans, open, rows })
     }
 
-    /// Splits off a yard that continues with one channel of this one.
+    /// Splits off a workload that continues with one channel of this one.
     pub(super) fn split(&mut self, channel: u64) -> Self {
         let mut other = Self::over(Arc::clone(&self.store), Arc::clone(&self.inbox));
         other.heads.extend(self.heads.remove_entry(&log(channel)));
@@ -75,7 +75,7 @@ impl Yard {
         other
     }
 
-    /// Joins a yard that was split off.
+    /// Joins a workload that was split off.
     pub(super) fn join_up(&mut self, other: Self) {
         self.heads.extend(other.heads);
         self.spans.extend(other.spans);
@@ -191,7 +191,7 @@ fn member(id: u64, spans: &Spans) -> Member {
         by: user_id,
         place: spans.edge().unwrap_or_default(),
         change: PendingChange::Seat,
-        is_told: false,
+        is_recorded: false,
     });
     Member {
         user_id,
