@@ -276,7 +276,7 @@ impl Homes {
         unsettled.dedup();
         let settled = members.iter().map(|member| {
             let is_left = unsettled.contains(&member.user_id);
-            member.clone().told(is_left)
+            member.clone().recorded(is_left)
         });
         let settled: Vec<Member> = settled.collect();
         self.0.store.settle_members(channel, &settled).await.map_err(failure)?;
