@@ -17,12 +17,13 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::consent::Consent;
-use crate::gateway::{Gateway, deliver, drain, open, sweep};
+use crate::gateway::delivery::{envelopes, open_channels};
+use crate::gateway::{Gateway, drain, sweep};
 use crate::home::{HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
-    Callers, Deletions, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations, Turns,
-    UntoldInvitations, Writers,
+    Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations,
+    Turns, Writers,
 };
 use crate::private;
 use crate::rest::Api;
@@ -198,7 +199,7 @@ impl Node {
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
             deletions: Deletions::default(),
             exports: Exports::default(),
-            untold_invitations: UntoldInvitations::default(),
+            due_invitations: DueInvitations::default(),
             writers: Writers::default(),
             turns: Turns::default(),
             known: Known::default(),
@@ -220,11 +221,14 @@ impl Node {
             spoilt
         };
         // Not vital: everything else works without presence.
-        let (teller, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
-        background.spawn("presence", madang_presence::run(service, rows, move |notice| teller.tell(notice)));
+        let (receiver, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
+        background.spawn(
+            "presence",
+            madang_presence::run(service, rows, move |notice| receiver.deliver_notice(notice)),
+        );
         background.spawn("presence_lease", madang_presence::lease(presence, move || node.connections_up()));
-        background.spawn_vital(health.check("deliver"), deliver::run(Arc::clone(&gateway), envelopes));
-        background.spawn_vital(health.check("losses"), open::tell_losses(Arc::clone(&gateway)));
+        background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
+        background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
         for reader in gateway.page_readers() {
             background.spawn_vital(health.check("page_reader"), reader);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use madang_bus::local::LocalInbox;
 use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
-use madang_chat_server::gateway::listen;
+use madang_chat_server::gateway::listener::listen;
 use madang_chat_server::operations::{Caller, Operations};
 use madang_chat_server::refusal::Result;
 use madang_chat_server::rest;

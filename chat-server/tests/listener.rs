@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use madang_chat_server::config::Config;
-use madang_chat_server::gateway::listen;
+use madang_chat_server::gateway::listener::listen;
 use madang_chat_server::rest;
 use madang_testkit::{PATIENCE, Rest, Socket, Storage, TestNode, manual_clock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

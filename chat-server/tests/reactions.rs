@@ -8,7 +8,7 @@ use madang_testkit::{Config, Rest, Socket, Storage, TestNode, manual_clock};
 use serde_json::{Value, json};
 
 /// A group with a message at `target`.
-struct Yard {
+struct Group {
     node: TestNode,
     clock: ManualClock,
     rest: Rest,
@@ -21,7 +21,7 @@ fn token(person: &Value) -> &str {
     person["access_token"].as_str().unwrap()
 }
 
-impl Yard {
+impl Group {
     async fn new(people: usize, text: &str) -> Self {
         let mut config = Config::default();
         config.limits.enabled = false;
@@ -130,14 +130,14 @@ impl Copy {
 
 /// For each reader: the bytes of the entries about reactions, and their number.
 async fn sent(people: usize, reactions: usize) -> Vec<(usize, usize)> {
-    let yard = Yard::new(people, &"a".repeat(100_000)).await;
+    let group = Group::new(people, &"a".repeat(100_000)).await;
     let mut sockets = Vec::new();
-    for person in &yard.people {
-        sockets.push(Socket::connect(yard.node.addr, token(person), None).await.unwrap().0);
+    for person in &group.people {
+        sockets.push(Socket::connect(group.node.addr, token(person), None).await.unwrap().0);
     }
     let mut last = 0;
     for number in 0..reactions {
-        last = yard.react(number % people, &format!("tea{}", number / people)).await;
+        last = group.react(number % people, &format!("tea{}", number / people)).await;
     }
     let mut bytes = Vec::new();
     for socket in &mut sockets {
@@ -165,29 +165,29 @@ async fn reactions_do_not_send_the_message_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_missed_an_edit_never_keeps_the_old_text() {
-    let yard = Yard::new(3, "tea?").await;
-    let mut copies = vec![yard.message().await];
-    let mut cursors = vec![yard.cursor(1).await];
+    let group = Group::new(3, "tea?").await;
+    let mut copies = vec![group.message().await];
+    let mut cursors = vec![group.cursor(1).await];
     let mut last = 0;
     for step in 0..6 {
         last = match step % 3 {
-            0 => yard.edit(&format!("tea {step}")).await,
-            _ => yard.react(step % 3, &format!("cup{step}")).await,
+            0 => group.edit(&format!("tea {step}")).await,
+            _ => group.react(step % 3, &format!("cup{step}")).await,
         };
-        copies.push(yard.message().await);
-        cursors.push(yard.cursor(1).await);
+        copies.push(group.message().await);
+        cursors.push(group.cursor(1).await);
     }
     let texts: Vec<(u64, Value)> =
         copies.iter().map(|copy| (body_version(copy), copy["text"].clone())).collect();
     let is_consistent = |copy: &Copy| texts.contains(&(body_version(&copy.0), copy.0["text"].clone()));
-    let now = yard.message().await;
-    let changes = yard.changes().await;
+    let now = group.message().await;
+    let changes = group.changes().await;
     assert_eq!((changes.len(), version(&now)), (6, 7));
     for (start, first) in copies.iter().enumerate() {
         // The device resumes from there.
         let mut copy = Copy(first.clone());
         if start < changes.len() {
-            let entries = yard.resumed(1, &cursors[start], last).await;
+            let entries = group.resumed(1, &cursors[start], last).await;
             assert_eq!(entries.len(), changes.len() - start);
             entries.iter().for_each(|entry| copy.apply(entry));
         }
@@ -213,12 +213,12 @@ async fn a_device_that_missed_an_edit_never_keeps_the_old_text() {
 /// A page around one entry about reactions gives them to a device with the same text, and not to one that lacks an edit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_window_of_history_serves_reactions_with_the_body_that_they_belong_to() {
-    let yard = Yard::new(3, "tea?").await;
-    let before = yard.message().await;
-    yard.edit("coffee?").await;
-    let edited = yard.message().await;
-    let seq = yard.react(1, "cup").await;
-    let window = yard.history(&format!("around={seq}&limit=1")).await;
+    let group = Group::new(3, "tea?").await;
+    let before = group.message().await;
+    group.edit("coffee?").await;
+    let edited = group.message().await;
+    let seq = group.react(1, "cup").await;
+    let window = group.history(&format!("around={seq}&limit=1")).await;
     assert_eq!((window.len(), &window[0]["kind"]), (1, &json!("reactions")));
     assert_eq!(window[0]["message"], Value::Null);
     let mut copy = Copy(before.clone());
@@ -226,32 +226,32 @@ async fn a_window_of_history_serves_reactions_with_the_body_that_they_belong_to(
     assert_eq!(copy.0, before);
     let mut copy = Copy(edited);
     copy.apply(&window[0]);
-    assert_eq!(copy.0, yard.message().await);
+    assert_eq!(copy.0, group.message().await);
 }
 
 /// Reactions are small, but the messages that are read for them are not: a page ends before it has read more than its share.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_reactions_to_large_messages_is_cut_and_the_next_pages_have_the_rest() {
     const MESSAGES: u64 = 40;
-    let mut yard = Yard::new(3, "tea?").await;
+    let mut group = Group::new(3, "tea?").await;
     let text = "a".repeat(100_000);
     let mut targets = Vec::new();
     for number in 2..2 + MESSAGES {
         let key = format!("01920000-0000-7000-8000-{number:012}");
         let body = json!({ "client_msg_id": key, "body": { "text": text } });
-        let path = format!("{}/messages", yard.group);
-        let ack = yard.rest.must("POST", &path, Some(token(&yard.people[0])), Some(&body)).await;
+        let path = format!("{}/messages", group.group);
+        let ack = group.rest.must("POST", &path, Some(token(&group.people[0])), Some(&body)).await;
         targets.push(ack["seq"].as_u64().unwrap());
     }
-    let cursor = yard.cursor(1).await;
+    let cursor = group.cursor(1).await;
     let before = *targets.last().unwrap();
     for target in &targets {
-        yard.target = *target;
-        yard.react(1, "cup").await;
+        group.target = *target;
+        group.react(1, "cup").await;
     }
     let (mut after, mut pages, mut told) = (before, 0, Vec::new());
     while after < before + MESSAGES {
-        let page = yard.history(&format!("after={after}&limit=200")).await;
+        let page = group.history(&format!("after={after}&limit=200")).await;
         assert!((5..30).contains(&page.len()) || after + 5 > before + MESSAGES, "{} entries", page.len());
         assert!(page.iter().all(|entry| entry["state"]["reactions"][0]["count"] == 1));
         told.extend(page.iter().map(|entry| entry["target"].as_u64().unwrap()));
@@ -260,7 +260,7 @@ async fn a_page_of_reactions_to_large_messages_is_cut_and_the_next_pages_have_th
     }
     assert_eq!(told, targets);
     assert!(pages > 1);
-    let resumed = yard.resumed(1, &cursor, before + MESSAGES).await;
+    let resumed = group.resumed(1, &cursor, before + MESSAGES).await;
     let told: Vec<u64> = resumed.iter().map(|entry| entry["target"].as_u64().unwrap()).collect();
     assert_eq!(told, targets);
 }

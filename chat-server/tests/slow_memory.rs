@@ -55,7 +55,8 @@ async fn half_frames_and_half_bodies_are_bounded_and_released() {
 async fn serves_again(server: &Server, token: &str) {
     let ask = async {
         loop {
-            let answer = server.rest.call("POST", "/v1/snapshot", Some(token), None, Some(&json!({}))).await.unwrap();
+            let answer =
+                server.rest.call("POST", "/v1/snapshot", Some(token), None, Some(&json!({}))).await.unwrap();
             if answer.status != 429 {
                 return answer;
             }

@@ -35,7 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "token", check: tokens::check },
     Target { name: "irc", check: log_lines::check },
     #[cfg(fuzzing)]
-    Target { name: "socket", check: madang_chat_server::gateway::feed::check },
+    Target { name: "socket", check: madang_chat_server::gateway::socket::chunk_fuzz::check },
 ];
 
 /// The target with this name.

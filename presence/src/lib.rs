@@ -14,6 +14,6 @@ mod service;
 
 pub use api::{Departure, Local, NodeRun, States, Up, lease, local};
 pub use config::PresenceConfig;
-pub use core::{Notice, To};
+pub use core::{Notice, NoticeTarget};
 pub use metrics::PresenceMetrics;
 pub use service::{Service, run};

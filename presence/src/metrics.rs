@@ -10,7 +10,7 @@ pub struct PresenceMetrics {
     /// G6: users who are connected, or in their grace period.
     pub users: Gauge,
     /// G6: notices that were handed out. Each may be for many users.
-    pub told: Counter,
+    pub changes_sent: Counter,
     /// G6: nodes whose lease has expired.
     pub leases_missed: Counter,
     /// G6: reports of an earlier life of a node. They are dropped.
@@ -29,7 +29,7 @@ impl PresenceMetrics {
     pub fn register(metrics: &Metrics) -> Self {
         let this = Self {
             users: Gauge::default(),
-            told: Counter::default(),
+            changes_sent: Counter::default(),
             leases_missed: Counter::default(),
             reports_refused: Counter::default(),
             reports_lost: Counter::default(),
@@ -39,7 +39,7 @@ impl PresenceMetrics {
         metrics.register(|registry| {
             let mut counter =
                 |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-            counter("presence_changes_told", "G6: changes sent to watchers", &this.told);
+            counter("presence_changes_sent", "G6: changes sent to watchers", &this.changes_sent);
             counter("presence_leases_missed", "G6: nodes whose lease expired", &this.leases_missed);
             counter(
                 "presence_reports_refused",

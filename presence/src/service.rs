@@ -160,7 +160,7 @@ pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnM
         }
         service.begin_rows(&store, &mut rows);
         while let Some(notice) = service.core.poll_notice() {
-            service.metrics.told.inc();
+            service.metrics.changes_sent.inc();
             tell(notice);
         }
         service.count();

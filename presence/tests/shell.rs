@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use madang_ids::{ConnectionId, DeviceId, Millis, UserId};
 use madang_presence::{
-    Departure, Local, Notice, PresenceConfig, PresenceMetrics, Service, To, Up, lease, local, run,
+    Departure, Local, Notice, NoticeTarget, PresenceConfig, PresenceMetrics, Service, Up, lease, local, run,
 };
 use madang_proto::{Availability, PresenceList};
 use madang_service::{Clock, ManualClock, Metrics};
@@ -165,7 +165,7 @@ async fn settings_are_read_before_anything_is_sent_and_again_after_a_failure() {
     stage.until(2, Some(Availability::Online)).await;
     assert_eq!(stage.state(1).await, None);
     let own = next(&mut notices).await;
-    assert_eq!(own.to, To::Connection(user(1), connection(1)));
+    assert_eq!(own.to, NoticeTarget::Connection(user(1), connection(1)));
     assert!(own.list.users[0].invisible);
 }
 

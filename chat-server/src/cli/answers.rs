@@ -7,7 +7,7 @@ use clap::Args;
 use madang_proto::rest::{DeviceCard, Page};
 use serde::Serialize;
 
-use super::operator::{Ask, Told, ask_folder};
+use super::operator::{AdminAnswer, Ask, ask_folder};
 use crate::operations::{Account, InvitationCard};
 
 /// What every such command takes.
@@ -27,24 +27,26 @@ impl Common {
         self,
         config: Option<&Path>,
         ask: Ask,
-        part: impl FnOnce(Told) -> Told,
+        part: impl FnOnce(AdminAnswer) -> AdminAnswer,
     ) -> anyhow::Result<()> {
-        let told = part(ask_folder(config, self.data, ask)?);
+        let answer = part(ask_folder(config, self.data, ask)?);
         let json = self.json;
-        match &told {
-            Told::Refused(error) => bail!("{error}"),
-            Told::Accounts(page) => show_page(page, json)?,
-            Told::Account(account) => show(&**account, json)?,
-            Told::Devices(devices) if json => say!("{}", serde_json::to_string(devices)?),
-            Told::Devices(devices) => devices.iter().for_each(|device| say!("{}", device.text())),
-            Told::Invitations(page) => show_page(page, json)?,
+        match &answer {
+            AdminAnswer::Refused(error) => bail!("{error}"),
+            AdminAnswer::Accounts(page) => show_page(page, json)?,
+            AdminAnswer::Account(account) => show(&**account, json)?,
+            AdminAnswer::Devices(devices) if json => say!("{}", serde_json::to_string(devices)?),
+            AdminAnswer::Devices(devices) => devices.iter().for_each(|device| say!("{}", device.text())),
+            AdminAnswer::Invitations(page) => show_page(page, json)?,
             // Only the code, so that a script can pass it on.
-            Told::Invitation(made) if json => show(&**made, json)?,
-            Told::Invitation(made) => say!("{}", made.code.as_deref().unwrap_or_default()),
-            Told::Revoked(revoked) if json => say!("{}", serde_json::json!({ "revoked": revoked })),
-            Told::Revoked(revoked) => eprintln!("revoked {revoked} devices"),
-            Told::Exported(end) if json => say!("{}", serde_json::to_string(end)?),
-            Told::Exported(end) => eprintln!("{} lines, of which {} messages", end.lines, end.messages),
+            AdminAnswer::Invitation(made) if json => show(&**made, json)?,
+            AdminAnswer::Invitation(made) => say!("{}", made.code.as_deref().unwrap_or_default()),
+            AdminAnswer::Revoked(revoked) if json => say!("{}", serde_json::json!({ "revoked": revoked })),
+            AdminAnswer::Revoked(revoked) => eprintln!("revoked {revoked} devices"),
+            AdminAnswer::Exported(end) if json => say!("{}", serde_json::to_string(end)?),
+            AdminAnswer::Exported(end) => {
+                eprintln!("{} lines, of which {} messages", end.lines, end.messages)
+            }
             _ if json => say!("{{}}"),
             _ => eprintln!("done"),
         }

@@ -8,7 +8,7 @@ use clap::Args;
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::embedded::{self, BackedUp, BackupError, Embedded, EmbeddedConfig};
 
-use super::operator::{Ask, Told, ask_server};
+use super::operator::{AdminAnswer, Ask, ask_server};
 
 /// Write a backup.
 #[derive(Debug, Args)]
@@ -40,27 +40,27 @@ impl Backup {
         let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
         // Absolute, because the server has another working directory.
         let to = std::path::absolute(&self.to).context("the folder to write")?;
-        let told = super::runtime()?.block_on(async {
-            if let Some(told) = ask_server(&data, &Ask::Backup { to: to.clone() }).await? {
-                return Ok(told);
+        let answer = super::runtime()?.block_on(async {
+            if let Some(answer) = ask_server(&data, &Ask::Backup { to: to.clone() }).await? {
+                return Ok(answer);
             }
             if !data.exists() {
                 bail!("the data folder {} does not exist", data.display());
             }
             embedded::check_is_current(&data)?;
             let folder = Embedded::open(EmbeddedConfig { path: data, ..EmbeddedConfig::default() })?;
-            Ok(make(Some(&folder), &to).await.unwrap_or_else(Told::Refused))
+            Ok(make(Some(&folder), &to).await.unwrap_or_else(AdminAnswer::Refused))
         })?;
-        match told {
-            Told::BackedUp { .. } if !to.exists() => bail!(
+        match answer {
+            AdminAnswer::BackedUp { .. } if !to.exists() => bail!(
                 "the server wrote {to}, but it is not visible here: a unit with PrivateTmp= has a /tmp of its own, \
                  which is deleted when it stops; name another folder",
                 to = to.display()
             ),
-            Told::BackedUp { position, bytes } => {
+            AdminAnswer::BackedUp { position, bytes } => {
                 say!("{} contains everything up to position {position}, in {bytes} bytes", to.display());
             }
-            Told::Refused(error) => bail!("{error}"),
+            AdminAnswer::Refused(error) => bail!("{error}"),
             _ => bail!("unexpected answer from the server"),
         }
         Ok(())
@@ -68,12 +68,12 @@ impl Backup {
 }
 
 /// Writes a backup of the folder that this process has opened.
-pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<Told, ErrorBody> {
+pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<AdminAnswer, ErrorBody> {
     let folder = folder.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "this node has no data folder"))?;
     match folder.back_up(to).await {
         Ok(BackedUp { position, bytes }) => {
             tracing::info!(to = %to.display(), position = position.get(), bytes, "backup written");
-            Ok(Told::BackedUp { position: position.get(), bytes })
+            Ok(AdminAnswer::BackedUp { position: position.get(), bytes })
         }
         Err(error @ BackupError::Exists(_)) => Err(ErrorBody::invalid("to", error.to_string())),
         Err(BackupError::File { path, error }) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
@@ -94,7 +94,7 @@ impl Restore {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
         let report =
-            embedded::restore(&self.from, &data, self.accept_damage, &mut super::check::tell_progress)?;
+            embedded::restore(&self.from, &data, self.accept_damage, &mut super::check::print_progress)?;
         say!(
             "{} contains {} rows up to position {}; devices beyond that position will take a snapshot",
             data.display(),

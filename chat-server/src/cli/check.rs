@@ -26,7 +26,7 @@ impl Check {
         if self.accept_loss {
             accept_loss(&data)?;
         }
-        let report = embedded::check(&data, &mut tell_progress)?;
+        let report = embedded::check(&data, &mut print_progress)?;
         for finding in &report.findings {
             say!("{finding}");
         }
@@ -48,7 +48,7 @@ impl Check {
 }
 
 /// Shows progress, for an operator who waits for a large file.
-pub(super) fn tell_progress(what: &str) {
+pub(super) fn print_progress(what: &str) {
     eprintln!("  {what}");
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
-use super::operator::{Ask, Told};
+use super::operator::{AdminAnswer, Ask};
 use crate::operations::Operations;
 use crate::refusal::OperationError;
 
@@ -71,19 +71,24 @@ impl Invitations {
             Self::List(List { after, common }) => (InvitationsAsk::List { after }, common),
             Self::Revoke(Revoke { id, common }) => (InvitationsAsk::Revoke { id }, common),
         };
-        common.ask(config, Ask::Invitations(ask), |told| told)
+        common.ask(config, Ask::Invitations(ask), |answer| answer)
     }
 }
 
 /// Carries out a request of an operator.
-pub(super) async fn tell(operations: &Operations, ask: InvitationsAsk) -> Result<Told, OperationError> {
+pub(super) async fn answer_ask(
+    operations: &Operations,
+    ask: InvitationsAsk,
+) -> Result<AdminAnswer, OperationError> {
     match ask {
         InvitationsAsk::Create { label, uses, days } => {
-            operations.invite(&label, uses, days).await.map(|made| Told::Invitation(Box::new(made)))
+            operations.invite(&label, uses, days).await.map(|made| AdminAnswer::Invitation(Box::new(made)))
         }
         InvitationsAsk::List { after } => {
-            operations.invitations(after.as_deref()).await.map(Told::Invitations)
+            operations.invitations(after.as_deref()).await.map(AdminAnswer::Invitations)
         }
-        InvitationsAsk::Revoke { id } => operations.take_invitation_back(&id).await.map(|()| Told::Done),
+        InvitationsAsk::Revoke { id } => {
+            operations.take_invitation_back(&id).await.map(|()| AdminAnswer::Done)
+        }
     }
 }

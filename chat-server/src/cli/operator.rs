@@ -67,7 +67,7 @@ pub(super) enum Ask {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Told {
+pub(super) enum AdminAnswer {
     SignedIn(Box<SignedIn>),
     Accounts(Page<Account>),
     Account(Box<Account>),
@@ -86,8 +86,8 @@ impl TokenCommand {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let ask = Ask::Token { handle: self.handle, device_name: self.device_name };
         match ask_folder(config, self.data, ask)? {
-            Told::SignedIn(signed_in) => say!("{}", serde_json::to_string_pretty(&signed_in)?),
-            Told::Refused(error) => bail!("{error}"),
+            AdminAnswer::SignedIn(signed_in) => say!("{}", serde_json::to_string_pretty(&signed_in)?),
+            AdminAnswer::Refused(error) => bail!("{error}"),
             _ => {}
         }
         Ok(())
@@ -99,7 +99,7 @@ impl ResetPassword {
         let (handle, keep_devices) = (self.handle, self.keep_devices);
         let ask = Ask::ResetPassword { handle: handle.clone(), password: read_password()?, keep_devices };
         match ask_folder(config, self.data, ask)? {
-            Told::Refused(error) => bail!("{error}"),
+            AdminAnswer::Refused(error) => bail!("{error}"),
             _ if keep_devices => eprintln!("changed the password of {handle}; the devices stay signed in"),
             _ => eprintln!("changed the password of {handle}; every device must log in again"),
         }
@@ -117,27 +117,31 @@ pub(super) fn read_password() -> anyhow::Result<String> {
     Ok(password.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-pub(super) fn ask_folder(config: Option<&Path>, data: Option<PathBuf>, ask: Ask) -> anyhow::Result<Told> {
+pub(super) fn ask_folder(
+    config: Option<&Path>,
+    data: Option<PathBuf>,
+    ask: Ask,
+) -> anyhow::Result<AdminAnswer> {
     let mut config = super::load(config)?;
     config.server.data = data.unwrap_or(config.server.data);
     super::runtime()?.block_on(async {
-        if let Some(told) = ask_server(&config.server.data, &ask).await? {
-            return Ok(told);
+        if let Some(answer) = ask_server(&config.server.data, &ask).await? {
+            return Ok(answer);
         }
         if !config.server.data.exists() {
             bail!("the data folder {} does not exist", config.server.data.display());
         }
         embedded::check_is_current(&config.server.data)?;
         let node = Node::open(config, Drain::new(), false).await?;
-        let told = tell(&node.gateway.operations, None, ask).await;
+        let answer = answer_ask(&node.gateway.operations, None, ask).await;
         node.tasks.drain().stop();
         node.background.drain().stop();
-        Ok(told)
+        Ok(answer)
     })
 }
 
 /// Asks the running server. `None` if none runs on this folder.
-pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<Told>> {
+pub(super) async fn ask_server(data: &Path, ask: &Ask) -> anyhow::Result<Option<AdminAnswer>> {
     let Ok(mut stream) = UnixStream::connect(data.join(SOCKET)).await else { return Ok(None) };
     stream.write_all(format!("{}\n", serde_json::to_string(ask)?).as_bytes()).await?;
     let mut line = String::new();
@@ -185,31 +189,31 @@ async fn answer(
     let patience = std::time::Duration::from_secs(5);
     let mut reader = BufReader::new(read.take(REQUEST_BYTES));
     tokio::time::timeout(patience, reader.read_line(&mut line)).await??;
-    let told = match serde_json::from_str(&line) {
+    let answer = match serde_json::from_str(&line) {
         Ok(ask) => tokio::select! {
-            told = tell(operations, folder, ask) => told,
+            answer = answer_ask(operations, folder, ask) => answer,
             // An operator who has hung up does not need the answer.
             _ = reader.read_u8() => return Ok(()),
         },
-        Err(error) => Told::Refused(ErrorBody::invalid("ask", error.to_string())),
+        Err(error) => AdminAnswer::Refused(ErrorBody::invalid("ask", error.to_string())),
     };
-    write.write_all(format!("{}\n", serde_json::to_string(&told)?).as_bytes()).await?;
+    write.write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes()).await?;
     Ok(())
 }
 
-async fn tell(operations: &Arc<Operations>, folder: Option<&Embedded>, ask: Ask) -> Told {
-    let told = match ask {
+async fn answer_ask(operations: &Arc<Operations>, folder: Option<&Embedded>, ask: Ask) -> AdminAnswer {
+    let answer = match ask {
         Ask::Token { handle, device_name } => operations
             .sign_in_for(&handle, device_name)
             .await
-            .map(|signed_in| Told::SignedIn(Box::new(signed_in))),
+            .map(|signed_in| AdminAnswer::SignedIn(Box::new(signed_in))),
         Ask::ResetPassword { handle, password, keep_devices } => {
-            operations.reset_password(&handle, password, keep_devices).await.map(|()| Told::Done)
+            operations.reset_password(&handle, password, keep_devices).await.map(|()| AdminAnswer::Done)
         }
-        Ask::Users(ask) => super::users::tell(operations, ask).await,
-        Ask::Invitations(ask) => super::invitations::tell(operations, ask).await,
+        Ask::Users(ask) => super::users::answer_ask(operations, ask).await,
+        Ask::Invitations(ask) => super::invitations::answer_ask(operations, ask).await,
         Ask::Backup { to } => super::backup::make(folder, &to).await.map_err(OperationError::from),
-        Ask::Top { limit } => operations.top(limit).await.map(Told::Top),
+        Ask::Top { limit } => operations.top(limit).await.map(AdminAnswer::Top),
     };
-    told.unwrap_or_else(|error| Told::Refused(error.into()))
+    answer.unwrap_or_else(|error| AdminAnswer::Refused(error.into()))
 }

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use super::operator;
 use crate::compose::Node;
 use crate::config::Config;
-use crate::gateway::listen;
+use crate::gateway::listener::listen;
 use crate::rest;
 use crate::tls::Tls;
 
@@ -106,7 +106,7 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     if telemetry::has_journal() {
         tracing::info!(%addr, data = %data.display(), limits, tls = has_tls, "listening");
     } else {
-        say_hello(addr, &data, limits, has_tls);
+        print_start(addr, &data, limits, has_tls);
     }
     let listening = listen::run(listener, rest::router(node.api.clone()), Arc::clone(&node.gateway));
     node.background.spawn_vital(node.api.health.check("listen"), listening);
@@ -114,11 +114,14 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
         let attend = Arc::clone(systemd).attend(Arc::clone(&node.api.health), drain.clone());
         node.background.spawn("systemd", attend);
     }
-    node.background.spawn("reload", reload(hangups, node.gateway.tls.clone(), systemd));
+    node.background.spawn("reload", reload(hangups, node.gateway.tls.clone(), systemd.clone()));
     let code = tokio::select! {
         () = drain.draining() => ExitCode::SUCCESS,
         () = node.broken() => ExitCode::from(DISK_FAILED),
     };
+    if let Some(systemd) = systemd {
+        systemd.stopping();
+    }
     node.drain(DRAIN_PATIENCE).await;
     tracing::info!("drained");
     drop(signals);
@@ -144,7 +147,7 @@ async fn reload(mut hangups: Hangups, tls: Option<Arc<Tls>>, systemd: Option<Arc
     }
 }
 
-fn say_hello(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
+fn print_start(addr: SocketAddr, data: &Path, limits: bool, has_tls: bool) {
     let (http, ws) = if has_tls { ("https", "wss") } else { ("http", "ws") };
     say!("madang {} listens on {http}://{addr}", env!("CARGO_PKG_VERSION"));
     say!("  socket     {ws}://{addr}/v1/ws (subprotocol {})", madang_proto::SUBPROTOCOL_JSON);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Args;
 
-use super::operator::{Ask, Told, ask_server};
+use super::operator::{AdminAnswer, Ask, ask_server};
 use crate::operations::TopPeriod;
 
 const MIB: f64 = 1_048_576.0;
@@ -30,9 +30,11 @@ impl Top {
         let data = self.data.unwrap_or(config.server.data);
         let ask = Ask::Top { limit: self.limit };
         match super::runtime()?.block_on(ask_server(&data, &ask))? {
-            Some(Told::Top(periods)) if self.json => say!("{}", serde_json::to_string_pretty(&periods)?),
-            Some(Told::Top(periods)) => periods.iter().for_each(show),
-            Some(Told::Refused(error)) => bail!("{error}"),
+            Some(AdminAnswer::Top(periods)) if self.json => {
+                say!("{}", serde_json::to_string_pretty(&periods)?)
+            }
+            Some(AdminAnswer::Top(periods)) => periods.iter().for_each(show),
+            Some(AdminAnswer::Refused(error)) => bail!("{error}"),
             Some(_) => {}
             None => bail!("no server runs on {}: only a running server counts", data.display()),
         }

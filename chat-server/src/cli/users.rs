@@ -9,7 +9,7 @@ use madang_ids::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
-use super::operator::{Ask, Told, read_password};
+use super::operator::{AdminAnswer, Ask, read_password};
 use crate::operations::Operations;
 use crate::refusal::OperationError;
 
@@ -112,9 +112,9 @@ impl Users {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let shows_devices = matches!(self, Self::Devices(_));
         let (ask, common) = self.into_ask()?;
-        common.ask(config, Ask::Users(ask), |told| match told {
-            Told::Account(account) if shows_devices => Told::Devices(account.devices),
-            told => told,
+        common.ask(config, Ask::Users(ask), |answer| match answer {
+            AdminAnswer::Account(account) if shows_devices => AdminAnswer::Devices(account.devices),
+            answer => answer,
         })
     }
 
@@ -150,29 +150,32 @@ impl Users {
 }
 
 /// Carries out a request of an operator.
-pub(super) async fn tell(operations: &Arc<Operations>, ask: UsersAsk) -> Result<Told, OperationError> {
+pub(super) async fn answer_ask(
+    operations: &Arc<Operations>,
+    ask: UsersAsk,
+) -> Result<AdminAnswer, OperationError> {
     match ask {
         UsersAsk::List { prefix, after, limit } => {
-            operations.accounts(&prefix, &after, limit).await.map(Told::Accounts)
+            operations.accounts(&prefix, &after, limit).await.map(AdminAnswer::Accounts)
         }
         UsersAsk::Show { handle } => {
-            operations.account(&handle).await.map(|account| Told::Account(Box::new(account)))
+            operations.account(&handle).await.map(|account| AdminAnswer::Account(Box::new(account)))
         }
         UsersAsk::Create { handle, display_name, password } => {
             let made = operations.make_account(&handle, &display_name, password).await;
-            made.map(|account| Told::Account(Box::new(account)))
+            made.map(|account| AdminAnswer::Account(Box::new(account)))
         }
         UsersAsk::Disable { handle, is_disabled } => {
-            operations.disable_account(&handle, is_disabled).await.map(|()| Told::Done)
+            operations.disable_account(&handle, is_disabled).await.map(|()| AdminAnswer::Done)
         }
-        UsersAsk::Delete { handle } => operations.remove_account(&handle).await.map(|()| Told::Done),
+        UsersAsk::Delete { handle } => operations.remove_account(&handle).await.map(|()| AdminAnswer::Done),
         UsersAsk::Revoke { handle, device } => {
-            operations.revoke_for(&handle, device).await.map(Told::Revoked)
+            operations.revoke_for(&handle, device).await.map(AdminAnswer::Revoked)
         }
         UsersAsk::Export { handle, to } => {
             let export = operations.export_of(&handle).await?;
             let end = super::export::write(export, &to).await?;
-            Ok(Told::Exported(Box::new(end)))
+            Ok(AdminAnswer::Exported(Box::new(end)))
         }
     }
 }

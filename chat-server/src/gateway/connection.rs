@@ -3,6 +3,14 @@
 //! It has two phases. Before `hello` is answered the user is unknown; afterwards the connection is in the registry and receives
 //! live items.
 
+pub(super) mod catch_up;
+pub(super) mod outbound;
+pub(super) mod page_reads;
+pub(super) mod registration;
+pub(super) mod registry;
+pub(super) mod requests;
+pub(super) mod retry;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +26,16 @@ use tokio_tungstenite::tungstenite::Message;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
-use super::accept::Seat;
-use super::encode;
-use super::outbound::{Outbound, Written};
-use super::pipe::Pipe;
-use super::presence::departure;
-use super::registered::Registered;
-use super::retry::{Interrupted, Patience};
-use super::socket::{End, Here, Socket};
-use super::{Gateway, catch_up, echo, requests};
+use self::outbound::{Outbound, Written};
+use self::registration::Registered;
+use self::retry::{Interrupted, Patience};
+use super::Gateway;
+use super::delivery::encode;
+use super::delivery::presence::departure;
+use super::socket::accept::SocketPlace;
+use super::socket::echo;
+use super::socket::pipe::Pipe;
+use super::socket::{ConnectionEnd, Received, Socket};
 use crate::operations::{Caller, SyncPage};
 
 /// Frames that are handled in a row before their answers are written and other tasks get their turn.
@@ -72,7 +81,7 @@ pub(super) fn run(
     number: u64,
     pipe: Pipe,
     read_ahead: Bytes,
-    seat: Seat,
+    seat: SocketPlace,
 ) -> impl Future<Output = ()> + Send {
     let account = gateway.ledger.open(seat.address());
     let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
@@ -83,7 +92,7 @@ pub(super) fn run(
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
         } else {
-            match Box::pin(connection.greet(&seat).instrument(span(number))).await {
+            match Box::pin(connection.open_session(&seat).instrument(span(number))).await {
                 Ok(registered) => connection.live(registered).await,
                 Err(end) => (span(number), end),
             }
@@ -109,52 +118,52 @@ impl Connection {
     }
 
     /// The device of the session, once it is open.
-    pub(super) fn device(&self) -> Result<DeviceId, End> {
+    pub(super) fn device(&self) -> Result<DeviceId, ConnectionEnd> {
         let identity = self.session.identity();
-        identity.map(|identity| identity.device_id).ok_or(End::Close(CloseReason::Internal))
+        identity.map(|identity| identity.device_id).ok_or(ConnectionEnd::Close(CloseReason::Internal))
     }
 
-    pub(super) async fn recv(&mut self) -> Result<Message, End> {
+    pub(super) async fn recv(&mut self) -> Result<Message, ConnectionEnd> {
         self.socket.recv().await
     }
 
     /// Runs until `welcome` is sent: `hello` has ten seconds to arrive, and its answer may take [`OPEN_PATIENCE`].
-    async fn greet(&mut self, seat: &Seat) -> Result<Registered, End> {
+    async fn open_session(&mut self, seat: &SocketPlace) -> Result<Registered, ConnectionEnd> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         let token = tokio::select! {
             // The order of the branches: the timer must start before the first frame is read.
             biased;
-            () = gateway.operations.clock.sleep(patience) => Err(End::Close(CloseReason::HelloTimeout)),
-            () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
-            () = seat.evicted() => Err(End::Close(CloseReason::HelloTimeout)),
+            () = gateway.operations.clock.sleep(patience) => Err(ConnectionEnd::Close(CloseReason::HelloTimeout)),
+            () = gateway.tasks.drain().draining() => Err(ConnectionEnd::Close(CloseReason::Draining)),
+            () = seat.evicted() => Err(ConnectionEnd::Close(CloseReason::HelloTimeout)),
             token = self.hello() => token,
         }?;
         tokio::select! {
             biased;
-            () = gateway.tasks.drain().draining() => Err(End::Close(CloseReason::Draining)),
-            () = seat.evicted() => Err(End::Close(CloseReason::HelloTimeout)),
+            () = gateway.tasks.drain().draining() => Err(ConnectionEnd::Close(CloseReason::Draining)),
+            () = seat.evicted() => Err(ConnectionEnd::Close(CloseReason::HelloTimeout)),
             greeted = self.answer_hello(&token) => greeted.inspect(|_| seat.keep()),
         }
     }
 
     /// Waits for `hello` and returns its token.
-    async fn hello(&mut self) -> Result<String, End> {
+    async fn hello(&mut self) -> Result<String, ConnectionEnd> {
         loop {
             let message = self.next_before_hello().await?;
             match self.handle(&message) {
                 // The library may have queued a pong.
                 Step::Wait => self.write_all().await?,
                 Step::Answer(frame) => self.write_now(&frame).await?,
-                Step::Close(reason) => return Err(End::Close(reason)),
+                Step::Close(reason) => return Err(ConnectionEnd::Close(reason)),
                 Step::Verify { token } => return Ok(token),
                 // The session lets no request through before it is open.
-                Step::Run { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
+                Step::Run { .. } => return Err(ConnectionEnd::Close(CloseReason::ProtocolViolation)),
             }
         }
     }
 
-    async fn answer_hello(&mut self, token: &str) -> Result<Registered, End> {
+    async fn answer_hello(&mut self, token: &str) -> Result<Registered, ConnectionEnd> {
         let operations = Arc::clone(&self.gateway.operations);
         let mut patience = Patience::new(&operations.clock, OPEN_PATIENCE, self.outbound().number);
         let identified = loop {
@@ -166,7 +175,7 @@ impl Connection {
         match identified {
             Ok(identity) => match self.session.handle_verified(Some(identity)) {
                 Some(opening) => self.open(opening, patience).await,
-                None => Err(End::Close(CloseReason::Unauthorized)),
+                None => Err(ConnectionEnd::Close(CloseReason::Unauthorized)),
             },
             Err(error) => {
                 let id = self.session.handle_refused();
@@ -176,7 +185,7 @@ impl Connection {
     }
 
     /// Frames beyond the rate limit are not read. The timeout of `hello` then ends the connection.
-    async fn next_before_hello(&mut self) -> Result<Message, End> {
+    async fn next_before_hello(&mut self) -> Result<Message, ConnectionEnd> {
         loop {
             tokio::task::yield_now().await;
             let here = self.socket.try_recv();
@@ -185,27 +194,27 @@ impl Connection {
                 std::future::pending::<()>().await;
             }
             match here? {
-                Here::Message(message) => return Ok(message),
-                Here::More => {}
-                Here::Nothing => self.socket.readable().await?,
+                Received::Message(message) => return Ok(message),
+                Received::More => {}
+                Received::Nothing => self.socket.readable().await?,
             }
         }
     }
 
     /// Answers `hello` with an error and closes the connection for the matching reason.
-    async fn refuse<T>(&mut self, id: Option<RequestId>, error: ErrorBody) -> Result<T, End> {
+    async fn refuse<T>(&mut self, id: Option<RequestId>, error: ErrorBody) -> Result<T, ConnectionEnd> {
         let reason = match error.code {
             ErrorCode::Unauthorized => CloseReason::Unauthorized,
             ErrorCode::Revoked => CloseReason::DeviceRevoked,
             _ => CloseReason::Internal,
         };
         self.write_now(&ServerFrame::Error { id, error }).await?;
-        Err(End::Close(reason))
+        Err(ConnectionEnd::Close(reason))
     }
 
     /// Counts frames that are not messages of their own, such as fragments and pings, against the rate of frames.
-    fn charge_others(&mut self, here: &Result<Here, End>) {
-        let is_charged = matches!(here, Ok(Here::Message(Message::Text(_) | Message::Binary(_))));
+    fn charge_others(&mut self, here: &Result<Received, ConnectionEnd>) {
+        let is_charged = matches!(here, Ok(Received::Message(Message::Text(_) | Message::Binary(_))));
         let others = self.socket.take_frames().saturating_sub(u32::from(is_charged));
         let now = self.gateway.now();
         self.session.handle_other_frames(&self.gateway.session, others, now);
@@ -213,7 +222,7 @@ impl Connection {
 
     /// Registers the connection first and reads the inbox next, so that no row falls between. Rows that come by both ways are
     /// dropped by their position.
-    async fn open(&mut self, opening: Opening, mut patience: Patience) -> Result<Registered, End> {
+    async fn open(&mut self, opening: Opening, mut patience: Patience) -> Result<Registered, ConnectionEnd> {
         let Opening { id, identity, cursor } = opening;
         let (user_id, device_id) = (identity.user_id, identity.device_id);
         Span::current().record("user.id", display(user_id));
@@ -247,7 +256,7 @@ impl Connection {
         id: Option<RequestId>,
         identity: Identity,
         resume: Resume,
-    ) -> Result<(), End> {
+    ) -> Result<(), ConnectionEnd> {
         let operations = &self.gateway.operations;
         if resume == Resume::Resumed {
             operations.metrics.resumed.inc();
@@ -267,7 +276,7 @@ impl Connection {
     }
 
     /// Runs from `welcome` to the end. Returns a span that names the user, for the last log line.
-    async fn live(&mut self, mut registered: Registered) -> (Span, End) {
+    async fn live(&mut self, mut registered: Registered) -> (Span, ConnectionEnd) {
         let user = registered.user_id;
         if let Some(identity) = self.session.identity() {
             registered.go_up(identity.device_id);
@@ -280,7 +289,7 @@ impl Connection {
         (self.span_of(user), end)
     }
 
-    async fn live_until_end(&mut self, user: UserId) -> Result<Infallible, End> {
+    async fn live_until_end(&mut self, user: UserId) -> Result<Infallible, ConnectionEnd> {
         loop {
             let taken = self.take_waiting().await?;
             let written = self.write_and_look(taken == Taken::All)?;
@@ -325,18 +334,18 @@ impl Connection {
 
     /// Writes as much as the kernel takes, then checks the deadlines of the session. `is_heard` says that no unread frame is
     /// here.
-    pub(super) fn write_and_look(&mut self, is_heard: bool) -> Result<Written, End> {
+    pub(super) fn write_and_look(&mut self, is_heard: bool) -> Result<Written, ConnectionEnd> {
         let written = self.write()?;
         // A heartbeat may be among the unread frames, so silence is judged only when all were read.
         let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
         match due.filter(|reason| is_heard || *reason != CloseReason::Silent) {
-            Some(reason) => Err(End::Close(reason)),
+            Some(reason) => Err(ConnectionEnd::Close(reason)),
             None => Ok(written),
         }
     }
 
     /// Takes up to [`FRAMES_AT_ONCE`] frames that have already arrived. Also called during a long catch-up.
-    pub(super) async fn take_waiting(&mut self) -> Result<Taken, End> {
+    pub(super) async fn take_waiting(&mut self) -> Result<Taken, ConnectionEnd> {
         for _ in 0..FRAMES_AT_ONCE {
             if !self.may_read() {
                 return Ok(Taken::Stalled);
@@ -344,17 +353,14 @@ impl Connection {
             let here = self.socket.try_recv();
             self.charge_others(&here);
             let message = match here? {
-                Here::Message(message) => message,
-                Here::Nothing => return Ok(Taken::All),
-                Here::More => return Ok(Taken::Some),
+                Received::Message(message) => message,
+                Received::Nothing => return Ok(Taken::All),
+                Received::More => return Ok(Taken::Some),
             };
             if let Some(request) = self.decide(&message)? {
                 drop(message);
-                {
-                    let span = self.span_of(request.caller.user_id);
-                    Box::pin(self.carry_out(*request).instrument(span))
-                }
-                .await;
+                let span = self.span_of(request.caller.user_id);
+                Box::pin(self.carry_out(*request).instrument(span)).await;
             }
         }
         Ok(Taken::Some)
@@ -368,7 +374,7 @@ impl Connection {
 
     /// Gives a message to the session. Returns the request that the session lets through, if any, in a box: most of the time a
     /// connection has none, and its task should not reserve space for one.
-    fn decide(&mut self, message: &Message) -> Result<Option<Box<Request>>, End> {
+    fn decide(&mut self, message: &Message) -> Result<Option<Box<Request>>, ConnectionEnd> {
         match self.handle(message) {
             Step::Wait => {}
             Step::Answer(frame) => {
@@ -377,8 +383,8 @@ impl Connection {
                 }
                 self.outbound().push(encode::frame(&frame));
             }
-            Step::Close(reason) => return Err(End::Close(reason)),
-            Step::Verify { .. } => return Err(End::Close(CloseReason::ProtocolViolation)),
+            Step::Close(reason) => return Err(ConnectionEnd::Close(reason)),
+            Step::Verify { .. } => return Err(ConnectionEnd::Close(CloseReason::ProtocolViolation)),
             Step::Run { identity, id, frame } => {
                 let (node, epoch) = self.gateway.operations.node;
                 let connection = ConnectionId::from_raw(self.outbound().number);
@@ -419,35 +425,35 @@ impl Connection {
     }
 
     /// Writes what waits as far as the kernel takes it. Then ends the connection if another task has asked for that.
-    fn write(&self) -> Result<Written, End> {
+    fn write(&self) -> Result<Written, ConnectionEnd> {
         let written = self.outbound().write(&self.gateway.operations.metrics);
         match self.outbound().close_due() {
-            _ if written == Written::Gone => Err(End::Gone),
-            Some(reason) => Err(End::Close(reason)),
+            _ if written == Written::Gone => Err(ConnectionEnd::Gone),
+            Some(reason) => Err(ConnectionEnd::Close(reason)),
             None => Ok(written),
         }
     }
 
     /// Writes everything that waits.
-    pub(super) async fn write_all(&mut self) -> Result<(), End> {
+    pub(super) async fn write_all(&mut self) -> Result<(), ConnectionEnd> {
         while self.write()? == Written::Blocked {
             self.wait_for_room(false).await?;
             // Heartbeats are not read during this loop, so silence is not a reason to close.
             let due = self.session.handle_tick(&self.gateway.session, self.gateway.now());
             if due == Some(CloseReason::TokenExpired) {
-                return Err(End::Close(CloseReason::TokenExpired));
+                return Err(ConnectionEnd::Close(CloseReason::TokenExpired));
             }
         }
         Ok(())
     }
 
-    async fn write_now(&mut self, frame: &ServerFrame<'_>) -> Result<(), End> {
+    async fn write_now(&mut self, frame: &ServerFrame<'_>) -> Result<(), ConnectionEnd> {
         self.outbound().push(encode::frame(frame));
         self.write_all().await
     }
 
     /// Waits until the kernel takes more, another task wakes the connection, or, if `may_read`, bytes arrive.
-    async fn wait_for_room(&self, may_read: bool) -> Result<(), End> {
+    async fn wait_for_room(&self, may_read: bool) -> Result<(), ConnectionEnd> {
         let Some(blocked) = self.outbound().blocked() else { return Ok(()) };
         let outbound = self.outbound();
         // A connection that is being closed gets less time.
@@ -461,15 +467,15 @@ impl Connection {
             _ = outbound.tcp().readable(), if may_read => Ok(()),
             room = timeout_at(blocked + patience, outbound.tcp().writable()) => match room {
                 Ok(_) => Ok(()),
-                Err(_) => Err(End::Close(CloseReason::Silent)),
+                Err(_) => Err(ConnectionEnd::Close(CloseReason::Silent)),
             },
         }
     }
 
     /// Sends the close frame, waits for the peer's answer, and closes the socket.
-    async fn end(&mut self, end: End) {
+    async fn end(&mut self, end: ConnectionEnd) {
         tracing::info!(reason = ?end, "connection closed");
-        if let End::Close(reason) = end {
+        if let ConnectionEnd::Close(reason) = end {
             self.outbound().push_close(reason);
             if timeout(CLOSE_PATIENCE, self.close()).await.is_err() {
                 tracing::debug!("the peer did not answer the close");

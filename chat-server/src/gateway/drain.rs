@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use madang_proto::{CloseReason, ServerFrame};
 
-use super::outbound::Outbound;
-use super::{Gateway, encode};
+use super::Gateway;
+use super::connection::outbound::Outbound;
+use super::delivery::encode;
 
 /// The time between two groups of connections, and between a connection's `reconnect` and its close.
 const STEP: Duration = Duration::from_millis(250);

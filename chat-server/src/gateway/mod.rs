@@ -1,43 +1,19 @@
 //! The WebSocket gateway: accepts, registers, feeds and drains connections.
 //!
-//! [`listen`] accepts TCP connections ([`places`] bounds their number, [`addresses`] counts them by address, [`proxies`] finds
-//! the address of the client), [`accept`] upgrades them ([`handshake`] checks the request), [`pipe`] carries their bytes,
-//! [`ledger`] counts the bytes under way. [`connection`] is the task of one socket (the shell of `engine::session`), [`socket`]
-//! its reading side (each frame is judged by [`incoming`]), [`outbound`] its writing side with the inbox cursor (`engine::sync`)
-//! and the [`queue`] of waiting frames; [`lane`] holds the tasks that write. [`registry`] holds the connections by user,
-//! [`deliver`] brings envelopes to them, [`open`] brings rows of open channels to their subscribers, [`presence`] reports
-//! connections to the presence role and delivers its notices, [`drain`] closes all connections over a window of time.
+//! [`listener`] accepts TCP connections, bounds their number and finds the address of the client. [`socket`] upgrades them and is
+//! the reading side of each: its `incoming` judges every frame by its header, its `pipe` carries the bytes, its `lane` holds the
+//! tasks that write. [`connection`] is the task of one socket (the shell of `engine::session`); its `outbound` is the writing
+//! side with the inbox cursor (`engine::sync`), its `registry` holds the connections by user. [`delivery`] brings envelopes to
+//! them, rows of open channels to their subscribers, and notices of presence. [`ledger`] counts the bytes under way, [`drain`]
+//! closes all connections over a window of time.
 
-pub mod accept;
-mod addresses;
-mod catch_up;
 mod connection;
-pub mod deliver;
+pub mod delivery;
 pub mod drain;
-mod echo;
-pub mod encode;
-#[cfg(any(test, fuzzing))]
-pub mod feed;
-mod handshake;
-mod incoming;
-mod lane;
 pub(crate) mod ledger;
-pub mod listen;
-pub mod open;
-mod outbound;
-mod page_reads;
-mod pipe;
-pub(crate) mod places;
-mod presence;
-pub mod proxies;
-mod queue;
-mod registered;
-mod registry;
-mod requests;
-mod retry;
-mod socket;
+pub mod listener;
+pub mod socket;
 pub mod sweep;
-mod write_timeout;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,16 +26,16 @@ use parking_lot::Mutex;
 use crate::operations::Operations;
 use crate::tls::Tls;
 
-use addresses::Addresses;
-use lane::Lanes;
+use connection::page_reads::PageReads;
+pub use connection::registry::Registry;
+use delivery::open_channels::Subscribers;
 use ledger::Ledger;
-use open::Subscribers;
-use page_reads::PageReads;
-use places::Places;
-pub use registry::Registry;
+use listener::addresses::Addresses;
+use listener::places::Places;
+use socket::lane::Lanes;
 
 pub(crate) use ledger::FREE_BYTES;
-pub(crate) use listen::{HEAD_BYTES, HTTP_CONNECTIONS};
+pub(crate) use listener::listen::{HEAD_BYTES, HTTP_CONNECTIONS};
 
 /// Rate of log lines above `debug` for unknown paths and for refusals by a rate limit.
 const NOISE: Rate = Rate { per_second: 1, burst: 20 };
@@ -85,7 +61,7 @@ pub struct Gateway {
     /// Limits the log lines about requests that anybody can send in any number.
     noise: Mutex<Bucket>,
     /// Peers that look like proxies and are not named in the configuration.
-    pub(crate) unnamed: proxies::Unnamed,
+    pub(crate) unnamed: listener::proxies::Unnamed,
     /// Counts the bytes under way.
     pub(crate) ledger: Arc<Ledger>,
     session: SessionConfig,
@@ -103,7 +79,7 @@ impl Gateway {
         let of_user = config.limits.sockets_of_user();
         let registry = Registry::new(config.gateway.connections_per_device, of_user);
         let (places, seats) =
-            (Places::new(listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
+            (Places::new(listener::listen::HTTP_CONNECTIONS), Places::new(config.gateway.connections));
         let noise = Bucket::full(NOISE, operations.clock.elapsed());
         let ledger = Ledger::new(&config.limits, config.gateway.node_bytes);
         let subscribers = Subscribers::new(Arc::clone(&operations.bus));
@@ -119,7 +95,7 @@ impl Gateway {
             seats,
             seated: Addresses::default(),
             noise: Mutex::new(noise),
-            unnamed: proxies::Unnamed::default(),
+            unnamed: listener::proxies::Unnamed::default(),
             ledger,
             session,
             lanes,
@@ -131,7 +107,7 @@ impl Gateway {
     /// The tasks that write to connections. They never return.
     pub fn writers(&self) -> impl Iterator<Item = impl Future<Output = ()> + Send + use<>> {
         let metrics = &self.operations.metrics;
-        self.lanes.iter().map(|lane| lane::run(Arc::clone(lane), metrics.clone()))
+        self.lanes.iter().map(|lane| socket::lane::run(Arc::clone(lane), metrics.clone()))
     }
 
     /// Bytes under way: partly received messages and bodies, requests, and frames that wait for peers. The first 4 KiB of each

@@ -4,6 +4,16 @@
 //! The library gets the bytes of one frame at a time. So [`Incoming`] can judge each frame by its header, and the library holds
 //! nothing between two messages, so that a large buffer can be freed.
 
+pub(crate) mod accept;
+#[cfg(any(test, fuzzing))]
+pub mod chunk_fuzz;
+pub(super) mod echo;
+pub(super) mod handshake;
+pub(super) mod incoming;
+pub(super) mod lane;
+pub(super) mod pipe;
+pub(super) mod queue;
+
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -13,10 +23,9 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
-use super::echo;
-use super::encode::Frame;
-use super::incoming::Incoming;
-use super::outbound::Outbound;
+use self::incoming::Incoming;
+use super::connection::outbound::Outbound;
+use super::delivery::encode::Frame;
 
 /// Bytes that are read at once. Small, because every connection keeps a buffer of this size.
 const READ_BUFFER_BYTES: usize = 1024;
@@ -35,7 +44,7 @@ pub(super) struct Socket {
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// The peer has gone.
     Gone,
     /// The server closes the connection.
@@ -44,7 +53,7 @@ pub(super) enum End {
 
 /// What has already arrived.
 #[derive(Debug)]
-pub(super) enum Here {
+pub(super) enum Received {
     /// One message.
     Message(Message),
     /// Nothing.
@@ -138,16 +147,16 @@ impl Socket {
     ///
     /// # Errors
     /// Why nothing more comes.
-    pub(super) fn try_recv(&mut self) -> Result<Here, End> {
+    pub(super) fn try_recv(&mut self) -> Result<Received, ConnectionEnd> {
         if self.is_broken {
-            return Err(End::Gone);
+            return Err(ConnectionEnd::Gone);
         }
         self.library.get_mut().budget = TURN_BYTES;
         match self.library.read() {
             Ok(Message::Close(_)) => {
                 // The second read makes the library write its answer.
                 drop(self.library.read());
-                Err(End::Gone)
+                Err(ConnectionEnd::Gone)
             }
             Ok(message) => {
                 // Writes the answer to a ping, which the library would keep until the next read.
@@ -155,14 +164,14 @@ impl Socket {
                 if matches!(message, Message::Text(_) | Message::Binary(_)) {
                     self.give_back();
                 }
-                Ok(Here::Message(message))
+                Ok(Received::Message(message))
             }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(if self.library.get_ref().budget == 0 { Here::More } else { Here::Nothing })
+                Ok(if self.library.get_ref().budget == 0 { Received::More } else { Received::Nothing })
             }
             Err(error) => {
-                let end = self.library.get_ref().refused.map_or_else(|| end(&error), End::Close);
-                self.is_broken = end != End::Gone;
+                let end = self.library.get_ref().refused.map_or_else(|| end(&error), ConnectionEnd::Close);
+                self.is_broken = end != ConnectionEnd::Gone;
                 Err(end)
             }
         }
@@ -172,13 +181,13 @@ impl Socket {
     ///
     /// # Errors
     /// Why nothing more comes.
-    pub(super) async fn recv(&mut self) -> Result<Message, End> {
+    pub(super) async fn recv(&mut self) -> Result<Message, ConnectionEnd> {
         loop {
             tokio::task::yield_now().await;
             match self.try_recv()? {
-                Here::Message(message) => return Ok(message),
-                Here::More => {}
-                Here::Nothing => self.readable().await?,
+                Received::Message(message) => return Ok(message),
+                Received::More => {}
+                Received::Nothing => self.readable().await?,
             }
         }
     }
@@ -187,8 +196,8 @@ impl Socket {
     ///
     /// # Errors
     /// The peer has gone.
-    pub(super) async fn readable(&self) -> Result<(), End> {
-        self.outbound().tcp().readable().await.map_err(|_| End::Gone)
+    pub(super) async fn readable(&self) -> Result<(), ConnectionEnd> {
+        self.outbound().tcp().readable().await.map_err(|_| ConnectionEnd::Gone)
     }
 
     /// Reads until the peer has answered the close frame or has gone, because the kernel discards written bytes when a socket is
@@ -236,15 +245,15 @@ fn library(half: Half) -> WebSocket<Half> {
 }
 
 /// The close code of RFC 6455 for bytes that the library refuses. The session can be resumed.
-const fn end(error: &Error) -> End {
+const fn end(error: &Error) -> ConnectionEnd {
     match error {
-        Error::Utf8(_) => End::Close(CloseReason::InvalidUtf8),
-        Error::Capacity(_) => End::Close(CloseReason::TooBig),
+        Error::Utf8(_) => ConnectionEnd::Close(CloseReason::InvalidUtf8),
+        Error::Capacity(_) => ConnectionEnd::Close(CloseReason::TooBig),
         // The peer has hung up, or has sent frames after its own close frame.
         Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing,
-        ) => End::Gone,
-        Error::Protocol(_) => End::Close(CloseReason::BrokenFraming),
-        _ => End::Gone,
+        ) => ConnectionEnd::Gone,
+        Error::Protocol(_) => ConnectionEnd::Close(CloseReason::BrokenFraming),
+        _ => ConnectionEnd::Gone,
     }
 }

@@ -66,7 +66,7 @@ pub async fn run(gateway: Arc<Gateway>) {
         gateway.let_go();
         gateway.close_revoking();
         purge_freed();
-        gateway.tell_moved();
+        gateway.send_moved_heads();
         gateway.operations.homes.forget_resting();
     }
 }

@@ -33,19 +33,19 @@ const READ_BYTES: usize = 1024 * 1024;
 
 /// Messages of which some users have not been notified yet.
 #[derive(Debug, Default)]
-pub(super) struct Untold {
+pub(super) struct OwedMentions {
     /// Messages that were just appended. A channel is in the map exactly while its task runs.
-    fresh: HashMap<ChannelId, VecDeque<Concern>>,
+    fresh: HashMap<ChannelId, VecDeque<MentioningMessage>>,
     /// The number of messages in `fresh`, over all channels.
     count: usize,
     /// Messages of which an earlier attempt failed.
-    late: VecDeque<Owed>,
-    is_tended: bool,
+    late: VecDeque<LateMention>,
+    is_retried: bool,
 }
 
 /// A message, and the users that it may concern.
 #[derive(Debug)]
-struct Concern {
+struct MentioningMessage {
     seq: Seq,
     by: UserId,
     mentions: Vec<UserId>,
@@ -53,7 +53,7 @@ struct Concern {
 }
 
 #[derive(Debug)]
-struct Owed {
+struct LateMention {
     channel: ChannelId,
     seq: Seq,
     tries: u32,
@@ -63,20 +63,20 @@ impl Homes {
     /// Enqueues notes for the users that `rows` mention or answer. The ack does not wait for them.
     pub(super) fn owe_mentions<'a>(&self, log: LogId, rows: impl IntoIterator<Item = &'a Row>) {
         let LogId::Channel(channel) = log else { return };
-        let concerns: Vec<Concern> = rows.into_iter().filter_map(Concern::of).collect();
+        let concerns: Vec<MentioningMessage> = rows.into_iter().filter_map(MentioningMessage::of).collect();
         if concerns.is_empty() {
             return;
         }
-        let mut untold = self.0.untold.lock();
-        let room = OWED.saturating_sub(untold.count).min(concerns.len());
+        let mut owed_mentions = self.0.owed_mentions.lock();
+        let room = OWED.saturating_sub(owed_mentions.count).min(concerns.len());
         if room < concerns.len() {
             tracing::warn!(channel.id = %channel, messages = concerns.len() - room, "too many pending mentions: \
                  some were dropped");
         }
-        untold.count += room;
+        owed_mentions.count += room;
         // Under the lock in which `next_owed` removes the entry: a channel has one task, and none is missing.
-        let is_new = !untold.fresh.contains_key(&channel);
-        untold.fresh.entry(channel).or_default().extend(concerns.into_iter().take(room));
+        let is_new = !owed_mentions.fresh.contains_key(&channel);
+        owed_mentions.fresh.entry(channel).or_default().extend(concerns.into_iter().take(room));
         if is_new {
             self.0.tasks.spawn("mentions", self.clone().pay(channel));
         }
@@ -87,9 +87,9 @@ impl Homes {
     async fn pay(self, channel: ChannelId) {
         let paying = Paying { homes: &self, channel };
         while let Some(concerns) = self.next_owed(channel) {
-            let count = concerns.iter().map(Concern::notes).sum::<u32>();
-            let left = self.tell(channel, &concerns).await;
-            self.tell_later(left.into_iter().map(|seq| Owed { channel, seq, tries: 0 }));
+            let count = concerns.iter().map(MentioningMessage::notes).sum::<u32>();
+            let left = self.note_all(channel, &concerns).await;
+            self.note_later(left.into_iter().map(|seq| LateMention { channel, seq, tries: 0 }));
             let pause = Duration::from_secs(1) * count / NOTES_A_SECOND;
             tokio::select! {
                 () = self.0.clock.sleep(pause) => {}
@@ -102,28 +102,29 @@ impl Homes {
 
     /// About one second's share of the notes of a channel. `None` if nothing is left; the entry is removed then, and the task
     /// must end.
-    fn next_owed(&self, channel: ChannelId) -> Option<Vec<Concern>> {
-        let mut untold = self.0.untold.lock();
-        let waiting = untold.fresh.get_mut(&channel)?;
+    fn next_owed(&self, channel: ChannelId) -> Option<Vec<MentioningMessage>> {
+        let mut owed_mentions = self.0.owed_mentions.lock();
+        let waiting = owed_mentions.fresh.get_mut(&channel)?;
         let (mut taken, mut notes) = (Vec::new(), 0);
         while let Some(next) = waiting.front().filter(|_| notes < NOTES_A_SECOND) {
             notes += next.notes();
             taken.extend(waiting.pop_front());
         }
-        untold.count -= taken.len();
+        owed_mentions.count -= taken.len();
         if taken.is_empty() {
-            untold.fresh.remove(&channel);
+            owed_mentions.fresh.remove(&channel);
             return None;
         }
         Some(taken)
     }
 
     /// Makes the notes of one message that were not made before. Returns whether all of them exist now.
-    async fn tell_again(&self, channel: ChannelId, seq: Seq) -> bool {
+    async fn note_again(&self, channel: ChannelId, seq: Seq) -> bool {
         match self.0.logs.rows(LogId::Channel(channel), seq..=seq, 1).await {
             Ok(rows) => {
-                let concerns: Vec<Concern> = rows.iter().filter_map(Concern::of).collect();
-                self.tell(channel, &concerns).await.is_empty()
+                let concerns: Vec<MentioningMessage> =
+                    rows.iter().filter_map(MentioningMessage::of).collect();
+                self.note_all(channel, &concerns).await.is_empty()
             }
             Err(error) => {
                 tracing::warn!(channel.id = %channel, %error, "reading a message with mentions failed");
@@ -134,7 +135,7 @@ impl Homes {
 
     /// Makes the notes of messages, in their order. A note that is among the last ones of its log is not repeated: the home of
     /// the log knows them. Returns the messages of which a note failed.
-    async fn tell(&self, channel: ChannelId, messages: &[Concern]) -> Vec<Seq> {
+    async fn note_all(&self, channel: ChannelId, messages: &[MentioningMessage]) -> Vec<Seq> {
         let notes = match self.notes(channel, messages).await {
             Ok(notes) => notes,
             Err(error) => {
@@ -143,16 +144,19 @@ impl Homes {
             }
         };
         // All notes are handed to their homes in this order before the first one is awaited.
-        let told = notes.into_iter().map(|Note { to, seq, content }| async move {
+        let noted = notes.into_iter().map(|Note { to, seq, content }| async move {
             (seq, self.note_mention(to, channel, content).await)
         });
-        let mut left: Vec<Seq> =
-            join_all(told).await.into_iter().filter_map(|(seq, is_told)| (!is_told).then_some(seq)).collect();
+        let mut left: Vec<Seq> = join_all(noted)
+            .await
+            .into_iter()
+            .filter_map(|(seq, is_noted)| (!is_noted).then_some(seq))
+            .collect();
         left.dedup();
         left
     }
 
-    async fn notes(&self, channel: ChannelId, messages: &[Concern]) -> StoreResult<Vec<Note>> {
+    async fn notes(&self, channel: ChannelId, messages: &[MentioningMessage]) -> StoreResult<Vec<Note>> {
         let answered = self.senders_of(channel, messages).await?;
         let concerned = messages.iter().flat_map(|message| {
             // An answer is noted as an answer, even if it also mentions the user.
@@ -161,7 +165,7 @@ impl Homes {
             let answered = message.reply_to.and_then(|target| answered.get(&target));
             users.extend(answered.map(|user| (*user, true)));
             users.remove(&message.by);
-            let &Concern { seq, by, .. } = message;
+            let &MentioningMessage { seq, by, .. } = message;
             users.into_iter().map(move |(to, is_reply)| Note {
                 to,
                 seq,
@@ -183,7 +187,11 @@ impl Homes {
     }
 
     /// Removes notes for users who block the sender.
-    async fn leave_out_blocked(&self, messages: &[Concern], notes: &mut Vec<Note>) -> StoreResult<()> {
+    async fn leave_out_blocked(
+        &self,
+        messages: &[MentioningMessage],
+        notes: &mut Vec<Note>,
+    ) -> StoreResult<()> {
         let senders: HashSet<UserId> = messages.iter().map(|message| message.by).collect();
         let by: HashMap<Seq, UserId> = messages.iter().map(|message| (message.seq, message.by)).collect();
         for sender in senders {
@@ -202,7 +210,7 @@ impl Homes {
     async fn senders_of(
         &self,
         channel: ChannelId,
-        messages: &[Concern],
+        messages: &[MentioningMessage],
     ) -> StoreResult<BTreeMap<Seq, UserId>> {
         let targets: Vec<Seq> = messages.iter().filter_map(|message| message.reply_to).collect();
         if targets.is_empty() {
@@ -227,37 +235,37 @@ impl Homes {
         false
     }
 
-    fn tell_later(&self, owed: impl IntoIterator<Item = Owed>) {
-        let mut untold = self.0.untold.lock();
+    fn note_later(&self, owed: impl IntoIterator<Item = LateMention>) {
+        let mut owed_mentions = self.0.owed_mentions.lock();
         for owed in owed {
-            if untold.late.len() == OWED || owed.tries == TRIES {
+            if owed_mentions.late.len() == OWED || owed.tries == TRIES {
                 tracing::warn!(channel.id = %owed.channel, seq = %owed.seq, "appending a mention failed; given up");
             } else {
-                untold.late.push_back(owed);
+                owed_mentions.late.push_back(owed);
             }
         }
-        if !untold.late.is_empty() && !std::mem::replace(&mut untold.is_tended, true) {
-            self.0.tasks.spawn("late_mentions", self.clone().tend_late());
+        if !owed_mentions.late.is_empty() && !std::mem::replace(&mut owed_mentions.is_retried, true) {
+            self.0.tasks.spawn("late_mentions", self.clone().retry_late());
         }
     }
 
     /// Makes notes that failed before, until none is left. When the process drains it makes one last attempt.
-    async fn tend_late(self) {
+    async fn retry_late(self) {
         let _tending = Tending(&self);
         loop {
             let is_last = tokio::select! {
                 () = self.0.clock.sleep(AGAIN) => false,
                 () = self.0.tasks.drain().draining() => true,
             };
-            let waiting = std::mem::take(&mut self.0.untold.lock().late);
+            let waiting = std::mem::take(&mut self.0.owed_mentions.lock().late);
             let mut left = Vec::new();
-            for Owed { channel, seq, tries } in waiting {
-                if !self.tell_again(channel, seq).await {
-                    left.push(Owed { channel, seq, tries: tries + 1 });
+            for LateMention { channel, seq, tries } in waiting {
+                if !self.note_again(channel, seq).await {
+                    left.push(LateMention { channel, seq, tries: tries + 1 });
                 }
             }
-            self.tell_later(left);
-            if is_last || self.0.untold.lock().late.is_empty() {
+            self.note_later(left);
+            if is_last || self.0.owed_mentions.lock().late.is_empty() {
                 return;
             }
         }
@@ -272,12 +280,12 @@ struct Paying<'a> {
 
 impl Drop for Paying<'_> {
     fn drop(&mut self) {
-        let mut untold = self.homes.0.untold.lock();
-        let left = untold.fresh.remove(&self.channel).unwrap_or_default();
-        untold.count -= left.len();
+        let mut owed_mentions = self.homes.0.owed_mentions.lock();
+        let left = owed_mentions.fresh.remove(&self.channel).unwrap_or_default();
+        owed_mentions.count -= left.len();
         let channel = self.channel;
-        let room = OWED.saturating_sub(untold.late.len());
-        untold.late.extend(left.into_iter().take(room).map(|concern| Owed {
+        let room = OWED.saturating_sub(owed_mentions.late.len());
+        owed_mentions.late.extend(left.into_iter().take(room).map(|concern| LateMention {
             channel,
             seq: concern.seq,
             tries: 0,
@@ -290,11 +298,11 @@ struct Tending<'a>(&'a Homes);
 
 impl Drop for Tending<'_> {
     fn drop(&mut self) {
-        self.0.0.untold.lock().is_tended = false;
+        self.0.0.owed_mentions.lock().is_retried = false;
     }
 }
 
-impl Concern {
+impl MentioningMessage {
     /// `None` for a row that mentions and answers nobody.
     fn of(row: &Row) -> Option<Self> {
         let message = row.entry.content.message()?;
@@ -417,8 +425,8 @@ mod tests {
         async fn settle(&self, step: Duration) {
             for _ in 0..1_000 {
                 let is_done = {
-                    let untold = self.homes.0.untold.lock();
-                    !untold.is_tended && untold.fresh.is_empty()
+                    let owed_mentions = self.homes.0.owed_mentions.lock();
+                    !owed_mentions.is_retried && owed_mentions.fresh.is_empty()
                 };
                 if is_done {
                     return;
@@ -430,7 +438,7 @@ mod tests {
         }
 
         /// The messages that are noted in a user's log.
-        async fn told(&self, user: UserId) -> Vec<Seq> {
+        async fn noted_mentions(&self, user: UserId) -> Vec<Seq> {
             let tail = self.model.tail(LogId::User(user), 100).await.unwrap();
             let seqs = tail.rows.iter().filter_map(|row| match row.entry.content {
                 Content::Mentioned { seq, .. } => Some(seq),
@@ -454,8 +462,8 @@ mod tests {
         let second = stage.say(2, mention(&[BERT, CARL])).await;
         let third = stage.say(3, mention(&[CARL])).await;
         stage.settle(AGAIN).await;
-        assert_eq!(stage.told(BERT).await, [first, second]);
-        assert_eq!(stage.told(CARL).await, [first, second, third]);
+        assert_eq!(stage.noted_mentions(BERT).await, [first, second]);
+        assert_eq!(stage.noted_mentions(CARL).await, [first, second, third]);
     }
 
     #[tokio::test]
@@ -465,11 +473,11 @@ mod tests {
         let (one, two, three) =
             tokio::join!(stage.say(1, body()), stage.say(2, body()), stage.say(3, body()));
         stage.settle(PAUSE).await;
-        assert_eq!(stage.told(BERT).await, [one, two, three]);
+        assert_eq!(stage.noted_mentions(BERT).await, [one, two, three]);
         let answer = Body { reply_to: Some(two), ..mention(&[]) };
         stage.say(4, answer).await;
         stage.settle(PAUSE).await;
-        assert_eq!(stage.told(ANNA).await, [], "an answer to oneself is not noted");
+        assert_eq!(stage.noted_mentions(ANNA).await, [], "an answer to oneself is not noted");
     }
 
     #[tokio::test]
@@ -477,10 +485,10 @@ mod tests {
         let stage = Stage::open().await;
         stage.model.script(LogId::User(BERT), Fate::Unavailable);
         let first = stage.say(1, mention(&[BERT])).await;
-        assert_eq!(stage.told(BERT).await, []);
+        assert_eq!(stage.noted_mentions(BERT).await, []);
         stage.homes.0.tasks.drain().begin();
         stage.settle(Duration::ZERO).await;
-        assert_eq!(stage.told(BERT).await, [first]);
+        assert_eq!(stage.noted_mentions(BERT).await, [first]);
     }
 
     /// The message is acknowledged although no note can be made, and the notes of a channel keep to their rate.
@@ -496,10 +504,10 @@ mod tests {
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
-        let at_once = stage.told(BERT).await;
+        let at_once = stage.noted_mentions(BERT).await;
         assert!(at_once.len() <= 3, "{} messages were noted at once", at_once.len());
         stage.settle(PAUSE).await;
-        assert_eq!(stage.told(BERT).await, said);
+        assert_eq!(stage.noted_mentions(BERT).await, said);
     }
 
     #[tokio::test]
@@ -511,7 +519,7 @@ mod tests {
         let row = rows.into_iter().flatten().next().unwrap();
         let rows = vec![row; 2 * OWED];
         stage.homes.owe_mentions(log, &rows);
-        assert!(stage.homes.0.untold.lock().count <= OWED);
+        assert!(stage.homes.0.owed_mentions.lock().count <= OWED);
     }
 
     /// Another task takes over the messages of a task that has panicked.
@@ -522,16 +530,16 @@ mod tests {
         let first = stage.say(1, mention(&[BERT])).await;
         stage.settle(PAUSE).await;
         {
-            let mut untold = stage.homes.0.untold.lock();
-            let owed = Concern { seq: first, by: ANNA, mentions: vec![CARL], reply_to: None };
-            untold.fresh.insert(channel, VecDeque::from([owed]));
-            untold.count += 1;
+            let mut owed_mentions = stage.homes.0.owed_mentions.lock();
+            let owed = MentioningMessage { seq: first, by: ANNA, mentions: vec![CARL], reply_to: None };
+            owed_mentions.fresh.insert(channel, VecDeque::from([owed]));
+            owed_mentions.count += 1;
         }
         drop(Paying { homes: &stage.homes, channel });
-        assert_eq!(stage.homes.0.untold.lock().count, 0);
-        stage.homes.tell_later([Owed { channel, seq: first, tries: 0 }]);
+        assert_eq!(stage.homes.0.owed_mentions.lock().count, 0);
+        stage.homes.note_later([LateMention { channel, seq: first, tries: 0 }]);
         drop(Tending(&stage.homes));
-        assert!(!stage.homes.0.untold.lock().is_tended);
+        assert!(!stage.homes.0.owed_mentions.lock().is_retried);
         stage.settle(AGAIN).await;
     }
 
@@ -552,12 +560,15 @@ mod tests {
         let mut stage = Stage::open().await;
         stage.model.script(LogId::User(BERT), Fate::Unavailable);
         let first = stage.say(1, mention(&[BERT])).await;
-        eventually(async || !stage.homes.0.untold.lock().late.is_empty()).await;
-        assert_eq!(stage.told(BERT).await, []);
+        eventually(async || !stage.homes.0.owed_mentions.lock().late.is_empty()).await;
+        assert_eq!(stage.noted_mentions(BERT).await, []);
         // The clock stands still, so the first process does not try again.
         stage.homes = stage.successor();
         let second = stage.say(2, mention(&[CARL])).await;
-        eventually(async || stage.told(BERT).await == [first] && stage.told(CARL).await == [second]).await;
+        eventually(async || {
+            stage.noted_mentions(BERT).await == [first] && stage.noted_mentions(CARL).await == [second]
+        })
+        .await;
     }
 
     /// A process dies between an append and its consequences.

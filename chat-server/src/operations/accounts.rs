@@ -1,5 +1,14 @@
 //! Signing up, and the profile and settings of a user.
 
+pub(super) mod deletion;
+pub(super) mod devices;
+pub(super) mod export;
+pub(super) mod guesses;
+pub(super) mod handles;
+pub(super) mod operators;
+pub(super) mod passwords;
+pub(super) mod sign_in;
+
 use std::collections::HashSet;
 
 use madang_auth::{InvitationCode, Lane};
@@ -9,12 +18,12 @@ use madang_proto::{AccountSettings, Content, ErrorBody, ErrorCode, UserCard, lim
 use madang_store::{Claim, Claimed, Created, Profile, User, UserState};
 use sha2::{Digest, Sha256};
 
+use super::accounts::handles::{check_handle, check_new_handle, check_shape};
+use super::accounts::passwords::check_password;
+use super::accounts::sign_in::{Room, check_device_name};
+use super::channels::details::check_avatar;
 use super::costs::Cost;
-use super::details::check_avatar;
-use super::handles::{check_handle, check_new_handle, check_shape};
-use super::passwords::check_password;
-use super::sign_in::{Room, check_device_name};
-use super::texts::check_text;
+use super::messages::texts::check_text;
 use super::turns::Subject;
 use super::{Caller, Operations};
 use crate::config::SignUpMode;

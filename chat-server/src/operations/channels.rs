@@ -1,5 +1,13 @@
 //! Channels: created, listed, read.
 
+pub(super) mod channel_settings;
+pub(super) mod details;
+pub(super) mod erasure;
+pub(super) mod group_invitations;
+pub(super) mod members;
+pub(super) mod moderation;
+pub(super) mod open_channels;
+
 use std::sync::Arc;
 
 use madang_engine::home::{Command, JoinRequest, SeatRequest};
@@ -9,11 +17,11 @@ use madang_proto::{ChannelCard, ChannelKind, ErrorBody, ErrorCode, Role, limits}
 use madang_store::{Channel, ChannelState, Head, Member, Overview, OverviewOrder, User, UserState};
 
 use super::accounts::request_hash;
-use super::consent::Division;
+use super::channels::details::check_topic;
+use super::channels::group_invitations::UnnotedInvitations;
 use super::costs::Cost;
-use super::details::check_topic;
-use super::invitations::Untold;
-use super::texts::check_text;
+use super::messages::texts::check_text;
+use super::people::consent::Division;
 use super::{Caller, Operations, check_not_deleted, pages};
 use crate::refusal::Result;
 
@@ -112,9 +120,9 @@ impl Operations {
         let accepts = self.consent().is_given();
         let mut joins = vec![JoinRequest::of(caller.user_id, Role::Owner)];
         joins.extend(added.into_iter().map(|user_id| JoinRequest { user_id, role: Role::Member, accepts }));
-        let untold = self.establish(caller, Founding { card, capacity, joins, invited: &invited }).await?;
+        let unnoted = self.establish(caller, Founding { card, capacity, joins, invited: &invited }).await?;
         drop(room);
-        self.tell_invitations(untold).await;
+        self.note_invitations(unnoted).await;
         Ok((id, invited))
     }
 
@@ -140,7 +148,11 @@ impl Operations {
     }
 
     /// Makes a channel. Each step can be repeated. Returns the invitations that must be noted.
-    pub(super) async fn establish(&self, caller: Caller, founding: Founding<'_>) -> Result<Untold<'_>> {
+    pub(super) async fn establish(
+        &self,
+        caller: Caller,
+        founding: Founding<'_>,
+    ) -> Result<UnnotedInvitations<'_>> {
         let Founding { card, capacity, joins, invited } = founding;
         let id = card.id;
         let (created_by, created_at) = (caller.user_id, self.clock.now_ms());
@@ -150,13 +162,13 @@ impl Operations {
         // A repeated creation does not bring back members who have left meanwhile, nor invitations that were taken back.
         if self.store.seats(id).await?.rev > 0 {
             self.homes.ask(&channel, seats(caller.user_id, Vec::new(), true)).await?;
-            return Ok(self.untold([]));
+            return Ok(self.unnoted([]));
         }
         // Before the seats: if the call stops here, the repeated one finds no seats and does both again. Invitations count only
         // once their inviter is a member.
-        let untold = self.put_invitations(caller.user_id, id, invited).await?;
+        let unnoted = self.put_invitations(caller.user_id, id, invited).await?;
         self.homes.ask(&channel, seats(caller.user_id, joins, true)).await?;
-        Ok(untold)
+        Ok(unnoted)
     }
 
     /// The caller's channels, by activity or by id; or those that the caller has left and may still read.

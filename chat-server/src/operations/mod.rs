@@ -1,45 +1,16 @@
 //! The use cases, one in each file: *check*, then *apply*. The socket and REST both call these.
 
 mod accounts;
-mod blocks;
 mod callers;
-mod carried;
-mod changes;
-mod channel_settings;
 mod channels;
-mod consent;
-mod contacts;
 mod costs;
-mod deletion;
-mod details;
-mod devices;
-mod erasure;
-mod events;
-mod export;
-mod guesses;
-mod handles;
-mod hidden;
-mod history;
-mod invitations;
-mod members;
-mod mentioned;
-mod moderation;
-mod names;
-mod open;
-mod operators;
+mod messages;
 mod pages;
-mod passwords;
 mod people;
 mod postponed;
-mod presence;
-mod read;
-mod received;
-mod send;
 mod server_info;
-mod sign_in;
 mod snapshot;
 mod sync;
-mod texts;
 mod top;
 mod trim;
 mod turns;
@@ -63,19 +34,19 @@ use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::refusal::Result;
 
+pub use accounts::deletion::Deletions;
+pub use accounts::devices::Revocations;
+pub use accounts::export::{Export, Exports};
+pub(crate) use accounts::guesses::GUESS_BYTES;
+pub use accounts::guesses::Guesses;
+pub use accounts::operators::{Account, InvitationCard};
 pub(crate) use callers::RATE_BYTES;
 pub use callers::{Callers, network};
-pub use changes::Change;
-pub use deletion::Deletions;
-pub use devices::Revocations;
-pub(crate) use events::TYPING_BYTES;
-pub use events::Writers;
-pub use export::{Export, Exports};
-pub(crate) use guesses::GUESS_BYTES;
-pub use guesses::Guesses;
-pub use invitations::UntoldInvitations;
-pub use operators::{Account, InvitationCard};
-pub use received::ReceivedMarks;
+pub use channels::group_invitations::DueInvitations;
+pub(crate) use messages::events::TYPING_BYTES;
+pub use messages::events::Writers;
+pub use messages::message_changes::Change;
+pub use messages::received::ReceivedMarks;
 pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
 pub use turns::Turns;
@@ -142,7 +113,7 @@ pub struct Operations {
     /// Exports that are under way.
     pub exports: Exports,
     /// Invitations whose users' devices have not been notified.
-    pub untold_invitations: UntoldInvitations,
+    pub due_invitations: DueInvitations,
     /// When users were last published as writing.
     pub writers: Writers,
     /// Lets callers that change the same thing take turns.
@@ -164,7 +135,7 @@ pub struct Operations {
 pub struct Known {
     channels: Cache<ChannelId, Arc<Channel>>,
     /// Whether a device is valid, revoked or unknown.
-    devices: Cache<DeviceId, devices::DeviceState>,
+    devices: Cache<DeviceId, accounts::devices::DeviceState>,
     /// Presence counts of large channels.
     counts: Cache<ChannelId, PresenceCounts>,
 }

@@ -1,13 +1,19 @@
 //! Finds users by the beginning of a handle or of a word of a name. Only users whom the caller knows are searched, so that nobody
 //! can list the users of a server. Any user is found by the whole handle.
 
+pub(super) mod blocks;
+pub(super) mod consent;
+pub(super) mod contacts;
+pub(super) mod names;
+pub(super) mod presence;
+
 use madang_engine::text;
 use madang_proto::rest::{List, UserSearch};
 use madang_proto::{UserCard, limits};
 use madang_store::User;
 
 use super::accounts::card;
-use super::texts::check_text;
+use super::messages::texts::check_text;
 use super::{Caller, Operations};
 use crate::refusal::Result;
 

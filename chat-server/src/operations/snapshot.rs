@@ -11,7 +11,7 @@ use madang_store::{Overview, OverviewOrder};
 
 use super::channels::view;
 use super::costs::Cost;
-use super::names::named_in;
+use super::people::names::named_in;
 use super::{Caller, Operations, pages};
 use crate::refusal::{OperationError, Result};
 

@@ -93,7 +93,7 @@ impl Operations {
             self.finish_deletions().await;
             self.trim_some(&mut walk).await;
             self.turn_written();
-            self.tell_untold_invitations().await;
+            self.note_due_invitations().await;
             forget_in -= 1;
             if forget_in == 0 {
                 forget_in = if self.forget_some(&drain).await { 1 } else { FORGET_EVERY_ROUNDS };

@@ -20,7 +20,7 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{Api, conform};
-use crate::gateway::proxies;
+use crate::gateway::listener::proxies;
 use crate::refusal::Refusal;
 
 /// The id of a request, the caller's or a new one. The answer has it in the same header.

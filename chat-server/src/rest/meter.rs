@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::Api;
 use crate::gateway::ledger::{Account, FREE_BYTES};
-use crate::gateway::places::{Place, Unfinished};
+use crate::gateway::listener::places::{Place, Unfinished};
 use crate::refusal::Refusal;
 
 /// Paths of answers whose size must not reveal their content: they hold tokens beside names that others can choose.

@@ -33,7 +33,7 @@ use tower_http::compression::{CompressionLayer, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::gateway::Gateway;
-use crate::gateway::accept::{ANY_ORIGIN, accept, is_allowed};
+use crate::gateway::socket::accept::{ANY_ORIGIN, accept, is_allowed};
 
 /// The state that the handlers share.
 #[derive(Clone)]

@@ -52,8 +52,8 @@ impl Systemd {
         Ok(Some(Self { socket, manager, watchdog }))
     }
 
-    /// Sends `READY=1` once the process is ready, `WATCHDOG=1` as often as needed, and `STOPPING=1` when the drain
-    /// begins. A process of which a part has failed for good sends nothing, so that systemd restarts it.
+    /// Sends `READY=1` once the process is ready, and `WATCHDOG=1` as often as needed until the drain begins. A process
+    /// of which a part has failed for good sends nothing, so that systemd restarts it.
     pub async fn attend(self: Arc<Self>, health: Arc<Health>, drain: Drain) {
         while !health.readiness().ready && drain.phase() == Phase::Running {
             tokio::time::sleep(LOOK).await;
@@ -63,7 +63,7 @@ impl Systemd {
         }
         tokio::select! {
             () = self.show_life(&health) => {}
-            () = drain.draining() => self.notify("STOPPING=1"),
+            () = drain.draining() => {}
         }
     }
 
@@ -88,6 +88,12 @@ impl Systemd {
         // The time on the manager's own clock distinguishes this reload from an earlier one.
         let now_us = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
         self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={now_us}"));
+    }
+
+    /// The drain has begun. Sent by the task that ends the process: a drain without connections is over before another
+    /// task may run.
+    pub fn stopping(&self) {
+        self.notify("STOPPING=1");
     }
 
     fn notify(&self, state: &str) {
@@ -162,6 +168,8 @@ mod tests {
             drain.begin();
         };
         tokio::join!(attend, life);
+        assert_eq!(ear.heard(), [""; 0]);
+        systemd.stopping();
         assert_eq!(ear.heard(), ["STOPPING=1"]);
         systemd.reloading();
         let heard = ear.heard();

@@ -125,7 +125,7 @@ pub trait GroupInvitationStore: Send + Sync + 'static {
     /// there was another change meanwhile.
     async fn settle_invitation(&self, user: UserId, channel: ChannelId, rev: u64) -> StoreResult<bool>;
     /// Up to `limit` invitations whose last change has no note in the user's own log yet.
-    async fn untold_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>>;
+    async fn due_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>>;
 }
 
 /// The new invitation of a user by `by` where `found` is there already. Every implementation of

@@ -10,7 +10,7 @@ use anyhow::Context;
 use madang_bus::local::LocalInbox;
 use madang_chat_server::compose::{Backends, Node};
 use madang_chat_server::config::Config;
-use madang_chat_server::gateway::listen;
+use madang_chat_server::gateway::listener::listen;
 use madang_chat_server::rest;
 use madang_ids::Millis;
 use madang_service::{Clock, Drain, ManualClock, Tasks};

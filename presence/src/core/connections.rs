@@ -3,7 +3,7 @@
 use madang_engine::session::Now;
 use madang_ids::{Millis, UserId};
 
-use super::user::{Connection, Load, Told};
+use super::user::{Connection, Load, Synced};
 use super::{Core, INHERITED, LEFT, Node};
 use crate::api::{NodeRun, Up};
 
@@ -62,9 +62,9 @@ impl Core {
     pub(super) fn begin_again(&mut self, node: u32) {
         for user in self.users.values_mut() {
             for found in
-                user.connections.iter_mut().filter(|found| found.node == node && found.told == Told::All)
+                user.connections.iter_mut().filter(|found| found.node == node && found.synced == Synced::All)
             {
-                found.told = Told::Parts;
+                found.synced = Synced::Parts;
             }
         }
     }
@@ -98,7 +98,7 @@ impl Core {
                     node,
                     is_idle: up.is_idle || inherits,
                     inherits_idle: inherits,
-                    told: Told::Nothing,
+                    synced: Synced::Nothing,
                     leaves_at: None,
                 });
             }
@@ -108,8 +108,8 @@ impl Core {
             // While the user had no connection, nobody reported changes of their circle.
             self.want(up.user, true);
         }
-        self.greet(up.user);
-        self.show(up.user, now);
+        self.send_known_states(up.user);
+        self.publish_state(up.user, now);
     }
 
     /// Begins the grace period of the connections for which `leaves` holds.
@@ -131,8 +131,8 @@ impl Core {
         if let Some(user) = self.users.get_mut(&id) {
             user.connections.retain(|found| found.leaves_at.is_none_or(|at| at > now.elapsed));
             user.end_inherited_idleness(now);
-            self.greet(id);
-            self.show(id, now);
+            self.send_known_states(id);
+            self.publish_state(id, now);
         }
     }
 

@@ -10,8 +10,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use madang_ids::UserId;
 use madang_proto::{Availability, PresenceList, UserPresence};
 
-use super::user::{Load, Shown, Told, User};
-use super::{Core, Notice, Settling, State, To};
+use super::user::{Load, Shown, Synced, User};
+use super::{Core, Notice, NoticeTarget, Settling, State};
 
 /// A user of another core who is watched here.
 #[derive(Debug, Default)]
@@ -150,8 +150,8 @@ impl Core {
         if let Some(found) = self.foreign.get_mut(&id) {
             found.known = Some(new);
         }
-        self.tell(To::Users(parted), vec![UserPresence::offline(id)]);
-        self.tell(To::Users(hear), vec![card]);
+        self.notify(NoticeTarget::Users(parted), vec![UserPresence::offline(id)]);
+        self.notify(NoticeTarget::Users(hear), vec![card]);
         lacking.into_iter().for_each(|watcher| self.owe_doubt(id, watcher));
         waiting.into_iter().for_each(|watcher| self.await_one_less(watcher));
     }
@@ -179,10 +179,10 @@ impl Core {
         if self.users.get(&id).is_none_or(|user| !user.is_loaded) {
             return;
         }
-        self.greet(id);
+        self.send_known_states(id);
         if self.is_settled_for(id) && !self.awaited.contains_key(&id) {
             let list = PresenceList { complete: true, ..PresenceList::default() };
-            self.notices.push_back(Notice { to: To::Users(vec![id]), list });
+            self.notices.push_back(Notice { to: NoticeTarget::Users(vec![id]), list });
         }
     }
 
@@ -204,9 +204,9 @@ impl Core {
         let settled: Vec<UserId> = self.users.keys().copied().filter(|id| is_meant(self, *id)).collect();
         for id in settled {
             if let Some(user) = self.users.get_mut(&id) {
-                user.connections.iter_mut().for_each(|found| found.told = Told::Parts);
+                user.connections.iter_mut().for_each(|found| found.synced = Synced::Parts);
             }
-            self.greet(id);
+            self.send_known_states(id);
         }
         let interested: HashSet<UserId> = self.links.values().flat_map(super::Link::all_interested).collect();
         let settled: HashSet<UserId> = interested.into_iter().filter(|id| is_meant(self, *id)).collect();

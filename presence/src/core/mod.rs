@@ -29,8 +29,8 @@ use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
 use foreign::Foreign;
 use peers::Link;
-pub use peers::{Ack, Batch, End, Message, State};
-use user::{Connection, Load, Settings, Shown, Told, User};
+pub use peers::{Ack, Batch, LinkEnd, Message, State};
+use user::{Connection, Load, Settings, Shown, Synced, User};
 pub use view::{ProcessRun, View, ViewId};
 
 /// A connection that had no room for a frame gets everything again after this time.
@@ -46,14 +46,14 @@ const LEFT: usize = 50_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// The receivers.
-    pub to: To,
+    pub to: NoticeTarget,
     /// The content of the frame.
     pub list: PresenceList,
 }
 
 /// The receivers of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum To {
+pub enum NoticeTarget {
     /// All connections of these users.
     Users(Vec<UserId>),
     /// One connection.
@@ -279,7 +279,7 @@ impl Core {
             Departure::Revoked => {
                 let device = user.connections[place].device;
                 user.connections.retain(|other| other.device != device);
-                return self.show(id, now);
+                return self.publish_state(id, now);
             }
         };
         user.connections[place].leaves_at = Some(now.elapsed + grace);
@@ -306,7 +306,7 @@ impl Core {
             found.inherits_idle = false;
         }
         user.touch(now.at);
-        self.show(id, now);
+        self.publish_state(id, now);
     }
 
     /// The rows of a user's settings have changed; with `circle` those of the user's circle too.
@@ -318,8 +318,8 @@ impl Core {
     pub fn handle_dropped(&mut self, id: UserId, connection: ConnectionId, now: Now) {
         let Some(user) = self.users.get_mut(&id) else { return };
         let mut all = user.connections.iter_mut();
-        if let Some(found) = all.find(|found| found.id == connection && found.told == Told::All) {
-            found.told = Told::Parts;
+        if let Some(found) = all.find(|found| found.id == connection && found.synced == Synced::All) {
+            found.synced = Synced::Parts;
             self.looks.insert((now.elapsed + AGAIN, id));
         }
     }
@@ -439,10 +439,10 @@ impl Core {
 
     /// The nodes that have connections a notice is for. A remote placement sends the notice to them and to no others.
     #[must_use]
-    pub fn nodes_of(&self, to: &To) -> Vec<NodeRun> {
+    pub fn nodes_of(&self, to: &NoticeTarget) -> Vec<NodeRun> {
         let (users, only) = match to {
-            To::Users(users) => (users.as_slice(), None),
-            To::Connection(user, connection) => (std::slice::from_ref(user), Some(*connection)),
+            NoticeTarget::Users(users) => (users.as_slice(), None),
+            NoticeTarget::Connection(user, connection) => (std::slice::from_ref(user), Some(*connection)),
         };
         let connections = users.iter().filter_map(|id| self.users.get(id)).flat_map(|user| &user.connections);
         let is_meant =

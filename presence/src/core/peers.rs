@@ -28,14 +28,14 @@ const USERS: usize = 500;
 
 /// One end of a link between two cores. Ends of one process are ordered by epoch and then by session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
+pub struct LinkEnd {
     /// The process.
     pub run: ProcessRun,
     /// Rises in the process with each link that begins.
     pub session: u64,
 }
 
-impl End {
+impl LinkEnd {
     fn order(&self) -> (u64, u64) {
         (self.run.epoch.raw(), self.session)
     }
@@ -54,10 +54,10 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The sender.
-    pub from: End,
+    pub from: LinkEnd,
     /// The receiver. `None` if its end is not known yet; then the batch is empty and only introduces the sender. What a batch
     /// contains is taken only by the very end that it names, so a late copy cannot speak to a later one.
-    pub to: Option<End>,
+    pub to: Option<LinkEnd>,
     /// Rises with each batch of a link. A receiver drops a number that is not above the last one.
     pub number: u64,
     /// Users of the receiver in whom the sender is interested from now on. Each is answered by a [`State`].
@@ -75,9 +75,9 @@ pub struct Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
     /// The receiver of the batch.
-    pub from: End,
+    pub from: LinkEnd,
     /// The sender of the batch.
-    pub to: End,
+    pub to: LinkEnd,
     /// The number of the last batch that was taken.
     pub number: u64,
 }
@@ -92,7 +92,7 @@ pub enum Message {
 }
 
 impl Message {
-    const fn from(&self) -> End {
+    const fn from(&self) -> LinkEnd {
         match self {
             Self::Batch(batch) => batch.from,
             Self::Ack(ack) => ack.from,
@@ -111,7 +111,7 @@ struct Change {
 
 /// What one core still has to tell another. The content is read from the core when a batch is polled.
 #[derive(Debug, Default)]
-pub(super) struct Owed {
+pub(super) struct Outstanding {
     /// Users of the other core whose interest has begun or ended.
     interest: BTreeSet<UserId>,
     /// Users of this core whose state has changed.
@@ -119,7 +119,7 @@ pub(super) struct Owed {
     doubts: BTreeSet<(UserId, UserId)>,
 }
 
-impl Owed {
+impl Outstanding {
     fn is_empty(&self) -> bool {
         self.interest.is_empty() && self.states.is_empty() && self.doubts.is_empty()
     }
@@ -163,11 +163,11 @@ impl Owed {
 pub(super) struct Link {
     session: u64,
     /// The other end, as far as it is known.
-    peer: Option<End>,
+    peer: Option<LinkEnd>,
     /// The number of the last batch.
     number: u64,
-    owed: Owed,
-    under_way: Owed,
+    owed: Outstanding,
+    under_way: Outstanding,
     /// A batch is under way and is repeated at this time.
     repeat_at: Option<Duration>,
     /// Nothing was sent on this link yet. The first batch goes also if it is empty: it tells the other side that the link is new.
@@ -190,12 +190,12 @@ impl Link {
     }
 
     /// The other side has begun anew and knows nothing.
-    fn begin_again(&mut self, peer: End) {
+    fn begin_again(&mut self, peer: LinkEnd) {
         self.peer = Some(peer);
         self.taken = 0;
         self.interested.clear();
         self.owed.states.clear();
-        self.under_way = Owed::default();
+        self.under_way = Outstanding::default();
         self.repeat_at = None;
     }
 }
@@ -206,13 +206,13 @@ impl Core {
         self.links.clear();
         for process in self.view.processes().iter().filter(|process| **process != self.me.process) {
             self.sessions += 1;
-            let owed = Owed { interest: self.interest_in(*process), ..Owed::default() };
+            let owed = Outstanding { interest: self.interest_in(*process), ..Outstanding::default() };
             let link = Link {
                 session: self.sessions,
                 peer: None,
                 number: 0,
                 owed,
-                under_way: Owed::default(),
+                under_way: Outstanding::default(),
                 repeat_at: None,
                 is_new: true,
                 taken: 0,
@@ -248,11 +248,11 @@ impl Core {
             }
         }
         let Some(link) = self.links.get_mut(&process) else { return };
-        let mine = End { run: self.me, session: link.session };
+        let mine = LinkEnd { run: self.me, session: link.session };
         match message {
             Message::Ack(ack) => {
                 if ack.to == mine && ack.number == link.number {
-                    link.under_way = Owed::default();
+                    link.under_way = Outstanding::default();
                     link.repeat_at = None;
                 }
             }
@@ -270,7 +270,7 @@ impl Core {
 
     /// The other end of a link, as far as it is known.
     #[cfg(test)]
-    pub(super) fn peer_of(&self, process: u16) -> Option<End> {
+    pub(super) fn peer_of(&self, process: u16) -> Option<LinkEnd> {
         self.links.get(&process).and_then(|link| link.peer)
     }
 
@@ -307,7 +307,7 @@ impl Core {
 
     fn poll_link(&mut self, process: u16, now: Now) -> Option<Message> {
         let link = self.links.get_mut(&process)?;
-        let from = End { run: self.me, session: link.session };
+        let from = LinkEnd { run: self.me, session: link.session };
         if std::mem::take(&mut link.owes_ack)
             && let Some(to) = link.peer
         {
@@ -322,7 +322,7 @@ impl Core {
             None if link.owed.is_empty() && !link.is_new => return None,
             None => {}
         }
-        let owed = if link.peer.is_some() { link.owed.split() } else { Owed::default() };
+        let owed = if link.peer.is_some() { link.owed.split() } else { Outstanding::default() };
         (link.number, link.is_new) = (link.number + 1, false);
         link.repeat_at = Some(now.elapsed + REPEAT);
         let (to, number) = (link.peer, link.number);

@@ -19,14 +19,14 @@ pub(super) struct Connection {
     /// It counts as idle because the connection before it was. It has not said so itself.
     pub(super) inherits_idle: bool,
     /// What it was sent about the users whom its user watches.
-    pub(super) told: Told,
+    pub(super) synced: Synced,
     /// The connection has ended. Until this time it still counts.
     pub(super) leaves_at: Option<Duration>,
 }
 
 /// What a connection was sent about the users whom its user watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Synced {
     Nothing,
     /// Something was dropped.
     Parts,

@@ -7,8 +7,8 @@ use madang_ids::{ConnectionId, Millis, UserId};
 use madang_proto::{Availability, PresenceList, UserPresence, limits};
 use smallvec::SmallVec;
 
-use super::user::{Load, Told};
-use super::{Core, Loaded, Notice, Settings, Settling, Shown, To, Wanted};
+use super::user::{Load, Synced};
+use super::{Core, Loaded, Notice, NoticeTarget, Settings, Settling, Shown, Wanted};
 
 impl Core {
     /// The rows of a user were read.
@@ -41,12 +41,12 @@ impl Core {
         user.wants_circle |= is_old;
         if has_changed {
             let own = user.own_card(id);
-            self.tell(To::Users(vec![id]), vec![own]);
+            self.notify(NoticeTarget::Users(vec![id]), vec![own]);
         }
         // A user who has moved here is shown as before the move, although nothing was read here.
         if was_loaded || self.users.get(&id).is_some_and(|user| user.shown != Shown::default()) {
             // Before the circle changes: users who come into it get the new state, and never the one before an invisible setting.
-            self.show(id, now);
+            self.publish_state(id, now);
         }
         if let Some(circle) = circle {
             self.change_circle(id, circle, was_loaded);
@@ -58,8 +58,8 @@ impl Core {
         if is_old {
             self.want(id, false);
         }
-        self.greet(id);
-        self.show(id, now);
+        self.send_known_states(id);
+        self.publish_state(id, now);
     }
 
     /// The rows of a user could not be read. They are queued again.
@@ -89,19 +89,19 @@ impl Core {
     /// offline now.
     pub(super) fn settle(&mut self, over: &[Settling], now: Now) {
         let all: Vec<UserId> = self.users.keys().copied().collect();
-        all.iter().for_each(|id| self.show(*id, now));
+        all.iter().for_each(|id| self.publish_state(*id, now));
         if !self.view.is_whole() {
             return self.settle_shard(over);
         }
         // Also connections of a node whose lease has expired: they may still be open.
         let known = self.users.iter().filter(|(_, user)| user.is_loaded);
-        let to = To::Users(known.map(|(id, _)| *id).collect());
+        let to = NoticeTarget::Users(known.map(|(id, _)| *id).collect());
         self.notices
             .push_back(Notice { to, list: PresenceList { complete: true, ..PresenceList::default() } });
     }
 
     /// Notifies the watchers of a user's state if it differs from what they were sent.
-    pub(super) fn show(&mut self, id: UserId, now: Now) {
+    pub(super) fn publish_state(&mut self, id: UserId, now: Now) {
         let is_settled = self.is_settled_for(id);
         let Some(user) = self.users.get_mut(&id) else { return };
         let next = if user.is_loaded { user.to_show() } else { Shown::default() };
@@ -128,27 +128,28 @@ impl Core {
                 self.leave_mark(id, mark);
             }
             let watchers = self.watchers(id);
-            self.tell(To::Users(watchers), vec![card]);
+            self.notify(NoticeTarget::Users(watchers), vec![card]);
             self.owe_state(id, comes_or_goes);
         }
         self.forget_gone(id);
     }
 
     /// Sends the states of all watched users, and the user's own settings, to connections of the user that lack them.
-    pub(super) fn greet(&mut self, id: UserId) {
+    pub(super) fn send_known_states(&mut self, id: UserId) {
         // A connection that clears what it knows must not lose users of whom nothing is known here yet.
         let is_awaiting = self.awaited.contains_key(&id);
         let Some(user) = self.users.get_mut(&id).filter(|user| user.is_loaded) else { return };
-        let mut greeted: SmallVec<[(ConnectionId, Told); 1]> = SmallVec::new();
+        let mut greeted: SmallVec<[(ConnectionId, Synced); 1]> = SmallVec::new();
         for found in user.connections.iter_mut().filter(|found| found.leaves_at.is_none()) {
-            if found.told == Told::Nothing || (found.told == Told::Parts && !is_awaiting) {
-                greeted.push((found.id, std::mem::replace(&mut found.told, Told::All)));
+            if found.synced == Synced::Nothing || (found.synced == Synced::Parts && !is_awaiting) {
+                greeted.push((found.id, std::mem::replace(&mut found.synced, Synced::All)));
             }
         }
         for (connection, told) in greeted {
             // A connection that missed a frame clears what it knows and starts again.
-            let ends = Ends { anew: told == Told::Parts, complete: self.is_settled_for(id) && !is_awaiting };
-            self.tell_all(To::Connection(id, connection), &self.everybody(id), ends);
+            let ends =
+                Ends { anew: told == Synced::Parts, complete: self.is_settled_for(id) && !is_awaiting };
+            self.tell_all(NoticeTarget::Connection(id, connection), &self.everybody(id), ends);
         }
     }
 
@@ -201,12 +202,12 @@ impl Core {
             self.owe_state(id, true);
         }
         if let Some(own) = own {
-            self.tell(To::Users(parted), vec![UserPresence::offline(id)]);
-            self.tell(To::Users(met), vec![own]);
+            self.notify(NoticeTarget::Users(parted), vec![UserPresence::offline(id)]);
+            self.notify(NoticeTarget::Users(met), vec![own]);
         }
         // After the first read `greet` sends everything to each connection, so the changes alone are not sent.
         if was_loaded {
-            self.tell_all(To::Users(vec![id]), &cards, Ends::default());
+            self.tell_all(NoticeTarget::Users(vec![id]), &cards, Ends::default());
         }
     }
 
@@ -246,14 +247,14 @@ impl Core {
         user.circle.iter().filter(hears).copied().collect()
     }
 
-    pub(super) fn tell(&mut self, to: To, users: Vec<UserPresence>) {
-        if !matches!(&to, To::Users(users) if users.is_empty()) {
+    pub(super) fn notify(&mut self, to: NoticeTarget, users: Vec<UserPresence>) {
+        if !matches!(&to, NoticeTarget::Users(users) if users.is_empty()) {
             self.notices.push_back(Notice { to, list: PresenceList { users, ..PresenceList::default() } });
         }
     }
 
     /// Sends cards in frames of a bounded size.
-    fn tell_all(&mut self, to: To, cards: &[UserPresence], ends: Ends) {
+    fn tell_all(&mut self, to: NoticeTarget, cards: &[UserPresence], ends: Ends) {
         let mut frames: Vec<PresenceList> = cards
             .chunks(limits::PRESENCE_USERS)
             .map(|users| PresenceList { users: users.to_vec(), ..PresenceList::default() })

@@ -59,12 +59,12 @@ pub(crate) trait Described<A> {
 
 /// An argument of a handler.
 trait Taken {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas);
+    fn describe(signature: &mut Signature, schemas: &mut Schemas);
 }
 
 /// The answer of a handler.
 trait Answered {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas);
+    fn describe(signature: &mut Signature, schemas: &mut Schemas);
 }
 
 macro_rules! described {
@@ -78,8 +78,8 @@ macro_rules! described {
         {
             fn signature(schemas: &mut Schemas) -> Signature {
                 let mut signature = Signature::default();
-                $(<$argument as Taken>::tell(&mut signature, schemas);)*
-                <A as Answered>::tell(&mut signature, schemas);
+                $(<$argument as Taken>::describe(&mut signature, schemas);)*
+                <A as Answered>::describe(&mut signature, schemas);
                 signature
             }
         }
@@ -91,21 +91,21 @@ described!(A1 A2 A3);
 described!(A1 A2 A3 A4);
 
 impl Taken for State<Api> {
-    fn tell(_: &mut Signature, _: &mut Schemas) {}
+    fn describe(_: &mut Signature, _: &mut Schemas) {}
 }
 
 impl Taken for Guest {
-    fn tell(_: &mut Signature, _: &mut Schemas) {}
+    fn describe(_: &mut Signature, _: &mut Schemas) {}
 }
 
 impl Taken for Auth {
-    fn tell(signature: &mut Signature, _: &mut Schemas) {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
         signature.wants_token = true;
     }
 }
 
 impl Taken for IdempotencyKey {
-    fn tell(signature: &mut Signature, _: &mut Schemas) {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
         signature.parameters.push(json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "The same key with the same request does not create a second object.",
@@ -115,7 +115,7 @@ impl Taken for IdempotencyKey {
 }
 
 impl<T: JsonSchema> Taken for Ids<T> {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         let schema = schemas.taken::<T>();
         signature.ids = match schema.get("prefixItems") {
             Some(Value::Array(each)) => each.clone(),
@@ -125,27 +125,27 @@ impl<T: JsonSchema> Taken for Ids<T> {
 }
 
 impl<T: JsonSchema> Taken for Params<T> {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         let parameter = |(name, schema, required)| json!({ "name": name, "in": "query", "required": required, "schema": schema });
         signature.parameters.extend(schemas.query::<T>().into_iter().map(parameter));
     }
 }
 
 impl<T: JsonSchema> Taken for Json<T> {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         signature.body = Some(schemas.taken::<T>());
     }
 }
 
 impl<T: JsonSchema> Answered for Answer<T> {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 200;
         signature.answer = Some(schemas.answered::<T>());
     }
 }
 
 impl<T: JsonSchema> Answered for Lines<T> {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 200;
         signature.answer = Some(schemas.answered::<T>());
         signature.is_lines = true;
@@ -154,7 +154,7 @@ impl<T: JsonSchema> Answered for Lines<T> {
 
 /// The answer of a call that has made something.
 impl<T: JsonSchema> Answered for (StatusCode, Answer<T>) {
-    fn tell(signature: &mut Signature, schemas: &mut Schemas) {
+    fn describe(signature: &mut Signature, schemas: &mut Schemas) {
         signature.status = 201;
         signature.answer = Some(schemas.answered::<T>());
     }
@@ -162,7 +162,7 @@ impl<T: JsonSchema> Answered for (StatusCode, Answer<T>) {
 
 /// The answer without a body.
 impl Answered for StatusCode {
-    fn tell(signature: &mut Signature, _: &mut Schemas) {
+    fn describe(signature: &mut Signature, _: &mut Schemas) {
         signature.status = 204;
     }
 }

@@ -4,22 +4,22 @@ use madang_client::Event;
 use madang_proto::rest::EditMessage;
 use madang_proto::{Body, Content};
 
-use crate::yard::Yard;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn an_edit_contains_the_message_and_events_are_delivered() {
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
-    let (hers, mut her_events) = yard.connected(&ada).await;
-    yard.say(&ada, channel, "tea?").await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    let (hers, mut her_events) = harness.connected(&ada).await;
+    harness.say(&ada, channel, "tea?").await;
     let seq = madang_ids::Seq::new(4);
     let body = Body { text: "coffee?".to_owned(), ..Body::default() };
     let edit = EditMessage { version: Some(1), body };
     let token = &ada.tokens.access;
-    let changed = yard.rest.edit(token, channel, seq, &edit).await.unwrap();
+    let changed = harness.rest.edit(token, channel, seq, &edit).await.unwrap();
     assert_eq!((changed.target, changed.version), (seq, 2));
-    yard.rest.react(&bob.tokens.access, channel, seq, "+1", true).await.unwrap();
+    harness.rest.react(&bob.tokens.access, channel, seq, "+1", true).await.unwrap();
     let mut told = Vec::new();
     while told.len() < 2 {
         let Event::Entries { entries, .. } = events.content().await else { continue };

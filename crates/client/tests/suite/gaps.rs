@@ -9,7 +9,7 @@ use madang_proto::ChannelKind;
 use madang_testkit::{Fate, Proxy};
 use tokio::sync::mpsc;
 
-use crate::yard::{Yard, numbers, texts};
+use crate::harness::{Harness, numbers, texts};
 
 /// Makes the proxy lose every frame of entries that contains the text. The receiver reports each lost frame.
 fn lose(proxy: &Proxy, text: &'static str) -> mpsc::Receiver<()> {
@@ -26,15 +26,15 @@ fn lose(proxy: &Proxy, text: &'static str) -> mpsc::Receiver<()> {
 
 #[tokio::test]
 async fn a_lost_frame_is_read_from_history_before_later_entries() {
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
-    yard.say(&ada, channel, "one").await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    harness.say(&ada, channel, "one").await;
     assert_eq!(events.texts(channel, 1).await, ["one"]);
-    let mut lost = lose(&yard.proxy, "\"two\"");
-    let two = yard.say(&ada, channel, "two").await;
+    let mut lost = lose(&harness.proxy, "\"two\"");
+    let two = harness.say(&ada, channel, "two").await;
     lost.recv().await.unwrap();
-    let three = yard.say(&ada, channel, "three").await;
+    let three = harness.say(&ada, channel, "three").await;
     match events.content().await {
         Event::Gap { log, after, before, filled } => {
             assert_eq!((log, before, filled), (LogId::Channel(channel), three, true));
@@ -48,12 +48,12 @@ async fn a_lost_frame_is_read_from_history_before_later_entries() {
 
 #[tokio::test]
 async fn a_gap_of_many_pages_is_filled_completely() {
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
     let loses = Arc::new(AtomicBool::new(true));
     let rule = Arc::clone(&loses);
-    yard.proxy.rule(move |frame| {
+    harness.proxy.rule(move |frame| {
         let is_lost = rule.load(Ordering::SeqCst) && frame.contains("\"entries\"");
         if is_lost && frame.contains("\"419\"") {
             rule.store(false, Ordering::SeqCst);
@@ -61,13 +61,13 @@ async fn a_gap_of_many_pages_is_filled_completely() {
         if is_lost { Fate::Lose } else { Fate::Pass }
     });
     for text in numbers(0..420) {
-        yard.say(&ada, channel, &text).await;
+        harness.say(&ada, channel, &text).await;
     }
     while loses.load(Ordering::SeqCst) {
         // waits for: the last frame to be lost
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
-    yard.say(&ada, channel, "420").await;
+    harness.say(&ada, channel, "420").await;
     assert!(matches!(events.content().await, Event::Gap { filled: true, .. }));
     assert_eq!(events.texts(channel, 421).await, numbers(0..421));
     client.close().await;
@@ -75,14 +75,14 @@ async fn a_gap_of_many_pages_is_filled_completely() {
 
 #[tokio::test]
 async fn messages_of_a_time_without_membership_are_not_missing() {
-    let yard = Yard::new().await;
-    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
-    let channel = yard.channel(ChannelKind::Group, &ada, &bob).await;
-    let (client, mut events) = yard.connected(&bob).await;
-    yard.rest.remove_member(&ada.tokens.access, channel, bob.id).await.unwrap();
-    let unheard = yard.say(&ada, channel, "unheard").await;
-    yard.rest.add_members(&ada.tokens.access, channel, vec![bob.id]).await.unwrap();
-    yard.say(&ada, channel, "welcome back").await;
+    let harness = Harness::new().await;
+    let (ada, bob) = (harness.person("ada").await, harness.person("bob").await);
+    let channel = harness.channel(ChannelKind::Group, &ada, &bob).await;
+    let (client, mut events) = harness.connected(&bob).await;
+    harness.rest.remove_member(&ada.tokens.access, channel, bob.id).await.unwrap();
+    let unheard = harness.say(&ada, channel, "unheard").await;
+    harness.rest.add_members(&ada.tokens.access, channel, vec![bob.id]).await.unwrap();
+    harness.say(&ada, channel, "welcome back").await;
     let (mut said, mut gaps) = (Vec::new(), Vec::new());
     while said.is_empty() {
         match events.content().await {

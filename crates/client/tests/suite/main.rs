@@ -4,6 +4,7 @@
 
 mod changes;
 mod gaps;
+mod harness;
 mod open;
 mod presence;
 mod queue;
@@ -11,4 +12,3 @@ mod reconnect;
 mod scripted;
 mod snapshots;
 mod tokens;
-mod yard;

@@ -6,18 +6,18 @@ use madang_proto::rest::{NewChannel, OpenChannelQuery};
 use madang_proto::{ChannelKind, Mode};
 use madang_testkit::Fate;
 
-use crate::yard::{Events, Person, Yard, texts};
+use crate::harness::{Events, Harness, Person, texts};
 
 /// An open channel that Ada created, and that Bob has found and joined.
-async fn joined(yard: &Yard, ada: &Person, bob: &Person) -> ChannelId {
+async fn joined(harness: &Harness, ada: &Person, bob: &Person) -> ChannelId {
     let name = Some("Tea of the world".to_owned());
     let wish = NewChannel { kind: ChannelKind::Open, name, topic: None, members: Vec::new() };
-    let made = yard.rest.create_channel(&ada.tokens.access, &wish, None).await.unwrap();
+    let made = harness.rest.create_channel(&ada.tokens.access, &wish, None).await.unwrap();
     let query = OpenChannelQuery { query: Some("THE WORLD".into()), ..OpenChannelQuery::default() };
-    let found = yard.rest.open_channels(&bob.tokens.access, &query).await.unwrap();
+    let found = harness.rest.open_channels(&bob.tokens.access, &query).await.unwrap();
     let channel = found.items[0].card.id;
     assert_eq!((channel, found.items[0].member_count), (made.card.id, 1));
-    yard.rest.join(&bob.tokens.access, channel).await.unwrap();
+    harness.rest.join(&bob.tokens.access, channel).await.unwrap();
     channel
 }
 
@@ -35,26 +35,26 @@ async fn next(events: &mut Events) -> Result<Vec<(Seq, bool)>, Vec<String>> {
 
 #[tokio::test]
 async fn a_subscription_continues_after_a_reconnect() {
-    let yard = Yard::new().await;
-    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
-    let (client, mut events) = yard.connected(&bob).await;
-    let channel = joined(&yard, &ada, &bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob) = (harness.person("ada").await, harness.person("bob").await);
+    let (client, mut events) = harness.connected(&bob).await;
+    let channel = joined(&harness, &ada, &bob).await;
     client.subscribe(channel, Mode::Active).await.unwrap();
     assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
-    yard.say(&ada, channel, "one").await;
+    harness.say(&ada, channel, "one").await;
     assert_eq!(next(&mut events).await, Err(vec!["one".to_owned()]));
     // The connection breaks before the entry is delivered.
-    yard.proxy.rule(|frame| if frame.contains("\"two\"") { Fate::Cut } else { Fate::Pass });
-    yard.say(&ada, channel, "two").await;
+    harness.proxy.rule(|frame| if frame.contains("\"two\"") { Fate::Cut } else { Fate::Pass });
+    harness.say(&ada, channel, "two").await;
     while !matches!(events.next().await, Event::Disconnected { .. }) {}
-    yard.proxy.rule(|_| Fate::Pass);
+    harness.proxy.rule(|_| Fate::Pass);
     let mut said = Vec::new();
-    yard.say(&ada, channel, "three").await;
+    harness.say(&ada, channel, "three").await;
     while said.len() < 2 {
         said.extend(next(&mut events).await.err().unwrap_or_default());
     }
     assert_eq!(said, ["two", "three"]);
-    yard.rest.remove_member(&bob.tokens.access, channel, bob.id).await.unwrap();
+    harness.rest.remove_member(&bob.tokens.access, channel, bob.id).await.unwrap();
     client.subscribe(channel, Mode::Active).await.unwrap();
     loop {
         match events.content().await {
@@ -68,15 +68,15 @@ async fn a_subscription_continues_after_a_reconnect() {
 
 #[tokio::test]
 async fn a_client_far_behind_gets_a_gap_and_continues() {
-    let yard = Yard::new().await;
-    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
-    let (client, mut events) = yard.connected(&bob).await;
-    let channel = joined(&yard, &ada, &bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob) = (harness.person("ada").await, harness.person("bob").await);
+    let (client, mut events) = harness.connected(&bob).await;
+    let channel = joined(&harness, &ada, &bob).await;
     client.subscribe(channel, Mode::Active).await.unwrap();
     assert_eq!(next(&mut events).await, Ok(vec![(Seq::new(3), false)]));
     client.unsubscribe(channel).await.unwrap();
     for number in 0..230 {
-        yard.say(&ada, channel, &number.to_string()).await;
+        harness.say(&ada, channel, &number.to_string()).await;
     }
     client.subscribe(channel, Mode::Active).await.unwrap();
     // The first entries may arrive before the server has noticed the end of the connection.
@@ -86,7 +86,7 @@ async fn a_client_far_behind_gets_a_gap_and_continues() {
         }
     };
     assert_eq!(heads, [(Seq::new(233), true)]);
-    yard.say(&ada, channel, "here we are").await;
+    harness.say(&ada, channel, "here we are").await;
     assert_eq!(next(&mut events).await, Err(vec!["here we are".to_owned()]));
     client.close().await;
 }

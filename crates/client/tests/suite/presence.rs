@@ -6,7 +6,7 @@ use madang_client::Event;
 use madang_ids::UserId;
 use madang_proto::{Availability, ContactState, SetPresence, UserPresence};
 
-use crate::yard::{Events, Yard};
+use crate::harness::{Events, Harness};
 
 async fn next_of(events: &mut Events, user: UserId) -> UserPresence {
     loop {
@@ -20,20 +20,20 @@ async fn next_of(events: &mut Events, user: UserId) -> UserPresence {
 
 #[tokio::test]
 async fn presence_that_a_program_sets_reaches_the_watchers() {
-    let yard = Yard::new().await;
-    let (ada, bob) = (yard.person("ada").await, yard.person("bob").await);
-    let asked = yard.rest.put_contact(&ada.tokens.access, bob.id).await.unwrap();
-    let accepted = yard.rest.put_contact(&bob.tokens.access, ada.id).await.unwrap();
+    let harness = Harness::new().await;
+    let (ada, bob) = (harness.person("ada").await, harness.person("bob").await);
+    let asked = harness.rest.put_contact(&ada.tokens.access, bob.id).await.unwrap();
+    let accepted = harness.rest.put_contact(&bob.tokens.access, ada.id).await.unwrap();
     assert_eq!((asked.state, accepted.state), (ContactState::Requested, ContactState::Mutual));
-    let (watching, mut seen) = yard.connected(&ada).await;
-    let (client, mut events) = yard.connected(&bob).await;
+    let (watching, mut seen) = harness.connected(&ada).await;
+    let (client, mut events) = harness.connected(&bob).await;
     assert_eq!(next_of(&mut seen, bob.id).await.state, Availability::Online);
     let away =
         SetPresence { idle: Some(true), status: Some("in the garden".into()), ..SetPresence::default() };
     client.set_presence(away).await.unwrap();
     assert_eq!(next_of(&mut events, bob.id).await.status.as_deref(), Some("in the garden"));
     loop {
-        yard.clock.advance(Duration::from_secs(1));
+        harness.clock.advance(Duration::from_secs(1));
         let card = next_of(&mut seen, bob.id).await;
         if (card.state, card.status.as_deref()) == (Availability::Away, Some("in the garden")) {
             break;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use madang_client::Event;
 use madang_testkit::Fate;
 
-use crate::yard::{Events, Yard, body, numbers, start};
+use crate::harness::{Events, Harness, body, numbers, start};
 
 /// Waits until `count` different keys are acked.
 async fn acked(events: &mut Events, count: usize) {
@@ -22,11 +22,11 @@ async fn acked(events: &mut Events, count: usize) {
 #[tokio::test]
 async fn messages_whose_acks_are_lost_are_appended_once_and_in_order() {
     const MESSAGES: usize = 40;
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
     let mut acks = 0;
-    yard.proxy.rule(move |frame| {
+    harness.proxy.rule(move |frame| {
         acks += usize::from(frame.contains("\"ack\""));
         // Every third ack is lost with its connection: the message is durable, and the client does not know it.
         if frame.contains("\"ack\"") && acks % 3 == 0 { Fate::Cut } else { Fate::Pass }
@@ -37,7 +37,7 @@ async fn messages_whose_acks_are_lost_are_appended_once_and_in_order() {
         }
     };
     tokio::join!(send, acked(&mut events, MESSAGES));
-    assert_eq!(yard.texts(&ada, channel).await, numbers(0..MESSAGES));
+    assert_eq!(harness.texts(&ada, channel).await, numbers(0..MESSAGES));
     client.close().await;
 }
 
@@ -46,11 +46,11 @@ async fn a_full_queue_delays_the_sender_and_loses_nothing() {
     const OUTBOX: usize = 4;
     /// Capacity of the queue of commands to the driving task.
     const COMMANDS: usize = 16;
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let mut options = yard.options(&bob.tokens);
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let mut options = harness.options(&bob.tokens);
     options.outbox = OUTBOX;
-    yard.proxy.set_away(true);
+    harness.proxy.set_away(true);
     let (client, mut events) = start(options);
     let mut taken = 0;
     let mut tries_without_room = 0;
@@ -68,12 +68,12 @@ async fn a_full_queue_delays_the_sender_and_loses_nothing() {
         }
     }
     assert_eq!(taken, OUTBOX + COMMANDS);
-    yard.proxy.set_away(false);
+    harness.proxy.set_away(false);
     // A cancelled call that waited for room has enqueued nothing. The next message is appended after the others.
     let send = async { client.send(channel, body("last")).await.unwrap() };
     tokio::join!(send, acked(&mut events, taken + 1));
     let mut expected = numbers(0..taken);
     expected.push("last".to_owned());
-    assert_eq!(yard.texts(&ada, channel).await, expected);
+    assert_eq!(harness.texts(&ada, channel).await, expected);
     client.close().await;
 }

@@ -5,23 +5,23 @@ use std::time::Duration;
 use madang_client::Event;
 use madang_testkit::Fate;
 
-use crate::yard::{Yard, numbers, start};
+use crate::harness::{Harness, numbers, start};
 
 #[tokio::test]
 async fn entries_arrive_once_and_in_order_through_many_disconnects() {
     const MESSAGES: usize = 60;
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
     let mut frames = 0;
-    yard.proxy.rule(move |_| {
+    harness.proxy.rule(move |_| {
         frames += 1;
         // Each connection makes a little progress before it breaks.
         if frames % 5 == 0 { Fate::Cut } else { Fate::Pass }
     });
     let say = async {
         for text in numbers(0..MESSAGES) {
-            yard.say(&ada, channel, &text).await;
+            harness.say(&ada, channel, &text).await;
         }
     };
     let ((), heard) = tokio::join!(say, events.texts(channel, MESSAGES));
@@ -31,11 +31,11 @@ async fn entries_arrive_once_and_in_order_through_many_disconnects() {
 
 #[tokio::test]
 async fn waits_grow_to_the_cap_and_differ() {
-    let yard = Yard::new().await;
-    let bob = yard.person("bob").await;
-    let mut options = yard.options(&bob.tokens);
+    let harness = Harness::new().await;
+    let bob = harness.person("bob").await;
+    let mut options = harness.options(&bob.tokens);
     (options.backoff_base, options.backoff_cap) = (Duration::from_millis(1), Duration::from_millis(20));
-    yard.proxy.set_away(true);
+    harness.proxy.set_away(true);
     let (client, mut events) = start(options);
     let mut waits = Vec::new();
     for round in 0..30_u32 {
@@ -50,23 +50,23 @@ async fn waits_grow_to_the_cap_and_differ() {
     waits.sort();
     waits.dedup();
     assert!(waits.len() > 20, "{waits:?}");
-    yard.proxy.set_away(false);
+    harness.proxy.set_away(false);
     while !matches!(events.next().await, Event::Connected { .. }) {}
     client.close().await;
 }
 
 #[tokio::test]
 async fn a_connection_that_ends_right_after_welcome_is_no_success() {
-    let yard = Yard::new().await;
-    let bob = yard.person("bob").await;
-    let mut options = yard.options(&bob.tokens);
+    let harness = Harness::new().await;
+    let bob = harness.person("bob").await;
+    let mut options = harness.options(&bob.tokens);
     (options.backoff_base, options.backoff_cap) = (Duration::from_millis(1), Duration::from_millis(64));
     let (client, mut events) = start(options);
     let mut longest = Duration::ZERO;
     let mut ends = 0;
     while ends < 12 {
         match events.next().await {
-            Event::Connected { .. } => yard.proxy.cut(),
+            Event::Connected { .. } => harness.proxy.cut(),
             Event::Disconnected { back_in, .. } => (ends, longest) = (ends + 1, longest.max(back_in)),
             _ => {}
         }

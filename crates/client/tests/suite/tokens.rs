@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use madang_client::Event;
 
-use crate::yard::{Events, Person, Yard, body, start};
+use crate::harness::{Events, Harness, Person, body, start};
 
 /// Longer than the 15 minutes of a token's life and the minute of grace.
 const PAST_THE_TOKEN: Duration = Duration::from_secs(17 * 60);
@@ -29,10 +29,10 @@ async fn acked(events: &mut Events) {
 
 #[tokio::test]
 async fn a_token_is_renewed_on_the_connection_before_it_expires() {
-    let yard = Yard::new().await;
-    let (_, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
-    yard.clock.advance(Duration::from_secs(12 * 60));
+    let harness = Harness::new().await;
+    let (_, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    harness.clock.advance(Duration::from_secs(12 * 60));
     pass_for_the_client(Duration::from_secs(12 * 60)).await;
     let renewed = match events.content().await {
         Event::TokensRenewed(tokens) => tokens,
@@ -42,7 +42,7 @@ async fn a_token_is_renewed_on_the_connection_before_it_expires() {
     // The server reads this after `auth` on the same connection, so it has the new token when the first one expires.
     client.send(channel, body("before the end")).await.unwrap();
     acked(&mut events).await;
-    yard.clock.advance(Duration::from_secs(5 * 60));
+    harness.clock.advance(Duration::from_secs(5 * 60));
     client.send(channel, body("past the first one's end")).await.unwrap();
     loop {
         match on_this_connection(&mut events).await {
@@ -52,7 +52,7 @@ async fn a_token_is_renewed_on_the_connection_before_it_expires() {
         }
     }
     // The second token is renewed in the same way.
-    yard.clock.advance(Duration::from_secs(10 * 60 + 1));
+    harness.clock.advance(Duration::from_secs(10 * 60 + 1));
     client.send(channel, body("past the second one's end")).await.unwrap();
     acked(&mut events).await;
     client.close().await;
@@ -60,25 +60,25 @@ async fn a_token_is_renewed_on_the_connection_before_it_expires() {
 
 #[tokio::test]
 async fn a_token_that_expired_is_renewed_and_the_message_is_sent_once() {
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
-    yard.clock.advance(Duration::from_secs(15 * 60 + 1));
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    harness.clock.advance(Duration::from_secs(15 * 60 + 1));
     client.send(channel, body("late")).await.unwrap();
     assert!(matches!(events.content().await, Event::TokensRenewed(_)));
     acked(&mut events).await;
-    let ada = yard.rest.refresh(&ada.tokens.refresh).await.unwrap();
+    let ada = harness.rest.refresh(&ada.tokens.refresh).await.unwrap();
     let ada = Person { id: ada.user.id, tokens: ada.into() };
-    assert_eq!(yard.texts(&ada, channel).await, ["late"]);
+    assert_eq!(harness.texts(&ada, channel).await, ["late"]);
     client.close().await;
 }
 
 #[tokio::test]
 async fn an_expired_token_is_renewed_before_the_client_connects() {
-    let yard = Yard::new().await;
-    let bob = yard.person("bob").await;
-    yard.clock.advance(PAST_THE_TOKEN);
-    let (client, mut events) = start(yard.options(&bob.tokens));
+    let harness = Harness::new().await;
+    let bob = harness.person("bob").await;
+    harness.clock.advance(PAST_THE_TOKEN);
+    let (client, mut events) = start(harness.options(&bob.tokens));
     assert!(matches!(events.next().await, Event::Disconnected { .. }));
     assert!(matches!(events.next().await, Event::TokensRenewed(_)));
     assert!(matches!(events.next().await, Event::Connected { .. }));
@@ -87,11 +87,11 @@ async fn an_expired_token_is_renewed_before_the_client_connects() {
 
 #[tokio::test]
 async fn without_a_valid_token_the_user_must_sign_in() {
-    let yard = Yard::new().await;
-    let (_, bob, channel) = yard.pair().await;
-    yard.rest.refresh(&bob.tokens.refresh).await.unwrap();
-    yard.clock.advance(PAST_THE_TOKEN);
-    let (client, mut events) = start(yard.options(&bob.tokens));
+    let harness = Harness::new().await;
+    let (_, bob, channel) = harness.pair().await;
+    harness.rest.refresh(&bob.tokens.refresh).await.unwrap();
+    harness.clock.advance(PAST_THE_TOKEN);
+    let (client, mut events) = start(harness.options(&bob.tokens));
     assert!(matches!(events.next().await, Event::Disconnected { .. }));
     assert!(matches!(events.next().await, Event::SignInRequired { .. }));
     assert!(events.end_or_next().await.is_none());
@@ -100,11 +100,11 @@ async fn without_a_valid_token_the_user_must_sign_in() {
 
 #[tokio::test]
 async fn a_refused_renewal_on_the_connection_requires_sign_in() {
-    let yard = Yard::new().await;
-    let (_, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
-    yard.rest.refresh(&bob.tokens.refresh).await.unwrap();
-    yard.clock.advance(Duration::from_secs(15 * 60 + 1));
+    let harness = Harness::new().await;
+    let (_, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    harness.rest.refresh(&bob.tokens.refresh).await.unwrap();
+    harness.clock.advance(Duration::from_secs(15 * 60 + 1));
     client.send(channel, body("too late")).await.unwrap();
     assert!(matches!(events.content().await, Event::SignInRequired { .. }));
     assert!(events.end_or_next().await.is_none());
@@ -112,18 +112,18 @@ async fn a_refused_renewal_on_the_connection_requires_sign_in() {
 
 #[tokio::test]
 async fn a_temporary_failure_of_renewal_keeps_the_connection() {
-    let yard = Yard::new().await;
-    let (ada, bob, channel) = yard.pair().await;
-    let (client, mut events) = yard.connected(&bob).await;
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
     // The proxy accepts no new connections; the open socket stays.
-    yard.proxy.set_away(true);
-    let tries = yard.proxy.tries();
+    harness.proxy.set_away(true);
+    let tries = harness.proxy.tries();
     pass_for_the_client(Duration::from_secs(12 * 60)).await;
-    while yard.proxy.tries() == tries {
+    while harness.proxy.tries() == tries {
         // waits for: a call that the proxy refuses
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    yard.say(&ada, channel, "still here").await;
+    harness.say(&ada, channel, "still here").await;
     while !matches!(on_this_connection(&mut events).await, Event::Entries { .. }) {}
     client.close().await;
 }

@@ -46,7 +46,8 @@ pub(super) async fn a_request_becomes_a_contact(subject: Arc<dyn Subject>) {
     assert_eq!(store.contact(user(1), user(2)).await, Ok(None));
     assert_eq!(store.remove_contact(user(1), user(2), at(1)).await, Ok(None));
     let asked = told(put(&store, 1, 2).await);
-    let expected = Contact { other: user(2), state: Some(Requested), since: at(1), rev: 1, is_recorded: false };
+    let expected =
+        Contact { other: user(2), state: Some(Requested), since: at(1), rev: 1, is_recorded: false };
     assert_eq!(asked, expected);
     assert_eq!(told(put(&store, 1, 2).await), expected);
     assert_eq!(states(&store, 1, 2).await, [Some(Requested), Some(Asked)]);

@@ -65,7 +65,7 @@ async fn open(store: &Arc<dyn Store>, who: u64) -> Vec<u64> {
 }
 
 async fn settle(store: &Arc<dyn Store>) {
-    for untold in store.untold_invitations(ALL).await.unwrap() {
+    for untold in store.due_invitations(ALL).await.unwrap() {
         let settled = store.settle_invitation(untold.user_id, untold.channel_id, untold.rev).await;
         assert_eq!(settled, Ok(true));
     }
@@ -205,7 +205,7 @@ pub(super) async fn a_declined_invitation_is_not_repeated(subject: Arc<dyn Subje
     }
     assert_eq!(open(&store, 5).await, [0; 0]);
     assert_eq!(invite(&store, 3, 1, 5, 20).await, []);
-    assert_eq!(store.untold_invitations(ALL).await, Ok(Vec::new()), "no notification is due");
+    assert_eq!(store.due_invitations(ALL).await, Ok(Vec::new()), "no notification is due");
     assert_eq!(invite(&store, 1, 1, 5, 20).await.len(), 1, "the oldest was forgotten");
     assert_eq!(invite(&store, 3, 2, 5, 21).await.len(), 1, "another user may invite");
 }
@@ -220,7 +220,7 @@ pub(super) async fn a_blocked_inviter_leaves_no_trace(subject: Arc<dyn Subject>)
     assert_eq!(invite(&store, 1, 1, 5, 2).await, []);
     assert_eq!(invite(&store, 1, 1, 6, 2).await, []);
     assert_eq!((open(&store, 5).await, open(&store, 6).await), (vec![], vec![]));
-    assert_eq!(store.untold_invitations(ALL).await, Ok(Vec::new()));
+    assert_eq!(store.due_invitations(ALL).await, Ok(Vec::new()));
     invite(&store, 1, 2, 5, 3).await;
     assert_eq!(open(&store, 5).await, [1]);
     assert_eq!(invite(&store, 1, 1, 5, 4).await.len(), 1, "the invitation of the other inviter is unchanged");
@@ -333,7 +333,7 @@ pub(super) async fn invitations_end_together(subject: Arc<dyn Subject>) {
         }
         ended.sort_unstable();
         assert_eq!(ended, expected, "{which:?}");
-        assert_eq!(store.untold_invitations(ALL).await.unwrap().len(), expected.len());
+        assert_eq!(store.due_invitations(ALL).await.unwrap().len(), expected.len());
         settle(&store).await;
     }
     refill().await;
@@ -350,7 +350,7 @@ pub(super) async fn a_change_of_an_invitation_is_settled_unless_there_was_a_late
     let ended = store.end_invitations(Ending::To(channel(1)), 1).await.unwrap().remove(0);
     assert!(ended.rev > first.rev);
     assert_eq!(store.settle_invitation(user(5), channel(1), first.rev).await, Ok(false));
-    assert_eq!(store.untold_invitations(ALL).await, Ok(vec![ended]));
+    assert_eq!(store.due_invitations(ALL).await, Ok(vec![ended]));
     let again = invite(&store, 1, 1, 5, 2).await.remove(0);
     assert!(again.rev > ended.rev, "a new invitation is a later change");
     assert_eq!(store.settle_invitation(user(5), channel(1), ended.rev).await, Ok(false));

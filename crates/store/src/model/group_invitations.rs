@@ -29,7 +29,8 @@ impl GroupInvitationStore for Model {
         let mut untold = Vec::new();
         for (index, &user_id) in users.iter().enumerate() {
             let state = GroupInvitationState::Waiting;
-            let new = GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
+            let new =
+                GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
             let invited = self.write(|state| {
                 if is_forgetful {
                     state.group_invitations.remove(&(user_id, channel));
@@ -130,7 +131,7 @@ impl GroupInvitationStore for Model {
         .await
     }
 
-    async fn untold_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
+    async fn due_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
         self.read(|state| {
             let untold = state.group_invitations.values().filter(|found| !found.is_recorded);
             untold.take(limit).copied().collect()

@@ -17,10 +17,10 @@ use madang_store::PresenceRow;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, RngSeed, TestRng, TestRunner};
 
-use super::yard::{up, user};
+use super::harness::{up, user};
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
-use crate::core::{Ack, Batch, Core, Loaded, Message, Notice, ProcessRun, To, View};
+use crate::core::{Ack, Batch, Core, Loaded, Message, Notice, NoticeTarget, ProcessRun, View};
 
 const USERS: u64 = 6;
 const GRACE: Duration = Duration::from_secs(10);

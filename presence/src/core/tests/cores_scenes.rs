@@ -6,7 +6,7 @@ use std::time::Duration;
 use madang_engine::session::Now;
 use madang_ids::{Epoch, Millis, UserId};
 
-use super::yard::{NODE, key, told, up, user};
+use super::harness::{NODE, key, told, up, user};
 use crate::api::{Departure, NodeRun};
 use crate::config::PresenceConfig;
 use crate::core::{Core, Loaded, Message, ProcessRun, View};

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use super::yard::{NODE, Yard, up, user};
+use super::harness::{Harness, NODE, up, user};
 use crate::core::Loaded;
 
 /// Counts the bytes that this thread has allocated.
@@ -37,18 +37,18 @@ const CONNECTIONS: u64 = 15_000;
 
 /// Bytes that the core holds for each connection, if each is of another user who watches `watched` others.
 fn bytes_per_connection(watched: u64) -> usize {
-    let mut yard = Yard::settled();
+    let mut harness = Harness::settled();
     let before = HELD.get();
     for id in 1..=CONNECTIONS {
-        yard.core.handle_up(NODE, up(id, id, id), yard.now);
-        for wanted in yard.core.poll_wanted(1) {
+        harness.core.handle_up(NODE, up(id, id, id), harness.now);
+        for wanted in harness.core.poll_wanted(1) {
             let circle = (0..watched).map(|other| user(1 + (id + other * 7) % CONNECTIONS)).collect();
             let loaded = Loaded { user: wanted.user, row: Default::default(), rev: 1, circle: Some(circle) };
-            yard.core.handle_loaded(loaded, yard.now);
+            harness.core.handle_loaded(loaded, harness.now);
         }
-        while yard.core.poll_notice().is_some() {}
+        while harness.core.poll_notice().is_some() {}
     }
-    assert_eq!(yard.core.users() as u64, CONNECTIONS);
+    assert_eq!(harness.core.users() as u64, CONNECTIONS);
     (HELD.get() - before) / CONNECTIONS as usize
 }
 

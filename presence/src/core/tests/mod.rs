@@ -3,7 +3,7 @@
 
 mod cores;
 mod cores_scenes;
+mod harness;
 mod memory;
 mod random;
 mod scenes;
-mod yard;

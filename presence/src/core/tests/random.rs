@@ -8,9 +8,9 @@ use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
 
-use super::yard::{Yard, key, up, user};
+use super::harness::{Harness, key, up, user};
 use crate::api::{Departure, NodeRun, Up};
-use crate::core::{Loaded, To};
+use crate::core::{Loaded, NoticeTarget};
 
 const USERS: u64 = 4;
 const GRACE: Duration = Duration::from_secs(10);
@@ -102,7 +102,7 @@ struct View {
 }
 
 struct World {
-    yard: Yard,
+    harness: Harness,
     runs: [NodeRun; 2],
     /// The node whose reports do not arrive at the moment.
     stalled: Option<usize>,
@@ -121,12 +121,12 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut yard = Yard::settled();
+        let mut harness = Harness::settled();
         let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1), set: 1 };
         let runs = [run(1), run(2)];
-        yard.core.handle_set(runs[1], crate::core::View::whole().id(), &[], yard.now);
+        harness.core.handle_set(runs[1], crate::core::View::whole().id(), &[], harness.now);
         Self {
-            yard,
+            harness,
             runs,
             stalled: None,
             real: Vec::new(),
@@ -145,7 +145,7 @@ impl World {
     }
 
     fn apply(&mut self, op: &Op) {
-        let now = self.yard.now;
+        let now = self.harness.now;
         match *op {
             Op::Up { user: id, device, node } => {
                 let up = up(id, id * 10 + device, self.next);
@@ -153,8 +153,8 @@ impl World {
                 self.waits.remove(&(up.user, up.device.raw()));
                 self.real.push(Real { up, node, is_idle: false });
                 self.views.insert((up.user, up.connection), View::default());
-                self.yard.core.handle_up(self.runs[node], up, now);
-                self.yard.core.handle_idle(self.runs[node], (up.user, up.connection), false, now);
+                self.harness.core.handle_up(self.runs[node], up, now);
+                self.harness.core.handle_idle(self.runs[node], (up.user, up.connection), false, now);
             }
             Op::Down { pick, how } => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
@@ -170,35 +170,35 @@ impl World {
                     for Real { up, node, .. } in others.collect::<Vec<_>>() {
                         self.end(up, Duration::ZERO);
                         let connection = (up.user, up.connection);
-                        self.yard.core.handle_down(self.runs[node], connection, how, now);
+                        self.harness.core.handle_down(self.runs[node], connection, how, now);
                     }
                     self.waits.remove(&(up.user, up.device.raw()));
                     return;
                 }
                 self.end(up, Duration::from_secs(wait));
-                self.yard.core.handle_down(self.runs[node], (up.user, up.connection), how, now);
+                self.harness.core.handle_down(self.runs[node], (up.user, up.connection), how, now);
             }
             Op::Idle { pick, is_idle } => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 for real in self.real.iter_mut().filter(|real| real.up.connection == up.connection) {
                     real.is_idle = is_idle;
                 }
-                self.yard.core.handle_idle(self.runs[node], (up.user, up.connection), is_idle, now);
+                self.harness.core.handle_idle(self.runs[node], (up.user, up.connection), is_idle, now);
             }
             Op::Set { user: id, invisible, status } => {
                 let status = status.then(|| "words".to_owned());
-                self.yard.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
-                self.yard.core.handle_changed(user(id), false);
+                self.harness.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
+                self.harness.core.handle_changed(user(id), false);
             }
             Op::Pair { one, other, is_watched } if one != other => {
                 match is_watched {
-                    true => self.yard.watch(one, other),
+                    true => self.harness.watch(one, other),
                     false => {
-                        self.yard.unwatch(one, other);
+                        self.harness.unwatch(one, other);
                         self.parted.extend([(user(one), user(other)), (user(other), user(one))]);
                     }
                 }
-                self.yard.core.handle_changed(user(one), true);
+                self.harness.core.handle_changed(user(one), true);
             }
             Op::Pair { .. } => {}
             Op::Load { holds } => {
@@ -232,7 +232,7 @@ impl World {
             Op::Drop { pick } => {
                 let Some(Real { up, .. }) = self.pick(pick) else { return };
                 self.views.entry((up.user, up.connection)).or_default().is_deaf = true;
-                self.yard.core.handle_dropped(up.user, up.connection, now);
+                self.harness.core.handle_dropped(up.user, up.connection, now);
             }
         }
     }
@@ -241,24 +241,29 @@ impl World {
         self.real.retain(|real| real.up.connection != up.connection);
         self.views.remove(&(up.user, up.connection));
         let until = self.waits.entry((up.user, up.device.raw())).or_default();
-        *until = (*until).max(self.yard.now.elapsed + wait);
+        *until = (*until).max(self.harness.now.elapsed + wait);
     }
 
     fn resend(&mut self, node: usize) {
         self.runs[node].set += 1;
         let here = self.real.iter().filter(|real| real.node == node);
         let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
-        self.yard.core.handle_set(self.runs[node], crate::core::View::whole().id(), &set, self.yard.now);
+        self.harness.core.handle_set(
+            self.runs[node],
+            crate::core::View::whole().id(),
+            &set,
+            self.harness.now,
+        );
     }
 
     fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             for node in 0..2 {
                 if self.stalled != Some(node) {
-                    self.yard.core.handle_renewal(self.runs[node], self.yard.now);
+                    self.harness.core.handle_renewal(self.runs[node], self.harness.now);
                 }
             }
-            self.yard.wait(1);
+            self.harness.wait(1);
             self.settle();
         }
     }
@@ -267,10 +272,10 @@ impl World {
     fn check_gone(&self, dead: &[Up]) {
         for id in dead.iter().map(|up| up.user) {
             let is_waited =
-                self.waits.iter().any(|((of, _), until)| *of == id && *until > self.yard.now.elapsed);
+                self.waits.iter().any(|((of, _), until)| *of == id && *until > self.harness.now.elapsed);
             if !is_waited && !self.real.iter().any(|real| real.up.user == id) {
                 assert_eq!(
-                    self.yard.core.states(None, &[id]),
+                    self.harness.core.states(None, &[id]),
                     [None],
                     "{id} is still online after the death of the node"
                 );
@@ -282,9 +287,9 @@ impl World {
     fn settle(&mut self) {
         self.hear();
         loop {
-            for wanted in self.yard.core.poll_wanted(9) {
-                let row = self.yard.rows.get(&wanted.user).cloned().unwrap_or_default();
-                let circle = wanted.circle.then(|| self.yard.circle(wanted.user));
+            for wanted in self.harness.core.poll_wanted(9) {
+                let row = self.harness.rows.get(&wanted.user).cloned().unwrap_or_default();
+                let circle = wanted.circle.then(|| self.harness.circle(wanted.user));
                 self.reading.push(Loaded { user: wanted.user, row, rev: 1, circle });
             }
             if self.holds {
@@ -296,23 +301,23 @@ impl World {
             // Later reads may be answered first.
             for loaded in std::mem::take(&mut self.reading).into_iter().rev() {
                 self.read.insert(loaded.user, loaded.row.clone());
-                self.yard.core.handle_loaded(loaded, self.yard.now);
+                self.harness.core.handle_loaded(loaded, self.harness.now);
                 self.hear();
             }
         }
     }
 
     fn hear(&mut self) {
-        while let Some(notice) = self.yard.core.poll_notice() {
-            let is_meant = |to: &To, key: &(UserId, ConnectionId)| match to {
-                To::Users(users) => users.contains(&key.0),
-                To::Connection(user, connection) => *key == (*user, *connection),
+        while let Some(notice) = self.harness.core.poll_notice() {
+            let is_meant = |to: &NoticeTarget, key: &(UserId, ConnectionId)| match to {
+                NoticeTarget::Users(users) => users.contains(&key.0),
+                NoticeTarget::Connection(user, connection) => *key == (*user, *connection),
             };
             let listeners: Vec<_> =
                 self.views.keys().filter(|key| is_meant(&notice.to, key)).copied().collect();
             for listener in listeners {
                 let Some(view) = self.views.get_mut(&listener) else { continue };
-                view.is_deaf &= !matches!(notice.to, To::Connection(..));
+                view.is_deaf &= !matches!(notice.to, NoticeTarget::Connection(..));
                 if view.is_deaf {
                     continue;
                 }
@@ -344,13 +349,13 @@ impl World {
         }
         let is_visible = row.is_some_and(|row| !row.invisible);
         let pair = (id, listener);
-        let were_pair = self.yard.pairs.contains(&pair) && !self.parted.contains(&pair);
+        let were_pair = self.harness.pairs.contains(&pair) && !self.parted.contains(&pair);
         if is_visible && were_pair && self.was_online(listener, id) {
             let is_up = self.real.iter().any(|real| real.up.user == id);
             assert!(!is_up, "{listener} hears that {id} is offline, who is connected");
             let waits = self.waits.iter().filter(|((of, _), _)| *of == id).map(|(_, until)| *until);
             let until = waits.max().unwrap_or_default();
-            assert!(self.yard.now.elapsed >= until, "{listener} hears too soon that {id} is offline");
+            assert!(self.harness.now.elapsed >= until, "{listener} hears too soon that {id} is offline");
         }
     }
 
@@ -371,11 +376,11 @@ impl World {
     }
 
     fn truth(&self, viewer: UserId, id: UserId) -> Availability {
-        let is_hidden = self.yard.rows.get(&id).is_some_and(|row| row.invisible);
+        let is_hidden = self.harness.rows.get(&id).is_some_and(|row| row.invisible);
         let idle: BTreeSet<bool> =
             self.real.iter().filter(|real| real.up.user == id).map(|real| real.is_idle).collect();
         match (idle.is_empty(), idle.contains(&false)) {
-            _ if is_hidden || !self.yard.pairs.contains(&(viewer, id)) => Availability::Offline,
+            _ if is_hidden || !self.harness.pairs.contains(&(viewer, id)) => Availability::Offline,
             (true, _) => Availability::Offline,
             (false, true) => Availability::Online,
             (false, false) => Availability::Away,
@@ -401,7 +406,7 @@ proptest! {
         world.check_all();
         // Nothing remains of users who have left.
         let here: BTreeSet<UserId> = world.real.iter().map(|real| real.up.user).collect();
-        prop_assert_eq!(world.yard.core.users(), here.len());
-        prop_assert!(world.yard.core.states(None, &[key(9, 9).0])[0].is_none());
+        prop_assert_eq!(world.harness.core.users(), here.len());
+        prop_assert!(world.harness.core.states(None, &[key(9, 9).0])[0].is_none());
     }
 }

@@ -34,8 +34,15 @@ impl GroupInvitationStore for Embedded {
             let mut untold = Vec::new();
             for &user_id in &users {
                 let state = GroupInvitationState::Waiting;
-                let new =
-                    GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
+                let new = GroupInvitation {
+                    user_id,
+                    channel_id: channel,
+                    by,
+                    at,
+                    state,
+                    rev: 1,
+                    is_recorded: false,
+                };
                 invite(transaction.db(), new, limits, &mut untold)?;
             }
             Ok(untold)
@@ -133,7 +140,7 @@ impl GroupInvitationStore for Embedded {
         .await
     }
 
-    async fn untold_invitations(&self, rows: usize) -> StoreResult<Vec<GroupInvitation>> {
+    async fn due_invitations(&self, rows: usize) -> StoreResult<Vec<GroupInvitation>> {
         self.read(move |db| {
             // A damaged state is reported by `check`, and must not hold up the other invitations.
             let sql = select!(

@@ -240,14 +240,14 @@ impl World {
             for real in self.real.clone() {
                 let key = (real.up.user, real.up.connection);
                 let is_meant = match &to {
-                    To::Users(users) => users.contains(&key.0),
-                    To::Connection(user, connection) => key == (*user, *connection),
+                    NoticeTarget::Users(users) => users.contains(&key.0),
+                    NoticeTarget::Connection(user, connection) => key == (*user, *connection),
                 };
                 // A remote placement sends a notice to these nodes only.
                 if !is_meant || !workers.contains(&self.nodes[real.node].run.worker) {
                     continue;
                 }
-                if matches!(to, To::Connection(..)) {
+                if matches!(to, NoticeTarget::Connection(..)) {
                     self.views[views].deaf.remove(&key);
                 }
                 if self.views[views].deaf.contains(&key) {
