@@ -360,7 +360,7 @@ fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membe
         channel_id: channel,
         role: member.role,
         spans: member.spans.clone(),
-        as_of: member.as_of(),
+        version: member.version(),
         in_inbox: cell.kind != Some(ChannelKind::Open),
         has_accepted: member.has_accepted,
     };

@@ -75,10 +75,13 @@ pub enum PendingChange {
 }
 
 impl Member {
-    /// The planned place of the member's last change; if that is settled, the place of the last join or leave.
+    /// Rises with each change of the member, and with a settlement that moves its entry behind the planned place: the planned
+    /// place of the pending change, or the place of the last join or leave, whichever is later. Two states of a member with one
+    /// version have the same role and spans.
     #[must_use]
-    pub fn as_of(&self) -> Seq {
-        self.pending.map(|pending| pending.place).or_else(|| self.spans.edge()).unwrap_or_default()
+    pub fn version(&self) -> Seq {
+        let place = self.pending.map(|pending| pending.place);
+        place.max(self.spans.edge()).unwrap_or_default()
     }
 
     /// Whether `settled`, whose entry is in the log, is the change that is pending here, and not an earlier change that another one

@@ -199,7 +199,7 @@ async fn scans(store: &Arc<Embedded>) {
             channel_id: ChannelId::from_raw(channel),
             role: madang_proto::Role::Member,
             spans: Spans::since(Seq::new(1)),
-            as_of: Seq::new(1),
+            version: Seq::new(1),
             in_inbox: true,
             has_accepted: true,
         })

@@ -1,10 +1,8 @@
 //! Channels, their seats and members, and read markers.
 
 use async_trait::async_trait;
-use caseless::Caseless;
 use madang_ids::{ChannelId, Millis, Seq, UserId};
 use madang_proto::{ChannelCard, ChannelSettings, Role};
-use unicode_normalization::UnicodeNormalization;
 
 pub use madang_engine::seats::{Member, Pending, PendingChange, SeatChange, SeatOutcome, Seats};
 
@@ -71,8 +69,8 @@ pub struct Membership {
     pub role: Role,
     /// The entries that the member may read.
     pub spans: Spans,
-    /// The planned place of the entry about the member's last change.
-    pub as_of: Seq,
+    /// [`Member::version`] of the member as it was when this was written.
+    pub version: Seq,
     /// Whether the channel's log is in the user's inbox: not if the channel is open.
     pub in_inbox: bool,
     /// As [`Member::has_accepted`].
@@ -80,50 +78,11 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Whether this may replace `other`: it must not be of an earlier change. A change whose entry came later than planned keeps
-    /// the real place, so the edges of the spans are compared too. Every implementation of
-    /// [`ChannelStore::put_memberships`] uses this.
+    /// Whether this may replace `other`: it must not be of an earlier change. The memory and the embedded store compare; a store
+    /// with timestamps writes `USING TIMESTAMP version`, without a read and without a condition.
     pub(crate) fn may_replace(&self, other: &Self) -> bool {
-        (self.as_of, self.spans.edge()) >= (other.as_of, other.spans.edge())
+        self.version >= other.version
     }
-}
-
-/// An open channel, as a search returns it to any user.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundChannel {
-    /// The channel.
-    pub card: ChannelCard,
-    /// The number of present members.
-    pub members: u32,
-}
-
-/// Open channels of one page of a search.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FoundPage {
-    /// By id.
-    pub channels: Vec<FoundChannel>,
-    /// The channel after which the search continues; `None` at its end. A page may be short or empty although the search
-    /// continues: it ends after a number of channels that were looked at.
-    pub next: Option<ChannelId>,
-}
-
-/// The text in which an open channel is searched: its name and topic, caseless.
-pub(crate) fn searched(name: Option<&str>, topic: &str) -> String {
-    caseless(&format!("{} {topic}", name.unwrap_or_default()))
-}
-
-/// The form in which texts are compared without case and width: compatibility caseless matching (Unicode 3.13, D146),
-/// without invisible characters.
-pub(crate) fn caseless(text: &str) -> String {
-    let folded = text.chars().filter(|char| !is_ignorable(*char)).nfd().default_case_fold();
-    folded.nfkd().default_case_fold().nfkd().collect()
-}
-
-/// Default ignorable code points that occur in texts: soft hyphen, joiners, marks of direction, variation selectors.
-const fn is_ignorable(char: char) -> bool {
-    matches!(char, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}'
-        | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
-        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// A channel in the list of one member.
@@ -171,15 +130,6 @@ pub trait ChannelStore: Send + Sync + 'static {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()>;
     /// A channel.
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>>;
-    /// Active open channels that have been joined, whose name or topic holds `query`, caseless, by id, after `after`: at most
-    /// `limit` of them, found among the next `scan` open channels.
-    async fn find_open(
-        &self,
-        query: &str,
-        after: Option<ChannelId>,
-        limit: usize,
-        scan: usize,
-    ) -> StoreResult<FoundPage>;
     /// The number of open channels that a user has made; not counted beyond `most`.
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32>;
     /// The channel of a pair: `candidate` if there was none. The order of the two does not matter.
@@ -230,8 +180,7 @@ pub trait ChannelStore: Send + Sync + 'static {
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
 
-    /// Writes memberships, except where a later one is there: the writer may have been paused meanwhile. Compares `as_of`, then the
-    /// last edge of the spans.
+    /// Writes memberships, except where one of a later version is there: the writer may have been paused meanwhile.
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()>;
     /// Those of `channels` of which the user is or was a member, in the order of `channels`. One read.
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>>;
@@ -254,6 +203,7 @@ pub trait ChannelStore: Send + Sync + 'static {
     /// The read markers of these users, in the order of `users`.
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>>;
 
-    /// Moves a read marker forward. `false` if it was there or beyond already.
-    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool>;
+    /// Moves a read marker forward; changes nothing if it is there or beyond. The greatest marker stays, in any order of the calls,
+    /// so a store with timestamps writes `USING TIMESTAMP seq`, without a read and without a condition.
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()>;
 }

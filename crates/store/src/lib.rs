@@ -13,6 +13,7 @@ mod commit_order;
 pub mod conformance;
 mod contacts;
 mod devices;
+mod directory;
 pub mod embedded;
 mod erasure;
 mod error;
@@ -29,8 +30,8 @@ mod upkeep;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
-    Channel, ChannelStore, FoundChannel, FoundPage, Member, Membership, Overview, OverviewOrder, Pending,
-    PendingChange, SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, Pending, PendingChange, SeatChange,
+    SeatOutcome, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{
@@ -38,6 +39,7 @@ pub use contacts::{
     Relations,
 };
 pub use devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
+pub use directory::{DirectoryStore, FoundChannel, FoundPage};
 pub use erasure::{Erasure, ErasureStore};
 pub use error::{StoreError, StoreResult};
 pub use group_invitations::{
@@ -63,6 +65,7 @@ pub trait Store:
     + ChannelStore
     + ContactStore
     + DeviceStore
+    + DirectoryStore
     + ErasureStore
     + GroupInvitationStore
     + InvitationStore
@@ -77,6 +80,8 @@ impl<T> Store for T where
         + ChannelStore
         + ContactStore
         + DeviceStore
+        + DirectoryStore
+        + DirectoryStore
         + ErasureStore
         + GroupInvitationStore
         + InvitationStore

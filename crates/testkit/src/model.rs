@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::model::{Faults, Model, ModelConfig};
 use madang_store::{
-    Channel, ChannelStore, Commit, CommitFeed, CommitOrder, EpochRow, FoundPage, Marker, Member, Membership,
-    Overview, OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreResult,
+    Channel, ChannelStore, Commit, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
+    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreResult,
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -98,7 +98,6 @@ macro_rules! hand_on {
 hand_on! {
     fn create_channel(channel: &Channel) -> ();
     fn channel(id: ChannelId) -> Option<Channel>;
-    fn find_open(query: &str, after: Option<ChannelId>, limit: usize, scan: usize) -> FoundPage;
     fn open_made(user: UserId, most: u32) -> u32;
     fn channels_among(user: UserId, channels: &[ChannelId]) -> Vec<ChannelId>;
     fn channel_counts(users: &[UserId], most: u32) -> Vec<u32>;
@@ -120,5 +119,5 @@ hand_on! {
     fn overview(user: UserId, order: OverviewOrder, limit: usize) -> Vec<Overview>;
     fn overview_of(user: UserId, channel: ChannelId) -> Option<Overview>;
     fn markers(channel: ChannelId, users: &[UserId]) -> Vec<Marker>;
-    fn advance_marker(user: UserId, channel: ChannelId, marker: Marker) -> bool;
+    fn advance_marker(user: UserId, channel: ChannelId, marker: Marker) -> ();
 }

@@ -139,7 +139,7 @@ fn membership(channel: &Channel, member: &Member, at: Seq) -> Membership {
     let in_inbox = channel.card.kind != ChannelKind::Open;
     let (user_id, role, spans) = (member.user_id, member.role, member.spans.clone());
     let (channel_id, has_accepted) = (channel.card.id, member.has_accepted);
-    Membership { user_id, channel_id, role, spans, as_of: at, in_inbox, has_accepted }
+    Membership { user_id, channel_id, role, spans, version: at, in_inbox, has_accepted }
 }
 
 /// The change that removes the content of a message. `None` if there is none, or if it is removed already.

@@ -27,15 +27,15 @@ impl Operations {
         // Another device may move the marker at the same moment. The turn makes each device move, note and publish before the
         // next one does.
         let _turn = self.turns.take(Subject::Marker(caller.user_id, channel_id)).await;
-        let moved = self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await?;
+        self.store.advance_marker(caller.user_id, channel_id, Marker { seq, ordinal }).await?;
         self.end_unread_mark(caller, channel_id, row.settings).await?;
         self.accept_by_reading(caller, &row).await?;
-        if !moved && row.marker.seq != seq {
+        if seq < row.marker.seq {
             return Ok(());
         }
         // An earlier call may have ended between its write and its note. The home drops a note that exists.
         let noted = self.homes.note_marker(caller.user_id, channel_id).await?;
-        if let Some(seq) = noted.filter(|_| moved && row.membership.spans.is_open()) {
+        if let Some(seq) = noted.filter(|_| seq > row.marker.seq && row.membership.spans.is_open()) {
             self.publish_receipt(caller, channel_id, seq).await;
         }
         Ok(())

@@ -168,7 +168,7 @@ impl Workload {
             channel_id,
             role: member.role,
             spans: member.spans.clone(),
-            as_of: member.as_of(),
+            version: member.version(),
             in_inbox: !self.open.contains(&log(channel_id.raw())),
             has_accepted: member.has_accepted,
         };

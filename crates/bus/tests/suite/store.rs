@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::conformance::OrderedStore;
 use madang_store::{
-    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, FoundPage, Marker, Member, Membership,
-    Overview, OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
+    Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
+    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
 };
 use parking_lot::Mutex;
 
@@ -84,16 +84,6 @@ impl ChannelStore for Watched {
 
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
         self.store.channel(id).await
-    }
-
-    async fn find_open(
-        &self,
-        query: &str,
-        after: Option<ChannelId>,
-        limit: usize,
-        scan: usize,
-    ) -> StoreResult<FoundPage> {
-        self.store.find_open(query, after, limit, scan).await
     }
 
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
@@ -191,7 +181,7 @@ impl ChannelStore for Watched {
         self.store.markers(channel, users).await
     }
 
-    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
         self.store.advance_marker(user, channel, marker).await
     }
 }

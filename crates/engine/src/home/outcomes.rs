@@ -28,7 +28,7 @@ impl Home {
                 self.unfinished = half_way.into_iter().map(|member| recorded_by(&tail, member)).collect();
                 // In the order of their planned entries, so that no entry gets a place before the planned one: an entry before its
                 // `place` would not be recognised by the next home, and would be appended twice.
-                self.unfinished.sort_by_key(|(member, _)| member.as_of());
+                self.unfinished.sort_by_key(|(member, _)| member.version());
                 self.answer_attempts(&tail);
                 if std::mem::take(&mut self.must_redrive)
                     && let Some(first) = tail.rows.first()

@@ -8,9 +8,10 @@ use madang_proto::ChannelKind;
 
 use super::{Model, Mutant, State};
 use crate::channels::{
-    Channel, ChannelStore, FoundChannel, FoundPage, MENTIONS_COUNTED, Member, Membership, Overview,
-    OverviewOrder, SeatChange, SeatOutcome, Seats, caseless, searched,
+    Channel, ChannelStore, MENTIONS_COUNTED, Member, Membership, Overview, OverviewOrder, SeatChange,
+    SeatOutcome, Seats,
 };
+use crate::directory::{DirectoryStore, FoundChannel, FoundPage, caseless, searched};
 use crate::error::{StoreError, StoreResult};
 use crate::log::Marker;
 use crate::log::{ChannelState, Details};
@@ -28,39 +29,6 @@ impl ChannelStore for Model {
         self.read(|state| {
             let old = state.old_channels.lock().remove(&id);
             old.or_else(|| state.channels.get(&id).cloned())
-        })
-        .await
-    }
-
-    async fn find_open(
-        &self,
-        query: &str,
-        after: Option<ChannelId>,
-        limit: usize,
-        scan: usize,
-    ) -> StoreResult<FoundPage> {
-        let query = match self.is_mutant(Mutant::FindIsCaseSensitive) {
-            true => query.to_owned(),
-            false => caseless(query),
-        };
-        self.read(|state| {
-            let active = state.channels.values().filter(|channel| channel.state == ChannelState::Active);
-            let open = active.map(|channel| &channel.card);
-            let open = open.filter(|card| card.kind == ChannelKind::Open && Some(card.id) > after);
-            let (mut page, mut count) = (FoundPage::default(), 0);
-            for card in open.take(scan) {
-                count += 1;
-                page.next = Some(card.id);
-                let is_found = searched(card.name.as_deref(), &card.topic).contains(&query);
-                if let Some(seats) = state.seats.get(&card.id).filter(|_| is_found) {
-                    page.channels.push(FoundChannel { card: card.clone(), members: seats.count });
-                    if page.channels.len() == limit {
-                        return page;
-                    }
-                }
-            }
-            page.next = page.next.filter(|_| count == scan);
-            page
         })
         .await
     }
@@ -303,9 +271,45 @@ impl ChannelStore for Model {
         .await
     }
 
-    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
         let goes_back = self.is_mutant(Mutant::MarkerGoesBack);
         self.write(|state| state.raise_marker(user, channel, marker, goes_back)).await
+    }
+}
+
+#[async_trait]
+impl DirectoryStore for Model {
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreResult<FoundPage> {
+        let query = match self.is_mutant(Mutant::FindIsCaseSensitive) {
+            true => query.to_owned(),
+            false => caseless(query),
+        };
+        self.read(|state| {
+            let active = state.channels.values().filter(|channel| channel.state == ChannelState::Active);
+            let open = active.map(|channel| &channel.card);
+            let open = open.filter(|card| card.kind == ChannelKind::Open && Some(card.id) > after);
+            let (mut page, mut count) = (FoundPage::default(), 0);
+            for card in open.take(scan) {
+                count += 1;
+                page.next = Some(card.id);
+                let is_found = searched(card.name.as_deref(), &card.topic).contains(&query);
+                if let Some(seats) = state.seats.get(&card.id).filter(|_| is_found) {
+                    page.channels.push(FoundChannel { card: card.clone(), members: seats.count });
+                    if page.channels.len() == limit {
+                        return page;
+                    }
+                }
+            }
+            page.next = page.next.filter(|_| count == scan);
+            page
+        })
+        .await
     }
 }
 
@@ -371,18 +375,10 @@ impl State {
         (channel.slow_mode_seconds, channel.pins) = (slow_mode_seconds, pins);
     }
 
-    pub(super) fn raise_marker(
-        &mut self,
-        user: UserId,
-        channel: ChannelId,
-        marker: Marker,
-        goes_back: bool,
-    ) -> bool {
+    pub(super) fn raise_marker(&mut self, user: UserId, channel: ChannelId, marker: Marker, goes_back: bool) {
         let place = self.markers.entry((user, channel)).or_default();
-        let moves = marker.seq > place.seq || goes_back;
-        if moves {
+        if marker.seq > place.seq || goes_back {
             *place = marker;
         }
-        moves
     }
 }

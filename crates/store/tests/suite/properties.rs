@@ -103,7 +103,7 @@ async fn compare(
             user_id,
             channel_id: ChannelId::from_raw(id),
             role: Role::Member,
-            as_of: spans.edge().unwrap_or_default(),
+            version: spans.edge().unwrap_or_default(),
             spans,
             // One is an open channel.
             in_inbox: id != 2,

@@ -11,9 +11,9 @@ use super::members::{
 use super::open_channels;
 use super::overviews::Overviews;
 use crate::channels::{
-    Channel, ChannelStore, FoundPage, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome,
-    Seats, caseless, searched,
+    Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seats,
 };
+use crate::directory::{DirectoryStore, FoundPage, caseless, searched};
 use crate::embedded::Embedded;
 use crate::embedded::codec::{
     bound, from_json, int, json, kind, kind_text, limit, number, optional_number, small_number, state,
@@ -40,17 +40,6 @@ impl ChannelStore for Embedded {
             statement.query_row([int(id.raw())], |row| channel_at(row, 0)).optional()
         })
         .await
-    }
-
-    async fn find_open(
-        &self,
-        query: &str,
-        after: Option<ChannelId>,
-        limit: usize,
-        scan: usize,
-    ) -> StoreResult<FoundPage> {
-        let query = caseless(query);
-        self.read(move |db| open_channels::find(db, &query, after, limit, scan)).await
     }
 
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
@@ -245,8 +234,22 @@ impl ChannelStore for Embedded {
         self.read(move |db| users.iter().map(|&user| marker(db, user, channel)).collect()).await
     }
 
-    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<bool> {
+    async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
         self.write(move |transaction| raise_marker(transaction.db(), user, channel, marker)).await
+    }
+}
+
+#[async_trait]
+impl DirectoryStore for Embedded {
+    async fn find_open(
+        &self,
+        query: &str,
+        after: Option<ChannelId>,
+        limit: usize,
+        scan: usize,
+    ) -> StoreResult<FoundPage> {
+        let query = caseless(query);
+        self.read(move |db| open_channels::find(db, &query, after, limit, scan)).await
     }
 }
 
@@ -256,22 +259,22 @@ pub(in crate::embedded) fn raise_marker(
     user: UserId,
     channel: ChannelId,
     marker: Marker,
-) -> Result<bool> {
+) -> Result<()> {
     if marker.seq == Seq::ZERO {
-        return Ok(false);
+        return Ok(());
     }
     let mut statement = db.prepare_cached(
         "INSERT INTO memberships (user, channel, marker_seq, marker_ordinal) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET marker_seq = excluded.marker_seq, marker_ordinal = excluded.marker_ordinal
          WHERE excluded.marker_seq > marker_seq",
     )?;
-    let changed = statement.execute([
+    statement.execute([
         int(user.raw()),
         int(channel.raw()),
         bound(marker.seq.get()),
         bound(marker.ordinal.get()),
     ])?;
-    Ok(changed == 1)
+    Ok(())
 }
 
 fn insert_channel(db: &Connection, channel: &Channel) -> Result<()> {

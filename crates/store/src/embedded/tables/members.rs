@@ -175,9 +175,9 @@ fn membership_elsewhere(
     let mut statement = db.prepare_cached(MEMBER)?;
     let read = statement.query_row([int(channel_id.raw()), int(user_id.raw())], member_of).optional();
     let Some(Member { role, spans, has_accepted, .. }) = readable(read)?.flatten() else { return Ok(None) };
-    let as_of = Seq::new(number(row, 4).unwrap_or_default());
+    let version = Seq::new(number(row, 4).unwrap_or_default());
     let in_inbox = row.get(5).unwrap_or(true);
-    Ok(Some(Membership { user_id, channel_id, role, spans, as_of, in_inbox, has_accepted }))
+    Ok(Some(Membership { user_id, channel_id, role, spans, version, in_inbox, has_accepted }))
 }
 
 pub(in crate::embedded) fn put_memberships(
@@ -208,7 +208,7 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
         new.spans.is_open(),
         role_text(new.role),
         json(&new.spans)?,
-        int(new.as_of.get()),
+        int(new.version.get()),
         new.in_inbox,
         new.has_accepted,
     ])?;
@@ -219,12 +219,15 @@ fn put_membership(db: &Connection, new: &Membership, unreadables: &Unreadables) 
 }
 
 pub(in crate::embedded) fn membership_at(row: &Row<'_>, column: usize) -> Result<Membership> {
+    let spans: crate::Spans = from_json(row, column + 3)?;
+    // Rows of older releases have the planned place alone.
+    let version = spans.edge().max(Some(Seq::new(number(row, column + 4)?))).unwrap_or_default();
     Ok(Membership {
         user_id: UserId::from_raw(number(row, column)?),
         channel_id: ChannelId::from_raw(number(row, column + 1)?),
         role: role(row, column + 2)?,
-        spans: from_json(row, column + 3)?,
-        as_of: Seq::new(number(row, column + 4)?),
+        spans,
+        version,
         in_inbox: row.get(column + 5)?,
         has_accepted: row.get(column + 6)?,
     })

@@ -4,7 +4,7 @@ use madang_ids::{ChannelId, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::channels::card_at;
-use crate::channels::{FoundChannel, FoundPage, searched};
+use crate::directory::{FoundChannel, FoundPage, searched};
 use crate::embedded::codec::{int, limit, number, optional_number, small_number};
 use crate::embedded::readable::readable;
 

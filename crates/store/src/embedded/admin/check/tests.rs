@@ -204,7 +204,7 @@ async fn a_row_of_a_member_or_a_channel_that_cannot_be_read_costs_itself_alone()
 
 async fn join(store: &Embedded, id: u64, user: u64) {
     let (channel_id, user_id) = (ChannelId::from_raw(id), UserId::from_raw(user));
-    let (spans, as_of) = (Spans::since(Seq::new(1)), Seq::new(1));
+    let (spans, version) = (Spans::since(Seq::new(1)), Seq::new(1));
     let (role, joined_at) = (Role::Member, Millis::ZERO);
     let member = Member {
         user_id,
@@ -220,7 +220,7 @@ async fn join(store: &Embedded, id: u64, user: u64) {
     let change =
         SeatChange { channel: channel_id, if_rev: seats.rev, count: seats.count + 1, members: vec![member] };
     let membership =
-        Membership { user_id, channel_id, role, spans, as_of, in_inbox: true, has_accepted: true };
+        Membership { user_id, channel_id, role, spans, version, in_inbox: true, has_accepted: true };
     store.change_seats(change, &[membership]).await.unwrap();
 }
 
