@@ -11,7 +11,7 @@ use madang_engine::now::Now;
 use madang_engine::seats::{Member, SeatChange, SeatOutcome};
 use madang_ids::{ChannelId, LogId, Ordinal, Seq, UserId};
 use madang_proto::{ChannelKind, Content, ErrorCode, JoinedState, Reaction, limits};
-use madang_store::{Channel, Marker, Membership, Span, StoreError, StoreResult, patiently};
+use madang_store::{Channel, Marker, Membership, Seating, Span, StoreError, StoreResult, patiently};
 
 use super::written::Tally;
 use super::{Cell, Homes};
@@ -75,8 +75,8 @@ impl Homes {
             }
             Effect::Fanout { rows, consequences, .. } => self.owe(cell, rows, consequences).await,
             Effect::Redrive { range, .. } => self.owe_again(cell, range).await,
-            Effect::Load { log, rows } => {
-                let loaded = self.load(log, rows).await.map_err(failure);
+            Effect::Load { rows, lookup, .. } => {
+                let loaded = self.load(cell, rows, lookup).await.map_err(failure);
                 cell.state.lock().home.handle_loaded(loaded, self.now());
             }
             Effect::Find(lookup) => {
@@ -125,16 +125,23 @@ impl Homes {
         }
     }
 
-    async fn load(&self, log: LogId, rows: usize) -> StoreResult<Loaded> {
+    async fn load(&self, cell: &Cell, rows: usize, lookup: Lookup) -> StoreResult<Loaded> {
         let store = &self.0.store;
-        let tail = self.0.logs.tail(log, rows).await?;
-        let LogId::Channel(channel) = log else { return Ok(Loaded { tail, ..Loaded::default() }) };
+        let tail = self.0.logs.tail(cell.log, rows).await?;
+        let LogId::Channel(channel) = cell.log else { return Ok(Loaded { tail, ..Loaded::default() }) };
+        let users = users_of(&lookup, cell);
         // Behind the tail, so that what was settled before the tail's head is seen settled; among themselves in any order,
         // since the home compares the revision of the seats and the spans of the members with what it knows.
-        let reads = try_join3(store.seats(channel), store.pending_members(channel), store.channel(channel));
-        let (seats, pending, row) = reads.await?;
+        let reads = try_join3(
+            store.seating(channel, &users),
+            store.channel(channel),
+            self.is_blocked(cell, lookup.between),
+        );
+        let (Seating { seats, pending, members }, row, is_blocked) = reads.await?;
+        let members = users.into_iter().zip(members).collect();
+        let found = self.found(cell, lookup, members, is_blocked).await?;
         let details = row.map(|row| row.details()).unwrap_or_default();
-        Ok(Loaded { tail, seats, pending, details })
+        Ok(Loaded { tail, seats, pending, details, found })
     }
 
     async fn react(
@@ -150,46 +157,53 @@ impl Homes {
     }
 
     async fn find(&self, cell: &Cell, lookup: Lookup) -> StoreResult<Found> {
-        let LogId::Channel(channel) = cell.log else {
-            return Ok(Found { members: Vec::new(), between: None });
-        };
+        let LogId::Channel(channel) = cell.log else { return Ok(Found::default()) };
+        let users = users_of(&lookup, cell);
         let members = async {
-            match &lookup.users[..] {
+            match &users[..] {
                 [] => Ok(Vec::new()),
                 users => self.0.store.members_of(channel, users).await,
             }
         };
-        let between = async {
-            Ok(match (lookup.between, cell.between) {
-                (false, _) => None,
-                (true, None) => Some(Between::default()),
-                (true, Some(pair)) => Some(self.between(channel, pair).await?),
-            })
-        };
-        let (members, between) = try_join(members, between).await?;
-        let members = lookup.users.into_iter().zip(members).collect();
-        Ok(Found { members, between })
+        let (members, is_blocked) = try_join(members, self.is_blocked(cell, lookup.between)).await?;
+        let members = users.into_iter().zip(members).collect();
+        self.found(cell, lookup, members, is_blocked).await
     }
 
-    /// Whether one of the two users blocks the other, and which of them may not write. A user who has opened the channel or has
-    /// written in it has accepted it, and receives the other's messages from then on.
-    async fn between(&self, channel: ChannelId, pair: [UserId; 2]) -> StoreResult<Between> {
-        let (store, [one, other]) = (&self.0.store, pair);
-        let (is_blocked, members) =
-            try_join(store.is_blocked(one, other), store.members_of(channel, &pair)).await?;
-        let mut unwanted = Vec::new();
-        for ((to, from), member) in [(one, other), (other, one)].into_iter().zip(members) {
-            let has_accepted = member.is_none_or(|member| member.has_accepted);
-            if has_accepted {
-                continue;
-            }
-            // This may read all groups of one of them.
-            let (takes, _) = patiently(self.0.consent.takes_messages(store.as_ref(), to, from)).await?;
-            if !takes {
-                unwanted.push(from);
+    /// Whether one of the two users of a direct channel blocks the other, if that is wanted.
+    async fn is_blocked(&self, cell: &Cell, is_wanted: bool) -> StoreResult<bool> {
+        match cell.between.filter(|_| is_wanted) {
+            Some([one, other]) => self.0.store.is_blocked(one, other).await,
+            None => Ok(false),
+        }
+    }
+
+    /// The answer to a lookup from the members of [`users_of`] it. In a direct channel it says also which of the two users may
+    /// not write: a user who has opened the channel or has written in it has accepted it, and receives the other's messages from
+    /// then on.
+    async fn found(
+        &self,
+        cell: &Cell,
+        lookup: Lookup,
+        members: HashMap<UserId, Option<Member>>,
+        is_blocked: bool,
+    ) -> StoreResult<Found> {
+        let mut between = lookup.between.then(|| Between { is_blocked, unwanted: Vec::new() });
+        if let (Some(between), Some([one, other])) = (&mut between, cell.between) {
+            for (to, from) in [(one, other), (other, one)] {
+                let member = members.get(&to).and_then(Option::as_ref);
+                if member.is_none_or(|member| member.has_accepted) {
+                    continue;
+                }
+                // This may read all groups of one of them.
+                let takes = self.0.consent.takes_messages(self.0.store.as_ref(), to, from);
+                if !patiently(takes).await?.0 {
+                    between.unwanted.push(from);
+                }
             }
         }
-        Ok(Between { is_blocked, unwanted })
+        let member = |user: UserId| (user, members.get(&user).cloned().flatten());
+        Ok(Found { members: lookup.users.into_iter().map(member).collect(), between })
     }
 
     /// Records that a member has accepted the channel, in a task beside the work of the log.
@@ -236,20 +250,25 @@ impl Homes {
     /// users whose own partitions could not be written: the channel does not wait for them.
     async fn settle(&self, cell: &Cell, members: &[Member]) -> Result<Vec<UserId>, Failure> {
         let LogId::Channel(channel) = cell.log else { return Ok(Vec::new()) };
-        // The head is read before the details. The note may then carry details that are newer than its head, never older ones.
-        let heads = self.0.logs.heads(&[cell.log]).await.map_err(failure)?;
-        let head = heads.first().copied().unwrap_or_default();
-        let row = self.0.store.channel(channel).await.map_err(failure)?;
-        let Some(row) = row else {
-            return Err(failure(StoreError::Corrupt("a channel has no row".into())));
-        };
         // Joins and leaves are noted in the member's own log. Changes of roles and restrictions are in the channel's log only.
         let moved = members.iter().filter(|member| member.is_moving());
         let moved: Vec<(&Member, Span)> =
             moved.filter_map(|member| Some((member, member.spans.last()?))).collect();
-        let came = moved.iter().filter(|(_, span)| span.until.is_none());
-        let ordinals = self.ordinals(channel, came.map(|(_, span)| span.from)).await.map_err(failure)?;
-        let mut unsettled = self.write_memberships(cell, channel, members, &moved, &ordinals).await;
+        let channel_now = async {
+            // The head is read before the details. The note may then carry details that are newer than its head, never older ones.
+            let heads = self.0.logs.heads(&[cell.log]).await?;
+            let row = self.0.store.channel(channel).await?;
+            let row = row.ok_or_else(|| StoreError::Corrupt("a channel has no row".into()))?;
+            Ok((heads.first().copied().unwrap_or_default(), row))
+        };
+        let memberships = async {
+            let came = moved.iter().filter(|(_, span)| span.until.is_none());
+            let ordinals = self.ordinals(channel, came.map(|(_, span)| span.from)).await?;
+            let unsettled = self.write_memberships(cell, channel, members, &moved, &ordinals).await;
+            Ok((ordinals, unsettled))
+        };
+        let ((head, row), (ordinals, mut unsettled)) =
+            try_join(channel_now, memberships).await.map_err(failure)?;
         let notes = moved.into_iter().map(|(member, span)| {
             let content = match span.until {
                 None => joined(&row, head, member, span, ordinals.get(&span.from).copied()),
@@ -354,6 +373,15 @@ fn joined(channel: &Channel, head: Head, member: &Member, span: Span, read: Opti
 }
 
 /// The rows of the members' own lists of channels after a change.
+/// The members to read for a lookup. Who may write in a direct channel depends on both users.
+fn users_of(lookup: &Lookup, cell: &Cell) -> Vec<UserId> {
+    let pair = cell.between.filter(|_| lookup.between).into_iter().flatten();
+    let mut users: Vec<UserId> = lookup.users.iter().copied().chain(pair).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
 fn memberships(cell: &Cell, channel: ChannelId, members: &[Member]) -> Vec<Membership> {
     let membership = |member: &Member| Membership {
         user_id: member.user_id,

@@ -85,6 +85,17 @@ impl Membership {
     }
 }
 
+/// What a home reads of a channel's seats before its first command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seating {
+    /// Count and revision.
+    pub seats: Seats,
+    /// Members with a pending change, by user: without an entry in the log, or not settled.
+    pub pending: Vec<Member>,
+    /// The members that were asked for, in the order of the users; also those who left.
+    pub members: Vec<Option<Member>>,
+}
+
 /// A channel in the list of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
@@ -169,8 +180,8 @@ pub trait ChannelStore: Send + Sync + 'static {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>>;
-    /// Members with a pending change: without an entry in the log, or not settled.
-    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>>;
+    /// What a home reads of a channel's seats before its first command: one read of one partition.
+    async fn seating(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Seating>;
 
     /// Users who are banned, or whose ban has ended and is not cleared yet, by user, after `after`.
     async fn banned(

@@ -31,7 +31,7 @@ mod upkeep;
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
 pub use channels::{
     Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, Pending, PendingChange, SeatChange,
-    SeatOutcome, Seats,
+    SeatOutcome, Seating, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
 pub use contacts::{

@@ -17,7 +17,7 @@ pub use led::{Gate, Gates, Led};
 /// Re-exported so that crates below the server can configure a node.
 pub use madang_chat_server::config::Config;
 pub use madang_service::ManualClock;
-pub use madang_store::model::Faults;
+pub use madang_store::model::{Call, Faults};
 pub use node::{ModelStorage, Storage, TestNode, manual_clock};
 pub use process::Server;
 pub use proxy::{Fate, Proxy};

@@ -7,7 +7,7 @@ use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::model::{Faults, Model, ModelConfig};
 use madang_store::{
     Channel, ChannelStore, Commit, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
-    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreResult,
+    OverviewOrder, Scan, SeatChange, SeatOutcome, Seating, Seats, StoreResult,
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -111,7 +111,7 @@ hand_on! {
     fn members_of(channel: ChannelId, users: &[UserId]) -> Vec<Option<Member>>;
     fn members(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn members_ever(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
-    fn pending_members(channel: ChannelId) -> Vec<Member>;
+    fn seating(channel: ChannelId, users: &[UserId]) -> Seating;
     fn banned(channel: ChannelId, after: Option<UserId>, limit: usize) -> Vec<Member>;
     fn put_memberships(memberships: &[Membership]) -> ();
     fn membership(user: UserId, channel: ChannelId) -> Option<Membership>;

@@ -15,7 +15,7 @@ use madang_chat_server::rest;
 use madang_ids::Millis;
 use madang_service::{Clock, Drain, ManualClock, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig};
-use madang_store::model::Faults;
+use madang_store::model::{Call, Faults};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
@@ -57,6 +57,14 @@ impl Storage {
     pub fn set_faults(&self, faults: Faults) {
         if let Self::Model(ModelStorage { shared, .. }) = self {
             shared.model.set_faults(faults);
+        }
+    }
+
+    /// The calls of the model store since the last time; none of an embedded one.
+    pub fn take_calls(&self) -> Vec<Call> {
+        match self {
+            Self::Model(ModelStorage { shared, .. }) => shared.model.take_calls(),
+            Self::Embedded(_) => Vec::new(),
         }
     }
 

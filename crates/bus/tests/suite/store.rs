@@ -8,7 +8,7 @@ use madang_ids::{ChannelId, Epoch, Position, UserId};
 use madang_store::conformance::OrderedStore;
 use madang_store::{
     Channel, ChannelStore, CommitFeed, CommitOrder, EpochRow, Marker, Member, Membership, Overview,
-    OverviewOrder, Scan, SeatChange, SeatOutcome, Seats, StoreError, StoreResult,
+    OverviewOrder, Scan, SeatChange, SeatOutcome, Seating, Seats, StoreError, StoreResult,
 };
 use parking_lot::Mutex;
 
@@ -135,8 +135,8 @@ impl ChannelStore for Watched {
         self.store.members(channel, after, limit).await
     }
 
-    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
-        self.store.pending_members(channel).await
+    async fn seating(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Seating> {
+        self.store.seating(channel, users).await
     }
 
     async fn banned(

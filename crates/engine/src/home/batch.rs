@@ -106,7 +106,7 @@ impl Batch {
     }
 
     /// The users whose membership must be known to judge the batch.
-    fn actors(&self) -> impl Iterator<Item = UserId> + '_ {
+    pub(super) fn actors(&self) -> impl Iterator<Item = UserId> + '_ {
         self.items.iter().filter_map(|item| item.waiting.command.by())
     }
 

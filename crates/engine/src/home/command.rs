@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::body;
 use crate::consequences::Consequences;
-use crate::home::member_cache::Lookup;
+use crate::home::member_cache::{Found, Lookup};
 use crate::log::{Append, ChannelState, Details, ReactionChange, Row, RowKey, Tail};
 use crate::seats::{Member, SeatChange, Seats};
 
@@ -337,7 +337,7 @@ impl Failure {
 }
 
 /// The state of a log, which a home loads when it begins, and again after an append that did not happen as expected. The tail
-/// is read first.
+/// is read first; everything else is read at once behind it.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// The head and the last rows.
@@ -348,6 +348,8 @@ pub struct Loaded {
     pub pending: Vec<Member>,
     /// Name, topic, pins and the like of a channel.
     pub details: Details,
+    /// What the commands that wait need of members and blocks, so that they need not look it up behind the load.
+    pub found: Found,
 }
 
 /// What the shell carries out for a home. `Load`, `Find`, `FindSends`, `FindRows`, `React`, `Append`, `ChangeSeats` and `Settle`
@@ -360,6 +362,8 @@ pub enum Effect {
         log: LogId,
         /// The number of last rows.
         rows: usize,
+        /// Members and blocks for the commands that wait. Empty for a user's own log.
+        lookup: Lookup,
     },
     /// Look up members, and the blocks between the two users of a direct channel.
     Find(Lookup),

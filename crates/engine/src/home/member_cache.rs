@@ -20,7 +20,7 @@ const BETWEEN_KNOWN: Duration = Duration::from_secs(5);
 const MEMBERS_KNOWN: usize = 1_024;
 
 /// A request for members and blocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lookup {
     /// The users to look up among the members.
     pub users: Vec<UserId>,
@@ -29,7 +29,7 @@ pub struct Lookup {
 }
 
 /// The answer to a [`Lookup`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The members, in the order of the request; `None` for a user who never was one.
     pub members: Vec<(UserId, Option<Member>)>,
@@ -59,21 +59,49 @@ pub(super) struct MemberCache {
     between: Option<(Between, Duration)>,
     /// The cache was dropped while a lookup was out: its result may be older than the change that caused the drop.
     was_forgotten: bool,
+    /// The log was just loaded: what is known is as fresh as a lookup of the next step would be.
+    is_loaded: bool,
     pub(super) seats: Seats,
 }
 
 impl MemberCache {
     pub(super) fn forget(&mut self) {
+        self.is_loaded = false;
         self.members.clear();
         self.others.clear();
         self.between = None;
         self.was_forgotten = true;
     }
 
-    /// A new step begins.
+    /// The lookup that goes with a load.
+    pub(super) fn look_up_with_load(&mut self, users: impl Iterator<Item = UserId>, between: bool) -> Lookup {
+        self.was_forgotten = false;
+        let mut users: Vec<UserId> = users.take(MEMBERS_KNOWN).collect();
+        users.sort_unstable();
+        users.dedup();
+        Lookup { users, between }
+    }
+
+    /// The log was loaded. What was found with it is kept, unless the cache was dropped meanwhile, or `found` is not of the loaded
+    /// head (`is_ahead`): the step then looks it up.
+    pub(super) fn reload(&mut self, seats: Seats, found: Found, is_ahead: bool, now: Now) {
+        let is_current = !self.was_forgotten && !is_ahead;
+        self.forget();
+        self.seats = seats;
+        if is_current {
+            self.was_forgotten = false;
+            self.is_loaded = true;
+            self.doubted = found.members.iter().map(|(user, _)| *user).collect();
+            self.learn(found, now);
+        }
+    }
+
+    /// A new step begins. The first one behind a load relies on what was found with the load.
     pub(super) fn begin_step(&mut self) {
-        self.others.clear();
-        self.doubted.clear();
+        if !std::mem::take(&mut self.is_loaded) {
+            self.others.clear();
+            self.doubted.clear();
+        }
     }
 
     /// Drops a member who asks for what only admins may and was not one when last looked up. At most once in a step.

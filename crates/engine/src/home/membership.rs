@@ -141,9 +141,25 @@ impl SeatStep {
         self
     }
 
+    /// A load begins after the requests came.
+    pub(super) fn loading(&mut self) {
+        if let Source::Commands(asked) = &mut self.source {
+            asked.iter_mut().for_each(|asked| asked.tries.is_fresh = true);
+        }
+    }
+
     /// Whether seats were changed that are not settled yet.
     pub(super) fn is_half_way(&self) -> bool {
         self.phase != SeatPhase::Plan
+    }
+
+    /// The users whom the requests are about and by; none if the step finishes members that were found half-way.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
+        let asked = match &self.source {
+            Source::Commands(asked) => &asked[..],
+            Source::Unfinished => &[],
+        };
+        asked.iter().flat_map(|asked| asked.request.users())
     }
 
     /// The commands as they were enqueued; none if the step finishes members that were found half-way.
@@ -295,7 +311,6 @@ impl Home {
         // A request that changes nothing writes nothing, so no compare-and-set shows that the cache is stale: another home may
         // have seated or unseated the user since. Load once before such a reply; the second time it is verified.
         if asked.iter().any(|asked| asked.reply.is_some() && !asked.tries.is_fresh) {
-            asked.iter_mut().for_each(|asked| asked.tries.is_fresh = true);
             self.begin_again(Step::Seats(step));
             return None;
         }

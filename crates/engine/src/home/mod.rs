@@ -267,19 +267,35 @@ impl Home {
         })
     }
 
-    fn advance(&mut self, step: Step, now: Now, ids: &Snowflakes) -> Option<Effect> {
+    fn advance(&mut self, mut step: Step, now: Now, ids: &Snowflakes) -> Option<Effect> {
         let Some(head) = self.head else {
             // Loading comes first. The step goes back to the front of the queue: what the load finds (a row of an append of unknown
             // outcome, members of another home) may answer its commands or change what they may do.
+            let lookup = self.lookup_of(&step);
+            if let Step::Seats(step) = &mut step {
+                step.loading();
+            }
             self.give_back(step);
             self.flight = Flight::Out(Step::Load);
-            return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS });
+            return Some(Effect::Load { log: self.log, rows: WINDOW_ROWS, lookup });
         };
         match step {
             Step::Load => None,
             Step::Batch(batch) => self.advance_batch(batch, head, now, ids),
             Step::React(step) => self.advance_reactions(step, head, now, ids),
             Step::Seats(step) => self.advance_seats(step, head, now, ids),
+        }
+    }
+
+    /// What the commands of a step will have to look up. Of commands that ask for what only admins may, the step looks up again.
+    fn lookup_of(&mut self, step: &Step) -> Lookup {
+        let Scope::Channel { kind, .. } = self.scope else { return Lookup::default() };
+        let is_direct = kind == ChannelKind::Direct;
+        match step {
+            Step::Load => Lookup::default(),
+            Step::Batch(batch) => self.members.look_up_with_load(batch.actors(), is_direct),
+            Step::React(step) => self.members.look_up_with_load(step.users(), is_direct),
+            Step::Seats(step) => self.members.look_up_with_load(step.users(), false),
         }
     }
 

@@ -15,13 +15,13 @@ impl Home {
     pub fn handle_loaded(&mut self, loaded: Result<Loaded, Failure>, now: Now) {
         let Flight::Out(Step::Load) = std::mem::replace(&mut self.flight, Flight::Idle) else { return };
         match loaded {
-            Ok(Loaded { tail, seats, pending, details }) => {
+            Ok(Loaded { tail, seats, pending, details, found }) => {
                 self.window.load(&tail);
                 self.head = Some(tail.head);
                 self.details = details;
                 self.pace.note(&tail.rows, &self.details, now);
-                self.members.forget();
-                self.members.seats = seats;
+                let is_ahead = self.is_ahead(&found);
+                self.members.reload(seats, found, is_ahead, now);
                 let (half_way, unsettled): (Vec<_>, Vec<_>) =
                     pending.into_iter().partition(Member::is_half_way);
                 self.unsettled.replace(unsettled, now);

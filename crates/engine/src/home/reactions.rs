@@ -137,7 +137,7 @@ impl ReactStep {
             .collect()
     }
 
-    fn users(&self) -> impl Iterator<Item = UserId> + '_ {
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
         self.asked.values().flatten().map(|asked| asked.request.change.user_id)
     }
 

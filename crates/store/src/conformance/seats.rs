@@ -124,12 +124,12 @@ pub(super) async fn members_come_by_pages(subject: Arc<dyn Subject>) {
 pub(super) async fn members_are_pending_until_settled(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     put(&store, (1..=3).map(|id| member(id, Spans::since(seq(1)))).collect()).await;
-    assert_eq!(store.pending_members(channel(1)).await.unwrap().len(), 3);
+    assert_eq!(store.seating(channel(1), &[]).await.unwrap().pending.len(), 3);
     let told_later = |id| Member { spans: Spans::since(seq(5)), ..member(id, Spans::since(seq(1))) };
     let settled = [told_later(1), told_later(3)];
     for _ in 0..2 {
         store.settle_members(channel(1), &settled).await.unwrap();
-        let pending = store.pending_members(channel(1)).await.unwrap();
+        let pending = store.seating(channel(1), &[]).await.unwrap().pending;
         assert_eq!(pending, [member(2, Spans::since(seq(1)))]);
         let found = store.members_of(channel(1), &[user(1)]).await.unwrap();
         assert_eq!(found, [Some(Member { pending: None, ..settled[0].clone() })]);
@@ -155,7 +155,7 @@ pub(super) async fn an_overtaken_settlement_does_nothing(subject: Arc<dyn Subjec
         assert_eq!(store.members_of(channel(1), &[user(1)]).await, Ok(vec![Some(now.clone())]));
     }
     store.settle_members(channel(1), std::slice::from_ref(&again)).await.unwrap();
-    assert!(store.pending_members(channel(1)).await.unwrap().is_empty());
+    assert!(store.seating(channel(1), &[]).await.unwrap().pending.is_empty());
 }
 
 pub(super) async fn restrictions_come_back_as_they_were_written(subject: Arc<dyn Subject>) {

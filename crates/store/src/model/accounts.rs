@@ -16,6 +16,7 @@ impl AccountStore for Model {
         password_hash: &str,
         invitation: Option<&[u8; 32]>,
     ) -> StoreResult<Created> {
+        let _call = self.journal.begin("create_user");
         let is_blind = self.is_mutant(Mutant::HandleTakenTwice);
         let ignores_kept = self.is_mutant(Mutant::HandleFreeAtOnce);
         let holder = self
@@ -48,15 +49,18 @@ impl AccountStore for Model {
     }
 
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
+        let _call = self.journal.begin("users");
         self.read(|state| ids.iter().map(|id| state.users.get(id).map(|(user, _)| user.clone())).collect())
             .await
     }
 
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
+        let _call = self.journal.begin("user_by_handle");
         self.read(|state| state.users.get(state.handles.get(handle)?).map(|(user, _)| user.clone())).await
     }
 
     async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>> {
+        let _call = self.journal.begin("users_by_handle");
         self.read(|state| {
             let found = state
                 .handles
@@ -69,6 +73,7 @@ impl AccountStore for Model {
     }
 
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
+        let _call = self.journal.begin("set_profile");
         self.write(|state| {
             let Some(user) = state.active(user) else { return };
             let before = (user.display_name.clone(), user.avatar.clone());
@@ -84,6 +89,7 @@ impl AccountStore for Model {
     }
 
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()> {
+        let _call = self.journal.begin("set_sends_receipts");
         self.write(|state| {
             if let Some((user, _)) = state.users.get_mut(&user) {
                 user.sends_receipts = sends_receipts;
@@ -98,6 +104,7 @@ impl AccountStore for Model {
         may_add: Option<Audience>,
         may_write: Option<Audience>,
     ) -> StoreResult<()> {
+        let _call = self.journal.begin("set_audiences");
         self.write(|state| {
             if let Some((user, _)) = state.users.get_mut(&user) {
                 user.may_add = may_add.or(user.may_add);
@@ -108,12 +115,14 @@ impl AccountStore for Model {
     }
 
     async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>> {
+        let _call = self.journal.begin("credentials");
         let credentials =
             |(user, hash): &(User, String)| Credentials { password_hash: hash.clone(), state: user.state };
         self.read(|state| state.users.get(&user).map(credentials)).await
     }
 
     async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool> {
+        let _call = self.journal.begin("set_password_hash");
         let is_blind = self.is_mutant(Mutant::PasswordIgnoresExpected);
         self.write(|state| {
             let found = state.users.get_mut(&user).filter(|(user, _)| user.state != UserState::Deleted);
@@ -128,6 +137,7 @@ impl AccountStore for Model {
     }
 
     async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool> {
+        let _call = self.journal.begin("set_disabled");
         self.write(|state| {
             let Some(user) = state.active(user) else { return false };
             user.state = if is_disabled { UserState::Disabled } else { UserState::Active };
@@ -137,6 +147,7 @@ impl AccountStore for Model {
     }
 
     async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()> {
+        let _call = self.journal.begin("delete_user");
         // This is written first, so that upkeep repeats the rest if this call stops half-way.
         self.write(|state| state.deletions.insert(user)).await?;
         self.write(|state| {
@@ -161,10 +172,12 @@ impl AccountStore for Model {
     }
 
     async fn deletions(&self, limit: usize) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("deletions");
         self.read(|state| state.deletions.iter().copied().take(limit).collect()).await
     }
 
     async fn settle_deletion(&self, user: UserId) -> StoreResult<()> {
+        let _call = self.journal.begin("settle_deletion");
         self.write(|state| {
             state.deletions.remove(&user);
         })
@@ -172,14 +185,17 @@ impl AccountStore for Model {
     }
 
     async fn block(&self, user: UserId, other: UserId, _at: Millis) -> StoreResult<bool> {
+        let _call = self.journal.begin("block");
         self.write(|state| state.blocks.insert((user, other))).await
     }
 
     async fn unblock(&self, user: UserId, other: UserId) -> StoreResult<bool> {
+        let _call = self.journal.begin("unblock");
         self.write(|state| state.blocks.remove(&(user, other))).await
     }
 
     async fn blocks(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("blocks");
         self.read(|state| {
             let blocked = state.blocks.iter().filter(|(who, other)| *who == user && Some(*other) > after);
             blocked.map(|(_, other)| *other).take(limit).collect()
@@ -188,6 +204,7 @@ impl AccountStore for Model {
     }
 
     async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("apart_from");
         self.read(|state| {
             let other = |(one, other): &(UserId, UserId)| match (*one == user, *other == user) {
                 (true, _) => Some(*other),
@@ -201,6 +218,7 @@ impl AccountStore for Model {
     }
 
     async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("who_block");
         self.read(|state| {
             others.iter().copied().filter(|other| state.blocks.contains(&(*other, user))).collect()
         })
@@ -208,10 +226,12 @@ impl AccountStore for Model {
     }
 
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool> {
+        let _call = self.journal.begin("is_blocked");
         self.read(|state| state.blocks.contains(&(one, other)) || state.blocks.contains(&(other, one))).await
     }
 
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed> {
+        let _call = self.journal.begin("claim");
         let is_blind = self.is_mutant(Mutant::ClaimAlwaysFirst);
         self.write(|state| {
             let key = (scope.to_owned(), key.to_owned());

@@ -9,7 +9,7 @@ use madang_proto::ChannelKind;
 use super::{Model, Mutant, State};
 use crate::channels::{
     Channel, ChannelStore, MENTIONS_COUNTED, Member, Membership, Overview, OverviewOrder, SeatChange,
-    SeatOutcome, Seats,
+    SeatOutcome, Seating, Seats,
 };
 use crate::directory::{DirectoryStore, FoundChannel, FoundPage, caseless, searched};
 use crate::error::{StoreError, StoreResult};
@@ -19,6 +19,7 @@ use crate::log::{ChannelState, Details};
 #[async_trait]
 impl ChannelStore for Model {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
+        let _call = self.journal.begin("create_channel");
         self.write(|state| {
             state.channels.entry(channel.card.id).or_insert_with(|| channel.clone());
         })
@@ -26,6 +27,7 @@ impl ChannelStore for Model {
     }
 
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
+        let _call = self.journal.begin("channel");
         self.read(|state| {
             let old = state.old_channels.lock().remove(&id);
             old.or_else(|| state.channels.get(&id).cloned())
@@ -34,6 +36,7 @@ impl ChannelStore for Model {
     }
 
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
+        let _call = self.journal.begin("open_made");
         self.read(|state| {
             let active = state.channels.values().filter(|channel| channel.state == ChannelState::Active);
             let made = active.filter(|channel| channel.created_by == user);
@@ -44,6 +47,7 @@ impl ChannelStore for Model {
     }
 
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
+        let _call = self.journal.begin("channels_among");
         self.read(|state| {
             let is_known = |channel: &&ChannelId| state.memberships.contains_key(&(user, **channel));
             channels.iter().filter(is_known).copied().collect()
@@ -52,6 +56,7 @@ impl ChannelStore for Model {
     }
 
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
+        let _call = self.journal.begin("claim_direct");
         let pair = (one.min(other), one.max(other));
         let always = self.is_mutant(Mutant::DirectAlwaysCandidate);
         self.write(|state| {
@@ -62,14 +67,17 @@ impl ChannelStore for Model {
     }
 
     async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
+        let _call = self.journal.begin("direct");
         self.read(|state| state.directs.get(&(one.min(other), one.max(other))).copied()).await
     }
 
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
+        let _call = self.journal.begin("seats");
         self.read(|state| state.seats.get(&channel).copied().unwrap_or_default()).await
     }
 
     async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
+        let _call = self.journal.begin("change_seats");
         let is_blind = self.is_mutant(Mutant::SeatsIgnoreRevision);
         let changed = self.write(|state| {
             let seats = state.seats.entry(change.channel).or_default();
@@ -92,6 +100,7 @@ impl ChannelStore for Model {
     }
 
     async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
+        let _call = self.journal.begin("accept_stay");
         // The member's row is written first: a later call that finds it written repeats the write of the membership.
         self.write(|state| {
             let member = state.members.get_mut(&(channel, user)).filter(|member| member.spans.is_open());
@@ -106,6 +115,7 @@ impl ChannelStore for Model {
     }
 
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
+        let _call = self.journal.begin("settle_members");
         let is_blind = self.is_mutant(Mutant::SettleIgnoresLaterChange);
         self.write_each(members, |state, settled| {
             let found = state.members.get_mut(&(channel, settled.user_id));
@@ -118,6 +128,7 @@ impl ChannelStore for Model {
     }
 
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
+        let _call = self.journal.begin("members_of");
         self.read(|state| users.iter().map(|&user| state.members.get(&(channel, user)).cloned()).collect())
             .await
     }
@@ -128,6 +139,7 @@ impl ChannelStore for Model {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
+        let _call = self.journal.begin("members");
         self.read(|state| {
             let is_now = |member: &&Member| member.spans.is_open() && Some(member.user_id) > after;
             state.members_of(channel).filter(is_now).take(limit).cloned().collect()
@@ -141,6 +153,7 @@ impl ChannelStore for Model {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
+        let _call = self.journal.begin("members_ever");
         self.read(|state| {
             let is_later = |member: &&Member| Some(member.user_id) > after;
             state.members_of(channel).filter(is_later).take(limit).cloned().collect()
@@ -149,6 +162,7 @@ impl ChannelStore for Model {
     }
 
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
+        let _call = self.journal.begin("successor");
         let ignores_roles = self.is_mutant(Mutant::SuccessorIgnoresRoles);
         self.read(|state| {
             let others = state.members_of(channel).filter(|it| it.spans.is_open() && it.user_id != owner);
@@ -158,9 +172,12 @@ impl ChannelStore for Model {
         .await
     }
 
-    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
-        self.read(|state| {
-            state.members_of(channel).filter(|member| member.pending.is_some()).cloned().collect()
+    async fn seating(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Seating> {
+        let _call = self.journal.begin("seating");
+        self.read(|state| Seating {
+            seats: state.seats.get(&channel).copied().unwrap_or_default(),
+            pending: state.members_of(channel).filter(|member| member.pending.is_some()).cloned().collect(),
+            members: users.iter().map(|&user| state.members.get(&(channel, user)).cloned()).collect(),
         })
         .await
     }
@@ -171,6 +188,7 @@ impl ChannelStore for Model {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
+        let _call = self.journal.begin("banned");
         self.read(|state| {
             let is_banned = |member: &&Member| member.banned.is_some() && Some(member.user_id) > after;
             state.members_of(channel).filter(is_banned).take(limit).cloned().collect()
@@ -179,6 +197,7 @@ impl ChannelStore for Model {
     }
 
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
+        let _call = self.journal.begin("put_memberships");
         let is_blind = self.is_mutant(Mutant::MembershipIgnoresLater);
         self.write_each(memberships, |state, new| {
             let key = (new.user_id, new.channel_id);
@@ -198,6 +217,7 @@ impl ChannelStore for Model {
     }
 
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
+        let _call = self.journal.begin("membership");
         self.read(|state| state.memberships.get(&(user, channel)).cloned()).await
     }
 
@@ -207,6 +227,7 @@ impl ChannelStore for Model {
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<Membership>> {
+        let _call = self.journal.begin("memberships");
         self.read(|state| {
             let is_next = |one: &&Membership| one.user_id == user && Some(one.channel_id) > after;
             state.memberships.values().filter(is_next).take(limit).cloned().collect()
@@ -215,6 +236,7 @@ impl ChannelStore for Model {
     }
 
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
+        let _call = self.journal.begin("channel_counts");
         let counts_ended = self.is_mutant(Mutant::CountsEndedMemberships);
         self.read(|state| {
             let count = |&user: &UserId| {
@@ -229,6 +251,7 @@ impl ChannelStore for Model {
     }
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
+        let _call = self.journal.begin("overview");
         let skips_ties = self.is_mutant(Mutant::ActivitySkipsTies);
         let is_left = matches!(order, OverviewOrder::Left(_));
         self.read(|state| {
@@ -260,10 +283,12 @@ impl ChannelStore for Model {
     }
 
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
+        let _call = self.journal.begin("overview_of");
         self.read(|state| state.overview(state.memberships.get(&(user, channel))?)).await
     }
 
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
+        let _call = self.journal.begin("markers");
         self.read(|state| {
             let marker = |user: &UserId| state.markers.get(&(*user, channel)).copied().unwrap_or_default();
             users.iter().map(marker).collect()
@@ -272,6 +297,7 @@ impl ChannelStore for Model {
     }
 
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
+        let _call = self.journal.begin("advance_marker");
         let goes_back = self.is_mutant(Mutant::MarkerGoesBack);
         self.write(|state| state.raise_marker(user, channel, marker, goes_back)).await
     }
@@ -286,6 +312,7 @@ impl DirectoryStore for Model {
         limit: usize,
         scan: usize,
     ) -> StoreResult<FoundPage> {
+        let _call = self.journal.begin("find_open");
         let query = match self.is_mutant(Mutant::FindIsCaseSensitive) {
             true => query.to_owned(),
             false => caseless(query),

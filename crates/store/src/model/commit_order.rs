@@ -22,6 +22,7 @@ impl CommitOrder for Model {
     }
 
     async fn begin_epoch(&self, epoch: Epoch) -> StoreResult<EpochRow> {
+        let _call = self.journal.begin("begin_epoch");
         self.write(|state| {
             if let Some(row) = state.epochs.iter().find(|row| row.epoch == epoch) {
                 return *row;
@@ -34,6 +35,7 @@ impl CommitOrder for Model {
     }
 
     async fn epochs(&self) -> StoreResult<Vec<EpochRow>> {
+        let _call = self.journal.begin("epochs");
         self.read(|state| state.epochs.clone()).await
     }
 
@@ -44,6 +46,7 @@ impl CommitOrder for Model {
         max_rows: usize,
         give_up: usize,
     ) -> StoreResult<Option<Scan>> {
+        let _call = self.journal.begin("scan");
         self.read(|state| {
             let mut rows = self.rows_of_user(state, user, after);
             let lacks_trimmed =

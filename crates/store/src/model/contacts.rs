@@ -24,6 +24,7 @@ impl ContactStore for Model {
         at: Millis,
         limits: ContactLimits,
     ) -> StoreResult<PutContact> {
+        let _call = self.journal.begin("put_contact");
         let is_blind = self.is_mutant(Mutant::ContactsIgnoreBlocks);
         for _ in 0..TRIES {
             if self.read(|state| state.is_blocked(user, other)).await? && !is_blind {
@@ -60,6 +61,7 @@ impl ContactStore for Model {
     }
 
     async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>> {
+        let _call = self.journal.begin("remove_contact");
         for _ in 0..TRIES {
             let found = self.contact(user, other).await?;
             let Some(Contact { state: Some(_), rev, .. }) = found else {
@@ -78,10 +80,12 @@ impl ContactStore for Model {
     }
 
     async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>> {
+        let _call = self.journal.begin("contact");
         self.read(|state| state.pair(user, other)).await
     }
 
     async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool> {
+        let _call = self.journal.begin("settle_contact");
         let is_blind = self.is_mutant(Mutant::SettleContactIgnoresLaterChange);
         self.write(|state| {
             let Some(pair) = state.pairs.get_mut(&in_order(user, other)) else { return true };
@@ -95,6 +99,7 @@ impl ContactStore for Model {
     }
 
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>> {
+        let _call = self.journal.begin("contacts");
         self.read(|state| {
             let own = state.contacts_of(user).filter(|contact| Some(contact.other) > after);
             own.copied().take(limit).collect()
@@ -103,6 +108,7 @@ impl ContactStore for Model {
     }
 
     async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations> {
+        let _call = self.journal.begin("relations");
         let ignores_acceptance = self.is_mutant(Mutant::RelationsIgnoreAcceptance);
         self.read(|state| {
             let groups = state.memberships.iter().rev().filter(|((who, channel), row)| {
@@ -132,6 +138,7 @@ impl ContactStore for Model {
     }
 
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("circle");
         let ignores_blocks = self.is_mutant(Mutant::CircleIgnoresBlocks);
         let counts_large = self.is_mutant(Mutant::CircleCountsLargeGroups);
         let ignores_acceptance = self.is_mutant(Mutant::CircleIgnoresAcceptance);
@@ -164,6 +171,7 @@ impl ContactStore for Model {
     }
 
     async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("acquainted");
         self.read(|state| {
             let is_contact = |other: UserId| {
                 let found = state.contacts.get(&(user, other));
@@ -187,6 +195,7 @@ impl ContactStore for Model {
     }
 
     async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()> {
+        let _call = self.journal.begin("change_presence");
         self.write(|state| {
             let row = state.presence.entry(user).or_default();
             row.invisible = change.invisible.unwrap_or(row.invisible);
@@ -198,11 +207,13 @@ impl ContactStore for Model {
     }
 
     async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>> {
+        let _call = self.journal.begin("presence");
         let row = |state: &State, user| state.presence.get(user).cloned().unwrap_or_default();
         self.read(|state| users.iter().map(|user| row(state, user)).collect()).await
     }
 
     async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()> {
+        let _call = self.journal.begin("set_last_active");
         let goes_back = self.is_mutant(Mutant::LastActiveGoesBack);
         self.write_each(marks, |state, (user, at)| {
             let row = state.presence.entry(*user).or_default();

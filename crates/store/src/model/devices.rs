@@ -11,10 +11,12 @@ use crate::model::unavailable;
 #[async_trait]
 impl DeviceStore for Model {
     async fn sign_in_rev(&self, user: UserId) -> StoreResult<u64> {
+        let _call = self.journal.begin("sign_in_rev");
         self.read(|state| state.sign_in_revs.get(&user).copied().unwrap_or_default()).await
     }
 
     async fn put_device(&self, device: &Device, at_most: usize, sign_in_rev: u64) -> StoreResult<PutDevice> {
+        let _call = self.journal.begin("put_device");
         let is_blind = self.is_mutant(Mutant::DevicesWithoutLimit);
         let ignores_rev = self.is_mutant(Mutant::DevicesIgnoreRevision);
         self.write(|state| {
@@ -41,6 +43,7 @@ impl DeviceStore for Model {
     }
 
     async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>> {
+        let _call = self.journal.begin("device");
         self.read(|state| {
             let device = state.devices.get(&id).filter(|device| device.user_id == user);
             device.map(|device| state.with_end(device))
@@ -49,6 +52,7 @@ impl DeviceStore for Model {
     }
 
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
+        let _call = self.journal.begin("devices");
         self.read(|state| {
             let is_theirs = |device: &&Device| device.user_id == user && device.revoked_at.is_none();
             state.devices.values().filter(is_theirs).map(|device| state.with_end(device)).collect()
@@ -57,6 +61,7 @@ impl DeviceStore for Model {
     }
 
     async fn rename_device(&self, user: UserId, device: DeviceId, name: &str) -> StoreResult<bool> {
+        let _call = self.journal.begin("rename_device");
         self.write(|state| {
             let found = state.devices.get_mut(&device);
             match found.filter(|found| found.user_id == user && found.revoked_at.is_none()) {
@@ -71,6 +76,7 @@ impl DeviceStore for Model {
     }
 
     async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool> {
+        let _call = self.journal.begin("revoke_device");
         let replaces = self.is_mutant(Mutant::RevokeReplacesTime);
         self.write(|state| {
             let Some(found) = state.devices.get_mut(&device).filter(|found| found.user_id == user) else {
@@ -89,6 +95,7 @@ impl DeviceStore for Model {
         except: Option<DeviceId>,
         at: Millis,
     ) -> StoreResult<Vec<DeviceId>> {
+        let _call = self.journal.begin("revoke_devices");
         let takes_all = self.is_mutant(Mutant::RevokeAllTakesAll);
         self.write(|state| {
             *state.sign_in_revs.entry(user).or_default() += 1;
@@ -110,6 +117,7 @@ impl DeviceStore for Model {
     }
 
     async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()> {
+        let _call = self.journal.begin("set_received");
         let goes_back = self.is_mutant(Mutant::ReceivedGoesBack);
         self.write_each(marks, |state, (user, device, cursor)| {
             let device = state.devices.get_mut(device).filter(|device| device.user_id == *user);
@@ -126,6 +134,7 @@ impl DeviceStore for Model {
     }
 
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
+        let _call = self.journal.begin("put_refresh");
         self.index_refresh(refresh).await?;
         self.write(|state| {
             state.refresh.insert(refresh.device_id, refresh.clone());
@@ -134,6 +143,7 @@ impl DeviceStore for Model {
     }
 
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
+        let _call = self.journal.begin("refresh");
         let Some(device) = self.read(|state| state.refresh_index.get(hash).copied()).await? else {
             return Ok(None);
         };
@@ -145,6 +155,7 @@ impl DeviceStore for Model {
     }
 
     async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
+        let _call = self.journal.begin("rotate_refresh");
         let is_blind = self.is_mutant(Mutant::RotateIgnoresOld);
         let forgets = self.is_mutant(Mutant::RotateForgetsOld);
         self.index_refresh(new).await?;

@@ -24,6 +24,7 @@ impl GroupInvitationStore for Model {
         at: Millis,
         limits: GroupInvitationLimits,
     ) -> StoreResult<Vec<GroupInvitation>> {
+        let _call = self.journal.begin("invite");
         let is_endless = self.is_mutant(Mutant::InvitationsDisplaceNone);
         let is_forgetful = self.is_mutant(Mutant::InvitationsForgetDeclines);
         let mut untold = Vec::new();
@@ -51,6 +52,7 @@ impl GroupInvitationStore for Model {
         user: UserId,
         channel: ChannelId,
     ) -> StoreResult<Option<GroupInvitation>> {
+        let _call = self.journal.begin("group_invitation");
         self.read(|state| state.group_invitations.get(&(user, channel)).copied()).await
     }
 
@@ -60,6 +62,7 @@ impl GroupInvitationStore for Model {
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<OpenInvitation>> {
+        let _call = self.journal.begin("open_invitations");
         let shows_all = self.is_mutant(Mutant::InvitationsOutliveTheirInviter);
         self.read(|state| {
             let waiting = state.waiting(|found| found.user_id == user && Some(found.channel_id) > after);
@@ -87,6 +90,7 @@ impl GroupInvitationStore for Model {
         channel: ChannelId,
         declined: u32,
     ) -> StoreResult<Option<GroupInvitation>> {
+        let _call = self.journal.begin("decline_invitation");
         self.write(|state| match state.group_invitations.get(&(user, channel)).copied() {
             Some(found) if found.state == GroupInvitationState::Waiting => {
                 let changed = state.change_invitation(found, GroupInvitationState::Declined);
@@ -99,6 +103,7 @@ impl GroupInvitationStore for Model {
     }
 
     async fn end_invitations(&self, which: Ending, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
+        let _call = self.journal.begin("end_invitations");
         let is_it = move |found: &GroupInvitation| match which {
             Ending::One(user, channel) => (found.user_id, found.channel_id) == (user, channel),
             Ending::Between { user, by } => (found.user_id, found.by) == (user, by),
@@ -114,10 +119,12 @@ impl GroupInvitationStore for Model {
     }
 
     async fn forget_group_invitations(&self, user: UserId) -> StoreResult<()> {
+        let _call = self.journal.begin("forget_group_invitations");
         self.write(|state| state.group_invitations.retain(|(of, _), _| *of != user)).await
     }
 
     async fn settle_invitation(&self, user: UserId, channel: ChannelId, rev: u64) -> StoreResult<bool> {
+        let _call = self.journal.begin("settle_invitation");
         let is_blind = self.is_mutant(Mutant::SettleInvitationIgnoresLaterChange);
         self.write(|state| {
             let found = state.group_invitations.get_mut(&(user, channel));
@@ -132,6 +139,7 @@ impl GroupInvitationStore for Model {
     }
 
     async fn due_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
+        let _call = self.journal.begin("due_invitations");
         self.read(|state| {
             let untold = state.group_invitations.values().filter(|found| !found.is_recorded);
             untold.take(limit).copied().collect()

@@ -12,6 +12,7 @@ use crate::invitations::{Invitation, InvitationStore};
 #[async_trait]
 impl InvitationStore for Model {
     async fn put_invitation(&self, invitation: &Invitation) -> StoreResult<()> {
+        let _call = self.journal.begin("put_invitation");
         self.write(|state| {
             let new = || (invitation.clone(), BTreeSet::new());
             state.invitations.entry(invitation.hash).or_insert_with(new);
@@ -20,6 +21,7 @@ impl InvitationStore for Model {
     }
 
     async fn invitations(&self, after: Option<&[u8; 32]>, limit: usize) -> StoreResult<Vec<Invitation>> {
+        let _call = self.journal.begin("invitations");
         let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after));
         self.read(|state| {
             let found = state.invitations.range((from, Bound::Unbounded)).take(limit);
@@ -33,6 +35,7 @@ impl InvitationStore for Model {
     }
 
     async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool> {
+        let _call = self.journal.begin("revoke_invitation");
         self.write(|state| state.invitations.remove(hash).is_some()).await
     }
 }

@@ -22,6 +22,7 @@ const MAX_LATE: usize = 16;
 #[async_trait]
 impl LogStore for Model {
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
+        let _call = self.journal.begin("append");
         check(&append)?;
         self.delay().await;
         if self.dice.lock().is_heads() {
@@ -63,6 +64,7 @@ impl LogStore for Model {
     }
 
     async fn apply_consequences(&self, channel: ChannelId, consequences: &Consequences) -> StoreResult<()> {
+        let _call = self.journal.begin("apply_consequences");
         let Consequences { markers, mentions, deleted } = consequences;
         if !self.is_mutant(Mutant::ConsequencesForgetMarkers) {
             let goes_back = self.is_mutant(Mutant::ConsequencesGoBack);
@@ -88,6 +90,7 @@ impl LogStore for Model {
     }
 
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
+        let _call = self.journal.begin("tail");
         if self.dice.lock().is_heads() {
             self.apply_late(log).await;
         }
@@ -104,12 +107,14 @@ impl LogStore for Model {
     }
 
     async fn heads(&self, logs: &[LogId]) -> StoreResult<Vec<Head>> {
+        let _call = self.journal.begin("heads");
         let lags = self.is_mutant(Mutant::HeadsLagBehind);
         let head = |state: &State, log| if lags { state.head_before(log) } else { state.head(log) };
         self.read(|state| logs.iter().map(|&log| head(state, log)).collect()).await
     }
 
     async fn rows(&self, log: LogId, range: RangeInclusive<Seq>, max_bytes: usize) -> StoreResult<Vec<Row>> {
+        let _call = self.journal.begin("rows");
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         let lags = self.is_mutant(Mutant::RowsLagBehind);
         self.read(|state| {
@@ -125,6 +130,7 @@ impl LogStore for Model {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> StoreResult<Vec<Row>> {
+        let _call = self.journal.begin("rows_back");
         let skipped = usize::from(self.is_mutant(Mutant::RowsBackOffByOne));
         self.read(|state| limited(state.stored(log, &range).rev().skip(skipped), max_bytes)).await
     }
@@ -136,6 +142,7 @@ impl LogStore for Model {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> StoreResult<SentRows> {
+        let _call = self.journal.begin("rows_by");
         let finds_all = self.is_mutant(Mutant::RowsByIgnoreSender);
         self.read(|state| {
             let is_sent =
@@ -150,6 +157,7 @@ impl LogStore for Model {
     }
 
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>> {
+        let _call = self.journal.begin("rows_at");
         let max_bytes = if self.is_mutant(Mutant::RowsIgnoreBytes) { usize::MAX } else { max_bytes };
         self.read(|state| {
             let (mut rows, mut bytes) = (Vec::new(), 0_usize);
@@ -173,6 +181,7 @@ impl LogStore for Model {
         changes: &[ReactionChange],
         named: usize,
     ) -> StoreResult<Vec<Reaction>> {
+        let _call = self.journal.begin("react");
         let forgets = self.is_mutant(Mutant::ReactNeverTakesBack);
         self.write(|state| {
             for ReactionChange { user_id, emoji, on } in changes {
@@ -195,6 +204,7 @@ impl LogStore for Model {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<UserId>> {
+        let _call = self.journal.begin("reactors");
         self.read(|state| {
             let users = state.reactions.get(&(channel, target, emoji.to_owned())).into_iter().flatten();
             users.copied().filter(|user| Some(*user) > after).take(limit).collect()
@@ -209,6 +219,7 @@ impl LogStore for Model {
         after: Option<ReactionPlace>,
         scan: usize,
     ) -> StoreResult<OwnReactions> {
+        let _call = self.journal.begin("reactions_by");
         self.read(|state| {
             let here = state.reactions.iter().filter(|((of, _, _), _)| *of == channel);
             let all = here.flat_map(|((_, target, emoji), users)| {
@@ -229,6 +240,7 @@ impl LogStore for Model {
         before: Option<MentionPlace>,
         limit: usize,
     ) -> StoreResult<Vec<Mention>> {
+        let _call = self.journal.begin("mentions_of");
         self.read(|state| {
             let own = state.mentions.iter().filter(|((_, who, _), _)| *who == Some(user));
             let mut all: Vec<Mention> = own
@@ -246,6 +258,7 @@ impl LogStore for Model {
     }
 
     async fn seq_at(&self, log: LogId, at: Millis) -> StoreResult<Seq> {
+        let _call = self.journal.begin("seq_at");
         let less = u64::from(self.is_mutant(Mutant::SeqAtOffByOne));
         self.read(|state| {
             let before = state.logs.get(&log).map_or(0, |log| {
@@ -261,6 +274,7 @@ impl LogStore for Model {
         channel: ChannelId,
         keys: &[(UserId, ClientMsgId)],
     ) -> StoreResult<Vec<Option<SendRecord>>> {
+        let _call = self.journal.begin("find_sends");
         let is_blind = self.is_mutant(Mutant::FindSendsIgnoresSender);
         self.read(|state| keys.iter().map(|&key| state.send(channel, key, is_blind)).collect()).await
     }

@@ -11,6 +11,7 @@ mod devices;
 mod faults;
 mod group_invitations;
 mod invitations;
+mod journal;
 mod log;
 mod mutants;
 mod rows;
@@ -39,6 +40,8 @@ use crate::log::{Append, Head, Marker, Row, SendRecord};
 
 use faults::Dice;
 pub use faults::{Fate, Faults};
+pub use journal::Call;
+use journal::Journal;
 pub use mutants::Mutant;
 
 /// Most commits in the feed. Beyond that an append waits for the reader of the feed.
@@ -62,6 +65,7 @@ pub struct Model {
     /// A commit that is held back. Only the mutants of the feed use it.
     held: Mutex<Option<Commit>>,
     mutant: Option<Mutant>,
+    journal: Journal,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +147,14 @@ impl Model {
         let (feed, receiver) = mpsc::channel(FEED_COMMITS);
         let state = State { feed: Some(receiver), ..State::default() };
         let dice = Mutex::new(Dice::new(config.seed, config.faults));
-        Arc::new(Self { state: Mutex::new(state), dice, feed, held: Mutex::new(None), mutant })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            dice,
+            feed,
+            held: Mutex::new(None),
+            mutant,
+            journal: Journal::default(),
+        })
     }
 
     /// Sets the rates of faults from now on.
@@ -156,13 +167,19 @@ impl Model {
         self.dice.lock().script(log, fate);
     }
 
+    /// Begins to record which methods are called, and returns those since the last time. While they are recorded each call yields,
+    /// so that calls that are made at once are in one round.
+    pub fn take_calls(&self) -> Vec<Call> {
+        self.journal.restart()
+    }
+
     fn is_mutant(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
     /// Yields to other tasks a random number of times.
     async fn delay(&self) {
-        let yields = self.dice.lock().yields();
+        let yields = self.dice.lock().yields().max(if self.journal.is_on() { 3 } else { 0 });
         for _ in 0..yields {
             tokio::task::yield_now().await;
         }

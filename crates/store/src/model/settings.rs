@@ -20,6 +20,7 @@ impl SettingStore for Model {
         channel: ChannelId,
         settings: &ChannelSettings,
     ) -> StoreResult<bool> {
+        let _call = self.journal.begin("put_channel_settings");
         let is_blind = self.is_mutant(Mutant::SettingsIgnoreRevision);
         self.write(|state| {
             let found = state.settings.entry((user, channel)).or_default();
@@ -33,6 +34,7 @@ impl SettingStore for Model {
     }
 
     async fn channel_settings(&self, user: UserId, channel: ChannelId) -> StoreResult<ChannelSettings> {
+        let _call = self.journal.begin("channel_settings");
         self.read(|state| state.settings_of(user, channel)).await
     }
 
@@ -43,6 +45,7 @@ impl SettingStore for Model {
         seq: Seq,
         at_most: usize,
     ) -> StoreResult<bool> {
+        let _call = self.journal.begin("hide_message");
         self.write(|state| {
             let others =
                 state.hidden.iter().filter(|(of, at, other)| (*of, *at) == (user, channel) && *other != seq);
@@ -60,6 +63,7 @@ impl SettingStore for Model {
         user: UserId,
         ranges: &[(ChannelId, RangeInclusive<Seq>)],
     ) -> StoreResult<Vec<(ChannelId, Seq)>> {
+        let _call = self.journal.begin("hidden_messages");
         let is_blind = self.is_mutant(Mutant::HiddenFromEverybody);
         self.read(|state| {
             let of_user = state.hidden.iter().filter(|(of, _, _)| *of == user || is_blind);
@@ -75,6 +79,7 @@ impl SettingStore for Model {
 #[async_trait]
 impl ErasureStore for Model {
     async fn put_erasure(&self, erasure: Erasure) -> StoreResult<()> {
+        let _call = self.journal.begin("put_erasure");
         self.write(|state| {
             let found = state.erasures.entry(erasure.channel_id).or_insert(erasure);
             found.upto = found.upto.max(erasure.upto);
@@ -83,10 +88,12 @@ impl ErasureStore for Model {
     }
 
     async fn erasures(&self, limit: usize) -> StoreResult<Vec<Erasure>> {
+        let _call = self.journal.begin("erasures");
         self.read(|state| state.erasures.values().take(limit).copied().collect()).await
     }
 
     async fn end_erasure(&self, channel: ChannelId) -> StoreResult<()> {
+        let _call = self.journal.begin("end_erasure");
         self.write(|state| {
             state.erasures.remove(&channel);
         })
@@ -94,6 +101,7 @@ impl ErasureStore for Model {
     }
 
     async fn replace_rows(&self, channel: ChannelId, changes: &[RowChange]) -> StoreResult<()> {
+        let _call = self.journal.begin("replace_rows");
         let is_blind = self.is_mutant(Mutant::ReplaceIgnoresVersion);
         self.write_each(changes, |state, change| {
             let log = LogId::Channel(channel);

@@ -12,6 +12,7 @@ use crate::trim::{TrimStep, TrimStore, Trimmed};
 #[async_trait]
 impl TrimStore for Model {
     async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+        let _call = self.journal.begin("trim");
         let (keeps_too_few, forgets_bans) =
             (self.is_mutant(Mutant::TrimKeepsTooFew), self.is_mutant(Mutant::TrimForgetsBans));
         self.write(|state| {
@@ -35,6 +36,7 @@ impl TrimStore for Model {
     }
 
     async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_user");
         let forgets_all = self.is_mutant(Mutant::ForgetsClosedDirects);
         self.write(|state| {
             let rows = state.trim_own_log(user, 1, forgets as u64);

@@ -11,6 +11,7 @@ use crate::upkeep::Upkeep;
 #[async_trait]
 impl Upkeep for Model {
     async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_sends");
         self.write(|state| {
             let old = state.sends.extract_if(.., |_, record| record.at < before);
             old.take(limit).count()
@@ -19,6 +20,7 @@ impl Upkeep for Model {
     }
 
     async fn forget_claims(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_claims");
         let is_blind = self.is_mutant(Mutant::ForgetsYoungClaims);
         self.write(|state| {
             let old = state.claims.extract_if(.., |_, claim| claim.at < before || is_blind);
@@ -28,6 +30,7 @@ impl Upkeep for Model {
     }
 
     async fn forget_devices(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_devices");
         let is_blind = self.is_mutant(Mutant::ForgetsYoungDevices);
         self.write(|state| {
             let is_old = |device: &&Device| device.revoked_at.is_some_and(|at| at < before || is_blind);
@@ -40,6 +43,7 @@ impl Upkeep for Model {
     }
 
     async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_invitations");
         self.write(|state| {
             let old = state.invitations.extract_if(.., |_, (invitation, _)| invitation.ends_at < before);
             old.take(limit).count()
@@ -48,6 +52,7 @@ impl Upkeep for Model {
     }
 
     async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {
+        let _call = self.journal.begin("ended_devices");
         self.read(|state| {
             let mut ended: Vec<&Refresh> = state.refresh.values().collect();
             ended.retain(|refresh| {
@@ -61,6 +66,7 @@ impl Upkeep for Model {
     }
 
     async fn probe(&self) -> StoreResult<()> {
+        let _call = self.journal.begin("probe");
         self.write(|_| ()).await
     }
 }

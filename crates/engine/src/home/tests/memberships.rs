@@ -96,8 +96,6 @@ fn a_tail_that_is_older_than_the_seats_is_read_again() {
         1 ok
         1 load
         1 head 4, 1 seats taken, 0 half-way
-        1 find 1 3
-        1 ok
         1 change seats to 2 if rev 3
         1 changed
         1 append 5 (3 joined)
@@ -154,8 +152,6 @@ fn a_crash_between_log_and_settling_is_finished_by_the_next_home() {
         0 head 4, 1 seats taken, 1 half-way
         0 redrives 1–4
         0 settle 2
-        0 ok
-        0 find 1
         0 ok
         0 append 5 (hello)
         0 appended

@@ -41,12 +41,6 @@ fn users_who_join_and_leave_at_once_share_one_step() {
         0 load
         0 head 3, 2 seats taken, 0 half-way
         0 redrives 1–3
-        0 find 2 3 4 5
-        0 ok
-        0 load
-        0 head 3, 2 seats taken, 0 half-way
-        0 find 2 3 4 5
-        0 ok
         0 change seats to 3 if rev 2
         0 changed
         0 answers 6: full

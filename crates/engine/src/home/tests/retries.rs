@@ -29,8 +29,6 @@ fn a_key_is_found_behind_the_window_and_by_the_next_home() {
         0 redrives 3
         1 head 302, 1 seats taken, 0 half-way
         1 redrives 47–302
-        1 find 1
-        1 ok
         1 record 128, append 303 (hello) if unsent
         1 1 sent before
         1 answers 303: sent 3 before

@@ -31,8 +31,6 @@ fn a_group_is_made_and_speaks() {
         "
         0 load
         0 head 0, 0 seats taken, 0 half-way
-        0 find 1 2
-        0 ok
         0 change seats to 2 if rev 0
         0 changed
         0 append 1–3 (created, 1 joined, 2 joined)
@@ -190,8 +188,6 @@ fn a_writer_that_paused_checks_again() {
         0 moved
         0 load
         0 head 4, 1 seats taken, 0 half-way
-        0 find 2
-        0 ok
         0 answers 2: forbidden
         ",
     );
@@ -212,8 +208,6 @@ fn an_unknown_append_that_happened_is_acked() {
         0 load
         0 head 3, 1 seats taken, 0 half-way
         0 redrives 1–3
-        0 find 1
-        0 ok
         0 answers 2: sent 3 before
         0 redrives 3
         ",
@@ -233,8 +227,6 @@ fn an_unknown_append_that_did_not_happen_is_made_again() {
         0 load
         0 head 2, 1 seats taken, 0 half-way
         0 redrives 1–2
-        0 find 1
-        0 ok
         0 append 3 (hello)
         0 appended
         0 answers 2: sent 3

@@ -62,7 +62,7 @@ impl Dice {
 /// An effect of the store that is out.
 #[derive(Debug)]
 pub(super) enum Out {
-    Load { tail: Option<Tail>, seats: Option<Seats> },
+    Load { lookup: Lookup, tail: Option<Tail>, seats: Option<Seats> },
     FindRows(Vec<Seq>),
     React(Vec<(Seq, Vec<ReactionChange>)>),
     Find(Lookup),
@@ -76,7 +76,7 @@ impl Out {
     /// The store's part of an effect; `None` for replies and fan-outs.
     pub(super) fn new(effect: Effect) -> Result<Self, Effect> {
         match effect {
-            Effect::Load { .. } => Ok(Self::Load { tail: None, seats: None }),
+            Effect::Load { lookup, .. } => Ok(Self::Load { lookup, tail: None, seats: None }),
             Effect::Find(lookup) => Ok(Self::Find(lookup)),
             Effect::FindSends { keys } => Ok(Self::FindSends(keys)),
             Effect::FindRows { seqs, .. } => Ok(Self::FindRows(seqs)),
@@ -216,9 +216,9 @@ impl World {
         };
         let is_done = matches!(fate, Fate::Done | Fate::UnknownDone);
         match out {
-            Out::Load { tail, seats } => match failure {
+            Out::Load { lookup, tail, seats } => match failure {
                 Some(failure) => Err(Outcome::Loaded(Err(failure))),
-                None => self.load(tail, seats),
+                None => self.load(lookup, tail, seats),
             },
             Out::FindRows(seqs) => {
                 let row = |seq: Seq| self.rows.get(seq.get().wrapping_sub(1) as usize).cloned();
@@ -330,21 +330,22 @@ impl World {
     }
 
     /// Tail, seats and members are three reads; others come in between.
-    fn load(&mut self, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Outcome> {
+    fn load(&mut self, lookup: Lookup, tail: Option<Tail>, seats: Option<Seats>) -> Result<Out, Outcome> {
         match (tail, seats) {
             (None, _) => {
                 self.apply_late();
                 let from = self.rows.len().saturating_sub(WINDOW_ROWS);
                 let rows = self.rows[from..].iter().cloned().map(Row::without_body).collect();
                 let tail = Tail { head: self.head, rows };
-                Ok(Out::Load { tail: Some(tail), seats: None })
+                Ok(Out::Load { lookup, tail: Some(tail), seats: None })
             }
-            (Some(tail), None) => Ok(Out::Load { tail: Some(tail), seats: Some(self.seats) }),
+            (Some(tail), None) => Ok(Out::Load { lookup, tail: Some(tail), seats: Some(self.seats) }),
             (Some(tail), Some(seats)) => {
                 let pending =
                     self.members.values().filter(|member| member.pending.is_some()).cloned().collect();
                 let details = self.details.clone();
-                Err(Outcome::Loaded(Ok(Loaded { tail, seats, pending, details })))
+                let found = self.find(&lookup);
+                Err(Outcome::Loaded(Ok(Loaded { tail, seats, pending, details, found })))
             }
         }
     }

@@ -11,7 +11,8 @@ use super::members::{
 use super::open_channels;
 use super::overviews::Overviews;
 use crate::channels::{
-    Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seats,
+    Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seating,
+    Seats,
 };
 use crate::directory::{DirectoryStore, FoundPage, caseless, searched};
 use crate::embedded::Embedded;
@@ -148,11 +149,21 @@ impl ChannelStore for Embedded {
         self.read(move |db| open_channels::successor(db, channel, owner)).await
     }
 
-    async fn pending_members(&self, channel: ChannelId) -> StoreResult<Vec<Member>> {
+    async fn seating(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Seating> {
         let sql = "SELECT user, role, joined_at, spans, pending, muted_until, banned_until, has_accepted FROM members
                    WHERE channel = ?1 AND pending IS NOT NULL AND user > ?2 ORDER BY user LIMIT ?3";
-        let unreadables = self.unreadables.clone();
-        self.read(move |db| member_page(db, sql, (channel, None), usize::MAX, &unreadables)).await
+        let (users, unreadables) = (users.to_vec(), self.unreadables.clone());
+        self.read(move |db| {
+            Ok(Seating {
+                seats: seats(db, channel)?,
+                pending: member_page(db, sql, (channel, None), usize::MAX, &unreadables)?,
+                members: users
+                    .iter()
+                    .map(|&user| member(db, channel, user, &unreadables))
+                    .collect::<Result<_>>()?,
+            })
+        })
+        .await
     }
 
     async fn banned(
