@@ -158,8 +158,7 @@ impl Node {
         store_health.pass();
         // One process is one worker. In a fleet discovery grants the number.
         let ids = Arc::new(Snowflakes::new(0)?);
-        // One id is thrown away, so that the next one is above all ids that were minted before a clock was set back.
-        ids.mint(latest.next(), Millis::ZERO, 1);
+        ids.begin_after(latest);
         let of_presence = PresenceMetrics::register(&metrics);
         let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
         let logs: Arc<dyn LogStore> = Arc::clone(&store) as _;

@@ -76,7 +76,7 @@ impl Operations {
         let handle = check_shape(handle)?;
         let display_name = check_display_name(display_name)?;
         check_password("password", &password)?;
-        let user = User::new(UserId::from_raw(self.mint()), handle, display_name, self.clock.now_ms());
+        let user = User::new(UserId::from_raw(self.mint()?), handle, display_name, self.clock.now_ms());
         self.create_user(&user, password, None).await?;
         Ok(card(user))
     }
@@ -252,7 +252,7 @@ impl Operations {
     /// The ids of the user and the first device of this sign-up, the same for all tries with its key. One claim holds both,
     /// because they are minted in a row.
     async fn claim_sign_up(&self, handle: &str, name: &str, key: Option<&str>) -> Result<(UserId, DeviceId)> {
-        let mut id = self.mint_row(2);
+        let mut id = self.mint_row(2)?;
         if let Some(key) = key {
             let request_hash = request_hash(&[handle.as_bytes(), name.as_bytes()]);
             id = self.claim("sign-up", key, id, request_hash).await?;

@@ -66,7 +66,7 @@ impl Operations {
             return Err(ErrorBody::invalid("topic", "a direct channel has no topic").into());
         }
         self.check_users("members", &[other]).await?;
-        let candidate = ChannelId::from_raw(self.mint());
+        let candidate = ChannelId::from_raw(self.mint()?);
         let found = self.store.direct(caller.user_id, other).await?;
         // Held until the channel is established: the limit of channels is exact while the turns are held.
         let mut _room = Vec::new();
@@ -142,7 +142,7 @@ impl Operations {
         key: Option<&str>,
         hash: [u8; 16],
     ) -> Result<u64> {
-        let id = self.mint();
+        let id = self.mint()?;
         let Some(key) = key else { return Ok(id) };
         self.claim(&format!("group by {}", caller.user_id), key, id, hash).await
     }

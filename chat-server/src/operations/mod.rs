@@ -22,7 +22,7 @@ use std::time::Duration;
 use madang_auth::{Cursors, Passwords, Tokens};
 use madang_bus::{Bus, Inbox};
 use madang_engine::home::deleted_channel;
-use madang_ids::{ChannelId, DeviceId, Millis, NodeEpoch, NodeId, Origin, Snowflakes, UserId};
+use madang_ids::{ChannelId, DeviceId, LeaseOver, Millis, NodeEpoch, NodeId, Origin, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
@@ -177,13 +177,17 @@ impl Operations {
         Ok(channel)
     }
 
-    fn mint(&self) -> u64 {
+    fn mint(&self) -> Result<u64> {
         self.mint_row(1)
     }
 
     /// Mints `count` ids in a row, each greater by one. Returns the first.
-    fn mint_row(&self, count: u64) -> u64 {
-        self.ids.mint(self.clock.now_ms(), Millis::ZERO, count).raw()
+    fn mint_row(&self, count: u64) -> Result<u64> {
+        let now = (self.clock.now_ms(), self.clock.elapsed());
+        let minted = self.ids.mint(now, Millis::ZERO, count);
+        minted.map(|minted| minted.raw()).map_err(|LeaseOver| {
+            ErrorBody::unavailable("this node is not registered at present; try again", 1_000).into()
+        })
     }
 }
 

@@ -19,4 +19,4 @@ pub use numeric::{
 };
 #[cfg(feature = "schema")]
 pub use schema::place_of_an_entry;
-pub use snowflake::{EPOCH_MS, MintedIds, Snowflakes, WorkerError};
+pub use snowflake::{EPOCH_MS, LeaseOver, MintedIds, Snowflakes, WorkerError};

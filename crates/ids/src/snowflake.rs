@@ -4,8 +4,9 @@
 //! append may have come from a node whose clock is ahead (a hybrid logical clock, Kulkarni et al. 2014). Existing
 //! crates such as ferroid read the clock themselves and accept no lower bound, hence this module.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::numeric::{MessageId, Millis};
 
@@ -21,10 +22,17 @@ const COUNTERS: u64 = 1 << COUNTER_BITS;
 #[error("worker id {0} is above 1023")]
 pub struct WorkerError(pub u16);
 
-/// Mints ids for one worker. Shared by all threads of a process.
+/// The lease of the worker number is over. Another process may have the number: nothing is minted until the lease is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lease of the worker number is over")]
+pub struct LeaseOver;
+
+/// Mints ids for one worker, while the lease of its number lasts. Shared by all threads of a process.
 #[derive(Debug)]
 pub struct Snowflakes {
     worker: u64,
+    /// The end of the lease in milliseconds of the steady clock; `u64::MAX` if the number belongs to this process alone.
+    leased_until_ms: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -63,7 +71,7 @@ impl Snowflakes {
     /// The largest number of ids in one run. An append has at most 256 entries.
     pub const MAX_RUN: u64 = 256;
 
-    /// A generator for `worker`.
+    /// A generator for `worker`, whose number needs no lease.
     ///
     /// # Errors
     /// Refuses a worker above 1023: masking it would give two workers the same ids.
@@ -71,7 +79,21 @@ impl Snowflakes {
         if worker >= 1 << WORKER_BITS {
             return Err(WorkerError(worker));
         }
-        Ok(Self { worker: worker as u64, state: Mutex::new(State { last_ms: 0, counter: 0 }) })
+        let state = Mutex::new(State { last_ms: 0, counter: 0 });
+        Ok(Self { worker: worker as u64, leased_until_ms: AtomicU64::new(u64::MAX), state })
+    }
+
+    /// The lease of the number lasts until this time of the steady clock. A grant or a renewal moves it forward, the loss of the
+    /// lease to zero.
+    pub fn lease_until(&self, steady: Duration) {
+        let until_ms = u64::try_from(steady.as_millis()).unwrap_or(u64::MAX);
+        self.leased_until_ms.store(until_ms, Ordering::Release);
+    }
+
+    /// Mints nothing at or before `latest` from now on: a clock that was set back must not mint an id twice.
+    pub fn begin_after(&self, latest: Millis) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last_ms = state.last_ms.max(latest.next().get());
     }
 
     /// The time at which an id was minted.
@@ -88,7 +110,27 @@ impl Snowflakes {
     }
 
     /// Mints `count` ids (at most [`Self::MAX_RUN`]) at the later of `now`, the last time used, and `not_before`.
-    pub fn mint(&self, now: Millis, not_before: Millis, count: u64) -> MintedIds {
+    ///
+    /// # Errors
+    /// If the lease of the number is over at `steady`, the present time of the steady clock.
+    pub fn mint(
+        &self,
+        (now, steady): (Millis, Duration),
+        not_before: Millis,
+        count: u64,
+    ) -> Result<MintedIds, LeaseOver> {
+        if steady >= Duration::from_millis(self.leased_until_ms.load(Ordering::Acquire)) {
+            return Err(LeaseOver);
+        }
+        Ok(self.take(now, not_before, count))
+    }
+
+    /// The time of an entry that needs no id: as of [`Self::mint`].
+    pub fn time(&self, now: Millis, not_before: Millis) -> Millis {
+        self.take(now, not_before, 1).at
+    }
+
+    fn take(&self, now: Millis, not_before: Millis, count: u64) -> MintedIds {
         debug_assert!((1..=Self::MAX_RUN).contains(&count));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.last_ms = state.last_ms.max(now.get()).max(EPOCH_MS + 1);
@@ -120,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_id_says_when_it_was_minted() {
-        let minted = Snowflakes::new(9).unwrap().mint(Millis::new(EPOCH_MS + 77), Millis::ZERO, 5);
+        let minted = Snowflakes::new(9).unwrap().take(Millis::new(EPOCH_MS + 77), Millis::ZERO, 5);
         assert_eq!(Snowflakes::time_of(minted.message(4).raw()), minted.at);
         let last = Snowflakes::last_of(minted.at);
         assert!(last > minted.message(4));
@@ -131,8 +173,8 @@ mod tests {
     fn ids_rise_with_the_bound_though_the_clock_steps_back() {
         let ids = Snowflakes::new(3).unwrap();
         let noon = Millis::new(EPOCH_MS + 1_000_000);
-        let first = ids.mint(noon, Millis::ZERO, 256);
-        let second = ids.mint(noon.minus(3_600_000), first.at.next(), 1);
+        let first = ids.take(noon, Millis::ZERO, 256);
+        let second = ids.take(noon.minus(3_600_000), first.at.next(), 1);
         assert!(second.message(0) > first.message(255));
         assert_eq!(second.at, first.at.next());
     }
@@ -143,8 +185,28 @@ mod tests {
         let now = Millis::new(EPOCH_MS + 5);
         let mut seen = HashSet::new();
         for _ in 0..400 {
-            let run = ids.mint(now, Millis::ZERO, 100);
+            let run = ids.take(now, Millis::ZERO, 100);
             assert!((0..100).all(|index| seen.insert(run.message(index))));
         }
+    }
+
+    #[test]
+    fn nothing_is_minted_when_the_lease_is_over() {
+        let ids = Snowflakes::new(3).unwrap();
+        let at = |seconds| (Millis::new(EPOCH_MS + 5), Duration::from_secs(seconds));
+        assert!(ids.mint(at(1_000_000), Millis::ZERO, 1).is_ok(), "no lease is needed");
+        ids.lease_until(Duration::from_secs(15));
+        assert!(ids.mint(at(14), Millis::ZERO, 1).is_ok());
+        assert_eq!(ids.mint(at(15), Millis::ZERO, 1), Err(LeaseOver));
+        ids.lease_until(Duration::from_secs(30));
+        assert!(ids.mint(at(29), Millis::ZERO, 1).is_ok());
+    }
+
+    #[test]
+    fn ids_are_above_those_of_an_earlier_start() {
+        let ids = Snowflakes::new(0).unwrap();
+        let latest = Millis::new(EPOCH_MS + 9_000);
+        ids.begin_after(latest);
+        assert!(ids.time(Millis::new(EPOCH_MS + 5), Millis::ZERO) > latest);
     }
 }

@@ -134,7 +134,7 @@ impl Operations {
         if self.credentials(user.id).await?.is_none_or(|found| found.state != UserState::Active) {
             return Err(ErrorBody::forbidden("this account is disabled").into());
         }
-        let device = self.new_device(user.id, check_device_name("device_name", &device_name)?);
+        let device = self.new_device(user.id, check_device_name("device_name", &device_name)?)?;
         tracing::info!(user.id = %user.id, user.handle = handle, device.id = %device.id, "operator signed in a \
              device");
         self.sign_in(device, rev, Room::MakeOfEnded).await
@@ -238,7 +238,7 @@ impl Operations {
         name: String,
         key: Option<&str>,
     ) -> Result<Device> {
-        let mut id = self.mint();
+        let mut id = self.mint()?;
         if let Some(key) = key {
             id = self.claim(&format!("{what} of {user}"), key, id, request_hash(&[name.as_bytes()])).await?;
         }
@@ -253,8 +253,8 @@ impl Operations {
         Ok(rev)
     }
 
-    pub(in crate::operations) fn new_device(&self, user_id: UserId, name: String) -> Device {
-        self.device(DeviceId::from_raw(self.mint()), user_id, name)
+    pub(in crate::operations) fn new_device(&self, user_id: UserId, name: String) -> Result<Device> {
+        Ok(self.device(DeviceId::from_raw(self.mint()?), user_id, name))
     }
 
     pub(in crate::operations) fn device(&self, id: DeviceId, user_id: UserId, name: String) -> Device {

@@ -191,7 +191,12 @@ impl Home {
         }
         // Before the draft: the messages that were read are as of this head, and the put-back commands are judged by the next one.
         batch.put_back_unread(&mut self.queue);
-        let Draft { rows, changes, details, deleted } = self.draft(&mut batch, head, now, ids)?;
+        let Ok(minted) = ids.mint((now.at, now.elapsed), head.at.next(), batch.items.len() as u64) else {
+            let error = ErrorBody::unavailable("this node is not registered at present; try again", 1_000);
+            self.fail_step(Step::Batch(batch), &error, now);
+            return None;
+        };
+        let Draft { rows, changes, details, deleted } = self.draft(&mut batch, head, now, minted)?;
         batch.rows = Some(rows.clone());
         batch.deleted = deleted;
         batch.details.clone_from(&details);

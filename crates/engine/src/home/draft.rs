@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use madang_ids::{MessageId, Ordinal, Seq, Snowflakes};
+use madang_ids::{MessageId, Ordinal, Seq, MintedIds};
 use madang_proto::{Content, Entry, Message};
 
 use crate::consequences::Deleted;
@@ -33,16 +33,15 @@ enum Drafted {
 }
 
 impl Home {
-    /// Mints the rows, one for each item. A command without a row (nothing to change, or refused) is answered and leaves the
+    /// The rows, one for each item. A command without a row (nothing to change, or refused) is answered and leaves the
     /// batch. `None` if no row is left.
     pub(super) fn draft(
         &mut self,
         batch: &mut Batch,
         head: Head,
         now: Now,
-        ids: &Snowflakes,
+        minted: MintedIds,
     ) -> Option<Draft> {
-        let minted = ids.mint(now.at, head.at.next(), batch.items.len() as u64);
         let targets = batch.targets.take().unwrap_or_default();
         let mut sheet = Sheet::new(targets, self.details.clone(), minted.at, now);
         let (mut rows, mut kept): (Vec<Row>, Vec<Item>) = (Vec::new(), Vec::new());

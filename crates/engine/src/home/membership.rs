@@ -399,7 +399,7 @@ impl Home {
 }
 
 fn rows_of(contents: &[Content], head: Head, now: Now, ids: &Snowflakes) -> Arc<[Row]> {
-    let at = ids.mint(now.at, head.at.next(), 1).at;
+    let at = ids.time(now.at, head.at.next());
     let row = |(seq, content): (u64, &Content)| Row {
         entry: Entry { seq: Seq::new(seq), at, content: content.clone() },
         ordinal: head.ordinal,

@@ -255,7 +255,7 @@ impl Home {
         now: Now,
         ids: &Snowflakes,
     ) -> Option<Effect> {
-        let at = ids.mint(now.at, head.at.next(), 1).at;
+        let at = ids.time(now.at, head.at.next());
         let (mut rows, mut changes): (Vec<Row>, Vec<RowChange>) = (Vec::new(), Vec::new());
         let mut messages = step.messages.take().unwrap_or_default();
         step.anew_bytes.clear();

@@ -96,3 +96,18 @@ fn a_message_waits_for_one_change_of_seats() {
     let answers = (2..=6).map(|ticket| text(&stage, Ticket(ticket))).collect::<Vec<_>>();
     assert_eq!(answers, ["seated [3]", "seated [4]", "sent 5", "seated [4]", "forbidden"]);
 }
+
+#[test]
+fn a_node_whose_number_is_not_leased_refuses_and_goes_on_when_it_is_leased_again() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    let say = |stage: &mut Stage, key| {
+        let ticket = stage.ask(0, send(Some(7), ANNA, key, "hello"));
+        stage.run();
+        text(stage, ticket)
+    };
+    stage.drivers[0].ids.lease_until(Duration::ZERO);
+    assert_eq!(say(&mut stage, 1), "unavailable");
+    assert_eq!(say(&mut stage, 2), "unavailable", "it would overtake the first");
+    stage.drivers[0].ids.lease_until(stage.now.elapsed + Duration::from_secs(15));
+    assert_eq!((say(&mut stage, 1), say(&mut stage, 2)), ("sent 3".into(), "sent 4".into()));
+}

@@ -21,7 +21,7 @@ use crate::seats::SeatOutcome;
 #[derive(Debug)]
 pub(super) struct Driver {
     pub(super) home: Home,
-    ids: Snowflakes,
+    pub(super) ids: Snowflakes,
     pub(super) out: Option<Out>,
     /// Counts the home's crashes; commands from before a crash are lost.
     pub(super) life: u32,
