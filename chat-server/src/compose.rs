@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret};
+use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret};
 use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox};
 use madang_ids::{Millis, NodeEpoch, NodeId, Snowflakes};
@@ -122,17 +122,7 @@ impl Node {
         let store = Embedded::open(embedded)?;
         let folder = Arc::clone(&store);
         let latest = folder.latest().await?;
-        let secret = path.join("token.secret");
-        if latest > Millis::ZERO && !secret.exists() {
-            tracing::warn!(file = %secret.display(), "the token secret is missing: creating a new one; all \
-                 existing tokens are invalid");
-        }
-        let readable = |error| OpenError::Folder { path: secret.clone(), error };
-        private::make_private(&secret).map_err(readable)?;
-        let secret = load_or_create_secret(&secret).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => OpenError::Damaged { file: secret, what: error.to_string() },
-            _ => OpenError::Folder { path: secret, error },
-        })?;
+        let secret = token_secret(&config, latest > Millis::ZERO)?;
         let tasks = Tasks::new(drain);
         let (inbox, follow) = LocalInbox::open(Arc::clone(&store)).await?;
         let clock = Clock::system();
@@ -244,6 +234,25 @@ impl Node {
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
         Ok(Self { gateway, api, tasks, background, folder: None })
     }
+}
+
+/// The secret that signs tokens and seals cursors. `is_old` says that the folder has been used before.
+fn token_secret(config: &Config, is_old: bool) -> anyhow::Result<[u8; 32]> {
+    let (path, may_create) = config.secret_file();
+    if !may_create {
+        private::warn_if_public(&path);
+        return load_secret(&path).with_context(|| format!("tokens.secret_file {}", path.display()));
+    }
+    if is_old && !path.exists() {
+        tracing::warn!(file = %path.display(), "the token secret is missing: creating a new one; all existing \
+             tokens are invalid");
+    }
+    let readable = |error| OpenError::Folder { path: path.clone(), error };
+    private::make_private(&path).map_err(readable)?;
+    Ok(load_or_create_secret(&path).map_err(|error| match error.kind() {
+        ErrorKind::InvalidData => OpenError::Damaged { file: path, what: error.to_string() },
+        _ => OpenError::Folder { path, error },
+    })?)
 }
 
 #[cfg(test)]

@@ -116,9 +116,12 @@ impl Default for ServerConfig {
 }
 
 /// Lifetimes of tokens.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenConfig {
+    /// The file with the 32 bytes that sign tokens and seal cursors, the same on every node of a fleet. It must exist. Default
+    /// empty: `token.secret` in the data folder, which the first start creates.
+    pub secret_file: PathBuf,
     /// The lifetime of an access token in seconds; default 900. A revoked device is closed at once in any case.
     pub access_seconds: u64,
     /// The lifetime of a refresh token in days; default 90. Each use starts it again.
@@ -127,7 +130,7 @@ pub struct TokenConfig {
 
 impl Default for TokenConfig {
     fn default() -> Self {
-        Self { access_seconds: 900, refresh_days: 90 }
+        Self { secret_file: PathBuf::new(), access_seconds: 900, refresh_days: 90 }
     }
 }
 
@@ -361,6 +364,15 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// The file of the token secret, and whether the server may create it.
+    #[must_use]
+    pub fn secret_file(&self) -> (PathBuf, bool) {
+        match self.tokens.secret_file.as_os_str().is_empty() {
+            true => (self.server.data.join("token.secret"), true),
+            false => (self.tokens.secret_file.clone(), false),
+        }
     }
 
     /// The configuration of sessions.

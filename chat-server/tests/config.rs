@@ -86,6 +86,7 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("accounts.sign_up", &[("'closed'", "invitation"), ("''", "operator"), ("7", "")]),
     ("accounts.reserved_handles", &[("['A Name']", ""), ("['']", ""), ("[7]", ""), ("'admin'", "")]),
     ("accounts.consent", &[("'off'", ""), ("0", "")]),
+    ("tokens.secret_file", &[("7", "")]),
     ("tokens.access_seconds", &[("0", "60"), ("86401", ""), ("'15m'", "")]),
     ("tokens.refresh_days", &[("0", ""), ("3651", "")]),
     ("passwords.memory_kib", &[("-1", ""), ("'much'", ""), ("99999999", "1048576 KiB")]),

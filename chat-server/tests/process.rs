@@ -208,6 +208,33 @@ async fn a_token_secret_that_others_could_read_is_made_private() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_file_of_the_configuration_is_used_and_never_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, secret) = (folder.path().join("data"), folder.path().join("shared.secret"));
+    let variables = [("MADANG_TOKENS__SECRET_FILE", secret.to_str().unwrap())];
+    let start = async || Server::start_with(BINARY, &data, &[], &variables).await;
+    let refusal = start().await.err().unwrap().to_string();
+    assert!(refusal.contains("tokens.secret_file") && !secret.exists(), "{refusal}");
+    std::fs::write(&secret, "short").unwrap();
+    let refusal = start().await.err().unwrap().to_string();
+    assert!(refusal.contains("32 bytes"), "{refusal}");
+    std::fs::write(&secret, [7; 32]).unwrap();
+    let mut server = start().await.unwrap();
+    let ada = server.rest.sign_up("ada").await;
+    let token = ada["access_token"].as_str();
+    assert!(!data.join("token.secret").exists());
+    server.terminate().unwrap();
+    assert!(server.wait().await.unwrap().success());
+    let server = start().await.unwrap();
+    server.rest.must("GET", "/v1/devices", token, None).await;
+    drop(server);
+    std::fs::write(&secret, [8; 32]).unwrap();
+    let server = start().await.unwrap();
+    let answer = server.rest.call("GET", "/v1/devices", token, None, None).await.unwrap();
+    assert_eq!(answer.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_instead_of_the_folder_is_refused_with_the_name_of_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("data");

@@ -50,7 +50,7 @@ impl Doctor {
         let glance = embedded::glance(data)?;
         let looks = [
             ("files", files(data)),
-            ("secret", Ok(secret(data))),
+            ("secret", Ok(secret(&config, data))),
             ("disk", disk(data, &glance)),
             ("clock", Ok(clock(&Clock::system(), &glance))),
             ("sync", syncs(data)),
@@ -106,14 +106,19 @@ fn files(data: &Path) -> anyhow::Result<Seen> {
     Ok(Seen::new(what, open.is_empty(), advice))
 }
 
-/// The secret that signs tokens. Without one the server makes one when it starts.
-fn secret(data: &Path) -> Seen {
-    let path = data.join("token.secret");
-    if !path.exists() {
+/// The secret that signs tokens. Without one in the data folder the server makes one when it starts.
+fn secret(config: &Config, data: &Path) -> Seen {
+    let (path, may_create) = config.secret_file();
+    let path = if may_create { data.join("token.secret") } else { path };
+    if may_create && !path.exists() {
         return Seen::new("none yet", true, "");
     }
-    match madang_auth::load_or_create_secret(&path) {
+    match madang_auth::load_secret(&path) {
         Ok(_) => Seen::new("whole", true, ""),
+        Err(error) if !may_create => {
+            let advice = format!("tokens.secret_file must name a file of 32 bytes: {}", path.display());
+            Seen::new(format!("unusable: {error}"), false, advice)
+        }
         Err(error) => {
             let advice = format!(
                 "restore it from a backup, or remove {}: the next start creates a new one, and all users must log \

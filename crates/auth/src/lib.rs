@@ -18,5 +18,5 @@ pub use cursors::{Cursors, SealError};
 pub use invitation::InvitationCode;
 pub use passwords::{Lane, MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords, spellings};
 pub use refresh::{RefreshToken, RefreshTokenError};
-pub use secret::load_or_create_secret;
+pub use secret::{load_or_create_secret, load_secret};
 pub use tokens::{Claims, MAX_TOKEN_BYTES, TokenError, Tokens};

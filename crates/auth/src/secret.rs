@@ -15,14 +15,18 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Errors of the disk; `InvalidData` if the file does not contain exactly 32 bytes (it is never overwritten).
 pub fn load_or_create_secret(path: &Path) -> io::Result<[u8; 32]> {
-    match load(path) {
+    match load_secret(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
         other => return other,
     }
-    load(path)
+    load_secret(path)
 }
 
-fn load(path: &Path) -> io::Result<[u8; 32]> {
+/// Reads the 32 bytes at `path`. Blocks on the disk.
+///
+/// # Errors
+/// Errors of the disk; `InvalidData` if the file does not contain exactly 32 bytes.
+pub fn load_secret(path: &Path) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     // Reading one byte more than needed detects a file that is too long.
     let mut bytes = Vec::with_capacity(33);
