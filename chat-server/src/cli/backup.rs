@@ -1,14 +1,12 @@
 //! `madang backup` and `madang restore`
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use madang_proto::{ErrorBody, ErrorCode};
-use madang_store::embedded::{self, BackedUp, BackupError, Embedded, EmbeddedConfig};
+use madang_store::embedded::{self, Embedded, EmbeddedConfig};
 
-use super::operator::{AdminAnswer, Ask, ask_server};
+use super::operator::{AdminAnswer, Ask, ask_server, back_up};
 
 /// Write a backup.
 #[derive(Debug, Args)]
@@ -49,7 +47,7 @@ impl Backup {
             }
             embedded::check_is_current(&data)?;
             let folder = Embedded::open(EmbeddedConfig { path: data, ..EmbeddedConfig::default() })?;
-            Ok(make(Some(&folder), &to).await.unwrap_or_else(AdminAnswer::Refused))
+            Ok(back_up(Some(&folder), &to).await.unwrap_or_else(AdminAnswer::Refused))
         })?;
         match answer {
             AdminAnswer::BackedUp { .. } if !to.exists() => bail!(
@@ -64,29 +62,6 @@ impl Backup {
             _ => bail!("unexpected answer from the server"),
         }
         Ok(())
-    }
-}
-
-/// Writes a backup of the folder that this process has opened.
-pub(super) async fn make(folder: Option<&Embedded>, to: &Path) -> Result<AdminAnswer, ErrorBody> {
-    let folder = folder.ok_or_else(|| ErrorBody::new(ErrorCode::Internal, "this node has no data folder"))?;
-    match folder.back_up(to).await {
-        Ok(BackedUp { position, bytes }) => {
-            tracing::info!(to = %to.display(), position = position.get(), bytes, "backup written");
-            Ok(AdminAnswer::BackedUp { position: position.get(), bytes })
-        }
-        Err(error @ BackupError::Exists(_)) => Err(ErrorBody::invalid("to", error.to_string())),
-        Err(BackupError::File { path, error }) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            let message = format!(
-                "{}: {error}: the server may write only where its unit allows it (StateDirectory=, ReadWritePaths=)",
-                path.display()
-            );
-            Err(ErrorBody::invalid("to", message))
-        }
-        Err(error) => {
-            tracing::error!(to = %to.display(), %error, "backup failed");
-            Err(ErrorBody::new(ErrorCode::Internal, error.to_string()))
-        }
     }
 }
 

@@ -3,12 +3,9 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
-use super::operator::{AdminAnswer, Ask};
-use crate::operations::Operations;
-use crate::refusal::OperationError;
+use super::operator::{Ask, InvitationsAsk};
 
 /// Manage invitations to sign up.
 #[derive(Debug, Subcommand)]
@@ -53,15 +50,6 @@ pub(super) struct Revoke {
     common: Common,
 }
 
-/// A request to a server.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "invitations", rename_all = "snake_case")]
-pub(super) enum InvitationsAsk {
-    Create { label: String, uses: u32, days: u32 },
-    List { after: Option<String> },
-    Revoke { id: String },
-}
-
 impl Invitations {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let (ask, common) = match self {
@@ -72,23 +60,5 @@ impl Invitations {
             Self::Revoke(Revoke { id, common }) => (InvitationsAsk::Revoke { id }, common),
         };
         common.ask(config, Ask::Invitations(ask), |answer| answer)
-    }
-}
-
-/// Carries out a request of an operator.
-pub(super) async fn answer_ask(
-    operations: &Operations,
-    ask: InvitationsAsk,
-) -> Result<AdminAnswer, OperationError> {
-    match ask {
-        InvitationsAsk::Create { label, uses, days } => {
-            operations.invite(&label, uses, days).await.map(|made| AdminAnswer::Invitation(Box::new(made)))
-        }
-        InvitationsAsk::List { after } => {
-            operations.invitations(after.as_deref()).await.map(AdminAnswer::Invitations)
-        }
-        InvitationsAsk::Revoke { id } => {
-            operations.take_invitation_back(&id).await.map(|()| AdminAnswer::Done)
-        }
     }
 }

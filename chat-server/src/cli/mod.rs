@@ -17,6 +17,7 @@ mod export;
 mod invitations;
 mod operator;
 mod serve;
+mod sign_in;
 mod top;
 mod users;
 
@@ -69,9 +70,9 @@ enum Command {
     /// Show which users and channels write most to the store of a running server.
     Top(top::Top),
     /// Mint an access token for a user on a new device, such as for a bot. Works while a server is running.
-    Token(operator::TokenCommand),
+    Token(sign_in::TokenCommand),
     /// Change the password of a user; reads it from standard input. Works while a server is running.
-    ResetPassword(operator::ResetPassword),
+    ResetPassword(sign_in::ResetPassword),
     /// List, create, disable and delete accounts, and revoke devices. Works while a server is running.
     #[command(subcommand)]
     Users(users::Users),

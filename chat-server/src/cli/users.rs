@@ -1,17 +1,14 @@
 //! `madang users`: accounts and their devices.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use madang_ids::DeviceId;
-use serde::{Deserialize, Serialize};
 
 use super::answers::Common;
-use super::operator::{AdminAnswer, Ask, read_password};
-use crate::operations::Operations;
-use crate::refusal::OperationError;
+use super::operator::{AdminAnswer, Ask, UsersAsk};
+use super::sign_in::read_password;
 
 /// Manage accounts.
 #[derive(Debug, Subcommand)]
@@ -95,19 +92,6 @@ pub(super) struct Export {
     common: Common,
 }
 
-/// A request to a server.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "users", rename_all = "snake_case")]
-pub(super) enum UsersAsk {
-    List { prefix: String, after: String, limit: u32 },
-    Show { handle: String },
-    Create { handle: String, display_name: String, password: String },
-    Disable { handle: String, is_disabled: bool },
-    Delete { handle: String },
-    Revoke { handle: String, device: Option<DeviceId> },
-    Export { handle: String, to: PathBuf },
-}
-
 impl Users {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<()> {
         let shows_devices = matches!(self, Self::Devices(_));
@@ -146,36 +130,5 @@ impl Users {
                 (UsersAsk::Export { handle, to }, common)
             }
         })
-    }
-}
-
-/// Carries out a request of an operator.
-pub(super) async fn answer_ask(
-    operations: &Arc<Operations>,
-    ask: UsersAsk,
-) -> Result<AdminAnswer, OperationError> {
-    match ask {
-        UsersAsk::List { prefix, after, limit } => {
-            operations.accounts(&prefix, &after, limit).await.map(AdminAnswer::Accounts)
-        }
-        UsersAsk::Show { handle } => {
-            operations.account(&handle).await.map(|account| AdminAnswer::Account(Box::new(account)))
-        }
-        UsersAsk::Create { handle, display_name, password } => {
-            let made = operations.make_account(&handle, &display_name, password).await;
-            made.map(|account| AdminAnswer::Account(Box::new(account)))
-        }
-        UsersAsk::Disable { handle, is_disabled } => {
-            operations.disable_account(&handle, is_disabled).await.map(|()| AdminAnswer::Done)
-        }
-        UsersAsk::Delete { handle } => operations.remove_account(&handle).await.map(|()| AdminAnswer::Done),
-        UsersAsk::Revoke { handle, device } => {
-            operations.revoke_for(&handle, device).await.map(AdminAnswer::Revoked)
-        }
-        UsersAsk::Export { handle, to } => {
-            let export = operations.export_of(&handle).await?;
-            let end = super::export::write(export, &to).await?;
-            Ok(AdminAnswer::Exported(Box::new(end)))
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use madang_ids::{MessageId, Ordinal, Seq, MintedIds};
+use madang_ids::{MessageId, MintedIds, Ordinal, Seq};
 use madang_proto::{Content, Entry, Message};
 
 use crate::consequences::Deleted;

@@ -1,0 +1,69 @@
+//! The server's side: listens on a socket in the data folder.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use madang_proto::ErrorBody;
+use madang_store::embedded::Embedded;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::carry_out::carry_out;
+use super::request::AdminAnswer;
+use super::{REQUEST_BYTES, SOCKET};
+use crate::compose::Node;
+use crate::operations::Operations;
+
+/// Answers requests of operators for this data folder until the drain.
+pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
+    let path = data.join(SOCKET);
+    // This process holds the lock of the folder, so an existing socket belongs to a process that has ended.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let (operations, drain) = (Arc::clone(&node.gateway.operations), node.tasks.drain().clone());
+    let folder = node.folder.clone();
+    node.tasks.spawn("operator", async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = drain.draining() => return,
+            };
+            // Requests are answered one after the other: there is one operator.
+            if let Ok((stream, _)) = accepted
+                && let Err(error) = answer(&operations, folder.as_deref(), stream).await
+            {
+                tracing::warn!(%error, "answering an operator failed");
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn answer(
+    operations: &Arc<Operations>,
+    folder: Option<&Embedded>,
+    mut stream: UnixStream,
+) -> anyhow::Result<()> {
+    let mut line = String::new();
+    let (read, mut write) = stream.split();
+    let patience = std::time::Duration::from_secs(5);
+    let mut reader = BufReader::new(read.take(REQUEST_BYTES));
+    tokio::time::timeout(patience, reader.read_line(&mut line)).await??;
+    let answer = match serde_json::from_str(&line) {
+        Ok(ask) => tokio::select! {
+            answer = carry_out(operations, folder, ask) => answer,
+            // An operator who has hung up does not need the answer.
+            _ = reader.read_u8() => return Ok(()),
+        },
+        Err(error) => AdminAnswer::Refused(ErrorBody::invalid("ask", error.to_string())),
+    };
+    write.write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes()).await?;
+    Ok(())
+}
