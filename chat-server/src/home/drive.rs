@@ -373,7 +373,7 @@ fn joined(channel: &Channel, head: Head, member: &Member, span: Span, read: Opti
 }
 
 /// The rows of the members' own lists of channels after a change.
-/// The members to read for a lookup. Who may write in a direct channel depends on both users.
+/// The members to read for a lookup: in a direct channel both users, since one may have to accept the other.
 fn users_of(lookup: &Lookup, cell: &Cell) -> Vec<UserId> {
     let pair = cell.between.filter(|_| lookup.between).into_iter().flatten();
     let mut users: Vec<UserId> = lookup.users.iter().copied().chain(pair).collect();
