@@ -106,6 +106,7 @@ pub trait LogStore: Send + Sync + 'static {
     ///   [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and leaves what was done: records
     ///   are true whatever becomes of the rows, and a change without its entry is found when the command is repeated.
     /// - A record that was durable before `expected` was read is found.
+    /// - A store that finds the keys of its rows without records may ignore `records`, and may look up keys that were not asked for.
     /// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and
     ///   is not kept: reads bring the change without it, and the target as it is.
     ///
