@@ -454,6 +454,14 @@ impl Scylla {
         Ok(true)
     }
 
+    /// The directory lists what the log says. It may be late; the next change of the details repeats the write.
+    async fn follow_details(&self, append: &Append) {
+        let (LogId::Channel(channel), Some(details)) = (append.log, &append.details) else { return };
+        if let Err(error) = self.list_if_open(channel, details, append.head().seq).await {
+            tracing::warn!(channel.id = %channel, %error, "the directory does not have the channel's new details");
+        }
+    }
+
     /// The statements of an append.
     fn append_parts(
         append: &Append,
@@ -544,6 +552,7 @@ impl LogStore for Scylla {
         }
         let parts = Self::append_parts(&append, bucket, before.as_ref())?;
         if self.cql.conditional_batch(parts).await? {
+            self.follow_details(&append).await;
             return Ok(AppendOutcome::Appended);
         }
         // Not applied: a key was there, or the head is another. Keys come first, since they are valid for any head.

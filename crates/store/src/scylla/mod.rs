@@ -15,10 +15,13 @@
 //! from the commit phase. Sure is only an answer that it was not applied, and that a statement is invalid, which is a fault of
 //! this program. An answer "not applied" is never parsed further, because servers differ in what they return: read again.
 
+mod channels;
 mod codec;
 mod details;
 mod log;
+mod members;
 mod session;
+mod settings;
 
 use std::sync::Arc;
 

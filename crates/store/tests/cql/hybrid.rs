@@ -92,34 +92,34 @@ impl AccountStore for Hybrid {
 #[async_trait]
 impl ChannelStore for Hybrid {
     async fn create_channel(&self, channel: &Channel) -> StoreResult<()> {
-        self.model.create_channel(channel).await
+        self.cql.create_channel(channel).await
     }
     async fn channel(&self, id: ChannelId) -> StoreResult<Option<Channel>> {
-        self.model.channel(id).await
+        self.cql.channel(id).await
     }
     async fn open_made(&self, user: UserId, most: u32) -> StoreResult<u32> {
-        self.model.open_made(user, most).await
+        self.cql.open_made(user, most).await
     }
     async fn claim_direct(&self, one: UserId, other: UserId, candidate: ChannelId) -> StoreResult<ChannelId> {
-        self.model.claim_direct(one, other, candidate).await
+        self.cql.claim_direct(one, other, candidate).await
     }
     async fn direct(&self, one: UserId, other: UserId) -> StoreResult<Option<ChannelId>> {
-        self.model.direct(one, other).await
+        self.cql.direct(one, other).await
     }
     async fn seats(&self, channel: ChannelId) -> StoreResult<Seats> {
-        self.model.seats(channel).await
+        self.cql.seats(channel).await
     }
     async fn change_seats(&self, change: SeatChange, memberships: &[Membership]) -> StoreResult<SeatOutcome> {
-        self.model.change_seats(change, memberships).await
+        self.cql.change_seats(change, memberships).await
     }
     async fn accept_stay(&self, user: UserId, channel: ChannelId) -> StoreResult<()> {
-        self.model.accept_stay(user, channel).await
+        self.cql.accept_stay(user, channel).await
     }
     async fn settle_members(&self, channel: ChannelId, members: &[Member]) -> StoreResult<()> {
-        self.model.settle_members(channel, members).await
+        self.cql.settle_members(channel, members).await
     }
     async fn members_of(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Option<Member>>> {
-        self.model.members_of(channel, users).await
+        self.cql.members_of(channel, users).await
     }
     async fn members(
         &self,
@@ -127,10 +127,10 @@ impl ChannelStore for Hybrid {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        self.model.members(channel, after, limit).await
+        self.cql.members(channel, after, limit).await
     }
     async fn successor(&self, channel: ChannelId, owner: UserId) -> StoreResult<Option<UserId>> {
-        self.model.successor(channel, owner).await
+        self.cql.successor(channel, owner).await
     }
     async fn members_ever(
         &self,
@@ -138,10 +138,10 @@ impl ChannelStore for Hybrid {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        self.model.members_ever(channel, after, limit).await
+        self.cql.members_ever(channel, after, limit).await
     }
     async fn seating(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Seating> {
-        self.model.seating(channel, users).await
+        self.cql.seating(channel, users).await
     }
     async fn banned(
         &self,
@@ -149,16 +149,16 @@ impl ChannelStore for Hybrid {
         after: Option<UserId>,
         limit: usize,
     ) -> StoreResult<Vec<Member>> {
-        self.model.banned(channel, after, limit).await
+        self.cql.banned(channel, after, limit).await
     }
     async fn put_memberships(&self, memberships: &[Membership]) -> StoreResult<()> {
-        self.model.put_memberships(memberships).await
+        self.cql.put_memberships(memberships).await
     }
     async fn channels_among(&self, user: UserId, channels: &[ChannelId]) -> StoreResult<Vec<ChannelId>> {
-        self.model.channels_among(user, channels).await
+        self.cql.channels_among(user, channels).await
     }
     async fn membership(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Membership>> {
-        self.model.membership(user, channel).await
+        self.cql.membership(user, channel).await
     }
     async fn memberships(
         &self,
@@ -166,22 +166,22 @@ impl ChannelStore for Hybrid {
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<Membership>> {
-        self.model.memberships(user, after, limit).await
+        self.cql.memberships(user, after, limit).await
     }
     async fn channel_counts(&self, users: &[UserId], most: u32) -> StoreResult<Vec<u32>> {
-        self.model.channel_counts(users, most).await
+        self.cql.channel_counts(users, most).await
     }
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
-        self.model.overview(user, order, limit).await
+        self.cql.overview(user, order, limit).await
     }
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
-        self.model.overview_of(user, channel).await
+        self.cql.overview_of(user, channel).await
     }
     async fn markers(&self, channel: ChannelId, users: &[UserId]) -> StoreResult<Vec<Marker>> {
-        self.model.markers(channel, users).await
+        self.cql.markers(channel, users).await
     }
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
-        self.model.advance_marker(user, channel, marker).await
+        self.cql.advance_marker(user, channel, marker).await
     }
 }
 
@@ -279,7 +279,7 @@ impl DirectoryStore for Hybrid {
         limit: usize,
         scan: usize,
     ) -> StoreResult<FoundPage> {
-        self.model.find_open(query, after, limit, scan).await
+        self.cql.find_open(query, after, limit, scan).await
     }
 }
 
@@ -454,10 +454,10 @@ impl SettingStore for Hybrid {
         channel: ChannelId,
         settings: &ChannelSettings,
     ) -> StoreResult<bool> {
-        self.model.put_channel_settings(user, channel, settings).await
+        self.cql.put_channel_settings(user, channel, settings).await
     }
     async fn channel_settings(&self, user: UserId, channel: ChannelId) -> StoreResult<ChannelSettings> {
-        self.model.channel_settings(user, channel).await
+        self.cql.channel_settings(user, channel).await
     }
     async fn hide_message(
         &self,
@@ -466,14 +466,14 @@ impl SettingStore for Hybrid {
         seq: Seq,
         at_most: usize,
     ) -> StoreResult<bool> {
-        self.model.hide_message(user, channel, seq, at_most).await
+        self.cql.hide_message(user, channel, seq, at_most).await
     }
     async fn hidden_messages(
         &self,
         user: UserId,
         ranges: &[(ChannelId, RangeInclusive<Seq>)],
     ) -> StoreResult<Vec<(ChannelId, Seq)>> {
-        self.model.hidden_messages(user, ranges).await
+        self.cql.hidden_messages(user, ranges).await
     }
 }
 
