@@ -184,8 +184,10 @@ impl Scylla {
                     BANNED => member.banned.is_some(),
                     _ => true,
                 };
-                // A ban that is over was there before; a member without one never was in that part.
-                let is_unbanned = member.pending.is_some_and(|pending| pending.change == PendingChange::Ban);
+                // Only these changes end a ban.
+                let is_unbanned = member
+                    .pending
+                    .is_some_and(|pending| matches!(pending.change, PendingChange::Ban | PendingChange::Seat));
                 if is_in {
                     parts.push((&PUT, put(channel, part, member)?));
                 } else if part != BANNED || is_unbanned {

@@ -15,11 +15,14 @@
 //! from the commit phase. Sure is only an answer that it was not applied, and that a statement is invalid, which is a fault of
 //! this program. An answer "not applied" is never parsed further, because servers differ in what they return: read again.
 
+mod accounts;
 mod channels;
 mod codec;
 mod details;
+mod devices;
 mod log;
 mod members;
+mod presence;
 mod session;
 mod settings;
 

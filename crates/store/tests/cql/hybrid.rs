@@ -23,22 +23,22 @@ impl AccountStore for Hybrid {
         password_hash: &str,
         invitation: Option<&[u8; 32]>,
     ) -> StoreResult<Created> {
-        self.model.create_user(user, password_hash, invitation).await
+        self.cql.create_user(user, password_hash, invitation).await
     }
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
-        self.model.users(ids).await
+        self.cql.users(ids).await
     }
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
-        self.model.user_by_handle(handle).await
+        self.cql.user_by_handle(handle).await
     }
     async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>> {
-        self.model.users_by_handle(prefix, after, limit).await
+        self.cql.users_by_handle(prefix, after, limit).await
     }
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
-        self.model.set_profile(user, profile).await
+        self.cql.set_profile(user, profile).await
     }
     async fn set_sends_receipts(&self, user: UserId, sends_receipts: bool) -> StoreResult<()> {
-        self.model.set_sends_receipts(user, sends_receipts).await
+        self.cql.set_sends_receipts(user, sends_receipts).await
     }
     async fn set_audiences(
         &self,
@@ -46,46 +46,46 @@ impl AccountStore for Hybrid {
         may_add: Option<Audience>,
         may_write: Option<Audience>,
     ) -> StoreResult<()> {
-        self.model.set_audiences(user, may_add, may_write).await
+        self.cql.set_audiences(user, may_add, may_write).await
     }
     async fn credentials(&self, user: UserId) -> StoreResult<Option<Credentials>> {
-        self.model.credentials(user).await
+        self.cql.credentials(user).await
     }
     async fn set_password_hash(&self, user: UserId, hash: &str, expected: Option<&str>) -> StoreResult<bool> {
-        self.model.set_password_hash(user, hash, expected).await
+        self.cql.set_password_hash(user, hash, expected).await
     }
     async fn set_disabled(&self, user: UserId, is_disabled: bool) -> StoreResult<bool> {
-        self.model.set_disabled(user, is_disabled).await
+        self.cql.set_disabled(user, is_disabled).await
     }
     async fn delete_user(&self, user: UserId, handle_until: Millis) -> StoreResult<()> {
-        self.model.delete_user(user, handle_until).await
+        self.cql.delete_user(user, handle_until).await
     }
     async fn deletions(&self, limit: usize) -> StoreResult<Vec<UserId>> {
-        self.model.deletions(limit).await
+        self.cql.deletions(limit).await
     }
     async fn settle_deletion(&self, user: UserId) -> StoreResult<()> {
-        self.model.settle_deletion(user).await
+        self.cql.settle_deletion(user).await
     }
     async fn block(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<bool> {
-        self.model.block(user, other, at).await
+        self.cql.block(user, other, at).await
     }
     async fn unblock(&self, user: UserId, other: UserId) -> StoreResult<bool> {
-        self.model.unblock(user, other).await
+        self.cql.unblock(user, other).await
     }
     async fn blocks(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<UserId>> {
-        self.model.blocks(user, after, limit).await
+        self.cql.blocks(user, after, limit).await
     }
     async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>> {
-        self.model.apart_from(user, limit).await
+        self.cql.apart_from(user, limit).await
     }
     async fn who_block(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
-        self.model.who_block(user, others).await
+        self.cql.who_block(user, others).await
     }
     async fn is_blocked(&self, one: UserId, other: UserId) -> StoreResult<bool> {
-        self.model.is_blocked(one, other).await
+        self.cql.is_blocked(one, other).await
     }
     async fn claim(&self, scope: &str, key: &str, claim: Claim) -> StoreResult<Claimed> {
-        self.model.claim(scope, key, claim).await
+        self.cql.claim(scope, key, claim).await
     }
 }
 
@@ -231,22 +231,22 @@ impl ContactStore for Hybrid {
 #[async_trait]
 impl DeviceStore for Hybrid {
     async fn sign_in_rev(&self, user: UserId) -> StoreResult<u64> {
-        self.model.sign_in_rev(user).await
+        self.cql.sign_in_rev(user).await
     }
     async fn put_device(&self, device: &Device, at_most: usize, sign_in_rev: u64) -> StoreResult<PutDevice> {
-        self.model.put_device(device, at_most, sign_in_rev).await
+        self.cql.put_device(device, at_most, sign_in_rev).await
     }
     async fn device(&self, user: UserId, id: DeviceId) -> StoreResult<Option<Device>> {
-        self.model.device(user, id).await
+        self.cql.device(user, id).await
     }
     async fn devices(&self, user: UserId) -> StoreResult<Vec<Device>> {
-        self.model.devices(user).await
+        self.cql.devices(user).await
     }
     async fn rename_device(&self, user: UserId, device: DeviceId, name: &str) -> StoreResult<bool> {
-        self.model.rename_device(user, device, name).await
+        self.cql.rename_device(user, device, name).await
     }
     async fn revoke_device(&self, user: UserId, device: DeviceId, at: Millis) -> StoreResult<bool> {
-        self.model.revoke_device(user, device, at).await
+        self.cql.revoke_device(user, device, at).await
     }
     async fn revoke_devices(
         &self,
@@ -254,19 +254,19 @@ impl DeviceStore for Hybrid {
         except: Option<DeviceId>,
         at: Millis,
     ) -> StoreResult<Vec<DeviceId>> {
-        self.model.revoke_devices(user, except, at).await
+        self.cql.revoke_devices(user, except, at).await
     }
     async fn put_refresh(&self, refresh: &Refresh) -> StoreResult<()> {
-        self.model.put_refresh(refresh).await
+        self.cql.put_refresh(refresh).await
     }
     async fn refresh(&self, hash: &[u8; 32]) -> StoreResult<Option<Refresh>> {
-        self.model.refresh(hash).await
+        self.cql.refresh(hash).await
     }
     async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
-        self.model.rotate_refresh(new).await
+        self.cql.rotate_refresh(new).await
     }
     async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()> {
-        self.model.set_received(marks).await
+        self.cql.set_received(marks).await
     }
 }
 
@@ -351,13 +351,13 @@ impl GroupInvitationStore for Hybrid {
 #[async_trait]
 impl InvitationStore for Hybrid {
     async fn put_invitation(&self, invitation: &Invitation) -> StoreResult<()> {
-        self.model.put_invitation(invitation).await
+        self.cql.put_invitation(invitation).await
     }
     async fn invitations(&self, after: Option<&[u8; 32]>, limit: usize) -> StoreResult<Vec<Invitation>> {
-        self.model.invitations(after, limit).await
+        self.cql.invitations(after, limit).await
     }
     async fn revoke_invitation(&self, hash: &[u8; 32]) -> StoreResult<bool> {
-        self.model.revoke_invitation(hash).await
+        self.cql.revoke_invitation(hash).await
     }
 }
 
