@@ -124,6 +124,8 @@ const BLOCKED_AMONG: Statement = Statement {
     class: Class::Read,
     cql: "SELECT other FROM blocked_by WHERE user = ? AND other IN ?",
 };
+const BLOCKS_AMONG: Statement =
+    Statement { class: Class::Read, cql: "SELECT other FROM blocks WHERE user = ? AND other IN ?" };
 const IS_BLOCKED: Statement =
     Statement { class: Class::Read, cql: "SELECT other FROM blocks WHERE user = ? AND other = ?" };
 const CLAIM: Statement = Statement {
@@ -526,6 +528,13 @@ impl AccountStore for Scylla {
 }
 
 impl Scylla {
+    /// Those of `others` whom the user blocks.
+    pub(super) async fn blocked_among(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
+        let ids: Vec<i64> = others.iter().map(|other| int(other.raw())).collect();
+        let found: Vec<(i64,)> = self.cql.read(&BLOCKS_AMONG, (int(user.raw()), ids)).await?;
+        Ok(found.into_iter().map(|(other,)| UserId::from_raw(number(other))).collect())
+    }
+
     async fn list(
         &self,
         statement: &Statement,

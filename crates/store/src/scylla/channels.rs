@@ -135,7 +135,7 @@ fn kind_text(kind: ChannelKind) -> &'static str {
     }
 }
 
-fn kind(text: &str) -> StoreResult<ChannelKind> {
+pub(super) fn kind(text: &str) -> StoreResult<ChannelKind> {
     match text {
         "direct" => Ok(ChannelKind::Direct),
         "group" => Ok(ChannelKind::Group),
@@ -215,7 +215,7 @@ impl Scylla {
     }
 
     /// All memberships of a user, page by page, that `wants` keeps.
-    async fn all_memberships(
+    pub(super) async fn all_memberships(
         &self,
         user: UserId,
         after: Option<ChannelId>,
@@ -241,18 +241,20 @@ impl Scylla {
     async fn put_membership(&self, membership: Membership) -> StoreResult<()> {
         let Membership { user_id, channel_id, role, spans, version, in_inbox, has_accepted } = membership;
         let version = int(version.get());
+        let is_open = spans.is_open();
         let values = (
             int(user_id.raw()),
             int(channel_id.raw()),
             json(&role)?,
             json(&spans)?,
-            spans.is_open(),
+            is_open,
             version,
             in_inbox,
             has_accepted,
             version,
         );
-        self.cql.write(&PUT_MEMBERSHIP, values).await
+        self.cql.write(&PUT_MEMBERSHIP, values).await?;
+        if is_open { self.end_by_joining(user_id, channel_id).await } else { Ok(()) }
     }
 
     /// The details of a channel have changed: if it is open, the directory follows.

@@ -18,8 +18,11 @@
 mod accounts;
 mod channels;
 mod codec;
+mod contacts;
 mod details;
 mod devices;
+mod erasure;
+mod group_invitations;
 mod log;
 mod members;
 mod presence;

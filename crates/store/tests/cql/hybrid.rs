@@ -194,37 +194,37 @@ impl ContactStore for Hybrid {
         at: Millis,
         limits: ContactLimits,
     ) -> StoreResult<PutContact> {
-        self.model.put_contact(user, other, at, limits).await
+        self.cql.put_contact(user, other, at, limits).await
     }
     async fn remove_contact(&self, user: UserId, other: UserId, at: Millis) -> StoreResult<Option<Contact>> {
-        self.model.remove_contact(user, other, at).await
+        self.cql.remove_contact(user, other, at).await
     }
     async fn contact(&self, user: UserId, other: UserId) -> StoreResult<Option<Contact>> {
-        self.model.contact(user, other).await
+        self.cql.contact(user, other).await
     }
     async fn settle_contact(&self, user: UserId, other: UserId, rev: u64) -> StoreResult<bool> {
-        self.model.settle_contact(user, other, rev).await
+        self.cql.settle_contact(user, other, rev).await
     }
     async fn contacts(&self, user: UserId, after: Option<UserId>, limit: usize) -> StoreResult<Vec<Contact>> {
-        self.model.contacts(user, after, limit).await
+        self.cql.contacts(user, after, limit).await
     }
     async fn relations(&self, user: UserId, others: &[UserId], scan: usize) -> StoreResult<Relations> {
-        self.model.relations(user, others, scan).await
+        self.cql.relations(user, others, scan).await
     }
     async fn circle(&self, user: UserId, group_members: u32, limit: usize) -> StoreResult<Vec<UserId>> {
-        self.model.circle(user, group_members, limit).await
+        self.cql.circle(user, group_members, limit).await
     }
     async fn acquainted(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
-        self.model.acquainted(user, others).await
+        self.cql.acquainted(user, others).await
     }
     async fn change_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()> {
-        self.model.change_presence(user, change).await
+        self.cql.change_presence(user, change).await
     }
     async fn presence(&self, users: &[UserId]) -> StoreResult<Vec<PresenceRow>> {
-        self.model.presence(users).await
+        self.cql.presence(users).await
     }
     async fn set_last_active(&self, marks: &[(UserId, Millis)]) -> StoreResult<()> {
-        self.model.set_last_active(marks).await
+        self.cql.set_last_active(marks).await
     }
 }
 
@@ -286,16 +286,16 @@ impl DirectoryStore for Hybrid {
 #[async_trait]
 impl ErasureStore for Hybrid {
     async fn put_erasure(&self, erasure: Erasure) -> StoreResult<()> {
-        self.model.put_erasure(erasure).await
+        self.cql.put_erasure(erasure).await
     }
     async fn erasures(&self, limit: usize) -> StoreResult<Vec<Erasure>> {
-        self.model.erasures(limit).await
+        self.cql.erasures(limit).await
     }
     async fn end_erasure(&self, channel: ChannelId) -> StoreResult<()> {
-        self.model.end_erasure(channel).await
+        self.cql.end_erasure(channel).await
     }
     async fn replace_rows(&self, channel: ChannelId, changes: &[RowChange]) -> StoreResult<()> {
-        self.model.replace_rows(channel, changes).await
+        self.cql.replace_rows(channel, changes).await
     }
 }
 
@@ -309,14 +309,14 @@ impl GroupInvitationStore for Hybrid {
         at: Millis,
         limits: GroupInvitationLimits,
     ) -> StoreResult<Vec<GroupInvitation>> {
-        self.model.invite(channel, by, users, at, limits).await
+        self.cql.invite(channel, by, users, at, limits).await
     }
     async fn group_invitation(
         &self,
         user: UserId,
         channel: ChannelId,
     ) -> StoreResult<Option<GroupInvitation>> {
-        self.model.group_invitation(user, channel).await
+        self.cql.group_invitation(user, channel).await
     }
     async fn open_invitations(
         &self,
@@ -324,7 +324,7 @@ impl GroupInvitationStore for Hybrid {
         after: Option<ChannelId>,
         limit: usize,
     ) -> StoreResult<Vec<OpenInvitation>> {
-        self.model.open_invitations(user, after, limit).await
+        self.cql.open_invitations(user, after, limit).await
     }
     async fn decline_invitation(
         &self,
@@ -332,19 +332,19 @@ impl GroupInvitationStore for Hybrid {
         channel: ChannelId,
         declined: u32,
     ) -> StoreResult<Option<GroupInvitation>> {
-        self.model.decline_invitation(user, channel, declined).await
+        self.cql.decline_invitation(user, channel, declined).await
     }
     async fn end_invitations(&self, which: Ending, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
-        self.model.end_invitations(which, limit).await
+        self.cql.end_invitations(which, limit).await
     }
     async fn forget_group_invitations(&self, user: UserId) -> StoreResult<()> {
-        self.model.forget_group_invitations(user).await
+        self.cql.forget_group_invitations(user).await
     }
     async fn settle_invitation(&self, user: UserId, channel: ChannelId, rev: u64) -> StoreResult<bool> {
-        self.model.settle_invitation(user, channel, rev).await
+        self.cql.settle_invitation(user, channel, rev).await
     }
     async fn due_invitations(&self, limit: usize) -> StoreResult<Vec<GroupInvitation>> {
-        self.model.due_invitations(limit).await
+        self.cql.due_invitations(limit).await
     }
 }
 
