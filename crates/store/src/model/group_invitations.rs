@@ -6,8 +6,8 @@ use madang_ids::{ChannelId, Millis, UserId};
 use super::{Model, Mutant, State};
 use crate::error::{StoreError, StoreResult};
 use crate::group_invitations::{
-    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
-    OfUser, OpenInvitation,
+    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore, OfUser,
+    OpenInvitation,
 };
 use crate::log::ChannelState;
 

@@ -62,34 +62,24 @@ const TAKE_KEPT_HANDLE: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE handles SET user = ?, kept_until = null WHERE handle = ? IF kept_until = ?",
 };
-const FREE_HANDLE: Statement = Statement {
-    class: Class::Conditional,
-    cql: "DELETE FROM handles WHERE handle = ? IF user = ?",
-};
+const FREE_HANDLE: Statement =
+    Statement { class: Class::Conditional, cql: "DELETE FROM handles WHERE handle = ? IF user = ?" };
 const KEEP_HANDLE: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE handles SET user = null, kept_until = ? WHERE handle = ? IF user = ?",
 };
-const HANDLE: Statement = Statement {
-    class: Class::SerialRead,
-    cql: "SELECT user, kept_until FROM handles WHERE handle = ?",
-};
-const PUT_GROUP: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO handle_groups (shard, prefix) VALUES (0, ?)",
-};
-const GROUPS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT prefix FROM handle_groups WHERE shard = 0 AND prefix >= ?",
-};
+const HANDLE: Statement =
+    Statement { class: Class::SerialRead, cql: "SELECT user, kept_until FROM handles WHERE handle = ?" };
+const PUT_GROUP: Statement =
+    Statement { class: Class::Write, cql: "INSERT INTO handle_groups (shard, prefix) VALUES (0, ?)" };
+const GROUPS: Statement =
+    Statement { class: Class::Read, cql: "SELECT prefix FROM handle_groups WHERE shard = 0 AND prefix >= ?" };
 const PUT_ORDERED: Statement = Statement {
     class: Class::Write,
     cql: "INSERT INTO handles_in_order (prefix, handle, user) VALUES (?, ?, ?)",
 };
-const REMOVE_ORDERED: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM handles_in_order WHERE prefix = ? AND handle = ?",
-};
+const REMOVE_ORDERED: Statement =
+    Statement { class: Class::Write, cql: "DELETE FROM handles_in_order WHERE prefix = ? AND handle = ?" };
 const ORDERED: Statement = Statement {
     class: Class::Read,
     cql: "SELECT handle, user FROM handles_in_order WHERE prefix = ? AND handle > ? LIMIT ?",
@@ -104,26 +94,20 @@ const BLOCK: Statement = Statement {
     class: Class::Conditional,
     cql: "INSERT INTO blocks (user, other, at) VALUES (?, ?, ?) IF NOT EXISTS",
 };
-const UNBLOCK: Statement = Statement {
-    class: Class::Conditional,
-    cql: "DELETE FROM blocks WHERE user = ? AND other = ? IF EXISTS",
-};
+const UNBLOCK: Statement =
+    Statement { class: Class::Conditional, cql: "DELETE FROM blocks WHERE user = ? AND other = ? IF EXISTS" };
 const PUT_BLOCKED: Statement =
     Statement { class: Class::Write, cql: "INSERT INTO blocked_by (user, other) VALUES (?, ?)" };
 const REMOVE_BLOCKED: Statement =
     Statement { class: Class::Write, cql: "DELETE FROM blocked_by WHERE user = ? AND other = ?" };
-const BLOCKS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT other FROM blocks WHERE user = ? AND other > ? LIMIT ?",
-};
+const BLOCKS: Statement =
+    Statement { class: Class::Read, cql: "SELECT other FROM blocks WHERE user = ? AND other > ? LIMIT ?" };
 const BLOCKED_BY: Statement = Statement {
     class: Class::Read,
     cql: "SELECT other FROM blocked_by WHERE user = ? AND other > ? LIMIT ?",
 };
-const BLOCKED_AMONG: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT other FROM blocked_by WHERE user = ? AND other IN ?",
-};
+const BLOCKED_AMONG: Statement =
+    Statement { class: Class::Read, cql: "SELECT other FROM blocked_by WHERE user = ? AND other IN ?" };
 const BLOCKS_AMONG: Statement =
     Statement { class: Class::Read, cql: "SELECT other FROM blocks WHERE user = ? AND other IN ?" };
 const IS_BLOCKED: Statement =
@@ -144,10 +128,8 @@ const INVITATION: Statement = Statement {
     class: Class::SerialRead,
     cql: "SELECT label, created_at, ends_at, uses, used FROM invitations WHERE hash = ? LIMIT 1",
 };
-const USE: Statement = Statement {
-    class: Class::SerialRead,
-    cql: "SELECT user FROM invitations WHERE hash = ? AND user = ?",
-};
+const USE: Statement =
+    Statement { class: Class::SerialRead, cql: "SELECT user FROM invitations WHERE hash = ? AND user = ?" };
 const COUNT_USE: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE invitations SET used = ? WHERE hash = ? IF used = ?",
@@ -161,14 +143,10 @@ const REVOKE_INVITATION: Statement = Statement {
     cql: "UPDATE invitations SET label = null, created_at = null, ends_at = null, uses = null, used = null
           WHERE hash = ? IF uses != null",
 };
-const PUT_IN_ORDER: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO invitations_in_order (shard, hash) VALUES (0, ?)",
-};
-const REMOVE_IN_ORDER: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM invitations_in_order WHERE shard = 0 AND hash = ?",
-};
+const PUT_IN_ORDER: Statement =
+    Statement { class: Class::Write, cql: "INSERT INTO invitations_in_order (shard, hash) VALUES (0, ?)" };
+const REMOVE_IN_ORDER: Statement =
+    Statement { class: Class::Write, cql: "DELETE FROM invitations_in_order WHERE shard = 0 AND hash = ?" };
 const IN_ORDER: Statement = Statement {
     class: Class::Read,
     cql: "SELECT hash FROM invitations_in_order WHERE shard = 0 AND hash > ? LIMIT ?",
@@ -370,7 +348,8 @@ impl AccountStore for Scylla {
                 let ids = rows.iter().filter(|(handle, _)| handle.starts_with(prefix));
                 let ids: Vec<UserId> = ids.map(|(_, id)| UserId::from_raw(number(*id))).collect();
                 let found = self.users(&ids).await?;
-                let is_there = |user: &User| user.state != UserState::Deleted && user.handle.starts_with(prefix);
+                let is_there =
+                    |user: &User| user.state != UserState::Deleted && user.handle.starts_with(prefix);
                 users.extend(found.into_iter().flatten().filter(is_there));
                 if rows.len() < 500 || users.len() >= limit {
                     break;
@@ -390,7 +369,8 @@ impl AccountStore for Scylla {
             if found.state == UserState::Deleted || (name == &found.display_name && avatar == &found.avatar) {
                 return Ok(());
             }
-            let values = (name.as_str(), avatar.as_str(), int(found.rev + 1), int(user.raw()), int(found.rev));
+            let values =
+                (name.as_str(), avatar.as_str(), int(found.rev + 1), int(user.raw()), int(found.rev));
             if self.cql.conditional(&SET_PROFILE, values).await? {
                 return Ok(());
             }
@@ -491,7 +471,8 @@ impl AccountStore for Scylla {
 
     async fn apart_from(&self, user: UserId, limit: usize) -> StoreResult<Vec<UserId>> {
         let (mut all, by) =
-            try_join(self.list(&BLOCKS, user, None, limit), self.list(&BLOCKED_BY, user, None, limit)).await?;
+            try_join(self.list(&BLOCKS, user, None, limit), self.list(&BLOCKED_BY, user, None, limit))
+                .await?;
         all.extend(by);
         all.sort_unstable();
         all.dedup();
@@ -523,7 +504,9 @@ impl AccountStore for Scylla {
             let request_hash = hash.try_into().ok()?;
             Some(Claim { id: number(id), request_hash, at: Millis::new(number(at)) })
         });
-        before.map(Claimed::Before).ok_or_else(|| StoreError::Unknown("a claim is there and cannot be read".into()))
+        before
+            .map(Claimed::Before)
+            .ok_or_else(|| StoreError::Unknown("a claim is there and cannot be read".into()))
     }
 }
 
@@ -554,13 +537,8 @@ impl InvitationStore for Scylla {
     async fn put_invitation(&self, invitation: &Invitation) -> StoreResult<()> {
         let Invitation { hash, label, created_at, ends_at, uses, .. } = invitation;
         self.cql.write(&PUT_IN_ORDER, (hash.to_vec(),)).await?;
-        let values = (
-            label.as_str(),
-            int(created_at.get()),
-            int(ends_at.get()),
-            uses.cast_signed(),
-            hash.to_vec(),
-        );
+        let values =
+            (label.as_str(), int(created_at.get()), int(ends_at.get()), uses.cast_signed(), hash.to_vec());
         self.cql.conditional(&PUT_INVITATION, values).await.map(drop)
     }
 

@@ -49,10 +49,8 @@ const PAGE: Statement = Statement {
     class: Class::Read,
     cql: "SELECT list_rev, other, state, since, rev, is_recorded FROM contacts WHERE user = ? AND other > ? LIMIT ?",
 };
-const AMONG: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT other, state FROM contacts WHERE user = ? AND other IN ?",
-};
+const AMONG: Statement =
+    Statement { class: Class::Read, cql: "SELECT other, state FROM contacts WHERE user = ? AND other IN ?" };
 const FIRST_LIST: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE contacts SET list_rev = 1 WHERE user = ? IF list_rev = null",
@@ -73,8 +71,7 @@ const NEXT_ROW: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE contacts SET state = ?, since = ?, rev = ?, is_recorded = ? WHERE user = ? AND other = ? IF rev <= ?",
 };
-const KIND: Statement =
-    Statement { class: Class::Read, cql: "SELECT kind FROM channels WHERE id = ?" };
+const KIND: Statement = Statement { class: Class::Read, cql: "SELECT kind FROM channels WHERE id = ?" };
 
 /// Attempts of a compare-and-set whose value another call changes meanwhile.
 const TRIES: usize = 64;
@@ -155,7 +152,9 @@ impl Scylla {
             let id = set(CqlValue::BigInt(int(user.raw())));
             let part = match list.first().and_then(|row| row.list_rev) {
                 None => (&FIRST_LIST, vec![id]),
-                Some(rev) => (&NEXT_LIST, vec![set(CqlValue::BigInt(rev + 1)), id, set(CqlValue::BigInt(rev))]),
+                Some(rev) => {
+                    (&NEXT_LIST, vec![set(CqlValue::BigInt(rev + 1)), id, set(CqlValue::BigInt(rev))])
+                }
             };
             if self.cql.conditional_batch(vec![part, (&PUT, row(user, wanted)?)]).await? {
                 return Ok(None);
@@ -206,7 +205,8 @@ impl Scylla {
     ) -> StoreResult<Option<Contact>> {
         let list: Vec<StoredContact> = self.cql.read(&LIST, (int(user.raw()),)).await?;
         let asked = list.iter().filter_map(StoredContact::contact);
-        let asked: Vec<Contact> = asked.filter(|contact| contact.state == Some(ContactState::Asked)).collect();
+        let asked: Vec<Contact> =
+            asked.filter(|contact| contact.state == Some(ContactState::Asked)).collect();
         if asked.len() < limits.asked as usize {
             return Ok(None);
         }
@@ -242,7 +242,8 @@ impl Scylla {
     async fn contacts_among(&self, user: UserId, others: &[UserId]) -> StoreResult<BTreeSet<UserId>> {
         let ids: Vec<i64> = others.iter().map(|other| int(other.raw())).collect();
         let found: Vec<(i64, Option<String>)> = self.cql.read(&AMONG, (int(user.raw()), ids)).await?;
-        let mutual = found.into_iter().filter(|(_, state)| state_of(state.as_deref()) == Some(ContactState::Mutual));
+        let mutual =
+            found.into_iter().filter(|(_, state)| state_of(state.as_deref()) == Some(ContactState::Mutual));
         Ok(mutual.map(|(other, _)| UserId::from_raw(number(other))).collect())
     }
 

@@ -61,10 +61,8 @@ const ROTATE: Statement = Statement {
     cql: "UPDATE devices SET refresh_hash = ?, refresh_ends_at = ?, replaced_hash = ?, replaced_until = ?
           WHERE user = ? AND id = ? IF refresh_hash = ? AND revoked_at = null",
 };
-const INDEX: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO refresh_index (hash, user, device) VALUES (?, ?, ?)",
-};
+const INDEX: Statement =
+    Statement { class: Class::Write, cql: "INSERT INTO refresh_index (hash, user, device) VALUES (?, ?, ?)" };
 const INDEXED: Statement =
     Statement { class: Class::Read, cql: "SELECT user, device FROM refresh_index WHERE hash = ?" };
 const SET_RECEIVED: Statement = Statement {
@@ -150,11 +148,8 @@ impl Partition {
 
     /// The statement that moves count and revision from what was read.
     fn count(&self, user: i64, live: i32, rev: i64) -> (&'static Statement, Values) {
-        let mut values = vec![
-            set(CqlValue::Int(live)),
-            set(CqlValue::BigInt(rev)),
-            set(CqlValue::BigInt(user)),
-        ];
+        let mut values =
+            vec![set(CqlValue::Int(live)), set(CqlValue::BigInt(rev)), set(CqlValue::BigInt(user))];
         match self.live() {
             None => (&FIRST, values),
             Some(before) => {
@@ -348,7 +343,8 @@ impl DeviceStore for Scylla {
         for _ in 0..TRIES {
             let found: Option<StoredDevice> = self.cql.read_one(&ONE, (user, id)).await?;
             let present = found.and_then(|found| found.refresh_hash);
-            let values = (hash.as_slice(), ends_at, replaced_hash.as_deref(), replaced_until, user, id, present);
+            let values =
+                (hash.as_slice(), ends_at, replaced_hash.as_deref(), replaced_until, user, id, present);
             if self.cql.conditional(&PUT_REFRESH, values).await? {
                 return Ok(());
             }
@@ -369,8 +365,13 @@ impl DeviceStore for Scylla {
 
     async fn rotate_refresh(&self, new: &Refresh) -> StoreResult<Rotated> {
         let Some(replaced) = new.replaced else { return Ok(Rotated::Unknown) };
-        self.index(new).await?;
         let (user, id) = (int(new.user_id.raw()), int(new.device_id.raw()));
+        let present: Option<StoredDevice> = self.cql.read_one(&ONE, (user, id)).await?;
+        let present = present.and_then(|row| row.refresh(new.user_id));
+        // An index of a token that does not follow the present one would hide the owner of that token.
+        if present.is_some_and(|present| present.hash == replaced.hash) {
+            self.index(new).await?;
+        }
         let (hash, ends_at, replaced_hash, replaced_until) = token(new);
         let values = (hash, ends_at, replaced_hash, replaced_until, user, id, replaced.hash.to_vec());
         if self.cql.conditional(&ROTATE, values).await? {

@@ -11,10 +11,8 @@ use crate::erasure::{Erasure, ErasureStore};
 use crate::error::StoreResult;
 use crate::log::{Consequences, Deleted, LogStore, Row, RowChange};
 
-const ERASURE: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT at, upto FROM erasures WHERE shard = 0 AND channel = ?",
-};
+const ERASURE: Statement =
+    Statement { class: Class::Read, cql: "SELECT at, upto FROM erasures WHERE shard = 0 AND channel = ?" };
 const PUT: Statement = Statement {
     class: Class::Write,
     cql: "INSERT INTO erasures (shard, channel, at, upto) VALUES (0, ?, ?, ?)",
@@ -50,7 +48,8 @@ impl ErasureStore for Scylla {
 
     async fn replace_rows(&self, channel: ChannelId, changes: &[RowChange]) -> StoreResult<()> {
         let log = LogId::Channel(channel);
-        let targets: Vec<Seq> = changes.iter().filter(|change| change.deletes()).map(|change| change.target).collect();
+        let targets: Vec<Seq> =
+            changes.iter().filter(|change| change.deletes()).map(|change| change.target).collect();
         // Before the change: whom a message mentions is in its body.
         let rows = self.rows_at(log, &targets, usize::MAX).await?;
         let mentioned_by = |row: &Option<Row>| {

@@ -75,8 +75,10 @@ const REMOVE_DUE: Statement = Statement {
     class: Class::Write,
     cql: "DELETE FROM due_invitations WHERE shard = 0 AND user = ? AND channel = ?",
 };
-const DUE: Statement =
-    Statement { class: Class::Read, cql: "SELECT user, channel FROM due_invitations WHERE shard = 0 LIMIT ?" };
+const DUE: Statement = Statement {
+    class: Class::Read,
+    cql: "SELECT user, channel FROM due_invitations WHERE shard = 0 LIMIT ?",
+};
 
 /// Attempts of a compare-and-set whose value another call changes meanwhile.
 const TRIES: usize = 64;
@@ -165,11 +167,15 @@ impl Scylla {
                     parts.push((&PUT, row(*found)));
                 }
             }
-            let gone: Vec<GroupInvitation> =
-                before.0.iter().filter(|(channel, _)| !after.0.contains_key(channel)).map(|(_, it)| *it).collect();
-            parts.extend(gone.iter().map(|it| {
-                (&REMOVE, vec![id(), set(CqlValue::BigInt(int(it.channel_id.raw())))])
-            }));
+            let gone: Vec<GroupInvitation> = before
+                .0
+                .iter()
+                .filter(|(channel, _)| !after.0.contains_key(channel))
+                .map(|(_, it)| *it)
+                .collect();
+            parts.extend(
+                gone.iter().map(|it| (&REMOVE, vec![id(), set(CqlValue::BigInt(int(it.channel_id.raw())))])),
+            );
             if self.cql.conditional_batch(parts).await? {
                 for it in gone {
                     self.forget_places(it).await?;
@@ -204,7 +210,7 @@ impl Scylla {
         if self.group_invitation(user, channel).await?.is_none() {
             return Ok(());
         }
-        self.change_invitations(user, move |own| drop(own.0.remove(&channel))).await
+        self.change_invitations(user, move |own| _ = own.0.remove(&channel)).await
     }
 }
 
@@ -221,7 +227,8 @@ impl GroupInvitationStore for Scylla {
         let mut due = Vec::new();
         for (index, &user_id) in users.iter().enumerate() {
             let state = GroupInvitationState::Waiting;
-            let new = GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
+            let new =
+                GroupInvitation { user_id, channel_id: channel, by, at, state, rev: 1, is_recorded: false };
             let invited = async {
                 let is_blocked = self.is_blocked(user_id, by).await?;
                 self.change_invitations(user_id, |own| own.invite(new, limits, is_blocked)).await
@@ -257,13 +264,13 @@ impl GroupInvitationStore for Scylla {
             if invitation.state != GroupInvitationState::Waiting || Some(id) <= after || open.len() == limit {
                 continue;
             }
-            let Some(channel) = self.channel(id).await?.filter(|row| row.state == ChannelState::Active) else {
+            let Some(channel) = self.channel(id).await?.filter(|row| row.state == ChannelState::Active)
+            else {
                 continue;
             };
             let seating = self.seating_of(id, &[invitation.by, user]).await?;
-            let is_open = |place: usize| {
-                seating.members[place].as_ref().filter(|member| member.spans.is_open())
-            };
+            let is_open =
+                |place: usize| seating.members[place].as_ref().filter(|member| member.spans.is_open());
             let may_add = is_open(0).is_some_and(|inviter| inviter.role.is_admin());
             if may_add && is_open(1).is_none() && seating.seats.rev > 0 {
                 let name = channel.card.name.unwrap_or_default();

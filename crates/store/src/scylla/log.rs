@@ -192,12 +192,12 @@ const PUT_MARKER: Statement = Statement {
 const EVERYBODY: i64 = 0;
 
 /// The bucket of a place.
-const fn bucket_of(seq: Seq) -> i32 {
+pub(super) const fn bucket_of(seq: Seq) -> i32 {
     (seq.get().saturating_sub(1) / BUCKET) as i32
 }
 
 /// The first place of a bucket.
-const fn first_of(bucket: i32) -> Seq {
+pub(super) const fn first_of(bucket: i32) -> Seq {
     Seq::new(bucket.unsigned_abs() as u64 * BUCKET + 1)
 }
 

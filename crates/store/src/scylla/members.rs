@@ -185,9 +185,9 @@ impl Scylla {
                     _ => true,
                 };
                 // Only these changes end a ban.
-                let is_unbanned = member
-                    .pending
-                    .is_some_and(|pending| matches!(pending.change, PendingChange::Ban | PendingChange::Seat));
+                let is_unbanned = member.pending.is_some_and(|pending| {
+                    matches!(pending.change, PendingChange::Ban | PendingChange::Seat)
+                });
                 if is_in {
                     parts.push((&PUT, put(channel, part, member)?));
                 } else if part != BANNED || is_unbanned {

@@ -28,6 +28,7 @@ mod members;
 mod presence;
 mod session;
 mod settings;
+mod trim;
 
 use std::sync::Arc;
 

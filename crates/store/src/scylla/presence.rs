@@ -14,16 +14,16 @@ const PRESENCE: Statement = Statement {
     class: Class::Read,
     cql: "SELECT invisible, status, last_active_at FROM presence WHERE user = ?",
 };
-const SET_PRESENCE: Statement = Statement {
-    class: Class::Write,
-    cql: "UPDATE presence SET invisible = ?, status = ? WHERE user = ?",
-};
+const SET_PRESENCE: Statement =
+    Statement { class: Class::Write, cql: "UPDATE presence SET invisible = ?, status = ? WHERE user = ?" };
 const SET_ACTIVE: Statement = Statement {
     class: Class::Write,
     cql: "UPDATE presence USING TIMESTAMP ? SET last_active_at = ? WHERE user = ?",
 };
-const FORGET: Statement =
-    Statement { class: Class::Write, cql: "DELETE invisible, status, last_active_at FROM presence WHERE user = ?" };
+const FORGET: Statement = Statement {
+    class: Class::Write,
+    cql: "DELETE invisible, status, last_active_at FROM presence WHERE user = ?",
+};
 
 impl Scylla {
     pub(super) async fn put_presence(&self, user: UserId, change: &PresenceChange) -> StoreResult<()> {
