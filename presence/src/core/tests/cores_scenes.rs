@@ -24,7 +24,7 @@ struct Two {
 fn core(process: u16, epoch: u64, view: &View, now: Now) -> Core {
     let me = ProcessRun { process, epoch: Epoch::from_raw(epoch) };
     let mut core = Core::shard(PresenceConfig::default(), me, view.clone(), now);
-    core.handle_set(NODE, view.id(), &[], now);
+    core.handle_set(NODE, view, &[], now);
     core
 }
 
@@ -38,6 +38,10 @@ impl Two {
         let mut two = Self { a, b, view, now, pairs };
         two.pass(16);
         two
+    }
+
+    fn watch(&mut self, one: u64, other: u64) {
+        self.pairs.extend([(user(one), user(other)), (user(other), user(one))]);
     }
 
     fn core(&mut self, id: u64) -> &mut Core {
@@ -81,7 +85,12 @@ impl Two {
     }
 
     fn take(&mut self, to: u16, message: Message) {
-        let core = if to == 1 { &mut self.a } else { &mut self.b };
+        let core = match to {
+            1 => &mut self.a,
+            2 => &mut self.b,
+            // A process that is not part of the scene.
+            _ => return,
+        };
         core.handle_message(message);
         self.load();
     }
@@ -184,7 +193,7 @@ fn a_core_that_restarts_hears_all_interest_again_and_nobody_flickers() {
     two.exchange();
     two.pass(14);
     assert_eq!(two.told(), NOBODY);
-    two.b.handle_set(NodeRun { set: 2, ..NODE }, two.view.id(), &[up(3, 3, 3)], two.now);
+    two.b.handle_set(NodeRun { set: 2, ..NODE }, &two.view, &[up(3, 3, 3)], two.now);
     two.load();
     two.exchange();
     let told = two.told();
@@ -199,13 +208,74 @@ fn a_core_that_restarts_hears_all_interest_again_and_nobody_flickers() {
 #[test]
 fn an_earlier_epoch_of_a_node_and_a_repeated_set_are_refused() {
     let mut two = Two::settled();
-    let (id, now) = (two.view.id(), two.now);
+    let (view, now) = (two.view.clone(), two.now);
     let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
-    two.a.handle_set(again, id, &[up(1, 1, 1)], now);
-    two.a.handle_set(NodeRun { set: 9, ..NODE }, id, &[up(2, 2, 2)], now);
+    two.a.handle_set(again, &view, &[up(1, 1, 1)], now);
+    two.a.handle_set(NodeRun { set: 9, ..NODE }, &view, &[up(2, 2, 2)], now);
     two.a.handle_up(NODE, up(2, 2, 2), now);
     two.a.handle_down(again, key(1, 1), Departure::Final, now);
-    two.a.handle_set(again, id, &[up(1, 1, 1)], now);
+    two.a.handle_set(again, &view, &[up(1, 1, 1)], now);
     assert_eq!((two.a.poll_refused(), two.a.poll_stranger()), (3, None));
     assert!(two.a.users.values().all(|user| !user.is_here()));
+}
+
+#[test]
+fn a_user_who_has_moved_stays_online_until_the_nodes_know_the_view() {
+    let mut two = Two::settled();
+    two.up(1);
+    two.up(3);
+    two.told();
+    // User 3 moves to `a`. The node learns of the view later than a lease, and until then sends its sets by the old view.
+    let (old, view) = (two.view.clone(), View::of(&[1]));
+    two.a.handle_view(view.clone(), two.now);
+    let mut run = NODE;
+    for _ in 0..20 {
+        run.set += 1;
+        two.a.handle_set(run, &old, &[up(1, 1, 1)], two.now);
+        two.load();
+        two.pass(1);
+    }
+    run.set += 1;
+    two.a.handle_set(run, &view, &[up(1, 1, 1), up(3, 3, 3)], two.now);
+    two.load();
+    assert_eq!(two.told(), ["1/1 hears 3 online, anew, all", "3/3 hears 1 online"]);
+}
+
+#[test]
+fn a_user_is_not_offline_while_a_node_reports_them_to_another_core() {
+    let mut two = Two::settled();
+    two.watch(1, 2);
+    two.up(1);
+    two.up(2);
+    two.told();
+    // Another node already knows a view under which user 1 falls to process 3, and reports a connection of user 1 there.
+    let (other, view) = (NodeRun { worker: 2, ..NODE }, View::of(&[1, 2, 3]));
+    two.a.handle_set(other, &view, &[], two.now);
+    two.down(1);
+    assert_eq!(two.told(), NOBODY, "user 1 has a connection of the other node");
+    two.a.handle_view(view, two.now);
+    two.pass(16);
+    assert_eq!(two.told(), NOBODY);
+}
+
+#[test]
+fn a_connection_that_was_elsewhere_gets_everything_anew() {
+    let mut two = Two::settled();
+    two.up(1);
+    two.up(3);
+    two.told();
+    // The node knows a view without `b` for a moment, of which `b` never hears. Meanwhile `a` may send notices to user 3.
+    let mut run = NODE;
+    for view in [View::of(&[1]), two.view.clone()] {
+        run.set += 1;
+        let set: &[_] = if view == two.view { &[up(3, 3, 3)] } else { &[] };
+        two.b.handle_set(run, &view, set, two.now);
+        two.load();
+    }
+    two.told();
+    for _ in 0..15 {
+        two.b.handle_renewal(run, two.now);
+        two.pass(1);
+    }
+    assert_eq!(two.told(), ["3/3 hears 1 online, anew, all"]);
 }

@@ -40,7 +40,7 @@ impl Harness {
     pub(super) fn starting() -> Self {
         let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
         let mut core = Core::new(PresenceConfig::default(), now);
-        core.handle_set(NODE, View::whole().id(), &[], now);
+        core.handle_set(NODE, &View::whole(), &[], now);
         Self { core, now, rows: BTreeMap::new(), pairs: BTreeSet::new() }
     }
 

@@ -124,7 +124,7 @@ impl World {
         let mut harness = Harness::settled();
         let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1), set: 1 };
         let runs = [run(1), run(2)];
-        harness.core.handle_set(runs[1], crate::core::View::whole().id(), &[], harness.now);
+        harness.core.handle_set(runs[1], &crate::core::View::whole(), &[], harness.now);
         Self {
             harness,
             runs,
@@ -248,12 +248,7 @@ impl World {
         self.runs[node].set += 1;
         let here = self.real.iter().filter(|real| real.node == node);
         let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
-        self.harness.core.handle_set(
-            self.runs[node],
-            crate::core::View::whole().id(),
-            &set,
-            self.harness.now,
-        );
+        self.harness.core.handle_set(self.runs[node], &crate::core::View::whole(), &set, self.harness.now);
     }
 
     fn pass(&mut self, seconds: u64) {

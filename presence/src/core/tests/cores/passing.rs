@@ -16,21 +16,21 @@ impl World {
         self.note_absent();
     }
 
-    /// Calls `each` for each core to which a node with this view reports, with the fingerprint of the view.
+    /// Calls `each` for each core to which a node with this view sends its set, with the view that the set states.
     pub(super) fn for_each_core(
         &mut self,
         view: &View,
-        each: impl Fn((&mut Core, crate::core::ViewId, Now), &dyn Fn(UserId) -> bool),
+        each: impl Fn((&mut Core, &View, Now), &dyn Fn(UserId) -> bool),
     ) {
         let is_blind = self.has(Fault::SetOfAnyView);
         for (process, core) in &mut self.cores {
-            let id = match (*process, is_blind) {
-                (WHOLE, _) => View::whole().id(),
-                (_, true) => core.view.id(),
-                (_, false) => view.id(),
+            let stated = match (*process, is_blind) {
+                (WHOLE, _) => View::whole(),
+                (_, true) => core.view.clone(),
+                (_, false) => view.clone(),
             };
             let owns = |user: UserId| *process == WHOLE || view.owner(user) == Some(*process);
-            each((core, id, self.now), &owns);
+            each((core, &stated, self.now), &owns);
         }
     }
 
