@@ -220,6 +220,25 @@ fn an_earlier_epoch_of_a_node_and_a_repeated_set_are_refused() {
 }
 
 #[test]
+fn a_user_stays_online_while_two_cores_have_different_views() {
+    let mut two = Two::settled();
+    two.watch(1, 4);
+    two.up(1);
+    two.up(4);
+    two.pass(2);
+    two.told();
+    // Under this view user 1 falls to process 3. `b` learns of it first, while `a` still has user 1 and asks for user 4.
+    let view = View::of(&[1, 2, 3]);
+    two.b.handle_view(view.clone(), two.now);
+    two.pass(3);
+    assert_eq!(two.told(), NOBODY, "user 4 is still online");
+    assert!(two.b.links[&1].all_interested().next().is_none());
+    two.a.handle_view(view, two.now);
+    two.exchange();
+    assert_eq!(two.told(), NOBODY);
+}
+
+#[test]
 fn a_user_who_has_moved_stays_online_until_the_nodes_know_the_view() {
     let mut two = Two::settled();
     two.up(1);
