@@ -141,12 +141,17 @@ impl Core {
         let new = Known { card, circle };
         let card = new.card.clone();
         let (were, are) = (self.pairs_of(id, old.as_ref()), self.pairs_of(id, Some(&new)));
-        let is_other = old.is_none_or(|old| old.card != card);
+        let is_other = old.as_ref().is_none_or(|old| old.card != card);
         let parted = were.difference(&are).copied().collect();
         let hear = are.iter().copied().filter(|watcher| is_other || !were.contains(watcher)).collect();
         // The circle of a user who was not known may be older than that of the watcher; that of an invisible user too.
         let lacking = waiting.iter().copied().filter(|watcher| !new.watches(*watcher));
-        let lacking: Vec<UserId> = lacking.collect();
+        let mut lacking: Vec<UserId> = lacking.collect();
+        // The circle of the watcher may also be newer: the pair has ended and begun again, and only the end was read here.
+        let pairs = old.filter(|_| new.is_online()).map(|old| old.circle).unwrap_or_default();
+        lacking.extend(pairs.into_iter().filter(|watcher| {
+            !new.watches(*watcher) && self.users.get(watcher).is_some_and(|found| found.watches(id))
+        }));
         if let Some(found) = self.foreign.get_mut(&id) {
             found.known = Some(new);
         }

@@ -208,12 +208,14 @@ impl Link {
         self.peer.is_some_and(|peer| peer.view == view)
     }
 
-    /// The other side has begun anew and knows nothing.
+    /// The other side has begun anew and knows nothing. Interest and states are owed again from the start. Doubts are kept: they
+    /// come from the circles and would not be found again.
     fn begin_again(&mut self, peer: LinkEnd) {
         self.peer = Some(peer);
         self.taken = 0;
         self.interested.clear();
         self.owed.states.clear();
+        self.owed.doubts.append(&mut self.under_way.doubts);
         self.under_way = Outstanding::default();
         self.repeat_at = None;
     }
@@ -222,7 +224,9 @@ impl Link {
 impl Core {
     /// Begins a link to each other process of the view.
     pub(super) fn begin_links(&mut self) {
-        self.links.clear();
+        let links = std::mem::take(&mut self.links).into_values();
+        let doubts: BTreeSet<(UserId, UserId)> =
+            links.flat_map(|link| link.owed.doubts.into_iter().chain(link.under_way.doubts)).collect();
         for process in self.view.processes().iter().filter(|process| **process != self.me.process) {
             self.sessions += 1;
             let owed = Outstanding { interest: self.interest_in(*process), ..Outstanding::default() };
@@ -239,6 +243,14 @@ impl Core {
                 interested: HashSet::new(),
             };
             self.links.insert(*process, link);
+        }
+        // The rows of a watcher who has moved away are read at the new owner, which may then doubt by itself.
+        for (id, watcher) in doubts {
+            match self.users.contains_key(&watcher) {
+                true if self.view.owns(self.me.process, id) => self.doubt(id, watcher),
+                true => self.owe_doubt(id, watcher),
+                false => {}
+            }
         }
     }
 

@@ -298,3 +298,57 @@ fn a_connection_that_was_elsewhere_gets_everything_anew() {
     }
     assert_eq!(two.told(), ["3/3 hears 1 online, anew, all"]);
 }
+
+#[test]
+fn a_doubt_is_not_lost_when_the_other_core_restarts() {
+    let mut two = Two::settled();
+    two.watch(2, 4);
+    [1, 2, 4].into_iter().for_each(|id| two.up(id));
+    // `b` restarts and reads the rows of user 4 before 1 and 4 meet. `a` still sends to the earlier life of `b`.
+    two.b = core(2, 2, &two.view, two.now);
+    two.b.handle_set(NodeRun { set: 2, ..NODE }, &two.view, &[up(4, 4, 4)], two.now);
+    two.load();
+    two.watch(1, 4);
+    two.a.handle_changed(user(1), true);
+    two.load();
+    two.told();
+    two.exchange();
+    assert!(two.told().contains(&"1 hears 4 online".to_owned()));
+}
+
+#[test]
+fn a_doubt_is_not_lost_when_the_view_changes_and_changes_back() {
+    let mut two = Two::settled();
+    two.watch(2, 4);
+    [1, 2, 4].into_iter().for_each(|id| two.up(id));
+    two.watch(1, 4);
+    two.a.handle_changed(user(1), true);
+    two.load();
+    // The message with the doubt is lost.
+    while two.a.poll_message(two.now).is_some() {}
+    let view = two.view.clone();
+    [View::of(&[1, 2, 7]), view].into_iter().for_each(|view| two.a.handle_view(view, two.now));
+    two.told();
+    two.pass(3);
+    assert!(two.told().contains(&"1 hears 4 online".to_owned()));
+}
+
+#[test]
+fn a_pair_that_ends_and_begins_again_is_not_lost_between_two_cores() {
+    let mut two = Two::settled();
+    two.watch(1, 4);
+    two.up(1);
+    two.up(4);
+    // The end is read for user 4, the new begin for user 1, before the cores have exchanged anything.
+    let before = std::mem::take(&mut two.pairs);
+    two.b.handle_changed(user(4), true);
+    two.load();
+    two.pairs = before;
+    two.a.handle_changed(user(1), true);
+    two.load();
+    two.told();
+    two.exchange();
+    let told = two.told();
+    let last = told.iter().rfind(|told| told.starts_with("1 "));
+    assert_eq!(last.map(String::as_str), Some("1 hears 4 online"), "{told:?}");
+}
