@@ -146,6 +146,8 @@ pub struct Core {
     foreign: HashMap<UserId, Foreign>,
     /// By user of this core: the number of watched foreign users of whom nothing is known yet.
     awaited: HashMap<UserId, usize>,
+    /// Users of this core who are settled and whose list is not complete, because they watch a user of this core who is not.
+    unlisted: HashSet<UserId>,
     /// Users who have moved away while a read of their rows was running. The result is ignored.
     abandoned: HashSet<UserId>,
     /// The other cores of the view, by process.
@@ -176,6 +178,7 @@ impl Core {
             refused: 0,
             foreign: HashMap::new(),
             awaited: HashMap::new(),
+            unlisted: HashSet::new(),
             abandoned: HashSet::new(),
             links: BTreeMap::new(),
             sessions: 0,

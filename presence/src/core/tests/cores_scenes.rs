@@ -300,6 +300,27 @@ fn a_connection_that_was_elsewhere_gets_everything_anew() {
 }
 
 #[test]
+fn a_list_is_not_complete_while_a_watched_user_may_be_moving_here() {
+    let mut two = Two::settled();
+    two.watch(1, 4);
+    two.up(4);
+    two.told();
+    let view = View::of(&[1]);
+    two.a.handle_view(view.clone(), two.now);
+    two.up(1);
+    assert_eq!(two.told(), NOBODY, "the node has not sent user 4 to `a` yet");
+    let run = NodeRun { set: 2, ..NODE };
+    two.a.handle_set(run, &view, &[up(1, 1, 1), up(4, 4, 4)], two.now);
+    two.load();
+    assert!(two.told().contains(&"1 hears 4 online".to_owned()));
+    for _ in 0..15 {
+        two.a.handle_renewal(run, two.now);
+        two.pass(1);
+    }
+    assert!(two.told().contains(&"1 hears all".to_owned()));
+}
+
+#[test]
 fn a_doubt_is_not_lost_when_the_other_core_restarts() {
     let mut two = Two::settled();
     two.watch(2, 4);
@@ -351,4 +372,33 @@ fn a_pair_that_ends_and_begins_again_is_not_lost_between_two_cores() {
     let told = two.told();
     let last = told.iter().rfind(|told| told.starts_with("1 "));
     assert_eq!(last.map(String::as_str), Some("1 hears 4 online"), "{told:?}");
+}
+
+#[test]
+fn a_list_is_not_complete_while_the_state_of_a_foreign_user_is_of_another_view() {
+    let mut two = Two::settled();
+    two.pairs.clear();
+    two.watch(1, 4);
+    two.watch(2, 4);
+    // Under the first view user 1 is at process 3, so what `b` states of user 4 does not name user 1.
+    let (first, second) = (View::of(&[1, 2, 3]), two.view.clone());
+    for (set, view) in [(2, first), (3, second)] {
+        let run = NodeRun { set, ..NODE };
+        two.a.handle_view(view.clone(), two.now);
+        two.a.handle_set(run, &view, &[up(2, 2, 2), up(1, 1, 1)][..set as usize - 1], two.now);
+        if set == 2 {
+            two.b.handle_view(view.clone(), two.now);
+            two.b.handle_set(run, &view, &[up(4, 4, 4)], two.now);
+        }
+        two.load();
+        two.exchange();
+    }
+    two.told();
+    for _ in 0..15 {
+        two.now.elapsed += Duration::from_secs(1);
+        two.a.handle_renewal(NodeRun { set: 3, ..NODE }, two.now);
+        two.a.handle_time(two.now);
+    }
+    let told = two.told();
+    assert!(told.iter().all(|told| !told.starts_with('1') || !told.ends_with("all")), "{told:?}");
 }
