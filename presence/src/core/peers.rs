@@ -6,7 +6,7 @@
 //! owed again: its users get a new batch with a greater number and their state of then. So a receiver may take batches in the
 //! order of their numbers and drop the others, nothing is kept but the ids of users, and no loss is final.
 //!
-//! A core that starts, or has a new view, begins all its links anew: each has a new [`End`]. The other side sees it in the next
+//! A core that starts, or has a new view, begins all its links anew: each has a new [`LinkEnd`]. The other side sees it in the next
 //! batch or acknowledgement, and owes everything again. An earlier end than the known one is refused. The first batch of a link is
 //! empty: it asks for the other end.
 //!
