@@ -65,7 +65,7 @@ impl Service {
     fn handle(&mut self, at: Now, report: Report) {
         let core = &mut self.core;
         match report {
-            Report::Set { run, set } => core.handle_set(run, View::whole().id(), &set, at),
+            Report::Set { run, set } => core.handle_set(run, &View::whole(), &set, at),
             Report::Renewal { run } => core.handle_renewal(run, at),
             Report::Up { run, up } => core.handle_up(run, up, at),
             Report::Down { run, connection, how } => core.handle_down(run, connection, how, at),

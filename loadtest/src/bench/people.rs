@@ -17,6 +17,8 @@ use super::reader;
 
 /// Concurrent calls.
 const CALLS: usize = 48;
+/// Concurrent sign-ups: a server with limits refuses more from one address.
+const SIGN_UPS: usize = 8;
 
 /// A user with one device.
 #[derive(Debug, Clone)]
@@ -44,7 +46,7 @@ pub(super) async fn sign_up(rest: &Rest, count: usize) -> anyhow::Result<Vec<Per
             let signed_in = rest.sign_up(&sign_up, None).await.context("sign-up failed")?;
             Ok(Person { id: signed_in.user.id, token: signed_in.access_token, cursor: None })
         })
-        .buffered(CALLS)
+        .buffered(SIGN_UPS)
         .try_collect()
         .await
 }

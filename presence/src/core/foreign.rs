@@ -20,6 +20,8 @@ pub(super) struct Foreign {
     pub(super) watchers: usize,
     /// `None` until the owner has stated something.
     known: Option<Known>,
+    /// The owner has stated something under the present view. Until then `known` lacks the watchers who have come with the view.
+    is_stated: bool,
     /// Users here who watch the user and wait for the first state.
     waiting: Vec<UserId>,
 }
@@ -29,6 +31,13 @@ struct Known {
     card: UserPresence,
     /// The users of this core whom the user watches, sorted.
     circle: Box<[UserId]>,
+}
+
+impl Foreign {
+    /// Whether it is unknown yet what `watcher` sees of the user.
+    fn is_unknown_to(&self, watcher: UserId) -> bool {
+        self.known.as_ref().is_none_or(|known| !self.is_stated && !known.watches(watcher))
+    }
 }
 
 impl Known {
@@ -88,7 +97,7 @@ impl Core {
         let is_first = !self.foreign.contains_key(&id);
         let found = self.foreign.entry(id).or_default();
         found.watchers += 1;
-        if found.known.is_none() {
+        if found.is_unknown_to(watcher) {
             found.waiting.push(watcher);
             *self.awaited.entry(watcher).or_default() += 1;
         }
@@ -141,14 +150,20 @@ impl Core {
         let new = Known { card, circle };
         let card = new.card.clone();
         let (were, are) = (self.pairs_of(id, old.as_ref()), self.pairs_of(id, Some(&new)));
-        let is_other = old.is_none_or(|old| old.card != card);
+        let is_other = old.as_ref().is_none_or(|old| old.card != card);
         let parted = were.difference(&are).copied().collect();
         let hear = are.iter().copied().filter(|watcher| is_other || !were.contains(watcher)).collect();
         // The circle of a user who was not known may be older than that of the watcher; that of an invisible user too.
         let lacking = waiting.iter().copied().filter(|watcher| !new.watches(*watcher));
-        let lacking: Vec<UserId> = lacking.collect();
+        let mut lacking: Vec<UserId> = lacking.collect();
+        // The circle of the watcher may also be newer: the pair has ended and begun again, and only the end was read here.
+        let pairs = old.filter(|_| new.is_online()).map(|old| old.circle).unwrap_or_default();
+        lacking.extend(pairs.into_iter().filter(|watcher| {
+            !new.watches(*watcher) && self.users.get(watcher).is_some_and(|found| found.watches(id))
+        }));
         if let Some(found) = self.foreign.get_mut(&id) {
             found.known = Some(new);
+            found.is_stated = true;
         }
         self.notify(NoticeTarget::Users(parted), vec![UserPresence::offline(id)]);
         self.notify(NoticeTarget::Users(hear), vec![card]);
@@ -175,12 +190,33 @@ impl Core {
         }
     }
 
+    /// Whether a settled user watches somebody of whom nothing is known yet: a foreign user, or a user of this core who is not
+    /// settled. Then the user's list is not complete, and this is noted. [`Self::end_wait`] completes the list, after the last state
+    /// of a foreign user or when users of this core have settled.
+    pub(super) fn note_incomplete(&mut self, id: UserId) -> bool {
+        if self.awaited.contains_key(&id) {
+            return true;
+        }
+        if self.is_settled() || self.view.is_whole() || !self.is_settled_for(id) {
+            return false;
+        }
+        let is_unknown = |other: &UserId| {
+            let known = self.users.get(other).filter(|user| user.is_loaded || user.shown != Shown::default());
+            known.is_none() && self.view.owns(self.me.process, *other) && !self.is_settled_for(*other)
+        };
+        let is_awaiting = self.users.get(&id).is_some_and(|user| user.circle.iter().any(is_unknown));
+        if is_awaiting {
+            self.unlisted.insert(id);
+        }
+        is_awaiting
+    }
+
     fn end_wait(&mut self, id: UserId) {
         if self.users.get(&id).is_none_or(|user| !user.is_loaded) {
             return;
         }
         self.send_known_states(id);
-        if self.is_settled_for(id) && !self.awaited.contains_key(&id) {
+        if self.is_settled_for(id) && !self.note_incomplete(id) {
             let list = PresenceList { complete: true, ..PresenceList::default() };
             self.notices.push_back(Notice { to: NoticeTarget::Users(vec![id]), list });
         }
@@ -208,6 +244,7 @@ impl Core {
             }
             self.send_known_states(id);
         }
+        std::mem::take(&mut self.unlisted).into_iter().for_each(|id| self.end_wait(id));
         let interested: HashSet<UserId> = self.links.values().flat_map(super::Link::all_interested).collect();
         let settled: HashSet<UserId> = interested.into_iter().filter(|id| is_meant(self, *id)).collect();
         self.owe_settled(|id| settled.contains(&id));
@@ -255,7 +292,7 @@ impl Core {
             let found = self.foreign.entry(other).or_default();
             found.watchers += 1;
             found.known = found.known.take().or_else(|| known.remove(&other));
-            if found.known.is_none() {
+            if found.is_unknown_to(id) {
                 found.waiting.push(id);
                 *self.awaited.entry(id).or_default() += 1;
             }

@@ -92,10 +92,11 @@ struct Node {
     is_current: bool,
 }
 
-/// Users who came to this core with a view are unsettled for one lease.
+/// Users who came to this core with a view, or whom a node still reports to another core, are unsettled for one lease.
 #[derive(Debug)]
 struct Settling {
-    /// The view before. Users whom this core owned under it are not concerned. `None`: all users are concerned.
+    /// The view before, or the view of the node. Users whom this core owns under it are not concerned. `None`: all users are
+    /// concerned.
     before: Option<View>,
     until: Duration,
 }
@@ -122,7 +123,8 @@ pub struct Core {
     /// This process. Not used in the whole view.
     me: ProcessRun,
     view: View,
-    /// Users whom a view has moved here, and all users after a start. None of them is reported as offline.
+    /// Users whom a view has moved here, users whom a node reports elsewhere, and all users after a start. None of them is reported
+    /// as offline.
     settling: Vec<Settling>,
     nodes: Vec<Node>,
     users: HashMap<UserId, Box<User>>,
@@ -144,6 +146,8 @@ pub struct Core {
     foreign: HashMap<UserId, Foreign>,
     /// By user of this core: the number of watched foreign users of whom nothing is known yet.
     awaited: HashMap<UserId, usize>,
+    /// Users of this core who are settled and whose list is not complete, because they watch a user of this core who is not.
+    unlisted: HashSet<UserId>,
     /// Users who have moved away while a read of their rows was running. The result is ignored.
     abandoned: HashSet<UserId>,
     /// The other cores of the view, by process.
@@ -174,6 +178,7 @@ impl Core {
             refused: 0,
             foreign: HashMap::new(),
             awaited: HashMap::new(),
+            unlisted: HashSet::new(),
             abandoned: HashSet::new(),
             links: BTreeMap::new(),
             sessions: 0,
@@ -199,13 +204,7 @@ impl Core {
             return;
         }
         let before = std::mem::replace(&mut self.view, view);
-        let until = now.elapsed + self.config.lease();
-        // A list that is full: everybody is unsettled until the last of these times. That is late, but wrong about nobody.
-        let before = (self.settling.len() < VIEWS).then_some(before);
-        if before.is_none() {
-            self.settling.clear();
-        }
-        self.settling.push(Settling { before, until });
+        self.unsettle(before, now);
         for node in &mut self.nodes {
             node.is_current = false;
             if node.lease_until.is_some() {
@@ -216,18 +215,38 @@ impl Core {
         self.begin_links();
     }
 
+    /// Users whom this core does not own under `before` are unsettled for one lease from now.
+    fn unsettle(&mut self, before: View, now: Now) {
+        let until = now.elapsed + self.config.lease();
+        if let Some(found) = self.settling.iter_mut().find(|one| one.before.as_ref() == Some(&before)) {
+            found.until = until;
+            return;
+        }
+        // A list that is full: everybody is unsettled until the last of these times. That is late, but wrong about nobody.
+        let before = (self.settling.len() < VIEWS).then_some(before);
+        if before.is_none() {
+            self.settling.clear();
+        }
+        self.settling.push(Settling { before, until });
+    }
+
     /// A node has exactly these connections of users whom this core owns, from here on under this number of the set. `view` is
     /// the view by which the node has chosen them.
-    pub fn handle_set(&mut self, run: NodeRun, view: ViewId, set: &[Up], now: Now) {
-        let is_current = view == self.view.id();
+    ///
+    /// If it is not the view of this core, the node reports some users of this core elsewhere. They are unsettled for one lease
+    /// after the last such set: the core does not know their other connections, nor the grace periods of those that ended. So a
+    /// node whose view has changed must send its set also to the processes of the view before.
+    pub fn handle_set(&mut self, run: NodeRun, view: &View, set: &[Up], now: Now) {
+        let is_current = *view == self.view;
         let Some(node) = self.take_node(run, is_current, now) else { return };
         let named: HashSet<(UserId, ConnectionId)> = set.iter().map(|up| (up.user, up.connection)).collect();
         // Connections of the node that its set does not name have ended, perhaps while reports were lost: their grace period
         // begins now. A set of another view proves nothing about users whom the node believes to be elsewhere.
-        if is_current {
-            self.leave_where(now, |id, connection| {
+        match is_current {
+            true => self.leave_where(now, |id, connection| {
                 connection.node == node && !named.contains(&(id, connection.id))
-            });
+            }),
+            false => self.unsettle(view.clone(), now),
         }
         for up in
             set.iter().filter(|up| self.view.owns(self.me.process, up.user)).copied().collect::<Vec<_>>()

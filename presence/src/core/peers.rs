@@ -6,9 +6,13 @@
 //! owed again: its users get a new batch with a greater number and their state of then. So a receiver may take batches in the
 //! order of their numbers and drop the others, nothing is kept but the ids of users, and no loss is final.
 //!
-//! A core that starts, or has a new view, begins all its links anew: each has a new [`End`]. The other side sees it in the next
+//! A core that starts, or has a new view, begins all its links anew: each has a new [`LinkEnd`]. The other side sees it in the next
 //! batch or acknowledgement, and owes everything again. An earlier end than the known one is refused. The first batch of a link is
 //! empty: it asks for the other end.
+//!
+//! Two ends send each other content only if both have the same view. A [`State`] names the users of the receiver by the view of
+//! the sender. Under another view a user who is still at the receiver would be missing, and would wrongly hear that the sender's
+//! user is offline. While the views differ, each core keeps what it knows.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -17,7 +21,7 @@ use madang_engine::session::Now;
 use madang_ids::{Millis, UserId};
 use madang_proto::{Availability, UserPresence};
 
-use super::{Core, ProcessRun};
+use super::{Core, ProcessRun, ViewId};
 
 /// A batch without an acknowledgement is sent again after this time. Two processes are milliseconds apart; a process that has
 /// died is asked once a second until the view changes.
@@ -33,6 +37,8 @@ pub struct LinkEnd {
     pub run: ProcessRun,
     /// Rises in the process with each link that begins.
     pub session: u64,
+    /// The view under which the link has begun. A process with a later view has a later end.
+    pub view: ViewId,
 }
 
 impl LinkEnd {
@@ -55,8 +61,9 @@ pub struct State {
 pub struct Batch {
     /// The sender.
     pub from: LinkEnd,
-    /// The receiver. `None` if its end is not known yet; then the batch is empty and only introduces the sender. What a batch
-    /// contains is taken only by the very end that it names, so a late copy cannot speak to a later one.
+    /// The receiver. `None` if its end is not known yet. Until an end with the view of the sender is known, the batch is empty
+    /// and only introduces the sender. The content of a batch is taken only by the very end that it names, so a late copy has no
+    /// effect on a later end or under a later view.
     pub to: Option<LinkEnd>,
     /// Rises with each batch of a link. A receiver drops a number that is not above the last one.
     pub number: u64,
@@ -96,6 +103,13 @@ impl Message {
         match self {
             Self::Batch(batch) => batch.from,
             Self::Ack(ack) => ack.from,
+        }
+    }
+
+    fn to(&self) -> Option<LinkEnd> {
+        match self {
+            Self::Batch(batch) => batch.to,
+            Self::Ack(ack) => Some(ack.to),
         }
     }
 }
@@ -170,7 +184,7 @@ pub(super) struct Link {
     under_way: Outstanding,
     /// A batch is under way and is repeated at this time.
     repeat_at: Option<Duration>,
-    /// Nothing was sent on this link yet. The first batch goes also if it is empty: it tells the other side that the link is new.
+    /// The other side may not know this end. The next batch goes also if it is empty, and is repeated until it is acknowledged.
     is_new: bool,
     /// The number of the last batch that was taken from the other side.
     taken: u64,
@@ -189,12 +203,19 @@ impl Link {
         self.interested.iter().copied()
     }
 
-    /// The other side has begun anew and knows nothing.
+    /// Whether the other end is known and has this view.
+    fn agrees_on(&self, view: ViewId) -> bool {
+        self.peer.is_some_and(|peer| peer.view == view)
+    }
+
+    /// The other side has begun anew and knows nothing. Interest and states are owed again from the start. Doubts are kept: they
+    /// come from the circles and would not be found again.
     fn begin_again(&mut self, peer: LinkEnd) {
         self.peer = Some(peer);
         self.taken = 0;
         self.interested.clear();
         self.owed.states.clear();
+        self.owed.doubts.append(&mut self.under_way.doubts);
         self.under_way = Outstanding::default();
         self.repeat_at = None;
     }
@@ -203,7 +224,9 @@ impl Link {
 impl Core {
     /// Begins a link to each other process of the view.
     pub(super) fn begin_links(&mut self) {
-        self.links.clear();
+        let links = std::mem::take(&mut self.links).into_values();
+        let doubts: BTreeSet<(UserId, UserId)> =
+            links.flat_map(|link| link.owed.doubts.into_iter().chain(link.under_way.doubts)).collect();
         for process in self.view.processes().iter().filter(|process| **process != self.me.process) {
             self.sessions += 1;
             let owed = Outstanding { interest: self.interest_in(*process), ..Outstanding::default() };
@@ -221,19 +244,30 @@ impl Core {
             };
             self.links.insert(*process, link);
         }
+        // The rows of a watcher who has moved away are read at the new owner, which may then doubt by itself.
+        for (id, watcher) in doubts {
+            match self.users.contains_key(&watcher) {
+                true if self.view.owns(self.me.process, id) => self.doubt(id, watcher),
+                true => self.owe_doubt(id, watcher),
+                false => {}
+            }
+        }
     }
 
     /// A message of another core. A process that is not in the view is ignored: when it is, the link begins anew.
     pub fn handle_message(&mut self, message: Message) {
         let from = message.from();
         let process = from.run.process;
+        let (me, view) = (self.me, self.view.id());
         let Some(link) = self.links.get_mut(&process) else { return };
+        let mine = LinkEnd { run: me, session: link.session, view };
+        let is_later = link.peer.is_none_or(|known| from.order() > known.order());
         match link.peer {
             Some(known) if from.order() < known.order() => {
                 self.refused += 1;
                 return;
             }
-            Some(known) if from.order() > known.order() => {
+            Some(_) if is_later => {
                 link.begin_again(from);
                 let interest = self.interest_in(process);
                 if let Some(link) = self.links.get_mut(&process) {
@@ -242,13 +276,14 @@ impl Core {
             }
             Some(_) => {}
             None => {
-                // The introduction is answered, or was not needed.
                 link.peer = Some(from);
                 link.repeat_at = None;
             }
         }
         let Some(link) = self.links.get_mut(&process) else { return };
-        let mine = LinkEnd { run: self.me, session: link.session };
+        // A late copy may be for an earlier end. Then this end introduces itself again, because without content nothing else
+        // would make it known.
+        link.is_new |= is_later && message.to() != Some(mine);
         match message {
             Message::Ack(ack) => {
                 if ack.to == mine && ack.number == link.number {
@@ -276,11 +311,8 @@ impl Core {
 
     fn take_batch(&mut self, process: u16, batch: Batch) {
         let Batch { begins, ends, states, doubts, .. } = batch;
-        let me = self.me.process;
         if let Some(link) = self.links.get_mut(&process) {
-            // The other core may have another view. Interest in users who come here with a later view is repeated then, because
-            // all links begin anew.
-            for id in begins.into_iter().filter(|id| self.view.owns(me, *id)) {
+            for id in begins {
                 link.interested.insert(id);
                 link.owed.add_state(id, Change { circle: true, ..Change::default() });
             }
@@ -290,9 +322,7 @@ impl Core {
             }
         }
         for state in states {
-            if self.view.owner(state.card.user_id) == Some(process) {
-                self.take_state(state);
-            }
+            self.take_state(state);
         }
         for (id, watcher) in doubts {
             self.doubt(id, watcher);
@@ -306,8 +336,10 @@ impl Core {
     }
 
     fn poll_link(&mut self, process: u16, now: Now) -> Option<Message> {
+        let view = self.view.id();
         let link = self.links.get_mut(&process)?;
-        let from = LinkEnd { run: self.me, session: link.session };
+        let from = LinkEnd { run: self.me, session: link.session, view };
+        let agrees = link.agrees_on(view);
         if std::mem::take(&mut link.owes_ack)
             && let Some(to) = link.peer
         {
@@ -319,10 +351,10 @@ impl Core {
                 let lost = std::mem::take(&mut link.under_way);
                 link.owed.add(lost);
             }
-            None if link.owed.is_empty() && !link.is_new => return None,
+            None if (link.owed.is_empty() || !agrees) && !link.is_new => return None,
             None => {}
         }
-        let owed = if link.peer.is_some() { link.owed.split() } else { Outstanding::default() };
+        let owed = if agrees { link.owed.split() } else { Outstanding::default() };
         (link.number, link.is_new) = (link.number + 1, false);
         link.repeat_at = Some(now.elapsed + REPEAT);
         let (to, number) = (link.peer, link.number);

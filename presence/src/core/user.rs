@@ -52,10 +52,10 @@ pub(super) struct Shown {
 pub(super) enum Load {
     /// Nothing is to be read.
     #[default]
-    /// The user is in the queue of reads.
     Rests,
-    /// A read is running.
+    /// The user is in the queue of reads.
     Waits,
+    /// A read is running.
     Runs,
     /// A read is running, and something has changed since it began: its result may be out of date.
     RunsInVain,

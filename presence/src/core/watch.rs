@@ -7,7 +7,7 @@ use madang_ids::{ConnectionId, Millis, UserId};
 use madang_proto::{Availability, PresenceList, UserPresence, limits};
 use smallvec::SmallVec;
 
-use super::user::{Load, Synced};
+use super::user::{Connection, Load, Synced};
 use super::{Core, Loaded, Notice, NoticeTarget, Settings, Settling, Shown, Wanted};
 
 impl Core {
@@ -136,12 +136,16 @@ impl Core {
 
     /// Sends the states of all watched users, and the user's own settings, to connections of the user that lack them.
     pub(super) fn send_known_states(&mut self, id: UserId) {
+        let lacks = |found: &Connection| found.leaves_at.is_none() && found.synced != Synced::All;
+        if !self.users.get(&id).is_some_and(|user| user.is_loaded && user.connections.iter().any(lacks)) {
+            return;
+        }
         // A connection that clears what it knows must not lose users of whom nothing is known here yet.
-        let is_awaiting = self.awaited.contains_key(&id);
-        let Some(user) = self.users.get_mut(&id).filter(|user| user.is_loaded) else { return };
+        let is_awaiting = self.note_incomplete(id);
+        let Some(user) = self.users.get_mut(&id) else { return };
         let mut greeted: SmallVec<[(ConnectionId, Synced); 1]> = SmallVec::new();
-        for found in user.connections.iter_mut().filter(|found| found.leaves_at.is_none()) {
-            if found.synced == Synced::Nothing || (found.synced == Synced::Parts && !is_awaiting) {
+        for found in user.connections.iter_mut().filter(|found| lacks(found)) {
+            if found.synced == Synced::Nothing || !is_awaiting {
                 greeted.push((found.id, std::mem::replace(&mut found.synced, Synced::All)));
             }
         }

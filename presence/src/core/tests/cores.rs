@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{ConnectionId, Epoch, Millis, UserId};
+use madang_ids::{ConnectionId, DeviceId, Epoch, Millis, UserId};
 use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, RngSeed, TestRng, TestRunner};
 
-use super::harness::{up, user};
+use super::harness::{Act, Real, act, up, user};
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
 use crate::core::{Ack, Batch, Core, Loaded, Message, Notice, NoticeTarget, ProcessRun, View};
@@ -32,28 +32,10 @@ const WHOLE: u16 = 0;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Up {
-        user: u64,
-        device: u64,
-        node: usize,
-    },
+    Act(Act),
     Down {
         pick: usize,
         is_final: bool,
-    },
-    Idle {
-        pick: usize,
-        is_idle: bool,
-    },
-    Set {
-        user: u64,
-        invisible: bool,
-        status: bool,
-    },
-    Pair {
-        one: u64,
-        other: u64,
-        is_watched: bool,
     },
     Hold {
         holds: bool,
@@ -78,32 +60,18 @@ enum Op {
         node: usize,
         user: u64,
     },
-    /// A connection ends, the report of it is lost, and its node sends its set.
-    Lose {
-        pick: usize,
-    },
-    Drop {
-        pick: usize,
-    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let of = || 1..=USERS;
     prop_oneof![
-        8 => (of(), 1..3_u64, 0..2_usize).prop_map(|(user, device, node)| Op::Up { user, device, node }),
+        18 => act(USERS).prop_map(Op::Act),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_final)| Op::Down { pick, is_final }),
-        2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Op::Idle { pick, is_idle }),
-        1 => (of(), any::<bool>(), any::<bool>())
-            .prop_map(|(user, invisible, status)| Op::Set { user, invisible, status }),
-        5 => (of(), of(), any::<bool>()).prop_map(|(one, other, is_watched)| Op::Pair { one, other, is_watched }),
         1 => any::<bool>().prop_map(|holds| Op::Hold { holds }),
         8 => (0..20_u64).prop_map(|seconds| Op::Pass { seconds }),
         2 => (0..7_usize).prop_map(|live| Op::View { live }),
         1 => any::<usize>().prop_map(|pick| Op::Restart { pick }),
         1 => (0..2_usize).prop_map(|node| Op::RestartNode { node }),
-        1 => (0..2_usize, of()).prop_map(|(node, user)| Op::Zombie { node, user }),
-        1 => any::<usize>().prop_map(|pick| Op::Lose { pick }),
-        1 => any::<usize>().prop_map(|pick| Op::Drop { pick }),
+        1 => (0..2_usize, 1..=USERS).prop_map(|(node, user)| Op::Zombie { node, user }),
     ]
 }
 
@@ -145,14 +113,6 @@ const FAULTS: [Fault; 10] = [
     Fault::OldProcessIsTaken,
 ];
 
-/// A connection that really exists.
-#[derive(Debug, Clone, Copy)]
-struct Real {
-    up: Up,
-    node: usize,
-    is_idle: bool,
-}
-
 struct Node {
     run: NodeRun,
     view: View,
@@ -189,8 +149,8 @@ struct World {
     real: Vec<Real>,
     /// What the shards have sent, and what the whole core has sent.
     views: [Views; 2],
-    /// Until when an ended connection may keep its user online.
-    waits: BTreeMap<UserId, Duration>,
+    /// Until when an ended connection may keep its user online, by user and device.
+    waits: BTreeMap<(UserId, DeviceId), Duration>,
     shaky: BTreeMap<UserId, Duration>,
     holds: bool,
     reading: Vec<(u16, Loaded)>,
@@ -294,9 +254,11 @@ impl World {
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Up { user: id, device, node } => {
+            Op::Act(Act::Up { user: id, device, node }) => {
                 let up = up(id, id * 10 + device, self.next);
                 self.next += 1;
+                // It replaces the ended connections of its device, so they are not waited for any more.
+                self.waits.remove(&(up.user, up.device));
                 self.real.push(Real { up, node, is_idle: false });
                 let key = (up.user, up.connection);
                 self.views.iter_mut().for_each(|views| drop(views.known.insert(key, BTreeMap::new())));
@@ -315,7 +277,7 @@ impl World {
                 let key = (up.user, up.connection);
                 self.report(node, up.user, |core, run, now| core.handle_down(run, key, how, now));
             }
-            Op::Idle { pick, is_idle } => {
+            Op::Act(Act::Idle { pick, is_idle }) => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 for real in self.real.iter_mut().filter(|real| real.up.connection == up.connection) {
                     real.is_idle = is_idle;
@@ -323,12 +285,12 @@ impl World {
                 let key = (up.user, up.connection);
                 self.report(node, up.user, |core, run, now| core.handle_idle(run, key, is_idle, now));
             }
-            Op::Set { user: id, invisible, status } => {
+            Op::Act(Act::Set { user: id, invisible, status }) => {
                 let status = status.then(|| "words".to_owned());
                 self.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
                 self.changed(user(id), false);
             }
-            Op::Pair { one, other, is_watched } if one != other => {
+            Op::Act(Act::Pair { one, other, is_watched }) if one != other => {
                 let pair = [(user(one), user(other)), (user(other), user(one))];
                 match is_watched {
                     true => self.pairs.extend(pair),
@@ -337,7 +299,7 @@ impl World {
                 self.shaky.insert(user(other), self.now.elapsed + SHAKY);
                 self.changed(user(one), true);
             }
-            Op::Pair { .. } => {}
+            Op::Act(Act::Pair { .. }) => {}
             Op::Hold { holds } => self.holds = holds,
             Op::Pass { seconds } => self.pass(seconds),
             Op::View { live } => {
@@ -385,12 +347,12 @@ impl World {
                     core.0.handle_set(old, core.1, set, core.2);
                 });
             }
-            Op::Lose { pick } => {
+            Op::Act(Act::Lose { pick }) => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 self.end(up, GRACE);
                 self.resend(node);
             }
-            Op::Drop { pick } => {
+            Op::Act(Act::Drop { pick }) => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 let key = (up.user, up.connection);
                 // A frame is dropped only if one was sent.
@@ -432,15 +394,18 @@ fn run((seed, ops): &(u64, Vec<Op>), fault: Option<Fault>) {
     world.check_all();
 }
 
-/// A fixed seed, because of a fault that is not mended: in about one of 6,000 histories a watcher hears that a user is offline
-/// who was there all the time. Nothing but these tests shares users among several cores yet.
-fn fixed() -> ProptestConfig {
-    let (cases, rng_seed) = (4_000, RngSeed::Fixed(1));
-    ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+/// The same 4,000 histories each time, or as many new ones as `PROPTEST_CASES` says. In about one of 600,000 histories a watcher
+/// keeps the status text that a user had before a process and a node were restarted together; this is not mended yet.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => default,
+        None => ProptestConfig { cases: 4_000, rng_seed: RngSeed::Fixed(1), ..default },
+    }
 }
 
 proptest! {
-    #![proptest_config(fixed())]
+    #![proptest_config(config())]
 
     #[test]
     fn cores_that_share_the_users_say_what_one_core_says(history in history()) {
@@ -451,8 +416,9 @@ proptest! {
 #[test]
 fn each_planted_fault_is_found() {
     for fault in FAULTS {
+        // Most are found at once; a set of another view does harm in one of some thousand histories.
         let config = ProptestConfig {
-            cases: 2_000,
+            cases: 10_000,
             failure_persistence: None,
             max_shrink_iters: 0,
             ..ProptestConfig::default()

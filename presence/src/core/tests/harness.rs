@@ -7,6 +7,7 @@ use madang_engine::session::Now;
 use madang_ids::{ConnectionId, DeviceId, Epoch, Millis, UserId};
 use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
+use proptest::prelude::*;
 
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
@@ -27,6 +28,59 @@ pub(super) fn up(user_id: u64, device: u64, connection: u64) -> Up {
     Up { user, device: DeviceId::from_raw(device), connection, is_idle: false }
 }
 
+/// What users and their connections do in every random history.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Act {
+    Up {
+        user: u64,
+        device: u64,
+        node: usize,
+    },
+    Idle {
+        pick: usize,
+        is_idle: bool,
+    },
+    Set {
+        user: u64,
+        invisible: bool,
+        status: bool,
+    },
+    Pair {
+        one: u64,
+        other: u64,
+        is_watched: bool,
+    },
+    /// A connection ends, the report of it is lost, and its node sends its set.
+    Lose {
+        pick: usize,
+    },
+    Drop {
+        pick: usize,
+    },
+}
+
+/// Acts of the users from 1 to `users`, on two nodes.
+pub(super) fn act(users: u64) -> impl Strategy<Value = Act> {
+    let of = || 1..=users;
+    prop_oneof![
+        7 => (of(), 1..3_u64, 0..2_usize).prop_map(|(user, device, node)| Act::Up { user, device, node }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Act::Idle { pick, is_idle }),
+        2 => (of(), any::<bool>(), any::<bool>())
+            .prop_map(|(user, invisible, status)| Act::Set { user, invisible, status }),
+        5 => (of(), of(), any::<bool>()).prop_map(|(one, other, is_watched)| Act::Pair { one, other, is_watched }),
+        1 => any::<usize>().prop_map(|pick| Act::Lose { pick }),
+        1 => any::<usize>().prop_map(|pick| Act::Drop { pick }),
+    ]
+}
+
+/// A connection that really exists in a random history.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Real {
+    pub(super) up: Up,
+    pub(super) node: usize,
+    pub(super) is_idle: bool,
+}
+
 pub(super) struct Harness {
     pub(super) core: Core,
     pub(super) now: Now,
@@ -40,7 +94,7 @@ impl Harness {
     pub(super) fn starting() -> Self {
         let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
         let mut core = Core::new(PresenceConfig::default(), now);
-        core.handle_set(NODE, View::whole().id(), &[], now);
+        core.handle_set(NODE, &View::whole(), &[], now);
         Self { core, now, rows: BTreeMap::new(), pairs: BTreeSet::new() }
     }
 

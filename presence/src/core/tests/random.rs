@@ -8,7 +8,7 @@ use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
 
-use super::harness::{Harness, key, up, user};
+use super::harness::{Act, Harness, Real, act, key, up, user};
 use crate::api::{Departure, NodeRun, Up};
 use crate::core::{Loaded, NoticeTarget};
 
@@ -17,28 +17,10 @@ const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
 enum Op {
-    Up {
-        user: u64,
-        device: u64,
-        node: usize,
-    },
+    Act(Act),
     Down {
         pick: usize,
         how: u8,
-    },
-    Idle {
-        pick: usize,
-        is_idle: bool,
-    },
-    Set {
-        user: u64,
-        invisible: bool,
-        status: bool,
-    },
-    Pair {
-        one: u64,
-        other: u64,
-        is_watched: bool,
     },
     /// Answers the reads, or begins them and leaves them unanswered until the next operation of this kind.
     Load {
@@ -56,40 +38,17 @@ enum Op {
     Crash {
         node: usize,
     },
-    /// A connection ends, the report of it is lost, and its node sends its set.
-    Lose {
-        pick: usize,
-    },
-    Drop {
-        pick: usize,
-    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let of = || 1..=USERS;
     prop_oneof![
-        6 => (of(), 1..3_u64, 0..2_usize).prop_map(|(user, device, node)| Op::Up { user, device, node }),
+        18 => act(USERS).prop_map(Op::Act),
         5 => (any::<usize>(), 0..4_u8).prop_map(|(pick, how)| Op::Down { pick, how }),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(pick, is_idle)| Op::Idle { pick, is_idle }),
-        2 => (of(), any::<bool>(), any::<bool>())
-            .prop_map(|(user, invisible, status)| Op::Set { user, invisible, status }),
-        4 => (of(), of(), any::<bool>())
-            .prop_map(|(one, other, is_watched)| Op::Pair { one, other, is_watched }),
         2 => any::<bool>().prop_map(|holds| Op::Load { holds }),
         6 => (0..13_u64).prop_map(|seconds| Op::Pass { seconds }),
         1 => (0..2_usize, 1..22_u64).prop_map(|(node, seconds)| Op::Stall { node, seconds }),
         1 => (0..2_usize).prop_map(|node| Op::Crash { node }),
-        1 => any::<usize>().prop_map(|pick| Op::Lose { pick }),
-        1 => any::<usize>().prop_map(|pick| Op::Drop { pick }),
     ]
-}
-
-/// A connection that really exists.
-#[derive(Debug, Clone, Copy)]
-struct Real {
-    up: Up,
-    node: usize,
-    is_idle: bool,
 }
 
 /// What one connection has received.
@@ -124,7 +83,7 @@ impl World {
         let mut harness = Harness::settled();
         let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1), set: 1 };
         let runs = [run(1), run(2)];
-        harness.core.handle_set(runs[1], crate::core::View::whole().id(), &[], harness.now);
+        harness.core.handle_set(runs[1], &crate::core::View::whole(), &[], harness.now);
         Self {
             harness,
             runs,
@@ -147,7 +106,7 @@ impl World {
     fn apply(&mut self, op: &Op) {
         let now = self.harness.now;
         match *op {
-            Op::Up { user: id, device, node } => {
+            Op::Act(Act::Up { user: id, device, node }) => {
                 let up = up(id, id * 10 + device, self.next);
                 self.next += 1;
                 self.waits.remove(&(up.user, up.device.raw()));
@@ -178,19 +137,19 @@ impl World {
                 self.end(up, Duration::from_secs(wait));
                 self.harness.core.handle_down(self.runs[node], (up.user, up.connection), how, now);
             }
-            Op::Idle { pick, is_idle } => {
+            Op::Act(Act::Idle { pick, is_idle }) => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 for real in self.real.iter_mut().filter(|real| real.up.connection == up.connection) {
                     real.is_idle = is_idle;
                 }
                 self.harness.core.handle_idle(self.runs[node], (up.user, up.connection), is_idle, now);
             }
-            Op::Set { user: id, invisible, status } => {
+            Op::Act(Act::Set { user: id, invisible, status }) => {
                 let status = status.then(|| "words".to_owned());
                 self.harness.rows.insert(user(id), PresenceRow { invisible, status, last_active_at: None });
                 self.harness.core.handle_changed(user(id), false);
             }
-            Op::Pair { one, other, is_watched } if one != other => {
+            Op::Act(Act::Pair { one, other, is_watched }) if one != other => {
                 match is_watched {
                     true => self.harness.watch(one, other),
                     false => {
@@ -200,13 +159,13 @@ impl World {
                 }
                 self.harness.core.handle_changed(user(one), true);
             }
-            Op::Pair { .. } => {}
+            Op::Act(Act::Pair { .. }) => {}
             Op::Load { holds } => {
                 self.holds = false;
                 self.settle();
                 self.holds = holds;
             }
-            Op::Lose { pick } => {
+            Op::Act(Act::Lose { pick }) => {
                 let Some(Real { up, node, .. }) = self.pick(pick) else { return };
                 self.end(up, GRACE);
                 self.resend(node);
@@ -229,7 +188,7 @@ impl World {
                 self.check_gone(&dead);
                 self.resend(node);
             }
-            Op::Drop { pick } => {
+            Op::Act(Act::Drop { pick }) => {
                 let Some(Real { up, .. }) = self.pick(pick) else { return };
                 self.views.entry((up.user, up.connection)).or_default().is_deaf = true;
                 self.harness.core.handle_dropped(up.user, up.connection, now);
@@ -248,12 +207,7 @@ impl World {
         self.runs[node].set += 1;
         let here = self.real.iter().filter(|real| real.node == node);
         let set: Vec<Up> = here.map(|real| Up { is_idle: real.is_idle, ..real.up }).collect();
-        self.harness.core.handle_set(
-            self.runs[node],
-            crate::core::View::whole().id(),
-            &set,
-            self.harness.now,
-        );
+        self.harness.core.handle_set(self.runs[node], &crate::core::View::whole(), &set, self.harness.now);
     }
 
     fn pass(&mut self, seconds: u64) {

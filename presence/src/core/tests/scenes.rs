@@ -132,7 +132,7 @@ fn a_connection_that_replaces_a_broken_one_inherits_its_idleness() {
 fn users_of_a_dead_node_are_offline_within_25_seconds() {
     let mut harness = Harness::settled();
     let other = NodeRun { worker: 2, epoch: Epoch::from_raw(1), set: 1 };
-    harness.core.handle_set(other, View::whole().id(), &[], harness.now);
+    harness.core.handle_set(other, &View::whole(), &[], harness.now);
     harness.up(1, 1);
     harness.core.handle_up(other, up(2, 2, 1), harness.now);
     harness.core.handle_up(other, up(3, 3, 2), harness.now);
@@ -162,7 +162,7 @@ fn a_node_that_missed_its_lease_sends_its_set_without_a_visible_change() {
     assert_eq!(harness.core.poll_stranger(), Some(NODE));
     assert_eq!(harness.core.poll_leases_missed(), 1);
     let again = NodeRun { set: 2, ..NODE };
-    harness.core.handle_set(again, View::whole().id(), &[up(1, 1, 1), up(2, 2, 2)], harness.now);
+    harness.core.handle_set(again, &View::whole(), &[up(1, 1, 1), up(2, 2, 2)], harness.now);
     harness.load();
     assert_eq!(harness.told(), NOBODY);
     for _ in 0..10 {
@@ -300,7 +300,7 @@ fn a_full_set_makes_everything_be_read_again() {
     // The report of the change is lost.
     harness.watch(1, 4);
     let again = NodeRun { set: 2, ..NODE };
-    harness.core.handle_set(again, View::whole().id(), &[up(1, 1, 1), up(4, 4, 4)], harness.now);
+    harness.core.handle_set(again, &View::whole(), &[up(1, 1, 1), up(4, 4, 4)], harness.now);
     harness.load();
     assert_eq!(harness.told(), ["1 hears 4 online", "4 hears 1 online"]);
 }

@@ -11,26 +11,26 @@ impl World {
             views.complete.remove(&key);
             views.deaf.remove(&key);
         }
-        let until = self.waits.entry(up.user).or_default();
+        let until = self.waits.entry((up.user, up.device)).or_default();
         *until = (*until).max(self.now.elapsed + wait);
         self.note_absent();
     }
 
-    /// Calls `each` for each core to which a node with this view reports, with the fingerprint of the view.
+    /// Calls `each` for each core to which a node with this view sends its set, with the view that the set states.
     pub(super) fn for_each_core(
         &mut self,
         view: &View,
-        each: impl Fn((&mut Core, crate::core::ViewId, Now), &dyn Fn(UserId) -> bool),
+        each: impl Fn((&mut Core, &View, Now), &dyn Fn(UserId) -> bool),
     ) {
         let is_blind = self.has(Fault::SetOfAnyView);
         for (process, core) in &mut self.cores {
-            let id = match (*process, is_blind) {
-                (WHOLE, _) => View::whole().id(),
-                (_, true) => core.view.id(),
-                (_, false) => view.id(),
+            let stated = match (*process, is_blind) {
+                (WHOLE, _) => View::whole(),
+                (_, true) => core.view.clone(),
+                (_, false) => view.clone(),
             };
             let owns = |user: UserId| *process == WHOLE || view.owner(user) == Some(*process);
-            each((core, id, self.now), &owns);
+            each((core, &stated, self.now), &owns);
         }
     }
 
@@ -94,7 +94,8 @@ impl World {
     pub(super) fn note_absent(&mut self) {
         for id in (1..=USERS).map(user) {
             let is_up = self.real.iter().any(|real| real.up.user == id);
-            if !is_up && self.waits.get(&id).is_none_or(|until| *until <= self.now.elapsed) {
+            let is_waited = self.waits.iter().any(|((of, _), until)| *of == id && *until > self.now.elapsed);
+            if !is_up && !is_waited {
                 self.shaky.insert(id, self.now.elapsed + SHAKY);
             }
         }
@@ -235,6 +236,7 @@ impl World {
                 heard.push((usize::from(*process == WHOLE), core.nodes_of(&notice.to), notice));
             }
         }
+        let mut listed = BTreeSet::new();
         for (views, nodes, Notice { to, list }) in heard {
             let workers: Vec<u16> = nodes.iter().map(|run| run.worker).collect();
             for real in self.real.clone() {
@@ -263,9 +265,17 @@ impl World {
                 known.extend(list.users.iter().map(|card| (card.user_id, card.clone())));
                 if list.complete {
                     self.views[views].complete.insert(key);
+                    listed.extend((views == 0).then_some(key));
                 }
             }
         }
+        // At the end: a notice right behind the list may name the users whom it lacks.
+        listed.into_iter().for_each(|key| self.check_nobody_lacks(key));
+    }
+
+    /// Whether a user's state or pairs have changed so recently that nothing is certain.
+    fn is_shaky(&self, id: UserId) -> bool {
+        self.shaky.get(&id).is_some_and(|until| *until > self.now.elapsed)
     }
 
     /// A user who was there all the time is not reported as offline to a watcher who knows the user as online.
@@ -273,16 +283,32 @@ impl World {
         let id = card.user_id;
         let known = self.views[0].known.get(&key).and_then(|known| known.get(&id));
         let was_online = known.is_some_and(|card| card.state != Availability::Offline);
-        let is_shaky = |id: UserId| self.shaky.get(&id).is_some_and(|until| *until > self.now.elapsed);
         if card.state == Availability::Offline
             && was_online
             && id != key.0
-            && !is_shaky(id)
-            && !is_shaky(key.0)
+            && !self.is_shaky(id)
+            && !self.is_shaky(key.0)
         {
             panic!("{} hears that {id} is offline, who was there all the time", key.0);
         }
         assert!(id == key.0 || !card.invisible, "{} hears that {id} is invisible", key.0);
+    }
+
+    /// A user whom a complete list does not name is offline for the connection.
+    pub(super) fn check_nobody_lacks(&self, key: (UserId, ConnectionId)) {
+        let known = &self.views[0].known[&key];
+        // Whether others may see a connected user is unknown until the rows are read. Lists do not wait for that.
+        let is_unread = |id: UserId| {
+            self.cores.values().any(|core| core.users.get(&id).is_some_and(|user| !user.is_loaded))
+        };
+        for id in (1..=USERS).map(user).filter(|id| *id != key.0 && !is_unread(*id)) {
+            let is_named = known.get(&id).is_some_and(|card| card.state != Availability::Offline);
+            let is_online = self.truth(key.0, id) != Availability::Offline;
+            assert!(
+                is_named || !is_online || self.is_shaky(id) || self.is_shaky(key.0),
+                "the complete list of {key:?} lacks {id}, who was there all the time"
+            );
+        }
     }
 
     /// After a rest: every connection knows the truth, the same as with one core, and nothing superfluous is kept.
