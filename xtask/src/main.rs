@@ -63,7 +63,7 @@ enum Task {
     },
     /// Checks that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
     Faults(faults::Faults),
-    /// Gets Redis and Cassandra, without root, for the tests of a fleet.
+    /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
     Services(services::Services),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
