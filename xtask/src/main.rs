@@ -8,6 +8,7 @@ mod cargo;
 mod faults;
 mod fuzz;
 mod replay;
+mod services;
 mod steps;
 mod test;
 mod tidy;
@@ -62,6 +63,8 @@ enum Task {
     },
     /// Checks that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
     Faults(faults::Faults),
+    /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
+    Services(services::Services),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
         /// Name of the measurement.
@@ -103,6 +106,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { seconds, at_once, target } => fuzz::run(seconds, at_once, target.as_deref()),
         Task::Faults(args) => faults::run(args),
+        Task::Services(args) => services::run(args),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }
