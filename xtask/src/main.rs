@@ -40,6 +40,9 @@ enum Task {
         /// Skips the slow tests and the runs of the load tool.
         #[arg(long)]
         quick: bool,
+        /// Also runs the tests over real servers, which it starts: the suite of the store over Cassandra.
+        #[arg(long)]
+        fleet: bool,
     },
     /// Checks that the load tool finds each fault that is planted in a special build of the server.
     Planted,
@@ -93,7 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
             command.args(["--", "serve"]).args(args);
             Err(cargo::become_command(&mut command))
         }
-        Task::Test { quick } => test::run(quick),
+        Task::Test { quick, fleet } => test::run(quick, fleet),
         Task::Planted => {
             replay::with_planted_faults(&cargo::Metadata::read()?.target_directory)?;
             Ok(ExitCode::SUCCESS)
