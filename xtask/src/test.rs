@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::cargo::{Metadata, cargo};
-use crate::steps::{Steps, call};
 use crate::services::{self, Wanted};
+use crate::steps::{Steps, call};
 use crate::{autobahn, replay, tidy};
 
 /// `--quick` skips test targets with this prefix.

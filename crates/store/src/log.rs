@@ -99,7 +99,8 @@ pub trait LogStore: Send + Sync + 'static {
     /// # The store owes
     /// - Of two appends with one expected head at most one is [`AppendOutcome::Appended`]. Once it is, the rows survive
     ///   `kill -9` and power loss (G1).
-    /// - The rows become visible together, and with the head and the details: a caller that reads a head reads, then or
+    /// - The rows become visible together, and with the head and the details. Where a store must part the rows of one append, an
+    ///   append of which only the first rows happened is [`StoreError::Unknown`](crate::StoreError::Unknown). A caller that reads a head reads, then or
     ///   later, rows and details of at least that head.
     /// - In this order: the records are written, the keys are looked up, the changes of earlier rows are made, each by
     ///   compare-and-set on its version, and the head is compared. These may be four writes. A failure before the last one is

@@ -97,6 +97,37 @@ pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
     assert!(rows[1..].iter().all(|row| row.key.is_some_and(|key| key.sender == user(2))));
 }
 
+pub(super) async fn a_log_goes_on_beyond_every_bucket(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let (mut head, mut number) = (Head::default(), 1);
+    // No append ends at 4,096, where a bucket of a cluster ends.
+    for _ in 0..40 {
+        head = appended(&store, say_many(log(1), head, user(1), number, 250)).await;
+        number += 250;
+    }
+    assert_eq!(head.seq, seq(10_000));
+    let all = async |first: u64, last: u64| {
+        let rows = store.rows(log(1), seq(first)..=seq(last), usize::MAX).await.unwrap();
+        let mut back = store.rows_back(log(1), seq(first)..=seq(last), usize::MAX).await.unwrap();
+        back.reverse();
+        assert_eq!(seqs(&rows), seqs(&back), "{first} to {last}");
+        seqs(&rows)
+    };
+    for (first, last) in [(4_090, 4_100), (1, 300), (8_190, 8_194), (9_990, 20_000)] {
+        assert_eq!(all(first, last).await, (first..=last.min(10_000)).collect::<Vec<_>>());
+    }
+    let tail = store.tail(log(1), 256).await.unwrap();
+    assert_eq!((tail.head, seqs(&tail.rows)), (head, (9_745..=10_000).collect()));
+    assert_eq!(store.heads(&[log(1)]).await, Ok(vec![head]));
+    let single = store.rows_at(log(1), &[seq(4_096), seq(4_097), seq(10_001)], usize::MAX).await.unwrap();
+    assert_eq!(single.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    for place in [1, 4_096, 4_097, 9_999] {
+        assert_eq!(store.seq_at(log(1), at(place * 10)).await, Ok(seq(place)));
+    }
+    let stale = say(log(1), Head { seq: seq(9_999), ..head }, key(user(1), 20_000));
+    assert_eq!(store.append(stale).await, Ok(AppendOutcome::Moved));
+}
+
 pub(super) fn edit(head: Head, target: u64, if_version: u32, text: &str) -> Append {
     let mut row = message(Head { seq: seq(target - 1), ..Head::default() }, key(user(1), target), text);
     let Content::Message(message) = &mut row.entry.content else { return say(log(1), head, key(user(1), 0)) };

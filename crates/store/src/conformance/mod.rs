@@ -169,6 +169,7 @@ macro_rules! for_each_store_case {
             a_key_has_one_row_beyond_every_window
             an_append_prevents_those_of_unknown_outcome_before_it
             rows_of_one_append_appear_together
+            a_log_goes_on_beyond_every_bucket
             changes_compare_the_version
             a_change_keeps_the_first_hash
             details_change_with_an_append

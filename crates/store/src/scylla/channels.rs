@@ -13,10 +13,9 @@ use super::members::accepts;
 use super::session::{Class, Statement};
 use super::{Scylla, details};
 use crate::channels::{
-    Channel, ChannelStore, MENTIONS_COUNTED, Member, Membership, Overview, OverviewOrder, SeatChange,
-    SeatOutcome, Seating, Seats,
+    Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, SeatChange, SeatOutcome, Seating,
+    Seats,
 };
-use crate::directory::{DirectoryStore, FoundChannel, FoundPage, caseless, searched};
 use crate::error::{StoreError, StoreResult};
 use crate::log::{ChannelState, Details, Head, Marker};
 
@@ -29,17 +28,9 @@ const CREATE: Statement = Statement {
     cql: "INSERT INTO channels (id, kind, between_one, between_other, created_by, created_at, capacity, details)
           VALUES (?, ?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
 };
-const PUT_OPEN: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO open_channels (shard, id, details) VALUES (0, ?, ?) USING TIMESTAMP ?",
-};
 const PUT_MADE: Statement = Statement {
     class: Class::Write,
     cql: "INSERT INTO open_channels_by_creator (user, channel) VALUES (?, ?)",
-};
-const OPEN: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT id, details FROM open_channels WHERE shard = 0 AND id > ? LIMIT ?",
 };
 const MADE: Statement =
     Statement { class: Class::Read, cql: "SELECT channel FROM open_channels_by_creator WHERE user = ?" };
@@ -78,13 +69,6 @@ const AMONG: Statement = Statement {
 };
 const MARKER: Statement =
     Statement { class: Class::Read, cql: "SELECT seq, ordinal FROM markers WHERE user = ? AND channel = ?" };
-const MENTIONS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT seq, sender FROM mentions_by_channel WHERE user = ? AND channel = ? AND seq > ? LIMIT ?",
-};
-const BLOCKS: Statement =
-    Statement { class: Class::Read, cql: "SELECT other FROM blocks WHERE user = ? AND other IN ?" };
-
 /// Memberships that are read at once.
 const PAGE_ROWS: i32 = 500;
 
@@ -145,7 +129,10 @@ pub(super) fn kind(text: &str) -> StoreResult<ChannelKind> {
 }
 
 impl Scylla {
-    async fn channel_with_head(&self, id: ChannelId) -> StoreResult<Option<(Channel, Head, Option<Millis>)>> {
+    pub(super) async fn channel_with_head(
+        &self,
+        id: ChannelId,
+    ) -> StoreResult<Option<(Channel, Head, Option<Millis>)>> {
         let row = self.cql.read_one::<StoredChannel>(&CHANNEL, (int(id.raw()),));
         let (row, last) = try_join(row, self.last_bucket(LogId::Channel(id))).await?;
         let Some(row) = row else { return Ok(None) };
@@ -169,49 +156,13 @@ impl Scylla {
         Ok(Some((channel, last.head(), message_at.map(|at| Millis::new(number(at))))))
     }
 
-    async fn marker(&self, user: UserId, channel: ChannelId) -> StoreResult<Marker> {
+    pub(super) async fn marker(&self, user: UserId, channel: ChannelId) -> StoreResult<Marker> {
         let row: Option<(i64, i64)> =
             self.cql.read_one(&MARKER, (int(user.raw()), int(channel.raw()))).await?;
         Ok(row.map_or_else(Marker::default, |(seq, ordinal)| Marker {
             seq: Seq::new(number(seq)),
             ordinal: Ordinal::new(number(ordinal)),
         }))
-    }
-
-    /// Messages behind the marker that mention the user or everybody, except by senders whom the user blocks.
-    async fn mentions_after(&self, membership: &Membership, marker: Seq) -> StoreResult<u64> {
-        let (user, channel) = (int(membership.user_id.raw()), int(membership.channel_id.raw()));
-        let limit = i32::try_from(MENTIONS_COUNTED).unwrap_or(i32::MAX);
-        let read = |id: i64| self.cql.read::<(i64, i64)>(&MENTIONS, (id, channel, int(marker.get()), limit));
-        let (own, everybody) = try_join(read(user), read(0)).await?;
-        let until =
-            membership.spans.last().and_then(|span| span.until).map_or(i64::MAX, |until| int(until.get()));
-        let mut found: Vec<(i64, i64)> =
-            own.into_iter().chain(everybody).filter(|(seq, _)| *seq <= until).collect();
-        if found.is_empty() {
-            return Ok(0);
-        }
-        found.sort_unstable();
-        found.dedup_by_key(|(seq, _)| *seq);
-        let mut senders: Vec<i64> = found.iter().map(|(_, sender)| *sender).collect();
-        senders.sort_unstable();
-        senders.dedup();
-        let blocked: Vec<(i64,)> = self.cql.read(&BLOCKS, (user, senders)).await?;
-        let count = found.iter().filter(|(_, sender)| !blocked.contains(&(*sender,))).count() as u64;
-        Ok(count.min(MENTIONS_COUNTED))
-    }
-
-    async fn overview_with(&self, membership: Membership) -> StoreResult<Option<Overview>> {
-        let (user, id) = (membership.user_id, membership.channel_id);
-        let marker = async {
-            let marker = self.marker(user, id).await?;
-            Ok((marker, self.mentions_after(&membership, marker.seq).await?))
-        };
-        let settings = self.settings_of(user, id);
-        let (channel, (marker, mentions), settings) =
-            futures_util::future::try_join3(self.channel_with_head(id), marker, settings).await?;
-        let Some((channel, head, last_message_at)) = channel else { return Ok(None) };
-        Ok(Some(Overview { channel, membership, head, marker, mentions, settings, last_message_at }))
     }
 
     /// All memberships of a user, page by page, that `wants` keeps.
@@ -256,32 +207,6 @@ impl Scylla {
         self.cql.write(&PUT_MEMBERSHIP, values).await?;
         if is_open { self.end_by_joining(user_id, channel_id).await } else { Ok(()) }
     }
-
-    /// The details of a channel have changed: if it is open, the directory follows.
-    pub(super) async fn list_if_open(
-        &self,
-        channel: ChannelId,
-        details: &Details,
-        at: Seq,
-    ) -> StoreResult<()> {
-        let row: Option<StoredChannel> = self.cql.read_one(&CHANNEL, (int(channel.raw()),)).await?;
-        match row {
-            Some(row) if row.kind == kind_text(ChannelKind::Open) => {
-                self.list_open(channel, details, at).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn list_open(&self, channel: ChannelId, details: &Details, at: Seq) -> StoreResult<()> {
-        let values = (int(channel.raw()), details::to_json(details)?, int(at.get()));
-        self.cql.write(&PUT_OPEN, values).await
-    }
-}
-
-/// Whether a former member may read entries of the time of their membership.
-fn is_readable_after(channel: &Channel) -> bool {
-    channel.card.kind != ChannelKind::Open && channel.state != ChannelState::Deleted
 }
 
 #[async_trait]
@@ -444,37 +369,7 @@ impl ChannelStore for Scylla {
     }
 
     async fn overview(&self, user: UserId, order: OverviewOrder, limit: usize) -> StoreResult<Vec<Overview>> {
-        let (after, is_left) = match order {
-            OverviewOrder::Id(after) => (after, false),
-            OverviewOrder::Left(after) => (after, true),
-            OverviewOrder::Activity(_) => (None, false),
-        };
-        let wants = move |membership: &Membership| membership.spans.is_open() != is_left;
-        if let OverviewOrder::Activity(after) = order {
-            // The order depends on every head: all of them are read, and the page is filled from the latest on.
-            let all = self.all_memberships(user, None, usize::MAX, wants).await?;
-            let heads = each(all, |membership| async move {
-                let head = self.last_bucket(LogId::Channel(membership.channel_id)).await?.head();
-                Ok((head.at, membership.channel_id, membership))
-            });
-            let mut heads = heads.await?;
-            heads.retain(|(at, id, _)| after.is_none_or(|after| (*at, *id) < after));
-            heads.sort_by_key(|(at, id, _)| std::cmp::Reverse((*at, *id)));
-            heads.truncate(limit);
-            let page = heads.into_iter().map(|(_, _, membership)| membership).collect();
-            let found = each(page, |membership| self.overview_with(membership)).await?;
-            return Ok(found.into_iter().flatten().collect());
-        }
-        let (mut found, mut after) = (Vec::new(), after);
-        while found.len() < limit {
-            let page = self.all_memberships(user, after, limit, wants).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.channel_id);
-            let more = each(page, |membership| self.overview_with(membership)).await?;
-            found.extend(more.into_iter().flatten().filter(|it| !is_left || is_readable_after(&it.channel)));
-        }
-        found.truncate(limit);
-        Ok(found)
+        self.overview_page(user, order, limit).await
     }
 
     async fn overview_of(&self, user: UserId, channel: ChannelId) -> StoreResult<Option<Overview>> {
@@ -490,52 +385,5 @@ impl ChannelStore for Scylla {
 
     async fn advance_marker(&self, user: UserId, channel: ChannelId, marker: Marker) -> StoreResult<()> {
         self.put_marker(user, int(channel.raw()), marker).await
-    }
-}
-
-#[async_trait]
-impl DirectoryStore for Scylla {
-    async fn find_open(
-        &self,
-        query: &str,
-        after: Option<ChannelId>,
-        limit: usize,
-        scan: usize,
-    ) -> StoreResult<FoundPage> {
-        let (query, mut page, mut looked_at) = (caseless(query), FoundPage::default(), 0);
-        let mut after = after.map_or(-1, |after| int(after.raw()));
-        while looked_at < scan {
-            let rows: Vec<(i64, String)> = self.cql.read(&OPEN, (after, PAGE_ROWS)).await?;
-            let is_end = rows.len() < PAGE_ROWS as usize;
-            for (id, text) in rows {
-                after = id;
-                let Details { state, name, topic, avatar, .. } = details::from_json(&text)?;
-                if state != ChannelState::Active {
-                    continue;
-                }
-                let channel = ChannelId::from_raw(number(id));
-                looked_at += 1;
-                page.next = Some(channel);
-                if searched(name.as_deref(), &topic).contains(&query) {
-                    let seats = self.seats_of(channel).await?;
-                    if seats.rev > 0 {
-                        let mut card = ChannelCard::new(channel, ChannelKind::Open, name, None);
-                        (card.topic, card.avatar) = (topic, avatar);
-                        page.channels.push(FoundChannel { card, members: seats.count });
-                        if page.channels.len() == limit {
-                            return Ok(page);
-                        }
-                    }
-                }
-                if looked_at == scan {
-                    return Ok(page);
-                }
-            }
-            if is_end {
-                page.next = None;
-                return Ok(page);
-            }
-        }
-        Ok(page)
     }
 }

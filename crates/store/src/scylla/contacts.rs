@@ -223,7 +223,7 @@ impl Scylla {
         Ok(Some(ended))
     }
 
-    async fn kind_of(&self, channel: ChannelId) -> StoreResult<Option<ChannelKind>> {
+    pub(super) async fn kind_of(&self, channel: ChannelId) -> StoreResult<Option<ChannelKind>> {
         let row: Option<(String,)> = self.cql.read_one(&KIND, (int(channel.raw()),)).await?;
         Ok(row.and_then(|(kind,)| super::channels::kind(&kind).ok()))
     }

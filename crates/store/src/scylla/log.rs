@@ -14,18 +14,22 @@ use madang_engine::body;
 use madang_ids::{ChannelId, ClientMsgId, LogId, MessageId, Millis, Ordinal, Seq, UserId};
 use madang_proto::Reaction;
 use scylla::DeserializeRow;
-use scylla::value::{CqlValue, MaybeUnset};
+
+mod append;
+mod consequences;
+mod statements;
+
+use statements::{
+    FALLING, HEAD, KEY, LAST_ROWS, MENTIONS, OWN_REACTIONS, PLACE, REACTORS, RISING, SEND, SINGLE, TAIL, TIME,
+};
 
 use super::Scylla;
-use super::codec::{
-    StoredRow, Written, big, bound, client_msg_bytes, client_msg_id, hash, int, log_key, number, send_key,
-    set, text_or_unset,
-};
-use super::session::{Class, Statement, Values};
-use crate::error::{StoreError, StoreResult};
+use super::codec::{StoredRow, bound, client_msg_bytes, client_msg_id, hash, int, log_key, number, send_key};
+use super::session::{Class, Statement};
+use crate::error::StoreResult;
 use crate::log::{
-    Append, AppendOutcome, Consequences, Head, LogStore, MAX_APPEND_ROWS, Marker, Mention, MentionPlace,
-    OwnReactions, ReactionChange, ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail,
+    Append, AppendOutcome, Consequences, Head, LogStore, Mention, MentionPlace, OwnReactions, ReactionChange,
+    ReactionPlace, Row, RowKey, SendRecord, SentRows, Tail,
 };
 
 /// Places of one bucket.
@@ -34,162 +38,6 @@ const BUCKET: u64 = 4_096;
 const PAGE_ROWS: i32 = 64;
 /// Statements of one call that are under way at once.
 const AT_ONCE: usize = 32;
-
-const PLACE: Statement =
-    Statement { class: Class::Read, cql: "SELECT bucket FROM log_place WHERE kind = ? AND id = ?" };
-const SET_PLACE: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO log_place (kind, id, bucket) VALUES (?, ?, ?) USING TIMESTAMP ?",
-};
-const HEAD: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT head_seq, head_ordinal, head_at, message_at, details FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? LIMIT 1",
-};
-const SERIAL_HEAD: Statement = Statement {
-    class: Class::SerialRead,
-    cql: "SELECT head_seq, head_ordinal, head_at, message_at, details FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? LIMIT 1",
-};
-/// The head and the last rows in one serial read. Bodies are not read.
-const TAIL: Statement = Statement {
-    class: Class::SerialRead,
-    cql: "SELECT head_seq, head_ordinal, head_at, seq, at, ordinal, version, sender, client_msg_id, body_hash, content FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 ORDER BY part ASC, seq DESC, key ASC LIMIT ?",
-};
-const LAST_ROWS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT head_seq, head_ordinal, head_at, seq, at, ordinal, version, sender, client_msg_id, body_hash, content FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 ORDER BY part ASC, seq DESC, key ASC LIMIT ?",
-};
-const RISING: Statement = Statement {
-    class: Class::Read,
-    cql:
-        "SELECT seq, at, ordinal, version, sender, client_msg_id, body_hash, content, body, reactions FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq >= ? AND seq <= ?
-          ORDER BY part DESC, seq ASC, key DESC LIMIT ?",
-};
-const FALLING: Statement = Statement {
-    class: Class::Read,
-    cql:
-        "SELECT seq, at, ordinal, version, sender, client_msg_id, body_hash, content, body, reactions FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq >= ? AND seq <= ?
-          ORDER BY part ASC, seq DESC, key ASC LIMIT ?",
-};
-const SINGLE: Statement = Statement {
-    class: Class::Read,
-    cql:
-        "SELECT seq, at, ordinal, version, sender, client_msg_id, body_hash, content, body, reactions FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq = ? AND key = 0x",
-};
-const TIME: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT at FROM log WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq = ? AND key = 0x",
-};
-const ALL_KEYS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT key, body_hash, target, message_id, at FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 1 AND seq = 0 AND key > ? LIMIT ?",
-};
-const KEY: Statement = Statement {
-    class: Class::SerialRead,
-    cql: "SELECT key, body_hash, target, message_id, at FROM log
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 1 AND seq = 0 AND key = ?",
-};
-const MOVE_HEAD: Statement = Statement {
-    class: Class::Conditional,
-    cql: "UPDATE log SET head_seq = ?, head_ordinal = ?, head_at = ?, message_at = ?, details = ?
-          WHERE kind = ? AND id = ? AND bucket = ? IF head_seq = ? AND head_ordinal = ? AND head_at = ?",
-};
-const FIRST_HEAD: Statement = Statement {
-    class: Class::Conditional,
-    cql: "UPDATE log SET head_seq = ?, head_ordinal = ?, head_at = ?, message_at = ?, details = ?
-          WHERE kind = ? AND id = ? AND bucket = ? IF head_seq = null",
-};
-const INSERT_ROW: Statement = Statement {
-    class: Class::Conditional,
-    cql: "INSERT INTO log (kind, id, bucket, part, seq, key, at, ordinal, version, sender, client_msg_id, body_hash, content,
-          body, reactions) VALUES (?, ?, ?, 0, ?, 0x, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-};
-const INSERT_KEY: Statement = Statement {
-    class: Class::Conditional,
-    cql: "INSERT INTO log (kind, id, bucket, part, seq, key, body_hash, target, message_id, at)
-          VALUES (?, ?, ?, 1, 0, ?, ?, ?, ?, ?) IF NOT EXISTS",
-};
-const CHANGE_ROW: Statement = Statement {
-    class: Class::Conditional,
-    cql: "UPDATE log SET version = ?, content = ?, body = ?, reactions = ?
-          WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq = ? AND key = 0x IF version = ?",
-};
-const SEND: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT body_hash, seq, message_id, at FROM sends WHERE channel = ? AND sender = ? AND client_msg_id = ?",
-};
-const PUT_SEND: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO sends (channel, sender, client_msg_id, body_hash, seq, message_id, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-};
-const PUT_REACTION: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO reactions (channel, target, emoji, user) VALUES (?, ?, ?, ?)",
-};
-const REMOVE_REACTION: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM reactions WHERE channel = ? AND target = ? AND emoji = ? AND user = ?",
-};
-const REACTIONS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT emoji, user FROM reactions WHERE channel = ? AND target = ?",
-};
-const FORGET_REACTIONS: Statement =
-    Statement { class: Class::Write, cql: "DELETE FROM reactions WHERE channel = ? AND target = ?" };
-const REACTORS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT user FROM reactions WHERE channel = ? AND target = ? AND emoji = ? AND user > ? LIMIT ?",
-};
-const PUT_OWN_REACTION: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO reactions_by_user (channel, user, target, emoji) VALUES (?, ?, ?, ?)",
-};
-const REMOVE_OWN_REACTION: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM reactions_by_user WHERE channel = ? AND user = ? AND target = ? AND emoji = ?",
-};
-const OWN_REACTIONS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT target, emoji FROM reactions_by_user WHERE channel = ? AND user = ? AND (target, emoji) > (?, ?) LIMIT ?",
-};
-const PUT_MENTION: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO mentions (user, at, channel, seq, sender) VALUES (?, ?, ?, ?, ?)",
-};
-const PUT_MENTION_BY_CHANNEL: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO mentions_by_channel (user, channel, seq, at, sender) VALUES (?, ?, ?, ?, ?)",
-};
-const MENTION_AT: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT at FROM mentions_by_channel WHERE user = ? AND channel = ? AND seq = ?",
-};
-const REMOVE_MENTION: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM mentions WHERE user = ? AND at = ? AND channel = ? AND seq = ?",
-};
-const REMOVE_MENTION_BY_CHANNEL: Statement = Statement {
-    class: Class::Write,
-    cql: "DELETE FROM mentions_by_channel WHERE user = ? AND channel = ? AND seq = ?",
-};
-const MENTIONS: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT at, channel, seq, sender FROM mentions WHERE user = ? AND (at, channel, seq) < (?, ?, ?) LIMIT ?",
-};
-const PUT_MARKER: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO markers (user, channel, seq, ordinal) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
-};
-
-/// Everybody, among the mentioned users.
-const EVERYBODY: i64 = 0;
 
 /// The bucket of a place.
 pub(super) const fn bucket_of(seq: Seq) -> i32 {
@@ -402,208 +250,16 @@ impl Scylla {
             })
         }))
     }
-
-    /// Before the first append of a bucket: the retry keys of the bucket before go to `sends`, and the hint is set.
-    async fn close_bucket(&self, log: LogId, bucket: i32) -> StoreResult<()> {
-        let (kind, id) = log_key(log);
-        if let LogId::Channel(channel) = log {
-            let mut after = Vec::new();
-            loop {
-                let page: Vec<StoredKey> =
-                    self.cql.read(&ALL_KEYS, (kind, id, bucket, after.clone(), PAGE_ROWS * 8)).await?;
-                let Some(last) = page.last() else { break };
-                after.clone_from(&last.key);
-                let records: Vec<SendRecord> = page.into_iter().filter_map(StoredKey::record).collect();
-                let put = |record: SendRecord| {
-                    let SendRecord { key: RowKey { sender, client_msg_id, body_hash }, seq, message_id, at } =
-                        record;
-                    let values = (
-                        int(channel.raw()),
-                        int(sender.raw()),
-                        client_msg_bytes(client_msg_id),
-                        body_hash.0.to_vec(),
-                        int(seq.get()),
-                        int(message_id.raw()),
-                        int(at.get()),
-                    );
-                    async move { self.cql.write(&PUT_SEND, values).await }
-                };
-                each(records, put).await?;
-            }
-        }
-        let next = bucket + 1;
-        self.cql.write(&SET_PLACE, (kind, id, next, i64::from(next))).await
-    }
-
-    /// Makes the changes of earlier rows, each by its version. `false` if one has another version.
-    pub(super) async fn change_rows(&self, log: LogId, changes: &[RowChange]) -> StoreResult<bool> {
-        let (kind, id) = log_key(log);
-        for change in changes {
-            let Written { content, body, reactions, version } = Written::of(&change.content)?;
-            let values = (
-                (version, content, body, reactions),
-                (kind, id, bucket_of(change.target), int(change.target.get())),
-                i32::try_from(change.if_version).unwrap_or(i32::MAX),
-            );
-            let ((version, content, body, reactions), (kind, id, bucket, seq), if_version) = values;
-            let values = (version, content, body, reactions, kind, id, bucket, seq, if_version);
-            if !self.cql.conditional(&CHANGE_ROW, values).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The directory lists what the log says. It may be late; the next change of the details repeats the write.
-    async fn follow_details(&self, append: &Append) {
-        let (LogId::Channel(channel), Some(details)) = (append.log, &append.details) else { return };
-        if let Err(error) = self.list_if_open(channel, details, append.head().seq).await {
-            tracing::warn!(channel.id = %channel, %error, "the directory does not have the channel's new details");
-        }
-    }
-
-    /// The statements of an append.
-    fn append_parts(
-        append: &Append,
-        bucket: i32,
-        before: Option<&StoredHead>,
-    ) -> StoreResult<Vec<(&'static Statement, Values)>> {
-        let (kind, id) = log_key(append.log);
-        let place = || [set(CqlValue::TinyInt(kind)), set(CqlValue::BigInt(id)), set(CqlValue::Int(bucket))];
-        let head = append.head();
-        let last_message = append.rows.iter().rfind(|row| row.entry.content.message().is_some());
-        let message_at =
-            last_message.map(|row| int(row.entry.at.get())).or(before.and_then(|it| it.message_at));
-        let details = match &append.details {
-            Some(details) => Some(super::details::to_json(details)?),
-            None => before.and_then(|before| before.details.clone()),
-        };
-        let mut values = vec![big(head.seq.get()), big(head.ordinal.get()), big(head.at.get())];
-        values.push(message_at.map_or(MaybeUnset::Unset, |at| set(CqlValue::BigInt(at))));
-        values.push(text_or_unset(details));
-        values.extend(place());
-        let is_first = append.expected.seq.get() == first_of(bucket).get() - 1;
-        if !is_first {
-            let Head { seq, ordinal, at } = append.expected;
-            values.extend([big(seq.get()), big(ordinal.get()), big(at.get())]);
-        }
-        let mut parts = vec![(if is_first { &FIRST_HEAD } else { &MOVE_HEAD }, values)];
-        for row in append.rows.iter() {
-            let seq = row.entry.seq.get();
-            let Written { content, body, reactions, version } = Written::of(&row.entry.content)?;
-            let mut values: Values = place().into();
-            values.extend([
-                big(seq),
-                big(row.entry.at.get()),
-                big(row.ordinal.get()),
-                set(CqlValue::Int(version)),
-            ]);
-            match row.key {
-                Some(RowKey { sender, client_msg_id, body_hash }) => values.extend([
-                    big(sender.raw()),
-                    set(CqlValue::Blob(client_msg_bytes(client_msg_id))),
-                    set(CqlValue::Blob(body_hash.0.to_vec())),
-                ]),
-                None => values.extend([MaybeUnset::Unset, MaybeUnset::Unset, MaybeUnset::Unset]),
-            }
-            values.push(set(CqlValue::Text(content)));
-            values.extend([text_or_unset(body), text_or_unset(reactions)]);
-            parts.push((&INSERT_ROW, values));
-            if let (Some(key), Some(message)) = (row.key, row.entry.content.message()) {
-                let mut values: Values = place().into();
-                values.push(set(CqlValue::Blob(send_key(key.sender, key.client_msg_id))));
-                values.push(set(CqlValue::Blob(key.body_hash.0.to_vec())));
-                values.extend([big(seq), big(message.message_id.raw()), big(row.entry.at.get())]);
-                parts.push((&INSERT_KEY, values));
-            }
-        }
-        Ok(parts)
-    }
 }
 
 #[async_trait]
 impl LogStore for Scylla {
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
-        check(&append)?;
-        let (kind, id) = log_key(append.log);
-        let bucket = bucket_of(append.expected.seq.next());
-        let is_first = append.expected.seq.get() + 1 == first_of(bucket).get();
-        let keys: Vec<_> = append.keys().collect();
-        if let (LogId::Channel(channel), true, true) = (append.log, append.looks_up_keys, bucket > 0) {
-            let closed = each(keys.clone(), |(sender, key)| self.closed_send(channel, sender, key));
-            let sent = closed.await?;
-            let sent: Vec<SendRecord> = sent.into_iter().flatten().collect();
-            if !sent.is_empty() {
-                return Ok(AppendOutcome::SentBefore(sent));
-            }
-        }
-        if !self.change_rows(append.log, &append.changes).await? {
-            return Ok(AppendOutcome::Stale);
-        }
-        let mut before = None;
-        if is_first && bucket > 0 {
-            before = self.cql.read_one::<StoredHead>(&SERIAL_HEAD, (kind, id, bucket - 1)).await?;
-            if before.as_ref().and_then(StoredHead::head) != Some(append.expected) {
-                return Ok(AppendOutcome::Moved);
-            }
-            self.close_bucket(append.log, bucket - 1).await?;
-        } else if is_first && append.expected != Head::default() {
-            return Ok(AppendOutcome::Moved);
-        }
-        let parts = Self::append_parts(&append, bucket, before.as_ref())?;
-        if self.cql.conditional_batch(parts).await? {
-            self.follow_details(&append).await;
-            return Ok(AppendOutcome::Appended);
-        }
-        // Not applied: a key was there, or the head is another. Keys come first, since they are valid for any head.
-        if let LogId::Channel(channel) = append.log {
-            let sent: Vec<SendRecord> =
-                self.records(channel, bucket, &keys).await?.into_iter().flatten().collect();
-            if !sent.is_empty() {
-                return Ok(AppendOutcome::SentBefore(sent));
-            }
-        }
-        Ok(AppendOutcome::Moved)
+        self.try_append(append).await
     }
 
     async fn apply_consequences(&self, channel: ChannelId, consequences: &Consequences) -> StoreResult<()> {
-        let Consequences { markers, mentions, deleted } = consequences;
-        let channel = int(channel.raw());
-        each(markers.clone(), |(user, marker)| self.put_marker(user, channel, marker)).await?;
-        let notes: Vec<_> = mentions
-            .iter()
-            .flat_map(|of| {
-                let place = (int(of.at.get()), int(of.seq.get()), int(of.sender.raw()));
-                of.users.iter().map(move |user| (place, *user))
-            })
-            .collect();
-        let note = |((at, seq, sender), user): ((i64, i64, i64), Option<UserId>)| async move {
-            let id = user.map_or(EVERYBODY, |user| int(user.raw()));
-            self.cql.write(&PUT_MENTION_BY_CHANNEL, (id, channel, seq, at, sender)).await?;
-            match user {
-                Some(_) => self.cql.write(&PUT_MENTION, (id, at, channel, seq, sender)).await,
-                None => Ok(()),
-            }
-        };
-        each(notes, note).await?;
-        for of in deleted {
-            let target = int(of.target.get());
-            for user in &of.mentioned {
-                let user = user.map_or(EVERYBODY, |user| int(user.raw()));
-                let at: Option<(i64,)> = self.cql.read_one(&MENTION_AT, (user, channel, target)).await?;
-                if let Some((at,)) = at.filter(|_| user != EVERYBODY) {
-                    self.cql.write(&REMOVE_MENTION, (user, at, channel, target)).await?;
-                }
-                self.cql.write(&REMOVE_MENTION_BY_CHANNEL, (user, channel, target)).await?;
-            }
-            let all: Vec<(String, i64)> = self.cql.read(&REACTIONS, (channel, target)).await?;
-            let forget = |(emoji, user): (String, i64)| async move {
-                self.cql.write(&REMOVE_OWN_REACTION, (channel, user, target, emoji)).await
-            };
-            each(all, forget).await?;
-            self.cql.write(&FORGET_REACTIONS, (channel, target)).await?;
-        }
-        Ok(())
+        self.apply(channel, consequences).await
     }
 
     async fn tail(&self, log: LogId, rows: usize) -> StoreResult<Tail> {
@@ -704,33 +360,7 @@ impl LogStore for Scylla {
         changes: &[ReactionChange],
         named: usize,
     ) -> StoreResult<Vec<Reaction>> {
-        let (channel, target) = (int(channel.raw()), int(target.get()));
-        for ReactionChange { user_id, emoji, on } in changes {
-            let user = int(user_id.raw());
-            let (here, own) = if *on {
-                (&PUT_REACTION, &PUT_OWN_REACTION)
-            } else {
-                (&REMOVE_REACTION, &REMOVE_OWN_REACTION)
-            };
-            let here = self.cql.write(here, (channel, target, emoji, user));
-            let own = self.cql.write(own, (channel, user, target, emoji));
-            try_join(here, own).await?;
-        }
-        let all: Vec<(String, i64)> = self.cql.read(&REACTIONS, (channel, target)).await?;
-        let mut reactions: Vec<Reaction> = Vec::new();
-        for (emoji, user) in all {
-            let user = UserId::from_raw(number(user));
-            match reactions.last_mut().filter(|last| last.emoji == emoji) {
-                Some(last) => {
-                    last.count += 1;
-                    if last.users.len() < named {
-                        last.users.push(user);
-                    }
-                }
-                None => reactions.push(Reaction { emoji, count: 1, users: vec![user] }),
-            }
-        }
-        Ok(reactions)
+        self.change_reactions(channel, target, changes, named).await
     }
 
     async fn reactors(
@@ -828,19 +458,4 @@ impl Scylla {
         let (kind, id) = log_key(log);
         self.cql.conditional(&SPOIL, (kind, id, bucket_of(seq), int(seq.get()))).await.map(drop)
     }
-
-    pub(super) async fn put_marker(&self, user: UserId, channel: i64, marker: Marker) -> StoreResult<()> {
-        let (seq, ordinal) = (int(marker.seq.get()), int(marker.ordinal.get()));
-        self.cql.write(&PUT_MARKER, (int(user.raw()), channel, seq, ordinal, seq)).await
-    }
-}
-
-fn check(append: &Append) -> StoreResult<()> {
-    let is_dense =
-        append.rows.iter().zip(append.expected.seq.get() + 1..).all(|(row, seq)| row.entry.seq.get() == seq);
-    let is_in_one = bucket_of(append.expected.seq.next()) == bucket_of(append.head().seq);
-    if is_dense && is_in_one && (1..=MAX_APPEND_ROWS).contains(&append.rows.len()) {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt(format!("an append to {} has a hole, or crosses a bucket", append.log)))
 }
