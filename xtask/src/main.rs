@@ -8,6 +8,7 @@ mod cargo;
 mod faults;
 mod fuzz;
 mod replay;
+mod services;
 mod steps;
 mod test;
 mod tidy;
@@ -39,6 +40,9 @@ enum Task {
         /// Skips the slow tests and the runs of the load tool.
         #[arg(long)]
         quick: bool,
+        /// Also runs the tests over real servers, which it starts: the suite of the store over Cassandra.
+        #[arg(long)]
+        fleet: bool,
     },
     /// Checks that the load tool finds each fault that is planted in a special build of the server.
     Planted,
@@ -62,6 +66,8 @@ enum Task {
     },
     /// Checks that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
     Faults(faults::Faults),
+    /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
+    Services(services::Services),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
         /// Name of the measurement.
@@ -90,7 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
             command.args(["--", "serve"]).args(args);
             Err(cargo::become_command(&mut command))
         }
-        Task::Test { quick } => test::run(quick),
+        Task::Test { quick, fleet } => test::run(quick, fleet),
         Task::Planted => {
             replay::with_planted_faults(&cargo::Metadata::read()?.target_directory)?;
             Ok(ExitCode::SUCCESS)
@@ -103,6 +109,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Autobahn => autobahn::run(),
         Task::Fuzz { seconds, at_once, target } => fuzz::run(seconds, at_once, target.as_deref()),
         Task::Faults(args) => faults::run(args),
+        Task::Services(args) => services::run(args),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

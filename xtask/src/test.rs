@@ -1,10 +1,12 @@
 //! `cargo xtask test`: everything that must hold before a commit is shared.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cargo::{Metadata, cargo};
+use crate::services::{self, Wanted};
 use crate::steps::{Steps, call};
 use crate::{autobahn, replay, tidy};
 
@@ -12,7 +14,7 @@ use crate::{autobahn, replay, tidy};
 const SLOW: &str = "slow_";
 
 /// Runs the checks; the exit code says whether all of them passed.
-pub(crate) fn run(quick: bool) -> Result<ExitCode> {
+pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let metadata = Metadata::read()?;
     let (slow, fast): (Vec<&str>, Vec<&str>) =
         metadata.targets("test").into_iter().partition(|name| name.starts_with(SLOW));
@@ -24,6 +26,9 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
     steps.step("tidy", tidy::check);
     steps.step("tests", || call(&mut tests(&["--lib", "--bins"], &fast)));
     steps.step("doc tests", || call(&mut tests(&["--doc"], &[])));
+    if fleet {
+        steps.step("store over Cassandra", || store_over_cassandra(&metadata.target_directory));
+    }
     if !quick {
         for name in slow {
             steps.step(name, || call(&mut tests(&[], &[name])));
@@ -33,6 +38,15 @@ pub(crate) fn run(quick: bool) -> Result<ExitCode> {
         steps.step("planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }
     Ok(steps.finish())
+}
+
+/// Passes the suite of the store on a real cluster of one node.
+fn store_over_cassandra(target_directory: &Path) -> Result<()> {
+    let running = services::ensure(target_directory, Wanted { redis: 0, cassandra: 1 })?;
+    let node = running.cassandra.first().context("no node of the cluster")?;
+    let mut command = cargo(&["test", "-p", "madang-store", "--all-features", "--test", "cql"]);
+    command.args(["--", "--ignored", "--nocapture"]).env("MADANG_TEST_CQL", node.to_string());
+    call(&mut command)
 }
 
 /// `cargo test` for the given kinds and integration test targets. All targets are named, because cargo cannot exclude

@@ -38,6 +38,7 @@ impl Operations {
     /// Takes one step of the walk, or of the rest between two walks. A step that fails is repeated a minute later. A user whose
     /// rows are damaged does not make it fail.
     pub(super) async fn trim_some(&self, walk: &mut TrimWalk) {
+        let Some(upkeep) = &self.upkeep else { return };
         if walk.rest_rounds > 0 {
             walk.rest_rounds -= 1;
             return;
@@ -49,7 +50,7 @@ impl Operations {
             left_channels: limits::LEFT_CHANNELS,
             forgets: FORGETS_A_ROUND,
         };
-        match self.store.trim(step).await {
+        match upkeep.trim(step).await {
             Ok(trimmed) => {
                 walk.after = trimmed.after.filter(|_| trimmed.more);
                 walk.rest_rounds = if trimmed.more { 0 } else { REST_ROUNDS };

@@ -23,6 +23,8 @@ mod lane;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
+#[cfg(feature = "scylla")]
+pub mod scylla;
 mod settings;
 mod shared_rows;
 mod trim;

@@ -99,13 +99,15 @@ pub trait LogStore: Send + Sync + 'static {
     /// # The store owes
     /// - Of two appends with one expected head at most one is [`AppendOutcome::Appended`]. Once it is, the rows survive
     ///   `kill -9` and power loss (G1).
-    /// - The rows become visible together, and with the head and the details: a caller that reads a head reads, then or
+    /// - The rows become visible together, and with the head and the details. Where a store must part the rows of one append, an
+    ///   append of which only the first rows happened is [`StoreError::Unknown`](crate::StoreError::Unknown). A caller that reads a head reads, then or
     ///   later, rows and details of at least that head.
     /// - In this order: the records are written, the keys are looked up, the changes of earlier rows are made, each by
     ///   compare-and-set on its version, and the head is compared. These may be four writes. A failure before the last one is
     ///   [`StoreError::Unavailable`](crate::StoreError::Unavailable) as far as the rows go, and leaves what was done: records
     ///   are true whatever becomes of the rows, and a change without its entry is found when the command is repeated.
     /// - A record that was durable before `expected` was read is found.
+    /// - A store that finds the keys of its rows without records may ignore `records`, and may look up keys that were not asked for.
     /// - What a change carries of its message ([`Content::carry`](madang_proto::Content::carry)) goes to the feed of commits and
     ///   is not kept: reads bring the change without it, and the target as it is.
     ///

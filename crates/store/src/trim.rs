@@ -38,17 +38,6 @@ pub struct Trimmed {
 /// Removes data of users that is no longer needed.
 #[async_trait]
 pub trait TrimStore: Send + Sync + 'static {
-    /// One step over the users who have an own log, by id.
-    ///
-    /// Of an own log the first rows are removed; its head stays, and a [`scan`](crate::CommitOrder::scan) from before the
-    /// remaining rows gives up. Of left channels the membership and the member's row are removed, with the read marker, the settings
-    /// and the hidden messages: first open channels, of which a former member reads nothing, then stays that were not accepted,
-    /// which any user could have caused, and of the rest those that were left longest ago. A scan from before the end of a removed
-    /// stay in a group gives up. A ban or a pending change keeps the row.
-    ///
-    /// A user whose rows are damaged is left out. Each user is one write where the store can. Repeating a step is harmless.
-    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed>;
-
     /// Removes up to `forgets` rows that only a deleted user read: the own log except its last row, to which the head belongs; left
     /// channels, as [`TrimStore::trim`] does; settings of channels and hidden messages; and blocks by the user, except those of
     /// users with whom there is a direct channel, which the block keeps closed. Returns the number of removed rows: fewer than

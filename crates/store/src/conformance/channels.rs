@@ -244,7 +244,8 @@ pub(super) async fn details_change_with_an_append(subject: Arc<dyn Subject>) {
     let head = first.head();
     let append = Append { details: Some(details.clone()), ..first };
     assert_eq!(store.append(append.clone()).await, Ok(AppendOutcome::Appended));
-    let other = Append { details: Some(Details::default()), ..append };
+    let other = say(log(1), Head::default(), key(user(1), 9));
+    let other = Append { details: Some(Details::default()), ..other };
     assert_eq!(store.append(other).await, Ok(AppendOutcome::Moved));
     assert_eq!(store.append(say(log(1), head, key(user(1), 2))).await, Ok(AppendOutcome::Appended));
     let channel_row = store.channel(channel(1)).await.unwrap().unwrap();

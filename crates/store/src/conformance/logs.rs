@@ -8,7 +8,7 @@ use madang_proto::{Change, Content, DeletionMark};
 use super::Subject;
 use super::build::*;
 use super::channels::{membership, plain};
-use super::sends::{record, record_sends};
+use super::sends::record_sends;
 use crate::channels::{Channel, Membership};
 use crate::log::{
     Append, AppendOutcome, Consequences, Deleted, Head, Marker, ReactionChange, Row, RowChange,
@@ -95,6 +95,37 @@ pub(super) async fn a_writer_that_paused_is_refused(subject: Arc<dyn Subject>) {
     let rows = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
     assert_eq!(seqs(&rows), [1, 2, 3, 4, 5, 6]);
     assert!(rows[1..].iter().all(|row| row.key.is_some_and(|key| key.sender == user(2))));
+}
+
+pub(super) async fn a_log_goes_on_beyond_every_bucket(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let (mut head, mut number) = (Head::default(), 1);
+    // No append ends at 4,096, where a bucket of a cluster ends.
+    for _ in 0..40 {
+        head = appended(&store, say_many(log(1), head, user(1), number, 250)).await;
+        number += 250;
+    }
+    assert_eq!(head.seq, seq(10_000));
+    let all = async |first: u64, last: u64| {
+        let rows = store.rows(log(1), seq(first)..=seq(last), usize::MAX).await.unwrap();
+        let mut back = store.rows_back(log(1), seq(first)..=seq(last), usize::MAX).await.unwrap();
+        back.reverse();
+        assert_eq!(seqs(&rows), seqs(&back), "{first} to {last}");
+        seqs(&rows)
+    };
+    for (first, last) in [(4_090, 4_100), (1, 300), (8_190, 8_194), (9_990, 20_000)] {
+        assert_eq!(all(first, last).await, (first..=last.min(10_000)).collect::<Vec<_>>());
+    }
+    let tail = store.tail(log(1), 256).await.unwrap();
+    assert_eq!((tail.head, seqs(&tail.rows)), (head, (9_745..=10_000).collect()));
+    assert_eq!(store.heads(&[log(1)]).await, Ok(vec![head]));
+    let single = store.rows_at(log(1), &[seq(4_096), seq(4_097), seq(10_001)], usize::MAX).await.unwrap();
+    assert_eq!(single.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    for place in [1, 4_096, 4_097, 9_999] {
+        assert_eq!(store.seq_at(log(1), at(place * 10)).await, Ok(seq(place)));
+    }
+    let stale = say(log(1), Head { seq: seq(9_999), ..head }, key(user(1), 20_000));
+    assert_eq!(store.append(stale).await, Ok(AppendOutcome::Moved));
 }
 
 pub(super) fn edit(head: Head, target: u64, if_version: u32, text: &str) -> Append {
@@ -308,7 +339,7 @@ pub(super) async fn ranges_of_several_logs_are_read_at_once(subject: Arc<dyn Sub
 pub(super) async fn a_time_finds_its_row(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
     let mut head = Head::default();
-    for first in [1, 4, 5] {
+    for first in [1, 4, 7] {
         // The rows of one append have the same time.
         let mut batch = say_many(log(1), head, user(1), first, 3).rows.to_vec();
         batch.iter_mut().for_each(|row| row.entry.at = head.at.plus(10));
@@ -372,16 +403,16 @@ pub(super) async fn acked_data_survives_reopening(subject: Arc<dyn Subject>) {
         head = appended(&store, batch).await;
     }
     let head = appended(&store, edit(head, 2, 1, "changed")).await;
-    let head = record_sends(&store, head, &[record(1, 1)]).await;
+    let (head, records) = record_sends(&store, head, &[key(user(1), 1)]).await;
     drop(store);
     let store = subject.open().await;
     let tail = store.tail(log(1), 100).await.unwrap();
-    assert_eq!((tail.head, tail.rows.len()), (head, 62));
+    assert_eq!((tail.head, tail.rows.len()), (head, 63));
     assert_eq!(text_of(&tail.rows[1]), ("", 2), "a tail contains no text");
     let all = store.rows(log(1), seq(1)..=seq(99), usize::MAX).await.unwrap();
     assert_eq!(text_of(&all[1]), ("changed", 2));
     assert_same(&all[2..60], &rows[2..]);
     let keys = [(user(1), key(user(1), 1).client_msg_id)];
-    assert_eq!(store.find_sends(channel(1), &keys).await.unwrap(), [Some(record(1, 1))]);
+    assert_eq!(store.find_sends(channel(1), &keys).await.unwrap(), [Some(records[0])]);
     appended(&store, say(log(1), head, key(user(1), 999))).await;
 }

@@ -169,6 +169,7 @@ macro_rules! for_each_store_case {
             a_key_has_one_row_beyond_every_window
             an_append_prevents_those_of_unknown_outcome_before_it
             rows_of_one_append_appear_together
+            a_log_goes_on_beyond_every_bucket
             changes_compare_the_version
             a_change_keeps_the_first_hash
             details_change_with_an_append
@@ -256,9 +257,6 @@ macro_rules! for_each_store_case {
             channel_settings_compare_the_revision
             a_message_is_hidden_from_one_user
             an_erasure_stays_until_it_ends
-            own_logs_keep_their_last_rows
-            channels_left_long_ago_are_forgotten
-            groups_that_were_not_accepted_are_forgotten_first
             data_of_a_deleted_user_is_removed_in_steps
             rows_are_replaced_by_version
         }
@@ -281,6 +279,9 @@ macro_rules! for_each_order_case {
             a_scan_leaves_open_channels_out
             a_scan_from_before_what_was_trimmed_gives_up
             a_scan_from_before_a_forgotten_stay_ended_gives_up
+            own_logs_keep_their_last_rows
+            channels_left_long_ago_are_forgotten
+            groups_that_were_not_accepted_are_forgotten_first
             old_sends_are_forgotten
             old_claims_are_forgotten
             devices_whose_tokens_have_ended_are_found

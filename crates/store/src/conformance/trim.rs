@@ -14,10 +14,10 @@ use crate::channels::{Member, Membership, SeatChange};
 use crate::log::Marker;
 use crate::log::{AppendOutcome, Head};
 use crate::trim::{TrimStep, Trimmed};
-use crate::{Spans, Store};
+use crate::{Spans, Store, Upkeep};
 
 /// Trims all users in small steps. Returns the numbers of removed rows and channels.
-async fn trim_all(store: &(impl Store + ?Sized), own_rows: u64, left_channels: usize) -> (u64, u64) {
+async fn trim_all(store: &(impl Upkeep + ?Sized), own_rows: u64, left_channels: usize) -> (u64, u64) {
     let mut sum = (0, 0);
     let mut step = TrimStep { after: None, users: 2, own_rows, left_channels, forgets: 4 };
     for _ in 0..1_000 {
@@ -39,7 +39,7 @@ async fn fill(store: &(impl Store + ?Sized), log: LogId, rows: u64) -> Head {
     head
 }
 
-pub(super) async fn own_logs_keep_their_last_rows(subject: Arc<dyn Subject>) {
+pub(super) async fn own_logs_keep_their_last_rows(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     fill(&*store, log(1), 30).await;
     let head = fill(&*store, own_log(1), 30).await;
@@ -87,7 +87,7 @@ fn left() -> Spans {
     spans
 }
 
-pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subject>) {
+pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let here = Spans::since(seq(1));
     // Channel 2 is left last, 10 and 11 are open channels, 6 and 7 must stay.
@@ -131,7 +131,7 @@ pub(super) async fn channels_left_long_ago_are_forgotten(subject: Arc<dyn Subjec
     assert_eq!(known(&*store).await, [2, 3, 5, 6, 7]);
 }
 
-pub(super) async fn groups_that_were_not_accepted_are_forgotten_first(subject: Arc<dyn Subject>) {
+pub(super) async fn groups_that_were_not_accepted_are_forgotten_first(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let unaware = |member| Member { has_accepted: false, ..member };
     for id in 1..=6 {

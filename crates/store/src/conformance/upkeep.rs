@@ -6,19 +6,21 @@ use super::OrderedSubject;
 use super::accounts::invitation;
 use super::build::*;
 use super::devices::{device, device_id, token};
-use super::sends::{record, record_sends};
+use super::logs::appended;
+use super::sends::record_of;
 use crate::Store;
 use crate::accounts::{Claim, Claimed};
 use crate::devices::PutDevice;
-use crate::log::{Head, SendRecord};
+use crate::log::{Append, Head, SendRecord};
 
 pub(super) async fn old_sends_are_forgotten(subject: Arc<dyn OrderedSubject>) {
     let store = subject.open().await;
     let hour = 3_600_000;
-    let records: Vec<SendRecord> =
-        (1..=10).map(|number| SendRecord { at: at(number * hour), ..record(1, number) }).collect();
+    let said = say_many(log(1), Head::default(), user(1), 1, 10);
+    let aged = |(record, number)| SendRecord { at: at(number * hour), ..record };
+    let records: Vec<SendRecord> = said.rows.iter().filter_map(record_of).zip(1..).map(aged).collect();
     let rows: Arc<dyn Store> = store.clone();
-    record_sends(&rows, Head::default(), &records).await;
+    appended(&rows, Append { records: records.clone(), ..said }).await;
     let before = at(6 * hour);
     assert_eq!(store.forget_sends(before, 3).await.unwrap(), 3);
     assert_eq!(store.forget_sends(before, 3).await.unwrap(), 2);

@@ -1,16 +1,13 @@
 //! The store of invitations to groups, in memory. The invitations of one user are one partition.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 use madang_ids::{ChannelId, Millis, UserId};
 
 use super::{Model, Mutant, State};
 use crate::error::{StoreError, StoreResult};
 use crate::group_invitations::{
-    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
-    OpenInvitation, renewed,
+    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore, OfUser,
+    OpenInvitation,
 };
 use crate::log::ChannelState;
 
@@ -25,7 +22,10 @@ impl GroupInvitationStore for Model {
         limits: GroupInvitationLimits,
     ) -> StoreResult<Vec<GroupInvitation>> {
         let _call = self.journal.begin("invite");
-        let is_endless = self.is_mutant(Mutant::InvitationsDisplaceNone);
+        let limits = match self.is_mutant(Mutant::InvitationsDisplaceNone) {
+            true => GroupInvitationLimits { waiting: u32::MAX, by_one: u32::MAX, ..limits },
+            false => limits,
+        };
         let is_forgetful = self.is_mutant(Mutant::InvitationsForgetDeclines);
         let mut untold = Vec::new();
         for (index, &user_id) in users.iter().enumerate() {
@@ -36,7 +36,8 @@ impl GroupInvitationStore for Model {
                 if is_forgetful {
                     state.group_invitations.remove(&(user_id, channel));
                 }
-                state.invite(new, limits, is_endless)
+                let is_blocked = state.is_blocked(user_id, by);
+                state.with_invitations(user_id, |own| own.invite(new, limits, is_blocked))
             });
             match invited.await {
                 Ok(changed) => untold.extend(changed),
@@ -93,9 +94,11 @@ impl GroupInvitationStore for Model {
         let _call = self.journal.begin("decline_invitation");
         self.write(|state| match state.group_invitations.get(&(user, channel)).copied() {
             Some(found) if found.state == GroupInvitationState::Waiting => {
-                let changed = state.change_invitation(found, GroupInvitationState::Declined);
-                state.forget_declined(user, declined);
-                Some(changed)
+                state.with_invitations(user, |own| {
+                    let changed = own.change(found, GroupInvitationState::Declined);
+                    own.forget_declined(declined);
+                    Some(changed)
+                })
             }
             found => found.filter(|found| !found.is_recorded),
         })
@@ -113,7 +116,10 @@ impl GroupInvitationStore for Model {
         self.write(|state| {
             let waiting = state.waiting(is_it);
             let ended = waiting.into_iter().take(limit);
-            ended.map(|found| state.change_invitation(found, GroupInvitationState::Ended)).collect()
+            let end = |found: GroupInvitation| {
+                state.with_invitations(found.user_id, |own| own.change(found, GroupInvitationState::Ended))
+            };
+            ended.map(end).collect()
         })
         .await
     }
@@ -149,73 +155,17 @@ impl GroupInvitationStore for Model {
 }
 
 impl State {
-    fn invite(
-        &mut self,
-        new: GroupInvitation,
-        limits: GroupInvitationLimits,
-        is_endless: bool,
-    ) -> Vec<GroupInvitation> {
-        let found = self.group_invitations.get(&(new.user_id, new.channel_id)).copied();
-        let Some(renewed) = renewed(found, new, self.is_blocked(new.user_id, new.by)) else {
-            return found.filter(|found| !found.is_recorded).into_iter().collect();
-        };
-        let mut untold = Vec::new();
-        if renewed.state == GroupInvitationState::Waiting && !is_endless {
-            untold.extend(self.make_room(new, limits));
-        }
-        self.group_invitations.insert((new.user_id, new.channel_id), renewed);
-        if renewed.state == GroupInvitationState::Declined {
-            self.forget_declined(new.user_id, limits.declined);
-        }
-        untold.extend(Some(renewed).filter(|renewed| !renewed.is_recorded));
-        untold
-    }
-
-    fn make_room(&mut self, new: GroupInvitation, limits: GroupInvitationLimits) -> Option<GroupInvitation> {
-        let all = self.waiting(|found| found.user_id == new.user_id);
-        let by_one: Vec<GroupInvitation> = all.iter().filter(|found| found.by == new.by).copied().collect();
-        let crowded = if by_one.len() >= limits.by_one as usize {
-            by_one
-        } else if all.len() >= limits.waiting as usize {
-            all
-        } else {
-            return None;
-        };
-        let oldest = crowded.into_iter().min_by_key(|found| (found.at, found.channel_id))?;
-        Some(self.change_invitation(oldest, GroupInvitationState::Ended))
+    /// Changes the invitations of one user.
+    fn with_invitations<T>(&mut self, user: UserId, change: impl FnOnce(&mut OfUser) -> T) -> T {
+        let own = self.group_invitations.extract_if(.., |(of, _), _| *of == user);
+        let mut own = OfUser(own.map(|((_, channel), found)| (channel, found)).collect());
+        let outcome = change(&mut own);
+        self.group_invitations.extend(own.0.into_iter().map(|(channel, found)| ((user, channel), found)));
+        outcome
     }
 
     fn waiting(&self, is_it: impl Fn(&GroupInvitation) -> bool) -> Vec<GroupInvitation> {
         let waiting = |found: &&GroupInvitation| found.state == GroupInvitationState::Waiting && is_it(found);
         self.group_invitations.values().filter(waiting).copied().collect()
-    }
-
-    fn change_invitation(&mut self, found: GroupInvitation, state: GroupInvitationState) -> GroupInvitation {
-        let changed = GroupInvitation { state, rev: found.rev + 1, is_recorded: false, ..found };
-        self.group_invitations.insert((found.user_id, found.channel_id), changed);
-        changed
-    }
-
-    /// Keeps the `most` most relevant declines: first the latest decline of each inviter, then the second of each, and
-    /// so on.
-    fn forget_declined(&mut self, user: UserId, most: u32) {
-        let declined = self
-            .group_invitations
-            .values()
-            .filter(|found| found.user_id == user && found.state == GroupInvitationState::Declined);
-        let mut declined: Vec<GroupInvitation> = declined.copied().collect();
-        declined.sort_unstable_by_key(|found| Reverse((found.at, found.channel_id)));
-        let mut counts = BTreeMap::new();
-        let mut ranked: Vec<(u32, ChannelId)> = Vec::new();
-        for found in declined {
-            let count = counts.entry(found.by).or_insert(0_u32);
-            *count += 1;
-            ranked.push((*count, found.channel_id));
-        }
-        // The sort is stable: within one rank the later declines come first.
-        ranked.sort_by_key(|(rank, _)| *rank);
-        for (_, channel) in ranked.into_iter().skip(most as usize) {
-            self.group_invitations.remove(&(user, channel));
-        }
     }
 }

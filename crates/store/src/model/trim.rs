@@ -9,9 +9,9 @@ use super::{Model, Mutant, State};
 use crate::error::StoreResult;
 use crate::trim::{TrimStep, TrimStore, Trimmed};
 
-#[async_trait]
-impl TrimStore for Model {
-    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+impl Model {
+    /// See [`crate::Upkeep::trim`].
+    pub(super) async fn trim_users(&self, step: TrimStep) -> StoreResult<Trimmed> {
         let _call = self.journal.begin("trim");
         let (keeps_too_few, forgets_bans) =
             (self.is_mutant(Mutant::TrimKeepsTooFew), self.is_mutant(Mutant::TrimForgetsBans));
@@ -34,7 +34,10 @@ impl TrimStore for Model {
         })
         .await
     }
+}
 
+#[async_trait]
+impl TrimStore for Model {
     async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
         let _call = self.journal.begin("forget_user");
         let forgets_all = self.is_mutant(Mutant::ForgetsClosedDirects);

@@ -6,10 +6,15 @@ use madang_ids::{DeviceId, Millis, UserId};
 use super::{Model, Mutant};
 use crate::devices::{Device, Refresh};
 use crate::error::StoreResult;
+use crate::trim::{TrimStep, Trimmed};
 use crate::upkeep::Upkeep;
 
 #[async_trait]
 impl Upkeep for Model {
+    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+        self.trim_users(step).await
+    }
+
     async fn forget_sends(&self, before: Millis, limit: usize) -> StoreResult<usize> {
         let _call = self.journal.begin("forget_sends");
         self.write(|state| {

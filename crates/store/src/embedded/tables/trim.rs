@@ -11,9 +11,9 @@ use crate::embedded::readable::readable;
 use crate::error::{StoreError, StoreResult};
 use crate::trim::{TrimStep, TrimStore, Trimmed};
 
-#[async_trait]
-impl TrimStore for Embedded {
-    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+impl Embedded {
+    /// See [`crate::Upkeep::trim`].
+    pub(in crate::embedded) async fn trim_users(&self, step: TrimStep) -> StoreResult<Trimmed> {
         let (users, last) = self.read(move |db| candidates(db, step)).await?;
         let mut trimmed = Trimmed { after: step.after, more: true, ..Trimmed::default() };
         for user in users {
@@ -37,7 +37,10 @@ impl TrimStore for Embedded {
         }
         Ok(Trimmed { after: last, more: last.is_some(), ..trimmed })
     }
+}
 
+#[async_trait]
+impl TrimStore for Embedded {
     async fn forget_user(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
         self.write(move |transaction| forget_user(transaction.db(), user, forgets)).await
     }

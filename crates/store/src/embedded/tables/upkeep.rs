@@ -9,10 +9,15 @@ use super::sends;
 use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, limit, number};
 use crate::error::StoreResult;
+use crate::trim::{TrimStep, Trimmed};
 use crate::upkeep::Upkeep;
 
 #[async_trait]
 impl Upkeep for Embedded {
+    async fn trim(&self, step: TrimStep) -> StoreResult<Trimmed> {
+        self.trim_users(step).await
+    }
+
     async fn forget_sends(&self, before: Millis, limit_rows: usize) -> StoreResult<usize> {
         self.write(move |transaction| sends::forget(transaction.db(), before, limit_rows)).await
     }

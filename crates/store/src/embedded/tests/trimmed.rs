@@ -5,7 +5,8 @@ use rusqlite::Connection;
 
 use super::{Embedded, config, fill};
 use crate::log::{Head, LogStore};
-use crate::trim::{TrimStep, TrimStore};
+use crate::trim::TrimStep;
+use crate::upkeep::Upkeep;
 
 #[tokio::test]
 async fn a_user_whose_rows_are_damaged_keeps_no_other_from_being_trimmed() {

@@ -12,7 +12,8 @@ use crate::commit_order::CommitOrder;
 use crate::embedded::Embedded;
 use crate::embedded::tests::{config, fill, log};
 use crate::log::{Head, LogStore};
-use crate::trim::{TrimStep, TrimStore};
+use crate::trim::TrimStep;
+use crate::upkeep::Upkeep;
 
 /// Does something to a file.
 type Harm = fn(&mut Vec<u8>);
