@@ -1,9 +1,9 @@
 //! The durable model behind every role: one log per channel, appended by compare-and-set on its head, and the rows
 //! around it. The store alone arbitrates order; every other part may be wrong, late or dead.
 //!
-//! Two implementations stand behind these traits: [`embedded`] (SQLite, one process) and [`model`] (memory, with delayed
-//! and unknown outcomes and no atomicity across partitions, for simulation and transcripts); in a fleet a CQL one will.
-//! All pass the suite in [`conformance`].
+//! Three implementations stand behind these traits: [`embedded`] (SQLite, one process), [`model`] (memory, with delayed and
+//! unknown outcomes and no atomicity across partitions, for simulation and transcripts), and `scylla` (CQL, for a fleet; the
+//! server does not use it yet). All pass the suite in [`conformance`].
 #![warn(missing_docs)]
 
 mod accounts;

@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    /// Removes a user of whom nothing is needed any more.
+    /// Removes a user that nothing refers to any more.
     pub(super) fn forget_gone(&mut self, id: UserId) {
         if self.users.get(&id).is_some_and(|user| user.is_gone())
             && let Some(gone) = self.users.remove(&id)

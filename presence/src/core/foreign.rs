@@ -190,7 +190,7 @@ impl Core {
         }
     }
 
-    /// Whether a settled user watches somebody of whom nothing is known yet: a foreign user, or a user of this core who is not
+    /// Whether a settled user watches a user whose state is not known yet: a foreign user, or a user of this core who is not
     /// settled. Then the user's list is not complete, and this is noted. [`Self::end_wait`] completes the list, after the last state
     /// of a foreign user or when users of this core have settled.
     pub(super) fn note_incomplete(&mut self, id: UserId) -> bool {

@@ -92,10 +92,11 @@ struct Node {
     is_current: bool,
 }
 
-/// Users who came to this core with a view, or whom a node still reports to another core, are unsettled for one lease.
+/// Two kinds of users are unsettled for one lease: those that came to this core with a view, and those that a node still reports
+/// to another core.
 #[derive(Debug)]
 struct Settling {
-    /// The view before, or the view of the node. Users whom this core owns under it are not concerned. `None`: all users are
+    /// The view before, or the view of the node. Users that this core owns under it stay settled. `None`: all users are
     /// concerned.
     before: Option<View>,
     until: Duration,

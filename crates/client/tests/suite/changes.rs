@@ -11,7 +11,7 @@ async fn an_edit_contains_the_message_and_events_are_delivered() {
     let harness = Harness::new().await;
     let (ada, bob, channel) = harness.pair().await;
     let (client, mut events) = harness.connected(&bob).await;
-    let (hers, mut her_events) = harness.connected(&ada).await;
+    let (connection, mut of_ada) = harness.connected(&ada).await;
     harness.say(&ada, channel, "tea?").await;
     let seq = madang_ids::Seq::new(4);
     let body = Body { text: "coffee?".to_owned(), ..Body::default() };
@@ -39,12 +39,12 @@ async fn an_edit_contains_the_message_and_events_are_delivered() {
     client.mark_read(channel, seq).await.unwrap();
     let (mut has_typed, mut has_read) = (false, false);
     while !(has_typed && has_read) {
-        match her_events.content().await {
+        match of_ada.content().await {
             Event::Typing { channel_id, .. } => has_typed = channel_id == channel,
             Event::Receipt { seq: at, .. } => has_read = at == seq,
             _ => {}
         }
     }
-    hers.close().await;
+    connection.close().await;
     client.close().await;
 }

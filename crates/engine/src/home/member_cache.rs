@@ -59,8 +59,10 @@ pub(super) struct MemberCache {
     between: Option<(Between, Duration)>,
     /// The cache was dropped while a lookup was out: its result may be older than the change that caused the drop.
     was_forgotten: bool,
-    /// The log was just loaded: what is known is as fresh as a lookup of the next step would be.
+    /// The log was just loaded, and no command came meanwhile: what is known is as fresh as a lookup of the next step would be.
     is_loaded: bool,
+    /// A command came while the log was loaded. What was read may be older than the command.
+    has_late_command: bool,
     pub(super) seats: Seats,
 }
 
@@ -75,11 +77,16 @@ impl MemberCache {
 
     /// The lookup that goes with a load.
     pub(super) fn look_up_with_load(&mut self, users: impl Iterator<Item = UserId>, between: bool) -> Lookup {
-        self.was_forgotten = false;
+        (self.was_forgotten, self.has_late_command) = (false, false);
         let mut users: Vec<UserId> = users.take(MEMBERS_KNOWN).collect();
         users.sort_unstable();
         users.dedup();
         Lookup { users, between }
+    }
+
+    /// A command came while the log is loaded.
+    pub(super) const fn handle_late_command(&mut self) {
+        self.has_late_command = true;
     }
 
     /// The log was loaded. What was found with it is kept, unless the cache was dropped meanwhile, or `found` is not of the loaded
@@ -90,7 +97,7 @@ impl MemberCache {
         self.seats = seats;
         if is_current {
             self.was_forgotten = false;
-            self.is_loaded = true;
+            self.is_loaded = !self.has_late_command;
             self.doubted = found.members.iter().map(|(user, _)| *user).collect();
             self.learn(found, now);
         }

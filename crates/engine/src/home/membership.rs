@@ -153,7 +153,8 @@ impl SeatStep {
         self.phase != SeatPhase::Plan
     }
 
-    /// The users whom the requests are about and by; none if the step finishes members that were found half-way.
+    /// The users that the requests name, and those who sent them. Empty if the step finishes members that were found
+    /// half-way.
     pub(super) fn users(&self) -> impl Iterator<Item = UserId> + '_ {
         let asked = match &self.source {
             Source::Commands(asked) => &asked[..],

@@ -178,6 +178,9 @@ impl Home {
         {
             return self.reply(ticket, Reply::Refused(error));
         }
+        if matches!(self.flight, Flight::Out(Step::Load)) {
+            self.members.handle_late_command();
+        }
         if let Command::React(request) = command {
             if let Err(error) = self.reactions.push(ticket, request) {
                 self.reply(ticket, Reply::Refused(error));

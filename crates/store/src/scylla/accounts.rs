@@ -430,7 +430,7 @@ impl AccountStore for Scylla {
 }
 
 impl Scylla {
-    /// Those of `others` whom the user blocks.
+    /// The users among `others` that this user blocks.
     pub(super) async fn blocked_among(&self, user: UserId, others: &[UserId]) -> StoreResult<Vec<UserId>> {
         let ids: Vec<i64> = others.iter().map(|other| int(other.raw())).collect();
         let found: Vec<(i64,)> = self.cql.read(&BLOCKS_AMONG, (int(user.raw()), ids)).await?;

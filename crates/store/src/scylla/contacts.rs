@@ -1,4 +1,4 @@
-//! Contacts, and the users whom a user knows.
+//! Contacts, and the other users that a user may know.
 //!
 //! A pair has one row, which is authoritative, and each of the two users has a list of their own. These are three partitions,
 //! written one after another: a place in the list of the asking user, the pair, both lists. A call that stops in between leaves a

@@ -50,7 +50,7 @@ impl ErasureStore for Scylla {
         let log = LogId::Channel(channel);
         let targets: Vec<Seq> =
             changes.iter().filter(|change| change.deletes()).map(|change| change.target).collect();
-        // Before the change: whom a message mentions is in its body.
+        // Read before the change: it removes the body, which has the mentioned users.
         let rows = self.rows_at(log, &targets, usize::MAX).await?;
         let mentioned_by = |row: &Option<Row>| {
             let message = row.as_ref().and_then(|row| row.entry.content.message());

@@ -25,7 +25,7 @@ fn is_readable_after(channel: &Channel) -> bool {
 }
 
 impl Scylla {
-    /// Messages behind the marker that mention the user or everybody, except by senders whom the user blocks.
+    /// Counts the messages behind the marker that mention the user or everybody. Blocked senders do not count.
     async fn mentions_after(&self, membership: &Membership, marker: Seq) -> StoreResult<u64> {
         let (user, channel) = (int(membership.user_id.raw()), int(membership.channel_id.raw()));
         let limit = i32::try_from(MENTIONS_COUNTED).unwrap_or(i32::MAX);

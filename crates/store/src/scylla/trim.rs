@@ -127,7 +127,7 @@ impl Scylla {
         Ok(hidden.len())
     }
 
-    /// Ends blocks by the user, except those of users with whom there is a direct channel.
+    /// Ends blocks by the user. A block stays if the two users have a direct channel.
     async fn forget_blocks(&self, user: UserId, forgets: usize) -> StoreResult<usize> {
         let (mut gone, mut after) = (0, None);
         while gone < forgets {

@@ -6,8 +6,8 @@ use super::invariants::check_at_rest;
 use super::stage::{Stage, seats, send, user};
 use super::transcripts::{ANNA, BERT, CARL, script, text};
 use super::world::{Fate, Kind};
-use crate::home::{Command, SeatRequest, Ticket};
-use crate::log::Row;
+use crate::home::{Command, Effect, Found, Loaded, SeatRequest, Ticket};
+use crate::log::{Row, Tail};
 
 #[test]
 fn thirty_joins_through_two_homes_fill_ten_seats() {
@@ -304,4 +304,22 @@ fn a_member_whose_partitions_are_gone_holds_nobody_up() {
     stage.world.gone.clear();
     stage.run();
     check_at_rest(&stage);
+}
+
+#[test]
+fn a_command_that_comes_during_a_load_is_not_refused_by_what_the_load_found() {
+    let mut stage = Stage::group(1, 10, &[ANNA]);
+    stage.crash(0, false);
+    stage.ask(0, send(None, BERT, 1, "may I?"));
+    stage.steps(0, 1);
+    let now = stage.now;
+    let driver = &mut stage.drivers[0];
+    // Bert joins by another node, and writes again before the outcome of the load is here.
+    driver.home.handle_command(Ticket(900), send(None, BERT, 2, "may I now?"), now);
+    let tail = Tail { head: stage.world.head, rows: Vec::new() };
+    let found = Found { members: vec![(user(BERT), None)], between: None };
+    let loaded = Loaded { tail, found, ..Loaded::default() };
+    driver.home.handle_loaded(Ok(loaded), now);
+    let mut effects = std::iter::from_fn(|| driver.home.poll(now, &driver.ids));
+    assert!(effects.any(|effect| matches!(effect, Effect::Find(_))), "the step looks Bert up");
 }
