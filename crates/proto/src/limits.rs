@@ -134,6 +134,10 @@ pub const SYNC_ITEMS: u64 = 10_000;
 /// Most channels that a user has left and that the server still lists. Beyond that the server forgets open channels
 /// first, then those that were left longest ago.
 pub const LEFT_CHANNELS: usize = 1_000;
+/// Longest region in `POST /v1/connect`, in characters.
+pub const REGION_CHARS: usize = 64;
+/// Most nodes of its answer.
+pub const ASSIGNED_NODES: usize = 3;
 /// Seconds after the connection opens within which `hello` must arrive.
 pub const HELLO_SECONDS: u64 = 10;
 /// Longest idempotency key of REST, in bytes.

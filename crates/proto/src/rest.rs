@@ -1,6 +1,7 @@
 //! Bodies of the REST API.
 
 mod accounts;
+mod connect;
 mod export;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use accounts::{
     Deletion, DeviceCard, DeviceChange, Login, Me, NewDevice, PasswordChange, ProfileChange, Refresh,
     RevokeAll, ServerInfo, SignUp, SignedIn, UserIds, UserSearch,
 };
+pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
 
 /// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
