@@ -173,7 +173,7 @@ impl Homes {
                 moved.and(applied)
             }
             Debt::Again(range) => {
-                self.0.inbox.moved_again(cell.log, *range.end()).await?;
+                self.0.inbox.moved_again(cell.log, range.clone()).await?;
                 patiently(self.apply_again(cell, range)).await
             }
         }

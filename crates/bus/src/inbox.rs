@@ -1,5 +1,6 @@
 //! The inbox: everything that concerns a user, in one order.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -57,11 +58,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// `moved` of the log succeeds. Acknowledged rows are in the log in any case.
     async fn moved(&self, log: LogId, rows: &Arc<[Row]>) -> StoreResult<()>;
 
-    /// Brings all rows of a log up to `to` that are not in the inboxes yet. The caller does not have the rows.
+    /// Brings the rows of a range of a log that are not in the inboxes yet. The caller does not have the rows. Earlier rows
+    /// that an inbox lacks are brought as well, as far as its user is still in the same stay.
     ///
     /// # Errors
     /// See [`moved`](Inbox::moved).
-    async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()>;
+    async fn moved_again(&self, log: LogId, range: RangeInclusive<Seq>) -> StoreResult<()>;
 
     /// The end of a user's inbox: a read after it contains everything that concerns the user from now on.
     ///

@@ -2,7 +2,7 @@
 //! the bus (transport between nodes).
 //!
 //! In one process both are [`local`]: the inbox reads the store's commit order, and nothing is written per member. In a
-//! fleet they will use Redis.
+//! fleet they are `redis`.
 #![warn(missing_docs)]
 
 mod bus;
@@ -10,6 +10,8 @@ mod bus;
 pub mod conformance;
 mod inbox;
 pub mod local;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod roster;
 
 pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};

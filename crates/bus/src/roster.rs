@@ -18,11 +18,12 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Loads every user who is or was a member, as of place `at` of the log or later.
+    /// Loads every user who is a member or was one at `since`, as of place `at` of the log or later.
     pub(crate) async fn load(
         store: &(impl ChannelStore + ?Sized),
         channel: ChannelId,
         at: Seq,
+        since: Seq,
     ) -> StoreResult<Self> {
         let mut roster = Self::default();
         let mut after = None;
@@ -32,7 +33,7 @@ impl Roster {
             let is_last = page.len() < PAGE;
             roster.spans.extend(page.into_iter().map(|member| (member.user_id, as_told(member, at))));
             if is_last {
-                roster.forget_gone(at);
+                roster.forget_gone(since);
                 return Ok(roster);
             }
         }
@@ -92,10 +93,40 @@ impl Roster {
         self.spans.iter().filter_map(move |(user, spans)| Some((*user, batch.sees_all(spans)?)))
     }
 
+    /// The parts of a batch that each user may see, rising for each user.
+    #[cfg(feature = "redis")]
+    pub(crate) fn parts(&self, batch: &Batch) -> impl Iterator<Item = Part> + '_ {
+        let batch = batch.clone();
+        self.spans.iter().flat_map(move |(user, spans)| {
+            let batch = batch.clone();
+            spans.iter().filter_map(move |stay| {
+                let (first, last) = batch.own.clone().into_inner();
+                let range = stay.from.max(first)..=stay.until.map_or(last, |until| until.min(last));
+                let sees_all =
+                    range == batch.own && batch.targets.iter().all(|target| spans.contains(*target));
+                (!range.is_empty()).then_some(Part { user: *user, range, stay_from: stay.from, sees_all })
+            })
+        })
+    }
+
     /// Whether part of a batch concerns a user; `Some(true)` if all of it does.
     pub(crate) fn concerns(&self, user: UserId, batch: &Batch) -> Option<bool> {
         batch.sees_all(self.spans.get(&user)?)
     }
+}
+
+/// A part of a batch that a user may see.
+#[cfg(feature = "redis")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The user.
+    pub(crate) user: UserId,
+    /// The rows.
+    pub(crate) range: RangeInclusive<Seq>,
+    /// The place at which the user's stay begins.
+    pub(crate) stay_from: Seq,
+    /// Whether it is all of the batch, with everything that it is about.
+    pub(crate) sees_all: bool,
 }
 
 /// The places that rows are about: their own, and for changes also the places of the changed messages.
@@ -112,6 +143,18 @@ impl Batch {
         let targets = rows.iter().filter_map(|row| row.entry.content.change()).map(|change| change.target);
         let targets = targets.filter(|target| !own.contains(target)).collect();
         Some(Self { own, targets })
+    }
+
+    /// The places of the rows.
+    #[cfg(feature = "redis")]
+    pub(crate) fn own(&self) -> RangeInclusive<Seq> {
+        self.own.clone()
+    }
+
+    /// Rows that are not at hand.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn of_range(own: RangeInclusive<Seq>) -> Self {
+        Self { own, targets: Vec::new() }
     }
 
     fn sees_all(&self, spans: &Spans) -> Option<bool> {

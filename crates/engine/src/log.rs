@@ -27,7 +27,7 @@ pub struct RowKey {
 }
 
 /// A row of a log. Rows never move or vanish; a [`RowChange`] may replace their content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Row {
     /// The part that clients receive.
     pub entry: Entry,

@@ -180,8 +180,12 @@ pub enum SnapshotReason {
     ForeignCursor,
     /// The cursor lies beyond the last item of this store.
     BeyondStore,
-    /// The device has missed more than 10,000 items.
+    /// The device has missed more items than are kept: 10,000 in one process; in a fleet 512, or those of 7 days.
     TooFarBehind,
+    /// The part of the server that remembers what devices have received has lost its memory, or a little of it.
+    InboxReset,
+    /// That part does not answer at present. Messages are kept and can be sent; until it answers, nothing is delivered.
+    InboxUnavailable,
 }
 
 /// The head of an open channel's log.

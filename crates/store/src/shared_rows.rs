@@ -19,12 +19,13 @@ pub struct SharedRows {
 impl SharedRows {
     /// The same rows, which hold `room` until the last clone is dropped.
     #[must_use]
-    pub(crate) fn in_room(self, room: OwnedSemaphorePermit) -> Self {
+    pub fn in_room(self, room: OwnedSemaphorePermit) -> Self {
         Self { _room: Some(Arc::new(room)), ..self }
     }
 
     /// About the bytes that they take in memory, with the messages that changes carry.
-    pub(crate) fn size_bytes(&self) -> usize {
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
         self.rows.iter().map(|row| body::entry_bytes(&row.entry.content)).sum()
     }
 }

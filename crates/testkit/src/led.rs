@@ -1,5 +1,6 @@
 //! Backends of a node that lose, delay or double envelopes, and whose inbox can hold its calls.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -111,9 +112,9 @@ impl Inbox for Led {
         self.gates.moves.pass().await;
         self.inbox.moved(log, rows).await
     }
-    async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()> {
+    async fn moved_again(&self, log: LogId, range: RangeInclusive<Seq>) -> StoreResult<()> {
         self.gates.moves.pass().await;
-        self.inbox.moved_again(log, to).await
+        self.inbox.moved_again(log, range).await
     }
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {
         self.inbox.end(user).await

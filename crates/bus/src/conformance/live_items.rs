@@ -105,7 +105,7 @@ pub(super) async fn repeated_fan_out_changes_nothing(subject: Arc<dyn Subject>) 
     for _ in 0..5 {
         workload.say(1, 1, 2).await;
         for (log, seq) in workload.expected_of(2) {
-            opened.inbox.moved_again(log, seq).await.unwrap();
+            opened.inbox.moved_again(log, seq..=seq).await.unwrap();
             // Like a home that was paused while another one appended and fanned out.
             let rows = opened.store.rows(log, seq..=seq, usize::MAX).await.unwrap();
             opened.inbox.moved(log, &rows.into()).await.unwrap();
@@ -191,7 +191,7 @@ pub(super) async fn rows_whose_fan_out_was_lost_arrive_with_the_next(subject: Ar
         // A home dies between an append and its fan-out. The next one repeats the fan-out, or fans out later rows.
         workload.say_unheard(1, 1, 3).await;
         match workload.expected_of(2).last().copied() {
-            Some((log, seq)) if is_repeated => opened.inbox.moved_again(log, seq).await.unwrap(),
+            Some((log, seq)) if is_repeated => opened.inbox.moved_again(log, seq..=seq).await.unwrap(),
             _ => workload.say(1, 1, 1).await,
         }
         envelopes.deliver_to(&mut device, &workload.expected_of(2)[before..]).await;

@@ -21,7 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use madang_proto::limits;
+use madang_proto::{SnapshotReason, limits};
 use madang_store::Store;
 use tokio::task::JoinSet;
 
@@ -62,6 +62,11 @@ pub trait Subject: Send + Sync + 'static {
     /// server that outlives this process, a restart keeps it.
     fn has_epoch_of_start(&self) -> bool {
         true
+    }
+
+    /// Why a cursor of an epoch that the inbox does not know is refused.
+    fn reason_of_another_epoch(&self) -> SnapshotReason {
+        SnapshotReason::ForeignCursor
     }
 }
 

@@ -28,7 +28,8 @@ pub(super) async fn a_foreign_cursor_is_refused(subject: Arc<dyn Subject>) {
     let end = opened.inbox.end(user(1)).await.unwrap();
     for position in [Position::ZERO, end.position] {
         let cursor = Cursor { epoch: Epoch::from_raw(end.epoch.raw() ^ 1), position };
-        assert_eq!(verdict(&opened.inbox, 1, cursor).await, Some(SnapshotReason::ForeignCursor));
+        let reason = subject.reason_of_another_epoch();
+        assert_eq!(verdict(&opened.inbox, 1, cursor).await, Some(reason));
     }
     assert_eq!(verdict(&opened.inbox, 1, end).await, None);
     opened.close().await;

@@ -125,7 +125,7 @@ impl<S: LocalStore> Dispatcher<S> {
             Audience::Subscribers
         } else {
             let at = commit.rows.first().map_or(Seq::ZERO, |row| row.entry.seq);
-            let roster = Roster::load(self.store.as_ref(), channel, at).await?;
+            let roster = Roster::load(self.store.as_ref(), channel, at, at).await?;
             Audience::Members(Arc::new(Mutex::new(roster)))
         };
         self.audiences.insert(channel, audience.clone());

@@ -7,6 +7,7 @@
 mod dispatch;
 mod epochs;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -169,7 +170,7 @@ impl<S: LocalStore> Inbox for LocalInbox<S> {
         Ok(())
     }
 
-    async fn moved_again(&self, _: LogId, _: Seq) -> StoreResult<()> {
+    async fn moved_again(&self, _: LogId, _: RangeInclusive<Seq>) -> StoreResult<()> {
         Ok(())
     }
 

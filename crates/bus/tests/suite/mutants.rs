@@ -1,6 +1,7 @@
 //! The suite finds every fault that is planted between an inbox and its users.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -240,8 +241,8 @@ impl Inbox for MutantInbox {
         self.inbox.moved(log, rows).await
     }
 
-    async fn moved_again(&self, log: LogId, to: Seq) -> StoreResult<()> {
-        self.inbox.moved_again(log, to).await
+    async fn moved_again(&self, log: LogId, range: RangeInclusive<Seq>) -> StoreResult<()> {
+        self.inbox.moved_again(log, range).await
     }
 
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {

@@ -1,0 +1,84 @@
+//! The suite of the inbox over a real Redis.
+
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use madang_bus::conformance::{Opened, Subject, cases};
+use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Streams};
+use madang_ids::{NodeEpoch, NodeId};
+use madang_proto::SnapshotReason;
+use madang_store::CommitOrder;
+use madang_store::model::{Model, ModelConfig};
+use tokio::task::JoinSet;
+
+/// A server whose memory is emptied for each case.
+struct Server {
+    config: BusConfig,
+    store: Arc<Model>,
+    epochs: AtomicU64,
+}
+
+#[async_trait]
+impl Subject for Server {
+    async fn open(&self) -> Opened {
+        let redis = Redis::open(&self.config).unwrap();
+        let streams = Streams::new(redis.clone());
+        let run = (NodeId(1), NodeEpoch(self.epochs.fetch_add(1, Ordering::Relaxed)));
+        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), self.store.clone(), run);
+        let mut tasks = JoinSet::new();
+        if let Some(mut feed) = self.store.take_feed() {
+            // Nobody needs it here, and a full one would hold up the store.
+            tokio::spawn(async move { while feed.recv().await.is_some() {} });
+        }
+        tasks.spawn(work);
+        tasks.spawn(streams.run());
+        tasks.spawn(redis.probe());
+        Opened { store: self.store.clone(), inbox: bus.clone(), bus, tasks }
+    }
+
+    fn rows_behind_max(&self) -> u64 {
+        512
+    }
+
+    fn rows_an_append(&self) -> usize {
+        1
+    }
+
+    fn has_epoch_of_start(&self) -> bool {
+        false
+    }
+
+    fn reason_of_another_epoch(&self) -> SnapshotReason {
+        SnapshotReason::InboxReset
+    }
+}
+
+/// All cases one after another, because they share a server. `MADANG_CASE` selects those whose name contains it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
+async fn a_fleet_passes_the_suite_of_every_inbox() {
+    let url = format!("redis://{}", std::env::var("MADANG_TEST_REDIS").unwrap());
+    let only = std::env::var("MADANG_CASE").unwrap_or_default();
+    let config = BusConfig { kind: BusKind::Redis, url, ..BusConfig::default() };
+    let mut failed = Vec::new();
+    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
+        Redis::open(&config).unwrap().empty().await.unwrap();
+        let store = Model::new(ModelConfig::default());
+        let subject = Server { config: config.clone(), store, epochs: AtomicU64::new(1) };
+        let started = Instant::now();
+        // A task of its own: a case fails by a panic.
+        let mut task = JoinSet::new();
+        task.spawn((case.run)(Arc::new(subject)));
+        let outcome = task.join_next().await.unwrap();
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("{:6.1} s  {word}  {}", started.elapsed().as_secs_f64(), case.name);
+        if outcome.is_err() {
+            failed.push(case.name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
