@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret};
 use madang_bus::local::LocalInbox;
-use madang_bus::{Bus, Inbox};
-use madang_ids::{Millis, NodeEpoch, NodeId, Snowflakes};
+use madang_bus::{Bus, Inbox, Peers};
+use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::consent::Consent;
 use crate::gateway::delivery::{envelopes, open_channels};
 use crate::gateway::{Gateway, drain, sweep};
-use crate::home::{HomeParts, Homes};
+use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
     Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations,
@@ -59,6 +59,12 @@ pub struct Backends {
     pub clock: Clock,
     /// Homes of each log: one, and more in a simulation.
     pub homes_of_a_log: u64,
+    /// This node, and which life of it.
+    pub node: NodeRun,
+    /// Mints ids with the number of this node.
+    pub ids: Arc<Snowflakes>,
+    /// The way to the homes on other nodes; `None` in one process.
+    pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
     /// The key that signs access tokens.
     pub secret: [u8; 32],
     /// The latest time that is in the store. New ids are above it, whatever the clock says.
@@ -76,7 +82,9 @@ impl Backends {
     ) -> Self {
         let (upkeep, inbox) = (Some(Arc::clone(&store) as _), Arc::new(inbox));
         let bus = Arc::clone(&inbox) as _;
-        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log: 1 }
+        let (homes_of_a_log, node, others) = (1, NodeRun::ALONE, None);
+        let ids = Arc::new(Snowflakes::of_one_process());
+        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log, node, ids, others }
     }
 }
 
@@ -139,15 +147,15 @@ impl Node {
     /// # Errors
     /// The configuration is invalid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log } = backends;
+        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, ids, others } =
+            backends;
+        let has_others = others.is_some();
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
         let health = Arc::new(Health::new(tasks.drain().clone()));
         let store_health = health.check("store");
         // The store was just opened. The first round of upkeep checks it again.
         store_health.pass();
-        // One process is one worker. In a fleet discovery grants the number.
-        let ids = Arc::new(Snowflakes::new(0)?);
         ids.begin_after(latest);
         let of_presence = PresenceMetrics::register(&metrics);
         let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
@@ -165,6 +173,7 @@ impl Node {
             presence: presence.clone(),
             consent: Consent::new(config.accounts.consent),
             homes_of_a_log,
+            others,
         });
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
@@ -175,8 +184,7 @@ impl Node {
             upkeep,
             inbox,
             bus: Arc::clone(&bus),
-            // One process is one node, with one life; in a fleet discovery grants both.
-            node: (NodeId(0), NodeEpoch(0)),
+            node,
             homes,
             ids,
             tokens: Tokens::new(&secret, access_ttl),
@@ -198,10 +206,15 @@ impl Node {
             metrics: chat,
             store_health,
         });
+        let background = Tasks::new(Drain::new());
+        if has_others {
+            let homes = &operations.homes;
+            background.spawn_vital(health.check("forwards"), homes.clone().run_forwards());
+            background.spawn_vital(health.check("takeovers"), homes.clone().run_takeovers());
+        }
         let tls = Tls::open(&operations.config.tls)?.map(Arc::new);
         let gateway = Arc::new(Gateway::new(Arc::clone(&operations), tasks.clone(), tls.clone()));
         let envelopes = bus.take_envelopes().context("the envelopes of the bus were taken before")?;
-        let background = Tasks::new(Drain::new());
         #[cfg(feature = "plant")]
         let envelopes = {
             let (to, spoilt) = tokio::sync::mpsc::channel(1);

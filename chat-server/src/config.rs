@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use madang_auth::PasswordConfig;
+use madang_bus::BusConfig;
 use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
 use madang_presence::PresenceConfig;
@@ -20,6 +21,10 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Addresses, the data folder, origins and proxies.
     pub server: ServerConfig,
+    /// This node among the others of a fleet.
+    pub node: NodeConfig,
+    /// Inbox and bus: within the process, or over Redis.
+    pub bus: BusConfig,
     /// TLS of the server itself.
     pub tls: TlsConfig,
     /// Lifetimes of tokens.
@@ -38,6 +43,30 @@ pub struct Config {
     pub limits: LimitConfig,
     /// Logs.
     pub telemetry: madang_service::TelemetryConfig,
+}
+
+/// This node among the others of a fleet.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Its name, unique in the fleet. Empty (the default): the name of the host.
+    pub name: String,
+    /// Where it is; clients of the same region are preferred. Empty (the default): nowhere in particular.
+    pub region: String,
+    /// The address of its sockets for clients, such as `wss://chat-1.example`. Empty (the default): clients reach all nodes by one
+    /// address, behind a load balancer.
+    pub url: String,
+}
+
+impl NodeConfig {
+    /// The name of the node.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.name.is_empty() {
+            true => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            false => self.name.clone(),
+        }
+    }
 }
 
 /// Addresses, the data folder, origins and proxies.

@@ -30,6 +30,16 @@ pub struct ChatMetrics {
     pub acked_by_retry: Counter,
     /// G3: appends that found the head moved by another writer.
     pub moved: Counter,
+    /// G4: devices that were welcomed while the inbox did not answer.
+    pub degraded: Counter,
+    /// G4: logs whose fan-out was repeated because the node that appended to them has died.
+    pub redriven: Counter,
+    /// Commands that were forwarded to homes on other nodes.
+    pub forwarded: Counter,
+    /// Forwarded commands that were carried out here, because their home did not answer.
+    pub self_appends: Counter,
+    /// Commands of other nodes that came too late to be carried out.
+    pub forwards_expired: Counter,
     /// G4: fan-outs that failed and are repeated.
     pub fanout_failures: Counter,
     /// G4: devices that had a cursor and must take a snapshot.
@@ -80,6 +90,11 @@ impl ChatMetrics {
             append_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
             acked_by_retry: Counter::default(),
             moved: Counter::default(),
+            redriven: Counter::default(),
+            degraded: Counter::default(),
+            forwards_expired: Counter::default(),
+            self_appends: Counter::default(),
+            forwarded: Counter::default(),
             fanout_failures: Counter::default(),
             snapshots: Family::default(),
             resumed: Counter::default(),
@@ -119,6 +134,19 @@ impl ChatMetrics {
             "G2: sends answered with the ack of an earlier attempt",
             &self.acked_by_retry,
         );
+        counter("home_forwarded", "Commands forwarded to homes on other nodes", &self.forwarded);
+        counter(
+            "home_self_appends",
+            "Forwarded commands carried out here because their home was silent",
+            &self.self_appends,
+        );
+        counter(
+            "home_forwards_expired",
+            "Commands of other nodes that came too late",
+            &self.forwards_expired,
+        );
+        counter("welcome_degraded", "G4: devices welcomed while the inbox did not answer", &self.degraded);
+        counter("home_redriven", "G4: logs of dead nodes whose fan-out was repeated", &self.redriven);
         counter("log_moved", "G3: appends that found the head moved", &self.moved);
         counter("fanout_failures", "G4: fan-outs that failed and are repeated", &self.fanout_failures);
         counter("sync_resumed", "G4: devices resumed from their cursor", &self.resumed);
@@ -186,6 +214,8 @@ impl ChatMetrics {
             SnapshotReason::ForeignCursor => "foreign_cursor",
             SnapshotReason::BeyondStore => "beyond_store",
             SnapshotReason::TooFarBehind => "too_far_behind",
+            SnapshotReason::InboxReset => "inbox_reset",
+            SnapshotReason::InboxUnavailable => "inbox_unavailable",
         };
         self.snapshots.get_or_create(&Reason { reason }).inc();
     }

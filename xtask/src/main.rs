@@ -6,6 +6,7 @@ mod autobahn;
 mod bench;
 mod cargo;
 mod faults;
+mod fleet;
 mod fuzz;
 mod replay;
 mod services;
@@ -68,6 +69,8 @@ enum Task {
     Faults(faults::Faults),
     /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
     Services(services::Services),
+    /// Runs a whole fleet on loopback: chat nodes over Cassandra and Redis.
+    Fleet(fleet::Fleet),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
         /// Name of the measurement.
@@ -110,6 +113,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz { seconds, at_once, target } => fuzz::run(seconds, at_once, target.as_deref()),
         Task::Faults(args) => faults::run(args),
         Task::Services(args) => services::run(args),
+        Task::Fleet(args) => fleet::run(args),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use madang_engine::session::{Identity, Opening, Session, Step};
-use madang_ids::{ConnectionId, DeviceId, Origin, UserId};
+use madang_ids::{ConnectionId, DeviceId, NodeRun, Origin, UserId};
 use madang_proto::{
     ClientFrame, CloseReason, ErrorBody, ErrorCode, RequestId, Resume, ServerFrame, Welcome, limits,
 };
@@ -36,7 +36,7 @@ use super::socket::accept::SocketPlace;
 use super::socket::echo;
 use super::socket::pipe::Pipe;
 use super::socket::{ConnectionEnd, Received, Socket};
-use crate::operations::{Caller, SyncPage};
+use crate::operations::{Caller, Standing, SyncPage};
 
 /// Frames that are handled in a row before their answers are written and other tasks get their turn.
 const FRAMES_AT_ONCE: usize = 32;
@@ -54,6 +54,8 @@ pub(super) struct Connection {
     pub(super) page: Option<Box<SyncPage>>,
     /// Set while the catch-up waits to retry after a failure of the store.
     pub(super) interrupted: Option<Interrupted>,
+    /// The cursor of `hello`.
+    pub(super) standing: Standing,
 }
 
 /// A request that the session has let through.
@@ -87,7 +89,8 @@ pub(super) fn run(
     let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
     let session = Session::new(&gateway.session, gateway.now());
     let socket = Socket::new(outbound, &read_ahead);
-    let mut connection = Connection { gateway, socket, session, page: None, interrupted: None };
+    let mut connection =
+        Connection { gateway, socket, session, page: None, interrupted: None, standing: Standing::New };
     async move {
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
@@ -228,6 +231,7 @@ impl Connection {
         Span::current().record("user.id", display(user_id));
         let operations = Arc::clone(&self.gateway.operations);
         let standing = operations.standing(user_id, cursor.as_ref());
+        self.standing = standing;
         self.outbound().open(user_id, standing.position());
         self.outbound().set_user(user_id);
         let registered = Registered::new(&self.gateway, self.outbound(), identity).await;
@@ -247,7 +251,15 @@ impl Connection {
             }
         };
         self.welcome(id, identity, page.resume()).await?;
-        self.page = Some(Box::new(page));
+        match page {
+            // Everything but live delivery works. The catch-up begins when the inbox answers.
+            SyncPage::Unavailable => {
+                operations.metrics.degraded.inc();
+                let now = operations.clock.elapsed();
+                self.interrupted = Some(Interrupted::new(None, now, self.outbound().number));
+            }
+            page => self.page = Some(Box::new(page)),
+        }
         Ok(registered)
     }
 
@@ -386,7 +398,7 @@ impl Connection {
             Step::Close(reason) => return Err(ConnectionEnd::Close(reason)),
             Step::Verify { .. } => return Err(ConnectionEnd::Close(CloseReason::ProtocolViolation)),
             Step::Run { identity, id, frame } => {
-                let (node, epoch) = self.gateway.operations.node;
+                let NodeRun { node, epoch } = self.gateway.operations.node;
                 let connection = ConnectionId::from_raw(self.outbound().number);
                 let origin = Some(Origin { node, epoch, connection });
                 let caller = Caller { user_id: identity.user_id, device_id: identity.device_id, origin };

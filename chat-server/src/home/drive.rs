@@ -100,7 +100,7 @@ impl Homes {
                 cell.state.lock().home.handle_reacted(reacted, self.now());
             }
             Effect::Append(append) => {
-                let outcome = self.append(append).await;
+                let outcome = self.append(cell, append).await;
                 cell.state.lock().home.handle_appended(outcome, self.now());
             }
             Effect::ChangeSeats(change) => {
@@ -219,10 +219,10 @@ impl Homes {
         });
     }
 
-    async fn append(&self, append: Append) -> Result<AppendOutcome, Failure> {
+    async fn append(&self, cell: &Cell, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
         let tally = Tally::of(&append);
-        let outcome = self.0.logs.append(append).await;
+        let (outcome, ()) = tokio::join!(self.0.logs.append(append), self.announce(cell));
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
             Ok(AppendOutcome::Appended) => {

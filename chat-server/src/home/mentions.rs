@@ -382,6 +382,7 @@ mod tests {
                 presence,
                 consent,
                 homes_of_a_log,
+                others: None,
             });
             let card =
                 ChannelCard::new(ChannelId::from_raw(9), ChannelKind::Open, Some("tea".to_owned()), None);
@@ -408,6 +409,7 @@ mod tests {
                 presence: inner.presence.clone(),
                 consent: inner.consent,
                 homes_of_a_log: 1,
+                others: None,
             })
         }
 

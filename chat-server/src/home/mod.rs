@@ -4,19 +4,21 @@
 //! right (the compare-and-set of the store decides), but the order of one connection's sends would be lost.
 
 mod drive;
+mod forward;
 mod lane;
 mod markers;
 mod mentions;
+mod takeover;
 mod written;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
-use madang_bus::Inbox;
+use madang_bus::{HomeChannel, Inbox, Peers};
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
 use madang_presence::Local;
@@ -28,8 +30,10 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::consent::Consent;
 use crate::metrics::ChatMetrics;
+use forward::Forwards;
 use lane::{Lane, LaneBytes};
 
+pub use forward::HomeNodes;
 pub use written::{Count, PERIOD, Period, Written};
 
 /// Homes that are kept while they are idle. Above it they are evicted after [`SHORT_REST`].
@@ -73,6 +77,8 @@ pub struct HomeParts {
     pub consent: Consent,
     /// Homes of each log. A process runs one; a simulation runs two, as two nodes do whose views of the fleet differ.
     pub homes_of_a_log: u64,
+    /// The way to homes on other nodes, and those nodes; `None` in one process.
+    pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
 }
 
 /// A log and, of its homes, which one.
@@ -95,6 +101,7 @@ struct Inner {
     owed_markers: Mutex<markers::OwedMarkers>,
     written: Written,
     lane_bytes: LaneBytes,
+    forwards: Option<Arc<Forwards>>,
 }
 
 struct Cell {
@@ -107,6 +114,8 @@ struct Cell {
     between: Option<[UserId; 2]>,
     state: Mutex<CellState>,
     lane: Mutex<Lane>,
+    /// Other nodes find the log if this one dies.
+    is_announced: AtomicBool,
     /// Woken when a command was handed over. Keeps one permit.
     asked: Notify,
 }
@@ -123,8 +132,19 @@ impl Homes {
     /// Homes over a store.
     #[must_use]
     pub fn new(parts: HomeParts) -> Self {
-        let HomeParts { logs, store, inbox, ids, clock, tasks, metrics, presence, consent, homes_of_a_log } =
-            parts;
+        let HomeParts {
+            logs,
+            store,
+            inbox,
+            ids,
+            clock,
+            tasks,
+            metrics,
+            presence,
+            consent,
+            homes_of_a_log,
+            others,
+        } = parts;
         Self(Arc::new(Inner {
             cells: DashMap::new(),
             homes_of_a_log,
@@ -142,18 +162,23 @@ impl Homes {
             owed_markers: Mutex::default(),
             written: Written::default(),
             lane_bytes: LaneBytes::default(),
+            forwards: others.map(|(peers, nodes)| Arc::new(Forwards::new(peers, nodes))),
         }))
     }
 
     /// Hands a command of a channel to its home. Commands of one caller are ordered as these calls are.
     pub fn submit(&self, channel: &Channel, command: Command, answer: Answer) {
-        let log = LogId::Channel(channel.card.id);
-        let scope = || Scope::Channel {
-            kind: channel.card.kind,
-            capacity: channel.capacity,
-            created_by: channel.created_by,
-        };
-        self.hand_over(log, |place| Cell::new(place, scope(), channel.card.between), command, answer);
+        match &self.0.forwards {
+            Some(forwards) => self.route(forwards, channel.into(), command, answer),
+            None => self.submit_here(channel.into(), command, answer),
+        }
+    }
+
+    /// Hands a command to the home on this node.
+    fn submit_here(&self, channel: HomeChannel, command: Command, answer: Answer) {
+        let HomeChannel { id, kind, capacity, created_by, between } = channel;
+        let scope = Scope::Channel { kind, capacity, created_by };
+        self.hand_over(LogId::Channel(id), |place| Cell::new(place, scope, between), command, answer);
     }
 
     /// Hands a command of a channel to its home and waits for the answer. Dropping the future does not cancel the command.
@@ -244,11 +269,20 @@ impl Homes {
     pub fn forget_resting(&self) {
         let rest = if self.0.cells.len() > HOMES { SHORT_REST } else { REST };
         let now = self.0.clock.elapsed();
-        self.0.cells.retain(|_, cell| {
+        let mut retired = Vec::new();
+        self.0.cells.retain(|(log, _), cell| {
             let state = cell.state.lock();
             // Two lanes of one log would be harmless, but neither would know what the other owes.
-            state.is_driven || !cell.lane.lock().is_idle() || now.saturating_sub(state.asked_at) < rest
+            let is_kept =
+                state.is_driven || !cell.lane.lock().is_idle() || now.saturating_sub(state.asked_at) < rest;
+            if !is_kept && cell.is_announced.load(Ordering::Acquire) {
+                retired.push(*log);
+            }
+            is_kept
         });
+        if !retired.is_empty() {
+            self.retire(retired);
+        }
     }
 
     /// Boxed, because the future would contain itself: driving a channel may note something in a user's log, which is driven too.
@@ -305,6 +339,7 @@ impl Cell {
             between,
             state: Mutex::new(state),
             lane: Mutex::default(),
+            is_announced: AtomicBool::new(false),
             asked: Notify::new(),
         }
     }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use madang_auth::{Cursors, Passwords, Tokens};
 use madang_bus::{Bus, Inbox};
 use madang_engine::home::deleted_channel;
-use madang_ids::{ChannelId, DeviceId, LeaseOver, Millis, NodeEpoch, NodeId, Origin, Snowflakes, UserId};
+use madang_ids::{ChannelId, DeviceId, LeaseOver, Millis, NodeRun, Origin, Snowflakes, UserId};
 use madang_presence::Local;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
@@ -88,7 +88,7 @@ pub struct Operations {
     /// The transport between nodes.
     pub bus: Arc<dyn Bus>,
     /// This node, and which life of it.
-    pub node: (NodeId, NodeEpoch),
+    pub node: NodeRun,
     /// The homes of this node.
     pub homes: Homes,
     /// Mints the ids of users, devices and channels.

@@ -43,7 +43,8 @@ impl Operations {
         let limit = query.limit.unwrap_or(limits::LIST_PAGE);
         let (after, limit) =
             pages::bounds::<ChannelId>(&PageQuery { after: query.after, limit: Some(limit) })?;
-        let end = self.inbox.end(caller.user_id).await?;
+        // Without it the device keeps the cursor that it has.
+        let end = self.inbox_end(caller.user_id).await?;
         let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await?;
         let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
@@ -56,7 +57,7 @@ impl Operations {
         });
         let moved = moved.chain(left);
         let recent = if is_first && query.recent { self.recent(caller).await? } else { BTreeMap::new() };
-        let cursor = is_first.then(|| self.seal(caller.user_id, end)).transpose()?;
+        let cursor = end.filter(|_| is_first).map(|end| self.seal(caller.user_id, end)).transpose()?;
         let channels: Vec<ChannelView> = moved.map(view).collect();
         let users = if query.users {
             let between = channels.iter().filter_map(|channel| channel.card.between).flatten();

@@ -9,6 +9,7 @@ use madang_proto::{Content, ErrorBody, ErrorCode, Resume, SnapshotReason, limits
 
 use super::Operations;
 use crate::refusal::Result;
+use madang_store::StoreError;
 
 /// Rows in one page of an inbox.
 const PAGE_ROWS: usize = 512;
@@ -33,6 +34,8 @@ pub enum SyncPage {
         /// The end of the inbox.
         end: Cursor,
     },
+    /// The inbox does not answer. The device takes a snapshot, and the session tries again.
+    Unavailable,
 }
 
 /// A part of a page, with a cursor of its own, so that a connection that breaks in the middle of a page repeats one part only.
@@ -73,6 +76,7 @@ impl SyncPage {
         match self {
             Self::Items { .. } => Resume::Resumed,
             Self::SnapshotRequired { reason, .. } => Resume::SnapshotRequired { reason: *reason },
+            Self::Unavailable => Resume::SnapshotRequired { reason: SnapshotReason::InboxUnavailable },
         }
     }
 }
@@ -112,12 +116,28 @@ impl Operations {
                     return Ok(SyncPage::Items { more: page.more, parts: parts(page) });
                 }
                 InboxRead::SnapshotRequired(reason) => reason,
+                InboxRead::Unavailable => return Ok(SyncPage::Unavailable),
             },
         };
         // The end is read after the connection is registered. What comes later arrives live.
+        let Some(end) = self.inbox_end(user).await? else { return Ok(SyncPage::Unavailable) };
         self.metrics.count_snapshot(reason);
-        let end = self.inbox.end(user).await?;
         Ok(SyncPage::SnapshotRequired { reason, end })
+    }
+
+    /// The end of a user's inbox; `None` if the inbox does not answer.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn inbox_end(&self, user: UserId) -> Result<Option<Cursor>> {
+        match self.inbox.end(user).await {
+            Ok(end) => Ok(Some(end)),
+            Err(StoreError::Unavailable(reason)) => {
+                tracing::debug!(%reason, user.id = %user, "the end of an inbox is not known");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The content of inbox items in their order: one list for each item, until a frame is full. The last list may lack its end,

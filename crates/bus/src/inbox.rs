@@ -40,6 +40,8 @@ pub enum InboxRead {
     Page(InboxPage),
     /// The cursor is not accepted; the device must take a snapshot.
     SnapshotRequired(SnapshotReason),
+    /// The inbox does not answer, although the store may. Try again.
+    Unavailable,
 }
 
 /// The inboxes of all users.
@@ -64,6 +66,24 @@ pub trait Inbox: Send + Sync + 'static {
     /// # Errors
     /// See [`moved`](Inbox::moved).
     async fn moved_again(&self, log: LogId, range: RangeInclusive<Seq>) -> StoreResult<()>;
+
+    /// This node is about to append to a log. If it dies before [`moved`](Inbox::moved) has returned for what it appends, another
+    /// node finds the log by this ([`Peers::left_logs`](crate::Peers::left_logs)). Called before the first acknowledgement of a
+    /// busy period. In one process there is nothing to do.
+    ///
+    /// # Errors
+    /// The log is not announced. If this node dies, rows that it has not moved reach the inboxes with the next rows of the log.
+    async fn announce(&self, _log: LogId) -> StoreResult<()> {
+        Ok(())
+    }
+
+    /// Everything that this node appended to these logs was moved.
+    ///
+    /// # Errors
+    /// The logs stay announced. Then their last rows are moved once more when this node has ended, which changes nothing.
+    async fn retire(&self, _logs: &[LogId]) -> StoreResult<()> {
+        Ok(())
+    }
 
     /// The end of a user's inbox: a read after it contains everything that concerns the user from now on.
     ///

@@ -6,13 +6,17 @@
 #![warn(missing_docs)]
 
 mod bus;
+mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod inbox;
 pub mod local;
+mod peers;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod roster;
 
 pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};
+pub use config::{BusConfig, BusKind};
 pub use inbox::{Inbox, InboxItem, InboxPage, InboxRead};
+pub use peers::{ForwardedCommand, HomeChannel, MemoryPeers, PeerFrame, Peers};

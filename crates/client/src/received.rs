@@ -78,9 +78,11 @@ impl Received {
             // dropped.
             SnapshotReason::ForeignCursor | SnapshotReason::BeyondStore => self.heads.clear(),
             // A snapshot does not contain the user's own log, and that log has no history: it starts anew.
-            SnapshotReason::NoCursor | SnapshotReason::TooFarBehind => {
+            SnapshotReason::NoCursor | SnapshotReason::TooFarBehind | SnapshotReason::InboxReset => {
                 self.heads.retain(|log, _| matches!(log, LogId::Channel(_)));
             }
+            // The server continues from the cursor of this client when it can.
+            SnapshotReason::InboxUnavailable => {}
         }
         let known = self.reads.iter().filter_map(|(channel, read_seq)| {
             let head_seq = self.head(LogId::Channel(*channel))?;

@@ -8,12 +8,13 @@ mod cursor;
 mod node;
 mod numeric;
 #[cfg(feature = "schema")]
+pub mod rendezvous;
 mod schema;
 mod snowflake;
 
 pub use client_msg_id::ClientMsgId;
 pub use cursor::{Cursor, Epoch, Position, SealedCursor};
-pub use node::{NodeEpoch, NodeId, Origin};
+pub use node::{NodeEpoch, NodeId, NodeRun, Origin};
 pub use numeric::{
     ChannelId, ConnectionId, DeviceId, IdError, LogId, MessageId, Millis, Ordinal, Seq, UserId,
 };

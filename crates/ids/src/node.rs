@@ -25,6 +25,26 @@ pub struct Origin {
     pub connection: ConnectionId,
 }
 
+/// One run of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeRun {
+    /// The node.
+    pub node: NodeId,
+    /// Its epoch.
+    pub epoch: NodeEpoch,
+}
+
+impl NodeRun {
+    /// The node of a process that is alone.
+    pub const ALONE: Self = Self { node: NodeId(0), epoch: NodeEpoch(0) };
+}
+
+impl std::fmt::Display for NodeRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.node.0, self.epoch.0)
+    }
+}
+
 impl Origin {
     /// A connection of the only node of a fleet of one process.
     #[must_use]

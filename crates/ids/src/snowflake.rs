@@ -79,8 +79,18 @@ impl Snowflakes {
         if worker >= 1 << WORKER_BITS {
             return Err(WorkerError(worker));
         }
+        Ok(Self::of(worker))
+    }
+
+    /// The generator of a process that is alone: worker 0, without a lease.
+    #[must_use]
+    pub const fn of_one_process() -> Self {
+        Self::of(0)
+    }
+
+    const fn of(worker: u16) -> Self {
         let state = Mutex::new(State { last_ms: 0, counter: 0 });
-        Ok(Self { worker: worker as u64, leased_until_ms: AtomicU64::new(u64::MAX), state })
+        Self { worker: worker as u64, leased_until_ms: AtomicU64::new(u64::MAX), state }
     }
 
     /// The lease of the number lasts until this time of the steady clock. A grant or a renewal moves it forward, the loss of the

@@ -174,6 +174,8 @@ names!(REASONS, reason(SnapshotReason) {
     SnapshotReason::ForeignCursor => "foreign_cursor",
     SnapshotReason::BeyondStore => "beyond_store",
     SnapshotReason::TooFarBehind => "too_far_behind",
+    SnapshotReason::InboxReset => "inbox_reset",
+    SnapshotReason::InboxUnavailable => "inbox_unavailable",
 });
 
 /// The names that the examples contain.

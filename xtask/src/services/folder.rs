@@ -32,12 +32,12 @@ type Answers = fn(SocketAddrV4) -> bool;
 
 /// Servers that are started and stopped together.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
 }
 
 impl Folder {
-    pub(super) fn new(root: &Path) -> Result<Self> {
+    pub(crate) fn new(root: &Path) -> Result<Self> {
         Ok(Self { root: path::absolute(root)? })
     }
 
@@ -82,7 +82,7 @@ impl Folder {
     }
 
     /// Prints a line for each server. Whether all of them accept connections.
-    pub(super) fn status(&self) -> Result<bool> {
+    pub(crate) fn status(&self) -> Result<bool> {
         let record = self.record()?;
         if record.all().next().is_none() {
             println!("there are no servers in {}", self.root.display());
@@ -105,7 +105,7 @@ impl Folder {
     }
 
     /// Kills a server without a warning, as a crash would.
-    pub(super) fn kill(&self, name: &str) -> Result<()> {
+    pub(crate) fn kill(&self, name: &str) -> Result<()> {
         self.change(name, |server| {
             running(server)?.kill()?;
             server.process = None;
@@ -114,17 +114,17 @@ impl Folder {
     }
 
     /// Stops the threads of a server: its connections stay open and nothing answers.
-    pub(super) fn pause(&self, name: &str) -> Result<()> {
+    pub(crate) fn pause(&self, name: &str) -> Result<()> {
         self.change(name, |server| running(server)?.signal("STOP"))
     }
 
     /// Continues a paused server.
-    pub(super) fn resume(&self, name: &str) -> Result<()> {
+    pub(crate) fn resume(&self, name: &str) -> Result<()> {
         self.change(name, |server| running(server)?.signal("CONT"))
     }
 
     /// Prints the last lines of a server's log.
-    pub(super) fn logs(&self, name: &str, lines: usize) -> Result<()> {
+    pub(crate) fn logs(&self, name: &str, lines: usize) -> Result<()> {
         self.record()?.named(name)?;
         println!("{}", self.last_lines(name, lines)?);
         Ok(())
@@ -132,7 +132,7 @@ impl Folder {
 
     /// Stops all servers: with SIGTERM, and those that have not ended after 10 s with SIGKILL. `purge` kills them at once,
     /// and removes data, logs and addresses.
-    pub(super) fn down(&self, purge: bool) -> Result<()> {
+    pub(crate) fn down(&self, purge: bool) -> Result<()> {
         let _lock = self.lock()?;
         let mut record = self.record()?;
         let mut processes: Vec<Process> = record.all().filter_map(|server| running(server).ok()).collect();

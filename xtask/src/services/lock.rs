@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 /// Holds an exclusive lock on a file until this is dropped. The file itself stays: if it were removed, a process that
 /// waits for it and one that creates it anew would both hold "the" lock.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Creates the file and its folder if necessary, and waits for the lock.
-    pub(super) fn acquire(path: &Path) -> Result<Self> {
+    pub(crate) fn acquire(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }

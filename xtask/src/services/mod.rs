@@ -5,12 +5,12 @@
 //! [`process`] is recognised by a later call.
 
 mod cassandra;
-mod fetch;
-mod folder;
-mod lock;
-mod ports;
-mod probe;
-mod process;
+pub(crate) mod fetch;
+pub(crate) mod folder;
+pub(crate) mod lock;
+pub(crate) mod ports;
+pub(crate) mod probe;
+pub(crate) mod process;
 mod record;
 mod redis;
 
@@ -118,7 +118,7 @@ pub(crate) fn ensure(target_directory: &Path, wanted: Wanted) -> Result<Running>
     ensure_in(&default_folder(target_directory)?, target_directory, wanted)
 }
 
-fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
+pub(crate) fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
     folder.up(&Programs::prepare(&programs(target_directory), wanted)?, wanted)
 }
 

@@ -24,7 +24,7 @@ static SEARCHES: AtomicU32 = AtomicU32::new(0);
 
 /// Finds a port that is free on all `hosts` and that is not in `taken`. Each search of each process begins at another port:
 /// two searches at the same time would otherwise find the same one.
-pub(super) fn free(hosts: &[Ipv4Addr], taken: &[u16]) -> Result<u16> {
+pub(crate) fn free(hosts: &[Ipv4Addr], taken: &[u16]) -> Result<u16> {
     let searches = SEARCHES.fetch_add(1, Ordering::Relaxed);
     search(process::id().wrapping_mul(37).wrapping_add(searches.wrapping_mul(101)), hosts, taken)
 }
@@ -41,7 +41,7 @@ fn search(begin: u32, hosts: &[Ipv4Addr], taken: &[u16]) -> Result<u16> {
 }
 
 /// Whether a server can listen there within [`PATIENCE`].
-pub(super) fn becomes_free(addr: SocketAddrV4) -> bool {
+pub(crate) fn becomes_free(addr: SocketAddrV4) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while !is_free(*addr.ip(), addr.port()) {
         if Instant::now() > deadline {

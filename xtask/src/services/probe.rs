@@ -8,7 +8,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends `request`, and reads the first `N` bytes of the answer.
-pub(super) fn exchange<const N: usize>(addr: SocketAddrV4, request: &[u8]) -> io::Result<[u8; N]> {
+pub(crate) fn exchange<const N: usize>(addr: SocketAddrV4, request: &[u8]) -> io::Result<[u8; N]> {
     let mut stream = TcpStream::connect_timeout(&addr.into(), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request)?;

@@ -21,14 +21,14 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A process. The kernel reuses pids, but not a pair of pid and start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
-    pub(super) pid: u32,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
     /// Clock ticks from the boot of the machine to the start of the process.
-    pub(super) started: u64,
+    pub(crate) started: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     Running,
     Paused,
     /// It ended, or the pid belongs to another process now.
@@ -37,7 +37,7 @@ pub(super) enum State {
 
 impl Process {
     /// Starts a server that works in `folder` and appends its output to `log`. `command` begins with [`detached`].
-    pub(super) fn start(mut command: Command, folder: &Path, log: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, folder: &Path, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         command.current_dir(folder).env(MARK, folder);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -69,7 +69,7 @@ impl Process {
     }
 
     /// Servers that were started for `folder`, whether a record names them or not.
-    pub(super) fn marked(folder: &Path) -> Result<Vec<Self>> {
+    pub(crate) fn marked(folder: &Path) -> Result<Vec<Self>> {
         let mark = format!("{MARK}={}", folder.display());
         let pids = fs::read_dir("/proc")
             .context("Linux is needed: there is no /proc")?
@@ -81,7 +81,7 @@ impl Process {
         Ok(pids.filter(is_marked).filter_map(Self::with_pid).collect())
     }
 
-    pub(super) fn state(self) -> State {
+    pub(crate) fn state(self) -> State {
         stat_of(self.pid).map_or(State::Gone, |stat| self.state_in(&stat))
     }
 
@@ -96,7 +96,7 @@ impl Process {
     }
 
     /// Sends a signal, such as `KILL`. It is no error if the process ends before the signal arrives.
-    pub(super) fn signal(self, name: &str) -> Result<()> {
+    pub(crate) fn signal(self, name: &str) -> Result<()> {
         if self.state() == State::Gone {
             return Ok(());
         }
@@ -105,13 +105,13 @@ impl Process {
     }
 
     /// Asks for the end. A paused process is resumed, because the request reaches it only then.
-    pub(super) fn terminate(self) -> Result<()> {
+    pub(crate) fn terminate(self) -> Result<()> {
         self.signal("TERM")?;
         self.signal("CONT")
     }
 
     /// Kills the process, and waits until it has ended.
-    pub(super) fn kill(self) -> Result<()> {
+    pub(crate) fn kill(self) -> Result<()> {
         self.signal("KILL")?;
         ensure!(
             self.ends_before(Instant::now() + Duration::from_secs(10)),
@@ -122,7 +122,7 @@ impl Process {
     }
 
     /// Waits until the process has ended, or until `deadline`.
-    pub(super) fn ends_before(self, deadline: Instant) -> bool {
+    pub(crate) fn ends_before(self, deadline: Instant) -> bool {
         while self.state() != State::Gone {
             if Instant::now() >= deadline {
                 return false;
@@ -134,7 +134,7 @@ impl Process {
 }
 
 /// A command that runs `program` in a session of its own: neither the end of the terminal nor Ctrl-C ends it.
-pub(super) fn detached(program: &Path) -> Command {
+pub(crate) fn detached(program: &Path) -> Command {
     // A spawned child leads no process group, so `setsid` does not fork: the pid of the child is that of the program.
     let mut command = Command::new("setsid");
     command.arg(program);

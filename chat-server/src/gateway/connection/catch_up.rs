@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
-use madang_ids::{Cursor, DeviceId, Epoch, LogId, UserId};
-use madang_proto::{CloseReason, Content, ErrorCode, ServerFrame};
+use madang_ids::{Cursor, DeviceId, LogId, UserId};
+use madang_proto::{CloseReason, Content, ErrorBody, ErrorCode, ServerFrame};
 use tokio::sync::oneshot;
 
 use crate::gateway::connection::retry::{Interrupted, is_for_later};
 use crate::gateway::connection::{Connection, Taken};
 use crate::gateway::delivery::encode;
 use crate::gateway::socket::ConnectionEnd;
-use crate::operations::SyncPage;
+use crate::operations::{Standing, SyncPage};
 use crate::refusal::OperationError;
 
 /// Why a step failed.
@@ -59,6 +59,7 @@ async fn try_step(connection: &mut Connection, user: UserId) -> Result<(), Failu
     match page {
         None => {}
         Some(SyncPage::SnapshotRequired { end, .. }) => connection.outbound().start_over(end),
+        Some(SyncPage::Unavailable) => return Err(inbox_unavailable()),
         Some(SyncPage::Items { mut parts, more }) => {
             let written = match parts.front_mut() {
                 Some(part) => write_some(connection, user, &mut part.items).await,
@@ -86,20 +87,28 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
     if fell_behind {
         outbound.push(encode::frame(&ServerFrame::Resync));
     }
-    let cursor = Cursor { epoch: epoch.unwrap_or(Epoch::from_raw(0)), position };
+    // Before the first page the cursor is the one of `hello`.
+    let standing = epoch.map_or(connection.standing, |epoch| Standing::At(Cursor { epoch, position }));
     // `begin_page` came before this read. A loss that is reported while the page is read asks for one more page, because this one
     // may have begun before the lost rows were committed.
-    let reading = connection.gateway.page_reads.page(user, connection.device()?, cursor);
+    let reading = connection.gateway.page_reads.page(user, connection.device()?, standing);
     let page = match beside(connection, reading).await? {
         Err(error) if error.code() == ErrorCode::Revoked => {
             return Err(Failure::End(ConnectionEnd::Close(CloseReason::DeviceRevoked)));
         }
         page => page?,
     };
+    if matches!(page, SyncPage::Unavailable) {
+        return Err(inbox_unavailable());
+    }
     if let SyncPage::SnapshotRequired { reason, .. } = page {
         connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
     }
     Ok(Some(page))
+}
+
+fn inbox_unavailable() -> Failure {
+    Failure::Read(ErrorBody::unavailable("the inbox does not answer", 1_000).into())
 }
 
 /// Whether the rows of an item begin with its first one.

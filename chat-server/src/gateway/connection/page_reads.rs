@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
-use madang_ids::{Cursor, DeviceId, UserId};
+use madang_ids::{DeviceId, UserId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tracing::{Instrument, Span};
@@ -44,7 +44,7 @@ struct Line<J> {
 struct PageJob {
     user: UserId,
     device: DeviceId,
-    cursor: Cursor,
+    standing: Standing,
     span: Span,
     answer: oneshot::Sender<Result<SyncPage, OperationError>>,
 }
@@ -96,10 +96,10 @@ impl PageReads {
         &self,
         user: UserId,
         device: DeviceId,
-        cursor: Cursor,
+        standing: Standing,
     ) -> oneshot::Receiver<Result<SyncPage, OperationError>> {
         let (answer, receiver) = oneshot::channel();
-        self.pages.push(PageJob { user, device, cursor, span: Span::current(), answer });
+        self.pages.push(PageJob { user, device, standing, span: Span::current(), answer });
         receiver
     }
 
@@ -118,7 +118,7 @@ impl PageReads {
 impl PageJob {
     async fn run(self, operations: Arc<Operations>) {
         let page = async {
-            let page = operations.sync_page(self.user, Standing::At(self.cursor)).await?;
+            let page = operations.sync_page(self.user, self.standing).await?;
             if matches!(page, SyncPage::SnapshotRequired { .. }) {
                 operations.check_device(self.user, self.device).await?;
             }

@@ -111,6 +111,7 @@ impl Device {
                 self.got.extend(page.items.iter().flat_map(rows_of));
                 self.go_on(page.upto, |sync, position| sync.handle_page(position, page.more).released);
             }
+            InboxRead::Unavailable => panic!("the inbox does not answer"),
             InboxRead::SnapshotRequired(_) => {
                 let end = self.inbox.end(self.user_id).await.unwrap();
                 self.go_on(end, |sync, position| sync.jump(position).released);
@@ -226,7 +227,7 @@ pub(super) async fn read_all(
 pub(super) async fn page(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor, page_rows: usize) -> InboxPage {
     match inbox.read(user(id), cursor, page_rows).await.unwrap() {
         InboxRead::Page(page) => page,
-        InboxRead::SnapshotRequired(reason) => panic!("{cursor:?} is refused: {reason:?}"),
+        verdict => panic!("{cursor:?} is refused: {verdict:?}"),
     }
 }
 

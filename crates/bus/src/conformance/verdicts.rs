@@ -14,6 +14,7 @@ async fn verdict(inbox: &Arc<dyn Inbox>, id: u64, cursor: Cursor) -> Option<Snap
     match inbox.read(user(id), cursor, 10).await.unwrap() {
         InboxRead::Page(_) => None,
         InboxRead::SnapshotRequired(reason) => Some(reason),
+        InboxRead::Unavailable => panic!("the inbox does not answer"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The connection to Redis that everything shares: calls are bounded in time, and fail at once while the server is gone.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,11 +7,11 @@ use std::time::Duration;
 use madang_store::{StoreError, StoreResult};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind, Value};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::scripts;
+use crate::config::BusConfig;
 
 /// How long a call may take: the wait for the connection, the server's work, and the answer. A server that is failed over answers
 /// after seconds; nothing in this crate waits for that.
@@ -21,29 +20,6 @@ pub(super) const CALL: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_millis(200);
 /// Commands of one pipeline. A longer one would hold up the calls behind it.
 pub(super) const PIPELINE: usize = 256;
-
-/// The bus of a server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BusConfig {
-    /// `local` (the default): one process. `redis`: a fleet.
-    pub kind: BusKind,
-    /// Of Redis or Valkey: `redis://host:port/database`.
-    pub url: String,
-    /// The file with its password; empty (the default): none.
-    pub password_file: PathBuf,
-}
-
-/// The transport between nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BusKind {
-    /// One process.
-    #[default]
-    Local,
-    /// Redis or Valkey.
-    Redis,
-}
 
 /// A connection to one server. A clone shares it.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, LogId, NodeRun, Position, Seq, UserId};
 use madang_proto::UserCard;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,8 @@ pub(super) enum FrameHead {
     UnreadOpen { channel: ChannelId },
     /// A transient event; no users: the subscribers of the channel.
     Event { channel: ChannelId, user: UserId, read: Option<Seq>, except: Vec<UserId>, to: Vec<UserId> },
+    /// Of the homes of another node; its content follows on the second line.
+    Peer { from: NodeRun },
     /// A changed profile.
     Profile { card: Box<UserCard>, to: Vec<UserId> },
 }
@@ -87,13 +89,18 @@ impl From<WireRecipient> for Recipient {
     }
 }
 
-/// Rows as JSON.
-pub(super) struct WireRows(Vec<u8>);
+/// The second line of a frame: JSON.
+pub(super) struct Content(Vec<u8>);
 
-impl WireRows {
-    pub(super) fn of(rows: &[Row]) -> Self {
+impl Content {
+    pub(super) fn of(content: &(impl Serialize + ?Sized)) -> Self {
         // Every part has an encoding: no map has keys that are not texts.
-        Self(serde_json::to_vec(rows).unwrap_or_default())
+        Self(serde_json::to_vec(content).unwrap_or_default())
+    }
+
+    /// The rows of a second line.
+    pub(super) fn rows(content: &[u8]) -> Option<Arc<[Row]>> {
+        serde_json::from_slice::<Vec<Row>>(content).ok().map(Arc::from)
     }
 
     pub(super) const fn none() -> Self {
@@ -112,22 +119,17 @@ impl FrameHead {
     }
 
     /// The bytes on the wire.
-    pub(super) fn encode(self, rows: &WireRows) -> Bytes {
+    pub(super) fn encode(self, content: &Content) -> Bytes {
         let mut frame = serde_json::to_vec(&Versioned { v: VERSION, head: self }).unwrap_or_default();
         frame.push(b'\n');
-        frame.extend_from_slice(&rows.0);
+        frame.extend_from_slice(&content.0);
         frame.into()
     }
 
-    /// The frame and its rows; `None` if it is of another version, or damaged.
-    pub(super) fn decode(frame: &[u8]) -> Option<(Self, Arc<[Row]>)> {
+    /// The frame and its second line; `None` if it is of another version, or damaged.
+    pub(super) fn decode(frame: &[u8]) -> Option<(Self, &[u8])> {
         let line = frame.iter().position(|byte| *byte == b'\n')?;
-        let (head, rows) = (&frame[..line], &frame[line + 1..]);
-        let Versioned { v, head } = serde_json::from_slice(head).ok()?;
-        if v != VERSION {
-            return None;
-        }
-        let rows: Vec<Row> = if rows.is_empty() { Vec::new() } else { serde_json::from_slice(rows).ok()? };
-        Some((head, rows.into()))
+        let Versioned { v, head } = serde_json::from_slice(&frame[..line]).ok()?;
+        (v == VERSION).then_some((head, &frame[line + 1..]))
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use redis::{Pipeline, Value};
 
 use super::connection::PIPELINE;
-use super::frames::{FrameHead, WireRows};
+use super::frames::{Content, FrameHead};
 use super::scripts::{self, call};
 use super::streams::StreamName;
 use super::values::Reply;
@@ -97,6 +97,14 @@ impl Inbox for RedisBus {
         self.bring(log, parts, None).await
     }
 
+    async fn announce(&self, log: LogId) -> StoreResult<()> {
+        self.announce_log(log).await
+    }
+
+    async fn retire(&self, logs: &[LogId]) -> StoreResult<()> {
+        self.retire_logs(self.run, logs).await
+    }
+
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {
         let [heads, ..] = inbox_keys(user);
         let mut reply = Reply::of(self.redis.command(&call(&scripts::END, &[&heads], &[])).await?)?;
@@ -108,8 +116,13 @@ impl Inbox for RedisBus {
         let [heads, items, _] = inbox_keys(user);
         let (position, count) = (after.position.get().to_string(), max_rows.to_string());
         let command = call(&scripts::READ, &[&heads, &items], &[position.as_bytes(), count.as_bytes()]);
-        let page = Page::parse(self.redis.command(&command).await?)?;
-        Ok(page.after(after, max_rows))
+        match self.redis.command(&command).await {
+            Ok(answer) => Ok(Page::parse(answer)?.after(after, max_rows)),
+            Err(error) => {
+                tracing::debug!(%error, user.id = %user, "an inbox was not read");
+                Ok(InboxRead::Unavailable)
+            }
+        }
     }
 }
 
@@ -188,14 +201,14 @@ fn parse_item(id: &str, content: &str) -> Option<InboxItem> {
 }
 
 /// A log in an inbox: `c7` for a channel, `u5` for the user's own.
-fn log_name(log: LogId) -> String {
+pub(super) fn log_name(log: LogId) -> String {
     match log {
         LogId::Channel(channel) => format!("c{channel}"),
         LogId::User(user) => format!("u{user}"),
     }
 }
 
-fn parse_log(name: &str) -> Option<LogId> {
+pub(super) fn parse_log(name: &str) -> Option<LogId> {
     match name.split_at_checked(1)? {
         ("c", id) => id.parse().ok().map(LogId::Channel),
         ("u", id) => id.parse().ok().map(LogId::User),
@@ -298,12 +311,12 @@ impl RedisBus {
                 Some(rows) => {
                     let to = recipients.into_iter().map(Into::into).collect();
                     let head = FrameHead::Rows { log: log.into(), epoch: epoch.raw(), to };
-                    let encoded = encoded.get_or_insert_with(|| WireRows::of(rows));
+                    let encoded = encoded.get_or_insert_with(|| Content::of(rows));
                     self.send(&node, head, encoded);
                 }
                 None => {
                     let to = recipients.into_iter().map(|recipient| recipient.user_id).collect();
-                    self.send(&node, FrameHead::Unread { to }, &WireRows::none());
+                    self.send(&node, FrameHead::Unread { to }, &Content::none());
                 }
             }
         }
@@ -349,7 +362,7 @@ impl RedisBus {
             if node == self.me.as_str() {
                 self.deliver_open(channel, rows).await;
             } else {
-                let encoded = encoded.get_or_insert_with(|| WireRows::of(rows));
+                let encoded = encoded.get_or_insert_with(|| Content::of(rows));
                 self.send(&node, FrameHead::Open { channel }, encoded);
             }
         }
@@ -371,7 +384,7 @@ impl RedisBus {
             if node == self.me.as_str() {
                 self.hand_over(Envelope::Lost(Loss::Channel(channel))).await;
             } else {
-                self.send(&node, FrameHead::UnreadOpen { channel }, &WireRows::none());
+                self.send(&node, FrameHead::UnreadOpen { channel }, &Content::none());
             }
         }
         Ok(())
@@ -383,7 +396,7 @@ impl RedisBus {
         texts(reply.list()?)
     }
 
-    pub(super) fn send(&self, node: &str, head: FrameHead, rows: &WireRows) {
+    pub(super) fn send(&self, node: &str, head: FrameHead, rows: &Content) {
         if !self.streams.send(&StreamName::new(node), head.encode(rows)) {
             self.metrics.frames_dropped.inc();
         }

@@ -8,6 +8,7 @@
 //! the comparison that each node makes every 30 s ([`registrations`]), or by the home that drives the log next. If Redis begins
 //! anew or a stale replica is promoted, its epoch changes, and devices take a snapshot.
 
+mod busy;
 mod connection;
 mod frames;
 mod inbox;
@@ -23,15 +24,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
-use madang_ids::{ChannelId, Epoch, NodeEpoch, NodeId, UserId};
+use madang_ids::{ChannelId, Epoch, NodeRun, UserId};
 use madang_store::{SharedRows, Store};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::bus::{Envelope, Loss};
+use crate::peers::Arrivals;
 
-pub use connection::{BusConfig, BusKind, Redis};
+pub use crate::config::{BusConfig, BusKind};
+pub use connection::Redis;
 pub use metrics::BusMetrics;
 pub use streams::{Received, StreamName, StreamReader, Streams};
 
@@ -51,6 +54,7 @@ pub struct RedisBus {
     redis: Redis,
     streams: Streams,
     store: Arc<dyn Store>,
+    run: NodeRun,
     /// The name of this node's stream, which is also its name in the registrations.
     me: StreamName,
     metrics: BusMetrics,
@@ -63,13 +67,13 @@ pub struct RedisBus {
     envelopes: Mutex<Option<mpsc::Receiver<Envelope>>>,
     room: Arc<Semaphore>,
     publications: mpsc::Sender<Publication>,
+    arrivals: Arrivals,
     tokens: AtomicU64,
 }
 
 /// The name of the stream of a chat node.
-#[must_use]
-pub fn node_stream(node: NodeId, epoch: NodeEpoch) -> StreamName {
-    StreamName::new(&format!("n{}.{}", node.0, epoch.0))
+fn node_stream(run: NodeRun) -> StreamName {
+    StreamName::new(&format!("n{run}"))
 }
 
 impl RedisBus {
@@ -79,7 +83,7 @@ impl RedisBus {
         redis: Redis,
         streams: Streams,
         store: Arc<dyn Store>,
-        (node, epoch): (NodeId, NodeEpoch),
+        run: NodeRun,
     ) -> (Arc<Self>, BoxFuture<'static, ()>) {
         let (sender, envelopes) = mpsc::channel(ENVELOPES);
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
@@ -87,7 +91,8 @@ impl RedisBus {
             redis,
             streams,
             store,
-            me: node_stream(node, epoch),
+            run,
+            me: node_stream(run),
             metrics: BusMetrics::default(),
             registrations: Registrations::default(),
             audiences: inbox::audiences(),
@@ -97,6 +102,7 @@ impl RedisBus {
             envelopes: Mutex::new(Some(envelopes)),
             room: Arc::new(Semaphore::new(ROWS_BYTES)),
             publications,
+            arrivals: Arrivals::default(),
             tokens: AtomicU64::new(1),
         });
         let bus = Arc::clone(&this);

@@ -13,7 +13,7 @@ use redis::Pipeline;
 use tokio::sync::mpsc;
 
 use super::connection::PIPELINE;
-use super::frames::{FrameHead, WireRows};
+use super::frames::{Content, FrameHead};
 use super::inbox::texts;
 use super::scripts::{self, call};
 use super::values::Reply;
@@ -108,7 +108,7 @@ impl RedisBus {
             // Those of this node were notified already.
             if node != self.me.as_str() {
                 let head = FrameHead::Profile { card: Box::new(card.clone()), to: users };
-                self.send(&node, head, &WireRows::none());
+                self.send(&node, head, &Content::none());
             }
         }
         Ok(())
@@ -143,7 +143,7 @@ impl Bus for RedisBus {
                 if node == self.me.as_str() {
                     self.hand_over_if_room(Envelope::Event(event.clone(), Receivers::Subscribers));
                 } else {
-                    self.send(node, FrameHead::event(&event, Vec::new()), &WireRows::none());
+                    self.send(node, FrameHead::event(&event, Vec::new()), &Content::none());
                 }
             }
             return Ok(());
@@ -157,7 +157,7 @@ impl Bus for RedisBus {
             if node == self.me.as_str() {
                 self.hand_over_if_room(Envelope::Event(event.clone(), Receivers::Users(users)));
             } else {
-                self.send(&node, FrameHead::event(&event, users), &WireRows::none());
+                self.send(&node, FrameHead::event(&event, users), &Content::none());
             }
         }
         Ok(())

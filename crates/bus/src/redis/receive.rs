@@ -1,11 +1,15 @@
 //! Takes the frames of this node from its stream.
 
-use madang_ids::Epoch;
+use async_trait::async_trait;
+use madang_ids::{Epoch, LogId, NodeRun};
+use madang_store::StoreResult;
+use tokio::sync::mpsc;
 
-use super::RedisBus;
-use super::frames::FrameHead;
+use super::frames::{Content, FrameHead};
 use super::streams::{Received, StreamReader};
+use super::{RedisBus, node_stream};
 use crate::bus::{Envelope, Event, EventKind, Loss, Receivers, Recipient};
+use crate::peers::{PeerFrame, Peers};
 
 impl RedisBus {
     /// Receives frames; never returns.
@@ -22,20 +26,26 @@ impl RedisBus {
     }
 
     async fn receive_frame(&self, frame: &[u8]) {
-        let Some((head, rows)) = FrameHead::decode(frame) else {
+        if self.try_receive(frame).await.is_none() {
             self.metrics.frames_unreadable.inc();
             tracing::debug!(
                 bytes = frame.len(),
                 "a frame of another node is of an unknown version, or damaged"
             );
-            return self.hand_over(Envelope::Lost(Loss::Node)).await;
-        };
+            self.hand_over(Envelope::Lost(Loss::Node)).await;
+        }
+    }
+
+    /// `None` if the frame cannot be read.
+    async fn try_receive(&self, frame: &[u8]) -> Option<()> {
+        let (head, content) = FrameHead::decode(frame)?;
         match head {
             FrameHead::Rows { log, epoch, to } => {
+                let rows = Content::rows(content)?;
                 let recipients = to.into_iter().map(Recipient::from).collect();
                 self.deliver(log.into(), Epoch::from_raw(epoch), Some(&rows), recipients).await;
             }
-            FrameHead::Open { channel } => self.deliver_open(channel, &rows).await,
+            FrameHead::Open { channel } => self.deliver_open(channel, &Content::rows(content)?).await,
             FrameHead::Unread { mut to } => {
                 to.retain(|user| self.registrations.has(*user));
                 if !to.is_empty() {
@@ -50,7 +60,13 @@ impl RedisBus {
                 self.hand_over_if_room(Envelope::Event(event, receivers));
             }
             FrameHead::Profile { card, to } => self.hand_over_if_room(Envelope::Profile(card, to)),
+            FrameHead::Peer { from } => {
+                if !self.arrivals.put(from, serde_json::from_slice::<PeerFrame>(content).ok()?) {
+                    self.metrics.frames_dropped.inc();
+                }
+            }
         }
+        Some(())
     }
 
     /// For what may be lost: rows have priority.
@@ -73,5 +89,40 @@ impl RedisBus {
             other => other,
         };
         let _ = self.sender.try_send(envelope);
+    }
+}
+
+#[async_trait]
+impl Peers for RedisBus {
+    fn me(&self) -> NodeRun {
+        self.run
+    }
+
+    fn send(&self, to: NodeRun, frame: &PeerFrame) -> bool {
+        let head = FrameHead::Peer { from: self.run };
+        self.streams.send(&node_stream(to), head.encode(&Content::of(frame)))
+    }
+
+    fn take_frames(&self) -> Option<mpsc::Receiver<(NodeRun, PeerFrame)>> {
+        self.arrivals.take()
+    }
+
+    async fn left_logs(&self, alive: &[NodeRun]) -> StoreResult<Vec<(NodeRun, Vec<LogId>)>> {
+        let mut left = Vec::new();
+        for run in self.runs().await?.into_iter().filter(|run| !alive.contains(run)) {
+            let logs = self.logs_of(run).await?;
+            if !logs.is_empty() {
+                left.push((run, logs));
+            }
+        }
+        Ok(left)
+    }
+
+    async fn is_listed(&self) -> StoreResult<bool> {
+        Ok(self.runs().await?.contains(&self.run))
+    }
+
+    async fn take_over(&self, run: NodeRun, logs: &[LogId]) -> StoreResult<()> {
+        self.retire_logs(run, logs).await
     }
 }

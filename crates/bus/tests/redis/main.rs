@@ -9,7 +9,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use madang_bus::conformance::{Opened, Subject, cases};
 use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Streams};
-use madang_ids::{NodeEpoch, NodeId};
+use madang_ids::{NodeEpoch, NodeId, NodeRun};
 use madang_proto::SnapshotReason;
 use madang_store::CommitOrder;
 use madang_store::model::{Model, ModelConfig};
@@ -27,7 +27,8 @@ impl Subject for Server {
     async fn open(&self) -> Opened {
         let redis = Redis::open(&self.config).unwrap();
         let streams = Streams::new(redis.clone());
-        let run = (NodeId(1), NodeEpoch(self.epochs.fetch_add(1, Ordering::Relaxed)));
+        let epoch = NodeEpoch(self.epochs.fetch_add(1, Ordering::Relaxed));
+        let run = NodeRun { node: NodeId(1), epoch };
         let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), self.store.clone(), run);
         let mut tasks = JoinSet::new();
         if let Some(mut feed) = self.store.take_feed() {
