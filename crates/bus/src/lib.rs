@@ -14,6 +14,7 @@ pub mod local;
 mod peers;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod registry;
 mod roster;
 
 pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};
