@@ -1,5 +1,5 @@
-//! Authentication: access tokens, refresh tokens, passwords, cursors bound to their user, and the secret on which these
-//! depend.
+//! Authentication: access tokens, refresh tokens, passwords, cursors bound to their user, tickets to nodes, calls between
+//! processes of a fleet, and the secret on which these depend.
 //!
 //! This is the first stage of every request (G5): the gateway and REST convert a token into [`Claims`] here and take
 //! the user and the device from nowhere else. This crate knows neither HTTP nor the store; its callers store what must
@@ -8,15 +8,21 @@
 #![warn(missing_docs)]
 
 mod cursors;
+mod internal;
 mod invitation;
 mod passwords;
 mod refresh;
 mod secret;
+mod tickets;
 mod tokens;
 
 pub use cursors::{Cursors, SealError};
+pub use internal::{
+    CALL_WINDOW_MS, InternalCall, InternalCalls, InternalError, NONCE_BYTES, SEEN_WINDOW_MS, Stamp,
+};
 pub use invitation::InvitationCode;
 pub use passwords::{Lane, MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords, spellings};
 pub use refresh::{RefreshToken, RefreshTokenError};
 pub use secret::{load_or_create_secret, load_secret};
+pub use tickets::{TICKET_TTL_MS, Ticket, TicketError, TicketId, TicketPlace, Tickets};
 pub use tokens::{Claims, MAX_TOKEN_BYTES, TokenError, Tokens};
