@@ -78,7 +78,7 @@ impl InternalCalls {
     /// Checks the credentials of a call. The caller checks that the nonce is new.
     ///
     /// # Errors
-    /// [`InternalError`]. Only those who have the secret are told about clocks.
+    /// [`InternalError`]. A caller without the secret does not learn that its clock is off.
     pub fn verify(&self, call: InternalCall<'_>, stamp: &Stamp, now: Millis) -> Result<(), InternalError> {
         if stamp.nonce.len() != 2 * NONCE_BYTES {
             return Err(InternalError::Invalid);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_told_only_to_those_who_have_the_secret() {
+    fn a_clock_that_is_off_is_reported_only_to_callers_with_the_secret() {
         let stamp = calls().sign(CALL, NOON);
         for now in [NOON.plus(30_001), NOON.minus(30_001)] {
             assert_eq!(calls().verify(CALL, &stamp, now), Err(InternalError::Clock { off_ms: 30_001 }));

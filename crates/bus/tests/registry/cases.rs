@@ -79,7 +79,7 @@ async fn until_only(registry: &Arc<dyn Registry>, expected: &[&str]) {
     let began = Instant::now();
     while names(registry).await != expected {
         assert!(began.elapsed() < PATIENCE, "the view stays {:?}", names(registry).await);
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await; // waits for: the end of a lease, on the clock of the registry
     }
 }
 
@@ -88,7 +88,7 @@ async fn a_registered_process_is_in_the_view_with_what_it_reported(registry: Arc
     registry.register(&card("a", 1, 5), state, LONG).await.unwrap();
     let before = seen(&registry).await;
     assert_eq!((before.len(), &before[0].card, before[0].state), (1, &card("a", 1, 5), state));
-    sleep(Duration::from_millis(5)).await;
+    sleep(Duration::from_millis(5)).await; // waits for: the next millisecond, which the renewal is measured in
     let state = ProcessState { load: 8, is_draining: true };
     assert_eq!(registry.renew(run(Role::Chat, 1, 5), state, LONG).await, Ok(Renewal::Kept));
     let after = seen(&registry).await;
@@ -220,6 +220,6 @@ async fn a_ticket_is_remembered_for_its_time_only(registry: Arc<dyn Registry>) {
     while !registry.use_ticket("2a", SHORT).await.unwrap() {
         assert!(began.elapsed() < PATIENCE);
         // A refused use does not prolong the memory.
-        sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await; // waits for: the end of the time, on the clock of the registry
     }
 }
