@@ -63,3 +63,54 @@ impl PresenceMetrics {
         this
     }
 }
+
+/// The metrics of what presence sends between the processes of a fleet. A clone shares them.
+#[derive(Debug, Clone, Default)]
+pub struct FleetMetrics {
+    /// G7: frames of another version, or that cannot be read. They are dropped.
+    pub frames_unreadable: Counter,
+    /// G7: frames for which there was no room. The node sends its set again, or gets everything again.
+    pub frames_unsent: Counter,
+    /// G6: frames and notices of processes that do not own the users any more, and of earlier lives. They are dropped.
+    pub frames_refused: Counter,
+    /// G7: reports of this node that found no room, or no presence process.
+    pub reports_unsent: Counter,
+    /// G6: frames of nodes of which the one before was missing. The node is asked for its set.
+    pub reports_missed: Counter,
+    /// G6: frames of presence processes that did not reach this node. It gets everything again.
+    pub notices_missed: Counter,
+    /// G6: full sets that this node has sent.
+    pub sets_sent: Counter,
+    /// G6: pauses of this presence process, such as a stopped machine. After each, nobody is offline for some seconds.
+    pub pauses: Counter,
+    /// G6: gaps in the stream of this process.
+    pub stream_losses: Counter,
+    /// Questions that an owner has not answered in time.
+    pub questions_late: Counter,
+}
+
+impl FleetMetrics {
+    /// Makes the metrics and registers them.
+    #[must_use]
+    pub fn register(metrics: &Metrics) -> Self {
+        let this = Self::default();
+        let all = [
+            ("frames_unreadable", "G7: frames of another version, dropped", &this.frames_unreadable),
+            ("frames_unsent", "G7: frames dropped because a queue was full", &this.frames_unsent),
+            ("frames_refused", "G6: frames of processes that own the users no more", &this.frames_refused),
+            ("reports_unsent", "G7: reports without room or presence process", &this.reports_unsent),
+            ("reports_missed", "G6: frames of nodes behind a missing one", &this.reports_missed),
+            ("notices_missed", "G6: frames that did not reach this node", &this.notices_missed),
+            ("sets_sent", "G6: full sets sent by this node", &this.sets_sent),
+            ("pauses", "G6: pauses of this presence process", &this.pauses),
+            ("stream_losses", "G6: gaps in the stream of this process", &this.stream_losses),
+            ("questions_late", "Questions that an owner has not answered", &this.questions_late),
+        ];
+        metrics.register(|registry| {
+            for (name, help, counter) in all {
+                registry.register(format!("presence_{name}"), help, counter.clone());
+            }
+        });
+        this
+    }
+}

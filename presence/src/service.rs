@@ -2,29 +2,21 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use madang_engine::session::Now;
+use madang_ids::NodeEpoch;
 use madang_service::Clock;
 use madang_store::Store;
 use tokio::sync::mpsc;
 
-use crate::api::{Local, Report, States, now};
+use crate::api::{NodeRun, Presence, Report, States, now};
 use crate::config::PresenceConfig;
 use crate::core::{Core, Notice, View};
 use crate::metrics::PresenceMetrics;
-use crate::rows::{self, Done};
+use crate::rows::Rows;
 
 /// Reports that are taken before the notices that they cause are handed out.
 const REPORTS_AT_ONCE: usize = 256;
-/// Users whose rows are read in one batch, and batches that run at the same time. The store serves others too.
-const BATCH: usize = 32;
-const BATCHES: usize = 2;
-/// The pause between two writes, and after a failure.
-const REST: Duration = Duration::from_secs(1);
 
 /// Presence in this process. [`run`] drives it.
 #[derive(Debug)]
@@ -33,15 +25,9 @@ pub struct Service {
     clock: Clock,
     metrics: PresenceMetrics,
     reports: mpsc::Receiver<(Now, Report)>,
-    local: Local,
-}
-
-/// Batches of rows that run, and the earliest times of the next ones.
-#[derive(Default)]
-struct Rows {
-    running: FuturesUnordered<BoxFuture<'static, Done>>,
-    load_at: Duration,
-    write_at: Duration,
+    presence: Presence,
+    /// The only node, with the number of its last set. Presence starts and ends with it, so one epoch is enough.
+    node: NodeRun,
 }
 
 impl Service {
@@ -50,28 +36,20 @@ impl Service {
         clock: Clock,
         metrics: PresenceMetrics,
         reports: mpsc::Receiver<(Now, Report)>,
-        local: Local,
+        presence: Presence,
     ) -> Self {
-        Self { core: Core::new(config, now(&clock)), clock, metrics, reports, local }
-    }
-
-    /// When there is something to do even if no report comes.
-    fn next_look(&self, rows: &Rows) -> Option<Duration> {
-        let load = (self.core.has_wanted() && rows.running.len() < BATCHES).then_some(rows.load_at);
-        let write = self.core.has_left().then_some(rows.write_at);
-        self.core.next_look().into_iter().chain(load).chain(write).min()
+        let node = NodeRun { worker: 0, epoch: NodeEpoch(0), set: 0 };
+        Self { core: Core::new(config, now(&clock)), clock, metrics, reports, presence, node }
     }
 
     fn handle(&mut self, at: Now, report: Report) {
         let core = &mut self.core;
         match report {
-            Report::Set { run, set } => core.handle_set(run, &View::whole(), &set, at),
-            Report::Renewal { run } => core.handle_renewal(run, at),
-            Report::Up { run, up } => core.handle_up(run, up, at),
-            Report::Down { run, connection, how } => core.handle_down(run, connection, how, at),
-            Report::Idle { run, connection, is_idle } => core.handle_idle(run, connection, is_idle, at),
-            Report::Changed { user, circle } => core.handle_changed(user, circle),
-            Report::Dropped { user, connection } => core.handle_dropped(user, connection, at),
+            Report::Node(report) => core.handle_report(self.node, report, at),
+            Report::Set(set) => {
+                self.node.set += 1;
+                core.handle_set(self.node, &View::whole(), &set, at);
+            }
             Report::States { asker, users, answer } => {
                 let states = States { users: core.states(asker, &users), is_settled: core.is_settled() };
                 // The caller may have stopped waiting.
@@ -82,43 +60,11 @@ impl Service {
         }
     }
 
-    fn handle_rows(&mut self, done: Done, rows: &mut Rows) {
-        let now = now(&self.clock);
-        match done {
-            Done::Loaded(all) => all.into_iter().for_each(|loaded| self.core.handle_loaded(loaded, now)),
-            Done::NotLoaded(wanted) => {
-                self.metrics.row_failures.inc();
-                rows.load_at = now.elapsed + REST;
-                wanted.into_iter().for_each(|wanted| self.core.handle_not_loaded(wanted));
-            }
-            Done::Written => {}
-            Done::NotWritten(marks) => {
-                self.metrics.row_failures.inc();
-                self.core.handle_unwritten(marks);
-            }
-        }
-    }
-
-    /// Starts the reads and writes that are due.
-    fn begin_rows(&mut self, store: &Arc<dyn Store>, rows: &mut Rows) {
-        let now = self.clock.elapsed();
-        while self.core.has_wanted() && rows.running.len() < BATCHES && rows.load_at <= now {
-            let wanted = self.core.poll_wanted(BATCH);
-            if !wanted.is_empty() {
-                rows.running.push(Box::pin(rows::load(Arc::clone(store), wanted)));
-            }
-        }
-        if self.core.has_left() && rows.write_at <= now {
-            rows.write_at = now + REST;
-            rows.running.push(Box::pin(rows::write(Arc::clone(store), self.core.poll_left())));
-        }
-    }
-
     fn count(&mut self) {
         self.metrics.users.set(i64::try_from(self.core.users()).unwrap_or(i64::MAX));
         self.metrics.leases_missed.inc_by(self.core.poll_leases_missed());
-        while let Some(stranger) = self.core.poll_stranger() {
-            self.local.ask_set(stranger);
+        while self.core.poll_stranger().is_some() {
+            self.presence.resend();
         }
         self.metrics.reports_refused.inc_by(self.core.poll_refused());
     }
@@ -126,11 +72,11 @@ impl Service {
 
 /// Drives presence; never returns. `tell` is called for each notice, in order, and must not block.
 pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnMut(Notice) + Send) {
-    let mut rows = Rows::default();
+    let mut rows = Rows::new(store, service.metrics.clone());
     let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
     loop {
         let clock = service.clock.clone();
-        let look = service.next_look(&rows);
+        let look = service.core.next_look().into_iter().chain(rows.next_look(&service.core)).min();
         let due = async {
             match look {
                 Some(at) => clock.sleep(at.saturating_sub(clock.elapsed())).await,
@@ -140,14 +86,14 @@ pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnM
         tokio::select! {
             biased;
             _ = service.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => {}
-            Some(done) = rows.running.next() => service.handle_rows(done, &mut rows),
+            Some(done) = rows.done() => rows.handle(done, &mut service.core, now(&service.clock)),
             () = due => {}
         }
         for (at, report) in reports.drain(..) {
             match report {
                 Report::End { done } => {
                     service.core.handle_end(at);
-                    rows::write(Arc::clone(&store), service.core.poll_left()).await;
+                    rows.write_all(&mut service.core).await;
                     // The caller may have stopped waiting.
                     let _ = done.send(());
                 }
@@ -158,7 +104,7 @@ pub async fn run(mut service: Service, store: Arc<dyn Store>, mut tell: impl FnM
         if service.core.next_look().is_some_and(|at| at <= now.elapsed) {
             service.core.handle_time(now);
         }
-        service.begin_rows(&store, &mut rows);
+        rows.begin(&mut service.core, now.elapsed);
         while let Some(notice) = service.core.poll_notice() {
             service.metrics.changes_sent.inc();
             tell(notice);

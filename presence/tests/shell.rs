@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use madang_ids::{ConnectionId, DeviceId, Millis, UserId};
 use madang_presence::{
-    Departure, Local, Notice, NoticeTarget, PresenceConfig, PresenceMetrics, Service, Up, lease, local, run,
+    Departure, Notice, NoticeTarget, Presence, PresenceConfig, PresenceMetrics, Service, Up, lease, local,
+    run,
 };
 use madang_proto::{Availability, PresenceList};
 use madang_service::{Clock, ManualClock, Metrics};
@@ -30,7 +31,7 @@ fn up(id: u64) -> Up {
 }
 
 struct Stage {
-    local: Local,
+    presence: Presence,
     service: Option<Service>,
     metrics: PresenceMetrics,
     store: Arc<Model>,
@@ -42,9 +43,9 @@ impl Stage {
     fn new() -> Self {
         let (clock, hand) = Clock::manual(Millis::new(1_000_000));
         let metrics = PresenceMetrics::register(&Metrics::new());
-        let (local, service) = local(PresenceConfig::default(), clock, metrics.clone());
+        let (presence, service) = local(PresenceConfig::default(), clock, metrics.clone());
         let store = Model::new(ModelConfig::default());
-        Self { local, service: Some(service), metrics, store, hand, running: JoinSet::new() }
+        Self { presence, service: Some(service), metrics, store, hand, running: JoinSet::new() }
     }
 
     /// A running service, and one online user whom the node's own set does not contain.
@@ -52,7 +53,7 @@ impl Stage {
         let mut stage = Self::new();
         let notices = stage.run(&[]);
         stage.until(id, None).await;
-        stage.local.up(up(id));
+        stage.presence.up(up(id));
         stage.until(id, Some(Availability::Online)).await;
         (stage, notices)
     }
@@ -63,14 +64,14 @@ impl Stage {
         let tell = move |notice| sender.try_send(notice).unwrap();
         self.running.spawn(run(self.service.take().unwrap(), self.store.clone(), tell));
         let set = move || connections.iter().map(|id| up(*id)).collect();
-        self.running.spawn(lease(self.local.clone(), set));
+        self.running.spawn(lease(self.presence.clone(), set));
         notices
     }
 
     async fn state(&self, id: u64) -> Option<Availability> {
         loop {
             // A full queue takes no questions either.
-            if let Some(states) = self.local.states(None, vec![user(id)]).await {
+            if let Some(states) = self.presence.states(None, vec![user(id)]).await {
                 return states.users[0].as_ref().map(|card| card.state);
             }
             tokio::task::yield_now().await;
@@ -100,11 +101,11 @@ async fn next(notices: &mut mpsc::Receiver<Notice>) -> Notice {
 async fn reports_do_not_wait_without_presence() {
     let mut stage = Stage::new();
     stage.service = None;
-    stage.local.up(up(1));
-    stage.local.set_idle(user(1), connection(1), true);
-    stage.local.down(user(1), connection(1), Departure::Seen);
-    assert_eq!(stage.local.states(None, vec![user(1)]).await, None);
-    stage.local.end().await;
+    stage.presence.up(up(1));
+    stage.presence.set_idle(user(1), connection(1), true);
+    stage.presence.down(user(1), connection(1), Departure::Seen);
+    assert_eq!(stage.presence.states(None, vec![user(1)]).await, None);
+    stage.presence.end().await;
     assert_eq!(stage.metrics.reports_lost.get(), 3);
 }
 
@@ -113,7 +114,7 @@ async fn reports_lost_in_a_full_queue_are_replaced_by_the_full_set() {
     let mut stage = Stage::new();
     // No service takes them.
     for id in 1..=20_000 {
-        stage.local.up(up(id));
+        stage.presence.up(up(id));
     }
     let lost = stage.metrics.reports_lost.get();
     assert!(lost > 0 && lost < 10_000, "{lost}");
@@ -128,10 +129,10 @@ async fn a_report_lost_in_a_full_queue_requests_the_full_set() {
     let (stage, _notices) = Stage::with_one_online(9).await;
     // The service takes nothing before the next await.
     for id in 1..=20_000 {
-        stage.local.settings_changed(user(id));
+        stage.presence.settings_changed(user(id));
     }
     let lost = stage.metrics.reports_lost.get();
-    stage.local.down(user(9), connection(9), Departure::Final);
+    stage.presence.down(user(9), connection(9), Departure::Final);
     assert_eq!(stage.metrics.reports_lost.get(), lost + 1);
     let took = stage.until(9, None).await;
     assert!((10..30).contains(&took), "{took} s");
@@ -141,7 +142,7 @@ async fn a_report_lost_in_a_full_queue_requests_the_full_set() {
 async fn a_lost_end_becomes_visible_after_the_grace_period() {
     let (stage, _notices) = Stage::with_one_online(9).await;
     // The end is not reported, and the node knows that it has lost something.
-    stage.local.resend();
+    stage.presence.resend();
     let took = stage.until(9, None).await;
     assert!((10..30).contains(&took), "{took} s");
 }
@@ -154,8 +155,8 @@ async fn settings_are_read_before_anything_is_sent_and_again_after_a_failure() {
     stage.store.set_faults(Faults { unavailable: 1.0, ..Faults::NONE });
     let mut notices = stage.run(&[]);
     stage.until(3, None).await;
-    stage.local.up(up(1));
-    stage.local.up(up(2));
+    stage.presence.up(up(1));
+    stage.presence.up(up(2));
     while stage.metrics.row_failures.get() < 2 {
         stage.hand.advance(Duration::from_millis(500));
         tokio::task::yield_now().await;
@@ -173,8 +174,8 @@ async fn settings_are_read_before_anything_is_sent_and_again_after_a_failure() {
 async fn the_last_activity_is_written_when_a_user_goes_offline_and_when_the_process_ends() {
     let mut stage = Stage::new();
     let mut notices = stage.run(&[1, 2]);
-    stage.local.up(up(1));
-    stage.local.up(up(2));
+    stage.presence.up(up(1));
+    stage.presence.up(up(2));
     stage.until(2, Some(Availability::Online)).await;
     stage.until(1, Some(Availability::Online)).await;
     for _ in 0..16 {
@@ -183,7 +184,7 @@ async fn the_last_activity_is_written_when_a_user_goes_offline_and_when_the_proc
     }
     let complete = PresenceList { complete: true, ..PresenceList::default() };
     while next(&mut notices).await.list != complete {}
-    stage.local.down(user(1), connection(1), Departure::Final);
+    stage.presence.down(user(1), connection(1), Departure::Final);
     stage.until(1, None).await;
     let rows = async || stage.store.presence(&[user(1), user(2)]).await.unwrap();
     for _ in 0..1_000 {
@@ -193,6 +194,6 @@ async fn the_last_activity_is_written_when_a_user_goes_offline_and_when_the_proc
     let found = rows().await;
     assert!(found[0].last_active_at > Some(Millis::new(1_000_000)));
     assert_eq!(found[1].last_active_at, None);
-    stage.local.end().await;
+    stage.presence.end().await;
     assert!(rows().await[1].last_active_at > found[0].last_active_at);
 }

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use madang_bus::{HomeChannel, Inbox, Peers};
 use madang_engine::home::{Command, Home, Reply, Scope, Ticket};
 use madang_ids::{ChannelId, LogId, Snowflakes, UserId};
-use madang_presence::Local;
+use madang_presence::Presence;
 use madang_proto::{ChannelKind, Content, ErrorBody};
 use madang_service::{Clock, Tasks};
 use madang_store::{Channel, LogStore, Store, StoreResult, urgently};
@@ -72,7 +72,7 @@ pub struct HomeParts {
     pub tasks: Tasks,
     pub metrics: ChatMetrics,
     /// Notified when a member accepts a group or a direct channel.
-    pub presence: Local,
+    pub presence: Presence,
     /// The rules about who may write to whom.
     pub consent: Consent,
     /// Homes of each log. A process runs one; a simulation runs two, as two nodes do whose views of the fleet differ.
@@ -94,7 +94,7 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     metrics: ChatMetrics,
-    presence: Local,
+    presence: Presence,
     consent: Consent,
     tickets: AtomicU64,
     owed_mentions: Mutex<mentions::OwedMentions>,

@@ -23,7 +23,7 @@ use madang_auth::{Cursors, Passwords, Tokens};
 use madang_bus::{Bus, Inbox};
 use madang_engine::home::deleted_channel;
 use madang_ids::{ChannelId, DeviceId, LeaseOver, Millis, NodeRun, Origin, Snowflakes, UserId};
-use madang_presence::Local;
+use madang_presence::Presence;
 use madang_proto::{ErrorBody, PresenceCounts};
 use madang_service::{Check, Clock};
 use madang_store::{Channel, ChannelState, LogStore, Store, Upkeep};
@@ -119,7 +119,7 @@ pub struct Operations {
     /// Lets callers that change the same thing take turns.
     pub turns: Turns,
     /// The presence role.
-    pub presence: Local,
+    pub presence: Presence,
     /// Rows that were read before.
     pub known: Known,
     /// The configuration.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_presence::{Local, Up};
+use madang_presence::{Presence, Up};
 use tokio::time::sleep;
 
 use super::{Fault, PLANTED, strikes};
@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 const EVERY: Duration = Duration::from_millis(20);
 
 /// Watches the connections of the node. Presence counts one of them again behind the report of its end, until the next full set.
-pub(crate) async fn keep_up(gateway: Arc<Gateway>, presence: Local) {
+pub(crate) async fn keep_up(gateway: Arc<Gateway>, presence: Presence) {
     if PLANTED.is_none_or(|(fault, _)| fault != Fault::PresenceSticks) {
         return;
     }

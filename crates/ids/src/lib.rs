@@ -7,8 +7,8 @@ mod client_msg_id;
 mod cursor;
 mod node;
 mod numeric;
-#[cfg(feature = "schema")]
 pub mod rendezvous;
+#[cfg(feature = "schema")]
 mod schema;
 mod snowflake;
 

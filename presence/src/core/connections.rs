@@ -1,11 +1,13 @@
 //! Nodes with their leases, and the connections that they report.
 
+use std::collections::BTreeMap;
+
 use madang_engine::session::Now;
 use madang_ids::{Millis, UserId};
 
 use super::user::{Connection, Load, Synced};
-use super::{Core, INHERITED, LEFT, Node};
-use crate::api::{NodeRun, Up};
+use super::{AGAIN, Core, INHERITED, LEFT, Node, NoticeTarget, ProcessRun};
+use crate::api::{NodeReport, NodeRun, Up};
 
 impl Core {
     /// The index of a node, if its lease is valid under this epoch and this number of its set. A report with a later one shows that
@@ -69,6 +71,74 @@ impl Core {
         }
     }
 
+    /// A report of a node.
+    pub(crate) fn handle_report(&mut self, run: NodeRun, report: NodeReport, now: Now) {
+        match report {
+            NodeReport::Renewal => self.handle_renewal(run, now),
+            NodeReport::Up(up) => self.handle_up(run, up, now),
+            NodeReport::Down { user, connection, how } => {
+                self.handle_down(run, (user, connection), how, now);
+            }
+            NodeReport::Idle { user, connection, is_idle } => {
+                self.handle_idle(run, (user, connection), is_idle, now);
+            }
+            NodeReport::Changed { user, circle } => self.handle_changed(user, circle),
+            NodeReport::Dropped { user, connection } => self.handle_dropped(user, connection, now),
+            NodeReport::Missed => {
+                self.handle_missed(ProcessRun { process: run.worker, epoch: run.epoch }, now);
+            }
+        }
+    }
+
+    /// A node is alive, but what it has reported is not known. Continues a lease, and begins none.
+    pub fn handle_alive(&mut self, run: ProcessRun, now: Now) {
+        let until = now.elapsed + self.config.lease();
+        let is_it = |node: &&mut Node| node.run.worker == run.process && node.run.epoch == run.epoch;
+        if let Some(node) = self.nodes.iter_mut().find(is_it).filter(|node| node.is_current) {
+            node.lease_until = node.lease_until.map(|_| until);
+        }
+    }
+
+    /// Notices to this node may have been lost. Each of its connections gets everything again.
+    pub fn handle_missed(&mut self, run: ProcessRun, now: Now) {
+        let is_it = |node: &Node| node.run.worker == run.process && node.run.epoch == run.epoch;
+        let Some(node) = self.nodes.iter().position(is_it) else { return };
+        self.begin_again(u32::try_from(node).unwrap_or(u32::MAX));
+        for (id, user) in &self.users {
+            let lacks = |found: &Connection| found.node as usize == node && found.synced == Synced::Parts;
+            if user.connections.iter().any(lacks) {
+                self.looks.insert((now.elapsed + AGAIN, *id));
+            }
+        }
+    }
+
+    /// The nodes that have connections a notice is for, and the receivers on each. A remote placement sends the notice to them and
+    /// to no others.
+    #[must_use]
+    pub fn receivers_by_node(&self, to: &NoticeTarget) -> Vec<(NodeRun, NoticeTarget)> {
+        let mut found: BTreeMap<u32, Vec<UserId>> = BTreeMap::new();
+        let (users, only) = match to {
+            NoticeTarget::Users(users) => (users.as_slice(), None),
+            NoticeTarget::Connection(user, connection) => (std::slice::from_ref(user), Some(*connection)),
+        };
+        for id in users {
+            let Some(user) = self.users.get(id) else { continue };
+            let is_meant =
+                |one: &&Connection| one.leaves_at.is_none() && only.is_none_or(|only| only == one.id);
+            for one in user.connections.iter().filter(is_meant) {
+                let there = found.entry(one.node).or_default();
+                if there.last() != Some(id) {
+                    there.push(*id);
+                }
+            }
+        }
+        let part = |(node, there): (u32, Vec<UserId>)| {
+            let run = self.nodes.get(node as usize)?.run;
+            Some((run, if only.is_some() { to.clone() } else { NoticeTarget::Users(there) }))
+        };
+        found.into_iter().filter_map(part).collect()
+    }
+
     pub(super) fn put_connection(&mut self, node: u32, up: Up, now: Now) {
         let user = self.users.entry(up.user).or_default();
         let was_here = user.is_here();
@@ -113,8 +183,12 @@ impl Core {
     }
 
     /// Begins the grace period of the connections for which `leaves` holds.
+    ///
+    /// Such a connection may never have been there: a process that has just started believes a set of an earlier life of a node.
+    /// While its user had no other one, nobody reported changes of the rows. So the rows of users who are still here are read again.
     pub(super) fn leave_where(&mut self, now: Now, leaves: impl Fn(UserId, &Connection) -> bool) {
         let until = now.elapsed + self.config.grace();
+        let mut doubtful = Vec::new();
         for (id, user) in &mut self.users {
             let is_one = |found: &Connection| found.leaves_at.is_none() && leaves(*id, found);
             if user.connections.iter().any(is_one) {
@@ -122,8 +196,10 @@ impl Core {
                 let mut leaving = user.connections.iter_mut().filter(|found| is_one(found));
                 leaving.by_ref().for_each(|found| found.leaves_at = Some(until));
                 self.looks.insert((until, *id));
+                doubtful.extend(user.is_here().then_some(*id));
             }
         }
+        doubtful.into_iter().for_each(|id| self.want(id, true));
     }
 
     /// Removes connections whose grace period is over. Sends what was held back or dropped.

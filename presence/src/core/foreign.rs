@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use madang_engine::session::Now;
 use madang_ids::UserId;
 use madang_proto::{Availability, PresenceList, UserPresence};
 
@@ -234,7 +235,7 @@ impl Core {
     pub(super) fn settle_shard(&mut self, over: &[Settling]) {
         let me = self.me.process;
         let is_meant = |core: &Self, id: UserId| {
-            let had = |one: &Settling| one.before.as_ref().is_some_and(|view| view.owns(me, id));
+            let had = |one: &Settling| one.spares(me, id);
             !over.iter().all(had) && core.is_settled_for(id)
         };
         let settled: Vec<UserId> = self.users.keys().copied().filter(|id| is_meant(self, *id)).collect();
@@ -257,7 +258,7 @@ impl Core {
 
     /// After a change of the view: users who are not this core's any more become foreign, foreign ones who are this core's now
     /// become its own, and nobody's watchers see a change.
-    pub(super) fn move_users(&mut self) {
+    pub(super) fn move_users(&mut self, now: Now) {
         let me = self.me.process;
         let mut known: HashMap<UserId, Known> = HashMap::new();
         for (id, found) in std::mem::take(&mut self.foreign) {
@@ -268,6 +269,7 @@ impl Core {
         for id in moved {
             let Some(user) = self.users.remove(&id) else { continue };
             self.expected.remove(&id);
+            self.hand_over(id, &user, now);
             if matches!(user.load, Load::Runs | Load::RunsInVain) {
                 self.abandoned.insert(id);
             }

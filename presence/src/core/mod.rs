@@ -10,7 +10,9 @@
 
 mod connections;
 mod foreign;
+mod leaving;
 mod peers;
+mod settling;
 #[cfg(test)]
 mod tests;
 mod user;
@@ -21,15 +23,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{ConnectionId, Epoch, Millis, UserId};
+use madang_ids::{ConnectionId, Millis, NodeEpoch, UserId};
 use madang_proto::{Availability, PresenceList, UserPresence};
 use madang_store::PresenceRow;
+use serde::{Deserialize, Serialize};
 
 use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
 use foreign::Foreign;
+pub use leaving::Leaving;
+use leaving::Moving;
 use peers::Link;
 pub use peers::{Ack, Batch, LinkEnd, Message, State};
+use settling::Settling;
 use user::{Connection, Load, Settings, Shown, Synced, User};
 pub use view::{ProcessRun, View, ViewId};
 
@@ -37,8 +43,6 @@ pub use view::{ProcessRun, View, ViewId};
 const AGAIN: Duration = Duration::from_secs(5);
 /// For this time a connection that replaces an idle one counts as idle although it has not said so.
 const INHERITED: Duration = Duration::from_secs(2);
-/// Views whose users may still be unsettled. Above it all users are unsettled until the last one is over.
-const VIEWS: usize = 8;
 /// Users whose last activity waits to be written. Above it those with the lowest ids are dropped.
 const LEFT: usize = 50_000;
 
@@ -52,7 +56,8 @@ pub struct Notice {
 }
 
 /// The receivers of a notice.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoticeTarget {
     /// All connections of these users.
     Users(Vec<UserId>),
@@ -92,16 +97,6 @@ struct Node {
     is_current: bool,
 }
 
-/// Two kinds of users are unsettled for one lease: those that came to this core with a view, and those that a node still reports
-/// to another core.
-#[derive(Debug)]
-struct Settling {
-    /// The view before, or the view of the node. Users that this core owns under it stay settled. `None`: all users are
-    /// concerned.
-    before: Option<View>,
-    until: Duration,
-}
-
 /// Presence as pure state, for the users whom this core owns.
 ///
 /// There are three groups of methods. *Inputs* are `handle_*`: reports of nodes, rows, messages of other cores, a new view, the
@@ -128,6 +123,8 @@ pub struct Core {
     /// as offline.
     settling: Vec<Settling>,
     nodes: Vec<Node>,
+    /// The nodes that are alive, as far as that is known from elsewhere than their leases here.
+    live_nodes: Option<Vec<ProcessRun>>,
     users: HashMap<UserId, Box<User>>,
     /// The times at which users must be looked at.
     looks: BTreeSet<(Duration, UserId)>,
@@ -155,6 +152,7 @@ pub struct Core {
     links: BTreeMap<u16, Link>,
     /// The number of links that were begun; the number of the next one.
     sessions: u64,
+    moving: Moving,
 }
 
 impl Core {
@@ -164,10 +162,11 @@ impl Core {
     pub fn new(config: PresenceConfig, now: Now) -> Self {
         Self {
             config,
-            me: ProcessRun { process: 0, epoch: Epoch::from_raw(0) },
+            me: ProcessRun { process: 0, epoch: NodeEpoch(0) },
             view: View::whole(),
-            settling: vec![Settling { before: None, until: now.elapsed + config.lease() }],
+            settling: vec![Settling::new(None, &config, now)],
             nodes: Vec::new(),
+            live_nodes: None,
             users: HashMap::new(),
             looks: BTreeSet::new(),
             wanted: VecDeque::new(),
@@ -183,6 +182,7 @@ impl Core {
             abandoned: HashSet::new(),
             links: BTreeMap::new(),
             sessions: 0,
+            moving: Moving::default(),
         }
     }
 
@@ -197,9 +197,8 @@ impl Core {
     /// The live presence processes are others than before.
     ///
     /// Users who have moved away become foreign with the state that their watchers last saw; users who have moved here keep the
-    /// state that their watchers here last saw. The latter are unsettled for one lease, and each node must send its full set.
-    /// One lease is waited for even if the nodes send their sets sooner, because the grace periods of connections that ended
-    /// before the move are not known here.
+    /// state that their watchers here last saw. The latter are unsettled, and each node must send its full set. Connections in
+    /// their grace period are handed over ([`Self::poll_leaving`]).
     pub fn handle_view(&mut self, view: View, now: Now) {
         if view == self.view {
             return;
@@ -212,23 +211,9 @@ impl Core {
                 self.strangers.insert(node.run.worker, node.run);
             }
         }
-        self.move_users();
+        self.move_users(now);
         self.begin_links();
-    }
-
-    /// Users whom this core does not own under `before` are unsettled for one lease from now.
-    fn unsettle(&mut self, before: View, now: Now) {
-        let until = now.elapsed + self.config.lease();
-        if let Some(found) = self.settling.iter_mut().find(|one| one.before.as_ref() == Some(&before)) {
-            found.until = until;
-            return;
-        }
-        // A list that is full: everybody is unsettled until the last of these times. That is late, but wrong about nobody.
-        let before = (self.settling.len() < VIEWS).then_some(before);
-        if before.is_none() {
-            self.settling.clear();
-        }
-        self.settling.push(Settling { before, until });
+        self.take_stashed(now);
     }
 
     /// A node has exactly these connections of users whom this core owns, from here on under this number of the set. `view` is
@@ -357,10 +342,7 @@ impl Core {
             self.looks.remove(&(at, id));
             self.look(id, now);
         }
-        let (over, rest) =
-            std::mem::take(&mut self.settling).into_iter().partition(|one| one.until <= now.elapsed);
-        self.settling = rest;
-        let over: Vec<Settling> = over;
+        let over = self.take_settled(now);
         if !over.is_empty() {
             self.settle(&over, now);
         }
@@ -371,7 +353,7 @@ impl Core {
     pub fn next_look(&self) -> Option<Duration> {
         let leases = self.nodes.iter().filter_map(|node| node.lease_until);
         let looks = self.looks.first().map(|(at, _)| *at);
-        let settling = self.settling.iter().map(|one| one.until);
+        let settling = self.settles_at();
         let repeats = self.links.values().filter_map(Link::repeat_at);
         leases.chain(looks).chain(settling).chain(repeats).min()
     }
@@ -444,31 +426,10 @@ impl Core {
         std::mem::take(&mut self.leases_missed)
     }
 
-    /// Whether every user whom this core owns and does not know is offline.
+    /// Whether this core owns a user by its view.
     #[must_use]
-    pub const fn is_settled(&self) -> bool {
-        self.settling.is_empty()
-    }
-
-    /// Whether a user who has no connection is offline.
-    fn is_settled_for(&self, id: UserId) -> bool {
-        let was_here =
-            |one: &Settling| one.before.as_ref().is_some_and(|view| view.owns(self.me.process, id));
-        self.settling.iter().all(was_here)
-    }
-
-    /// The nodes that have connections a notice is for. A remote placement sends the notice to them and to no others.
-    #[must_use]
-    pub fn nodes_of(&self, to: &NoticeTarget) -> Vec<NodeRun> {
-        let (users, only) = match to {
-            NoticeTarget::Users(users) => (users.as_slice(), None),
-            NoticeTarget::Connection(user, connection) => (std::slice::from_ref(user), Some(*connection)),
-        };
-        let connections = users.iter().filter_map(|id| self.users.get(id)).flat_map(|user| &user.connections);
-        let is_meant =
-            |found: &&Connection| found.leaves_at.is_none() && only.is_none_or(|only| only == found.id);
-        let nodes: BTreeSet<u32> = connections.filter(is_meant).map(|found| found.node).collect();
-        nodes.into_iter().filter_map(|node| self.nodes.get(node as usize)).map(|node| node.run).collect()
+    pub fn owns(&self, user: UserId) -> bool {
+        self.view.owns(self.me.process, user)
     }
 
     /// The number of users who are online, away or in their grace period.

@@ -20,18 +20,21 @@ use std::time::Duration;
 use madang_engine::session::Now;
 use madang_ids::{Millis, UserId};
 use madang_proto::{Availability, UserPresence};
+use serde::{Deserialize, Serialize};
 
 use super::{Core, ProcessRun, ViewId};
 
 /// A batch without an acknowledgement is sent again after this time. Two processes are milliseconds apart; a process that has
 /// died is asked once a second until the view changes.
 const REPEAT: Duration = Duration::from_secs(1);
-/// The most users of each kind in one batch. A state with a full circle has 8 KiB, so a batch is at most 4 MiB and mostly
-/// below 100 KiB.
+/// The most users of each kind in one batch.
 const USERS: usize = 500;
+/// Once the circles of its states have this number of users, a batch takes no more states. So it is below 1 MiB, with 500 texts of
+/// 128 characters and 21,000 ids of 22 bytes as JSON, and mostly below 100 KiB.
+const CIRCLES: usize = 20_000;
 
 /// One end of a link between two cores. Ends of one process are ordered by epoch and then by session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkEnd {
     /// The process.
     pub run: ProcessRun,
@@ -43,21 +46,22 @@ pub struct LinkEnd {
 
 impl LinkEnd {
     fn order(&self) -> (u64, u64) {
-        (self.run.epoch.raw(), self.session)
+        (self.run.epoch.0, self.session)
     }
 }
 
 /// The public state of a user, from the owner of the user to a process that is interested.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The user as others may see them.
     pub card: UserPresence,
     /// The users of the receiving process whom this user watches. `None`: as in the last state. Empty if the user is offline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watches: Option<Vec<UserId>>,
 }
 
 /// What a core has to tell another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// The sender.
     pub from: LinkEnd,
@@ -68,18 +72,22 @@ pub struct Batch {
     /// Rises with each batch of a link. A receiver drops a number that is not above the last one.
     pub number: u64,
     /// Users of the receiver in whom the sender is interested from now on. Each is answered by a [`State`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub begins: Vec<UserId>,
     /// Users of the receiver in whom the sender is not interested any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<UserId>,
     /// States of users of the sender.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<State>,
     /// Pairs of a user of the receiver and a user of the sender who watches that user, but is not watched: the circles disagree,
     /// so the first one must be read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<(UserId, UserId)>,
 }
 
 /// A batch has arrived, or its sender knows an earlier end of the link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The receiver of the batch.
     pub from: LinkEnd,
@@ -90,7 +98,8 @@ pub struct Ack {
 }
 
 /// A message between two presence cores.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Message {
     /// Interest and states.
     Batch(Batch),
@@ -359,13 +368,35 @@ impl Core {
         link.repeat_at = Some(now.elapsed + REPEAT);
         let (to, number) = (link.peer, link.number);
         let (begins, ends) = owed.interest.iter().partition(|id| self.foreign.contains_key(id));
-        let states =
-            owed.states.iter().filter_map(|(id, change)| self.state_for(process, *id, *change)).collect();
+        let (states, later) = self.states_for(process, &owed.states);
         let doubts = owed.doubts.iter().copied().collect();
+        let mut under_way = owed;
         if let Some(link) = self.links.get_mut(&process) {
-            link.under_way = owed;
+            for (id, change) in later {
+                under_way.states.remove(&id);
+                link.owed.add_state(id, change);
+            }
+            link.under_way = under_way;
         }
         Some(Message::Batch(Batch { from, to, number, begins, ends, states, doubts }))
+    }
+
+    /// The states of these users for another process, and those that the batch has no room for.
+    fn states_for(
+        &self,
+        process: u16,
+        owed: &BTreeMap<UserId, Change>,
+    ) -> (Vec<State>, Vec<(UserId, Change)>) {
+        let (mut states, mut later, mut users) = (Vec::new(), Vec::new(), 0);
+        for (id, change) in owed {
+            if users >= CIRCLES {
+                later.push((*id, *change));
+            } else if let Some(state) = self.state_for(process, *id, *change) {
+                users += state.watches.as_ref().map_or(0, Vec::len);
+                states.push(state);
+            }
+        }
+        (states, later)
     }
 
     /// What another process may know of a user. `None` if nothing is certain: then the state follows when the user's rows were read

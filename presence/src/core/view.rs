@@ -1,27 +1,28 @@
 //! Which presence process owns which user.
 
-use madang_ids::{Epoch, UserId};
+use madang_ids::{NodeEpoch, NodeId, UserId, rendezvous};
+use serde::{Deserialize, Serialize};
 
-/// A presence process in one of its epochs. The number survives a restart, the epoch does not: it comes from discovery and only
-/// rises, so that messages of an earlier life of the process can be refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A process of the fleet in one of its epochs: a presence process, or a chat node. The number may survive a restart, the epoch does
+/// not: it only rises, so that messages of an earlier life of the process can be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct ProcessRun {
-    /// The number of the process among the presence processes.
+    /// The number of the process. No other live process of the fleet has it.
     pub process: u16,
     /// Rises with each start of the process.
-    pub epoch: Epoch,
+    pub epoch: NodeEpoch,
 }
 
 /// A fingerprint of a [`View`]. Two views with the same processes have the same fingerprint, on every node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ViewId(u64);
 
 /// The live presence processes, and with them the owner of each user.
 ///
-/// The owner is found by rendezvous hash: each process has a weight for each user, and the greatest weight wins. So a process
-/// that joins takes users from all others, one that leaves gives its users to all others, and no other user moves. The numbers
-/// of the processes count, not their epochs: a restart moves nobody. The formula is a contract between processes of different
-/// versions; [`tests`] has fixed vectors.
+/// The owner is found by rendezvous hash ([`rendezvous`]). So a process that joins takes users from all others, one that leaves
+/// gives its users to all others, and no other user moves. The numbers of the processes count, not their epochs: a restart moves
+/// nobody. The formula is a contract between processes of different versions; [`tests`] has fixed vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// `None`: one process owns every user, and nothing is computed.
@@ -47,16 +48,14 @@ impl View {
     /// The fingerprint of the view. A node states with its set under which view it has chosen the users of the set.
     #[must_use]
     pub fn id(&self) -> ViewId {
-        let hash = |hash: u64, process: &u16| mix(hash ^ u64::from(*process));
+        let hash = |hash: u64, process: &u16| rendezvous::mix(hash ^ u64::from(*process));
         ViewId(self.processes.as_deref().map_or(u64::MAX, |processes| processes.iter().fold(0, hash)))
     }
 
     /// The process that owns a user. `None` if there is no process, or if the view is [`Self::whole`].
     #[must_use]
     pub fn owner(&self, user: UserId) -> Option<u16> {
-        let processes = self.processes.as_deref()?.iter().copied();
-        // In ascending order, and `max_by_key` takes the last of several: of two equal weights the greater number wins.
-        processes.max_by_key(|process| weight(user, *process))
+        rendezvous::owner(user.raw(), self.processes.as_deref()?.iter().copied())
     }
 
     /// Whether `process` owns a user.
@@ -72,21 +71,15 @@ impl View {
     }
 
     /// The live processes in ascending order; none in the whole view.
-    pub(super) fn processes(&self) -> &[u16] {
+    pub(crate) fn processes(&self) -> &[u16] {
         self.processes.as_deref().unwrap_or_default()
     }
 }
 
-fn weight(user: UserId, process: u16) -> u64 {
-    mix(user.raw() ^ mix(u64::from(process)))
-}
-
-/// The next value of SplitMix64 (Steele, Lea, Flood 2014: "Fast splittable pseudorandom number generators") from this state.
-const fn mix(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+impl From<(NodeId, NodeEpoch)> for ProcessRun {
+    fn from((NodeId(process), epoch): (NodeId, NodeEpoch)) -> Self {
+        Self { process, epoch }
+    }
 }
 
 #[cfg(test)]
@@ -95,11 +88,7 @@ mod tests {
 
     #[test]
     fn the_hash_has_fixed_vectors() {
-        // Computed by another implementation. The first value is that of the paper's reference code for seed 0.
-        assert_eq!((mix(0), mix(1)), (0xe220_a839_7b1d_cdaf, 0x910a_2dec_8902_5cc1));
-        let weights = [(1, 1), (1, 2), (7_000_000_000_000, 65_535)]
-            .map(|(user, process)| weight(UserId::from_raw(user), process));
-        assert_eq!(weights, [0xe9fd_6049_d65a_f21e, 0xe06d_d043_328b_d285, 0xab65_7fce_1cd1_6aa0]);
+        // Computed by another implementation.
         let owners = |view: &View| (1..=12).map(|id| view.owner(UserId::from_raw(id))).collect::<Vec<_>>();
         let of_two = [1, 1, 2, 2, 1, 2, 1, 2, 2, 2, 1, 2].map(Some);
         let of_three = [3, 1, 3, 2, 3, 2, 3, 2, 2, 2, 1, 2].map(Some);

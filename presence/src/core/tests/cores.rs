@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{ConnectionId, DeviceId, Epoch, Millis, UserId};
+use madang_ids::{ConnectionId, DeviceId, Millis, NodeEpoch, UserId};
 use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
@@ -175,8 +175,7 @@ impl World {
     fn new(seed: u64, fault: Option<Fault>) -> Self {
         let now = Now { at: Millis::new(1_000_000), elapsed: Duration::from_secs(100) };
         let (live, view) = (vec![1, 2], View::of(&[1, 2]));
-        let node =
-            |worker| Node { run: NodeRun { worker, epoch: Epoch::from_raw(1), set: 0 }, view: view.clone() };
+        let node = |worker| Node { run: NodeRun { worker, epoch: NodeEpoch(1), set: 0 }, view: view.clone() };
         let mut world = Self {
             now,
             fault,
@@ -220,7 +219,7 @@ impl World {
     fn start(&mut self, process: u16) {
         let epoch = self.epochs.entry(process).or_default();
         *epoch += 1;
-        let me = ProcessRun { process, epoch: Epoch::from_raw(*epoch) };
+        let me = ProcessRun { process, epoch: NodeEpoch(*epoch) };
         let core = Core::shard(PresenceConfig::default(), me, View::of(&self.live), self.now);
         self.cores.insert(process, core);
         self.learns_at.remove(&Ok(process));
@@ -331,15 +330,15 @@ impl World {
                     self.real.iter().filter(|real| real.node == node).map(|real| real.up).collect();
                 dead.iter().for_each(|up| self.end(*up, GRACE));
                 let run = self.nodes[node].run;
-                self.nodes[node].run = NodeRun { epoch: Epoch::from_raw(run.epoch.raw() + 1), set: 0, ..run };
+                self.nodes[node].run = NodeRun { epoch: NodeEpoch(run.epoch.0 + 1), set: 0, ..run };
                 self.resend(node);
             }
             Op::Zombie { node, user: id } => {
                 let Node { run, view } = &self.nodes[node];
                 let old = match self.fault == Some(Fault::OldEpochIsTaken) {
                     true => NodeRun { set: run.set + 100, ..*run },
-                    false if run.epoch.raw() == 1 => return,
-                    false => NodeRun { epoch: Epoch::from_raw(run.epoch.raw() - 1), set: 1_000, ..*run },
+                    false if run.epoch.0 == 1 => return,
+                    false => NodeRun { epoch: NodeEpoch(run.epoch.0 - 1), set: 1_000, ..*run },
                 };
                 let (view, zombie) = (view.clone(), up(id, id * 10, 1_000_000 + id));
                 self.for_each_core(&view, |core, owns| {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{Epoch, Millis, UserId};
+use madang_ids::{Millis, NodeEpoch, UserId};
 
 use super::harness::{NODE, key, told, up, user};
 use crate::api::{Departure, NodeRun};
@@ -22,7 +22,7 @@ struct Two {
 }
 
 fn core(process: u16, epoch: u64, view: &View, now: Now) -> Core {
-    let me = ProcessRun { process, epoch: Epoch::from_raw(epoch) };
+    let me = ProcessRun { process, epoch: NodeEpoch(epoch) };
     let mut core = Core::shard(PresenceConfig::default(), me, view.clone(), now);
     core.handle_set(NODE, view, &[], now);
     core
@@ -209,7 +209,7 @@ fn a_core_that_restarts_hears_all_interest_again_and_nobody_flickers() {
 fn an_earlier_epoch_of_a_node_and_a_repeated_set_are_refused() {
     let mut two = Two::settled();
     let (view, now) = (two.view.clone(), two.now);
-    let again = NodeRun { epoch: Epoch::from_raw(2), ..NODE };
+    let again = NodeRun { epoch: NodeEpoch(2), ..NODE };
     two.a.handle_set(again, &view, &[up(1, 1, 1)], now);
     two.a.handle_set(NodeRun { set: 9, ..NODE }, &view, &[up(2, 2, 2)], now);
     two.a.handle_up(NODE, up(2, 2, 2), now);
@@ -401,4 +401,25 @@ fn a_list_is_not_complete_while_the_state_of_a_foreign_user_is_of_another_view()
     }
     let told = two.told();
     assert!(told.iter().all(|told| !told.starts_with('1') || !told.ends_with("all")), "{told:?}");
+}
+
+#[test]
+fn rows_are_read_again_when_a_set_of_an_earlier_life_has_hidden_that_a_user_was_away() {
+    let mut two = Two::settled();
+    [1, 3].into_iter().for_each(|id| two.up(id));
+    two.told();
+    // `b` and the node restart. A set of the node's earlier life arrives first, so `b` believes that user 3 is there.
+    two.b = core(2, 2, &two.view, two.now);
+    let now = two.now;
+    two.b.handle_set(NodeRun { set: 9, ..NODE }, &two.view, &[up(3, 3, 3)], now);
+    two.load();
+    // Users 3 and 6 meet, which nobody reports for user 3, who is not connected. Then user 3 connects by another node.
+    two.watch(3, 6);
+    let (other, again) = (NodeRun { worker: 2, ..NODE }, NodeRun { epoch: NodeEpoch(2), ..NODE });
+    two.b.handle_set(other, &two.view, &[], now);
+    two.b.handle_up(other, up(3, 4, 33), now);
+    two.load();
+    two.b.handle_set(again, &two.view, &[], now);
+    two.load();
+    assert!(two.b.users[&user(3)].circle.contains(&user(6)));
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use madang_engine::session::Now;
-use madang_ids::{ConnectionId, DeviceId, Epoch, Millis, UserId};
+use madang_ids::{ConnectionId, DeviceId, Millis, NodeEpoch, UserId};
 use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use crate::api::{Departure, NodeRun, Up};
 use crate::config::PresenceConfig;
 use crate::core::{Core, Loaded, Notice, NoticeTarget, View};
 
-pub(super) const NODE: NodeRun = NodeRun { worker: 1, epoch: Epoch::from_raw(1), set: 1 };
+pub(super) const NODE: NodeRun = NodeRun { worker: 1, epoch: NodeEpoch(1), set: 1 };
 
 pub(super) fn user(id: u64) -> UserId {
     UserId::from_raw(id)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use madang_ids::{ConnectionId, Epoch, UserId};
+use madang_ids::{ConnectionId, NodeEpoch, UserId};
 use madang_proto::{Availability, UserPresence};
 use madang_store::PresenceRow;
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let mut harness = Harness::settled();
-        let run = |worker| NodeRun { worker, epoch: Epoch::from_raw(1), set: 1 };
+        let run = |worker| NodeRun { worker, epoch: NodeEpoch(1), set: 1 };
         let runs = [run(1), run(2)];
         harness.core.handle_set(runs[1], &crate::core::View::whole(), &[], harness.now);
         Self {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use madang_ids::{Epoch, Millis};
+use madang_ids::{Millis, NodeEpoch};
 use madang_store::PresenceRow;
 
 use super::harness::{Harness, NODE, key, up, user};
@@ -131,7 +131,7 @@ fn a_connection_that_replaces_a_broken_one_inherits_its_idleness() {
 #[test]
 fn users_of_a_dead_node_are_offline_within_25_seconds() {
     let mut harness = Harness::settled();
-    let other = NodeRun { worker: 2, epoch: Epoch::from_raw(1), set: 1 };
+    let other = NodeRun { worker: 2, epoch: NodeEpoch(1), set: 1 };
     harness.core.handle_set(other, &View::whole(), &[], harness.now);
     harness.up(1, 1);
     harness.core.handle_up(other, up(2, 2, 1), harness.now);

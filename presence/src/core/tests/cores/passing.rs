@@ -233,12 +233,12 @@ impl World {
         let mut heard = Vec::new();
         for (process, core) in &mut self.cores {
             while let Some(notice) = core.poll_notice() {
-                heard.push((usize::from(*process == WHOLE), core.nodes_of(&notice.to), notice));
+                heard.push((usize::from(*process == WHOLE), core.receivers_by_node(&notice.to), notice));
             }
         }
         let mut listed = BTreeSet::new();
         for (views, nodes, Notice { to, list }) in heard {
-            let workers: Vec<u16> = nodes.iter().map(|run| run.worker).collect();
+            let workers: Vec<u16> = nodes.iter().map(|(run, _)| run.worker).collect();
             for real in self.real.clone() {
                 let key = (real.up.user, real.up.connection);
                 let is_meant = match &to {
