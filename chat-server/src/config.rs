@@ -13,6 +13,7 @@ use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
 use madang_presence::PresenceConfig;
 use madang_proto::limits;
+use madang_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
 /// All settings, by sections of the file.
@@ -25,6 +26,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Inbox and bus: within the process, or over Redis.
     pub bus: BusConfig,
+    /// The store, and where a cluster is.
+    pub store: StoreConfig,
     /// TLS of the server itself.
     pub tls: TlsConfig,
     /// Lifetimes of tokens.
@@ -419,6 +422,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use madang_store::StoreKind;
 
     #[test]
     fn the_defaults_are_valid_and_errors_name_wrong_values() {
@@ -448,6 +452,47 @@ mod tests {
         );
         config.tls.key = "key.pem".into();
         assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_cluster_needs_nodes_a_keyspace_and_whole_credentials() {
+        let check = |change: &dyn Fn(&mut StoreConfig)| {
+            let mut config = Config::default();
+            let nodes = ["10.0.0.1:9042", "[::1]:9042", "cql.example:9042"];
+            config.store.kind = StoreKind::Scylla;
+            config.store.nodes = nodes.map(str::to_owned).to_vec();
+            change(&mut config.store);
+            config.validate().map_err(|error| error.field)
+        };
+        let good = if cfg!(feature = "fleet") { Ok(()) } else { Err("store.kind") };
+        assert_eq!(check(&|_| {}), good);
+        if good.is_err() {
+            return;
+        }
+        assert_eq!(check(&|store| store.nodes.clear()), Err("store.nodes"));
+        for node in ["10.0.0.1", "10.0.0.1:", ":9042", "a:b:9042", "10.0.0.1:99999"] {
+            assert_eq!(check(&|store| store.nodes[0] = node.to_owned()), Err("store.nodes"), "{node}");
+        }
+        for keyspace in ["", "Madang", "a-b", "1a", "system", "system_schema"] {
+            assert_eq!(
+                check(&|store| store.keyspace = keyspace.to_owned()),
+                Err("store.keyspace"),
+                "{keyspace}"
+            );
+        }
+        assert_eq!(check(&|store| store.user = "chat".to_owned()), Err("store.password_file"));
+        assert_eq!(check(&|store| store.password_file = "p".into()), Err("store.user"));
+        assert_eq!(check(&|store| store.data_center = "a'b".to_owned()), Err("store.data_center"));
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_without_its_kind_are_reported() {
+        let mut config = Config::default();
+        config.store.nodes = vec!["10.0.0.1:9042".to_owned()];
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "store.nodes is 10.0.0.1:9042, needs store.kind = \"scylla\""
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::cargo::{Metadata, cargo};
-use crate::services::{self, Wanted};
+use crate::services::{self, ThreeNodes, Wanted};
 use crate::steps::{Steps, call};
 use crate::{autobahn, replay, tidy};
 
@@ -28,6 +28,9 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     steps.step("doc tests", || call(&mut tests(&["--doc"], &[])));
     if fleet {
         steps.step("store over Cassandra", || store_over_cassandra(&metadata.target_directory));
+        if !quick {
+            steps.step("store over three nodes, one killed", || store_over_three(&metadata.target_directory));
+        }
     }
     if !quick {
         for name in slow {
@@ -44,9 +47,25 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
 fn store_over_cassandra(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 0, cassandra: 1 })?;
     let node = running.cassandra.first().context("no node of the cluster")?;
-    let mut command = cargo(&["test", "-p", "madang-store", "--all-features", "--test", "cql"]);
-    command.args(["--", "--ignored", "--nocapture"]).env("MADANG_TEST_CQL", node.to_string());
-    call(&mut command)
+    call(cql_tests(&["--skip", "three_replicas"]).env("MADANG_TEST_CQL", node.to_string()))
+}
+
+/// Passes it on three nodes with three replicas; the test kills the last node in the middle. The cluster is not used again.
+fn store_over_three(target_directory: &Path) -> Result<()> {
+    let three = ThreeNodes::up(target_directory)?;
+    let nodes: Vec<String> = three.addrs.iter().map(ToString::to_string).collect();
+    let mut tests = cql_tests(&["three_replicas"]);
+    tests.env("MADANG_TEST_CQL", nodes.join(",")).env("MADANG_TEST_KILL", three.kill_last.join(" "));
+    let passed = call(&mut tests);
+    three.remove()?;
+    passed
+}
+
+/// The tests over a CQL server, one after another: several keyspaces at once would be too much for a small machine.
+fn cql_tests(arguments: &[&str]) -> Command {
+    let mut command = cargo(&["test", "-p", "madang-store", "--all-features", "--test", "cql", "--"]);
+    command.args(["--ignored", "--nocapture", "--test-threads=1"]).args(arguments);
+    command
 }
 
 /// `cargo test` for the given kinds and integration test targets. All targets are named, because cargo cannot exclude

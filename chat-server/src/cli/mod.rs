@@ -16,6 +16,8 @@ mod doctor;
 mod export;
 mod invitations;
 mod operator;
+#[cfg(feature = "fleet")]
+mod schema;
 mod serve;
 mod sign_in;
 mod top;
@@ -37,7 +39,7 @@ use crate::config::{Config, InvalidConfig};
 const WRONG_CONFIG: u8 = 78;
 /// `EX_DATAERR`: this program cannot serve the data folder until somebody repairs or replaces it.
 const WRONG_DATA: u8 = 65;
-/// The exit code of `check` and `doctor` if they could not look.
+/// The exit code of `check`, `doctor` and `schema` if they could not look.
 const COULD_NOT_LOOK: u8 = 2;
 
 /// Madang, a real-time chat and presence server.
@@ -79,6 +81,10 @@ enum Command {
     /// Create, list and revoke invitations to sign up. Works while a server is running.
     #[command(subcommand)]
     Invitations(invitations::Invitations),
+    /// Make, or check, the tables of the cluster in [store].
+    #[cfg(feature = "fleet")]
+    #[command(subcommand)]
+    Schema(schema::Schema),
 }
 
 /// Runs the command of this process.
@@ -99,6 +105,8 @@ pub fn run() -> ExitCode {
         Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Users(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Invitations(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        #[cfg(feature = "fleet")]
+        Command::Schema(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
     };
     done.unwrap_or_else(|error| {
         telemetry::tell_failure(format_args!("madang: {error:#}"));
@@ -115,6 +123,11 @@ fn lasting(error: &anyhow::Error) -> Option<u8> {
     let is_of_passwords = matches!(error.downcast_ref(), Some(PasswordError::Config(_)));
     let is_of_logs = error.is::<TelemetryError>();
     if error.is::<InvalidConfig>() || error.is::<ConfigError>() || is_of_passwords || is_of_logs {
+        return Some(WRONG_CONFIG);
+    }
+    // The cluster, or where it is, must be changed by an operator.
+    #[cfg(feature = "fleet")]
+    if error.downcast_ref::<madang_store::scylla::ConnectError>().is_some_and(|error| error.is_lasting()) {
         return Some(WRONG_CONFIG);
     }
     error.downcast_ref::<OpenError>().filter(|error| error.is_lasting()).map(|_| WRONG_DATA)

@@ -2,6 +2,8 @@
 
 use madang_proto::limits;
 
+use madang_store::{StoreConfig, StoreKind};
+
 use super::{Config, InvalidConfig, values};
 
 impl Config {
@@ -27,6 +29,7 @@ impl Config {
             &origins.join(", "),
             "must be \"*\" alone or a list of origins",
         )?;
+        check_store(&self.store)?;
         let cost = self.passwords;
         let most = "must be at most: 1048576 KiB, 100 passes, 16 lanes";
         rule(cost.memory_kib <= 1_048_576, "passwords.memory_kib", &cost.memory_kib, most)?;
@@ -131,4 +134,39 @@ impl Config {
         let requests = gateway.requests_in_flight;
         rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")
     }
+}
+
+/// The rules of `[store]`.
+fn check_store(store: &StoreConfig) -> Result<(), InvalidConfig> {
+    let rule = |holds: bool, field, value: &str, rule| {
+        let value = if value.is_empty() { "empty" } else { value };
+        if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_owned(), rule }) }
+    };
+    let keyspace = &store.keyspace;
+    let is_name = keyspace.starts_with(|c: char| c.is_ascii_lowercase())
+        && keyspace.len() <= 48
+        && keyspace.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let name_rule = "must be 1 to 48 of a-z, 0-9 and '_', beginning with a letter, and not system";
+    rule(is_name && !keyspace.starts_with("system"), "store.keyspace", keyspace, name_rule)?;
+    let data_center = &store.data_center;
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ');
+    let data_center_rule = "must be the name of a data center: letters, digits, '_', '-', '.' and spaces";
+    rule(data_center.chars().all(is_plain), "store.data_center", data_center, data_center_rule)?;
+    let (has_user, has_password) = (!store.user.is_empty(), !store.password_file.as_os_str().is_empty());
+    rule(has_user || !has_password, "store.user", "", "must be set together with store.password_file")?;
+    rule(has_password || !has_user, "store.password_file", "", "must be set together with store.user")?;
+    let nodes = store.nodes.join(", ");
+    if store.kind == StoreKind::Embedded {
+        return rule(nodes.is_empty(), "store.nodes", &nodes, "needs store.kind = \"scylla\"");
+    }
+    rule(
+        cfg!(feature = "fleet"),
+        "store.kind",
+        "scylla",
+        "which this program was built without: build it with --features fleet, or use \"embedded\"",
+    )?;
+    let are_addresses =
+        !store.nodes.is_empty() && store.nodes.iter().all(|node| values::is_host_and_port(node));
+    let address_rule = "must be addresses of nodes of the cluster with their port, such as 10.0.0.1:9042";
+    rule(are_addresses, "store.nodes", &nodes, address_rule)
 }

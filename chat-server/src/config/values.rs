@@ -207,6 +207,11 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u16>)> {
     url::Host::parse(host).ok().map(|host| (host.to_string(), port))
 }
 
+/// Whether a text is a host with a port.
+pub(super) fn is_host_and_port(text: &str) -> bool {
+    host_and_port(text).is_some_and(|(_, port)| port.is_some())
+}
+
 /// Whether a text can be a handle. Other texts are never equal to one.
 pub(super) fn is_handle(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_.-".contains(&byte);

@@ -9,6 +9,7 @@
 mod accounts;
 mod channels;
 mod commit_order;
+mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contacts;
@@ -36,6 +37,7 @@ pub use channels::{
     SeatOutcome, Seating, Seats,
 };
 pub use commit_order::{Commit, CommitFeed, CommitOrder, EpochRow, Scan, ScanItem};
+pub use config::{StoreConfig, StoreKind};
 pub use contacts::{
     Contact, ContactLimits, ContactOutcome, ContactStore, PresenceChange, PresenceRow, PutContact, Relation,
     Relations,

@@ -118,7 +118,41 @@ pub(crate) fn ensure(target_directory: &Path, wanted: Wanted) -> Result<Running>
     ensure_in(&default_folder(target_directory)?, target_directory, wanted)
 }
 
+<<<<<<< HEAD
 pub(crate) fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
+=======
+/// A new cluster of three Cassandra nodes in a folder of its own. Each takes about 0.8 GB.
+pub(crate) struct ThreeNodes {
+    folder: Folder,
+    pub(crate) addrs: Vec<SocketAddrV4>,
+    /// The command that kills the last node, with its arguments.
+    pub(crate) kill_last: Vec<String>,
+}
+
+impl ThreeNodes {
+    /// Starts it.
+    pub(crate) fn up(target_directory: &Path) -> Result<Self> {
+        let root = target_directory.join("services/three");
+        let folder = Folder::new(&root)?;
+        folder.down(true)?;
+        let running = ensure_in(&folder, target_directory, Wanted { redis: 0, cassandra: 3 })?;
+        let program = std::env::current_exe()?;
+        let words =
+            [program.as_os_str(), "services".as_ref(), "--dir".as_ref(), root.as_os_str(), "kill".as_ref()];
+        let mut kill_last: Vec<String> =
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        kill_last.push(format!("cassandra-{}", running.cassandra.len()));
+        Ok(Self { folder, addrs: running.cassandra, kill_last })
+    }
+
+    /// Stops it and removes its data.
+    pub(crate) fn remove(&self) -> Result<()> {
+        self.folder.down(true)
+    }
+}
+
+fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
+>>>>>>> 56f09f4 (store: Lease worker numbers, apply and check the schema, refuse weak clusters)
     folder.up(&Programs::prepare(&programs(target_directory), wanted)?, wanted)
 }
 

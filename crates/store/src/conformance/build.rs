@@ -56,7 +56,7 @@ pub(super) fn say(log: LogId, expected: Head, key: RowKey) -> Append {
 }
 
 /// An append of `count` messages of one sender, with consecutive keys from `first` on.
-pub(super) fn say_many(log: LogId, expected: Head, sender: UserId, first: u64, count: u64) -> Append {
+pub fn say_many(log: LogId, expected: Head, sender: UserId, first: u64, count: u64) -> Append {
     let (mut head, mut rows) = (expected, Vec::new());
     for number in first..first + count {
         let row = message(head, key(sender, number), &format!("line {number}"));

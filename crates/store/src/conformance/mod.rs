@@ -26,6 +26,8 @@ mod unreadable;
 mod upkeep;
 mod writers;
 
+pub use build::say_many;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

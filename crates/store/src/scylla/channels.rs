@@ -190,14 +190,15 @@ impl Scylla {
     }
 
     async fn put_membership(&self, membership: Membership) -> StoreResult<()> {
-        let Membership { user_id, channel_id, role, spans, version, in_inbox, has_accepted } = membership;
+        let Membership { user_id, channel_id, role, spans, version, in_inbox, has_accepted } = &membership;
+        let (user_id, channel_id, in_inbox, has_accepted) = (*user_id, *channel_id, *in_inbox, *has_accepted);
         let version = int(version.get());
         let is_open = spans.is_open();
         let values = (
             int(user_id.raw()),
             int(channel_id.raw()),
-            json(&role)?,
-            json(&spans)?,
+            json(role)?,
+            json(spans)?,
             is_open,
             version,
             in_inbox,
@@ -205,7 +206,11 @@ impl Scylla {
             version,
         );
         self.cql.write(&PUT_MEMBERSHIP, values).await?;
-        if is_open { self.end_by_joining(user_id, channel_id).await } else { Ok(()) }
+        if is_open {
+            return self.end_by_joining(user_id, channel_id).await;
+        }
+        self.forget_old_stays(&membership).await;
+        Ok(())
     }
 }
 

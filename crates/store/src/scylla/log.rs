@@ -33,7 +33,7 @@ use crate::log::{
 };
 
 /// Places of one bucket.
-const BUCKET: u64 = 4_096;
+pub(super) const BUCKET: u64 = 4_096;
 /// Rows that are read at once: with the largest texts 6 MB.
 const PAGE_ROWS: i32 = 64;
 /// Statements of one call that are under way at once.
@@ -50,7 +50,7 @@ pub(super) const fn first_of(bucket: i32) -> Seq {
 }
 
 /// The last place of a bucket.
-const fn last_of(bucket: i32) -> Seq {
+pub(super) const fn last_of(bucket: i32) -> Seq {
     Seq::new((bucket.unsigned_abs() as u64 + 1) * BUCKET)
 }
 

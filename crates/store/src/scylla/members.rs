@@ -60,6 +60,11 @@ const ACCEPT: Statement = Statement {
     class: Class::Conditional,
     cql: "UPDATE members SET accepted = ? WHERE channel = ? AND part = ? AND user = ? IF EXISTS",
 };
+/// The spans of a member never become what they were, so the same row is a row that nobody has written since.
+const FORGET: Statement = Statement {
+    class: Class::Conditional,
+    cql: "DELETE FROM members WHERE channel = ? AND part = 0 AND user = ? IF member = ? AND pending = null",
+};
 
 #[derive(Debug, DeserializeRow)]
 pub(super) struct StoredMember {
@@ -98,6 +103,19 @@ impl Scylla {
         let row: Option<StoredMember> =
             self.cql.read_one(&MEMBER, (int(channel.raw()), int(user.raw()))).await?;
         Ok(row.and_then(|row| row.member()))
+    }
+
+    /// Removes the row of a former member, unless the member is present, banned, or has a pending change. `false` if it stays,
+    /// also because it has changed since it was read.
+    pub(super) async fn forget_member(&self, channel: ChannelId, user: UserId) -> StoreResult<bool> {
+        let place = (int(channel.raw()), int(user.raw()));
+        let Some(row) = self.cql.read_one::<StoredMember>(&MEMBER, place).await? else { return Ok(true) };
+        let is_former =
+            |member: &Member| !member.spans.is_open() && member.pending.is_none() && member.banned.is_none();
+        match row.member().filter(is_former) {
+            Some(_) => self.cql.conditional(&FORGET, (place.0, place.1, row.member)).await,
+            None => Ok(false),
+        }
     }
 
     async fn page(

@@ -1,13 +1,13 @@
-//! The connection to the cluster, and how statements of each class are executed.
+//! How statements of each class are executed.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use scylla::client::execution_profile::{ExecutionProfile, ExecutionProfileHandle};
 use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::policies::retry::FallthroughRetryPolicy;
@@ -17,65 +17,16 @@ use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, MaybeUnset, Row};
+use tokio::time::timeout;
 
-use super::Scylla;
+use super::cluster::local;
+use super::metrics::ScyllaMetrics;
 use crate::error::{StoreError, StoreResult};
 
-/// Where the cluster is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScyllaConfig {
-    /// Addresses of some nodes, `host:port`.
-    pub nodes: Vec<String>,
-    /// The keyspace; `madang schema apply` makes its tables.
-    pub keyspace: String,
-}
+/// How long preparing a statement may take; the driver has no bound of its own for it.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Connects to the cluster.
-///
-/// # Errors
-/// [`StoreError::Unavailable`] if no node answers, or there is no such keyspace.
-pub async fn connect(config: &ScyllaConfig) -> StoreResult<Arc<Scylla>> {
-    let session = SessionBuilder::new()
-        .known_nodes(&config.nodes)
-        .use_keyspace(config.keyspace.clone(), true)
-        .default_execution_profile_handle(Class::Read.profile())
-        .build()
-        .await
-        .map_err(|error| StoreError::Unavailable(format!("no connection to the cluster: {error}")))?;
-    Ok(Arc::new(Scylla { cql: Arc::new(Cql::new(session)) }))
-}
-
-/// The tables, as statements.
-const SCHEMA: &str = include_str!("../../../../schema.cql");
-
-/// Empties the keyspace of a test; creates it with its tables if it is not there.
-///
-/// # Errors
-/// Those of the cluster.
-#[cfg(feature = "conformance")]
-pub async fn fresh_keyspace(config: &ScyllaConfig) -> StoreResult<()> {
-    let failed = |error: &dyn std::fmt::Display| StoreError::Unavailable(error.to_string());
-    let session =
-        SessionBuilder::new().known_nodes(&config.nodes).build().await.map_err(|error| failed(&error))?;
-    let keyspace = &config.keyspace;
-    let create = format!(
-        "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {{'class': 'NetworkTopologyStrategy', 'datacenter1': 1}}"
-    );
-    session.query_unpaged(create, ()).await.map_err(|error| failed(&error))?;
-    session.use_keyspace(keyspace.clone(), true).await.map_err(|error| failed(&error))?;
-    let text: String =
-        SCHEMA.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-    for statement in text.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
-        let table = statement.split_whitespace().nth(2).unwrap_or_default();
-        match session.query_unpaged(format!("TRUNCATE {table}"), ()).await {
-            Ok(_) => {}
-            Err(_) => drop(session.query_unpaged(statement, ()).await.map_err(|error| failed(&error))?),
-        }
-    }
-    Ok(())
-}
-
-/// How a statement is executed; see the table of the room.
+/// How a statement is executed; see the table of the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     Read,
@@ -85,7 +36,17 @@ pub(super) enum Class {
 }
 
 impl Class {
-    fn profile(self) -> ExecutionProfileHandle {
+    /// As the table of the module has it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::SerialRead => "serial read",
+            Self::Write => "write",
+            Self::Conditional => "conditional",
+        }
+    }
+
+    fn profile(self, data_center: &str) -> ExecutionProfileHandle {
         let (consistency, seconds) = match self {
             Self::Read | Self::Write => (Consistency::LocalQuorum, 2),
             Self::SerialRead => (Consistency::LocalSerial, 3),
@@ -94,6 +55,7 @@ impl Class {
         let profile = ExecutionProfile::builder()
             .consistency(consistency)
             .serial_consistency(Some(SerialConsistency::LocalSerial))
+            .load_balancing_policy(local(data_center))
             .request_timeout(Some(Duration::from_secs(seconds)));
         let profile = match self {
             Self::Conditional => profile.retry_policy(Arc::new(FallthroughRetryPolicy::new())),
@@ -135,21 +97,34 @@ pub(super) type Values = Vec<MaybeUnset<Option<CqlValue>>>;
 pub(super) struct Cql {
     session: Session,
     prepared: RwLock<HashMap<&'static str, PreparedStatement>>,
-    batches: ExecutionProfileHandle,
+    /// By class.
+    profiles: [ExecutionProfileHandle; 4],
+    pub(super) metrics: ScyllaMetrics,
 }
 
 impl Cql {
-    fn new(session: Session) -> Self {
-        Self { session, prepared: RwLock::default(), batches: Class::Conditional.profile() }
+    pub(super) fn new(session: Session, data_center: &str) -> Self {
+        let profiles = [Class::Read, Class::SerialRead, Class::Write, Class::Conditional]
+            .map(|class| class.profile(data_center));
+        Self { session, prepared: RwLock::default(), profiles, metrics: ScyllaMetrics::default() }
+    }
+
+    fn profile(&self, class: Class) -> ExecutionProfileHandle {
+        self.profiles[class as usize].clone()
     }
 
     async fn prepared(&self, statement: &Statement) -> StoreResult<PreparedStatement> {
         if let Some(known) = self.prepared.read().get(statement.cql) {
             return Ok(known.clone());
         }
-        let prepared = self.session.prepare(statement.cql).await;
-        let mut prepared = prepared.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        prepared.set_execution_profile_handle(Some(statement.class.profile()));
+        let unavailable = |error: &dyn Display| {
+            self.metrics.count_unavailable(statement.class);
+            StoreError::Unavailable(format!("a statement cannot be prepared: {error}"))
+        };
+        let prepared = timeout(PREPARE_TIMEOUT, self.session.prepare(statement.cql)).await;
+        let mut prepared =
+            prepared.map_err(|late| unavailable(&late))?.map_err(|error| unavailable(&error))?;
+        prepared.set_execution_profile_handle(Some(self.profile(statement.class)));
         prepared.set_is_idempotent(statement.class != Class::Conditional);
         self.prepared.write().insert(statement.cql, prepared.clone());
         Ok(prepared)
@@ -157,8 +132,19 @@ impl Cql {
 
     async fn execute(&self, statement: &Statement, values: impl SerializeRow) -> StoreResult<QueryResult> {
         let prepared = self.prepared(statement).await?;
-        let result = self.session.execute_unpaged(&prepared, values).await;
-        result.map_err(|error| statement.class.error(&error))
+        let result = self.measured(statement.class, self.session.execute_unpaged(&prepared, values));
+        result.await
+    }
+
+    async fn measured(
+        &self,
+        class: Class,
+        work: impl Future<Output = Result<QueryResult, ExecutionError>>,
+    ) -> StoreResult<QueryResult> {
+        let begin = Instant::now();
+        let result = work.await.map_err(|error| class.error(&error));
+        self.metrics.record(class, begin.elapsed(), result.as_ref().err());
+        result
     }
 
     /// Reads rows.
@@ -206,14 +192,13 @@ impl Cql {
     pub(super) async fn conditional_batch(&self, parts: Vec<(&Statement, Values)>) -> StoreResult<bool> {
         let mut batch = Batch::new(BatchType::Unlogged);
         batch.set_is_idempotent(false);
-        batch.set_execution_profile_handle(Some(self.batches.clone()));
+        batch.set_execution_profile_handle(Some(self.profile(Class::Conditional)));
         let mut values = Vec::with_capacity(parts.len());
         for (statement, row) in parts {
             batch.append_statement(self.prepared(statement).await?);
             values.push(row);
         }
-        let result = self.session.batch(&batch, values).await;
-        is_applied(result.map_err(|error| Class::Conditional.error(&error))?)
+        is_applied(self.measured(Class::Conditional, self.session.batch(&batch, values)).await?)
     }
 }
 

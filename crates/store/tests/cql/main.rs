@@ -1,52 +1,44 @@
-//! The suite of the store over a real CQL server.
+//! The store over a real CQL server.
+//!
+//! `MADANG_TEST_CQL` has the addresses of the nodes, separated by commas; with three the keyspaces have three replicas.
+//! `MADANG_CASE` selects the cases of the suite whose name contains it.
 
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+mod links;
+mod proxy;
+mod refusals;
+mod suite;
+mod trim;
+mod workers;
+
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use async_trait::async_trait;
-use madang_ids::{LogId, Seq};
-use madang_store::Store;
-use madang_store::conformance::{Subject, cases};
-use madang_store::scylla::{ScyllaConfig, connect, fresh_keyspace};
-use tokio::task::JoinSet;
+use madang_store::scylla::{Scylla, connect, schema};
+use madang_store::{StoreConfig, StoreKind};
 
-/// A keyspace of a cluster.
-struct Cluster(ScyllaConfig);
+/// How long a test waits for the cluster.
+const PATIENCE: Duration = Duration::from_secs(60);
 
-#[async_trait]
-impl Subject for Cluster {
-    async fn open(&self) -> Arc<dyn Store> {
-        connect(&self.0).await.unwrap()
-    }
-
-    async fn spoil(&self, log: LogId, seq: Seq) {
-        connect(&self.0).await.unwrap().spoil(log, seq).await.unwrap();
+/// The configuration of a keyspace of the cluster.
+fn config(keyspace: &str) -> StoreConfig {
+    let nodes = std::env::var("MADANG_TEST_CQL").unwrap();
+    StoreConfig {
+        kind: StoreKind::Scylla,
+        nodes: nodes.split(',').map(str::to_owned).collect(),
+        keyspace: keyspace.to_owned(),
+        ..StoreConfig::default()
     }
 }
 
-/// All cases one after another, because they share a keyspace: making the tables of another one takes longer than emptying them.
-/// `MADANG_CASE` selects those whose name contains it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the address of a CQL server in MADANG_TEST_CQL"]
-async fn a_cluster_passes_the_suite_of_every_store() {
-    let nodes = vec![std::env::var("MADANG_TEST_CQL").unwrap()];
-    let only = std::env::var("MADANG_CASE").unwrap_or_default();
-    let mut failed = Vec::new();
-    for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
-        let config = ScyllaConfig { nodes: nodes.clone(), keyspace: "madang_test".into() };
-        fresh_keyspace(&config).await.unwrap();
-        let started = Instant::now();
-        // A task of its own: a case fails by a panic.
-        let mut task = JoinSet::new();
-        task.spawn((case.run)(Arc::new(Cluster(config))));
-        let outcome = task.join_next().await.unwrap();
-        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
-        println!("{:6.1} s  {word}  {}", started.elapsed().as_secs_f64(), case.name);
-        if outcome.is_err() {
-            failed.push(case.name);
-        }
-    }
-    assert!(failed.is_empty(), "{failed:?}");
+/// Replicas of a keyspace: one on each node.
+fn replication(config: &StoreConfig) -> u32 {
+    u32::try_from(config.nodes.len()).unwrap()
+}
+
+/// A store over an empty keyspace. The test cluster syncs its commit log periodically, which is weak.
+async fn fresh(config: &StoreConfig) -> Arc<Scylla> {
+    schema::fresh_keyspace(config, replication(config)).await.unwrap();
+    connect(config, true, PATIENCE).await.unwrap()
 }

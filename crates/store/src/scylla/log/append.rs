@@ -75,6 +75,9 @@ impl Scylla {
         let parts = Self::append_parts(&append, bucket, before.as_ref())?;
         if self.cql.conditional_batch(parts).await? {
             self.follow_details(&append).await;
+            if let (LogId::User(user), true) = (append.log, is_first) {
+                self.empty_old_buckets(user, bucket).await;
+            }
             return Ok(AppendOutcome::Appended);
         }
         // Not applied: a key was there, or the head is another. Keys come first, since they are valid for any head.
@@ -85,6 +88,7 @@ impl Scylla {
                 return Ok(AppendOutcome::SentBefore(sent));
             }
         }
+        self.cql.metrics.append_conflicts.inc();
         Ok(AppendOutcome::Moved)
     }
 
