@@ -34,7 +34,7 @@ pub enum ConnectError {
         "the CQL cluster refuses the login of {role}: {reason}; check store.user and store.password_file"
     )]
     Credentials {
-        /// Who tried to log in.
+        /// The role that tried to log in.
         role: String,
         /// The cluster's answer.
         reason: String,

@@ -25,7 +25,6 @@ use statements::{
 
 use super::Scylla;
 use super::codec::{StoredRow, bound, client_msg_bytes, client_msg_id, hash, int, log_key, number, send_key};
-use super::session::{Class, Statement};
 use crate::error::StoreResult;
 use crate::log::{
     Append, AppendOutcome, Consequences, Head, LogStore, Mention, MentionPlace, OwnReactions, ReactionChange,
@@ -451,6 +450,7 @@ impl Scylla {
     /// Those of the cluster.
     #[cfg(feature = "conformance")]
     pub async fn spoil(&self, log: LogId, seq: Seq) -> StoreResult<()> {
+        use super::session::{Class, Statement};
         const SPOIL: Statement = Statement {
             class: Class::Conditional,
             cql: "UPDATE log SET content = '{' WHERE kind = ? AND id = ? AND bucket = ? AND part = 0 AND seq = ? AND key = 0x IF EXISTS",

@@ -149,7 +149,7 @@ async fn record_version(
         ),
     };
     cluster.condition("record the version of the schema", &write).await?;
-    // Whoever wrote it: what counts is what is there.
+    // It does not matter which program wrote it: what counts is what is there.
     match version(cluster, keyspace).await? {
         Versions::Same => {}
         other => {
