@@ -118,9 +118,6 @@ pub(crate) fn ensure(target_directory: &Path, wanted: Wanted) -> Result<Running>
     ensure_in(&default_folder(target_directory)?, target_directory, wanted)
 }
 
-<<<<<<< HEAD
-pub(crate) fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
-=======
 /// A new cluster of three Cassandra nodes in a folder of its own. Each takes about 0.8 GB.
 pub(crate) struct ThreeNodes {
     folder: Folder,
@@ -151,8 +148,7 @@ impl ThreeNodes {
     }
 }
 
-fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
->>>>>>> 56f09f4 (store: Lease worker numbers, apply and check the schema, refuse weak clusters)
+pub(crate) fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
     folder.up(&Programs::prepare(&programs(target_directory), wanted)?, wanted)
 }
 
