@@ -7,6 +7,7 @@ mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -88,16 +89,16 @@ impl ProcessCard {
         let fits = |text: &str| text.len() <= CARD_TEXT_BYTES;
         match self {
             Self { name, .. } if name.is_empty() || !fits(name) => {
-                Err(RegistryError::Invalid("the name must have 1 to 128 bytes"))
+                Err(RegistryError::Invalid("the name must have 1 to 128 bytes".into()))
             }
             Self { url, .. } if url.len() > CARD_URL_BYTES => {
-                Err(RegistryError::Invalid("the URL is longer than 512 bytes"))
+                Err(RegistryError::Invalid("the URL is longer than 512 bytes".into()))
             }
             Self { region, version, .. } if !fits(region) || !fits(version) => {
-                Err(RegistryError::Invalid("region and version must have at most 128 bytes"))
+                Err(RegistryError::Invalid("region and version must have at most 128 bytes".into()))
             }
             Self { run, .. } if run.epoch.0 >= EPOCH_END => {
-                Err(RegistryError::Invalid("the epoch must be below 2^53"))
+                Err(RegistryError::Invalid("the epoch must be below 2^53".into()))
             }
             _ => Ok(()),
         }
@@ -161,7 +162,7 @@ pub enum RegistryError {
     },
     /// The card breaks a rule.
     #[error("invalid registration: {0}")]
-    Invalid(&'static str),
+    Invalid(Cow<'static, str>),
     /// The registry did not answer in time. Whether it has done what was asked for is unknown; every call may be repeated.
     #[error("the registry is unavailable: {0}")]
     Unavailable(String),

@@ -27,7 +27,7 @@ use madang_ids::{NodeEpoch, NodeId};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use crate::redis::BusConfig;
+use crate::config::BusConfig;
 
 use super::{
     LiveProcess, ProcessCard, ProcessRun, ProcessState, Registry, RegistryError, RegistryView, Renewal,
@@ -233,7 +233,7 @@ impl Registry for RedisRegistry {
     ) -> Result<(), RegistryError> {
         card.check()?;
         let json = serde_json::to_string(card)
-            .map_err(|_| RegistryError::Invalid("the card cannot be written as JSON"))?;
+            .map_err(|_| RegistryError::Invalid("the card cannot be written as JSON".into()))?;
         let answer: Vec<String> = self
             .call(&REGISTER, |script| {
                 script.key(&[LIVE, CARDS, STATES, NAMES, INCARNATION]);
