@@ -222,7 +222,18 @@ impl Core {
     /// If it is not the view of this core, the node reports some users of this core elsewhere. They are unsettled for one lease
     /// after the last such set: the core does not know their other connections, nor the grace periods of those that ended. So a
     /// node whose view has changed must send its set also to the processes of the view before.
+    ///
+    /// Changes of rows that were reported meanwhile may be lost too, so the rows of all users of the set are read again.
     pub fn handle_set(&mut self, run: NodeRun, view: &View, set: &[Up], now: Now) {
+        self.handle_connections(run, view, set, now);
+        for up in set {
+            self.want(up.user, true);
+        }
+    }
+
+    /// Like [`Self::handle_set`], from a node that repeats reports about rows until they have been taken. Only the rows of users who
+    /// were not here are read.
+    pub fn handle_connections(&mut self, run: NodeRun, view: &View, set: &[Up], now: Now) {
         let is_current = *view == self.view;
         let Some(node) = self.take_node(run, is_current, now) else { return };
         let named: HashSet<(UserId, ConnectionId)> = set.iter().map(|up| (up.user, up.connection)).collect();
@@ -234,12 +245,10 @@ impl Core {
             }),
             false => self.unsettle(view.clone(), now),
         }
-        for up in
-            set.iter().filter(|up| self.view.owns(self.me.process, up.user)).copied().collect::<Vec<_>>()
-        {
-            self.put_connection(node, up, now);
-            // Changes of rows that were reported meanwhile are lost too, so the rows are read again.
-            self.want(up.user, true);
+        for up in set {
+            if self.owns(up.user) {
+                self.put_connection(node, *up, now);
+            }
         }
     }
 

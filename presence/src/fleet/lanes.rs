@@ -26,6 +26,18 @@ pub(crate) struct Heard {
     asks_at: Duration,
 }
 
+/// The full set of a node.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Set {
+    /// The view by which the node has chosen the users.
+    pub(crate) view: View,
+    pub(crate) connections: Vec<Up>,
+    /// Whether the rows of these users must be read again.
+    pub(crate) rereads: bool,
+    /// Reports behind it.
+    pub(crate) reports: Vec<NodeReport>,
+}
+
 /// What a core does with a frame of a node.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Verdict {
@@ -35,8 +47,8 @@ pub(crate) enum Verdict {
     Refused,
     /// Frames are missing. The node lives, but only its set says what is true.
     Missing,
-    /// A whole set by this view, and reports.
-    Set(View, Vec<Up>, Vec<NodeReport>),
+    /// A whole set.
+    Set(Set),
     /// The next reports.
     Reports(Vec<NodeReport>),
 }
@@ -66,12 +78,17 @@ impl Heard {
             return Verdict::Nothing;
         }
         self.next += 1;
-        let Some(Part { view, connections, is_last }) = part else { return Verdict::Reports(reports) };
+        let Some(Part { view, connections, is_last, rereads }) = part else {
+            return Verdict::Reports(reports);
+        };
         if self.parts.len() + connections.len() <= CONNECTIONS {
             self.parts.extend(connections);
         }
         match is_last {
-            true => Verdict::Set(View::of(&view), std::mem::take(&mut self.parts), reports),
+            true => {
+                let (view, connections) = (View::of(&view), std::mem::take(&mut self.parts));
+                Verdict::Set(Set { view, connections, rereads, reports })
+            }
             false => Verdict::Nothing,
         }
     }

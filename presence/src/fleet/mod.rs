@@ -20,7 +20,7 @@ mod process;
 mod questions;
 pub mod registration;
 mod run;
-#[cfg(feature = "fleet")]
+#[cfg(feature = "redis")]
 pub mod streams;
 #[cfg(test)]
 mod tests;

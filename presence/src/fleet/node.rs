@@ -7,7 +7,9 @@
 //! the last frames have arrived.
 //!
 //! A set replaces what was reported of connections. It does not replace [`NodeReport::Changed`], [`NodeReport::Dropped`] and
-//! `Missed`: these are kept until the process has acknowledged them, and repeated after a set.
+//! `Missed`: these are kept until the process has acknowledged them, and repeated after a set. So a set makes nobody read rows
+//! again, unless reports were lost on this node. A process that has acknowledged a change may not own its user any more, and the new
+//! owner may have read the row before: changes of the last lease are repeated after a change of the view.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -46,6 +48,8 @@ struct Peer {
     /// The process has taken the frames below this number.
     taken: u64,
     wants_set: bool,
+    /// Reports about rows may have been lost here, in this life of the node or in an earlier one.
+    rereads: bool,
     /// The earliest time of the next set.
     set_at: Duration,
     /// Reports for the next frames.
@@ -72,6 +76,7 @@ impl Peer {
             sent_at: Duration::ZERO,
             taken: 0,
             wants_set: true,
+            rereads: true,
             set_at: Duration::ZERO,
             waiting: VecDeque::new(),
             unacknowledged: VecDeque::new(),
@@ -85,7 +90,7 @@ impl Peer {
     fn report(&mut self, report: NodeReport, metrics: &FleetMetrics) {
         if self.waiting.len() >= WAITING {
             metrics.reports_unsent.inc();
-            self.wants_set = true;
+            (self.wants_set, self.rereads) = (true, true);
             return;
         }
         self.waiting.push_back(report);
@@ -112,6 +117,7 @@ impl Peer {
         while self.unacknowledged.len() > WAITING {
             self.unacknowledged.pop_front();
             metrics.reports_unsent.inc();
+            (self.wants_set, self.rereads) = (true, true);
         }
         Some(self.frame(me, now, None, reports))
     }
@@ -150,6 +156,8 @@ pub(crate) struct Node {
     peers: BTreeMap<u16, Peer>,
     sets: u64,
     renewed_at: Option<Duration>,
+    /// Changes of rows in the last lease.
+    changes: VecDeque<(Duration, NodeReport)>,
     pub(crate) questions: Questions,
     out: VecDeque<(ProcessRun, Frame)>,
     notices: VecDeque<Notice>,
@@ -165,6 +173,7 @@ impl Node {
             peers: BTreeMap::new(),
             sets: 0,
             renewed_at: None,
+            changes: VecDeque::new(),
             questions: Questions::default(),
             out: VecDeque::new(),
             notices: VecDeque::new(),
@@ -198,11 +207,25 @@ impl Node {
             }
             peer.until = None;
         }
-        reports.into_iter().for_each(|report| self.handle_report(report));
+        if is_other {
+            reports.extend(self.changes.iter().map(|(_, report)| *report));
+        }
+        reports.into_iter().for_each(|report| self.route(report));
     }
 
-    /// Something that this node reports. Dropped if there is no process: a set follows when there is one.
-    pub(crate) fn handle_report(&mut self, report: NodeReport) {
+    /// Something that this node reports.
+    pub(crate) fn handle_report(&mut self, report: NodeReport, now: Now) {
+        if matches!(report, NodeReport::Changed { .. }) {
+            self.changes.push_back((now.elapsed, report));
+            if self.changes.len() > WAITING {
+                self.changes.pop_front();
+            }
+        }
+        self.route(report);
+    }
+
+    /// Queues a report for the owner of its user. Dropped if there is no process: a set follows when there is one.
+    fn route(&mut self, report: NodeReport) {
         let user = match report {
             // Both concern a process, not a user; they are made again.
             NodeReport::Renewal | NodeReport::Missed => return,
@@ -220,7 +243,7 @@ impl Node {
 
     /// Reports of this node may have been lost before they came here.
     pub(crate) fn handle_lost(&mut self) {
-        self.peers.values_mut().for_each(|peer| peer.wants_set = true);
+        self.peers.values_mut().for_each(|peer| (peer.wants_set, peer.rereads) = (true, true));
     }
 
     /// A frame could not be sent to this process. What waits behind it is of no use: the set is sent, some time later.
@@ -318,6 +341,10 @@ impl Node {
     /// Handles what is due.
     pub(crate) fn handle_time(&mut self, now: Now) {
         self.metrics.questions_late.inc_by(self.questions.expire(now.elapsed));
+        let lease = self.config.lease();
+        while self.changes.front().is_some_and(|(at, _)| *at + lease <= now.elapsed) {
+            self.changes.pop_front();
+        }
         self.peers.retain(|_, peer| peer.until.is_none_or(|until| until > now.elapsed));
         let since = self.renewed_at.map(|at| now.elapsed.saturating_sub(at));
         if since.is_none_or(|since| since >= self.config.renew()) {
@@ -364,10 +391,11 @@ impl Node {
             let last = parts.len() - 1;
             for (index, connections) in parts.into_iter().enumerate() {
                 let (view, connections) = (names.clone(), connections.to_vec());
-                let part = Part { view, connections, is_last: index == last };
+                let part = Part { view, connections, is_last: index == last, rereads: peer.rereads };
                 let frame = peer.frame(*me, now, Some(part), Vec::new());
                 out.push_back((peer.run, frame));
             }
+            peer.rereads = false;
             peer.waiting = peer.take_reports();
         }
     }

@@ -7,7 +7,7 @@ use madang_engine::session::Now;
 use madang_proto::PresenceList;
 
 use super::LiveProcesses;
-use super::lanes::{Heard, Lane, Lanes, Verdict};
+use super::lanes::{Heard, Lane, Lanes, Set, Verdict};
 use super::wire::{CARDS, Frame, RECEIVERS, Reported, ToCore, ToNode, Told};
 use crate::api::{NodeReport, NodeRun};
 use crate::config::PresenceConfig;
@@ -132,8 +132,11 @@ impl Process {
                 self.lane(run).asks_set |= asks;
                 return;
             }
-            Verdict::Set(view, set, reports) => {
-                self.core.handle_set(from, &view, &set, now);
+            Verdict::Set(Set { view, connections, rereads, reports }) => {
+                match rereads {
+                    true => self.core.handle_set(from, &view, &connections, now),
+                    false => self.core.handle_connections(from, &view, &connections, now),
+                }
                 reports
             }
             Verdict::Reports(reports) => reports,

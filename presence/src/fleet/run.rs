@@ -104,7 +104,7 @@ pub async fn run_node(
         }
         for (at, report) in waiting.drain(..) {
             match report {
-                Report::Node(report) => node.handle_report(report),
+                Report::Node(report) => node.handle_report(report, at),
                 Report::States { asker, users, answer } => node.ask(asker, users, answer, at),
                 // Answered when everything that was reported before has been sent.
                 Report::End { done } => ended.push(done),

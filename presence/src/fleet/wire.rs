@@ -70,6 +70,9 @@ pub(crate) struct Part {
     pub(crate) view: Vec<u16>,
     pub(crate) connections: Vec<Up>,
     pub(crate) is_last: bool,
+    /// Reports about rows may have been lost on the node, so the rows of these users must be read again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rereads: bool,
 }
 
 /// For a chat node.

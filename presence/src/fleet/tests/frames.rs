@@ -17,7 +17,7 @@ fn samples() -> Vec<(Frame, &'static str)> {
     let from = NodeRun { worker: 7, epoch: NodeEpoch(9), set: 2 };
     let (connection, device) = (ConnectionId::from_raw(5), DeviceId::from_raw(6));
     let up = Up { user: user(1), device, connection, is_idle: true };
-    let part = Part { view: vec![1, 2], connections: vec![up], is_last: true };
+    let part = Part { view: vec![1, 2], connections: vec![up], is_last: true, rereads: false };
     let reports = vec![
         NodeReport::Renewal,
         NodeReport::Up(up),

@@ -220,11 +220,11 @@ fn a_frame_that_comes_twice_or_too_late_changes_nothing() {
     stage.follow();
     let mut half = Half::new();
     half.take(stage.sent());
-    stage.node.handle_report(NodeReport::Up(up(1)));
+    stage.node.handle_report(NodeReport::Up(up(1)), stage.now);
     let first = stage.sent();
     half.take(first.clone());
     let (user, connection) = (user(1), ConnectionId::from_raw(1));
-    stage.node.handle_report(NodeReport::Down { user, connection, how: Departure::Final });
+    stage.node.handle_report(NodeReport::Down { user, connection, how: Departure::Final }, stage.now);
     half.take(stage.sent());
     half.take(first);
     half.pass(16);
@@ -236,7 +236,7 @@ fn what_a_set_does_not_replace_is_repeated_until_it_is_acknowledged() {
     let changed = NodeReport::Changed { user: user(users_of(A, 1)[0]), circle: true };
     let mut stage = Stage::new(&[]);
     stage.sent();
-    stage.node.handle_report(changed);
+    stage.node.handle_report(changed, stage.now);
     let lost = stage.reported(A);
     assert!(lost.iter().any(|one| one.reports.contains(&changed)));
     // The process asks for a set, because the frame was lost.
@@ -258,7 +258,7 @@ fn a_change_follows_its_user_to_another_owner() {
     let changed = NodeReport::Changed { user: user(users_of(A, 1)[0]), circle: false };
     let mut stage = Stage::new(&[]);
     stage.sent();
-    stage.node.handle_report(changed);
+    stage.node.handle_report(changed, stage.now);
     stage.sent();
     stage.live.processes = vec![B];
     stage.pass(1_000);
@@ -337,10 +337,10 @@ fn missed_notices_are_reported_and_everything_is_sent_again() {
     half.take(stage.sent());
     pass_both(&mut stage, &mut half, 16);
     // The frame about the new connection is lost.
-    stage.node.handle_report(NodeReport::Up(up(3)));
+    stage.node.handle_report(NodeReport::Up(up(3)), stage.now);
     half.take(stage.sent());
     assert!(!half.told().is_empty());
-    stage.node.handle_report(NodeReport::Up(up(4)));
+    stage.node.handle_report(NodeReport::Up(up(4)), stage.now);
     half.take(stage.sent());
     half.told().into_iter().for_each(|told| stage.node.handle_frame(ToNode::Told(told)));
     let missed = stage.sent();
@@ -453,14 +453,14 @@ fn a_process_that_was_paused_waits_for_the_frames_that_waited() {
     half.take(stage.sent());
     pass_both(&mut stage, &mut half, 16);
     let (one, connection) = (user(1), ConnectionId::from_raw(1));
-    stage.node.handle_report(NodeReport::Down { user: one, connection, how: Departure::Seen });
+    stage.node.handle_report(NodeReport::Down { user: one, connection, how: Departure::Seen }, stage.now);
     stage.connections.remove(0);
     half.take(stage.sent());
     half.told();
     // The user comes back while the process is paused.
     let back = Up { connection: ConnectionId::from_raw(3), ..up(1) };
     stage.connections.push(back);
-    stage.node.handle_report(NodeReport::Up(back));
+    stage.node.handle_report(NodeReport::Up(back), stage.now);
     let waiting = stage.sent();
     stage.pass(12_000);
     half.now.elapsed += Duration::from_secs(12);

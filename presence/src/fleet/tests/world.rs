@@ -284,7 +284,7 @@ impl World {
         if let Some(node) = &mut machine.node {
             for up in machine.connections.drain(..) {
                 let (user, connection, how) = (up.user, up.connection, Departure::Drained);
-                node.handle_report(NodeReport::Down { user, connection, how });
+                node.handle_report(NodeReport::Down { user, connection, how }, at);
             }
         }
         machine.drained_at = Some(now + Duration::from_secs(12));
@@ -314,6 +314,7 @@ impl World {
         let client = &mut self.clients[index];
         client.is_gone = true;
         client.comes = None;
+        let now = self.now;
         let (user, at) = (client.user, client.at.take());
         let Some((machine, connection)) = at.and_then(|(at, id)| Some((self.machines.get_mut(&at)?, id)))
         else {
@@ -321,7 +322,7 @@ impl World {
         };
         machine.connections.retain(|up| up.connection != connection);
         if let Some(node) = &mut machine.node {
-            node.handle_report(NodeReport::Down { user, connection, how: Departure::Seen });
+            node.handle_report(NodeReport::Down { user, connection, how: Departure::Seen }, now);
         }
     }
 
@@ -331,7 +332,7 @@ impl World {
             return;
         }
         let index = self.roll(self.clients.len() as u64) as usize;
-        let wait = Duration::from_millis(500 + self.roll(6_500));
+        let (wait, now) = (Duration::from_millis(500 + self.roll(6_500)), self.now);
         let client = &mut self.clients[index];
         let Some((at, connection)) = client.at else { return };
         let Some(machine) = self.machines.get_mut(&at).filter(|machine| machine.paused.is_none()) else {
@@ -341,7 +342,7 @@ impl World {
         machine.connections.retain(|up| up.connection != connection);
         if let Some(node) = &mut machine.node {
             let (user, how) = (client.user, Departure::Seen);
-            node.handle_report(NodeReport::Down { user, connection, how });
+            node.handle_report(NodeReport::Down { user, connection, how }, now);
         }
     }
 
@@ -351,11 +352,11 @@ impl World {
         self.next += 1;
         let status = Some(format!("text {}", self.next));
         self.rows.insert(user, PresenceRow { invisible: false, status, last_active_at: None });
-        let mut nodes = self.nodes();
+        let (mut nodes, now) = (self.nodes(), self.now);
         nodes.retain(|number| self.machines[number].paused.is_none());
         let number = nodes[self.roll(nodes.len() as u64) as usize];
         if let Some(node) = self.machines.get_mut(&number).and_then(|machine| machine.node.as_mut()) {
-            node.handle_report(NodeReport::Changed { user, circle: false });
+            node.handle_report(NodeReport::Changed { user, circle: false }, now);
         }
     }
 }

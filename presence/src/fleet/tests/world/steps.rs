@@ -137,13 +137,14 @@ impl World {
 
     /// Closes connections whose clients have moved while the machine was paused.
     pub(super) fn sweep(&mut self, number: u16) {
+        let now = self.now;
         let Some(machine) = self.machines.get_mut(&number) else { return };
         let here: BTreeSet<ConnectionId> =
             self.clients.iter().filter_map(|client| client.at).map(|(_, connection)| connection).collect();
         let Some(node) = machine.node.as_mut().filter(|_| machine.paused.is_none()) else { return };
         for up in machine.connections.extract_if(.., |up| !here.contains(&up.connection)) {
             let (user, connection, how) = (up.user, up.connection, Departure::Final);
-            node.handle_report(NodeReport::Down { user, connection, how });
+            node.handle_report(NodeReport::Down { user, connection, how }, now);
         }
     }
 
@@ -232,6 +233,7 @@ impl World {
     }
 
     pub(super) fn reconnect(&mut self) {
+        let now = self.now;
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
             if client.comes.is_none_or(|at| at > self.now.elapsed) {
@@ -255,7 +257,7 @@ impl World {
             if let Some(machine) = self.machines.get_mut(&number) {
                 machine.connections.push(up);
                 if let Some(node) = &mut machine.node {
-                    node.handle_report(NodeReport::Up(up));
+                    node.handle_report(NodeReport::Up(up), now);
                 }
             }
         }

@@ -1,0 +1,213 @@
+//! The binary `madang-presence`: knows who is online, for the chat nodes of a fleet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use madang_bus::redis::{Redis, Streams};
+use madang_bus::registry::{ProcessCard, ProcessRun, RedisRegistry, Registry, Role};
+use madang_bus::{BusConfig, BusKind};
+use madang_ids::{NodeEpoch, NodeId};
+use madang_presence::fleet::registration::Registration;
+use madang_presence::fleet::{Post, ProcessParts, pages, run_process, streams};
+use madang_presence::{FleetMetrics, PresenceConfig, PresenceMetrics};
+use madang_service::{
+    Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, telemetry,
+};
+use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
+use madang_store::{StoreConfig, StoreKind};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+/// How long one series of tries to reach the cluster lasts. There is another one behind it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause between two renewals of the number of this process, and between two tries to get one.
+const RENEWAL: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_secs(1);
+/// How long tasks may take to end after the users were handed over.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Knows who is online, for the chat nodes of a fleet.
+#[derive(Debug, Parser)]
+#[command(name = "madang-presence", version)]
+struct Arguments {
+    /// The configuration file of the fleet. Sections of other processes are ignored.
+    #[arg(long, env = "MADANG_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The name of this process, unique among the presence processes; default: its address for operators.
+    #[arg(long)]
+    name: Option<String>,
+    /// The address for operators: `/healthz`, `/readyz`, `/metrics`; default `presence.addr`.
+    #[arg(long)]
+    addr: Option<SocketAddr>,
+    /// Use a cluster whose settings may lose acknowledged messages: for tests only.
+    #[arg(long)]
+    accept_weak_store: bool,
+}
+
+/// The sections that this process reads. The file has those of other processes too.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct FleetConfig {
+    store: StoreConfig,
+    bus: BusConfig,
+    presence: PresenceConfig,
+    telemetry: TelemetryConfig,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            telemetry::tell_failure(format_args!("madang-presence: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config: FleetConfig = config::load(arguments.config.as_deref())?;
+    if config.bus.kind != BusKind::Redis || config.store.kind != StoreKind::Scylla {
+        bail!("a presence process serves a fleet: set bus.kind = \"redis\" and store.kind = \"scylla\"");
+    }
+    telemetry::init(&config.telemetry)?;
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    runtime.block_on(serve(arguments, config))
+}
+
+async fn serve(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> {
+    let drain = Drain::new();
+    let signals = Signals::listen(drain.clone()).context("cannot listen for signals")?;
+    let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
+    let addr = arguments.addr.unwrap_or(config.presence.addr);
+    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
+    let name = arguments.name.clone().unwrap_or_else(|| addr.to_string());
+    let (clock, metrics, health) = (Clock::system(), Metrics::new(), Health::new(drain.clone()));
+    // Ends with `stop`: what this process does at last is in it.
+    let tasks = Tasks::new(Drain::new());
+    let serving = pages::serve(listener, health.clone(), metrics.clone(), tasks.clone());
+    tasks.spawn_vital(health.check("listen"), serving);
+    if let Some(systemd) = &systemd {
+        tasks.spawn("systemd", Arc::clone(systemd).attend(Arc::new(health.clone()), drain.clone()));
+    }
+    let started = tokio::select! {
+        started = start(&config, &name, arguments.accept_weak_store, &clock) => Some(started?),
+        () = drain.draining() => None,
+    };
+    if let Some((store, lease)) = started {
+        let process = Process { config, name, clock, metrics, health, tasks: tasks.clone() };
+        process.run(store, lease, &drain).await?;
+    }
+    if let Some(systemd) = systemd {
+        systemd.stopping();
+    }
+    tasks.drain().stop();
+    if let Err(stragglers) = tasks.close_and_wait(DRAIN_PATIENCE).await {
+        tracing::debug!(%stragglers, "tasks were aborted");
+    }
+    tracing::info!("drained");
+    drop(signals);
+    Ok(())
+}
+
+/// Reaches the store and leases a number. Tries again until both are there.
+async fn start(
+    config: &FleetConfig,
+    name: &str,
+    accept_weak: bool,
+    clock: &Clock,
+) -> anyhow::Result<(Arc<Scylla>, WorkerLease)> {
+    let store = loop {
+        match connect(&config.store, accept_weak, PATIENCE).await {
+            Ok(store) => break store,
+            Err(error) if error.is_lasting() => return Err(error.into()),
+            Err(error) => tracing::warn!(%error, "the store is unavailable: retrying"),
+        }
+    };
+    loop {
+        match store.lease_worker(&format!("presence {name}"), &|| clock.raw_ms()).await {
+            Ok(lease) => return Ok((store, lease)),
+            Err(LeaseError::Store(error)) => tracing::warn!(%error, "leasing a number failed: retrying"),
+            Err(error) => return Err(error.into()),
+        }
+        clock.sleep(RETRY).await;
+    }
+}
+
+struct Process {
+    config: FleetConfig,
+    name: String,
+    clock: Clock,
+    metrics: Metrics,
+    health: Health,
+    tasks: Tasks,
+}
+
+impl Process {
+    /// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
+    async fn run(self, store: Arc<Scylla>, lease: WorkerLease, drain: &Drain) -> anyhow::Result<()> {
+        let Self { config, name, clock, metrics, health, tasks } = self;
+        let run =
+            ProcessRun { role: Role::Presence, id: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
+        let redis = Redis::open(&config.bus)?;
+        let streams = Streams::new(redis.clone());
+        tasks.spawn_vital(health.check("redis"), redis.probe());
+        tasks.spawn_vital(health.check("streams"), streams.clone().run());
+        let (of_core, fleet) = (PresenceMetrics::register(&metrics), FleetMetrics::register(&metrics));
+        let (post, _, inbox) = Post::new(streams.clone(), clock.clone(), fleet.clone());
+        let mut reader = streams::reader(&streams, (run.id, run.epoch).into());
+        if let Err(error) = reader.create().await {
+            tracing::warn!(%error, "Redis is unavailable: presence waits for it");
+        }
+        let receiving = streams::receive(reader, post.clone(), fleet.clone());
+        tasks.spawn_vital(health.check("receive"), receiving);
+        let registry: Arc<dyn Registry> = Arc::new(RedisRegistry::of_bus(&config.bus)?);
+        let (url, region, version) = (String::new(), String::new(), env!("CARGO_PKG_VERSION").to_owned());
+        let card = ProcessCard { run, name, url, region, capacity: 0, version };
+        let (registration, live) = Registration::new(Arc::clone(&registry), card, clock.clone());
+        let check = health.check("registry");
+        tracing::info!(node.id = run.id.0, node.epoch = run.epoch.0, "presence process started");
+        let parts = ProcessParts {
+            config: config.presence,
+            clock: clock.clone(),
+            metrics: of_core,
+            fleet,
+            store: Arc::clone(&store) as _,
+            post: (post, inbox),
+            live,
+        };
+        tokio::select! {
+            () = run_process(parts, drain.clone()) => {}
+            error = registration.keep(drain, &check) => return Err(error.into()),
+            error = keep_number(&store, lease.clone(), &clock) => return Err(error.into()),
+        }
+        // Both end by themselves if they are not ended now.
+        if let Err(error) = registry.leave(run).await {
+            tracing::debug!(%error, "leaving the registry failed");
+        }
+        if let Err(error) = store.release_worker(&lease).await {
+            tracing::debug!(%error, "releasing the number of this process failed");
+        }
+        Ok(())
+    }
+}
+
+/// Renews the number of this process until another one has it. While the store does not answer, presence goes on: another process
+/// that gets the number meanwhile is refused by nobody, and refuses this one.
+async fn keep_number(store: &Scylla, mut lease: WorkerLease, clock: &Clock) -> LeaseError {
+    loop {
+        clock.sleep(RENEWAL).await;
+        match store.renew_worker(&lease).await {
+            Ok(renewed) => lease = renewed,
+            Err(LeaseError::Store(error)) => {
+                tracing::warn!(%error, "renewing the number of this process failed")
+            }
+            Err(error) => return error,
+        }
+    }
+}
