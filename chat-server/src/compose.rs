@@ -12,11 +12,13 @@ use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::PresenceMetrics;
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{LogStore, Store, Upkeep};
+use madang_store::{LogStore, Store, StoreKind, Upkeep};
 use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::consent::Consent;
+#[cfg(feature = "fleet")]
+use crate::fleet::{FleetNode, Number};
 use crate::gateway::delivery::{envelopes, open_channels};
 use crate::gateway::{Gateway, drain, sweep};
 use crate::home::{HomeNodes, HomeParts, Homes};
@@ -28,11 +30,22 @@ use crate::operations::{
 use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
+#[cfg(feature = "fleet")]
+use madang_discovery::NodeDiscovery;
 
 /// How long the last write of received positions, and of last activity, may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
-/// One process: the embedded store, the local inbox, and every role inside.
+/// What an operator accepts at the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Accepted {
+    /// Start although acked messages are lost.
+    pub loss: bool,
+    /// Use a cluster whose settings cannot hold G1.
+    pub weak_store: bool,
+}
+
+/// One process, or one node of a fleet.
 pub struct Node {
     /// The sockets and the use cases.
     pub gateway: Arc<Gateway>,
@@ -44,6 +57,15 @@ pub struct Node {
     pub background: Tasks,
     /// The data folder, if the node opened one.
     pub folder: Option<Arc<Embedded>>,
+    #[cfg(feature = "fleet")]
+    in_fleet: Option<InFleet>,
+}
+
+/// What a node of a fleet gives back when it ends.
+#[cfg(feature = "fleet")]
+struct InFleet {
+    number: Arc<Number>,
+    discovery: Arc<NodeDiscovery>,
 }
 
 /// The parts that a test may replace, such as the store or the clock.
@@ -107,16 +129,71 @@ impl Node {
         if times.is_err() {
             tracing::warn!("saving times of last activity failed");
         }
+        #[cfg(feature = "fleet")]
+        if let Some(InFleet { number, discovery }) = &self.in_fleet {
+            let gone = async { tokio::join!(discovery.lease().leave(), number.release()) };
+            if timeout(FLUSH_PATIENCE, gone).await.is_err() {
+                tracing::warn!("leaving the fleet took too long: the leases of this node end by themselves");
+            }
+        }
         self.background.drain().stop();
     }
 
-    /// Waits until the disk has failed. The process should then drain and end. Cancel safe.
+    /// Waits until the disk has failed, or until a node of a fleet has lost its number. The process should then drain and end, and
+    /// start again. Cancel safe.
     pub async fn broken(&self) {
+        #[cfg(feature = "fleet")]
+        if let Some(InFleet { number, .. }) = &self.in_fleet {
+            number.lost().await;
+            self.gateway.operations.store_health.fail("this node has lost its number");
+            return;
+        }
         match &self.folder {
             Some(folder) => folder.broken().await,
             None => std::future::pending().await,
         }
         self.gateway.operations.store_health.fail("the disk failed");
+    }
+
+    /// Opens what the configuration names: the data folder of one process, or the store and the bus of a fleet.
+    ///
+    /// # Errors
+    /// See [`Self::open`]; for a fleet, what an operator has to change.
+    pub async fn start(config: Config, drain: Drain, accept: Accepted) -> anyhow::Result<Self> {
+        match config.store.kind {
+            StoreKind::Embedded => Self::open(config, drain, accept.loss).await,
+            #[cfg(feature = "fleet")]
+            StoreKind::Scylla => Self::join(config, drain, accept.weak_store).await,
+            #[cfg(not(feature = "fleet"))]
+            StoreKind::Scylla => anyhow::bail!("this program was built without the feature `fleet`"),
+        }
+    }
+
+    /// Starts a node of a fleet.
+    #[cfg(feature = "fleet")]
+    async fn join(config: Config, drain: Drain, accept_weak: bool) -> anyhow::Result<Self> {
+        config.validate()?;
+        let FleetNode { backends, store, bus_metrics, membership, work, number } =
+            FleetNode::open(&config, accept_weak, &drain).await?;
+        let mut node = Self::assemble(config.clone(), backends, Tasks::new(drain.clone()))?;
+        let (health, background) = (Arc::clone(&node.api.health), &node.background);
+        node.api.metrics.register(|registry| {
+            store.metrics().register(registry);
+            bus_metrics.register(registry);
+        });
+        for (name, work) in work {
+            background.spawn_vital(health.check(name), work);
+        }
+        let discovery = membership.discovery(&config, &node.api.metrics)?;
+        let gateway = Arc::clone(&node.gateway);
+        let load = move || u32::try_from(gateway.operations.metrics.connections.get()).unwrap_or(0);
+        background.spawn_vital(health.check("lease"), discovery.keep_lease(load, drain));
+        background.spawn("view", discovery.keep_view(health.check("discovery")));
+        background.spawn("home_nodes", membership.follow(discovery.view()));
+        let number = Arc::new(number);
+        background.spawn("number", Arc::clone(&number).keep());
+        node.in_fleet = Some(InFleet { number, discovery });
+        Ok(node)
     }
 
     /// Opens the data folder and starts the background tasks. With `accept_loss` it opens even if acknowledged messages are lost.
@@ -245,7 +322,15 @@ impl Node {
         tasks.spawn_vital(health.check("upkeep"), operations.run_upkeep(tasks.drain().clone()));
         tasks.spawn("drain", drain::run(Arc::clone(&gateway)));
         let api = Api { gateway: Arc::clone(&gateway), health, metrics };
-        Ok(Self { gateway, api, tasks, background, folder: None })
+        Ok(Self {
+            gateway,
+            api,
+            tasks,
+            background,
+            folder: None,
+            #[cfg(feature = "fleet")]
+            in_fleet: None,
+        })
     }
 }
 

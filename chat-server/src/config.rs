@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use madang_auth::PasswordConfig;
 use madang_bus::BusConfig;
+use madang_discovery::DiscoveryConfig;
 use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
 use madang_presence::PresenceConfig;
@@ -28,6 +29,8 @@ pub struct Config {
     pub bus: BusConfig,
     /// The store, and where a cluster is.
     pub store: StoreConfig,
+    /// How nodes find each other, and clients their node.
+    pub discovery: DiscoveryConfig,
     /// TLS of the server itself.
     pub tls: TlsConfig,
     /// Lifetimes of tokens.

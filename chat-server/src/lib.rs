@@ -10,6 +10,8 @@ pub mod cli;
 pub mod compose;
 pub mod config;
 pub mod consent;
+#[cfg(feature = "fleet")]
+pub(crate) mod fleet;
 pub mod gateway;
 pub mod home;
 pub mod metrics;

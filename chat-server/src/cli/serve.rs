@@ -13,7 +13,7 @@ use madang_service::{Drain, Hangups, Signals, Systemd, telemetry};
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::operator;
-use crate::compose::Node;
+use crate::compose::{Accepted, Node};
 use crate::config::Config;
 use crate::gateway::listener::listen;
 use crate::rest;
@@ -47,6 +47,9 @@ pub(super) struct Serve {
     /// Start although acked messages are lost; devices that received them take a snapshot. Only after a refused start.
     #[arg(long)]
     accept_loss: bool,
+    /// Start a node of a fleet although the settings of its CQL cluster cannot hold what is acknowledged. For tests only.
+    #[arg(long)]
+    accept_weak_store: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -72,7 +75,8 @@ impl Serve {
         raise_open_files();
         keep_pages_small();
         let runtime = super::runtime()?;
-        runtime.block_on(serve(config, self.accept_loss))
+        let accept = Accepted { loss: self.accept_loss, weak_store: self.accept_weak_store };
+        runtime.block_on(serve(config, accept))
     }
 }
 
@@ -84,7 +88,7 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, accept: Accepted) -> anyhow::Result<ExitCode> {
     let drain = Drain::new();
     let signals = Signals::listen(drain.clone()).context("cannot listen for signals")?;
     let hangups = Hangups::listen().context("cannot listen for signals")?;
@@ -93,7 +97,7 @@ async fn serve(config: Config, accept_loss: bool) -> anyhow::Result<ExitCode> {
     // Bound before anything is started that would have to be stopped again if it fails. Clients that connect meanwhile wait to be
     // accepted.
     let listener = bind(addr).with_context(|| format!("cannot listen on {addr}"))?;
-    let node = Node::open(config, drain.clone(), accept_loss).await?;
+    let node = Node::start(config, drain.clone(), accept).await?;
     let addr = listener.local_addr()?;
     if let Err(error) = operator::listen(&node, &data) {
         // For example a path above 107 bytes. Operators can still open the folder when the server is stopped.

@@ -1,5 +1,6 @@
 //! Rules of the configuration that its types cannot express.
 
+use madang_bus::BusKind;
 use madang_proto::limits;
 
 use madang_store::{StoreConfig, StoreKind};
@@ -30,6 +31,7 @@ impl Config {
             "must be \"*\" alone or a list of origins",
         )?;
         check_store(&self.store)?;
+        check_fleet(self)?;
         let cost = self.passwords;
         let most = "must be at most: 1048576 KiB, 100 passes, 16 lanes";
         rule(cost.memory_kib <= 1_048_576, "passwords.memory_kib", &cost.memory_kib, most)?;
@@ -134,6 +136,38 @@ impl Config {
         let requests = gateway.requests_in_flight;
         rule((1..=65_536).contains(&requests), "gateway.requests_in_flight", &requests, "must be 1 to 65536")
     }
+}
+
+/// A server is one process or a node of a fleet, and nothing in between.
+fn check_fleet(config: &Config) -> Result<(), InvalidConfig> {
+    let rule = |holds: bool, field, value: &str, rule| {
+        let value = if value.is_empty() { "empty" } else { value };
+        if holds { Ok(()) } else { Err(InvalidConfig { field, value: value.to_owned(), rule }) }
+    };
+    let (is_fleet, bus) = (config.store.kind == StoreKind::Scylla, &config.bus);
+    let kind = if bus.kind == BusKind::Redis { "redis" } else { "local" };
+    let kind_rule = if is_fleet {
+        "must be \"redis\" because store.kind is \"scylla\""
+    } else {
+        "must be \"local\" because store.kind is \"embedded\""
+    };
+    rule((bus.kind == BusKind::Redis) == is_fleet, "bus.kind", kind, kind_rule)?;
+    let url_rule = "must be the address of Redis or Valkey, such as redis://10.0.0.5:6379";
+    let is_url = ["redis://", "rediss://", "unix://"].iter().any(|scheme| bus.url.starts_with(scheme));
+    rule(!is_fleet || is_url, "bus.url", &bus.url, url_rule)?;
+    rule(is_fleet || bus.url.is_empty(), "bus.url", &bus.url, "needs bus.kind = \"redis\"")?;
+    let secret = config.tokens.secret_file.to_string_lossy();
+    let secret_rule = "must name the file with the secret that all processes of the fleet share";
+    rule(!is_fleet || !secret.is_empty(), "tokens.secret_file", &secret, secret_rule)?;
+    let url = &config.node.url;
+    let is_socket = url.is_empty() || url.starts_with("ws://") || url.starts_with("wss://");
+    let socket_rule = "must be empty, or the address of this node's sockets, such as wss://chat-1.example";
+    rule(is_socket, "node.url", url, socket_rule)?;
+    config.discovery.check().map_err(|wrong| InvalidConfig {
+        field: wrong.field,
+        value: wrong.value,
+        rule: wrong.rule,
+    })
 }
 
 /// The rules of `[store]`.

@@ -277,3 +277,6 @@ impl Homes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

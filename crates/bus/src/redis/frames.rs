@@ -9,7 +9,8 @@ use bytes::Bytes;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
 use madang_ids::{ChannelId, LogId, NodeRun, Position, Seq, UserId};
-use madang_proto::UserCard;
+use madang_proto::{UserCard, json};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bus::{Event, EventKind, Recipient};
@@ -100,7 +101,12 @@ impl Content {
 
     /// The rows of a second line.
     pub(super) fn rows(content: &[u8]) -> Option<Arc<[Row]>> {
-        serde_json::from_slice::<Vec<Row>>(content).ok().map(Arc::from)
+        Self::read::<Vec<Row>>(content).map(Arc::from)
+    }
+
+    /// The content of a second line. Custom data of messages is read by `madang_proto::json` only.
+    pub(super) fn read<T: DeserializeOwned>(content: &[u8]) -> Option<T> {
+        json::read(std::str::from_utf8(content).ok()?).ok()
     }
 
     pub(super) const fn none() -> Self {

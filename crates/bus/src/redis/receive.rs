@@ -61,7 +61,7 @@ impl RedisBus {
             }
             FrameHead::Profile { card, to } => self.hand_over_if_room(Envelope::Profile(card, to)),
             FrameHead::Peer { from } => {
-                if !self.arrivals.put(from, serde_json::from_slice::<PeerFrame>(content).ok()?) {
+                if !self.arrivals.put(from, Content::read::<PeerFrame>(content)?) {
                     self.metrics.frames_dropped.inc();
                 }
             }

@@ -34,7 +34,9 @@ pub(super) fn key(sender: UserId, number: u64) -> RowKey {
 pub(super) fn message(head: Head, key: RowKey, text: &str) -> Row {
     let (seq, ordinal, at) = (head.seq.next(), head.ordinal.next(), head.at.plus(10));
     let message_id = MessageId::from_raw(at.get() * 1_000);
-    let body = Body { text: text.into(), ..Body::default() };
+    // Custom data is kept as it was written.
+    let data = r#"{"b":1.50,"a":[1e3]}"#.parse().ok();
+    let body = Body { text: text.into(), data, ..Body::default() };
     let message = Message::new(message_id, ordinal, key.sender, key.client_msg_id, body);
     let entry = Entry { seq, at, content: Content::Message(Box::new(message)) };
     Row { entry, ordinal, key: Some(key) }

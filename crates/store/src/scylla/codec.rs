@@ -1,6 +1,7 @@
 //! Conversions between the types of this program and those of CQL.
 
 use madang_ids::{ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
+use madang_proto::json::read;
 use madang_proto::{Body, Content, Entry, Reaction, Unreadable};
 use scylla::DeserializeRow;
 use scylla::value::{CqlValue, MaybeUnset};
@@ -90,13 +91,13 @@ impl StoredRow {
     }
 
     fn content(&self) -> Option<Content> {
-        let mut content: Content = serde_json::from_str(self.content.as_deref()?).ok()?;
+        let mut content: Content = read(self.content.as_deref()?).ok()?;
         if let Content::Message(message) = &mut content {
             if let Some(body) = &self.body {
-                message.body = serde_json::from_str::<Body>(body).ok()?;
+                message.body = read::<Body>(body).ok()?;
             }
             if let Some(reactions) = &self.reactions {
-                message.reactions = serde_json::from_str::<Vec<Reaction>>(reactions).ok()?;
+                message.reactions = read::<Vec<Reaction>>(reactions).ok()?;
             }
         }
         Some(content)
