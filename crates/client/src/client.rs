@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::connection::{Endpoint, SocketOptions};
+use crate::connection::SocketOptions;
 use crate::driver::{Command, Driver};
 use crate::error::ClientError;
 use crate::event::Event;
@@ -19,11 +19,20 @@ use crate::rest::{Rest, Tokens};
 /// kept in the outbox.
 const COMMANDS: usize = 16;
 
+/// Time limit for each attempt of a REST call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for which an unused REST connection stays open. The pages of a snapshot share one; beyond that, a second
+/// connection per client would only use up the server's connections.
+const REST_IDLE: Duration = Duration::from_secs(1);
+
 /// Settings of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Address of the server, such as `http://127.0.0.1:8080`.
-    pub url: String,
+    /// Addresses of servers of one fleet, such as `https://chat.example`; one is enough. Before each connection one of
+    /// them is asked which node accepts this client. If a server cannot be reached, the next one is asked.
+    pub urls: Vec<String>,
+    /// The region of the client: nodes of the same region are preferred. Default none.
+    pub region: Option<String>,
     /// Tokens of the device.
     pub tokens: Tokens,
     /// The cursor that an earlier run stored; `None` for a new device.
@@ -40,16 +49,17 @@ pub struct ClientOptions {
     pub backoff_base: Duration,
     /// Upper bound of every wait before a reconnect, including waits that the server asks for. Default 30 s.
     pub backoff_cap: Duration,
-    /// Options of the socket.
+    /// Options of the socket. Its `trust` also applies to REST calls.
     pub socket: SocketOptions,
 }
 
 impl ClientOptions {
-    /// Settings of a new device with these tokens.
+    /// Settings of a new device with these tokens. More addresses can be added to `urls`.
     #[must_use]
     pub fn new(url: &str, tokens: Tokens) -> Self {
         Self {
-            url: url.to_owned(),
+            urls: vec![url.to_owned()],
+            region: None,
             tokens,
             cursor: None,
             heads: HashMap::new(),
@@ -77,15 +87,14 @@ impl Client {
     /// events: the client waits while their queue is full and never drops one.
     ///
     /// # Errors
-    /// If the address is invalid.
+    /// If there is no address, one is invalid, or the root certificates for `https://` cannot be read.
     pub fn start(options: ClientOptions) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
-        let endpoint = Endpoint::parse(&options.url)?;
-        let rest = Rest::new(&options.url, Duration::from_secs(10))?;
+        let rest = Rest::build(&options.urls, CALL_TIMEOUT, &options.socket.trust, Some(REST_IDLE))?;
         let (commands, inbound) = mpsc::channel(COMMANDS);
         let (events, outbound) = mpsc::channel(options.events.max(1));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let driver = Driver::new(options, endpoint, rest, inbound, events);
+        let driver = Driver::new(options, rest, inbound, events);
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(driver.drive()).await });
         tasks.close();

@@ -8,59 +8,37 @@ use futures_util::{SinkExt, StreamExt};
 use madang_ids::SealedCursor;
 use madang_proto::limits::FRAME_BYTES_LIBRARY;
 use madang_proto::{ClientFrame, Hello, Request, RequestId, SUBPROTOCOL_JSON, ServerFrame, Welcome};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::trust::Trust;
 
 /// Largest read from the kernel. The default of the library, 128 KiB, is allocated and zeroed for each connection; this
 /// value keeps thousands of idle clients in one process small.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
-/// Time limit for each step: TCP connect, upgrade, `welcome`.
+/// Time limit for each step: TCP connect, TLS handshake, upgrade, `welcome`.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// RFC 6455, 7.1.5: the code of a connection that ended without a close frame.
 const NO_CLOSE_FRAME: u16 = 1006;
 
-/// Address of a server.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    uri: Uri,
-    host: String,
-    port: u16,
-}
-
-impl Endpoint {
-    /// Parses `http://host:port`.
-    ///
-    /// # Errors
-    /// Other schemes and invalid addresses are refused. This client has no TLS.
-    pub fn parse(url: &str) -> Result<Self, ClientError> {
-        let bad = || ClientError::Address(url.to_owned());
-        let rest = url.trim_end_matches('/').strip_prefix("http://").ok_or_else(bad)?;
-        let uri: Uri = format!("ws://{rest}/v1/ws").parse().map_err(|_| bad())?;
-        let host = uri.host().ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
-        let port = uri.port_u16().unwrap_or(80);
-        Ok(Self { uri, host, port })
-    }
-
-    /// Whether the address is an IPv4 loopback address, so the server runs on this machine.
-    #[must_use]
-    pub fn is_loopback_v4(&self) -> bool {
-        matches!(self.host.parse(), Ok(IpAddr::V4(address)) if address.is_loopback())
-    }
-}
-
 /// Options of the socket.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SocketOptions {
     /// Local address of the connection. One address has too few ports for a process with many thousands of clients.
     pub source: Option<IpAddr>,
     /// Whether dropping the connection resets it at once, without a close frame, like a phone that loses its network.
     pub reset_on_drop: bool,
+    /// The root certificates that a `wss://` server is checked against.
+    pub trust: Trust,
 }
 
 /// A frame that was received.
@@ -77,19 +55,29 @@ pub enum Incoming {
     },
 }
 
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + std::fmt::Debug> Stream for T {}
+
 /// An open socket.
 #[derive(Debug)]
 pub struct Connection {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Stream>>,
 }
 
 impl Connection {
-    /// Opens a TCP connection and upgrades it.
+    /// Opens a TCP connection, with TLS for `wss://`, and upgrades it. Each of these steps ends within 10 s.
     ///
     /// # Errors
-    /// If the server is not reachable, or does not speak this protocol.
-    pub async fn open(endpoint: &Endpoint, options: SocketOptions) -> Result<Self, ClientError> {
-        let stream = in_time(connect(endpoint, options)).await?;
+    /// If the server is not reachable, has no certificate that is trusted, or does not speak this protocol.
+    pub async fn open(endpoint: &Endpoint, options: &SocketOptions) -> Result<Self, ClientError> {
+        let tcp = in_time(connect(endpoint, options)).await?;
+        let stream: Box<dyn Stream> = if endpoint.is_tls {
+            Box::new(in_time(secure(endpoint, tcp, &options.trust)).await?)
+        } else {
+            Box::new(tcp)
+        };
         let request = ClientRequestBuilder::new(endpoint.uri.clone()).with_sub_protocol(SUBPROTOCOL_JSON);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -177,9 +165,21 @@ impl Connection {
     }
 }
 
-async fn connect(endpoint: &Endpoint, options: SocketOptions) -> Result<TcpStream, ClientError> {
-    let mut addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
-    let address = addresses.next().ok_or_else(|| ClientError::Address(endpoint.host.clone()))?;
+/// Connects to the first address of the host that accepts: a name may have an address of IPv6 and one of IPv4 while the
+/// server listens on one of them.
+async fn connect(endpoint: &Endpoint, options: &SocketOptions) -> Result<TcpStream, ClientError> {
+    let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port)).await?;
+    let mut failed = ClientError::Address(endpoint.to_string());
+    for address in addresses {
+        match dial(address, options).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error.into(),
+        }
+    }
+    Err(failed)
+}
+
+async fn dial(address: SocketAddr, options: &SocketOptions) -> std::io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(source) = options.source {
         socket.bind(SocketAddr::new(source, 0))?;
@@ -188,7 +188,17 @@ async fn connect(endpoint: &Endpoint, options: SocketOptions) -> Result<TcpStrea
         socket.set_zero_linger()?;
     }
     socket.set_nodelay(true)?;
-    Ok(socket.connect(address).await?)
+    socket.connect(address).await
+}
+
+async fn secure(
+    endpoint: &Endpoint,
+    tcp: TcpStream,
+    trust: &Trust,
+) -> Result<TlsStream<TcpStream>, ClientError> {
+    let name = ServerName::try_from(endpoint.host.clone())
+        .map_err(|_| ClientError::Address(endpoint.to_string()))?;
+    Ok(TlsConnector::from(trust.config()?).connect(name, tcp).await?)
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
@@ -214,19 +224,4 @@ const fn is_end(error: &tungstenite::Error) -> bool {
             | tungstenite::Error::Io(_)
             | tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn valid_addresses_are_parsed_and_others_refused() {
-        let endpoint = Endpoint::parse("http://127.0.0.1:8080/").unwrap();
-        assert_eq!(endpoint.uri.to_string(), "ws://127.0.0.1:8080/v1/ws");
-        assert!(endpoint.is_loopback_v4());
-        for url in ["", "127.0.0.1:8080", "https://example.org", "http://", "ws://x"] {
-            assert!(Endpoint::parse(url).is_err(), "{url}");
-        }
-    }
 }

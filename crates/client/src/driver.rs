@@ -1,25 +1,29 @@
 //! The task behind a [`crate::Client`]: drives the pure cores over one connection after another.
 
+mod arrive;
 mod live;
 mod open;
 mod presence;
+mod route;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use madang_ids::{ChannelId, Seq};
+use madang_proto::rest::Waiting;
 use madang_proto::{CloseReason, ErrorCode, Mode, Send, SetPresence};
 use tokio::sync::mpsc;
 
 use crate::backoff::Backoff;
 use crate::client::ClientOptions;
-use crate::connection::{Endpoint, SocketOptions};
+use crate::connection::SocketOptions;
 use crate::error::ClientError;
 use crate::event::Event;
 use crate::outbox::Outbox;
 use crate::received::Received;
 use crate::rest::{Rest, Tokens};
 use presence::Presence;
+use route::Route;
 
 /// Commands from the handle.
 #[derive(Debug)]
@@ -33,7 +37,9 @@ pub(crate) enum Command {
 }
 
 pub(crate) struct Driver {
-    endpoint: Endpoint,
+    /// Nodes for the next connection.
+    route: Route,
+    region: Option<String>,
     socket: SocketOptions,
     rest: Rest,
     tokens: Tokens,
@@ -65,6 +71,8 @@ enum Next {
     Again(String),
     /// Reconnect after the wait that the server asked for.
     After(Duration),
+    /// All nodes are full: ask again when the answer said.
+    Wait(Waiting),
     /// Renew the token, then reconnect.
     Renew(String),
     /// Stop: the user must sign in again.
@@ -76,13 +84,13 @@ enum Next {
 impl Driver {
     pub(crate) fn new(
         options: ClientOptions,
-        endpoint: Endpoint,
         rest: Rest,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
-            endpoint,
+            route: Route::default(),
+            region: options.region,
             socket: options.socket,
             rest,
             tokens: options.tokens,
@@ -126,6 +134,7 @@ impl Driver {
             Next::After(wait) => {
                 Some(self.leave("the server asked to reconnect later".into(), Some(wait)).await)
             }
+            Next::Wait(waiting) => Some(self.wait_in_line(waiting).await),
             Next::Renew(cause) if self.access != Access::Fresh => {
                 self.access = Access::Refused;
                 Some(self.leave(cause, None).await)
@@ -217,7 +226,9 @@ fn after_error(error: ClientError) -> Next {
             None => Next::Again(body.message),
         },
         ClientError::Refused(body) => Next::Stop { code: None, reason: body.message },
-        ClientError::Address(address) => Next::Stop { code: None, reason: address },
+        error @ (ClientError::Address(_) | ClientError::Trust(_)) => {
+            Next::Stop { code: None, reason: error.to_string() }
+        }
         other => Next::Again(other.to_string()),
     }
 }

@@ -9,8 +9,11 @@ pub enum ClientError {
     #[error("refused: {0}")]
     Refused(ErrorBody),
     /// The address cannot be used by this client.
-    #[error("{0:?} is not an address of a server: expected http://host:port")]
+    #[error("{0:?} is not an address of a server: expected http://host:port or https://host:port")]
     Address(String),
+    /// The root certificates that this client should trust cannot be read.
+    #[error("no usable root certificates: {0}")]
+    Trust(String),
     /// The call did not reach the server, or the answer was not received completely. The outcome is unknown.
     #[error(transparent)]
     Http(#[from] reqwest::Error),
@@ -46,12 +49,13 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later: true for everything except a final refusal and an invalid address.
+    /// Whether the same call may succeed later: true for everything except a final refusal, an invalid address and
+    /// missing root certificates.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Refused(body) => body.retryable,
-            Self::Address(_) | Self::Protocol(_) => false,
+            Self::Address(_) | Self::Trust(_) | Self::Protocol(_) => false,
             _ => true,
         }
     }

@@ -23,6 +23,15 @@ pub enum Event {
         /// The wait before the reconnect.
         back_in: Duration,
     },
+    /// All servers are full. The client waits in line and asks again by itself.
+    Waiting {
+        /// Number of clients before this one, plus one.
+        place: u64,
+        /// Estimated time until a server accepts the client.
+        estimate: Duration,
+        /// The wait before the client asks again.
+        ask_in: Duration,
+    },
     /// New entries of one log, in ascending order and without gaps. Each entry is delivered once.
     Entries {
         /// The log.

@@ -1,7 +1,13 @@
 //! Typed calls of the REST API. Stateless: the access token is an argument of every call.
+//!
+//! All nodes of a fleet answer the same calls. A call goes to the server that answered last. If that one cannot be
+//! reached, it goes to the next one; a call that must not be repeated does so only if no connection was opened, because
+//! then the first server has not received it.
 
 mod changes;
+mod connect;
 mod open;
+mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +18,18 @@ use madang_proto::rest::{
     NewChannel, NewDevice, Page, PageQuery, ProfileChange, Refresh, SendMessage, SignUp, SignedIn, Snapshot,
     SnapshotQuery,
 };
-use madang_proto::{Ack, ContactCard, ErrorBody, PresenceCounts, PresenceList, UserCard};
-use reqwest::RequestBuilder;
+use madang_proto::{Ack, ChannelKind, ContactCard, ErrorBody, PresenceCounts, PresenceList, UserCard};
+use reqwest::{RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
 use crate::error::ClientError;
+use crate::trust::Trust;
+use servers::Servers;
+
+pub use connect::Assigned;
+
+/// Time limit for opening a connection. A node that is gone without a trace must not use up the time of the call.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The tokens of one device.
 #[derive(Debug, Clone)]
@@ -39,23 +52,70 @@ impl From<SignedIn> for Tokens {
     }
 }
 
-/// The REST API of one server. Cheap to clone; clones share a pool of connections.
+/// The REST API of one server, or of several nodes of a fleet. Cheap to clone; clones share a pool of connections and
+/// the knowledge which server answered last.
 #[derive(Debug, Clone)]
 pub struct Rest {
     http: reqwest::Client,
-    base: Arc<str>,
+    servers: Arc<Servers>,
 }
 
 type Result<T> = std::result::Result<T, ClientError>;
+
+/// Whether a call may be sent again although the first attempt may have reached a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It has the same result: a `GET`, `PUT`, `DELETE` or `PATCH`, or a call with a retry key.
+    Allowed,
+    /// It would have another effect, or another answer.
+    Forbidden,
+}
+
+/// What a server answered.
+struct Answer {
+    /// Which of the servers.
+    server: usize,
+    status: StatusCode,
+    body: bytes::Bytes,
+}
 
 impl Rest {
     /// A client of the server at `base`, such as `http://127.0.0.1:8080`. Every call ends within `timeout`.
     ///
     /// # Errors
-    /// If the HTTP client cannot be built.
+    /// If the address is invalid, or the HTTP client cannot be built.
     pub fn new(base: &str, timeout: Duration) -> Result<Self> {
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().build()?;
-        Ok(Self { http, base: base.trim_end_matches('/').into() })
+        Self::with_servers(&[base], timeout, &Trust::default())
+    }
+
+    /// A client of several servers of one fleet, in the order in which they are tried first. Every attempt ends within
+    /// `timeout`, so a call may take that long for each server.
+    ///
+    /// # Errors
+    /// If there is no address, one is invalid, or the HTTP client cannot be built.
+    pub fn with_servers<S: AsRef<str>>(bases: &[S], timeout: Duration, trust: &Trust) -> Result<Self> {
+        Self::build(bases, timeout, trust, None)
+    }
+
+    /// Like [`Self::with_servers`]. Connections that are not used for `idle` are closed.
+    pub(crate) fn build<S: AsRef<str>>(
+        bases: &[S],
+        timeout: Duration,
+        trust: &Trust,
+        idle: Option<Duration>,
+    ) -> Result<Self> {
+        let servers = Servers::parse(bases)?;
+        let http = reqwest::Client::builder().timeout(timeout).connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        let http = match idle {
+            Some(idle) => http.pool_idle_timeout(idle),
+            None => http,
+        };
+        // Without TLS no root certificates are read.
+        let http = match servers.need_tls() {
+            true => http.tls_backend_preconfigured((*trust.config()?).clone()),
+            false => http.tls_certs_only([]),
+        };
+        Ok(Self { http: http.build()?, servers: Arc::new(servers) })
     }
 
     /// Signs up. A repeated call with the same `key` has no further effect.
@@ -63,7 +123,8 @@ impl Rest {
     /// # Errors
     /// As for every call: [`ClientError::Refused`] with the server's error, or a failure of the connection.
     pub async fn sign_up(&self, sign_up: &SignUp, key: Option<&str>) -> Result<SignedIn> {
-        read(with_key(self.http.post(self.url("/v1/accounts")), key).json(sign_up)).await
+        let call = with_key(self.http.post(self.url("/v1/accounts")), key).json(sign_up);
+        self.read_with(call, by_key(key)).await
     }
 
     /// Logs in.
@@ -71,7 +132,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn log_in(&self, login: &Login) -> Result<SignedIn> {
-        read(self.http.post(self.url("/v1/sessions")).json(login)).await
+        self.read_with(self.http.post(self.url("/v1/sessions")).json(login), Repeat::Forbidden).await
     }
 
     /// Gets new tokens for the device of a refresh token.
@@ -80,7 +141,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn refresh(&self, refresh_token: &str) -> Result<SignedIn> {
         let body = Refresh { refresh_token: refresh_token.to_owned() };
-        read(self.http.post(self.url("/v1/tokens")).json(&body)).await
+        self.read(self.http.post(self.url("/v1/tokens")).json(&body)).await
     }
 
     /// Logs this device out.
@@ -88,7 +149,9 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn log_out(&self, token: &str) -> Result<()> {
-        run(self.http.delete(self.url("/v1/sessions")).bearer_auth(token)).await
+        let call = self.http.delete(self.url("/v1/sessions")).bearer_auth(token);
+        // A repeated call is refused, because the device is logged out.
+        self.answer(call, Repeat::Forbidden).await?.accepted().map(drop)
     }
 
     /// The caller's card.
@@ -104,7 +167,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn change_me(&self, token: &str, change: &ProfileChange) -> Result<UserCard> {
-        read(self.http.patch(self.url("/v1/me")).bearer_auth(token).json(change)).await
+        self.read(self.http.patch(self.url("/v1/me")).bearer_auth(token).json(change)).await
     }
 
     /// The user with a handle.
@@ -128,7 +191,8 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn add_device(&self, token: &str, device: &NewDevice) -> Result<SignedIn> {
-        read(self.http.post(self.url("/v1/devices")).bearer_auth(token).json(device)).await
+        let call = self.http.post(self.url("/v1/devices")).bearer_auth(token).json(device);
+        self.read_with(call, Repeat::Forbidden).await
     }
 
     /// Revokes one of the caller's devices.
@@ -136,7 +200,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn revoke_device(&self, token: &str, device: DeviceId) -> Result<()> {
-        run(self.http.delete(self.url(&format!("/v1/devices/{device}"))).bearer_auth(token)).await
+        self.run(self.http.delete(self.url(&format!("/v1/devices/{device}"))).bearer_auth(token)).await
     }
 
     /// The users that the caller has blocked.
@@ -152,7 +216,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn block(&self, token: &str, user: UserId) -> Result<()> {
-        run(self.http.put(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
+        self.run(self.http.put(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
     }
 
     /// Unblocks a user.
@@ -160,7 +224,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn unblock(&self, token: &str, user: UserId) -> Result<()> {
-        run(self.http.delete(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
+        self.run(self.http.delete(self.url(&format!("/v1/blocks/{user}"))).bearer_auth(token)).await
     }
 
     /// The caller's contacts and contact requests.
@@ -176,7 +240,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn put_contact(&self, token: &str, user: UserId) -> Result<ContactCard> {
-        read(self.http.put(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
+        self.read(self.http.put(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
     }
 
     /// Removes a contact, withdraws a request, or declines one.
@@ -184,7 +248,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn remove_contact(&self, token: &str, user: UserId) -> Result<()> {
-        run(self.http.delete(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
+        self.run(self.http.delete(self.url(&format!("/v1/contacts/{user}"))).bearer_auth(token)).await
     }
 
     /// Presence of users; at most 100.
@@ -215,7 +279,8 @@ impl Rest {
         key: Option<&str>,
     ) -> Result<ChannelView> {
         let call = self.http.post(self.url("/v1/channels")).bearer_auth(token);
-        read(with_key(call, key).json(channel)).await
+        let repeat = if channel.kind == ChannelKind::Direct { Repeat::Allowed } else { by_key(key) };
+        self.read_with(with_key(call, key).json(channel), repeat).await
     }
 
     /// The caller's channels, the most recently active first.
@@ -253,7 +318,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn add_members(&self, token: &str, channel: ChannelId, user_ids: Vec<UserId>) -> Result<Added> {
         let url = self.url(&format!("/v1/channels/{channel}/members"));
-        read(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
+        self.read(self.http.put(url).bearer_auth(token).json(&AddMembers { user_ids })).await
     }
 
     /// Removes a user from a channel. A user who removes themselves leaves.
@@ -262,7 +327,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn remove_member(&self, token: &str, channel: ChannelId, user: UserId) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/members/{user}"));
-        run(self.http.delete(url).bearer_auth(token)).await
+        self.run(self.http.delete(url).bearer_auth(token)).await
     }
 
     /// A page of a channel's log.
@@ -285,7 +350,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn send(&self, token: &str, channel: ChannelId, message: &SendMessage) -> Result<Ack> {
         let url = self.url(&format!("/v1/channels/{channel}/messages"));
-        read(self.http.post(url).bearer_auth(token).json(message)).await
+        self.read(self.http.post(url).bearer_auth(token).json(message)).await
     }
 
     /// Sets the caller's read marker of a channel.
@@ -294,7 +359,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn mark_read(&self, token: &str, channel: ChannelId, mark: &MarkRead) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/read"));
-        run(self.http.put(url).bearer_auth(token).json(mark)).await
+        self.run(self.http.put(url).bearer_auth(token).json(mark)).await
     }
 
     /// A page of the snapshot.
@@ -302,20 +367,75 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn snapshot(&self, token: &str, query: &SnapshotQuery) -> Result<Snapshot> {
-        read(self.http.post(self.url("/v1/snapshot")).bearer_auth(token).json(query)).await
+        self.read(self.http.post(self.url("/v1/snapshot")).bearer_auth(token).json(query)).await
     }
 
-    /// Whether the server accepts work.
+    /// Whether a server accepts work.
     pub async fn is_ready(&self) -> bool {
-        run(self.http.get(self.url("/readyz"))).await.is_ok()
+        self.run(self.http.get(self.url("/readyz"))).await.is_ok()
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        format!("{}{path}", self.servers.base())
     }
 
     async fn get<T: DeserializeOwned>(&self, token: &str, path: &str) -> Result<T> {
-        read(self.http.get(self.url(path)).bearer_auth(token)).await
+        self.read(self.http.get(self.url(path)).bearer_auth(token)).await
+    }
+
+    /// Sends a call that may be repeated, and decodes the body of its answer.
+    async fn read<T: DeserializeOwned>(&self, call: RequestBuilder) -> Result<T> {
+        self.read_with(call, Repeat::Allowed).await
+    }
+
+    async fn read_with<T: DeserializeOwned>(&self, call: RequestBuilder, repeat: Repeat) -> Result<T> {
+        decode(&self.answer(call, repeat).await?.accepted()?)
+    }
+
+    /// Sends a call that may be repeated, and ignores the body of its answer.
+    async fn run(&self, call: RequestBuilder) -> Result<()> {
+        self.answer(call, Repeat::Allowed).await?.accepted().map(drop)
+    }
+
+    /// Sends a call to one server after the other, until one answers.
+    async fn answer(&self, call: RequestBuilder, repeat: Repeat) -> Result<Answer> {
+        let call = call.build()?;
+        let mut failed = ClientError::Protocol("the call cannot be sent".into());
+        for server in self.servers.in_order() {
+            let Some(request) = self.servers.for_server(&call, server) else { continue };
+            match self.attempt(request).await {
+                Ok((status, body)) => {
+                    self.servers.note_answer(server);
+                    return Ok(Answer { server, status, body });
+                }
+                Err(error) => {
+                    let may_be_sent = repeat == Repeat::Allowed || error.is_connect();
+                    failed = error.into();
+                    if !may_be_sent {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    async fn attempt(&self, request: reqwest::Request) -> reqwest::Result<(StatusCode, bytes::Bytes)> {
+        let response = self.http.execute(request).await?;
+        Ok((response.status(), response.bytes().await?))
+    }
+}
+
+impl Answer {
+    /// The body of a successful answer; otherwise the server's error.
+    fn accepted(self) -> Result<bytes::Bytes> {
+        if self.status.is_success() {
+            return Ok(self.body);
+        }
+        match serde_json::from_slice::<ErrorBody>(&self.body) {
+            Ok(body) => Err(ClientError::Refused(body)),
+            Err(_) => Err(ClientError::Protocol(format!("status {} without an error body", self.status))),
+        }
     }
 }
 
@@ -326,29 +446,13 @@ fn with_key(call: RequestBuilder, key: Option<&str>) -> RequestBuilder {
     }
 }
 
-/// Sends a call and decodes the body of its answer.
-async fn read<T: DeserializeOwned>(call: RequestBuilder) -> Result<T> {
-    let bytes = answer(call).await?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| ClientError::Protocol(error.to_string()))?;
+const fn by_key(key: Option<&str>) -> Repeat {
+    if key.is_some() { Repeat::Allowed } else { Repeat::Forbidden }
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let text = std::str::from_utf8(body).map_err(|error| ClientError::Protocol(error.to_string()))?;
     madang_proto::json::read(text).map_err(|error| ClientError::Protocol(error.to_string()))
-}
-
-/// Sends a call and ignores the body of its answer.
-async fn run(call: RequestBuilder) -> Result<()> {
-    answer(call).await.map(drop)
-}
-
-async fn answer(call: RequestBuilder) -> Result<bytes::Bytes> {
-    let response = call.send().await?;
-    let status = response.status();
-    let bytes = response.bytes().await?;
-    if status.is_success() {
-        return Ok(bytes);
-    }
-    match serde_json::from_slice::<ErrorBody>(&bytes) {
-        Ok(body) => Err(ClientError::Refused(body)),
-        Err(_) => Err(ClientError::Protocol(format!("status {status} without an error body"))),
-    }
 }
 
 fn page_query(page: &PageQuery) -> String {

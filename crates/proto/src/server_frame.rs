@@ -109,7 +109,8 @@ pub enum ServerFrame<'a> {
     Reconnect {
         /// Milliseconds to wait before the client connects again.
         after_ms: u64,
-        /// Addresses of nodes to connect to; empty means the same address.
+        /// Addresses of sockets to connect to, or paths on this server, the best first; empty means as for the first
+        /// connection.
         #[serde(default)]
         nodes: Vec<String>,
     },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -82,12 +82,13 @@ impl Proxy {
         self.line.cuts.send_replace(());
     }
 
-    /// While it is away, it closes each new connection at once.
+    /// While it is away, it closes each new connection at once, and each connection of REST calls at its next call. Open
+    /// sockets stay.
     pub fn set_away(&self, is_away: bool) {
         self.line.is_away.store(is_away, Ordering::SeqCst);
     }
 
-    /// Number of connections that were opened so far.
+    /// Number of connections that were opened so far, and of calls that it refused on open connections.
     #[must_use]
     pub fn tries(&self) -> usize {
         self.line.tries.load(Ordering::SeqCst)
@@ -130,9 +131,16 @@ impl Line {
         let (mut from_client, mut from_server) = (BufReader::new(from_client), BufReader::new(from_server));
         let request = head(&mut from_client).await?;
         to_server.write_all(&request).await?;
-        let up = async { Ok(tokio::io::copy_buf(&mut from_client, &mut to_server).await.map(drop)?) };
+        let is_socket = request.starts_with(b"GET /v1/ws");
+        let up = async {
+            if is_socket {
+                Ok(tokio::io::copy_buf(&mut from_client, &mut to_server).await.map(drop)?)
+            } else {
+                self.calls(&mut from_client, &mut to_server).await
+            }
+        };
         let down = async {
-            if request.starts_with(b"GET /v1/ws ") {
+            if is_socket {
                 self.frames(&mut from_server, &mut to_client).await
             } else {
                 Ok(tokio::io::copy_buf(&mut from_server, &mut to_client).await.map(drop)?)
@@ -142,6 +150,27 @@ impl Line {
         tokio::select! {
             ended = up => ended,
             ended = down => ended,
+        }
+    }
+
+    /// Forwards REST calls until the client ends or the proxy is away.
+    async fn calls(
+        &self,
+        client: &mut (impl AsyncBufRead + Unpin),
+        server: &mut OwnedWriteHalf,
+    ) -> anyhow::Result<()> {
+        loop {
+            let bytes = client.fill_buf().await?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if self.is_away.load(Ordering::SeqCst) {
+                self.tries.fetch_add(1, Ordering::SeqCst);
+                return Ok(());
+            }
+            let count = bytes.len();
+            server.write_all(bytes).await?;
+            client.consume(count);
         }
     }
 

@@ -10,8 +10,10 @@ use madang_proto::{
 };
 use tokio::time::Instant;
 
+use super::arrive::{Arrival, Arrived};
 use super::{Access, Command, Driver, Next, after_close};
 use crate::connection::{Connection, Incoming};
+use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::event::Event;
 use crate::outbox::Answer;
@@ -30,6 +32,7 @@ const AUTH: &str = "auth";
 /// State of one connection.
 pub(super) struct Live {
     connection: Connection,
+    node: Endpoint,
     user: UserId,
     beat: Duration,
     next_beat: Instant,
@@ -41,11 +44,13 @@ pub(super) struct Live {
 
 impl Driver {
     pub(super) async fn live(&mut self) -> Result<Next, ClientError> {
-        let mut connection = Connection::open(&self.endpoint, self.socket).await?;
-        let welcome = connection.hello(&self.tokens.access, self.received.cursor()).await?;
+        let Arrived { connection, welcome, node } = match self.arrive().await? {
+            Arrival::Welcome(arrived) => *arrived,
+            Arrival::Full(waiting) => return Ok(Next::Wait(waiting)),
+        };
         self.access = Access::Good;
         self.presence.handle_connected();
-        let mut live = Live::new(connection, &welcome);
+        let mut live = Live::new(connection, node, &welcome);
         self.emit_alive(&mut live, Event::Connected { resume: welcome.resume }).await?;
         if let Resume::SnapshotRequired { reason } = welcome.resume {
             self.take_snapshot(&mut live, reason).await?;
@@ -170,7 +175,8 @@ impl Driver {
             }
             ServerFrame::Presence(list) => self.emit_alive(live, Event::Presence(list)).await,
             ServerFrame::Profile { user } => self.emit_alive(live, Event::Profile(user)).await,
-            ServerFrame::Reconnect { after_ms, .. } => {
+            ServerFrame::Reconnect { after_ms, nodes } => {
+                self.follow(&live.node, &nodes);
                 live.come_back = Some(Duration::from_millis(after_ms));
                 Ok(())
             }
@@ -337,13 +343,14 @@ impl Driver {
 }
 
 impl Live {
-    fn new(connection: Connection, welcome: &Welcome) -> Self {
+    fn new(connection: Connection, node: Endpoint, welcome: &Welcome) -> Self {
         let now = Instant::now();
         let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
         let token_life =
             Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
         let mut live = Self {
             connection,
+            node,
             user: welcome.user_id,
             beat,
             next_beat: now + beat,

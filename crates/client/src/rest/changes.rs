@@ -4,7 +4,7 @@ use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::rest::{ChannelChange, ChannelView, EditMessage, MemberChange, Page, PageQuery, Restrict};
 use madang_proto::{Changed, Role, UserCard};
 
-use super::{Rest, Result, encoded, page_query, read, run};
+use super::{Rest, Result, encoded, page_query};
 
 impl Rest {
     /// Replaces the body of one of the caller's messages.
@@ -18,7 +18,7 @@ impl Rest {
         message: Seq,
         edit: &EditMessage,
     ) -> Result<Changed> {
-        read(self.http.patch(self.message(channel, message)).bearer_auth(token).json(edit)).await
+        self.read(self.http.patch(self.message(channel, message)).bearer_auth(token).json(edit)).await
     }
 
     /// Deletes a message for everyone.
@@ -26,7 +26,7 @@ impl Rest {
     /// # Errors
     /// See [`Self::sign_up`].
     pub async fn delete(&self, token: &str, channel: ChannelId, message: Seq) -> Result<Changed> {
-        read(self.http.delete(self.message(channel, message)).bearer_auth(token)).await
+        self.read(self.http.delete(self.message(channel, message)).bearer_auth(token)).await
     }
 
     /// Adds a reaction to a message, or removes it (`on` is `false`).
@@ -43,7 +43,7 @@ impl Rest {
     ) -> Result<Changed> {
         let url = format!("{}/reactions/{}", self.message(channel, message), encoded(emoji));
         let call = if on { self.http.put(url) } else { self.http.delete(url) };
-        read(call.bearer_auth(token)).await
+        self.read(call.bearer_auth(token)).await
     }
 
     /// The users who reacted to a message with one emoji.
@@ -74,7 +74,7 @@ impl Rest {
         change: &ChannelChange,
     ) -> Result<ChannelView> {
         let url = self.url(&format!("/v1/channels/{channel}"));
-        read(self.http.patch(url).bearer_auth(token).json(change)).await
+        self.read(self.http.patch(url).bearer_auth(token).json(change)).await
     }
 
     /// Pins a message, or unpins it (`on` is `false`).
@@ -84,7 +84,7 @@ impl Rest {
     pub async fn pin(&self, token: &str, channel: ChannelId, message: Seq, on: bool) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/pins/{message}"));
         let call = if on { self.http.put(url) } else { self.http.delete(url) };
-        run(call.bearer_auth(token)).await
+        self.run(call.bearer_auth(token)).await
     }
 
     /// Gives a role to a member.
@@ -93,7 +93,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn give_role(&self, token: &str, channel: ChannelId, user: UserId, role: Role) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/members/{user}"));
-        run(self.http.patch(url).bearer_auth(token).json(&MemberChange { role })).await
+        self.run(self.http.patch(url).bearer_auth(token).json(&MemberChange { role })).await
     }
 
     /// Mutes a member, or unmutes them (`None`).
@@ -112,7 +112,7 @@ impl Rest {
             Some(how) => self.http.put(url).json(how),
             None => self.http.delete(url),
         };
-        run(call.bearer_auth(token)).await
+        self.run(call.bearer_auth(token)).await
     }
 
     fn message(&self, channel: ChannelId, message: Seq) -> String {

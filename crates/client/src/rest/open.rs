@@ -3,7 +3,7 @@
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{ChannelView, OpenChannel, OpenChannelQuery, Page, Restrict};
 
-use super::{Rest, Result, encoded, joined, read, run};
+use super::{Rest, Result, encoded, joined};
 
 impl Rest {
     /// Searches open channels by name and topic.
@@ -25,7 +25,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn join(&self, token: &str, channel: ChannelId) -> Result<ChannelView> {
         let url = self.url(&format!("/v1/channels/{channel}/membership"));
-        read(self.http.put(url).bearer_auth(token)).await
+        self.read(self.http.put(url).bearer_auth(token)).await
     }
 
     /// Bans a user.
@@ -34,7 +34,7 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn ban(&self, token: &str, channel: ChannelId, user: UserId, how: &Restrict) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/bans/{user}"));
-        run(self.http.put(url).bearer_auth(token).json(how)).await
+        self.run(self.http.put(url).bearer_auth(token).json(how)).await
     }
 
     /// Unbans a user.
@@ -43,6 +43,6 @@ impl Rest {
     /// See [`Self::sign_up`].
     pub async fn unban(&self, token: &str, channel: ChannelId, user: UserId) -> Result<()> {
         let url = self.url(&format!("/v1/channels/{channel}/bans/{user}"));
-        run(self.http.delete(url).bearer_auth(token)).await
+        self.run(self.http.delete(url).bearer_auth(token)).await
     }
 }
