@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use madang_proto::ChannelKind;
 
 use crate::bench::args::{Bench, Reference};
+use crate::fleet::Role;
 
 /// Between kills, or between drops.
 const SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -28,7 +29,9 @@ pub(crate) enum Command {
     ///
     /// Exit code 1: a guarantee broke; 2: the run failed. The server should run with `--limits off --consent off`
     /// and, for days with more than 100 speakers, MADANG_CHANNELS__GROUP_MEMBERS=500; a server that the run starts
-    /// (`--server`) has these settings, and cheap password hashing, in its environment.
+    /// (`--server`) has these settings, and cheap password hashing, in its environment. Devices connect to `--url`; in
+    /// a fleet (`--connect` or `--fleet`) they ask for a node before each connection, and after a kill they go on with
+    /// another one. Calls go to another address if one cannot be reached.
     Replay(Box<Replay>),
     /// Measures a server and a bare reference in the same run. Started by `cargo xtask bench`.
     #[command(subcommand)]
@@ -40,6 +43,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Clone, Parser)]
 #[group(skip)]
+#[command(group = ArgGroup::new("killable").args(["server", "fleet"]))]
 pub(crate) struct Replay {
     #[command(flatten)]
     pub(crate) source: Source,
@@ -49,9 +53,19 @@ pub(crate) struct Replay {
     /// Play only the first lines of each day.
     #[arg(long, value_parser = at_least_one::<usize>())]
     pub(crate) lines: Option<usize>,
-    /// The URL of the server.
+    /// The URL of the server. Its nodes are not asked for; devices connect to it.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
+    /// URLs of a fleet: devices ask one of them for a node (POST /v1/connect), and calls are spread over them.
+    #[arg(long, value_name = "URL", value_delimiter = ',', conflicts_with_all = ["url", "server", "fleet"])]
+    pub(crate) connect: Vec<String>,
+    /// The folder of a running fleet. Its fleet.json names the URLs, and the members that may be killed:
+    /// {"connect": [URL], "nodes": [{"name", "role", "url", "pid"}]}.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["url", "server"])]
+    pub(crate) fleet: Option<PathBuf>,
+    /// Trust the certificates of this PEM file too, besides those of the system.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root_cert: Option<PathBuf>,
     /// The speed as a multiple of real time (such as 60x), or max: as fast as acks come.
     #[arg(long, default_value = "max")]
     pub(crate) speed: Speed,
@@ -84,16 +98,25 @@ pub(crate) struct Replay {
     /// The file for the output of that server; by default a file in the temporary folder.
     #[arg(long, value_name = "FILE", requires = "server")]
     pub(crate) server_log: Option<PathBuf>,
-    /// Seconds between kills: the server is killed with SIGKILL and started again.
-    #[arg(long, value_name = "SECS", requires = "server", value_parser = seconds)]
+    /// Seconds between kills: the server is killed with SIGKILL and started again. In a fleet one member at a time is
+    /// killed, and started again with `DIR/restart NAME` if that program exists.
+    #[arg(long, value_name = "SECS", requires = "killable", value_parser = seconds)]
     pub(crate) kill_every: Option<f64>,
+    /// The members of a fleet that are killed. After a kill of redis devices may have to take a snapshot; while the only
+    /// node of cql is down, no send is answered.
+    #[arg(long, value_name = "ROLE", value_enum, value_delimiter = ',', requires = "fleet")]
+    #[arg(default_values_t = [Role::Chat, Role::Presence, Role::Discovery])]
+    pub(crate) kill: Vec<Role>,
+    /// Redis is lost during the run by another hand: devices may have to take snapshots.
+    #[arg(long)]
+    pub(crate) snapshots: bool,
     /// Write the report here, as JSON; to standard output by default.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
     /// The seed of all random choices.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Give up after this number of seconds without an ack or a missing entry.
+    /// Give up after this number of seconds without an ack or a missing entry, while all servers run.
     #[arg(long, value_name = "SECS", default_value_t = 30, value_parser = at_least_one::<u64>())]
     pub(crate) patience: u64,
     /// Number of threads; leave some cores to the server.
@@ -205,6 +228,11 @@ impl Replay {
     /// Whether people come and go while a day is played.
     pub(crate) fn is_moving(&self) -> bool {
         self.membership == Membership::Corpus || self.shares.bans > 0.0
+    }
+
+    /// Whether devices ask for a node.
+    pub(crate) const fn is_fleet(&self) -> bool {
+        self.fleet.is_some() || !self.connect.is_empty()
     }
 
     pub(crate) const fn patience(&self) -> Duration {

@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod corpus;
+mod fleet;
 mod judge;
 mod open_files;
 mod replay;

@@ -1,6 +1,6 @@
 //! Plays the days: [`setup`] creates the users and channels, [`day`] sends the lines, [`moves`] lets users join and
-//! leave between them, [`plan`] draws what happens to a message later, [`device`] keeps one socket, [`killer`] kills
-//! the server during sends, [`check`] compares everything at the end.
+//! leave between them, [`plan`] draws what happens to a message later, [`reach`] finds the servers, [`device`] keeps
+//! one socket, [`killer`] kills servers during sends, [`check`] compares everything at the end.
 
 mod changes;
 mod check;
@@ -11,7 +11,9 @@ mod live;
 mod moves;
 mod plan;
 mod progress;
+mod reach;
 mod setup;
+mod uptime;
 mod world;
 
 use std::fs::File;
@@ -20,21 +22,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use madang_client::{Endpoint, Rest};
+use madang_client::Rest;
 use madang_proto::limits;
 use tokio::task::JoinSet;
 
 use crate::args::{DayChannel, Replay};
 use crate::corpus::{Corpus, read, synthetic};
+use crate::fleet::Fleet;
 use crate::report::Report;
 use crate::server::Server;
-use killer::Keeper;
+use killer::{Keeper, Victim};
 use progress::Progress;
+use reach::Reach;
 use world::World;
 
 /// Runs the whole replay. Returns `false` if a guarantee was broken.
 pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
-    Endpoint::parse(&args.url)?;
+    let fleet = args.fleet.as_deref().map(Fleet::open).transpose()?;
+    let reach = Reach::new(&args, fleet.as_ref())?;
     let report_path = args.report.clone();
     if let Some(path) = &report_path {
         check_writable(path)?;
@@ -45,10 +50,9 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
         bail!("{days} open channels are more than the {most} that a connection may subscribe to: see --days");
     }
     let progress = Progress::new(&corpus);
-    let rest = Rest::new(&args.url, Duration::from_secs(30))?;
-    let server = server(&args, &rest, &progress).await?;
-    let world = Arc::new(setup::set_up(args, corpus, rest, &progress).await?);
-    let keeper = Keeper::start(&world, server);
+    let victim = victim(&args, fleet, &reach, &progress).await?;
+    let world = Arc::new(setup::set_up(args, corpus, reach, &progress).await?);
+    let keeper = Keeper::start(&world, victim);
     play(&world, &progress).await;
     let (server, rss) = keeper.finish().await?;
     let report = check::check(&world, &progress, rss).await?;
@@ -58,6 +62,23 @@ pub(crate) async fn run(args: Replay) -> anyhow::Result<bool> {
     progress.finish();
     write(&report, report_path.as_deref())?;
     Ok(report.holds())
+}
+
+/// What the run may kill. Afterwards a server is ready.
+async fn victim(
+    args: &Replay,
+    fleet: Option<Fleet>,
+    reach: &Reach,
+    progress: &Progress,
+) -> anyhow::Result<Victim> {
+    if args.is_fleet() {
+        reach.check_ready().await?;
+    }
+    match fleet {
+        Some(fleet) => Ok(Victim::Fleet(fleet)),
+        None if args.is_fleet() => Ok(Victim::Nothing),
+        None => Ok(server(args, reach.rest(0), progress).await?.map_or(Victim::Nothing, Victim::Server)),
+    }
 }
 
 /// Starts the server if its command was given. Afterwards either it or another server is ready.

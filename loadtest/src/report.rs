@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::fleet::Role;
 use crate::judge::faults::Fault;
 
 /// All figures of a run.
@@ -44,15 +45,29 @@ pub(crate) struct Report {
     pub(crate) kills: u64,
     /// Kills while a send was written to a socket and not answered.
     pub(crate) kills_with_appends_in_flight: u64,
+    /// Kills of members of a fleet, by role.
+    pub(crate) kills_by_role: BTreeMap<Role, Kills>,
     /// Connections of devices that had been connected before.
     pub(crate) resumes: u64,
     pub(crate) resyncs: u64,
-    /// Number of `snapshot_required` answers to devices with a cursor.
+    /// Number of `snapshot_required` answers to devices with a cursor, where nothing justified one.
     pub(crate) snapshots: u64,
+    /// Number of justified ones, by reason. The devices read what they missed from history.
+    pub(crate) snapshots_taken: BTreeMap<String, u64>,
     pub(crate) latency_ms: Latencies,
     pub(crate) conditions: Conditions,
     /// At most a hundred faults.
     pub(crate) broken: Vec<Fault>,
+}
+
+/// Kills of one role.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Kills {
+    pub(crate) kills: u64,
+    /// Kills while a send was written to a socket and not answered.
+    pub(crate) with_appends_in_flight: u64,
+    /// Longest time from a kill until the member was back.
+    pub(crate) longest_restart_s: f64,
 }
 
 /// What happened besides the lines. Only answered changes count.
@@ -173,6 +188,16 @@ impl Report {
             self.kills,
             self.kills_with_appends_in_flight,
         );
+        for (role, kills) in &self.kills_by_role {
+            let Kills { kills, with_appends_in_flight, longest_restart_s } = kills;
+            text.push_str(&format!(
+                "\n  {role:?}: {kills} kills, {with_appends_in_flight} with appends in flight, back within \
+                 {longest_restart_s:.1} s"
+            ));
+        }
+        for (reason, count) in &self.snapshots_taken {
+            text.push_str(&format!("\n  {count} snapshots taken: {reason}"));
+        }
         for fault in self.broken.iter().take(10) {
             let channel = fault.channel.map_or_else(|| "-".to_owned(), |channel| channel.to_string());
             let seq = fault.seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());

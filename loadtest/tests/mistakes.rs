@@ -94,6 +94,29 @@ fn kills_without_a_server_to_kill() {
 }
 
 #[test]
+fn a_fleet_that_is_not_one() {
+    let folder = std::env::temp_dir();
+    let folder = folder.join(format!("madang-no-fleet-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.to_str().unwrap();
+    expect(&["--synthetic", "1", "--fleet", path], &["could not read", path, "fleet.json: No such file"]);
+    std::fs::write(folder.join("fleet.json"), "{}").unwrap();
+    expect(&["--synthetic", "1", "--fleet", path], &["fleet.json does not describe a fleet"]);
+    let url = nobody();
+    let file = format!(r#"{{"connect":["{url}"],"nodes":[]}}"#);
+    std::fs::write(folder.join("fleet.json"), file).unwrap();
+    expect(&["--synthetic", "1", "--fleet", path], &["no server of the fleet is ready"]);
+    expect(&["--synthetic", "1", "--connect", &url], &["no server of the fleet is ready"]);
+    for with in [["--fleet", path, "--url", &url], ["--fleet", path, "--connect", &url]] {
+        let args: Vec<&str> = ["--synthetic", "1"].into_iter().chain(with).collect();
+        expect(&args, &["cannot be used with"]);
+    }
+    expect(&["--synthetic", "1", "--kill", "chat"], &["--fleet <DIR>"]);
+    expect(&["--synthetic", "1", "--fleet", path, "--kill", "king"], &["invalid value 'king'", "presence"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn shares_out_of_range() {
     for flag in ["--edits", "--deletes", "--reactions", "--bans"] {
         for share in ["1.5", "-1", "nan", "some"] {

@@ -3,12 +3,18 @@
 
 mod fake;
 
+use fake::fleet::Fleet;
 use fake::{Fake, Plant};
 use serde_json::Value;
 
 /// Runs the tool, by default on one synthetic day. Returns its exit code and its report.
 async fn replay(url: &str, more: &[&str]) -> (i32, Value) {
-    let args = ["replay", "--lines", "200", "--devices", "2", "--url", url];
+    let url = ["--url", url];
+    replay_with(&url.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()).await
+}
+
+async fn replay_with(more: &[&str]) -> (i32, Value) {
+    let args = ["replay", "--lines", "200", "--devices", "2"];
     let days: &[&str] = if more.contains(&"--synthetic") { &[] } else { &["--synthetic", "1"] };
     // The tool waits this long for lost entries.
     let patience: &[&str] = if more.contains(&"--patience") { &[] } else { &["--patience", "6"] };
@@ -196,4 +202,48 @@ async fn entries_delivered_to_strangers_are_reported() {
         let args: Vec<&str> = ["--synthetic", "2"].into_iter().chain(more.iter().copied()).collect();
         finds_later(Plant::TellsStrangers(120), &args, [false, false, false, false, true]).await;
     }
+}
+
+/// A run in which members of a fleet are killed.
+const KILLS: [&str; 4] = ["--speed", "100x", "--kill-every", "0.4"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_whose_members_are_killed_has_no_faults() {
+    let fleet = Fleet::start(Plant::Nothing).await;
+    let args = ["--fleet", fleet.folder(), "--kill", "chat,redis", "--patience", "20"];
+    let args: Vec<&str> = args.into_iter().chain(KILLS).chain(CHANGES).collect();
+    let (code, report) = replay_with(&args).await;
+    assert_eq!((code, faults(&report), later_faults(&report)), (0, [0; 6], [0; 5]), "{report:#}");
+    let kills = |role: &str| report["kills_by_role"][role]["kills"].as_u64().unwrap_or_default();
+    assert!(kills("chat") > 0 && kills("redis") > 0, "{report:#}");
+    assert_eq!(report["kills"].as_u64(), Some(kills("chat") + kills("redis")));
+    assert!(report["resumes"].as_u64() > Some(0) && !fleet.fake.was_misused());
+    assert!(report["snapshots_taken"]["inbox_reset"].as_u64() > Some(0), "{report:#}");
+    assert_eq!(report["deliveries_expected"], 200 * report["devices"].as_u64().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_are_reported_in_a_fleet_with_kills() {
+    for (plant, kind) in [
+        (Plant::SkipFanOut(120), "lost"),
+        (Plant::Twice(120), "duplicated"),
+        (Plant::ForgetRow(120), "lost"),
+        (Plant::OtherWords(120), "conflicts"),
+    ] {
+        let fleet = Fleet::start(plant).await;
+        let args = ["--fleet", fleet.folder(), "--kill", "chat", "--patience", "6"];
+        let args: Vec<&str> = args.into_iter().chain(KILLS).collect();
+        let (code, report) = replay_with(&args).await;
+        assert!(report[kind].as_u64() > Some(0) && code == 1, "{plant:?}: {report:#}");
+        assert!(fleet.fake.planted().into_iter().any(|place| names(&report, place)), "{report:#}");
+        assert!(report["kills_by_role"]["chat"]["kills"].as_u64() > Some(0), "{report:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_ask_the_given_addresses_for_a_node() {
+    let fleet = Fleet::start(Plant::Nothing).await;
+    let (code, report) = replay_with(&["--connect", &fleet.urls(), "--churn", "--churn-every", "1"]).await;
+    assert_eq!((code, faults(&report)), (0, [0; 6]), "{report:#}");
+    assert!(!fleet.fake.was_misused());
 }

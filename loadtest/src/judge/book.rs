@@ -238,7 +238,9 @@ impl Book {
         };
         let awaited = entry.message.and_then(|_| record.take_awaited(entry.seq));
         let broken = broken.or_else(|| self.check_reactions(entry.seq, awaited?, record));
-        if let Some(change) = entry.change.as_ref().filter(|change| change.is_deletion) {
+        // A page of history may contain the deletion before frames arrive that the server had enqueued earlier.
+        let is_deletion = |change: &&RawChange<'_>| change.is_deletion && source == Source::Live;
+        if let Some(change) = entry.change.as_ref().filter(is_deletion) {
             record.delete(change.target);
         }
         if let Some((kind, what)) = broken {

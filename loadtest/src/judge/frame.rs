@@ -33,6 +33,12 @@ pub(crate) struct RawFrame<'a> {
     /// The wait of a `reconnect` frame in milliseconds.
     #[serde(default)]
     pub(crate) after_ms: Option<u64>,
+    /// The nodes of a `reconnect` frame.
+    #[serde(default)]
+    pub(crate) nodes: Vec<String>,
+    /// The reason of a `snapshot_required` frame.
+    #[serde(default, borrow)]
+    pub(crate) reason: Option<&'a str>,
 }
 
 impl<'a> RawFrame<'a> {

@@ -36,12 +36,17 @@ pub(crate) struct Record {
     may_return: Spans,
     /// The server reported a gap up to here. History has these entries.
     gap: u64,
+    /// History was read up to here to fill the gap.
+    read: u64,
+    /// A snapshot showed entries up to here. Those that history provides may also arrive live, because the connection was
+    /// open before the snapshot was taken.
+    shown: u64,
     /// The cache of the device: messages that have changed. The others have their first text.
     changed: HashMap<u64, State>,
     /// Reactions to messages that the device does not have yet. An older copy may still arrive, in a page that was read
     /// before.
     awaiting: HashMap<u64, Reacted>,
-    /// Messages whose deletion arrived.
+    /// Messages whose deletion arrived live.
     deleted: HashSet<u64>,
     /// Messages that arrived without their text and are not deleted.
     withheld: HashSet<u64>,
@@ -78,10 +83,28 @@ impl Record {
         self.last = self.last.max(seq);
     }
 
+    /// A snapshot shows that the channel has entries up to `head`. The server may deliver each of them once more: what it
+    /// knew about this device is lost.
+    pub(crate) fn show(&mut self, head: u64) {
+        self.gap = self.gap.max(head);
+        self.shown = self.shown.max(head);
+        self.here.clear();
+        self.uncovered.clear();
+        self.got.iter().filter(|place| *place <= head).for_each(|place| {
+            self.may_return.insert(place);
+        });
+    }
+
     /// The place after which history must fill a gap; `None` if there is no gap.
     pub(crate) fn gap_after(&self, base: u64) -> Option<u64> {
-        let after = self.contiguous(base);
+        let after = self.contiguous(base).max(self.read);
         (after < self.gap).then_some(after)
+    }
+
+    /// A page of history for the gap ended with this entry; `None` if it was empty. Entries that it lacks are not in
+    /// history, or the user may not read them.
+    pub(crate) fn end_page(&mut self, last: Option<u64>) {
+        self.read = self.read.max(last.unwrap_or(self.gap));
     }
 
     /// Records an arrival. Places up to `base` are not expected, but may arrive.
@@ -105,7 +128,7 @@ impl Record {
     pub(crate) fn fill(&mut self, seq: u64) -> bool {
         self.note_arrival(seq);
         let is_first = self.got.insert(seq);
-        if is_first && seq > self.gap {
+        if is_first && (seq > self.gap || seq <= self.shown) {
             // A page may reach beyond the gap. Entries there arrive live too.
             self.may_return.insert(seq);
         }
@@ -168,12 +191,12 @@ impl Record {
         self.withheld.iter().copied()
     }
 
-    /// Records the deletion of a message.
+    /// Records the deletion of a message, which arrived live.
     pub(crate) fn delete(&mut self, target: u64) {
         self.deleted.insert(target);
     }
 
-    /// Whether the deletion of a message arrived. The message may look deleted earlier, because a row is delivered as
+    /// Whether the deletion of a message arrived live. The message may look deleted earlier, because a row is delivered as
     /// it is now.
     pub(crate) fn is_deleted(&self, target: u64) -> bool {
         self.deleted.contains(&target)
@@ -285,6 +308,28 @@ mod tests {
         assert_eq!(record.receive(10, 2), Arrival::Again, "the page reached beyond the gap");
         assert_eq!((record.gap_after(2), record.contiguous(2)), (None, 10));
         assert_eq!(record.receive(12, 2), Arrival::First { is_late: false, skipped: 1 }, "without a gap");
+    }
+
+    #[test]
+    fn after_a_snapshot_each_entry_may_arrive_once_more_and_history_fills_the_rest() {
+        let mut record = Record::default();
+        record.connect();
+        (1..=3).for_each(|seq| assert_eq!(record.receive(seq, 0), IN_ORDER));
+        record.cover();
+        record.connect();
+        record.show(8);
+        assert_eq!(record.gap_after(0), Some(3));
+        assert_eq!(record.receive(7, 0), IN_ORDER, "it was appended before the snapshot was taken");
+        assert_eq!(record.receive(9, 0), IN_ORDER, "history fills what was skipped");
+        (4..=6).for_each(|seq| assert!(record.fill(seq)));
+        record.end_page(Some(6));
+        assert_eq!(record.gap_after(0), Some(6 + 1).filter(|after| *after < 8));
+        assert_eq!(record.receive(5, 0), Arrival::Again);
+        assert_eq!(record.receive(2, 0), Arrival::Again);
+        assert_eq!(record.receive(2, 0), Arrival::Twice);
+        // The user may not read the last one.
+        record.end_page(None);
+        assert_eq!((record.gap_after(0), record.missing(0, 9).collect::<Vec<_>>()), (None, vec![8]));
     }
 
     #[test]

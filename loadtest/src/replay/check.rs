@@ -58,8 +58,9 @@ pub(crate) async fn check(
 
 /// Compares one day. Returns the number of deliveries that the channel's history requires.
 async fn check_day(world: &World, day: u32) -> anyhow::Result<u64> {
-    let history =
-        history(world, day).await.with_context(|| format!("could not read the history of day {day}"))?;
+    let context = || format!("could not read the history of day {day}");
+    let history = history(world, day).await.with_context(context)?;
+    compare_nodes(world, day, &history).await.with_context(context)?;
     let book = lock(&world.day(day).book);
     let verdict = book.judge_history(&history, &world.faults);
     let plan = world.day(day);
@@ -110,6 +111,28 @@ async fn history(world: &World, day: u32) -> Result<Vec<Entry>, ClientError> {
     }
 }
 
+/// Every node must serve the same log: its last entry is the same, and no entry follows.
+async fn compare_nodes(world: &World, day: u32, history: &[Entry]) -> Result<(), ClientError> {
+    let (Some(reader), Some(last)) = (world.devices_of(day).next(), history.last()) else { return Ok(()) };
+    let channel = lock(&world.day(day).book).channel;
+    let before = history.iter().rev().nth(1).map_or(Seq::ZERO, |entry| entry.seq);
+    let query = HistoryQuery { after: Some(before), limit: Some(2), ..HistoryQuery::default() };
+    for node in world.reach.rests().iter().filter(|_| world.args.is_fleet()) {
+        let read = |_: Rest, token: String| {
+            let query = query.clone();
+            async move { node.history(&token, channel, &query).await }
+        };
+        let page = insist(world, reader, read).await?;
+        let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq.get()).collect();
+        if seqs != [last.seq.get()] {
+            let what = format!("another node serves {seqs:?} after seq {before}");
+            let fault = lock(&world.day(day).book).fault(last.seq.get(), what);
+            world.faults.note(FaultKind::Conflict, fault);
+        }
+    }
+    Ok(())
+}
+
 fn environment(world: &World) -> Vec<String> {
     if world.args.server.is_none() {
         return Vec::new();
@@ -149,6 +172,7 @@ fn report(world: &World, deliveries_expected: u64, conditions: Conditions) -> an
         conflicts: world.faults.count(FaultKind::Conflict),
         kills: of(&counters.kills),
         kills_with_appends_in_flight: of(&counters.kills_in_flight),
+        kills_by_role: lock(&world.kills).clone(),
         resumes: of(&counters.resumes),
         resyncs: of(&counters.resyncs),
         changes: Changes {
@@ -167,6 +191,7 @@ fn report(world: &World, deliveries_expected: u64, conditions: Conditions) -> an
         undeleted: world.faults.count(FaultKind::Undeleted),
         leaked: world.faults.count(FaultKind::Leaked),
         snapshots: world.faults.count(FaultKind::Snapshot),
+        snapshots_taken: lock(&world.snapshots).clone(),
         latency_ms: Latencies {
             send_to_ack: Latency::of(&to_ack),
             send_to_deliver: Latency::of(&to_deliver),

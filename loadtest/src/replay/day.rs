@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use madang_proto::{Body, Send};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::device::{Device, LineRef};
 use super::moves::Comings;
@@ -26,7 +26,7 @@ pub(crate) async fn play(world: Arc<World>, day: u32) {
     // Each device must have been connected once: with churn, all are hardly ever connected at the same time. A device
     // that cannot connect is judged by what it does not receive.
     let connected = join_all(world.devices_of(day).map(|device| device.is_connected()));
-    let _ = timeout(world.args.patience(), connected).await;
+    let _ = world.uptime.within(world.args.patience(), connected).await;
     if say_lines(&world, day).await {
         wait_for_the_rest(&world, day).await;
     }
@@ -50,7 +50,8 @@ async fn say_lines(world: &World, day: u32) -> bool {
         if let Some(comings) = &mut comings {
             comings.before(line as usize, *nick).await;
         }
-        let Ok(Ok(permit)) = timeout(world.args.patience(), plan.window.acquire()).await else {
+        let permit = world.uptime.within(world.args.patience(), plan.window.acquire());
+        let Some(Ok(permit)) = permit.await else {
             return false;
         };
         permit.forget();
@@ -61,13 +62,13 @@ async fn say_lines(world: &World, day: u32) -> bool {
         comings.end().await;
     }
     let all = plan.window.acquire_many(world.args.window);
-    timeout(world.args.patience(), all).await.is_ok()
+    world.uptime.within(world.args.patience(), all).await.is_some()
 }
 
 /// Waits until no device lacks more than [`LAG`] entries. A device that never catches up is judged at the end.
 async fn wait_for_readers(world: &World, day: u32) {
-    let patience = Instant::now() + world.args.patience();
-    while lag(world, day) > LAG && Instant::now() < patience {
+    let patience = world.patience_ends();
+    while lag(world, day) > LAG && world.uptime.now() < patience {
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -98,7 +99,7 @@ fn message(world: &World, day: u32, line: u32) -> Send {
 
 /// Waits until all changes are answered and every device has every entry, or nothing more arrives.
 async fn wait_for_the_rest(world: &World, day: u32) {
-    let (mut last, mut since) = ((0, 0), Instant::now());
+    let (mut last, mut since) = ((0, 0), world.uptime.now());
     // A step may still wait for its time.
     let patience = world.args.patience() + plan::WAIT;
     loop {
@@ -106,9 +107,9 @@ async fn wait_for_the_rest(world: &World, day: u32) {
         let changing = plan.changing.load(Ordering::SeqCst);
         let arrivals = lock(&plan.book).arrivals;
         if (changing, arrivals) != last {
-            (last, since) = ((changing, arrivals), Instant::now());
+            (last, since) = ((changing, arrivals), world.uptime.now());
         }
-        if changing == 0 && is_complete(world, day) || since.elapsed() > patience {
+        if changing == 0 && is_complete(world, day) || world.uptime.now() > since + patience {
             return;
         }
         sleep(Duration::from_millis(50)).await;

@@ -1,6 +1,6 @@
 //! A device of a user: what it must send, what it received, and the task that keeps its socket open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ pub(crate) struct Device {
     pub(crate) user: UserId,
     handle: String,
     id: DeviceId,
-    seed: u64,
+    pub(crate) seed: u64,
     pub(crate) socket: SocketOptions,
     tokens: Mutex<Tokens>,
     pub(crate) outbox: Mutex<Outbox<LineRef>>,
@@ -64,6 +64,8 @@ pub(crate) struct Memory {
     pub(crate) records: HashMap<u32, Record>,
     /// Days of whose open channel the user is a member, each with a number that changes with each return.
     pub(crate) open: BTreeMap<u32, u32>,
+    /// Days of whose group a snapshot has shown entries that history must provide.
+    pub(crate) behind: BTreeSet<u32>,
     pub(crate) was_connected: bool,
 }
 
@@ -88,7 +90,7 @@ impl Device {
             handle: handle.to_owned(),
             id,
             seed,
-            socket: SocketOptions { source: None, reset_on_drop: true },
+            socket: SocketOptions { reset_on_drop: true, ..SocketOptions::default() },
             tokens: Mutex::new(Tokens::from(signed_in)),
             outbox: Mutex::new(Outbox::new(OUTBOX, IN_FLIGHT)),
             changes: Mutex::default(),
@@ -163,7 +165,8 @@ impl Device {
     /// with the password.
     pub(crate) async fn renew(&self, world: &World) -> Result<(), ClientError> {
         let refresh = lock(&self.tokens).refresh.clone();
-        let signed_in = match world.rest.refresh(&refresh).await {
+        let rest = world.rest_of(self);
+        let signed_in = match rest.refresh(&refresh).await {
             Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized => {
                 let login = Login {
                     handle: self.handle.clone(),
@@ -171,7 +174,7 @@ impl Device {
                     device_name: String::new(),
                     device_id: Some(self.id),
                 };
-                world.rest.log_in(&login).await?
+                rest.log_in(&login).await?
             }
             done => done?,
         };
@@ -184,16 +187,21 @@ impl Device {
 pub(crate) async fn drive(world: Arc<World>, device: Arc<Device>) {
     let mut random = SmallRng::seed_from_u64(device.seed);
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    // Nodes that a node which drains has named.
+    let mut named = VecDeque::new();
     loop {
         world.server_is_up().await;
-        let end = Live::run(&world, &device, &mut random, &mut backoff).await;
+        let end = Live::run(&world, &device, &mut random, (&mut backoff, &mut named)).await;
         device.connected.send_replace(false);
         lose_connection(&world, &device);
         match end {
             Ok(End::Checked) if device.leave() => break,
             Ok(End::Checked | End::Unwanted) => {}
             Ok(End::Dropped) => sleep(ABSENCE.mul_f64(random.random())).await,
-            Ok(End::ComeBack(wait)) => sleep(wait).await,
+            Ok(End::ComeBack(wait, nodes)) => {
+                named = nodes;
+                sleep(wait).await;
+            }
             Err(error) => {
                 world.note_trouble(error.to_string());
                 if is_about_token(&error) {

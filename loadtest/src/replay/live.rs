@@ -1,13 +1,16 @@
 //! One connection of a device. Frames are judged here as they arrive, before repeated entries are dropped. Messages are
-//! sent here, changes of messages in [`changes`], subscriptions to open channels in [`open`].
+//! sent here, changes of messages in [`changes`], subscriptions to open channels in [`open`], and snapshots are taken in
+//! [`snapshot`].
 
 mod changes;
 mod open;
+mod snapshot;
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use madang_client::{Answer, Backoff, ClientError, Connection, Incoming};
+use madang_client::{Answer, Backoff, ClientError, Connection, Endpoint, Incoming};
 use madang_proto::{ClientFrame, Request, RequestId, Resume, ServerFrame};
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -38,14 +41,15 @@ pub(crate) enum End {
     Checked,
     /// The device dropped the connection on purpose.
     Dropped,
-    /// The server asked the device to reconnect later.
-    ComeBack(Duration),
+    /// The server asked the device to reconnect later, to one of these nodes if there are any.
+    ComeBack(Duration, VecDeque<Endpoint>),
 }
 
 pub(crate) struct Live<'a> {
     world: &'a World,
     device: &'a Device,
     connection: Connection,
+    node: Endpoint,
     welcome_at_ms: u64,
     /// Whether this connection only checks that everything has arrived.
     is_last: bool,
@@ -56,11 +60,14 @@ pub(crate) struct Live<'a> {
     renew_at: Instant,
     drop_at: Option<Instant>,
     listen_until: Instant,
-    give_up_at: Instant,
-    come_back: Option<Duration>,
+    /// On the clock of the world's uptime.
+    give_up_at: Duration,
+    come_back: Option<(Duration, VecDeque<Endpoint>)>,
     /// Days of which something arrived since the last cursor.
     touched: Vec<u32>,
     open: Subscriptions,
+    /// Whether the server asked for a snapshot that was not taken yet.
+    is_snapshot_due: bool,
 }
 
 impl<'a> Live<'a> {
@@ -69,10 +76,11 @@ impl<'a> Live<'a> {
         world: &'a World,
         device: &'a Device,
         random: &mut SmallRng,
-        backoff: &mut Backoff,
+        (backoff, named): (&mut Backoff, &mut VecDeque<Endpoint>),
     ) -> Result<End, ClientError> {
         let is_last = !device.is_wanted();
-        let mut live = Self::connect(world, device, random, is_last).await?;
+        let opened = world.reach.open(device.seed, &device.access_token(), &device.socket, named).await?;
+        let mut live = Self::greet(world, device, random, opened, is_last).await?;
         backoff.reset();
         if !is_last {
             device.connected.send_replace(true);
@@ -80,26 +88,24 @@ impl<'a> Live<'a> {
         live.listen().await
     }
 
-    async fn connect(
+    async fn greet(
         world: &'a World,
         device: &'a Device,
         random: &mut SmallRng,
+        (mut connection, node): (Connection, Endpoint),
         is_last: bool,
     ) -> Result<Self, ClientError> {
-        let mut connection = Connection::open(&world.endpoint, device.socket).await?;
         let cursor = begin(world, device);
         let welcome = connection.hello(&device.access_token(), cursor.clone()).await?;
-        if let (Resume::SnapshotRequired { reason }, Some(cursor)) = (welcome.resume, cursor) {
-            note_snapshot(world, device, &format!("cursor {cursor}: {reason:?}"));
-        }
         let now = Instant::now();
         let token_life =
             Duration::from_millis(welcome.token_expires_at.get().saturating_sub(welcome.at.get()));
         let beat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
-        Ok(Self {
+        let mut live = Self {
             world,
             device,
             connection,
+            node,
             welcome_at_ms: welcome.at.get(),
             is_last,
             beat,
@@ -109,11 +115,16 @@ impl<'a> Live<'a> {
             renew_at: now + token_life.mul_f64(0.8),
             drop_at: (world.args.churn && !is_last).then(|| now + until_drop(world.args.churn_every, random)),
             listen_until: now + LINGER,
-            give_up_at: now + world.args.patience(),
+            give_up_at: world.patience_ends(),
             come_back: None,
             touched: Vec::new(),
             open: Subscriptions::default(),
-        })
+            is_snapshot_due: false,
+        };
+        if let (Resume::SnapshotRequired { reason }, Some(_)) = (welcome.resume, cursor) {
+            live.handle_snapshot_required(&snapshot::name(reason));
+        }
+        Ok(live)
     }
 
     async fn listen(&mut self) -> Result<End, ClientError> {
@@ -148,8 +159,8 @@ impl<'a> Live<'a> {
                             timer.as_mut().reset(self.next_look());
                         }
                     }
-                    Incoming::Closed { code, reason } => return match self.come_back {
-                        Some(wait) => Ok(End::ComeBack(wait)),
+                    Incoming::Closed { code, reason } => return match self.come_back.take() {
+                        Some((wait, nodes)) => Ok(End::ComeBack(wait, nodes)),
                         None => Err(ClientError::Closed { code, reason }),
                     },
                 },
@@ -173,7 +184,10 @@ impl<'a> Live<'a> {
         if self.drop_at.is_some_and(|at| at <= now) {
             return Ok(Some(End::Dropped));
         }
-        if self.is_last && now >= self.listen_until && (now >= self.give_up_at || self.is_complete()) {
+        if self.is_last
+            && now >= self.listen_until
+            && (self.world.uptime.now() >= self.give_up_at || self.is_complete())
+        {
             return Ok(Some(End::Checked));
         }
         if now >= self.next_beat {
@@ -210,8 +224,11 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Writes everything that may be sent now.
+    /// Writes everything that may be sent now. A snapshot is taken first, so that no later entry is judged without it.
     async fn write(&mut self) -> Result<(), ClientError> {
+        if self.is_snapshot_due {
+            self.take_snapshot().await?;
+        }
         let mut fed = self.feed_subscriptions().await?;
         loop {
             let (request, line, tries) = {
@@ -256,9 +273,15 @@ impl<'a> Live<'a> {
             }
             "heads" => return Ok(self.handle_heads(&frame)),
             "history" => return Ok(self.handle_history(&frame)),
-            "snapshot_required" => note_snapshot(self.world, self.device, text),
+            "snapshot_required" => {
+                self.handle_snapshot_required(frame.reason.unwrap_or("no reason"));
+                return Ok(true);
+            }
             "resync" => count(&self.world.counters.resyncs),
-            "reconnect" => self.come_back = Some(Duration::from_millis(frame.after_ms.unwrap_or_default())),
+            "reconnect" => {
+                let nodes = frame.nodes.iter().filter_map(|url| self.node.join(url).ok()).collect();
+                self.come_back = Some((Duration::from_millis(frame.after_ms.unwrap_or_default()), nodes));
+            }
             _ => {}
         }
         Ok(false)
@@ -360,13 +383,6 @@ fn begin(world: &World, device: &Device) -> Option<madang_ids::SealedCursor> {
         count(&world.counters.resumes);
     }
     memory.cursor.clone()
-}
-
-/// Records that a device with a cursor was asked to take a snapshot.
-fn note_snapshot(world: &World, device: &Device, why: &str) {
-    let what = format!("had to take a snapshot: {why}");
-    let fault = Fault { channel: None, seq: None, device: Some(device.name.clone()), what };
-    world.faults.note(FaultKind::Snapshot, fault);
 }
 
 /// Drops are independent of each other, so the times between them are exponentially distributed.

@@ -9,7 +9,7 @@ use madang_proto::rest::{ProfileChange, Restrict};
 use madang_proto::{ErrorCode, limits};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::device::Device;
 use super::world::{World, count, lock};
@@ -182,8 +182,8 @@ impl<'a> Comings<'a> {
 
     /// Waits until none of the user's earlier lines is in flight: the server would be right to refuse it.
     async fn wait_until_answered(&self, nick: NickIndex, line: usize) {
-        let give_up = Instant::now() + self.world.args.patience();
-        while self.is_under_way(nick, line) && Instant::now() < give_up {
+        let give_up = self.world.patience_ends();
+        while self.is_under_way(nick, line) && self.world.uptime.now() < give_up {
             sleep(LOOK).await;
         }
     }
@@ -223,17 +223,17 @@ pub(super) async fn insist<T, F>(
 where
     F: Future<Output = Result<T, ClientError>>,
 {
-    let give_up = Instant::now() + world.args.patience();
+    let give_up = world.patience_ends();
     let mut has_renewed = false;
     loop {
         world.server_is_up().await;
-        match call(world.rest.clone(), device.access_token()).await {
+        match call(world.rest_of(device).clone(), device.access_token()).await {
             Err(ClientError::Refused(body)) if body.code == ErrorCode::Unauthorized && !has_renewed => {
                 has_renewed = true;
                 // If the renewal failed, the next attempt shows it.
                 let _ = device.renew(world).await;
             }
-            Err(error) if error.is_retryable() && Instant::now() < give_up => {
+            Err(error) if error.is_retryable() && world.uptime.now() < give_up => {
                 let wait = error.refusal().and_then(|body| body.retry_after_ms);
                 sleep(wait.map_or(RETRY_AFTER, Duration::from_millis)).await;
             }

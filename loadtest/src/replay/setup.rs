@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use madang_client::{ClientError, Endpoint, Rest};
+use madang_client::{ClientError, Rest};
 use madang_ids::{ChannelId, UserId};
 use madang_proto::rest::{
     ChannelView, Login, NewChannel, NewDevice, OpenChannelQuery, SignUp, SignedIn, SnapshotQuery,
@@ -24,6 +24,8 @@ use tokio_util::task::TaskTracker;
 
 use super::device::{Device, password};
 use super::progress::Progress;
+use super::reach::Reach;
+use super::uptime::Uptime;
 use super::world::{Counters, DayPlan, World, lock};
 use crate::args::{DayChannel, Replay};
 use crate::corpus::{Corpus, Day, Nick, NickIndex};
@@ -39,22 +41,15 @@ const TRIES: u32 = 5;
 pub(crate) async fn set_up(
     args: Replay,
     corpus: Corpus,
-    rest: Rest,
+    reach: Reach,
     progress: &Progress,
 ) -> anyhow::Result<World> {
     let started = Instant::now();
-    let endpoint = Endpoint::parse(&args.url)?;
     // Not drawn from the seed: the same corpus may be replayed twice into one server.
     let keys = Keys { run: rand::random() };
     let mut seeds = StdRng::seed_from_u64(args.seed);
     let nicks: Vec<(&Nick, u64)> = corpus.nicks.iter().map(|nick| (nick, seeds.random())).collect();
-    let people = Setup {
-        rest: &rest,
-        keys,
-        devices: args.devices,
-        kind: args.channel_kind.into(),
-        endpoint: &endpoint,
-    };
+    let people = Setup { reach: &reach, keys, devices: args.devices, kind: args.channel_kind.into() };
     let users: Vec<User> = stream::iter(nicks)
         .map(|(nick, seed)| async move {
             let user = people.user(nick, seed).await;
@@ -79,7 +74,7 @@ pub(crate) async fn set_up(
     let numbers = views.iter().zip(0..).map(|(view, index)| (view.card.id.raw(), index));
     let world = World {
         args,
-        endpoint: endpoint.clone(),
+        reach: reach.clone(),
         keys,
         devices: users.into_iter().map(|user| user.devices).collect(),
         days,
@@ -90,12 +85,14 @@ pub(crate) async fn set_up(
         started: Instant::now(),
         setup_time: started.elapsed(),
         server_up: watch::channel(true).0,
+        uptime: Uptime::new(),
+        kills: std::sync::Mutex::default(),
+        snapshots: std::sync::Mutex::default(),
         tasks: TaskTracker::new(),
         socket_freed: Notify::new(),
         sockets: AtomicUsize::new(0),
         send_written: Notify::new(),
         memberships: AtomicU32::new(0),
-        rest: rest.clone(),
     };
     begin_memberships(&world);
     Ok(world)
@@ -123,30 +120,30 @@ struct User {
 
 #[derive(Clone, Copy)]
 struct Setup<'a> {
-    rest: &'a Rest,
+    reach: &'a Reach,
     keys: Keys,
     devices: u32,
     kind: ChannelKind,
-    endpoint: &'a Endpoint,
 }
 
 impl Setup<'_> {
     async fn user(&self, nick: &Nick, seed: u64) -> Result<User, ClientError> {
-        let first = self.sign_up(nick).await?;
+        let rest = self.reach.rest(seed);
+        let first = self.sign_up(nick, rest).await?;
         let id = first.user.id;
         let token = first.access_token.clone();
         let mut devices = Vec::new();
         devices.push(self.device(nick, 0, first, seed));
         for number in 1..self.devices {
             let wish = NewDevice { device_name: format!("device {}", number + 1) };
-            let signed_in = again(|| self.rest.add_device(&token, &wish)).await?;
+            let signed_in = again(|| rest.add_device(&token, &wish)).await?;
             devices.push(self.device(nick, number, signed_in, seed));
         }
         Ok(User { id, devices })
     }
 
     /// Signs a user up, or logs in if an earlier run replayed the same corpus into this server.
-    async fn sign_up(&self, nick: &Nick) -> Result<SignedIn, ClientError> {
+    async fn sign_up(&self, nick: &Nick, rest: &Rest) -> Result<SignedIn, ClientError> {
         let sign_up = SignUp {
             handle: nick.handle.clone(),
             display_name: nick.name.chars().take(madang_proto::limits::DISPLAY_NAME_CHARS).collect(),
@@ -155,7 +152,7 @@ impl Setup<'_> {
             invitation: None,
         };
         let key = format!("{:016x}.{}", self.keys.run, nick.handle);
-        let done = again(|| self.rest.sign_up(&sign_up, Some(&key))).await;
+        let done = again(|| rest.sign_up(&sign_up, Some(&key))).await;
         match done {
             Err(ClientError::Refused(body)) if body.code == ErrorCode::Conflict => {
                 let login = Login {
@@ -164,7 +161,7 @@ impl Setup<'_> {
                     device_name: sign_up.device_name,
                     device_id: None,
                 };
-                again(|| self.rest.log_in(&login)).await
+                again(|| rest.log_in(&login)).await
             }
             done => done,
         }
@@ -172,15 +169,17 @@ impl Setup<'_> {
 
     fn device(&self, nick: &Nick, number: u32, signed_in: SignedIn, seed: u64) -> Arc<Device> {
         let seed = seed.wrapping_add(u64::from(number));
-        let device = Device::new(&nick.handle, number, signed_in, seed);
-        Arc::new(if self.endpoint.is_loopback_v4() { device.with_spread_source() } else { device })
+        let mut device = Device::new(&nick.handle, number, signed_in, seed);
+        device.socket.trust = self.reach.trust.clone();
+        Arc::new(if self.reach.is_loopback() { device.with_spread_source() } else { device })
     }
 
     async fn take_cursors(&self, user: &User) -> Result<(), ClientError> {
         let query = SnapshotQuery { limit: Some(1), ..SnapshotQuery::default() };
         for device in &user.devices {
             let token = device.access_token();
-            lock(&device.memory).cursor = again(|| self.rest.snapshot(&token, &query)).await?.cursor;
+            let rest = self.reach.rest(device.seed);
+            lock(&device.memory).cursor = again(|| rest.snapshot(&token, &query)).await?.cursor;
         }
         Ok(())
     }
@@ -202,10 +201,11 @@ impl Setup<'_> {
         };
         let token = users[owner.get()].devices[0].access_token();
         let key = format!("{:016x}.day.{index}", self.keys.run);
-        let made = again(|| self.rest.create_channel(&token, &wish, Some(&key))).await;
+        let rest = self.reach.rest(index as u64);
+        let made = again(|| rest.create_channel(&token, &wish, Some(&key))).await;
         if is_open {
             let view = made.context("could not create an open channel")?;
-            return self.fill(&token, view.card.id, &day.name, &others).await;
+            return self.fill(rest, &token, view.card.id, &day.name, &others).await;
         }
         made.with_context(|| {
             let members = day.members.len();
@@ -220,6 +220,7 @@ impl Setup<'_> {
     /// All members find the open channel and join it. Returns the channel as it is then.
     async fn fill(
         &self,
+        rest: &Rest,
         token: &str,
         channel: ChannelId,
         name: &str,
@@ -227,7 +228,7 @@ impl Setup<'_> {
     ) -> anyhow::Result<ChannelView> {
         let mut query = OpenChannelQuery { query: Some(name.to_owned()), ..OpenChannelQuery::default() };
         loop {
-            let page = again(|| self.rest.open_channels(token, &query)).await;
+            let page = again(|| rest.open_channels(token, &query)).await;
             let page = page.with_context(|| format!("could not search for the open channel {name:?}"))?;
             if page.items.iter().any(|found| found.card.id == channel) {
                 break;
@@ -240,13 +241,13 @@ impl Setup<'_> {
         stream::iter(others)
             .map(|user| async move {
                 let token = user.devices[0].access_token();
-                again(|| self.rest.join(&token, channel)).await
+                again(|| rest.join(&token, channel)).await
             })
             .buffer_unordered(CALLS)
             .try_for_each(|_| std::future::ready(Ok(())))
             .await
             .with_context(|| format!("could not join the open channel {channel}"))?;
-        Ok(again(|| self.rest.channel(token, channel)).await?)
+        Ok(again(|| rest.channel(token, channel)).await?)
     }
 }
 

@@ -5,22 +5,25 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use madang_client::{Endpoint, Rest};
+use madang_client::Rest;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::device::Device;
+use super::reach::Reach;
+use super::uptime::Uptime;
 use crate::args::Replay;
 use crate::corpus::{Move, NickIndex};
+use crate::fleet::Role;
 use crate::judge::book::{Book, Keys};
 use crate::judge::faults::Faults;
+use crate::report::Kills;
 
 /// All state of a run.
 pub(crate) struct World {
     pub(crate) args: Replay,
-    pub(crate) rest: Rest,
-    pub(crate) endpoint: Endpoint,
+    pub(crate) reach: Reach,
     pub(crate) keys: Keys,
     /// By nick. Each user has as many devices as the command line says.
     pub(crate) devices: Vec<Vec<Arc<Device>>>,
@@ -32,8 +35,14 @@ pub(crate) struct World {
     pub(crate) trouble: Mutex<BTreeMap<String, u64>>,
     pub(crate) started: Instant,
     pub(crate) setup_time: Duration,
-    /// Whether the server is up, as far as this tool knows.
+    /// Whether the server that this tool started is up. A fleet is always up, with or without one of its members.
     pub(crate) server_up: watch::Sender<bool>,
+    /// The time in which every server ran.
+    pub(crate) uptime: Uptime,
+    /// Kills of members of a fleet.
+    pub(crate) kills: Mutex<BTreeMap<Role, Kills>>,
+    /// Snapshots that the devices had to take for a reason that is no fault.
+    pub(crate) snapshots: Mutex<BTreeMap<String, u64>>,
     pub(crate) tasks: TaskTracker,
     pub(crate) socket_freed: Notify,
     pub(crate) sockets: AtomicUsize,
@@ -160,6 +169,16 @@ impl World {
                 self.tasks.spawn(super::device::drive(Arc::clone(self), Arc::clone(device)));
             }
         }
+    }
+
+    /// The caller of a device's REST calls.
+    pub(crate) fn rest_of(&self, device: &Device) -> &Rest {
+        self.reach.rest(device.seed)
+    }
+
+    /// The end of the patience with what begins now, on the clock of [`Self::uptime`].
+    pub(crate) fn patience_ends(&self) -> Duration {
+        self.uptime.now() + self.args.patience()
     }
 
     /// Waits while the server is being restarted.

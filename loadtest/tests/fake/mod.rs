@@ -1,6 +1,7 @@
 //! A server in memory with just enough functions for a replay. It breaks one guarantee on demand.
 
 mod changes;
+pub(crate) mod fleet;
 mod members;
 
 use std::collections::{HashMap, HashSet};
@@ -67,6 +68,15 @@ struct Inner {
     planted: Vec<(u64, u64)>,
     /// Users who receive entries although they are banned.
     leak_to: HashSet<u64>,
+    /// Sockets of the nodes of a fleet; empty for one server.
+    nodes: Vec<String>,
+    /// Number of answers to the question for a node.
+    tickets: u64,
+    /// Tickets that were used, and whether one was used twice, or a socket of a fleet had none.
+    used: HashSet<String>,
+    misused: bool,
+    /// The inbox epoch: cursors of earlier ones are not accepted.
+    epoch: u64,
 }
 
 #[derive(Default)]
@@ -97,6 +107,7 @@ impl Fake {
             .route("/readyz", get(async || "ready"))
             .route("/v1/accounts", post(sign_up))
             .route("/v1/devices", post(add_device))
+            .route("/v1/connect", post(fleet::connect))
             .route("/v1/snapshot", post(snapshot))
             .route("/v1/channels", post(create_channel))
             .route("/v1/channels/{id}", get(members::channel))
@@ -119,6 +130,11 @@ impl Fake {
     /// The channels and seqs at which a fault was planted.
     pub(crate) fn planted(&self) -> Vec<(u64, u64)> {
         self.lock().planted.clone()
+    }
+
+    /// Whether a socket of a fleet was opened without a ticket, or with one that was used before.
+    pub(crate) fn was_misused(&self) -> bool {
+        self.lock().misused
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -227,12 +243,16 @@ async fn add_device(State(fake): Shared, headers: HeaderMap) -> (StatusCode, Jso
     signed_in(&mut fake.lock(), bearer(&headers).0)
 }
 
-async fn snapshot(State(fake): Shared) -> Json<Value> {
-    Json(json!({ "cursor": cursor(fake.lock().all.len()), "channels": [] }))
+async fn snapshot(State(fake): Shared, headers: HeaderMap) -> Json<Value> {
+    let user = bearer(&headers).0;
+    let inner = fake.lock();
+    let mine = inner.channels.iter().filter(|(_, channel)| channel.members.contains(&user));
+    let channels: Vec<Value> = mine.map(|(id, channel)| members::view(*id, channel)).collect();
+    Json(json!({ "cursor": cursor(inner.epoch, inner.all.len()), "channels": channels }))
 }
 
-fn cursor(position: usize) -> String {
-    format!("{:016x}:{position}", 7)
+fn cursor(epoch: u64, position: usize) -> String {
+    format!("{epoch:016x}:{position}")
 }
 
 async fn create_channel(
@@ -277,7 +297,16 @@ fn page(channel: &Channel, after: u64, limit: usize) -> Value {
     })
 }
 
-async fn upgrade(State(fake): Shared, socket: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(fake): Shared,
+    Query(query): Query<HashMap<String, String>>,
+    socket: WebSocketUpgrade,
+) -> Response {
+    {
+        let mut inner = fake.lock();
+        let is_new = query.get("ticket").is_some_and(|ticket| inner.used.insert(ticket.clone()));
+        inner.misused |= !inner.nodes.is_empty() && !is_new;
+    }
     socket.protocols(["madang.v1.json"]).on_upgrade(async move |socket| {
         // Errors are ignored: a client that leaves ends the connection.
         let _ = serve(fake, socket).await;
@@ -287,16 +316,25 @@ async fn upgrade(State(fake): Shared, socket: WebSocketUpgrade) -> Response {
 async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
     let hello = frame(&mut socket).await?;
     let (user, device) = caller(hello["token"].as_str().unwrap());
-    let (mut live, missed, from) = {
+    let (mut live, missed, from, is_known) = {
         let inner = fake.lock();
-        let given = hello["cursor"].as_str().and_then(|text| text.split_once(':')?.1.parse::<usize>().ok());
-        let given = given.unwrap_or(inner.all.len());
-        (fake.live.subscribe(), inner.all[given..].to_vec(), inner.messages + 1)
+        let given = hello["cursor"].as_str().and_then(|text| {
+            let (epoch, position) = text.split_once(':')?;
+            let is_known = u64::from_str_radix(epoch, 16) == Ok(inner.epoch);
+            Some((position.parse::<usize>().ok()?, is_known))
+        });
+        let (position, is_known) = given.unwrap_or((inner.all.len(), true));
+        let missed = if is_known { inner.all[position..].to_vec() } else { Vec::new() };
+        (fake.live.subscribe(), missed, inner.messages + 1, is_known)
     };
-    let welcome = json!({
+    let mut welcome = json!({
         "type": "welcome", "id": hello["id"], "user_id": user.to_string(), "device_id": device.to_string(),
         "heartbeat_interval_ms": 1_000, "token_expires_at": 1_u64 << 40, "at": from, "resume": "resumed",
     });
+    if !is_known {
+        welcome["resume"] = json!("snapshot_required");
+        welcome["reason"] = json!("inbox_reset");
+    }
     say(&mut socket, welcome).await?;
     let mut subscriptions = HashMap::new();
     for Item { channel, entry, audience } in missed {
@@ -312,9 +350,10 @@ async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
                     true => members::is_wanted(&fake, &mut subscriptions, &item, user),
                     false => true,
                 };
+                let epoch = fake.lock().epoch;
                 if wanted && item.audience.contains(&user) {
                     deliver(&mut socket, item.channel, item.entry).await?;
-                    say(&mut socket, json!({ "type": "cursor", "cursor": cursor(position) })).await?;
+                    say(&mut socket, json!({ "type": "cursor", "cursor": cursor(epoch, position) })).await?;
                 }
             },
             request = frame(&mut socket) => {

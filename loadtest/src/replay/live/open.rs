@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use madang_client::ClientError;
-use madang_ids::Seq;
+use madang_ids::{ChannelId, Seq};
 use madang_proto::rest::HistoryQuery;
 use madang_proto::{ClientFrame, ErrorBody, ErrorCode, Mode, Request, RequestId, limits};
 use tokio::time::{Duration, Instant};
@@ -49,9 +49,9 @@ impl Live<'_> {
 
     fn due_subscriptions(&mut self) -> Vec<Request> {
         let now = Instant::now();
+        let mut requests = self.due_pages(now);
         let mut memory = lock(&self.device.memory);
         let memory = &mut *memory;
-        let mut requests = Vec::new();
         for (day, membership) in &memory.open {
             if self.open.again.get(day).is_some_and(|at| *at > now) {
                 continue;
@@ -72,13 +72,23 @@ impl Live<'_> {
                 };
                 requests.push(Request { id, frame });
             } else if let Some(after) = record.gap_after(base).filter(|_| self.open.filling.insert(*day)) {
-                let page = HistoryQuery {
-                    after: Some(Seq::new(after)),
-                    limit: Some(limits::HISTORY_PAGE),
-                    ..HistoryQuery::default()
-                };
-                let id = Some(RequestId(format!("{HISTORY}{day}")));
-                requests.push(Request { id, frame: ClientFrame::History { channel_id, page } });
+                requests.push(page(*day, channel_id, after));
+            }
+        }
+        requests
+    }
+
+    /// Pages of history that groups need after a snapshot.
+    fn due_pages(&mut self, now: Instant) -> Vec<Request> {
+        let mut requests = Vec::new();
+        for (day, after) in self.holes() {
+            if self.open.again.get(&day).is_some_and(|at| *at > now) {
+                continue;
+            }
+            self.open.again.remove(&day);
+            if self.open.filling.insert(day) {
+                let channel = lock(&self.world.day(day).book).channel;
+                requests.push(page(day, channel, after));
             }
         }
         requests
@@ -119,7 +129,8 @@ impl Live<'_> {
         }
         // After a page without entries no further page is requested: history has no more, and the judge reports what is
         // missing.
-        !frame.entries.is_empty() && self.open.filling.remove(&day)
+        record.end_page(frame.entries.last().map(|entry| entry.seq));
+        self.open.filling.remove(&day)
     }
 
     /// Handles a refused `subscribe` or `history`.
@@ -149,6 +160,16 @@ impl Live<'_> {
             self.world.faults.note(FaultKind::Conflict, Fault { device, ..fault });
         }
     }
+}
+
+fn page(day: u32, channel_id: ChannelId, after: u64) -> Request {
+    let page = HistoryQuery {
+        after: Some(Seq::new(after)),
+        limit: Some(limits::HISTORY_PAGE),
+        ..HistoryQuery::default()
+    };
+    let id = Some(RequestId(format!("{HISTORY}{day}")));
+    Request { id, frame: ClientFrame::History { channel_id, page } }
 }
 
 /// Day, membership and place in the name of a `subscribe` request.
