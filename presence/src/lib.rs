@@ -10,6 +10,7 @@ mod config;
 pub mod core;
 pub mod fleet;
 mod metrics;
+mod role;
 mod rows;
 mod service;
 
@@ -17,4 +18,5 @@ pub use api::{Departure, NodeRun, Presence, States, Up, lease, local};
 pub use config::{Placement, PresenceConfig};
 pub use core::{Notice, NoticeTarget};
 pub use metrics::{FleetMetrics, PresenceMetrics};
+pub use role::{FleetParts, PresenceRole, RoleParts, RoleTasks};
 pub use service::{Service, run};

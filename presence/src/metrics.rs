@@ -94,23 +94,28 @@ impl FleetMetrics {
     #[must_use]
     pub fn register(metrics: &Metrics) -> Self {
         let this = Self::default();
+        this.register_in(metrics);
+        this
+    }
+
+    /// Registers metrics that were made before there was a registry.
+    pub fn register_in(&self, metrics: &Metrics) {
         let all = [
-            ("frames_unreadable", "G7: frames of another version, dropped", &this.frames_unreadable),
-            ("frames_unsent", "G7: frames dropped because a queue was full", &this.frames_unsent),
-            ("frames_refused", "G6: frames of processes that own the users no more", &this.frames_refused),
-            ("reports_unsent", "G7: reports without room or presence process", &this.reports_unsent),
-            ("reports_missed", "G6: frames of nodes behind a missing one", &this.reports_missed),
-            ("notices_missed", "G6: frames that did not reach this node", &this.notices_missed),
-            ("sets_sent", "G6: full sets sent by this node", &this.sets_sent),
-            ("pauses", "G6: pauses of this presence process", &this.pauses),
-            ("stream_losses", "G6: gaps in the stream of this process", &this.stream_losses),
-            ("questions_late", "Questions that an owner has not answered", &this.questions_late),
+            ("frames_unreadable", "G7: frames of another version, dropped", &self.frames_unreadable),
+            ("frames_unsent", "G7: frames dropped because a queue was full", &self.frames_unsent),
+            ("frames_refused", "G6: frames of processes that own the users no more", &self.frames_refused),
+            ("reports_unsent", "G7: reports without room or presence process", &self.reports_unsent),
+            ("reports_missed", "G6: frames of nodes behind a missing one", &self.reports_missed),
+            ("notices_missed", "G6: frames that did not reach this node", &self.notices_missed),
+            ("sets_sent", "G6: full sets sent by this node", &self.sets_sent),
+            ("pauses", "G6: pauses of this presence process", &self.pauses),
+            ("stream_losses", "G6: gaps in the stream of this process", &self.stream_losses),
+            ("questions_late", "Questions that an owner has not answered", &self.questions_late),
         ];
         metrics.register(|registry| {
             for (name, help, counter) in all {
                 registry.register(format!("presence_{name}"), help, counter.clone());
             }
         });
-        this
     }
 }
