@@ -77,7 +77,10 @@ async fn victim(
     match fleet {
         Some(fleet) => Ok(Victim::Fleet(fleet)),
         None if args.is_fleet() => Ok(Victim::Nothing),
-        None => Ok(server(args, reach.rest(0), progress).await?.map_or(Victim::Nothing, Victim::Server)),
+        None => {
+            let server = server(args, reach.rest(0), progress).await?;
+            Ok(server.map_or(Victim::Nothing, |server| Victim::Server(Box::new(server))))
+        }
     }
 }
 

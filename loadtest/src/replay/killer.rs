@@ -29,7 +29,7 @@ pub(crate) enum Victim {
     /// Nothing: the run does not own the server.
     Nothing,
     /// The server that this tool started.
-    Server(Server),
+    Server(Box<Server>),
     /// Members of a fleet, at most one at a time.
     Fleet(Fleet),
 }
@@ -55,7 +55,7 @@ impl Keeper {
         let killer = world.tasks.spawn(async move {
             match victim {
                 Victim::Nothing => Ok(None),
-                Victim::Server(server) => killer.kill_server(server, group).await.map(Some),
+                Victim::Server(server) => killer.kill_server(*server, group).await.map(Some),
                 Victim::Fleet(fleet) => killer.kill_members(&fleet).await.map(|()| None),
             }
         });
