@@ -9,7 +9,7 @@ use madang_auth::{Cursors, Passwords, Tokens, load_or_create_secret, load_secret
 use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
 use madang_ids::{Millis, NodeRun, Snowflakes};
-use madang_presence::PresenceMetrics;
+use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
 use madang_store::{LogStore, Store, StoreKind, Upkeep};
@@ -87,6 +87,8 @@ pub struct Backends {
     pub ids: Arc<Snowflakes>,
     /// The way to the homes on other nodes; `None` in one process.
     pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
+    /// The way to the presence of other processes; `None` in one process.
+    pub presence: Option<FleetParts>,
     /// The key that signs access tokens.
     pub secret: [u8; 32],
     /// The latest time that is in the store. New ids are above it, whatever the clock says.
@@ -104,9 +106,9 @@ impl Backends {
     ) -> Self {
         let (upkeep, inbox) = (Some(Arc::clone(&store) as _), Arc::new(inbox));
         let bus = Arc::clone(&inbox) as _;
-        let (homes_of_a_log, node, others) = (1, NodeRun::ALONE, None);
+        let (homes_of_a_log, node, others, presence) = (1, NodeRun::ALONE, None, None);
         let ids = Arc::new(Snowflakes::of_one_process());
-        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log, node, ids, others }
+        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log, node, ids, others, presence }
     }
 }
 
@@ -224,8 +226,9 @@ impl Node {
     /// # Errors
     /// The configuration is invalid, or the inbox was used before.
     pub fn assemble(config: Config, backends: Backends, tasks: Tasks) -> anyhow::Result<Self> {
-        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, ids, others } =
+        let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, .. } =
             backends;
+        let (ids, others, fleet) = (backends.ids, backends.others, backends.presence);
         let has_others = others.is_some();
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
@@ -234,8 +237,17 @@ impl Node {
         // The store was just opened. The first round of upkeep checks it again.
         store_health.pass();
         ids.begin_after(latest);
-        let of_presence = PresenceMetrics::register(&metrics);
-        let (presence, service) = madang_presence::local(config.presence, clock.clone(), of_presence);
+        if let Some(fleet) = &fleet {
+            fleet.metrics.register_in(&metrics);
+        }
+        let (presence, role) = PresenceRole::open(RoleParts {
+            config: config.presence,
+            clock: clock.clone(),
+            metrics: PresenceMetrics::register(&metrics),
+            store: Arc::clone(&store),
+            fleet,
+            drain: tasks.drain().clone(),
+        });
         let logs: Arc<dyn LogStore> = Arc::clone(&store) as _;
         #[cfg(feature = "plant")]
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
@@ -254,7 +266,6 @@ impl Node {
         });
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
-        let rows = Arc::clone(&store);
         let operations = Arc::new(Operations {
             logs,
             store,
@@ -301,11 +312,15 @@ impl Node {
         };
         // Not vital: everything else works without presence.
         let (receiver, node) = (Arc::clone(&gateway), Arc::clone(&gateway));
-        background.spawn(
-            "presence",
-            madang_presence::run(service, rows, move |notice| receiver.deliver_notice(notice)),
-        );
-        background.spawn("presence_lease", madang_presence::lease(presence, move || node.connections_up()));
+        let deliver = move |notice| receiver.deliver_notice(notice);
+        let RoleTasks { endless, core } = role.into_tasks(move || node.connections_up(), deliver);
+        for (name, task) in endless {
+            background.spawn(name, task);
+        }
+        // A drain waits until it has handed over its users.
+        if let Some(core) = core {
+            tasks.spawn("presence_core", core);
+        }
         background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
         for reader in gateway.page_readers() {

@@ -10,6 +10,8 @@ use madang_bus::redis::{BusMetrics, Redis, RedisBus, Streams};
 use madang_bus::registry::{ProcessCard, ProcessRun, RedisRegistry, Registry, Role};
 use madang_discovery::{DiscoveryMetrics, Local, NodeDiscovery, NodeParts, Placement, Remote, View};
 use madang_ids::{Millis, NodeEpoch, NodeId, NodeRun, Snowflakes};
+use madang_presence::fleet::{LiveProcesses, Post, streams as presence_streams};
+use madang_presence::{FleetMetrics, FleetParts, Placement as PresencePlacement};
 use madang_service::{Clock, Drain, Metrics};
 use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
 use tokio::sync::watch;
@@ -46,6 +48,9 @@ pub(crate) struct Membership {
     secret: [u8; 32],
     registry: Arc<RedisRegistry>,
     nodes: watch::Sender<Arc<[NodeRun]>>,
+    presence: watch::Sender<Arc<LiveProcesses>>,
+    /// The role of the processes that have a presence core.
+    cores: Role,
     clock: Clock,
 }
 
@@ -78,8 +83,13 @@ impl FleetNode {
         let streams = Streams::new(redis.clone());
         let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), Arc::clone(&store) as _, run);
         let (nodes, view) = watch::channel(Arc::from([run]));
-        let work: Vec<(&'static str, BoxFuture<'static, ()>)> =
-            vec![("bus", work), ("streams", Box::pin(streams.run())), ("redis", Box::pin(redis.probe()))];
+        let (presence, live, receiving) = presence_of(run, &streams, &clock);
+        let work: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
+            ("bus", work),
+            ("presence_stream", receiving),
+            ("streams", Box::pin(streams.run())),
+            ("redis", Box::pin(redis.probe())),
+        ];
         let membership = Membership {
             card: ProcessCard {
                 run: ProcessRun { role: Role::Chat, id: run.node, epoch: run.epoch },
@@ -92,6 +102,11 @@ impl FleetNode {
             secret,
             registry: Arc::new(RedisRegistry::of_bus(&config.bus)?),
             nodes,
+            presence: live,
+            cores: match config.presence.placement {
+                PresencePlacement::Inside => Role::Chat,
+                PresencePlacement::Remote => Role::Presence,
+            },
             clock: clock.clone(),
         };
         let backends = Backends {
@@ -106,6 +121,7 @@ impl FleetNode {
             node: run,
             ids: Arc::clone(&ids),
             others: Some((Arc::clone(&bus) as _, view)),
+            presence: Some(presence),
         };
         let number =
             Number { store: Arc::clone(&store), lease, ids, clock, is_lost: watch::channel(false).0 };
@@ -137,10 +153,20 @@ impl Membership {
         })))
     }
 
-    /// Keeps the list of the nodes that order channels; ends with the view.
+    /// Keeps the lists of the nodes that order channels, and of the processes that know who is online; ends with the view.
     pub(crate) async fn follow(self, mut view: watch::Receiver<Arc<View>>) {
         loop {
-            let nodes = home_nodes(&view.borrow_and_update());
+            let seen = Arc::clone(&view.borrow_and_update());
+            let nodes = home_nodes(&seen);
+            let me = (self.card.run.id, self.card.run.epoch).into();
+            let live = LiveProcesses::of(me, self.cores, seen.processes());
+            self.presence.send_if_modified(|known| {
+                let is_new = **known != live;
+                if is_new {
+                    *known = Arc::new(live);
+                }
+                is_new
+            });
             self.nodes.send_if_modified(|known| {
                 let is_new = known[..] != nodes[..];
                 if is_new {
@@ -153,6 +179,20 @@ impl Membership {
             }
         }
     }
+}
+
+/// The way of a node to the presence of other processes, what says who they are, and the task that receives their frames.
+fn presence_of(
+    run: NodeRun,
+    streams: &Streams,
+    clock: &Clock,
+) -> (FleetParts, watch::Sender<Arc<LiveProcesses>>, BoxFuture<'static, ()>) {
+    let (me, metrics) = ((run.node, run.epoch).into(), FleetMetrics::default());
+    let post = Post::new(streams.clone(), clock.clone(), metrics.clone());
+    let reader = presence_streams::reader(streams, me);
+    let receiving = presence_streams::receive(reader, post.0.clone(), metrics.clone());
+    let (sender, live) = watch::channel(Arc::new(LiveProcesses { me, ..LiveProcesses::default() }));
+    (FleetParts { post, live, metrics }, sender, Box::pin(receiving))
 }
 
 /// A node that drains orders no channel any more: the others take its channels over before it ends.

