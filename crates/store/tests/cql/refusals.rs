@@ -1,9 +1,16 @@
 //! The schema, and clusters that are refused.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use madang_store::scylla::schema::{ApplyOptions, apply, check};
 use madang_store::scylla::{ConnectError, connect, schema};
+use madang_store::{StoreConfig, StoreKind};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::{PATIENCE, config, replication};
 
@@ -88,25 +95,95 @@ async fn a_data_center_that_is_not_there_is_named() {
     assert!(text.contains("no data center mars") && text.contains("datacenter1"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "belongs to the tests with a CQL server"]
+/// A configuration with one node.
+fn at(node: SocketAddr) -> StoreConfig {
+    StoreConfig { kind: StoreKind::Scylla, nodes: vec![node.to_string()], ..StoreConfig::default() }
+}
+
+#[tokio::test]
 async fn a_cluster_that_does_not_answer_is_tried_for_a_bounded_time() {
-    let mut config = config("madang_test_weak");
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    config.nodes = vec![closed.to_string()];
     let begin = Instant::now();
-    let error = connect(&config, true, Duration::from_secs(4)).await.unwrap_err();
+    let error = connect(&at(closed), true, Duration::from_secs(4)).await.unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
     assert!(!error.is_lasting() && error.to_string().contains(&closed.to_string()), "{error}");
     let took = begin.elapsed();
     assert!((Duration::from_secs(3)..Duration::from_secs(20)).contains(&took), "{took:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "belongs to the tests with a CQL server"]
+#[tokio::test]
 async fn a_password_file_that_is_missing_is_named() {
-    let mut config = config("madang_test_weak");
+    let mut config = at(SocketAddr::from(([127, 0, 0, 1], 9)));
     (config.user, config.password_file) = ("chat".to_owned(), "/nonexistent/password".into());
     let error = connect(&config, true, PATIENCE).await.unwrap_err();
     assert!(error.is_lasting() && error.to_string().contains("/nonexistent/password"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_refuses_the_login_is_not_tried_again() {
+    let guard = Guard::start().await;
+    let error = connect(&at(guard.addr), true, PATIENCE).await.unwrap_err();
+    assert!(error.is_lasting(), "{error}");
+    assert!(error.to_string().contains("refuses the login of nobody: it asks for a role"), "{error}");
+
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "open sesame\n").unwrap();
+    let mut config = at(guard.addr);
+    (config.user, config.password_file) = ("chat".to_owned(), password.path().to_owned());
+    let error = connect(&config, true, PATIENCE).await.unwrap_err();
+    assert!(error.is_lasting(), "{error}");
+    assert!(error.to_string().contains("refuses the login of the role chat: no such role"), "{error}");
+    assert_eq!(*guard.said.lock(), b"\0chat\0open sesame", "without the line break of the file");
+}
+
+/// A server that lets nobody in.
+struct Guard {
+    addr: SocketAddr,
+    /// The last credentials.
+    said: Arc<Mutex<Vec<u8>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Guard {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, said) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (mut tasks, heard) = (JoinSet::new(), Arc::clone(&said));
+        tasks.spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // The driver closes a connection that was refused.
+                drop(refuse(client, &heard).await);
+            }
+        });
+        Self { addr, said, _tasks: tasks }
+    }
+}
+
+/// Answers the requests before a session (native protocol, version 4, §4.1): header of 9 bytes, body.
+async fn refuse(mut client: TcpStream, said: &Mutex<Vec<u8>>) -> std::io::Result<()> {
+    const STARTUP: u8 = 0x01;
+    const OPTIONS: u8 = 0x05;
+    const AUTH_RESPONSE: u8 = 0x0f;
+    loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await?;
+        let length = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        let mut body = vec![0; usize::try_from(length).unwrap()];
+        client.read_exact(&mut body).await?;
+        let (opcode, answer) = match head[4] {
+            // SUPPORTED, without options.
+            OPTIONS => (0x06, vec![0, 0]),
+            // AUTHENTICATE with the name of a class.
+            STARTUP => (0x03, [&[0, 1][..], b"P"].concat()),
+            // ERROR 0x0100, bad credentials, with a text.
+            AUTH_RESPONSE => {
+                *said.lock() = body[4..].to_vec();
+                (0x00, [&[0, 0, 1, 0, 0, 12][..], b"no such role"].concat())
+            }
+            _ => return Ok(()),
+        };
+        let length = u32::try_from(answer.len()).unwrap().to_be_bytes();
+        let answer = [&[0x84, 0, head[2], head[3], opcode][..], &length, &answer].concat();
+        client.write_all(&answer).await?;
+    }
 }

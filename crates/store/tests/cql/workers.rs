@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use madang_ids::Millis;
 use madang_store::scylla::{LeaseError, Scylla};
@@ -75,12 +75,13 @@ async fn a_lease_that_is_over_goes_to_another_process_under_a_greater_epoch() {
 #[ignore = "needs the address of a CQL server in MADANG_TEST_CQL"]
 async fn nodes_that_start_together_get_different_numbers_and_epochs() {
     let store = store().await;
-    let mut nodes = JoinSet::new();
+    let (begin, mut nodes) = (Instant::now(), JoinSet::new());
     for node in 0..12 {
         let store = Arc::clone(&store);
         nodes.spawn(async move { store.lease_worker(&format!("chat-{node}"), &now).await.unwrap() });
     }
     let leases = nodes.join_all().await;
+    println!("twelve leases at once: {:?}", begin.elapsed());
     let numbers: BTreeSet<u16> = leases.iter().map(|lease| lease.worker).collect();
     let epochs: BTreeSet<u64> = leases.iter().map(|lease| lease.epoch).collect();
     assert_eq!(numbers, (0..12).collect());
