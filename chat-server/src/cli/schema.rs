@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
-use madang_service::telemetry;
+use madang_service::{TelemetryConfig, telemetry};
 use madang_store::scylla::schema::{self, ApplyOptions};
 use madang_store::{StoreConfig, StoreKind};
 
 /// How long the command waits for a node that answers: as long as a cluster takes to start.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The driver logs each connection.
+const LOGGED: &str = "warn,madang_store=info";
 
 /// Make, or check, the tables of the cluster in `[store]`.
 #[derive(Debug, Subcommand)]
@@ -55,7 +58,8 @@ impl Schema {
             store.kind == StoreKind::Scylla,
             "store.kind is \"embedded\", which has no schema to apply: set it to \"scylla\", and store.nodes"
         );
-        telemetry::init(&config.telemetry)?;
+        // The answer is on standard output. Of the log only the tries to connect are of interest.
+        telemetry::init(&TelemetryConfig { filter: LOGGED.to_owned(), ..config.telemetry.clone() })?;
         super::runtime()?.block_on(async {
             match self {
                 Self::Apply(Apply { replication, .. }) => apply(store, replication).await,

@@ -235,23 +235,45 @@ fn one(node: &Arc<Node>) -> Arc<dyn LoadBalancingPolicy> {
     SingleTargetLoadBalancingPolicy::new(NodeIdentifier::Node(Arc::clone(node)), None)
 }
 
+/// The reason why a system table was not read.
+#[derive(Debug, thiserror::Error)]
+enum RowsError {
+    #[error(transparent)]
+    Execution(#[from] ExecutionError),
+    #[error("a system table has another shape than this program knows: {0}")]
+    Shape(String),
+}
+
+impl RowsError {
+    /// There is no such table, for example.
+    const fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::Execution(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+                DbError::Invalid,
+                _
+            )))
+        )
+    }
+}
+
 async fn rows<T>(
     session: &Session,
     statement: impl Into<Unprepared>,
     values: impl SerializeRow,
-) -> Result<Vec<T>, ExecutionError>
+) -> Result<Vec<T>, RowsError>
 where
     T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
 {
+    let shape = |error: &dyn fmt::Display| RowsError::Shape(error.to_string());
     let result = session.query_unpaged(statement, values).await?;
-    let Ok(result) = result.into_rows_result() else { return Ok(Vec::new()) };
-    let Ok(rows) = result.rows::<T>() else { return Ok(Vec::new()) };
-    // A system table of another shape has no rows for this program.
-    Ok(rows.filter_map(Result::ok).collect())
+    let result = result.into_rows_result().map_err(|error| shape(&error))?;
+    let rows = result.rows::<T>().map_err(|error| shape(&error))?;
+    rows.map(|row| row.map_err(|error| shape(&error))).collect()
 }
 
 /// Product, release and data center of the node that answers.
-async fn identify(session: &Session) -> Result<(Product, String, String), ExecutionError> {
+async fn identify(session: &Session) -> Result<(Product, String, String), RowsError> {
     const LOCAL: &str = "SELECT release_version, data_center FROM system.local WHERE key = 'local'";
     const SCYLLA: &str = "SELECT version FROM system.versions WHERE key = 'local'";
     let local: Vec<(String, String)> = rows(session, LOCAL, ()).await?;
@@ -262,9 +284,7 @@ async fn identify(session: &Session) -> Result<(Product, String, String), Execut
             Ok((Product::ScyllaDb, version, data_center))
         }
         // Cassandra has no such table.
-        Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => {
-            Ok((Product::Cassandra, release, data_center))
-        }
+        Err(error) if error.is_invalid() => Ok((Product::Cassandra, release, data_center)),
         Err(error) => Err(error),
     }
 }
