@@ -425,6 +425,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use madang_bus::BusKind;
     use madang_store::StoreKind;
 
     #[test]
@@ -464,6 +465,8 @@ mod tests {
             let nodes = ["10.0.0.1:9042", "[::1]:9042", "cql.example:9042"];
             config.store.kind = StoreKind::Scylla;
             config.store.nodes = nodes.map(str::to_owned).to_vec();
+            (config.bus.kind, config.bus.url) = (BusKind::Redis, "redis://10.0.0.5:6379".to_owned());
+            config.tokens.secret_file = "secret".into();
             change(&mut config.store);
             config.validate().map_err(|error| error.field)
         };
