@@ -100,7 +100,9 @@ impl Peer {
     fn take_reports(&mut self) -> VecDeque<NodeReport> {
         let lasting = std::mem::take(&mut self.unacknowledged).into_iter().map(|(_, report)| report);
         let mut all: VecDeque<NodeReport> = lasting.chain(std::mem::take(&mut self.waiting)).collect();
-        self.has_missed |= all.contains(&NodeReport::Missed);
+        if all.contains(&NodeReport::Missed) {
+            (self.has_missed, self.missed_at) = (true, Duration::ZERO);
+        }
         all.retain(|report| *report != NodeReport::Missed);
         all
     }

@@ -232,6 +232,27 @@ fn a_frame_that_comes_twice_or_too_late_changes_nothing() {
 }
 
 #[test]
+fn a_last_frame_that_is_lost_is_noticed_after_a_second() {
+    let mut stage = Stage::new(&[]);
+    stage.live.processes = vec![A];
+    stage.follow();
+    let mut half = Half::new();
+    half.take(stage.sent());
+    pass_both(&mut stage, &mut half, 6);
+    stage.connections.push(up(1));
+    stage.node.handle_report(NodeReport::Up(up(1)), stage.now);
+    assert_eq!(stage.reported(A).len(), 1);
+    pass_both(&mut stage, &mut half, 2);
+    assert_eq!(half.process.core.users(), 1);
+    // Everything is acknowledged, so nothing follows until the next renewal.
+    let quiet = (0..4).filter(|_| {
+        stage.pass(250);
+        stage.reported(A).is_empty()
+    });
+    assert!(quiet.count() >= 3);
+}
+
+#[test]
 fn what_a_set_does_not_replace_is_repeated_until_it_is_acknowledged() {
     let changed = NodeReport::Changed { user: user(users_of(A, 1)[0]), circle: true };
     let mut stage = Stage::new(&[]);
@@ -296,13 +317,12 @@ fn notices_of_a_process_that_does_not_own_the_users_are_refused() {
     stage.told(A, 0, NoticeTarget::Users(vec![of_a, of_b]));
     stage.told(A, 1, NoticeTarget::Connection(of_b, ConnectionId::from_raw(1)));
     assert_eq!(stage.heard(), [NoticeTarget::Users(vec![of_a])]);
-    // If the user comes back to the process, the node has missed something.
+    // When the user comes back to the process, the node has missed something.
     stage.live.processes = vec![A];
     stage.pass(1_000);
     stage.follow();
-    stage.sent();
-    assert!(stage.reported(A).is_empty());
-    stage.pass(1_000);
+    let reported = [stage.reported(A), stage.reported(A)].concat();
+    assert!(reported.iter().any(|one| one.reports.contains(&NodeReport::Missed)), "{reported:?}");
     stage.told(A, 2, NoticeTarget::Users(vec![of_b]));
     assert_eq!(stage.heard(), [NoticeTarget::Users(vec![of_b])]);
 }
