@@ -21,12 +21,23 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(if quick { "test --quick" } else { "test" });
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
     steps.step("clippy", || {
-        call(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        let fleet = "madang-chat-server/fleet,madang-discovery/fleet,madang-bus/redis";
+        call(&mut cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            fleet,
+            "--",
+            "-D",
+            "warnings",
+        ]))
     });
     steps.step("tidy", tidy::check);
     steps.step("tests", || call(&mut tests(&["--lib", "--bins"], &fast)));
     steps.step("doc tests", || call(&mut tests(&["--doc"], &[])));
     if fleet {
+        steps.step("bus over Redis", || bus_over_redis(&metadata.target_directory));
         steps.step("store over Cassandra", || store_over_cassandra(&metadata.target_directory));
         if !quick {
             steps.step("store over three nodes, one killed", || store_over_three(&metadata.target_directory));
@@ -41,6 +52,21 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
         steps.step("planted faults", || replay::with_planted_faults(&metadata.target_directory));
     }
     Ok(steps.finish())
+}
+
+/// Passes the suite of the inbox on a real Redis, and the tests of several nodes on servers that they start and stop.
+fn bus_over_redis(target_directory: &Path) -> Result<()> {
+    let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 0 })?;
+    let redis = running.redis.first().context("no Redis server")?;
+    let (program, environment) = services::redis_program(target_directory)?;
+    let mut command =
+        cargo(&["test", "-p", "madang-bus", "--all-features", "--test", "redis", "--test", "registry"]);
+    command.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+        .env("MADANG_TEST_REDIS", redis.to_string())
+        .env("MADANG_TEST_REDIS_SERVER", program)
+        .envs(environment);
+    call(&mut command)
 }
 
 /// Passes the suite of the store on a real cluster of one node.

@@ -17,7 +17,7 @@ const WAITING: usize = 16_384;
 
 /// A frame between two nodes. It may be lost; frames of one node to another keep their order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "peer", rename_all = "snake_case")]
 pub enum PeerFrame {
     /// A command for the home of its channel.
     Command(Box<ForwardedCommand>),

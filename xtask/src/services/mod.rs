@@ -14,12 +14,13 @@ pub(crate) mod process;
 mod record;
 mod redis;
 
+use std::ffi::OsString;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
@@ -150,6 +151,16 @@ impl ThreeNodes {
 
 pub(crate) fn ensure_in(folder: &Folder, target_directory: &Path, wanted: Wanted) -> Result<Running> {
     folder.up(&Programs::prepare(&programs(target_directory), wanted)?, wanted)
+}
+
+/// The program of Redis, and the variable of its environment that it needs, for tests that start and stop servers of their own.
+///
+/// # Errors
+/// If it is missing and cannot be downloaded.
+pub(crate) fn redis_program(target_directory: &Path) -> Result<(PathBuf, Option<(&'static str, OsString)>)> {
+    let programs = Programs::prepare(&programs(target_directory), Wanted { redis: 1, cassandra: 0 })?;
+    let redis = programs.redis.context("there is no program of Redis")?;
+    Ok((redis.program.clone(), redis.environment()))
 }
 
 fn default_folder(target_directory: &Path) -> Result<Folder> {

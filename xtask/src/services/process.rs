@@ -14,7 +14,7 @@ use crate::steps::call;
 
 /// The environment variable that marks a server with its folder. It identifies a server that was started by a program
 /// that ended before it recorded the pid.
-const MARK: &str = "MADANG_SERVICE";
+const MARK: &str = "XTASK_SERVICE";
 
 /// How often a process that must end is looked at.
 const POLL: Duration = Duration::from_millis(20);

@@ -100,6 +100,14 @@ impl Redis {
         self.command(&redis::cmd("FLUSHALL")).await.map(drop)
     }
 
+    /// Asks the server whether it is there.
+    ///
+    /// # Errors
+    /// It is not.
+    pub async fn ping(&self) -> StoreResult<()> {
+        self.command(&redis::cmd("PING")).await.map(drop)
+    }
+
     /// Whether the server answered the last call.
     #[must_use]
     pub fn is_up(&self) -> bool {

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use madang_ids::{ChannelId, Epoch, NodeRun, UserId};
-use madang_store::{SharedRows, Store};
+use madang_store::{SharedRows, Store, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
@@ -115,6 +115,14 @@ impl RedisBus {
             tokio::join!(receive, renew, publish);
         };
         (this, Box::pin(work))
+    }
+
+    /// Creates the stream of this node. Rows that are moved after it has returned can reach the node.
+    ///
+    /// # Errors
+    /// Redis does not answer. The work of the bus creates the stream too.
+    pub async fn ready(&self) -> StoreResult<()> {
+        self.streams.reader(&self.me).create().await
     }
 
     /// The metrics.

@@ -144,6 +144,19 @@ impl Streams {
         }
     }
 
+    /// The entries of a stream.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    #[cfg(feature = "conformance")]
+    pub async fn length(&self, name: &StreamName) -> StoreResult<u64> {
+        let [frames, _] = name.keys();
+        match self.redis.command(redis::cmd("XLEN").arg(frames)).await? {
+            Value::Int(length) => Ok(u64::try_from(length).unwrap_or_default()),
+            other => Err(StoreError::Unavailable(format!("Redis: {other:?} is no length"))),
+        }
+    }
+
     /// The reader of a stream. There must be one for each name.
     #[must_use]
     pub fn reader(&self, name: &StreamName) -> StreamReader {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+mod nodes;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

@@ -239,21 +239,25 @@ fn one(node: &Arc<Node>) -> Arc<dyn LoadBalancingPolicy> {
 #[derive(Debug, thiserror::Error)]
 enum RowsError {
     #[error(transparent)]
-    Execution(#[from] ExecutionError),
+    Execution(Box<ExecutionError>),
     #[error("a system table has another shape than this program knows: {0}")]
     Shape(String),
 }
 
 impl RowsError {
     /// There is no such table, for example.
-    const fn is_invalid(&self) -> bool {
+    fn is_invalid(&self) -> bool {
+        let Self::Execution(error) = self else { return false };
         matches!(
-            self,
-            Self::Execution(ExecutionError::LastAttemptError(RequestAttemptError::DbError(
-                DbError::Invalid,
-                _
-            )))
+            &**error,
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))
         )
+    }
+}
+
+impl From<ExecutionError> for RowsError {
+    fn from(error: ExecutionError) -> Self {
+        Self::Execution(Box::new(error))
     }
 }
 
