@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A discovery process. It ends with the runtime of its test.
 struct Process {
-    _server: Server,
+    server: Server,
     public: String,
     internal: String,
 }
@@ -41,7 +41,7 @@ async fn start(registry: &Arc<MemoryRegistry>) -> Process {
     let url = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
     let (public_url, internal_url) = (url(&public), url(&internal));
     server.serve(public, internal);
-    Process { _server: server, public: public_url, internal: internal_url }
+    Process { server, public: public_url, internal: internal_url }
 }
 
 fn remote(urls: &[&str]) -> Remote {
@@ -258,6 +258,24 @@ async fn a_full_fleet_makes_clients_wait_and_bounds_how_often_they_ask() {
         limited += u32::from(status == StatusCode::TOO_MANY_REQUESTS);
     }
     assert!(limited > 0);
+}
+
+#[tokio::test]
+async fn a_drain_finishes_the_calls_under_way_and_then_ends() {
+    let registry = Arc::new(MemoryRegistry::default());
+    let process = start(&registry).await;
+    let remote = remote(&[&process.internal]);
+    until_seen(&remote, 0).await;
+    let known = View::new(Vec::new()).revision;
+    // This call waits for a second, because the view does not change.
+    let mut call = std::pin::pin!(remote.view(known));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut call).await;
+    assert!(early.is_err(), "{early:?}");
+    let began = std::time::Instant::now();
+    let ((), view) = tokio::join!(process.server.drain(LONG), call);
+    assert_eq!(view.unwrap().processes, []);
+    assert!(began.elapsed() < Duration::from_secs(30), "the drain does not wait for its patience");
+    assert!(remote.view(known).await.is_err());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! live items.
 
 pub(super) mod catch_up;
+mod hello;
 pub(super) mod outbound;
 pub(super) mod page_reads;
 pub(super) mod registration;
@@ -40,8 +41,6 @@ use crate::operations::{Caller, Standing, SyncPage};
 
 /// Frames that are handled in a row before their answers are written and other tasks get their turn.
 const FRAMES_AT_ONCE: usize = 32;
-/// How long a `hello` waits for a store that is unavailable. Clients usually wait ten seconds for `welcome`.
-const OPEN_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the exchange of close frames may take.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -83,7 +82,7 @@ pub(super) fn run(
     number: u64,
     pipe: Pipe,
     read_ahead: Bytes,
-    seat: SocketPlace,
+    mut seat: SocketPlace,
 ) -> impl Future<Output = ()> + Send {
     let account = gateway.ledger.open(seat.address());
     let outbound = Arc::new(Outbound::new(number, pipe, Arc::clone(gateway.lanes.of(number)), account));
@@ -91,11 +90,12 @@ pub(super) fn run(
     let socket = Socket::new(outbound, &read_ahead);
     let mut connection =
         Connection { gateway, socket, session, page: None, interrupted: None, standing: Standing::New };
+    let ticket = seat.take_ticket();
     async move {
         let (span, end) = if echo::IS_ON {
             (span(number), Box::pin(echo::run(&mut connection)).await)
         } else {
-            match Box::pin(connection.open_session(&seat).instrument(span(number))).await {
+            match Box::pin(connection.open_session(&seat, ticket).instrument(span(number))).await {
                 Ok(registered) => connection.live(registered).await,
                 Err(end) => (span(number), end),
             }
@@ -130,8 +130,12 @@ impl Connection {
         self.socket.recv().await
     }
 
-    /// Runs until `welcome` is sent: `hello` has ten seconds to arrive, and its answer may take [`OPEN_PATIENCE`].
-    async fn open_session(&mut self, seat: &SocketPlace) -> Result<Registered, ConnectionEnd> {
+    /// Runs until `welcome` is sent: `hello` has ten seconds to arrive, and the answer waits for the store for a bounded time.
+    async fn open_session(
+        &mut self,
+        seat: &SocketPlace,
+        ticket: Option<Box<str>>,
+    ) -> Result<Registered, ConnectionEnd> {
         let patience = Duration::from_secs(limits::HELLO_SECONDS);
         let gateway = Arc::clone(&self.gateway);
         let token = tokio::select! {
@@ -146,44 +150,7 @@ impl Connection {
             biased;
             () = gateway.tasks.drain().draining() => Err(ConnectionEnd::Close(CloseReason::Draining)),
             () = seat.evicted() => Err(ConnectionEnd::Close(CloseReason::HelloTimeout)),
-            greeted = self.answer_hello(&token) => greeted.inspect(|_| seat.keep()),
-        }
-    }
-
-    /// Waits for `hello` and returns its token.
-    async fn hello(&mut self) -> Result<String, ConnectionEnd> {
-        loop {
-            let message = self.next_before_hello().await?;
-            match self.handle(&message) {
-                // The library may have queued a pong.
-                Step::Wait => self.write_all().await?,
-                Step::Answer(frame) => self.write_now(&frame).await?,
-                Step::Close(reason) => return Err(ConnectionEnd::Close(reason)),
-                Step::Verify { token } => return Ok(token),
-                // The session lets no request through before it is open.
-                Step::Run { .. } => return Err(ConnectionEnd::Close(CloseReason::ProtocolViolation)),
-            }
-        }
-    }
-
-    async fn answer_hello(&mut self, token: &str) -> Result<Registered, ConnectionEnd> {
-        let operations = Arc::clone(&self.gateway.operations);
-        let mut patience = Patience::new(&operations.clock, OPEN_PATIENCE, self.outbound().number);
-        let identified = loop {
-            match operations.identify(token).await {
-                Err(error) if patience.waits_after(&error).await => {}
-                answer => break answer,
-            }
-        };
-        match identified {
-            Ok(identity) => match self.session.handle_verified(Some(identity)) {
-                Some(opening) => self.open(opening, patience).await,
-                None => Err(ConnectionEnd::Close(CloseReason::Unauthorized)),
-            },
-            Err(error) => {
-                let id = self.session.handle_refused();
-                self.refuse(id, error.into()).await
-            }
+            greeted = self.answer_hello(&token, ticket.as_deref()) => greeted.inspect(|_| seat.keep()),
         }
     }
 
@@ -202,17 +169,6 @@ impl Connection {
                 Received::Nothing => self.socket.readable().await?,
             }
         }
-    }
-
-    /// Answers `hello` with an error and closes the connection for the matching reason.
-    async fn refuse<T>(&mut self, id: Option<RequestId>, error: ErrorBody) -> Result<T, ConnectionEnd> {
-        let reason = match error.code {
-            ErrorCode::Unauthorized => CloseReason::Unauthorized,
-            ErrorCode::Revoked => CloseReason::DeviceRevoked,
-            _ => CloseReason::Internal,
-        };
-        self.write_now(&ServerFrame::Error { id, error }).await?;
-        Err(ConnectionEnd::Close(reason))
     }
 
     /// Counts frames that are not messages of their own, such as fragments and pings, against the rate of frames.

@@ -15,9 +15,10 @@ pub mod listener;
 pub mod socket;
 pub mod sweep;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use madang_discovery::NodeDiscovery;
 use madang_engine::bucket::{Bucket, Rate};
 use madang_engine::session::{Now, SessionConfig};
 use madang_service::Tasks;
@@ -49,6 +50,7 @@ pub struct Gateway {
     /// Spawns the tasks of connections and waits for them in a drain.
     pub tasks: Tasks,
     subscribers: Subscribers,
+    discovery: OnceLock<Arc<NodeDiscovery>>,
     /// Present if a certificate is configured.
     pub tls: Option<Arc<Tls>>,
     addresses: Addresses,
@@ -89,6 +91,7 @@ impl Gateway {
             registry,
             tasks,
             subscribers,
+            discovery: OnceLock::new(),
             tls,
             addresses: Addresses::default(),
             places,
@@ -102,6 +105,18 @@ impl Gateway {
             page_reads: PageReads::new(),
             next_number: AtomicU64::new(1),
         }
+    }
+
+    /// Makes this the gateway of a node of a fleet: from now on sockets are judged by their tickets, and clients are sent to other
+    /// nodes. Called once, before the node listens.
+    pub fn join_fleet(&self, discovery: Arc<NodeDiscovery>) {
+        let is_first = self.discovery.set(discovery).is_ok();
+        debug_assert!(is_first, "a node joins one fleet");
+    }
+
+    /// Present in a fleet.
+    pub(crate) fn discovery(&self) -> Option<&Arc<NodeDiscovery>> {
+        self.discovery.get()
     }
 
     /// The tasks that write to connections. They never return.

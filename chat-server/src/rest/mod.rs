@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod channels;
 pub(crate) mod conform;
+mod connect;
 mod contacts;
 mod describe;
 mod devices;

@@ -5,7 +5,9 @@ use axum::routing::MethodFilter;
 use madang_proto::ErrorCode;
 
 use super::describe::{Route, Routes};
-use super::{accounts, channels, contacts, devices, export, invitations, messages, moderation, open};
+use super::{
+    accounts, channels, connect, contacts, devices, export, invitations, messages, moderation, open,
+};
 
 macro_rules! routes {
     ($($method:ident $path:literal $tag:ident::$name:ident [$($refusal:ident)*] $summary:literal;)*) => {{
@@ -35,6 +37,7 @@ pub(super) fn routes() -> Routes {
         DELETE "/sessions" accounts::log_out [] "Log out: revokes this device.";
         POST "/tokens" accounts::refresh [Unauthorized Revoked] "Exchange a refresh token, which can be used once, \
              for new tokens.";
+        POST "/connect" connect::assign [TooLarge] "The node to open the socket on, or a place in the waiting line.";
         GET "/me" accounts::me [] "The caller, with the caller's own settings.";
         PATCH "/me" accounts::change_me [TooLarge] "Change the display name, the picture, or settings of the \
              account.";

@@ -125,6 +125,7 @@ pub(crate) const ELSEWHERE: &[Elsewhere] = &[
     elsewhere("export_own", "", ""),
     elsewhere("accounts_look_up", "?ids=$user", ""),
     elsewhere("accounts_search", "?prefix=$handle", ""),
+    elsewhere("connect_assign", "", "{}"),
     elsewhere("accounts_change_me", "", r#"{"display_name":"Ada"}"#),
     elsewhere("accounts_find_user", "?handle=$handle", ""),
     elsewhere("accounts_user", "", ""),

@@ -5,10 +5,10 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, Added, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange, ChannelView, Deletion,
-    DeviceCard, DeviceChange, EditMessage, ExportLine, HistoryPage, List, Login, MarkRead, Me, MemberCard,
-    MemberChange, NewChannel, NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, Refresh, Restrict,
-    SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    AddMembers, Added, Assignment, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange,
+    ChannelView, Connect, Deletion, DeviceCard, DeviceChange, EditMessage, ExportLine, HistoryPage, List,
+    Login, MarkRead, Me, MemberCard, MemberChange, NewChannel, NewDevice, OpenChannel, Page, PasswordChange,
+    ProfileChange, Refresh, Restrict, SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
@@ -234,6 +234,8 @@ bodies! {
     "SignUp" => SignUp,
     "Login" => Login,
     "Refresh" => Refresh,
+    "Connect" => Connect,
+    "Assignment" => Assignment,
     "SignedIn" => SignedIn,
     "NewDevice" => NewDevice,
     "ProfileChange" => ProfileChange,
@@ -384,6 +386,7 @@ fn the_limits_are_those_of_the_server() {
         ("items missed before a snapshot is required", vec![limits::SYNC_ITEMS as usize]),
         ("channels that a user has left and that stay known", vec![limits::LEFT_CHANNELS]),
         ("time for `hello`", vec![limits::HELLO_SECONDS as usize]),
+        ("`region` in `POST /v1/connect`", vec![limits::REGION_CHARS]),
         ("`Idempotency-Key`", vec![limits::IDEMPOTENCY_KEY_BYTES]),
         ("time for which an `Idempotency-Key` is kept", vec![limits::IDEMPOTENCY_KEY_HOURS as usize]),
         ("time to present a used refresh token again", vec![limits::REFRESH_REPEAT_SECONDS as usize]),

@@ -54,11 +54,19 @@ impl Socket {
     /// # Errors
     /// If the server refuses the upgrade.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+        Self::open_path(addr, "/v1/ws").await
+    }
+
+    /// Opens a socket at `addr` with this path and query, such as one with a ticket, and sends nothing.
+    ///
+    /// # Errors
+    /// If the server refuses the upgrade.
+    pub async fn open_path(addr: SocketAddr, path: &str) -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         let stream = socket.connect(addr).await?;
         stream.set_nodelay(true)?;
-        Self::over(Box::new(stream), addr).await
+        Self::upgraded(Box::new(stream), &format!("ws://{addr}{path}")).await
     }
 
     /// Opens a socket over a stream that is connected to `addr`, and sends nothing.
@@ -66,7 +74,11 @@ impl Socket {
     /// # Errors
     /// If the server refuses the upgrade.
     pub async fn over(stream: Stream, addr: SocketAddr) -> anyhow::Result<Self> {
-        let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
+        Self::upgraded(stream, &format!("ws://{addr}/v1/ws")).await
+    }
+
+    async fn upgraded(stream: Stream, url: &str) -> anyhow::Result<Self> {
+        let mut request = url.into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", SUBPROTOCOL_JSON.parse()?);
         let (stream, _) = tokio_tungstenite::client_async(request, stream).await.context("the upgrade")?;
         let (writer, reader) = stream.split();

@@ -43,7 +43,10 @@ pub struct Parts {
 
 /// A discovery process.
 pub struct Server {
-    tasks: Tasks,
+    /// The connections. A drain waits for them.
+    connections: Tasks,
+    /// The reading of the view, and the listeners. They end afterwards.
+    background: Tasks,
     health: Arc<Health>,
     metrics: Metrics,
     public: Arc<Public>,
@@ -55,7 +58,7 @@ impl Server {
     #[must_use]
     pub fn start(parts: Parts, drain: Drain) -> Self {
         let Parts { config, allowed_origins, secret, registry, clock } = parts;
-        let tasks = Tasks::new(drain.clone());
+        let (connections, background) = (Tasks::new(drain.clone()), Tasks::new(Drain::new()));
         let (metrics, health) = (Metrics::new(), Arc::new(Health::new(drain)));
         let of_discovery = DiscoveryMetrics::register(&metrics);
         let local = Arc::new(Local::new(Arc::clone(&registry), config.lease()));
@@ -67,8 +70,8 @@ impl Server {
         let public = Arc::new(Public::new(connector, tokens, allowed_origins, clock.clone()));
         let calls = InternalCalls::new(&secret);
         let internal = Internal::new(calls, local, registry, view.subscribe(), clock, of_discovery);
-        tasks.spawn("view", view.keep(health.check("view")));
-        Self { tasks, health, metrics, public, internal: Arc::new(internal) }
+        background.spawn("view", view.keep(health.check("view")));
+        Self { connections, background, health, metrics, public, internal: Arc::new(internal) }
     }
 
     /// Serves clients and the processes of the fleet on these sockets, in the background.
@@ -78,16 +81,17 @@ impl Server {
         for (check, listener, router) in
             [("listen", public, for_clients), ("listen_internal", internal, for_fleet)]
         {
-            let listening = listen::run(listener, router, self.tasks.clone());
-            self.tasks.spawn_vital(self.health.check(check), listening);
+            let listening = listen::run(listener, router, self.connections.clone());
+            self.background.spawn_vital(self.health.check(check), listening);
         }
     }
 
     /// Finishes the requests under way and ends. New connections are served until then, and find the process not ready.
     pub async fn drain(self, patience: Duration) {
-        if let Err(stragglers) = self.tasks.close_and_wait(patience).await {
+        if let Err(stragglers) = self.connections.close_and_wait(patience).await {
             tracing::debug!(%stragglers, "connections were cut off");
         }
+        self.background.drain().stop();
     }
 
     /// Whether the process is ready.

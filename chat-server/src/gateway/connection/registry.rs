@@ -77,7 +77,7 @@ impl Registry {
     }
 
     /// Calls `visit` with each connection, its user and its device.
-    pub(in crate::gateway) fn visit_devices(&self, mut visit: impl FnMut(UserId, DeviceId, &Outbound)) {
+    pub(in crate::gateway) fn visit_devices(&self, mut visit: impl FnMut(UserId, DeviceId, &Arc<Outbound>)) {
         for connections in &self.users {
             let user = *connections.key();
             connections.iter().for_each(|found| visit(user, found.device_id, &found.outbound));

@@ -27,7 +27,8 @@ pub(crate) async fn accept(
     mut request: Request,
 ) -> Response {
     match gateway.admit(peer, &mut request) {
-        Ok((response, upgrade, seat)) => {
+        Ok((response, upgrade, mut seat)) => {
+            seat.ticket = ticket_in(request.uri().query());
             let tasks = gateway.tasks.clone();
             // The buffers of the handshake are freed with this task; a new task runs the connection.
             tasks.spawn("upgrade", upgraded(gateway, upgrade, seat).in_current_span());
@@ -86,6 +87,15 @@ impl Gateway {
     }
 }
 
+/// The longest ticket that is kept until `hello`. Ours are shorter.
+const TICKET_BYTES: usize = 128;
+
+/// The ticket in the query of the request, if it can be one. It is judged when the user is known.
+fn ticket_in(query: Option<&str>) -> Option<Box<str>> {
+    let mut tickets = query?.split('&').filter_map(|pair| pair.strip_prefix("ticket="));
+    tickets.next().filter(|ticket| ticket.len() <= TICKET_BYTES).map(Box::from)
+}
+
 /// An entry of the list of allowed origins that allows every origin.
 pub(crate) const ANY_ORIGIN: &str = "*";
 
@@ -103,6 +113,8 @@ pub(crate) fn is_allowed(origin: &[u8], allowed: &[String]) -> bool {
 
 /// A place among the sockets of the node and among those of its address. Both are freed when it is dropped.
 pub(in crate::gateway) struct SocketPlace {
+    /// What the client has brought from discovery, until `hello`.
+    ticket: Option<Box<str>>,
     place: Place,
     _counted: Counted,
     address: IpAddr,
@@ -125,7 +137,12 @@ impl SocketPlace {
         })?;
         let metrics = gateway.operations.metrics.clone();
         metrics.connections.inc();
-        Ok(Self { place, _counted: counted, address, metrics })
+        Ok(Self { ticket: None, place, _counted: counted, address, metrics })
+    }
+
+    /// The ticket of the socket; `None` from then on.
+    pub(in crate::gateway) const fn take_ticket(&mut self) -> Option<Box<str>> {
+        self.ticket.take()
     }
 
     /// The address that the socket is counted for.
@@ -152,7 +169,17 @@ impl Drop for SocketPlace {
 
 #[cfg(test)]
 mod tests {
-    use super::is_allowed;
+    use super::{TICKET_BYTES, is_allowed, ticket_in};
+
+    #[test]
+    fn a_ticket_is_taken_from_the_query() {
+        assert_eq!(ticket_in(Some("ticket=AbYx3k")).as_deref(), Some("AbYx3k"));
+        assert_eq!(ticket_in(Some("v=1&ticket=AbYx3k&x")).as_deref(), Some("AbYx3k"));
+        let long = format!("ticket={}", "A".repeat(TICKET_BYTES + 1));
+        for query in [None, Some(""), Some("ticket"), Some("tickets=A"), Some(&*long)] {
+            assert_eq!(ticket_in(query), None, "{query:?}");
+        }
+    }
 
     #[test]
     fn pages_on_this_machine_are_allowed_unless_there_is_a_list() {
