@@ -187,6 +187,7 @@ impl Node {
             background.spawn_vital(health.check(name), work);
         }
         let discovery = membership.discovery(&config, &node.api.metrics)?;
+        node.gateway.join_fleet(Arc::clone(&discovery));
         let gateway = Arc::clone(&node.gateway);
         let load = move || u32::try_from(gateway.operations.metrics.connections.get()).unwrap_or(0);
         background.spawn_vital(health.check("lease"), discovery.keep_lease(load, drain));
