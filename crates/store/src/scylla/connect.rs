@@ -138,20 +138,31 @@ pub async fn connect(
     accept_weak: bool,
     patience: Duration,
 ) -> Result<Arc<Scylla>, ConnectError> {
-    let cluster = reach(config, patience).await?;
-    inspect(&cluster, config, accept_weak).await?;
-    let keyspace = &config.keyspace;
-    let used = cluster.session.use_keyspace(keyspace.clone(), true).await;
-    used.map_err(|error| cluster.unreachable(&error))?;
+    let cluster = persist(patience, || async {
+        let cluster = Cluster::reach(config).await?;
+        inspect(&cluster, config, accept_weak).await?;
+        let used = cluster.session.use_keyspace(config.keyspace.clone(), true).await;
+        used.map_err(|error| cluster.unreachable(&error))?;
+        Ok(cluster)
+    });
+    let cluster = cluster.await?;
     let cql = Cql::new(cluster.session, &cluster.data_center);
     Ok(Arc::new(Scylla { cql: Arc::new(cql) }))
 }
 
 /// Reaches the cluster, with pauses between the tries.
 pub(super) async fn reach(config: &StoreConfig, patience: Duration) -> Result<Cluster, ConnectError> {
+    persist(patience, || Cluster::reach(config)).await
+}
+
+/// Repeats what fails because no node answers.
+async fn persist<T, F>(patience: Duration, work: impl Fn() -> F) -> Result<T, ConnectError>
+where
+    F: Future<Output = Result<T, ConnectError>>,
+{
     let (until, mut pause) = (Instant::now() + patience, FIRST_PAUSE);
     loop {
-        match Cluster::reach(config).await {
+        match work().await {
             Err(error) if !error.is_lasting() && Instant::now() + pause < until => {
                 let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%error, retry_in_ms, "connecting to the CQL cluster failed; retrying");
