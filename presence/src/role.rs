@@ -51,7 +51,12 @@ enum Placed {
     /// Here, and it owns everybody.
     Alone(Box<Service>),
     /// Here and in other processes, or only in others.
-    InFleet { remote: Box<Remote>, post: (Post, NodeInbox), live: Live, core: Option<(ProcessParts, Drain)> },
+    InFleet {
+        remote: Box<Remote>,
+        post: (Post, NodeInbox),
+        live: Live,
+        core: Option<Box<(ProcessParts, Drain)>>,
+    },
 }
 
 /// The tasks of a role. None of them is vital: everything else works without presence.
@@ -83,7 +88,7 @@ impl PresenceRole {
                 post: (post.clone(), of_core),
                 live: live.clone(),
             };
-            (parts, drain)
+            Box::new((parts, drain))
         });
         let (presence, remote) = remote(config, clock, metrics, fleet);
         let placed = Placed::InFleet { remote: Box::new(remote), post: (post, inbox), live, core };
@@ -108,8 +113,10 @@ impl PresenceRole {
             Placed::InFleet { remote, post, live, core } => {
                 let node: BoxFuture<'static, ()> =
                     Box::pin(run_node(*remote, post, live, connections, deliver));
-                let core = core
-                    .map(|(parts, drain)| -> BoxFuture<'static, ()> { Box::pin(run_process(parts, drain)) });
+                let core = core.map(|core| -> BoxFuture<'static, ()> {
+                    let (parts, drain) = *core;
+                    Box::pin(run_process(parts, drain))
+                });
                 RoleTasks { endless: vec![("presence", node)], core }
             }
         }

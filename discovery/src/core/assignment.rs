@@ -206,10 +206,7 @@ mod tests {
             View::new(vec![draining(node(1, "eu", 100, 0)), node(2, "eu", 100, 100), node(3, "us", 100, 99)]);
         let (mut assigner, mut random) = (Assigner::default(), numbers());
         assert_eq!(ids(&assigner.assign(&view, ADA, "eu", at(0), &mut random)), [3]);
-        assert_eq!(
-            assigner.others(&view, node(3, "", 0, 0).card.run, "eu", &mut random),
-            [&node(0, "", 0, 0); 0]
-        );
+        assert!(assigner.others(&view, node(3, "", 0, 0).card.run, "eu", &mut random).is_empty());
     }
 
     #[test]

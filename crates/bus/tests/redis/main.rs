@@ -15,6 +15,7 @@ use madang_ids::{NodeEpoch, NodeId, NodeRun};
 use madang_proto::SnapshotReason;
 use madang_store::CommitOrder;
 use madang_store::model::{Model, ModelConfig};
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 /// A server whose memory is emptied for each case.
@@ -22,6 +23,7 @@ struct Server {
     config: BusConfig,
     store: Arc<Model>,
     epochs: AtomicU64,
+    drains: Mutex<JoinSet<()>>,
 }
 
 #[async_trait]
@@ -35,7 +37,7 @@ impl Subject for Server {
         let mut tasks = JoinSet::new();
         if let Some(mut feed) = self.store.take_feed() {
             // Nobody needs it here, and a full one would hold up the store.
-            tokio::spawn(async move { while feed.recv().await.is_some() {} });
+            self.drains.lock().spawn(async move { while feed.recv().await.is_some() {} });
         }
         tasks.spawn(work);
         tasks.spawn(streams.run());
@@ -71,7 +73,8 @@ async fn a_fleet_passes_the_suite_of_every_inbox() {
     for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
         Redis::open(&config).unwrap().empty().await.unwrap();
         let store = Model::new(ModelConfig::default());
-        let subject = Server { config: config.clone(), store, epochs: AtomicU64::new(1) };
+        let subject =
+            Server { config: config.clone(), store, epochs: AtomicU64::new(1), drains: Mutex::default() };
         let started = Instant::now();
         // A task of its own: a case fails by a panic.
         let mut task = JoinSet::new();

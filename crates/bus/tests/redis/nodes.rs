@@ -44,7 +44,8 @@ impl Server {
 
     async fn answers(&mut self) {
         let redis = Redis::open(&self.config()).unwrap();
-        tokio::spawn(redis.clone().probe());
+        let mut probing = JoinSet::new();
+        probing.spawn(redis.clone().probe());
         timeout(PATIENCE, async {
             while redis.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -156,7 +157,9 @@ async fn rows_reach_the_node_of_their_user() {
     assert_eq!(first.recipients[0].place.previous, end.position);
     assert!(first.recipients[0].sees_all && first.rows[0].entry.seq == Seq::new(1));
     // Both nodes bring rows; each place follows the one before.
-    let second = reaches(&far, &mut far, &store, 2).await;
+    let rows = note(&store, 2).await;
+    far.bus.moved(LogId::User(ANNA), &rows).await.unwrap();
+    let second = far.delivery().await;
     assert_eq!(second.recipients[0].place.previous, first.recipients[0].place.last);
     let third = reaches(&near, &mut far, &store, 3).await;
     assert_eq!(third.recipients[0].place.previous, second.recipients[0].place.last);
@@ -273,7 +276,8 @@ async fn a_slow_reader_is_told_that_frames_are_lost() {
     let (server, _) = stage().await;
     let redis = Redis::open(&server.config()).unwrap();
     let streams = Streams::new(redis.clone());
-    let _running = tokio::spawn(streams.clone().run());
+    let mut running = JoinSet::new();
+    running.spawn(streams.clone().run());
     let (name, nobody) = (StreamName::new("reader"), StreamName::new("nobody"));
     let mut reader = streams.reader(&name);
     reader.create().await.unwrap();

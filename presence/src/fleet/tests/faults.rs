@@ -117,7 +117,7 @@ fn run(placement: Placement, fault: Fault, loss: u64, seed: u64, plant: Option<P
     churn(&mut world, before);
     world.loss = loss;
     let lasts = strike(&mut world, fault);
-    let more = if seed % 2 == 0 { 0 } else { 4 };
+    let more = if seed.is_multiple_of(2) { 0 } else { 4 };
     churn(&mut world, more);
     world.loss = 0;
     if lasts > RIGHT_AFTER {
@@ -166,10 +166,10 @@ fn after_any_fault_with_losses_too() {
 #[test]
 fn each_mechanism_is_needed() {
     let plants = [
-        (Plant::NoAsking, Fault::Loss),
-        (Plant::NoMissed, Fault::Loss),
-        (Plant::NoLiveNodes, Fault::KillCore),
-        (Plant::NoPause, Fault::PauseCore(12)),
+        (Plant::Asking, Fault::Loss),
+        (Plant::Missed, Fault::Loss),
+        (Plant::LiveNodes, Fault::KillCore),
+        (Plant::Pause, Fault::PauseCore(12)),
     ];
     for (plant, fault) in plants {
         let found = std::panic::catch_unwind(|| run_all(40, &[fault], 0, Some(plant)));
@@ -203,7 +203,7 @@ fn nobody_is_offline_during_a_rolling_restart() {
 fn a_rolling_restart_needs_the_handing_over() {
     let all = || {
         for seed in 0..12 {
-            roll_through(Placement::Inside, seed, Some(Plant::NoHandOver));
+            roll_through(Placement::Inside, seed, Some(Plant::HandOver));
         }
     };
     assert!(std::panic::catch_unwind(all).is_err());

@@ -20,6 +20,9 @@ const NODE: ProcessRun = ProcessRun { process: 1, epoch: NodeEpoch(1) };
 const A: ProcessRun = ProcessRun { process: 11, epoch: NodeEpoch(2) };
 const B: ProcessRun = ProcessRun { process: 12, epoch: NodeEpoch(3) };
 
+/// A question to a process: its number, and the users.
+type Asked = (ProcessRun, u64, Vec<UserId>);
+
 /// A node, what it sends, and its clock.
 struct Stage {
     node: Node,
@@ -92,7 +95,7 @@ impl Stage {
         std::iter::from_fn(|| self.node.poll_notice()).map(|Notice { to, .. }| to).collect()
     }
 
-    fn ask(&mut self, users: &[u64]) -> (oneshot::Receiver<States>, Vec<(ProcessRun, u64, Vec<UserId>)>) {
+    fn ask(&mut self, users: &[u64]) -> (oneshot::Receiver<States>, Vec<Asked>) {
         let (answer, states) = oneshot::channel();
         self.node.ask(None, users.iter().map(|id| user(*id)).collect(), answer, self.now);
         let question = |(to, frame)| match frame {

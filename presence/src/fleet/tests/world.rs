@@ -44,15 +44,15 @@ pub(super) enum Placement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plant {
     /// Nodes are not asked for their sets.
-    NoAsking,
+    Asking,
     /// Nodes do not report that they have missed notices.
-    NoMissed,
+    Missed,
     /// Connections in their grace period are not handed over.
-    NoHandOver,
+    HandOver,
     /// The nodes that are alive are not known to the processes.
-    NoLiveNodes,
+    LiveNodes,
     /// A process does not notice that it was paused.
-    NoPause,
+    Pause,
 }
 
 /// A process of the operating system: a node, a core, or both.
@@ -251,7 +251,7 @@ impl World {
 
     fn seen_by_core(&self, live: &LiveProcesses) -> LiveProcesses {
         match self.plant {
-            Some(Plant::NoLiveNodes) => LiveProcesses { nodes: Vec::new(), ..live.clone() },
+            Some(Plant::LiveNodes) => LiveProcesses { nodes: Vec::new(), ..live.clone() },
             _ => live.clone(),
         }
     }

@@ -35,7 +35,7 @@ impl World {
     pub(super) fn act(&mut self, number: u16, was_paused: bool) {
         let now = self.now;
         if let Some(core) = self.machines.get_mut(&number).and_then(|machine| machine.core.as_mut()) {
-            if was_paused && self.plant == Some(Plant::NoPause) {
+            if was_paused && self.plant == Some(Plant::Pause) {
                 // As if it had been called all the time.
                 for back in (1..40).rev() {
                     let elapsed = now.elapsed - Duration::from_secs(back);
@@ -213,11 +213,11 @@ impl World {
     /// What a planted fault makes of a frame.
     pub(super) fn spoil(&self, frame: &mut Frame) {
         match (self.plant, frame) {
-            (Some(Plant::NoAsking), Frame::Node(ToNode::Told(told))) => told.asks_set = false,
-            (Some(Plant::NoMissed), Frame::Core(ToCore::Reported(reported))) => {
+            (Some(Plant::Asking), Frame::Node(ToNode::Told(told))) => told.asks_set = false,
+            (Some(Plant::Missed), Frame::Core(ToCore::Reported(reported))) => {
                 reported.reports.retain(|report| *report != NodeReport::Missed);
             }
-            (Some(Plant::NoHandOver), Frame::Core(ToCore::Leaving { connections })) => connections.clear(),
+            (Some(Plant::HandOver), Frame::Core(ToCore::Leaving { connections })) => connections.clear(),
             _ => {}
         }
     }
