@@ -29,7 +29,7 @@ const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
 /// Size of an audience without its members.
 const AROUND_BYTES: usize = 256;
 
-/// Whom the rows of a channel concern.
+/// The receivers of the rows of a channel.
 #[derive(Debug, Clone)]
 pub(super) enum Audience {
     /// Its members, as of a place in its log.

@@ -48,6 +48,7 @@ impl Server {
         probing.spawn(redis.clone().probe());
         timeout(PATIENCE, async {
             while redis.ping().await.is_err() {
+                // waits for: the server that was just started
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })
@@ -287,6 +288,7 @@ async fn a_slow_reader_is_told_that_frames_are_lost() {
     let large = Bytes::from(vec![b'x'; 60_000]);
     for _ in 0..3_000 {
         while !streams.send(&name, large.clone()) {
+            // waits for: room in the queue, which is bounded
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
