@@ -75,8 +75,8 @@ impl FleetNode {
         let redis = Redis::open(&config.bus).context("bus")?;
         let clock = Clock::system();
         let store = reach(config, accept_weak, drain).await?;
-        let lease = lease(&store, config, &clock, drain).await?;
-        let (begun, ids) = (clock.elapsed(), Arc::new(Snowflakes::new(lease.worker)?));
+        let (lease, begun) = lease(&store, config, &clock, drain).await?;
+        let ids = Arc::new(Snowflakes::new(lease.worker)?);
         ids.lease_until(begun + lease.valid_for);
         let run = NodeRun { node: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
         tracing::info!(node = %run, name = %config.node.name(), "this node has its number");
@@ -219,10 +219,16 @@ async fn reach(config: &Config, accept_weak: bool, drain: &Drain) -> anyhow::Res
     }
 }
 
-async fn lease(store: &Scylla, config: &Config, clock: &Clock, drain: &Drain) -> anyhow::Result<WorkerLease> {
+/// The number of this node, and when it was asked for: the lease counts from then.
+async fn lease(
+    store: &Scylla,
+    config: &Config,
+    clock: &Clock,
+    drain: &Drain,
+) -> anyhow::Result<(WorkerLease, Duration)> {
     let name = config.node.name();
     loop {
-        let of_clock = clock.clone();
+        let (of_clock, begun) = (clock.clone(), clock.elapsed());
         match store.lease_worker(&name, &move || of_clock.raw_ms()).await {
             Ok(lease) => {
                 if let Some(other) = lease.namesake.filter(|other| other.renewed_ago < NAMESAKE) {
@@ -233,7 +239,7 @@ async fn lease(store: &Scylla, config: &Config, clock: &Clock, drain: &Drain) ->
                         "another process with the name of this node was alive a moment ago: give each node its own node.name"
                     );
                 }
-                return Ok(lease);
+                return Ok((lease, begun));
             }
             Err(error @ (LeaseError::ClockOff { .. } | LeaseError::Full | LeaseError::Lost { .. })) => {
                 return Err(error.into());
@@ -258,6 +264,12 @@ impl Number {
             let begun = self.clock.elapsed();
             match self.store.renew_worker(&self.lease).await {
                 Ok(renewed) => {
+                    if let Some(other) = renewed.namesake.filter(|other| other.renewed_ago < NAMESAKE) {
+                        tracing::error!(
+                            other = other.worker,
+                            "two nodes have the name of this one: give each its own node.name"
+                        );
+                    }
                     self.ids.lease_until(begun + renewed.valid_for);
                     pause = RENEWAL;
                 }

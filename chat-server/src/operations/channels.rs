@@ -43,7 +43,16 @@ impl Operations {
             ChannelKind::Group => self.create_group(caller, &request, key).await?,
             ChannelKind::Open => (self.create_open(caller, &request, key).await?, Vec::new()),
         };
-        Ok(ChannelView { invited, ..self.channel_view(caller, channel).await? })
+        match self.channel_view(caller, channel).await {
+            // The home goes on without a member whose own partition cannot be written, and writes it later.
+            Err(error)
+                if error.code() == ErrorCode::NotFound
+                    && self.store.membership(caller.user_id, channel).await?.is_none() =>
+            {
+                Err(ErrorBody::unavailable("the channel is not in your list yet; try again", 500).into())
+            }
+            view => Ok(ChannelView { invited, ..view? }),
+        }
     }
 
     async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId> {

@@ -2,8 +2,8 @@
 //! around it. The store alone arbitrates order; every other part may be wrong, late or dead.
 //!
 //! Three implementations stand behind these traits: [`embedded`] (SQLite, one process), [`model`] (memory, with delayed and
-//! unknown outcomes and no atomicity across partitions, for simulation and transcripts), and `scylla` (CQL, for a fleet; the
-//! server does not use it yet). All pass the suite in [`conformance`].
+//! unknown outcomes and no atomicity across partitions, for simulation and transcripts), and `scylla` (CQL, for a fleet).
+//! All pass the suite in [`conformance`].
 #![warn(missing_docs)]
 
 mod accounts;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use madang_store::{StoreError, StoreResult};
+use parking_lot::RwLock;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, ServerErrorKind, Value};
 use tokio::sync::Notify;
@@ -27,13 +28,25 @@ pub struct Redis(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    manager: ConnectionManager,
+    /// Replaced when the server does not answer: after a call that was not answered in time the connection may be half-open, and the
+    /// manager would keep it.
+    manager: RwLock<ConnectionManager>,
     /// The last call was answered, whatever the answer.
     is_up: AtomicBool,
     /// Wakes the prober.
     went_down: Notify,
     /// Wakes those who wait for the server.
     came_up: Notify,
+}
+
+/// A manager connects again whenever a call finds its connection broken. It does not retry: [`Redis::probe`] does, and callers fail
+/// meanwhile.
+fn manager_of(client: &Client) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(0)
+        .set_connection_timeout(Some(CALL))
+        .set_response_timeout(Some(CALL));
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 impl std::fmt::Debug for Redis {
@@ -57,17 +70,10 @@ impl Redis {
             info = info.set_redis_settings(settings);
         }
         let client = Client::open(info).map_err(|error| invalid(&error))?;
-        // The manager connects again whenever a call finds the connection broken. It does not retry: `probe` does, and callers
-        // fail meanwhile.
-        let manager = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CALL))
-            .set_response_timeout(Some(CALL));
-        let manager = ConnectionManager::new_lazy_with_config(client.clone(), manager)
-            .map_err(|error| invalid(&error))?;
+        let manager = manager_of(&client).map_err(|error| invalid(&error))?;
         Ok(Self(Arc::new(Inner {
             client,
-            manager,
+            manager: RwLock::new(manager),
             is_up: AtomicBool::new(true),
             went_down: Notify::new(),
             came_up: Notify::new(),
@@ -80,10 +86,11 @@ impl Redis {
             self.0.went_down.notified().await;
             while !self.is_up() {
                 sleep(PROBE).await;
-                let mut manager = self.0.manager.clone();
+                let Ok(mut manager) = manager_of(&self.0.client) else { continue };
                 let answer = timeout(CALL, redis::cmd("PING").exec_async(&mut manager)).await;
                 if matches!(answer, Ok(Ok(()))) {
                     tracing::info!("Redis answers again");
+                    *self.0.manager.write() = manager;
                     self.0.is_up.store(true, Ordering::Release);
                     self.0.came_up.notify_waiters();
                 }
@@ -155,7 +162,7 @@ impl Redis {
     }
 
     async fn try_pipeline(&self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
-        let mut manager = self.0.manager.clone();
+        let mut manager = self.0.manager.read().clone();
         match timeout(CALL, pipeline.query_async(&mut manager)).await {
             Ok(answer) => answer,
             Err(_) => Err(RedisError::from((ErrorKind::Io, "no answer in time"))),
