@@ -1,7 +1,8 @@
 //! Reactions: those to one message that come within a second share one entry.
 //!
-//! The set of reactions is changed first, then the message's row together with the entry. After a crash in between, the next
-//! reaction finds the row behind the set, and brings it up to date.
+//! The set of reactions is changed first, then the message's row, then the entry is appended. A crash may come in between, or another
+//! home may append first. The next reaction finds the row behind the set, or no entry about the row among the last ones, and does
+//! what is missing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -186,7 +187,8 @@ impl Home {
             return Some(Effect::Find(lookup));
         }
         if step.messages.is_none() {
-            let seqs = step.asked.keys().copied().filter(|target| *target <= head.seq).collect();
+            // Also those beyond the head that this home knows: another one may have appended them, and a refusal moves no head.
+            let seqs = step.asked.keys().copied().collect();
             self.flight = Flight::Out(Step::React(step));
             return Some(Effect::FindRows { seqs, max_bytes: FIND_BYTES });
         }
@@ -206,7 +208,7 @@ impl Home {
         for target in step.asked.keys().copied().collect::<Vec<_>>() {
             let found =
                 rows.get(&target).and_then(Option::as_ref).and_then(|row| row.entry.content.message());
-            let is_unread = !rows.contains_key(&target) && self.head.is_some_and(|head| target <= head.seq);
+            let is_unread = !rows.contains_key(&target);
             let size = found.map_or(0, |message| body::json_bytes(&message.body) + REACTIONS_BYTES);
             if is_unread || (bytes + size > MAX_APPEND_BYTES && !messages.is_empty()) {
                 later.extend(step.asked.remove_entry(&target));
@@ -262,22 +264,24 @@ impl Home {
         for ((target, asked), present) in std::mem::take(&mut step.asked).into_iter().zip(reacted) {
             let Some(mut message) = messages.remove(&target) else { continue };
             let present = in_order(&message.reactions, present);
-            if present == message.reactions {
-                let version = message.version;
-                let seq = self.window.change_at(target, version);
+            let if_version = message.version;
+            let is_behind = present != message.reactions;
+            if is_behind {
+                (message.reactions, message.version) = (present, if_version + 1);
+            } else if let Some(reply) = self.unchanged_by_reactions(target, &message) {
                 for WaitingReaction { ticket, .. } in asked {
-                    self.reply(ticket, Reply::Changed { target, version, seq, caused_bytes: 0 });
+                    self.reply(ticket, reply.clone());
                 }
                 continue;
             }
-            let if_version = message.version;
-            (message.reactions, message.version) = (present, if_version + 1);
             let by = asked.last().map_or(message.sender_id, |asked| asked.request.change.user_id);
             let state = ReactedState::of(&message).map(Box::new);
             let change = ReactionsChange { target, version: message.version, by, state };
             let content = Content::Message(Box::new(message));
-            step.anew_bytes.push(body::entry_bytes(&content));
-            changes.push(RowChange { target, if_version, content });
+            step.anew_bytes.push(if is_behind { body::entry_bytes(&content) } else { 0 });
+            if is_behind {
+                changes.push(RowChange { target, if_version, content });
+            }
             let seq = head.seq.plus(rows.len() as u64 + 1);
             let entry = Entry { seq, at, content: Content::Reactions(change) };
             rows.push(Row { entry, ordinal: head.ordinal, key: None });
@@ -291,6 +295,21 @@ impl Home {
         let records = self.window.leaving(rows.len());
         self.flight = Flight::Out(Step::React(step));
         Some(Effect::Append(Append { changes, records, ..Append::of(self.log, head, rows) }))
+    }
+
+    /// The answer for a message whose row has the set, unless the row was changed for its reactions and none of the last entries is
+    /// about that. An entry that has left the window is appended again, which tells readers nothing new; a missing one would never
+    /// reach them.
+    fn unchanged_by_reactions(&self, target: Seq, message: &Message) -> Option<Reply> {
+        let version = message.version;
+        let seq = self.window.change_at(target, version);
+        let is_of_edit = message.edited.is_some_and(|mark| mark.version == version);
+        (seq.is_some() || version == 1 || is_of_edit).then_some(Reply::Changed {
+            target,
+            version,
+            seq,
+            caused_bytes: 0,
+        })
     }
 
     pub(super) fn finish_reactions(&mut self, step: ReactStep, now: Now) {

@@ -160,6 +160,50 @@ fn the_next_reaction_appends_the_entry_of_one_whose_row_was_not_changed() {
 }
 
 #[test]
+fn the_next_reaction_appends_the_entry_of_one_whose_row_was_changed() {
+    for fate in [Fate::UnknownLost, Fate::Unavailable] {
+        let mut stage = stage();
+        script(&mut stage, Kind::Append, fate);
+        stage.ask(0, react(ANNA, 5, "+1", true));
+        stage.run();
+        let second = stage.ask(1, react(ANNA, 5, "+1", true));
+        stage.run();
+        assert_eq!(text(&stage, second), "changed 5 to 2 at 6");
+        check_at_rest(&stage);
+    }
+}
+
+#[test]
+fn an_entry_about_reactions_that_another_home_was_faster_than_is_appended_behind_it() {
+    let mut stage = stage();
+    let slow = stage.ask(0, react(ANNA, 5, "+1", true));
+    while !stage.lines.iter().any(|line| line.contains("0 change 5")) {
+        stage.step(0);
+    }
+    // Between the change of the row and the append.
+    stage.step(0);
+    stage.ask(1, send(None, BERT, 7, "first"));
+    while stage.step(1) {}
+    stage.run();
+    assert_eq!(text(&stage, slow), "changed 5 to 2 at 7");
+    check_at_rest(&stage);
+}
+
+#[test]
+fn a_message_that_another_home_has_appended_is_found() {
+    let mut stage = stage();
+    // Both homes know the log.
+    stage.ask(0, send(None, BERT, 7, "one"));
+    stage.run();
+    stage.ask(1, send(None, BERT, 8, "two"));
+    stage.run();
+    let tickets = [stage.ask(0, react(ANNA, 7, "+1", true)), stage.ask(0, react(ANNA, 99, "+1", true))];
+    stage.run();
+    assert_eq!(tickets.map(|ticket| text(&stage, ticket)), ["changed 7 to 2 at 8", "not_found"]);
+    check_at_rest(&stage);
+}
+
+#[test]
 fn what_stands_behind_an_archive_in_the_queue_is_refused_and_retries_keep_their_ack() {
     let mut stage = stage();
     let state = |state| detail(ANNA, DetailChange::State(state));

@@ -84,10 +84,21 @@ fn rows_are_as_their_sets(world: &World) {
             assert!(message.reactions.is_empty() && message.body.text.is_empty());
             continue;
         }
-        if world.behind.contains(&row.entry.seq) {
+        let seq = row.entry.seq;
+        if world.behind.contains(&seq) {
             continue;
         }
         assert_eq!(message.reactions, world.reactions_to(row.entry.seq), "reactions to {}", row.entry.seq);
+        // Readers learn of a change by its entry. An edit whose entry is missing waits for the retry of its sender.
+        let is_of_reactions = message.edited.is_none_or(|mark| mark.version < message.version);
+        let is_it = |row: &Row| {
+            row.entry.content.change().is_some_and(|it| (it.target, it.version) == (seq, message.version))
+        };
+        assert!(
+            message.version == 1 || !is_of_reactions || world.rows.iter().any(is_it),
+            "no entry tells version {} of {seq}",
+            message.version
+        );
     }
 }
 
