@@ -31,7 +31,9 @@ use crate::private;
 use crate::rest::Api;
 use crate::tls::Tls;
 #[cfg(feature = "fleet")]
-use madang_discovery::NodeDiscovery;
+use madang_bus::registry::RegistryError;
+#[cfg(feature = "fleet")]
+use madang_discovery::{NodeDiscovery, Standing};
 
 /// How long the last write of received positions, and of last activity, may take.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
@@ -145,8 +147,15 @@ impl Node {
     /// start again. Cancel safe.
     pub async fn broken(&self) {
         #[cfg(feature = "fleet")]
-        if let Some(InFleet { number, .. }) = &self.in_fleet {
-            number.lost().await;
+        if let Some(InFleet { number, discovery }) = &self.in_fleet {
+            let mut standing = discovery.lease().standing();
+            tokio::select! {
+                () = number.lost() => {}
+                // The sender is part of the lease.
+                _ = standing.wait_for(|now| matches!(now, Standing::Failed(RegistryError::OlderEpoch { .. }))) => {
+                    tracing::error!("another process is registered with the number of this node");
+                }
+            }
             self.gateway.operations.store_health.fail("this node has lost its number");
             return;
         }

@@ -22,8 +22,8 @@ use crate::tls::Tls;
 /// How long appends and answers may take to finish after all connections were closed.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The exit code when a sync of the disk has failed (`EX_IOERR`). The supervisor starts the process again, and opening the folder
-/// shows what is durable.
+/// The exit code when a sync of the disk has failed (`EX_IOERR`), or a node of a fleet has lost its number. The supervisor starts the
+/// process again: opening the folder shows what is durable, and the node gets another number.
 const DISK_FAILED: u8 = 74;
 
 /// Connections that the kernel keeps until they are accepted. It may keep fewer (`net.core.somaxconn`, 4096 on Linux). After a

@@ -17,7 +17,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use crate::cargo::{self, Metadata};
-use crate::services::folder::Folder as Services;
+use crate::services::folder::{self, Folder as Services};
 use crate::services::lock::Lock;
 use crate::services::process::{Process, State, detached};
 use crate::services::{self, Running, Wanted, ports};
@@ -337,15 +337,9 @@ impl Place {
             .filter(|member| member.role == Role::Chat && member.state() != State::Gone)
             .map(Member::process)
             .collect();
-        for process in &chat {
-            if purge { process.kill()? } else { process.terminate()? }
-        }
-        let deadline = Instant::now() + END;
-        for process in chat {
-            if !process.ends_before(deadline) {
-                println!("killing process {}, which did not end after {} s", process.pid, END.as_secs());
-                process.kill()?;
-            }
+        match purge {
+            true => chat.into_iter().try_for_each(Process::kill)?,
+            false => folder::stop(&chat, END)?,
         }
         Services::new(&self.services())?.down(purge)?;
         if purge {
@@ -364,11 +358,7 @@ impl Place {
     }
 
     fn last_lines(&self, name: &str, count: usize) -> Result<String> {
-        let path = self.log_of(name);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        Ok(lines[lines.len().saturating_sub(count)..].join("\n"))
+        folder::last_lines(&self.log_of(name), count)
     }
 
     fn lock(&self) -> Result<Lock> {

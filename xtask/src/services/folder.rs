@@ -143,7 +143,7 @@ impl Folder {
             processes.into_iter().try_for_each(Process::kill)?;
             return self.purge(&record);
         }
-        stop(&processes)?;
+        stop(&processes, END)?;
         record.redis.iter_mut().chain(&mut record.cassandra).for_each(|server| server.process = None);
         record.write(&self.record_path())
     }
@@ -216,11 +216,7 @@ impl Folder {
     }
 
     fn last_lines(&self, name: &str, count: usize) -> Result<String> {
-        let path = self.log_of(name);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        Ok(lines[lines.len().saturating_sub(count)..].join("\n"))
+        last_lines(&self.log_of(name), count)
     }
 
     fn lock(&self) -> Result<Lock> {
@@ -245,12 +241,20 @@ impl Folder {
     }
 }
 
-/// Asks all processes for their end, and kills those that do not end in time.
-fn stop(processes: &[Process]) -> Result<()> {
+/// The last lines of a log.
+pub(crate) fn last_lines(path: &Path, count: usize) -> Result<String> {
+    let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(count)..].join("\n"))
+}
+
+/// Asks all processes for their end, and kills those that do not end within `patience`.
+pub(crate) fn stop(processes: &[Process], patience: Duration) -> Result<()> {
     processes.iter().try_for_each(|process| process.terminate())?;
-    let deadline = Instant::now() + END;
+    let deadline = Instant::now() + patience;
     for process in processes.iter().filter(|process| !process.ends_before(deadline)) {
-        println!("killing process {}, which did not end after {} s", process.pid, END.as_secs());
+        println!("killing process {}, which did not end after {} s", process.pid, patience.as_secs());
         process.kill()?;
     }
     Ok(())

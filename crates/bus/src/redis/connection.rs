@@ -61,16 +61,18 @@ impl Redis {
     /// # Errors
     /// The address is not one of Redis, or the password cannot be read.
     pub fn open(config: &BusConfig) -> StoreResult<Self> {
-        let invalid = |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("bus.url: {error}"));
-        let mut info = config.url.as_str().into_connection_info().map_err(|error| invalid(&error))?;
+        // The text of the error may contain the URL, and with it the password.
+        let invalid =
+            |_: RedisError| StoreError::Unavailable("bus.url is not the address of a Redis server".into());
+        let mut info = config.url.as_str().into_connection_info().map_err(invalid)?;
         if !config.password_file.as_os_str().is_empty() {
             let password = std::fs::read_to_string(&config.password_file)
                 .map_err(|error| StoreError::Unavailable(format!("bus.password_file: {error}")))?;
             let settings = info.redis_settings().clone().set_password(password.trim_end());
             info = info.set_redis_settings(settings);
         }
-        let client = Client::open(info).map_err(|error| invalid(&error))?;
-        let manager = manager_of(&client).map_err(|error| invalid(&error))?;
+        let client = Client::open(info).map_err(invalid)?;
+        let manager = manager_of(&client).map_err(invalid)?;
         Ok(Self(Arc::new(Inner {
             client,
             manager: RwLock::new(manager),

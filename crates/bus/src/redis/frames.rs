@@ -1,7 +1,7 @@
 //! What nodes send each other, as JSON with a version.
 //!
-//! A node accepts the present version and the one before it. A frame of any other version counts as lost: the sessions whom it may
-//! have concerned read their inboxes.
+//! There is one version so far. A release that changes it accepts the version before it too. A frame of an unknown version is
+//! dropped, as if it had been lost on the way.
 
 use std::sync::Arc;
 

@@ -34,7 +34,8 @@ pub(super) type Publication = (UserCard, Vec<UserId>);
 /// Where events go.
 pub(super) struct Whereabouts {
     nodes: Cache<UserId, Arc<[String]>>,
-    members: Cache<ChannelId, Arc<[UserId]>>,
+    /// `None`: the subscribers of an open channel.
+    members: Cache<ChannelId, Option<Arc<[UserId]>>>,
     subscribers: Cache<ChannelId, Arc<[String]>>,
 }
 
@@ -70,14 +71,19 @@ impl RedisBus {
         Ok(of_nodes)
     }
 
-    /// The members of a channel, at most `limit`, or a few more.
-    async fn members(&self, channel: ChannelId, limit: usize) -> StoreResult<Arc<[UserId]>> {
+    /// The members of a channel, at most `limit` or those of the last call; `None` for an open channel.
+    async fn members(&self, channel: ChannelId, limit: usize) -> StoreResult<Option<Arc<[UserId]>>> {
         if let Some(members) = self.whereabouts.members.get(&channel) {
             return Ok(members);
         }
-        let members = self.store.members(channel, None, limit).await?;
-        let members: Arc<[UserId]> = members.into_iter().map(|member| member.user_id).collect();
-        self.whereabouts.members.insert(channel, Arc::clone(&members));
+        let members = match self.is_open(channel).await? {
+            true => None,
+            false => {
+                let members = self.store.members(channel, None, limit).await?;
+                Some(members.into_iter().map(|member| member.user_id).collect())
+            }
+        };
+        self.whereabouts.members.insert(channel, members.clone());
         Ok(members)
     }
 
@@ -138,7 +144,7 @@ impl Bus for RedisBus {
     }
 
     async fn publish(&self, event: Event, at_most: usize) -> StoreResult<()> {
-        if self.is_open(event.channel_id).await? {
+        let Some(members) = self.members(event.channel_id, at_most + 1).await? else {
             for node in self.subscriber_nodes(event.channel_id).await?.iter() {
                 if node == self.me.as_str() {
                     self.hand_over_if_room(Envelope::Event(event.clone(), Receivers::Subscribers));
@@ -147,8 +153,7 @@ impl Bus for RedisBus {
                 }
             }
             return Ok(());
-        }
-        let members = self.members(event.channel_id, at_most + 1).await?;
+        };
         if members.len() > at_most {
             return Ok(());
         }
