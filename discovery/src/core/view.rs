@@ -70,7 +70,7 @@ impl View {
 /// Makes views from readings of the registry. The time is that of a clock that rises steadily.
 ///
 /// A reading after the registry has lost its data shows only those who have registered again since. Processes that are missing in
-/// it are kept for one lease: so long they may take to notice.
+/// it are kept for one lease, the time within which each process registers again.
 #[derive(Debug)]
 pub struct ViewCore {
     lease: Duration,

@@ -1,4 +1,4 @@
-//! Users of whom a core does not know yet that they are offline.
+//! Users without a known connection who may be online all the same.
 //!
 //! After a start, after a new view and after a pause, a user without a connection may have one that this core has not heard of. Such
 //! users are *unsettled*, and nobody reports them as offline. They settle after one lease, because by then each node has either sent
@@ -57,7 +57,7 @@ impl Core {
         self.settling.push(Settling::new(None, &self.config, now));
     }
 
-    /// Users whom this core does not own under `before` are unsettled from now.
+    /// The users that this core did not own under `before` are unsettled from now on.
     pub(super) fn unsettle(&mut self, before: View, now: Now) {
         let is_it = |one: &&mut Settling| one.before.as_ref() == Some(&before);
         if let Some(found) = self.settling.iter_mut().find(is_it) {
@@ -72,7 +72,7 @@ impl Core {
         self.settling.push(Settling::new(before, &self.config, now));
     }
 
-    /// Whether every user whom this core owns and does not know is offline.
+    /// Whether all own users without a known connection are offline.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
         self.settling.is_empty()

@@ -104,7 +104,7 @@ impl Process {
             ToCore::Reported(reported) => self.handle_reported(reported, now),
             ToCore::Question { from, id, asker, users } => {
                 let states = self.core.states(asker, &users);
-                // A user whom this core does not own may be online elsewhere.
+                // Another core may know that a user of its own is online.
                 let is_settled = self.core.is_settled() && users.iter().all(|user| self.core.owns(*user));
                 let answer = ToNode::Answer { id, users: states, is_settled };
                 self.out.push_back((from, Frame::Node(answer)));

@@ -142,7 +142,7 @@ impl RedisBus {
         }
     }
 
-    /// Registers, or renews, and compares. A registration that was late has missed rows: those whom it concerns read the store.
+    /// Registers, or renews, and compares. A late registration has missed rows: its users read their inboxes.
     async fn register(&self, targets: &[(Target, u64)], is_late: bool) -> StoreResult<()> {
         for targets in targets.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(targets.len());

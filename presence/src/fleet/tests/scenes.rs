@@ -42,7 +42,7 @@ fn up(id: u64) -> Up {
     Up { user: user(id), device, connection, is_idle: false }
 }
 
-/// The first users whom a process owns if both are alive.
+/// The first users that belong to a process if both are alive.
 fn users_of(process: ProcessRun, count: usize) -> Vec<u64> {
     let view = View::of(&[A.process, B.process]);
     (1..).filter(|id| view.owns(process.process, user(*id))).take(count).collect()

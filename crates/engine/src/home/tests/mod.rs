@@ -10,6 +10,7 @@ mod memberships;
 mod open_channels;
 mod order;
 mod random;
+mod reactions;
 mod retries;
 mod stage;
 mod transcripts;
