@@ -77,6 +77,17 @@ impl Fleet {
         &self.connect
     }
 
+    /// The addresses for other calls: those of the chat nodes.
+    ///
+    /// # Errors
+    /// If the file names none.
+    pub(crate) fn calls(&self) -> anyhow::Result<Vec<String>> {
+        let nodes = read(&self.folder)?.nodes.into_iter().filter(|member| member.role == Role::Chat);
+        let urls: Vec<String> = nodes.filter_map(|member| member.url).collect();
+        ensure!(!urls.is_empty(), "{} names no chat node", self.folder.join(FILE).display());
+        Ok(urls)
+    }
+
     /// The members at present. A member that was started again has another process.
     ///
     /// # Errors
@@ -105,7 +116,7 @@ impl Fleet {
         ended.await.with_context(|| format!("{name} (process {pid}) does not end"))
     }
 
-    /// Has a killed member started again, and waits until it runs. A chat node must also be ready.
+    /// Has a killed member started again, and waits until it runs. Programs of Madang must also be ready.
     pub(crate) async fn restart(&self, member: &Member) -> anyhow::Result<()> {
         let (name, started) = (&member.name, Instant::now());
         let program = self.folder.join(RESTART);
@@ -146,11 +157,13 @@ impl Fleet {
             return false;
         }
         match (now.role, now.url) {
-            (Role::Chat, Some(url)) => match Rest::new(&url, Duration::from_secs(1)) {
-                Ok(rest) => rest.is_ready().await,
-                // The address of a socket, or one behind a certificate of its own: the program has waited.
-                Err(_) => true,
-            },
+            (Role::Chat | Role::Discovery | Role::Presence, Some(url)) => {
+                match Rest::new(&url, Duration::from_secs(1)) {
+                    Ok(rest) => rest.is_ready().await,
+                    // The address of a socket, or one behind a certificate of its own: the program has waited.
+                    Err(_) => true,
+                }
+            }
             _ => true,
         }
     }

@@ -65,7 +65,7 @@ enum Task {
         /// One target, instead of all.
         target: Option<String>,
     },
-    /// Checks that a real server keeps its guarantees through faults. Writes docs/reports/faults.json.
+    /// Checks that a real server, or a fleet, keeps its guarantees through faults. Writes docs/reports/faults.json.
     Faults(faults::Faults),
     /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
     Services(services::Services),

@@ -21,7 +21,7 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(if quick { "test --quick" } else { "test" });
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
     steps.step("clippy", || {
-        let fleet = "madang-chat-server/fleet,madang-discovery/fleet,madang-bus/redis";
+        let fleet = "madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-bus/redis";
         call(&mut cargo(&[
             "clippy",
             "--workspace",

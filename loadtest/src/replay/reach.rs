@@ -19,6 +19,8 @@ const CALL_IN_FLEET: Duration = Duration::from_secs(10);
 pub(crate) struct Reach {
     /// One caller for each address. Each begins with another address, so that calls are spread.
     rests: Vec<Rest>,
+    /// The same of the addresses that assign nodes to devices, if they are others.
+    connectors: Option<Vec<Rest>>,
     /// The only server; `None` in a fleet, where devices ask for a node.
     direct: Option<Endpoint>,
     is_loopback: bool,
@@ -32,25 +34,26 @@ impl Reach {
             Some(path) => Trust::with_root_file(path)?,
             None => Trust::default(),
         };
-        let in_fleet = fleet.map(|fleet| fleet.connect().to_vec());
-        let asked = in_fleet.or_else(|| (!args.connect.is_empty()).then(|| args.connect.clone()));
-        let urls = asked.clone().unwrap_or_else(|| vec![args.url.clone()]);
+        let urls = match fleet {
+            Some(fleet) => fleet.calls()?,
+            None if args.is_fleet() => args.connect.clone(),
+            None => vec![args.url.clone()],
+        };
         let endpoints = urls.iter().map(|url| Endpoint::parse(url)).collect::<Result<Vec<_>, _>>()?;
-        let limit = if asked.is_some() { CALL_IN_FLEET } else { CALL };
-        let rotated = |first: usize| -> Vec<&String> { urls[first..].iter().chain(&urls[..first]).collect() };
-        let rests = (0..urls.len()).map(|first| Rest::with_servers(&rotated(first), limit, &trust));
+        let connectors = fleet.map(|fleet| callers(fleet.connect(), CALL_IN_FLEET, &trust)).transpose()?;
+        let limit = if args.is_fleet() { CALL_IN_FLEET } else { CALL };
         Ok(Self {
-            rests: rests.collect::<Result<_, _>>()?,
+            rests: callers(&urls, limit, &trust)?,
+            connectors,
             is_loopback: endpoints.iter().all(Endpoint::is_loopback_v4),
-            direct: endpoints.into_iter().next().filter(|_| asked.is_none()),
+            direct: endpoints.into_iter().next().filter(|_| !args.is_fleet()),
             trust,
         })
     }
 
     /// The caller with this number; any number will do.
-    #[expect(clippy::cast_possible_truncation, reason = "only the remainder matters")]
     pub(crate) fn rest(&self, number: u64) -> &Rest {
-        &self.rests[number as usize % self.rests.len()]
+        at(&self.rests, number)
     }
 
     /// Callers that each begin with another server.
@@ -90,7 +93,7 @@ impl Reach {
             }
         }
         let nodes = loop {
-            match self.rest(number).connect(token, None).await? {
+            match at(self.connectors.as_ref().unwrap_or(&self.rests), number).connect(token, None).await? {
                 Assigned::Nodes(nodes) => break nodes,
                 Assigned::Wait(waiting) => sleep(Duration::from_millis(waiting.retry_after_ms)).await,
             }
@@ -104,4 +107,15 @@ impl Reach {
         }
         Err(failed.unwrap_or_else(|| ClientError::Protocol("no node was assigned".into())))
     }
+}
+
+/// A caller that begins with each of these addresses.
+fn callers(urls: &[String], limit: Duration, trust: &Trust) -> Result<Vec<Rest>, ClientError> {
+    let rotated = |first: usize| -> Vec<&String> { urls[first..].iter().chain(&urls[..first]).collect() };
+    (0..urls.len()).map(|first| Rest::with_servers(&rotated(first), limit, trust)).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "only the remainder matters")]
+fn at(callers: &[Rest], number: u64) -> &Rest {
+    &callers[number as usize % callers.len()]
 }

@@ -47,8 +47,8 @@ fn step(tools: &Tools, name: &str, seconds: i64) -> Result<Figures> {
     let before = probe.last_at();
     for offset in [seconds, 0] {
         sleep(WHILE);
-        shim.set(Switch::ClockSeconds, offset)?;
-        presence.shim.set(Switch::ClockSeconds, offset)?;
+        shim.set(Switch::ClockMs, 1_000 * offset)?;
+        presence.shim.set(Switch::ClockMs, 1_000 * offset)?;
         say_on(&mut probe)?;
         circle.go_on().context("after the step")?;
         sleep(WHILE);
@@ -94,7 +94,7 @@ fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
     stage.start()?;
     let mut probe = Probe::sign_up(stage.addr)?;
     for offset in [0, seconds, 0] {
-        shim.set(Switch::ClockSeconds, offset)?;
+        shim.set(Switch::ClockMs, 1_000 * offset)?;
         sign_in_again(&mut probe)?;
         for _ in 0..FEW {
             let answer = probe.try_say()?;
@@ -103,7 +103,7 @@ fn limits(tools: &Tools, name: &str, seconds: i64) -> Result<()> {
         }
     }
     exhaust(&mut probe)?;
-    shim.set(Switch::ClockSeconds, seconds)?;
+    shim.set(Switch::ClockMs, 1_000 * seconds)?;
     sign_in_again(&mut probe)?;
     probe.say(LIMIT)?;
     stage.stop_and_check()

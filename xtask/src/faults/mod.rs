@@ -9,11 +9,13 @@ mod clock;
 mod crowd;
 mod disk;
 mod endurance;
+mod fleet;
 mod http;
 mod pause;
 mod probe;
 mod report;
 mod shim;
+mod socket;
 mod stage;
 mod talk;
 
@@ -21,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde_json::{Map, Value};
 
@@ -35,7 +37,7 @@ type Figures = Map<String, Value>;
 /// The command line.
 #[derive(Debug, Args)]
 pub(crate) struct Faults {
-    /// Scenarios to run; all if none is named. `list` prints their names.
+    /// Scenarios to run; all of one process if none is named. `fleet` names all of a fleet. `list` prints their names.
     names: Vec<String>,
     /// Minutes for which `soak` runs.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -43,7 +45,7 @@ pub(crate) struct Faults {
     /// Number of connections of `cut`.
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(10..=16_000))]
     connections: u64,
-    /// Corpus of `kills`: a folder, .tar or .tar.xz of IRC day files. By default synthetic days.
+    /// Corpus of `kills` and `fleet-kills`: a folder, .tar or .tar.xz of IRC day files. By default synthetic days.
     #[arg(long, value_name = "PATH")]
     corpus: Option<PathBuf>,
     /// Runs development builds of the programs.
@@ -104,11 +106,11 @@ const SCENARIOS: [Scenario; 13] = [
 /// Runs scenarios, and writes their results to docs/reports/faults.json.
 pub(crate) fn run(args: Faults) -> Result<ExitCode> {
     if args.names.iter().any(|name| name == "list") {
-        SCENARIOS.iter().for_each(|scenario| println!("{:<18}{}", scenario.name, scenario.about));
+        all().for_each(|scenario| println!("{:<22}{}", scenario.name, scenario.about));
         return Ok(ExitCode::SUCCESS);
     }
     let scenarios = chosen(&args.names)?;
-    let tools = Tools::build(&args)?;
+    let tools = Tools::build(&args, scenarios.iter().any(|scenario| scenario.is_of_a_fleet()))?;
     let mut report = Report::new();
     let mut holds = true;
     for scenario in scenarios {
@@ -121,26 +123,42 @@ pub(crate) fn run(args: Faults) -> Result<ExitCode> {
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().chain(&fleet::SCENARIOS)
+}
+
 fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>> {
     if names.is_empty() {
         return Ok(SCENARIOS.iter().collect());
     }
-    let find = |name: &String| SCENARIOS.iter().find(|scenario| scenario.name == name);
-    if let Some(unknown) = names.iter().find(|name| find(name).is_none()) {
-        let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
-        bail!("there is no scenario `{unknown}`; there are: {}", known.join(", "));
+    let mut found = Vec::new();
+    for name in names {
+        let before = found.len();
+        found.extend(
+            all().filter(|scenario| scenario.name == name || name == fleet::NAME && scenario.is_of_a_fleet()),
+        );
+        if found.len() == before {
+            let known: Vec<&str> = all().map(|scenario| scenario.name).collect();
+            bail!("there is no scenario `{name}`; there are: {}", known.join(", "));
+        }
     }
-    Ok(names.iter().filter_map(find).collect())
+    Ok(found)
 }
 
 impl Tools {
-    fn build(args: &Faults) -> Result<Self> {
+    /// Builds the programs. Those of a fleet are built for release only.
+    fn build(args: &Faults, is_of_a_fleet: bool) -> Result<Self> {
         let target = Metadata::read()?.target_directory;
-        let mut build = cargo(&["build", "-p", "madang-chat-server", "-p", "madang-loadtest", "--bins"]);
-        if !args.debug {
-            build.arg("--release");
+        ensure!(!(args.debug && is_of_a_fleet), "--debug is for scenarios of one process");
+        if is_of_a_fleet {
+            crate::fleet::build()?;
+        } else {
+            let mut build = cargo(&["build", "-p", "madang-chat-server", "-p", "madang-loadtest", "--bins"]);
+            if !args.debug {
+                build.arg("--release");
+            }
+            call(&mut build)?;
         }
-        call(&mut build)?;
         let name = if args.debug { "debug" } else { "release" };
         let programs = target.join(name);
         let soak = Duration::from_secs(args.soak_minutes * 60);
@@ -156,6 +174,10 @@ impl Tools {
 }
 
 impl Scenario {
+    fn is_of_a_fleet(&self) -> bool {
+        self.name.starts_with(fleet::NAME)
+    }
+
     fn play(&self, tools: &Tools) -> Entry {
         let begun = Instant::now();
         let outcome = (self.run)(tools);
@@ -176,5 +198,6 @@ mod tests {
         assert!(refusal.contains("`disk-ful`; there are: disk-full, "), "{refusal}");
         assert_eq!(chosen(&names(&["soak", "pause"])).unwrap()[1].name, "pause");
         assert_eq!(chosen(&[]).unwrap().len(), SCENARIOS.len());
+        assert_eq!(chosen(&names(&["fleet"])).unwrap().len(), fleet::SCENARIOS.len());
     }
 }

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::http::{self, Answer};
 use super::stage::until;
 
-const HANDLE: &str = "probe";
 const PASSWORD: &str = "correct horse";
 
 /// One user, alone in a group.
 pub(super) struct Probe {
     addr: SocketAddr,
+    handle: String,
     token: String,
     channel: String,
     next_key: u64,
@@ -24,17 +24,22 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn sign_up(addr: SocketAddr) -> Result<Self> {
-        let body = json!({ "handle": HANDLE, "display_name": "Probe", "password": PASSWORD });
+        Self::sign_up_as(addr, "probe")
+    }
+
+    pub(super) fn sign_up_as(addr: SocketAddr, handle: &str) -> Result<Self> {
+        let body = json!({ "handle": handle, "display_name": "Probe", "password": PASSWORD });
         let signed_in = must(http::call(addr, "POST", "/v1/accounts", None, Some(&body))?)?;
         let token = text(&signed_in, "access_token")?;
         let body = json!({ "kind": "group", "name": "probe", "members": [] });
         let view = must(http::call(addr, "POST", "/v1/channels", Some(&token), Some(&body))?)?;
-        Ok(Self { addr, token, channel: text(&view, "id")?, next_key: 0, acked: Vec::new() })
+        let (handle, channel) = (handle.to_owned(), text(&view, "id")?);
+        Ok(Self { addr, handle, token, channel, next_key: 0, acked: Vec::new() })
     }
 
     /// Signs in again after the token has expired.
     pub(super) fn log_in(&mut self) -> Result<()> {
-        let body = json!({ "handle": HANDLE, "password": PASSWORD, "device_name": "another" });
+        let body = json!({ "handle": self.handle, "password": PASSWORD, "device_name": "another" });
         let signed_in = must(http::call(self.addr, "POST", "/v1/sessions", None, Some(&body))?)?;
         self.token = text(&signed_in, "access_token")?;
         Ok(())
@@ -61,7 +66,7 @@ impl Probe {
         })
     }
 
-    /// Compares history with the acks: every acked message is there, once and in order, and the times rise.
+    /// Compares history with the acks: every acked message is there, once and in order, and the times and ids rise.
     pub(super) fn check(&self) -> Result<()> {
         let mut messages: Vec<Value> = Vec::new();
         let (mut after, mut at) = (0, 0);
@@ -78,6 +83,9 @@ impl Probe {
                 messages.extend((entry["kind"] == "message").then(|| entry.clone()));
             }
         }
+        let id = |message: &Value| message["message_id"].as_str().and_then(|id| id.parse::<u64>().ok());
+        ensure!(messages.iter().map(id).all(|id| id.is_some()), "a message has no id");
+        ensure!(messages.is_sorted_by_key(id), "the ids of messages fall");
         let place = |value: &Value| (value["seq"].clone(), value["message_id"].clone());
         ensure!(
             messages.iter().map(place).eq(self.acked.iter().map(place)),

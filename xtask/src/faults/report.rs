@@ -61,7 +61,7 @@ impl Report {
 
     /// Stores one run; the last runs of other scenarios are kept.
     pub(super) fn put(&mut self, name: &str, entry: &Entry) -> Result<()> {
-        self.ran.push(format!("{name:<18}{entry}"));
+        self.ran.push(format!("{name:<22}{entry}"));
         let mut scenarios: Map<String, Value> = match fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
             Err(_) => Map::new(),

@@ -14,7 +14,7 @@
 
 // In the same order as in `shim.rs`.
 static volatile struct {
-    int64_t clock_seconds;
+    int64_t clock_ms;
     int64_t sync_ms;
     int64_t sync_failures;
     int64_t write_error;
@@ -30,7 +30,12 @@ __attribute__((constructor)) static void begin(void) {
 
 int clock_gettime(clockid_t id, struct timespec *at) {
     int done = (int)syscall(SYS_clock_gettime, id, at);
-    if (faults && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) at->tv_sec += faults->clock_seconds;
+    if (faults && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
+        int64_t ns = at->tv_nsec + faults->clock_ms % 1000 * 1000000;
+        int64_t carry = ns < 0 ? -1 : ns / 1000000000;
+        at->tv_sec += faults->clock_ms / 1000 + carry;
+        at->tv_nsec = ns - carry * 1000000000;
+    }
     return done;
 }
 

@@ -21,8 +21,8 @@ pub(super) struct Shim(File);
 /// Offsets on the page, in units of eight bytes.
 #[derive(Clone, Copy)]
 pub(super) enum Switch {
-    /// Seconds that are added to the wall clock.
-    ClockSeconds = 0,
+    /// Milliseconds that are added to the wall clock.
+    ClockMs = 0,
     /// Milliseconds by which each sync is delayed.
     SyncMs = 1,
     /// Number of following syncs that fail.
@@ -41,9 +41,15 @@ impl Shim {
         call(&mut compiler).context("the shim needs a C compiler")?;
         let page = File::options().create(true).truncate(true).read(true).write(true).open(path("faults"))?;
         page.set_len(PAGE_BYTES)?;
-        let (faults, shim) = (path("faults"), path("shim.so"));
-        let script = format!("FAULTS='{}' LD_PRELOAD='{}' exec \"$@\"", faults.display(), shim.display());
-        Ok((Self(page), script))
+        let set: Vec<String> =
+            Self::environment(folder).iter().map(|(name, value)| format!("{name}='{value}'")).collect();
+        Ok((Self(page), format!("{} exec \"$@\"", set.join(" "))))
+    }
+
+    /// What a process needs in its environment to run with the library of this folder.
+    pub(super) fn environment(folder: &Path) -> [(&'static str, String); 2] {
+        let path = |name: &str| folder.join(name).display().to_string();
+        [("FAULTS", path("faults")), ("LD_PRELOAD", path("shim.so"))]
     }
 
     /// Sets a switch. It takes effect at once, in a running server too.

@@ -1,7 +1,7 @@
 //! Conversation during a fault: replays of the load tool in groups and in open channels, each with its judge.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +9,32 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use super::stage::{Stage, last_lines, until};
+
+/// What conversations take place on.
+pub(super) trait Ground {
+    /// The load tool.
+    fn loadtest(&self) -> PathBuf;
+
+    /// The folder of logs and reports.
+    fn folder(&self) -> &Path;
+
+    /// The option of the load tool that says where the server is.
+    fn reach(&self) -> [String; 2];
+}
+
+impl Ground for Stage<'_> {
+    fn loadtest(&self) -> PathBuf {
+        self.tools.program("madang-loadtest")
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn reach(&self) -> [String; 2] {
+        ["--url".to_owned(), format!("http://{}", self.addr)]
+    }
+}
 
 /// Time limit for sign-ups and for creating and joining channels.
 const SETUP_LIMIT: Duration = Duration::from_secs(120);
@@ -58,18 +84,18 @@ pub(super) struct Talk(Vec<Replay>);
 
 impl Talk {
     /// Starts replays in groups and in open channels, and returns once messages are being sent.
-    pub(super) fn start(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
+    pub(super) fn start(ground: &impl Ground, size: Size, more: &[&str]) -> Result<Self> {
         let more = |kind| [&["--channel-kind", kind], more].concat();
-        let groups = Replay::start(stage, "groups", &size.args(&more("group")))?;
-        let open = Replay::start(stage, "open channels", &size.args(&more("open")))?;
+        let groups = Replay::start(ground, "groups", &size.args(&more("group")))?;
+        let open = Replay::start(ground, "open channels", &size.args(&more("open")))?;
         let talk = Self(vec![groups, open]);
         talk.0.iter().try_for_each(Replay::wait_until_playing)?;
         Ok(talk)
     }
 
     /// Starts a replay in groups only.
-    pub(super) fn start_groups(stage: &Stage<'_>, size: Size, more: &[&str]) -> Result<Self> {
-        let groups = Replay::start(stage, "groups", &size.args(more))?;
+    pub(super) fn start_groups(ground: &impl Ground, size: Size, more: &[&str]) -> Result<Self> {
+        let groups = Replay::start(ground, "groups", &size.args(more))?;
         groups.wait_until_playing()?;
         Ok(Self(vec![groups]))
     }
@@ -92,6 +118,8 @@ impl Talk {
             for name in SUMS {
                 add(&mut sum, name, &report[name]);
             }
+            let snapshots = report["snapshots_taken"].as_object().into_iter().flatten();
+            snapshots.for_each(|(_, count)| add(&mut sum, "snapshots_taken", count));
             for name in ["edits", "deletes", "reactions", "joins", "leaves", "bans"] {
                 add(&mut sum, name, &report["changes"][name]);
             }
@@ -120,12 +148,12 @@ impl Size {
 }
 
 impl Replay {
-    /// Starts the load tool against the server of a stage.
-    pub(super) fn start(stage: &Stage<'_>, name: &'static str, args: &[String]) -> Result<Self> {
-        let path = |kind: &str| stage.folder.path().join(format!("{}.{kind}", name.replace(' ', "-")));
+    /// Starts the load tool against the servers of a stage.
+    pub(super) fn start(ground: &impl Ground, name: &'static str, args: &[String]) -> Result<Self> {
+        let path = |kind: &str| ground.folder().join(format!("{}.{kind}", name.replace(' ', "-")));
         let (log, report) = (path("log"), path("json"));
-        let mut command = Command::new(stage.tools.program("madang-loadtest"));
-        command.arg("replay").args(args).args(["--url", &format!("http://{}", stage.addr)]);
+        let mut command = Command::new(ground.loadtest());
+        command.arg("replay").args(args).args(ground.reach());
         command.arg("--report").arg(&report);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         Ok(Self { name, child: command.spawn()?, log, report })

@@ -11,23 +11,46 @@ use crate::services::process::{Process, State};
 /// What a member does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Role {
+pub(crate) enum Role {
     Chat,
+    Discovery,
+    Presence,
     Redis,
     Cql,
 }
 
-/// A process of the fleet. The members of the store and of the bus are started by `services`.
+impl Role {
+    /// Whether its members are programs of Madang. The others are started by `services`.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Self::Chat | Self::Discovery | Self::Presence)
+    }
+
+    /// The word that begins the names of its members.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Discovery => "discovery",
+            Self::Presence => "presence",
+            Self::Redis => "redis",
+            Self::Cql => "cassandra",
+        }
+    }
+}
+
+/// A process of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Member {
-    pub(super) name: String,
-    pub(super) role: Role,
-    /// The address that clients use.
-    pub(super) url: String,
-    pub(super) port: u16,
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// Where it is: for clients, or, of a presence process, for operators.
+    pub(crate) url: String,
+    pub(crate) port: u16,
+    /// The port of a discovery process for the other members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) internal_port: Option<u16>,
     /// 0 while it does not run.
-    pub(super) pid: u32,
-    pub(super) started: u64,
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
 }
 
 impl Member {
@@ -46,10 +69,10 @@ impl Member {
 
 /// All members.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Where clients ask which node serves them.
-    pub(super) connect: Vec<String>,
-    pub(super) nodes: Vec<Member>,
+    pub(crate) connect: Vec<String>,
+    pub(crate) nodes: Vec<Member>,
 }
 
 impl Record {
@@ -68,7 +91,17 @@ impl Record {
         fs::rename(&new, path).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    pub(super) fn named(&mut self, name: &str) -> Result<&mut Member> {
+    /// The members of one role.
+    pub(super) fn of(&self, role: Role) -> impl Iterator<Item = &Member> {
+        self.nodes.iter().filter(move |member| member.role == role)
+    }
+
+    /// The members that are programs of Madang.
+    pub(super) fn ours(&self) -> impl Iterator<Item = &Member> {
+        self.nodes.iter().filter(|member| member.role.is_ours())
+    }
+
+    pub(crate) fn named(&mut self, name: &str) -> Result<&mut Member> {
         let known = self.nodes.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
         let found = self.nodes.iter_mut().find(|member| member.name == name);
         found.with_context(|| format!("there is no member `{name}`; there are: {known}"))
@@ -86,7 +119,8 @@ mod tests {
         assert_eq!(Record::read(&path).unwrap(), Record::default());
         let mut record = Record { connect: vec!["http://127.0.0.1:1".to_owned()], nodes: Vec::new() };
         let (name, url) = ("chat-1".to_owned(), "http://127.0.0.1:1".to_owned());
-        record.nodes.push(Member { name, role: Role::Chat, url, port: 1, pid: 7, started: 8 });
+        let internal_port = None;
+        record.nodes.push(Member { name, role: Role::Chat, url, port: 1, internal_port, pid: 7, started: 8 });
         record.write(&path).unwrap();
         assert_eq!(Record::read(&path).unwrap(), record);
         let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
