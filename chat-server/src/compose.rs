@@ -20,7 +20,7 @@ use crate::consent::Consent;
 #[cfg(feature = "fleet")]
 use crate::fleet::{FleetNode, Number};
 use crate::gateway::delivery::{envelopes, open_channels};
-use crate::gateway::{Gateway, drain, sweep};
+use crate::gateway::{Gateway, drain, revoked, sweep};
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
@@ -340,6 +340,9 @@ impl Node {
             background.spawn_vital(health.check("writer"), writer);
         }
         tasks.spawn_vital(health.check("sweep"), sweep::run(Arc::clone(&gateway)));
+        if has_others {
+            tasks.spawn("revoked", revoked::run(Arc::clone(&gateway)));
+        }
         if let Some(tls) = tls {
             let (clock, drain) = (operations.clock.clone(), tasks.drain().clone());
             tasks.spawn_vital(health.check("tls"), tls.watch(clock, drain));

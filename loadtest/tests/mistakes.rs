@@ -103,8 +103,13 @@ fn a_fleet_that_is_not_one() {
     std::fs::write(folder.join("fleet.json"), "{}").unwrap();
     expect(&["--synthetic", "1", "--fleet", path], &["fleet.json does not describe a fleet"]);
     let url = nobody();
-    let file = format!(r#"{{"connect":["{url}"],"nodes":[]}}"#);
-    std::fs::write(folder.join("fleet.json"), file).unwrap();
+    let file = |nodes: &str| {
+        let text = format!(r#"{{"connect":["{url}"],"nodes":[{nodes}]}}"#);
+        std::fs::write(folder.join("fleet.json"), text).unwrap();
+    };
+    file("");
+    expect(&["--synthetic", "1", "--fleet", path], &["fleet.json names no chat node"]);
+    file(&format!(r#"{{"name":"chat-1","role":"chat","url":"{url}","pid":1}}"#));
     expect(&["--synthetic", "1", "--fleet", path], &["no server of the fleet is ready"]);
     expect(&["--synthetic", "1", "--connect", &url], &["no server of the fleet is ready"]);
     for with in [["--fleet", path, "--url", &url], ["--fleet", path, "--connect", &url]] {

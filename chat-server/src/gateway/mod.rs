@@ -5,13 +5,14 @@
 //! tasks that write. [`connection`] is the task of one socket (the shell of `engine::session`); its `outbound` is the writing
 //! side with the inbox cursor (`engine::sync`), its `registry` holds the connections by user. [`delivery`] brings envelopes to
 //! them, rows of open channels to their subscribers, and notices of presence. [`ledger`] counts the bytes under way, [`drain`]
-//! closes all connections over a window of time.
+//! closes all connections over a window of time, [`revoked`] those of devices that were revoked elsewhere.
 
 mod connection;
 pub mod delivery;
 pub mod drain;
 pub(crate) mod ledger;
 pub mod listener;
+pub mod revoked;
 pub mod socket;
 pub mod sweep;
 

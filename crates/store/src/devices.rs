@@ -1,5 +1,7 @@
 //! The devices of users, and the refresh tokens that keep them signed in.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use madang_ids::{Cursor, DeviceId, Millis, UserId};
 
@@ -106,6 +108,11 @@ pub trait DeviceStore: Send + Sync + 'static {
         except: Option<DeviceId>,
         at: Millis,
     ) -> StoreResult<Vec<DeviceId>>;
+    /// Devices that were revoked within this time (at most an hour), by the clock of the store; also some that were revoked
+    /// shortly before. A process to which no notice of a revocation came finds it here. A store of one process has none to tell.
+    async fn revoked_within(&self, _span: Duration) -> StoreResult<Vec<(UserId, DeviceId)>> {
+        Ok(Vec::new())
+    }
     /// Records the positions that devices have received: within one epoch the greater position stays; another epoch replaces it.
     async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()>;
 

@@ -2,6 +2,7 @@
 //! nothing.
 
 mod arrows;
+mod deploy;
 mod links;
 mod names;
 mod passages;
@@ -18,7 +19,7 @@ use crate::cargo::root;
 use tree::{Tree, Violation};
 
 /// The checks, in the order of their output.
-const CHECKS: [fn(&Tree) -> Vec<Violation>; 10] = [
+const CHECKS: [fn(&Tree) -> Vec<Violation>; 11] = [
     arrows::check_order,
     arrows::check_drivers,
     names::check,
@@ -28,6 +29,7 @@ const CHECKS: [fn(&Tree) -> Vec<Violation>; 10] = [
     sources::check_marks,
     registries::check,
     links::check,
+    deploy::check,
     prose::check,
 ];
 

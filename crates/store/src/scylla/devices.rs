@@ -1,6 +1,7 @@
 //! Devices and refresh tokens: one partition for each user, every write of it conditional.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::try_join;
@@ -279,6 +280,8 @@ impl DeviceStore for Scylla {
             let partition = self.partition(user).await?;
             let Some(found) = partition.device(device) else { return Ok(false) };
             if found.revoked_at.is_some() {
+                // An earlier call may have ended before it wrote this.
+                self.put_revocations(user, &[device]).await?;
                 return Ok(true);
             }
             let live = partition.live().unwrap_or(1) - 1;
@@ -289,6 +292,7 @@ impl DeviceStore for Scylla {
             ];
             let parts = vec![partition.count(int(user.raw()), live, partition.rev()), (&REVOKE, revoke)];
             if self.cql.conditional_batch(parts).await? {
+                self.put_revocations(user, &[device]).await?;
                 self.forget_oldest(user).await?;
                 return Ok(true);
             }
@@ -319,11 +323,17 @@ impl DeviceStore for Scylla {
                 (&REVOKE, values)
             }));
             if self.cql.conditional_batch(parts).await? {
+                let revoked: Vec<_> = ids.into_iter().map(|id| DeviceId::from_raw(number(id))).collect();
+                self.put_revocations(user, &revoked).await?;
                 self.forget_oldest(user).await?;
-                return Ok(ids.into_iter().map(|id| DeviceId::from_raw(number(id))).collect());
+                return Ok(revoked);
             }
         }
         Err(too_many())
+    }
+
+    async fn revoked_within(&self, span: Duration) -> StoreResult<Vec<(UserId, DeviceId)>> {
+        self.revocations(span).await
     }
 
     async fn set_received(&self, marks: &[(UserId, DeviceId, Cursor)]) -> StoreResult<()> {

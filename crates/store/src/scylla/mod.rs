@@ -41,6 +41,7 @@ mod members;
 mod metrics;
 mod overviews;
 mod presence;
+mod revocations;
 pub mod schema;
 mod session;
 mod settings;

@@ -227,6 +227,13 @@ impl Scylla {
         self.cql.read(&ALL, ()).await
     }
 
+    /// The time of one node of the cluster, in milliseconds.
+    pub(super) async fn now_ms(&self) -> Result<i64, StoreError> {
+        let time: Option<(CqlTimestamp,)> = self.cql.read_one(&CLOCK, ()).await?;
+        let time = time.ok_or_else(|| StoreError::Corrupt("a CQL node does not know its time".into()))?;
+        Ok(time.0.0)
+    }
+
     /// Asks some nodes for their time.
     async fn cluster_clock(&self) -> Result<ClusterClock, StoreError> {
         let mut clocks = Vec::with_capacity(CLOCKS);

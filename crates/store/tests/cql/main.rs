@@ -8,6 +8,7 @@
 mod links;
 mod proxy;
 mod refusals;
+mod revocations;
 mod suite;
 mod trim;
 mod workers;

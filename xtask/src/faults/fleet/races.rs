@@ -117,7 +117,7 @@ fn history(addr: SocketAddr, token: &str, channel: &str) -> Result<BTreeMap<Stri
     }
 }
 
-/// One of them gets it; the others are told that the channel is full; and the members are as many as it has seats.
+/// One of them gets it; the others learn that the channel is full; and the members are as many as it has seats.
 pub(super) fn last_seat(tools: &Tools) -> Result<Figures> {
     let stage = Stage::up(tools, "fleet-last-seat", |shape| {
         shape.nodes = 5;

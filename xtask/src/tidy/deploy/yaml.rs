@@ -14,8 +14,11 @@ pub(super) struct Node {
 enum Value {
     Text(String),
     List(Vec<Node>),
-    Map(Vec<(String, Node)>),
+    Map(Entries),
 }
+
+/// Keys and values in their order.
+type Entries = Vec<(String, Node)>;
 
 /// What cannot be read: its line, and the reason.
 pub(super) type Unreadable = (usize, String);
@@ -23,7 +26,8 @@ pub(super) type Unreadable = (usize, String);
 impl Node {
     /// Reads a document.
     pub(super) fn read(text: &str) -> Result<Self, Unreadable> {
-        let lines = text.lines().enumerate().filter_map(|(index, line)| Line::of(index + 1, line).transpose());
+        let lines =
+            text.lines().enumerate().filter_map(|(index, line)| Line::of(index + 1, line).transpose());
         let mut reader = Reader { lines: lines.collect::<Result<_, _>>()?, at: 0, anchors: BTreeMap::new() };
         let document = reader.block(0)?;
         match reader.lines.get(reader.at) {
@@ -79,7 +83,9 @@ impl Line {
         let text = text.trim_start_matches(' ').to_owned();
         match text.chars().next() {
             None => Ok(None),
-            Some('\t' | '%' | '?' | '|' | '>') => Err((number, "begins in a way that is not read here".to_owned())),
+            Some('\t' | '%' | '?' | '|' | '>') => {
+                Err((number, "begins in a way that is not read here".to_owned()))
+            }
             Some(_) => Ok(Some(Self { number, indent, text })),
         }
     }
@@ -137,10 +143,12 @@ impl Reader {
     }
 
     fn map(&mut self, indent: usize) -> Result<Value, Unreadable> {
-        let (mut entries, mut merged): (Vec<(String, Node)>, Vec<(String, Node)>) = (Vec::new(), Vec::new());
+        let (mut entries, mut merged) = (Entries::new(), Entries::new());
         while let Some(text) = self.next(indent).map(str::to_owned) {
             let number = self.lines[self.at].number;
-            let Some((key, rest)) = split_key(&text) else { return Err((number, "is not `key: value`".to_owned())) };
+            let Some((key, rest)) = split_key(&text) else {
+                return Err((number, "is not `key: value`".to_owned()));
+            };
             self.at += 1;
             let node = self.value(number, indent, rest)?;
             match key {
@@ -163,7 +171,9 @@ impl Reader {
     /// What follows a key, on its line or below it.
     fn value(&mut self, number: usize, indent: usize, rest: &str) -> Result<Node, Unreadable> {
         let (anchor, rest) = match rest.strip_prefix('&') {
-            Some(anchored) => anchored.split_once(' ').map_or((Some(anchored), ""), |(name, rest)| (Some(name), rest)),
+            Some(anchored) => {
+                anchored.split_once(' ').map_or((Some(anchored), ""), |(name, rest)| (Some(name), rest))
+            }
             None => (None, rest),
         };
         let inner = self.lines.get(self.at).map(|line| line.indent).filter(|inner| *inner > indent);
@@ -203,7 +213,7 @@ fn split_key(text: &str) -> Option<(&str, &str)> {
         return None;
     }
     let (key, rest) = text.split_once(": ").or_else(|| Some((text.strip_suffix(':')?, "")))?;
-    (!key.contains(['"', '['])).then_some((key, rest.trim()))
+    (!key.contains(['"', '[']) && !key.starts_with('-')).then_some((key, rest.trim()))
 }
 
 /// Splits at commas outside quotes. An empty list has no items.

@@ -20,8 +20,9 @@ use super::connect::ConnectError;
 
 use tables::tables;
 
-/// The version of `schema.cql`. Raise it with every change of a table, and add the change to [`apply`].
-pub(super) const VERSION: i32 = 1;
+/// The version of `schema.cql`. Raise it with every change, and add a change of a table that existed before to [`apply`], which makes
+/// new tables by itself.
+pub(super) const VERSION: i32 = 2;
 
 /// The version of a keyspace beside the one of this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

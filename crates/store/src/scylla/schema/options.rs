@@ -15,6 +15,8 @@ pub(super) fn compaction(table: &str) -> Option<Compaction> {
         "sends" => ("DAYS", "1"),
         // Two days.
         "claims" => ("HOURS", "2"),
+        // An hour.
+        "revocations" => ("MINUTES", "5"),
         _ => return None,
     };
     let options = [
