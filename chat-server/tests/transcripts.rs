@@ -77,8 +77,9 @@ transcripts! {
 }
 
 async fn check(file: &str, target: Target) {
+    let name = format!("{target:?}");
     if let Err(failure) = run(&folder().join(file), target).await {
-        panic!("on the {target:?} store: {failure}");
+        panic!("on the {name} store: {failure}");
     }
 }
 

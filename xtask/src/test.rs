@@ -13,6 +13,9 @@ use crate::{autobahn, replay, tidy};
 /// `--quick` skips test targets with this prefix.
 const SLOW: &str = "slow_";
 
+/// The features of what only a fleet has.
+const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-testkit/fleet";
+
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let metadata = Metadata::read()?;
@@ -21,17 +24,8 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let mut steps = Steps::new(if quick { "test --quick" } else { "test" });
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
     steps.step("clippy", || {
-        let fleet = "madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-bus/redis";
-        call(&mut cargo(&[
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--features",
-            fleet,
-            "--",
-            "-D",
-            "warnings",
-        ]))
+        let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--features", FLEET]);
+        call(clippy.args(["--", "-D", "warnings"]))
     });
     steps.step("tidy", tidy::check);
     steps.step("tests", || call(&mut tests(&["--lib", "--bins"], &fast)));

@@ -21,19 +21,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// The default of what is logged. The driver of the store reports each change of a connection, which the store does itself.
+const FILTER: &str = "info,scylla=error";
+
 /// What is logged, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
     /// `text` or `json`; default `text`.
     pub format: LogFormat,
-    /// Directives like those of `RUST_LOG`, which takes precedence; default `info`.
+    /// Directives like those of `RUST_LOG`, which takes precedence; default [`FILTER`].
     pub filter: String,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".to_owned() }
+        Self { format: LogFormat::Text, filter: FILTER.to_owned() }
     }
 }
 
@@ -159,8 +162,9 @@ mod tests {
     #[test]
     fn rust_log_wins_over_the_configuration() {
         let config = TelemetryConfig::default();
-        assert_eq!(filter(&config, None).unwrap().to_string(), "info");
-        assert_eq!(filter(&config, Some(String::new())).unwrap().to_string(), "info");
+        let default = filter(&config, None).unwrap().to_string();
+        assert!(default.contains("info") && default.contains("scylla=error"), "{default}");
+        assert_eq!(filter(&config, Some(String::new())).unwrap().to_string(), default);
         assert_eq!(filter(&config, Some("warn".into())).unwrap().to_string(), "warn");
     }
 

@@ -2,6 +2,8 @@
 //! clients that can violate the protocol, and the runner of `transcripts/`. Used from `tests/` only.
 #![expect(clippy::unwrap_used, reason = "only tests use it: a failure here fails the test")]
 
+#[cfg(feature = "fleet")]
+mod fleet;
 mod led;
 mod model;
 mod node;

@@ -161,7 +161,9 @@ impl Setup<'_> {
                     device_name: sign_up.device_name,
                     device_id: None,
                 };
-                again(|| rest.log_in(&login)).await
+                // Another run may be in the middle of the same sign-up: in a fleet its handle is taken before its account is there.
+                let is_early = |error: &ClientError| matches!(error, ClientError::Refused(body) if body.code == ErrorCode::Unauthorized);
+                again_if(|| rest.log_in(&login), |error| error.is_retryable() || is_early(error)).await
             }
             done => done,
         }
@@ -256,10 +258,20 @@ async fn again<T, F>(call: impl Fn() -> F) -> Result<T, ClientError>
 where
     F: Future<Output = Result<T, ClientError>>,
 {
+    again_if(call, ClientError::is_retryable).await
+}
+
+async fn again_if<T, F>(
+    call: impl Fn() -> F,
+    may_try: impl Fn(&ClientError) -> bool,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
     let mut tries = 1;
     loop {
         match call().await {
-            Err(error) if error.is_retryable() && tries < TRIES => {
+            Err(error) if may_try(&error) && tries < TRIES => {
                 let wait_ms = error.refusal().and_then(|body| body.retry_after_ms).unwrap_or(200);
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
                 tries += 1;

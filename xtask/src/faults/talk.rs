@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::stage::{Stage, last_lines, until};
@@ -88,14 +88,16 @@ impl Talk {
         let more = |kind| [&["--channel-kind", kind], more].concat();
         let groups = Replay::start(ground, "groups", &size.args(&more("group")))?;
         let open = Replay::start(ground, "open channels", &size.args(&more("open")))?;
-        let talk = Self(vec![groups, open]);
-        talk.0.iter().try_for_each(Replay::wait_until_playing)?;
+        let mut talk = Self(vec![groups, open]);
+        for replay in &mut talk.0 {
+            replay.wait_until_playing()?;
+        }
         Ok(talk)
     }
 
     /// Starts a replay in groups only.
     pub(super) fn start_groups(ground: &impl Ground, size: Size, more: &[&str]) -> Result<Self> {
-        let groups = Replay::start(ground, "groups", &size.args(more))?;
+        let mut groups = Replay::start(ground, "groups", &size.args(more))?;
         groups.wait_until_playing()?;
         Ok(Self(vec![groups]))
     }
@@ -160,8 +162,13 @@ impl Replay {
     }
 
     /// Waits for the first progress line of the load tool, which it prints every ten seconds.
-    fn wait_until_playing(&self) -> Result<()> {
-        let is_playing = || Ok(fs::read_to_string(&self.log)?.contains(" deliveries, "));
+    fn wait_until_playing(&mut self) -> Result<()> {
+        let is_playing = || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the replay ended during its set-up: {status}");
+            }
+            Ok(fs::read_to_string(&self.log)?.contains(" deliveries, "))
+        };
         until("users are sending", SETUP_LIMIT, is_playing)
             .with_context(|| last_lines(&self.log, 5))
             .map(drop)

@@ -3,6 +3,7 @@
 mod connection;
 mod parse;
 mod schemas;
+mod servers;
 mod template;
 
 use std::collections::BTreeMap;
@@ -12,22 +13,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_chat_server::config::Config;
-use madang_service::{Clock, ManualClock};
 use serde_json::{Value, json};
 
-use crate::node::{Storage, TestNode, manual_clock};
 use crate::rest::Rest;
 use crate::socket::Socket;
 use connection::{Connection, kind_of};
 use parse::{Expected, Line, RestCall, Step};
 use schemas::Schemas;
+use servers::Servers;
 use template::{Template, Variables};
 
 /// How long a `soon` call is repeated.
 const SOON: Duration = Duration::from_secs(5);
 
-/// The store on which a transcript runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg(feature = "fleet")]
+pub use crate::fleet::FleetPlace;
+
+/// The servers on which a transcript runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// The model store.
     Model,
@@ -35,6 +38,9 @@ pub enum Target {
     TwoHomes,
     /// The embedded store in a temporary folder.
     Embedded,
+    /// Two nodes as processes, with the real clock.
+    #[cfg(feature = "fleet")]
+    Fleet(FleetPlace),
 }
 
 /// The first difference between a transcript and the server.
@@ -62,7 +68,7 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     let (config, lines) = config_of(&lines).map_err(|message| fail(1, message))?;
     let minds_presence = lines.iter().any(|line| expects_presence(&line.step));
     let mut stage =
-        Stage::new(config, target, minds_presence).await.map_err(|error| fail(0, format!("{error:#}")))?;
+        Stage::new(config, &target, minds_presence).await.map_err(|error| fail(0, format!("{error:#}")))?;
     for Line { number, step } in lines {
         let (count, step) = match step {
             Step::Times { count, step } => (*count, step.as_ref()),
@@ -99,13 +105,9 @@ fn expects_presence(step: &Step) -> bool {
     kind_of(template) == Some("presence")
 }
 
-/// A node, its clock, and the connections to it.
+/// The servers, and the connections to them.
 struct Stage {
-    config: Config,
-    storage: Storage,
-    clock: Clock,
-    hand: ManualClock,
-    node: Option<TestNode>,
+    servers: Servers,
     connections: BTreeMap<String, Connection>,
     /// Whether a statement expects a `presence` frame. Only then are other `presence` frames unexpected.
     minds_presence: bool,
@@ -114,22 +116,12 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(config: Config, target: Target, minds_presence: bool) -> anyhow::Result<Self> {
-        let storage = match target {
-            Target::Model => Storage::model(),
-            Target::TwoHomes => Storage::model_with_two_homes(),
-            Target::Embedded => Storage::embedded(),
-        };
-        let (clock, hand) = manual_clock();
-        let node = TestNode::start_asking(config.clone(), &storage, clock.clone()).await?;
-        let schemas = Schemas::of(&node.url()).await.map_err(anyhow::Error::msg)?;
+    async fn new(config: Config, target: &Target, minds_presence: bool) -> anyhow::Result<Self> {
+        let mut servers = Servers::start(config, target).await?;
+        let url = servers.url().map_err(anyhow::Error::msg)?;
+        let schemas = Schemas::of(&url).await.map_err(anyhow::Error::msg)?;
         let (connections, variables) = (BTreeMap::new(), Variables::default());
-        let node = Some(node);
-        Ok(Self { config, storage, clock, hand, node, connections, minds_presence, variables, schemas })
-    }
-
-    fn node(&self) -> Result<&TestNode, String> {
-        self.node.as_ref().ok_or_else(|| "there is no node".into())
+        Ok(Self { servers, connections, minds_presence, variables, schemas })
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -178,15 +170,15 @@ impl Stage {
             }
             Step::Nothing { connection } => self.on(connection)?.0.expect_nothing().await,
             Step::Time(by) => {
-                self.hand.advance(*by);
+                self.servers.pass(*by).await;
                 Ok(())
             }
             Step::Rest(call) => self.rest(call).await,
-            Step::Drain => {
-                self.node()?.drain.begin();
-                Ok(())
+            Step::Drain => self.servers.drain(),
+            Step::Restart => {
+                self.connections.clear();
+                self.servers.restart().await
             }
-            Step::Restart => self.restart().await,
         }
     }
 
@@ -196,9 +188,9 @@ impl Stage {
     }
 
     /// Sends a REST request that must succeed.
-    async fn call(&self, who: Option<&str>, path: &str, body: &Value) -> Result<Value, String> {
+    async fn call(&mut self, who: Option<&str>, path: &str, body: &Value) -> Result<Value, String> {
         let token = who.map(|who| self.token(who)).transpose()?;
-        let rest = Rest::new(&self.node()?.url());
+        let rest = Rest::new(&self.servers.url()?);
         let answer = rest.call("POST", path, token.as_deref(), None, Some(body)).await;
         match answer.map_err(|error| format!("{error:#}"))? {
             answer if answer.status < 300 => Ok(answer.body),
@@ -262,7 +254,7 @@ impl Stage {
         if self.connections.contains_key(name) {
             return Err(format!("{name} is connected"));
         }
-        let socket = Socket::open(self.node()?.addr).await.map_err(|error| format!("{error:#}"))?;
+        let socket = Socket::open(self.servers.addr()?).await.map_err(|error| format!("{error:#}"))?;
         self.connections
             .insert(name.to_owned(), Connection::new(socket, self.minds_presence, Arc::clone(&self.schemas)));
         Ok(())
@@ -364,7 +356,7 @@ impl Stage {
         let path = self.variables.fill_text(&call.path)?;
         let key = call.key.as_ref().map(|key| self.variables.fill(key)).transpose()?;
         let body = call.body.as_ref().map(|body| self.variables.fill(body)).transpose()?;
-        let rest = Rest::new(&self.node()?.url());
+        let rest = Rest::new(&self.servers.url()?);
         let key = key.as_ref().and_then(Value::as_str);
         let answer = rest.call(&call.method, &path, token.as_deref(), key, body.as_ref()).await;
         let answer = answer.map_err(|error| format!("{error:#}"))?;
@@ -379,18 +371,6 @@ impl Stage {
         self.variables.compare(expected, &answer.body, "body").map_err(|why| format!("{why}; {}", told()))
     }
 
-    /// Ends the node abruptly and starts another one over the same store.
-    async fn restart(&mut self) -> Result<(), String> {
-        self.connections.clear();
-        let explain = |error: anyhow::Error| format!("{error:#}");
-        if let Some(node) = self.node.take() {
-            node.stop().await.map_err(explain)?;
-        }
-        let node = TestNode::start_asking(self.config.clone(), &self.storage, self.clock.clone()).await;
-        self.node = Some(node.map_err(explain)?);
-        Ok(())
-    }
-
     async fn end(mut self) -> Result<(), String> {
         for (name, connection) in &mut self.connections {
             if connection.has_ended() {
@@ -399,9 +379,6 @@ impl Stage {
             connection.expect_nothing().await.map_err(|why| format!("{name}: {why}"))?;
         }
         self.connections.clear();
-        match self.node.take() {
-            Some(node) => node.stop().await.map_err(|error| format!("{error:#}")),
-            None => Ok(()),
-        }
+        self.servers.stop().await
     }
 }
