@@ -214,6 +214,7 @@ impl Node {
     /// The folder cannot be opened, or the configuration is invalid.
     pub async fn open(config: Config, drain: Drain, accept_loss: bool) -> anyhow::Result<Self> {
         config.validate()?;
+        config.needs_folder()?;
         let path = config.server.data.clone();
         let embedded = EmbeddedConfig { path: path.clone(), accept_loss, ..EmbeddedConfig::default() };
         let store = Embedded::open(embedded)?;

@@ -1,6 +1,5 @@
 //! The configuration of a fleet in containers is one that the programs accept. `cargo xtask tidy` compares it with the other files of
 //! deploy/.
-#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

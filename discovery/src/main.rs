@@ -51,18 +51,22 @@ struct TokenSection {
     secret_file: PathBuf,
 }
 
+/// `EX_CONFIG` of sysexits.h: starting the process again cannot help.
+const WRONG_CONFIG: u8 = 78;
+
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            telemetry::tell_failure(format_args!("madang-discovery: {error:#}"));
-            ExitCode::FAILURE
-        }
+    let arguments = Arguments::parse();
+    let fail = |error: anyhow::Error, code: ExitCode| {
+        telemetry::tell_failure(format_args!("madang-discovery: {error:#}"));
+        code
+    };
+    match configure(&arguments) {
+        Err(error) => fail(error, WRONG_CONFIG.into()),
+        Ok(config) => run(config).map_or_else(|error| fail(error, ExitCode::FAILURE), |()| ExitCode::SUCCESS),
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn configure(arguments: &Arguments) -> anyhow::Result<FleetConfig> {
     let config: FleetConfig = config::load(arguments.config.as_deref())?;
     config.discovery.check()?;
     if config.bus.kind != BusKind::Redis {
@@ -74,6 +78,10 @@ fn run() -> anyhow::Result<()> {
         bail!("tokens.secret_file is empty: it must name the secret that all processes of the fleet have");
     }
     telemetry::init(&config.telemetry)?;
+    Ok(config)
+}
+
+fn run(config: FleetConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(serve(config))
 }

@@ -18,7 +18,7 @@ use madang_presence::{FleetMetrics, PresenceConfig, PresenceMetrics};
 use madang_service::{
     Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, telemetry,
 };
-use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
+use madang_store::scylla::{ConnectError, LeaseError, Scylla, WorkerLease, connect};
 use madang_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
@@ -59,23 +59,35 @@ struct FleetConfig {
     telemetry: TelemetryConfig,
 }
 
+/// `EX_CONFIG` of sysexits.h: starting the process again cannot help.
+const WRONG_CONFIG: u8 = 78;
+
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let arguments = Arguments::parse();
+    let fail = |error: anyhow::Error| {
+        telemetry::tell_failure(format_args!("madang-presence: {error:#}"));
+        let is_lasting = error.downcast_ref().is_some_and(ConnectError::is_lasting);
+        if is_lasting { WRONG_CONFIG.into() } else { ExitCode::FAILURE }
+    };
+    match configure(&arguments) {
         Err(error) => {
-            telemetry::tell_failure(format_args!("madang-presence: {error:#}"));
-            ExitCode::FAILURE
+            fail(error);
+            WRONG_CONFIG.into()
         }
+        Ok(config) => run(arguments, config).map_or_else(fail, |()| ExitCode::SUCCESS),
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn configure(arguments: &Arguments) -> anyhow::Result<FleetConfig> {
     let config: FleetConfig = config::load(arguments.config.as_deref())?;
     if config.bus.kind != BusKind::Redis || config.store.kind != StoreKind::Scylla {
         bail!("a presence process serves a fleet: set bus.kind = \"redis\" and store.kind = \"scylla\"");
     }
     telemetry::init(&config.telemetry)?;
+    Ok(config)
+}
+
+fn run(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(serve(arguments, config))
 }

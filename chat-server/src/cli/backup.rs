@@ -45,6 +45,7 @@ impl Backup {
             if !data.exists() {
                 bail!("the data folder {} does not exist", data.display());
             }
+            super::load(config)?.needs_folder()?;
             embedded::check_is_current(&data)?;
             let folder = Embedded::open(EmbeddedConfig { path: data, ..EmbeddedConfig::default() })?;
             Ok(back_up(Some(&folder), &to).await.unwrap_or_else(AdminAnswer::Refused))

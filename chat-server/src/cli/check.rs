@@ -22,7 +22,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self, config: Option<&Path>) -> anyhow::Result<ExitCode> {
-        let data = self.data.map_or_else(|| super::load(config).map(|config| config.server.data), Ok)?;
+        let configured = || -> anyhow::Result<PathBuf> {
+            let config = super::load(config)?;
+            config.needs_folder()?;
+            Ok(config.server.data)
+        };
+        let data = self.data.map_or_else(configured, Ok)?;
         if self.accept_loss {
             accept_loss(&data)?;
         }

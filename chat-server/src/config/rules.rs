@@ -8,6 +8,21 @@ use madang_store::{StoreConfig, StoreKind};
 use super::{Config, InvalidConfig, values};
 
 impl Config {
+    /// Whether the data folder has what a command looks for: the accounts and messages of a fleet are in its cluster.
+    ///
+    /// # Errors
+    /// For the configuration of a fleet.
+    pub fn needs_folder(&self) -> Result<(), InvalidConfig> {
+        match self.store.kind {
+            StoreKind::Embedded => Ok(()),
+            StoreKind::Scylla => Err(InvalidConfig {
+                field: "store.kind",
+                value: "scylla".to_owned(),
+                rule: "so nothing is in the data folder: run this command beside a running chat node, with the node's --data",
+            }),
+        }
+    }
+
     /// Checks all rules.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use madang_engine::body;
-use madang_ids::ChannelId;
+use madang_ids::{ChannelId, Cursor, LogId, Seq, UserId};
 use madang_proto::rest::{ChannelView, HistoryQuery, PageQuery, Since, Snapshot, SnapshotQuery};
 use madang_proto::{Entry, ErrorBody, ErrorCode, limits};
 use madang_store::{Overview, OverviewOrder};
@@ -43,9 +43,7 @@ impl Operations {
         let limit = query.limit.unwrap_or(limits::LIST_PAGE);
         let (after, limit) =
             pages::bounds::<ChannelId>(&PageQuery { after: query.after, limit: Some(limit) })?;
-        // Without it the device keeps the cursor that it has.
-        let end = self.inbox_end(caller.user_id).await?;
-        let rows = self.store.overview(caller.user_id, OverviewOrder::Id(after), limit).await?;
+        let (end, rows) = self.page_behind_cursor(caller.user_id, after, limit).await?;
         let next = pages::next(&rows, limit, |row| row.channel.card.id);
         let upto = next.as_ref().and_then(|_| rows.last()).map(|row| row.channel.card.id);
         let Left { left, gone } = self.left(caller, &query.since, after, upto, &rows).await?;
@@ -68,6 +66,35 @@ impl Operations {
         };
         let invitations = if is_first { self.count_invitations(caller.user_id).await? } else { 0 };
         Ok(Snapshot { cursor, channels, gone, recent, users, invitations, next })
+    }
+
+    /// The cursor, and the channels after `after` as they are behind it. Without the inbox there is no cursor: the device keeps the
+    /// one that it has.
+    async fn page_behind_cursor(
+        &self,
+        user: UserId,
+        after: Option<ChannelId>,
+        limit: usize,
+    ) -> Result<(Option<Cursor>, Vec<Overview>)> {
+        let Some(end) = self.inbox_end(user).await? else {
+            return Ok((None, self.store.overview(user, OverviewOrder::Id(after), limit).await?));
+        };
+        let rows = self.store.overview(user, OverviewOrder::Id(after), limit).await?;
+        let mut heads: Vec<(LogId, Seq)> =
+            rows.iter().map(|row| (LogId::Channel(row.channel.card.id), row.head.seq)).collect();
+        if after.is_none() {
+            let own = self.store.heads(&[LogId::User(user)]).await?;
+            heads.extend(own.first().map(|head| (LogId::User(user), head.seq)));
+        }
+        match self.inbox.know(user, &heads).await {
+            // Rows of a channel that the inbox did not know may have been lost since they were read.
+            Ok(true) => Ok((Some(end), self.store.overview(user, OverviewOrder::Id(after), limit).await?)),
+            Ok(false) => Ok((Some(end), rows)),
+            Err(error) => {
+                tracing::debug!(%error, user.id = %user, "an inbox does not answer");
+                Ok((None, rows))
+            }
+        }
     }
 
     /// Channels of this page that the device has and the caller has left. A channel that cannot be read is in neither list.

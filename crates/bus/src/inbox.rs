@@ -85,6 +85,16 @@ pub trait Inbox: Send + Sync + 'static {
         Ok(())
     }
 
+    /// A device is about to be shown the state of these logs, each as of this place or a later one. Rows up to there need not be
+    /// brought to it; those after it are, whatever becomes of their [`moved`](Inbox::moved). Call it after the heads were read and
+    /// before the state is. `true` if the inbox knew nothing of some of the logs, so that what was read before is of no use.
+    ///
+    /// # Errors
+    /// The inbox does not answer.
+    async fn know(&self, _user: UserId, _heads: &[(LogId, Seq)]) -> StoreResult<bool> {
+        Ok(false)
+    }
+
     /// The end of a user's inbox: a read after it contains everything that concerns the user from now on.
     ///
     /// The epoch of the cursor is durable before it is returned, so no later start can mistake it for one of its own.

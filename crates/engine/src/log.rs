@@ -121,6 +121,10 @@ pub struct ReactionChange {
     pub emoji: String,
     /// Whether it is there from now on.
     pub on: bool,
+    /// The order of changes of the same reaction, in microseconds; the home sets it. Of two changes the later one stays, in whichever
+    /// order nodes carry them out: one that was paused in between carries its change out late.
+    #[serde(default)]
+    pub at_us: u64,
 }
 
 /// A change of an earlier row's content (edit, deletion, reactions).

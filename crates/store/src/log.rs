@@ -167,7 +167,9 @@ pub trait LogStore: Send + Sync + 'static {
     async fn rows_at(&self, log: LogId, seqs: &[Seq], max_bytes: usize) -> StoreResult<Vec<Option<Row>>>;
 
     /// Changes reactions to the message at `target`, and answers with all of them: by emoji, at most `named` users of each,
-    /// by id. Repeating it is harmless. The message's row is not changed.
+    /// by id. Repeating it is harmless. The message's row is not changed. Of two
+    /// changes of one reaction the later one by [`ReactionChange::at_us`] stays, in whichever order they come; a store of one process,
+    /// where they come in their order, need not look at it.
     async fn react(
         &self,
         channel: ChannelId,

@@ -51,6 +51,9 @@ pub(crate) struct Faults {
     /// Runs development builds of the programs.
     #[arg(long)]
     debug: bool,
+    /// Keeps the folders of the scenarios: data, logs and reports.
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Paths and time limits.
@@ -61,6 +64,7 @@ struct Tools {
     soak: Duration,
     connections: u64,
     corpus: Option<PathBuf>,
+    keep: bool,
 }
 
 impl Tools {
@@ -169,6 +173,7 @@ impl Tools {
             soak,
             connections: args.connections,
             corpus: args.corpus.clone(),
+            keep: args.keep,
         })
     }
 }

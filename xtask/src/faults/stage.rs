@@ -44,26 +44,32 @@ pub(super) fn until(
     Ok(begun.elapsed())
 }
 
-/// A folder that is removed when this is dropped.
-pub(super) struct Folder(PathBuf);
+/// A folder that is removed when this is dropped, unless folders are kept.
+pub(super) struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Folder {
     pub(super) fn new(tools: &Tools, name: &str) -> Result<Self> {
         // On a disk, as data folders are, and not in memory.
         let path = tools.target.join(format!("faults-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { path, keep: tools.keep })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("{} was not removed: {error}", self.0.display());
+        if self.keep {
+            return println!("kept {}", self.path.display());
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("{} was not removed: {error}", self.path.display());
         }
     }
 }

@@ -178,7 +178,7 @@ impl Replay {
     pub(super) fn finish(mut self) -> Result<Value> {
         until("the replay ends", END_LIMIT, || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
-        ensure!(status.success(), "{}: {status}: {}", self.name, last_lines(&self.log, 12));
+        ensure!(status.success(), "{}: {status}: {}", self.name, last_lines(&self.log, 20));
         Ok(serde_json::from_slice(&fs::read(&self.report)?)?)
     }
 }

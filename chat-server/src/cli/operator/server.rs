@@ -1,10 +1,12 @@
 //! The server's side: listens on a socket in the data folder.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use madang_proto::ErrorBody;
 use madang_store::embedded::Embedded;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -18,8 +20,13 @@ use crate::operations::Operations;
 
 /// Answers requests of operators for this data folder until the drain.
 pub(in crate::cli) fn listen(node: &Node, data: &Path) -> anyhow::Result<()> {
+    // In a fleet the folder has nothing else, and no lock.
+    DirBuilder::new().recursive(true).mode(0o700).create(data).context("cannot make the data folder")?;
     let path = data.join(SOCKET);
-    // This process holds the lock of the folder, so an existing socket belongs to a process that has ended.
+    if StdUnixStream::connect(&path).is_ok() {
+        bail!("another process answers at {}: give each node a data folder of its own", path.display());
+    }
+    // The socket of a process that has ended.
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}

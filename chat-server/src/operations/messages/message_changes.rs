@@ -126,7 +126,7 @@ fn command(by: UserId, target: Seq, change: Change) -> Command {
         Change::Edit { body, version } => MessageChange::Edit { body, if_version: version },
         Change::Delete => MessageChange::Delete,
         Change::React { emoji, on } => {
-            let change = ReactionChange { user_id: by, emoji, on };
+            let change = ReactionChange { user_id: by, emoji, on, at_us: 0 };
             return Command::React(ReactRequest { target, change });
         }
     };

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Millis, Position, Seq, UserId};
 use madang_proto::{ChannelKind, SnapshotReason};
 use madang_store::{StoreError, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use redis::{Pipeline, Value};
 
+use super::beginnings::Beginnings;
 use super::connection::PIPELINE;
 use super::frames::{Content, FrameHead};
 use super::scripts::{self, call};
@@ -57,7 +58,16 @@ pub(super) fn audiences() -> Audiences {
     Cache::builder().max_capacity(AUDIENCE_BYTES).weigher(weigh).build()
 }
 
-/// The answer of an inbox to rows that it did not have.
+/// The answer of an inbox to rows.
+enum Answer {
+    /// It has them already, or nobody needs them.
+    Had,
+    /// It knows nothing of the log, and began at this time.
+    Begun(Millis),
+    Brought(Brought),
+}
+
+/// Rows that an inbox did not have.
 struct Brought {
     previous: Position,
     position: Position,
@@ -103,6 +113,16 @@ impl Inbox for RedisBus {
 
     async fn retire(&self, logs: &[LogId]) -> StoreResult<()> {
         self.retire_logs(self.run, logs).await
+    }
+
+    async fn know(&self, user: UserId, known: &[(LogId, Seq)]) -> StoreResult<bool> {
+        let [heads, ..] = inbox_keys(user);
+        let arguments: Vec<String> =
+            known.iter().flat_map(|(log, seq)| [log_name(*log), seq.to_string()]).collect();
+        let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
+        let mut reply = Reply::of(self.redis.command(&call(&scripts::KNOW, &[&heads], &arguments)).await?)?;
+        self.note_epoch(epoch_of(&reply.text()?)).await;
+        Ok(reply.number()? > 0)
     }
 
     async fn end(&self, user: UserId) -> StoreResult<Cursor> {
@@ -274,33 +294,22 @@ impl RedisBus {
         let name = log_name(log);
         let mut of_nodes = BTreeMap::<String, Vec<Recipient>>::new();
         let mut epoch = None;
-        for parts in parts.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(parts.len());
-            for part in parts {
-                let [heads, items, nodes] = inbox_keys(part.user);
-                let [from, to, stay] =
-                    [*part.range.start(), *part.range.end(), part.stay_from].map(|seq| seq.to_string());
-                let arguments = [&name, &from, &to, &stay].map(|argument| argument.as_bytes());
-                pipeline.add_command(call(&scripts::MOVED, &[&heads, &items, &nodes], &arguments));
-            }
-            for (part, answer) in parts.iter().zip(self.redis.pipeline(&pipeline).await?) {
-                let mut reply = Reply::of(answer)?;
-                epoch = Some(epoch_of(&reply.text()?));
-                let Some(brought) = Brought::parse(reply)? else {
-                    self.metrics.moved_before.inc();
-                    continue;
-                };
-                self.metrics.moved.inc();
-                let is_repair = brought.from < *part.range.start();
-                self.metrics.repaired.inc_by(u64::from(is_repair));
-                let Brought { previous, position, nodes, .. } = brought;
-                let sees_all = part.sees_all && brought.from == *part.range.start();
-                let place = Place { previous, first: Position::new(previous.get() + 1), last: position };
-                for node in nodes {
-                    let recipient = Recipient { user_id: part.user, place, sees_all };
-                    of_nodes.entry(node).or_default().push(recipient);
+        let mut parts: Vec<(Part, Option<Seq>)> = parts.into_iter().map(|part| (part, None)).collect();
+        while !parts.is_empty() {
+            let mut unknown = Vec::new();
+            for parts in parts.chunks(PIPELINE) {
+                let answers = self.redis.pipeline(&moved(&name, parts, rows.is_some())).await?;
+                for ((part, _), answer) in parts.iter().zip(answers) {
+                    let mut reply = Reply::of(answer)?;
+                    epoch = Some(epoch_of(&reply.text()?));
+                    match Answer::parse(reply)? {
+                        Answer::Had => _ = self.metrics.moved_before.inc(),
+                        Answer::Begun(begun) => unknown.push((part.clone(), begun)),
+                        Answer::Brought(brought) => self.take(part, brought, &mut of_nodes),
+                    }
                 }
             }
+            parts = Beginnings::new(self.store.as_ref(), log, rows.is_some()).of(unknown).await?;
         }
         let Some(epoch) = epoch else { return Ok(()) };
         self.note_epoch(epoch).await;
@@ -353,6 +362,19 @@ impl RedisBus {
         self.hand_over(envelope).await;
     }
 
+    /// Counts rows that an inbox has taken, and notes the nodes to which they go.
+    fn take(&self, part: &Part, brought: Brought, of_nodes: &mut BTreeMap<String, Vec<Recipient>>) {
+        let Brought { previous, position, from, nodes } = brought;
+        self.metrics.moved.inc();
+        self.metrics.repaired.inc_by(u64::from(from < *part.range.start()));
+        let sees_all = part.sees_all && from == *part.range.start();
+        let place = Place { previous, first: Position::new(previous.get() + 1), last: position };
+        for node in nodes {
+            let recipient = Recipient { user_id: part.user, place, sees_all };
+            of_nodes.entry(node).or_default().push(recipient);
+        }
+    }
+
     async fn publish_rows(&self, channel: ChannelId, rows: &Arc<[Row]>) -> StoreResult<()> {
         let Some(last) = rows.last().map(|row| row.entry.seq) else { return Ok(()) };
         let (key, last) = (channel_nodes(channel), last.to_string());
@@ -403,15 +425,35 @@ impl RedisBus {
     }
 }
 
-impl Brought {
-    fn parse(mut reply: Reply) -> StoreResult<Option<Self>> {
+impl Answer {
+    fn parse(mut reply: Reply) -> StoreResult<Self> {
         if reply.is_empty() {
-            return Ok(None);
+            return Ok(Self::Had);
         }
-        let (previous, position) = (Position::new(reply.number()?), Position::new(reply.number()?));
+        let previous = reply.number()?;
+        if reply.is_empty() {
+            return Ok(Self::Begun(Millis::new(previous / 1_000)));
+        }
+        let (previous, position) = (Position::new(previous), Position::new(reply.number()?));
         let (from, nodes) = (Seq::new(reply.number()?), texts(reply.list()?)?);
-        Ok(Some(Self { previous, position, from, nodes }))
+        Ok(Self::Brought(Brought { previous, position, from, nodes }))
     }
+}
+
+/// The calls that bring rows, each with the first row for an inbox that knows nothing of the log, if that is decided.
+fn moved(name: &str, parts: &[(Part, Option<Seq>)], is_live: bool) -> Pipeline {
+    let mut pipeline = Pipeline::with_capacity(parts.len());
+    for (part, begin) in parts {
+        let [heads, items, nodes] = inbox_keys(part.user);
+        let (from, to) = (*part.range.start(), *part.range.end());
+        // A stay that begins with rows that were appended just now has no earlier ones.
+        let begin = begin.or((is_live && part.stay_from == from).then_some(from));
+        let [from, to, stay] = [from, to, part.stay_from].map(|seq| seq.to_string());
+        let begin = begin.map(|seq| seq.to_string()).unwrap_or_default();
+        let arguments = [name, &from, &to, &stay, &begin].map(str::as_bytes);
+        pipeline.add_command(call(&scripts::MOVED, &[&heads, &items, &nodes], &arguments));
+    }
+    pipeline
 }
 
 pub(super) fn texts(mut list: Reply) -> StoreResult<Vec<String>> {

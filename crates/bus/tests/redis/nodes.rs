@@ -125,11 +125,15 @@ impl Node {
 
 /// Appends a note to Anna's own log.
 async fn note(store: &Model, seq: u64) -> Arc<[Row]> {
+    note_at(store, seq, Millis::new(seq)).await
+}
+
+async fn note_at(store: &Model, seq: u64, at: Millis) -> Arc<[Row]> {
     let log = LogId::User(ANNA);
     let expected = store.heads(&[log]).await.unwrap()[0];
     assert_eq!(expected.seq.get() + 1, seq);
     let content = Content::Created { by: ANNA };
-    let entry = Entry { seq: Seq::new(seq), at: Millis::new(seq), content };
+    let entry = Entry { seq: Seq::new(seq), at, content };
     let rows: Arc<[Row]> = Arc::new([Row { entry, ordinal: Ordinal::ZERO, key: None }]);
     store.append(Append::of(log, Head { ..expected }, Arc::clone(&rows))).await.unwrap();
     rows
@@ -199,7 +203,7 @@ async fn a_redis_that_begins_again_empty_resets_every_cursor() {
     assert!(near.bus.end(ANNA).await.is_err());
     assert_eq!(near.bus.read(ANNA, end, 10).await, Ok(InboxRead::Unavailable));
     // Nothing waits for a server that is gone.
-    let rows = note(&store, 2).await;
+    let rows = note_at(&store, 2, now()).await;
     let refused = timeout(Duration::from_millis(1_500), near.bus.moved(LogId::User(ANNA), &rows)).await;
     assert!(refused.expect("bounded in time").is_err());
     server.begin_again().await;
@@ -207,14 +211,14 @@ async fn a_redis_that_begins_again_empty_resets_every_cursor() {
     let verdict = near.bus.read(ANNA, end, 10).await;
     assert_eq!(verdict, Ok(InboxRead::SnapshotRequired(SnapshotReason::InboxReset)));
     // No position is handed out twice: a cursor of the lost inbox cannot be mistaken for one of the new one.
-    let now = near.bus.end(ANNA).await.unwrap();
-    assert!(now.epoch != end.epoch && now.position > end.position);
-    let old = Cursor { position: end.position, ..now };
+    let begun = near.bus.end(ANNA).await.unwrap();
+    assert!(begun.epoch != end.epoch && begun.position > end.position);
+    let old = Cursor { position: end.position, ..begun };
     let verdict = near.bus.read(ANNA, old, 10).await;
     assert_eq!(verdict, Ok(InboxRead::SnapshotRequired(SnapshotReason::TooFarBehind)));
     // The fan-out that failed is repeated by its home, and live delivery goes on once the registration holds again.
     near.bus.moved_again(LogId::User(ANNA), Seq::new(2)..=Seq::new(2)).await.unwrap();
-    let read = near.bus.read(ANNA, now, 10).await.unwrap();
+    let read = near.bus.read(ANNA, begun, 10).await.unwrap();
     let InboxRead::Page(page) = read else { panic!("{read:?}") };
     assert_eq!((page.items.len(), page.items[0].to), (1, Seq::new(2)));
     let mut seq = 2;
@@ -302,4 +306,76 @@ async fn a_slow_reader_is_told_that_frames_are_lost() {
     }
     assert!(frames < 3_000, "{frames} frames before the loss");
     assert_eq!(streams.length(&nobody).await.unwrap(), 0, "nobody reads it");
+}
+
+fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Millis::new(since.as_millis() as u64)
+}
+
+/// The places in Anna's own log that her inbox has after a cursor.
+async fn seqs(bus: &RedisBus, after: Cursor) -> Vec<u64> {
+    match bus.read(ANNA, after, 1_000).await.unwrap() {
+        InboxRead::Page(page) => page.items.iter().flat_map(|item| item.from.get()..=item.to.get()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the program of Redis in MADANG_TEST_REDIS_SERVER"]
+async fn a_fan_out_behind_that_of_another_node_is_not_lost_for_a_new_member() {
+    let (server, store) = stage().await;
+    let (one, other) = (Node::start(&server, &store, 1), Node::start(&server, &store, 2));
+    let log = LogId::User(ANNA);
+    let end = one.bus.end(ANNA).await.unwrap();
+    // Her stay begins now. The link of the node that appended the first rows is cut.
+    let late = [note_at(&store, 1, now()).await, note_at(&store, 2, now()).await];
+    let last = note_at(&store, 3, now()).await;
+    other.bus.moved(log, &last).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [1, 2, 3]);
+    for rows in &late {
+        one.bus.moved(log, rows).await.unwrap();
+    }
+    one.bus.moved_again(log, Seq::new(1)..=Seq::new(3)).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+#[ignore = "needs the program of Redis in MADANG_TEST_REDIS_SERVER"]
+async fn what_a_snapshot_contains_is_not_brought_and_what_follows_it_is() {
+    let (server, store) = stage().await;
+    let (one, other) = (Node::start(&server, &store, 1), Node::start(&server, &store, 2));
+    let log = LogId::User(ANNA);
+    // Long before the inbox, which has just been lost, began anew.
+    for seq in 1..=5 {
+        note(&store, seq).await;
+    }
+    let end = one.bus.end(ANNA).await.unwrap();
+    one.bus.moved_again(log, Seq::new(1)..=Seq::new(4)).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [0_u64; 0], "old rows are in every snapshot");
+    assert!(!one.bus.know(ANNA, &[(log, Seq::new(5))]).await.unwrap(), "the repetition said up to where");
+    let lost = note_at(&store, 6, now()).await;
+    let next = note_at(&store, 7, now()).await;
+    other.bus.moved(log, &next).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [5, 6, 7]);
+    one.bus.moved(log, &lost).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [5, 6, 7]);
+}
+
+#[tokio::test]
+#[ignore = "needs the program of Redis in MADANG_TEST_REDIS_SERVER"]
+async fn rows_behind_a_snapshot_are_brought_although_their_fan_out_failed() {
+    let (server, store) = stage().await;
+    let (one, other) = (Node::start(&server, &store, 1), Node::start(&server, &store, 2));
+    let log = LogId::User(ANNA);
+    for seq in 1..=5 {
+        note(&store, seq).await;
+    }
+    let end = one.bus.end(ANNA).await.unwrap();
+    assert!(one.bus.know(ANNA, &[(log, Seq::new(5))]).await.unwrap());
+    assert!(!one.bus.know(ANNA, &[(log, Seq::new(4))]).await.unwrap(), "a place does not fall");
+    note_at(&store, 6, now()).await;
+    let next = note_at(&store, 7, now()).await;
+    other.bus.moved(log, &next).await.unwrap();
+    assert_eq!(seqs(&one.bus, end).await, [6, 7]);
 }

@@ -11,6 +11,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use madang_ids::{LogId, Seq, Snowflakes, UserId};
 use madang_proto::rest::Restriction;
@@ -52,6 +53,7 @@ enum Source {
 struct SeatCommand {
     ticket: Ticket,
     request: SeatRequest,
+    since: Option<Duration>,
     tries: Tries,
     /// The reply to a request that changes nothing. It is valid once the changes of the requests before it have happened.
     reply: Option<Reply>,
@@ -91,12 +93,12 @@ impl SeatStep {
             if !asked.first().is_none_or(goes_along) {
                 break;
             }
-            let Some(Waiting { ticket, command: Command::Seats(request), tries, .. }) =
+            let Some(Waiting { ticket, command: Command::Seats(request), since, tries, .. }) =
                 queue.pop_front(Turn::Seats)
             else {
                 break;
             };
-            asked.push(SeatCommand { ticket, request, tries, reply: None });
+            asked.push(SeatCommand { ticket, request, since, tries, reply: None });
             users.extend(own);
             if own.is_none() {
                 break;
@@ -166,7 +168,8 @@ impl SeatStep {
     /// The commands as they were enqueued; none if the step finishes members that were found half-way.
     pub(super) fn into_waiting(self) -> Vec<Waiting> {
         let Source::Commands(asked) = self.source else { return Vec::new() };
-        let waiting = |SeatCommand { ticket, request, tries, .. }| Waiting {
+        let waiting = |SeatCommand { ticket, request, since, tries, .. }| Waiting {
+            since,
             tries,
             ..Waiting::new(ticket, Command::Seats(request))
         };

@@ -15,8 +15,9 @@ pub const QUEUE_COMMANDS: usize = 4096;
 /// Bytes of commands that wait for one log, as the JSON of their entries: eight appends' worth. Above it, a command
 /// is refused with `unavailable`.
 pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
-/// A send or a change that has not begun within this time, because the store is slow, is refused with `unavailable`, so that
-/// its sender learns of it.
+/// A command of a user that has not begun within this time, because the store is slow or this process was paused, is refused with
+/// `unavailable`, so that its sender learns of it. The sender may have repeated it on another node meanwhile, and may have asked for
+/// the opposite since: carried out late it would win.
 pub const QUEUE_WAIT: Duration = Duration::from_secs(8);
 
 /// A command that has not begun, or that begins again.
@@ -40,11 +41,15 @@ impl Waiting {
         Self { ticket, command, size_bytes, since: None, attempts: Vec::new(), tries: Tries::default() }
     }
 
-    /// A command that came now. Sends and changes expire after [`QUEUE_WAIT`]; the others have no user who waits, or are half done.
+    /// A command that came now. It expires after [`QUEUE_WAIT`], except notes, which have no user who waits. (A change of seats that
+    /// is half done is finished by the load that follows its refusal.)
     pub(super) fn since(ticket: Ticket, command: Command, now: Now) -> Self {
         let since = match command {
-            Command::Send { .. } | Command::Change(_) | Command::Detail { .. } => Some(now.elapsed),
-            Command::React(_) | Command::Note { .. } | Command::Seats(_) => None,
+            Command::Send { .. } | Command::Change(_) | Command::Detail { .. } | Command::Seats(_) => {
+                Some(now.elapsed)
+            }
+            // Reactions wait in a place of their own.
+            Command::React(_) | Command::Note { .. } => None,
         };
         Self { since, ..Self::new(ticket, command) }
     }
@@ -166,8 +171,10 @@ impl Queue {
     /// Takes expired commands from the front on.
     pub(super) fn take_late(&mut self, now: Now) -> Vec<Waiting> {
         let mut late = Vec::new();
-        while self.talk.front().is_some_and(|front| front.is_late(now)) {
-            late.extend(self.pop_front(Turn::Talk));
+        for turn in [Turn::Talk, Turn::Seats] {
+            while self.lane(turn).front().is_some_and(|front| front.is_late(now)) {
+                late.extend(self.pop_front(turn));
+            }
         }
         late
     }

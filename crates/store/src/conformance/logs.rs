@@ -199,7 +199,10 @@ pub(super) async fn single_rows_are_read_up_to_a_bound(subject: Arc<dyn Subject>
 
 pub(super) async fn reactions_are_a_set(subject: Arc<dyn Subject>) {
     let store = subject.open().await;
-    let change = |id, emoji: &str, on| ReactionChange { user_id: user(id), emoji: emoji.to_owned(), on };
+    let change = |id, emoji: &str, on| {
+        let at_us = if on { 1 } else { 2 };
+        ReactionChange { user_id: user(id), emoji: emoji.to_owned(), on, at_us }
+    };
     let changes =
         [change(3, "tea", true), change(1, "tea", true), change(2, "tea", true), change(1, "+1", true)];
     for _ in 0..2 {
@@ -243,7 +246,7 @@ pub(super) async fn mentions_and_reactions_end_with_their_message(subject: Arc<d
         let Content::Message(said) = &mut row.entry.content else { return };
         (said.body.mentions, said.body.mentions_everyone) = (vec![user(2)], true);
         head = appended(&store, append(log(1), head, vec![row])).await;
-        let change = ReactionChange { user_id: user(3), emoji: "tea".to_owned(), on: true };
+        let change = ReactionChange { user_id: user(3), emoji: "tea".to_owned(), on: true, at_us: 1 };
         store.react(channel(1), seq(number), &[change], 9).await.unwrap();
     }
     let left = async || {

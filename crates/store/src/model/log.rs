@@ -184,8 +184,14 @@ impl LogStore for Model {
         let _call = self.journal.begin("react");
         let forgets = self.is_mutant(Mutant::ReactNeverTakesBack);
         self.write(|state| {
-            for ReactionChange { user_id, emoji, on } in changes {
-                let users = state.reactions.entry((channel, target, emoji.clone())).or_default();
+            for ReactionChange { user_id, emoji, on, at_us } in changes {
+                let place = (channel, target, emoji.clone());
+                let last_us = state.reacted.entry((place.clone(), *user_id)).or_default();
+                if at_us < last_us {
+                    continue;
+                }
+                *last_us = *at_us;
+                let users = state.reactions.entry(place).or_default();
                 let _ = match on {
                     true => users.insert(*user_id),
                     false => !forgets && users.remove(user_id),

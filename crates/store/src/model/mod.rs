@@ -91,6 +91,8 @@ struct State {
     /// Mentioned users with the sender of the message; `None` means everybody.
     mentions: BTreeMap<(ChannelId, Option<UserId>, Seq), UserId>,
     reactions: BTreeMap<(ChannelId, Seq, String), BTreeSet<UserId>>,
+    /// The times of the last changes.
+    reacted: BTreeMap<((ChannelId, Seq, String), UserId), u64>,
     handles: BTreeMap<String, UserId>,
     kept_handles: BTreeMap<String, Millis>,
     deletions: BTreeSet<UserId>,

@@ -7,6 +7,7 @@
 
 mod links;
 mod proxy;
+mod reactions;
 mod refusals;
 mod revocations;
 mod suite;

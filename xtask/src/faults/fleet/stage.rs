@@ -85,7 +85,7 @@ impl Ground for Stage<'_> {
 
 impl Drop for Stage<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.place.down(true) {
+        if let Err(error) = self.place.down(!self.tools.keep) {
             eprintln!("a fleet was not removed: {error:#}");
         }
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::stage::{Stage, seats, send};
+use madang_ids::Seq;
+
+use super::stage::{Stage, react, seats, send, user};
 use super::transcripts::{ANNA, BERT, CARL, DORA, script, text};
 use super::world::{Fate, Kind};
 use crate::home::gate::SHUT;
@@ -81,6 +83,32 @@ fn an_expired_send_is_refused_with_the_sends_behind_it() {
     let again = stage.ask(0, send(Some(7), ANNA, 1, "one"));
     stage.run();
     assert_eq!(text(&stage, again), "sent 6");
+}
+
+/// Its users repeated their commands on another node, and took some of them back there.
+#[test]
+fn a_home_that_was_paused_does_not_carry_out_what_was_taken_back() {
+    let mut stage = Stage::group(2, 10, &[ANNA, BERT]);
+    stage.ask(1, send(None, ANNA, 1, "one"));
+    stage.run();
+    // Dora joins, and Bert reacts. For the first home time stands still before it has done anything, or in the middle.
+    for steps in 0..8 {
+        let late = [stage.ask(0, seats(ANNA, &[DORA], &[])), stage.ask(0, react(BERT, 4, "+1", true))];
+        stage.steps(0, steps);
+        let begun = [seats(ANNA, &[DORA], &[]), react(BERT, 4, "+1", true)];
+        let back = [seats(ANNA, &[], &[DORA]), react(BERT, 4, "+1", false)];
+        for command in begun.into_iter().chain(back) {
+            stage.ask(1, command);
+            while stage.step(1) {}
+            stage.now = stage.now.plus(Duration::from_secs(1));
+            while stage.step(1) {}
+        }
+        stage.now = stage.now.plus(QUEUE_WAIT);
+        stage.run();
+        assert!(late.iter().all(|ticket| stage.answer(*ticket).is_some()));
+        assert!(!stage.world.members[&user(DORA)].spans.is_open(), "after {steps} steps");
+        assert!(stage.world.reactions_to(Seq::new(4)).is_empty(), "after {steps} steps");
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub(super) fn delete(by: u64, target: u64) -> Command {
 }
 
 pub(super) fn react(by: u64, target: u64, emoji: &str, on: bool) -> Command {
-    let change = ReactionChange { user_id: user(by), emoji: emoji.to_owned(), on };
+    let change = ReactionChange { user_id: user(by), emoji: emoji.to_owned(), on, at_us: 0 };
     Command::React(ReactRequest { target: Seq::new(target), change })
 }
 

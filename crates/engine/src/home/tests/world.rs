@@ -142,6 +142,8 @@ pub(super) struct World {
     pub(super) rows: Vec<Row>,
     pub(super) details: Details,
     pub(super) reactions: BTreeMap<(Seq, String), BTreeSet<UserId>>,
+    /// The times of the last changes.
+    pub(super) reacted: BTreeMap<(Seq, String, UserId), u64>,
     /// Messages whose rows may be behind their sets, since nobody may react to them.
     pub(super) behind: BTreeSet<Seq>,
     pub(super) head: Head,
@@ -172,6 +174,7 @@ impl World {
             rows: Vec::new(),
             details: Details::default(),
             reactions: BTreeMap::new(),
+            reacted: BTreeMap::new(),
             behind: BTreeSet::new(),
             head: Head::default(),
             seats: Seats::default(),
@@ -377,6 +380,11 @@ impl World {
 
     fn react(&mut self, target: Seq, changes: &[ReactionChange]) {
         for change in changes {
+            let last_us = self.reacted.entry((target, change.emoji.clone(), change.user_id)).or_default();
+            if change.at_us < *last_us {
+                continue;
+            }
+            *last_us = change.at_us;
             let users = self.reactions.entry((target, change.emoji.clone())).or_default();
             let _ = if change.on { users.insert(change.user_id) } else { users.remove(&change.user_id) };
         }

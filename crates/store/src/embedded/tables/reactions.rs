@@ -13,7 +13,7 @@ pub(in crate::embedded) fn change(
     target: Seq,
     changes: &[ReactionChange],
 ) -> Result<()> {
-    for ReactionChange { user_id, emoji, on } in changes {
+    for ReactionChange { user_id, emoji, on, .. } in changes {
         let mut statement = db.prepare_cached(if *on {
             "INSERT INTO reactions (channel, target, emoji, user) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING"
         } else {

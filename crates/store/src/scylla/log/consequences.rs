@@ -1,5 +1,7 @@
 //! Consequences of appends in other partitions: markers, mentions, reactions.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use futures_util::future::try_join;
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::Reaction;
@@ -13,6 +15,15 @@ use crate::error::StoreResult;
 use crate::log::{Consequences, Marker, ReactionChange};
 use crate::scylla::Scylla;
 use crate::scylla::codec::{int, number};
+
+/// The clocks of nodes differ by less.
+const CLOCKS: Duration = Duration::from_secs(10);
+
+/// A time behind that of every reaction to a message that is deleted now: nobody reacts to it any more.
+fn behind_all_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + CLOCKS;
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Everybody, among the mentioned users.
 const EVERYBODY: i64 = 0;
@@ -50,11 +61,12 @@ impl Scylla {
                 self.cql.write(&REMOVE_MENTION_BY_CHANNEL, (user, channel, target)).await?;
             }
             let all: Vec<(String, i64)> = self.cql.read(&REACTIONS, (channel, target)).await?;
+            let at_us = behind_all_us();
             let forget = |(emoji, user): (String, i64)| async move {
-                self.cql.write(&REMOVE_OWN_REACTION, (channel, user, target, emoji)).await
+                self.cql.write(&REMOVE_OWN_REACTION, (at_us, channel, user, target, emoji)).await
             };
             each(all, forget).await?;
-            self.cql.write(&FORGET_REACTIONS, (channel, target)).await?;
+            self.cql.write(&FORGET_REACTIONS, (at_us, channel, target)).await?;
         }
         Ok(())
     }
@@ -68,16 +80,17 @@ impl Scylla {
         named: usize,
     ) -> StoreResult<Vec<Reaction>> {
         let (channel, target) = (int(channel.raw()), int(target.get()));
-        for ReactionChange { user_id, emoji, on } in changes {
-            let user = int(user_id.raw());
-            let (here, own) = if *on {
-                (&PUT_REACTION, &PUT_OWN_REACTION)
+        for ReactionChange { user_id, emoji, on, at_us } in changes {
+            let (user, at_us) = (int(user_id.raw()), int(*at_us));
+            if *on {
+                let here = self.cql.write(&PUT_REACTION, (channel, target, emoji, user, at_us));
+                let own = self.cql.write(&PUT_OWN_REACTION, (channel, user, target, emoji, at_us));
+                try_join(here, own).await?;
             } else {
-                (&REMOVE_REACTION, &REMOVE_OWN_REACTION)
-            };
-            let here = self.cql.write(here, (channel, target, emoji, user));
-            let own = self.cql.write(own, (channel, user, target, emoji));
-            try_join(here, own).await?;
+                let here = self.cql.write(&REMOVE_REACTION, (at_us, channel, target, emoji, user));
+                let own = self.cql.write(&REMOVE_OWN_REACTION, (at_us, channel, user, target, emoji));
+                try_join(here, own).await?;
+            }
         }
         let all: Vec<(String, i64)> = self.cql.read(&REACTIONS, (channel, target)).await?;
         let mut reactions: Vec<Reaction> = Vec::new();

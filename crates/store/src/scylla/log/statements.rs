@@ -98,29 +98,31 @@ pub(super) const PUT_SEND: Statement = Statement {
 };
 pub(super) const PUT_REACTION: Statement = Statement {
     class: Class::Write,
-    cql: "INSERT INTO reactions (channel, target, emoji, user) VALUES (?, ?, ?, ?)",
+    cql: "INSERT INTO reactions (channel, target, emoji, user) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
 };
 pub(super) const REMOVE_REACTION: Statement = Statement {
     class: Class::Write,
-    cql: "DELETE FROM reactions WHERE channel = ? AND target = ? AND emoji = ? AND user = ?",
+    cql: "DELETE FROM reactions USING TIMESTAMP ? WHERE channel = ? AND target = ? AND emoji = ? AND user = ?",
 };
 pub(super) const REACTIONS: Statement = Statement {
     class: Class::Read,
     cql: "SELECT emoji, user FROM reactions WHERE channel = ? AND target = ?",
 };
-pub(super) const FORGET_REACTIONS: Statement =
-    Statement { class: Class::Write, cql: "DELETE FROM reactions WHERE channel = ? AND target = ?" };
+pub(super) const FORGET_REACTIONS: Statement = Statement {
+    class: Class::Write,
+    cql: "DELETE FROM reactions USING TIMESTAMP ? WHERE channel = ? AND target = ?",
+};
 pub(super) const REACTORS: Statement = Statement {
     class: Class::Read,
     cql: "SELECT user FROM reactions WHERE channel = ? AND target = ? AND emoji = ? AND user > ? LIMIT ?",
 };
 pub(super) const PUT_OWN_REACTION: Statement = Statement {
     class: Class::Write,
-    cql: "INSERT INTO reactions_by_user (channel, user, target, emoji) VALUES (?, ?, ?, ?)",
+    cql: "INSERT INTO reactions_by_user (channel, user, target, emoji) VALUES (?, ?, ?, ?) USING TIMESTAMP ?",
 };
 pub(super) const REMOVE_OWN_REACTION: Statement = Statement {
     class: Class::Write,
-    cql: "DELETE FROM reactions_by_user WHERE channel = ? AND user = ? AND target = ? AND emoji = ?",
+    cql: "DELETE FROM reactions_by_user USING TIMESTAMP ? WHERE channel = ? AND user = ? AND target = ? AND emoji = ?",
 };
 pub(super) const OWN_REACTIONS: Statement = Statement {
     class: Class::Read,

@@ -11,8 +11,16 @@ use crate::scylla::connect::{self, ConnectError};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tables that are written USING TIMESTAMP of a value. In an empty one a removal may be left that hides such a write.
-const WITH_OWN_TIMES: [&str; 6] =
-    ["log_place", "markers", "memberships", "open_channels", "presence", "received"];
+const WITH_OWN_TIMES: [&str; 8] = [
+    "log_place",
+    "markers",
+    "memberships",
+    "open_channels",
+    "presence",
+    "reactions",
+    "reactions_by_user",
+    "received",
+];
 
 /// Empties the keyspace of a test; creates it with its tables if it is not there.
 ///
