@@ -24,8 +24,8 @@ use crate::gateway::{Gateway, drain, revoked, sweep};
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
-    Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, Revocations,
-    Turns, Writers,
+    Callers, Deletions, DueInvitations, Exports, Guesses, Known, Operations, ReceivedMarks, RequestTimes,
+    Revocations, Turns, Writers,
 };
 use crate::private;
 use crate::rest::Api;
@@ -298,6 +298,7 @@ impl Node {
             due_invitations: DueInvitations::default(),
             writers: Writers::default(),
             turns: Turns::default(),
+            times: RequestTimes::default(),
             known: Known::default(),
             presence: presence.clone(),
             clock,

@@ -51,6 +51,18 @@ pub(crate) struct Member {
     pid: i32,
 }
 
+impl Member {
+    /// Its process.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+}
+
 #[derive(Debug, Deserialize)]
 struct File {
     connect: Vec<String>,

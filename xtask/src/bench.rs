@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Result, bail};
 
 use crate::cargo::{Metadata, become_command, cargo};
+use crate::fleet::bench as fleet;
 use crate::steps::call;
 
 /// A program of the workspace.
@@ -110,8 +111,12 @@ const BENCHES: [Bench; 10] = [
 pub(crate) fn run(name: Option<&str>, args: &[OsString]) -> Result<ExitCode> {
     let Some(name) = name else {
         BENCHES.iter().for_each(|bench| println!("{:<13}{}", bench.name, bench.about));
+        println!("{:<13}{}", fleet::NAME, fleet::ABOUT);
         return Ok(ExitCode::SUCCESS);
     };
+    if name == fleet::NAME {
+        return fleet::bench(args);
+    }
     let bench = find(name)?;
     let metadata = Metadata::read()?;
     let mut programs = bench.starts.iter().chain([&bench.program]);

@@ -41,7 +41,8 @@ enum Task {
         /// Skips the slow tests and the runs of the load tool.
         #[arg(long)]
         quick: bool,
-        /// Also runs the tests over real servers, which it starts: the suite of the store over Cassandra.
+        /// With --quick: also runs the tests over real Redis and Cassandra servers. Without: also the suite of the store over three
+        /// Cassandra nodes, one of which is killed.
         #[arg(long)]
         fleet: bool,
     },

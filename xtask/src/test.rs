@@ -16,6 +16,8 @@ const SLOW: &str = "slow_";
 /// The features of what only a fleet has.
 const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-testkit/fleet";
 
+const FLEET_NODES: &str = "madang-chat-server/fleet,madang-testkit/fleet";
+
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let metadata = Metadata::read()?;
@@ -30,12 +32,15 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     steps.step("tidy", tidy::check);
     steps.step("tests", || call(&mut tests(&["--lib", "--bins"], &fast)));
     steps.step("doc tests", || call(&mut tests(&["--doc"], &[])));
-    if fleet {
-        steps.step("bus over Redis", || bus_over_redis(&metadata.target_directory));
-        steps.step("store over Cassandra", || store_over_cassandra(&metadata.target_directory));
-        if !quick {
-            steps.step("store over three nodes, one killed", || store_over_three(&metadata.target_directory));
-        }
+    let target = &metadata.target_directory;
+    if !quick || fleet {
+        steps.step("bus over Redis", || bus_over_redis(target));
+        steps.step("store over Cassandra", || store_over_cassandra(target));
+        steps.step("transcripts on two nodes", || transcripts_on_two_nodes(target));
+        steps.step("services are stopped", || services::stop(target));
+    }
+    if !quick && fleet {
+        steps.step("store over three nodes, one killed", || store_over_three(target));
     }
     if !quick {
         for name in slow {
@@ -68,6 +73,22 @@ fn store_over_cassandra(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 0, cassandra: 1 })?;
     let node = running.cassandra.first().context("no node of the cluster")?;
     call(cql_tests(&["--skip", "three_replicas"]).env("MADANG_TEST_CQL", node.to_string()))
+}
+
+/// Plays the transcripts on two nodes, which are processes, over the same servers.
+fn transcripts_on_two_nodes(target_directory: &Path) -> Result<()> {
+    let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 1 })?;
+    let redis = running.redis.first().context("no Redis server")?;
+    let node = running.cassandra.first().context("no node of the cluster")?;
+    let features = ["-p", "madang-chat-server", "-p", "madang-testkit", "--features", FLEET_NODES];
+    call(cargo(&["build", "--bin", "madang"]).args(features))?;
+    let mut command = cargo(&["test", "--test", "fleet"]);
+    command.args(features).args(["--", "--ignored", "--nocapture"]);
+    command
+        .env("MADANG_TEST_REDIS", redis.to_string())
+        .env("MADANG_TEST_CQL", node.to_string())
+        .env("MADANG_TEST_BINARY", target_directory.join("debug/madang"));
+    call(&mut command)
 }
 
 /// Passes it on three nodes with three replicas; the test kills the last node in the middle. The cluster is not used again.

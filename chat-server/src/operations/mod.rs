@@ -45,7 +45,7 @@ pub use callers::{Callers, network};
 pub use channels::group_invitations::DueInvitations;
 pub(crate) use messages::events::TYPING_BYTES;
 pub use messages::events::Writers;
-pub use messages::message_changes::Change;
+pub use messages::message_changes::{Change, RequestTimes};
 pub use messages::received::ReceivedMarks;
 pub use sync::{PAGE_BYTES, Standing, SyncPage};
 pub use top::{TopChannel, TopPeriod, TopUser};
@@ -87,6 +87,8 @@ pub struct Operations {
     pub inbox: Arc<dyn Inbox>,
     /// The transport between nodes.
     pub bus: Arc<dyn Bus>,
+    /// The times of changes that are not ordered by their log.
+    pub times: RequestTimes,
     /// This node, and which life of it.
     pub node: NodeRun,
     /// The homes of this node.

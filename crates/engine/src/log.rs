@@ -121,9 +121,9 @@ pub struct ReactionChange {
     pub emoji: String,
     /// Whether it is there from now on.
     pub on: bool,
-    /// The order of changes of the same reaction, in microseconds; the home sets it. Of two changes the later one stays, in whichever
-    /// order nodes carry them out: one that was paused in between carries its change out late.
-    #[serde(default)]
+    /// When the request came to the node that took it from the client, in microseconds. Of two changes of one reaction the later one
+    /// stays, in whichever order nodes carry them out: one that was paused, or that a slow link held up, carries its change out late,
+    /// and perhaps for the second time.
     pub at_us: u64,
 }
 

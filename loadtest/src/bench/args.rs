@@ -31,6 +31,8 @@ pub(crate) enum Bench {
     Startup(Startup),
     /// Connections that are all reset at once and reconnect. Run by `cargo xtask faults`.
     Cut(Cut),
+    /// The cost of a message in a running fleet. Run by `cargo xtask bench fleet`.
+    Fleet(Fleet),
     /// Devices whose cursor is no longer valid, or that stop reading; each must end equal to the store. Run by
     /// `cargo xtask faults`.
     Away(Away),
@@ -212,6 +214,19 @@ pub(crate) struct Sends {
     /// Connect the receivers too.
     #[arg(long)]
     pub(crate) receivers: bool,
+    #[command(flatten)]
+    pub(crate) rounds: Rounds,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct Fleet {
+    /// The folder of a fleet that nobody else uses.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// Milliseconds of a bare conditional batch on the same cluster, to compare with.
+    #[arg(long)]
+    pub(crate) bare_ms: Option<f64>,
     #[command(flatten)]
     pub(crate) rounds: Rounds,
 }

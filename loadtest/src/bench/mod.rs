@@ -3,6 +3,7 @@
 //! [`connections`]: memory of idle connections. [`fanout`]: deliveries in one channel. [`pairs`]: many channels with
 //! little traffic. [`sends`]: durable sends per second. [`presence`]: how soon users see others come and go. [`resume`]
 //! and [`returns`]: the cost of catching up. [`greedy`]: what one user may cost others. [`startup`]: time until ready.
+//! [`fleet`]: the cost of a message in a fleet.
 //! [`cut`] and [`away`] are parts of fault runs. [`process`] starts and measures servers, [`people`] fills them,
 //! [`socket`] is a minimal client of their protocol, [`pace`] sends at a steady rate, [`sender`] as fast as acks
 //! arrive, [`readers`] read in processes of their own, [`load`] combines these, [`reference`] contains the bare
@@ -15,6 +16,7 @@ mod connections;
 mod cut;
 mod fanout;
 mod figures;
+mod fleet;
 mod folder;
 mod greedy;
 mod load;
@@ -49,6 +51,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<bool> {
         Bench::Startup(args) => startup::run(args).await?,
         Bench::Cut(args) => cut::run(args).await?,
         Bench::Away(args) => away::run(args).await?,
+        Bench::Fleet(args) => fleet::run(args).await?,
     }
     Ok(true)
 }

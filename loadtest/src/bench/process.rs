@@ -167,7 +167,7 @@ fn kib(status: &str, name: &str) -> Option<f64> {
 }
 
 /// User and system time: fields 14 and 15. The second field is a name in brackets that may contain anything.
-fn cpu_seconds(stat: &str) -> Option<f64> {
+pub(super) fn cpu_seconds(stat: &str) -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / TICKS_PER_SECOND)

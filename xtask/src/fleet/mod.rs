@@ -1,6 +1,7 @@
 //! `cargo xtask fleet`: a whole fleet on loopback, for a developer and for the fault runs: a CQL cluster, Redis, discovery and
 //! presence processes and chat nodes, all with one configuration file. The members outlive this program.
 
+pub(crate) mod bench;
 mod member;
 mod place;
 pub(crate) mod record;

@@ -119,6 +119,11 @@ pub(crate) fn ensure(target_directory: &Path, wanted: Wanted) -> Result<Running>
     ensure_in(&default_folder(target_directory)?, target_directory, wanted)
 }
 
+/// Stops the servers of the default folder. Their data stays.
+pub(crate) fn stop(target_directory: &Path) -> Result<()> {
+    default_folder(target_directory)?.down(false)
+}
+
 /// A new cluster of three Cassandra nodes in a folder of its own. Each takes about 0.8 GB.
 pub(crate) struct ThreeNodes {
     folder: Folder,

@@ -1,9 +1,11 @@
 //! Edits and deletes messages, and changes reactions.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use madang_engine::home::{ChangeRequest, Command, MessageChange, ReactRequest, Reply};
 use madang_engine::log::ReactionChange;
 use madang_engine::{body, emoji};
-use madang_ids::{ChannelId, LogId, Seq, UserId};
+use madang_ids::{ChannelId, LogId, Millis, Seq, UserId};
 use madang_proto::rest::{Page, PageQuery};
 use madang_proto::{Body, Changed, ErrorBody, ErrorCode, UserCard, limits};
 use madang_store::urgently;
@@ -67,7 +69,7 @@ impl Operations {
             answer(changed(channel_id, reply));
         };
         let channel = urgently(self.channel(channel_id)).await?;
-        let command = command(caller.user_id, target, change);
+        let command = command(caller.user_id, target, change, self.times.next_us(self.clock.now_ms()));
         self.homes.submit(&channel, command, Box::new(answer));
         Ok(())
     }
@@ -121,12 +123,24 @@ impl Operations {
     }
 }
 
-fn command(by: UserId, target: Seq, change: Change) -> Command {
+/// Times of requests of this process, each behind the one before.
+#[derive(Debug, Default)]
+pub struct RequestTimes(AtomicU64);
+
+impl RequestTimes {
+    /// The time of a request that came now, in microseconds.
+    fn next_us(&self, now: Millis) -> u64 {
+        let next = |last: u64| (last + 1).max(now.get() * 1_000);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last))).map_or(0, next)
+    }
+}
+
+fn command(by: UserId, target: Seq, change: Change, at_us: u64) -> Command {
     let change = match change {
         Change::Edit { body, version } => MessageChange::Edit { body, if_version: version },
         Change::Delete => MessageChange::Delete,
         Change::React { emoji, on } => {
-            let change = ReactionChange { user_id: by, emoji, on, at_us: 0 };
+            let change = ReactionChange { user_id: by, emoji, on, at_us };
             return Command::React(ReactRequest { target, change });
         }
     };

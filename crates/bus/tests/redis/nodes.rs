@@ -308,7 +308,9 @@ async fn a_slow_reader_is_told_that_frames_are_lost() {
     assert_eq!(streams.length(&nobody).await.unwrap(), 0, "nobody reads it");
 }
 
+/// The time by the clock that Redis has too.
 fn now() -> Millis {
+    #[expect(clippy::disallowed_methods, reason = "a test of what the clock of a real server decides")]
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Millis::new(since.as_millis() as u64)
 }

@@ -182,7 +182,7 @@ impl Home {
             self.members.handle_late_command();
         }
         if let Command::React(request) = command {
-            if let Err(error) = self.reactions.push(ticket, request, now) {
+            if let Err(error) = self.reactions.push(ticket, request) {
                 self.reply(ticket, Reply::Refused(error));
             }
             return;

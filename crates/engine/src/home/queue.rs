@@ -48,7 +48,7 @@ impl Waiting {
             Command::Send { .. } | Command::Change(_) | Command::Detail { .. } | Command::Seats(_) => {
                 Some(now.elapsed)
             }
-            // Reactions wait in a place of their own.
+            // Reactions have a time of their own.
             Command::React(_) | Command::Note { .. } => None,
         };
         Self { since, ..Self::new(ticket, command) }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_ids::{Millis, Seq, Snowflakes, UserId};
+use madang_ids::{Seq, Snowflakes, UserId};
 use madang_proto::{
     ChannelKind, Content, Entry, ErrorBody, ErrorCode, Message, ReactedState, Reaction, ReactionsChange,
     limits,
@@ -16,7 +16,7 @@ use madang_proto::{
 
 use crate::body;
 use crate::home::command::{Command, Effect, Failure, ReactRequest, Reply, Ticket};
-use crate::home::queue::{QUEUE_COMMANDS, QUEUE_WAIT, Waiting};
+use crate::home::queue::{QUEUE_COMMANDS, Waiting};
 use crate::home::{FIND_BYTES, Flight, Home, Scope, Step};
 use crate::log::{Append, Head, MAX_APPEND_BYTES, ReactionChange, Row, RowChange};
 use crate::now::Now;
@@ -33,8 +33,6 @@ pub(super) struct Reactions {
     count: usize,
     /// The steady times of the entries that were appended within the last second, by message.
     appended: HashMap<Seq, Duration>,
-    /// The time of the last change of a set.
-    last_us: u64,
     /// The next step is one of the queue if anything waits there, so that reactions never hold up messages.
     is_others_turn: bool,
 }
@@ -43,32 +41,16 @@ pub(super) struct Reactions {
 pub(super) struct WaitingReaction {
     ticket: Ticket,
     request: ReactRequest,
-    /// The steady time at which it came.
-    since: Duration,
-}
-
-impl WaitingReaction {
-    /// One whose change has a time may have been carried out, and is harmless if it is carried out again.
-    fn is_late(&self, now: Now) -> bool {
-        self.request.change.at_us == 0 && now.elapsed.saturating_sub(self.since) > QUEUE_WAIT
-    }
 }
 
 impl Reactions {
-    pub(super) fn push(
-        &mut self,
-        ticket: Ticket,
-        mut request: ReactRequest,
-        now: Now,
-    ) -> Result<(), ErrorBody> {
+    pub(super) fn push(&mut self, ticket: Ticket, request: ReactRequest) -> Result<(), ErrorBody> {
         if self.count >= QUEUE_COMMANDS {
             let message = format!("the queue of this channel is full: {QUEUE_COMMANDS} reactions");
             return Err(ErrorBody::unavailable(message, 500));
         }
         self.count += 1;
-        request.change.at_us = 0;
-        let (target, since) = (request.target, now.elapsed);
-        self.waiting.entry(target).or_default().push(WaitingReaction { ticket, request, since });
+        self.waiting.entry(request.target).or_default().push(WaitingReaction { ticket, request });
         Ok(())
     }
 
@@ -123,14 +105,6 @@ impl Reactions {
         self.appended.extend(targets.map(|target| (target, now.elapsed)));
     }
 
-    /// Gives a time to each change that has none: in the order in which they came, behind those of the log's last rows.
-    fn give_times(&mut self, step: &mut ReactStep, at: Millis) {
-        for asked in step.asked.values_mut().flatten().filter(|asked| asked.request.change.at_us == 0) {
-            self.last_us = (self.last_us + 1).max(at.get() * 1_000);
-            asked.request.change.at_us = self.last_us;
-        }
-    }
-
     /// Takes everything that waits.
     pub(super) fn take_all(&mut self) -> ReactStep {
         self.count = 0;
@@ -160,7 +134,7 @@ impl ReactStep {
     pub(super) fn into_waiting(self) -> Vec<Waiting> {
         let asked = self.asked.into_values().flatten();
         asked
-            .map(|WaitingReaction { ticket, request, .. }| Waiting::new(ticket, Command::React(request)))
+            .map(|WaitingReaction { ticket, request }| Waiting::new(ticket, Command::React(request)))
             .collect()
     }
 
@@ -222,7 +196,6 @@ impl Home {
         if step.asked.is_empty() {
             return None;
         }
-        self.reactions.give_times(&mut step, ids.time(now.at, head.at.next()));
         let changes = step.changes();
         self.flight = Flight::Out(Step::React(step));
         Some(Effect::React { changes })
@@ -255,11 +228,6 @@ impl Home {
             let mut room = Room::of(message);
             let mut kept = Vec::with_capacity(asked.len());
             for asked in asked {
-                if asked.is_late(now) {
-                    let error = ErrorBody::unavailable("the store is slow; try again", 1_000);
-                    self.reply(asked.ticket, Reply::Refused(error));
-                    continue;
-                }
                 let change = &asked.request.change;
                 let allowed = self.check_speaks(change.user_id, kind, now.at).and_then(|_| {
                     let may_read = |member: &crate::seats::Member| {

@@ -1,11 +1,12 @@
 //! Snapshots: the server does not continue from the cursor of the device. The device learns the heads of its groups over
 //! REST and reads what it lacks from history, as `docs/protocol.md` says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use madang_client::ClientError;
+use madang_ids::{ChannelId, Seq};
 use madang_proto::SnapshotReason;
-use madang_proto::rest::SnapshotQuery;
+use madang_proto::rest::{ChannelView, Since, SnapshotQuery};
 
 use super::Live;
 use crate::fleet::Role;
@@ -46,11 +47,15 @@ impl Live<'_> {
     /// Reads all pages. The connection is registered already, so entries that are appended meanwhile arrive on it.
     pub(super) async fn take_snapshot(&mut self) -> Result<(), ClientError> {
         let (rest, token) = (self.world.rest_of(self.device), self.device.access_token());
-        let (mut query, mut cursor, mut heads) = (SnapshotQuery::default(), None, Vec::new());
+        // Of each group that the device has: a channel that its user has left is in no page otherwise, and the last entries of the stay
+        // would be missing.
+        let query = SnapshotQuery { since: self.known_groups(), ..SnapshotQuery::default() };
+        let (mut query, mut cursor, mut heads) = (query, None, Vec::new());
         loop {
             let page = rest.snapshot(&token, &query).await?;
             cursor = cursor.or(page.cursor);
-            heads.extend(page.channels.iter().map(|view| (view.card.id.raw(), view.head_seq.get())));
+            let last = |view: &ChannelView| view.until_seq.unwrap_or(view.head_seq).get();
+            heads.extend(page.channels.iter().map(|view| (view.card.id.raw(), last(view))));
             query.after = page.next;
             if query.after.is_none() {
                 break;
@@ -69,6 +74,16 @@ impl Live<'_> {
             }
         }
         Ok(())
+    }
+
+    fn known_groups(&self) -> BTreeMap<ChannelId, Since> {
+        let memory = lock(&self.device.memory);
+        let channel = |day: &u32| {
+            let book = lock(&self.world.day(*day).book);
+            let nothing = Since { head_seq: Seq::ZERO, read_seq: Seq::ZERO, settings_rev: 0 };
+            (!book.is_open).then_some((book.channel, nothing))
+        };
+        memory.records.keys().filter_map(channel).collect()
     }
 
     /// Days of groups whose history must be read further, with the place after which.

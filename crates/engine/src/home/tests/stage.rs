@@ -1,6 +1,7 @@
 //! Homes on one world, their commands, and their answers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use madang_ids::{ChannelId, ClientMsgId, ConnectionId, LogId, Millis, Origin, Seq, Snowflakes, UserId};
@@ -94,8 +95,16 @@ pub(super) fn delete(by: u64, target: u64) -> Command {
     Command::Change(ChangeRequest { by: user(by), target, change: MessageChange::Delete })
 }
 
+/// The times of reactions: they come in the order in which a test makes them.
+static REACTED: AtomicU64 = AtomicU64::new(1);
+
 pub(super) fn react(by: u64, target: u64, emoji: &str, on: bool) -> Command {
-    let change = ReactionChange { user_id: user(by), emoji: emoji.to_owned(), on, at_us: 0 };
+    let change = ReactionChange {
+        user_id: user(by),
+        emoji: emoji.to_owned(),
+        on,
+        at_us: REACTED.fetch_add(1, Ordering::Relaxed),
+    };
     Command::React(ReactRequest { target: Seq::new(target), change })
 }
 

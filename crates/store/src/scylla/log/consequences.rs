@@ -1,7 +1,5 @@
 //! Consequences of appends in other partitions: markers, mentions, reactions.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use futures_util::future::try_join;
 use madang_ids::{ChannelId, Seq, UserId};
 use madang_proto::Reaction;
@@ -16,14 +14,8 @@ use crate::log::{Consequences, Marker, ReactionChange};
 use crate::scylla::Scylla;
 use crate::scylla::codec::{int, number};
 
-/// The clocks of nodes differ by less.
-const CLOCKS: Duration = Duration::from_secs(10);
-
-/// A time behind that of every reaction to a message that is deleted now: nobody reacts to it any more.
-fn behind_all_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + CLOCKS;
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
+/// Microseconds by which the clocks of nodes and of the cluster differ at most, with a margin.
+const CLOCKS_US: i64 = 10_000_000;
 
 /// Everybody, among the mentioned users.
 const EVERYBODY: i64 = 0;
@@ -61,7 +53,8 @@ impl Scylla {
                 self.cql.write(&REMOVE_MENTION_BY_CHANNEL, (user, channel, target)).await?;
             }
             let all: Vec<(String, i64)> = self.cql.read(&REACTIONS, (channel, target)).await?;
-            let at_us = behind_all_us();
+            // Behind every reaction: nobody reacts to a deleted message any more.
+            let at_us = self.now_ms().await? * 1_000 + CLOCKS_US;
             let forget = |(emoji, user): (String, i64)| async move {
                 self.cql.write(&REMOVE_OWN_REACTION, (at_us, channel, user, target, emoji)).await
             };
