@@ -86,7 +86,7 @@ impl Operations {
             let own = self.store.heads(&[LogId::User(user)]).await?;
             heads.extend(own.first().map(|head| (LogId::User(user), head.seq)));
         }
-        match self.inbox.know(user, &heads).await {
+        match self.inbox.know(user, &heads, rows.len() < limit).await {
             // Rows of a channel that the inbox did not know may have been lost since they were read.
             Ok(true) => Ok((Some(end), self.store.overview(user, OverviewOrder::Id(after), limit).await?)),
             Ok(false) => Ok((Some(end), rows)),

@@ -85,13 +85,14 @@ pub trait Inbox: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A device is about to be shown the state of these logs, each as of this place or a later one. Rows up to there need not be
-    /// brought to it; those after it are, whatever becomes of their [`moved`](Inbox::moved). Call it after the heads were read and
-    /// before the state is. `true` if the inbox knew nothing of some of the logs, so that what was read before is of no use.
+    /// A device is about to be shown the state of these logs, each as of this place or a later one; `is_last` if the user has no
+    /// others that it is shown. Rows up to there need not be brought to it. Those after it are, whatever becomes of their
+    /// [`moved`](Inbox::moved), and so are all rows of logs that become the user's later. Call it after the heads were read and before
+    /// the state is. `true` if the inbox learnt something, so that what was read before is of no use.
     ///
     /// # Errors
     /// The inbox does not answer.
-    async fn know(&self, _user: UserId, _heads: &[(LogId, Seq)]) -> StoreResult<bool> {
+    async fn know(&self, _user: UserId, _heads: &[(LogId, Seq)], _is_last: bool) -> StoreResult<bool> {
         Ok(false)
     }
 

@@ -104,7 +104,8 @@ impl Roster {
                 let range = stay.from.max(first)..=stay.until.map_or(last, |until| until.min(last));
                 let sees_all =
                     range == batch.own && batch.targets.iter().all(|target| spans.contains(*target));
-                (!range.is_empty()).then_some(Part { user: *user, range, stay_from: stay.from, sees_all })
+                let (stay_from, is_open) = (stay.from, stay.until.is_none());
+                (!range.is_empty()).then_some(Part { user: *user, range, stay_from, is_open, sees_all })
             })
         })
     }
@@ -125,6 +126,8 @@ pub(crate) struct Part {
     pub(crate) range: RangeInclusive<Seq>,
     /// The place at which the user's stay begins.
     pub(crate) stay_from: Seq,
+    /// Whether the stay goes on.
+    pub(crate) is_open: bool,
     /// Whether it is all of the batch, with everything that it is about.
     pub(crate) sees_all: bool,
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, Cursor, Epoch, LogId, Millis, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
 use madang_proto::{ChannelKind, SnapshotReason};
 use madang_store::{StoreError, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use redis::{Pipeline, Value};
 
-use super::beginnings::Beginnings;
 use super::connection::PIPELINE;
 use super::frames::{Content, FrameHead};
 use super::scripts::{self, call};
@@ -56,15 +55,6 @@ pub(super) fn audiences() -> Audiences {
     };
     let weigh = move |_: &ChannelId, audience: &Audience| u32::try_from(bytes(audience)).unwrap_or(u32::MAX);
     Cache::builder().max_capacity(AUDIENCE_BYTES).weigher(weigh).build()
-}
-
-/// The answer of an inbox to rows.
-enum Answer {
-    /// It has them already, or nobody needs them.
-    Had,
-    /// It knows nothing of the log, and began at this time.
-    Begun(Millis),
-    Brought(Brought),
 }
 
 /// Rows that an inbox did not have.
@@ -115,10 +105,10 @@ impl Inbox for RedisBus {
         self.retire_logs(self.run, logs).await
     }
 
-    async fn know(&self, user: UserId, known: &[(LogId, Seq)]) -> StoreResult<bool> {
+    async fn know(&self, user: UserId, known: &[(LogId, Seq)], is_last: bool) -> StoreResult<bool> {
         let [heads, ..] = inbox_keys(user);
-        let arguments: Vec<String> =
-            known.iter().flat_map(|(log, seq)| [log_name(*log), seq.to_string()]).collect();
+        let known = known.iter().flat_map(|(log, seq)| [log_name(*log), seq.to_string()]);
+        let arguments: Vec<String> = std::iter::once(flag(is_last).to_owned()).chain(known).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
         let mut reply = Reply::of(self.redis.command(&call(&scripts::KNOW, &[&heads], &arguments)).await?)?;
         self.note_epoch(epoch_of(&reply.text()?)).await;
@@ -237,7 +227,7 @@ pub(super) fn parse_log(name: &str) -> Option<LogId> {
 }
 
 fn of_own_log(user: UserId, range: RangeInclusive<Seq>) -> Part {
-    Part { user, range, stay_from: Seq::new(1), sees_all: true }
+    Part { user, range, stay_from: Seq::new(1), is_open: true, sees_all: true }
 }
 
 impl RedisBus {
@@ -294,22 +284,16 @@ impl RedisBus {
         let name = log_name(log);
         let mut of_nodes = BTreeMap::<String, Vec<Recipient>>::new();
         let mut epoch = None;
-        let mut parts: Vec<(Part, Option<Seq>)> = parts.into_iter().map(|part| (part, None)).collect();
-        while !parts.is_empty() {
-            let mut unknown = Vec::new();
-            for parts in parts.chunks(PIPELINE) {
-                let answers = self.redis.pipeline(&moved(&name, parts, rows.is_some())).await?;
-                for ((part, _), answer) in parts.iter().zip(answers) {
-                    let mut reply = Reply::of(answer)?;
-                    epoch = Some(epoch_of(&reply.text()?));
-                    match Answer::parse(reply)? {
-                        Answer::Had => _ = self.metrics.moved_before.inc(),
-                        Answer::Begun(begun) => unknown.push((part.clone(), begun)),
-                        Answer::Brought(brought) => self.take(part, brought, &mut of_nodes),
-                    }
+        for parts in parts.chunks(PIPELINE) {
+            let answers = self.redis.pipeline(&moved(&name, parts, rows.is_some())).await?;
+            for (part, answer) in parts.iter().zip(answers) {
+                let mut reply = Reply::of(answer)?;
+                epoch = Some(epoch_of(&reply.text()?));
+                match Brought::parse(reply)? {
+                    None => _ = self.metrics.moved_before.inc(),
+                    Some(brought) => self.take(part, brought, &mut of_nodes),
                 }
             }
-            parts = Beginnings::new(self.store.as_ref(), log, rows.is_some()).of(unknown).await?;
         }
         let Some(epoch) = epoch else { return Ok(()) };
         self.note_epoch(epoch).await;
@@ -425,35 +409,33 @@ impl RedisBus {
     }
 }
 
-impl Answer {
-    fn parse(mut reply: Reply) -> StoreResult<Self> {
+impl Brought {
+    /// `None` if nothing was brought.
+    fn parse(mut reply: Reply) -> StoreResult<Option<Self>> {
         if reply.is_empty() {
-            return Ok(Self::Had);
+            return Ok(None);
         }
-        let previous = reply.number()?;
-        if reply.is_empty() {
-            return Ok(Self::Begun(Millis::new(previous / 1_000)));
-        }
-        let (previous, position) = (Position::new(previous), Position::new(reply.number()?));
+        let (previous, position) = (Position::new(reply.number()?), Position::new(reply.number()?));
         let (from, nodes) = (Seq::new(reply.number()?), texts(reply.list()?)?);
-        Ok(Self::Brought(Brought { previous, position, from, nodes }))
+        Ok(Some(Self { previous, position, from, nodes }))
     }
 }
 
-/// The calls that bring rows, each with the first row for an inbox that knows nothing of the log, if that is decided.
-fn moved(name: &str, parts: &[(Part, Option<Seq>)], is_live: bool) -> Pipeline {
+/// The calls that bring rows.
+fn moved(name: &str, parts: &[Part], is_live: bool) -> Pipeline {
     let mut pipeline = Pipeline::with_capacity(parts.len());
-    for (part, begin) in parts {
+    for part in parts {
         let [heads, items, nodes] = inbox_keys(part.user);
-        let (from, to) = (*part.range.start(), *part.range.end());
-        // A stay that begins with rows that were appended just now has no earlier ones.
-        let begin = begin.or((is_live && part.stay_from == from).then_some(from));
-        let [from, to, stay] = [from, to, part.stay_from].map(|seq| seq.to_string());
-        let begin = begin.map(|seq| seq.to_string()).unwrap_or_default();
-        let arguments = [name, &from, &to, &stay, &begin].map(str::as_bytes);
+        let [from, to, stay] =
+            [*part.range.start(), *part.range.end(), part.stay_from].map(|seq| seq.to_string());
+        let arguments = [name, &from, &to, &stay, flag(is_live), flag(part.is_open)].map(str::as_bytes);
         pipeline.add_command(call(&scripts::MOVED, &[&heads, &items, &nodes], &arguments));
     }
     pipeline
+}
+
+const fn flag(value: bool) -> &'static str {
+    if value { "1" } else { "0" }
 }
 
 pub(super) fn texts(mut list: Reply) -> StoreResult<Vec<String>> {

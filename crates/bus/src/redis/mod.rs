@@ -8,7 +8,6 @@
 //! the comparison that each node makes every 30 s ([`registrations`]), or by the home that drives the log next. If Redis begins
 //! anew or a stale replica is promoted, its epoch changes, and devices take a snapshot.
 
-mod beginnings;
 mod busy;
 mod connection;
 mod frames;

@@ -4,7 +4,7 @@
 //!
 //! | key | content | bound | life |
 //! |---|---|---|---|
-//! | `{u5}:heads` | a hash: `p` = the position of the last row; `b` = the first position; for each log, the last `seq` that was brought to the inbox, or that a snapshot contains | one field for each channel in which the user was a member | [`HEADS_LIFE`] after the last change |
+//! | `{u5}:heads` | a hash: `p` = the position of the last row; `s` = a device has taken a snapshot; for each log, the last `seq` that was brought to the inbox, or that a snapshot contains | one field for each channel in which the user was a member | [`HEADS_LIFE`] after the last change |
 //! | `{u5}:items` | a stream: the id is the position of the item's last row, `r` = log, first and last `seq` | [`ITEMS`] entries | [`ITEMS_LIFE`] after the last item |
 //! | `{u5}:nodes` | a hash: node → end of its lease (ms) and a token | the nodes where the user is connected | [`REGISTRATION`] |
 //! | `{c7}:nodes` | the same for subscribers of an open channel, and `h` = the last `seq` that was published | the nodes with subscribers | [`REGISTRATION`]; `h` as long |
@@ -53,20 +53,22 @@ local p = redis.call('HGET', KEYS[1], 'p')
 if not p then
   local time = redis.call('TIME')
   p = string.format('%.0f', time[1] * 1000000 + time[2])
-  redis.call('HSET', KEYS[1], 'p', p, 'b', p)
+  redis.call('HSET', KEYS[1], 'p', p)
   redis.call('PEXPIRE', KEYS[1], HEADS_LIFE)
 end
 ";
 
 /// Brings rows of one log to an inbox.
 ///
-/// Keys: heads, items, nodes. Arguments: the log; the first row, the last row; the place at which the user's stay begins; the first
-/// row to bring if the inbox knows nothing of the log, or nothing if the caller does not know that yet.
+/// Keys: heads, items, nodes. Arguments: the log; the first row, the last row; the place at which the user's stay begins; whether the
+/// rows were appended just now, and whether the stay goes on (1 or 0).
 ///
-/// Returns nothing but the epoch if the inbox has the last row already. Otherwise rows that an earlier call should have brought
-/// and did not are brought too: all after the last one that the inbox has, within the stay. Then: the position before, the
-/// position after, the first row that was brought, and the nodes. If the caller must say where to begin: when the inbox began, in
-/// microseconds.
+/// Returns nothing but the epoch if the inbox has the last row already, or nobody needs the rows. Otherwise rows that an earlier call
+/// should have brought and did not are brought too: all after the last one that the inbox has, within the stay. Then: the position
+/// before, the position after, the first row that was brought, and the nodes.
+///
+/// The inbox may know nothing of the log. If a device has taken a snapshot without it, the log has become the user's since, and
+/// everything since the beginning of the stay is missing. If none has, every device will: it finds there what was appended before.
 pub(super) static MOVED: LazyLock<Script> = LazyLock::new(|| {
     script(&[EPOCH, NODES, POSITION, "
 local from, to = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -74,11 +76,11 @@ local last = redis.call('HGET', KEYS[1], ARGV[1])
 if last then
   if tonumber(last) >= to then return {epoch} end
   from = math.max(tonumber(last) + 1, tonumber(ARGV[4]))
-elseif ARGV[5] == '' then
-  return {epoch, redis.call('HGET', KEYS[1], 'b')}
 else
-  from = tonumber(ARGV[5])
-  if from > to then
+  local shown = redis.call('HEXISTS', KEYS[1], 's') == 1
+  if shown and ARGV[6] == '1' then
+    from = tonumber(ARGV[4])
+  elseif not shown and ARGV[5] == '0' then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
     return {epoch}
   end
@@ -94,14 +96,16 @@ return {epoch, p, position, string.format('%.0f', from), living(KEYS[3])}
 
 /// Notes which rows a snapshot contains, for logs of which the inbox knows nothing.
 ///
-/// Keys: heads. Arguments: each log and its last row. Returns how many were not known.
+/// Keys: heads. Arguments: whether these are the last logs of the snapshot (1 or 0); each log and its last row. Returns how many were
+/// not known.
 pub(super) static KNOW: LazyLock<Script> = LazyLock::new(|| {
     script(&[
         EPOCH,
         POSITION,
         "
 local new = 0
-for i = 1, #ARGV, 2 do new = new + redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if ARGV[1] == '1' then new = redis.call('HSETNX', KEYS[1], 's', '1') end
+for i = 2, #ARGV, 2 do new = new + redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if new > 0 then redis.call('PEXPIRE', KEYS[1], HEADS_LIFE) end
 return {epoch, new}
 ",

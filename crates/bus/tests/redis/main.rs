@@ -9,14 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use madang_bus::Inbox;
 use madang_bus::conformance::{Opened, Subject, cases};
 use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Streams};
-use madang_ids::{NodeEpoch, NodeId, NodeRun};
+use madang_ids::{NodeEpoch, NodeId, NodeRun, UserId};
 use madang_proto::SnapshotReason;
 use madang_store::CommitOrder;
 use madang_store::model::{Model, ModelConfig};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
+
+/// No case has more users.
+const USERS: u64 = 64;
 
 /// A server whose memory is emptied for each case.
 struct Server {
@@ -42,6 +46,10 @@ impl Subject for Server {
         tasks.spawn(work);
         tasks.spawn(streams.run());
         tasks.spawn(redis.probe());
+        // The devices of a case begin with a cursor, as if they had taken a snapshot.
+        for user in (1..=USERS).map(UserId::from_raw) {
+            bus.know(user, &[], true).await.unwrap();
+        }
         Opened { store: self.store.clone(), inbox: bus.clone(), bus, tasks }
     }
 
