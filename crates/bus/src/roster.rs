@@ -52,10 +52,13 @@ impl Roster {
             };
             is_changed = true;
             let spans = self.spans.entry(user_id).or_default();
+            // A change that is not settled may have been planned for an earlier place: another home appended first.
             if came && spans.edge() < Some(first) {
+                spans.begin_later(first);
                 spans.open(first);
             } else if !came && spans.edge() < Some(row.entry.seq) {
                 spans.close(row.entry.seq);
+                spans.extend_until(row.entry.seq);
             }
         }
         if is_changed {
@@ -253,6 +256,19 @@ mod tests {
         let mut promoted = member(Spans::since(seq(5)));
         promoted.pending = promoted.pending.map(|pending| Pending { change: PendingChange::Role, ..pending });
         assert_eq!(as_told(promoted, seq(5)), Spans::since(seq(5)));
+    }
+
+    #[test]
+    fn a_change_that_came_later_than_planned_takes_effect_with_its_row() {
+        // Planned for place 7, where another home appended a message.
+        let mut roster = roster(&Spans::since(seq(7)));
+        roster.apply(&[joined(8)]);
+        assert_eq!(roster.spans[&user()], Spans::since(seq(8)));
+        let mut leaving = Spans::since(seq(8));
+        leaving.close(seq(11));
+        roster.spans.insert(user(), leaving);
+        roster.apply(&[left(13)]);
+        assert_eq!(roster.spans[&user()].last().and_then(|span| span.until), Some(seq(13)));
     }
 
     #[test]
