@@ -90,10 +90,8 @@ impl Operations {
             // Rows of a channel that the inbox did not know may have been lost since they were read.
             Ok(true) => Ok((Some(end), self.store.overview(user, OverviewOrder::Id(after), limit).await?)),
             Ok(false) => Ok((Some(end), rows)),
-            Err(error) => {
-                tracing::debug!(%error, user.id = %user, "an inbox does not answer");
-                Ok((None, rows))
-            }
+            // The inbox answered just now. A snapshot of which it does not know must not look like a whole one.
+            Err(error) => Err(error.into()),
         }
     }
 

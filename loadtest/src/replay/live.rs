@@ -68,6 +68,8 @@ pub(crate) struct Live<'a> {
     open: Subscriptions,
     /// Whether the server asked for a snapshot that was not taken yet.
     is_snapshot_due: bool,
+    /// Whether the snapshot is whole only with a cursor.
+    must_have_cursor: bool,
 }
 
 impl<'a> Live<'a> {
@@ -120,6 +122,7 @@ impl<'a> Live<'a> {
             touched: Vec::new(),
             open: Subscriptions::default(),
             is_snapshot_due: false,
+            must_have_cursor: false,
         };
         if let (Resume::SnapshotRequired { reason }, Some(_)) = (welcome.resume, cursor) {
             live.handle_snapshot_required(&snapshot::name(reason));

@@ -375,11 +375,17 @@ impl RedisBus {
         Ok(())
     }
 
+    /// Delivers rows to the subscribers here. If rows before them are missing, their subscribers learn that instead: the missing ones
+    /// may say that one of them has left, or was banned.
     pub(super) async fn deliver_open(&self, channel: ChannelId, rows: &Arc<[Row]>) {
-        let last = rows.last().map_or(Seq::ZERO, |row| row.entry.seq);
-        if self.registrations.reached_open(channel, last) {
-            let rows = self.in_room(Arc::clone(rows).into()).await;
-            self.hand_over(Envelope::Open(OpenRows { channel, rows })).await;
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return };
+        match self.registrations.reached_open(channel, first.entry.seq, last.entry.seq) {
+            None => {}
+            Some(true) => {
+                let rows = self.in_room(Arc::clone(rows).into()).await;
+                self.hand_over(Envelope::Open(OpenRows { channel, rows })).await;
+            }
+            Some(false) => self.hand_over(Envelope::Lost(Loss::Channel(channel))).await,
         }
     }
 

@@ -61,9 +61,13 @@ impl Registrations {
         reach(&self.users, user, position)
     }
 
-    /// The same for an open channel.
-    pub(super) fn reached_open(&self, channel: ChannelId, seq: Seq) -> bool {
-        reach(&self.channels, channel, seq)
+    /// The same for rows of an open channel, `first` to `last`. `None` if it has no subscribers here; otherwise whether the rows follow
+    /// those before.
+    pub(super) fn reached_open(&self, channel: ChannelId, first: Seq, last: Seq) -> Option<bool> {
+        let mut registration = self.channels.get_mut(&channel)?;
+        let before = registration.reached;
+        registration.reached = before.max(last);
+        Some(before == Seq::ZERO || first <= before.next())
     }
 
     /// Whether the user is connected.

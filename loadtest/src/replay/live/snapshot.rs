@@ -2,16 +2,20 @@
 //! REST and reads what it lacks from history, as `docs/protocol.md` says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use madang_client::ClientError;
 use madang_ids::{ChannelId, Seq};
 use madang_proto::SnapshotReason;
 use madang_proto::rest::{ChannelView, Since, SnapshotQuery};
+use tokio::time::sleep;
 
 use super::Live;
 use crate::fleet::Role;
 use crate::judge::faults::{Fault, FaultKind};
 use crate::replay::world::lock;
+
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The name of a reason on the wire.
 pub(super) fn name(reason: SnapshotReason) -> String {
@@ -42,6 +46,7 @@ impl Live<'_> {
             self.world.faults.note(FaultKind::Snapshot, fault);
         }
         self.is_snapshot_due = true;
+        self.must_have_cursor = reason != "inbox_unavailable";
     }
 
     /// Reads all pages. The connection is registered already, so entries that are appended meanwhile arrive on it.
@@ -53,6 +58,11 @@ impl Live<'_> {
         let (mut query, mut cursor, mut heads) = (query, None, Vec::new());
         loop {
             let page = rest.snapshot(&token, &query).await?;
+            if self.must_have_cursor && query.after.is_none() && page.cursor.is_none() {
+                // The inbox answered this connection, and does not answer the node of the call: the protocol says to try again.
+                sleep(AGAIN).await;
+                continue;
+            }
             cursor = cursor.or(page.cursor);
             let last = |view: &ChannelView| view.until_seq.unwrap_or(view.head_seq).get();
             heads.extend(page.channels.iter().map(|view| (view.card.id.raw(), last(view))));
