@@ -305,7 +305,7 @@ async fn a_slow_reader_is_told_that_frames_are_lost() {
     assert_eq!(streams.length(&nobody).await.unwrap(), 0, "nobody reads it");
 }
 
-/// The places in Anna's own log that her inbox has after a cursor.
+/// The places in Anna's own log that the inbox has after a cursor.
 async fn seqs(bus: &RedisBus, after: Cursor) -> Vec<u64> {
     match bus.read(ANNA, after, 1_000).await.unwrap() {
         InboxRead::Page(page) => page.items.iter().flat_map(|item| item.from.get()..=item.to.get()).collect(),
