@@ -130,6 +130,11 @@ fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
     command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // The variables of the tests are no keys of the configuration.
+    let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
+    for (name, _) in std::env::vars().filter(|(name, _)| of_tests(name)) {
+        command.env_remove(name);
+    }
     // Cheap passwords: no test is about their cost.
     command.env("MADANG_PASSWORDS__MEMORY_KIB", "8").env("MADANG_PASSWORDS__PASSES", "1");
     // Few tests are about consent.
