@@ -13,6 +13,8 @@ use crate::{autobahn, replay, tidy};
 /// `--quick` skips test targets with this prefix.
 const SLOW: &str = "slow_";
 
+/// The test target that needs features; it has a step of its own.
+const OF_A_FLEET: &str = "fleet";
 /// The features of what only a fleet has.
 const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-testkit/fleet";
 
@@ -21,8 +23,11 @@ const FLEET_NODES: &str = "madang-chat-server/fleet,madang-testkit/fleet";
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
     let metadata = Metadata::read()?;
-    let (slow, fast): (Vec<&str>, Vec<&str>) =
-        metadata.targets("test").into_iter().partition(|name| name.starts_with(SLOW));
+    let (slow, fast): (Vec<&str>, Vec<&str>) = metadata
+        .targets("test")
+        .into_iter()
+        .filter(|name| *name != OF_A_FLEET)
+        .partition(|name| name.starts_with(SLOW));
     let mut steps = Steps::new(if quick { "test --quick" } else { "test" });
     steps.step("format", || call(&mut cargo(&["fmt", "--all", "--check"])));
     steps.step("clippy", || {
@@ -82,7 +87,7 @@ fn transcripts_on_two_nodes(target_directory: &Path) -> Result<()> {
     let node = running.cassandra.first().context("no node of the cluster")?;
     let features = ["-p", "madang-chat-server", "-p", "madang-testkit", "--features", FLEET_NODES];
     call(cargo(&["build", "--bin", "madang"]).args(features))?;
-    let mut command = cargo(&["test", "--test", "fleet"]);
+    let mut command = cargo(&["test", "--test", OF_A_FLEET]);
     command.args(features).args(["--", "--ignored", "--nocapture"]);
     command
         .env("MADANG_TEST_REDIS", redis.to_string())

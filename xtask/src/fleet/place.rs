@@ -338,7 +338,7 @@ impl Place {
     }
 
     fn services(&self) -> Result<Services> {
-        Services::new(&self.services_root())
+        Ok(Services::new(&self.services_root())?.durable())
     }
 
     fn log_of(&self, name: &str) -> PathBuf {

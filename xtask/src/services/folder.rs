@@ -34,11 +34,18 @@ type Answers = fn(SocketAddrV4) -> bool;
 #[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
+    is_durable: bool,
 }
 
 impl Folder {
     pub(crate) fn new(root: &Path) -> Result<Self> {
-        Ok(Self { root: path::absolute(root)? })
+        Ok(Self { root: path::absolute(root)?, is_durable: false })
+    }
+
+    /// Nodes of Cassandra that are started from now on sync each write before they answer, as the product demands. Without that a
+    /// killed node loses the writes of its last moments.
+    pub(crate) fn durable(self) -> Self {
+        Self { is_durable: true, ..self }
     }
 
     /// Starts what is not running, resumes what is paused, and waits until all wanted servers accept connections. A
@@ -74,7 +81,9 @@ impl Folder {
     fn cassandra_up(&self, program: &Cassandra, record: &mut Record) -> Result<()> {
         let begin = Instant::now();
         for index in 0..record.cassandra.len() {
-            let command = |folder: &Path| cassandra::command(program, folder, &record.cassandra, index);
+            let command = |folder: &Path| {
+                cassandra::command(program, folder, &record.cassandra, index, self.is_durable)
+            };
             record.cassandra[index].process = Some(self.start(&record.cassandra[index], command)?);
             record.write(&self.record_path())?;
         }

@@ -19,6 +19,8 @@ pub(super) struct Node<'a> {
     pub(super) peer_addr: SocketAddrV4,
     /// All nodes, so that a killed node finds the others again, whichever it is.
     pub(super) seeds: &'a [SocketAddrV4],
+    /// Whether each write is synced before its answer.
+    pub(super) is_durable: bool,
     /// The node's place in the ring; a single node chooses its own.
     pub(super) token: Option<i64>,
 }
@@ -39,14 +41,18 @@ impl Node<'_> {
              native_transport_port: {native_port}\n\
              start_native_transport: true\n\
              paxos_variant: v2\n\
-             commitlog_sync: periodic\n\
-             commitlog_sync_period: 10s\n\
+             {sync}\n\
              auto_snapshot: false\n\
              seed_provider:\n\
              - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n  \
                parameters:\n  \
                - seeds: \"{seeds}\"\n\
              data_file_directories: [\"{folder}/data\"]\n",
+            sync = if self.is_durable {
+                "commitlog_sync: batch"
+            } else {
+                "commitlog_sync: periodic\ncommitlog_sync_period: 10s"
+            },
             host = self.addr.ip(),
             storage_port = self.peer_addr.port(),
             native_port = self.addr.port(),
@@ -84,7 +90,14 @@ mod tests {
         let seeds: Vec<SocketAddrV4> =
             (1..=3).map(|host| format!("127.0.0.{host}:20002").parse().unwrap()).collect();
         let addr = "127.0.0.2:20001".parse().unwrap();
-        let node = Node { folder: Path::new("/d"), addr, peer_addr: seeds[1], seeds: &seeds, token: Some(7) };
+        let node = Node {
+            folder: Path::new("/d"),
+            addr,
+            peer_addr: seeds[1],
+            seeds: &seeds,
+            is_durable: true,
+            token: Some(7),
+        };
         let yaml = node.yaml();
         for line in [
             "cluster_name: madang-20002",
@@ -100,5 +113,6 @@ mod tests {
         }
         let alone = Node { seeds: &seeds[..1], token: None, ..node };
         assert!(!alone.yaml().contains("initial_token"));
+        assert!(yaml.contains("commitlog_sync: batch\n"));
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn command(
     folder: &Path,
     cluster: &[Server],
     index: usize,
+    is_durable: bool,
 ) -> Result<Command> {
     let peer_addrs: Vec<SocketAddrV4> = cluster.iter().filter_map(|server| server.peer_addr).collect();
     let server = cluster.get(index).context("the cluster does not have this node")?;
@@ -42,6 +43,7 @@ pub(super) fn command(
         addr: server.addr,
         peer_addr: *peer_addrs.get(index).context("a node has no address for its peers")?,
         seeds: &peer_addrs,
+        is_durable,
         token: (cluster.len() > 1).then(|| config::token(index, cluster.len())),
     };
     fs::write(folder.join("cassandra.yaml"), node.yaml())?;
