@@ -80,6 +80,9 @@ impl Operations {
             return Ok((None, self.store.overview(user, OverviewOrder::Id(after), limit).await?));
         };
         let rows = self.store.overview(user, OverviewOrder::Id(after), limit).await?;
+        if !self.inbox.wants_to_know() {
+            return Ok((Some(end), rows));
+        }
         let mut heads: Vec<(LogId, Seq)> =
             rows.iter().map(|row| (LogId::Channel(row.channel.card.id), row.head.seq)).collect();
         if after.is_none() {

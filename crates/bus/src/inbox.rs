@@ -85,6 +85,11 @@ pub trait Inbox: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether [`know`](Inbox::know) has an effect.
+    fn wants_to_know(&self) -> bool {
+        false
+    }
+
     /// A device is about to be shown the state of these logs, each as of this place or a later one; `is_last` if the user has no
     /// others that it is shown. Rows up to there need not be brought to it. Those after it are, whatever becomes of their
     /// [`moved`](Inbox::moved), and so are all rows of logs that become the user's later. Call it after the heads were read and before

@@ -105,6 +105,10 @@ impl Inbox for RedisBus {
         self.retire_logs(self.run, logs).await
     }
 
+    fn wants_to_know(&self) -> bool {
+        true
+    }
+
     async fn know(&self, user: UserId, known: &[(LogId, Seq)], is_last: bool) -> StoreResult<bool> {
         let [heads, ..] = inbox_keys(user);
         let known = known.iter().flat_map(|(log, seq)| [log_name(*log), seq.to_string()]);
