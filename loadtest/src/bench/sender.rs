@@ -64,7 +64,8 @@ impl Sender {
     pub(super) async fn run_while(mut self, goes_on: impl Fn() -> bool) -> anyhow::Result<Sent> {
         loop {
             if goes_on() {
-                if !self.plan.pause.is_zero() {
+                // Not while an answer is awaited: it would be read late.
+                if !self.plan.pause.is_zero() && self.acked == self.sent {
                     sleep(self.plan.pause).await;
                 }
                 self.write().await?;
