@@ -343,6 +343,7 @@ async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
             deliver(&mut socket, channel, entry).await?;
         }
     }
+    let mut begun = fake.lock().epoch;
     loop {
         tokio::select! {
             Ok((item, position)) = live.recv() => {
@@ -351,6 +352,10 @@ async fn serve(fake: Arc<Fake>, mut socket: WebSocket) -> Option<()> {
                     false => true,
                 };
                 let epoch = fake.lock().epoch;
+                if epoch != begun {
+                    begun = epoch;
+                    say(&mut socket, json!({ "type": "snapshot_required", "reason": "inbox_reset" })).await?;
+                }
                 if wanted && item.audience.contains(&user) {
                     deliver(&mut socket, item.channel, item.entry).await?;
                     say(&mut socket, json!({ "type": "cursor", "cursor": cursor(epoch, position) })).await?;
