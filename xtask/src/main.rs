@@ -70,7 +70,7 @@ enum Task {
     Faults(faults::Faults),
     /// Runs Redis and Cassandra on loopback, without root, for the tests of a fleet.
     Services(services::Services),
-    /// Runs a whole fleet on loopback: chat nodes over Cassandra and Redis.
+    /// Runs a whole fleet on loopback: chat nodes, discovery and presence over Cassandra and Redis.
     Fleet(fleet::Fleet),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {

@@ -88,6 +88,21 @@ impl Forwards {
         let home = nodes.iter().copied().find(|run| run.node.0 == owner)?;
         (home != self.peers.me()).then_some(home)
     }
+
+    /// Notifies the home of a channel that who may write there has changed. A lost frame costs five seconds.
+    pub(super) fn forget_members(&self, channel: ChannelId) {
+        if let Some(home) = self.home(channel.raw()) {
+            self.peers.send(home, &PeerFrame::Forget { channel });
+        }
+    }
+
+    /// Notifies all nodes: the direct channels of a user have homes on any of them.
+    pub(super) fn forget_direct_channels_of(&self, user: UserId) {
+        let (nodes, me) = (Arc::clone(&self.nodes.borrow()), self.peers.me());
+        for node in nodes.iter().filter(|node| **node != me) {
+            self.peers.send(*node, &PeerFrame::ForgetDirect { user });
+        }
+    }
 }
 
 impl State {
@@ -231,6 +246,14 @@ impl Homes {
                 state.answered(waiting.channel.id, asker(&waiting.command));
                 drop(state);
                 (waiting.answer)(reply);
+            }
+            PeerFrame::Forget { channel } => {
+                drop(state);
+                self.forget_members_here(channel);
+            }
+            PeerFrame::ForgetDirect { user } => {
+                drop(state);
+                self.forget_direct_channels_here(user);
             }
         }
     }

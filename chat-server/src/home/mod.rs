@@ -223,8 +223,23 @@ impl Homes {
         &self.0.written
     }
 
-    /// Drops what the home of a channel has cached about members and blocks, if the home is on this node.
+    /// Drops what the home of a channel has cached about members and blocks, also on another node.
     pub fn forget_members(&self, channel: ChannelId) {
+        self.forget_members_here(channel);
+        if let Some(forwards) = &self.0.forwards {
+            forwards.forget_members(channel);
+        }
+    }
+
+    /// Drops what the homes of a user's direct channels have cached about who may write there, also on other nodes.
+    pub fn forget_direct_channels_of(&self, user: UserId) {
+        self.forget_direct_channels_here(user);
+        if let Some(forwards) = &self.0.forwards {
+            forwards.forget_direct_channels_of(user);
+        }
+    }
+
+    fn forget_members_here(&self, channel: ChannelId) {
         for number in 0..self.0.homes_of_a_log {
             if let Some(cell) = self.0.cells.get(&(LogId::Channel(channel), number)) {
                 cell.state.lock().home.forget_members();
@@ -232,8 +247,7 @@ impl Homes {
         }
     }
 
-    /// Drops what the homes of a user's direct channels have cached about who may write there.
-    pub fn forget_direct_channels_of(&self, user: UserId) {
+    fn forget_direct_channels_here(&self, user: UserId) {
         for cell in self.0.cells.iter().filter(|cell| cell.between.is_some_and(|pair| pair.contains(&user))) {
             cell.state.lock().home.forget_members();
         }

@@ -43,16 +43,19 @@ impl Operations {
             ChannelKind::Group => self.create_group(caller, &request, key).await?,
             ChannelKind::Open => (self.create_open(caller, &request, key).await?, Vec::new()),
         };
-        match self.channel_view(caller, channel).await {
-            // The home goes on without a member whose own partition cannot be written, and writes it later.
-            Err(error)
-                if error.code() == ErrorCode::NotFound
-                    && self.store.membership(caller.user_id, channel).await?.is_none() =>
-            {
-                Err(ErrorBody::unavailable("the channel is not in your list yet; try again", 500).into())
-            }
-            view => Ok(ChannelView { invited, ..view? }),
-        }
+        Ok(ChannelView { invited, ..self.joined_view(caller, channel).await? })
+    }
+
+    /// A channel in which the caller has just been seated. The home goes on without a member whose own partition cannot be
+    /// written, and writes it later.
+    async fn joined_view(&self, caller: Caller, channel: ChannelId) -> Result<ChannelView> {
+        let Some(mut row) = self.store.overview_of(caller.user_id, channel).await? else {
+            self.channel(channel).await?;
+            return Err(ErrorBody::unavailable("the channel is not in your list yet; try again", 500).into());
+        };
+        self.end_where_left(&mut row).await?;
+        check_not_deleted(&row.channel)?;
+        Ok(view(row))
     }
 
     async fn create_direct(&self, caller: Caller, request: &NewChannel) -> Result<ChannelId> {

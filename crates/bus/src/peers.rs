@@ -33,6 +33,17 @@ pub enum PeerFrame {
         /// The answer.
         reply: Reply,
     },
+    /// The home of this channel looks up again who may write there, which has changed without a row of the log. If the frame is
+    /// lost, the home does so within five seconds.
+    Forget {
+        /// The channel.
+        channel: ChannelId,
+    },
+    /// The same for the homes of all direct channels of this user.
+    ForgetDirect {
+        /// The user.
+        user: UserId,
+    },
 }
 
 /// A command for the home of a channel.

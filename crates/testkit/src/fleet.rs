@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use madang_bus::BusKind;
@@ -15,6 +16,9 @@ use tokio::net::TcpStream;
 use crate::process::Server;
 
 const NODES: usize = 2;
+/// How long nodes may take to know each other.
+const PATIENCE: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(50);
 const KEYSPACE: &str = "madang_test_fleet";
 
 /// Where nodes find what they need.
@@ -76,7 +80,22 @@ impl FleetNodes {
             let variables = [("MADANG_NODE__NAME", name.as_str()), ("MADANG_ACCOUNTS__CONSENT", &consent)];
             self.servers.push(Server::start_with(&self.place.binary, &data, &args, &variables).await?);
         }
-        Ok(())
+        tokio::time::timeout(PATIENCE, self.all_know_all()).await.context("a node does not know the others")
+    }
+
+    /// Waits until each node has all in its view. Until then they do not agree where the homes of channels are: what the transcripts
+    /// expect of the next call may be true five seconds later.
+    async fn all_know_all(&self) {
+        let all = format!("discovery_processes {NODES}");
+        for server in &self.servers {
+            loop {
+                let metrics = server.rest.must("GET", "/metrics", None, None).await;
+                if metrics.as_str().is_some_and(|text| text.lines().any(|line| line == all)) {
+                    break;
+                }
+                tokio::time::sleep(LOOK).await; // waits for: a reading of the list, one each second
+            }
+        }
     }
 
     /// The address of a node: each time another one.

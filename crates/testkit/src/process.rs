@@ -1,5 +1,6 @@
 //! The real binary as a process: started on a folder, killed, drained, started again.
 
+use std::io::{Read, Seek};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -42,13 +43,19 @@ impl Server {
         variables: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let variables = variables.iter().copied();
-        let mut child = command(binary, data, args).envs(variables).spawn().context("the binary")?;
+        // A file, and not a pipe: one that nobody reads fills up, and the server waits for its reader in the middle of a log line.
+        let mut said = tempfile::tempfile()?;
+        let mut command = command(binary, data, args);
+        let mut child = command.envs(variables).stderr(said.try_clone()?).spawn().context("the binary")?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let first =
             tokio::time::timeout(PATIENCE, lines.next_line()).await.context("it printed nothing")??;
         let Some(addr) = first.as_deref().and_then(|line| line.rsplit_once("://")?.1.parse().ok()) else {
-            let output = child.wait_with_output().await?;
-            bail!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+            let status = child.wait().await?;
+            let mut text = Vec::new();
+            said.rewind()?;
+            said.read_to_end(&mut text)?;
+            bail!("{status}: {}", String::from_utf8_lossy(&text).trim());
         };
         let rest = Rest::new(&format!("http://{addr}"));
         Ok(Self { addr, rest, child, _stdout: lines })
@@ -129,7 +136,7 @@ impl Server {
 fn command(binary: &str, data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(binary);
     command.args(["serve", "--addr", "127.0.0.1:0", "--data"]).arg(data).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     // The variables of the tests are no keys of the configuration.
     let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
     for (name, _) in std::env::vars().filter(|(name, _)| of_tests(name)) {

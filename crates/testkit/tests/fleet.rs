@@ -25,8 +25,8 @@ const NEED_A_CLOCK: [&str; 11] = [
 ];
 
 /// They expect of the next call what another node may know up to five seconds later (docs/operations.md, "A fleet"): that an account or
-/// a channel is deleted, and that a block has ended. In `drain.txt` there is no other node.
-const TAKE_EFFECT_LATER: [&str; 4] = ["accounts.txt", "delete-channel.txt", "direct.txt", "drain.txt"];
+/// a channel is deleted. In `drain.txt` there is no other node.
+const TAKE_EFFECT_LATER: [&str; 3] = ["accounts.txt", "delete-channel.txt", "drain.txt"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs MADANG_TEST_CQL, MADANG_TEST_REDIS and MADANG_TEST_BINARY"]

@@ -136,6 +136,19 @@ async fn a_command_is_carried_out_by_the_home_of_its_channel() {
 }
 
 #[tokio::test]
+async fn a_home_on_another_node_looks_up_again_who_may_write() {
+    let stage = Stage::open(Faults::NONE).await;
+    stage.answer(stage.send(&stage.near, 1)).await;
+    let look_ups = || stage.model.take_calls().iter().filter(|call| call.name == "members_of").count();
+    look_ups();
+    stage.answer(stage.send(&stage.near, 2)).await;
+    assert_eq!(look_ups(), 0, "the home knows its members");
+    stage.near.forget_members(stage.channel.card.id);
+    stage.answer(stage.send(&stage.near, 3)).await;
+    assert_eq!(look_ups(), 1);
+}
+
+#[tokio::test]
 async fn commands_to_a_silent_home_are_carried_out_here_in_their_order() {
     let stage = Stage::open(Faults::NONE).await;
     stage.is_deaf.store(true, Ordering::SeqCst);

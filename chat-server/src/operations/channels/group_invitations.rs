@@ -92,7 +92,7 @@ impl Operations {
         let joins = vec![JoinRequest::of(user, Role::Member)];
         let request = SeatRequest { joins, invited_by: Some(by), ..SeatRequest::by(user) };
         self.homes.ask(&channel, Command::Seats(request)).await?;
-        self.channel_view(caller, channel_id).await
+        self.joined_view(caller, channel_id).await
     }
 
     /// The answer if there is no waiting invitation: an earlier call may have joined, and its answer was lost.

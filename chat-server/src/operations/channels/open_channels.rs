@@ -98,7 +98,7 @@ impl Operations {
         self.callers.charge(caller.user_id, Cost::MEMBER);
         let joins = vec![JoinRequest::of(caller.user_id, Role::Member)];
         self.homes.ask(&channel, seats(caller.user_id, joins, false)).await?;
-        self.channel_view(caller, channel_id).await
+        self.joined_view(caller, channel_id).await
     }
 
     /// The place from which the caller may receive the entries of an open channel. The seats are asked, which change before the

@@ -1,5 +1,7 @@
 //! Conversions between the types of this program and those of CQL.
 
+use std::time::Duration;
+
 use madang_ids::{ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
 use madang_proto::json::read;
 use madang_proto::{Body, Content, Entry, Reaction, Unreadable};
@@ -22,6 +24,10 @@ pub(super) fn bound(seq: Seq) -> i64 {
 
 pub(super) const fn number(value: i64) -> u64 {
     value.cast_unsigned()
+}
+
+pub(super) fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn json<T: Serialize>(value: &T) -> StoreResult<String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use madang_ids::{DeviceId, UserId};
 
 use super::Scylla;
-use super::codec::{int, number};
+use super::codec::{int, ms, number};
 use super::log::each;
 use super::session::{Class, Statement};
 use crate::error::StoreResult;
@@ -46,8 +46,4 @@ impl Scylla {
         let device = |(user, device)| (UserId::from_raw(number(user)), DeviceId::from_raw(number(device)));
         Ok(rows.into_iter().flatten().map(device).collect())
     }
-}
-
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

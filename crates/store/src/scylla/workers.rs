@@ -12,7 +12,7 @@ use scylla::value::{CqlTimestamp, CqlValue, MaybeUnset};
 use tokio::time::sleep;
 
 use super::Scylla;
-use super::codec::{big, int, number, set};
+use super::codec::{big, int, ms, number, set};
 use super::session::{Class, Statement};
 use crate::error::StoreError;
 
@@ -116,10 +116,6 @@ impl StoredLease {
     fn is_over(&self, now_ms: i64) -> bool {
         self.until.is_none_or(|until| until + ms(MARGIN) <= now_ms)
     }
-}
-
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The cluster's time, continued on this machine's steady clock.
@@ -239,10 +235,8 @@ impl Scylla {
         let mut clocks = Vec::with_capacity(CLOCKS);
         for _ in 0..CLOCKS {
             let base = Instant::now();
-            let time: Option<(CqlTimestamp,)> = self.cql.read_one(&CLOCK, ()).await?;
+            let at_half = self.now_ms().await?;
             let half = base.elapsed() / 2;
-            let (CqlTimestamp(at_half),) =
-                time.ok_or_else(|| StoreError::Corrupt("a CQL node does not know its time".into()))?;
             let uncertain_ms = u64::try_from(half.as_millis()).unwrap_or(u64::MAX);
             clocks.push(ClusterClock { base, base_ms: at_half - ms(half), uncertain_ms });
         }
