@@ -4,6 +4,7 @@
 //! Where a bound counts items, the size of an item was measured (docs/performance.md) or is that of the largest.
 
 use madang_bus::local::{AUDIENCE_BYTES, ENVELOPE_BYTES};
+use madang_store::StoreKind;
 use madang_store::embedded::{CACHE_BYTES, FEED_BYTES, QUEUE_BYTES};
 
 use crate::config::Config;
@@ -47,14 +48,19 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
     };
     let hash_bytes = u64::from(config.passwords.memory_kib) * KIB;
     let bound = |what, bytes| Bound { what, bytes };
-    vec![
+    let mut bounds = match config.store.kind {
+        StoreKind::Embedded => vec![
+            bound("page caches of the database", CACHE_BYTES),
+            bound("jobs that wait for the writer", QUEUE_BYTES),
+            bound("rows between the writer and the sockets", FEED_BYTES),
+            bound("recipients of these rows", ENVELOPE_BYTES),
+            bound("audiences of channels", AUDIENCE_BYTES),
+        ],
+        StoreKind::Scylla => of_a_fleet(),
+    };
+    bounds.extend([
         bound("the program", PROGRAM_BYTES),
-        bound("page caches of the database", CACHE_BYTES),
-        bound("jobs that wait for the writer", QUEUE_BYTES),
-        bound("rows between the writer and the sockets", FEED_BYTES),
-        bound("recipients of these rows", ENVELOPE_BYTES),
         bound("idle homes", HOMES as u64 * HOME_BYTES),
-        bound("audiences of channels", AUDIENCE_BYTES),
         bound("rows of channels and devices", CHANNEL_BYTES + DEVICE_BYTES),
         bound("pending mentions and read markers", OWED_BYTES),
         bound("rows that wait for fan-out", LANE_BYTES),
@@ -69,7 +75,27 @@ pub fn of(config: &Config, cores: usize) -> Vec<Bound> {
         bound("sign-ins of accounts and addresses", GUESS_BYTES),
         bound("password hashes in progress", cores as u64 * hash_bytes),
         bound("typing users", TYPING_BYTES),
+    ]);
+    bounds
+}
+
+/// What stands between the store and the sockets of a node of a fleet.
+#[cfg(feature = "fleet")]
+fn of_a_fleet() -> Vec<Bound> {
+    use madang_bus::{PEER_BYTES, redis};
+    let bound = |what, bytes| Bound { what, bytes };
+    vec![
+        bound("rows between Redis and the sockets", redis::ROWS_BYTES as u64),
+        bound("frames to other nodes", redis::WAITING_BYTES as u64),
+        bound("frames and commands of other nodes", PEER_BYTES as u64),
+        bound("audiences of channels", redis::AUDIENCE_BYTES),
     ]
+}
+
+/// A program without the feature refuses this store.
+#[cfg(not(feature = "fleet"))]
+const fn of_a_fleet() -> Vec<Bound> {
+    Vec::new()
 }
 
 /// The sum of all bounds, in bytes.

@@ -262,6 +262,8 @@ impl Node {
         let logs: Arc<dyn LogStore> = Arc::clone(&store) as _;
         #[cfg(feature = "plant")]
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
+        #[cfg(feature = "plant")]
+        let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
         let homes = Homes::new(HomeParts {
             logs: Arc::clone(&logs),
             store: Arc::clone(&store),

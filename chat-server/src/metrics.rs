@@ -32,6 +32,8 @@ pub struct ChatMetrics {
     pub moved: Counter,
     /// G4: devices that were welcomed while the inbox did not answer.
     pub degraded: Counter,
+    /// G4: time from a row's `at` until it is in the inboxes of all whom it concerns, in seconds.
+    pub fanout_seconds: Histogram,
     /// G4: logs whose fan-out was repeated because the node that appended to them has died.
     pub redriven: Counter,
     /// Commands that were forwarded to homes on other nodes.
@@ -88,6 +90,7 @@ impl ChatMetrics {
             acked: Counter::default(),
             append_failures: Counter::default(),
             append_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 14)),
+            fanout_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             acked_by_retry: Counter::default(),
             moved: Counter::default(),
             redriven: Counter::default(),
@@ -198,6 +201,11 @@ impl ChatMetrics {
             self.written_top_channel.clone(),
         );
         registry.register("append_seconds", "G1: time of an append", self.append_seconds.clone());
+        registry.register(
+            "fanout_seconds",
+            "G4: time from a row until all inboxes have it",
+            self.fanout_seconds.clone(),
+        );
         registry.register("sync_snapshots", "G4: devices that must take a snapshot", self.snapshots.clone());
         registry.register("gateway_connections", "Open connections", self.connections.clone());
         registry.register(

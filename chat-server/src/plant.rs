@@ -5,6 +5,7 @@
 //! `PLANTED_FAULT=<fault>:<n>` lets a fault strike once in `n` times.
 
 mod envelopes;
+mod inbox;
 mod logs;
 mod presence;
 
@@ -12,6 +13,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use envelopes::spoil_envelopes;
+pub(crate) use inbox::LateInbox;
 pub(crate) use logs::FaultyLogs;
 pub(crate) use presence::keep_up;
 
@@ -36,6 +38,10 @@ enum Fault {
     BanLeaks,
     /// Lets presence count a connection that has ended.
     PresenceSticks,
+    /// Brings rows of channels to the inboxes ten seconds late.
+    FanoutLate,
+    /// The same, and does not bring what a dead node owes.
+    RedriveSkipped,
 }
 
 static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
@@ -51,6 +57,8 @@ static PLANTED: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
         "reaction_lost" => Fault::ReactionLost,
         "ban_leaks" => Fault::BanLeaks,
         "presence_sticks" => Fault::PresenceSticks,
+        "fanout_late" => Fault::FanoutLate,
+        "redrive_skipped" => Fault::RedriveSkipped,
         _ => return None,
     };
     eprintln!("PLANTED FAULT: {text}");

@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use madang_bus::{ForwardedCommand, HomeChannel, PeerFrame, Peers};
+use madang_bus::{Arrived, ForwardedCommand, HomeChannel, PeerFrame, Peers};
 use madang_engine::home::{Command, Reply};
 use madang_ids::{ChannelId, NodeRun, UserId, rendezvous};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Answer, Homes};
 
@@ -210,7 +210,7 @@ impl Homes {
             }
             tokio::select! {
                 frame = frames.recv() => match frame {
-                    Some((from, frame)) => self.handle_frame(&forwards, from, frame),
+                    Some(arrived) => self.handle_frame(&forwards, arrived),
                     None => return,
                 },
                 () = self.0.clock.sleep(look_at - now) => {}
@@ -218,7 +218,8 @@ impl Homes {
         }
     }
 
-    fn handle_frame(&self, forwards: &Arc<Forwards>, from: NodeRun, frame: PeerFrame) {
+    fn handle_frame(&self, forwards: &Arc<Forwards>, arrived: Arrived) {
+        let Arrived { from, frame, room } = arrived;
         let now = self.0.clock.elapsed();
         let mut state = forwards.state.lock();
         state.suspected.remove(&from);
@@ -231,7 +232,7 @@ impl Homes {
                 let serving = Serving { heard_at: now, is_announced: false };
                 state.serving.insert((from, command.ticket), serving);
                 drop(state);
-                self.serve(forwards, from, *command);
+                self.serve(forwards, from, *command, room);
             }
             PeerFrame::Working { ticket } => {
                 if let Some(waiting) = state.waiting.get_mut(&ticket).filter(|waiting| waiting.to == from) {
@@ -258,10 +259,18 @@ impl Homes {
         }
     }
 
-    fn serve(&self, forwards: &Arc<Forwards>, from: NodeRun, command: ForwardedCommand) {
+    /// The command counts against the bytes of other nodes until it is answered.
+    fn serve(
+        &self,
+        forwards: &Arc<Forwards>,
+        from: NodeRun,
+        command: ForwardedCommand,
+        room: OwnedSemaphorePermit,
+    ) {
         let ForwardedCommand { ticket, channel, command, .. } = command;
         let forwards = Arc::clone(forwards);
         let answer = move |reply: Reply| {
+            drop(room);
             forwards.state.lock().serving.remove(&(from, ticket));
             // If the answer is lost, the other node carries the command out again, and finds what this one has done.
             forwards.peers.send(from, &PeerFrame::Answer { ticket, reply });

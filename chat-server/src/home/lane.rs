@@ -170,7 +170,12 @@ impl Homes {
                     self.owe_mentions(cell.log, rows.iter());
                     self.owe_markers(cell.log, &rows);
                 }
-                moved.and(applied)
+                moved.and(applied)?;
+                if let Some(last) = rows.last() {
+                    let waited = self.0.clock.now_ms().get().saturating_sub(last.entry.at.get());
+                    self.0.metrics.fanout_seconds.observe(Duration::from_millis(waited).as_secs_f64());
+                }
+                Ok(())
             }
             Debt::Again(range) => {
                 self.0.inbox.moved_again(cell.log, range.clone()).await?;

@@ -20,4 +20,4 @@ mod roster;
 pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};
 pub use config::{BusConfig, BusKind};
 pub use inbox::{Inbox, InboxItem, InboxPage, InboxRead};
-pub use peers::{ForwardedCommand, HomeChannel, MemoryPeers, PeerFrame, Peers};
+pub use peers::{Arrived, ForwardedCommand, HomeChannel, MemoryPeers, PEER_BYTES, PeerFrame, Peers};

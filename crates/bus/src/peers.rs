@@ -10,10 +10,12 @@ use madang_proto::{ChannelCard, ChannelKind};
 use madang_store::{Channel, StoreResult};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Frames of other nodes that wait for the homes of this one. Beyond that they are lost, and the senders append themselves.
 const WAITING: usize = 16_384;
+/// Bytes of frames that wait, and of commands of other nodes that are carried out. Beyond that frames are lost in the same way.
+pub const PEER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A frame between two nodes. It may be lost; frames of one node to another keep their order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,8 +93,8 @@ pub trait Peers: Send + Sync + 'static {
     /// Sends a frame; never waits. `false` if it is certain that the frame does not arrive.
     fn send(&self, to: NodeRun, frame: &PeerFrame) -> bool;
 
-    /// The frames for this node, each with its sender. `None` the second time.
-    fn take_frames(&self) -> Option<mpsc::Receiver<(NodeRun, PeerFrame)>>;
+    /// The frames for this node. `None` the second time.
+    fn take_frames(&self) -> Option<mpsc::Receiver<Arrived>>;
 
     /// Some logs that runs of nodes had [announced](crate::Inbox::announce) when they ended, other than those in `alive`. They stay
     /// there until [`Self::take_over`]. No run is returned without logs.
@@ -121,26 +123,42 @@ pub trait Peers: Send + Sync + 'static {
     }
 }
 
+/// A frame that has arrived.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Its sender.
+    pub from: NodeRun,
+    /// The frame.
+    pub frame: PeerFrame,
+    /// Its bytes, which count against [`PEER_BYTES`] until this is dropped.
+    pub room: OwnedSemaphorePermit,
+}
+
 /// The receiving end of [`Peers`].
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    sender: mpsc::Sender<(NodeRun, PeerFrame)>,
-    receiver: Mutex<Option<mpsc::Receiver<(NodeRun, PeerFrame)>>>,
+    sender: mpsc::Sender<Arrived>,
+    receiver: Mutex<Option<mpsc::Receiver<Arrived>>>,
+    room: Arc<Semaphore>,
 }
 
 impl Default for Arrivals {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
-        Self { sender, receiver: Mutex::new(Some(receiver)) }
+        let room = Arc::new(Semaphore::new(PEER_BYTES));
+        Self { sender, receiver: Mutex::new(Some(receiver)), room }
     }
 }
 
 impl Arrivals {
-    pub(crate) fn put(&self, from: NodeRun, frame: PeerFrame) -> bool {
-        self.sender.try_send((from, frame)).is_ok()
+    /// Whether there was room for a frame of this many bytes.
+    pub(crate) fn put(&self, from: NodeRun, frame: PeerFrame, bytes: usize) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else { return false };
+        self.sender.try_send(Arrived { from, frame, room }).is_ok()
     }
 
-    pub(crate) fn take(&self) -> Option<mpsc::Receiver<(NodeRun, PeerFrame)>> {
+    pub(crate) fn take(&self) -> Option<mpsc::Receiver<Arrived>> {
         self.receiver.lock().take()
     }
 }
@@ -175,12 +193,32 @@ impl Peers for MemoryPeer {
 
     fn send(&self, to: NodeRun, frame: &PeerFrame) -> bool {
         if let Some(node) = self.nodes.0.get(&to).filter(|_| !(self.is_cut)(self.me, to)) {
-            let _ = node.put(self.me, frame.clone());
+            let _ = node.put(self.me, frame.clone(), 0);
         }
         true
     }
 
-    fn take_frames(&self) -> Option<mpsc::Receiver<(NodeRun, PeerFrame)>> {
+    fn take_frames(&self) -> Option<mpsc::Receiver<Arrived>> {
         self.nodes.0.get(&self.me)?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use madang_ids::{NodeEpoch, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn frames_that_wait_are_bounded_in_bytes() {
+        let (arrivals, from) = (Arrivals::default(), NodeRun { node: NodeId(1), epoch: NodeEpoch(1) });
+        let mut frames = arrivals.take().unwrap();
+        let put = |bytes| arrivals.put(from, PeerFrame::Working { ticket: 1 }, bytes);
+        assert!(put(PEER_BYTES - 1));
+        assert!(!put(2));
+        let arrived = frames.try_recv().unwrap();
+        assert!(!put(2), "a command that is carried out counts");
+        drop(arrived);
+        assert!(put(2));
     }
 }

@@ -5,6 +5,7 @@ mod live;
 mod open;
 mod presence;
 mod route;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

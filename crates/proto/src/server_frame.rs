@@ -96,6 +96,9 @@ pub enum ServerFrame<'a> {
     SnapshotRequired {
         /// The reason.
         reason: SnapshotReason,
+        /// Milliseconds to wait before the device takes it, because many devices need one at the same time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
     },
     /// Presence of watched users, and the user's own settings of presence.
     Presence(PresenceList),

@@ -11,6 +11,7 @@ use madang_ids::ChannelId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::args::Fleet as Args;
 use super::figures::{figure, histogram, median, print_conditions, quantile_ms, verdict};
@@ -199,7 +200,13 @@ impl Bench {
         }
         let idle = self.idle().await?;
         let (begun, before) = (Instant::now(), self.counters().await?);
-        let mut running: JoinSet<_> = senders.into_iter().map(Sender::run).collect();
+        // Senders with a pause take turns, so that one does not wait for another.
+        let turn = scene.pause / u32::try_from(senders.len())?;
+        let in_turn = |(number, sender): (u32, Sender)| async move {
+            sleep(turn * number).await;
+            sender.run().await
+        };
+        let mut running: JoinSet<_> = (0..).zip(senders).map(in_turn).collect();
         let (mut acked, mut latency) = (0, histogram()?);
         while let Some(sent) = running.join_next().await {
             let sent = sent??;
@@ -234,7 +241,7 @@ impl Bench {
     /// What is used in a second without messages.
     async fn idle(&self) -> anyhow::Result<Counters> {
         let (begun, before) = (Instant::now(), self.counters().await?);
-        tokio::time::sleep(IDLE).await;
+        sleep(IDLE).await;
         let after = self.counters().await?;
         let seconds = begun.elapsed().as_secs_f64();
         let cpu = after.cpu_seconds.iter();

@@ -1,5 +1,6 @@
 //! A minimal WebSocket client: text frames, until the server closes.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -59,6 +60,27 @@ impl Socket {
             }
         }
         bail!("the server did not close the socket within {} s", limit.as_secs())
+    }
+
+    /// Collects the texts of messages that come, until there are as many different ones as wanted, or the time is over.
+    pub(super) fn texts(&mut self, wanted: usize, limit: Duration) -> Result<BTreeSet<String>> {
+        let (begun, mut texts) = (Instant::now(), BTreeSet::new());
+        let mut beat_at = HEARTBEAT;
+        while texts.len() < wanted && begun.elapsed() < limit {
+            if begun.elapsed() > beat_at {
+                self.say(&json!({ "type": "heartbeat" }))?;
+                beat_at = begun.elapsed() + HEARTBEAT;
+            }
+            match self.next(HEARTBEAT)? {
+                Frame::Close(code) => bail!("the server closed the socket with {code}"),
+                Frame::Text(frame) => {
+                    let entries = frame["entries"].as_array().into_iter().flatten();
+                    texts.extend(entries.filter_map(|entry| entry["text"].as_str().map(str::to_owned)));
+                }
+                Frame::Nothing => {}
+            }
+        }
+        Ok(texts)
     }
 
     fn say(&mut self, frame: &Value) -> Result<()> {

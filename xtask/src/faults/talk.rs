@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -42,6 +42,8 @@ const SETUP_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(3_600);
 /// Seconds between two lines of a synthetic day, in the time of the day.
 const SECONDS_A_LINE: u64 = 8;
+/// Exit code of the load tool if a guarantee was broken.
+const BROKEN: i32 = 1;
 /// The replay's patience in seconds. A fault may last long, and no replay may give up before it is over.
 const PATIENCE: &str = "150";
 /// Options for everything that can happen to messages and members.
@@ -175,11 +177,31 @@ impl Replay {
     }
 
     /// The report, if every guarantee held.
-    pub(super) fn finish(mut self) -> Result<Value> {
+    pub(super) fn finish(self) -> Result<Value> {
+        let (name, log) = (self.name, self.log.clone());
+        let (status, report) = self.end()?;
+        ensure!(status.success(), "{name}: {status}: {}", last_lines(&log, 20));
+        Ok(report)
+    }
+
+    /// The report of a replay whose judge found that a guarantee was broken.
+    pub(super) fn find(self) -> Result<Value> {
+        let (name, log) = (self.name, self.log.clone());
+        let (status, report) = self.end()?;
+        ensure!(
+            status.code() == Some(BROKEN),
+            "{name}: the judge found nothing: {status}: {}",
+            last_lines(&log, 20)
+        );
+        Ok(report)
+    }
+
+    fn end(mut self) -> Result<(ExitStatus, Value)> {
         until("the replay ends", END_LIMIT, || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
-        ensure!(status.success(), "{}: {status}: {}", self.name, last_lines(&self.log, 20));
-        Ok(serde_json::from_slice(&fs::read(&self.report)?)?)
+        // One that failed has written none.
+        let report = fs::read(&self.report).unwrap_or_default();
+        Ok((status, serde_json::from_slice(&report).unwrap_or_default()))
     }
 }
 

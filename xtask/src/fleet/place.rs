@@ -51,14 +51,23 @@ pub(crate) struct Place {
     target: PathBuf,
 }
 
+/// The folder in that of a fleet with programs of its own.
+const PROGRAMS: &str = "programs";
+
 /// Builds the programs of a fleet, and the load tool. Returns how long it took.
 pub(crate) fn build() -> Result<Duration> {
+    build_with(&[])
+}
+
+/// Builds them with these features besides.
+fn build_with(features: &[&str]) -> Result<Duration> {
     let begin = Instant::now();
     let packages = ["madang-chat-server", "madang-discovery", "madang-presence"];
     let mut command = cargo::cargo(&["build", "--release", "--bins", "-p", "madang-loadtest"]);
     for package in packages {
         command.args(["-p", package, "--features", &format!("{package}/fleet")]);
     }
+    command.args(features.iter().flat_map(|feature| ["--features", feature]));
     call(&mut command)?;
     Ok(begin.elapsed())
 }
@@ -311,6 +320,7 @@ impl Place {
             for file in ["fleet.json", "madang.toml", "token.secret", "restart"] {
                 let _ = fs::remove_file(self.root.join(file));
             }
+            let _ = fs::remove_dir_all(self.root.join(PROGRAMS));
             return Ok(());
         }
         record.nodes.iter_mut().for_each(|member| member.set(None));
@@ -345,8 +355,25 @@ impl Place {
         self.root.join(format!("{name}.log"))
     }
 
+    /// Gives the fleet programs of its own, in which faults can be planted. Afterwards the programs are built without faults, so that
+    /// no such build stays in the target folder.
+    pub(crate) fn take_faulty_programs(&self) -> Result<()> {
+        let copy = || -> Result<()> {
+            build_with(&["madang-chat-server/plant"])?;
+            fs::create_dir_all(self.root.join(PROGRAMS))?;
+            for program in ["madang", "madang-discovery", "madang-presence"] {
+                fs::copy(self.target.join("release").join(program), self.root.join(PROGRAMS).join(program))?;
+            }
+            Ok(())
+        };
+        let copied = copy();
+        build()?;
+        copied
+    }
+
     fn programs(&self) -> PathBuf {
-        self.target.join("release")
+        let own = self.root.join(PROGRAMS);
+        if own.is_dir() { own } else { self.target.join("release") }
     }
 }
 

@@ -7,19 +7,25 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use madang_bus::InboxItem;
 use madang_engine::log::Row;
 use madang_ids::{Cursor, DeviceId, LogId, UserId};
-use madang_proto::{CloseReason, Content, ErrorBody, ErrorCode, ServerFrame};
+use madang_proto::{CloseReason, Content, ErrorBody, ErrorCode, ServerFrame, SnapshotReason};
 use tokio::sync::oneshot;
 
-use crate::gateway::connection::retry::{Interrupted, is_for_later};
+use crate::gateway::connection::retry::{Interrupted, is_for_later, spread};
 use crate::gateway::connection::{Connection, Taken};
 use crate::gateway::delivery::encode;
 use crate::gateway::socket::ConnectionEnd;
 use crate::operations::{Standing, SyncPage};
 use crate::refusal::OperationError;
+
+/// Snapshots that one node serves while the inboxes of all its devices were reset.
+const SNAPSHOTS_A_SECOND: u32 = 500;
+/// The longest wait for a snapshot.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Why a step failed.
 enum Failure {
@@ -102,9 +108,22 @@ async fn next_page(connection: &mut Connection, user: UserId) -> Result<Option<S
         return Err(inbox_unavailable());
     }
     if let SyncPage::SnapshotRequired { reason, .. } = page {
-        connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason }));
+        let connections = connection.gateway.operations.metrics.connections.get();
+        let wait = match reason {
+            SnapshotReason::InboxReset => spread(wait_after_reset(connections), connection.device()?.raw()),
+            _ => Duration::ZERO,
+        };
+        let wait_ms = u64::try_from(wait.as_millis()).ok().filter(|wait| *wait > 0);
+        connection.outbound().push(encode::frame(&ServerFrame::SnapshotRequired { reason, wait_ms }));
     }
     Ok(Some(page))
+}
+
+/// When the inboxes of all users were reset, every connected device needs a snapshot: each waits for its part of this time, so that
+/// a node serves [`SNAPSHOTS_A_SECOND`]. A node with few devices has them all current at once.
+fn wait_after_reset(connections: i64) -> Duration {
+    let connections = u32::try_from(connections).unwrap_or(0);
+    (Duration::from_secs(1) * connections / SNAPSHOTS_A_SECOND).min(LONGEST_WAIT)
 }
 
 fn inbox_unavailable() -> Failure {
@@ -196,4 +215,19 @@ fn interrupt(connection: &mut Connection, error: &OperationError) -> Result<(), 
     let before = connection.interrupted.take();
     connection.interrupted = Some(Interrupted::new(before, now, number));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_after_a_reset_are_spread_over_a_minute_at_most() {
+        assert_eq!(wait_after_reset(0), Duration::ZERO);
+        assert_eq!(wait_after_reset(1_000), Duration::from_secs(2));
+        assert_eq!(wait_after_reset(1_000_000), LONGEST_WAIT);
+        let waits: Vec<Duration> = (1..=1_000).map(|device| spread(LONGEST_WAIT, device << 12)).collect();
+        let in_second = |second: u64| waits.iter().filter(|wait| wait.as_secs() == second).count();
+        assert!((0..60).all(|second| in_second(second) < 60), "{waits:?}");
+    }
 }

@@ -62,12 +62,17 @@ impl Patience {
     }
 }
 
-/// Between half and all of the wait after `failures`. The variable half is spread by `seed` (Fibonacci hashing), so that
-/// connections that failed together do not retry together.
+/// Between half and all of the wait after `failures`. The variable half is spread by `seed`, so that connections that failed
+/// together do not retry together.
 fn wait(failures: u32, seed: u64) -> Duration {
     let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
-    let spread = (seed ^ u64::from(failures)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    whole / 2 + (whole / 2 * u32::try_from(spread).unwrap_or(0)) / 1024
+    whole / 2 + spread(whole / 2, seed ^ u64::from(failures))
+}
+
+/// A part of `whole` that `seed` chooses (Fibonacci hashing).
+pub(super) fn spread(whole: Duration, seed: u64) -> Duration {
+    let part = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
+    whole * u32::try_from(part).unwrap_or(0) / 1024
 }
 
 #[cfg(test)]

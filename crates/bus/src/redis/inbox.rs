@@ -25,7 +25,7 @@ use crate::inbox::{Inbox, InboxItem, InboxPage, InboxRead};
 use crate::roster::{Batch, Part, Roster};
 
 /// Bytes of the audiences that are kept in memory.
-const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
+pub const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
 /// Size of an audience without its members.
 const AROUND_BYTES: usize = 256;
 

@@ -1,6 +1,7 @@
 //! The metrics of inbox and bus in a fleet.
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The metrics. Cheap to clone.
@@ -24,6 +25,8 @@ pub struct BusMetrics {
     pub frames_unreadable: Counter,
     /// Registrations that did not hold at once.
     pub registrations_late: Counter,
+    /// Settings of Redis that an operator should change.
+    pub settings_wrong: Gauge,
 }
 
 impl BusMetrics {
@@ -43,6 +46,11 @@ impl BusMetrics {
             "bus_registrations_late",
             "Registrations that did not hold at once",
             &self.registrations_late,
+        );
+        registry.register(
+            "bus_settings_wrong",
+            "Settings of Redis that should be changed; the log names them",
+            self.settings_wrong.clone(),
         );
     }
 }

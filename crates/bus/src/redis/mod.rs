@@ -17,6 +17,7 @@ mod publish;
 mod receive;
 mod registrations;
 mod scripts;
+mod settings;
 mod streams;
 mod values;
 
@@ -35,8 +36,9 @@ use crate::peers::Arrivals;
 
 pub use crate::config::{BusConfig, BusKind};
 pub use connection::Redis;
+pub use inbox::AUDIENCE_BYTES;
 pub use metrics::BusMetrics;
-pub use streams::{Received, StreamName, StreamReader, Streams};
+pub use streams::{Received, StreamName, StreamReader, Streams, WAITING_BYTES};
 
 use inbox::Audiences;
 use publish::{Publication, Whereabouts};
@@ -107,12 +109,13 @@ impl RedisBus {
         });
         let bus = Arc::clone(&this);
         let work = async move {
-            let (receive, renew, publish) = (
+            let (receive, renew, publish, watch) = (
                 bus.receive(bus.streams.reader(&bus.me)),
                 bus.keep_registrations(),
                 bus.publish_all(to_publish),
+                bus.watch_settings(),
             );
-            tokio::join!(receive, renew, publish);
+            tokio::join!(receive, renew, publish, watch);
         };
         (this, Box::pin(work))
     }

@@ -9,7 +9,7 @@ use super::frames::{Content, FrameHead};
 use super::streams::{Received, StreamReader};
 use super::{RedisBus, node_stream};
 use crate::bus::{Envelope, Event, EventKind, Loss, Receivers, Recipient};
-use crate::peers::{PeerFrame, Peers};
+use crate::peers::{Arrived, PeerFrame, Peers};
 
 impl RedisBus {
     /// Receives frames; never returns.
@@ -61,7 +61,7 @@ impl RedisBus {
             }
             FrameHead::Profile { card, to } => self.hand_over_if_room(Envelope::Profile(card, to)),
             FrameHead::Peer { from } => {
-                if !self.arrivals.put(from, Content::read::<PeerFrame>(content)?) {
+                if !self.arrivals.put(from, Content::read::<PeerFrame>(content)?, content.len()) {
                     self.metrics.frames_dropped.inc();
                 }
             }
@@ -103,7 +103,7 @@ impl Peers for RedisBus {
         self.streams.send(&node_stream(to), head.encode(&Content::of(frame)))
     }
 
-    fn take_frames(&self) -> Option<mpsc::Receiver<(NodeRun, PeerFrame)>> {
+    fn take_frames(&self) -> Option<mpsc::Receiver<Arrived>> {
         self.arrivals.take()
     }
 

@@ -148,6 +148,19 @@ async fn reaches(from: &Node, to: &mut Node, store: &Model, seq: u64) -> Deliver
 
 #[tokio::test]
 #[ignore = "needs the program of Redis in MADANG_TEST_REDIS_SERVER"]
+async fn a_server_without_an_append_only_file_is_reported() {
+    let (server, store) = stage().await;
+    let node = Node::start(&server, &store, 1);
+    let reported = async {
+        while node.bus.metrics().settings_wrong.get() != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, reported).await.expect("the metric says so");
+}
+
+#[tokio::test]
+#[ignore = "needs the program of Redis in MADANG_TEST_REDIS_SERVER"]
 async fn rows_reach_the_node_of_their_user() {
     let (server, store) = stage().await;
     let (near, mut far) = (Node::start(&server, &store, 1), Node::start(&server, &store, 2));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use madang_ids::{ChannelId, LogId, UserId};
-use madang_proto::rest::{HistoryQuery, SnapshotQuery};
+use madang_proto::rest::HistoryQuery;
 use madang_proto::{
     ClientFrame, Entry, ErrorBody, ErrorCode, LogKind, Request, RequestId, Resume, ServerFrame,
     SnapshotReason, Welcome, limits,
@@ -11,6 +11,7 @@ use madang_proto::{
 use tokio::time::Instant;
 
 use super::arrive::{Arrival, Arrived};
+use super::snapshot::due;
 use super::{Access, Command, Driver, Next, after_close};
 use crate::connection::{Connection, Incoming};
 use crate::endpoint::Endpoint;
@@ -40,6 +41,8 @@ pub(super) struct Live {
     token_life: Duration,
     renew_at: Instant,
     come_back: Option<Duration>,
+    /// A snapshot that is taken later, and when.
+    pub(super) snapshot: Option<(Instant, SnapshotReason)>,
 }
 
 impl Driver {
@@ -68,12 +71,14 @@ impl Driver {
     /// Waits for the next event of the connection or the program, and handles it.
     async fn step(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
         let retry_at = self.outbox.next_deadline().map_or(live.next_beat, Instant::from_std);
+        let snapshot = live.snapshot;
         tokio::select! {
             incoming = live.connection.next() => return self.handle_incoming(live, incoming?).await,
             Some(command) = self.commands.recv(), if self.outbox.has_room() => self.command(live, command).await?,
             () = tokio::time::sleep_until(live.next_beat) => return live.heartbeat().await,
             () = tokio::time::sleep_until(live.renew_at) => return self.renew_in_band(live).await,
             () = tokio::time::sleep_until(retry_at) => {}
+            Some(reason) = due(snapshot) => self.take_snapshot(live, reason).await?,
             () = self.events.closed() => return Ok(Some(Next::Stop { code: None, reason: "the events were \
                  dropped".into() })),
         }
@@ -156,6 +161,7 @@ impl Driver {
                 self.handle_entries(live, log, entries.into_owned()).await
             }
             ServerFrame::Heads { heads, .. } => self.handle_heads(live, heads).await,
+            ServerFrame::Cursor { .. } if live.snapshot.is_some() => Ok(()),
             ServerFrame::Cursor { cursor } => {
                 self.received.apply_cursor(cursor.clone());
                 self.emit_alive(live, Event::CursorMoved(cursor)).await
@@ -166,7 +172,9 @@ impl Driver {
             }
             ServerFrame::Error { id, error } => self.handle_error(live, id, error).await,
             ServerFrame::Resync => self.emit_alive(live, Event::Resync).await,
-            ServerFrame::SnapshotRequired { reason } => self.take_snapshot(live, reason).await,
+            ServerFrame::SnapshotRequired { reason, wait_ms } => {
+                self.owe_snapshot(live, reason, wait_ms.unwrap_or(0)).await
+            }
             ServerFrame::Typing { channel_id, user_id } => {
                 self.emit_alive(live, Event::Typing { channel_id, user_id }).await
             }
@@ -291,32 +299,6 @@ impl Driver {
         Ok(found)
     }
 
-    /// Reads all pages of the snapshot. The connection is registered already, so entries that are appended meanwhile
-    /// arrive on it, and its cursors count from here on.
-    async fn take_snapshot(&mut self, live: &mut Live, reason: SnapshotReason) -> Result<(), ClientError> {
-        let since = self.received.begin_snapshot(reason);
-        let mut query = SnapshotQuery { since, ..SnapshotQuery::default() };
-        let (mut cursor, mut channels, mut gone) = (None, Vec::new(), Vec::new());
-        loop {
-            let page = live.beating(self.rest.snapshot(&self.tokens.access, &query)).await??;
-            cursor = cursor.or(page.cursor);
-            channels.extend(page.channels);
-            gone.extend(page.gone);
-            query.after = page.next;
-            if query.after.is_none() {
-                break;
-            }
-        }
-        self.received.apply_snapshot(&channels);
-        self.received.forget(&gone);
-        self.emit_alive(live, Event::SnapshotRequired { reason, channels, gone }).await?;
-        if let Some(cursor) = cursor {
-            self.received.apply_cursor(cursor.clone());
-            self.emit_alive(live, Event::CursorMoved(cursor)).await?;
-        }
-        Ok(())
-    }
-
     /// Renews the token on the open connection. If that fails for a temporary reason, the connection stays open and the
     /// renewal is repeated later.
     async fn renew_in_band(&mut self, live: &mut Live) -> Result<Option<Next>, ClientError> {
@@ -358,6 +340,7 @@ impl Live {
             token_life,
             renew_at: now,
             come_back: None,
+            snapshot: None,
         };
         live.renew_in(RENEW_AFTER_SHARE);
         live
@@ -369,7 +352,7 @@ impl Live {
 
     /// Awaits `work` while heartbeats continue, so that the server does not consider this client dead because the
     /// program or a call is slow.
-    async fn beating<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ClientError> {
+    pub(super) async fn beating<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ClientError> {
         tokio::pin!(work);
         loop {
             tokio::select! {

@@ -1,5 +1,7 @@
 //! Cursors that the server does not accept: the snapshot, and the entries after it.
 
+use std::time::{Duration, Instant};
+
 use madang_client::Event;
 use madang_ids::{LogId, Seq};
 use madang_proto::rest::MarkRead;
@@ -82,5 +84,39 @@ async fn a_snapshot_on_an_open_connection_names_changed_channels_and_leaves_no_g
     assert_eq!(events.texts(channel, 1).await, ["heard"]);
     harness.rest.mark_read(&bob.tokens.access, channel, &mark(head.get())).await.unwrap();
     assert!(matches!(events.content().await, Event::Entries { log: LogId::User(_), .. }));
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_the_server_wants_later_is_taken_later_and_no_cursor_is_kept_meanwhile() {
+    const WAIT: Duration = Duration::from_millis(1_500);
+    let harness = Harness::new().await;
+    let (ada, bob, channel) = harness.pair().await;
+    let (client, mut events) = harness.connected(&bob).await;
+    let later = r#"{"type":"snapshot_required","reason":"inbox_reset","wait_ms":1500}"#;
+    harness.proxy.rule(move |frame| match frame.contains("\"entries\"") && frame.contains("lost") {
+        true => Fate::Replace(later.to_owned()),
+        false => Fate::Pass,
+    });
+    let begun = Instant::now();
+    let head = harness.say(&ada, channel, "lost").await;
+    let mut heard = Vec::new();
+    harness.say(&ada, channel, "heard").await;
+    loop {
+        match events.next().await {
+            Event::Entries { entries, .. } => heard.extend(entries),
+            Event::Gap { filled, .. } => assert!(filled),
+            // One from before the loss may come first.
+            Event::CursorMoved(_) => assert!(heard.is_empty(), "this cursor is behind what is missing"),
+            Event::SnapshotRequired { reason, .. } => {
+                assert_eq!(reason, SnapshotReason::InboxReset);
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(begun.elapsed() >= WAIT, "{:?}", begun.elapsed());
+    let seqs: Vec<Seq> = heard.iter().map(|entry| entry.seq).collect();
+    assert_eq!(seqs, [head, head.next()], "live entries came, and the hole was filled from history");
     client.close().await;
 }

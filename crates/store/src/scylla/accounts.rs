@@ -53,36 +53,6 @@ const DELETE_USER: Statement = Statement {
     cql: "UPDATE users SET handle = '', display_name = '', avatar = '', password_hash = '', state = 'deleted', rev = ?
           WHERE id = ? IF rev = ?",
 };
-const TAKE_HANDLE: Statement = Statement {
-    class: Class::Conditional,
-    cql: "INSERT INTO handles (handle, user) VALUES (?, ?) IF NOT EXISTS",
-};
-const TAKE_KEPT_HANDLE: Statement = Statement {
-    class: Class::Conditional,
-    cql: "UPDATE handles SET user = ?, kept_until = null WHERE handle = ? IF kept_until = ?",
-};
-const FREE_HANDLE: Statement =
-    Statement { class: Class::Conditional, cql: "DELETE FROM handles WHERE handle = ? IF user = ?" };
-const KEEP_HANDLE: Statement = Statement {
-    class: Class::Conditional,
-    cql: "UPDATE handles SET user = null, kept_until = ? WHERE handle = ? IF user = ?",
-};
-const HANDLE: Statement =
-    Statement { class: Class::SerialRead, cql: "SELECT user, kept_until FROM handles WHERE handle = ?" };
-const PUT_GROUP: Statement =
-    Statement { class: Class::Write, cql: "INSERT INTO handle_groups (shard, prefix) VALUES (0, ?)" };
-const GROUPS: Statement =
-    Statement { class: Class::Read, cql: "SELECT prefix FROM handle_groups WHERE shard = 0 AND prefix >= ?" };
-const PUT_ORDERED: Statement = Statement {
-    class: Class::Write,
-    cql: "INSERT INTO handles_in_order (prefix, handle, user) VALUES (?, ?, ?)",
-};
-const REMOVE_ORDERED: Statement =
-    Statement { class: Class::Write, cql: "DELETE FROM handles_in_order WHERE prefix = ? AND handle = ?" };
-const ORDERED: Statement = Statement {
-    class: Class::Read,
-    cql: "SELECT handle, user FROM handles_in_order WHERE prefix = ? AND handle > ? LIMIT ?",
-};
 const PUT_DELETION: Statement =
     Statement { class: Class::Write, cql: "INSERT INTO deletions (shard, user) VALUES (0, ?)" };
 const END_DELETION: Statement =
@@ -169,33 +139,14 @@ impl StoredUser {
     }
 }
 
-/// The partition of a handle in the ordered list.
-fn prefix_of(handle: &str) -> String {
-    handle.chars().take(2).collect()
-}
-
 impl Scylla {
     async fn stored_user(&self, id: UserId) -> StoreResult<Option<StoredUser>> {
         self.cql.read_one(&USER, (int(id.raw()),)).await
     }
 
-    /// Whether the user holds the handle now.
-    async fn take_handle(&self, user: &User) -> StoreResult<bool> {
-        let id = int(user.id.raw());
-        if self.cql.conditional(&TAKE_HANDLE, (user.handle.as_str(), id)).await? {
-            return Ok(true);
-        }
-        let found: Option<(Option<i64>, Option<i64>)> =
-            self.cql.read_one(&HANDLE, (user.handle.as_str(),)).await?;
-        match found {
-            Some((Some(holder), _)) => Ok(holder == id),
-            Some((None, Some(until))) if number(until) <= user.created_at.get() => {
-                self.cql.conditional(&TAKE_KEPT_HANDLE, (id, user.handle.as_str(), until)).await
-            }
-            Some(_) => Ok(false),
-            // It was freed in between.
-            None => self.cql.conditional(&TAKE_HANDLE, (user.handle.as_str(), id)).await,
-        }
+    /// A user, also one that is deleted.
+    pub(super) async fn found_user(&self, id: UserId) -> StoreResult<Option<User>> {
+        self.stored_user(id).await?.map(StoredUser::user).transpose()
     }
 }
 
@@ -215,13 +166,11 @@ impl AccountStore for Scylla {
             && !self.take_use(invitation, user).await?
         {
             if self.stored_user(user.id).await?.is_none() {
-                self.cql.conditional(&FREE_HANDLE, (user.handle.as_str(), id)).await?;
+                self.free_handle(user).await?;
             }
             return Ok(Created::NotInvited);
         }
-        let prefix = prefix_of(&user.handle);
-        self.cql.write(&PUT_GROUP, (prefix.as_str(),)).await?;
-        self.cql.write(&PUT_ORDERED, (prefix, user.handle.as_str(), id)).await?;
+        self.list_handle(&user.handle, user.id).await?;
         let values = (
             id,
             user.handle.as_str(),
@@ -235,8 +184,10 @@ impl AccountStore for Scylla {
             "active",
             password_hash,
         );
-        self.cql.conditional(&CREATE_USER, values).await?;
-        Ok(Created::Created)
+        if self.cql.conditional(&CREATE_USER, values).await? || !self.was_given_up(user).await? {
+            return Ok(Created::Created);
+        }
+        Ok(Created::Taken)
     }
 
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
@@ -245,38 +196,14 @@ impl AccountStore for Scylla {
     }
 
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
-        let found: Option<(Option<i64>, Option<i64>)> = self.cql.read_one(&HANDLE, (handle,)).await?;
-        let Some((Some(id), _)) = found else { return Ok(None) };
-        self.stored_user(UserId::from_raw(number(id))).await?.map(StoredUser::user).transpose()
+        match self.holder(handle).await? {
+            Some(holder) => self.found_user(holder).await,
+            None => Ok(None),
+        }
     }
 
     async fn users_by_handle(&self, prefix: &str, after: &str, limit: usize) -> StoreResult<Vec<User>> {
-        let mut users = Vec::new();
-        let begin = prefix_of(prefix.max(after));
-        let groups: Vec<(String,)> = self.cql.read(&GROUPS, (begin,)).await?;
-        for (group,) in groups {
-            let is_wanted = group.starts_with(&prefix_of(prefix)) || prefix.starts_with(&group);
-            if users.len() >= limit || !is_wanted {
-                continue;
-            }
-            let mut after = after.to_owned();
-            loop {
-                let rows: Vec<(String, i64)> = self.cql.read(&ORDERED, (group.as_str(), after, 500)).await?;
-                let Some((last, _)) = rows.last() else { break };
-                after = last.clone();
-                let ids = rows.iter().filter(|(handle, _)| handle.starts_with(prefix));
-                let ids: Vec<UserId> = ids.map(|(_, id)| UserId::from_raw(number(*id))).collect();
-                let found = self.users(&ids).await?;
-                let is_there =
-                    |user: &User| user.state != UserState::Deleted && user.handle.starts_with(prefix);
-                users.extend(found.into_iter().flatten().filter(is_there));
-                if rows.len() < 500 || users.len() >= limit {
-                    break;
-                }
-            }
-        }
-        users.truncate(limit);
-        Ok(users)
+        self.in_order_of_handles(prefix, after, limit).await
     }
 
     async fn set_profile(&self, user: UserId, profile: &Profile) -> StoreResult<()> {
@@ -350,8 +277,7 @@ impl AccountStore for Scylla {
                 return Ok(());
             }
             let handle = found.handle.as_str();
-            self.cql.conditional(&KEEP_HANDLE, (int(handle_until.get()), handle, id)).await?;
-            self.cql.write(&REMOVE_ORDERED, (prefix_of(handle), handle)).await?;
+            self.keep_handle(handle, user, handle_until).await?;
             self.forget_presence(user).await?;
             if self.cql.conditional(&DELETE_USER, (int(found.rev + 1), id, int(found.rev))).await? {
                 return Ok(());

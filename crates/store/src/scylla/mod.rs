@@ -35,6 +35,7 @@ mod devices;
 mod directory;
 mod erasure;
 mod group_invitations;
+mod handles;
 mod invitations;
 mod log;
 mod members;

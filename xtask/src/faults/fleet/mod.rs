@@ -7,10 +7,12 @@ mod clocks;
 mod kills;
 mod link;
 mod pauses;
+mod planted;
 mod races;
 mod redis;
 mod stage;
 mod store;
+mod user;
 
 use super::Scenario;
 
@@ -18,7 +20,7 @@ use super::Scenario;
 pub(super) const NAME: &str = "fleet";
 
 /// The scenarios.
-pub(super) const SCENARIOS: [Scenario; 14] = [
+pub(super) const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "fleet-kills",
         about: "ten days of chat, and a kill of any member every few seconds",
@@ -80,5 +82,10 @@ pub(super) const SCENARIOS: [Scenario; 14] = [
         name: "fleet-clocks",
         about: "the clock of one node is an hour ahead, of another 200 ms behind, and of one steps back",
         run: clocks::apart,
+    },
+    Scenario {
+        name: "fleet-planted",
+        about: "faults that are planted in the nodes, each of which must be found",
+        run: planted::in_a_fleet,
     },
 ];

@@ -10,41 +10,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::super::http::{self, Answer};
+use super::super::http::Answer;
 use super::super::report::millis;
 use super::super::socket::Socket;
 use super::super::{Figures, Tools};
 use super::link::Link;
 use super::stage::Stage;
+use super::user::User;
 
 const KEYS: u64 = 1_000;
 const CUT_EVERY: Duration = Duration::from_millis(70);
 const NODES: u64 = 5;
 const ROUNDS: u64 = 20;
-/// How long one call is repeated.
-const PATIENCE: Duration = Duration::from_secs(60);
-const AGAIN: Duration = Duration::from_millis(50);
 /// How long a node may take to find that a device was revoked while it heard nothing.
 const FOUND: Duration = Duration::from_secs(60);
 /// The close code of a revoked device.
 const REVOKED: u16 = 4_501;
-
-/// A user who signed up on a node.
-struct User {
-    id: String,
-    token: String,
-}
-
-impl User {
-    fn sign_up(addr: SocketAddr, handle: &str) -> Result<Self> {
-        let body = json!({ "handle": handle, "display_name": handle, "password": "correct horse" });
-        let signed_in = done(addr, "POST", "/v1/accounts", None, Some(&body))?.body;
-        let text = |pointer: &str| signed_in.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let token = text("/access_token").context("no token")?;
-        let me = done(addr, "GET", "/v1/me", Some(&token), None)?.body;
-        Ok(Self { id: me["id"].as_str().context("no id")?.to_owned(), token })
-    }
-}
 
 /// One row for each key, and the same ack from both nodes.
 pub(super) fn same_key(tools: &Tools) -> Result<Figures> {
@@ -53,18 +34,16 @@ pub(super) fn same_key(tools: &Tools) -> Result<Figures> {
     stage.start(|shape| shape.redis_through = Some(link.addr))?;
     let nodes = [stage.addr("chat-1")?, stage.addr("chat-2")?];
     let user = User::sign_up(nodes[0], "twice")?;
-    let body = json!({ "kind": "group", "name": "twice", "members": [] });
-    let channel = done(nodes[0], "POST", "/v1/channels", Some(&user.token), Some(&body))?.body;
-    let channel = channel["id"].as_str().context("no id")?.to_owned();
+    let channel = user.make_channel(&json!({ "kind": "group", "name": "twice", "members": [] }))?;
     let path = format!("/v1/channels/{channel}/messages");
     let (is_over, together) = (AtomicBool::new(false), Barrier::new(nodes.len()));
     let send = |addr: SocketAddr| -> Result<Vec<Value>> {
-        let mut acks = Vec::new();
+        let (user, mut acks) = (user.at(addr), Vec::new());
         for number in 0..KEYS {
             let key = format!("01920000-0000-7000-8000-{number:012}");
             let body = json!({ "client_msg_id": key, "body": { "text": format!("message {number}") } });
             together.wait();
-            acks.push(done(addr, "POST", &path, Some(&user.token), Some(&body))?.body);
+            acks.push(user.call("POST", &path, Some(&body))?);
         }
         Ok(acks)
     };
@@ -88,7 +67,7 @@ pub(super) fn same_key(tools: &Tools) -> Result<Figures> {
         let (one, other) = (place(&acks[0][index]), place(&acks[1][index]));
         ensure!(one == other, "message {number} has two rows: {one:?}, {other:?}");
     }
-    let texts = history(nodes[0], &user.token, &channel)?;
+    let texts = history(&user, &channel)?;
     ensure!(
         texts.len() as u64 == KEYS && texts.values().all(|count| *count == 1),
         "{} different messages in history, the most frequent {:?} times",
@@ -102,11 +81,11 @@ pub(super) fn same_key(tools: &Tools) -> Result<Figures> {
 }
 
 /// How often each text is in the history of a channel.
-fn history(addr: SocketAddr, token: &str, channel: &str) -> Result<BTreeMap<String, u32>> {
+fn history(user: &User, channel: &str) -> Result<BTreeMap<String, u32>> {
     let (mut texts, mut after) = (BTreeMap::new(), 0);
     loop {
         let path = format!("/v1/channels/{channel}/entries?limit=200&after={after}");
-        let page = done(addr, "GET", &path, Some(token), None)?.body;
+        let page = user.call("GET", &path, None)?;
         let entries = page["entries"].as_array().context("no entries")?;
         let Some(last) = entries.last() else { return Ok(texts) };
         after = last["seq"].as_u64().context("no seq")?;
@@ -130,18 +109,16 @@ pub(super) fn last_seat(tools: &Tools) -> Result<Figures> {
     let mut winners = BTreeMap::<usize, u32>::new();
     for round in 0..ROUNDS {
         let body = json!({ "kind": "open", "name": format!("seats {round}"), "topic": "one seat" });
-        let channel = done(addrs[0], "POST", "/v1/channels", Some(&owner.token), Some(&body))?.body;
-        let channel = channel["id"].as_str().context("no id")?.to_owned();
+        let channel = owner.make_channel(&body)?;
         let path = format!("/v1/channels/{channel}/membership");
         let together = Barrier::new(users.len());
-        let join = |addr: SocketAddr, user: &User| {
+        let join = |user: &User| {
             together.wait();
-            done_or(addr, "PUT", &path, Some(&user.token), None, "full")
+            user.call_or("PUT", &path, None, "full")
         };
         let join = &join;
         let answers = thread::scope(|scope| {
-            let joining: Vec<_> =
-                addrs.iter().zip(&users).map(|(addr, user)| scope.spawn(move || join(*addr, user))).collect();
+            let joining: Vec<_> = users.iter().map(|user| scope.spawn(move || join(user))).collect();
             let answers =
                 joining.into_iter().map(|joining| joining.join().ok().context("a thread failed")?);
             answers.collect::<Result<Vec<Answer>>>()
@@ -150,7 +127,7 @@ pub(super) fn last_seat(tools: &Tools) -> Result<Figures> {
         ensure!(inside.len() == 1, "round {round}: {} users got the last seat", inside.len());
         *winners.entry(inside[0] + 1).or_default() += 1;
         let path = format!("/v1/channels/{channel}/members");
-        let members = done(addrs[1], "GET", &path, Some(&owner.token), None)?.body;
+        let members = owner.at(addrs[1]).call("GET", &path, None)?;
         let ids: Vec<&str> = members["items"]
             .as_array()
             .into_iter()
@@ -177,16 +154,14 @@ pub(super) fn revoked(tools: &Tools) -> Result<Figures> {
     let stage = Stage::up(tools, "fleet-revoked", |_| ())?;
     let (one, other) = (stage.addr("chat-1")?, stage.addr("chat-2")?);
     let user = User::sign_up(one, "careful")?;
-    let body = json!({ "handle": "careful", "password": "correct horse", "device_name": "lost phone" });
-    let phone = done(other, "POST", "/v1/sessions", None, Some(&body))?.body;
-    let token = phone["access_token"].as_str().context("no token")?;
-    let mut socket = Socket::open(other, token)?;
-    let devices = done(one, "GET", "/v1/devices", Some(&user.token), None)?.body;
+    let phone = user.sign_in(other, "lost phone")?;
+    let mut socket = Socket::open(other, &phone.token)?;
+    let devices = user.call("GET", "/v1/devices", None)?;
     let devices = devices["items"].as_array().context("no devices")?;
     let lost = devices.iter().find(|device| device["name"] == "lost phone").context("no phone")?;
     let path = format!("/v1/devices/{}", lost["id"].as_str().context("no id")?);
     stage.place.kill("redis-1")?;
-    done(one, "DELETE", &path, Some(&user.token), None)?;
+    user.call("DELETE", &path, None)?;
     let begun = Instant::now();
     let code = socket.wait_for_close(FOUND)?;
     ensure!(code == REVOKED, "the socket was closed with {code}");
@@ -194,41 +169,4 @@ pub(super) fn revoked(tools: &Tools) -> Result<Figures> {
     figures.insert("closed_after_ms".to_owned(), millis(begun.elapsed()).into());
     stage.place.restart("redis-1")?;
     Ok(figures)
-}
-
-fn done(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    token: Option<&str>,
-    body: Option<&Value>,
-) -> Result<Answer> {
-    let answer = done_or(addr, method, path, token, body, "")?;
-    ensure!(answer.is_success(), "{method} {path}: {}: {}", answer.status, answer.body);
-    Ok(answer)
-}
-
-/// Repeats a call while it is not answered, or refused as unavailable. `code` is an answer too.
-fn done_or(
-    addr: SocketAddr,
-    method: &str,
-    path: &str,
-    token: Option<&str>,
-    body: Option<&Value>,
-    code: &str,
-) -> Result<Answer> {
-    let begun = Instant::now();
-    loop {
-        let answer = http::call(addr, method, path, token, body);
-        if let Ok(answer) = &answer
-            && (answer.is_success() || answer.code() == code)
-        {
-            return Ok(answer.clone());
-        }
-        let is_final = answer.as_ref().is_ok_and(|answer| !matches!(answer.status, 429 | 503));
-        if is_final || begun.elapsed() > PATIENCE {
-            return answer.with_context(|| format!("{method} {path}"));
-        }
-        thread::sleep(AGAIN);
-    }
 }
