@@ -126,7 +126,11 @@ impl Node {
         let operations = &self.gateway.operations;
         let marks = timeout(FLUSH_PATIENCE, operations.flush_received());
         let times = timeout(FLUSH_PATIENCE, operations.presence.end());
-        let (marks, times) = tokio::join!(marks, times);
+        let left = timeout(FLUSH_PATIENCE, operations.homes.leave());
+        let (marks, times, left) = tokio::join!(marks, times, left);
+        if left.is_err() {
+            tracing::warn!("the fan-out of this node will be repeated by others");
+        }
         if marks.is_err() {
             tracing::warn!("saving the cursors of devices failed");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use madang_engine::home::Scope;
 use madang_engine::log::MAX_APPEND_ROWS;
 use madang_ids::{LogId, NodeRun, Seq};
+use madang_proto::ChannelKind;
 use madang_store::StoreResult;
 
 use super::forward::Forwards;
@@ -46,6 +47,21 @@ impl Homes {
                 }
             }
         });
+    }
+
+    /// Withdraws the announcements of a node that has drained: the other nodes need not repeat anything. Call it when no home works any
+    /// more. Logs whose fan-out is unfinished stay announced, and so do those of open channels, whose mentions and read markers may
+    /// not be written yet.
+    pub async fn leave(&self) {
+        let owes_nothing = |cell: &Cell| {
+            let may_owe = cell.kind == Some(ChannelKind::Open) || !cell.lane.lock().is_idle();
+            !may_owe && cell.is_announced.swap(false, Ordering::AcqRel)
+        };
+        let logs: Vec<LogId> =
+            self.0.cells.iter().filter(|cell| owes_nothing(cell)).map(|cell| cell.log).collect();
+        if let Err(error) = self.0.inbox.retire(&logs).await {
+            tracing::debug!(%error, "announcements were not withdrawn");
+        }
     }
 
     /// Takes over from nodes that have died; never returns.

@@ -215,6 +215,17 @@ async fn a_home_that_works_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_node_that_drains_leaves_nothing_to_repeat() {
+    let stage = Stage::open(Faults::NONE).await;
+    stage.answer(stage.send(&stage.near, 1)).await;
+    let announced =
+        || stage.far.0.cells.iter().filter(|cell| cell.is_announced.load(Ordering::SeqCst)).count();
+    assert_eq!(announced(), 2, "the channel, and the log of its owner");
+    stage.far.leave().await;
+    assert_eq!(announced(), 0);
+}
+
+#[tokio::test]
 async fn a_command_that_comes_too_late_is_dropped() {
     let stage = Stage::open(Faults::NONE).await;
     let peers = stage.near.0.forwards.as_ref().unwrap().peers.clone();
