@@ -5,6 +5,7 @@
 //! fleet they are `redis`.
 #![warn(missing_docs)]
 
+pub mod bounds;
 mod bus;
 mod config;
 #[cfg(feature = "conformance")]
@@ -20,4 +21,4 @@ mod roster;
 pub use bus::{Bus, Delivery, Envelope, Event, EventKind, Loss, OpenRows, Receivers, Recipient};
 pub use config::{BusConfig, BusKind};
 pub use inbox::{Inbox, InboxItem, InboxPage, InboxRead};
-pub use peers::{Arrived, ForwardedCommand, HomeChannel, MemoryPeers, PEER_BYTES, PeerFrame, Peers};
+pub use peers::{Arrived, ForwardedCommand, HomeChannel, MemoryPeers, PeerFrame, Peers};

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::bounds::PEER_BYTES;
+
 /// Frames of other nodes that wait for the homes of this one. Beyond that they are lost, and the senders append themselves.
 const WAITING: usize = 16_384;
-/// Bytes of frames that wait, and of commands of other nodes that are carried out. Beyond that frames are lost in the same way.
-pub const PEER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A frame between two nodes. It may be lost; frames of one node to another keep their order.
 #[derive(Debug, Clone, Serialize, Deserialize)]

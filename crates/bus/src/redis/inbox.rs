@@ -20,12 +20,11 @@ use super::scripts::{self, call};
 use super::streams::StreamName;
 use super::values::Reply;
 use super::{RedisBus, channel_nodes, epoch_of, inbox_keys};
+use crate::bounds::AUDIENCE_BYTES;
 use crate::bus::{Delivery, Envelope, Loss, OpenRows, Recipient};
 use crate::inbox::{Inbox, InboxItem, InboxPage, InboxRead};
 use crate::roster::{Batch, Part, Roster};
 
-/// Bytes of the audiences that are kept in memory.
-pub const AUDIENCE_BYTES: u64 = 128 * 1024 * 1024;
 /// Size of an audience without its members.
 const AROUND_BYTES: usize = 256;
 
@@ -54,7 +53,7 @@ pub(super) fn audiences() -> Audiences {
         Audience::Subscribers => AROUND_BYTES,
     };
     let weigh = move |_: &ChannelId, audience: &Audience| u32::try_from(bytes(audience)).unwrap_or(u32::MAX);
-    Cache::builder().max_capacity(AUDIENCE_BYTES).weigher(weigh).build()
+    Cache::builder().max_capacity(AUDIENCE_BYTES as u64).weigher(weigh).build()
 }
 
 /// Rows that an inbox did not have.

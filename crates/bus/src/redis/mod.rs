@@ -31,14 +31,14 @@ use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::bounds::ROWS_BYTES;
 use crate::bus::{Envelope, Loss};
 use crate::peers::Arrivals;
 
 pub use crate::config::{BusConfig, BusKind};
 pub use connection::Redis;
-pub use inbox::AUDIENCE_BYTES;
 pub use metrics::BusMetrics;
-pub use streams::{Received, StreamName, StreamReader, Streams, WAITING_BYTES};
+pub use streams::{Received, StreamName, StreamReader, Streams};
 
 use inbox::Audiences;
 use publish::{Publication, Whereabouts};
@@ -46,8 +46,6 @@ use registrations::Registrations;
 
 /// Envelopes between this crate and the gateway. Beyond that fan-out waits.
 const ENVELOPES: usize = 1024;
-/// Bytes of the rows in these envelopes.
-pub const ROWS_BYTES: usize = 32 * 1024 * 1024;
 /// Profiles that wait to be published. Beyond that they are lost.
 const PUBLICATIONS: usize = 1_024;
 

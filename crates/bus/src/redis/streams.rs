@@ -19,11 +19,10 @@ use tokio::time::{Instant, timeout};
 use super::connection::{CALL, PIPELINE, Redis};
 use super::scripts::{self, call};
 use super::values::Reply;
+use crate::bounds::WAITING_BYTES;
 
 /// Bytes of one entry, which carries several frames; one frame alone may be larger.
 const ENTRY_BYTES: usize = 64 * 1024;
-/// Bytes of frames that wait to be sent. Beyond that frames are dropped.
-pub const WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// How long a read waits for frames. A reader notices within this time that the connection is broken.
 const BLOCK: Duration = Duration::from_secs(1);
 /// Entries of one read.
