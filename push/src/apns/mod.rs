@@ -1,0 +1,3 @@
+//! Apple's push notification service.
+
+pub mod answer;
