@@ -10,6 +10,7 @@ mod guard;
 mod job;
 mod quiet;
 mod verdict;
+mod words;
 
 pub use breaker::Breaker;
 pub use decision::{Alert, Candidate, Decision, Drop, Level, Situation, decide};
@@ -17,6 +18,7 @@ pub use guard::Guard;
 pub use job::{Job, MARKS, Mark, Target};
 pub use quiet::{QuietError, QuietHours};
 pub use verdict::{Answered, DeadReason, Next, Verdict, after};
+pub use words::{Preview, Said, Words, words};
 
 #[cfg(test)]
 mod tests;

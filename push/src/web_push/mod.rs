@@ -3,4 +3,5 @@
 pub mod answer;
 pub mod encrypt;
 pub mod endpoint;
+pub mod payload;
 pub mod vapid;
