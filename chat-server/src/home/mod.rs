@@ -120,6 +120,13 @@ struct Cell {
     asked: Notify,
 }
 
+impl Cell {
+    /// Whether an append or its fan-out is unfinished.
+    fn works(&self, state: &CellState) -> bool {
+        state.is_driven || !self.lane.lock().is_idle()
+    }
+}
+
 struct CellState {
     home: Home,
     answers: HashMap<Ticket, Answer>,
@@ -287,8 +294,7 @@ impl Homes {
         self.0.cells.retain(|(log, _), cell| {
             let state = cell.state.lock();
             // Two lanes of one log would be harmless, but neither would know what the other owes.
-            let is_kept =
-                state.is_driven || !cell.lane.lock().is_idle() || now.saturating_sub(state.asked_at) < rest;
+            let is_kept = cell.works(&state) || now.saturating_sub(state.asked_at) < rest;
             if !is_kept && cell.is_announced.load(Ordering::Acquire) {
                 retired.push(*log);
             }

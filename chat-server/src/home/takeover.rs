@@ -49,12 +49,12 @@ impl Homes {
         });
     }
 
-    /// Withdraws the announcements of a node that has drained: the other nodes need not repeat anything. Call it when no home works any
-    /// more. Logs whose fan-out is unfinished stay announced, and so do those of open channels, whose mentions and read markers may
+    /// Withdraws the announcements of a node that has drained: the other nodes need not repeat anything. Logs whose append
+    /// or fan-out is unfinished stay announced, and so do those of open channels, whose mentions and read markers may
     /// not be written yet.
     pub async fn leave(&self) {
         let owes_nothing = |cell: &Cell| {
-            let may_owe = cell.kind == Some(ChannelKind::Open) || !cell.lane.lock().is_idle();
+            let may_owe = cell.kind == Some(ChannelKind::Open) || cell.works(&cell.state.lock());
             !may_owe && cell.is_announced.swap(false, Ordering::AcqRel)
         };
         let logs: Vec<LogId> =
