@@ -32,7 +32,7 @@ pub struct ChatMetrics {
     pub moved: Counter,
     /// G4: devices that were welcomed while the inbox did not answer.
     pub degraded: Counter,
-    /// G4: time from a row's `at` until it is in the inboxes of all whom it concerns, in seconds.
+    /// G4: time from a row's `at` until the inboxes of all its receivers have it, in seconds.
     pub fanout_seconds: Histogram,
     /// G4: logs whose fan-out was repeated because the node that appended to them has died.
     pub redriven: Counter,

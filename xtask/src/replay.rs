@@ -71,7 +71,7 @@ const FAULTS: [Planted; 9] = [
 ];
 
 /// Exit code of the load tool if a guarantee was broken.
-const BROKEN: i32 = 1;
+pub(crate) const BROKEN: i32 = 1;
 
 /// Changes and disconnects in both kinds of channels.
 const CHANGES: &[&str] =

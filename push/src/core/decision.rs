@@ -73,7 +73,7 @@ pub struct Alert {
 /// Why there is no alert. The operator can ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Drop {
+pub enum Reason {
     /// The account is deleted or disabled.
     NoAccount,
     /// The user has left the channel.
@@ -104,10 +104,10 @@ pub enum Decision {
     /// Alert the user.
     Alert(Alert),
     /// Do not.
-    Drop(Drop),
+    Drop(Reason),
 }
 
-/// Decides a job that is due. Of several reasons against an alert the answer is the first in the order of [`Drop`].
+/// Decides a job that is due. Of several reasons against an alert the answer is the first in the order of [`Reason`].
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Decision {
     match alert(situation) {
@@ -116,29 +116,29 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
 }
 
-fn alert(situation: &Situation<'_>) -> Result<Alert, Drop> {
+fn alert(situation: &Situation<'_>) -> Result<Alert, Reason> {
     let Situation { now, user, kind, level, read, candidates, .. } = *situation;
-    let refuse = |reason: Drop, is_so: bool| if is_so { Err(reason) } else { Ok(()) };
-    refuse(Drop::NoAccount, !situation.is_active)?;
-    let from = situation.member_from.ok_or(Drop::Left)?;
-    refuse(Drop::LevelNothing, level == Level::Nothing)?;
-    refuse(Drop::Muted, situation.muted_until.is_some_and(|until| now < until))?;
-    refuse(Drop::QuietHours, situation.quiet.is_some_and(|quiet| quiet.contain(now)))?;
+    let refuse = |reason: Reason, is_so: bool| if is_so { Err(reason) } else { Ok(()) };
+    refuse(Reason::NoAccount, !situation.is_active)?;
+    let from = situation.member_from.ok_or(Reason::Left)?;
+    refuse(Reason::LevelNothing, level == Level::Nothing)?;
+    refuse(Reason::Muted, situation.muted_until.is_some_and(|until| now < until))?;
+    refuse(Reason::QuietHours, situation.quiet.is_some_and(|quiet| quiet.contain(now)))?;
     let only_named = level == Level::Mentions || kind == ChannelKind::Open;
     let mut left: Vec<&Candidate> = candidates.iter().collect();
-    let mut keep = |reason: Drop, is_kept: &dyn Fn(&Candidate) -> bool| {
+    let mut keep = |reason: Reason, is_kept: &dyn Fn(&Candidate) -> bool| {
         left.retain(|candidate| is_kept(candidate));
         if left.is_empty() { Err(reason) } else { Ok(()) }
     };
-    keep(Drop::Received, &|_| true)?;
-    keep(Drop::Left, &|candidate| candidate.seq >= from)?;
-    keep(Drop::Read, &|candidate| candidate.seq > read)?;
-    keep(Drop::Own, &|candidate| candidate.sender != user)?;
-    keep(Drop::Deleted, &|candidate| !candidate.is_deleted)?;
-    keep(Drop::Blocked, &|candidate| !candidate.is_blocked)?;
-    keep(Drop::NotNamed, &|candidate| candidate.names_user || !only_named)?;
+    keep(Reason::Received, &|_| true)?;
+    keep(Reason::Left, &|candidate| candidate.seq >= from)?;
+    keep(Reason::Read, &|candidate| candidate.seq > read)?;
+    keep(Reason::Own, &|candidate| candidate.sender != user)?;
+    keep(Reason::Deleted, &|candidate| !candidate.is_deleted)?;
+    keep(Reason::Blocked, &|candidate| !candidate.is_blocked)?;
+    keep(Reason::NotNamed, &|candidate| candidate.names_user || !only_named)?;
     let named = left.iter().rfind(|candidate| candidate.names_user);
-    let shown = named.or(left.last()).ok_or(Drop::Received)?;
+    let shown = named.or(left.last()).ok_or(Reason::Received)?;
     Ok(Alert { about: shown.seq, count: left.len(), names_user: shown.names_user })
 }
 
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    fn dropped(situation: &Situation<'_>) -> Option<Drop> {
+    fn dropped(situation: &Situation<'_>) -> Option<Reason> {
         match decide(situation) {
             Decision::Drop(reason) => Some(reason),
             Decision::Alert(_) => None,
@@ -208,21 +208,31 @@ mod tests {
         let now = base.now;
         let quiet = QuietHours::parse("00:00", "23:59", "UTC").unwrap();
         let of = |candidate: Candidate| dropped(&situation(&[candidate]));
-        assert_eq!(dropped(&Situation { is_active: false, ..base.clone() }), Some(Drop::NoAccount));
-        assert_eq!(dropped(&Situation { member_from: None, ..base.clone() }), Some(Drop::Left));
-        assert_eq!(dropped(&Situation { member_from: Some(Seq::new(5)), ..base.clone() }), Some(Drop::Left));
-        assert_eq!(dropped(&Situation { level: Level::Nothing, ..base.clone() }), Some(Drop::LevelNothing));
-        assert_eq!(dropped(&Situation { muted_until: Some(now.next()), ..base.clone() }), Some(Drop::Muted));
+        assert_eq!(dropped(&Situation { is_active: false, ..base.clone() }), Some(Reason::NoAccount));
+        assert_eq!(dropped(&Situation { member_from: None, ..base.clone() }), Some(Reason::Left));
+        assert_eq!(
+            dropped(&Situation { member_from: Some(Seq::new(5)), ..base.clone() }),
+            Some(Reason::Left)
+        );
+        assert_eq!(dropped(&Situation { level: Level::Nothing, ..base.clone() }), Some(Reason::LevelNothing));
+        assert_eq!(
+            dropped(&Situation { muted_until: Some(now.next()), ..base.clone() }),
+            Some(Reason::Muted)
+        );
         assert_eq!(dropped(&Situation { muted_until: Some(now), ..base.clone() }), None);
-        assert_eq!(dropped(&Situation { quiet: Some(&quiet), ..base.clone() }), Some(Drop::QuietHours));
-        assert_eq!(dropped(&situation(&[])), Some(Drop::Received));
-        assert_eq!(dropped(&Situation { read: Seq::new(4), ..base.clone() }), Some(Drop::Read));
-        assert_eq!(of(Candidate { sender: ME, ..said(4) }), Some(Drop::Own));
-        assert_eq!(of(Candidate { is_deleted: true, ..said(4) }), Some(Drop::Deleted));
-        assert_eq!(of(Candidate { is_blocked: true, ..said(4) }), Some(Drop::Blocked));
-        assert_eq!(dropped(&Situation { level: Level::Mentions, ..base.clone() }), Some(Drop::NotNamed));
+        assert_eq!(dropped(&Situation { quiet: Some(&quiet), ..base.clone() }), Some(Reason::QuietHours));
+        assert_eq!(dropped(&situation(&[])), Some(Reason::Received));
+        assert_eq!(dropped(&Situation { read: Seq::new(4), ..base.clone() }), Some(Reason::Read));
+        assert_eq!(of(Candidate { sender: ME, ..said(4) }), Some(Reason::Own));
+        assert_eq!(of(Candidate { is_deleted: true, ..said(4) }), Some(Reason::Deleted));
+        assert_eq!(of(Candidate { is_blocked: true, ..said(4) }), Some(Reason::Blocked));
+        assert_eq!(dropped(&Situation { level: Level::Mentions, ..base.clone() }), Some(Reason::NotNamed));
         let open = Situation { kind: ChannelKind::Open, ..base };
-        assert_eq!(dropped(&open), Some(Drop::NotNamed), "an open channel alerts only those whom it names");
+        assert_eq!(
+            dropped(&open),
+            Some(Reason::NotNamed),
+            "in an open channel only the users whom a message names are alerted"
+        );
         let named = [Candidate { names_user: true, ..said(4) }];
         assert_eq!(dropped(&Situation { candidates: &named, ..open }), None);
     }

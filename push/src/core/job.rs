@@ -14,7 +14,7 @@ pub struct Mark {
     pub position: Position,
 }
 
-/// For whom a job is.
+/// The devices that a job may alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// All devices of the user.

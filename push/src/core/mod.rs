@@ -13,7 +13,7 @@ mod verdict;
 mod words;
 
 pub use breaker::Breaker;
-pub use decision::{Alert, Candidate, Decision, Drop, Level, Situation, decide};
+pub use decision::{Alert, Candidate, Decision, Level, Reason, Situation, decide};
 pub use guard::Guard;
 pub use job::{Job, MARKS, Mark, Target};
 pub use quiet::{QuietError, QuietHours};

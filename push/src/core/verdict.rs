@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use madang_ids::Millis;
+use madang_service::spread;
 use serde::{Deserialize, Serialize};
 
 /// The meaning of an answer. An adapter maps every answer, and every failure to get one, to exactly one of these.
@@ -115,9 +116,7 @@ pub fn after(answered: &Answered) -> Next {
 /// Between three quarters and all of the wait.
 fn wait(attempt: u32, seed: u64) -> Duration {
     let whole = FIRST.saturating_mul(1 << attempt.min(20)).min(LONGEST);
-    // Fibonacci hashing.
-    let part = (seed ^ u64::from(attempt)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    whole / 4 * 3 + whole / 4 * u32::try_from(part).unwrap_or(0) / 1024
+    whole / 4 * 3 + spread(whole / 4, seed ^ u64::from(attempt))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::core::Verdict;
 
-/// A push service is out of order, or wants less: wait at least so long.
+/// The wait if a push service fails or limits us, and names none.
 const BUSY: Duration = Duration::from_secs(60);
 
 /// The meaning of a status (RFC 8030, sections 5 to 7). `text` is the beginning of the body, `retry_after` its header.

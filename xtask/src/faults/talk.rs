@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::stage::{Stage, last_lines, until};
+use crate::replay::BROKEN;
 
 /// What conversations take place on.
 pub(super) trait Ground {
@@ -42,8 +43,6 @@ const SETUP_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(3_600);
 /// Seconds between two lines of a synthetic day, in the time of the day.
 const SECONDS_A_LINE: u64 = 8;
-/// Exit code of the load tool if a guarantee was broken.
-const BROKEN: i32 = 1;
 /// The replay's patience in seconds. A fault may last long, and no replay may give up before it is over.
 const PATIENCE: &str = "150";
 /// Options for everything that can happen to messages and members.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use madang_proto::ErrorCode;
-use madang_service::Clock;
+use madang_service::{Clock, spread};
 
 use crate::refusal::OperationError;
 
@@ -67,12 +67,6 @@ impl Patience {
 fn wait(failures: u32, seed: u64) -> Duration {
     let whole = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LONGEST);
     whole / 2 + spread(whole / 2, seed ^ u64::from(failures))
-}
-
-/// A part of `whole` that `seed` chooses (Fibonacci hashing).
-pub(super) fn spread(whole: Duration, seed: u64) -> Duration {
-    let part = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54;
-    whole * u32::try_from(part).unwrap_or(0) / 1024
 }
 
 #[cfg(test)]
