@@ -1,11 +1,30 @@
-//! Push: a user who is away is alerted once for each message, with what is true at that moment.
+//! Push: alerts for users who are away, over APNs, FCM, Web Push (browsers and UnifiedPush) and webhooks.
 //!
-//! A message makes a job for each user who may want to know of it. When the job is due, [`core`] decides from what is true then: read
-//! elsewhere, muted, deleted and blocked messages are left out. The job is claimed before the provider is called, so that no crash
-//! alerts anybody twice (G9).
+//! [`core`] has the rules, [`web_push`], [`apns`], [`fcm`] and [`webhook`] the formats and answers of the providers, and [`Push`] is the
+//! role: it makes alerts of messages, decides those that are due, and calls the providers. A user is alerted at most once of a message
+//! (G9).
 #![warn(missing_docs)]
 
 pub mod apns;
+mod config;
 pub mod core;
 pub mod fcm;
+mod http;
+mod lanes;
+mod metrics;
+mod notice;
+mod providers;
+mod service;
 pub mod web_push;
+pub mod webhook;
+
+pub use core::QuietHours;
+
+pub use config::{ApnsConfig, FcmConfig, PushConfig, WebPushConfig, WebhookConfig};
+pub use http::{LookUp, SystemLookUp};
+pub use metrics::PushMetrics;
+pub use notice::{Answer, Notice, Provider};
+pub use providers::Providers;
+pub use providers::destination;
+pub use service::{Push, PushParts, Redriven};
+pub use webhook::new_secret;

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 /// Errors of the disk; `InvalidData` if the file does not contain exactly 32 bytes (it is never overwritten).
 pub fn load_or_create_secret(path: &Path) -> io::Result<[u8; 32]> {
     match load_secret(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_secret_file(path, &rand::random::<[u8; 32]>())?;
+        }
         other => return other,
     }
     load_secret(path)
@@ -40,9 +42,13 @@ pub fn load_secret(path: &Path) -> io::Result<[u8; 32]> {
     Ok(secret)
 }
 
-fn create(path: &Path) -> io::Result<()> {
+/// Writes a file that only its owner can read, durably; an existing one stays as it is. Blocks on the disk.
+///
+/// # Errors
+/// Errors of the disk.
+pub fn create_secret_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
-    let written = write_draft(&draft).and_then(|()| match fs::hard_link(&draft, path) {
+    let written = write_draft(&draft, content).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
     });
@@ -50,9 +56,9 @@ fn create(path: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-fn write_draft(draft: &Path) -> io::Result<()> {
+fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(&rand::random::<[u8; 32]>())?;
+    file.write_all(content)?;
     file.sync_all()
 }
 

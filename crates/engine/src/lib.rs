@@ -2,9 +2,10 @@
 //!
 //! [`home`] orders one log; [`sync`] is a session's cursor over its user's inbox, and [`subscriptions`] its places in open
 //! channels; [`session`] is the protocol of one connection; [`bucket`] limits callers; [`text`] and [`emoji`] apply the rules of
-//! Unicode to names and reactions. [`log`], [`seats`], [`spans`] and [`consequences`] are types that they share with every store.
+//! Unicode to names and reactions. [`alerts`] is what users who are away have not been alerted of yet. [`log`], [`seats`], [`spans`] and [`consequences`] are types that they share with every store.
 #![warn(missing_docs)]
 
+pub mod alerts;
 pub mod body;
 pub mod bucket;
 pub mod consequences;

@@ -29,7 +29,8 @@ impl Position {
 
 /// A random 64-bit value that names one numbering of positions. It is durable before the first cursor that contains it
 /// is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Epoch(u64);
 
 impl Epoch {

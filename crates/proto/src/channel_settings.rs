@@ -3,6 +3,8 @@
 use madang_ids::{Millis, Ordinal};
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::AlertLevel;
+
 /// A user's own settings of one channel.
 ///
 /// Two devices may change them at the same time. Of two copies the one with the greater `rev` is newer.
@@ -23,6 +25,9 @@ pub struct ChannelSettings {
     /// The channel is hidden while its `head_ordinal` is not above this number. A new message shows it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_ordinal: Option<Ordinal>,
+    /// The messages of which the user wants to be alerted; absent: those of the user's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertLevel>,
 }
 
 impl ChannelSettings {

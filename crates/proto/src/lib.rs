@@ -4,6 +4,7 @@
 //! page.
 #![warn(missing_docs)]
 
+mod alerts;
 mod cards;
 mod channel_settings;
 mod client_frame;
@@ -19,6 +20,10 @@ mod reactions;
 pub mod rest;
 mod server_frame;
 
+pub use alerts::{
+    AlertLevel, AlertNote, AlertOutcome, AlertPreview, AlertSettings, ApnsEnvironment, PushProvider,
+    PushTarget, QuietHours, WebPushKeys,
+};
 pub use cards::{ChannelCard, ChannelKind, Role, UserCard};
 pub use channel_settings::ChannelSettings;
 pub use client_frame::{ClientFrame, Edit, Hello, KINDS, Mode, ParseError, Request, RequestId, Send};

@@ -3,6 +3,7 @@
 mod accounts;
 mod connect;
 mod export;
+mod push;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use madang_ids::{ChannelId, ClientMsgId, Millis, Ordinal, SealedCursor, Seq, Use
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::AlertLevel;
 use crate::cards::{ChannelCard, ChannelKind, Role, UserCard};
 use crate::channel_settings::ChannelSettings;
 use crate::entry::{Body, Entry};
@@ -22,6 +24,10 @@ pub use accounts::{
 };
 pub use connect::{AssignedNode, Assignment, Connect, Waiting};
 pub use export::{ChannelMessage, ExportEnd, ExportLine, ExportedChannel, ExportedReaction, Stay};
+pub use push::{
+    AlertData, AlertHistory, AlertKind, AlertQuery, DeadLetterCard, NewAlertSettings, PushInfo,
+    PushRegistered, PushRegistration, PushSubscription, PushTest,
+};
 
 /// Reads a body by the rule of [`json::read_request`](crate::json::read_request).
 ///
@@ -191,6 +197,37 @@ pub struct ChannelSettingsChange {
     /// user has seen. 0 shows the channel again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden_ordinal: Option<Ordinal>,
+    /// The messages of the channel of which the user wants to be alerted; `default`: those of the user's own settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<ChannelAlerts>,
+}
+
+/// The level of alerts of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelAlerts {
+    /// As in the user's own settings.
+    Default,
+    /// Every message. In an open channel the same as `mentions`.
+    All,
+    /// Messages that mention the user, and replies to the user's own messages.
+    Mentions,
+    /// None.
+    Nothing,
+}
+
+impl ChannelAlerts {
+    /// The level; `None` for that of the user's own settings.
+    #[must_use]
+    pub const fn level(self) -> Option<AlertLevel> {
+        match self {
+            Self::Default => None,
+            Self::All => Some(AlertLevel::All),
+            Self::Mentions => Some(AlertLevel::Mentions),
+            Self::Nothing => Some(AlertLevel::Nothing),
+        }
+    }
 }
 
 /// `PATCH /v1/channels/{id}`. Absent fields stay unchanged.

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod accounts;
+mod alerts;
 mod channels;
 mod commit_order;
 mod config;
@@ -24,6 +25,7 @@ mod lane;
 mod log;
 #[cfg(feature = "model")]
 pub mod model;
+mod push;
 #[cfg(feature = "scylla")]
 pub mod scylla;
 mod settings;
@@ -32,6 +34,7 @@ mod trim;
 mod upkeep;
 
 pub use accounts::{AccountStore, Claim, Claimed, Created, Credentials, Profile, User, UserState};
+pub use alerts::{AlertEvent, AlertOutbox, AlertQueue, OutstandingChange, Unmade};
 pub use channels::{
     Channel, ChannelStore, Member, Membership, Overview, OverviewOrder, Pending, PendingChange, SeatChange,
     SeatOutcome, Seating, Seats,
@@ -58,6 +61,7 @@ pub use log::{
     ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
+pub use push::{BADGE_CHANNELS, DeadLetter, NOTES_KEPT, NOTES_KEPT_DAYS, NoteOf, PushStore, Subscription};
 pub use settings::SettingStore;
 pub use shared_rows::SharedRows;
 pub use trim::{TrimStep, TrimStore, Trimmed};
@@ -74,6 +78,7 @@ pub trait Store:
     + GroupInvitationStore
     + InvitationStore
     + LogStore
+    + PushStore
     + SettingStore
     + TrimStore
 {
@@ -85,11 +90,11 @@ impl<T> Store for T where
         + ContactStore
         + DeviceStore
         + DirectoryStore
-        + DirectoryStore
         + ErasureStore
         + GroupInvitationStore
         + InvitationStore
         + LogStore
+        + PushStore
         + SettingStore
         + TrimStore
 {

@@ -24,6 +24,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// Removes up to `limit` invitations that ended before `before`; returns how many.
     async fn forget_invitations(&self, before: Millis, limit: usize) -> StoreResult<usize>;
 
+    /// Removes up to `limit` notes about alerts, and all dead letters, from before `before`; also the oldest notes beyond
+    /// [`NOTES_KEPT`](crate::NOTES_KEPT). Returns the number of notes.
+    async fn forget_alert_notes(&self, before: Millis, limit: usize) -> StoreResult<usize>;
+
     /// Up to `limit` devices that are not revoked although their refresh token ended before `before`, the earliest end first.
     async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>>;
 

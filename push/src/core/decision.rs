@@ -1,23 +1,10 @@
 //! Whether a due job is worth an alert. Everything is read when the job is due: nothing that a user did since the message is ignored.
 
 use madang_ids::{Millis, Seq, UserId};
-use madang_proto::ChannelKind;
+use madang_proto::{AlertLevel, ChannelKind};
 use serde::{Deserialize, Serialize};
 
 use super::quiet::QuietHours;
-
-/// What a user wants to be alerted of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// Every message. In an open channel the same as [`Self::Mentions`].
-    #[default]
-    All,
-    /// Messages that name the user, and replies to the user's own.
-    Mentions,
-    /// None.
-    Nothing,
-}
 
 /// A message of the job as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +35,7 @@ pub struct Situation<'a> {
     /// The kind of the channel.
     pub kind: ChannelKind,
     /// What the user wants to know of the channel.
-    pub level: Level,
+    pub level: AlertLevel,
     /// The end of a mute of the channel.
     pub muted_until: Option<Millis>,
     /// When the user wants no alerts.
@@ -74,6 +61,8 @@ pub struct Alert {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// No device of the user has a subscription to which anything may be sent.
+    NoSubscription,
     /// The account is deleted or disabled.
     NoAccount,
     /// The user has left the channel.
@@ -96,6 +85,27 @@ pub enum Reason {
     Blocked,
     /// None of it names the user, who wants to know only of that.
     NotNamed,
+}
+
+impl Reason {
+    /// The word for operators.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSubscription => "no_subscription",
+            Self::NoAccount => "no_account",
+            Self::Left => "left",
+            Self::LevelNothing => "level_nothing",
+            Self::Muted => "muted",
+            Self::QuietHours => "quiet_hours",
+            Self::Received => "received",
+            Self::Read => "read",
+            Self::Own => "own",
+            Self::Deleted => "deleted",
+            Self::Blocked => "blocked",
+            Self::NotNamed => "not_named",
+        }
+    }
 }
 
 /// The verdict on a job.
@@ -121,10 +131,10 @@ fn alert(situation: &Situation<'_>) -> Result<Alert, Reason> {
     let refuse = |reason: Reason, is_so: bool| if is_so { Err(reason) } else { Ok(()) };
     refuse(Reason::NoAccount, !situation.is_active)?;
     let from = situation.member_from.ok_or(Reason::Left)?;
-    refuse(Reason::LevelNothing, level == Level::Nothing)?;
+    refuse(Reason::LevelNothing, level == AlertLevel::Nothing)?;
     refuse(Reason::Muted, situation.muted_until.is_some_and(|until| now < until))?;
     refuse(Reason::QuietHours, situation.quiet.is_some_and(|quiet| quiet.contain(now)))?;
-    let only_named = level == Level::Mentions || kind == ChannelKind::Open;
+    let only_named = level == AlertLevel::Mentions || kind == ChannelKind::Open;
     let mut left: Vec<&Candidate> = candidates.iter().collect();
     let mut keep = |reason: Reason, is_kept: &dyn Fn(&Candidate) -> bool| {
         left.retain(|candidate| is_kept(candidate));
@@ -160,7 +170,7 @@ mod tests {
             is_active: true,
             member_from: Some(Seq::new(1)),
             kind: ChannelKind::Group,
-            level: Level::All,
+            level: AlertLevel::All,
             muted_until: None,
             quiet: None,
             read: Seq::ZERO,
@@ -214,7 +224,10 @@ mod tests {
             dropped(&Situation { member_from: Some(Seq::new(5)), ..base.clone() }),
             Some(Reason::Left)
         );
-        assert_eq!(dropped(&Situation { level: Level::Nothing, ..base.clone() }), Some(Reason::LevelNothing));
+        assert_eq!(
+            dropped(&Situation { level: AlertLevel::Nothing, ..base.clone() }),
+            Some(Reason::LevelNothing)
+        );
         assert_eq!(
             dropped(&Situation { muted_until: Some(now.next()), ..base.clone() }),
             Some(Reason::Muted)
@@ -226,7 +239,10 @@ mod tests {
         assert_eq!(of(Candidate { sender: ME, ..said(4) }), Some(Reason::Own));
         assert_eq!(of(Candidate { is_deleted: true, ..said(4) }), Some(Reason::Deleted));
         assert_eq!(of(Candidate { is_blocked: true, ..said(4) }), Some(Reason::Blocked));
-        assert_eq!(dropped(&Situation { level: Level::Mentions, ..base.clone() }), Some(Reason::NotNamed));
+        assert_eq!(
+            dropped(&Situation { level: AlertLevel::Mentions, ..base.clone() }),
+            Some(Reason::NotNamed)
+        );
         let open = Situation { kind: ChannelKind::Open, ..base };
         assert_eq!(
             dropped(&open),

@@ -1,24 +1,22 @@
 //! The rules of push, without clocks, stores and networks.
 //!
-//! A [`Job`] folds the messages of one channel for one user. When it is due, [`decide`] says whether an alert is worth it, and why
+//! A [`Job`](madang_engine::alerts::Job) folds the messages of one channel for one user. When it is due, [`decide`] says whether an alert is worth it, and why
 //! not. Each adapter maps the answer of its provider to one [`Verdict`]; [`after`] says what follows. [`Guard`] keeps a wrong key from
 //! removing everybody's subscriptions, and [`Breaker`] keeps a provider that fails from holding up the others.
 
 mod breaker;
 mod decision;
 mod guard;
-mod job;
 mod quiet;
 mod verdict;
 mod words;
 
 pub use breaker::Breaker;
-pub use decision::{Alert, Candidate, Decision, Level, Reason, Situation, decide};
+pub use decision::{Alert, Candidate, Decision, Reason, Situation, decide};
 pub use guard::Guard;
-pub use job::{Job, MARKS, Mark, Target};
 pub use quiet::{QuietError, QuietHours};
 pub use verdict::{Answered, DeadReason, Next, Verdict, after};
-pub use words::{Preview, Said, Words, words};
+pub use words::{Said, Words, words};
 
 #[cfg(test)]
 mod tests;

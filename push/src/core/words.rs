@@ -1,30 +1,17 @@
 //! What an alert says. Apps may say it in their own words: the same facts are in the data of every notification.
 
-use serde::{Deserialize, Serialize};
+use madang_proto::AlertPreview;
 
 /// Characters of a message that are shown.
 const BODY_CHARS: usize = 240;
 /// Characters of a name.
 const NAME_CHARS: usize = 64;
 
-/// How much of a message an alert shows. Apple's and Google's servers read it; a browser's push service does not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Preview {
-    /// The sender and the text.
-    #[default]
-    Full,
-    /// The sender alone.
-    Sender,
-    /// That there is something.
-    Nothing,
-}
-
 /// What there is to say.
 #[derive(Debug, Clone, Copy)]
 pub struct Said<'a> {
     /// How much of it.
-    pub preview: Preview,
+    pub preview: AlertPreview,
     /// The name of the app.
     pub app: &'a str,
     /// The name of the channel; `None` for a direct channel.
@@ -59,9 +46,9 @@ pub fn words(said: &Said<'_>) -> Words {
         None => sender,
     };
     match said.preview {
-        Preview::Nothing => Words { title: app, body: number },
-        Preview::Sender => Words { title, body: number },
-        Preview::Full => {
+        AlertPreview::Nothing => Words { title: app, body: number },
+        AlertPreview::Sender => Words { title, body: number },
+        AlertPreview::Full => {
             let text = line(said.text, BODY_CHARS);
             let body = match said.count {
                 _ if text.is_empty() => number,
@@ -95,7 +82,7 @@ mod tests {
     use super::*;
 
     const SAID: Said<'static> = Said {
-        preview: Preview::Full,
+        preview: AlertPreview::Full,
         app: "Madang",
         channel: Some("Tea"),
         sender: "Ada",
@@ -126,9 +113,9 @@ mod tests {
 
     #[test]
     fn a_user_may_want_less() {
-        let said = Said { preview: Preview::Sender, count: 2, ..SAID };
+        let said = Said { preview: AlertPreview::Sender, count: 2, ..SAID };
         assert_eq!(pair(said), of("Ada in Tea", "2 new messages"));
-        assert_eq!(pair(Said { preview: Preview::Nothing, ..SAID }), of("Madang", "New message"));
+        assert_eq!(pair(Said { preview: AlertPreview::Nothing, ..SAID }), of("Madang", "New message"));
     }
 
     #[test]

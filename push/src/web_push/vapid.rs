@@ -29,10 +29,10 @@ pub struct Vapid {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VapidError {
     /// Not a key.
-    #[error("push.web.key_file is not a private key of P-256 in PKCS #8 (PEM)")]
+    #[error("push.web_push.key_file is not a private key of P-256 in PKCS #8 (PEM)")]
     Key,
     /// Push services refuse tokens without a way to reach the operator.
-    #[error("push.web.subject must be a mailto: address or an https: URL of a real domain")]
+    #[error("push.web_push.contact must be a mailto: address or an https: URL of a real domain")]
     Subject,
     /// The token was not signed.
     #[error("a token was not signed")]

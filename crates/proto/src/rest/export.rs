@@ -3,7 +3,8 @@
 use madang_ids::{ChannelId, Millis, Seq, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::{ChannelView, DeviceCard, Me};
+use super::{ChannelView, DeviceCard, Me, PushSubscription};
+use crate::alerts::AlertSettings;
 use crate::cards::UserCard;
 use crate::entry::Entry;
 use crate::presence::ContactCard;
@@ -17,6 +18,10 @@ pub enum ExportLine {
     Profile(Me),
     /// A device that is signed in.
     Device(DeviceCard),
+    /// Where the alerts of a device go.
+    PushSubscription(PushSubscription),
+    /// The user's settings of alerts.
+    AlertSettings(AlertSettings),
     /// A contact, or a request in either direction.
     Contact(ContactCard),
     /// A user whom the exporting user has blocked.

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 mod accounts;
+mod alerts;
 mod build;
 mod channels;
 mod commit_order;
@@ -17,6 +18,7 @@ mod devices;
 mod group_invitations;
 mod logs;
 mod open_channels;
+mod push;
 mod searches;
 mod seats;
 mod sends;
@@ -35,11 +37,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_ids::{LogId, Seq};
 
+use crate::alerts::AlertOutbox;
 use crate::commit_order::CommitOrder;
 use crate::error::{StoreError, StoreResult};
 use crate::{Store, Upkeep, for_each_order_case, for_each_store_case};
 
 use accounts::*;
+use alerts::*;
 use channels::*;
 use commit_order::*;
 use contacts::*;
@@ -47,6 +51,7 @@ use devices::*;
 use group_invitations::*;
 use logs::*;
 use open_channels::*;
+use push::*;
 use searches::*;
 use seats::*;
 use sends::*;
@@ -57,9 +62,9 @@ use upkeep::*;
 use writers::*;
 
 /// All durable data, in the order of the commits of a single writer; records do not expire by themselves.
-pub trait OrderedStore: Store + CommitOrder + Upkeep {}
+pub trait OrderedStore: Store + CommitOrder + Upkeep + AlertOutbox {}
 
-impl<T: Store + CommitOrder + Upkeep> OrderedStore for T {}
+impl<T: Store + CommitOrder + Upkeep + AlertOutbox> OrderedStore for T {}
 
 /// A store under test.
 #[async_trait]
@@ -261,6 +266,13 @@ macro_rules! for_each_store_case {
             an_erasure_stays_until_it_ends
             data_of_a_deleted_user_is_removed_in_steps
             rows_are_replaced_by_version
+            a_subscription_is_replaced_and_keeps_its_first_time
+            a_token_belongs_to_its_last_device
+            a_subscription_ends_with_its_device
+            settings_of_alerts_are_kept
+            notes_of_alerts_are_found_by_any_of_their_messages
+            dead_letters_stay_until_they_are_removed
+            a_badge_counts_unread_messages_of_channels_that_are_not_muted
         }
     };
 }
@@ -289,6 +301,11 @@ macro_rules! for_each_order_case {
             devices_whose_tokens_have_ended_are_found
             devices_that_were_revoked_long_ago_are_forgotten
             invitations_that_ended_are_forgotten
+            old_notes_of_alerts_are_forgotten
+            what_is_due_is_leased_to_one_worker
+            a_record_is_changed_only_as_it_was_read
+            rows_wait_until_alerts_are_made_of_them
+            own_logs_say_what_was_mentioned_and_read
         }
     };
 }

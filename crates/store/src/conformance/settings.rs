@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use madang_ids::{ChannelId, Millis, Ordinal, Seq};
-use madang_proto::{Body, ChannelSettings, Content, DeletionMark};
+use madang_proto::{AlertLevel, Body, ChannelSettings, Content, DeletionMark};
 
 use super::Subject;
 use super::build::*;
@@ -29,6 +29,7 @@ pub(super) async fn channel_settings_compare_the_revision(subject: Arc<dyn Subje
         marked_unread: true,
         muted_until: Some(Millis::new(9_007_199_254_740_991)),
         hidden_ordinal: Some(Ordinal::new(7)),
+        alerts: Some(AlertLevel::Mentions),
     };
     assert_eq!(store.put_channel_settings(user(1), channel(1), &second).await, Ok(false));
     assert_eq!(store.put_channel_settings(user(1), channel(1), &first).await, Ok(true));

@@ -47,6 +47,11 @@ pub(super) fn from_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Re
         .map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
+/// A structure in a column that may be null.
+pub(super) fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Option<T>> {
+    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { from_json(row, column).map(Some) }
+}
+
 pub(super) const fn kind_text(kind: ChannelKind) -> &'static str {
     match kind {
         ChannelKind::Direct => "direct",

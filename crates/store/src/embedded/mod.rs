@@ -31,6 +31,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -43,6 +44,7 @@ use admin::folder::Folder;
 use job::Transaction;
 use readers::Readers;
 use schema::Medium;
+use tables::alerts::Alerts;
 use unreadable::Unreadables;
 use wal::WalFile;
 use writer::Writer;
@@ -97,6 +99,7 @@ pub struct Embedded {
     feed: Mutex<Option<CommitFeed>>,
     metrics: StoreMetrics,
     unreadables: Unreadables,
+    alerts: Alerts,
     _noting: Noting,
     folder: Folder,
 }
@@ -117,6 +120,9 @@ impl Embedded {
         let broken = OpenError::database(&file);
         let mut connection = schema::open_writer(&folder, &file, medium, config.accept_loss)?;
         let readers = Readers::open(&file, config.readers.max(1), medium).map_err(&broken)?;
+        let alerts = Alerts::default();
+        let has_subscriptions = tables::push::has_subscriptions(&connection).map_err(&broken)?;
+        alerts.has_subscriptions.store(has_subscriptions, Ordering::SeqCst);
         let wal = WalFile::of(&mut connection, medium).map_err(&broken)?;
         let metrics = StoreMetrics::default();
         let (writer, feed) = Writer::start(connection, wal, config.feed_commits.max(1), metrics.clone())
@@ -128,6 +134,7 @@ impl Embedded {
             readers: Arc::new(readers),
             feed: Mutex::new(Some(feed)),
             unreadables: Unreadables::new(metrics.damaged.clone()),
+            alerts,
             metrics,
             _noting: noting,
             folder,

@@ -418,6 +418,7 @@ impl Model {
         let stands_still = self.is_mutant(Mutant::PositionStandsStill);
         let keeps_messages = self.is_mutant(Mutant::ChangeKeepsMessage);
         state.append(append.log, &rows, append.head(), stands_still, keeps_messages);
+        self.note_alerts(state, append.log, &rows);
         if let (LogId::Channel(channel), Some(details)) = (append.log, &append.details)
             && !self.is_mutant(Mutant::AppendForgetsDetails)
         {

@@ -14,6 +14,7 @@ mod invitations;
 mod journal;
 mod log;
 mod mutants;
+mod push;
 mod rows;
 mod settings;
 mod trim;
@@ -43,6 +44,7 @@ pub use faults::{Fate, Faults};
 pub use journal::Call;
 use journal::Journal;
 pub use mutants::Mutant;
+use push::{AlertSwitch, Pushed};
 
 /// Most commits in the feed. Beyond that an append waits for the reader of the feed.
 const FEED_COMMITS: usize = 1024;
@@ -66,6 +68,7 @@ pub struct Model {
     held: Mutex<Option<Commit>>,
     mutant: Option<Mutant>,
     journal: Journal,
+    alerts: AlertSwitch,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +117,7 @@ struct State {
     hidden: BTreeSet<(UserId, ChannelId, Seq)>,
     erasures: BTreeMap<ChannelId, Erasure>,
     group_invitations: BTreeMap<(UserId, ChannelId), GroupInvitation>,
+    push: Pushed,
     /// Number of appends so far, for mutants that act on every n-th append.
     appends: u64,
 }
@@ -156,6 +160,7 @@ impl Model {
             held: Mutex::new(None),
             mutant,
             journal: Journal::default(),
+            alerts: AlertSwitch::default(),
         })
     }
 

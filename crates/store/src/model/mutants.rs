@@ -143,6 +143,24 @@ pub enum Mutant {
     SettingsIgnoreRevision,
     /// A message that one user has hidden is hidden from all users.
     HiddenFromEverybody,
+    /// An app that registers again counts as a new registration.
+    SubscriptionForgetsFirst,
+    /// A token stays with its former device as well.
+    TokenStaysWithBoth,
+    /// The subscription of a revoked device is listed.
+    RevokedDeviceIsAlerted,
+    /// A subscription is removed although it was registered again.
+    RemovesLaterSubscription,
+    /// Notes about alerts are found by their last message only.
+    NotesByLastMessage,
+    /// Notes about alerts are forgotten regardless of their time.
+    ForgetsYoungNotes,
+    /// Two workers get the same record of the queue of alerts.
+    DueIsNotLeased,
+    /// A record of the queue of alerts is changed whatever it contains.
+    OutstandingIsNotCompared,
+    /// Rows that were appended while alerts of earlier ones were made are forgotten.
+    OutboxForgetsLaterRows,
     /// A row is replaced regardless of its version.
     ReplaceIgnoresVersion,
     /// One row too many of an own log is trimmed.
@@ -171,7 +189,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 82] = [
+    pub const ALL: [Self; 91] = [
         Self::AppendIgnoresOrdinal,
         Self::AppendIgnoresTime,
         Self::AppendOverwrites,
@@ -243,6 +261,15 @@ impl Mutant {
         Self::SettingsIgnoreRevision,
         Self::HiddenFromEverybody,
         Self::ReplaceIgnoresVersion,
+        Self::SubscriptionForgetsFirst,
+        Self::TokenStaysWithBoth,
+        Self::RevokedDeviceIsAlerted,
+        Self::RemovesLaterSubscription,
+        Self::NotesByLastMessage,
+        Self::ForgetsYoungNotes,
+        Self::DueIsNotLeased,
+        Self::OutstandingIsNotCompared,
+        Self::OutboxForgetsLaterRows,
         Self::TrimKeepsTooFew,
         Self::TrimForgetsBans,
         Self::ScanIgnoresTrimmed,

@@ -56,6 +56,19 @@ impl Upkeep for Model {
         .await
     }
 
+    async fn forget_alert_notes(&self, before: Millis, limit: usize) -> StoreResult<usize> {
+        let _call = self.journal.begin("forget_alert_notes");
+        let is_blind = self.is_mutant(Mutant::ForgetsYoungNotes);
+        self.write(|state| {
+            state.push.dead.retain(|_, letter| letter.note.at >= before);
+            let is_old = |at: Millis| at < before || is_blind;
+            let old = state.push.notes.iter().take_while(|it| is_old(it.note.at)).take(limit).count();
+            state.push.notes.drain(..old);
+            old
+        })
+        .await
+    }
+
     async fn ended_devices(&self, before: Millis, limit: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {
         let _call = self.journal.begin("ended_devices");
         self.read(|state| {

@@ -282,6 +282,7 @@ impl DeviceStore for Scylla {
             if found.revoked_at.is_some() {
                 // An earlier call may have ended before it wrote this.
                 self.put_revocations(user, &[device]).await?;
+                self.forget_subscriptions(user, &[device]).await?;
                 return Ok(true);
             }
             let live = partition.live().unwrap_or(1) - 1;
@@ -293,6 +294,7 @@ impl DeviceStore for Scylla {
             let parts = vec![partition.count(int(user.raw()), live, partition.rev()), (&REVOKE, revoke)];
             if self.cql.conditional_batch(parts).await? {
                 self.put_revocations(user, &[device]).await?;
+                self.forget_subscriptions(user, &[device]).await?;
                 self.forget_oldest(user).await?;
                 return Ok(true);
             }

@@ -42,6 +42,7 @@ mod members;
 mod metrics;
 mod overviews;
 mod presence;
+mod push;
 mod revocations;
 pub mod schema;
 mod session;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, UserId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::push;
 use crate::devices::{Device, DeviceStore, PutDevice, REVOKED_KEPT, Refresh, Replaced, Rotated};
 use crate::embedded::Embedded;
 use crate::embedded::codec::{int, limit, number, optional_number};
@@ -168,6 +169,7 @@ fn revoke_device(db: &Connection, user: UserId, device: DeviceId, at: Millis) ->
     }
     let mut end = db.prepare_cached("UPDATE refresh_tokens SET is_revoked = 1 WHERE device = ?1")?;
     end.execute([int(device.raw())])?;
+    push::forget(db, device)?;
     Ok(true)
 }
 

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use madang_ids::{ChannelId, ClientMsgId, LogId, Millis, Ordinal, Seq, UserId};
-use madang_proto::Reaction;
+use madang_proto::{Content, Reaction};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::alerts;
 use super::channels::{raise_marker, set_details};
 use super::reactions;
 use super::sends;
@@ -29,8 +30,13 @@ pub(in crate::embedded) use statements::place;
 impl LogStore for Embedded {
     async fn append(&self, append: Append) -> StoreResult<AppendOutcome> {
         check(&append)?;
-        let encoded = Encoded::new(append).map_err(|error| store_error(&error))?;
-        self.writer.write(encoded.bytes(), move |transaction| encoded.apply(transaction)).await
+        let encoded = Encoded::new(append, self.alerts.are_on()).map_err(|error| store_error(&error))?;
+        let makes_alerts = encoded.alerting.is_some();
+        let done = self.writer.write(encoded.bytes(), move |transaction| encoded.apply(transaction)).await;
+        if makes_alerts {
+            self.alerts.wake();
+        }
+        done
     }
 
     /// [`append`](LogStore::append) has applied them in its transaction.
@@ -201,20 +207,32 @@ fn check(append: &Append) -> StoreResult<()> {
     )))
 }
 
+/// The first and the last row that may be worth an alert, or ends one.
+fn alerting(rows: &[Row]) -> Option<(Seq, Seq)> {
+    let is_alerting = |row: &&Row| {
+        matches!(row.entry.content, Content::Message(_) | Content::Mentioned { .. } | Content::Read { .. })
+    };
+    let (first, last) = (rows.iter().find(is_alerting)?, rows.iter().rfind(is_alerting)?);
+    Some((first.entry.seq, last.entry.seq))
+}
+
 /// An append with its rows encoded as JSON, so that the writer's thread need not do it.
 struct Encoded {
     append: Append,
     rows: Vec<String>,
     changes: Vec<String>,
     consequences: Consequences,
+    /// The rows from which alerts may be made, if alerts are on.
+    alerting: Option<(Seq, Seq)>,
 }
 
 impl Encoded {
-    fn new(append: Append) -> Result<Self> {
+    fn new(append: Append, makes_alerts: bool) -> Result<Self> {
         let rows = append.rows.iter().map(|row| to_json(&kept(&row.entry.content))).collect::<Result<_>>()?;
         let changes = append.changes.iter().map(|change| to_json(&change.content)).collect::<Result<_>>()?;
         let consequences = Consequences::of(&append.rows);
-        Ok(Self { append, rows, changes, consequences })
+        let alerting = makes_alerts.then(|| alerting(&append.rows)).flatten();
+        Ok(Self { append, rows, changes, consequences, alerting })
     }
 
     fn bytes(&self) -> usize {
@@ -238,6 +256,9 @@ impl Encoded {
         self.apply_changes(transaction)?;
         let first = transaction.publish(log, &self.append.rows).get();
         self.insert_rows(transaction.db(), first)?;
+        if let Some((from, upto)) = self.alerting {
+            alerts::note(transaction.db(), log, from, upto)?;
+        }
         if let LogId::Channel(channel) = log {
             for &(sender, marker) in &self.consequences.markers {
                 raise_marker(transaction.db(), sender, channel, marker)?;

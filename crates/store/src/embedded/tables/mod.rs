@@ -2,6 +2,7 @@
 //! [`super::Embedded`]: reads run on a reader, writes in the writer's next transaction.
 
 mod accounts;
+pub(super) mod alerts;
 pub(super) mod channels;
 mod contacts;
 mod devices;
@@ -12,6 +13,7 @@ pub(super) mod log;
 pub(super) mod members;
 mod open_channels;
 mod overviews;
+pub(super) mod push;
 mod reactions;
 mod sends;
 mod settings;

@@ -28,7 +28,7 @@ macro_rules! overview_sql {
               AND x.seq <= coalesce(json_extract(m.spans, '$[#-1].until'), x.seq) LIMIT 1000)),
              c.id, c.kind, c.name, c.between_one, c.between_other, c.topic, c.avatar, c.created_by, c.created_at,
              c.capacity, c.slow_mode_s, c.pins, c.state,
-             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal, h.message_at
+             t.rev, t.favourite, t.marked_unread, t.muted_until, t.hidden_ordinal, t.alerts, h.message_at
              FROM memberships m CROSS JOIN channels c ON c.id = m.channel LEFT JOIN heads h ON h.id = m.channel
              LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
              WHERE m.user = ?1 AND m.role IS NOT NULL ",
@@ -124,6 +124,6 @@ fn overview_row(row: &Row<'_>, membership: Membership) -> Result<Overview> {
         mentions: number(row, 12)?,
         channel: channel_at(row, 13)?,
         settings: settings_at(row, 26)?,
-        last_message_at: optional_number(row, 31)?.map(Millis::new),
+        last_message_at: optional_number(row, 32)?.map(Millis::new),
     })
 }

@@ -8,7 +8,7 @@ use madang_proto::ChannelSettings;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::embedded::Embedded;
-use crate::embedded::codec::{bound, int, limit, number, optional_number};
+use crate::embedded::codec::{bound, int, json, limit, number, optional_json, optional_number};
 use crate::error::StoreResult;
 use crate::settings::SettingStore;
 
@@ -27,7 +27,7 @@ impl SettingStore for Embedded {
     async fn channel_settings(&self, user: UserId, channel: ChannelId) -> StoreResult<ChannelSettings> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT rev, favourite, marked_unread, muted_until, hidden_ordinal FROM channel_settings
+                "SELECT rev, favourite, marked_unread, muted_until, hidden_ordinal, alerts FROM channel_settings
                  WHERE user = ?1 AND channel = ?2",
             )?;
             let found = statement.query_row([int(user.raw()), int(channel.raw())], |row| settings_at(row, 0));
@@ -56,7 +56,7 @@ impl SettingStore for Embedded {
     }
 }
 
-/// Settings in five columns from `column` on, all of them null if nothing was ever set.
+/// Settings in six columns from `column` on, all of them null if nothing was ever set.
 pub(in crate::embedded) fn settings_at(row: &Row<'_>, column: usize) -> Result<ChannelSettings> {
     let Some(rev) = optional_number(row, column)? else { return Ok(ChannelSettings::default()) };
     Ok(ChannelSettings {
@@ -65,6 +65,7 @@ pub(in crate::embedded) fn settings_at(row: &Row<'_>, column: usize) -> Result<C
         marked_unread: row.get(column + 2)?,
         muted_until: optional_number(row, column + 3)?.map(Millis::new),
         hidden_ordinal: optional_number(row, column + 4)?.map(Ordinal::new),
+        alerts: optional_json(row, column + 5)?,
     })
 }
 
@@ -78,8 +79,8 @@ fn put(db: &Connection, user: UserId, channel: ChannelId, settings: &ChannelSett
     }
     let mut statement = db.prepare_cached(
         "INSERT OR REPLACE INTO channel_settings
-         (user, channel, rev, favourite, marked_unread, muted_until, hidden_ordinal)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         (user, channel, rev, favourite, marked_unread, muted_until, hidden_ordinal, alerts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     statement.execute(params![
         user,
@@ -89,6 +90,7 @@ fn put(db: &Connection, user: UserId, channel: ChannelId, settings: &ChannelSett
         settings.marked_unread,
         settings.muted_until.map(|until| bound(until.get())),
         settings.hidden_ordinal.map(|ordinal| bound(ordinal.get())),
+        settings.alerts.as_ref().map(json).transpose()?,
     ])?;
     Ok(true)
 }

@@ -5,7 +5,7 @@ use madang_ids::{DeviceId, Millis, UserId};
 use rusqlite::Row;
 
 use super::devices::forget as forget_devices;
-use super::sends;
+use super::{push, sends};
 use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, limit, number};
 use crate::error::StoreResult;
@@ -54,6 +54,10 @@ impl Upkeep for Embedded {
             statement.execute([bound(before.get()), limit(rows)])
         })
         .await
+    }
+
+    async fn forget_alert_notes(&self, before: Millis, rows: usize) -> StoreResult<usize> {
+        self.write(move |transaction| push::forget_notes(transaction.db(), before, rows)).await
     }
 
     async fn ended_devices(&self, before: Millis, rows: usize) -> StoreResult<Vec<(UserId, DeviceId)>> {

@@ -13,6 +13,8 @@ pub(super) fn compaction(table: &str) -> Option<Compaction> {
     let (unit, size) = match table {
         // 30 days.
         "sends" => ("DAYS", "1"),
+        // 7 days.
+        "alert_notes" => ("HOURS", "6"),
         // Two days.
         "claims" => ("HOURS", "2"),
         // An hour.

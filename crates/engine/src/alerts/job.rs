@@ -1,12 +1,13 @@
 //! What is outstanding for one user in one channel.
 
-use madang_ids::{ChannelId, Cursor, DeviceId, Epoch, Millis, Position, Seq, UserId};
+use madang_ids::{Cursor, DeviceId, Epoch, Millis, Position, Seq};
+use serde::{Deserialize, Serialize};
 
 /// Messages that one job remembers. Of more, the newest: an alert shows the last one and a count.
 pub const MARKS: usize = 32;
 
 /// A message that may be worth an alert, and its place in the user's inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mark {
     /// The message.
     pub seq: Seq,
@@ -15,7 +16,7 @@ pub struct Mark {
 }
 
 /// The devices that a job may alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Target {
     /// All devices of the user.
     User,
@@ -24,12 +25,8 @@ pub enum Target {
 }
 
 /// The messages of one channel for one user of which nobody was alerted yet. There is one for each target: more messages fold into it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// The user.
-    pub user: UserId,
-    /// The channel.
-    pub channel: ChannelId,
     /// For which devices.
     pub target: Target,
     /// When it is decided.
@@ -46,16 +43,9 @@ pub struct Job {
 impl Job {
     /// A job for the first message.
     #[must_use]
-    pub fn new(
-        user: UserId,
-        channel: ChannelId,
-        seq: Seq,
-        at: Cursor,
-        due_at: Millis,
-        expires_at: Millis,
-    ) -> Self {
+    pub fn new(seq: Seq, at: Cursor, due_at: Millis, expires_at: Millis) -> Self {
         let marks = vec![Mark { seq, position: at.position }];
-        Self { user, channel, target: Target::User, due_at, expires_at, attempt: 0, epoch: at.epoch, marks }
+        Self { target: Target::User, due_at, expires_at, attempt: 0, epoch: at.epoch, marks }
     }
 
     /// Adds a later message. The job is not put off by it: a busy channel would never alert anybody. A message that the job has, or
@@ -76,10 +66,16 @@ impl Job {
         self.expires_at = self.expires_at.max(expires_at);
     }
 
+    /// The same messages for one device, which was not called.
+    #[must_use]
+    pub fn later_for(&self, device: DeviceId, due_at: Millis) -> Self {
+        Self { target: Target::Device(device), due_at, ..self.clone() }
+    }
+
     /// The same messages for one device, because its provider did not take them.
     #[must_use]
     pub fn again_for(&self, device: DeviceId, due_at: Millis) -> Self {
-        Self { target: Target::Device(device), due_at, attempt: self.attempt + 1, ..self.clone() }
+        Self { attempt: self.attempt + 1, ..self.later_for(device, due_at) }
     }
 
     /// Takes over the messages of another job of the same target.
@@ -113,6 +109,13 @@ impl Job {
             .map(|mark| mark.seq)
     }
 
+    /// The first and the last of its messages.
+    #[must_use]
+    pub fn range(&self) -> (Seq, Seq) {
+        let seq = |mark: Option<&Mark>| mark.map_or(Seq::ZERO, |mark| mark.seq);
+        (seq(self.marks.first()), seq(self.marks.last()))
+    }
+
     /// All its messages, oldest first.
     pub fn messages(&self) -> impl Iterator<Item = Seq> + '_ {
         self.marks.iter().map(|mark| mark.seq)
@@ -130,7 +133,7 @@ mod tests {
     }
 
     fn job() -> Job {
-        Job::new(UserId::from_raw(1), ChannelId::from_raw(2), Seq::new(5), at(1, 50), Millis::new(100), LATER)
+        Job::new(Seq::new(5), at(1, 50), Millis::new(100), LATER)
     }
 
     fn waiting(job: &Job, received: &[Cursor]) -> Vec<u64> {
@@ -162,14 +165,13 @@ mod tests {
     fn a_job_absorbs_another() {
         let mut job = job();
         job.fold(Seq::new(9), at(1, 70), LATER);
-        let mut other =
-            Job::new(job.user, job.channel, Seq::new(6), at(1, 55), Millis::new(300), LATER.next());
+        let mut other = Job::new(Seq::new(6), at(1, 55), Millis::new(300), LATER.next());
         other.fold(Seq::new(9), at(1, 70), LATER);
         job.absorb(other);
         assert_eq!(waiting(&job, &[]), [5, 6, 9]);
         assert_eq!((job.due_at, job.expires_at), (Millis::new(300), LATER.next()));
         assert_eq!(waiting(&job, &[at(1, 55)]), [9]);
-        let after = Job::new(job.user, job.channel, Seq::new(12), at(2, 3), Millis::new(300), LATER);
+        let after = Job::new(Seq::new(12), at(2, 3), Millis::new(300), LATER);
         job.absorb(after.clone());
         assert_eq!(waiting(&job, &[at(2, 2)]), [5, 6, 9, 12], "positions of the earlier epoch are unknown");
         assert_eq!(waiting(&job, &[at(2, 3)]), [0; 0]);

@@ -1,0 +1,139 @@
+//! Subscriptions of devices to alerts, settings of alerts, and what became of each alert.
+
+use async_trait::async_trait;
+use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
+use madang_proto::{AlertNote, AlertOutcome, AlertSettings, PushTarget};
+use serde::{Deserialize, Serialize};
+
+#[cfg(any(feature = "model", feature = "scylla"))]
+use crate::channels::Overview;
+use crate::error::StoreResult;
+
+/// How long notes about alerts, and dead letters, are kept.
+pub const NOTES_KEPT_DAYS: u64 = 7;
+/// Notes of one process that are kept at most: about 400 MB.
+pub const NOTES_KEPT: u64 = 2_000_000;
+
+/// Channels that count for a badge.
+pub const BADGE_CHANNELS: usize = 200;
+
+/// Where the alerts of a device go. A device has at most one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The user of the device.
+    pub user_id: UserId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// The provider, and the address there.
+    pub target: PushTarget,
+    /// The secret that signs requests to a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_secret: Option<String>,
+    /// When the app registered this target first.
+    pub registered_at: Millis,
+    /// When the app registered it last.
+    pub seen_at: Millis,
+    /// The version of the app.
+    pub app_version: String,
+    /// The language of the user.
+    pub locale: String,
+    /// Why nothing is sent to it until the app registers it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted: Option<AlertOutcome>,
+}
+
+/// What happened about messages of a channel for a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteOf {
+    /// The user.
+    pub user: UserId,
+    /// The channel.
+    pub channel: ChannelId,
+    /// What happened.
+    pub note: AlertNote,
+}
+
+/// An alert that was given up. An operator may send it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Its id. Rising with time.
+    pub id: u64,
+    /// The user.
+    pub user_id: UserId,
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// Its messages.
+    pub job: madang_engine::alerts::Job,
+    /// What happened.
+    pub note: AlertNote,
+}
+
+/// Subscriptions, settings and notes of alerts.
+///
+/// # Guarantees
+/// Every write is durable when it returns, and repeating it is harmless. A subscription ends with its device: it is not among
+/// [`PushStore::subscriptions`] once the device is revoked. A token belongs to one device at a time.
+#[async_trait]
+pub trait PushStore: Send + Sync + 'static {
+    /// Writes the subscription of a device, in place of an earlier one, and ends that of any other device with the same token: the
+    /// app has changed its user. One with the same target keeps its `registered_at`; the subscription as it is now is returned.
+    async fn put_subscription(&self, subscription: &Subscription) -> StoreResult<Subscription>;
+    /// The subscriptions of a user's devices, by device.
+    async fn subscriptions(&self, user: UserId) -> StoreResult<Vec<Subscription>>;
+    /// Removes the subscription of a device; with `registered_at` only if it is still that one. `false` if there is none.
+    async fn remove_subscription(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        registered_at: Option<Millis>,
+    ) -> StoreResult<bool>;
+    /// Notes that nothing is sent to a subscription until it is registered again, if it is still that one.
+    async fn halt_subscription(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        registered_at: Millis,
+        why: AlertOutcome,
+    ) -> StoreResult<()>;
+
+    /// The unread messages of a user in direct channels and groups that are not muted at `now`; in a store that reads channel by channel
+    /// only of the [`BADGE_CHANNELS`] most recently active ones.
+    async fn unread(&self, user: UserId, now: Millis) -> StoreResult<u64>;
+
+    /// The settings of a user.
+    async fn alert_settings(&self, user: UserId) -> StoreResult<AlertSettings>;
+    /// Writes the settings of a user; the last write stays.
+    async fn put_alert_settings(&self, user: UserId, settings: &AlertSettings) -> StoreResult<()>;
+
+    /// Writes notes. They are removed after [`NOTES_KEPT_DAYS`], and in one process the oldest beyond [`NOTES_KEPT`].
+    async fn put_notes(&self, notes: Vec<NoteOf>) -> StoreResult<()>;
+    /// The notes of a user about a message, in the order of their times; at most `limit`, the first ones.
+    async fn notes(
+        &self,
+        user: UserId,
+        channel: ChannelId,
+        seq: Seq,
+        limit: usize,
+    ) -> StoreResult<Vec<AlertNote>>;
+
+    /// Writes a dead letter, which is removed after [`NOTES_KEPT_DAYS`].
+    async fn put_dead_letter(&self, letter: &DeadLetter) -> StoreResult<()>;
+    /// Dead letters by id, after `after`.
+    async fn dead_letters(&self, after: u64, limit: usize) -> StoreResult<Vec<DeadLetter>>;
+    /// Removes a dead letter. `false` if there is none.
+    async fn remove_dead_letter(&self, id: u64) -> StoreResult<bool>;
+}
+
+/// The unread messages of channels, for a badge.
+#[cfg(any(feature = "model", feature = "scylla"))]
+pub(crate) fn unread_of(channels: &[Overview], now: Millis) -> u64 {
+    let counts = |channel: &&Overview| {
+        channel.membership.in_inbox
+            && channel.membership.spans.is_open()
+            && channel.settings.muted_until.is_none_or(|until| until <= now)
+    };
+    let unread = |it: &Overview| it.head.ordinal.get().saturating_sub(it.marker.ordinal.get());
+    channels.iter().filter(counts).map(unread).sum()
+}

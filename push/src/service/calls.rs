@@ -1,0 +1,230 @@
+//! Calls the providers about one alert, and writes what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use madang_engine::alerts::{CallEnd, Calls, Outstanding};
+use madang_ids::{ChannelId, DeviceId, Seq};
+use madang_proto::AlertOutcome;
+use madang_proto::rest::{AlertData, AlertKind};
+use madang_store::{DeadLetter, NoteOf, StoreResult, Subscription};
+
+use super::Inner;
+use super::facts::Facts;
+use crate::core::{Alert, Answered, DeadReason, Next, Verdict, Words, after};
+use crate::lanes::Place;
+use crate::metrics::PushMetrics;
+use crate::notice::{Answer, Notice};
+
+/// Channels that were read elsewhere, of which one alert brings news.
+const READ_CHANNELS: usize = 32;
+/// Records of a user that are looked through for them.
+const RECORDS: usize = 100;
+/// Attempts to write the end of calls, and the pause between them. Afterwards their outcome counts as unknown.
+const TRIES: usize = 10;
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What an alert says, read before anything is written: a failure of the store then costs nothing.
+pub(super) struct Message {
+    alert: Alert,
+    words: Words,
+    badge: u32,
+    others: Vec<Outstanding>,
+}
+
+impl Inner {
+    pub(super) async fn message(
+        &self,
+        record: &Outstanding,
+        facts: &Facts,
+        alert: Alert,
+    ) -> StoreResult<Message> {
+        let words = self.words(facts, &alert).await?;
+        let badge = self.badge(record).await?;
+        let others = self.queue.outstanding_of(record.user, RECORDS).await?;
+        Ok(Message { alert, words, badge, others })
+    }
+
+    /// The true number at this time.
+    pub(super) async fn badge(&self, record: &Outstanding) -> StoreResult<u32> {
+        let unread = self.store.unread(record.user, self.clock.now_ms()).await?;
+        Ok(u32::try_from(unread).unwrap_or(u32::MAX))
+    }
+
+    /// Makes the calls that `begun` names, and writes their end.
+    pub(super) async fn call_all(
+        &self,
+        begun: &Outstanding,
+        places: Vec<(Subscription, Place)>,
+        message: &Message,
+    ) {
+        let Some(calls) = &begun.held.calls else { return };
+        let made = places.into_iter().map(|(subscription, place)| async move {
+            let notice = self.notice(begun, calls, message, subscription.device_id);
+            let answer = self.call(&subscription, &notice).await;
+            let may_remove = self.lanes.count(&place, subscription.target.provider(), &answer);
+            let next = self.next(begun, calls, &subscription, &answer);
+            if let Next::Pause { at } = next {
+                self.lanes.pause(&place, at);
+            }
+            drop(place);
+            let note = self.follow(begun, calls, &subscription, &answer, next, may_remove).await;
+            ((subscription.device_id, self.end_of(next, &answer)), note)
+        });
+        let (ends, notes): (Vec<(DeviceId, CallEnd)>, Vec<NoteOf>) = join_all(made).await.into_iter().unzip();
+        self.finish(begun, &ends).await;
+        self.put_notes(notes).await;
+    }
+
+    fn notice(&self, begun: &Outstanding, calls: &Calls, message: &Message, device: DeviceId) -> Notice {
+        let data = AlertData {
+            kind: AlertKind::Alert,
+            channel_id: Some(begun.channel),
+            seq: Some(message.alert.about),
+            count: message.alert.count,
+            badge: message.badge,
+            read: read_elsewhere(&message.others, device, begun.channel),
+        };
+        Notice {
+            data,
+            words: Some(message.words.clone()),
+            tag: self.tags.of_channel(begun.channel),
+            link: self.link(Some(begun.channel)),
+            expires_at: calls.job.expires_at,
+        }
+    }
+
+    /// Sends one notice.
+    pub(super) async fn call(&self, to: &Subscription, notice: &Notice) -> Answer {
+        let kind = to.target.provider();
+        let Some(provider) = self.providers.of(kind) else {
+            return Answer::without(Verdict::WrongEnvironment, "this server does not use the provider");
+        };
+        let began = self.clock.elapsed();
+        let answer = provider.send(to, notice, self.clock.now_ms()).await;
+        let took = self.clock.elapsed().saturating_sub(began);
+        self.metrics.call_seconds.get_or_create(&PushMetrics::of(kind)).observe(took.as_secs_f64());
+        answer
+    }
+
+    fn next(&self, begun: &Outstanding, calls: &Calls, to: &Subscription, answer: &Answer) -> Next {
+        after(&Answered {
+            verdict: answer.verdict,
+            now: self.clock.now_ms(),
+            attempt: calls.job.attempt,
+            expires_at: calls.job.expires_at,
+            registered_at: to.registered_at,
+            seed: to.device_id.raw() ^ begun.channel.raw(),
+        })
+    }
+
+    fn end_of(&self, next: Next, answer: &Answer) -> CallEnd {
+        match next {
+            Next::Again { at } | Next::Pause { at } => CallEnd::Again { at },
+            // Of an unknown outcome the device may show it, so it is withdrawn as well.
+            Next::Done if matches!(answer.verdict, Verdict::Delivered | Verdict::Unknown) => {
+                CallEnd::Shown { until: self.expiry(self.clock.now_ms()) }
+            }
+            Next::Done | Next::Remove | Next::Mark | Next::Dead(_) => CallEnd::Over,
+        }
+    }
+
+    /// Does what follows from an answer outside the record. Returns the note of it.
+    async fn follow(
+        &self,
+        begun: &Outstanding,
+        calls: &Calls,
+        to: &Subscription,
+        answer: &Answer,
+        next: Next,
+        may_remove: bool,
+    ) -> NoteOf {
+        let outcome = outcome_of(answer.verdict, next);
+        self.metrics.count_call(to.target.provider(), outcome);
+        let note = self.note(begun, &calls.job, Some(to.device_id), outcome, &answer.detail());
+        let done = match next {
+            Next::Remove if may_remove => self.remove(to).await,
+            Next::Remove => {
+                self.metrics.guarded.get_or_create(&PushMetrics::of(to.target.provider())).inc();
+                self.halt(to, outcome).await
+            }
+            Next::Mark => self.halt(to, outcome).await,
+            Next::Dead(_) => self.bury(begun, calls, to, &note).await,
+            Next::Done | Next::Again { .. } | Next::Pause { .. } => Ok(()),
+        };
+        if let Err(error) = done {
+            self.metrics.store_failures.inc();
+            tracing::warn!(user.id = %to.user_id, device.id = %to.device_id, %error, "writing what followed from the \
+                 answer of a push provider failed");
+        }
+        note
+    }
+
+    async fn remove(&self, to: &Subscription) -> StoreResult<()> {
+        self.store.remove_subscription(to.user_id, to.device_id, Some(to.registered_at)).await.map(drop)
+    }
+
+    async fn halt(&self, to: &Subscription, why: AlertOutcome) -> StoreResult<()> {
+        self.store.halt_subscription(to.user_id, to.device_id, to.registered_at, why).await
+    }
+
+    async fn bury(
+        &self,
+        begun: &Outstanding,
+        calls: &Calls,
+        to: &Subscription,
+        note: &NoteOf,
+    ) -> StoreResult<()> {
+        let letter = DeadLetter {
+            id: self.letters.next(note.note.at),
+            user_id: begun.user,
+            channel_id: begun.channel,
+            device_id: to.device_id,
+            job: calls.job.clone(),
+            note: note.note.clone(),
+        };
+        self.store.put_dead_letter(&letter).await
+    }
+
+    /// Writes the end of calls. It is tried for a while: afterwards another worker counts them as unknown.
+    async fn finish(&self, begun: &Outstanding, ends: &[(DeviceId, CallEnd)]) {
+        let ended = begun.finish(ends);
+        for _ in 0..TRIES {
+            match self.change(begun, &ended).await {
+                Ok(true) => return,
+                Ok(false) => break,
+                Err(error) => {
+                    self.metrics.store_failures.inc();
+                    tracing::warn!(%error, "writing the end of a push failed; it is repeated");
+                    self.clock.sleep(AGAIN).await;
+                }
+            }
+        }
+        tracing::warn!(user.id = %begun.user, channel.id = %begun.channel, "the end of a push came too late to be written");
+    }
+}
+
+/// What this device shows although it was read elsewhere: as far as can be known, it has not been withdrawn.
+fn read_elsewhere(records: &[Outstanding], device: DeviceId, but: ChannelId) -> BTreeMap<ChannelId, Seq> {
+    let others = records.iter().filter(|record| record.channel != but);
+    let read = others.filter_map(|record| {
+        let shown = record.held.shown.iter().find(|shown| shown.device == device && shown.is_read)?;
+        Some((record.channel, shown.last))
+    });
+    read.take(READ_CHANNELS).collect()
+}
+
+/// The word for operators.
+pub(super) const fn outcome_of(verdict: Verdict, next: Next) -> AlertOutcome {
+    match (verdict, next) {
+        (_, Next::Dead(DeadReason::Expired)) => AlertOutcome::Expired,
+        (Verdict::Delivered, _) => AlertOutcome::Taken,
+        (Verdict::Gone { .. }, _) => AlertOutcome::Gone,
+        (Verdict::WrongEnvironment, _) => AlertOutcome::WrongEnvironment,
+        (Verdict::NotTaken { .. }, _) => AlertOutcome::NotTaken,
+        (Verdict::Unknown, _) => AlertOutcome::Unknown,
+        (Verdict::Credential, _) => AlertOutcome::Credential,
+        (Verdict::Ours, _) => AlertOutcome::Refused,
+    }
+}

@@ -1,0 +1,166 @@
+//! Drives the core: makes alerts of rows, decides those that are due, calls the providers, and writes what came of it.
+//!
+//! ```text
+//! rows of logs ─ maker ─ queue ─ worker: facts → decide → begin (written) → call → finish (written) → notes
+//! ```
+//!
+//! A worker may die anywhere. Before `begin` the record is due again after its lease. Between `begin` and `finish` the record names the
+//! calls: the next worker notes that their outcome is unknown, and repeats none (G9).
+
+mod calls;
+mod facts;
+mod maker;
+mod operator;
+mod withdraw;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use madang_ids::{Millis, UserId};
+use madang_proto::rest::PushInfo;
+use madang_proto::{ErrorBody, PushTarget};
+use madang_service::Clock;
+use madang_store::{AlertOutbox, AlertQueue, Store};
+use tokio::sync::Notify;
+
+use crate::config::PushConfig;
+use crate::http::LookUp;
+use crate::lanes::Lanes;
+use crate::metrics::PushMetrics;
+use crate::notice::Tags;
+use crate::providers::Providers;
+
+use operator::Letters;
+pub use operator::Redriven;
+
+/// What push needs.
+pub struct PushParts<'a> {
+    /// The settings.
+    pub config: PushConfig,
+    /// Accounts, channels, messages, subscriptions.
+    pub store: Arc<dyn Store>,
+    /// The queue of alerts.
+    pub queue: Arc<dyn AlertQueue>,
+    /// Where rows wait until alerts are made of them; `None` where the inboxes make them.
+    pub outbox: Option<Arc<dyn AlertOutbox>>,
+    /// The clock.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: PushMetrics,
+    /// A secret of the server, from which the names of channels for providers are derived.
+    pub secret: [u8; 32],
+    /// The key file of Web Push if the configuration names none.
+    pub vapid_file: &'a Path,
+    /// Looks up the hosts of endpoints.
+    pub look_up: Arc<dyn LookUp>,
+}
+
+/// The role. A clone is the same one.
+#[derive(Clone)]
+pub struct Push(Option<Arc<Inner>>);
+
+struct Inner {
+    config: PushConfig,
+    store: Arc<dyn Store>,
+    queue: Arc<dyn AlertQueue>,
+    outbox: Option<Arc<dyn AlertOutbox>>,
+    clock: Clock,
+    metrics: PushMetrics,
+    tags: Tags,
+    providers: Providers,
+    lanes: Lanes,
+    letters: Letters,
+    /// Alerts were made that may be due.
+    made: Notify,
+}
+
+impl Push {
+    /// Opens the providers. What is wrong with one of them is logged, and the others work.
+    #[must_use]
+    pub fn open(parts: PushParts<'_>) -> Self {
+        let PushParts { config, store, queue, outbox, clock, metrics, secret, vapid_file, look_up } = parts;
+        let (providers, problems) = Providers::open(&config, vapid_file, look_up);
+        for problem in problems {
+            tracing::error!("push is off for a provider: {problem}");
+        }
+        if !providers.is_empty()
+            && let Some(outbox) = &outbox
+        {
+            outbox.begin_alerts();
+        }
+        let lanes = Lanes::new(providers.allowed.clone(), clock.clone(), metrics.clone());
+        let (tags, made) = (Tags::new(&secret), Notify::new());
+        Self(Some(Arc::new(Inner {
+            config,
+            store,
+            queue,
+            outbox,
+            clock,
+            metrics,
+            tags,
+            providers,
+            lanes,
+            letters: Letters::default(),
+            made,
+        })))
+    }
+
+    /// A server without alerts.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    /// Whether there is a provider. Without one nothing is to be driven.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.as_ref().is_some_and(|inner| !inner.providers.is_empty())
+    }
+
+    /// What an app needs to subscribe.
+    #[must_use]
+    pub fn info(&self) -> PushInfo {
+        self.0.as_ref().map(|inner| inner.providers.info().clone()).unwrap_or_default()
+    }
+
+    /// Checks what an app registers.
+    ///
+    /// # Errors
+    /// `unsupported` for a provider that this server does not use; `invalid` names the field.
+    pub fn check(&self, target: &PushTarget) -> Result<(), ErrorBody> {
+        match &self.0 {
+            Some(inner) => inner.providers.check(target),
+            None => Providers::default().check(target),
+        }
+    }
+
+    /// Makes alerts of rows, until the task is dropped. `is_online` says whether a device of a user is connected.
+    pub async fn make(self, is_online: impl Fn(UserId) -> bool + Send + Sync) {
+        if let Some(inner) = &self.0
+            && let Some(outbox) = &inner.outbox
+        {
+            inner.make_alerts(outbox.as_ref(), is_online).await;
+        }
+    }
+
+    /// Decides and sends what is due, until the task is dropped. Calls that are under way then have an unknown outcome. `draining`
+    /// ends it in order: nothing more is begun, and what has begun is finished.
+    pub async fn work(self, draining: impl Future<Output = ()> + Send) {
+        if let Some(inner) = &self.0 {
+            inner.work(draining).await;
+        }
+    }
+}
+
+impl Inner {
+    fn expiry(&self, now: Millis) -> Millis {
+        now.plus(self.config.kept_hours * 3_600_000)
+    }
+
+    /// The page that a click opens.
+    fn link(&self, channel: Option<madang_ids::ChannelId>) -> String {
+        let channel = channel.map(|channel| channel.to_string()).unwrap_or_default();
+        self.config.link.replace("{channel_id}", &channel)
+    }
+}
