@@ -8,6 +8,7 @@ mod cargo;
 mod faults;
 mod fleet;
 mod fuzz;
+mod push_sandbox;
 mod replay;
 mod services;
 mod steps;
@@ -72,6 +73,8 @@ enum Task {
     Services(services::Services),
     /// Runs a whole fleet on loopback: chat nodes, discovery and presence over Cassandra and Redis.
     Fleet(fleet::Fleet),
+    /// Runs stand-ins for APNs, FCM, push services of browsers and receivers of webhooks, and prints what they get.
+    PushSandbox(push_sandbox::PushSandbox),
     /// Runs a measurement. Without a name, lists all measurements.
     Bench {
         /// Name of the measurement.
@@ -115,6 +118,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Faults(args) => faults::run(args),
         Task::Services(args) => services::run(args),
         Task::Fleet(args) => fleet::run(args),
+        Task::PushSandbox(args) => push_sandbox::run(args),
         Task::Bench { name, args } => bench::run(name.as_deref(), &args),
     }
 }

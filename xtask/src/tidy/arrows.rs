@@ -14,7 +14,7 @@ const ORDER: [&[&str]; 8] = [
     // Below the stores, which use its types for logs, seats and spans: docs/decisions/0001-nouns-in-engine.md.
     &["madang-engine"],
     &["madang-proto"],
-    &["madang-ids"],
+    &["madang-ids", "madang-push-sandbox"],
 ];
 
 /// Outside the order: it builds the other crates and depends on none of them.
