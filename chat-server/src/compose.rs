@@ -10,9 +10,10 @@ use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
 use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
+use madang_push::{LookUp, Push, PushMetrics, PushParts, SystemLookUp};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{LogStore, Store, StoreKind, Upkeep};
+use madang_store::{AlertOutbox, LogStore, Store, StoreKind, Upkeep};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -91,6 +92,10 @@ pub struct Backends {
     pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
     /// The way to the presence of other processes; `None` in one process.
     pub presence: Option<FleetParts>,
+    /// The queue of alerts, and where rows wait for it; `None`: there are no alerts.
+    pub alerts: Option<Arc<dyn AlertOutbox>>,
+    /// Looks up the hosts of endpoints for alerts.
+    pub look_up: Arc<dyn LookUp>,
     /// The key that signs access tokens.
     pub secret: [u8; 32],
     /// The latest time that is in the store. New ids are above it, whatever the clock says.
@@ -99,7 +104,7 @@ pub struct Backends {
 
 impl Backends {
     /// Those of one process: a store with a commit order, and the inbox that reads it.
-    pub fn of_one_process<S: Store + Upkeep, I: Inbox + Bus>(
+    pub fn of_one_process<S: Store + Upkeep + AlertOutbox, I: Inbox + Bus>(
         store: Arc<S>,
         inbox: I,
         clock: Clock,
@@ -110,7 +115,23 @@ impl Backends {
         let bus = Arc::clone(&inbox) as _;
         let (homes_of_a_log, node, others, presence) = (1, NodeRun::ALONE, None, None);
         let ids = Arc::new(Snowflakes::of_one_process());
-        Self { store, upkeep, bus, inbox, clock, secret, latest, homes_of_a_log, node, ids, others, presence }
+        let (alerts, look_up) = (Some(Arc::clone(&store) as _), Arc::new(SystemLookUp));
+        Self {
+            store,
+            upkeep,
+            bus,
+            inbox,
+            clock,
+            secret,
+            latest,
+            homes_of_a_log,
+            node,
+            ids,
+            others,
+            presence,
+            alerts,
+            look_up,
+        }
     }
 }
 
@@ -244,6 +265,7 @@ impl Node {
         let Backends { store, upkeep, inbox, bus, clock, secret, latest, homes_of_a_log, node, .. } =
             backends;
         let (ids, others, fleet) = (backends.ids, backends.others, backends.presence);
+        let (alerts, look_up) = (backends.alerts, backends.look_up);
         let has_others = others.is_some();
         let metrics = Metrics::new();
         let chat = ChatMetrics::register(&metrics);
@@ -281,6 +303,20 @@ impl Node {
             homes_of_a_log,
             others,
         });
+        let push = match alerts {
+            Some(outbox) => Push::open(PushParts {
+                config: config.push.clone(),
+                store: Arc::clone(&store),
+                queue: Arc::clone(&outbox) as _,
+                outbox: Some(outbox),
+                clock: clock.clone(),
+                metrics: PushMetrics::register(&metrics),
+                secret,
+                vapid_file: &config.server.data.join("vapid.pem"),
+                look_up,
+            }),
+            None => Push::off(),
+        };
         let access_ttl = Duration::from_secs(config.tokens.access_seconds);
         let passwords = Passwords::with_all_cores(config.passwords)?;
         let operations = Arc::new(Operations {
@@ -307,6 +343,7 @@ impl Node {
             times: RequestTimes::default(),
             known: Known::default(),
             presence: presence.clone(),
+            push: push.clone(),
             clock,
             config: Arc::new(config),
             metrics: chat,
@@ -338,6 +375,14 @@ impl Node {
         // A drain waits until it has handed over its users.
         if let Some(core) = core {
             tasks.spawn("presence_core", core);
+        }
+        if push.is_on() {
+            // Not vital: everything else works without push.
+            let online = Arc::clone(&gateway);
+            let drain = tasks.drain().clone();
+            let maker = push.clone().make(move |user| online.registry.is_online(user));
+            background.spawn("push_maker", maker);
+            tasks.spawn("push_worker", async move { push.work(drain.draining()).await });
         }
         background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));

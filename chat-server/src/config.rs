@@ -14,6 +14,7 @@ use madang_engine::bucket::Rate;
 use madang_engine::session::SessionConfig;
 use madang_presence::PresenceConfig;
 use madang_proto::limits;
+use madang_push::PushConfig;
 use madang_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub gateway: GatewayConfig,
     /// Presence.
     pub presence: PresenceConfig,
+    /// Alerts for users who are away.
+    pub push: PushConfig,
     /// Rate limits and limits of bytes.
     pub limits: LimitConfig,
     /// Logs.

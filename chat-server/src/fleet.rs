@@ -12,6 +12,7 @@ use madang_discovery::{DiscoveryMetrics, Local, NodeDiscovery, NodeParts, Placem
 use madang_ids::{Millis, NodeEpoch, NodeId, NodeRun, Snowflakes};
 use madang_presence::fleet::{LiveProcesses, Post, streams as presence_streams};
 use madang_presence::{FleetMetrics, FleetParts, Placement as PresencePlacement};
+use madang_push::SystemLookUp;
 use madang_service::{Clock, Drain, Metrics};
 use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
 use tokio::sync::watch;
@@ -122,6 +123,8 @@ impl FleetNode {
             ids: Arc::clone(&ids),
             others: Some((Arc::clone(&bus) as _, view)),
             presence: Some(presence),
+            alerts: None,
+            look_up: Arc::new(SystemLookUp),
         };
         let number =
             Number { store: Arc::clone(&store), lease, ids, clock, is_lost: watch::channel(false).0 };

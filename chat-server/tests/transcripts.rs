@@ -49,6 +49,7 @@ transcripts! {
     direct = "direct.txt",
     group = "group.txt",
     retry = "retry.txt",
+    push = "push.txt",
     read_unread = "read-unread.txt",
     channel_settings = "channel-settings.txt",
     delete_channel = "delete-channel.txt",

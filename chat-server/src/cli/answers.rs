@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use madang_proto::rest::{DeviceCard, Page};
+use madang_proto::rest::{AlertHistory, DeadLetterCard, DeviceCard, Page, PushTest};
+use madang_proto::{AlertNote, AlertOutcome};
 use serde::Serialize;
 
 use super::operator::{AdminAnswer, Ask, ask_folder};
@@ -47,6 +48,13 @@ impl Common {
             AdminAnswer::Exported(end) => {
                 eprintln!("{} lines, of which {} messages", end.lines, end.messages)
             }
+            AdminAnswer::PushTests(tests) if json => say!("{}", serde_json::to_string(tests)?),
+            AdminAnswer::PushTests(tests) => tests.iter().for_each(|test| say!("{}", test.text())),
+            AdminAnswer::AlertHistory(history) if json => say!("{}", serde_json::to_string(history)?),
+            AdminAnswer::AlertHistory(history) => say!("{}", history.text()),
+            AdminAnswer::DeadLetters(page) => show_page(page, json)?,
+            AdminAnswer::Redriven(count) if json => say!("{}", serde_json::json!({ "redriven": count })),
+            AdminAnswer::Redriven(count) => eprintln!("{count} alerts are in the queue again"),
             _ if json => say!("{{}}"),
             _ => eprintln!("done"),
         }
@@ -81,6 +89,49 @@ impl Shown for InvitationCard {
     fn text(&self) -> String {
         format!("{}\t{}/{}\t{}\t{}", self.id, self.used, self.uses, self.ends_at.get(), self.label)
     }
+}
+
+impl Shown for PushTest {
+    fn text(&self) -> String {
+        let Self { device_id, provider, outcome, status, answer, took_ms } = self;
+        let status = status.map_or_else(String::new, |status| format!("{status} "));
+        format!("{device_id}\t{}\t{}\t{took_ms} ms\t{status}{answer}", provider.as_str(), word(outcome))
+    }
+}
+
+impl Shown for AlertHistory {
+    fn text(&self) -> String {
+        let mut lines: Vec<String> = self.items.iter().map(Shown::text).collect();
+        match (self.is_waiting, lines.is_empty()) {
+            (true, _) => lines.push("it still waits to be decided or sent".to_owned()),
+            (false, true) => lines.push(
+                "nothing is known: there is no such message for this user, the user had no subscription at the time, \
+                 or it is older than 7 days"
+                    .to_owned(),
+            ),
+            (false, false) => {}
+        }
+        lines.join("\n")
+    }
+}
+
+impl Shown for AlertNote {
+    fn text(&self) -> String {
+        let Self { at, first_seq, last_seq, device_id, outcome, detail } = self;
+        let device = device_id.map_or_else(|| "all devices".to_owned(), |device| device.to_string());
+        format!("{}\t{first_seq}..{last_seq}\t{device}\t{}\t{detail}", at.get(), word(outcome))
+    }
+}
+
+impl Shown for DeadLetterCard {
+    fn text(&self) -> String {
+        format!("{}\t{}\t{}\t{}", self.id, self.user_id, self.channel_id, self.note.text())
+    }
+}
+
+/// The word on the wire.
+fn word(outcome: &AlertOutcome) -> String {
+    serde_json::to_string(outcome).unwrap_or_default().trim_matches('"').to_owned()
 }
 
 fn show<T: Shown>(thing: &T, json: bool) -> anyhow::Result<()> {

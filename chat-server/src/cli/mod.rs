@@ -16,6 +16,7 @@ mod doctor;
 mod export;
 mod invitations;
 mod operator;
+mod push;
 #[cfg(feature = "fleet")]
 mod schema;
 mod serve;
@@ -81,6 +82,9 @@ enum Command {
     /// Create, list and revoke invitations to sign up. Works while a server is running.
     #[command(subcommand)]
     Invitations(invitations::Invitations),
+    /// Look after push notifications of a running server: send a test, say why there was no alert, send again what was given up.
+    #[command(subcommand)]
+    Push(push::Push),
     /// Make, or check, the tables of the cluster in [store].
     #[cfg(feature = "fleet")]
     #[command(subcommand)]
@@ -105,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::ResetPassword(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Users(command) => (ok(command.run(config)), ExitCode::FAILURE),
         Command::Invitations(command) => (ok(command.run(config)), ExitCode::FAILURE),
+        Command::Push(command) => (ok(command.run(config)), ExitCode::FAILURE),
         #[cfg(feature = "fleet")]
         Command::Schema(command) => (command.run(config), ExitCode::from(COULD_NOT_LOOK)),
     };

@@ -109,6 +109,9 @@ impl Config {
         rule(drain <= 600_000, "gateway.drain_ms", &drain, "must be at most 600000")?;
         let drain_grace = self.presence.drain_grace_ms;
         rule(drain_grace <= 600_000, "presence.drain_grace_ms", &drain_grace, "must be at most 600000")?;
+        let (delay, kept) = (self.push.delay_ms, self.push.kept_hours);
+        rule(delay <= 60_000, "push.delay_ms", &delay, "must be at most 60000")?;
+        rule((1..=168).contains(&kept), "push.kept_hours", &kept, "must be 1 to 168")?;
         let pace = self.presence.pace_ms;
         rule(pace <= 60_000, "presence.pace_ms", &pace, "must be at most 60000")?;
         for (key, bytes) in [

@@ -8,6 +8,7 @@ mod messages;
 mod pages;
 mod people;
 mod postponed;
+mod push;
 mod server_info;
 mod snapshot;
 mod sync;
@@ -25,6 +26,7 @@ use madang_engine::home::deleted_channel;
 use madang_ids::{ChannelId, DeviceId, LeaseOver, Millis, NodeRun, Origin, Snowflakes, UserId};
 use madang_presence::Presence;
 use madang_proto::{ErrorBody, PresenceCounts};
+use madang_push::Push;
 use madang_service::{Check, Clock};
 use madang_store::{Channel, ChannelState, LogStore, Store, Upkeep};
 use moka::future::Cache;
@@ -122,6 +124,8 @@ pub struct Operations {
     pub turns: Turns,
     /// The presence role.
     pub presence: Presence,
+    /// The push role.
+    pub push: Push,
     /// Rows that were read before.
     pub known: Known,
     /// The configuration.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use madang_proto::limits;
 use madang_service::{Drain, Phase};
-use madang_store::StoreResult;
+use madang_store::{NOTES_KEPT_DAYS, StoreResult};
 
 use super::Operations;
 use super::trim::TrimWalk;
@@ -61,7 +61,10 @@ impl Operations {
                 }
             }
             store.forget_devices(long_ago, AT_ONCE).await?;
-            store.forget_invitations(long_ago, AT_ONCE).await.map(drop)
+            store.forget_invitations(long_ago, AT_ONCE).await?;
+            let notes_from = now.minus(NOTES_KEPT_DAYS * DAY_MS);
+            while store.forget_alert_notes(notes_from, AT_ONCE).await? == AT_ONCE {}
+            Ok(())
         };
         let done: StoreResult<()> = work.await;
         if let Err(error) = done {

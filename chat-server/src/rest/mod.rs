@@ -16,6 +16,7 @@ mod messages;
 mod meter;
 mod moderation;
 mod open;
+mod push;
 mod table;
 
 use std::sync::Arc;

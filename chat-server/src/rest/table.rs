@@ -6,7 +6,7 @@ use madang_proto::ErrorCode;
 
 use super::describe::{Route, Routes};
 use super::{
-    accounts, channels, connect, contacts, devices, export, invitations, messages, moderation, open,
+    accounts, channels, connect, contacts, devices, export, invitations, messages, moderation, open, push,
 };
 
 macro_rules! routes {
@@ -60,6 +60,16 @@ pub(super) fn routes() -> Routes {
         GET "/contacts" contacts::list [] "Contacts, and contact requests in both directions.";
         PUT "/contacts/{user_id}" contacts::put [Forbidden NotFound Full] "Send a contact request, or accept one.";
         DELETE "/contacts/{user_id}" contacts::remove [] "End a contact, withdraw a request, or decline one.";
+        GET "/push" push::info [] "What an app needs to subscribe to alerts: the providers, and the public key for \
+             browsers.";
+        PUT "/push/subscription" push::subscribe [Unsupported] "Make the alerts of this device go to a provider.";
+        GET "/push/subscriptions" push::list [] "Where the alerts of the caller's devices go.";
+        DELETE "/push/subscriptions/{device_id}" push::remove [] "End the alerts of a device.";
+        POST "/push/subscriptions/{device_id}/test" push::test [NotFound] "Send a test notification to a device; \
+             answers with what the provider said.";
+        GET "/push/settings" push::settings [] "The caller's settings of alerts.";
+        PUT "/push/settings" push::put_settings [] "Replace the caller's settings of alerts.";
+        GET "/push/why" push::why [] "Why there was an alert of a message, or why not.";
         GET "/invitations" invitations::list [] "The waiting invitations of the caller to groups.";
         PUT "/invitations/{channel_id}" invitations::accept [Forbidden NotFound Full] "Accept an invitation: join the group.";
         DELETE "/invitations/{channel_id}" invitations::decline [] "Decline an invitation.";

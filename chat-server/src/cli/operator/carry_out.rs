@@ -7,7 +7,7 @@ use std::sync::Arc;
 use madang_proto::{ErrorBody, ErrorCode};
 use madang_store::embedded::{BackedUp, BackupError, Embedded};
 
-use super::request::{AdminAnswer, Ask, InvitationsAsk, UsersAsk};
+use super::request::{AdminAnswer, Ask, InvitationsAsk, PushAsk, UsersAsk};
 use crate::cli::export;
 use crate::operations::Operations;
 use crate::refusal::OperationError;
@@ -28,6 +28,7 @@ pub(super) async fn carry_out(
         }
         Ask::Users(ask) => users(operations, ask).await,
         Ask::Invitations(ask) => invitations(operations, ask).await,
+        Ask::Push(ask) => push(operations, ask).await,
         Ask::Backup { to } => back_up(folder, &to).await.map_err(OperationError::from),
         Ask::Top { limit } => operations.top(limit).await.map(AdminAnswer::Top),
     };
@@ -72,6 +73,17 @@ async fn invitations(operations: &Operations, ask: InvitationsAsk) -> Result<Adm
         InvitationsAsk::Revoke { id } => {
             operations.take_invitation_back(&id).await.map(|()| AdminAnswer::Done)
         }
+    }
+}
+
+async fn push(operations: &Operations, ask: PushAsk) -> Result<AdminAnswer, OperationError> {
+    match ask {
+        PushAsk::Test { handle } => operations.test_push_of(&handle).await.map(AdminAnswer::PushTests),
+        PushAsk::Why { handle, channel, seq } => {
+            operations.why_alerted_of(&handle, channel, seq).await.map(AdminAnswer::AlertHistory)
+        }
+        PushAsk::Dead { after } => operations.dead_letters(after).await.map(AdminAnswer::DeadLetters),
+        PushAsk::Redrive { id } => operations.redrive_dead_letters(id).await.map(AdminAnswer::Redriven),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use madang_ids::DeviceId;
+use madang_ids::{ChannelId, DeviceId, Seq};
 use madang_proto::ErrorBody;
-use madang_proto::rest::{DeviceCard, ExportEnd, Page, SignedIn};
+use madang_proto::rest::{AlertHistory, DeadLetterCard, DeviceCard, ExportEnd, Page, PushTest, SignedIn};
 use serde::{Deserialize, Serialize};
 
 use crate::operations::{Account, InvitationCard, TopPeriod};
@@ -17,8 +17,19 @@ pub(in crate::cli) enum Ask {
     ResetPassword { handle: String, password: String, keep_devices: bool },
     Users(UsersAsk),
     Invitations(InvitationsAsk),
+    Push(PushAsk),
     Backup { to: PathBuf },
     Top { limit: usize },
+}
+
+/// A request about push notifications.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "push", rename_all = "snake_case")]
+pub(in crate::cli) enum PushAsk {
+    Test { handle: String },
+    Why { handle: String, channel: ChannelId, seq: Seq },
+    Dead { after: u64 },
+    Redrive { id: Option<u64> },
 }
 
 /// A request about accounts.
@@ -57,6 +68,10 @@ pub(in crate::cli) enum AdminAnswer {
     Invitation(Box<InvitationCard>),
     BackedUp { position: u64, bytes: u64 },
     Top(Vec<TopPeriod>),
+    PushTests(Vec<PushTest>),
+    AlertHistory(AlertHistory),
+    DeadLetters(Page<DeadLetterCard>),
+    Redriven(usize),
     Done,
     Refused(ErrorBody),
 }

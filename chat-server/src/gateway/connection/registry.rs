@@ -56,6 +56,11 @@ impl Registry {
         });
     }
 
+    /// Whether a user has a connection that is not being closed.
+    pub fn is_online(&self, user: UserId) -> bool {
+        self.users.get(&user).is_some_and(|found| found.iter().any(|it| !it.outbound.is_closing()))
+    }
+
     /// Calls `visit` with each connection of a user. A shard of the map is locked meanwhile.
     pub(in crate::gateway) fn visit_user(&self, user: UserId, mut visit: impl FnMut(&Arc<Outbound>)) {
         if let Some(connections) = self.users.get(&user) {

@@ -205,7 +205,12 @@ impl Export {
 
     async fn devices(&self) -> Result<Read> {
         let devices = self.operations.devices_of(self.caller.user_id, self.device).await?.items;
-        let lines = devices.into_iter().map(ExportLine::Device).collect();
+        let user = self.caller.user_id;
+        let subscriptions = self.operations.push_subscriptions_of(user).await?.items;
+        let settings = self.operations.alert_settings(self.caller).await?;
+        let lines = devices.into_iter().map(ExportLine::Device);
+        let lines = lines.chain(subscriptions.into_iter().map(ExportLine::PushSubscription));
+        let lines = lines.chain([ExportLine::AlertSettings(settings)]).collect();
         Ok(Read { lines, next: Step::Contacts(None), cost: Cost::default() })
     }
 
@@ -292,7 +297,7 @@ impl Export {
 
     const fn count(&mut self, line: &ExportLine) {
         let count = match line {
-            ExportLine::Profile(_) => None,
+            ExportLine::Profile(_) | ExportLine::PushSubscription(_) | ExportLine::AlertSettings(_) => None,
             ExportLine::Device(_) => Some(&mut self.end.devices),
             ExportLine::Contact(_) => Some(&mut self.end.contacts),
             ExportLine::Block(_) => Some(&mut self.end.blocks),

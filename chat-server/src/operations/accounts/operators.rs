@@ -199,7 +199,7 @@ impl Operations {
         Ok(())
     }
 
-    async fn account_row(&self, handle: &str) -> Result<User> {
+    pub(in crate::operations) async fn account_row(&self, handle: &str) -> Result<User> {
         let handle = check_handle(handle)?;
         let user = self.store.user_by_handle(&handle).await?;
         Ok(user.ok_or_else(|| ErrorBody::not_found("user"))?)

@@ -2,7 +2,7 @@
 //! themselves only.
 
 use madang_ids::{ChannelId, LogId, Millis, Ordinal, Seq};
-use madang_proto::rest::ChannelSettingsChange;
+use madang_proto::rest::{ChannelAlerts, ChannelSettingsChange};
 use madang_proto::{ChannelSettings, Content, ErrorBody, ErrorCode, limits};
 use madang_store::Overview;
 
@@ -122,9 +122,10 @@ fn rev_of(before: ChannelSettings, wanted: ChannelSettings) -> u64 {
 }
 
 fn check(change: ChannelSettingsChange, overview: &Overview) -> Result<(), ErrorBody> {
-    let ChannelSettingsChange { favourite, marked_unread, muted_until, hidden_ordinal } = change;
-    if favourite.is_none() && marked_unread.is_none() && muted_until.is_none() && hidden_ordinal.is_none() {
-        let message = "body has none of favourite, marked_unread, muted_until, hidden_ordinal";
+    let ChannelSettingsChange { favourite, marked_unread, muted_until, hidden_ordinal, alerts } = change;
+    let has_mark = favourite.is_some() || marked_unread.is_some() || hidden_ordinal.is_some();
+    if !has_mark && muted_until.is_none() && alerts.is_none() {
+        let message = "body has none of favourite, marked_unread, muted_until, hidden_ordinal, alerts";
         return Err(ErrorBody::invalid("body", message));
     }
     let head = overview.head.ordinal;
@@ -151,5 +152,6 @@ fn changed(before: ChannelSettings, change: ChannelSettingsChange) -> ChannelSet
             Some(ordinal) => Some(ordinal).filter(|ordinal| *ordinal != Ordinal::ZERO),
             None => before.hidden_ordinal,
         },
+        alerts: change.alerts.map_or(before.alerts, ChannelAlerts::level),
     }
 }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod parse;
+mod pushes;
 mod schemas;
 mod servers;
 mod template;
@@ -15,10 +16,12 @@ use std::time::Duration;
 use madang_chat_server::config::Config;
 use serde_json::{Value, json};
 
+use crate::node::manual_clock;
 use crate::rest::Rest;
 use crate::socket::Socket;
 use connection::{Connection, kind_of};
 use parse::{Expected, Line, RestCall, Step};
+use pushes::Pushes;
 use schemas::Schemas;
 use servers::Servers;
 use template::{Template, Variables};
@@ -67,8 +70,9 @@ pub async fn run(file: &Path, target: Target) -> Result<(), Failure> {
     let lines = parse::parse(&text).map_err(|(line, message)| fail(line, message))?;
     let (config, lines) = config_of(&lines).map_err(|message| fail(1, message))?;
     let minds_presence = lines.iter().any(|line| expects_presence(&line.step));
-    let mut stage =
-        Stage::new(config, &target, minds_presence).await.map_err(|error| fail(0, format!("{error:#}")))?;
+    let has_pushes = lines.iter().any(|line| matches!(line.step, Step::Subscribe { .. }));
+    let stage = Stage::new(config, &target, minds_presence, has_pushes).await;
+    let mut stage = stage.map_err(|error| fail(0, format!("{error:#}")))?;
     for Line { number, step } in lines {
         let (count, step) = match step {
             Step::Times { count, step } => (*count, step.as_ref()),
@@ -113,15 +117,27 @@ struct Stage {
     minds_presence: bool,
     variables: Variables,
     schemas: Arc<Schemas>,
+    /// Push services, if the file has statements about them.
+    pushes: Option<Pushes>,
 }
 
 impl Stage {
-    async fn new(config: Config, target: &Target, minds_presence: bool) -> anyhow::Result<Self> {
-        let mut servers = Servers::start(config, target).await?;
+    async fn new(
+        mut config: Config,
+        target: &Target,
+        minds_presence: bool,
+        has_pushes: bool,
+    ) -> anyhow::Result<Self> {
+        let (clock, hand) = manual_clock();
+        let pushes = match has_pushes {
+            true => Some(Pushes::start(&mut config, clock.clone()).await?),
+            false => None,
+        };
+        let mut servers = Servers::start(config, target, (clock, hand)).await?;
         let url = servers.url().map_err(anyhow::Error::msg)?;
         let schemas = Schemas::of(&url).await.map_err(anyhow::Error::msg)?;
         let (connections, variables) = (BTreeMap::new(), Variables::default());
-        Ok(Self { servers, connections, minds_presence, variables, schemas })
+        Ok(Self { servers, connections, minds_presence, variables, schemas, pushes })
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -175,8 +191,16 @@ impl Stage {
             }
             Step::Rest(call) => self.rest(call).await,
             Step::Drain => self.servers.drain(),
+            Step::Subscribe { user, device, provider } => self.subscribe(user, device, provider).await,
+            Step::Push { user, device, expected } => {
+                let pushes = self.pushes.as_mut().ok_or("no device has subscribed")?;
+                let next = pushes.next(&format!("{user}.{device}")).await?;
+                let compared = self.variables.compare(expected, &next, "push");
+                compared.map_err(|why| format!("{why}; the push was {next}"))
+            }
             Step::Restart => {
                 self.connections.clear();
+                self.pushes.iter().for_each(Pushes::restarted);
                 self.servers.restart().await
             }
         }
@@ -248,6 +272,20 @@ impl Stage {
         let view = self.call(Some(first), "/v1/channels", &body).await?;
         self.variables.set(name, view["id"].clone());
         Ok(())
+    }
+
+    async fn subscribe(&mut self, user: &str, device: &str, provider: &str) -> Result<(), String> {
+        let device = format!("{user}.{device}");
+        let token = self.variables.text(&format!("{device}.token"))?;
+        let pushes = self.pushes.as_mut().ok_or("push is off")?;
+        let body = pushes.subscription(&device, provider)?;
+        let rest = Rest::new(&self.servers.url()?);
+        let answer = rest.call("PUT", "/v1/push/subscription", Some(&token), None, Some(&body)).await;
+        let answer = answer.map_err(|error| format!("{error:#}"))?;
+        if answer.status != 200 {
+            return Err(format!("the subscription was answered {} {}", answer.status, answer.body));
+        }
+        pushes.registered(&device, &answer.body)
     }
 
     async fn open(&mut self, name: &str) -> Result<(), String> {
@@ -379,6 +417,7 @@ impl Stage {
             connection.expect_nothing().await.map_err(|why| format!("{name}: {why}"))?;
         }
         self.connections.clear();
-        self.servers.stop().await
+        self.servers.stop().await?;
+        self.pushes.as_ref().map_or(Ok(()), Pushes::end)
     }
 }

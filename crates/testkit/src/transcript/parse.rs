@@ -31,6 +31,8 @@ pub(super) enum Step {
     Nothing { connection: String },
     Time(Duration),
     Rest(Box<RestCall>),
+    Subscribe { user: String, device: String, provider: String },
+    Push { user: String, device: String, expected: Template },
     Drain,
     Restart,
     Times { count: u64, step: Box<Step> },
@@ -118,6 +120,19 @@ fn step(statement: &str) -> Result<Step, String> {
         "time" => duration(rest).map(Step::Time),
         "rest" => rest_call(rest, false).map(Box::new).map(Step::Rest),
         "soon" => rest_call(rest, true).map(Box::new).map(Step::Rest),
+        "subscribe" => match words(rest).as_slice() {
+            [user, device, provider] => {
+                let [user, device, provider] = [user, device, provider].map(Clone::clone);
+                Ok(Step::Subscribe { user, device, provider })
+            }
+            _ => Err("subscribe USER DEVICE PROVIDER".into()),
+        },
+        "push" => {
+            let (user, rest) = word(rest);
+            let (device, rest) = word(rest.trim_start());
+            let (user, device) = (user.to_owned(), device.to_owned());
+            Ok(Step::Push { user, device, expected: whole(rest)? })
+        }
         "drain" if rest.is_empty() => Ok(Step::Drain),
         "restart" if rest.is_empty() => Ok(Step::Restart),
         count if count.bytes().all(|byte| byte.is_ascii_digit()) => {

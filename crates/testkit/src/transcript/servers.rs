@@ -9,7 +9,7 @@ use madang_service::{Clock, ManualClock};
 use super::Target;
 #[cfg(feature = "fleet")]
 use crate::fleet::FleetNodes;
-use crate::node::{Storage, TestNode, manual_clock};
+use crate::node::{Storage, TestNode};
 
 /// What a transcript does to servers.
 pub(super) enum Servers {
@@ -28,7 +28,11 @@ pub(super) struct OneNode {
 }
 
 impl Servers {
-    pub(super) async fn start(config: Config, target: &Target) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        config: Config,
+        target: &Target,
+        (clock, hand): (Clock, ManualClock),
+    ) -> anyhow::Result<Self> {
         let storage = match target {
             Target::Model => Storage::model(),
             Target::TwoHomes => Storage::model_with_two_homes(),
@@ -36,7 +40,6 @@ impl Servers {
             #[cfg(feature = "fleet")]
             Target::Fleet(place) => return Ok(Self::Fleet(FleetNodes::start(place, config).await?)),
         };
-        let (clock, hand) = manual_clock();
         let node = Some(TestNode::start_asking(config.clone(), &storage, clock.clone()).await?);
         Ok(Self::Node(Box::new(OneNode { config, storage, clock, hand, node })))
     }
