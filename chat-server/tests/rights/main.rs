@@ -324,6 +324,7 @@ fn page(api: &Api, channels: &BTreeMap<(usize, usize), Vec<String>>, elsewhere: 
 async fn start(storage: &Storage) -> (TestNode, Api) {
     let mut config = Config::default();
     config.limits.enabled = false;
+    config.push.webhook.enabled = true;
     let node = TestNode::start(config, storage, manual_clock().0).await.unwrap();
     let api = Api::read(&Rest::new(&node.url())).await;
     (node, api)

@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 
 use madang_proto::rest::{
-    AddMembers, Added, Assignment, BanCard, ChannelChange, ChannelMessage, ChannelSettingsChange,
-    ChannelView, Connect, Deletion, DeviceCard, DeviceChange, EditMessage, ExportLine, HistoryPage, List,
-    Login, MarkRead, Me, MemberCard, MemberChange, NewChannel, NewDevice, OpenChannel, Page, PasswordChange,
-    ProfileChange, Refresh, Restrict, SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
+    AddMembers, Added, AlertHistory, Assignment, BanCard, ChannelChange, ChannelMessage,
+    ChannelSettingsChange, ChannelView, Connect, Deletion, DeviceCard, DeviceChange, EditMessage, ExportLine,
+    HistoryPage, List, Login, MarkRead, Me, MemberCard, MemberChange, NewAlertSettings, NewChannel,
+    NewDevice, OpenChannel, Page, PasswordChange, ProfileChange, PushInfo, PushRegistered, PushRegistration,
+    PushTest, Refresh, Restrict, SendMessage, ServerInfo, SignUp, SignedIn, Snapshot, SnapshotQuery,
 };
 use madang_proto::{
     Ack, Changed, ChannelSettings, ClientFrame, CloseReason, ContactCard, Content, Entry, ErrorBody,
@@ -276,6 +277,12 @@ bodies! {
     "Page<ContactCard>" => Page<ContactCard>,
     "PresenceList" => PresenceList,
     "PresenceCounts" => PresenceCounts,
+    "PushInfo" => PushInfo,
+    "PushRegistration" => PushRegistration,
+    "PushRegistered" => PushRegistered,
+    "NewAlertSettings" => NewAlertSettings,
+    "AlertHistory" => AlertHistory,
+    "PushTest" => PushTest,
     "ErrorBody" => ErrorBody,
 }
 
