@@ -110,6 +110,8 @@ pub enum AlertEvent {
         channel: ChannelId,
         /// The last message that was read.
         seq: Seq,
+        /// When that row was appended.
+        at: Millis,
     },
 }
 

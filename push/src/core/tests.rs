@@ -115,7 +115,7 @@ impl World {
             Action::Receive { device } => self.received[device].position = Position::new(self.head),
             Action::Read => {
                 self.read = Seq::new(self.head);
-                self.record.fold(Folded::Read { seq: self.read, now: self.now });
+                self.record.fold(Folded::Read { seq: self.read, at: self.now });
             }
             Action::Work => self.work()?,
             Action::Answer { outcomes } => self.answer(outcomes),

@@ -79,8 +79,8 @@ impl Inner {
                 (AlertEvent::Mentioned { channel, seq, position, at }, LogId::User(user)) => {
                     folds.push(message(user, channel, seq, position, at));
                 }
-                (AlertEvent::Read { channel, seq }, LogId::User(user)) => {
-                    folds.push(Fold { user, channel, what: Folded::Read { seq, now } });
+                (AlertEvent::Read { channel, seq, at }, LogId::User(user)) => {
+                    folds.push(Fold { user, channel, what: Folded::Read { seq, at: at.min(now) } });
                 }
                 _ => {}
             }

@@ -95,8 +95,8 @@ pub enum Folded {
     Read {
         /// The last message that was read.
         seq: Seq,
-        /// The time.
-        now: Millis,
+        /// When.
+        at: Millis,
     },
 }
 
@@ -157,10 +157,10 @@ impl Outstanding {
                 Some(job) => job.fold(seq, at, expires_at),
                 None => self.fresh = Some(Job::new(seq, at, due_at, expires_at)),
             },
-            Folded::Read { seq, now } => {
+            Folded::Read { seq, at } => {
                 for shown in self.held.shown.iter_mut().filter(|shown| shown.last <= seq && !shown.is_read) {
                     shown.is_read = true;
-                    self.held.withdraw_at.get_or_insert(now.plus(WITHDRAW_AFTER_MS));
+                    self.held.withdraw_at.get_or_insert(at.plus(WITHDRAW_AFTER_MS));
                 }
             }
         }
@@ -343,10 +343,10 @@ mod tests {
     fn an_alert_is_withdrawn_once_its_last_message_was_read() {
         let record = record(&[5, 6]).begin(Taking::Fresh, &[PHONE], &[], (at(100), at(160)));
         let mut record = record.finish(&[(PHONE, CallEnd::Shown { until: at(900_000) })]);
-        record.fold(Folded::Read { seq: Seq::new(5), now: at(200) });
+        record.fold(Folded::Read { seq: Seq::new(5), at: at(200) });
         assert_eq!(record.held.withdraw_at, None, "the alert is about a later message as well");
-        record.fold(Folded::Read { seq: Seq::new(6), now: at(200) });
-        record.fold(Folded::Read { seq: Seq::new(6), now: at(900) });
+        record.fold(Folded::Read { seq: Seq::new(6), at: at(200) });
+        record.fold(Folded::Read { seq: Seq::new(6), at: at(900) });
         assert_eq!(record.due_at(), Some(at(200 + WITHDRAW_AFTER_MS)));
         assert_eq!(record.to_withdraw(at(200)), []);
         let due: Vec<_> = record.to_withdraw(at(4_000)).iter().map(|shown| shown.device).collect();

@@ -155,6 +155,9 @@ pub(super) async fn own_logs_say_what_was_mentioned_and_read(subject: Arc<dyn Or
     let unmade = store.unmade(9).await.unwrap();
     let mentioned =
         AlertEvent::Mentioned { channel: channel(8), seq: seq(40), position: Position::new(2), at: at(20) };
-    assert_eq!(unmade[0].events, [mentioned, AlertEvent::Read { channel: channel(1), seq: seq(3) }]);
+    assert_eq!(
+        unmade[0].events,
+        [mentioned, AlertEvent::Read { channel: channel(1), seq: seq(3), at: at(30) }]
+    );
     assert_eq!(unmade[0].users.iter().map(|(user, _)| user.raw()).collect::<Vec<_>>(), [1]);
 }

@@ -345,7 +345,9 @@ fn own_event_of(stored: &Stored) -> Option<AlertEvent> {
         Content::Mentioned { channel_id: channel, seq, .. } => {
             Some(AlertEvent::Mentioned { channel, seq, position, at: stored.row.entry.at })
         }
-        Content::Read { channel_id: channel, seq, .. } => Some(AlertEvent::Read { channel, seq }),
+        Content::Read { channel_id: channel, seq, .. } => {
+            Some(AlertEvent::Read { channel, seq, at: stored.row.entry.at })
+        }
         _ => None,
     }
 }

@@ -60,7 +60,11 @@ impl Pushes {
         };
         let mut body = body;
         body["provider"] = provider.into();
-        self.devices.insert(device.to_owned(), Device { target, taken: 0 });
+        let known =
+            self.devices.entry(device.to_owned()).or_insert(Device { target: String::new(), taken: 0 });
+        if known.target != target {
+            *known = Device { target, taken: 0 };
+        }
         Ok(body)
     }
 

@@ -216,7 +216,7 @@ fn own_events(db: &Connection, keys: [i64; 3]) -> Result<Vec<AlertEvent>> {
                 events.push(AlertEvent::Mentioned { channel, seq, position, at });
             }
             Some(Content::Read { channel_id: channel, seq, .. }) => {
-                events.push(AlertEvent::Read { channel, seq });
+                events.push(AlertEvent::Read { channel, seq, at });
             }
             _ => {}
         }
