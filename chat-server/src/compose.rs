@@ -10,7 +10,7 @@ use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
 use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
-use madang_push::{LookUp, Push, PushMetrics, PushParts, SystemLookUp};
+use madang_push::{LookUp, Nearby, Push, PushMetrics, PushParts, SystemLookUp};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
 use madang_store::{AlertOutbox, LogStore, Store, StoreKind, Upkeep};
@@ -115,7 +115,7 @@ impl Backends {
         let bus = Arc::clone(&inbox) as _;
         let (homes_of_a_log, node, others, presence) = (1, NodeRun::ALONE, None, None);
         let ids = Arc::new(Snowflakes::of_one_process());
-        let (alerts, look_up) = (Some(Arc::clone(&store) as _), Arc::new(SystemLookUp));
+        let (alerts, look_up) = (Some(Arc::clone(&store) as _), Arc::new(SystemLookUp::default()));
         Self {
             store,
             upkeep,
@@ -378,11 +378,9 @@ impl Node {
         }
         if push.is_on() {
             // Not vital: everything else works without push.
-            let online = Arc::clone(&gateway);
-            let drain = tasks.drain().clone();
-            let maker = push.clone().make(move |user| online.registry.is_online(user));
-            background.spawn("push_maker", maker);
-            tasks.spawn("push_worker", async move { push.work(drain.draining()).await });
+            let nearby = Arc::clone(&gateway) as Arc<dyn Nearby>;
+            background.spawn("push_maker", push.clone().make(Arc::clone(&nearby)));
+            tasks.spawn("push_worker", push.work(nearby, tasks.drain().clone()));
         }
         background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));

@@ -124,7 +124,7 @@ impl FleetNode {
             others: Some((Arc::clone(&bus) as _, view)),
             presence: Some(presence),
             alerts: None,
-            look_up: Arc::new(SystemLookUp),
+            look_up: Arc::new(SystemLookUp::default()),
         };
         let number =
             Number { store: Arc::clone(&store), lease, ids, clock, is_lost: watch::channel(false).0 };

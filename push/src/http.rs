@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response};
+use tokio::sync::Semaphore;
 
 use crate::core::Verdict;
 use crate::notice::{ANSWER_BYTES, Answer};
@@ -21,6 +22,13 @@ const CONNECT: Duration = Duration::from_secs(5);
 const TOTAL: Duration = Duration::from_secs(20);
 /// An idle connection is asked this often whether it still works.
 const PING: Duration = Duration::from_secs(60);
+/// Names that are looked up at once.
+const LOOK_UPS: usize = 16;
+/// An unused connection to an endpoint is closed after this time, and one to a host that a user named at once: a user may name hosts
+/// without end.
+const IDLE: Duration = Duration::from_secs(90);
+/// Unused connections to one host.
+const IDLE_CONNECTIONS: usize = 8;
 /// The longest `Retry-After` that is believed.
 const LONGEST_WAIT: u64 = 86_400;
 
@@ -31,21 +39,34 @@ pub trait LookUp: Send + Sync + 'static {
     async fn look_up(&self, host: &str) -> std::io::Result<Vec<IpAddr>>;
 }
 
-/// The resolver of the operating system.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemLookUp;
+/// The resolver of the operating system. It blocks threads, which others need as well: a name may take half a minute.
+#[derive(Debug, Clone)]
+pub struct SystemLookUp(Arc<Semaphore>);
+
+impl Default for SystemLookUp {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LOOK_UPS)))
+    }
+}
 
 #[async_trait]
 impl LookUp for SystemLookUp {
     async fn look_up(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+        let permit = Arc::clone(&self.0).acquire_owned().await.map_err(std::io::Error::other)?;
+        let host = host.to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            // Until the thread is free, also if the caller is gone.
+            let _permit = permit;
+            (host.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect())
+        });
+        found.await.map_err(std::io::Error::other)?
     }
 }
 
 /// A name has an address on which nobody on the internet is.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} leads to an address that is not public")]
-struct NotPublic(String);
+#[error("the name leads to an address that is not public")]
+struct NotPublic;
 
 /// Looks up a name right before the connection, and connects to nothing but what it has checked: a name may lead elsewhere each time.
 #[derive(Clone)]
@@ -66,7 +87,7 @@ impl GuardedResolver {
         let found = self.look_up.look_up(&host).await?;
         let is_allowed = self.allowed.contains(&host);
         if !is_allowed && !found.iter().copied().all(is_public) {
-            return Err(NotPublic(host).into());
+            return Err(NotPublic.into());
         }
         Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))))
     }
@@ -93,7 +114,36 @@ pub(crate) fn builder(roots: &[Certificate]) -> ClientBuilder {
         .user_agent(concat!("madang/", env!("CARGO_PKG_VERSION")))
         .http2_keep_alive_interval(PING)
         .http2_keep_alive_while_idle(true)
-        .pool_idle_timeout(None)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+}
+
+/// Clients for endpoints, which users name.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointClients {
+    known: Client,
+    strange: Client,
+}
+
+impl EndpointClients {
+    /// They connect to public addresses, and to hosts in `allowed`.
+    ///
+    /// # Errors
+    /// The clients cannot be made.
+    pub(crate) fn new(
+        roots: &[Certificate],
+        allowed: &[String],
+        look_up: &Arc<dyn LookUp>,
+    ) -> reqwest::Result<Self> {
+        let resolver = Arc::new(GuardedResolver::new(Arc::clone(look_up), allowed));
+        let builder = || builder(roots).dns_resolver(Arc::clone(&resolver));
+        Ok(Self { known: builder().build()?, strange: builder().pool_max_idle_per_host(0).build()? })
+    }
+
+    /// The client for an endpoint.
+    pub(crate) const fn of(&self, is_known: bool) -> &Client {
+        if is_known { &self.known } else { &self.strange }
+    }
 }
 
 /// An answer whose body was read, up to its bound.
@@ -136,6 +186,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// said goodbye with the number of the last stream that it took (RFC 9113, sections 6.8 and 8.7).
 fn no_answer(error: &reqwest::Error) -> Answer {
     let causes = causes(error);
+    // The last cause: the first ones contain the address, which is a secret.
     let text = causes.last().map_or_else(String::new, ToString::to_string);
     if error.is_timeout() && !error.is_connect() {
         return Answer::without(Verdict::Unknown, "no answer in time");

@@ -1,6 +1,6 @@
 //! Keeps push services apart: one that is slow or fails holds up its own alerts, and no others.
 //!
-//! APNs, FCM and each host of an endpoint are a lane with a number of places for calls. Hosts of the large push services, and those
+//! APNs, FCM and each origin of endpoints are a lane with a number of places for calls. Those of the large push services, and of hosts
 //! that the operator allows, have places of their own. All other hosts are named by users, and share a few places, because a user may
 //! name hosts without end that accept a connection and say nothing.
 
@@ -13,11 +13,11 @@ use madang_proto::{ApnsEnvironment, PushProvider, PushTarget};
 use madang_service::Clock;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use url::Url;
 
 use crate::core::{Breaker, Guard, Verdict};
 use crate::metrics::PushMetrics;
 use crate::notice::Answer;
+use crate::web_push::Endpoint;
 
 /// Calls at once in the lane of a known service.
 const KNOWN_PLACES: usize = 64;
@@ -28,16 +28,8 @@ const STRANGERS: usize = 64;
 const LANES: usize = 1_024;
 /// How long an alert waits for a place. A service that works has one much sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Push services of browsers. Everybody who uses such a browser has an endpoint there.
-const KNOWN_HOSTS: [&str; 4] = [
-    "fcm.googleapis.com",
-    "android.googleapis.com",
-    "updates.push.services.mozilla.com",
-    "web.push.apple.com",
-];
-/// The end of the names of Microsoft's.
-const KNOWN_END: &str = ".notify.windows.com";
+/// When it is worth another try if all places are taken.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// All lanes of a process.
 pub(crate) struct Lanes {
@@ -60,15 +52,37 @@ struct LaneState {
     breaker: Breaker,
     /// The operator must look: the keys of this server are not accepted.
     paused_until: Millis,
-    /// Whether it is counted among those that are left alone.
-    is_halted: bool,
 }
 
-/// The right to make one call. The answer is counted with [`Lanes::count`].
+/// The right to make one call. [`Lanes::count`] takes it back with the answer.
 pub(crate) struct Place {
     lane: Arc<Lane>,
+    clock: Clock,
+    is_counted: bool,
     _permit: OwnedSemaphorePermit,
     _stranger: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            self.lane.state.lock().breaker.give_back(self.clock.elapsed());
+        }
+    }
+}
+
+impl Place {
+    /// Whether the service is named by a user, who chooses what it answers.
+    pub(crate) fn is_strange(&self) -> bool {
+        !self.lane.is_known
+    }
+}
+
+/// There is no place. It is worth another try after this time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// The time until then.
+    pub(crate) wait: Duration,
 }
 
 impl Lanes {
@@ -80,46 +94,58 @@ impl Lanes {
         Self { lanes, strangers, guards, allowed, clock, metrics }
     }
 
-    /// Waits for a place, for a second at most. `None`: the service is slow, fails, or is paused; try again later. Cancel safe.
-    pub(crate) async fn enter(&self, target: &PushTarget) -> Option<Place> {
+    /// Waits for a place, for a second at most. Cancel safe.
+    ///
+    /// # Errors
+    /// The service is slow, fails, or is paused.
+    pub(crate) async fn enter(&self, target: &PushTarget) -> Result<Place, Full> {
         let lane = self.lane(target);
-        if lane.state.lock().paused_until > self.clock.now_ms() {
-            return None;
-        }
-        let stranger = async {
-            match lane.is_known {
-                true => Some(None),
-                false => Arc::clone(&self.strangers).acquire_owned().await.ok().map(Some),
-            }
-        };
+        self.check(&lane)?;
         let places = async {
             let permit = Arc::clone(&lane.places).acquire_owned().await.ok()?;
-            Some((permit, stranger.await?))
+            let stranger = match lane.is_known {
+                true => None,
+                false => Some(Arc::clone(&self.strangers).acquire_owned().await.ok()?),
+            };
+            Some((permit, stranger))
         };
-        let (permit, stranger) = tokio::time::timeout(PATIENCE, places).await.ok().flatten()?;
+        let taken = tokio::time::timeout(PATIENCE, places).await.ok().flatten();
+        let (permit, stranger) = taken.ok_or(Full { wait: BUSY })?;
         // After the place was taken: a breaker that tries the service again lets one call through, which must be made.
+        self.check(&lane)?;
         if !lane.state.lock().breaker.may_call(self.clock.elapsed()) {
-            return None;
+            return Err(Full { wait: BUSY });
         }
-        Some(Place { lane, _permit: permit, _stranger: stranger })
+        let clock = self.clock.clone();
+        Ok(Place { lane, clock, is_counted: false, _permit: permit, _stranger: stranger })
+    }
+
+    /// Whether the service is left alone at present.
+    fn check(&self, lane: &Lane) -> Result<(), Full> {
+        let (now, steady) = (self.clock.now_ms(), self.clock.elapsed());
+        let state = lane.state.lock();
+        let paused = state.paused_until.get().saturating_sub(now.get());
+        let open = state.breaker.opens_at(steady).map(|at| at.saturating_sub(steady));
+        match Duration::from_millis(paused).max(open.unwrap_or_default()) {
+            Duration::ZERO => Ok(()),
+            wait => Err(Full { wait }),
+        }
     }
 
     /// Counts the answer to a call. Whether a subscription that is gone may be removed: not while the provider calls too many so.
-    pub(crate) fn count(&self, place: &Place, provider: PushProvider, answer: &Answer) -> bool {
+    pub(crate) fn count(&self, mut place: Place, provider: PushProvider, answer: &Answer) -> bool {
+        place.is_counted = true;
         let has_failed = match answer.verdict {
             Verdict::Unknown => true,
             Verdict::NotTaken { .. } => answer.status.is_none_or(|status| status >= 500),
             _ => false,
         };
-        let mut state = place.lane.state.lock();
-        state.breaker.count(self.clock.elapsed(), has_failed);
-        self.note_halt(&mut state);
-        drop(state);
+        place.lane.state.lock().breaker.count(self.clock.elapsed(), has_failed);
         let is_gone = matches!(answer.verdict, Verdict::Gone { .. } | Verdict::WrongEnvironment);
         let mut guards = self.guards.lock();
         let guard = guards.entry(provider).or_default();
         let was_tripped = guard.is_tripped();
-        let may_remove = guard.count(self.clock.now_ms(), is_gone);
+        let may_remove = guard.count(self.clock.now_ms(), is_gone && !place.is_strange());
         if guard.is_tripped() && !was_tripped {
             let provider = provider.as_str();
             tracing::error!(
@@ -128,29 +154,32 @@ impl Lanes {
                  the keys, the environment and the topics of this server"
             );
         }
-        may_remove
+        may_remove || place.is_strange()
     }
 
-    /// Makes no calls in the lane until then.
-    pub(crate) fn pause(&self, place: &Place, until: Millis) {
-        let mut state = place.lane.state.lock();
+    /// Makes no calls in the lane of a target until then.
+    pub(crate) fn pause(&self, target: &PushTarget, until: Millis) {
+        let lane = self.lane(target);
+        let mut state = lane.state.lock();
         state.paused_until = state.paused_until.max(until);
-        self.note_halt(&mut state);
     }
 
-    fn note_halt(&self, state: &mut LaneState) {
-        let is_halted = state.breaker.is_open() || state.paused_until > self.clock.now_ms();
-        if is_halted != state.is_halted {
-            state.is_halted = is_halted;
-            self.metrics.halted_lanes.inc_by(if is_halted { 1 } else { -1 });
-        }
+    /// The number of lanes that are left alone at present.
+    pub(crate) fn note_halted(&self) {
+        let lanes: Vec<Arc<Lane>> = self.lanes.lock().values().cloned().collect();
+        let halted = lanes.iter().filter(|lane| self.check(lane).is_err()).count();
+        self.metrics.halted_lanes.set(i64::try_from(halted).unwrap_or(i64::MAX));
     }
 
     fn lane(&self, target: &PushTarget) -> Arc<Lane> {
         let (name, is_known) = self.name(target);
         let mut lanes = self.lanes.lock();
         if lanes.len() >= LANES && !lanes.contains_key(&name) {
-            lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || lane.state.lock().is_halted);
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || self.check(lane).is_err());
+            if lanes.len() >= LANES {
+                // Users have named more hosts that fail than are remembered.
+                lanes.retain(|_, lane| Arc::strong_count(lane) > 1 || lane.is_known);
+            }
         }
         let places = if is_known { KNOWN_PLACES } else { STRANGE_PLACES };
         let made = || Lane { places: Arc::new(Semaphore::new(places)), is_known, state: Mutex::default() };
@@ -167,13 +196,11 @@ impl Lanes {
             PushTarget::Fcm { .. } => ("fcm".to_owned(), true),
             PushTarget::WebPush { endpoint: url, .. }
             | PushTarget::UnifiedPush { endpoint: url, .. }
-            | PushTarget::Webhook { url } => {
-                let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
-                let host = host.unwrap_or_default();
-                let is_known = KNOWN_HOSTS.contains(&&*host) || host.ends_with(KNOWN_END);
-                let is_known = is_known || self.allowed.contains(&host);
-                (format!("host {host}"), is_known)
-            }
+            | PushTarget::Webhook { url } => match Endpoint::parse(url, &self.allowed) {
+                Ok(endpoint) => (endpoint.origin(), endpoint.is_known(&self.allowed)),
+                // It is refused before it is called.
+                Err(_) => ("none".to_owned(), false),
+            },
         }
     }
 }
@@ -203,35 +230,42 @@ mod tests {
                 held.push(lanes.enter(&hook(&format!("slow{number}.example"))).await.unwrap());
             }
         }
-        assert!(lanes.enter(&hook("slow0.example")).await.is_none(), "all places of the host are taken");
-        assert!(lanes.enter(&hook("other.example")).await.is_none(), "all places for strangers are taken");
+        assert!(lanes.enter(&hook("slow0.example")).await.is_err(), "all places of the host are taken");
+        assert!(lanes.enter(&hook("other.example")).await.is_err(), "all places for strangers are taken");
+        assert!(
+            lanes.enter(&hook("fcm.googleapis.com:81")).await.is_err(),
+            "another port is another service"
+        );
         for target in [FCM(), hook("push.lan"), hook("updates.push.services.mozilla.com")] {
-            assert!(lanes.enter(&target).await.is_some(), "{target:?}");
+            assert!(lanes.enter(&target).await.is_ok(), "{target:?}");
         }
         held.pop();
-        assert!(lanes.enter(&hook("other.example")).await.is_some());
+        assert!(lanes.enter(&hook("other.example")).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_service_that_fails_is_left_alone_and_the_others_are_not() {
         let lanes = lanes();
         for _ in 0..20 {
-            let place = lanes.enter(&hook("broken.example")).await.unwrap();
-            lanes.count(&place, PushProvider::Webhook, &Answer::without(Verdict::Unknown, "silence"));
+            let place = lanes.enter(&hook("broken.example")).await.ok().unwrap();
+            lanes.count(place, PushProvider::Webhook, &Answer::without(Verdict::Unknown, "silence"));
         }
-        assert!(lanes.enter(&hook("broken.example")).await.is_none());
+        let full = lanes.enter(&hook("broken.example")).await.err().unwrap();
+        assert_eq!(full.wait, Duration::from_secs(30), "it says when to come back");
+        lanes.note_halted();
         assert_eq!(lanes.metrics.halted_lanes.get(), 1);
-        let place = lanes.enter(&FCM()).await.unwrap();
-        lanes.pause(&place, lanes.clock.now_ms().plus(10));
-        assert!(lanes.enter(&FCM()).await.is_none());
-        assert!(lanes.enter(&hook("works.example")).await.is_some());
+        lanes.pause(&FCM(), lanes.clock.now_ms().plus(10));
+        assert_eq!(lanes.enter(&FCM()).await.err().unwrap().wait, Duration::from_millis(10));
+        assert!(lanes.enter(&hook("works.example")).await.is_ok());
     }
 
     #[tokio::test]
     async fn lanes_that_are_idle_are_forgotten() {
         let lanes = lanes();
         for number in 0..3 * LANES {
-            lanes.enter(&hook(&format!("host{number}.example"))).await.unwrap();
+            let place = lanes.enter(&hook(&format!("host{number}.example"))).await.ok().unwrap();
+            lanes.pause(&hook(&format!("host{number}.example")), Millis::new(u64::MAX >> 1));
+            drop(place);
         }
         assert!(lanes.lanes.lock().len() <= LANES);
     }

@@ -26,5 +26,5 @@ pub use metrics::PushMetrics;
 pub use notice::{Answer, Notice, Provider};
 pub use providers::Providers;
 pub use providers::destination;
-pub use service::{Push, PushParts, Redriven};
+pub use service::{Nearby, Push, PushParts, Redriven};
 pub use webhook::new_secret;

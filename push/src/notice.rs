@@ -24,7 +24,8 @@ pub struct Notice {
     pub data: AlertData,
     /// What people see; `None` if nothing is to be shown.
     pub words: Option<Words>,
-    /// Names the channel to the provider, which must not learn its id: 32 characters of base64url.
+    /// Names the channel in headers, where push services of browsers see it although they cannot read the content: 32 characters of
+    /// base64url.
     pub tag: String,
     /// The page that a click opens.
     pub link: String,
@@ -134,6 +135,7 @@ fn noted(text: &str) -> String {
 /// A provider of pushes.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// Sends a notice to a subscription of this provider. It takes at most 20 s. A call that is dropped has an unknown outcome.
+    /// Sends a notice to a subscription of this provider. It takes at most 45 s: a token may have to be fetched, twice, and a call takes
+    /// 20 s. A call that is dropped has an unknown outcome.
     async fn send(&self, to: &Subscription, notice: &Notice, now: Millis) -> Answer;
 }

@@ -38,7 +38,7 @@ pub struct Providers {
 impl Providers {
     /// Opens what is configured. `vapid_file` is the key file of Web Push if the configuration names none; it is created if it is
     /// missing. Returns what is wrong as well: each text names the setting.
-    pub fn open(config: &PushConfig, vapid_file: &Path, look_up: Arc<dyn LookUp>) -> (Self, Vec<String>) {
+    pub fn open(config: &PushConfig, vapid_file: &Path, look_up: &Arc<dyn LookUp>) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut opened = Self { allowed: config.web_push.allowed_hosts.clone(), ..Self::default() };
         let roots = http::roots(&config.extra_roots_file).unwrap_or_else(|error| {
@@ -47,9 +47,15 @@ impl Providers {
         });
         let mut keep = |problem: String| problems.push(problem);
         if !config.web_push.contact.is_empty() {
+            if Url::parse(&config.link).is_err() {
+                tracing::warn!(
+                    link = config.link,
+                    "push.link is not a whole address such as https://chat.example: Safari shows \
+                     notifications only with one"
+                );
+            }
             let vapid = open_vapid(config, vapid_file);
-            let made =
-                vapid.and_then(|vapid| WebPush::new(vapid, &opened.allowed, Arc::clone(&look_up), &roots));
+            let made = vapid.and_then(|vapid| WebPush::new(vapid, &opened.allowed, look_up, &roots));
             opened.web_push = made.map_err(&mut keep).ok();
         }
         if !config.apns.key_file.as_os_str().is_empty() {

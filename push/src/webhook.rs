@@ -3,6 +3,7 @@
 //! Requests of one channel arrive in order: there is one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_lc_rs::{hmac, rand};
@@ -12,12 +13,12 @@ use madang_ids::Millis;
 use madang_proto::PushTarget;
 use madang_proto::rest::AlertData;
 use madang_store::Subscription;
+use reqwest::Certificate;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Certificate, Client};
 use serde::Serialize;
 
 use crate::core::Verdict;
-use crate::http::{GuardedResolver, LookUp, builder, call};
+use crate::http::{EndpointClients, LookUp, call};
 use crate::notice::{Answer, Notice, Provider};
 use crate::web_push::Endpoint;
 
@@ -27,7 +28,7 @@ const PREFIX: &str = "whsec_";
 /// The adapter.
 pub struct Webhook {
     allowed: Vec<String>,
-    client: Client,
+    clients: EndpointClients,
 }
 
 /// The body of a request.
@@ -46,11 +47,10 @@ impl Webhook {
     ///
     /// # Errors
     /// The client cannot be made.
-    pub fn new(allowed: &[String], look_up: Arc<dyn LookUp>, roots: &[Certificate]) -> Result<Self, String> {
-        let resolver = Arc::new(GuardedResolver::new(look_up, allowed));
-        let client = builder(roots).dns_resolver(resolver).build();
-        let client = client.map_err(|error| format!("push.webhook: {error}"))?;
-        Ok(Self { allowed: allowed.to_vec(), client })
+    pub fn new(allowed: &[String], look_up: &Arc<dyn LookUp>, roots: &[Certificate]) -> Result<Self, String> {
+        let clients = EndpointClients::new(roots, allowed, look_up);
+        let clients = clients.map_err(|error| format!("push.webhook: {error}"))?;
+        Ok(Self { allowed: allowed.to_vec(), clients })
     }
 }
 
@@ -90,25 +90,29 @@ impl Provider for Webhook {
             return Answer::without(Verdict::Ours, "the subscription has no secret");
         };
         let request = self
-            .client
+            .clients
+            .of(endpoint.is_known(&self.allowed))
             .post(endpoint.url().clone())
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signature);
         match call(request.body(body)).await {
-            Ok(received) => Answer::of(verdict(received.status), received.status, &received.body),
+            Ok(received) => {
+                let verdict = verdict(received.status, received.retry_after);
+                Answer::of(verdict, received.status, &received.body)
+            }
             Err(answer) => answer,
         }
     }
 }
 
 /// As Standard Webhooks wants it: 2xx is taken, 410 ends the subscription.
-const fn verdict(status: u16) -> Verdict {
+const fn verdict(status: u16, retry_after: Option<Duration>) -> Verdict {
     match status {
         200..=299 => Verdict::Delivered,
         410 => Verdict::Gone { at: None },
-        429 | 503 => Verdict::NotTaken { after: None },
+        429 | 503 => Verdict::NotTaken { after: retry_after },
         300..=499 => Verdict::Ours,
         _ => Verdict::Unknown,
     }

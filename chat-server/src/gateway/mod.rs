@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod drain;
 pub(crate) mod ledger;
 pub mod listener;
+mod nearby;
 pub mod revoked;
 pub mod socket;
 pub mod sweep;

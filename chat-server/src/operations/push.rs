@@ -35,7 +35,10 @@ impl Operations {
         caller: Caller,
         registration: PushRegistration,
     ) -> Result<PushRegistered> {
-        let PushRegistration { target, app_version, locale } = registration;
+        let PushRegistration { mut target, app_version, locale } = registration;
+        if let PushTarget::Apns { token, .. } = &mut target {
+            token.make_ascii_lowercase();
+        }
         check_word("app_version", &app_version, VERSION_BYTES)?;
         check_word("locale", &locale, LOCALE_BYTES)?;
         self.push.check(&target)?;

@@ -63,7 +63,11 @@ impl Operations {
             store.forget_devices(long_ago, AT_ONCE).await?;
             store.forget_invitations(long_ago, AT_ONCE).await?;
             let notes_from = now.minus(NOTES_KEPT_DAYS * DAY_MS);
-            while store.forget_alert_notes(notes_from, AT_ONCE).await? == AT_ONCE {}
+            for _ in 0..FORGET_TIMES {
+                if store.forget_alert_notes(notes_from, AT_ONCE).await? < AT_ONCE {
+                    break;
+                }
+            }
             Ok(())
         };
         let done: StoreResult<()> = work.await;

@@ -89,7 +89,7 @@ impl std::fmt::Debug for WebPushKeys {
 }
 
 /// Where the alerts of a device go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "provider", rename_all = "snake_case")]
 pub enum PushTarget {
@@ -177,7 +177,8 @@ impl PushTarget {
         }
     }
 
-    /// The secret part: the token, or the endpoint. Two subscriptions with the same one are the same app on the same device.
+    /// The secret part: the token, or the endpoint. But for webhooks, two subscriptions with the same one are the same app on the same
+    /// device.
     #[must_use]
     pub fn token(&self) -> &str {
         match self {
@@ -185,6 +186,13 @@ impl PushTarget {
             Self::WebPush { endpoint, .. } | Self::UnifiedPush { endpoint, .. } => endpoint,
             Self::Webhook { url } => url,
         }
+    }
+}
+
+/// Without the token, with which anybody could send to the device.
+impl std::fmt::Debug for PushTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PushTarget").field(&self.provider().as_str()).finish()
     }
 }
 

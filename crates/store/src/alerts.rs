@@ -1,7 +1,7 @@
 //! The queue of alerts, and how messages get into it.
 
 use async_trait::async_trait;
-use madang_engine::alerts::{Fold, Held, Job, Outstanding};
+use madang_engine::alerts::{Fold, Held, Job, Outstanding, Shown};
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, Cursor, LogId, Millis, Position, Seq, UserId};
 
@@ -54,8 +54,8 @@ pub trait AlertQueue: Send + Sync + 'static {
     async fn take_due(&self, now: Millis, until: Millis, limit: usize) -> StoreResult<Vec<Outstanding>>;
     /// A record; an empty one if there is none.
     async fn outstanding(&self, user: UserId, channel: ChannelId) -> StoreResult<Outstanding>;
-    /// The records of a user, at most `limit` of them.
-    async fn outstanding_of(&self, user: UserId, limit: usize) -> StoreResult<Vec<Outstanding>>;
+    /// Alerts that devices of a user show although the user has read them elsewhere, of at most `limit` channels.
+    async fn shown_and_read(&self, user: UserId, limit: usize) -> StoreResult<Vec<(ChannelId, Shown)>>;
     /// Changes a record. `false` if it was changed since it was read.
     async fn change_outstanding(&self, change: &OutstandingChange) -> StoreResult<bool>;
     /// Takes in what happened.
@@ -124,8 +124,8 @@ pub trait AlertOutbox: AlertQueue {
     fn begin_alerts(&self);
     /// Waits until there may be something to make. Cancel safe.
     async fn alerts_waiting(&self);
-    /// Up to `limit` logs with rows of which no alerts were made, and at most 256 rows of each.
-    async fn unmade(&self, limit: usize) -> StoreResult<Vec<Unmade>>;
+    /// Up to `limit` logs with rows of which no alerts were made, after `after`, and at most 64 rows of each.
+    async fn unmade(&self, after: Option<LogId>, limit: usize) -> StoreResult<Vec<Unmade>>;
     /// Takes in what happened in the rows of a log up to `upto`, and forgets those rows, in one transaction.
     async fn make(&self, log: LogId, upto: Seq, folds: Vec<Fold>) -> StoreResult<()>;
 }

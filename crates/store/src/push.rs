@@ -42,6 +42,18 @@ pub struct Subscription {
     pub halted: Option<AlertOutcome>,
 }
 
+impl Subscription {
+    /// Names the app on its device. A webhook may serve several devices, also of different users.
+    #[must_use]
+    pub fn token_key(&self) -> String {
+        let token = self.target.token();
+        match self.target {
+            PushTarget::Webhook { .. } => format!("{} {token}", self.device_id),
+            _ => token.to_owned(),
+        }
+    }
+}
+
 /// What happened about messages of a channel for a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoteOf {
@@ -78,23 +90,24 @@ pub struct DeadLetter {
 #[async_trait]
 pub trait PushStore: Send + Sync + 'static {
     /// Writes the subscription of a device, in place of an earlier one, and ends that of any other device with the same token: the
-    /// app has changed its user. One with the same target keeps its `registered_at`; the subscription as it is now is returned.
+    /// app has changed its user. One with the same target keeps its `registered_at`; the subscription as it is now is returned. That of a
+    /// device that is revoked is not kept.
     async fn put_subscription(&self, subscription: &Subscription) -> StoreResult<Subscription>;
     /// The subscriptions of a user's devices, by device.
     async fn subscriptions(&self, user: UserId) -> StoreResult<Vec<Subscription>>;
-    /// Removes the subscription of a device; with `registered_at` only if it is still that one. `false` if there is none.
+    /// Removes the subscription of a device; with `seen_at` only if it was not registered again since. `false` if there is none.
     async fn remove_subscription(
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Option<Millis>,
+        seen_at: Option<Millis>,
     ) -> StoreResult<bool>;
-    /// Notes that nothing is sent to a subscription until it is registered again, if it is still that one.
+    /// Notes that nothing is sent to a subscription until it is registered again, if it was not since `seen_at`.
     async fn halt_subscription(
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Millis,
+        seen_at: Millis,
         why: AlertOutcome,
     ) -> StoreResult<()>;
 

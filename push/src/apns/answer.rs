@@ -9,8 +9,6 @@ use crate::core::Verdict;
 
 /// Apple asks for this wait when its service is not there.
 const UNAVAILABLE: Duration = Duration::from_secs(900);
-/// The provider token was changed too often: it must stay the same for 20 minutes.
-const TOKEN_CHANGED: Duration = Duration::from_secs(1_200);
 /// One device got too much.
 const DEVICE_BUSY: Duration = Duration::from_secs(60);
 
@@ -43,12 +41,14 @@ pub fn verdict(status: u16, body: &[u8]) -> (Verdict, Connection) {
         (200, _) => Verdict::Delivered,
         // A sandbox token at the production service is answered like a token that is none.
         (400, "BadDeviceToken" | "DeviceTokenNotForTopic") => Verdict::WrongEnvironment,
-        (400, "TopicDisallowed") => Verdict::Credential,
+        // The app chooses among the topics of this server.
+        (400, "TopicDisallowed") => Verdict::WrongEnvironment,
         (400, "IdleTimeout") => return (soon, Connection::Drop),
         (403, "ExpiredProviderToken") => return (soon, Connection::Drop),
         (403, _) => Verdict::Credential,
         (410, _) => Verdict::Gone { at: timestamp.map(Millis::new) },
-        (429, "TooManyProviderTokenUpdates") => after(TOKEN_CHANGED),
+        // It concerns all devices: nothing is sent for a while.
+        (429, "TooManyProviderTokenUpdates") => Verdict::Credential,
         (429, _) => after(DEVICE_BUSY),
         (503, "Shutdown") => return (soon, Connection::Drop),
         (503, _) => after(UNAVAILABLE),
@@ -102,12 +102,12 @@ mod tests {
         ] {
             assert_eq!(of(403, reason), (Verdict::Credential, Connection::Keep), "{reason}");
         }
-        assert_eq!(of(400, "TopicDisallowed").0, Verdict::Credential);
+        assert_eq!(of(400, "TopicDisallowed").0, Verdict::WrongEnvironment);
         for (status, reason) in [(403, "ExpiredProviderToken"), (400, "IdleTimeout"), (503, "Shutdown")] {
             assert_eq!(of(status, reason), (soon, Connection::Drop), "{reason}");
         }
         assert_eq!(of(429, "TooManyRequests").0, not_taken(60));
-        assert_eq!(of(429, "TooManyProviderTokenUpdates").0, not_taken(1_200));
+        assert_eq!(of(429, "TooManyProviderTokenUpdates").0, Verdict::Credential, "all devices wait");
         assert_eq!(of(503, "ServiceUnavailable").0, not_taken(900));
         for status in [500, 502, 504] {
             assert_eq!(of(status, "InternalServerError").0, Verdict::Unknown, "it may have been taken");

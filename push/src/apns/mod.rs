@@ -3,6 +3,7 @@
 mod answer;
 mod token;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ struct Service {
     client: RwLock<Client>,
     /// Whether a request on the present connection was answered. Until then Apple takes one at a time.
     is_warm: Mutex<bool>,
+    /// Counts the connections that were given up.
+    generation: AtomicU64,
 }
 
 impl Apns {
@@ -152,14 +155,18 @@ impl Provider for Apns {
         let Some(request) = self.request(service, to, notice, now) else {
             return Answer::without(Verdict::Ours, "the notification is too long");
         };
-        let (answer, connection) = service.call(request).await;
-        if connection == Connection::Drop {
-            service.reconnect().await;
-            if answer.text.contains("ExpiredProviderToken") {
-                self.token.expire(now);
-            }
+        let generation = service.generation.load(Ordering::SeqCst);
+        let wakes = notice.words.is_none() && !self.woken.contains_key(&to.device_id);
+        let (mut answer, connection) = service.call(request).await;
+        // Before another connection is opened: it must not begin with the expired token.
+        if answer.text.contains("ExpiredProviderToken") && !self.token.expire(now) {
+            // It was made just now, so the clock of this machine is wrong. No further token helps.
+            answer.verdict = Verdict::Credential;
         }
-        if answer.verdict == Verdict::Delivered && notice.words.is_none() {
+        if connection == Connection::Drop {
+            service.reconnect(generation).await;
+        }
+        if answer.verdict == Verdict::Delivered && wakes {
             self.woken.insert(to.device_id, ());
         }
         answer
@@ -170,7 +177,7 @@ impl Service {
     fn new(url: &str, roots: &[Certificate]) -> reqwest::Result<Self> {
         let (url, roots) = (url.trim_end_matches('/').to_owned(), roots.to_vec());
         let client = RwLock::new(client(&roots)?);
-        Ok(Self { url, roots, client, is_warm: Mutex::new(false) })
+        Ok(Self { url, roots, client, is_warm: Mutex::new(false), generation: AtomicU64::new(0) })
     }
 
     async fn call(&self, request: RequestBuilder) -> (Answer, Connection) {
@@ -183,19 +190,28 @@ impl Service {
         };
         if *is_warm {
             drop(is_warm);
-            return answer_of(request).await;
+            let (answer, connection) = answer_of(request).await;
+            if answer.status.is_none() {
+                // The next call may be the first one of another connection.
+                *self.is_warm.lock().await = false;
+            }
+            return (answer, connection);
         }
         let (answer, connection) = answer_of(request).await;
         *is_warm = answer.status.is_some();
         (answer, connection)
     }
 
-    /// Makes the next call open another connection. The present one ends with its last call.
-    async fn reconnect(&self) {
+    /// Makes the next call open another connection, unless another call has done so since. The present one ends with its last call.
+    async fn reconnect(&self, generation: u64) {
         let mut is_warm = self.is_warm.lock().await;
+        if self.generation.load(Ordering::SeqCst) != generation {
+            return;
+        }
         if let Ok(client) = client(&self.roots) {
             *self.client.write() = client;
             *is_warm = false;
+            self.generation.fetch_add(1, Ordering::SeqCst);
         }
     }
 }
@@ -211,5 +227,5 @@ async fn answer_of(request: RequestBuilder) -> (Answer, Connection) {
 }
 
 fn client(roots: &[Certificate]) -> reqwest::Result<Client> {
-    builder(roots).https_only(true).http2_prior_knowledge().build()
+    builder(roots).https_only(true).http2_prior_knowledge().pool_idle_timeout(None).build()
 }

@@ -49,11 +49,14 @@ impl ProviderToken {
     }
 
     /// Apple calls the token expired. A younger one is made at the next call, unless this one was just made: then the clock is wrong.
-    pub(super) fn expire(&self, now: Millis) {
+    /// Whether another one is made.
+    pub(super) fn expire(&self, now: Millis) -> bool {
         let mut current = self.current.lock();
-        if current.as_ref().is_some_and(|(_, signed)| now.get() / 1_000 >= signed + LEAST_SECONDS) {
+        let is_old = current.as_ref().is_none_or(|(_, signed)| now.get() / 1_000 >= signed + LEAST_SECONDS);
+        if is_old {
             *current = None;
         }
+        is_old
     }
 
     fn sign(&self, seconds: u64) -> Option<String> {
@@ -79,7 +82,7 @@ mod tests {
         let token = ProviderToken::new(KEY.as_bytes(), "ABC123DEFG", "DEF123GHIJ").unwrap();
         let first = token.get(at(1_800_000_000)).unwrap();
         assert_eq!(token.get(at(1_800_000_000 + 2_999)), Some(first.clone()));
-        token.expire(at(1_800_000_000 + 600));
+        assert!(!token.expire(at(1_800_000_000 + 600)));
         assert_eq!(token.get(at(1_800_000_000 + 600)), Some(first.clone()), "it is too young to be expired");
         assert_ne!(token.get(at(1_800_000_000 + 3_000)), Some(first.clone()));
         let parts: Vec<serde_json::Value> = first
@@ -95,7 +98,7 @@ mod tests {
     fn an_old_token_that_apple_calls_expired_is_replaced() {
         let token = ProviderToken::new(KEY.as_bytes(), "ABC123DEFG", "DEF123GHIJ").unwrap();
         let first = token.get(at(1_800_000_000)).unwrap();
-        token.expire(at(1_800_000_000 + 1_300));
+        assert!(token.expire(at(1_800_000_000 + 1_300)));
         assert_ne!(token.get(at(1_800_000_000 + 1_300)), Some(first));
         assert!(ProviderToken::new(b"nothing", "A", "B").is_none());
     }

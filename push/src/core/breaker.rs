@@ -65,6 +65,23 @@ impl Breaker {
         }
     }
 
+    /// When a call may be made; `None`: now.
+    #[must_use]
+    pub fn opens_at(&self, now: Duration) -> Option<Duration> {
+        match self.state {
+            State::Open { until } if now < until => Some(until),
+            State::Trial { since } if now < since + TRIAL => Some(since + TRIAL),
+            State::Closed | State::Open { .. } | State::Trial { .. } => None,
+        }
+    }
+
+    /// The call that was let through was not made after all.
+    pub fn give_back(&mut self, now: Duration) {
+        if matches!(self.state, State::Trial { .. }) {
+            self.state = State::Open { until: now };
+        }
+    }
+
     /// Whether the provider is left alone.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -99,6 +116,9 @@ mod tests {
         assert!(!breaker.may_call(at(62)));
         assert!(breaker.may_call(at(63)));
         assert!(breaker.may_call(at(93)), "an answer that never comes does not hold it up for ever");
+        assert_eq!(breaker.opens_at(at(94)), Some(at(123)));
+        breaker.give_back(at(94));
+        assert!(breaker.opens_at(at(94)).is_none() && breaker.may_call(at(94)), "the trial was not made");
         breaker.count(at(94), false);
         assert!(!breaker.is_open() && breaker.may_call(at(94)));
     }

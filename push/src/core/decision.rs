@@ -77,6 +77,8 @@ pub enum Reason {
     Received,
     /// The user has read all of it.
     Read,
+    /// All of it was noted before, and the user was alerted then.
+    Repeated,
     /// All of it is the user's own.
     Own,
     /// All of it was deleted.
@@ -100,6 +102,7 @@ impl Reason {
             Self::QuietHours => "quiet_hours",
             Self::Received => "received",
             Self::Read => "read",
+            Self::Repeated => "repeated",
             Self::Own => "own",
             Self::Deleted => "deleted",
             Self::Blocked => "blocked",

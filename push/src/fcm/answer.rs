@@ -66,7 +66,9 @@ pub fn meaning(status: u16, body: &[u8], retry_after: Option<Duration>) -> Meani
         (400, _) if error.names_token() => gone,
         // The token belongs to another project.
         (403, "SENDER_ID_MISMATCH") => Verdict::WrongEnvironment,
-        (401, "THIRD_PARTY_AUTH_ERROR") | (403, _) => Verdict::Credential,
+        // The keys of Apple or of browsers that a project has at Google: of this token alone.
+        (401, "THIRD_PARTY_AUTH_ERROR") => Verdict::WrongEnvironment,
+        (403, _) => Verdict::Credential,
         (401, _) => return Meaning::Renew,
         (429, _) => not_taken(QUOTA),
         (503, _) => not_taken(UNAVAILABLE),
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(of(400, "INVALID_ARGUMENT"), verdict(Verdict::Ours));
         assert_eq!(of(403, "SENDER_ID_MISMATCH"), verdict(Verdict::WrongEnvironment));
         assert_eq!(of(403, "PERMISSION_DENIED"), verdict(Verdict::Credential));
-        assert_eq!(of(401, "THIRD_PARTY_AUTH_ERROR"), verdict(Verdict::Credential));
+        assert_eq!(of(401, "THIRD_PARTY_AUTH_ERROR"), verdict(Verdict::WrongEnvironment));
         assert_eq!(of(401, ""), Meaning::Renew);
         assert_eq!(of(429, "QUOTA_EXCEEDED"), not_taken(60));
         assert_eq!(of(503, "UNAVAILABLE"), not_taken(10));

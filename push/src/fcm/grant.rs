@@ -7,6 +7,7 @@ use madang_ids::Millis;
 use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use crate::core::Verdict;
 use crate::http::call;
@@ -16,6 +17,9 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 /// The life of an assertion; the limit is an hour.
 const VALID_SECONDS: u64 = 3_600;
+
+/// How long a call waits for a token, and for the answer to a request for one.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The file that Google gives to an operator, as far as it is used.
 #[derive(Deserialize)]
@@ -77,7 +81,9 @@ impl Grants {
     /// # Errors
     /// The answer that takes the place of that of the service.
     pub(super) async fn get(&self, client: &Client, now: Millis) -> Result<String, Answer> {
-        let mut current = self.current.lock().await;
+        let not_now = |why| Answer::without(Verdict::NotTaken { after: None }, why);
+        let waited = timeout(PATIENCE, self.current.lock()).await;
+        let mut current = waited.map_err(|_| not_now("no access token in time"))?;
         if let Some(token) = current.as_ref().filter(|token| now < token.renew_at) {
             return Ok(token.bearer.clone());
         }
@@ -87,7 +93,9 @@ impl Grants {
         let form = Form { grant_type: GRANT, assertion: &assertion };
         // Whatever happens to this call, the message was not sent.
         let not_sent = |answer: Answer| Answer { verdict: Verdict::NotTaken { after: None }, ..answer };
-        let received = call(client.post(&self.account.token_uri).form(&form)).await.map_err(not_sent)?;
+        let received = call(client.post(&self.account.token_uri).form(&form).timeout(PATIENCE))
+            .await
+            .map_err(not_sent)?;
         let granted =
             serde_json::from_slice::<Granted>(&received.body).ok().filter(|_| received.status == 200);
         let Some(Granted { access_token, expires_in }) = granted else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use madang_engine::alerts::{CallEnd, Calls, Outstanding};
+use madang_engine::alerts::{CallEnd, Calls, Outstanding, Shown};
 use madang_ids::{ChannelId, DeviceId, Seq};
 use madang_proto::AlertOutcome;
 use madang_proto::rest::{AlertData, AlertKind};
@@ -19,8 +19,6 @@ use crate::notice::{Answer, Notice};
 
 /// Channels that were read elsewhere, of which one alert brings news.
 const READ_CHANNELS: usize = 32;
-/// Records of a user that are looked through for them.
-const RECORDS: usize = 100;
 /// Attempts to write the end of calls, and the pause between them. Afterwards their outcome counts as unknown.
 const TRIES: usize = 10;
 const AGAIN: Duration = Duration::from_millis(500);
@@ -30,7 +28,8 @@ pub(super) struct Message {
     alert: Alert,
     words: Words,
     badge: u32,
-    others: Vec<Outstanding>,
+    /// Alerts that devices show although they were read elsewhere.
+    read: Vec<(ChannelId, Shown)>,
 }
 
 impl Inner {
@@ -42,8 +41,8 @@ impl Inner {
     ) -> StoreResult<Message> {
         let words = self.words(facts, &alert).await?;
         let badge = self.badge(record).await?;
-        let others = self.queue.outstanding_of(record.user, RECORDS).await?;
-        Ok(Message { alert, words, badge, others })
+        let read = self.queue.shown_and_read(record.user, READ_CHANNELS).await?;
+        Ok(Message { alert, words, badge, read })
     }
 
     /// The true number at this time.
@@ -63,12 +62,13 @@ impl Inner {
         let made = places.into_iter().map(|(subscription, place)| async move {
             let notice = self.notice(begun, calls, message, subscription.device_id);
             let answer = self.call(&subscription, &notice).await;
-            let may_remove = self.lanes.count(&place, subscription.target.provider(), &answer);
-            let next = self.next(begun, calls, &subscription, &answer);
-            if let Next::Pause { at } = next {
-                self.lanes.pause(&place, at);
-            }
-            drop(place);
+            let is_strange = place.is_strange();
+            let may_remove = self.lanes.count(place, subscription.target.provider(), &answer);
+            let next = match self.next(begun, calls, &subscription, &answer) {
+                // The user's own host, at which no operator can mend anything.
+                Next::Dead(DeadReason::Refused) if is_strange => Next::Done,
+                next => next,
+            };
             let note = self.follow(begun, calls, &subscription, &answer, next, may_remove).await;
             ((subscription.device_id, self.end_of(next, &answer)), note)
         });
@@ -84,7 +84,7 @@ impl Inner {
             seq: Some(message.alert.about),
             count: message.alert.count,
             badge: message.badge,
-            read: read_elsewhere(&message.others, device, begun.channel),
+            read: read_elsewhere(&message.read, device, begun.channel),
         };
         Notice {
             data,
@@ -114,7 +114,7 @@ impl Inner {
             now: self.clock.now_ms(),
             attempt: calls.job.attempt,
             expires_at: calls.job.expires_at,
-            registered_at: to.registered_at,
+            registered_at: to.seen_at,
             seed: to.device_id.raw() ^ begun.channel.raw(),
         })
     }
@@ -149,9 +149,20 @@ impl Inner {
                 self.metrics.guarded.get_or_create(&PushMetrics::of(to.target.provider())).inc();
                 self.halt(to, outcome).await
             }
-            Next::Mark => self.halt(to, outcome).await,
+            // If it says so of too many, a key or a setting of this server is wrong, and not their tokens.
+            Next::Mark if may_remove => self.halt(to, outcome).await,
             Next::Dead(_) => self.bury(begun, calls, to, &note).await,
-            Next::Done | Next::Again { .. } | Next::Pause { .. } => Ok(()),
+            Next::Pause { at } => {
+                tracing::error!(
+                    provider = to.target.provider().as_str(),
+                    answer = answer.detail(),
+                    "a push provider does not \
+                     accept the keys of this server; it is tried again in 15 minutes"
+                );
+                self.lanes.pause(&to.target, at);
+                Ok(())
+            }
+            Next::Done | Next::Mark | Next::Again { .. } => Ok(()),
         };
         if let Err(error) = done {
             self.metrics.store_failures.inc();
@@ -162,11 +173,11 @@ impl Inner {
     }
 
     async fn remove(&self, to: &Subscription) -> StoreResult<()> {
-        self.store.remove_subscription(to.user_id, to.device_id, Some(to.registered_at)).await.map(drop)
+        self.store.remove_subscription(to.user_id, to.device_id, Some(to.seen_at)).await.map(drop)
     }
 
     async fn halt(&self, to: &Subscription, why: AlertOutcome) -> StoreResult<()> {
-        self.store.halt_subscription(to.user_id, to.device_id, to.registered_at, why).await
+        self.store.halt_subscription(to.user_id, to.device_id, to.seen_at, why).await
     }
 
     async fn bury(
@@ -189,11 +200,16 @@ impl Inner {
 
     /// Writes the end of calls. It is tried for a while: afterwards another worker counts them as unknown.
     async fn finish(&self, begun: &Outstanding, ends: &[(DeviceId, CallEnd)]) {
-        let ended = begun.finish(ends);
+        let mut found = begun.clone();
         for _ in 0..TRIES {
-            match self.change(begun, &ended).await {
-                Ok(true) => return,
-                Ok(false) => break,
+            match self.try_finish(begun, &mut found, ends).await {
+                Ok(true) => {
+                    // What came meanwhile may be due.
+                    self.made.notify_one();
+                    return;
+                }
+                Ok(false) if !found.has_calls_of(begun) => break,
+                Ok(false) => {}
                 Err(error) => {
                     self.metrics.store_failures.inc();
                     tracing::warn!(%error, "writing the end of a push failed; it is repeated");
@@ -203,16 +219,28 @@ impl Inner {
         }
         tracing::warn!(user.id = %begun.user, channel.id = %begun.channel, "the end of a push came too late to be written");
     }
+
+    /// The user may have read on meanwhile, which is noted in the record.
+    async fn try_finish(
+        &self,
+        begun: &Outstanding,
+        found: &mut Outstanding,
+        ends: &[(DeviceId, CallEnd)],
+    ) -> StoreResult<bool> {
+        // Fresh messages are not looked at.
+        let calls = Outstanding { fresh: None, ..found.clone() };
+        if self.change(&calls, &calls.finish(ends)).await? {
+            return Ok(true);
+        }
+        *found = self.queue.outstanding(begun.user, begun.channel).await?;
+        Ok(false)
+    }
 }
 
 /// What this device shows although it was read elsewhere: as far as can be known, it has not been withdrawn.
-fn read_elsewhere(records: &[Outstanding], device: DeviceId, but: ChannelId) -> BTreeMap<ChannelId, Seq> {
-    let others = records.iter().filter(|record| record.channel != but);
-    let read = others.filter_map(|record| {
-        let shown = record.held.shown.iter().find(|shown| shown.device == device && shown.is_read)?;
-        Some((record.channel, shown.last))
-    });
-    read.take(READ_CHANNELS).collect()
+fn read_elsewhere(read: &[(ChannelId, Shown)], device: DeviceId, but: ChannelId) -> BTreeMap<ChannelId, Seq> {
+    let of_device = read.iter().filter(|(channel, shown)| *channel != but && shown.device == device);
+    of_device.map(|(channel, shown)| (*channel, shown.last)).collect()
 }
 
 /// The word for operators.

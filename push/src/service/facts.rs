@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use madang_engine::alerts::{Job, Outstanding};
-use madang_ids::{LogId, Millis, Seq, UserId};
-use madang_proto::{AlertLevel, AlertSettings, ChannelKind, Message};
+use madang_engine::alerts::{Job, Outstanding, Target};
+use madang_ids::{Cursor, LogId, Millis, Seq, UserId};
+use madang_proto::{AlertLevel, AlertSettings, ChannelKind, Content, Message};
 use madang_store::{Overview, StoreResult, Subscription, UserState};
 
-use super::Inner;
+use super::{Inner, Nearby};
 use crate::core::{Alert, Candidate, Decision, QuietHours, Reason, Said, Situation, Words, decide, words};
 
 /// Bytes of messages that are read for one decision. Of longer ones the last messages are looked at.
 const READ_BYTES: usize = 256 * 1024;
+/// The home of an open channel notes mentions within ten minutes, and notes the last ones again when it begins anew, whenever that is. A
+/// note that comes later than this was there before, and the user was alerted of it.
+const NOTED_LATE_MS: u64 = 900_000;
 /// What is not known.
 const UNKNOWN: &str = "";
 
@@ -21,13 +24,22 @@ pub(super) struct Facts {
     pub(super) overview: Option<Overview>,
     settings: AlertSettings,
     is_active: bool,
+    /// When the rows were noted, at the earliest.
+    noted_at: Millis,
+    /// All messages are mentions that were noted long before.
+    is_repeated: bool,
     /// The messages that no device has received, oldest first.
     messages: Vec<(Seq, Box<Message>)>,
     candidates: Vec<Candidate>,
 }
 
 impl Inner {
-    pub(super) async fn facts(&self, record: &Outstanding, job: &Job) -> StoreResult<Facts> {
+    pub(super) async fn facts(
+        &self,
+        record: &Outstanding,
+        job: &Job,
+        nearby: &dyn Nearby,
+    ) -> StoreResult<Facts> {
         let (user, channel) = (record.user, record.channel);
         let subscriptions = self.store.subscriptions(user).await?;
         let mut facts = Facts {
@@ -35,6 +47,8 @@ impl Inner {
             overview: None,
             settings: AlertSettings::default(),
             is_active: true,
+            noted_at: Millis::ZERO,
+            is_repeated: false,
             messages: Vec::new(),
             candidates: Vec::new(),
         };
@@ -43,10 +57,14 @@ impl Inner {
             return Ok(facts);
         }
         let devices = self.store.devices(user).await?;
-        let received: Vec<_> =
-            devices.iter().filter_map(|device| device.received).map(|it| self.queue.comparable(it)).collect();
+        let stored = devices.iter().filter_map(|device| device.received);
+        let received = stored.chain(nearby.received(user)).map(|it| self.queue.comparable(it));
+        let received: Vec<Cursor> = received.collect();
         let waiting: Vec<Seq> = job.not_received(&received).collect();
         facts.overview = self.store.overview_of(user, channel).await?;
+        if job.target == Target::User {
+            facts.noted_at = job.due_at;
+        }
         if waiting.is_empty() || facts.overview.is_none() {
             return Ok(facts);
         }
@@ -72,12 +90,14 @@ impl Inner {
         let mut messages: Vec<(Seq, Box<Message>)> = rows
             .into_iter()
             .flatten()
+            .filter(|row| !facts.is_open() || row.entry.at.plus(NOTED_LATE_MS) > facts.noted_at)
             .filter_map(|row| match row.entry.content {
-                madang_proto::Content::Message(message) => Some((row.entry.seq, message)),
+                Content::Message(message) => Some((row.entry.seq, message)),
                 _ => None,
             })
             .collect();
         messages.reverse();
+        facts.is_repeated = messages.is_empty() && facts.is_open();
         let blocked = self.blocked_by(user, &messages).await?;
         let replies = self.replies_to(user, log, &messages, facts.is_open()).await?;
         facts.candidates = messages
@@ -171,6 +191,9 @@ impl Facts {
             return Decision::Drop(Reason::NoSubscription);
         }
         let Some(overview) = &self.overview else { return Decision::Drop(Reason::Left) };
+        if self.is_repeated {
+            return Decision::Drop(Reason::Repeated);
+        }
         let quiet = self.settings.quiet_hours.as_ref();
         // They were checked when they were set; the time zone database may have changed since.
         let quiet = quiet.and_then(|it| QuietHours::parse(&it.from, &it.until, &it.zone).ok());

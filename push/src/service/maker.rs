@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use madang_engine::alerts::{Fold, Folded};
 use madang_engine::spans::Spans;
 use madang_ids::{Cursor, Epoch, LogId, Millis, Position, UserId};
 use madang_store::{AlertEvent, AlertOutbox, StoreResult, Unmade};
 
-use super::Inner;
+use super::{Inner, Nearby};
 
 /// Logs that are read at once.
 const LOGS: usize = 64;
@@ -17,15 +18,14 @@ const LOOK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Inner {
-    pub(super) async fn make_alerts(
-        &self,
-        outbox: &dyn AlertOutbox,
-        is_online: impl Fn(UserId) -> bool + Send + Sync,
-    ) {
+    pub(super) async fn make_alerts(&self, outbox: &dyn AlertOutbox, nearby: &dyn Nearby) {
+        let mut after = None;
         loop {
-            match self.make_some(outbox, &is_online).await {
-                Ok(true) => continue,
-                Ok(false) => {
+            match self.make_some(outbox, after, nearby).await {
+                Ok(Some(last)) => after = Some(last),
+                // From the first log again, unless this was the first.
+                Ok(None) if after.is_some() => after = None,
+                Ok(None) => {
                     tokio::select! {
                         () = outbox.alerts_waiting() => {}
                         () = self.clock.sleep(LOOK) => {}
@@ -40,32 +40,35 @@ impl Inner {
         }
     }
 
-    /// Makes alerts of some rows. Whether there may be more.
+    /// Makes alerts of some rows of the logs after `after`, all at once, so that the store commits them together. The last of them.
     async fn make_some(
         &self,
         outbox: &dyn AlertOutbox,
-        is_online: &(impl Fn(UserId) -> bool + Sync),
-    ) -> StoreResult<bool> {
-        let unmade = outbox.unmade(LOGS).await?;
-        let is_more = !unmade.is_empty();
-        for unmade in unmade {
-            let folds = self.folds(&unmade, is_online);
+        after: Option<LogId>,
+        nearby: &dyn Nearby,
+    ) -> StoreResult<Option<LogId>> {
+        let unmade = outbox.unmade(after, LOGS).await?;
+        let last = unmade.last().map(|unmade| unmade.log);
+        let made = unmade.iter().map(|unmade| async {
+            let folds = self.folds(unmade, nearby);
             let is_made = !folds.is_empty();
             outbox.make(unmade.log, unmade.upto, folds).await?;
             if is_made {
                 self.made.notify_one();
             }
-        }
-        Ok(is_more)
+            Ok(())
+        });
+        try_join_all(made).await?;
+        Ok(last)
     }
 
-    fn folds(&self, unmade: &Unmade, is_online: impl Fn(UserId) -> bool) -> Vec<Fold> {
+    fn folds(&self, unmade: &Unmade, nearby: &dyn Nearby) -> Vec<Fold> {
         let now = self.clock.now_ms();
         let message = |user, channel, seq, position: Position, sent: Millis| {
             let at = Cursor { epoch: Epoch::from_raw(0), position };
             // Times of rows rise, and may be ahead of the clock.
             let sent = sent.min(now);
-            let (due_at, expires_at) = (self.due_at(sent, is_online(user)), self.expiry(sent));
+            let (due_at, expires_at) = (self.due_at(sent, nearby.is_online(user)), self.expiry(sent));
             Fold { user, channel, what: Folded::Message { seq, at, due_at, expires_at } }
         };
         let mut folds = Vec::new();

@@ -17,10 +17,10 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 
-use madang_ids::{Millis, UserId};
+use madang_ids::{Cursor, Millis, UserId};
 use madang_proto::rest::PushInfo;
 use madang_proto::{ErrorBody, PushTarget};
-use madang_service::Clock;
+use madang_service::{Clock, Drain};
 use madang_store::{AlertOutbox, AlertQueue, Store};
 use tokio::sync::Notify;
 
@@ -33,6 +33,14 @@ use crate::providers::Providers;
 
 use operator::Letters;
 pub use operator::Redriven;
+
+/// What this process knows of users who are connected to it.
+pub trait Nearby: Send + Sync + 'static {
+    /// Whether a device of the user is connected.
+    fn is_online(&self, user: UserId) -> bool;
+    /// Positions that devices of the user have received, and that may not be in the store yet.
+    fn received(&self, user: UserId) -> Vec<Cursor>;
+}
 
 /// What push needs.
 pub struct PushParts<'a> {
@@ -80,9 +88,9 @@ impl Push {
     #[must_use]
     pub fn open(parts: PushParts<'_>) -> Self {
         let PushParts { config, store, queue, outbox, clock, metrics, secret, vapid_file, look_up } = parts;
-        let (providers, problems) = Providers::open(&config, vapid_file, look_up);
+        let (providers, problems) = Providers::open(&config, vapid_file, &look_up);
         for problem in problems {
-            tracing::error!("push is off for a provider: {problem}");
+            tracing::error!("push: {problem}");
         }
         if !providers.is_empty()
             && let Some(outbox) = &outbox
@@ -135,20 +143,20 @@ impl Push {
         }
     }
 
-    /// Makes alerts of rows, until the task is dropped. `is_online` says whether a device of a user is connected.
-    pub async fn make(self, is_online: impl Fn(UserId) -> bool + Send + Sync) {
+    /// Makes alerts of rows, until the task is dropped.
+    pub async fn make(self, nearby: Arc<dyn Nearby>) {
         if let Some(inner) = &self.0
             && let Some(outbox) = &inner.outbox
         {
-            inner.make_alerts(outbox.as_ref(), is_online).await;
+            inner.make_alerts(outbox.as_ref(), nearby.as_ref()).await;
         }
     }
 
-    /// Decides and sends what is due, until the task is dropped. Calls that are under way then have an unknown outcome. `draining`
-    /// ends it in order: nothing more is begun, and what has begun is finished.
-    pub async fn work(self, draining: impl Future<Output = ()> + Send) {
+    /// Decides and sends what is due, until the task is dropped. Calls that are under way then have an unknown outcome. When `drain`
+    /// begins, no further call is begun, and the task ends with the last one.
+    pub async fn work(self, nearby: Arc<dyn Nearby>, drain: Drain) {
         if let Some(inner) = &self.0 {
-            inner.work(draining).await;
+            inner.work(nearby, drain).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use madang_engine::alerts::{Held, Job};
 use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
 use madang_proto::AlertOutcome;
 use madang_proto::rest::{AlertHistory, PushTest};
-use madang_store::{DeadLetter, OutstandingChange, StoreResult, Subscription};
+use madang_store::{DeadLetter, OutstandingChange, StoreError, StoreResult, Subscription};
 
 use super::calls::outcome_of;
 use super::{Inner, Push};
@@ -87,39 +87,53 @@ impl Push {
     /// Puts a dead letter back into the queue. Everything is decided anew: what was read since is not sent.
     ///
     /// # Errors
-    /// Those of the store, in which case the letter may be in both places. The call may be repeated: the alert is sent once.
+    /// Those of the store. The letter is where it was, unless the store does not know the outcome: then it may be lost.
     pub async fn redrive(&self, letter: &DeadLetter) -> StoreResult<Redriven> {
         let Some(inner) = &self.0 else { return Ok(Redriven::Unknown) };
         // Removed first: a crash in between loses an alert, and the other order would send it twice.
         if !inner.store.remove_dead_letter(letter.id).await? {
             return Ok(Redriven::Unknown);
         }
-        let now = inner.clock.now_ms();
-        for _ in 0..TRIES {
-            let record = inner.queue.outstanding(letter.user_id, letter.channel_id).await?;
-            let after = record.with_retry(&letter.job, letter.device_id, now, now.plus(KEPT_MS));
-            if inner.queue.change_outstanding(&OutstandingChange::between(&record, &after)).await? {
+        match inner.queue_again(letter).await {
+            Ok(true) => {
                 inner.made.notify_one();
-                return Ok(Redriven::Queued);
+                Ok(Redriven::Queued)
+            }
+            Err(error @ StoreError::Unknown(_)) => Err(error),
+            done => {
+                inner.store.put_dead_letter(letter).await?;
+                done.map(|_| Redriven::Unknown)
             }
         }
-        inner.store.put_dead_letter(letter).await?;
-        Ok(Redriven::Unknown)
     }
 }
 
 impl Inner {
+    /// Whether the record did not change all the time.
+    async fn queue_again(&self, letter: &DeadLetter) -> StoreResult<bool> {
+        let now = self.clock.now_ms();
+        for _ in 0..TRIES {
+            let record = self.queue.outstanding(letter.user_id, letter.channel_id).await?;
+            let after = record.with_retry(&letter.job, letter.device_id, now, now.plus(KEPT_MS));
+            if self.queue.change_outstanding(&OutstandingChange::between(&record, &after)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn test(&self, subscription: &Subscription) -> PushTest {
         let now = self.clock.now_ms();
         let notice = Notice::test(&self.config.app, &self.link(None), &self.tags, now);
         let began = self.clock.elapsed();
         let (provider, device_id) = (subscription.target.provider(), subscription.device_id);
-        let Some(_place) = self.lanes.enter(&subscription.target).await else {
+        let Ok(place) = self.lanes.enter(&subscription.target).await else {
             let answer = "the provider is left alone at present, because it fails or is slow".to_owned();
             let outcome = AlertOutcome::NotTaken;
             return PushTest { device_id, provider, outcome, status: None, answer, took_ms: 0 };
         };
         let answer = self.call(subscription, &notice).await;
+        self.lanes.count(place, provider, &answer);
         let took = self.clock.elapsed().saturating_sub(began);
         PushTest {
             device_id,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use madang_engine::alerts::{Outstanding, Shown};
 use madang_ids::DeviceId;
 use madang_proto::rest::{AlertData, AlertKind};
@@ -13,37 +14,41 @@ use crate::core::Verdict;
 use crate::notice::Notice;
 
 impl Inner {
-    /// Withdraws what is due, and forgets what was shown long ago. `false` if the record has changed since it was read.
+    /// Withdraws what is due, and forgets what was shown long ago.
     ///
-    /// The record is changed first, so a device gets at most one such push. If the provider does not take it, the next alert brings the
-    /// news.
-    pub(super) async fn withdraw(&self, record: &Outstanding) -> StoreResult<bool> {
+    /// The calls come first: if the process dies in between they are made again, which shows nothing to anybody. A device that was not
+    /// reached keeps its alert in the record, and the next alert brings the news.
+    pub(super) async fn withdraw(&self, record: &Outstanding) -> StoreResult<()> {
         let now = self.clock.now_ms();
         let due = record.to_withdraw(now);
         let subscriptions = match due.is_empty() {
             true => Vec::new(),
             false => self.store.subscriptions(record.user).await?,
         };
-        let targets: Vec<(Subscription, Shown)> = subscriptions
-            .into_iter()
+        let shown_by = |device| due.iter().find(|shown| shown.device == device).copied();
+        let targets: Vec<(&Subscription, Shown)> = subscriptions
+            .iter()
             .filter(|found| can_be_silent(found.target.provider()) && found.halted.is_none())
-            .filter_map(|found| {
-                Some((due.iter().find(|shown| shown.device == found.device_id).copied()?, found))
-            })
-            .map(|(shown, found)| (found, shown))
+            .filter_map(|found| Some((found, shown_by(found.device_id)?)))
             .collect();
         let badge = if targets.is_empty() { 0 } else { self.badge(record).await? };
-        let devices: Vec<DeviceId> = targets.iter().map(|(found, _)| found.device_id).collect();
-        if !self.change(record, &record.withdrawn(&devices, now)).await? {
-            return Ok(false);
+        let calls = targets.into_iter().map(|(to, shown)| async move {
+            self.withdraw_from(record, to, shown, badge).await.then_some(to.device_id)
+        });
+        let reached: Vec<DeviceId> = join_all(calls).await.into_iter().flatten().collect();
+        let mut found = record.clone();
+        for _ in 0..TRIES {
+            let read = Outstanding { fresh: None, ..found.clone() };
+            if self.change(&read, &read.withdrawn(&reached, now)).await? {
+                return Ok(());
+            }
+            found = self.queue.outstanding(record.user, record.channel).await?;
         }
-        for (subscription, shown) in targets {
-            self.withdraw_from(record, &subscription, shown, badge).await;
-        }
-        Ok(true)
+        Ok(())
     }
 
-    async fn withdraw_from(&self, record: &Outstanding, to: &Subscription, shown: Shown, badge: u32) {
+    /// Whether the provider has taken it.
+    async fn withdraw_from(&self, record: &Outstanding, to: &Subscription, shown: Shown, badge: u32) -> bool {
         let notice = Notice {
             data: AlertData {
                 kind: AlertKind::Read,
@@ -58,9 +63,9 @@ impl Inner {
             link: self.link(None),
             expires_at: self.expiry(self.clock.now_ms()),
         };
-        let Some(place) = self.lanes.enter(&to.target).await else { return };
+        let Ok(place) = self.lanes.enter(&to.target).await else { return false };
         let answer = self.call(to, &notice).await;
-        self.lanes.count(&place, to.target.provider(), &answer);
+        self.lanes.count(place, to.target.provider(), &answer);
         let outcome = match answer.verdict {
             Verdict::Delivered => AlertOutcome::Withdrawn,
             verdict => super::calls::outcome_of(verdict, crate::core::Next::Done),
@@ -69,8 +74,12 @@ impl Inner {
         let detail = format!("read elsewhere: {}", answer.detail());
         let about = ((record.user, record.channel), (shown.last, shown.last));
         self.put_notes(vec![self.note_about(about.0, about.1, Some(to.device_id), outcome, &detail)]).await;
+        answer.verdict == Verdict::Delivered
     }
 }
+
+/// Attempts on a record that changes meanwhile.
+const TRIES: usize = 8;
 
 /// A browser must show something for each push. Its service worker closes notifications with the next alert.
 const fn can_be_silent(provider: PushProvider) -> bool {

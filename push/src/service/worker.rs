@@ -3,50 +3,61 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use madang_engine::alerts::{Job, Outstanding, Taking, Target};
 use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
 use madang_proto::{AlertNote, AlertOutcome};
-use madang_service::spread;
+use madang_service::{Drain, Phase, spread};
 use madang_store::{NoteOf, OutstandingChange, StoreResult, Subscription};
 use tokio::task::JoinSet;
 
-use super::Inner;
 use super::facts::Facts;
-use crate::core::{Alert, Decision, Reason};
-use crate::lanes::Place;
+use super::{Inner, Nearby};
+use crate::core::{Decision, Reason};
+use crate::lanes::{Full, Place};
 use crate::metrics::{PushMetrics, ReasonLabel, Word};
 
-/// Records that are worked on at once. Each may hold [`READ_BYTES`](super::facts) of messages: 64 MiB in all.
+/// Records that are worked on at once. Each may hold 256 KiB of messages, and one of 400 KB: about 100 MiB in all.
 pub(super) const AT_ONCE: usize = 256;
 /// The pause between two looks at the queue.
 const LOOK: Duration = Duration::from_millis(500);
 /// A worker that has taken a record decides and calls within this time, or is dead. A call takes 20 s at most.
 pub(super) const LEASE_MS: u64 = 60_000;
-/// Attempts on a record that changes meanwhile. Afterwards it is due again when its lease ends.
-const TRIES: usize = 8;
-/// A device whose provider has no place is tried again after this time, and after up to twice of it.
-const POSTPONED_MS: u64 = 5_000;
+/// Steps on one record: messages, retries of single devices, and attempts on a record that changes meanwhile.
+const STEPS: usize = 64;
+/// What was read longer ago is read again before a call.
+const FRESH: Duration = Duration::from_millis(200);
+/// Alerts that wait for the same provider come back within this time after it.
+const MOST_SPREAD: Duration = Duration::from_secs(300);
+
+/// What a worker needs of its process.
+pub(super) struct Worker {
+    nearby: Arc<dyn Nearby>,
+    drain: Drain,
+}
 
 impl Inner {
-    pub(super) async fn work(self: &Arc<Self>, draining: impl Future<Output = ()> + Send) {
-        tokio::pin!(draining);
+    pub(super) async fn work(self: &Arc<Self>, nearby: Arc<dyn Nearby>, drain: Drain) {
+        let worker = Arc::new(Worker { nearby, drain: drain.clone() });
+        self.wait_for_devices().await;
         let mut at_work = JoinSet::new();
         loop {
             let room = AT_ONCE - at_work.len();
             let due = if room > 0 { self.take_due(room).await } else { Vec::new() };
             let is_busy = !due.is_empty();
             for record in due {
-                let inner = Arc::clone(self);
+                let (inner, worker) = (Arc::clone(self), Arc::clone(&worker));
                 self.metrics.working.inc();
                 at_work.spawn(async move {
-                    inner.attend(record).await;
+                    inner.attend(record, &worker).await;
                     inner.metrics.working.dec();
                 });
             }
+            self.lanes.note_halted();
             let has_room = at_work.len() < AT_ONCE;
             tokio::select! {
                 biased;
-                () = &mut draining => break,
+                () = drain.draining() => break,
                 Some(_) = at_work.join_next(), if !has_room => {}
                 () = std::future::ready(()), if is_busy && has_room => {}
                 () = self.made.notified(), if has_room => {}
@@ -56,6 +67,16 @@ impl Inner {
         }
         // Each ends by itself: a call takes 20 s at most.
         while at_work.join_next().await.is_some() {}
+    }
+
+    /// What was due when the process before this one ended waits once more: the devices have to connect again, and may say that they
+    /// have received it.
+    async fn wait_for_devices(&self) {
+        let now = self.clock.now_ms();
+        let until = now.plus(self.config.delay_ms);
+        if let Err(error) = self.queue.take_due(now, until, usize::MAX >> 1).await {
+            tracing::warn!(%error, "reading the queue of alerts failed");
+        }
     }
 
     async fn take_due(&self, room: usize) -> Vec<Outstanding> {
@@ -71,30 +92,32 @@ impl Inner {
     }
 
     /// Does what is to be done about a record that this worker has taken.
-    async fn attend(&self, record: Outstanding) {
-        if let Err(error) = self.attend_to(record).await {
+    async fn attend(&self, record: Outstanding, worker: &Worker) {
+        if let Err(error) = self.attend_to(record, worker).await {
             self.metrics.store_failures.inc();
             tracing::warn!(%error, "deciding an alert failed; it is repeated when its lease ends");
         }
     }
 
-    async fn attend_to(&self, mut record: Outstanding) -> StoreResult<()> {
-        for _ in 0..TRIES {
+    async fn attend_to(&self, mut record: Outstanding, worker: &Worker) -> StoreResult<()> {
+        let began = self.clock.now_ms();
+        for _ in 0..STEPS {
             let now = self.clock.now_ms();
             if record.due_at().is_none_or(|at| at > now) {
                 return self.release(&record).await;
             }
-            let is_done = if record.held.calls.is_some() {
-                self.abandon(&record).await?
+            // What is left is due again when the lease ends.
+            if worker.drain.phase() != Phase::Running || now > began.plus(LEASE_MS / 2) {
+                return Ok(());
+            }
+            if record.held.calls.is_some() {
+                self.abandon(&record).await?;
             } else if let Some((taking, job)) = record.due(now) {
                 let late = now.get().saturating_sub(job.due_at.get());
                 self.metrics.late_seconds.observe(Duration::from_millis(late).as_secs_f64());
-                self.decide(&record, taking, job).await?
+                self.decide(&record, taking, job, worker).await?;
             } else {
-                self.withdraw(&record).await?
-            };
-            if is_done {
-                return Ok(());
+                self.withdraw(&record).await?;
             }
             record = self.queue.outstanding(record.user, record.channel).await?;
         }
@@ -103,9 +126,6 @@ impl Inner {
 
     /// Ends the lease of a record that is due later than it seemed.
     async fn release(&self, record: &Outstanding) -> StoreResult<()> {
-        if record.is_empty() {
-            return Ok(());
-        }
         self.change(record, record).await.map(drop)
     }
 
@@ -115,26 +135,34 @@ impl Inner {
     }
 
     /// The worker that had begun these calls is dead.
-    async fn abandon(&self, record: &Outstanding) -> StoreResult<bool> {
-        let Some(calls) = &record.held.calls else { return Ok(false) };
+    async fn abandon(&self, record: &Outstanding) -> StoreResult<()> {
+        let Some(calls) = &record.held.calls else { return Ok(()) };
         if !self.change(record, &record.finish(&[])).await? {
-            return Ok(false);
+            return Ok(());
         }
         self.metrics.abandoned.inc_by(calls.devices.len() as u64);
         let why = "the process ended before the answer; it is not repeated";
         let note =
             |device: &DeviceId| self.note(record, &calls.job, Some(*device), AlertOutcome::Unknown, why);
         self.put_notes(calls.devices.iter().map(note).collect()).await;
-        Ok(false)
+        Ok(())
     }
 
-    async fn decide(&self, record: &Outstanding, taking: Taking, job: &Job) -> StoreResult<bool> {
-        let facts = self.facts(record, job).await?;
-        let now = self.clock.now_ms();
-        match facts.decide(record.user, now) {
+    async fn decide(
+        &self,
+        record: &Outstanding,
+        taking: Taking,
+        job: &Job,
+        worker: &Worker,
+    ) -> StoreResult<()> {
+        // Before anything is read: what cannot be read must not be tried for ever.
+        if job.expires_at <= self.clock.now_ms() {
+            return self.expire(record, taking, job).await;
+        }
+        let facts = self.facts(record, job, worker.nearby.as_ref()).await?;
+        match facts.decide(record.user, self.clock.now_ms()) {
             Decision::Drop(reason) => self.drop_job(record, taking, job, reason).await,
-            Decision::Alert(_) if job.expires_at <= now => self.drop_expired(record, taking, job).await,
-            Decision::Alert(alert) => self.alert(record, taking, job, &facts, alert).await,
+            Decision::Alert(_) => self.alert(record, taking, job, facts, worker).await,
         }
     }
 
@@ -144,24 +172,22 @@ impl Inner {
         taking: Taking,
         job: &Job,
         reason: Reason,
-    ) -> StoreResult<bool> {
-        let after = record.without(taking);
-        if !self.change(record, &after).await? {
-            return Ok(false);
+    ) -> StoreResult<()> {
+        if self.change(record, &record.without(taking)).await? {
+            self.metrics.dropped.get_or_create(&ReasonLabel { reason: Word(reason.as_str()) }).inc();
+            let device = device_of(job);
+            self.put_notes(vec![self.note(record, job, device, AlertOutcome::Dropped, reason.as_str())])
+                .await;
         }
-        self.metrics.dropped.get_or_create(&ReasonLabel { reason: Word(reason.as_str()) }).inc();
-        let device = device_of(job);
-        self.put_notes(vec![self.note(record, job, device, AlertOutcome::Dropped, reason.as_str())]).await;
-        Ok(after.due_at().is_none_or(|at| at > self.clock.now_ms()))
+        Ok(())
     }
 
-    async fn drop_expired(&self, record: &Outstanding, taking: Taking, job: &Job) -> StoreResult<bool> {
-        if !self.change(record, &record.without(taking)).await? {
-            return Ok(false);
+    async fn expire(&self, record: &Outstanding, taking: Taking, job: &Job) -> StoreResult<()> {
+        if self.change(record, &record.without(taking)).await? {
+            let why = "it was not decided before it was worthless";
+            self.put_notes(vec![self.note(record, job, device_of(job), AlertOutcome::Expired, why)]).await;
         }
-        let why = "it was not decided before it was worthless";
-        self.put_notes(vec![self.note(record, job, device_of(job), AlertOutcome::Expired, why)]).await;
-        Ok(false)
+        Ok(())
     }
 
     /// Takes places at the providers, writes down the calls, and makes them.
@@ -170,60 +196,53 @@ impl Inner {
         record: &Outstanding,
         taking: Taking,
         job: &Job,
-        facts: &Facts,
-        alert: Alert,
-    ) -> StoreResult<bool> {
-        let message = self.message(record, facts, alert).await?;
+        mut facts: Facts,
+        worker: &Worker,
+    ) -> StoreResult<()> {
+        let began = self.clock.elapsed();
+        let (called, waiting) = subscriptions_for(record, taking, &facts);
         let now = self.clock.now_ms();
-        let (mut places, mut later) = (Vec::<(Subscription, Place)>::new(), Vec::<(DeviceId, Millis)>::new());
-        for subscription in self.subscriptions_for(record, taking, facts, &mut later, now) {
-            match self.lanes.enter(&subscription.target).await {
-                Some(place) => places.push((subscription, place)),
-                None => {
-                    let provider = subscription.target.provider();
-                    self.metrics.postponed.get_or_create(&PushMetrics::of(provider)).inc();
-                    later.push((
-                        subscription.device_id,
-                        now.plus(postponed_ms(&subscription, record.channel)),
-                    ));
-                }
+        let mut later: Vec<(DeviceId, Millis)> = waiting.into_iter().map(|device| (device, now)).collect();
+        let entered = called.into_iter().map(|subscription| async move {
+            let entered = self.lanes.enter(&subscription.target).await;
+            (subscription, entered)
+        });
+        let mut places: Vec<(Subscription, Place)> = Vec::new();
+        for (subscription, entered) in join_all(entered).await {
+            match entered {
+                Ok(place) => places.push((subscription, place)),
+                Err(full) => later.push(self.postponed(&subscription, record.channel, full)),
             }
         }
+        if self.clock.elapsed().saturating_sub(began) > FRESH {
+            // The user may have read or received it while it waited for a place.
+            facts = self.facts(record, job, worker.nearby.as_ref()).await?;
+            places.retain(|(place, _)| facts.subscriptions.contains(place));
+        }
+        let alert = match facts.decide(record.user, self.clock.now_ms()) {
+            Decision::Drop(reason) => return self.drop_job(record, taking, job, reason).await,
+            Decision::Alert(alert) => alert,
+        };
         let devices: Vec<DeviceId> = places.iter().map(|(subscription, _)| subscription.device_id).collect();
         if devices.is_empty() && later.is_empty() {
             return self.drop_job(record, taking, job, Reason::NoSubscription).await;
         }
+        let message = self.message(record, &facts, alert).await?;
         let now = self.clock.now_ms();
         let begun = record.begin(taking, &devices, &later, (now, now.plus(LEASE_MS)));
-        if !self.change(record, &begun).await? {
-            return Ok(false);
-        }
-        if !devices.is_empty() {
+        if self.change(record, &begun).await? && !devices.is_empty() {
             self.call_all(&begun, places, &message).await;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// The subscriptions to call. Devices that wait for a retry get the messages with it.
-    fn subscriptions_for(
-        &self,
-        record: &Outstanding,
-        taking: Taking,
-        facts: &Facts,
-        later: &mut Vec<(DeviceId, Millis)>,
-        now: Millis,
-    ) -> Vec<Subscription> {
-        let waits = |device| record.held.retries.iter().any(|retry| retry.target == Target::Device(device));
-        let mut called = Vec::new();
-        for subscription in &facts.subscriptions {
-            let device = subscription.device_id;
-            match taking {
-                Taking::Fresh if waits(device) => later.push((device, now)),
-                Taking::Retry(target) if target != device => {}
-                Taking::Fresh | Taking::Retry(_) => called.push(subscription.clone()),
-            }
-        }
-        called
+    /// When a device is decided again whose provider had no place.
+    fn postponed(&self, subscription: &Subscription, channel: ChannelId, full: Full) -> (DeviceId, Millis) {
+        self.metrics.postponed.get_or_create(&PushMetrics::of(subscription.target.provider())).inc();
+        let device = subscription.device_id;
+        let wait = full.wait + spread(full.wait.min(MOST_SPREAD), device.raw() ^ channel.raw());
+        let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        (device, self.clock.now_ms().plus(wait))
     }
 
     pub(super) fn note(
@@ -269,7 +288,21 @@ const fn device_of(job: &Job) -> Option<DeviceId> {
     }
 }
 
-fn postponed_ms(subscription: &Subscription, channel: ChannelId) -> u64 {
-    let spread = spread(Duration::from_millis(POSTPONED_MS), subscription.device_id.raw() ^ channel.raw());
-    POSTPONED_MS + u64::try_from(spread.as_millis()).unwrap_or_default()
+/// The subscriptions to call, and the devices that get the messages with what they wait for already.
+fn subscriptions_for(
+    record: &Outstanding,
+    taking: Taking,
+    facts: &Facts,
+) -> (Vec<Subscription>, Vec<DeviceId>) {
+    let waits = |device| record.held.retries.iter().any(|retry| retry.target == Target::Device(device));
+    let (mut called, mut waiting) = (Vec::new(), Vec::new());
+    for subscription in &facts.subscriptions {
+        let device = subscription.device_id;
+        match taking {
+            Taking::Fresh if waits(device) => waiting.push(device),
+            Taking::Retry(target) if target != device => {}
+            Taking::Fresh | Taking::Retry(_) => called.push(subscription.clone()),
+        }
+    }
+    (called, waiting)
 }

@@ -16,7 +16,8 @@ pub fn verdict(status: u16, text: &str, retry_after: Option<Duration>) -> Verdic
         404 | 410 => Verdict::Gone { at: None },
         // The subscription was made with another key of this server: the browser must subscribe again.
         400 | 403 if is_of_another_key(text) => Verdict::Gone { at: None },
-        401 | 403 => Verdict::Credential,
+        // Of this subscription alone: the user who named the endpoint chooses what it answers.
+        401 | 403 => Verdict::WrongEnvironment,
         // 507: ntfy has no subscriber for the topic yet (UnifiedPush).
         429 | 503 | 507 => not_taken,
         // Redirects are not followed: the endpoint was checked, and where it leads to was not.
@@ -26,7 +27,7 @@ pub fn verdict(status: u16, text: &str, retry_after: Option<Duration>) -> Verdic
 }
 
 fn is_of_another_key(text: &str) -> bool {
-    // Apple and Mozilla; Google.
+    // Apple; Google.
     text.contains("VapidPkHashMismatch") || text.contains("do not correspond to the credentials")
 }
 
@@ -52,7 +53,7 @@ mod tests {
             assert_eq!(of(status), Verdict::Ours);
         }
         for status in [401, 403] {
-            assert_eq!(of(status), Verdict::Credential);
+            assert_eq!(of(status), Verdict::WrongEnvironment, "of this subscription alone");
         }
         for status in [500, 502, 504, 100, 600] {
             assert_eq!(of(status), Verdict::Unknown, "it may have been taken");

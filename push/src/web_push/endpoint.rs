@@ -34,6 +34,16 @@ pub enum EndpointError {
     Host,
 }
 
+/// Push services of browsers. Every user of such a browser has an endpoint there.
+const KNOWN_HOSTS: [&str; 4] = [
+    "fcm.googleapis.com",
+    "android.googleapis.com",
+    "updates.push.services.mozilla.com",
+    "web.push.apple.com",
+];
+/// The end of the names of Microsoft's.
+const KNOWN_END: &str = ".notify.windows.com";
+
 impl Endpoint {
     /// Checks an endpoint that a client registers. `allowed` are hosts that the operator named, which may be private, and may be
     /// reached over http.
@@ -74,6 +84,14 @@ impl Endpoint {
     #[must_use]
     pub fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
+    }
+
+    /// Whether it is at one of the large push services, or on a host that the operator allows. All others are named by users.
+    #[must_use]
+    pub fn is_known(&self, allowed: &[String]) -> bool {
+        let host = self.url.host_str().unwrap_or_default();
+        let is_large = KNOWN_HOSTS.contains(&host) || host.ends_with(KNOWN_END);
+        (is_large && self.url.port().is_none()) || allowed.iter().any(|other| other == host)
     }
 
     /// Whether the push service slows down messages with a `Topic`: Google's treats it as a collapse key, of which it takes twenty at

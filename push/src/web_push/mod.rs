@@ -18,11 +18,11 @@ use madang_ids::Millis;
 use madang_proto::{PushTarget, WebPushKeys};
 use madang_store::Subscription;
 use parking_lot::Mutex;
+use reqwest::Certificate;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
-use reqwest::{Certificate, Client};
 
 use crate::core::Verdict;
-use crate::http::{GuardedResolver, LookUp, builder, call};
+use crate::http::{EndpointClients, LookUp, call};
 use crate::notice::{Answer, Notice, Provider};
 
 pub use answer::verdict;
@@ -38,7 +38,7 @@ const READ_SECONDS: u64 = 3_600;
 pub struct WebPush {
     vapid: Mutex<Vapid>,
     allowed: Vec<String>,
-    client: Client,
+    clients: EndpointClients,
 }
 
 impl WebPush {
@@ -49,13 +49,12 @@ impl WebPush {
     pub fn new(
         vapid: Vapid,
         allowed: &[String],
-        look_up: Arc<dyn LookUp>,
+        look_up: &Arc<dyn LookUp>,
         roots: &[Certificate],
     ) -> Result<Self, String> {
-        let resolver = Arc::new(GuardedResolver::new(look_up, allowed));
-        let client = builder(roots).dns_resolver(resolver).build();
-        let client = client.map_err(|error| format!("push.web_push: {error}"))?;
-        Ok(Self { vapid: Mutex::new(vapid), allowed: allowed.to_vec(), client })
+        let clients = EndpointClients::new(roots, allowed, look_up);
+        let clients = clients.map_err(|error| format!("push.web_push: {error}"))?;
+        Ok(Self { vapid: Mutex::new(vapid), allowed: allowed.to_vec(), clients })
     }
 
     /// The public key, which a browser needs to subscribe.
@@ -102,7 +101,8 @@ impl Provider for WebPush {
         let is_shown = notice.words.is_some();
         let ttl = if is_shown { notice.ttl_seconds(now) } else { READ_SECONDS };
         let mut request = self
-            .client
+            .clients
+            .of(endpoint.is_known(&self.allowed))
             .post(endpoint.url().clone())
             .header(AUTHORIZATION, authorization)
             .header(CONTENT_ENCODING, "aes128gcm")

@@ -12,6 +12,12 @@ struct Payload<'a> {
     /// The number of the RFC marks the payload as declarative.
     #[serde(skip_serializing_if = "Option::is_none")]
     web_push: Option<u16>,
+    /// Lets the service worker close what was read elsewhere. Safari runs it for such payloads only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutable: Option<bool>,
+    /// Where the specification has it; Safari 18 reads that of the notification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_badge: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     notification: Option<Notification<'a>>,
     data: &'a AlertData,
@@ -41,9 +47,12 @@ pub fn text(notice: &Notice) -> Option<Vec<u8>> {
             app_badge: data.badge.to_string(),
             data: &data,
         });
-        let web_push = notification.is_some().then_some(8030);
+        let is_shown = notification.is_some();
+        let (web_push, mutable) = (is_shown.then_some(8030), is_shown.then_some(true));
+        let app_badge = is_shown.then_some(data.badge);
         // Strings and numbers can always be written.
-        let text = serde_json::to_vec(&Payload { web_push, notification, data: &data }).ok()?;
+        let text =
+            serde_json::to_vec(&Payload { web_push, mutable, app_badge, notification, data: &data }).ok()?;
         if text.len() <= TEXT_BYTES {
             return Some(text);
         }
@@ -83,7 +92,7 @@ mod tests {
         assert_eq!(
             serde_json::from_slice::<Value>(&text).unwrap(),
             json!({
-                "web_push": 8030,
+                "web_push": 8030, "mutable": true, "app_badge": 3,
                 "notification": {
                     "title": "Ada", "body": "Tea?", "navigate": "https://chat.example.net/c/7", "tag": "c7", "app_badge": "3",
                     "data": data,

@@ -1,6 +1,6 @@
 //! The positions up to which devices have received. The last position of each device is written once a second.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use madang_ids::{Cursor, DeviceId, SealedCursor, UserId};
@@ -13,7 +13,9 @@ use crate::operations::{Caller, Operations};
 /// repeated.
 #[derive(Debug, Default)]
 pub struct ReceivedMarks {
-    waiting: Mutex<HashMap<(UserId, DeviceId), Cursor>>,
+    waiting: Mutex<BTreeMap<(UserId, DeviceId), Cursor>>,
+    /// Those that are being written. Until the write has returned, no reader of the store sees them.
+    writing: Mutex<BTreeMap<(UserId, DeviceId), Cursor>>,
     /// Rounds since the last write. Set to [`PROBE_ROUNDS`] after a failure.
     idle_rounds: AtomicU32,
 }
@@ -33,6 +35,20 @@ impl ReceivedMarks {
     }
 }
 
+impl ReceivedMarks {
+    /// Positions that devices of a user have received, and that may not be in the store yet.
+    #[must_use]
+    pub fn of_user(&self, user: UserId) -> Vec<Cursor> {
+        let devices = (user, DeviceId::from_raw(0))..=(user, DeviceId::from_raw(u64::MAX));
+        let of = |marks: &Mutex<BTreeMap<_, Cursor>>| {
+            marks.lock().range(devices.clone()).map(|(_, cursor)| *cursor).collect::<Vec<_>>()
+        };
+        // In this order: a mark goes from the first to the second.
+        let waiting = of(&self.waiting);
+        [waiting, of(&self.writing)].concat()
+    }
+}
+
 impl Operations {
     /// Notes that the caller's device keeps everything up to `cursor`.
     ///
@@ -48,9 +64,11 @@ impl Operations {
 
     /// Writes the positions that wait.
     pub async fn flush_received(&self) {
-        let waiting = std::mem::take(&mut *self.received.waiting.lock());
-        let marks: Vec<(UserId, DeviceId, Cursor)> =
-            waiting.into_iter().map(|((user, device), cursor)| (user, device, cursor)).collect();
+        let marks: Vec<(UserId, DeviceId, Cursor)> = {
+            let (mut waiting, mut writing) = (self.received.waiting.lock(), self.received.writing.lock());
+            *writing = std::mem::take(&mut *waiting);
+            writing.iter().map(|((user, device), cursor)| (*user, *device, *cursor)).collect()
+        };
         let idle = self.received.idle_rounds.fetch_add(1, Ordering::Relaxed);
         if marks.is_empty() && idle < PROBE_ROUNDS {
             return;
@@ -61,6 +79,7 @@ impl Operations {
         };
         match written {
             Ok(()) => {
+                self.received.writing.lock().clear();
                 self.received.idle_rounds.store(0, Ordering::Relaxed);
                 if self.store_health.pass() {
                     tracing::info!("the store accepts writes again");

@@ -36,7 +36,7 @@ pub struct Job {
     /// How often a provider refused to take it.
     pub attempt: u32,
     epoch: Epoch,
-    /// Rising in both; not empty.
+    /// Rising by message; not empty.
     marks: Vec<Mark>,
 }
 
@@ -48,21 +48,20 @@ impl Job {
         Self { target: Target::User, due_at, expires_at, attempt: 0, epoch: at.epoch, marks }
     }
 
-    /// Adds a later message. The job is not put off by it: a busy channel would never alert anybody. A message that the job has, or
-    /// an older one, changes nothing.
+    /// Adds a message. The job is not put off by it: a busy channel would never alert anybody. A message that the job has changes
+    /// nothing.
     pub fn fold(&mut self, seq: Seq, at: Cursor, expires_at: Millis) {
-        if self.marks.last().is_some_and(|last| seq <= last.seq) {
-            return;
-        }
+        // Almost always the last. Notes of mentions may come in another order.
+        let Err(index) = self.marks.binary_search_by_key(&seq, |mark| mark.seq) else { return };
         if self.epoch != at.epoch {
             // Positions of another epoch say nothing of those of this one. What was received before is found by the read marker.
             self.epoch = at.epoch;
             self.marks.iter_mut().for_each(|mark| mark.position = at.position);
         }
-        if self.marks.len() == MARKS {
+        self.marks.insert(index, Mark { seq, position: at.position });
+        if self.marks.len() > MARKS {
             self.marks.remove(0);
         }
-        self.marks.push(Mark { seq, position: at.position });
         self.expires_at = self.expires_at.max(expires_at);
     }
 
@@ -144,6 +143,11 @@ mod tests {
     fn messages_fold_and_what_any_device_has_received_is_left_out() {
         let mut job = job();
         job.fold(Seq::new(6), at(1, 53), LATER);
+        job.fold(Seq::new(6), at(1, 53), LATER);
+        job.fold(Seq::new(8), at(1, 60), LATER);
+        job.fold(Seq::new(7), at(1, 61), LATER);
+        assert_eq!(waiting(&job, &[at(1, 60)]), [7], "the note of a mention came late");
+        let mut job = self::job();
         job.fold(Seq::new(6), at(1, 53), LATER);
         job.fold(Seq::new(8), at(1, 60), LATER);
         assert_eq!(job.due_at, Millis::new(100));

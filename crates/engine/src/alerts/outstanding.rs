@@ -50,6 +50,9 @@ pub struct Calls {
     pub at: Millis,
     /// When it must have ended. Afterwards it is dead, and what its calls did is unknown.
     pub until: Millis,
+    /// The last message that the user has read meanwhile, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<(Seq, Millis)>,
 }
 
 /// An alert that a device shows.
@@ -95,7 +98,7 @@ pub enum Folded {
     Read {
         /// The last message that was read.
         seq: Seq,
-        /// When.
+        /// The time of that.
         at: Millis,
     },
 }
@@ -158,6 +161,9 @@ impl Outstanding {
                 None => self.fresh = Some(Job::new(seq, at, due_at, expires_at)),
             },
             Folded::Read { seq, at } => {
+                if let Some(calls) = &mut self.held.calls {
+                    calls.read = calls.read.max(Some((seq, at)));
+                }
                 for shown in self.held.shown.iter_mut().filter(|shown| shown.last <= seq && !shown.is_read) {
                     shown.is_read = true;
                     self.held.withdraw_at.get_or_insert(at.plus(WITHDRAW_AFTER_MS));
@@ -205,22 +211,33 @@ impl Outstanding {
             after.held.retry(job.later_for(*device, *due_at));
         }
         if !devices.is_empty() {
-            after.held.calls = Some(Calls { job, devices: devices.to_vec(), at, until });
+            after.held.calls = Some(Calls { job, devices: devices.to_vec(), at, until, read: None });
         }
         after
+    }
+
+    /// Whether the calls that `begun` has written are still under way.
+    #[must_use]
+    pub fn has_calls_of(&self, begun: &Self) -> bool {
+        let key =
+            |it: &Self| it.held.calls.as_ref().map(|calls| (calls.at, calls.until, calls.devices.clone()));
+        self.held.calls.is_some() && key(self) == key(begun)
     }
 
     /// The record once the calls have ended. A device without an end has an unknown one.
     #[must_use]
     pub fn finish(&self, ends: &[(DeviceId, CallEnd)]) -> Self {
         let mut after = self.clone();
-        let Some(Calls { job, .. }) = after.held.calls.take() else { return after };
+        let Some(Calls { job, read, .. }) = after.held.calls.take() else { return after };
+        let last = job.range().1;
+        let read = read.filter(|(seq, _)| *seq >= last);
         for (device, end) in ends {
             match *end {
                 CallEnd::Shown { until } => {
-                    let last = job.range().1;
                     after.held.shown.retain(|shown| shown.device != *device);
-                    after.held.shown.push(Shown { device: *device, last, until, is_read: false });
+                    after.held.shown.push(Shown { device: *device, last, until, is_read: read.is_some() });
+                    let withdraw = read.map(|(_, at)| at.plus(WITHDRAW_AFTER_MS));
+                    after.held.withdraw_at = after.held.withdraw_at.or(withdraw);
                 }
                 CallEnd::Again { at } => after.held.retry(job.again_for(*device, at)),
                 CallEnd::Over => {}
@@ -355,6 +372,17 @@ mod tests {
         let kept = record.withdrawn(&[], at(4_000));
         assert!(kept.held.shown[0].is_read, "a browser learns it with its next alert");
         assert_eq!(kept.due_at(), Some(at(900_000)));
+    }
+
+    #[test]
+    fn what_was_read_while_the_call_was_under_way_is_withdrawn() {
+        let begun = record(&[5]).begin(Taking::Fresh, &[PHONE], &[], (at(100), at(160)));
+        let mut found = begun.clone();
+        found.fold(Folded::Read { seq: Seq::new(5), at: at(110) });
+        assert!(found != begun && found.has_calls_of(&begun));
+        let ended = found.finish(&[(PHONE, CallEnd::Shown { until: at(900_000) })]);
+        assert!(ended.held.shown[0].is_read && !ended.has_calls_of(&begun));
+        assert_eq!(ended.due_at(), Some(at(110 + WITHDRAW_AFTER_MS)));
     }
 
     #[test]

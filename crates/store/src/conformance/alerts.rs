@@ -45,7 +45,6 @@ pub(super) async fn what_is_due_is_leased_to_one_worker(subject: Arc<dyn Ordered
     assert_eq!(places(&store.take_due(at(499), at(900), 9).await.unwrap()), []);
     let again = store.take_due(at(500), at(900), 9).await.unwrap();
     assert_eq!(again.len(), 2, "the worker has died");
-    assert_eq!(places(&store.outstanding_of(user(1), 9).await.unwrap()), [(1, 1)]);
 }
 
 pub(super) async fn a_record_is_changed_only_as_it_was_read(subject: Arc<dyn OrderedSubject>) {
@@ -66,8 +65,15 @@ pub(super) async fn a_record_is_changed_only_as_it_was_read(subject: Arc<dyn Ord
     let now = store.outstanding(user(1), channel(1)).await.unwrap();
     assert_eq!(now.fresh.as_ref().unwrap().range(), (seq(7), seq(7)));
     assert_eq!(now.held, ended.held);
+    // What a device shows and the user has read elsewhere is found without its channel.
+    assert_eq!(store.shown_and_read(user(1), 9).await, Ok(vec![]));
+    let read = Fold { user: user(1), channel: channel(1), what: Folded::Read { seq: seq(6), at: at(450) } };
+    store.fold_alerts(&[read]).await.unwrap();
+    let shown = store.shown_and_read(user(1), 9).await.unwrap();
+    assert_eq!(shown.iter().map(|(channel, it)| (channel.raw(), it.last)).collect::<Vec<_>>(), [(1, seq(6))]);
+    let now = store.outstanding(user(1), channel(1)).await.unwrap();
     assert!(change(&store, &now, &now.without(Taking::Fresh).withdrawn(&[device_id(7)], at(9))).await);
-    assert_eq!(store.outstanding_of(user(1), 9).await, Ok(vec![]));
+    assert!(store.outstanding(user(1), channel(1)).await.unwrap().is_empty());
 }
 
 async fn stage(store: &Arc<dyn OrderedStore>) {
@@ -102,13 +108,13 @@ pub(super) async fn rows_wait_until_alerts_are_made_of_them(subject: Arc<dyn Ord
     stage(&store).await;
     store.begin_alerts();
     let head = said(&store, Head::default(), 1).await;
-    assert_eq!(store.unmade(9).await, Ok(vec![]), "nobody has a subscription");
+    assert_eq!(store.unmade(None, 9).await, Ok(vec![]), "nobody has a subscription");
     for id in [1, 2] {
         store.put_subscription(&subscription(id, id, &id.to_string(), 5)).await.unwrap();
     }
     let head = said(&store, head, 2).await;
     store.alerts_waiting().await;
-    let unmade = store.unmade(9).await.unwrap();
+    let unmade = store.unmade(None, 9).await.unwrap();
     let [unmade] = &unmade[..] else { panic!("{unmade:?}") };
     let message = |value| {
         let (seq, position) = (seq(value), Position::new(value));
@@ -127,12 +133,12 @@ pub(super) async fn rows_wait_until_alerts_are_made_of_them(subject: Arc<dyn Ord
     store.make(log(1), seq(3), vec![self::message(1, 1, 2, 50), self::message(1, 1, 3, 50)]).await.unwrap();
     drop(store);
     let store = subject.open().await;
-    let unmade = store.unmade(9).await.unwrap();
+    let unmade = store.unmade(None, 9).await.unwrap();
     assert_eq!(unmade[0].events, [message(4)]);
     let record = store.outstanding(user(1), channel(1)).await.unwrap();
     assert_eq!(record.fresh.unwrap().range(), (seq(2), seq(3)));
     store.make(log(1), head.seq, vec![]).await.unwrap();
-    assert_eq!(store.unmade(9).await, Ok(vec![]));
+    assert_eq!(store.unmade(None, 9).await, Ok(vec![]));
 }
 
 pub(super) async fn own_logs_say_what_was_mentioned_and_read(subject: Arc<dyn OrderedSubject>) {
@@ -152,7 +158,7 @@ pub(super) async fn own_logs_say_what_was_mentioned_and_read(subject: Arc<dyn Or
         head = append.head();
         assert_eq!(store.append(append).await, Ok(AppendOutcome::Appended));
     }
-    let unmade = store.unmade(9).await.unwrap();
+    let unmade = store.unmade(None, 9).await.unwrap();
     let mentioned =
         AlertEvent::Mentioned { channel: channel(8), seq: seq(40), position: Position::new(2), at: at(20) };
     assert_eq!(

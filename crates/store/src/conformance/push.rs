@@ -82,7 +82,11 @@ pub(super) async fn a_subscription_ends_with_its_device(subject: Arc<dyn Subject
         found.into_iter().map(|found| found.device_id.raw()).collect::<Vec<_>>()
     };
     assert_eq!(store.remove_subscription(user(2), device_id(1), None).await, Ok(false));
-    assert_eq!(store.remove_subscription(user(1), device_id(1), Some(at(4))).await, Ok(false));
+    assert_eq!(
+        store.remove_subscription(user(1), device_id(1), Some(at(4))).await,
+        Ok(false),
+        "registered again"
+    );
     assert_eq!(left().await, [1, 2, 3]);
     assert_eq!(store.remove_subscription(user(1), device_id(1), Some(at(5))).await, Ok(true));
     assert_eq!(store.remove_subscription(user(1), device_id(1), None).await, Ok(false));

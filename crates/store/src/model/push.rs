@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use madang_engine::alerts::{Fold, Outstanding};
+use madang_engine::alerts::{Fold, Outstanding, Shown};
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, Cursor, DeviceId, Epoch, LogId, Millis, Position, Seq, UserId};
 use madang_proto::{AlertNote, AlertOutcome, AlertSettings, ChannelKind, Content};
@@ -17,7 +17,7 @@ use crate::error::StoreResult;
 use crate::push::{BADGE_CHANNELS, DeadLetter, NoteOf, PushStore, Subscription, unread_of};
 
 /// Rows of one log from which alerts are made at once.
-const ROWS: u64 = 256;
+const ROWS: u64 = 64;
 
 /// What the model keeps of push.
 #[derive(Debug, Default)]
@@ -50,8 +50,11 @@ impl PushStore for Model {
             let same = same.filter(|found| found.target == subscription.target && !renews);
             let registered_at = same.map_or(subscription.registered_at, |same| same.registered_at);
             let put = Subscription { registered_at, ..subscription.clone() };
-            subscriptions.retain(|_, other| other.target.token() != put.target.token() || moves);
-            subscriptions.insert(put.device_id, put.clone());
+            subscriptions.retain(|_, other| other.token_key() != put.token_key() || moves);
+            let device = state.devices.get(&put.device_id);
+            if device.is_some_and(|device| device.revoked_at.is_none()) {
+                state.push.subscriptions.insert(put.device_id, put.clone());
+            }
             put
         })
         .await
@@ -72,14 +75,13 @@ impl PushStore for Model {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Option<Millis>,
+        seen_at: Option<Millis>,
     ) -> StoreResult<bool> {
         let _call = self.journal.begin("remove_subscription");
         let is_blind = self.is_mutant(Mutant::RemovesLaterSubscription);
         self.write(|state| {
             let found = state.push.subscriptions.get(&device).filter(|found| found.user_id == user);
-            let is_that =
-                found.is_some_and(|it| registered_at.is_none_or(|at| at == it.registered_at) || is_blind);
+            let is_that = found.is_some_and(|it| seen_at.is_none_or(|at| at == it.seen_at) || is_blind);
             if is_that {
                 state.push.subscriptions.remove(&device);
             }
@@ -92,13 +94,13 @@ impl PushStore for Model {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Millis,
+        seen_at: Millis,
         why: AlertOutcome,
     ) -> StoreResult<()> {
         let _call = self.journal.begin("halt_subscription");
         self.write(|state| {
             let found = state.push.subscriptions.get_mut(&device).filter(|found| found.user_id == user);
-            if let Some(found) = found.filter(|found| found.registered_at == registered_at) {
+            if let Some(found) = found.filter(|found| found.seen_at == seen_at) {
                 found.halted = Some(why);
             }
         })
@@ -187,11 +189,12 @@ impl AlertQueue for Model {
         self.read(|state| state.push.record(user, channel)).await
     }
 
-    async fn outstanding_of(&self, user: UserId, limit: usize) -> StoreResult<Vec<Outstanding>> {
-        let _call = self.journal.begin("outstanding_of");
+    async fn shown_and_read(&self, user: UserId, limit: usize) -> StoreResult<Vec<(ChannelId, Shown)>> {
+        let _call = self.journal.begin("shown_and_read");
         self.read(|state| {
-            let records = state.push.queue.values().rev().map(|(record, _)| record);
-            records.filter(|record| record.user == user).take(limit).cloned().collect()
+            let records = state.push.queue.values().map(|(record, _)| record).filter(|it| it.user == user);
+            let read = records.flat_map(|record| record.held.shown.iter().map(|it| (record.channel, *it)));
+            read.filter(|(_, shown)| shown.is_read).take(limit).collect()
         })
         .await
     }
@@ -237,10 +240,11 @@ impl AlertOutbox for Model {
         self.alerts.noted.notified().await;
     }
 
-    async fn unmade(&self, limit: usize) -> StoreResult<Vec<Unmade>> {
+    async fn unmade(&self, after: Option<LogId>, limit: usize) -> StoreResult<Vec<Unmade>> {
         let _call = self.journal.begin("unmade");
         self.read(|state| {
-            let noted = state.push.outbox.iter().take(limit);
+            let noted = state.push.outbox.iter().filter(|(log, _)| after.is_none_or(|after| **log > after));
+            let noted = noted.take(limit);
             noted.map(|(log, (from, upto))| state.unmade(*log, *from, *upto)).collect()
         })
         .await

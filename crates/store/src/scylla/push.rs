@@ -122,12 +122,12 @@ impl Scylla {
 impl PushStore for Scylla {
     async fn put_subscription(&self, new: &Subscription) -> StoreResult<Subscription> {
         let Subscription { user_id, device_id, .. } = *new;
-        let hash = Sha256::digest(new.target.token().as_bytes()).to_vec();
+        let hash = Sha256::digest(new.token_key().as_bytes()).to_vec();
         let holder: Option<(i64, i64)> = self.cql.read_one(&HOLDER, (hash.clone(),)).await?;
         let here = (int(user_id.raw()), int(device_id.raw()));
         if let Some((user, device)) = holder.filter(|holder| *holder != here) {
             let (user, device) = (UserId::from_raw(number(user)), DeviceId::from_raw(number(device)));
-            let has_token = |found: &Subscription| found.target.token() == new.target.token();
+            let has_token = |found: &Subscription| found.token_key() == new.token_key();
             self.change_subscription(user, device, |found| found.filter(has_token).map(|_| None)).await?;
         }
         self.cql.write(&HOLD, (hash, here.0, here.1)).await?;
@@ -155,9 +155,9 @@ impl PushStore for Scylla {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Option<Millis>,
+        seen_at: Option<Millis>,
     ) -> StoreResult<bool> {
-        let is_that = |found: &Subscription| registered_at.is_none_or(|at| at == found.registered_at);
+        let is_that = |found: &Subscription| seen_at.is_none_or(|at| at == found.seen_at);
         self.change_subscription(user, device, |found| found.filter(is_that).map(|_| None)).await
     }
 
@@ -165,11 +165,11 @@ impl PushStore for Scylla {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Millis,
+        seen_at: Millis,
         why: AlertOutcome,
     ) -> StoreResult<()> {
         let halt = |found: Option<Subscription>| {
-            let found = found.filter(|found| found.registered_at == registered_at)?;
+            let found = found.filter(|found| found.seen_at == seen_at)?;
             Some(Some(Subscription { halted: Some(why), ..found }))
         };
         self.change_subscription(user, device, halt).await.map(drop)

@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use madang_chat_server::config::Config;
-use madang_push_sandbox::{Face, Notice, Now, Sandbox, Settings};
+use madang_push_sandbox::{Face, Notice};
 use madang_service::Clock;
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 
 use crate::PATIENCE;
+use crate::push::PushServices;
 
 /// The services, and what each device of the transcript has taken of them.
 pub(super) struct Pushes {
-    sandbox: Sandbox,
-    /// Keys and certificates, as an operator has them.
-    _folder: TempDir,
+    services: PushServices,
     devices: BTreeMap<String, Device>,
 }
 
@@ -28,32 +26,30 @@ struct Device {
 impl Pushes {
     /// Starts the services, on the clock of the transcript, and names them in the configuration.
     pub(super) async fn start(config: &mut Config, clock: Clock) -> anyhow::Result<Self> {
-        let now = Now::from_fn(move || clock.now_ms().get());
-        let sandbox = Sandbox::start(Settings { now, ..Settings::default() }).await?;
-        let folder = tempfile::tempdir()?;
-        configure(config, &sandbox, &folder)?;
-        Ok(Self { sandbox, _folder: folder, devices: BTreeMap::new() })
+        let services = PushServices::start(config, clock).await?;
+        Ok(Self { services, devices: BTreeMap::new() })
     }
 
     /// The body with which a device registers at `provider`.
     pub(super) fn subscription(&mut self, device: &str, provider: &str) -> Result<Value, String> {
         let (target, body) = match provider {
             "apns" => {
-                let (token, topic) = (hex(device), self.sandbox.apns().topic());
+                let (token, topic) = (hex(device), self.services.sandbox.apns().topic());
                 (token.clone(), json!({ "token": token, "topic": topic, "environment": "production" }))
             }
             "fcm" => {
-                let (token, project) = (format!("fcm-{device}"), self.sandbox.fcm().project());
+                let (token, project) = (format!("fcm-{device}"), self.services.sandbox.fcm().project());
                 (token.clone(), json!({ "token": token, "project": project }))
             }
             "web_push" | "unified_push" => {
-                let made = self.sandbox.web_push().subscribe(None).map_err(|error| error.to_string())?;
+                let made =
+                    self.services.sandbox.web_push().subscribe(None).map_err(|error| error.to_string())?;
                 let keys = json!({ "p256dh": made.p256dh, "auth": made.auth });
                 (made.endpoint.clone(), json!({ "endpoint": made.endpoint, "keys": keys }))
             }
             "webhook" => {
                 let name = device.replace('.', "-");
-                let hook = self.sandbox.webhook().hook(&name).map_err(|error| error.to_string())?;
+                let hook = self.services.sandbox.webhook().hook(&name).map_err(|error| error.to_string())?;
                 (name, json!({ "url": hook.url }))
             }
             other => return Err(format!("{other} is no provider")),
@@ -72,7 +68,7 @@ impl Pushes {
     pub(super) fn registered(&self, device: &str, answer: &Value) -> Result<(), String> {
         match (answer["signing_secret"].as_str(), self.devices.get(device)) {
             (Some(secret), Some(known)) => {
-                let set = self.sandbox.webhook().set_secret(&known.target, secret);
+                let set = self.services.sandbox.webhook().set_secret(&known.target, secret);
                 set.map_err(|_| "the secret is not whsec_ and base64".to_owned())
             }
             _ => Ok(()),
@@ -83,7 +79,8 @@ impl Pushes {
     pub(super) async fn next(&mut self, device: &str) -> Result<Value, String> {
         let known = self.devices.get_mut(device).ok_or_else(|| format!("{device} has not subscribed"))?;
         let has_next = |notices: &[Arc<Notice>]| of(notices, &known.target).nth(known.taken).is_some();
-        let notices = self.sandbox.wait_for(has_next, PATIENCE).await.map_err(|error| error.to_string())?;
+        let notices =
+            self.services.sandbox.wait_for(has_next, PATIENCE).await.map_err(|error| error.to_string())?;
         let next = of(&notices, &known.target).nth(known.taken).ok_or("there is no further push")?;
         known.taken += 1;
         Ok(plain(next))
@@ -91,15 +88,15 @@ impl Pushes {
 
     /// Another process has begun: it signs other tokens.
     pub(super) fn restarted(&self) {
-        self.sandbox.apns().forget_provider_tokens();
+        self.services.sandbox.apns().forget_provider_tokens();
     }
 
     /// Whether every push was expected, and every request was right.
     pub(super) fn end(&self) -> Result<(), String> {
-        if let Some(wrong) = self.sandbox.wrong_requests().first() {
+        if let Some(wrong) = self.services.sandbox.wrong_requests().first() {
             return Err(format!("a push service has refused a request: {}", wrong.to_json()));
         }
-        let notices = self.sandbox.notices();
+        let notices = self.services.sandbox.notices();
         for (name, device) in &self.devices {
             if let Some(next) = of(&notices, &device.target).nth(device.taken) {
                 return Err(format!("{name} got {}, but no statement expects it", plain(next)));
@@ -148,26 +145,4 @@ fn as_value(name: &str, value: &Value) -> Value {
 
 fn hex(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn configure(config: &mut Config, sandbox: &Sandbox, folder: &TempDir) -> anyhow::Result<()> {
-    sandbox.write_files(folder.path())?;
-    let text = sandbox.config_text(folder.path());
-    let table: toml::Table = text.parse()?;
-    let mut push = serde_json::to_value(&config.push)?;
-    merge(&mut push, &serde_json::to_value(&table["push"])?);
-    config.push = serde_json::from_value(push)?;
-    // The server makes the key for browsers there.
-    config.server.data = folder.path().to_owned();
-    Ok(())
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    match (into.as_object_mut(), from.as_object()) {
-        (Some(into), Some(from)) => {
-            from.iter()
-                .for_each(|(name, value)| merge(into.entry(name.clone()).or_insert(Value::Null), value));
-        }
-        _ => *into = from.clone(),
-    }
 }

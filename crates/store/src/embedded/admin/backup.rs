@@ -20,7 +20,7 @@ use crate::embedded::schema::{self, Medium};
 use crate::embedded::{Embedded, acked};
 
 /// Files of a data folder beside the database that belong to a backup.
-const BESIDE: [&str; 1] = ["token.secret"];
+const BESIDE: [&str; 2] = ["token.secret", "vapid.pem"];
 
 /// The extent of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

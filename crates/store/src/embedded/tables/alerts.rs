@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use madang_engine::alerts::{Fold, Held, Job, Outstanding};
+use madang_engine::alerts::{Fold, Held, Job, Outstanding, Shown};
 use madang_engine::spans::Spans;
 use madang_ids::{ChannelId, Cursor, Epoch, LogId, Millis, Position, Seq, UserId};
 use madang_proto::{ChannelKind, Content};
@@ -13,11 +13,12 @@ use tokio::sync::Notify;
 use crate::alerts::{AlertEvent, AlertOutbox, AlertQueue, OutstandingChange, Unmade};
 use crate::embedded::Embedded;
 use crate::embedded::codec::{from_json, int, json, kind, limit, number, optional_json};
+use crate::embedded::job::Transaction;
 use crate::embedded::readable::readable;
 use crate::error::StoreResult;
 
 /// Rows of one log from which alerts are made at once.
-const ROWS: usize = 256;
+const ROWS: u64 = 64;
 const RECORD: &str = "SELECT user, channel, fresh, held FROM alerts WHERE user = ?1 AND channel = ?2";
 
 /// Whether rows are noted for alerts.
@@ -44,33 +45,40 @@ impl Alerts {
 #[async_trait]
 impl AlertQueue for Embedded {
     async fn take_due(&self, now: Millis, until: Millis, rows: usize) -> StoreResult<Vec<Outstanding>> {
-        // Most of the time nothing is due, and a write has its price.
-        if self.read(move |db| due(db, now, 1)).await?.is_empty() {
-            return Ok(Vec::new());
+        // Records are parsed by a reader: the writer only moves their times.
+        let due = self.read(move |db| due(db, now, rows)).await?;
+        if due.is_empty() {
+            return Ok(due);
         }
-        self.write(move |transaction| {
-            let due = due(transaction.db(), now, rows)?;
-            let mut lease = transaction
-                .db()
-                .prepare_cached("UPDATE alerts SET due_at = ?3 WHERE user = ?1 AND channel = ?2")?;
-            for record in &due {
-                lease.execute([int(record.user.raw()), int(record.channel.raw()), int(until.get())])?;
-            }
-            Ok(due)
-        })
-        .await
+        let keys: Vec<[i64; 2]> =
+            due.iter().map(|record| [int(record.user.raw()), int(record.channel.raw())]).collect();
+        let leased = self.write(move |transaction| lease(transaction.db(), &keys, now, until)).await?;
+        // A record that has changed in between is noticed when its change is written.
+        Ok(due
+            .into_iter()
+            .zip(leased)
+            .filter(|(_, is_leased)| *is_leased)
+            .map(|(record, _)| record)
+            .collect())
     }
 
     async fn outstanding(&self, user: UserId, channel: ChannelId) -> StoreResult<Outstanding> {
         self.read(move |db| record(db, user, channel)).await
     }
 
-    async fn outstanding_of(&self, user: UserId, rows: usize) -> StoreResult<Vec<Outstanding>> {
+    async fn shown_and_read(&self, user: UserId, rows: usize) -> StoreResult<Vec<(ChannelId, Shown)>> {
         self.read(move |db| {
             let mut statement = db.prepare_cached(
-                "SELECT user, channel, fresh, held FROM alerts WHERE user = ?1 ORDER BY channel DESC LIMIT ?2",
+                "SELECT user, channel, NULL, held FROM alerts
+                 WHERE user = ?1 AND instr(held, '\"is_read\":true') > 0 LIMIT ?2",
             )?;
-            statement.query_map([int(user.raw()), limit(rows)], record_of)?.collect()
+            let found = statement.query_map([int(user.raw()), limit(rows)], record_of)?;
+            let mut read = Vec::new();
+            for record in found {
+                let Outstanding { channel, held, .. } = record?;
+                read.extend(held.shown.into_iter().filter(|shown| shown.is_read).map(|it| (channel, it)));
+            }
+            Ok(read)
         })
         .await
     }
@@ -89,7 +97,7 @@ impl AlertQueue for Embedded {
 
     async fn fold_alerts(&self, folds: &[Fold]) -> StoreResult<()> {
         let folds = in_order(folds.to_vec());
-        self.write(move |transaction| fold_all(transaction.db(), &folds)).await
+        self.writer.write(bytes_of(&folds), move |transaction| fold_all(transaction.db(), &folds)).await
     }
 
     /// Positions have one order for ever; epochs tell starts of the process apart.
@@ -108,12 +116,17 @@ impl AlertOutbox for Embedded {
         self.alerts.noted.notified().await;
     }
 
-    async fn unmade(&self, logs: usize) -> StoreResult<Vec<Unmade>> {
+    async fn unmade(&self, after: Option<LogId>, logs: usize) -> StoreResult<Vec<Unmade>> {
         self.read(move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT is_user, log, from_seq, upto_seq FROM alert_outbox LIMIT ?1")?;
+            let mut statement = db.prepare_cached(
+                "SELECT is_user, log, from_seq, upto_seq FROM alert_outbox
+                 WHERE (is_user, log) > (?1, ?2) ORDER BY is_user, log LIMIT ?3",
+            )?;
+            let after = after.map_or((false, 0), |log| (is_user(log), int(raw(log))));
             let noted: Vec<(LogId, u64, u64)> = statement
-                .query_map([limit(logs)], |row| Ok((log_of(row)?, number(row, 2)?, number(row, 3)?)))?
+                .query_map(params![after.0, after.1, limit(logs)], |row| {
+                    Ok((log_of(row)?, number(row, 2)?, number(row, 3)?))
+                })?
                 .collect::<Result<_>>()?;
             noted.into_iter().map(|(log, from, upto)| unmade(db, log, from, upto)).collect()
         })
@@ -122,7 +135,8 @@ impl AlertOutbox for Embedded {
 
     async fn make(&self, log: LogId, upto: Seq, folds: Vec<Fold>) -> StoreResult<()> {
         let folds = in_order(folds);
-        self.write(move |transaction| {
+        let bytes = bytes_of(&folds);
+        let write = move |transaction: &mut Transaction<'_>| {
             let db = transaction.db();
             fold_all(db, &folds)?;
             let (is_user, id, upto) = (is_user(log), int(raw(log)), int(upto.get()));
@@ -133,8 +147,8 @@ impl AlertOutbox for Embedded {
             )?
             .execute(params![is_user, id, upto])
             .map(drop)
-        })
-        .await
+        };
+        self.writer.write(bytes, write).await
     }
 }
 
@@ -164,12 +178,16 @@ fn log_of(row: &Row<'_>) -> Result<LogId> {
 }
 
 fn unmade(db: &Connection, log: LogId, from: u64, upto: u64) -> Result<Unmade> {
-    let upto = upto.min(from + ROWS as u64 - 1);
+    let upto = upto.min(from + ROWS - 1);
     let keys = [int(raw(log)), int(from), int(upto)];
-    let (events, users) = match log {
-        LogId::Channel(channel) => messages(db, channel, keys)?,
-        LogId::User(user) => (own_events(db, keys)?, vec![(user, Spans::since(Seq::ZERO))]),
+    let found = match log {
+        LogId::Channel(channel) => messages(db, channel, keys),
+        LogId::User(user) => {
+            own_events(db, keys).map(|events| (events, vec![(user, Spans::since(Seq::ZERO))]))
+        }
     };
+    // A damaged row costs the alerts of its log, and holds up no other.
+    let (events, users) = readable(found)?.unwrap_or_default();
     Ok(Unmade { log, upto: Seq::new(upto), events, users })
 }
 
@@ -192,7 +210,9 @@ fn messages(db: &Connection, channel: ChannelId, keys: [i64; 3]) -> Result<Found
     };
     let events = statement.query_map(keys, message)?.collect::<Result<_>>()?;
     let mut statement = db.prepare_cached(
-        "SELECT user, spans FROM members WHERE channel = ?1 AND user IN (SELECT user FROM push_subscriptions)",
+        // The members are walked, and not all subscriptions there are.
+        "SELECT user, spans FROM members m
+         WHERE channel = ?1 AND EXISTS (SELECT 1 FROM push_subscriptions p WHERE p.user = m.user)",
     )?;
     let mut users = Vec::new();
     let mut rows = statement.query([int(channel.raw())])?;
@@ -241,6 +261,19 @@ fn fold_all(db: &Connection, folds: &[Fold]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Moves the times of records that are still due. Says of each whether it was.
+fn lease(db: &Connection, keys: &[[i64; 2]], now: Millis, until: Millis) -> Result<Vec<bool>> {
+    let mut lease =
+        db.prepare_cached("UPDATE alerts SET due_at = ?3 WHERE user = ?1 AND channel = ?2 AND due_at <= ?4")?;
+    let times = (int(until.get()), int(now.get()));
+    keys.iter().map(|[user, channel]| Ok(lease.execute([*user, *channel, times.0, times.1])? == 1)).collect()
+}
+
+/// About the size of folds in the queue of the writer.
+fn bytes_of(folds: &[Fold]) -> usize {
+    folds.len() * 512
 }
 
 fn due(db: &Connection, now: Millis, rows: usize) -> Result<Vec<Outstanding>> {

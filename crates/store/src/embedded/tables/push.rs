@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, from_json, int, json, limit, number};
+use crate::embedded::readable::readable;
 use crate::error::StoreResult;
 use crate::push::{DeadLetter, NOTES_KEPT, NoteOf, PushStore, Subscription};
 
@@ -28,7 +29,8 @@ impl PushStore for Embedded {
                  JOIN devices ON devices.id = device AND devices.user = push_subscriptions.user
                  WHERE push_subscriptions.user = ?1 AND revoked_at IS NULL ORDER BY device",
             )?;
-            statement.query_map([int(user.raw())], |row| from_json(row, 0))?.collect()
+            let found = statement.query_map([int(user.raw())], |row| readable(from_json(row, 0)))?;
+            found.filter_map(Result::transpose).collect()
         })
         .await
     }
@@ -37,12 +39,12 @@ impl PushStore for Embedded {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Option<Millis>,
+        seen_at: Option<Millis>,
     ) -> StoreResult<bool> {
         self.write(move |transaction| {
             let db = transaction.db();
             let found = of_device(db, user, device)?;
-            let is_that = |found: &Subscription| registered_at.is_none_or(|at| at == found.registered_at);
+            let is_that = |found: &Subscription| seen_at.is_none_or(|at| at == found.seen_at);
             if !found.is_some_and(|found| is_that(&found)) {
                 return Ok(false);
             }
@@ -55,12 +57,12 @@ impl PushStore for Embedded {
         &self,
         user: UserId,
         device: DeviceId,
-        registered_at: Millis,
+        seen_at: Millis,
         why: AlertOutcome,
     ) -> StoreResult<()> {
         self.write(move |transaction| {
             let found = of_device(transaction.db(), user, device)?;
-            match found.filter(|found| found.registered_at == registered_at) {
+            match found.filter(|found| found.seen_at == seen_at) {
                 Some(found) => write(transaction.db(), &Subscription { halted: Some(why), ..found }),
                 None => Ok(()),
             }
@@ -85,8 +87,9 @@ impl PushStore for Embedded {
     async fn alert_settings(&self, user: UserId) -> StoreResult<AlertSettings> {
         self.read(move |db| {
             let mut statement = db.prepare_cached("SELECT settings FROM alert_settings WHERE user = ?1")?;
-            let found = statement.query_row([int(user.raw())], |row| from_json(row, 0)).optional()?;
-            Ok(found.unwrap_or_default())
+            let found = statement.query_row([int(user.raw())], |row| from_json(row, 0)).optional();
+            // Settings that cannot be read are those of a new user: no alert must wait for them.
+            Ok(readable(found)?.flatten().unwrap_or_default())
         })
         .await
     }
@@ -161,8 +164,13 @@ fn put(db: &Connection, new: &Subscription) -> Result<Subscription> {
         before.filter(|before| before.target == new.target).map(|before| before.registered_at);
     let put = Subscription { registered_at: registered_at.unwrap_or(new.registered_at), ..new.clone() };
     // Of another device: the same app, whose user has changed.
-    db.prepare_cached("DELETE FROM push_subscriptions WHERE token = ?1")?.execute([put.target.token()])?;
-    write(db, &put)?;
+    db.prepare_cached("DELETE FROM push_subscriptions WHERE token = ?1")?.execute([put.token_key()])?;
+    // The device may have been revoked meanwhile.
+    let mut live =
+        db.prepare_cached("SELECT 1 FROM devices WHERE id = ?1 AND user = ?2 AND revoked_at IS NULL")?;
+    if live.exists([int(put.device_id.raw()), int(put.user_id.raw())])? {
+        write(db, &put)?;
+    }
     Ok(put)
 }
 
@@ -171,13 +179,15 @@ fn write(db: &Connection, subscription: &Subscription) -> Result<()> {
         "INSERT OR REPLACE INTO push_subscriptions (device, user, token, subscription) VALUES (?1, ?2, ?3, ?4)",
     )?;
     let (device, user) = (int(subscription.device_id.raw()), int(subscription.user_id.raw()));
-    statement.execute(params![device, user, subscription.target.token(), json(subscription)?]).map(drop)
+    statement.execute(params![device, user, subscription.token_key(), json(subscription)?]).map(drop)
 }
 
 fn of_device(db: &Connection, user: UserId, device: DeviceId) -> Result<Option<Subscription>> {
     let mut statement =
         db.prepare_cached("SELECT subscription FROM push_subscriptions WHERE device = ?1 AND user = ?2")?;
-    statement.query_row([int(device.raw()), int(user.raw())], |row| from_json(row, 0)).optional()
+    // One that cannot be read is replaced by the next registration.
+    let found = statement.query_row([int(device.raw()), int(user.raw())], |row| from_json(row, 0));
+    Ok(readable(found.optional())?.flatten())
 }
 
 /// Removes the subscription of a device.
@@ -199,7 +209,11 @@ fn put_note(db: &Connection, NoteOf { user, channel, note }: &NoteOf) -> Result<
 /// notes.
 pub(in crate::embedded) fn forget_notes(db: &Connection, before: Millis, rows: usize) -> Result<usize> {
     let before = int(before.get());
-    db.prepare_cached("DELETE FROM dead_letters WHERE at_ms < ?1")?.execute([before])?;
+    let mut letters = db.prepare_cached(
+        "DELETE FROM dead_letters WHERE id IN
+             (SELECT id FROM (SELECT id, at_ms FROM dead_letters ORDER BY id LIMIT ?2) WHERE at_ms < ?1)",
+    )?;
+    letters.execute([before, limit(rows)])?;
     // The ids rise with time, so only the first rows are looked at.
     let mut statement = db.prepare_cached(
         "DELETE FROM alert_notes WHERE id IN

@@ -55,6 +55,11 @@ fn forget_user(db: &Connection, user: UserId, forgets: usize) -> Result<usize> {
          (SELECT user, channel FROM channel_settings WHERE user = ?1 LIMIT ?2)",
         "DELETE FROM hidden_messages WHERE (user, channel, seq) IN
          (SELECT user, channel, seq FROM hidden_messages WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM push_subscriptions WHERE device IN
+         (SELECT device FROM push_subscriptions WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM alert_settings WHERE user IN (SELECT user FROM alert_settings WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM alerts WHERE (user, channel) IN (SELECT user, channel FROM alerts WHERE user = ?1 LIMIT ?2)",
+        "DELETE FROM alert_notes WHERE id IN (SELECT id FROM alert_notes WHERE user = ?1 LIMIT ?2)",
         "DELETE FROM blocks WHERE (user, other) IN (SELECT user, other FROM blocks b WHERE user = ?1 AND NOT EXISTS
          (SELECT 1 FROM directs d WHERE d.one = min(b.user, b.other) AND d.other = max(b.user, b.other)) LIMIT ?2)",
     ] {
