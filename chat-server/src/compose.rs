@@ -312,7 +312,7 @@ impl Node {
                 clock: clock.clone(),
                 metrics: PushMetrics::register(&metrics),
                 secret,
-                vapid_file: &config.server.data.join("vapid.pem"),
+                folder: &config.server.data,
                 look_up,
             }),
             None => Push::off(),

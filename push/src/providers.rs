@@ -36,9 +36,9 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Opens what is configured. `vapid_file` is the key file of Web Push if the configuration names none; it is created if it is
-    /// missing. Returns what is wrong as well: each text names the setting.
-    pub fn open(config: &PushConfig, vapid_file: &Path, look_up: &Arc<dyn LookUp>) -> (Self, Vec<String>) {
+    /// Opens what is configured. `folder` is private to the server: it has the key of Web Push, `vapid.pem`, if the configuration names
+    /// none, which is created if it is missing, and the token for APNs. Returns what is wrong as well: each text names the setting.
+    pub fn open(config: &PushConfig, folder: &Path, look_up: &Arc<dyn LookUp>) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut opened = Self { allowed: config.web_push.allowed_hosts.clone(), ..Self::default() };
         let roots = http::roots(&config.extra_roots_file).unwrap_or_else(|error| {
@@ -54,12 +54,12 @@ impl Providers {
                      notifications only with one"
                 );
             }
-            let vapid = open_vapid(config, vapid_file);
+            let vapid = open_vapid(config, &folder.join("vapid.pem"));
             let made = vapid.and_then(|vapid| WebPush::new(vapid, &opened.allowed, look_up, &roots));
             opened.web_push = made.map_err(&mut keep).ok();
         }
         if !config.apns.key_file.as_os_str().is_empty() {
-            opened.apns = Apns::open(&config.apns, &roots).map_err(&mut keep).ok();
+            opened.apns = Apns::open(&config.apns, &roots, folder).map_err(&mut keep).ok();
         }
         if !config.fcm.service_account_file.as_os_str().is_empty() {
             opened.fcm = Fcm::open(&config.fcm, &roots).map_err(&mut keep).ok();

@@ -71,7 +71,6 @@ impl Stage {
     /// Ends the node abruptly and starts another one over the same store.
     async fn restart(&mut self) {
         self.node.take().unwrap().stop().await.unwrap();
-        self.sandbox().apns().forget_provider_tokens();
         let node = TestNode::start(self.config.clone(), &self.storage, self.clock.clone()).await;
         self.node = Some(node.unwrap());
     }

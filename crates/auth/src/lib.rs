@@ -23,6 +23,6 @@ pub use internal::{
 pub use invitation::InvitationCode;
 pub use passwords::{Lane, MAX_PASSWORD_BYTES, PasswordConfig, PasswordError, Passwords, spellings};
 pub use refresh::{RefreshToken, RefreshTokenError};
-pub use secret::{create_secret_file, load_or_create_secret, load_secret};
+pub use secret::{create_secret_file, load_or_create_secret, load_secret, replace_secret_file};
 pub use tickets::{TICKET_TTL_MS, Ticket, TicketError, TicketId, TicketPlace, Tickets};
 pub use tokens::{Claims, MAX_TOKEN_BYTES, TokenError, Tokens};

@@ -56,6 +56,20 @@ pub fn create_secret_file(path: &Path, content: &[u8]) -> io::Result<()> {
     written.and(removed)
 }
 
+/// Writes a file that only its owner can read, in place of an earlier one: a reader finds one or the other. Blocks on the disk.
+///
+/// # Errors
+/// Errors of the disk.
+pub fn replace_secret_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = draft_of(path);
+    let written = write_draft(&draft, content).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        // It may not exist.
+        let _ = fs::remove_file(&draft);
+    }
+    written
+}
+
 fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
     file.write_all(content)?;

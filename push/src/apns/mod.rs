@@ -3,6 +3,7 @@
 mod answer;
 mod token;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -57,11 +58,11 @@ struct Service {
 }
 
 impl Apns {
-    /// Reads the key.
+    /// Reads the key. `folder` keeps the token that it signs, for the next process.
     ///
     /// # Errors
     /// A text that names the setting.
-    pub fn open(config: &ApnsConfig, roots: &[Certificate]) -> Result<Self, String> {
+    pub fn open(config: &ApnsConfig, roots: &[Certificate], folder: &Path) -> Result<Self, String> {
         for (field, id) in [("key_id", &config.key_id), ("team_id", &config.team_id)] {
             if id.len() != 10 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err(format!("push.apns.{field} must have 10 letters and digits"));
@@ -73,7 +74,7 @@ impl Apns {
         let file = config.key_file.display();
         let pem =
             std::fs::read(&config.key_file).map_err(|error| format!("push.apns.key_file {file}: {error}"))?;
-        let token = ProviderToken::new(&pem, &config.key_id, &config.team_id);
+        let token = ProviderToken::new(&pem, &config.key_id, &config.team_id, &folder.join("apns.token"));
         let token = token
             .ok_or_else(|| format!("push.apns.key_file {file} is not a private key of P-256 in PEM (.p8)"))?;
         let service = |url: &str| Service::new(url, roots).map_err(|error| format!("push.apns.url: {error}"));

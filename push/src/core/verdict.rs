@@ -20,7 +20,7 @@ pub enum Verdict {
     WrongEnvironment,
     /// The provider has certainly not taken it.
     NotTaken {
-        /// The wait that the provider asks for.
+        /// The wait that the provider asks for. Zero: only the connection is at fault.
         after: Option<Duration>,
     },
     /// It may have taken it: the connection ended after the request was written, or no answer came in time.
@@ -102,7 +102,10 @@ pub fn after(answered: &Answered) -> Next {
         Verdict::Gone { .. } => Next::Remove,
         Verdict::WrongEnvironment => Next::Mark,
         Verdict::NotTaken { after } => {
-            let at = at(wait(answered.attempt, answered.seed).max(after.unwrap_or_default()));
+            // A connection that has ended says nothing of the next one: one try there at once.
+            let is_free = after == Some(Duration::ZERO) && answered.attempt == 0;
+            let own = if is_free { Duration::ZERO } else { wait(answered.attempt, answered.seed) };
+            let at = at(own.max(after.unwrap_or_default()));
             unless_expired(at, Next::Again { at })
         }
         Verdict::Credential => {
@@ -165,9 +168,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert!((7_500..=10_000).contains(&at(0, 0)));
-        assert!((30_000..=40_000).contains(&at(2, 0)));
-        assert!((2_700_000..=3_600_000).contains(&at(99, 0)));
+        assert!((7_500..=10_000).contains(&at(0, 1)));
+        assert!((30_000..=40_000).contains(&at(2, 1)));
+        assert!((2_700_000..=3_600_000).contains(&at(99, 1)));
+        assert_eq!(at(0, 0), 0, "once on another connection");
+        assert!((15_000..=20_000).contains(&at(1, 0)));
         assert_eq!(at(0, 900), 900_000);
         let late = Answered { expires_at: NOW.plus(5_000), ..answered(Verdict::NotTaken { after: None }) };
         assert_eq!(after(&late), Next::Dead(DeadReason::Expired));

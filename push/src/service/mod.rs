@@ -58,8 +58,8 @@ pub struct PushParts<'a> {
     pub metrics: PushMetrics,
     /// A secret of the server, from which the names of channels for providers are derived.
     pub secret: [u8; 32],
-    /// The key file of Web Push if the configuration names none.
-    pub vapid_file: &'a Path,
+    /// A folder that only the server can read, for its keys.
+    pub folder: &'a Path,
     /// Looks up the hosts of endpoints.
     pub look_up: Arc<dyn LookUp>,
 }
@@ -87,8 +87,8 @@ impl Push {
     /// Opens the providers. What is wrong with one of them is logged, and the others work.
     #[must_use]
     pub fn open(parts: PushParts<'_>) -> Self {
-        let PushParts { config, store, queue, outbox, clock, metrics, secret, vapid_file, look_up } = parts;
-        let (providers, problems) = Providers::open(&config, vapid_file, &look_up);
+        let PushParts { config, store, queue, outbox, clock, metrics, secret, folder, look_up } = parts;
+        let (providers, problems) = Providers::open(&config, folder, &look_up);
         for problem in problems {
             tracing::error!("push: {problem}");
         }

@@ -200,7 +200,6 @@ impl Stage {
             }
             Step::Restart => {
                 self.connections.clear();
-                self.pushes.iter().for_each(Pushes::restarted);
                 self.servers.restart().await
             }
         }

@@ -86,11 +86,6 @@ impl Pushes {
         Ok(plain(next))
     }
 
-    /// Another process has begun: it signs other tokens.
-    pub(super) fn restarted(&self) {
-        self.services.sandbox.apns().forget_provider_tokens();
-    }
-
     /// Whether every push was expected, and every request was right.
     pub(super) fn end(&self) -> Result<(), String> {
         if let Some(wrong) = self.services.sandbox.wrong_requests().first() {
