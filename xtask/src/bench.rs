@@ -34,7 +34,7 @@ struct Bench {
 
 /// All measurements. A new measurement needs only a new row. Further arguments, such as `--help`, are passed to the
 /// program. docs/performance.md contains the figures.
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     Bench {
         name: "connections",
         about: "memory of 15,000 idle connections, and the cost of their heartbeats",
@@ -62,6 +62,13 @@ const BENCHES: [Bench; 10] = [
         program: LOAD_TOOL,
         args: &["bench", "sends"],
         starts: &[SERVER, APPENDS],
+    },
+    Bench {
+        name: "push",
+        about: "100,000 alerts that are due at once, beside a bare HTTP/2 client, and a push service that hangs",
+        program: LOAD_TOOL,
+        args: &["bench", "push"],
+        starts: &[SERVER],
     },
     Bench {
         name: "presence",

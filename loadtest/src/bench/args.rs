@@ -33,6 +33,8 @@ pub(crate) enum Bench {
     Cut(Cut),
     /// The cost of a message in a running fleet. Run by `cargo xtask bench fleet`.
     Fleet(Fleet),
+    /// Alerts for users who are away: how many in a second, at what cost, and what a push service that hangs costs others.
+    Push(PushArgs),
     /// Devices whose cursor is no longer valid, or that stop reading; each must end equal to the store. Run by
     /// `cargo xtask faults`.
     Away(Away),
@@ -168,6 +170,17 @@ pub(crate) struct Greedy {
     /// Seconds for which the user sends requests.
     #[arg(long, default_value_t = 30, value_parser = at_least_one::<u64>())]
     pub(crate) seconds: u64,
+}
+
+#[derive(Debug, Clone, Parser)]
+#[group(skip)]
+pub(crate) struct PushArgs {
+    /// Alerts, at least. They are due in rounds of 499 for each group.
+    #[arg(long, default_value_t = 100_000, value_parser = at_least_one::<usize>())]
+    pub(crate) alerts: usize,
+    /// Groups of 500 users, in which all of them are.
+    #[arg(long, default_value_t = 201, value_parser = at_least_one::<usize>())]
+    pub(crate) groups: usize,
 }
 
 #[derive(Debug, Clone, Parser)]

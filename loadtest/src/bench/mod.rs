@@ -3,7 +3,7 @@
 //! [`connections`]: memory of idle connections. [`fanout`]: deliveries in one channel. [`pairs`]: many channels with
 //! little traffic. [`sends`]: durable sends per second. [`presence`]: how soon users see others come and go. [`resume`]
 //! and [`returns`]: the cost of catching up. [`greedy`]: what one user may cost others. [`startup`]: time until ready.
-//! [`fleet`]: the cost of a message in a fleet.
+//! [`fleet`]: the cost of a message in a fleet. [`push`]: alerts for users who are away.
 //! [`cut`] and [`away`] are parts of fault runs. [`process`] starts and measures servers, [`people`] fills them,
 //! [`socket`] is a minimal client of their protocol, [`pace`] sends at a steady rate, [`sender`] as fast as acks
 //! arrive, [`readers`] read in processes of their own, [`load`] combines these, [`reference`] contains the bare
@@ -25,6 +25,7 @@ mod pairs;
 mod people;
 mod presence;
 mod process;
+mod push;
 mod reader;
 mod readers;
 pub(crate) mod reference;
@@ -52,6 +53,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<bool> {
         Bench::Cut(args) => cut::run(args).await?,
         Bench::Away(args) => away::run(args).await?,
         Bench::Fleet(args) => fleet::run(args).await?,
+        Bench::Push(args) => push::run(args).await?,
     }
     Ok(true)
 }

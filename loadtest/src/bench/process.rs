@@ -69,6 +69,13 @@ impl Process {
         Self::start(command, folder.join("madang.log")).await
     }
 
+    /// The same without limits, with a configuration.
+    pub(super) async fn configured(data: &Path, folder: &Folder, config: &Path) -> anyhow::Result<Self> {
+        let mut command = Self::serve(data)?;
+        command.arg("--config").arg(config);
+        Self::start(command, folder.join("madang.log")).await
+    }
+
     fn serve(data: &Path) -> anyhow::Result<Command> {
         let mut command = Command::new(programs()?.join("madang"));
         command.args(["serve", "--limits", "off", "--addr", "127.0.0.1:0", "--data"]).arg(data);
