@@ -61,7 +61,10 @@ pub use log::{
     ReactionPlace, Row, RowChange, RowKey, SendRecord, SentRows, Tail,
 };
 pub use madang_engine::spans::{Span, Spans};
-pub use push::{BADGE_CHANNELS, DeadLetter, NOTES_KEPT, NOTES_KEPT_DAYS, NoteOf, PushStore, Subscription};
+pub use push::{
+    AlertFacts, AlertMessages, BADGE_CHANNELS, DeadLetter, NOTES_KEPT, NOTES_KEPT_DAYS, NoteOf, PushStore,
+    Subscription,
+};
 pub use settings::SettingStore;
 pub use shared_rows::SharedRows;
 pub use trim::{TrimStep, TrimStore, Trimmed};

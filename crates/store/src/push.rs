@@ -1,13 +1,18 @@
 //! Subscriptions of devices to alerts, settings of alerts, and what became of each alert.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
-use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, DeviceId, LogId, Millis, Seq, UserId};
 use madang_proto::{AlertNote, AlertOutcome, AlertSettings, PushTarget};
 use serde::{Deserialize, Serialize};
 
-#[cfg(any(feature = "model", feature = "scylla"))]
-use crate::channels::Overview;
+use crate::accounts::{AccountStore, User, UserState};
+use crate::channels::{ChannelStore, Overview};
+use crate::devices::DeviceStore;
 use crate::error::StoreResult;
+use crate::log::{LogStore, Row};
+use crate::settings::SettingStore;
 
 /// How long notes about alerts, and dead letters, are kept.
 pub const NOTES_KEPT_DAYS: u64 = 7;
@@ -82,13 +87,43 @@ pub struct DeadLetter {
     pub note: AlertNote,
 }
 
+/// What is true of a user and a channel, for the decision about an alert.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AlertFacts {
+    /// The subscriptions of the user's devices. If there is none, nothing else is read.
+    pub subscriptions: Vec<Subscription>,
+    /// Positions that the user's devices have received.
+    pub received: Vec<Cursor>,
+    /// The channel as the user has it; `None` if the user was never in it.
+    pub overview: Option<Overview>,
+    /// Whether the user may sign in.
+    pub is_active: bool,
+    /// The user's settings.
+    pub settings: AlertSettings,
+    /// As [`PushStore::unread`].
+    pub unread: u64,
+}
+
+/// The messages of an alert.
+#[derive(Debug, Clone, Default)]
+pub struct AlertMessages {
+    /// The rows, the last one first; as many as fit.
+    pub rows: Vec<Row>,
+    /// Messages that the user has deleted for themselves.
+    pub hidden: Vec<Seq>,
+    /// Senders whom the user blocks.
+    pub blocked: Vec<UserId>,
+    /// The senders.
+    pub senders: Vec<User>,
+}
+
 /// Subscriptions, settings and notes of alerts.
 ///
 /// # Guarantees
 /// Every write is durable when it returns, and repeating it is harmless. A subscription ends with its device: it is not among
 /// [`PushStore::subscriptions`] once the device is revoked. A token belongs to one device at a time.
 #[async_trait]
-pub trait PushStore: Send + Sync + 'static {
+pub trait PushStore: AccountStore + ChannelStore + DeviceStore + LogStore + SettingStore {
     /// Writes the subscription of a device, in place of an earlier one, and ends that of any other device with the same token: the
     /// app has changed its user. One with the same target keeps its `registered_at`; the subscription as it is now is returned. That of a
     /// device that is revoked is not kept.
@@ -120,6 +155,48 @@ pub trait PushStore: Send + Sync + 'static {
     /// Writes the settings of a user; the last write stays.
     async fn put_alert_settings(&self, user: UserId, settings: &AlertSettings) -> StoreResult<()>;
 
+    /// What is true of a user and a channel. One read where the store can: it is made for each alert.
+    async fn alert_facts(&self, user: UserId, channel: ChannelId, now: Millis) -> StoreResult<AlertFacts> {
+        let subscriptions = self.subscriptions(user).await?;
+        if subscriptions.is_empty() {
+            return Ok(AlertFacts::default());
+        }
+        let users = self.users(&[user]).await?;
+        Ok(AlertFacts {
+            subscriptions,
+            received: self.devices(user).await?.into_iter().filter_map(|device| device.received).collect(),
+            overview: self.overview_of(user, channel).await?,
+            is_active: users.into_iter().flatten().any(|user| user.state == UserState::Active),
+            settings: self.alert_settings(user).await?,
+            unread: self.unread(user, now).await?,
+        })
+    }
+
+    /// Messages of a channel for an alert of a user, the last ones first, up to `max_bytes` and at least one. One read where the store
+    /// can.
+    async fn alert_messages(
+        &self,
+        user: UserId,
+        channel: ChannelId,
+        seqs: &[Seq],
+        max_bytes: usize,
+    ) -> StoreResult<AlertMessages> {
+        let newest: Vec<Seq> = seqs.iter().rev().copied().collect();
+        let rows = self.rows_at(LogId::Channel(channel), &newest, max_bytes).await?;
+        let rows: Vec<Row> = rows.into_iter().flatten().collect();
+        let ranges: Vec<_> = seqs.iter().map(|seq| (channel, *seq..=*seq)).collect();
+        let hidden = self.hidden_messages(user, &ranges).await?.into_iter().map(|(_, seq)| seq).collect();
+        let senders = senders_of(&rows);
+        let mut blocked = Vec::new();
+        for sender in &senders {
+            if !self.who_block(*sender, &[user]).await?.is_empty() {
+                blocked.push(*sender);
+            }
+        }
+        let senders = self.users(&senders).await?.into_iter().flatten().collect();
+        Ok(AlertMessages { rows, hidden, blocked, senders })
+    }
+
     /// Writes notes. They are removed after [`NOTES_KEPT_DAYS`], and in one process the oldest beyond [`NOTES_KEPT`].
     async fn put_notes(&self, notes: Vec<NoteOf>) -> StoreResult<()>;
     /// The notes of a user about a message, in the order of their times; at most `limit`, the first ones.
@@ -137,6 +214,12 @@ pub trait PushStore: Send + Sync + 'static {
     async fn dead_letters(&self, after: u64, limit: usize) -> StoreResult<Vec<DeadLetter>>;
     /// Removes a dead letter. `false` if there is none.
     async fn remove_dead_letter(&self, id: u64) -> StoreResult<bool>;
+}
+
+/// The senders of rows, each once.
+pub(crate) fn senders_of(rows: &[Row]) -> Vec<UserId> {
+    let senders = rows.iter().filter_map(|row| Some(row.entry.content.message()?.sender_id));
+    senders.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The unread messages of channels, for a badge.

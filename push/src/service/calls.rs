@@ -39,8 +39,8 @@ impl Inner {
         facts: &Facts,
         alert: Alert,
     ) -> StoreResult<Message> {
-        let words = self.words(facts, &alert).await?;
-        let badge = self.badge(record).await?;
+        let words = self.words(facts, &alert);
+        let badge = u32::try_from(facts.found.unread).unwrap_or(u32::MAX);
         let read = self.queue.shown_and_read(record.user, READ_CHANNELS).await?;
         Ok(Message { alert, words, badge, read })
     }
@@ -51,14 +51,14 @@ impl Inner {
         Ok(u32::try_from(unread).unwrap_or(u32::MAX))
     }
 
-    /// Makes the calls that `begun` names, and writes their end.
+    /// Makes the calls that `begun` names, and writes their end. The record as it was written then, or as it was found.
     pub(super) async fn call_all(
         &self,
         begun: &Outstanding,
         places: Vec<(Subscription, Place)>,
         message: &Message,
-    ) {
-        let Some(calls) = &begun.held.calls else { return };
+    ) -> Outstanding {
+        let Some(calls) = &begun.held.calls else { return begun.clone() };
         let made = places.into_iter().map(|(subscription, place)| async move {
             let notice = self.notice(begun, calls, message, subscription.device_id);
             let answer = self.call(&subscription, &notice).await;
@@ -73,8 +73,8 @@ impl Inner {
             ((subscription.device_id, self.end_of(next, &answer)), note)
         });
         let (ends, notes): (Vec<(DeviceId, CallEnd)>, Vec<NoteOf>) = join_all(made).await.into_iter().unzip();
-        self.finish(begun, &ends).await;
-        self.put_notes(notes).await;
+        let (ended, ()) = tokio::join!(self.finish(begun, &ends), self.put_notes(notes));
+        ended
     }
 
     fn notice(&self, begun: &Outstanding, calls: &Calls, message: &Message, device: DeviceId) -> Notice {
@@ -199,14 +199,14 @@ impl Inner {
     }
 
     /// Writes the end of calls. It is tried for a while: afterwards another worker counts them as unknown.
-    async fn finish(&self, begun: &Outstanding, ends: &[(DeviceId, CallEnd)]) {
+    async fn finish(&self, begun: &Outstanding, ends: &[(DeviceId, CallEnd)]) -> Outstanding {
         let mut found = begun.clone();
         for _ in 0..TRIES {
             match self.try_finish(begun, &mut found, ends).await {
                 Ok(true) => {
                     // What came meanwhile may be due.
                     self.made.notify_one();
-                    return;
+                    return found.finish(ends);
                 }
                 Ok(false) if !found.has_calls_of(begun) => break,
                 Ok(false) => {}
@@ -218,6 +218,7 @@ impl Inner {
             }
         }
         tracing::warn!(user.id = %begun.user, channel.id = %begun.channel, "the end of a push came too late to be written");
+        found
     }
 
     /// The user may have read on meanwhile, which is noted in the record.

@@ -21,6 +21,8 @@ use crate::metrics::{PushMetrics, ReasonLabel, Word};
 pub(super) const AT_ONCE: usize = 256;
 /// The pause between two looks at the queue.
 const LOOK: Duration = Duration::from_millis(500);
+/// The least pause between two of them.
+const PAUSE: Duration = Duration::from_millis(5);
 /// A worker that has taken a record decides and calls within this time, or is dead. A call takes 20 s at most.
 pub(super) const LEASE_MS: u64 = 60_000;
 /// Steps on one record: messages, retries of single devices, and attempts on a record that changes meanwhile.
@@ -42,6 +44,8 @@ impl Inner {
         self.wait_for_devices().await;
         let mut at_work = JoinSet::new();
         loop {
+            // What comes at the same moment is taken together.
+            tokio::time::sleep(PAUSE).await;
             let room = AT_ONCE - at_work.len();
             let due = if room > 0 { self.take_due(room).await } else { Vec::new() };
             let is_busy = !due.is_empty();
@@ -115,7 +119,11 @@ impl Inner {
             } else if let Some((taking, job)) = record.due(now) {
                 let late = now.get().saturating_sub(job.due_at.get());
                 self.metrics.late_seconds.observe(Duration::from_millis(late).as_secs_f64());
-                self.decide(&record, taking, job, worker).await?;
+                let after = self.decide(&record, taking, job, worker).await?;
+                if after.is_some_and(|after| after.due_at().is_none_or(|at| at > now)) {
+                    // If a message has come meanwhile, its maker has woken the worker.
+                    return Ok(());
+                }
             } else {
                 self.withdraw(&record).await?;
             }
@@ -148,13 +156,14 @@ impl Inner {
         Ok(())
     }
 
+    /// Decides messages, and carries the decision out. The record as it was written last; `None` if it has changed meanwhile.
     async fn decide(
         &self,
         record: &Outstanding,
         taking: Taking,
         job: &Job,
         worker: &Worker,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Option<Outstanding>> {
         // Before anything is read: what cannot be read must not be tried for ever.
         if job.expires_at <= self.clock.now_ms() {
             return self.expire(record, taking, job).await;
@@ -172,22 +181,30 @@ impl Inner {
         taking: Taking,
         job: &Job,
         reason: Reason,
-    ) -> StoreResult<()> {
-        if self.change(record, &record.without(taking)).await? {
-            self.metrics.dropped.get_or_create(&ReasonLabel { reason: Word(reason.as_str()) }).inc();
-            let device = device_of(job);
-            self.put_notes(vec![self.note(record, job, device, AlertOutcome::Dropped, reason.as_str())])
-                .await;
+    ) -> StoreResult<Option<Outstanding>> {
+        let after = record.without(taking);
+        if !self.change(record, &after).await? {
+            return Ok(None);
         }
-        Ok(())
+        self.metrics.dropped.get_or_create(&ReasonLabel { reason: Word(reason.as_str()) }).inc();
+        let note = self.note(record, job, device_of(job), AlertOutcome::Dropped, reason.as_str());
+        self.put_notes(vec![note]).await;
+        Ok(Some(after))
     }
 
-    async fn expire(&self, record: &Outstanding, taking: Taking, job: &Job) -> StoreResult<()> {
-        if self.change(record, &record.without(taking)).await? {
-            let why = "it was not decided before it was worthless";
-            self.put_notes(vec![self.note(record, job, device_of(job), AlertOutcome::Expired, why)]).await;
+    async fn expire(
+        &self,
+        record: &Outstanding,
+        taking: Taking,
+        job: &Job,
+    ) -> StoreResult<Option<Outstanding>> {
+        let after = record.without(taking);
+        if !self.change(record, &after).await? {
+            return Ok(None);
         }
-        Ok(())
+        let why = "it was not decided before it was worthless";
+        self.put_notes(vec![self.note(record, job, device_of(job), AlertOutcome::Expired, why)]).await;
+        Ok(Some(after))
     }
 
     /// Takes places at the providers, writes down the calls, and makes them.
@@ -198,7 +215,7 @@ impl Inner {
         job: &Job,
         mut facts: Facts,
         worker: &Worker,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<Option<Outstanding>> {
         let began = self.clock.elapsed();
         let (called, waiting) = subscriptions_for(record, taking, &facts);
         let now = self.clock.now_ms();
@@ -217,7 +234,7 @@ impl Inner {
         if self.clock.elapsed().saturating_sub(began) > FRESH {
             // The user may have read or received it while it waited for a place.
             facts = self.facts(record, job, worker.nearby.as_ref()).await?;
-            places.retain(|(place, _)| facts.subscriptions.contains(place));
+            places.retain(|(place, _)| facts.found.subscriptions.contains(place));
         }
         let alert = match facts.decide(record.user, self.clock.now_ms()) {
             Decision::Drop(reason) => return self.drop_job(record, taking, job, reason).await,
@@ -230,10 +247,13 @@ impl Inner {
         let message = self.message(record, &facts, alert).await?;
         let now = self.clock.now_ms();
         let begun = record.begin(taking, &devices, &later, (now, now.plus(LEASE_MS)));
-        if self.change(record, &begun).await? && !devices.is_empty() {
-            self.call_all(&begun, places, &message).await;
+        if !self.change(record, &begun).await? {
+            return Ok(None);
         }
-        Ok(())
+        Ok(Some(match devices.is_empty() {
+            true => begun,
+            false => self.call_all(&begun, places, &message).await,
+        }))
     }
 
     /// When a device is decided again whose provider had no place.
@@ -296,7 +316,7 @@ fn subscriptions_for(
 ) -> (Vec<Subscription>, Vec<DeviceId>) {
     let waits = |device| record.held.retries.iter().any(|retry| retry.target == Target::Device(device));
     let (mut called, mut waiting) = (Vec::new(), Vec::new());
-    for subscription in &facts.subscriptions {
+    for subscription in &facts.found.subscriptions {
         let device = subscription.device_id;
         match taking {
             Taking::Fresh if waits(device) => waiting.push(device),

@@ -34,11 +34,7 @@ impl AccountStore for Embedded {
 
     async fn users(&self, ids: &[UserId]) -> StoreResult<Vec<Option<User>>> {
         let ids = ids.to_vec();
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(concat!(user_columns!(), "WHERE id = ?1"))?;
-            ids.iter().map(|id| statement.query_row([int(id.raw())], user_of).optional()).collect()
-        })
-        .await
+        self.read(move |db| users(db, &ids)).await
     }
 
     async fn user_by_handle(&self, handle: &str) -> StoreResult<Option<User>> {
@@ -212,6 +208,11 @@ impl AccountStore for Embedded {
         let (scope, key) = (scope.to_owned(), key.to_owned());
         self.write(move |transaction| insert_claim(transaction.db(), &scope, &key, claim)).await
     }
+}
+
+pub(super) fn users(db: &Connection, ids: &[UserId]) -> Result<Vec<Option<User>>> {
+    let mut statement = db.prepare_cached(concat!(user_columns!(), "WHERE id = ?1"))?;
+    ids.iter().map(|id| statement.query_row([int(id.raw())], user_of).optional()).collect()
 }
 
 fn create_user(

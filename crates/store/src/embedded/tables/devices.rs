@@ -105,6 +105,19 @@ impl DeviceStore for Embedded {
     }
 }
 
+/// Positions that the devices of a user have received.
+pub(super) fn received(db: &Connection, user: UserId) -> Result<Vec<Cursor>> {
+    let mut statement = db.prepare_cached(
+        "SELECT received_epoch, received_pos FROM devices INDEXED BY devices_live
+         WHERE user = ?1 AND revoked_at IS NULL AND received_pos IS NOT NULL",
+    )?;
+    let cursor = |row: &Row<'_>| {
+        let (epoch, position) = (Epoch::from_raw(number(row, 0)?), Position::new(number(row, 1)?));
+        Ok(Cursor { epoch, position })
+    };
+    statement.query_map([int(user.raw())], cursor)?.collect()
+}
+
 fn sign_in_rev(db: &Connection, user: UserId) -> Result<u64> {
     let mut statement = db.prepare_cached("SELECT sign_in_rev FROM users WHERE id = ?1")?;
     Ok(statement.query_row([int(user.raw())], |row| number(row, 0)).optional()?.unwrap_or_default())

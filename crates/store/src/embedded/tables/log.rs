@@ -17,6 +17,7 @@ use super::sends;
 use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, int, json as to_json, limit, number, small_number, store_error};
 use crate::embedded::job::Transaction;
+use crate::embedded::unreadable::Unreadables;
 use crate::error::{StoreError, StoreResult};
 use crate::log::{
     Append, AppendOutcome, Consequences, Head, Lists, LogStore, MAX_APPEND_ROWS, Mention, MentionPlace,
@@ -187,6 +188,17 @@ impl LogStore for Embedded {
         let keys = keys.to_vec();
         self.read(move |db| keys.iter().map(|&key| sends::find(db, channel, key)).collect()).await
     }
+}
+
+/// See [`LogStore::rows_at`].
+pub(super) fn rows_at(
+    db: &Connection,
+    log: LogId,
+    unreadables: &Unreadables,
+    seqs: &[Seq],
+    max_bytes: usize,
+) -> Result<Vec<Option<Row>>> {
+    Rows { db, log, unreadables }.at(seqs, max_bytes)
 }
 
 /// Refuses an append that would make a hole. That is a fault of the program, never of user data.

@@ -3,15 +3,21 @@
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
+use madang_ids::{ChannelId, DeviceId, LogId, Millis, Seq, UserId};
 use madang_proto::{AlertNote, AlertOutcome, AlertSettings};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::overviews::Overviews;
+use super::{accounts, contacts, devices, log, settings};
+use crate::accounts::UserState;
 use crate::embedded::Embedded;
 use crate::embedded::codec::{bound, from_json, int, json, limit, number};
 use crate::embedded::readable::readable;
 use crate::error::StoreResult;
-use crate::push::{DeadLetter, NOTES_KEPT, NoteOf, PushStore, Subscription};
+use crate::log::Row;
+use crate::push::{
+    AlertFacts, AlertMessages, DeadLetter, NOTES_KEPT, NoteOf, PushStore, Subscription, senders_of,
+};
 
 #[async_trait]
 impl PushStore for Embedded {
@@ -23,16 +29,7 @@ impl PushStore for Embedded {
     }
 
     async fn subscriptions(&self, user: UserId) -> StoreResult<Vec<Subscription>> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT subscription FROM push_subscriptions
-                 JOIN devices ON devices.id = device AND devices.user = push_subscriptions.user
-                 WHERE push_subscriptions.user = ?1 AND revoked_at IS NULL ORDER BY device",
-            )?;
-            let found = statement.query_map([int(user.raw())], |row| readable(from_json(row, 0)))?;
-            found.filter_map(Result::transpose).collect()
-        })
-        .await
+        self.read(move |db| subscriptions(db, user)).await
     }
 
     async fn remove_subscription(
@@ -71,27 +68,57 @@ impl PushStore for Embedded {
     }
 
     async fn unread(&self, user: UserId, now: Millis) -> StoreResult<u64> {
+        self.read(move |db| unread(db, user, now)).await
+    }
+
+    async fn alert_facts(&self, user: UserId, channel: ChannelId, now: Millis) -> StoreResult<AlertFacts> {
+        let unreadables = self.unreadables.clone();
         self.read(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT coalesce(sum(max(h.ordinal - m.marker_ordinal, 0)), 0) FROM memberships m
-                 JOIN heads h ON h.id = m.channel
-                 LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
-                 WHERE m.user = ?1 AND m.is_open = 1 AND m.in_inbox = 1 AND m.role IS NOT NULL
-                 AND coalesce(t.muted_until, 0) <= ?2",
-            )?;
-            statement.query_row([int(user.raw()), bound(now.get())], |row| number(row, 0))
+            let subscriptions = subscriptions(db, user)?;
+            if subscriptions.is_empty() {
+                return Ok(AlertFacts::default());
+            }
+            let found = accounts::users(db, &[user])?;
+            Ok(AlertFacts {
+                subscriptions,
+                received: devices::received(db, user)?,
+                overview: Overviews { db, user, unreadables: &unreadables }.of(channel)?,
+                is_active: found.into_iter().flatten().any(|found| found.state == UserState::Active),
+                settings: alert_settings(db, user)?,
+                unread: unread(db, user, now)?,
+            })
+        })
+        .await
+    }
+
+    async fn alert_messages(
+        &self,
+        user: UserId,
+        channel: ChannelId,
+        seqs: &[Seq],
+        max_bytes: usize,
+    ) -> StoreResult<AlertMessages> {
+        let (newest, unreadables) =
+            (seqs.iter().rev().copied().collect::<Vec<Seq>>(), self.unreadables.clone());
+        self.read(move |db| {
+            let rows = log::rows_at(db, LogId::Channel(channel), &unreadables, &newest, max_bytes)?;
+            let rows: Vec<Row> = rows.into_iter().flatten().collect();
+            let ranges: Vec<_> = newest.iter().map(|seq| (channel, *seq..=*seq)).collect();
+            let hidden = settings::hidden(db, user, &ranges)?.into_iter().map(|(_, seq)| seq).collect();
+            let (senders, mut blocked) = (senders_of(&rows), Vec::new());
+            for sender in &senders {
+                if !contacts::who_block(db, *sender, &[user])?.is_empty() {
+                    blocked.push(*sender);
+                }
+            }
+            let senders = accounts::users(db, &senders)?.into_iter().flatten().collect();
+            Ok(AlertMessages { rows, hidden, blocked, senders })
         })
         .await
     }
 
     async fn alert_settings(&self, user: UserId) -> StoreResult<AlertSettings> {
-        self.read(move |db| {
-            let mut statement = db.prepare_cached("SELECT settings FROM alert_settings WHERE user = ?1")?;
-            let found = statement.query_row([int(user.raw())], |row| from_json(row, 0)).optional();
-            // Settings that cannot be read are those of a new user: no alert must wait for them.
-            Ok(readable(found)?.flatten().unwrap_or_default())
-        })
-        .await
+        self.read(move |db| alert_settings(db, user)).await
     }
 
     async fn put_alert_settings(&self, user: UserId, settings: &AlertSettings) -> StoreResult<()> {
@@ -156,6 +183,34 @@ impl PushStore for Embedded {
         })
         .await
     }
+}
+
+fn subscriptions(db: &Connection, user: UserId) -> Result<Vec<Subscription>> {
+    let mut statement = db.prepare_cached(
+        "SELECT subscription FROM push_subscriptions
+         JOIN devices ON devices.id = device AND devices.user = push_subscriptions.user
+         WHERE push_subscriptions.user = ?1 AND revoked_at IS NULL ORDER BY device",
+    )?;
+    let found = statement.query_map([int(user.raw())], |row| readable(from_json(row, 0)))?;
+    found.filter_map(Result::transpose).collect()
+}
+
+fn unread(db: &Connection, user: UserId, now: Millis) -> Result<u64> {
+    let mut statement = db.prepare_cached(
+        "SELECT coalesce(sum(max(h.ordinal - m.marker_ordinal, 0)), 0) FROM memberships m
+         JOIN heads h ON h.id = m.channel
+         LEFT JOIN channel_settings t ON t.user = m.user AND t.channel = m.channel
+         WHERE m.user = ?1 AND m.is_open = 1 AND m.in_inbox = 1 AND m.role IS NOT NULL
+         AND coalesce(t.muted_until, 0) <= ?2",
+    )?;
+    statement.query_row([int(user.raw()), bound(now.get())], |row| number(row, 0))
+}
+
+fn alert_settings(db: &Connection, user: UserId) -> Result<AlertSettings> {
+    let mut statement = db.prepare_cached("SELECT settings FROM alert_settings WHERE user = ?1")?;
+    let found = statement.query_row([int(user.raw())], |row| from_json(row, 0)).optional();
+    // Settings that cannot be read are those of a new user: no alert must wait for them.
+    Ok(readable(found)?.flatten().unwrap_or_default())
 }
 
 fn put(db: &Connection, new: &Subscription) -> Result<Subscription> {

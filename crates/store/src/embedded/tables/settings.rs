@@ -112,7 +112,7 @@ fn hide(db: &Connection, user: UserId, channel: ChannelId, seq: Seq, at_most: us
     Ok(true)
 }
 
-fn hidden(
+pub(super) fn hidden(
     db: &Connection,
     user: UserId,
     ranges: &[(ChannelId, RangeInclusive<Seq>)],
