@@ -79,6 +79,15 @@ impl Stage {
         self.rest().must("PUT", "/v1/push/subscription", Some(&person.token), Some(&body)).await
     }
 
+    /// Lets time pass while the worker looks at its queue every half second of it.
+    async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.hand.advance(Duration::from_secs(1));
+            // waits for: the worker, which may not have begun to wait for this second
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    }
+
     /// Bob's phone registers at APNs.
     async fn subscribe_bob(&self) {
         self.subscribe(&self.bob, apns("b0b0", self.sandbox())).await;

@@ -88,10 +88,15 @@ impl Clock {
     /// Waits until `duration` has passed on this clock. If the handle of a manual clock was dropped, the caller never
     /// wakes. Cancel safe.
     pub async fn sleep(&self, duration: Duration) {
+        self.sleep_until(self.elapsed().saturating_add(duration)).await;
+    }
+
+    /// Waits until [`Self::elapsed`] is at this time. A caller that looks at the time, works, and then waits for the rest of an interval
+    /// uses this: it wakes also if the interval was over during the work. Otherwise as [`Self::sleep`].
+    pub async fn sleep_until(&self, until: Duration) {
         match &self.0 {
-            Source::System { .. } => tokio::time::sleep(duration).await,
+            Source::System { .. } => tokio::time::sleep(until.saturating_sub(self.elapsed())).await,
             Source::Manual { elapsed, .. } => {
-                let until = self.elapsed().saturating_add(duration);
                 let mut elapsed = elapsed.clone();
                 if elapsed.wait_for(|elapsed| *elapsed >= until).await.is_err() {
                     std::future::pending::<()>().await;

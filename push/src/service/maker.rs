@@ -21,6 +21,7 @@ impl Inner {
     pub(super) async fn make_alerts(&self, outbox: &dyn AlertOutbox, nearby: &dyn Nearby) {
         let mut after = None;
         loop {
+            let looked = self.clock.elapsed();
             match self.make_some(outbox, after, nearby).await {
                 Ok(Some(last)) => after = Some(last),
                 // From the first log again, unless this was the first.
@@ -28,7 +29,7 @@ impl Inner {
                 Ok(None) => {
                     tokio::select! {
                         () = outbox.alerts_waiting() => {}
-                        () = self.clock.sleep(LOOK) => {}
+                        () = self.clock.sleep_until(looked + LOOK) => {}
                     }
                 }
                 Err(error) => {

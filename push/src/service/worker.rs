@@ -46,6 +46,7 @@ impl Inner {
         loop {
             // What comes at the same moment is taken together.
             tokio::time::sleep(PAUSE).await;
+            let looked = self.clock.elapsed();
             let room = AT_ONCE - at_work.len();
             let due = if room > 0 { self.take_due(room).await } else { Vec::new() };
             let is_busy = !due.is_empty();
@@ -65,7 +66,7 @@ impl Inner {
                 Some(_) = at_work.join_next(), if !has_room => {}
                 () = std::future::ready(()), if is_busy && has_room => {}
                 () = self.made.notified(), if has_room => {}
-                () = self.clock.sleep(LOOK), if has_room => {}
+                () = self.clock.sleep_until(looked + LOOK), if has_room => {}
             }
             while at_work.try_join_next().is_some() {}
         }
