@@ -8,7 +8,7 @@ use madang_service::config::load_from;
 
 /// Loads `section.key = value` and validates it. The error is a text.
 fn load(key: &str, value: &str) -> Result<Config, String> {
-    let (section, name) = key.split_once('.').unwrap();
+    let (section, name) = key.rsplit_once('.').unwrap();
     let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     std::fs::write(file.path(), format!("[{section}]\n{name} = {value}\n")).unwrap();
     let config: Config = load_from(Some(file.path()), []).map_err(|error| error.to_string())?;
@@ -130,6 +130,23 @@ const BAD: &[(&str, &[(&str, &str)])] = &[
     ("presence.grace_ms", &[("30001", "30000")]),
     ("presence.drain_grace_ms", &[("600001", "600000")]),
     ("presence.pace_ms", &[("60001", "60000")]),
+    ("push.app", &[("7", "")]),
+    ("push.link", &[("7", "")]),
+    ("push.delay_ms", &[("60001", "60000"), ("-1", "")]),
+    ("push.kept_hours", &[("0", "1 to 168"), ("169", "")]),
+    ("push.extra_roots_file", &[("7", "")]),
+    ("push.web_push.contact", &[("7", "")]),
+    ("push.web_push.key_file", &[("7", "")]),
+    ("push.web_push.allowed_hosts", &[("'push.example'", ""), ("[7]", "")]),
+    ("push.apns.key_file", &[("7", "")]),
+    ("push.apns.key_id", &[("7", "")]),
+    ("push.apns.team_id", &[("7", "")]),
+    ("push.apns.topics", &[("'com.example.chat'", ""), ("[7]", "")]),
+    ("push.apns.url", &[("7", "")]),
+    ("push.apns.sandbox_url", &[("7", "")]),
+    ("push.fcm.service_account_file", &[("7", "")]),
+    ("push.fcm.url", &[("7", "")]),
+    ("push.webhook.enabled", &[("'off'", ""), ("0", "")]),
     ("limits.enabled", &[("'off'", ""), ("0", "")]),
     ("limits.connection_frames", &[("-1", ""), ("4294967296", "")]),
     ("limits.connection_sends", &[("-1", ""), ("1.5", "")]),
@@ -173,7 +190,7 @@ fn every_key_has_bad_values_and_their_refusals_name_it() {
         let bad = known.get(key.as_str()).unwrap_or_else(|| panic!("{key} has no bad values in this test"));
         for (value, hint) in *bad {
             let error = load(key, value).err().unwrap_or_else(|| panic!("{key} = {value} is accepted"));
-            let name = key.split_once('.').unwrap().1;
+            let name = key.rsplit_once('.').unwrap().1;
             assert!(error.contains(name), "{key} = {value}: {error}");
             assert!(error.contains(hint), "{key} = {value} does not say {hint:?}: {error}");
         }

@@ -184,7 +184,10 @@ async fn every_body_follows_the_rule() {
                 .collect();
             let path = path.trim_start_matches('/');
             let mut trials = subject.trials("body");
-            trials.push(subject.unknown_alone(&[]));
+            // A subscription reports its missing provider first, which decides the fields that are known.
+            if subject.name != "PushRegistration" {
+                trials.push(subject.unknown_alone(&[]));
+            }
             count += trials.len();
             for Trial { text, blamed } in trials {
                 // These calls compute slow hashes, which have nothing to do with JSON.
