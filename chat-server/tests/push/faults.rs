@@ -1,8 +1,10 @@
 //! What push services do wrong: what was certainly not taken is sent again, and nothing else (G9).
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use madang_push_sandbox::{ApnsToken, Delivery, Face, Fault, FcmToken};
+use madang_push_sandbox::{ApnsToken, Delivery, Face, Fault, FcmToken, Notice};
+use madang_testkit::PATIENCE;
 
 use super::{Stage, apns, fcm};
 
@@ -211,5 +213,26 @@ async fn what_the_user_reads_during_a_call_is_withdrawn_and_its_end_is_not_lost(
     assert_eq!(stage.outcomes(seq, 1).await, ["taken"], "its end was written");
     stage.hand.advance(Duration::from_secs(4));
     assert_eq!(stage.outcomes(seq, 2).await, ["taken", "withdrawn"]);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_is_withdrawn_once_although_the_record_changes_meanwhile() {
+    let stage = Stage::new().await;
+    stage.subscribe_bob().await;
+    let seq = stage.say("hi").await;
+    assert_eq!(stage.outcomes(seq, 1).await, ["taken"]);
+    let path = format!("/v1/channels/{}/read", stage.channel);
+    let body = serde_json::json!({ "seq": seq });
+    stage.rest().must("PUT", &path, Some(&stage.bob.token), Some(&body)).await;
+    stage.sandbox().fail_next(Face::Apns, Fault::Delay(Duration::from_millis(800)), 1);
+    stage.hand.advance(Duration::from_secs(4));
+    let silent = |notices: &[Arc<Notice>]| notices.iter().filter(|it| !it.is_visible).count();
+    stage.sandbox().wait_for(|all| silent(all) == 1, PATIENCE).await.unwrap();
+    // A message that comes during the call ends the lease of the queue.
+    let later = stage.say("more").await;
+    assert_eq!(stage.outcomes(later, 1).await, ["taken"]);
+    assert_eq!(stage.outcomes(seq, 2).await, ["taken", "withdrawn"]);
+    assert_eq!(silent(&stage.sandbox().notices()), 1);
     stage.end().await;
 }

@@ -140,9 +140,9 @@ impl World {
             return Ok(());
         }
         let Some((taking, job)) = self.record.due(self.now) else {
-            let devices: Vec<_> =
-                self.record.to_withdraw(self.now).iter().map(|shown| shown.device).collect();
-            self.record = self.record.withdrawn(&devices, self.now);
+            let due = self.record.to_withdraw(self.now);
+            let devices: Vec<_> = due.iter().map(|shown| shown.device).collect();
+            self.record = self.record.withdrawn(&due, &devices, self.now);
             return Ok(());
         };
         let received = if self.flaw == Flaw::ReceivedIsIgnored { &[][..] } else { &self.received };

@@ -10,14 +10,15 @@ use madang_proto::{AlertOutcome, PushProvider};
 use madang_store::{StoreResult, Subscription};
 
 use super::Inner;
+use super::worker::LEASE_MS;
 use crate::core::Verdict;
 use crate::notice::Notice;
 
 impl Inner {
     /// Withdraws what is due, and forgets what was shown long ago.
     ///
-    /// The calls come first: if the process dies in between they are made again, which shows nothing to anybody. A device that was not
-    /// reached keeps its alert in the record, and the next alert brings the news.
+    /// If the process dies in between, the calls are made again when its lease ends, which shows nothing to anybody. A device that was
+    /// not reached keeps its alert in the record, and the next alert brings the news.
     pub(super) async fn withdraw(&self, record: &Outstanding) -> StoreResult<()> {
         let now = self.clock.now_ms();
         let due = record.to_withdraw(now);
@@ -31,18 +32,32 @@ impl Inner {
             .filter(|found| can_be_silent(found.target.provider()) && found.halted.is_none())
             .filter_map(|found| Some((found, shown_by(found.device_id)?)))
             .collect();
-        let badge = if targets.is_empty() { 0 } else { self.badge(record).await? };
+        if targets.is_empty() {
+            return self.end_withdrawal(record.clone(), &due, &[]).await;
+        }
+        let begun = record.withdrawing(now.plus(LEASE_MS));
+        if !self.change(record, &begun).await? {
+            return Ok(());
+        }
+        let badge = self.badge(record).await?;
         let calls = targets.into_iter().map(|(to, shown)| async move {
             self.withdraw_from(record, to, shown, badge).await.then_some(to.device_id)
         });
         let reached: Vec<DeviceId> = join_all(calls).await.into_iter().flatten().collect();
-        let mut found = record.clone();
+        self.end_withdrawal(begun, &due, &reached).await
+    }
+
+    async fn end_withdrawal(
+        &self,
+        mut found: Outstanding,
+        tried: &[Shown],
+        reached: &[DeviceId],
+    ) -> StoreResult<()> {
         for _ in 0..TRIES {
-            let read = Outstanding { fresh: None, ..found.clone() };
-            if self.change(&read, &read.withdrawn(&reached, now)).await? {
+            if self.change(&found, &found.withdrawn(tried, reached, self.clock.now_ms())).await? {
                 return Ok(());
             }
-            found = self.queue.outstanding(record.user, record.channel).await?;
+            found = self.queue.outstanding(found.user, found.channel).await?;
         }
         Ok(())
     }

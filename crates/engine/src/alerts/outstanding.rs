@@ -263,12 +263,25 @@ impl Outstanding {
         self.held.shown.iter().filter(|shown| is_due && shown.is_read).copied().collect()
     }
 
-    /// The record without the alerts of devices from which they are withdrawn, and without those that are forgotten.
+    /// The record while a worker withdraws what is due. If the worker dies, that is repeated at `until`.
     #[must_use]
-    pub fn withdrawn(&self, devices: &[DeviceId], now: Millis) -> Self {
+    pub fn withdrawing(&self, until: Millis) -> Self {
         let mut after = self.clone();
-        after.held.shown.retain(|shown| !devices.contains(&shown.device) && shown.until > now);
-        after.held.withdraw_at = None;
+        after.held.withdraw_at = Some(until);
+        after
+    }
+
+    /// The record once a worker has tried to withdraw the alerts `tried`. Those of the devices `reached` are gone, and so is what is
+    /// forgotten. What was shown or read meanwhile stays.
+    #[must_use]
+    pub fn withdrawn(&self, tried: &[Shown], reached: &[DeviceId], now: Millis) -> Self {
+        let mut after = self.clone();
+        let was_tried =
+            |shown: &Shown| tried.iter().any(|it| (it.device, it.last) == (shown.device, shown.last));
+        let is_gone = |shown: &Shown| was_tried(shown) && reached.contains(&shown.device);
+        after.held.shown.retain(|shown| !is_gone(shown) && shown.until > now);
+        let is_left = after.held.shown.iter().any(|shown| shown.is_read && !was_tried(shown));
+        after.held.withdraw_at = after.held.withdraw_at.filter(|_| is_left);
         after
     }
 
@@ -366,10 +379,12 @@ mod tests {
         record.fold(Folded::Read { seq: Seq::new(6), at: at(900) });
         assert_eq!(record.due_at(), Some(at(200 + WITHDRAW_AFTER_MS)));
         assert_eq!(record.to_withdraw(at(200)), []);
-        let due: Vec<_> = record.to_withdraw(at(4_000)).iter().map(|shown| shown.device).collect();
-        assert_eq!(due, [PHONE]);
-        assert!(record.withdrawn(&due, at(4_000)).is_empty());
-        let kept = record.withdrawn(&[], at(4_000));
+        let due = record.to_withdraw(at(4_000));
+        assert_eq!(due.iter().map(|shown| shown.device).collect::<Vec<_>>(), [PHONE]);
+        let record = record.withdrawing(at(64_000));
+        assert_eq!(record.to_withdraw(at(4_000)), [], "another worker does not do it as well");
+        assert!(record.withdrawn(&due, &[PHONE], at(4_000)).is_empty());
+        let kept = record.withdrawn(&due, &[], at(4_000));
         assert!(kept.held.shown[0].is_read, "a browser learns it with its next alert");
         assert_eq!(kept.due_at(), Some(at(900_000)));
     }
@@ -390,6 +405,35 @@ mod tests {
         let record = record(&[5]).begin(Taking::Fresh, &[PHONE], &[], (at(100), at(160)));
         let record = record.finish(&[(PHONE, CallEnd::Shown { until: at(900) })]);
         assert_eq!(record.due_at(), Some(at(900)));
-        assert!(record.withdrawn(&[], at(900)).is_empty());
+        assert!(record.withdrawn(&[], &[], at(900)).is_empty());
+    }
+
+    #[test]
+    fn what_is_shown_or_read_during_a_withdrawal_is_withdrawn_afterwards() {
+        let show = |record: Outstanding, device, until| {
+            let begun = record.begin(Taking::Fresh, &[device], &[], (at(100), at(160)));
+            begun.finish(&[(device, CallEnd::Shown { until })])
+        };
+        let mut record = show(record(&[5]), PHONE, at(900_000));
+        record.fold(Folded::Read { seq: Seq::new(5), at: at(200) });
+        let due = record.to_withdraw(at(4_000));
+        let mut record = record.withdrawing(at(64_000));
+        record.fold(message(6, 100));
+        let mut record = show(record, PHONE, at(900_000));
+        record.fold(Folded::Read { seq: Seq::new(6), at: at(4_100) });
+        let record = record.withdrawn(&due, &[PHONE], at(4_200));
+        assert_eq!(record.held.shown.iter().map(|shown| shown.last).collect::<Vec<_>>(), [Seq::new(6)]);
+        assert_eq!(record.held.withdraw_at, Some(at(64_000)));
+    }
+
+    #[test]
+    fn forgetting_one_alert_does_not_lose_the_withdrawal_of_another() {
+        let mut record = record(&[5]).begin(Taking::Fresh, &[PHONE, LAPTOP], &[], (at(100), at(160)));
+        let shown = |device, until| (device, CallEnd::Shown { until: at(until) });
+        record = record.finish(&[shown(PHONE, 900_000), shown(LAPTOP, 500)]);
+        record.fold(Folded::Read { seq: Seq::new(5), at: at(400) });
+        let record = record.withdrawn(&[], &[], at(500));
+        assert_eq!(record.held.withdraw_at, Some(at(400 + WITHDRAW_AFTER_MS)));
+        assert_eq!(record.held.shown.len(), 1);
     }
 }

@@ -72,7 +72,8 @@ pub(super) async fn a_record_is_changed_only_as_it_was_read(subject: Arc<dyn Ord
     let shown = store.shown_and_read(user(1), 9).await.unwrap();
     assert_eq!(shown.iter().map(|(channel, it)| (channel.raw(), it.last)).collect::<Vec<_>>(), [(1, seq(6))]);
     let now = store.outstanding(user(1), channel(1)).await.unwrap();
-    assert!(change(&store, &now, &now.without(Taking::Fresh).withdrawn(&[device_id(7)], at(9))).await);
+    let withdrawn = now.without(Taking::Fresh).withdrawn(&now.held.shown, &[device_id(7)], at(9));
+    assert!(change(&store, &now, &withdrawn).await);
     assert!(store.outstanding(user(1), channel(1)).await.unwrap().is_empty());
 }
 
