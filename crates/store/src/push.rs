@@ -111,7 +111,7 @@ pub struct AlertMessages {
     pub rows: Vec<Row>,
     /// Messages that the user has deleted for themselves.
     pub hidden: Vec<Seq>,
-    /// Senders whom the user blocks.
+    /// Senders that the user blocks.
     pub blocked: Vec<UserId>,
     /// The senders.
     pub senders: Vec<User>,

@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(
             dropped(&open),
             Some(Reason::NotNamed),
-            "in an open channel only the users whom a message names are alerted"
+            "in an open channel only users that a message names are alerted"
         );
         let named = [Candidate { names_user: true, ..said(4) }];
         assert_eq!(dropped(&Situation { candidates: &named, ..open }), None);

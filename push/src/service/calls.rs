@@ -228,9 +228,7 @@ impl Inner {
         found: &mut Outstanding,
         ends: &[(DeviceId, CallEnd)],
     ) -> StoreResult<bool> {
-        // Fresh messages are not looked at.
-        let calls = Outstanding { fresh: None, ..found.clone() };
-        if self.change(&calls, &calls.finish(ends)).await? {
+        if self.change(found, &found.finish(ends)).await? {
             return Ok(true);
         }
         *found = self.queue.outstanding(begun.user, begun.channel).await?;

@@ -193,7 +193,8 @@ fn unmade(db: &Connection, log: LogId, from: u64, upto: u64) -> Result<Unmade> {
 
 type Found = (Vec<AlertEvent>, Vec<(UserId, Spans)>);
 
-/// Messages of a direct channel or a group. Those of an open channel are in the own logs of the users whom they mention.
+/// Messages of a direct channel or a group. A message of an open channel concerns only the users that it names: it is in their own
+/// logs.
 fn messages(db: &Connection, channel: ChannelId, keys: [i64; 3]) -> Result<Found> {
     let mut statement = db.prepare_cached("SELECT kind FROM channels WHERE id = ?1")?;
     let found = statement.query_row([keys[0]], |row| kind(row, 0)).optional()?;
