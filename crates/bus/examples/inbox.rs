@@ -30,7 +30,7 @@ async fn main() {
     let (redis, store) = (Redis::open(&config).unwrap(), Model::new(ModelConfig::default()));
     let streams = Streams::new(redis.clone());
     let run = NodeRun { node: NodeId(1), epoch: NodeEpoch(1) };
-    let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store, run);
+    let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store, run, None);
     let mut tasks = JoinSet::new();
     tasks.spawn(work);
     tasks.spawn(streams.run());

@@ -60,6 +60,14 @@ pub trait AlertQueue: Send + Sync + 'static {
     async fn change_outstanding(&self, change: &OutstandingChange) -> StoreResult<bool>;
     /// Takes in what happened.
     async fn fold_alerts(&self, folds: &[Fold]) -> StoreResult<()>;
+    /// A subscription of the user was written: from now on messages for the user are taken in.
+    async fn subscribed(&self, _user: UserId) -> StoreResult<()> {
+        Ok(())
+    }
+    /// A worker has found no subscription of the user: messages need not be taken in until one is written.
+    async fn unsubscribed(&self, _user: UserId) -> StoreResult<()> {
+        Ok(())
+    }
     /// A position that a device has received, in the terms of [`Job`]'s positions.
     fn comparable(&self, received: Cursor) -> Cursor {
         received
@@ -116,8 +124,8 @@ pub enum AlertEvent {
 }
 
 /// Rows from which alerts are made, in a store with a commit order. The store notes each log whose rows may be worth an alert in the
-/// transaction that appends them, so the sender pays one small write, and a crash loses no alert and makes none twice. A fleet has
-/// another way: its inboxes.
+/// transaction that appends them, so the sender pays one small write, and a crash loses no alert and makes none twice. In a fleet the
+/// script that brings rows to an inbox does both.
 #[async_trait]
 pub trait AlertOutbox: AlertQueue {
     /// From now on rows are noted. Before, nothing is: a server without push has no cost.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_engine::log::Row;
 use madang_engine::sync::Place;
-use madang_ids::{ChannelId, Cursor, Epoch, LogId, Position, Seq, UserId};
+use madang_ids::{ChannelId, Cursor, Epoch, LogId, Millis, Position, Seq, UserId};
 use madang_proto::{ChannelKind, SnapshotReason};
 use madang_store::{StoreError, StoreResult};
 use moka::sync::Cache;
 use parking_lot::Mutex;
-use redis::{Pipeline, Value};
+use redis::Value;
 
 use super::connection::PIPELINE;
 use super::frames::{Content, FrameHead};
@@ -57,12 +57,20 @@ pub(super) fn audiences() -> Audiences {
 }
 
 /// Rows that an inbox did not have.
-struct Brought {
-    previous: Position,
+pub(super) struct Brought {
+    pub(super) previous: Position,
     position: Position,
     /// The first row that was brought. Below the first row of the call if earlier ones were missing.
-    from: Seq,
+    pub(super) from: Seq,
     nodes: Vec<String>,
+}
+
+/// What the script that brings rows has answered.
+struct Moved {
+    /// `None` if nothing was brought.
+    brought: Option<Brought>,
+    /// Channels about which something waits, and when a worker has to look at that.
+    dues: Vec<(ChannelId, Millis)>,
 }
 
 #[async_trait]
@@ -229,6 +237,10 @@ pub(super) fn parse_log(name: &str) -> Option<LogId> {
     }
 }
 
+pub(super) const fn flag(value: bool) -> &'static str {
+    if value { "1" } else { "0" }
+}
+
 fn of_own_log(user: UserId, range: RangeInclusive<Seq>) -> Part {
     Part { user, range, stay_from: Seq::new(1), is_open: true, sees_all: true }
 }
@@ -284,18 +296,31 @@ impl RedisBus {
 
     /// Brings rows to inboxes, and to the nodes of their users. Without `rows` the nodes are notified that there are some.
     async fn bring(&self, log: LogId, parts: Vec<Part>, rows: Option<&Arc<[Row]>>) -> StoreResult<()> {
-        let name = log_name(log);
         let mut of_nodes = BTreeMap::<String, Vec<Recipient>>::new();
         let mut epoch = None;
+        let events = self.alert_events(log, &parts, rows).await?;
         for parts in parts.chunks(PIPELINE) {
-            let answers = self.redis.pipeline(&moved(&name, parts, rows.is_some())).await?;
+            let answers = self.redis.pipeline(&self.moved(log, parts, rows.is_some(), &events)).await?;
+            let (mut dues, mut missing) = (Vec::new(), Vec::new());
             for (part, answer) in parts.iter().zip(answers) {
                 let mut reply = Reply::of(answer)?;
                 epoch = Some(epoch_of(&reply.text()?));
-                match Brought::parse(reply)? {
+                let moved = Moved::parse(reply)?;
+                dues.extend(moved.dues.into_iter().map(|(channel, due)| ((part.user, channel), due)));
+                match moved.brought {
                     None => _ = self.metrics.moved_before.inc(),
-                    Some(brought) => self.take(part, brought, &mut of_nodes),
+                    Some(brought) => {
+                        missing.extend(self.missing(log, part, &brought));
+                        self.take(part, brought, &mut of_nodes);
+                    }
                 }
+            }
+            // Before anything is delivered: if it fails, the rows are brought again, and the script says again what waits.
+            if let Some((_, alerts)) = self.alerts.as_ref().filter(|_| !dues.is_empty()) {
+                alerts.note_due(&dues).await?;
+            }
+            if let (Some(epoch), false) = (epoch, missing.is_empty()) {
+                self.note_missing(epoch, missing).await?;
             }
         }
         let Some(epoch) = epoch else { return Ok(()) };
@@ -418,33 +443,23 @@ impl RedisBus {
     }
 }
 
-impl Brought {
-    /// `None` if nothing was brought.
-    fn parse(mut reply: Reply) -> StoreResult<Option<Self>> {
-        if reply.is_empty() {
-            return Ok(None);
+impl Moved {
+    fn parse(mut reply: Reply) -> StoreResult<Self> {
+        let brought = match reply.len() {
+            1 => None,
+            _ => Some(Brought {
+                previous: Position::new(reply.number()?),
+                position: Position::new(reply.number()?),
+                from: Seq::new(reply.number()?),
+                nodes: texts(reply.list()?)?,
+            }),
+        };
+        let (mut waiting, mut dues) = (reply.list()?, Vec::new());
+        while !waiting.is_empty() {
+            dues.push((ChannelId::from_raw(waiting.number()?), Millis::new(waiting.number()?)));
         }
-        let (previous, position) = (Position::new(reply.number()?), Position::new(reply.number()?));
-        let (from, nodes) = (Seq::new(reply.number()?), texts(reply.list()?)?);
-        Ok(Some(Self { previous, position, from, nodes }))
+        Ok(Self { brought, dues })
     }
-}
-
-/// The calls that bring rows.
-fn moved(name: &str, parts: &[Part], is_live: bool) -> Pipeline {
-    let mut pipeline = Pipeline::with_capacity(parts.len());
-    for part in parts {
-        let [heads, items, nodes] = inbox_keys(part.user);
-        let [from, to, stay] =
-            [*part.range.start(), *part.range.end(), part.stay_from].map(|seq| seq.to_string());
-        let arguments = [name, &from, &to, &stay, flag(is_live), flag(part.is_open)].map(str::as_bytes);
-        pipeline.add_command(call(&scripts::MOVED, &[&heads, &items, &nodes], &arguments));
-    }
-    pipeline
-}
-
-const fn flag(value: bool) -> &'static str {
-    if value { "1" } else { "0" }
 }
 
 pub(super) fn texts(mut list: Reply) -> StoreResult<Vec<String>> {

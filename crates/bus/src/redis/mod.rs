@@ -8,11 +8,14 @@
 //! the comparison that each node makes every 30 s ([`registrations`]), or by the home that drives the log next. If Redis begins
 //! anew or a stale replica is promoted, its epoch changes, and devices take a snapshot.
 
+mod alert_scripts;
+mod alerts;
 mod busy;
 mod connection;
 mod frames;
 mod inbox;
 mod metrics;
+mod noted;
 mod publish;
 mod receive;
 mod registrations;
@@ -36,6 +39,7 @@ use crate::bus::{Envelope, Loss};
 use crate::peers::Arrivals;
 
 pub use crate::config::{BusConfig, BusKind};
+pub use alerts::{AlertTimes, RedisAlerts};
 pub use connection::Redis;
 pub use metrics::BusMetrics;
 pub use streams::{Received, StreamName, StreamReader, Streams};
@@ -69,6 +73,8 @@ pub struct RedisBus {
     publications: mpsc::Sender<Publication>,
     arrivals: Arrivals,
     tokens: AtomicU64,
+    /// `None`: rows are not noted for alerts.
+    alerts: Option<(AlertTimes, RedisAlerts)>,
 }
 
 /// The name of the stream of a chat node.
@@ -77,16 +83,19 @@ fn node_stream(run: NodeRun) -> StreamName {
 }
 
 impl RedisBus {
-    /// The bus of a node. The second value is its work; the caller runs it as a task that never ends.
+    /// The bus of a node. With `alerts` it notes rows that may be worth one. The second value is its work; the caller runs it as a task
+    /// that never ends.
     #[must_use]
     pub fn open(
         redis: Redis,
         streams: Streams,
         store: Arc<dyn Store>,
         run: NodeRun,
+        alerts: Option<AlertTimes>,
     ) -> (Arc<Self>, BoxFuture<'static, ()>) {
         let (sender, envelopes) = mpsc::channel(ENVELOPES);
         let (publications, to_publish) = mpsc::channel(PUBLICATIONS);
+        let alerts = alerts.map(|times| (times, RedisAlerts::new(redis.clone(), Arc::clone(&store))));
         let this = Arc::new(Self {
             redis,
             streams,
@@ -104,6 +113,7 @@ impl RedisBus {
             publications,
             arrivals: Arrivals::default(),
             tokens: AtomicU64::new(1),
+            alerts,
         });
         let bus = Arc::clone(&this);
         let work = async move {

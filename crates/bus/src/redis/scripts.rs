@@ -4,7 +4,7 @@
 //!
 //! | key | content | bound | life |
 //! |---|---|---|---|
-//! | `{u5}:heads` | a hash: `p` = the position of the last row; `s` = a device has taken a snapshot; for each log, the last `seq` that was brought to the inbox, or that a snapshot contains | one field for each channel in which the user was a member | [`HEADS_LIFE`] after the last change |
+//! | `{u5}:heads` | a hash: `p` = the position of the last row; `s` = a device has taken a snapshot; `a` = see [`super::alert_scripts`]; for each log, the last `seq` that was brought to the inbox, or that a snapshot contains | one field for each channel in which the user was a member | [`HEADS_LIFE`] after the last change |
 //! | `{u5}:items` | a stream: the id is the position of the item's last row, `r` = log, first and last `seq` | [`ITEMS`] entries | [`ITEMS_LIFE`] after the last item |
 //! | `{u5}:nodes` | a hash: node → end of its lease (ms) and a token | the nodes where the user is connected | [`REGISTRATION`] |
 //! | `{c7}:nodes` | the same for subscribers of an open channel, and `h` = the last `seq` that was published | the nodes with subscribers | [`REGISTRATION`]; `h` as long |
@@ -19,17 +19,20 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline};
 
+use super::alert_scripts::{self, ALERTS_OF_ROWS, MARKS, NOTE_ALERTS};
+
 /// Items that a stream keeps.
 pub(super) const ITEMS: usize = 512;
 /// For how long items are kept, in milliseconds: 7 days.
 const ITEMS_LIFE: u64 = 7 * 24 * 3_600 * 1_000;
 /// For how long an inbox without changes is kept, in milliseconds: 30 days. Devices that return later take a snapshot.
-const HEADS_LIFE: u64 = 30 * 24 * 3_600 * 1_000;
+pub(super) const HEADS_LIFE: u64 = 30 * 24 * 3_600 * 1_000;
 /// The lease of a registration, in milliseconds: two renewals may be missed.
 pub(super) const REGISTRATION: u64 = 75_000;
 
 /// What every script begins with.
-const EPOCH: &str = "local epoch = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')\n";
+pub(super) const EPOCH: &str =
+    "local epoch = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')\n";
 
 /// The nodes in the hash KEYS[i] whose lease holds; the others are removed.
 const NODES: &str = "
@@ -58,23 +61,25 @@ if not p then
 end
 ";
 
-/// Brings rows of one log to an inbox.
+/// Brings rows of one log to an inbox, and notes those that may be worth an alert: a crash leaves both or neither.
 ///
-/// Keys: heads, items, nodes. Arguments: the log; the first row, the last row; the place at which the user's stay begins; whether the
-/// rows were appended just now, and whether the stay goes on (1 or 0).
+/// Keys: heads, items, nodes, alerts. Arguments: the log; the first row, the last row; the place at which the user's stay begins; whether
+/// the rows were appended just now, and whether the stay goes on (1 or 0); nothing, or: by how many milliseconds alerts of a connected
+/// user wait, how long alerts are kept, and the events of [`ALERTS_OF_ROWS`].
 ///
-/// Returns nothing but the epoch if the inbox has the last row already, or nobody needs the rows. Otherwise rows that an earlier call
-/// should have brought and did not are brought too: all after the last one that the inbox has, within the stay. Then: the position
-/// before, the position after, the first row that was brought, and the nodes.
+/// Returns, if the inbox has the last row already, or nobody needs the rows, the epoch and what waits of these events. Otherwise rows
+/// that an earlier call should have brought and did not are brought too: all after the last one that the inbox has, within the stay.
+/// Then: the position before, the position after, the first row that was brought, the nodes, and what waits: channel and time of each.
 ///
 /// The inbox may know nothing of the log. If a device has taken a snapshot without it, the log has become the user's since, and
 /// everything since the beginning of the stay is missing. If none has, every device will: it finds there what was appended before.
 pub(super) static MOVED: LazyLock<Script> = LazyLock::new(|| {
-    script(&[EPOCH, NODES, POSITION, "
+    script(&[EPOCH, NODES, POSITION, NOTE_ALERTS, ALERTS_OF_ROWS, "
 local from, to = tonumber(ARGV[2]), tonumber(ARGV[3])
-local last = redis.call('HGET', KEYS[1], ARGV[1])
+local known = redis.call('HMGET', KEYS[1], ARGV[1], 'a')
+local last, has_alerts = known[1], ARGV[7] and not (known[2] and tonumber(known[2]) < 0)
 if last then
-  if tonumber(last) >= to then return {epoch} end
+  if tonumber(last) >= to then return {epoch, has_alerts and waiting(KEYS[4]) or {}} end
   from = math.max(tonumber(last) + 1, tonumber(ARGV[4]))
 else
   local shown = redis.call('HEXISTS', KEYS[1], 's') == 1
@@ -82,7 +87,7 @@ else
     from = tonumber(ARGV[4])
   elseif not shown and ARGV[5] == '0' then
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-    return {epoch}
+    return {epoch, {}}
   end
 end
 local position = string.format('%.0f', p + (to - from + 1))
@@ -90,7 +95,9 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '=', ITEMS, position .. '-0', 'r', ARGV[1]
 redis.call('PEXPIRE', KEYS[2], ITEMS_LIFE)
 redis.call('HSET', KEYS[1], 'p', position, ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], HEADS_LIFE)
-return {epoch, p, position, string.format('%.0f', from), living(KEYS[3])}
+local nodes = living(KEYS[3])
+local dues = has_alerts and note_rows(KEYS[4], epoch, from, p, #nodes > 0) or {}
+return {epoch, p, position, string.format('%.0f', from), nodes, dues}
 "])
 });
 
@@ -247,7 +254,7 @@ pub(super) struct Script {
     hash: String,
 }
 
-fn script(parts: &[&str]) -> Script {
+pub(super) fn script(parts: &[&str]) -> Script {
     let values = [
         ("ITEMS_LIFE", ITEMS_LIFE),
         ("HEADS_LIFE", HEADS_LIFE),
@@ -255,6 +262,7 @@ fn script(parts: &[&str]) -> Script {
         ("REGISTRATION", REGISTRATION),
         ("STREAM_FRAMES", STREAM_FRAMES),
         ("STREAM_LIFE", STREAM_LIFE),
+        ("MARKS", MARKS),
     ];
     let text =
         values.iter().fold(parts.concat(), |text, (name, value)| text.replace(name, &value.to_string()));
@@ -265,9 +273,9 @@ fn script(parts: &[&str]) -> Script {
 /// Loads every script: a server that was started again knows none.
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::new();
-    for script in
-        [&MOVED, &KNOW, &END, &READ, &ATTACH, &DETACH, &SUBSCRIBE, &PUBLISH, &NODES_OF, &SEND, &KEEP]
-    {
+    let own: [&Script; 11] =
+        [&MOVED, &KNOW, &END, &READ, &ATTACH, &DETACH, &SUBSCRIBE, &PUBLISH, &NODES_OF, &SEND, &KEEP];
+    for script in own.into_iter().chain(alert_scripts::all()) {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);
     }
     pipeline

@@ -24,6 +24,11 @@ impl Reply {
         }
     }
 
+    /// Parts that are not read yet.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether all parts were read.
     pub(super) fn is_empty(&self) -> bool {
         self.0.len() == 0
@@ -46,6 +51,17 @@ impl Reply {
 
     pub(super) fn text(&mut self) -> StoreResult<String> {
         String::from_utf8(self.bytes()?.into()).map_err(|_| strange("text"))
+    }
+
+    /// A text, or nothing where there is none.
+    pub(super) fn optional_text(&mut self) -> StoreResult<Option<String>> {
+        match self.0.as_slice() {
+            [Value::Nil, ..] => {
+                self.skip();
+                Ok(None)
+            }
+            _ => self.text().map(Some),
+        }
     }
 
     pub(super) fn number(&mut self) -> StoreResult<u64> {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
 
+mod alerts;
 mod nodes;
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl Subject for Server {
         let streams = Streams::new(redis.clone());
         let epoch = NodeEpoch(self.epochs.fetch_add(1, Ordering::Relaxed));
         let run = NodeRun { node: NodeId(1), epoch };
-        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), self.store.clone(), run);
+        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), self.store.clone(), run, None);
         let mut tasks = JoinSet::new();
         if let Some(mut feed) = self.store.take_feed() {
             // Nobody needs it here, and a full one would hold up the store.
@@ -70,13 +71,18 @@ impl Subject for Server {
     }
 }
 
+/// Of the server that all tests share; they run one after another.
+fn config() -> BusConfig {
+    let url = format!("redis://{}", std::env::var("MADANG_TEST_REDIS").unwrap());
+    BusConfig { kind: BusKind::Redis, url, ..BusConfig::default() }
+}
+
 /// All cases one after another, because they share a server. `MADANG_CASE` selects those whose name contains it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
 async fn a_fleet_passes_the_suite_of_every_inbox() {
-    let url = format!("redis://{}", std::env::var("MADANG_TEST_REDIS").unwrap());
     let only = std::env::var("MADANG_CASE").unwrap_or_default();
-    let config = BusConfig { kind: BusKind::Redis, url, ..BusConfig::default() };
+    let config = config();
     let mut failed = Vec::new();
     for case in cases().into_iter().filter(|case| case.name.contains(&only)) {
         Redis::open(&config).unwrap().empty().await.unwrap();

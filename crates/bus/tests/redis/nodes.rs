@@ -94,7 +94,7 @@ impl Node {
     fn start(server: &Server, store: &Arc<Model>, number: u16) -> Self {
         let redis = Redis::open(&server.config()).unwrap();
         let streams = Streams::new(redis.clone());
-        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store.clone(), run(number));
+        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store.clone(), run(number), None);
         let mut tasks = JoinSet::new();
         tasks.spawn(work);
         tasks.spawn(streams.run());
@@ -191,7 +191,7 @@ async fn rows_whose_envelope_was_lost_are_found_by_the_comparison() {
     // The home dies between the script and the envelope: its frames are sent by a task that does not run any more.
     let dying = {
         let redis = Redis::open(&server.config()).unwrap();
-        let (bus, _work) = RedisBus::open(redis.clone(), Streams::new(redis), store.clone(), run(3));
+        let (bus, _work) = RedisBus::open(redis.clone(), Streams::new(redis), store.clone(), run(3), None);
         bus
     };
     dying.moved(LogId::User(ANNA), &rows).await.unwrap();

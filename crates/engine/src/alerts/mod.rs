@@ -9,4 +9,4 @@ mod job;
 mod outstanding;
 
 pub use job::{Job, MARKS, Mark, Target};
-pub use outstanding::{CallEnd, Calls, Fold, Folded, Held, Outstanding, Shown, Taking};
+pub use outstanding::{CallEnd, Calls, Fold, Folded, Held, Outstanding, Shown, Taking, withdrawn_at};

@@ -8,6 +8,12 @@ use super::job::{Job, Target};
 /// The pause between a read marker and the withdrawal of alerts: a user who reads several channels costs one call.
 const WITHDRAW_AFTER_MS: u64 = 3_000;
 
+/// When alerts are withdrawn that a user has read elsewhere at `at`.
+#[must_use]
+pub const fn withdrawn_at(at: Millis) -> Millis {
+    at.plus(WITHDRAW_AFTER_MS)
+}
+
 /// Everything outstanding for one user in one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outstanding {
@@ -166,7 +172,7 @@ impl Outstanding {
                 }
                 for shown in self.held.shown.iter_mut().filter(|shown| shown.last <= seq && !shown.is_read) {
                     shown.is_read = true;
-                    self.held.withdraw_at.get_or_insert(at.plus(WITHDRAW_AFTER_MS));
+                    self.held.withdraw_at.get_or_insert(withdrawn_at(at));
                 }
             }
         }
@@ -236,7 +242,7 @@ impl Outstanding {
                 CallEnd::Shown { until } => {
                     after.held.shown.retain(|shown| shown.device != *device);
                     after.held.shown.push(Shown { device: *device, last, until, is_read: read.is_some() });
-                    let withdraw = read.map(|(_, at)| at.plus(WITHDRAW_AFTER_MS));
+                    let withdraw = read.map(|(_, at)| withdrawn_at(at));
                     after.held.withdraw_at = after.held.withdraw_at.or(withdraw);
                 }
                 CallEnd::Again { at } => after.held.retry(job.again_for(*device, at)),

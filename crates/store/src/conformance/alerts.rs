@@ -2,79 +2,44 @@
 
 use std::sync::Arc;
 
-use madang_engine::alerts::{CallEnd, Fold, Folded, Outstanding, Taking};
+use async_trait::async_trait;
 use madang_engine::seats::{Member, SeatChange};
-use madang_ids::{Cursor, Epoch, Ordinal, Position};
+use madang_ids::{Ordinal, Position};
 use madang_proto::{Content, Role};
 
 use super::build::*;
 use super::channels::plain;
 use super::devices::{device, device_id};
 use super::push::subscription;
-use super::{OrderedStore, OrderedSubject};
+use super::{OrderedStore, OrderedSubject, QueueSubject, queue};
 use crate::Spans;
-use crate::alerts::{AlertEvent, OutstandingChange};
+use crate::alerts::{AlertEvent, AlertQueue};
 use crate::log::{AppendOutcome, Head};
 
-fn message(owner: u64, place: u64, value: u64, due: u64) -> Fold {
-    let cursor = Cursor { epoch: Epoch::from_raw(0), position: Position::new(value) };
-    let what = Folded::Message { seq: seq(value), at: cursor, due_at: at(due), expires_at: at(9_000) };
-    Fold { user: user(owner), channel: channel(place), what }
+struct OfStore(Arc<dyn OrderedSubject>);
+
+#[async_trait]
+impl QueueSubject for OfStore {
+    async fn open(&self) -> Arc<dyn AlertQueue> {
+        self.0.open().await
+    }
 }
 
-fn places(records: &[Outstanding]) -> Vec<(u64, u64)> {
-    records.iter().map(|record| (record.user.raw(), record.channel.raw())).collect()
+macro_rules! of_every_queue {
+    ($($name:ident)*) => {
+        $(
+            pub(super) async fn $name(subject: Arc<dyn OrderedSubject>) {
+                queue::$name(Arc::new(OfStore(subject))).await;
+            }
+        )*
+    };
 }
 
-async fn change(store: &Arc<dyn OrderedStore>, before: &Outstanding, after: &Outstanding) -> bool {
-    store.change_outstanding(&OutstandingChange::between(before, after)).await.unwrap()
-}
-
-pub(super) async fn what_is_due_is_leased_to_one_worker(subject: Arc<dyn OrderedSubject>) {
-    let store = subject.open().await;
-    let folds = [message(1, 1, 5, 100), message(2, 1, 5, 50), message(1, 1, 6, 300), message(3, 1, 5, 200)];
-    store.fold_alerts(&folds).await.unwrap();
-    assert_eq!(store.take_due(at(49), at(500), 9).await, Ok(vec![]));
-    let due = store.take_due(at(150), at(500), 9).await.unwrap();
-    assert_eq!(places(&due), [(2, 1), (1, 1)], "the longest due first");
-    let messages: Vec<_> = due[1].fresh.as_ref().unwrap().messages().collect();
-    assert_eq!(messages, [seq(5), seq(6)]);
-    drop(store);
-    let store = subject.open().await;
-    assert_eq!(places(&store.take_due(at(499), at(900), 1).await.unwrap()), [(3, 1)]);
-    assert_eq!(places(&store.take_due(at(499), at(900), 9).await.unwrap()), []);
-    let again = store.take_due(at(500), at(900), 9).await.unwrap();
-    assert_eq!(again.len(), 2, "the worker has died");
-}
-
-pub(super) async fn a_record_is_changed_only_as_it_was_read(subject: Arc<dyn OrderedSubject>) {
-    let store = subject.open().await;
-    store.fold_alerts(&[message(1, 1, 5, 100)]).await.unwrap();
-    let read = store.outstanding(user(1), channel(1)).await.unwrap();
-    let begun = read.begin(Taking::Fresh, &[device_id(7)], &[], (at(100), at(160)));
-    store.fold_alerts(&[message(1, 1, 6, 300)]).await.unwrap();
-    assert!(!change(&store, &read, &begun).await, "a message has come in between");
-    let read = store.outstanding(user(1), channel(1)).await.unwrap();
-    let begun = read.begin(Taking::Fresh, &[device_id(7)], &[], (at(100), at(160)));
-    assert!(change(&store, &read, &begun).await);
-    assert!(!change(&store, &read, &begun).await, "another worker has begun");
-    // What comes in while calls are under way is no obstacle to their end.
-    store.fold_alerts(&[message(1, 1, 7, 400)]).await.unwrap();
-    let ended = begun.finish(&[(device_id(7), CallEnd::Shown { until: at(5_000) })]);
-    assert!(change(&store, &begun, &ended).await);
-    let now = store.outstanding(user(1), channel(1)).await.unwrap();
-    assert_eq!(now.fresh.as_ref().unwrap().range(), (seq(7), seq(7)));
-    assert_eq!(now.held, ended.held);
-    // What a device shows and the user has read elsewhere is found without its channel.
-    assert_eq!(store.shown_and_read(user(1), 9).await, Ok(vec![]));
-    let read = Fold { user: user(1), channel: channel(1), what: Folded::Read { seq: seq(6), at: at(450) } };
-    store.fold_alerts(&[read]).await.unwrap();
-    let shown = store.shown_and_read(user(1), 9).await.unwrap();
-    assert_eq!(shown.iter().map(|(channel, it)| (channel.raw(), it.last)).collect::<Vec<_>>(), [(1, seq(6))]);
-    let now = store.outstanding(user(1), channel(1)).await.unwrap();
-    let withdrawn = now.without(Taking::Fresh).withdrawn(&now.held.shown, &[device_id(7)], at(9));
-    assert!(change(&store, &now, &withdrawn).await);
-    assert!(store.outstanding(user(1), channel(1)).await.unwrap().is_empty());
+of_every_queue! {
+    what_is_due_is_leased_to_one_worker
+    an_event_ends_a_lease
+    an_empty_record_is_not_due
+    a_record_is_changed_only_as_it_was_read
 }
 
 async fn stage(store: &Arc<dyn OrderedStore>) {
@@ -131,7 +96,7 @@ pub(super) async fn rows_wait_until_alerts_are_made_of_them(subject: Arc<dyn Ord
     );
     // More rows are appended before the alerts are made.
     let head = said(&store, head, 1).await;
-    store.make(log(1), seq(3), vec![self::message(1, 1, 2, 50), self::message(1, 1, 3, 50)]).await.unwrap();
+    store.make(log(1), seq(3), vec![queue::message(1, 1, 2, 50), queue::message(1, 1, 3, 50)]).await.unwrap();
     drop(store);
     let store = subject.open().await;
     let unmade = store.unmade(None, 9).await.unwrap();

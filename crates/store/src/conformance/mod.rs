@@ -19,6 +19,7 @@ mod group_invitations;
 mod logs;
 mod open_channels;
 mod push;
+mod queue;
 mod searches;
 mod seats;
 mod sends;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use madang_ids::{LogId, Seq};
 
-use crate::alerts::AlertOutbox;
+use crate::alerts::{AlertOutbox, AlertQueue};
 use crate::commit_order::CommitOrder;
 use crate::error::{StoreError, StoreResult};
 use crate::{Store, Upkeep, for_each_order_case, for_each_store_case};
@@ -82,6 +83,13 @@ pub trait OrderedSubject: Send + Sync + 'static {
     async fn open(&self) -> Arc<dyn OrderedStore>;
 }
 
+/// A queue of alerts under test.
+#[async_trait]
+pub trait QueueSubject: Send + Sync + 'static {
+    /// Opens the queue: empty the first time; later with everything that was written.
+    async fn open(&self) -> Arc<dyn AlertQueue>;
+}
+
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One case.
@@ -102,6 +110,18 @@ pub fn cases() -> Vec<Case<dyn Subject>> {
 #[must_use]
 pub fn order_cases() -> Vec<Case<dyn OrderedSubject>> {
     for_each_order_case!(conformance_cases, ())
+}
+
+/// The cases that a queue of alerts must pass. Those of [`order_cases`] contain them.
+#[must_use]
+pub fn queue_cases() -> Vec<Case<dyn QueueSubject>> {
+    use queue::*;
+    crate::conformance_cases! { ();
+        what_is_due_is_leased_to_one_worker
+        an_event_ends_a_lease
+        an_empty_record_is_not_due
+        a_record_is_changed_only_as_it_was_read
+    }
 }
 
 /// The cases of [`cases`] that must hold even if operations are unavailable or have unknown outcomes.
@@ -303,6 +323,8 @@ macro_rules! for_each_order_case {
             invitations_that_ended_are_forgotten
             old_notes_of_alerts_are_forgotten
             what_is_due_is_leased_to_one_worker
+            an_event_ends_a_lease
+            an_empty_record_is_not_due
             a_record_is_changed_only_as_it_was_read
             rows_wait_until_alerts_are_made_of_them
             own_logs_say_what_was_mentioned_and_read
