@@ -10,10 +10,12 @@ use madang_bus::local::LocalInbox;
 use madang_bus::{Bus, Inbox, Peers};
 use madang_ids::{Millis, NodeRun, Snowflakes};
 use madang_presence::{FleetParts, PresenceMetrics, PresenceRole, RoleParts, RoleTasks};
-use madang_push::{LookUp, Nearby, Push, PushMetrics, PushParts, SystemLookUp};
+use madang_push::{
+    Keep, LookUp, Nearby, Placement as PushPlacement, Push, PushMetrics, PushParts, SystemLookUp,
+};
 use madang_service::{Clock, Drain, Health, Metrics, Tasks};
 use madang_store::embedded::{Embedded, EmbeddedConfig, OpenError};
-use madang_store::{AlertOutbox, LogStore, Store, StoreKind, Upkeep};
+use madang_store::{AlertOutbox, AlertQueue, LogStore, Store, StoreKind, Upkeep};
 use tokio::time::timeout;
 
 use crate::config::Config;
@@ -92,14 +94,24 @@ pub struct Backends {
     pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
     /// The way to the presence of other processes; `None` in one process.
     pub presence: Option<FleetParts>,
-    /// The queue of alerts, and where rows wait for it; `None`: there are no alerts.
-    pub alerts: Option<Arc<dyn AlertOutbox>>,
+    /// The queue of alerts; `None`: there are no alerts.
+    pub alerts: Option<Alerts>,
     /// Looks up the hosts of endpoints for alerts.
     pub look_up: Arc<dyn LookUp>,
     /// The key that signs access tokens.
     pub secret: [u8; 32],
     /// The latest time that is in the store. New ids are above it, whatever the clock says.
     pub latest: Millis,
+}
+
+/// The queue of alerts, and what belongs to it.
+pub struct Alerts {
+    /// The queue.
+    pub queue: Arc<dyn AlertQueue>,
+    /// Where rows wait until alerts are made of them; `None` in a fleet, whose inboxes make them.
+    pub outbox: Option<Arc<dyn AlertOutbox>>,
+    /// Where the keys are that no setting names; `None`: in the data folder.
+    pub keep: Option<Keep>,
 }
 
 impl Backends {
@@ -115,7 +127,9 @@ impl Backends {
         let bus = Arc::clone(&inbox) as _;
         let (homes_of_a_log, node, others, presence) = (1, NodeRun::ALONE, None, None);
         let ids = Arc::new(Snowflakes::of_one_process());
-        let (alerts, look_up) = (Some(Arc::clone(&store) as _), Arc::new(SystemLookUp::default()));
+        let (queue, outbox) = (Arc::clone(&store) as _, Some(Arc::clone(&store) as _));
+        let alerts = Some(Alerts { queue, outbox, keep: None });
+        let look_up = Arc::new(SystemLookUp::default());
         Self {
             store,
             upkeep,
@@ -304,15 +318,16 @@ impl Node {
             others,
         });
         let push = match alerts {
-            Some(outbox) => Push::open(PushParts {
+            Some(Alerts { queue, outbox, keep }) => Push::open(PushParts {
                 config: config.push.clone(),
                 store: Arc::clone(&store),
-                queue: Arc::clone(&outbox) as _,
-                outbox: Some(outbox),
+                queue,
+                outbox,
                 clock: clock.clone(),
                 metrics: PushMetrics::register(&metrics),
                 secret,
-                folder: &config.server.data,
+                keep: keep.unwrap_or_else(|| Keep::Folder(config.server.data.clone())),
+                ids: Arc::clone(&ids),
                 look_up,
             }),
             None => Push::off(),
@@ -376,7 +391,8 @@ impl Node {
         if let Some(core) = core {
             tasks.spawn("presence_core", core);
         }
-        if push.is_on() {
+        let is_here = !has_others || operations.config.push.placement == PushPlacement::Inside;
+        if push.is_on() && is_here {
             // Not vital: everything else works without push.
             let nearby = Arc::clone(&gateway) as Arc<dyn Nearby>;
             background.spawn("push_maker", push.clone().make(Arc::clone(&nearby)));

@@ -6,19 +6,19 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use futures_util::future::BoxFuture;
 use madang_auth::load_secret;
-use madang_bus::redis::{BusMetrics, Redis, RedisBus, Streams};
+use madang_bus::redis::{AlertTimes, BusMetrics, Redis, RedisAlerts, RedisBus, Streams};
 use madang_bus::registry::{ProcessCard, ProcessRun, RedisRegistry, Registry, Role};
 use madang_discovery::{DiscoveryMetrics, Local, NodeDiscovery, NodeParts, Placement, Remote, View};
 use madang_ids::{Millis, NodeEpoch, NodeId, NodeRun, Snowflakes};
 use madang_presence::fleet::{LiveProcesses, Post, streams as presence_streams};
 use madang_presence::{FleetMetrics, FleetParts, Placement as PresencePlacement};
-use madang_push::SystemLookUp;
+use madang_push::{Keep, SystemLookUp};
 use madang_service::{Clock, Drain, Metrics};
 use madang_store::scylla::{LeaseError, Scylla, WorkerLease, connect};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::compose::Backends;
+use crate::compose::{Alerts, Backends};
 use crate::config::Config;
 use crate::private;
 
@@ -82,7 +82,15 @@ impl FleetNode {
         let run = NodeRun { node: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
         tracing::info!(node = %run, name = %config.node.name(), "this node has its number");
         let streams = Streams::new(redis.clone());
-        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), Arc::clone(&store) as _, run);
+        let push = &config.push;
+        let times = AlertTimes { delay_ms: push.delay_ms, kept_ms: push.kept_hours * 3_600_000 };
+        let times = push.has_provider().then_some(times);
+        let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), Arc::clone(&store) as _, run, times);
+        let alerts = Alerts {
+            queue: Arc::new(RedisAlerts::new(redis.clone(), Arc::clone(&store) as _)),
+            outbox: None,
+            keep: Some(Keep::in_redis(redis.clone())),
+        };
         let (nodes, view) = watch::channel(Arc::from([run]));
         let (presence, live, receiving) = presence_of(run, &streams, &clock);
         let work: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
@@ -123,7 +131,7 @@ impl FleetNode {
             ids: Arc::clone(&ids),
             others: Some((Arc::clone(&bus) as _, view)),
             presence: Some(presence),
-            alerts: None,
+            alerts: Some(alerts),
             look_up: Arc::new(SystemLookUp::default()),
         };
         let number =

@@ -13,21 +13,16 @@ use madang_bus::registry::{ProcessCard, ProcessRun, RedisRegistry, Registry, Rol
 use madang_bus::{BusConfig, BusKind};
 use madang_ids::{NodeEpoch, NodeId};
 use madang_presence::fleet::registration::Registration;
-use madang_presence::fleet::{Post, ProcessParts, pages, run_process, streams};
+use madang_presence::fleet::{Post, ProcessParts, run_process, streams};
 use madang_presence::{FleetMetrics, PresenceConfig, PresenceMetrics};
 use madang_service::{
-    Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, telemetry,
+    Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, pages, telemetry,
 };
-use madang_store::scylla::{ConnectError, LeaseError, Scylla, WorkerLease, connect};
+use madang_store::scylla::{EnterError, Scylla, WorkerLease, enter};
 use madang_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-/// How long one series of tries to reach the cluster lasts. There is another one behind it.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The pause between two renewals of the number of this process, and between two tries to get one.
-const RENEWAL: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_secs(1);
 /// How long tasks may take to end after the users were handed over.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -66,7 +61,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let fail = |error: anyhow::Error| {
         telemetry::tell_failure(format_args!("madang-presence: {error:#}"));
-        let is_lasting = error.downcast_ref().is_some_and(ConnectError::is_lasting);
+        let is_lasting = error.downcast_ref().is_some_and(EnterError::is_lasting);
         if is_lasting { WRONG_CONFIG.into() } else { ExitCode::FAILURE }
     };
     match configure(&arguments) {
@@ -107,8 +102,10 @@ async fn serve(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> 
     if let Some(systemd) = &systemd {
         tasks.spawn("systemd", Arc::clone(systemd).attend(Arc::new(health.clone()), drain.clone()));
     }
+    let (of_clock, worker) = (clock.clone(), format!("presence {name}"));
+    let now = move || of_clock.raw_ms();
     let started = tokio::select! {
-        started = start(&config, &name, arguments.accept_weak_store, &clock) => Some(started?),
+        started = enter(&config.store, arguments.accept_weak_store, &worker, &now) => Some(started?),
         () = drain.draining() => None,
     };
     if let Some((store, lease)) = started {
@@ -125,30 +122,6 @@ async fn serve(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> 
     tracing::info!("drained");
     drop(signals);
     Ok(())
-}
-
-/// Reaches the store and leases a number. Tries again until both are there.
-async fn start(
-    config: &FleetConfig,
-    name: &str,
-    accept_weak: bool,
-    clock: &Clock,
-) -> anyhow::Result<(Arc<Scylla>, WorkerLease)> {
-    let store = loop {
-        match connect(&config.store, accept_weak, PATIENCE).await {
-            Ok(store) => break store,
-            Err(error) if error.is_lasting() => return Err(error.into()),
-            Err(error) => tracing::warn!(%error, "the store is unavailable: retrying"),
-        }
-    };
-    loop {
-        match store.lease_worker(&format!("presence {name}"), &|| clock.raw_ms()).await {
-            Ok(lease) => return Ok((store, lease)),
-            Err(LeaseError::Store(error)) => tracing::warn!(%error, "leasing a number failed: retrying"),
-            Err(error) => return Err(error.into()),
-        }
-        clock.sleep(RETRY).await;
-    }
 }
 
 struct Process {
@@ -196,7 +169,9 @@ impl Process {
         tokio::select! {
             () = run_process(parts, drain.clone()) => {}
             error = registration.keep(drain, &check) => return Err(error.into()),
-            error = keep_number(&store, lease.clone(), &clock) => return Err(error.into()),
+            // While the store does not answer, presence goes on: another process that gets the number meanwhile is refused by nobody,
+            // and refuses this one.
+            error = store.hold_worker(lease.clone(), |_| {}) => return Err(error.into()),
         }
         // Both end by themselves if they are not ended now.
         if let Err(error) = registry.leave(run).await {
@@ -206,20 +181,5 @@ impl Process {
             tracing::debug!(%error, "releasing the number of this process failed");
         }
         Ok(())
-    }
-}
-
-/// Renews the number of this process until another one has it. While the store does not answer, presence goes on: another process
-/// that gets the number meanwhile is refused by nobody, and refuses this one.
-async fn keep_number(store: &Scylla, mut lease: WorkerLease, clock: &Clock) -> LeaseError {
-    loop {
-        clock.sleep(RENEWAL).await;
-        match store.renew_worker(&lease).await {
-            Ok(renewed) => lease = renewed,
-            Err(LeaseError::Store(error)) => {
-                tracing::warn!(%error, "renewing the number of this process failed")
-            }
-            Err(error) => return error,
-        }
     }
 }

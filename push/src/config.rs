@@ -1,13 +1,30 @@
 //! Settings of push.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+/// Where the alerts of a fleet are decided and sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Placement {
+    /// Each chat process does that for some of them.
+    #[default]
+    Inside,
+    /// In processes of their own: `madang-push`.
+    Remote,
+}
 
 /// Alerts for users who are away. Without a provider there are none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PushConfig {
+    /// `inside` (the default): each chat process decides and sends alerts. `remote`: processes of their own do, `madang-push`. Without
+    /// effect in a server of one process.
+    pub placement: Placement,
+    /// The address on which `madang-push` serves `/healthz`, `/readyz` and `/metrics`; default 127.0.0.1:7300.
+    pub addr: SocketAddr,
     /// The name of the app, the title of an alert that shows nothing else; default `Madang`.
     pub app: String,
     /// The page that a click on a notification of a browser opens, such as `https://chat.example/#/{channel_id}`; default `/`.
@@ -29,9 +46,22 @@ pub struct PushConfig {
     pub webhook: WebhookConfig,
 }
 
+impl PushConfig {
+    /// Whether a provider is configured.
+    #[must_use]
+    pub fn has_provider(&self) -> bool {
+        !self.web_push.contact.is_empty()
+            || !self.apns.key_file.as_os_str().is_empty()
+            || !self.fcm.service_account_file.as_os_str().is_empty()
+            || self.webhook.enabled
+    }
+}
+
 impl Default for PushConfig {
     fn default() -> Self {
         Self {
+            placement: Placement::Inside,
+            addr: (Ipv4Addr::LOCALHOST, 7_300).into(),
             app: "Madang".to_owned(),
             link: "/".to_owned(),
             delay_ms: 5_000,

@@ -9,22 +9,26 @@ pub mod apns;
 mod config;
 pub mod core;
 pub mod fcm;
+#[cfg(feature = "redis")]
+mod fleet;
 mod http;
 mod lanes;
 mod metrics;
 mod notice;
 mod providers;
 mod service;
+mod shelf;
 pub mod web_push;
 pub mod webhook;
 
 pub use core::QuietHours;
 
-pub use config::{ApnsConfig, FcmConfig, PushConfig, WebPushConfig, WebhookConfig};
+pub use config::{ApnsConfig, FcmConfig, Placement, PushConfig, WebPushConfig, WebhookConfig};
 pub use http::{LookUp, SystemLookUp};
 pub use metrics::PushMetrics;
 pub use notice::{Answer, Notice, Provider};
 pub use providers::Providers;
 pub use providers::destination;
-pub use service::{Nearby, Push, PushParts, Redriven};
+pub use service::{Elsewhere, Nearby, Push, PushParts, Redriven};
+pub use shelf::{Keep, Shelf};
 pub use webhook::new_secret;

@@ -1,6 +1,6 @@
 //! The providers that the configuration names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -15,6 +15,7 @@ use crate::config::PushConfig;
 use crate::fcm::Fcm;
 use crate::http::{self, LookUp};
 use crate::notice::Provider;
+use crate::shelf::Keep;
 use crate::web_push::{self, Endpoint, Vapid, WebPush};
 use crate::webhook::Webhook;
 
@@ -36,16 +37,16 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Opens what is configured. `folder` is private to the server: it has the key of Web Push, `vapid.pem`, if the configuration names
-    /// none, which is created if it is missing, and the token for APNs. Returns what is wrong as well: each text names the setting.
-    pub fn open(config: &PushConfig, folder: &Path, look_up: &Arc<dyn LookUp>) -> (Self, Vec<String>) {
+    /// Opens what is configured. In the folder of one process are the key of Web Push, `vapid.pem`, if the configuration names none, which
+    /// is created if it is missing, and the token for APNs. Returns what is wrong as well: each text names the setting.
+    pub fn open(config: &PushConfig, keep: &Keep, look_up: &Arc<dyn LookUp>) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut opened = Self { allowed: config.web_push.allowed_hosts.clone(), ..Self::default() };
         let roots = http::roots(&config.extra_roots_file).unwrap_or_else(|error| {
             problems.push(format!("push.extra_roots_file {}: {error}", config.extra_roots_file.display()));
             Vec::new()
         });
-        let mut keep = |problem: String| problems.push(problem);
+        let mut note = |problem: String| problems.push(problem);
         if !config.web_push.contact.is_empty() {
             if Url::parse(&config.link).is_err() {
                 tracing::warn!(
@@ -54,18 +55,18 @@ impl Providers {
                      notifications only with one"
                 );
             }
-            let vapid = open_vapid(config, &folder.join("vapid.pem"));
+            let vapid = open_vapid(config, keep.vapid_file());
             let made = vapid.and_then(|vapid| WebPush::new(vapid, &opened.allowed, look_up, &roots));
-            opened.web_push = made.map_err(&mut keep).ok();
+            opened.web_push = made.map_err(&mut note).ok();
         }
         if !config.apns.key_file.as_os_str().is_empty() {
-            opened.apns = Apns::open(&config.apns, &roots, folder).map_err(&mut keep).ok();
+            opened.apns = Apns::open(&config.apns, &roots, keep.token_shelf()).map_err(&mut note).ok();
         }
         if !config.fcm.service_account_file.as_os_str().is_empty() {
-            opened.fcm = Fcm::open(&config.fcm, &roots).map_err(&mut keep).ok();
+            opened.fcm = Fcm::open(&config.fcm, &roots).map_err(&mut note).ok();
         }
         if config.webhook.enabled {
-            opened.webhook = Webhook::new(&opened.allowed, look_up, &roots).map_err(&mut keep).ok();
+            opened.webhook = Webhook::new(&opened.allowed, look_up, &roots).map_err(&mut note).ok();
         }
         opened.info = opened.describe(config);
         (opened, problems)
@@ -163,14 +164,17 @@ pub fn destination(target: &PushTarget) -> String {
     }
 }
 
-fn open_vapid(config: &PushConfig, default: &Path) -> Result<Vapid, String> {
-    let named = &config.web_push.key_file;
-    let file = if named.as_os_str().is_empty() { default } else { named };
+fn open_vapid(config: &PushConfig, default: Option<PathBuf>) -> Result<Vapid, String> {
+    let named = Some(config.web_push.key_file.clone()).filter(|file| !file.as_os_str().is_empty());
+    let is_named = named.is_some();
+    let file = named.or(default).ok_or_else(|| {
+        "push.web_push.key_file is empty: in a fleet it must name a key that all processes have".to_owned()
+    })?;
     let name = format!("push.web_push.key_file {}", file.display());
-    if file == default && !file.exists() {
-        create_key(file).map_err(|error| format!("{name}: {error}"))?;
+    if !is_named && !file.exists() {
+        create_key(&file).map_err(|error| format!("{name}: {error}"))?;
     }
-    let pem = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let pem = std::fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
     Vapid::new(&pem, &config.web_push.contact).map_err(|error| error.to_string())
 }
 

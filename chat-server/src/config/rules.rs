@@ -112,6 +112,9 @@ impl Config {
         let (delay, kept) = (self.push.delay_ms, self.push.kept_hours);
         rule(delay <= 60_000, "push.delay_ms", &delay, "must be at most 60000")?;
         rule((1..=168).contains(&kept), "push.kept_hours", &kept, "must be 1 to 168")?;
+        // Devices report what they have received to their nodes, which write it once a second.
+        let is_fleet = self.store.kind == StoreKind::Scylla;
+        rule(!is_fleet || delay >= 2_000, "push.delay_ms", &delay, "must be at least 2000 in a fleet")?;
         let pace = self.presence.pace_ms;
         rule(pace <= 60_000, "presence.pace_ms", &pace, "must be at most 60000")?;
         for (key, bytes) in [

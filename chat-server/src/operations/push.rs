@@ -60,6 +60,7 @@ impl Operations {
             halted: None,
         };
         let put = self.store.put_subscription(&subscription).await?;
+        self.push.subscribed(caller.user_id).await?;
         Ok(PushRegistered { subscription: card(put), signing_secret: new_secret })
     }
 

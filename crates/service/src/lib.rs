@@ -10,6 +10,8 @@ pub mod config;
 mod drain;
 mod health;
 mod metrics;
+#[cfg(feature = "pages")]
+pub mod pages;
 mod signals;
 mod spread;
 mod systemd;

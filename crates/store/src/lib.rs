@@ -20,6 +20,8 @@ pub mod embedded;
 mod erasure;
 mod error;
 mod group_invitations;
+#[cfg(any(feature = "model", feature = "scylla"))]
+mod group_invitations_of_user;
 mod invitations;
 mod lane;
 mod log;

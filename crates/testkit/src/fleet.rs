@@ -58,6 +58,8 @@ impl FleetNodes {
         config.bus.url = format!("redis://{}", place.redis);
         config.tokens.secret_file = folder.path().join("token.secret");
         std::fs::write(&config.tokens.secret_file, [42; 32])?;
+        // All nodes have one key for browsers. The one for Apple is of the same kind.
+        config.push.web_push.key_file.clone_from(&config.push.apns.key_file);
         std::fs::write(folder.path().join("madang.toml"), toml::to_string(&config)?)?;
         fresh_keyspace(&config.store, 1).await?;
         empty(&place.redis).await.context("Redis")?;

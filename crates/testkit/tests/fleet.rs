@@ -10,7 +10,7 @@ use std::time::Instant;
 use madang_testkit::transcript::{FleetPlace, Target, run};
 
 /// Their clock is advanced by minutes, or by steps that must be exact; processes have only the real one.
-const NEED_A_CLOCK: [&str; 11] = [
+const NEED_A_CLOCK: [&str; 12] = [
     "handshake.txt",
     "tokens.txt",
     "refresh.txt",
@@ -20,6 +20,7 @@ const NEED_A_CLOCK: [&str; 11] = [
     "open.txt",
     "presence.txt",
     "profiles.txt",
+    "push-settings.txt",
     "reactions.txt",
     "typing.txt",
 ];

@@ -13,8 +13,6 @@
 
 mod lanes;
 mod node;
-#[cfg(feature = "fleet")]
-pub mod pages;
 mod post;
 mod process;
 mod questions;

@@ -3,7 +3,7 @@
 mod answer;
 mod token;
 
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::config::ApnsConfig;
 use crate::core::Verdict;
 use crate::http::{builder, call};
 use crate::notice::{Answer, Notice, Provider};
+use crate::shelf::Shelf;
 
 pub use answer::{Connection, verdict};
 use token::ProviderToken;
@@ -58,11 +59,11 @@ struct Service {
 }
 
 impl Apns {
-    /// Reads the key. `folder` keeps the token that it signs, for the next process.
+    /// Reads the key. `shelf` keeps the token that it signs.
     ///
     /// # Errors
     /// A text that names the setting.
-    pub fn open(config: &ApnsConfig, roots: &[Certificate], folder: &Path) -> Result<Self, String> {
+    pub fn open(config: &ApnsConfig, roots: &[Certificate], shelf: Arc<dyn Shelf>) -> Result<Self, String> {
         for (field, id) in [("key_id", &config.key_id), ("team_id", &config.team_id)] {
             if id.len() != 10 || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err(format!("push.apns.{field} must have 10 letters and digits"));
@@ -74,7 +75,7 @@ impl Apns {
         let file = config.key_file.display();
         let pem =
             std::fs::read(&config.key_file).map_err(|error| format!("push.apns.key_file {file}: {error}"))?;
-        let token = ProviderToken::new(&pem, &config.key_id, &config.team_id, &folder.join("apns.token"));
+        let token = ProviderToken::new(&pem, &config.key_id, &config.team_id, shelf);
         let token = token
             .ok_or_else(|| format!("push.apns.key_file {file} is not a private key of P-256 in PEM (.p8)"))?;
         let service = |url: &str| Service::new(url, roots).map_err(|error| format!("push.apns.url: {error}"));
@@ -115,17 +116,16 @@ impl Apns {
         service: &Service,
         to: &Subscription,
         notice: &Notice,
-        now: Millis,
+        bearer: &str,
     ) -> Option<RequestBuilder> {
         let PushTarget::Apns { token, topic, .. } = &to.target else { return None };
         let is_shown = notice.words.is_some();
         let body = self.body(to.device_id, notice)?;
         let expiration = if is_shown { notice.expires_at.get() / 1_000 } else { 0 };
         let id = uuid::Builder::from_custom_bytes(notice.id(to.device_id)).into_uuid();
-        let bearer = format!("bearer {}", self.token.get(now)?);
         let request = service.client.read().post(format!("{}/3/device/{token}", service.url));
         let request = request
-            .header(AUTHORIZATION, bearer)
+            .header(AUTHORIZATION, format!("bearer {bearer}"))
             .header("apns-topic", topic)
             .header("apns-push-type", "alert")
             .header("apns-priority", if is_shown { "10" } else { "5" })
@@ -153,14 +153,17 @@ impl Provider for Apns {
             PushTarget::Apns { environment: ApnsEnvironment::Sandbox, .. } => &self.sandbox,
             _ => &self.production,
         };
-        let Some(request) = self.request(service, to, notice, now) else {
+        let Some(bearer) = self.token.get(now).await else {
+            return Answer::without(Verdict::Credential, "the key signs no token");
+        };
+        let Some(request) = self.request(service, to, notice, &bearer) else {
             return Answer::without(Verdict::Ours, "the notification is too long");
         };
         let generation = service.generation.load(Ordering::SeqCst);
         let wakes = notice.words.is_none() && !self.woken.contains_key(&to.device_id);
         let (mut answer, connection) = service.call(request).await;
         // Before another connection is opened: it must not begin with the expired token.
-        if answer.text.contains("ExpiredProviderToken") && !self.token.expire(now) {
+        if answer.text.contains("ExpiredProviderToken") && !self.token.expire(now).await {
             // It was made just now, so the clock of this machine is wrong. No further token helps.
             answer.verdict = Verdict::Credential;
         }

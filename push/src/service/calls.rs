@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use madang_engine::alerts::{CallEnd, Calls, Outstanding, Shown};
-use madang_ids::{ChannelId, DeviceId, Seq};
+use madang_ids::{ChannelId, DeviceId, Millis, Seq};
 use madang_proto::AlertOutcome;
 use madang_proto::rest::{AlertData, AlertKind};
-use madang_store::{DeadLetter, NoteOf, StoreResult, Subscription};
+use madang_store::{DeadLetter, NoteOf, StoreError, StoreResult, Subscription};
 
 use super::Inner;
 use super::facts::Facts;
@@ -187,8 +187,11 @@ impl Inner {
         to: &Subscription,
         note: &NoteOf,
     ) -> StoreResult<()> {
+        let now = (note.note.at, self.clock.elapsed());
+        let minted = self.ids.mint(now, Millis::ZERO, 1);
+        let minted = minted.map_err(|over| StoreError::Unavailable(over.to_string()))?;
         let letter = DeadLetter {
-            id: self.letters.next(note.note.at),
+            id: minted.raw(),
             user_id: begun.user,
             channel_id: begun.channel,
             device_id: to.device_id,

@@ -23,7 +23,7 @@ pub(super) struct Facts {
     pub(super) found: AlertFacts,
     /// When the rows were noted, at the earliest.
     noted_at: Millis,
-    /// All messages are mentions that were noted long before.
+    /// All messages are older than any alert, or are mentions that were noted long before.
     is_repeated: bool,
     /// The messages that no device has received, oldest first, and their senders.
     messages: Vec<(Seq, Box<Message>)>,
@@ -68,16 +68,20 @@ impl Inner {
         let (user, channel) = (record.user, record.channel);
         let read = self.store.alert_messages(user, channel, waiting, READ_BYTES).await?;
         let AlertMessages { rows, hidden, blocked, senders } = read;
+        // The home of a fleet that lost its inboxes may bring rows again that are older than any alert.
+        let from = self.clock.now_ms().minus(self.config.kept_hours * 3_600_000);
+        let is_late = |at: Millis| at < from || (facts.is_open() && at.plus(NOTED_LATE_MS) <= facts.noted_at);
+        let has_late = rows.iter().any(|row| is_late(row.entry.at));
         let mut messages: Vec<(Seq, Box<Message>)> = rows
             .into_iter()
-            .filter(|row| !facts.is_open() || row.entry.at.plus(NOTED_LATE_MS) > facts.noted_at)
+            .filter(|row| !is_late(row.entry.at))
             .filter_map(|row| match row.entry.content {
                 Content::Message(message) => Some((row.entry.seq, message)),
                 _ => None,
             })
             .collect();
         messages.reverse();
-        facts.is_repeated = messages.is_empty() && facts.is_open();
+        facts.is_repeated = messages.is_empty() && has_late;
         let replies = self.replies_to(user, LogId::Channel(channel), &messages, facts.is_open()).await?;
         facts.candidates = messages
             .iter()

@@ -14,14 +14,13 @@ mod operator;
 mod withdraw;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use madang_ids::{Cursor, Millis, UserId};
+use madang_ids::{Cursor, Millis, Snowflakes, UserId};
 use madang_proto::rest::PushInfo;
 use madang_proto::{ErrorBody, PushTarget};
 use madang_service::{Clock, Drain};
-use madang_store::{AlertOutbox, AlertQueue, Store};
+use madang_store::{AlertOutbox, AlertQueue, Store, StoreResult};
 use tokio::sync::Notify;
 
 use crate::config::PushConfig;
@@ -30,8 +29,8 @@ use crate::lanes::Lanes;
 use crate::metrics::PushMetrics;
 use crate::notice::Tags;
 use crate::providers::Providers;
+use crate::shelf::Keep;
 
-use operator::Letters;
 pub use operator::Redriven;
 
 /// What this process knows of users who are connected to it.
@@ -42,8 +41,22 @@ pub trait Nearby: Send + Sync + 'static {
     fn received(&self, user: UserId) -> Vec<Cursor>;
 }
 
+/// A process without connections. What devices have received is in the store a second later, and alerts of users who are online wait
+/// longer than that.
+pub struct Elsewhere;
+
+impl Nearby for Elsewhere {
+    fn is_online(&self, _user: UserId) -> bool {
+        false
+    }
+
+    fn received(&self, _user: UserId) -> Vec<Cursor> {
+        Vec::new()
+    }
+}
+
 /// What push needs.
-pub struct PushParts<'a> {
+pub struct PushParts {
     /// The settings.
     pub config: PushConfig,
     /// Accounts, channels, messages, subscriptions.
@@ -58,8 +71,10 @@ pub struct PushParts<'a> {
     pub metrics: PushMetrics,
     /// A secret of the server, from which the names of channels for providers are derived.
     pub secret: [u8; 32],
-    /// A folder that only the server can read, for its keys.
-    pub folder: &'a Path,
+    /// Where the keys are that no setting names.
+    pub keep: Keep,
+    /// Mints the ids of dead letters.
+    pub ids: Arc<Snowflakes>,
     /// Looks up the hosts of endpoints.
     pub look_up: Arc<dyn LookUp>,
 }
@@ -78,7 +93,7 @@ struct Inner {
     tags: Tags,
     providers: Providers,
     lanes: Lanes,
-    letters: Letters,
+    ids: Arc<Snowflakes>,
     /// Alerts were made that may be due.
     made: Notify,
 }
@@ -86,9 +101,9 @@ struct Inner {
 impl Push {
     /// Opens the providers. What is wrong with one of them is logged, and the others work.
     #[must_use]
-    pub fn open(parts: PushParts<'_>) -> Self {
-        let PushParts { config, store, queue, outbox, clock, metrics, secret, folder, look_up } = parts;
-        let (providers, problems) = Providers::open(&config, folder, &look_up);
+    pub fn open(parts: PushParts) -> Self {
+        let PushParts { config, store, queue, outbox, clock, metrics, secret, keep, ids, look_up } = parts;
+        let (providers, problems) = Providers::open(&config, &keep, &look_up);
         for problem in problems {
             tracing::error!("push: {problem}");
         }
@@ -109,7 +124,7 @@ impl Push {
             tags,
             providers,
             lanes,
-            letters: Letters::default(),
+            ids,
             made,
         })))
     }
@@ -140,6 +155,17 @@ impl Push {
         match &self.0 {
             Some(inner) => inner.providers.check(target),
             None => Providers::default().check(target),
+        }
+    }
+
+    /// Notes that a device of a user has a subscription. To be called once that is in the store.
+    ///
+    /// # Errors
+    /// Those of the queue: the call for the subscription should be repeated then.
+    pub async fn subscribed(&self, user: UserId) -> StoreResult<()> {
+        match &self.0 {
+            Some(inner) => inner.queue.subscribed(user).await,
+            None => Ok(()),
         }
     }
 

@@ -1,10 +1,8 @@
 //! What operators and users ask of push: a test, why there was (no) alert, dead letters.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use futures_util::future::join_all;
 use madang_engine::alerts::{Held, Job};
-use madang_ids::{ChannelId, DeviceId, Millis, Seq, UserId};
+use madang_ids::{ChannelId, DeviceId, Seq, UserId};
 use madang_proto::AlertOutcome;
 use madang_proto::rest::{AlertHistory, PushTest};
 use madang_store::{DeadLetter, OutstandingChange, StoreError, StoreResult, Subscription};
@@ -20,21 +18,6 @@ const NOTES: usize = 200;
 const TRIES: usize = 8;
 /// Letters that were put back are sent within this time, if a provider takes them.
 const KEPT_MS: u64 = 3_600_000;
-
-/// Ids of dead letters: the time, and a count within it.
-#[derive(Debug, Default)]
-pub(super) struct Letters(AtomicU64);
-
-impl Letters {
-    /// An id above all earlier ones of this process.
-    pub(super) fn next(&self, now: Millis) -> u64 {
-        let floor = now.get() << 16;
-        let take = |last: u64| Some(last.max(floor) + 1);
-        match self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
-            Ok(last) | Err(last) => last.max(floor) + 1,
-        }
-    }
-}
 
 /// What became of a dead letter that was to be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,7 +41,10 @@ pub(super) struct Worker {
 impl Inner {
     pub(super) async fn work(self: &Arc<Self>, nearby: Arc<dyn Nearby>, drain: Drain) {
         let worker = Arc::new(Worker { nearby, drain: drain.clone() });
-        self.wait_for_devices().await;
+        // In a fleet the devices are connected to other nodes.
+        if self.outbox.is_some() {
+            self.wait_for_devices().await;
+        }
         let mut at_work = JoinSet::new();
         loop {
             // What comes at the same moment is taken together.
@@ -188,6 +191,11 @@ impl Inner {
             return Ok(None);
         }
         self.metrics.dropped.get_or_create(&ReasonLabel { reason: Word(reason.as_str()) }).inc();
+        if reason == Reason::NoSubscription
+            && let Err(error) = self.queue.unsubscribed(record.user).await
+        {
+            tracing::debug!(%error, "messages for a user without a subscription are still decided");
+        }
         let note = self.note(record, job, device_of(job), AlertOutcome::Dropped, reason.as_str());
         self.put_notes(vec![note]).await;
         Ok(Some(after))

@@ -379,7 +379,11 @@ impl AlertQueue for RedisAlerts {
             value => Reply::of(Value::Array(vec![value]))?.text()?,
         };
         // One that is written after this look changes the number.
-        if times.starts_with('-') || !self.store.subscriptions(user).await?.is_empty() {
+        let has_any = async || {
+            let found = self.store.subscriptions(user).await?;
+            StoreResult::Ok(found.iter().any(|subscription| subscription.halted.is_none()))
+        };
+        if times.starts_with('-') || has_any().await? {
             return Ok(());
         }
         let command = call(&alert_scripts::UNSUBSCRIBED, &[&heads], &[times.as_bytes()]);

@@ -21,6 +21,7 @@ mod receive;
 mod registrations;
 mod scripts;
 mod settings;
+mod shared;
 mod streams;
 mod values;
 
@@ -42,6 +43,7 @@ pub use crate::config::{BusConfig, BusKind};
 pub use alerts::{AlertTimes, RedisAlerts};
 pub use connection::Redis;
 pub use metrics::BusMetrics;
+pub use shared::SharedText;
 pub use streams::{Received, StreamName, StreamReader, Streams};
 
 use inbox::Audiences;

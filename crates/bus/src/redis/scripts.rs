@@ -20,6 +20,7 @@ use std::sync::LazyLock;
 use redis::{Cmd, Pipeline};
 
 use super::alert_scripts::{self, ALERTS_OF_ROWS, MARKS, NOTE_ALERTS};
+use super::shared;
 
 /// Items that a stream keeps.
 pub(super) const ITEMS: usize = 512;
@@ -263,6 +264,7 @@ pub(super) fn script(parts: &[&str]) -> Script {
         ("STREAM_FRAMES", STREAM_FRAMES),
         ("STREAM_LIFE", STREAM_LIFE),
         ("MARKS", MARKS),
+        shared::LIFE,
     ];
     let text =
         values.iter().fold(parts.concat(), |text, (name, value)| text.replace(name, &value.to_string()));
@@ -273,8 +275,20 @@ pub(super) fn script(parts: &[&str]) -> Script {
 /// Loads every script: a server that was started again knows none.
 pub(super) fn load_all() -> Pipeline {
     let mut pipeline = Pipeline::new();
-    let own: [&Script; 11] =
-        [&MOVED, &KNOW, &END, &READ, &ATTACH, &DETACH, &SUBSCRIBE, &PUBLISH, &NODES_OF, &SEND, &KEEP];
+    let own: [&Script; 12] = [
+        &MOVED,
+        &KNOW,
+        &END,
+        &READ,
+        &ATTACH,
+        &DETACH,
+        &SUBSCRIBE,
+        &PUBLISH,
+        &NODES_OF,
+        &SEND,
+        &KEEP,
+        &shared::REPLACE,
+    ];
     for script in own.into_iter().chain(alert_scripts::all()) {
         pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text);
     }

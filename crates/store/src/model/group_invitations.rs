@@ -6,9 +6,10 @@ use madang_ids::{ChannelId, Millis, UserId};
 use super::{Model, Mutant, State};
 use crate::error::{StoreError, StoreResult};
 use crate::group_invitations::{
-    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore, OfUser,
+    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
     OpenInvitation,
 };
+use crate::group_invitations_of_user::OfUser;
 use crate::log::ChannelState;
 
 #[async_trait]

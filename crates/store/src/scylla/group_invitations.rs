@@ -16,9 +16,10 @@ use crate::accounts::AccountStore;
 use crate::channels::ChannelStore;
 use crate::error::{StoreError, StoreResult};
 use crate::group_invitations::{
-    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore, OfUser,
+    Ending, GroupInvitation, GroupInvitationLimits, GroupInvitationState, GroupInvitationStore,
     OpenInvitation,
 };
+use crate::group_invitations_of_user::OfUser;
 use crate::log::ChannelState;
 
 const ALL: Statement = Statement {

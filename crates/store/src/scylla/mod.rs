@@ -33,6 +33,7 @@ mod contacts;
 mod details;
 mod devices;
 mod directory;
+mod enter;
 mod erasure;
 mod group_invitations;
 mod handles;
@@ -55,6 +56,7 @@ use std::sync::Arc;
 
 pub use cluster::Product;
 pub use connect::{ConnectError, connect};
+pub use enter::{EnterError, enter};
 pub use metrics::ScyllaMetrics;
 pub use strength::Weakness;
 pub use workers::{LeaseError, Namesake, WorkerLease};

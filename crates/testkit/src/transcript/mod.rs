@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use madang_chat_server::config::Config;
+use madang_service::Clock;
 use serde_json::{Value, json};
 
 use crate::node::manual_clock;
@@ -44,6 +45,13 @@ pub enum Target {
     /// Two nodes as processes, with the real clock.
     #[cfg(feature = "fleet")]
     Fleet(FleetPlace),
+}
+
+impl Target {
+    /// Processes have only the real one.
+    const fn has_real_clock(&self) -> bool {
+        !matches!(self, Self::Model | Self::TwoHomes | Self::Embedded)
+    }
 }
 
 /// The first difference between a transcript and the server.
@@ -130,7 +138,10 @@ impl Stage {
     ) -> anyhow::Result<Self> {
         let (clock, hand) = manual_clock();
         let pushes = match has_pushes {
-            true => Some(Pushes::start(&mut config, clock.clone()).await?),
+            true => {
+                let clock = if target.has_real_clock() { Clock::system() } else { clock.clone() };
+                Some(Pushes::start(&mut config, clock).await?)
+            }
             false => None,
         };
         let mut servers = Servers::start(config, target, (clock, hand)).await?;

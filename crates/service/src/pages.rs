@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics` of a presence process, for operators and their tools.
+//! `/healthz`, `/readyz` and `/metrics` of a process that serves no clients, for operators and their tools.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use madang_service::{Health, METRICS_CONTENT_TYPE, Metrics, Tasks};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::ServiceExt;
+
+use crate::{Health, METRICS_CONTENT_TYPE, Metrics, Tasks};
 
 /// Connections at the same time, each for one request. Later ones wait in the kernel's backlog.
 const CONNECTIONS: usize = 64;
