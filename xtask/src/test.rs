@@ -16,9 +16,9 @@ const SLOW: &str = "slow_";
 /// The test target that needs features; it has a step of its own.
 const OF_A_FLEET: &str = "fleet";
 /// The features of what only a fleet has.
-const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-testkit/fleet";
+const FLEET: &str = "madang-bus/redis,madang-chat-server/fleet,madang-discovery/fleet,madang-presence/fleet,madang-push/fleet,madang-testkit/fleet";
 
-const FLEET_NODES: &str = "madang-chat-server/fleet,madang-testkit/fleet";
+const FLEET_NODES: &str = "madang-chat-server/fleet,madang-push/fleet,madang-testkit/fleet";
 
 /// Runs the checks; the exit code says whether all of them passed.
 pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
@@ -42,7 +42,7 @@ pub(crate) fn run(quick: bool, fleet: bool) -> Result<ExitCode> {
         steps.step("bus over Redis", || bus_over_redis(target));
         steps.step("store over Cassandra", || store_over_cassandra(target));
         if fleet {
-            steps.step("transcripts on two nodes", || transcripts_on_two_nodes(target));
+            steps.step("transcripts and push on several nodes", || on_several_nodes(target));
         }
         steps.step("services are stopped", || services::stop(target));
     }
@@ -82,19 +82,22 @@ fn store_over_cassandra(target_directory: &Path) -> Result<()> {
     call(cql_tests(&["--skip", "three_replicas"]).env("MADANG_TEST_CQL", node.to_string()))
 }
 
-/// Plays the transcripts on two nodes, which are processes, over the same servers.
-fn transcripts_on_two_nodes(target_directory: &Path) -> Result<()> {
+/// Plays the transcripts on two nodes, which are processes, over the same servers; and sends alerts of three nodes while processes are
+/// killed.
+fn on_several_nodes(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 1 })?;
     let redis = running.redis.first().context("no Redis server")?;
     let node = running.cassandra.first().context("no node of the cluster")?;
-    let features = ["-p", "madang-chat-server", "-p", "madang-testkit", "--features", FLEET_NODES];
-    call(cargo(&["build", "--bin", "madang"]).args(features))?;
+    let packages = ["-p", "madang-chat-server", "-p", "madang-push", "-p", "madang-testkit"];
+    let features = ["--features", FLEET_NODES];
+    call(cargo(&["build", "--bin", "madang", "--bin", "madang-push"]).args(packages).args(features))?;
     let mut command = cargo(&["test", "--test", OF_A_FLEET]);
-    command.args(features).args(["--", "--ignored", "--nocapture"]);
+    command.args(packages).args(features).args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("MADANG_TEST_REDIS", redis.to_string())
         .env("MADANG_TEST_CQL", node.to_string())
-        .env("MADANG_TEST_BINARY", target_directory.join("debug/madang"));
+        .env("MADANG_TEST_BINARY", target_directory.join("debug/madang"))
+        .env("MADANG_TEST_PUSH", target_directory.join("debug/madang-push"));
     call(&mut command)
 }
 

@@ -1,7 +1,8 @@
 //! Nodes of a fleet as processes, over a real CQL server and Redis that somebody else has started.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,10 +13,11 @@ use madang_store::{StoreConfig, StoreKind};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
 
 use crate::process::Server;
+use crate::rest::Rest;
 
-const NODES: usize = 2;
 /// How long nodes may take to know each other.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
@@ -32,12 +34,13 @@ pub struct FleetPlace {
     pub redis: String,
 }
 
-/// Two nodes.
-pub(crate) struct FleetNodes {
+/// Nodes that know each other.
+pub struct FleetNodes {
     place: FleetPlace,
     folder: TempDir,
     consent: bool,
-    servers: Vec<Server>,
+    /// `None`: it was killed.
+    servers: Vec<Option<Server>>,
     turn: usize,
 }
 
@@ -46,7 +49,7 @@ impl FleetNodes {
     ///
     /// # Errors
     /// If a server does not answer, or a node does not start.
-    pub(crate) async fn start(place: &FleetPlace, mut config: Config) -> anyhow::Result<Self> {
+    pub async fn start(place: &FleetPlace, mut config: Config, nodes: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         config.store = StoreConfig {
             kind: StoreKind::Scylla,
@@ -64,14 +67,25 @@ impl FleetNodes {
         fresh_keyspace(&config.store, 1).await?;
         empty(&place.redis).await.context("Redis")?;
         let consent = config.accounts.consent;
-        let (place, servers) = (place.clone(), Vec::new());
+        let (place, servers) = (place.clone(), (0..nodes).map(|_| None).collect());
         let mut fleet = Self { place, folder, consent, servers, turn: 0 };
         fleet.start_nodes().await?;
         Ok(fleet)
     }
 
     async fn start_nodes(&mut self) -> anyhow::Result<()> {
-        for number in 0..NODES {
+        self.start_killed().await?;
+        tokio::time::timeout(PATIENCE, self.all_know_all()).await.context("a node does not know the others")
+    }
+
+    /// Starts the nodes that were killed, and returns their numbers.
+    ///
+    /// # Errors
+    /// If a node does not start.
+    pub async fn start_killed(&mut self) -> anyhow::Result<Vec<usize>> {
+        let killed: Vec<usize> =
+            (0..self.servers.len()).filter(|number| self.servers[*number].is_none()).collect();
+        for number in killed.iter().copied() {
             let name = format!("test-{number}");
             let path = |file: &str| -> PathBuf { self.folder.path().join(file) };
             let data = path(&name);
@@ -80,16 +94,48 @@ impl FleetNodes {
             let consent = self.consent.to_string();
             let args = ["--config", &config, "--accept-weak-store"];
             let variables = [("MADANG_NODE__NAME", name.as_str()), ("MADANG_ACCOUNTS__CONSENT", &consent)];
-            self.servers.push(Server::start_with(&self.place.binary, &data, &args, &variables).await?);
+            self.servers[number] =
+                Some(Server::start_with(&self.place.binary, &data, &args, &variables).await?);
         }
-        tokio::time::timeout(PATIENCE, self.all_know_all()).await.context("a node does not know the others")
+        Ok(killed)
+    }
+
+    fn living(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().flatten()
+    }
+
+    /// The file with the configuration of all processes.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("madang.toml")
+    }
+
+    /// Calls a node. One that was killed answers nothing.
+    ///
+    /// # Panics
+    /// If no node is up.
+    #[must_use]
+    pub fn rest(&self, number: usize) -> &Rest {
+        let server = self.servers[number].as_ref().or_else(|| self.living().next());
+        &server.unwrap().rest
+    }
+
+    /// Kills a node with SIGKILL.
+    ///
+    /// # Errors
+    /// If waiting for it fails.
+    pub async fn kill(&mut self, number: usize) -> anyhow::Result<()> {
+        match self.servers[number].take() {
+            Some(server) => server.kill().await,
+            None => Ok(()),
+        }
     }
 
     /// Waits until each node has all in its view. Until then they do not agree where the homes of channels are: what the transcripts
     /// expect of the next call may be true five seconds later.
     async fn all_know_all(&self) {
-        let all = format!("discovery_processes {NODES}");
-        for server in &self.servers {
+        let all = format!("discovery_processes {}", self.servers.len());
+        for server in self.living() {
             loop {
                 let metrics = server.rest.must("GET", "/metrics", None, None).await;
                 if metrics.as_str().is_some_and(|text| text.lines().any(|line| line == all)) {
@@ -103,25 +149,55 @@ impl FleetNodes {
     /// The address of a node: each time another one.
     pub(crate) fn next_addr(&mut self) -> SocketAddr {
         self.turn += 1;
-        self.servers[self.turn % self.servers.len()].addr
+        let living: Vec<&Server> = self.living().collect();
+        living[self.turn % living.len()].addr
     }
 
     pub(crate) fn drain(&self) -> anyhow::Result<()> {
-        self.servers.iter().try_for_each(Server::terminate)
+        self.living().try_for_each(Server::terminate)
     }
 
     pub(crate) async fn restart(&mut self) -> anyhow::Result<()> {
-        for server in self.servers.drain(..) {
-            server.kill().await?;
+        for number in 0..self.servers.len() {
+            self.kill(number).await?;
         }
         self.start_nodes().await
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        for server in self.servers {
+        for server in self.servers.into_iter().flatten() {
             server.kill().await?;
         }
         Ok(())
+    }
+}
+
+/// A process of push. It is killed when dropped.
+pub struct PushProcess(Child);
+
+impl PushProcess {
+    /// Starts the program with the configuration of a fleet.
+    ///
+    /// # Errors
+    /// If it cannot be run.
+    pub fn start(binary: &str, config: &Path, number: usize) -> anyhow::Result<Self> {
+        let mut command = Command::new(binary);
+        command.arg("--config").arg(config);
+        command.args(["--addr", "127.0.0.1:0", "--name", &format!("test-{number}"), "--accept-weak-store"]);
+        let of_tests = |name: &String| name.starts_with("MADANG_TEST_") || name == "MADANG_CASE";
+        std::env::vars()
+            .filter(|(name, _)| of_tests(name))
+            .for_each(|(name, _)| _ = command.env_remove(name));
+        command.env("MADANG_TELEMETRY__FILTER", "warn");
+        Ok(Self(command.stdin(Stdio::null()).kill_on_drop(true).spawn().context("the program of push")?))
+    }
+
+    /// Kills it with SIGKILL and waits until it has ended.
+    ///
+    /// # Errors
+    /// If waiting for it fails.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.kill().await?)
     }
 }
 

@@ -2,6 +2,7 @@
 //! clients that can violate the protocol, and the runner of `transcripts/`. Used from `tests/` only.
 #![expect(clippy::unwrap_used, reason = "only tests use it: a failure here fails the test")]
 
+pub mod alerted;
 #[cfg(feature = "fleet")]
 mod fleet;
 mod led;
@@ -16,6 +17,8 @@ mod socket;
 mod tls;
 pub mod transcript;
 
+#[cfg(feature = "fleet")]
+pub use fleet::{FleetNodes, FleetPlace, PushProcess};
 pub use led::{Gate, Gates, Led};
 /// Re-exported so that crates below the server can configure a node.
 pub use madang_chat_server::config::Config;

@@ -45,6 +45,11 @@ impl Member {
                 command.args(["--name", &self.name, "--addr", &addr, "--accept-weak-store"]);
                 command
             }
+            Role::Push => {
+                let mut command = run("madang-push");
+                command.args(["--name", &self.name, "--addr", &addr, "--accept-weak-store"]);
+                command
+            }
             // The servers of the store and of the bus are started by `services`, and never here.
             Role::Chat | Role::Redis | Role::Cql => {
                 let mut command = run("madang");

@@ -40,6 +40,13 @@ enum Action {
         /// Number of presence processes. 0: each chat node knows the presence of a part of the users.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=4))]
         presence: u8,
+        /// A TOML file with the section `[push]`, such as the push.toml of `cargo xtask push-sandbox`. Its key for browsers is that for
+        /// Apple if it names none.
+        #[arg(long, value_name = "FILE")]
+        push_config: Option<PathBuf>,
+        /// Number of push processes. 0: each chat node sends alerts.
+        #[arg(long, default_value_t = 0, requires = "push_config", value_parser = clap::value_parser!(u8).range(0..=4))]
+        push: u8,
         /// Number of nodes of the Cassandra cluster. Each takes about 0.8 GB of memory.
         #[arg(long, default_value = "1", value_parser = PossibleValuesParser::new(["1", "3"]).try_map(|text| text.parse::<u8>()))]
         cassandra: u8,
@@ -80,9 +87,19 @@ pub(crate) fn run(fleet: Fleet) -> Result<ExitCode> {
     let root = path::absolute(fleet.dir.unwrap_or_else(|| target.join("fleet")))?;
     let place = Place::new(root, target);
     match fleet.action {
-        Action::Up { nodes, discovery, presence, cassandra, open } => {
+        Action::Up { nodes, discovery, presence, push_config, push, cassandra, open } => {
             let built = build()?;
-            let shape = Shape { nodes, discovery, presence, cassandra, is_open: open, ..Shape::default() };
+            let push_config = push_config.map(|file| place::push_section(&file)).transpose()?;
+            let shape = Shape {
+                nodes,
+                discovery,
+                presence,
+                push,
+                push_config,
+                cassandra,
+                is_open: open,
+                ..Shape::default()
+            };
             let took = place.up(&shape)?;
             println!("up after {:.1} s, and {:.1} s to build", took.as_secs_f64(), built.as_secs_f64());
         }

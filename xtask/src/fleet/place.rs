@@ -35,6 +35,9 @@ pub(crate) struct Shape {
     pub(crate) nodes: u8,
     pub(crate) discovery: u8,
     pub(crate) presence: u8,
+    pub(crate) push: u8,
+    /// The section `[push]`.
+    pub(crate) push_config: Option<toml::Table>,
     pub(crate) cassandra: u8,
     /// Without rate limits, and without invitations to groups.
     pub(crate) is_open: bool,
@@ -62,7 +65,7 @@ pub(crate) fn build() -> Result<Duration> {
 /// Builds them with these features besides.
 fn build_with(features: &[&str]) -> Result<Duration> {
     let begin = Instant::now();
-    let packages = ["madang-chat-server", "madang-discovery", "madang-presence"];
+    let packages = ["madang-chat-server", "madang-discovery", "madang-presence", "madang-push"];
     let mut command = cargo::cargo(&["build", "--release", "--bins", "-p", "madang-loadtest"]);
     for package in packages {
         command.args(["-p", package, "--features", &format!("{package}/fleet")]);
@@ -119,9 +122,12 @@ impl Place {
         fs::create_dir_all(&self.root)?;
         let running = self.services_up(shape.cassandra)?;
         let mut record = self.record()?;
-        for (role, count) in
-            [(Role::Discovery, shape.discovery), (Role::Presence, shape.presence), (Role::Chat, shape.nodes)]
-        {
+        for (role, count) in [
+            (Role::Discovery, shape.discovery),
+            (Role::Presence, shape.presence),
+            (Role::Push, shape.push),
+            (Role::Chat, shape.nodes),
+        ] {
             add(&mut record, role, count)?;
         }
         self.add_services(&mut record);
@@ -361,7 +367,7 @@ impl Place {
         let copy = || -> Result<()> {
             build_with(&["madang-chat-server/plant"])?;
             fs::create_dir_all(self.root.join(PROGRAMS))?;
-            for program in ["madang", "madang-discovery", "madang-presence"] {
+            for program in ["madang", "madang-discovery", "madang-presence", "madang-push"] {
                 fs::copy(self.target.join("release").join(program), self.root.join(PROGRAMS).join(program))?;
             }
             Ok(())
@@ -427,12 +433,34 @@ fn configuration(record: &Record, running: &Running, shape: &Shape, secret: &Pat
     if record.of(Role::Presence).next().is_some() {
         text += "\n[presence]\nplacement = \"remote\"\n";
     }
+    if let Some(push) = &shape.push_config {
+        let mut push = push.clone();
+        if record.of(Role::Push).next().is_some() {
+            push.insert("placement".to_owned(), "remote".into());
+        }
+        text += &format!("\n{}", toml::Table::from_iter([("push".to_owned(), push.into())]));
+    }
     if shape.is_open {
         text += "\n[limits]\nenabled = false\n\n[accounts]\nconsent = false\n\n[passwords]\nmemory_kib = 8\npasses = 1\n\n\
                  [channels]\ngroup_members = 500\n";
         text += shape.channels;
     }
     text
+}
+
+/// The section `[push]` of a file. All processes of a fleet have the same key for browsers, so a setting names it: that for Apple, which is
+/// of the same kind, if the file names none.
+pub(super) fn push_section(file: &Path) -> Result<toml::Table> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut all: toml::Table = text.parse().with_context(|| file.display().to_string())?;
+    let Some(toml::Value::Table(mut push)) = all.remove("push") else {
+        bail!("{} has no section [push]", file.display());
+    };
+    let key = push.get("apns").and_then(|apns| apns.get("key_file")).cloned();
+    if let (Some(toml::Value::Table(web)), Some(key)) = (push.get_mut("web_push"), key) {
+        web.entry("key_file").or_insert(key);
+    }
+    Ok(push)
 }
 
 /// The content of a new `token.secret`.
@@ -462,6 +490,18 @@ mod tests {
         assert_eq!(read["discovery"]["urls"].as_array().map(Vec::len), Some(2));
         assert_eq!(read["presence"]["placement"].as_str(), Some("remote"));
         assert_eq!(read["bus"]["url"].as_str(), Some("redis://127.0.0.1:1"));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("push.toml");
+        fs::write(
+            &file,
+            "[push.apns]\nkey_file = \"/a.p8\"\n[push.web_push]\ncontact = \"mailto:a@b.example\"\n",
+        )
+        .unwrap();
+        add(&mut record, Role::Push, 2).unwrap();
+        let shape = Shape { push_config: Some(push_section(&file).unwrap()), ..Shape::default() };
+        let read: toml::Table = configuration(&record, &running, &shape, Path::new("s")).parse().unwrap();
+        assert_eq!(read["push"]["placement"].as_str(), Some("remote"));
+        assert_eq!(read["push"]["web_push"]["key_file"].as_str(), Some("/a.p8"));
         add(&mut record, Role::Chat, 3).unwrap();
         let plain = configuration(&Record::default(), &running, &Shape::default(), Path::new("s"));
         assert!(!plain.contains("remote") && !plain.contains("limits"));

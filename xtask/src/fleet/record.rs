@@ -15,6 +15,7 @@ pub(crate) enum Role {
     Chat,
     Discovery,
     Presence,
+    Push,
     Redis,
     Cql,
 }
@@ -22,7 +23,7 @@ pub(crate) enum Role {
 impl Role {
     /// Whether its members are programs of Madang. The others are started by `services`.
     pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Self::Chat | Self::Discovery | Self::Presence)
+        matches!(self, Self::Chat | Self::Discovery | Self::Presence | Self::Push)
     }
 
     /// The word that begins the names of its members.
@@ -31,6 +32,7 @@ impl Role {
             Self::Chat => "chat",
             Self::Discovery => "discovery",
             Self::Presence => "presence",
+            Self::Push => "push",
             Self::Redis => "redis",
             Self::Cql => "cassandra",
         }
@@ -42,7 +44,7 @@ impl Role {
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) role: Role,
-    /// Where it is: for clients, or, of a presence process, for operators.
+    /// Where it is: for clients, or, of a process of presence or push, for operators.
     pub(crate) url: String,
     pub(crate) port: u16,
     /// The port of a discovery process for the other members.

@@ -31,7 +31,7 @@ use template::{Template, Variables};
 const SOON: Duration = Duration::from_secs(5);
 
 #[cfg(feature = "fleet")]
-pub use crate::fleet::FleetPlace;
+use crate::fleet::FleetPlace;
 
 /// The servers on which a transcript runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,7 +38,7 @@ impl Servers {
             Target::TwoHomes => Storage::model_with_two_homes(),
             Target::Embedded => Storage::embedded(),
             #[cfg(feature = "fleet")]
-            Target::Fleet(place) => return Ok(Self::Fleet(FleetNodes::start(place, config).await?)),
+            Target::Fleet(place) => return Ok(Self::Fleet(FleetNodes::start(place, config, 2).await?)),
         };
         let node = Some(TestNode::start_asking(config.clone(), &storage, clock.clone()).await?);
         Ok(Self::Node(Box::new(OneNode { config, storage, clock, hand, node })))

@@ -1,13 +1,12 @@
 //! Plays the files of `transcripts/` on two nodes over a real CQL server and Redis. Each call and each socket goes to the other
-//! node than the one before.
-//!
-//! `MADANG_TEST_CQL` and `MADANG_TEST_REDIS` have the addresses, `MADANG_TEST_BINARY` the server's program, built with the feature
-//! `fleet`; `MADANG_CASE` selects the files whose name contains it.
+//! node than the one before. `MADANG_CASE` selects the files whose name contains it.
 
 use std::path::Path;
 use std::time::Instant;
 
-use madang_testkit::transcript::{FleetPlace, Target, run};
+use madang_testkit::transcript::{Target, run};
+
+use super::place;
 
 /// Their clock is advanced by minutes, or by steps that must be exact; processes have only the real one.
 const NEED_A_CLOCK: [&str; 12] = [
@@ -32,12 +31,6 @@ const TAKE_EFFECT_LATER: [&str; 3] = ["accounts.txt", "delete-channel.txt", "dra
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs MADANG_TEST_CQL, MADANG_TEST_REDIS and MADANG_TEST_BINARY"]
 async fn transcripts_hold_on_two_nodes() {
-    let variable = |name: &str| std::env::var(name).unwrap();
-    let place = FleetPlace {
-        binary: variable("MADANG_TEST_BINARY"),
-        cql: variable("MADANG_TEST_CQL").split(',').next().unwrap().to_owned(),
-        redis: variable("MADANG_TEST_REDIS"),
-    };
     let case = std::env::var("MADANG_CASE").unwrap_or_default();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../transcripts");
     let mut files: Vec<String> = std::fs::read_dir(&folder)
@@ -53,7 +46,7 @@ async fn transcripts_hold_on_two_nodes() {
     let mut failures = Vec::new();
     for file in files {
         let begun = Instant::now();
-        let outcome = run(&folder.join(&file), Target::Fleet(place.clone())).await;
+        let outcome = run(&folder.join(&file), Target::Fleet(place())).await;
         println!(
             "{file}: {} in {:.1} s",
             if outcome.is_ok() { "held" } else { "FAILED" },
