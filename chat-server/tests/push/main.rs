@@ -5,6 +5,7 @@ mod endpoints;
 mod faults;
 mod keys;
 mod many;
+mod stale;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! How many rows a second reach inboxes in Redis, beside bare calls of a script that appends to a stream.
-//! `cargo run --release -p madang-bus --features redis --example inbox ADDRESS`; the server is emptied.
+//! `cargo run --release -p madang-bus --features redis --example inbox ADDRESS`; the server is emptied. With `alerts` behind the address
+//! the rows are also noted for alerts, of users who have a subscription.
 #![expect(clippy::unwrap_used, reason = "a bench that fails says where")]
 
 use std::sync::Arc;
@@ -7,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use madang_bus::Inbox;
-use madang_bus::redis::{BusConfig, BusKind, Redis, RedisBus, Streams};
-use madang_ids::{LogId, Millis, NodeEpoch, NodeId, NodeRun, Ordinal, Seq, UserId};
+use madang_bus::redis::{AlertTimes, BusConfig, BusKind, Redis, RedisBus, Streams};
+use madang_ids::{ChannelId, LogId, Millis, NodeEpoch, NodeId, NodeRun, Ordinal, Seq, UserId};
 use madang_proto::{Content, Entry};
 use madang_store::Row;
 use madang_store::model::{Model, ModelConfig};
@@ -30,7 +31,9 @@ async fn main() {
     let (redis, store) = (Redis::open(&config).unwrap(), Model::new(ModelConfig::default()));
     let streams = Streams::new(redis.clone());
     let run = NodeRun { node: NodeId(1), epoch: NodeEpoch(1) };
-    let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store, run, None);
+    let times = AlertTimes { delay_ms: 5_000, kept_ms: 3_600_000 };
+    let alerts = (std::env::args().nth(2).as_deref() == Some("alerts")).then_some(times);
+    let (bus, work) = RedisBus::open(redis.clone(), streams.clone(), store, run, alerts);
     let mut tasks = JoinSet::new();
     tasks.spawn(work);
     tasks.spawn(streams.run());
@@ -60,7 +63,9 @@ async fn inbox(bus: &Arc<RedisBus>, first: u64) -> f64 {
             let mut seq = first;
             while begun.elapsed() < ROUND {
                 seq += 1;
-                let content = Content::Created { by: user };
+                let channel_id = ChannelId::from_raw(1);
+                let content =
+                    Content::Mentioned { channel_id, seq: Seq::new(seq), by: user, is_reply: false };
                 let entry = Entry { seq: Seq::new(seq), at: Millis::new(seq), content };
                 let rows: Arc<[Row]> = Arc::new([Row { entry, ordinal: Ordinal::ZERO, key: None }]);
                 bus.moved(LogId::User(user), &rows).await.unwrap();

@@ -68,6 +68,11 @@ pub trait AlertQueue: Send + Sync + 'static {
     async fn unsubscribed(&self, _user: UserId) -> StoreResult<()> {
         Ok(())
     }
+    /// Whether the queue may lack its last writes, because it has begun anew a short time ago: then what became of an alert is looked up
+    /// in the notes.
+    async fn may_lack_writes(&self) -> StoreResult<bool> {
+        Ok(false)
+    }
     /// A position that a device has received, in the terms of [`Job`]'s positions.
     fn comparable(&self, received: Cursor) -> Cursor {
         received

@@ -187,7 +187,7 @@ mod tests {
         let first = one.get(at(1_800_000_000)).await;
         assert_eq!(other.get(at(1_800_000_600)).await, first);
         assert_eq!(open(&shelf, "ABC123DEFG").get(at(1_800_000_000 - 30)).await, first, "its clock is late");
-        // Whoever replaces it, the others follow.
+        // If one replaces it, the others follow.
         let second = other.get(at(1_800_003_000)).await;
         assert_ne!(second, first);
         assert_eq!(one.get(at(1_800_003_001)).await, second);

@@ -19,8 +19,11 @@ use crate::metrics::{PushMetrics, ReasonLabel, Word};
 
 /// Records that are worked on at once. Each may hold 256 KiB of messages, and one of 400 KB: about 100 MiB in all.
 pub(super) const AT_ONCE: usize = 256;
-/// The pause between two looks at the queue.
+/// The pause between two looks at the queue of one process, whose maker wakes the worker; and of one that others fill.
 const LOOK: Duration = Duration::from_millis(500);
+const LOOK_SHARED: Duration = Duration::from_millis(100);
+/// Notes about one message that are looked at.
+const NOTES: usize = 200;
 /// The least pause between two of them.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A worker that has taken a record decides and calls within this time, or is dead. A call takes 20 s at most.
@@ -45,6 +48,7 @@ impl Inner {
         if self.outbox.is_some() {
             self.wait_for_devices().await;
         }
+        let look = if self.outbox.is_some() { LOOK } else { LOOK_SHARED };
         let mut at_work = JoinSet::new();
         loop {
             // What comes at the same moment is taken together.
@@ -69,7 +73,7 @@ impl Inner {
                 Some(_) = at_work.join_next(), if !has_room => {}
                 () = std::future::ready(()), if is_busy && has_room => {}
                 () = self.made.notified(), if has_room => {}
-                () = self.clock.sleep_until(looked + LOOK), if has_room => {}
+                () = self.clock.sleep_until(looked + look), if has_room => {}
             }
             while at_work.try_join_next().is_some() {}
         }
@@ -249,6 +253,9 @@ impl Inner {
             Decision::Drop(reason) => return self.drop_job(record, taking, job, reason).await,
             Decision::Alert(alert) => alert,
         };
+        if self.queue.may_lack_writes().await? && self.was_alerted(record, job).await? {
+            return self.drop_job(record, taking, job, Reason::Repeated).await;
+        }
         let devices: Vec<DeviceId> = places.iter().map(|(subscription, _)| subscription.device_id).collect();
         if devices.is_empty() && later.is_empty() {
             return self.drop_job(record, taking, job, Reason::NoSubscription).await;
@@ -263,6 +270,15 @@ impl Inner {
             true => begun,
             false => self.call_all(&begun, places, &message).await,
         }))
+    }
+
+    /// Whether a device was alerted of the last message, or may have been.
+    async fn was_alerted(&self, record: &Outstanding, job: &Job) -> StoreResult<bool> {
+        let notes = self.store.notes(record.user, record.channel, job.range().1, NOTES).await?;
+        let is_of = |note: &AlertNote| device_of(job).is_none_or(|device| note.device_id == Some(device));
+        let was_called =
+            |note: &AlertNote| matches!(note.outcome, AlertOutcome::Taken | AlertOutcome::Unknown);
+        Ok(notes.iter().any(|note| is_of(note) && was_called(note)))
     }
 
     /// When a device is decided again whose provider had no place.

@@ -118,6 +118,15 @@ mod tests {
 
     use super::*;
 
+    const READ_BY_ANOTHER: [(usize, usize, &str); 6] = [
+        (0, 256, "lvgiGmrIXab8ATWaa0Ua9a8GV5rJ_59mqLU11b2F4FA"),
+        (1, 256, "ShvrIzkY59HxRFIeGTppjkFffCF8hIJI_P95OFW1i9s"),
+        (255, 256, "QhRhSgrbwGarLcKq-Od-IqrPOZKKtdrSMGU1k_1GtTk"),
+        (256, 256, "baMLDeETu8w61M1OhDjHO3W3X6P2KAxtFGsxoPl9-Uo"),
+        (257, 1_024, "rLjVdkkKCNBV82rGQ7J4MP1R8RbzRugPy__D_sZi2Gs"),
+        (3_993, 3_993, "7qJjM0W8lQ41ImavKBWrMBl5HFrSaLATBl_YrYFp5q0"),
+    ];
+
     fn bytes(text: &str) -> Vec<u8> {
         URL_SAFE_NO_PAD.decode(text).unwrap()
     }
@@ -137,6 +146,25 @@ mod tests {
             "DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PB\
              ru3jl7A_yl95bQpu6cVPTpK4Mqgkf1CXztLVBSt2Ks3oZwbuwXPXLWyouBWLVWGNWQexSgSxsj_Qulcy4a-fN"
         );
+    }
+
+    /// Keys of the example of RFC 8291; texts of the lengths around the steps of the padding. Each body was decrypted by
+    /// `http_ece` 1.2.1, a Python package, which returned the text: `http_ece.decrypt(body, private_key=…, auth_secret=…,
+    /// version="aes128gcm")`.
+    #[test]
+    fn bodies_that_another_implementation_has_read_are_made() {
+        let p256dh =
+            bytes("BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4");
+        let keys = Keys::new(&p256dh, &bytes("BTBZMqHH6r4Tts7J_aSIgg")).unwrap();
+        let own = bytes("yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw");
+        let own = PrivateKey::from_private_key(&ECDH_P256, &own).unwrap();
+        let salt: [u8; SALT_BYTES] = bytes("DGv6ra1nlYgDCS1FRnbzlw").try_into().unwrap();
+        for (length, size, digest) in READ_BY_ANOTHER {
+            let text: Vec<u8> = (0..length).map(|at| b'a' + (at % 26) as u8).collect();
+            let body = keys.encrypt_with(&own, salt, &text, size - length).unwrap();
+            let found = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
+            assert_eq!(URL_SAFE_NO_PAD.encode(found), digest, "{length}");
+        }
     }
 
     #[test]

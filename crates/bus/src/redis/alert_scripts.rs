@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `{u5}:alerts` | a hash with up to three fields for each channel `c` in which something is outstanding: `pc` = the messages about which nothing was decided, `hc` = what workers have written, `rc` = how far the user has read since | the channels with alerts of the last days; 32 messages each | [`super::scripts::HEADS_LIFE`] after the last change |
 //! | `{u5}:heads`, field `a` | how often a subscription was written; negative: a worker has found none since. Without it nothing is known | one number | that of the heads |
+//! | `alerts:epoch` | the epoch of the server, and when a worker has seen it first | one text | – |
 //! | `{alerts3}:due` | a sorted set: `user:channel`, by the time at which a worker has to look at the record | one entry for each record | – |
 //!
 //! The record is written before its entry, and the entry is removed after it, so no record is without one. Times that workers have
@@ -19,50 +20,54 @@ pub(super) const SHARDS: u64 = 16;
 /// Messages of one record. Of more, the last ones.
 pub(super) const MARKS: u64 = madang_engine::alerts::MARKS as u64;
 
-/// What changes records. A text of messages has the time at which they are decided, the time at which they are worthless, and
-/// `epoch:seq:position` for each of them; a text of a read marker has the time at which alerts are withdrawn, the `seq`, and the time
-/// of reading.
+/// Bytes of a text of messages from which on all but the last [`MARKS`] are cut off: about twice as many.
+pub(super) const TEXT_BYTES: u64 = 4_096;
+
+/// What changes records. A text of messages has the time at which they are decided, and for each `epoch:seq:position:expiry`; a text of
+/// a read marker has the time at which alerts are withdrawn, the `seq`, and the time of reading.
 pub(super) const NOTE_ALERTS: &str = "
-local function note_messages(key, channel, marks, due, expires)
-  local words = {due, expires}
-  local text = redis.call('HGET', key, 'p' .. channel)
-  if text then
-    words = {}
+local function note_messages(key, channel, marks, due)
+  local text, added = redis.call('HGET', key, 'p' .. channel), table.concat(marks, ' ')
+  if not text then
+    redis.call('HSET', key, 'p' .. channel, due .. ' ' .. added)
+    redis.call('PEXPIRE', key, HEADS_LIFE)
+    return due, true
+  end
+  local first = string.match(text, '^%d+')
+  text = text .. ' ' .. added
+  if #text > TEXT_BYTES then
+    local words = {}
     for word in string.gmatch(text, '%S+') do words[#words + 1] = word end
-    if tonumber(expires) > tonumber(words[2]) then words[2] = expires end
+    text = first .. ' ' .. table.concat(words, ' ', #words - MARKS + 1)
   end
-  for _, mark in ipairs(marks) do
-    if #words >= MARKS + 2 then table.remove(words, 3) end
-    words[#words + 1] = mark
-  end
-  redis.call('HSET', key, 'p' .. channel, table.concat(words, ' '))
-  redis.call('PEXPIRE', key, HEADS_LIFE)
-  return words[1]
+  redis.call('HSET', key, 'p' .. channel, text)
+  return first, false
 end
 local function note_read(key, channel, seq, at, due)
   if redis.call('HEXISTS', key, 'h' .. channel) == 0 then return nil end
   local text = redis.call('HGET', key, 'r' .. channel)
+  local is_new = not text
   if text then
     local first, last = string.match(text, '^(%d+) (%d+)')
     due = first
-    if tonumber(last) >= tonumber(seq) then return due end
+    if tonumber(last) >= tonumber(seq) then return due, false end
   end
   redis.call('HSET', key, 'r' .. channel, due .. ' ' .. seq .. ' ' .. at)
-  return due
+  return due, is_new
 end
 ";
 
-/// What [`super::scripts::MOVED`] notes of rows that it brings, and what of rows that it brought earlier still waits. Each event has
+/// What [`super::scripts::MOVED`] notes of rows that it brings, and what of rows that it brought earlier still waits. A record in which
+/// something waited has its place in the queue already. Each event has
 /// five arguments, from the ninth on: `m`, channel, first and last message, the row of the first one; or `r`, channel, `seq`, time of
 /// reading, time of the withdrawal.
 pub(super) const ALERTS_OF_ROWS: &str = "
-local function note_rows(key, epoch, from, position, is_online)
-  local time, dues = redis.call('TIME'), {}
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function note_rows(key, epoch, now, from, position, is_online)
+  local dues = {}
   local due = string.format('%.0f', now + (is_online and tonumber(ARGV[7]) or 0))
   local expires = string.format('%.0f', now + tonumber(ARGV[8]))
   for i = 9, #ARGV, 5 do
-    local channel, noted = ARGV[i + 1], nil
+    local channel, noted, is_new = ARGV[i + 1], nil, nil
     if ARGV[i] == 'm' then
       local first, last, row = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
       if ARGV[1] == 'c' .. channel then
@@ -73,14 +78,14 @@ local function note_rows(key, epoch, from, position, is_online)
       local marks = {}
       if row >= from then
         for seq = math.max(first, last - MARKS + 1), last do
-          marks[#marks + 1] = string.format('%s:%.0f:%.0f', string.sub(epoch, 1, 16), seq, position + row + seq - first - from + 1)
+          marks[#marks + 1] = string.format('%s:%.0f:%.0f:%s', string.sub(epoch, 1, 16), seq, position + row + seq - first - from + 1, expires)
         end
       end
-      if #marks > 0 then noted = note_messages(key, channel, marks, due, expires) end
+      if #marks > 0 then noted, is_new = note_messages(key, channel, marks, due) end
     else
-      noted = note_read(key, channel, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+      noted, is_new = note_read(key, channel, ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
     end
-    if noted then dues[#dues + 1] = channel; dues[#dues + 1] = noted end
+    if is_new then dues[#dues + 1] = channel; dues[#dues + 1] = noted end
   end
   return dues
 end
@@ -99,8 +104,8 @@ end
 
 /// Takes in what happened in one channel.
 ///
-/// Keys: alerts. Arguments: the channel; then for each event `m`, the mark, the time at which it is decided, and at which it is
-/// worthless; or `r`, `seq`, time of reading, time of the withdrawal. Returns the earliest time at which a worker has to look, if there
+/// Keys: alerts. Arguments: the channel; then for each event `m`, the mark, the time at which it is decided, and nothing; or `r`, `seq`,
+/// time of reading, time of the withdrawal. Returns the earliest time at which a worker has to look, if there
 /// is any.
 pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
     script(&[
@@ -110,7 +115,7 @@ pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
 local earliest
 for i = 2, #ARGV, 4 do
   local noted
-  if ARGV[i] == 'm' then noted = note_messages(KEYS[1], ARGV[1], {ARGV[i + 1]}, ARGV[i + 2], ARGV[i + 3])
+  if ARGV[i] == 'm' then noted = note_messages(KEYS[1], ARGV[1], {ARGV[i + 1]}, ARGV[i + 2])
   else noted = note_read(KEYS[1], ARGV[1], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
   if noted and (not earliest or tonumber(noted) < tonumber(earliest)) then earliest = noted end
 end
@@ -255,7 +260,26 @@ return {epoch}
     ])
 });
 
+/// How long the server has had its epoch.
+///
+/// Keys: the text. Returns the milliseconds since a worker has seen it first; nothing before that counts, so it is less than it was.
+pub(super) static AGE: LazyLock<Script> = LazyLock::new(|| {
+    script(&[
+        EPOCH,
+        "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local seen, since = string.match(redis.call('GET', KEYS[1]) or '', '(%S+) (%d+)')
+if seen ~= epoch then
+  since = now
+  redis.call('SET', KEYS[1], epoch .. ' ' .. string.format('%.0f', now))
+end
+return {epoch, string.format('%.0f', now - since)}
+",
+    ])
+});
+
 /// All of them.
-pub(super) fn all() -> [&'static Script; 8] {
-    [&FOLD, &CHANGE, &READ_ELSEWHERE, &NOTE_DUE, &LEASE, &RESCHEDULE, &SUBSCRIBED, &UNSUBSCRIBED]
+pub(super) fn all() -> [&'static Script; 9] {
+    [&AGE, &FOLD, &CHANGE, &READ_ELSEWHERE, &NOTE_DUE, &LEASE, &RESCHEDULE, &SUBSCRIBED, &UNSUBSCRIBED]
 }

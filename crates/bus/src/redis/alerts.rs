@@ -26,6 +26,11 @@ const TRIES: usize = 16;
 /// Steps between two whole milliseconds that the ends of leases take, so that hardly two are the same.
 const STEPS: u64 = 1_024;
 
+/// For how long after the server has begun anew, in milliseconds, records may be older than what was done about them: rows are brought
+/// again meanwhile, and workers repeat what they had written last.
+const YOUNG: u64 = 600_000;
+const AGE_KEY: &str = "alerts:epoch";
+
 /// When alerts are decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertTimes {
@@ -114,13 +119,13 @@ impl Found {
 
 fn parse_messages(text: &str) -> Option<Job> {
     let mut words = text.split(' ');
-    let (due_at, expires_at) = (Millis::new(number(words.next())?), Millis::new(number(words.next())?));
+    let due_at = Millis::new(number(words.next())?);
     let mut job: Option<Job> = None;
     for word in words {
         let mut parts = word.split(':');
         let epoch = Epoch::from_raw(u64::from_str_radix(parts.next()?, 16).ok()?);
         let (seq, position) = (Seq::new(number(parts.next())?), Position::new(number(parts.next())?));
-        let at = Cursor { epoch, position };
+        let (at, expires_at) = (Cursor { epoch, position }, Millis::new(number(parts.next())?));
         match &mut job {
             Some(job) => job.fold(seq, at, expires_at),
             None => job = Some(Job::new(seq, at, due_at, expires_at)),
@@ -141,8 +146,8 @@ fn parse_read(text: &str) -> Option<(Seq, Millis)> {
 fn arguments(command: &mut Vec<String>, what: Folded) {
     match what {
         Folded::Message { seq, at, due_at, expires_at } => {
-            let mark = format!("{:016x}:{seq}:{}", at.epoch.raw(), at.position.get());
-            command.extend(["m".to_owned(), mark, due_at.to_string(), expires_at.to_string()]);
+            let mark = format!("{:016x}:{seq}:{}:{expires_at}", at.epoch.raw(), at.position.get());
+            command.extend(["m".to_owned(), mark, due_at.to_string(), String::new()]);
         }
         Folded::Read { seq, at } => {
             command.extend(["r".to_owned(), seq.to_string(), at.to_string(), withdrawn_at(at).to_string()]);
@@ -366,6 +371,11 @@ impl AlertQueue for RedisAlerts {
         Ok(())
     }
 
+    async fn may_lack_writes(&self) -> StoreResult<bool> {
+        let answer = self.redis.command(&call(&alert_scripts::AGE, &[AGE_KEY], &[])).await?;
+        Ok(Reply::of(answer)?.skip().number()? < YOUNG)
+    }
+
     async fn subscribed(&self, user: UserId) -> StoreResult<()> {
         let [heads, ..] = inbox_keys(user);
         self.redis.command(&call(&alert_scripts::SUBSCRIBED, &[&heads], &[])).await.map(drop)
@@ -397,13 +407,13 @@ mod tests {
 
     #[test]
     fn texts_of_records_are_read() {
-        let job = parse_messages("100 900 00000000000000ff:5:50 00000000000000ff:7:52").unwrap();
+        let job = parse_messages("100 00000000000000ff:5:50:800 00000000000000ff:7:52:900").unwrap();
         assert_eq!((job.due_at, job.expires_at), (Millis::new(100), Millis::new(900)));
         assert_eq!(job.messages().map(Seq::get).collect::<Vec<_>>(), [5, 7]);
         let received = Cursor { epoch: Epoch::from_raw(255), position: Position::new(51) };
         assert_eq!(job.not_received(&[received]).map(Seq::get).collect::<Vec<_>>(), [7]);
         assert_eq!(parse_read("3100 9 100"), Some((Seq::new(9), Millis::new(100))));
-        for text in ["", "100", "100 900", "100 900 x:1:1", "x 900 ff:1:1", "100 900 ff:1"] {
+        for text in ["", "100", "100 x:1:1:900", "x ff:1:1:900", "100 ff:1:1", "100 900"] {
             assert_eq!(parse_messages(text), None, "{text}");
         }
     }

@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Pipeline};
 
-use super::alert_scripts::{self, ALERTS_OF_ROWS, MARKS, NOTE_ALERTS};
+use super::alert_scripts::{self, ALERTS_OF_ROWS, MARKS, NOTE_ALERTS, TEXT_BYTES};
 use super::shared;
 
 /// Items that a stream keeps.
@@ -47,7 +47,7 @@ local function living(key)
       else redis.call('HDEL', key, all[i]) end
     end
   end
-  return nodes
+  return nodes, now
 end
 ";
 
@@ -96,8 +96,8 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '=', ITEMS, position .. '-0', 'r', ARGV[1]
 redis.call('PEXPIRE', KEYS[2], ITEMS_LIFE)
 redis.call('HSET', KEYS[1], 'p', position, ARGV[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], HEADS_LIFE)
-local nodes = living(KEYS[3])
-local dues = has_alerts and note_rows(KEYS[4], epoch, from, p, #nodes > 0) or {}
+local nodes, now = living(KEYS[3])
+local dues = has_alerts and note_rows(KEYS[4], epoch, now, from, p, #nodes > 0) or {}
 return {epoch, p, position, string.format('%.0f', from), nodes, dues}
 "])
 });
@@ -264,6 +264,7 @@ pub(super) fn script(parts: &[&str]) -> Script {
         ("STREAM_FRAMES", STREAM_FRAMES),
         ("STREAM_LIFE", STREAM_LIFE),
         ("MARKS", MARKS),
+        ("TEXT_BYTES", TEXT_BYTES),
         shared::LIFE,
     ];
     let text =

@@ -258,10 +258,10 @@ async fn rows_whose_fan_out_was_lost_are_noted_with_the_next() {
     stage.say(BEN, 1).await;
     stage.take().await;
     stage.say_unheard(BEN, 2).await;
-    // Her own message brings the others.
+    // A message of Anna brings the others.
     stage.say(ANNA, 1).await;
-    assert_eq!(stage.waiting(ROOM).await, [2, 3, 4], "which of them is her own is found when it is decided");
-    // The same in her own log.
+    assert_eq!(stage.waiting(ROOM).await, [2, 3, 4], "which of them is Anna's own is found when it is decided");
+    // The same in Anna's own log.
     let mention = |seq| Content::Mentioned { channel_id: OPEN, seq: Seq::new(seq), by: BEN, is_reply: false };
     let own = LogId::User(ANNA);
     let rows = stage.note(mention(40)).await;
@@ -326,6 +326,27 @@ async fn nothing_is_noted_for_users_without_a_subscription() {
     stage.alerts.unsubscribed(ANNA).await.unwrap();
     stage.say(BEN, 1).await;
     assert_eq!(stage.waiting(ROOM).await, [1, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
+async fn a_server_that_has_begun_anew_may_lack_writes() {
+    let stage = Stage::open().await;
+    assert!(stage.alerts.may_lack_writes().await.unwrap(), "nobody knows for how long it is there");
+    assert!(stage.alerts.may_lack_writes().await.unwrap());
+    let client = redis::Client::open(super::config().url).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let text: String = redis::cmd("GET").arg("alerts:epoch").query_async(&mut connection).await.unwrap();
+    let (epoch, since) = text.split_once(' ').unwrap();
+    let mut put = async |text: String| {
+        let _: () =
+            redis::cmd("SET").arg("alerts:epoch").arg(text).query_async(&mut connection).await.unwrap();
+    };
+    let long_ago = since.parse::<u64>().unwrap() - 600_000;
+    put(format!("{epoch} {long_ago}")).await;
+    assert!(!stage.alerts.may_lack_writes().await.unwrap());
+    put(format!("another {long_ago}")).await;
+    assert!(stage.alerts.may_lack_writes().await.unwrap(), "a replica was promoted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     /// The real files, and what the checks read beside them.
-    const FILES: [(&str, &str); 15] = [
+    const FILES: [(&str, &str); 17] = [
         (COMPOSE, include_str!("../../../../deploy/compose.yaml")),
         (FLEET, include_str!("../../../../deploy/fleet.toml")),
         (EXAMPLE, include_str!("../../../../deploy/madang.toml")),
@@ -192,6 +192,8 @@ mod tests {
         ("discovery/src/main.rs", include_str!("../../../../discovery/src/main.rs")),
         ("presence/Cargo.toml", include_str!("../../../../presence/Cargo.toml")),
         ("presence/src/main.rs", include_str!("../../../../presence/src/main.rs")),
+        ("push/Cargo.toml", include_str!("../../../../push/Cargo.toml")),
+        ("push/src/main.rs", include_str!("../../../../push/src/main.rs")),
     ];
 
     /// The messages after each `from` in the file was replaced by `to`.

@@ -8,7 +8,7 @@ use super::yaml::Node;
 use super::{CONTAINERFILE, Fleet, Service, line_of};
 
 /// The folders of the packages whose programs are in the image.
-const PACKAGES: [&str; 3] = ["chat-server", "discovery", "presence"];
+const PACKAGES: [&str; 4] = ["chat-server", "discovery", "presence", "push"];
 /// The feature with which each of them belongs to a fleet.
 const FEATURE: &str = "fleet";
 
