@@ -65,8 +65,17 @@ fn bus_over_redis(target_directory: &Path) -> Result<()> {
     let running = services::ensure(target_directory, Wanted { redis: 1, cassandra: 0 })?;
     let redis = running.redis.first().context("no Redis server")?;
     let (program, environment) = services::redis_program(target_directory)?;
-    let mut command =
-        cargo(&["test", "-p", "madang-bus", "--all-features", "--test", "redis", "--test", "registry"]);
+    let mut command = cargo(&[
+        "test",
+        "-p",
+        "madang-bus",
+        "--all-features",
+        "--lib",
+        "--test",
+        "redis",
+        "--test",
+        "registry",
+    ]);
     command.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("MADANG_TEST_REDIS", redis.to_string())

@@ -402,33 +402,4 @@ impl AlertQueue for RedisAlerts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_of_records_are_read() {
-        let job = parse_messages("100 00000000000000ff:5:50:800 00000000000000ff:7:52:900").unwrap();
-        assert_eq!((job.due_at, job.expires_at), (Millis::new(100), Millis::new(900)));
-        assert_eq!(job.messages().map(Seq::get).collect::<Vec<_>>(), [5, 7]);
-        let received = Cursor { epoch: Epoch::from_raw(255), position: Position::new(51) };
-        assert_eq!(job.not_received(&[received]).map(Seq::get).collect::<Vec<_>>(), [7]);
-        assert_eq!(parse_read("3100 9 100"), Some((Seq::new(9), Millis::new(100))));
-        for text in ["", "100", "100 x:1:1:900", "x ff:1:1:900", "100 ff:1:1", "100 900"] {
-            assert_eq!(parse_messages(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn leases_end_between_whole_milliseconds_and_at_different_times() {
-        let ends: std::collections::BTreeSet<u64> = (0..STEPS).map(ten_thousandths).collect();
-        assert_eq!(ends.len() as u64, STEPS);
-        assert!(ends.iter().all(|end| (2_500..7_500).contains(end)));
-    }
-
-    #[test]
-    fn users_are_spread_over_the_sets() {
-        let mut counts = [0_u32; SHARDS as usize];
-        (0..16_000).for_each(|number| counts[shard(UserId::from_raw(number << 22)) as usize] += 1);
-        assert!(counts.iter().all(|count| (700..1_300).contains(count)), "{counts:?}");
-    }
-}
+mod tests;

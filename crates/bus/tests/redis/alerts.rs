@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use madang_bus::redis::{AlertTimes, BusConfig, Redis, RedisAlerts, RedisBus, Streams};
@@ -19,7 +20,9 @@ use madang_store::{
     AlertQueue, Append, Channel, ChannelStore, Device, DeviceStore, Head, LogStore, OutstandingChange,
     PushStore, Row, Subscription,
 };
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 const ANNA: UserId = UserId::from_raw(1);
 const BEN: UserId = UserId::from_raw(2);
@@ -27,6 +30,8 @@ const ROOM: ChannelId = ChannelId::from_raw(7);
 const OPEN: ChannelId = ChannelId::from_raw(8);
 const PHONE: DeviceId = DeviceId::from_raw(3);
 const TIMES: AlertTimes = AlertTimes { delay_ms: 5_000, kept_ms: 1_000_000 };
+/// Far above the time that it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LATER: Millis = Millis::new(1 << 45);
 
 struct Queue(BusConfig);
@@ -260,7 +265,11 @@ async fn rows_whose_fan_out_was_lost_are_noted_with_the_next() {
     stage.say_unheard(BEN, 2).await;
     // A message of Anna brings the others.
     stage.say(ANNA, 1).await;
-    assert_eq!(stage.waiting(ROOM).await, [2, 3, 4], "which of them is Anna's own is found when it is decided");
+    assert_eq!(
+        stage.waiting(ROOM).await,
+        [2, 3, 4],
+        "which of them is Anna's own is found when it is decided"
+    );
     // The same in Anna's own log.
     let mention = |seq| Content::Mentioned { channel_id: OPEN, seq: Seq::new(seq), by: BEN, is_reply: false };
     let own = LogId::User(ANNA);
@@ -359,4 +368,63 @@ async fn a_record_keeps_the_last_messages() {
         stage.say(BEN, 1).await;
     }
     assert_eq!(stage.waiting(ROOM).await, (73..=104).collect::<Vec<_>>());
+}
+
+/// Takes what is due, and decides it as a worker of push does: writes the calls, makes them, and writes their end.
+async fn work(alerts: RedisAlerts, called: Arc<Mutex<Vec<u64>>>) {
+    let change = async |before: &Outstanding, after: &Outstanding| {
+        alerts.change_outstanding(&OutstandingChange::between(before, after)).await.unwrap()
+    };
+    loop {
+        for mut record in alerts.take_due(LATER, LATER.next(), 8).await.unwrap() {
+            let (user, channel) = (record.user, record.channel);
+            // The worker of calls that are under way goes on with the record.
+            while record.held.calls.is_none() {
+                let Some(job) = record.fresh.clone() else {
+                    change(&record, &record).await;
+                    break;
+                };
+                let mut begun = record.begin(Taking::Fresh, &[PHONE], &[], (LATER, LATER.next()));
+                if change(&record, &begun).await {
+                    if user == ANNA {
+                        called.lock().extend(job.messages().map(Seq::get));
+                    }
+                    while !change(&begun, &begun.finish(&[(PHONE, CallEnd::Over)])).await {
+                        begun = alerts.outstanding(user, channel).await.unwrap();
+                    }
+                }
+                record = alerts.outstanding(user, channel).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs the address of a Redis server in MADANG_TEST_REDIS"]
+async fn workers_and_homes_at_once_decide_each_message_once() {
+    const MESSAGES: u64 = 2_000;
+    let mut stage = Stage::open().await;
+    let (called, mut workers) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
+    for _ in 0..4 {
+        let alerts = RedisAlerts::new(Redis::open(&super::config()).unwrap(), stage.store.clone());
+        workers.spawn(work(alerts, Arc::clone(&called)));
+    }
+    let done = timeout(PATIENCE, async {
+        for number in 1..=MESSAGES {
+            stage.say(BEN, 1).await;
+            // A record keeps 32 messages.
+            while number > called.lock().len() as u64 + 24 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while (called.lock().len() as u64) < MESSAGES {
+            tokio::task::yield_now().await;
+        }
+    });
+    done.await.unwrap_or_else(|_| panic!("messages are stuck: {:?}", called.lock().last()));
+    workers.shutdown().await;
+    let mut called = called.lock().clone();
+    called.sort_unstable();
+    assert_eq!(called, (1..=MESSAGES).collect::<Vec<_>>());
+    assert!(stage.record(ROOM).await.fresh.is_none());
 }
