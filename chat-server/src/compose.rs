@@ -22,8 +22,9 @@ use crate::config::Config;
 use crate::consent::Consent;
 #[cfg(feature = "fleet")]
 use crate::fleet::{FleetNode, Number};
-use crate::gateway::delivery::{envelopes, open_channels};
+use crate::gateway::delivery::{envelopes, open_channels, pacing};
 use crate::gateway::{Gateway, drain, revoked, sweep};
+use crate::heat::{HeatConfig, Heats};
 use crate::home::{HomeNodes, HomeParts, Homes};
 use crate::metrics::ChatMetrics;
 use crate::operations::{
@@ -304,6 +305,7 @@ impl Node {
         let logs: Arc<dyn LogStore> = Arc::new(crate::plant::FaultyLogs(logs));
         #[cfg(feature = "plant")]
         let inbox: Arc<dyn Inbox> = Arc::new(crate::plant::LateInbox(inbox));
+        let heats = Arc::new(Heats::new(HeatConfig::default(), chat.clone()));
         let homes = Homes::new(HomeParts {
             logs: Arc::clone(&logs),
             store: Arc::clone(&store),
@@ -315,6 +317,7 @@ impl Node {
             presence: presence.clone(),
             consent: Consent::new(config.accounts.consent),
             homes_of_a_log,
+            heats: Arc::clone(&heats),
             others,
         });
         let push = match alerts {
@@ -347,6 +350,7 @@ impl Node {
             cursors: Arc::new(Cursors::new(&secret)?),
             passwords,
             callers: Callers::new(config.limits, clock.clone(), chat.limited.clone()),
+            heats: Arc::clone(&heats),
             received: ReceivedMarks::default(),
             revocations: Revocations::default(),
             guesses: Guesses::new(config.limits.enabled, clock.clone()),
@@ -400,6 +404,8 @@ impl Node {
         }
         background.spawn_vital(health.check("deliver"), envelopes::run(Arc::clone(&gateway), envelopes));
         background.spawn_vital(health.check("losses"), open_channels::cover_losses(Arc::clone(&gateway)));
+        background.spawn_vital(health.check("pacing"), pacing::run(Arc::clone(&gateway)));
+        tasks.spawn_vital(health.check("heat"), heats.run(operations.clock.clone(), tasks.drain().clone()));
         for reader in gateway.page_readers() {
             background.spawn_vital(health.check("page_reader"), reader);
         }

@@ -13,6 +13,7 @@ pub mod consent;
 #[cfg(feature = "fleet")]
 pub(crate) mod fleet;
 pub mod gateway;
+pub mod heat;
 pub mod home;
 pub mod metrics;
 pub mod operations;

@@ -17,6 +17,12 @@ pub struct Reason {
     reason: &'static str,
 }
 
+/// The label `level`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LevelLabel {
+    level: &'static str,
+}
+
 /// The metrics of the chat server. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ChatMetrics {
@@ -72,6 +78,12 @@ pub struct ChatMetrics {
     pub written_top_user: Gauge<f64, AtomicU64>,
     /// The same for channels.
     pub written_top_channel: Gauge<f64, AtomicU64>,
+    /// G8: channels by their level of heat.
+    pub heat: Family<LevelLabel, Gauge>,
+    /// G8: changes of these levels.
+    pub heat_changes: Counter,
+    /// G8: notices of typing and receipts of hot channels that were not delivered.
+    pub events_spared: Counter,
     /// Open sockets.
     pub connections: Gauge,
     /// G7: bytes under way, as of the last second.
@@ -113,6 +125,9 @@ impl ChatMetrics {
             written_bytes: Counter::default(),
             written_top_user: Gauge::default(),
             written_top_channel: Gauge::default(),
+            heat: Family::default(),
+            heat_changes: Counter::default(),
+            events_spared: Counter::default(),
             connections: Gauge::default(),
             bytes_under_way: Gauge::default(),
             delivered: Counter::default(),
@@ -184,6 +199,12 @@ impl ChatMetrics {
             "Left channels forgotten, beyond the last 1,000 of a user",
             &self.forgotten_left_channels,
         );
+        counter("hot_channel_changes", "G8: changes of the levels of channels", &self.heat_changes);
+        counter(
+            "hot_events_spared",
+            "G8: typing and receipts of hot channels that were not delivered",
+            &self.events_spared,
+        );
         counter("outbound_writes", "Writes of queued frames to sockets", &self.writes);
         registry.register(
             "written_bytes",
@@ -207,12 +228,18 @@ impl ChatMetrics {
             self.fanout_seconds.clone(),
         );
         registry.register("sync_snapshots", "G4: devices that must take a snapshot", self.snapshots.clone());
+        registry.register("hot_channels", "G8: channels by their level of heat", self.heat.clone());
         registry.register("gateway_connections", "Open connections", self.connections.clone());
         registry.register(
             "gateway_bytes_under_way",
             "G7: incomplete frames and bodies, requests, and unread answers",
             self.bytes_under_way.clone(),
         );
+    }
+
+    /// The number of channels of a level.
+    pub fn hot_channels(&self, level: &'static str) -> Gauge {
+        self.heat.get_or_create_owned(&LevelLabel { level })
     }
 
     /// Counts a device that had a cursor and must take a snapshot.

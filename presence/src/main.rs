@@ -15,16 +15,11 @@ use madang_ids::{NodeEpoch, NodeId};
 use madang_presence::fleet::registration::Registration;
 use madang_presence::fleet::{Post, ProcessParts, run_process, streams};
 use madang_presence::{FleetMetrics, PresenceConfig, PresenceMetrics};
-use madang_service::{
-    Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, pages, telemetry,
-};
+use madang_service::process::Process;
+use madang_service::{TelemetryConfig, config, telemetry};
 use madang_store::scylla::{EnterError, Scylla, WorkerLease, enter};
 use madang_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
-
-/// How long tasks may take to end after the users were handed over.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Knows who is online, for the chat nodes of a fleet.
 #[derive(Debug, Parser)]
@@ -88,98 +83,72 @@ fn run(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> {
 }
 
 async fn serve(arguments: Arguments, config: FleetConfig) -> anyhow::Result<()> {
-    let drain = Drain::new();
-    let signals = Signals::listen(drain.clone()).context("cannot listen for signals")?;
-    let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let addr = arguments.addr.unwrap_or(config.presence.addr);
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
     let name = arguments.name.clone().unwrap_or_else(|| addr.to_string());
-    let (clock, metrics, health) = (Clock::system(), Metrics::new(), Health::new(drain.clone()));
-    // Ends with `stop`: what this process does at last is in it.
-    let tasks = Tasks::new(Drain::new());
-    let serving = pages::serve(listener, health.clone(), metrics.clone(), tasks.clone());
-    tasks.spawn_vital(health.check("listen"), serving);
-    if let Some(systemd) = &systemd {
-        tasks.spawn("systemd", Arc::clone(systemd).attend(Arc::new(health.clone()), drain.clone()));
-    }
-    let (of_clock, worker) = (clock.clone(), format!("presence {name}"));
+    let process = Process::start(addr).await?;
+    let (of_clock, worker) = (process.clock.clone(), format!("presence {name}"));
     let now = move || of_clock.raw_ms();
     let started = tokio::select! {
         started = enter(&config.store, arguments.accept_weak_store, &worker, &now) => Some(started?),
-        () = drain.draining() => None,
+        () = process.drain.draining() => None,
     };
     if let Some((store, lease)) = started {
-        let process = Process { config, name, clock, metrics, health, tasks: tasks.clone() };
-        process.run(store, lease, &drain).await?;
+        work(&process, config, name, store, lease).await?;
     }
-    if let Some(systemd) = systemd {
-        systemd.stopping();
-    }
-    tasks.drain().stop();
-    if let Err(stragglers) = tasks.close_and_wait(DRAIN_PATIENCE).await {
-        tracing::debug!(%stragglers, "tasks were aborted");
-    }
-    tracing::info!("drained");
-    drop(signals);
+    process.end().await;
     Ok(())
 }
 
-struct Process {
+/// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
+async fn work(
+    process: &Process,
     config: FleetConfig,
     name: String,
-    clock: Clock,
-    metrics: Metrics,
-    health: Health,
-    tasks: Tasks,
-}
-
-impl Process {
-    /// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
-    async fn run(self, store: Arc<Scylla>, lease: WorkerLease, drain: &Drain) -> anyhow::Result<()> {
-        let Self { config, name, clock, metrics, health, tasks } = self;
-        let run =
-            ProcessRun { role: Role::Presence, id: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
-        let redis = Redis::open(&config.bus)?;
-        let streams = Streams::new(redis.clone());
-        tasks.spawn_vital(health.check("redis"), redis.probe());
-        tasks.spawn_vital(health.check("streams"), streams.clone().run());
-        let (of_core, fleet) = (PresenceMetrics::register(&metrics), FleetMetrics::register(&metrics));
-        let (post, _, inbox) = Post::new(streams.clone(), clock.clone(), fleet.clone());
-        let mut reader = streams::reader(&streams, (run.id, run.epoch).into());
-        if let Err(error) = reader.create().await {
-            tracing::warn!(%error, "Redis is unavailable: presence waits for it");
-        }
-        let receiving = streams::receive(reader, post.clone(), fleet.clone());
-        tasks.spawn_vital(health.check("receive"), receiving);
-        let registry: Arc<dyn Registry> = Arc::new(RedisRegistry::of_bus(&config.bus)?);
-        let (url, region, version) = (String::new(), String::new(), env!("CARGO_PKG_VERSION").to_owned());
-        let card = ProcessCard { run, name, url, region, capacity: 0, version };
-        let (registration, live) = Registration::new(Arc::clone(&registry), card, clock.clone());
-        let check = health.check("registry");
-        tracing::info!(node.id = run.id.0, node.epoch = run.epoch.0, "presence process started");
-        let parts = ProcessParts {
-            config: config.presence,
-            clock: clock.clone(),
-            metrics: of_core,
-            fleet,
-            store: Arc::clone(&store) as _,
-            post: (post, inbox),
-            live,
-        };
-        tokio::select! {
-            () = run_process(parts, drain.clone()) => {}
-            error = registration.keep(drain, &check) => return Err(error.into()),
-            // While the store does not answer, presence goes on: another process that gets the number meanwhile is refused by nobody,
-            // and refuses this one.
-            error = store.hold_worker(lease.clone(), |_| {}) => return Err(error.into()),
-        }
-        // Both end by themselves if they are not ended now.
-        if let Err(error) = registry.leave(run).await {
-            tracing::debug!(%error, "leaving the registry failed");
-        }
-        if let Err(error) = store.release_worker(&lease).await {
-            tracing::debug!(%error, "releasing the number of this process failed");
-        }
-        Ok(())
+    store: Arc<Scylla>,
+    lease: WorkerLease,
+) -> anyhow::Result<()> {
+    let Process { clock, metrics, health, tasks, drain, .. } = process;
+    let run = ProcessRun { role: Role::Presence, id: NodeId(lease.worker), epoch: NodeEpoch(lease.epoch) };
+    let redis = Redis::open(&config.bus)?;
+    let streams = Streams::new(redis.clone());
+    tasks.spawn_vital(health.check("redis"), redis.probe());
+    tasks.spawn_vital(health.check("streams"), streams.clone().run());
+    let (of_core, fleet) = (PresenceMetrics::register(&metrics), FleetMetrics::register(&metrics));
+    let (post, _, inbox) = Post::new(streams.clone(), clock.clone(), fleet.clone());
+    let mut reader = streams::reader(&streams, (run.id, run.epoch).into());
+    if let Err(error) = reader.create().await {
+        tracing::warn!(%error, "Redis is unavailable: presence waits for it");
     }
+    let receiving = streams::receive(reader, post.clone(), fleet.clone());
+    tasks.spawn_vital(health.check("receive"), receiving);
+    let registry: Arc<dyn Registry> = Arc::new(RedisRegistry::of_bus(&config.bus)?);
+    let (url, region, version) = (String::new(), String::new(), env!("CARGO_PKG_VERSION").to_owned());
+    let card = ProcessCard { run, name, url, region, capacity: 0, version };
+    let (registration, live) = Registration::new(Arc::clone(&registry), card, clock.clone());
+    let check = health.check("registry");
+    tracing::info!(node.id = run.id.0, node.epoch = run.epoch.0, "presence process started");
+    let parts = ProcessParts {
+        config: config.presence,
+        clock: clock.clone(),
+        metrics: of_core,
+        fleet,
+        store: Arc::clone(&store) as _,
+        post: (post, inbox),
+        live,
+    };
+    tokio::select! {
+        () = run_process(parts, drain.clone()) => {}
+        error = registration.keep(drain, &check) => return Err(error.into()),
+        // While the store does not answer, presence goes on: another process that gets the number meanwhile is refused by nobody,
+        // and refuses this one.
+        error = store.hold_worker(lease.clone(), |_| {}) => return Err(error.into()),
+    }
+    // Both end by themselves if they are not ended now.
+    if let Err(error) = registry.leave(run).await {
+        tracing::debug!(%error, "leaving the registry failed");
+    }
+    if let Err(error) = store.release_worker(&lease).await {
+        tracing::debug!(%error, "releasing the number of this process failed");
+    }
+    Ok(())
 }

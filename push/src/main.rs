@@ -13,16 +13,12 @@ use madang_bus::redis::{Redis, RedisAlerts};
 use madang_bus::{BusConfig, BusKind};
 use madang_ids::Snowflakes;
 use madang_push::{Elsewhere, Keep, Push, PushConfig, PushMetrics, PushParts, SystemLookUp};
-use madang_service::{
-    Clock, Drain, Health, Metrics, Signals, Systemd, Tasks, TelemetryConfig, config, pages, telemetry,
-};
+use madang_service::process::Process;
+use madang_service::{TelemetryConfig, config, telemetry};
 use madang_store::scylla::{EnterError, Scylla, WorkerLease, enter};
 use madang_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
 
-/// How long tasks may take to end after the last call.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two looks at whether Redis answers, for `/readyz`.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -100,96 +96,71 @@ fn run(arguments: Arguments, config: FleetConfig, secret: [u8; 32]) -> anyhow::R
 }
 
 async fn serve(arguments: Arguments, config: FleetConfig, secret: [u8; 32]) -> anyhow::Result<()> {
-    let drain = Drain::new();
-    let signals = Signals::listen(drain.clone()).context("cannot listen for signals")?;
-    let systemd = Systemd::from_env().context("NOTIFY_SOCKET")?.map(Arc::new);
     let addr = arguments.addr.unwrap_or(config.push.addr);
-    let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))?;
     let name = format!("push {}", arguments.name.clone().unwrap_or_else(|| addr.to_string()));
-    let (clock, metrics, health) = (Clock::system(), Metrics::new(), Health::new(drain.clone()));
-    // Ends with `stop`: what this process does at last is in it.
-    let tasks = Tasks::new(Drain::new());
-    let serving = pages::serve(listener, health.clone(), metrics.clone(), tasks.clone());
-    tasks.spawn_vital(health.check("listen"), serving);
-    if let Some(systemd) = &systemd {
-        tasks.spawn("systemd", Arc::clone(systemd).attend(Arc::new(health.clone()), drain.clone()));
-    }
-    let of_clock = clock.clone();
+    let process = Process::start(addr).await?;
+    let of_clock = process.clock.clone();
     let now = move || of_clock.raw_ms();
     let started = tokio::select! {
         started = enter(&config.store, arguments.accept_weak_store, &name, &now) => Some(started?),
-        () = drain.draining() => None,
+        () = process.drain.draining() => None,
     };
     if let Some((store, lease)) = started {
-        let process = Process { config, secret, clock, metrics, health, tasks: tasks.clone() };
-        process.run(store, lease, &drain).await?;
+        work(&process, config, secret, store, lease).await?;
     }
-    if let Some(systemd) = systemd {
-        systemd.stopping();
-    }
-    tasks.drain().stop();
-    if let Err(stragglers) = tasks.close_and_wait(DRAIN_PATIENCE).await {
-        tracing::debug!(%stragglers, "tasks were aborted");
-    }
-    tracing::info!("drained");
-    drop(signals);
+    process.end().await;
     Ok(())
 }
 
-struct Process {
+/// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
+async fn work(
+    process: &Process,
     config: FleetConfig,
     secret: [u8; 32],
-    clock: Clock,
-    metrics: Metrics,
-    health: Health,
-    tasks: Tasks,
-}
-
-impl Process {
-    /// Runs until the drain is over. An error ends this life of the process: its supervisor begins another.
-    async fn run(self, store: Arc<Scylla>, lease: WorkerLease, drain: &Drain) -> anyhow::Result<()> {
-        let Self { config, secret, clock, metrics, health, tasks } = self;
-        let ids = Arc::new(Snowflakes::new(lease.worker)?);
-        ids.lease_until(clock.elapsed() + lease.valid_for);
-        let redis = Redis::open(&config.bus)?;
-        tasks.spawn_vital(health.check("redis"), redis.clone().probe());
-        let push = Push::open(PushParts {
-            config: config.push,
-            store: Arc::clone(&store) as _,
-            queue: Arc::new(RedisAlerts::new(redis.clone(), Arc::clone(&store) as _)),
-            outbox: None,
-            clock: clock.clone(),
-            metrics: PushMetrics::register(&metrics),
-            secret,
-            keep: Keep::in_redis(redis.clone()),
-            ids: Arc::clone(&ids),
-            look_up: Arc::new(SystemLookUp::default()),
-        });
-        if !push.is_on() {
-            bail!("no provider of [push] can be used: the log says why");
-        }
-        metrics.register(|registry| store.metrics().register(registry));
-        tracing::info!(node.id = lease.worker, "push process started");
-        let queue = health.check("queue");
-        let watching = async {
-            loop {
-                match redis.ping().await {
-                    Ok(()) => queue.pass(),
-                    Err(error) => queue.fail(error.to_string()),
-                };
-                clock.sleep(LOOK).await;
-            }
-        };
-        let renewed = |left| ids.lease_until(clock.elapsed() + left);
-        tokio::select! {
-            () = push.work(Arc::new(Elsewhere), drain.clone()) => {}
-            () = watching => {}
-            error = store.hold_worker(lease.clone(), renewed) => return Err(error.into()),
-        }
-        // It ends by itself if it is not ended now.
-        if let Err(error) = store.release_worker(&lease).await {
-            tracing::debug!(%error, "releasing the number of this process failed");
-        }
-        Ok(())
+    store: Arc<Scylla>,
+    lease: WorkerLease,
+) -> anyhow::Result<()> {
+    let Process { clock, metrics, health, tasks, drain, .. } = process;
+    let ids = Arc::new(Snowflakes::new(lease.worker)?);
+    ids.lease_until(clock.elapsed() + lease.valid_for);
+    let redis = Redis::open(&config.bus)?;
+    tasks.spawn_vital(health.check("redis"), redis.clone().probe());
+    let push = Push::open(PushParts {
+        config: config.push,
+        store: Arc::clone(&store) as _,
+        queue: Arc::new(RedisAlerts::new(redis.clone(), Arc::clone(&store) as _)),
+        outbox: None,
+        clock: clock.clone(),
+        metrics: PushMetrics::register(&metrics),
+        secret,
+        keep: Keep::in_redis(redis.clone()),
+        ids: Arc::clone(&ids),
+        look_up: Arc::new(SystemLookUp::default()),
+    });
+    if !push.is_on() {
+        bail!("no provider of [push] can be used: the log says why");
     }
+    metrics.register(|registry| store.metrics().register(registry));
+    tracing::info!(node.id = lease.worker, "push process started");
+    let queue = health.check("queue");
+    let watching = async {
+        loop {
+            match redis.ping().await {
+                Ok(()) => queue.pass(),
+                Err(error) => queue.fail(error.to_string()),
+            };
+            clock.sleep(LOOK).await;
+        }
+    };
+    let renewed = |left| ids.lease_until(clock.elapsed() + left);
+    tokio::select! {
+        () = push.work(Arc::new(Elsewhere), drain.clone()) => {}
+        () = watching => {}
+        error = store.hold_worker(lease.clone(), renewed) => return Err(error.into()),
+    }
+    // It ends by itself if it is not ended now.
+    if let Err(error) = store.release_worker(&lease).await {
+        tracing::debug!(%error, "releasing the number of this process failed");
+    }
+    Ok(())
 }

@@ -32,6 +32,7 @@ use crate::tls::Tls;
 use connection::page_reads::PageReads;
 pub use connection::registry::Registry;
 use delivery::open_channels::Subscribers;
+use delivery::pacing::Pacer;
 use ledger::Ledger;
 use listener::addresses::Addresses;
 use listener::places::Places;
@@ -52,6 +53,7 @@ pub struct Gateway {
     /// Spawns the tasks of connections and waits for them in a drain.
     pub tasks: Tasks,
     subscribers: Subscribers,
+    pacer: Pacer,
     discovery: OnceLock<Arc<NodeDiscovery>>,
     /// Present if a certificate is configured.
     pub tls: Option<Arc<Tls>>,
@@ -93,6 +95,7 @@ impl Gateway {
             registry,
             tasks,
             subscribers,
+            pacer: Pacer::default(),
             discovery: OnceLock::new(),
             tls,
             addresses: Addresses::default(),

@@ -221,13 +221,14 @@ impl Homes {
 
     async fn append(&self, cell: &Cell, append: Append) -> Result<AppendOutcome, Failure> {
         let started = self.0.clock.elapsed();
-        let tally = Tally::of(&append);
+        let (tally, log, rows) = (Tally::of(&append), append.log, Arc::clone(&append.rows));
         let (outcome, ()) = tokio::join!(self.0.logs.append(append), self.announce(cell));
         self.0.metrics.append_seconds.observe((self.0.clock.elapsed() - started).as_secs_f64());
         match &outcome {
             Ok(AppendOutcome::Appended) => {
                 self.0.metrics.written_bytes.inc_by(tally.bytes());
                 self.0.written.note(&tally);
+                self.0.heats.appended(log, &rows);
             }
             Ok(AppendOutcome::SentBefore(_)) => {}
             Ok(AppendOutcome::Moved | AppendOutcome::Stale) => {

@@ -341,6 +341,7 @@ mod tests {
 
     use super::*;
     use crate::consent::Consent;
+    use crate::heat::{HeatConfig, Heats};
     use crate::home::HomeParts;
     use crate::metrics::ChatMetrics;
 
@@ -372,6 +373,7 @@ mod tests {
             let (inbox, consent) = (Arc::new(inbox), Consent::new(true));
             let homes_of_a_log = 1;
             let homes = Homes::new(HomeParts {
+                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
                 logs,
                 store,
                 inbox,
@@ -399,6 +401,7 @@ mod tests {
         fn successor(&self) -> Homes {
             let inner = &self.homes.0;
             Homes::new(HomeParts {
+                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
                 logs: Arc::clone(&inner.logs),
                 store: Arc::clone(&inner.store),
                 inbox: Arc::clone(&inner.inbox),

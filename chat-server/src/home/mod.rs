@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::consent::Consent;
+use crate::heat::Heats;
 use crate::metrics::ChatMetrics;
 use forward::Forwards;
 use lane::{Lane, LaneBytes};
@@ -77,6 +78,8 @@ pub struct HomeParts {
     pub consent: Consent,
     /// Homes of each log. A process runs one; a simulation runs two, as two nodes do whose views of the fleet differ.
     pub homes_of_a_log: u64,
+    /// Counts what channels cost.
+    pub heats: Arc<Heats>,
     /// The way to homes on other nodes, and those nodes; `None` in one process.
     pub others: Option<(Arc<dyn Peers>, HomeNodes)>,
 }
@@ -100,6 +103,7 @@ struct Inner {
     owed_mentions: Mutex<mentions::OwedMentions>,
     owed_markers: Mutex<markers::OwedMarkers>,
     written: Written,
+    heats: Arc<Heats>,
     lane_bytes: LaneBytes,
     forwards: Option<Arc<Forwards>>,
 }
@@ -150,6 +154,7 @@ impl Homes {
             presence,
             consent,
             homes_of_a_log,
+            heats,
             others,
         } = parts;
         Self(Arc::new(Inner {
@@ -168,6 +173,7 @@ impl Homes {
             owed_mentions: Mutex::default(),
             owed_markers: Mutex::default(),
             written: Written::default(),
+            heats,
             lane_bytes: LaneBytes::default(),
             forwards: others.map(|(peers, nodes)| Arc::new(Forwards::new(peers, nodes))),
         }))

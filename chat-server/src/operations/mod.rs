@@ -32,6 +32,7 @@ use madang_store::{Channel, ChannelState, LogStore, Store, Upkeep};
 use moka::future::Cache;
 
 use crate::config::Config;
+use crate::heat::Heats;
 use crate::home::Homes;
 use crate::metrics::ChatMetrics;
 use crate::refusal::Result;
@@ -108,6 +109,8 @@ pub struct Operations {
     pub callers: Callers,
     /// The rate of passwords that are tried.
     pub guesses: Guesses,
+    /// What channels cost, and how hot they are.
+    pub heats: Arc<Heats>,
     /// Positions up to which devices have received, before they are written.
     pub received: ReceivedMarks,
     /// Devices that are being revoked.

@@ -56,6 +56,8 @@ pub enum Live {
     Deliver,
     /// Rows before it never came: enqueue this head, then the delivery.
     DeliverBehind(ChannelHead),
+    /// The first rows of it were read or delivered before: enqueue those after this place.
+    DeliverAfter(Seq),
     /// Do nothing.
     Drop,
     /// There is no room; [`Subscriptions::take_gaps`] returns the gap later.
@@ -176,6 +178,8 @@ impl Subscriptions {
             Phase::Active if rows.before.seq > at.seq => {
                 Live::DeliverBehind(rows.before.head(rows.channel, true))
             }
+            // Also the rows of before the user's stay: the subscription began behind them.
+            Phase::Active if rows.before.seq < at.seq => Live::DeliverAfter(at.seq),
             Phase::Active => Live::Deliver,
             Phase::Passive => {
                 it.phase = Phase::Moved;

@@ -12,6 +12,8 @@ mod health;
 mod metrics;
 #[cfg(feature = "pages")]
 pub mod pages;
+#[cfg(feature = "pages")]
+pub mod process;
 mod signals;
 mod spread;
 mod systemd;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use madang_bus::{Delivery, Envelope, Event, EventKind, Loss, Receivers};
+use madang_engine::heat::Level;
 use madang_engine::log::Row;
 use madang_ids::{LogId, UserId};
 use madang_proto::{CloseReason, Content, ServerFrame, UserCard, limits};
@@ -19,8 +20,12 @@ pub async fn run(gateway: Arc<Gateway>, mut envelopes: mpsc::Receiver<Envelope>)
             Envelope::Delivery(delivery) => gateway.deliver(&delivery),
             Envelope::Event(event, receivers) => gateway.deliver_event(&event, &receivers),
             Envelope::Profile(card, users) => gateway.notify_profile(*card, &users),
-            Envelope::Open(open) => gateway.deliver_open(&open),
-            Envelope::Lost(loss) => gateway.handle_loss(loss),
+            Envelope::Open(open) => gateway.pace_open(&open),
+            Envelope::Lost(loss) => {
+                // What came before the loss is delivered before it is covered.
+                gateway.deliver_held();
+                gateway.handle_loss(loss);
+            }
         }
     }
 }
@@ -58,6 +63,10 @@ impl Gateway {
         }
         self.operations.metrics.delivered.inc_by(count);
         self.operations.metrics.resyncs.inc_by(fallen_behind);
+        if let LogId::Channel(channel) = delivery.log {
+            let bytes = frames.iter().map(encode::Frame::len).sum();
+            self.operations.heats.delivered(channel, delivery.rows.len(), count, bytes);
+        }
         // Behind the delivery: the rows reach every device of the user first. After the close the connection takes no delivery, so
         // later rows do not reach the revoked device.
         if let LogId::User(user) = delivery.log {
@@ -66,9 +75,13 @@ impl Gateway {
         }
     }
 
-    /// An event is dropped where the outbound queue is half full: it must not push out entries.
+    /// An event is dropped where the outbound queue is half full: it must not push out entries. Those of hot channels are dropped.
     fn deliver_event(&self, event: &Event, receivers: &Receivers) {
         let &Event { channel_id, user_id, kind, .. } = event;
+        if self.operations.heats.level(channel_id) > Level::Normal {
+            self.operations.metrics.events_spared.inc();
+            return;
+        }
         let frame = encode::frame(&match kind {
             EventKind::Typing => ServerFrame::Typing { channel_id, user_id },
             EventKind::Read(seq) => ServerFrame::Receipt { channel_id, user_id, seq },

@@ -3,4 +3,5 @@
 pub mod encode;
 pub mod envelopes;
 pub mod open_channels;
+pub mod pacing;
 pub(super) mod presence;

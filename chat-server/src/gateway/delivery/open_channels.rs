@@ -242,7 +242,7 @@ impl Gateway {
         let (mut delivered, mut gaps, mut moved) = (0, 0, Vec::new());
         self.subscribers.visit(open.channel, |connection| {
             match connection.deliver_open(&frames, limit_bytes) {
-                Live::Deliver => delivered += 1,
+                Live::Deliver | Live::DeliverAfter(_) => delivered += 1,
                 Live::DeliverBehind(_) => (delivered, gaps) = (delivered + 1, gaps + 1),
                 Live::FellBehind => gaps += 1,
                 Live::Moved => moved.push(Arc::clone(connection)),
@@ -251,6 +251,7 @@ impl Gateway {
         });
         self.operations.metrics.delivered.inc_by(delivered);
         self.operations.metrics.gaps.inc_by(gaps);
+        self.operations.heats.delivered(open.channel, open.rows.len(), delivered, frames.size());
         self.subscribers.moved.lock().append(&mut moved);
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::consent::Consent;
+use crate::heat::{HeatConfig, Heats};
 use crate::home::HomeParts;
 use crate::metrics::ChatMetrics;
 
@@ -58,6 +59,7 @@ impl Stage {
             let counted = PresenceMetrics::register(&Metrics::new());
             let (presence, _) = madang_presence::local(PresenceConfig::default(), clock.clone(), counted);
             let homes = Homes::new(HomeParts {
+                heats: Arc::new(Heats::new(HeatConfig::default(), ChatMetrics::register(&Metrics::new()))),
                 logs: Arc::clone(&model) as _,
                 store: Arc::clone(&model) as _,
                 inbox: Arc::clone(&inbox) as _,

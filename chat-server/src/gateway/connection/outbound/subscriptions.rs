@@ -1,5 +1,6 @@
 //! Entries of open channels on their way out of one connection. They do not move the inbox cursor.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use madang_engine::log::Row;
@@ -13,19 +14,40 @@ use crate::gateway::delivery::encode::{self, Frame};
 
 /// Rows of an open channel, encoded once for all subscribers.
 #[derive(Debug)]
-pub(crate) struct OpenFrames {
+pub(crate) struct OpenFrames<'a> {
     stretch: Stretch,
+    rows: &'a [Row],
     frames: Frames,
     size: usize,
+    /// The last rows alone, for subscriptions that began within them. Those of one place usually follow each other.
+    tail: RefCell<Option<(Seq, Frames)>>,
 }
 
-impl OpenFrames {
+impl<'a> OpenFrames<'a> {
     /// `None` if there are no rows.
-    pub(crate) fn new(channel: ChannelId, rows: &[Row]) -> Option<Self> {
+    pub(crate) fn new(channel: ChannelId, rows: &'a [Row]) -> Option<Self> {
         let stretch = Stretch::of(channel, rows)?;
         let frames = Frames::from(encode::batches(LogId::Channel(channel), rows));
         let size = frames.iter().map(Frame::len).sum();
-        Some(Self { stretch, frames, size })
+        Some(Self { stretch, rows, frames, size, tail: RefCell::new(None) })
+    }
+
+    /// The bytes of all of it.
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The rows after a place.
+    fn after(&self, place: Seq) -> Frames {
+        let mut tail = self.tail.borrow_mut();
+        match &*tail {
+            Some((known, frames)) if *known == place => Frames::clone(frames),
+            _ => {
+                let first = self.rows.partition_point(|row| row.entry.seq <= place);
+                let frames = encode::batches(LogId::Channel(self.stretch.channel), &self.rows[first..]);
+                Frames::clone(&tail.insert((place, frames.into())).1)
+            }
+        }
     }
 }
 
@@ -116,7 +138,7 @@ impl Outbound {
     }
 
     /// Delivers live rows of an open channel.
-    pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames, limit_bytes: usize) -> Live {
+    pub(crate) fn deliver_open(self: &Arc<Self>, open: &OpenFrames<'_>, limit_bytes: usize) -> Live {
         let mut state = self.state.lock();
         if !state.life.takes_deliveries() {
             return Live::Drop;
@@ -127,10 +149,12 @@ impl Outbound {
         if let Live::DeliverBehind(gap) = live {
             state.push(heads_frame(vec![gap]));
         }
-        if matches!(live, Live::Deliver | Live::DeliverBehind(_)) {
-            state.enqueue(&open.frames);
-            self.make_due(&mut state);
+        match live {
+            Live::Deliver | Live::DeliverBehind(_) => state.enqueue(&open.frames),
+            Live::DeliverAfter(place) => state.enqueue(&open.after(place)),
+            Live::Drop | Live::FellBehind | Live::Moved => return live,
         }
+        self.make_due(&mut state);
         live
     }
 
@@ -174,10 +198,14 @@ mod tests {
         At { seq: Seq::new(place), ordinal: Ordinal::ZERO }
     }
 
-    fn rows(place: u64) -> OpenFrames {
+    fn row(place: u64) -> Row {
         let content = Content::Created { by: UserId::from_raw(1) };
         let entry = Entry { seq: Seq::new(place), at: Millis::new(1), content };
-        OpenFrames::new(TEA, &[Row { entry, ordinal: Ordinal::ZERO, key: None }]).unwrap()
+        Row { entry, ordinal: Ordinal::ZERO, key: None }
+    }
+
+    fn rows(place: u64) -> OpenFrames<'static> {
+        OpenFrames::new(TEA, vec![row(place)].leak()).unwrap()
     }
 
     fn gap(place: u64) -> Frame {

@@ -1,0 +1,157 @@
+//! Hot channels: entries leave together, events are dropped, and everything arrives once and in order.
+#![expect(clippy::unwrap_used, reason = "a test; clippy exempts test functions only, not their helpers")]
+
+use std::time::Duration;
+
+use madang_engine::heat::Level;
+use madang_ids::ChannelId;
+use madang_testkit::{Config, ManualClock, PATIENCE, Rest, Socket, Storage, TestNode, manual_clock};
+use serde_json::{Value, json};
+
+struct Stage {
+    node: TestNode,
+    rest: Rest,
+    hand: ManualClock,
+    owner: Person,
+    channel: String,
+    _storage: Storage,
+}
+
+struct Person {
+    token: String,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let mut config = Config::default();
+        config.limits.enabled = false;
+        config.tokens.access_seconds = 86_400;
+        let (clock, hand) = manual_clock();
+        let storage = Storage::embedded();
+        let node = TestNode::start_over(config, &storage, clock, |_| {}).await.unwrap();
+        let rest = Rest::new(&node.url());
+        let owner = person(&rest, "owner").await;
+        let wish = json!({ "kind": "open", "name": "Concert" });
+        let view = rest.must("POST", "/v1/channels", Some(&owner.token), Some(&wish)).await;
+        let channel = view["id"].as_str().unwrap().to_owned();
+        Self { node, rest, hand, owner, channel, _storage: storage }
+    }
+
+    fn id(&self) -> ChannelId {
+        self.channel.parse().unwrap()
+    }
+
+    fn level(&self) -> Level {
+        self.node.node.gateway.operations.heats.level(self.id())
+    }
+
+    /// Lets a second pass in which the channel has cost this much, and waits until it was decided about.
+    async fn second(&self, deliveries: u64) {
+        let heats = &self.node.node.gateway.operations.heats;
+        heats.delivered(self.id(), 1, deliveries, 0);
+        let decided = heats.decided();
+        let waited = async {
+            while heats.decided() == decided {
+                self.hand.advance(Duration::from_millis(100));
+                // waits for: the task that decides once a second
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited).await.unwrap();
+    }
+
+    async fn join(&self, handle: &str) -> Person {
+        let person = person(&self.rest, handle).await;
+        let path = format!("/v1/channels/{}/membership", self.channel);
+        self.rest.must("PUT", &path, Some(&person.token), None).await;
+        person
+    }
+
+    /// Subscribes to what comes from now on.
+    async fn subscribe(&self, person: &Person) -> Socket {
+        let (mut socket, _) = Socket::connect(self.node.addr, &person.token, None).await.unwrap();
+        let subscribe = json!({ "type": "subscribe", "id": "s", "channel_id": self.channel });
+        socket.send(&subscribe).await.unwrap();
+        while socket.next().await.unwrap()["id"] != "s" {}
+        socket
+    }
+
+    async fn say(&self, text: &str) -> u64 {
+        let message = json!({ "client_msg_id": uuid::Uuid::new_v4(), "body": { "text": text } });
+        let path = format!("/v1/channels/{}/messages", self.channel);
+        let ack = self.rest.must("POST", &path, Some(&self.owner.token), Some(&message)).await;
+        ack["seq"].as_u64().unwrap()
+    }
+
+    /// An answer reaches the socket behind everything that was delivered before.
+    async fn nothing_came(&self, socket: &mut Socket) {
+        let ask = json!({ "type": "history", "id": "p", "channel_id": self.channel, "limit": 1 });
+        socket.send(&ask).await.unwrap();
+        loop {
+            let frame = socket.next().await.unwrap();
+            if frame["id"] == "p" {
+                return;
+            }
+            assert!(frame["log"] != "channel", "{frame}");
+        }
+    }
+}
+
+async fn person(rest: &Rest, handle: &str) -> Person {
+    let signed_in = rest.sign_up(handle).await;
+    Person { token: signed_in["access_token"].as_str().unwrap().to_owned() }
+}
+
+/// The places of the entries of the next frame of the channel.
+async fn next_entries(socket: &mut Socket) -> Vec<u64> {
+    loop {
+        let frame = socket.next().await.unwrap();
+        if frame["log"] == "channel" {
+            let entries: &Vec<Value> = frame["entries"].as_array().unwrap();
+            return entries.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_of_a_hot_channel_leave_together_and_those_of_a_cool_one_at_once() {
+    let stage = Stage::new().await;
+    let bob = stage.join("bob").await;
+    let mut socket = stage.subscribe(&bob).await;
+    let first = stage.say("cool").await;
+    assert_eq!(next_entries(&mut socket).await, [first]);
+    stage.second(2_000_000).await;
+    assert_eq!(stage.level(), Level::Blazing, "one second far above the bar is enough");
+    let mut said = Vec::new();
+    for number in 0..5 {
+        said.push(stage.say(&format!("{number}")).await);
+    }
+    stage.nothing_came(&mut socket).await;
+    stage.hand.advance(Duration::from_secs(1));
+    assert_eq!(next_entries(&mut socket).await, said);
+    for _ in 0..(60 + 30 + 30) {
+        stage.second(0).await;
+    }
+    assert_eq!(stage.level(), Level::Normal);
+    let last = stage.say("cool again").await;
+    assert_eq!(next_entries(&mut socket).await, [last]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_begins_within_a_batch_gets_its_end() {
+    let stage = Stage::new().await;
+    let (bob, cy) = (stage.join("bob").await, stage.join("cy").await);
+    let mut early = stage.subscribe(&bob).await;
+    stage.second(2_000_000).await;
+    let before = [stage.say("one").await, stage.say("two").await];
+    let mut late = stage.subscribe(&cy).await;
+    // A user who joins reads nothing of before.
+    let dan = stage.join("dan").await;
+    let mut newcomer = stage.subscribe(&dan).await;
+    let after = [stage.say("three").await, stage.say("four").await];
+    stage.hand.advance(Duration::from_secs(1));
+    let joined = before[1] + 1;
+    assert_eq!(next_entries(&mut early).await, [before[0], before[1], joined, after[0], after[1]]);
+    assert_eq!(next_entries(&mut late).await, [joined, after[0], after[1]]);
+    assert_eq!(next_entries(&mut newcomer).await, after);
+}

@@ -1,0 +1,132 @@
+//! Hot channels: what a channel costs, which channels cost most, and how they are paced so that they hurt only themselves.
+//!
+//! ```text
+//! each node:  work ─ Sketch (one second) ─ reports of the channels that cost most
+//! the home:   reports of all nodes ─ Heat (sum, bars, hysteresis) ─ level of the channel
+//! each node:  level ─ pacing: longer batches, fewer heads, joins that wait
+//! ```
+//!
+//! Everything here is pure: no clock, no randomness, no IO. Its memory is bounded whatever the number of channels.
+
+mod capacity;
+mod level;
+mod sketch;
+
+pub use capacity::{Bars, Capacity, CapacityConfig};
+pub use level::{Channels, Heat, Level, LevelChange, Thermometer};
+pub use sketch::{Counted, Sketch};
+
+use serde::{Deserialize, Serialize};
+
+/// What things cost, in units of one entry that is appended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Costs {
+    /// An entry that is appended.
+    pub entry: f64,
+    /// A KiB that is sent to one receiver.
+    pub kib: f64,
+    /// An entry to one receiver, whatever its size.
+    pub delivery: f64,
+    /// A read of history from the store.
+    pub read: f64,
+    /// A read of history that another one had made already.
+    pub shared_read: f64,
+    /// A user who joins or leaves.
+    pub join: f64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self { entry: 1.0, kib: 0.05, delivery: 0.02, read: 4.0, shared_read: 1.0, join: 8.0 }
+    }
+}
+
+/// What happened in a channel within one second on one node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Work {
+    /// Entries that were appended.
+    pub entries: u64,
+    /// Entries to receivers, counted one by one also if they are sent together: otherwise pacing a channel would cool it.
+    pub deliveries: u64,
+    /// Bytes to receivers.
+    pub bytes: u64,
+    /// Users who joined or left.
+    pub joins: u64,
+    /// Reads of history from the store.
+    pub reads: u64,
+    /// Reads of history that were answered by another one.
+    pub shared_reads: u64,
+}
+
+/// Bytes of a KiB.
+const KIB: f64 = 1_024.0;
+
+impl Work {
+    /// The parts of the cost: entries, delivery, joins, history.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts of one second are far below 2^52")]
+    pub fn parts(&self, costs: &Costs) -> [f64; 4] {
+        let delivery = self.deliveries as f64 * costs.delivery + self.bytes as f64 / KIB * costs.kib;
+        let history = self.reads as f64 * costs.read + self.shared_reads as f64 * costs.shared_read;
+        [self.entries as f64 * costs.entry, delivery, self.joins as f64 * costs.join, history]
+    }
+
+    /// The cost of all of it.
+    #[must_use]
+    pub fn cost(&self, costs: &Costs) -> f64 {
+        self.parts(costs).iter().sum()
+    }
+
+    /// What costs most.
+    #[must_use]
+    pub fn cause(&self, costs: &Costs) -> Cause {
+        let causes = [Cause::Entries, Cause::Delivery, Cause::Joins, Cause::History];
+        let parts = self.parts(costs);
+        let most = (0..parts.len()).max_by(|one, other| parts[*one].total_cmp(&parts[*other]));
+        most.map_or(Cause::Entries, |index| causes[index])
+    }
+
+    /// The work of two nodes, or of two moments.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            entries: self.entries.saturating_add(other.entries),
+            deliveries: self.deliveries.saturating_add(other.deliveries),
+            bytes: self.bytes.saturating_add(other.bytes),
+            joins: self.joins.saturating_add(other.joins),
+            reads: self.reads.saturating_add(other.reads),
+            shared_reads: self.shared_reads.saturating_add(other.shared_reads),
+        }
+    }
+}
+
+/// What makes a channel hot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Many messages.
+    Entries,
+    /// Many receivers, or long messages to them.
+    Delivery,
+    /// Many users who join and leave.
+    Joins,
+    /// Many reads of history.
+    History,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_what_costs_most() {
+        let costs = Costs::default();
+        let concert = Work { entries: 300, deliveries: 1_500_000, bytes: 300_000_000, ..Work::default() };
+        assert_eq!(concert.cause(&costs), Cause::Delivery);
+        let door = Work { joins: 2_000, ..concert.and(Work::default()) };
+        assert_eq!(Work { joins: 2_000, entries: 3, ..Work::default() }.cause(&costs), Cause::Joins);
+        assert!(door.cost(&costs) > concert.cost(&costs));
+        assert_eq!(Work { reads: 10, ..Work::default() }.cost(&costs), 40.0);
+    }
+}
