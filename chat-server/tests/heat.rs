@@ -26,6 +26,8 @@ impl Stage {
         let mut config = Config::default();
         config.limits.enabled = false;
         config.tokens.access_seconds = 86_400;
+        // Minutes pass in which the sockets of the test are silent.
+        config.gateway.silence_ms = 86_400_000;
         let (clock, hand) = manual_clock();
         let storage = Storage::embedded();
         let node = TestNode::start_over(config, &storage, clock, |_| {}).await.unwrap();

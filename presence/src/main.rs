@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -113,7 +112,7 @@ async fn work(
     let streams = Streams::new(redis.clone());
     tasks.spawn_vital(health.check("redis"), redis.probe());
     tasks.spawn_vital(health.check("streams"), streams.clone().run());
-    let (of_core, fleet) = (PresenceMetrics::register(&metrics), FleetMetrics::register(&metrics));
+    let (of_core, fleet) = (PresenceMetrics::register(metrics), FleetMetrics::register(metrics));
     let (post, _, inbox) = Post::new(streams.clone(), clock.clone(), fleet.clone());
     let mut reader = streams::reader(&streams, (run.id, run.epoch).into());
     if let Err(error) = reader.create().await {

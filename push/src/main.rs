@@ -131,7 +131,7 @@ async fn work(
         queue: Arc::new(RedisAlerts::new(redis.clone(), Arc::clone(&store) as _)),
         outbox: None,
         clock: clock.clone(),
-        metrics: PushMetrics::register(&metrics),
+        metrics: PushMetrics::register(metrics),
         secret,
         keep: Keep::in_redis(redis.clone()),
         ids: Arc::clone(&ids),

@@ -306,6 +306,17 @@ mod tests {
     }
 
     #[test]
+    fn of_rows_that_were_held_only_those_after_the_place_are_delivered() {
+        let mut subscriptions = live_at(4, Mode::Active);
+        assert_eq!(subscriptions.handle_rows(&stretch(2, 6), true), Live::DeliverAfter(Seq::new(4)));
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 8), true), Live::Deliver);
+        assert_eq!(subscriptions.handle_rows(&stretch(7, 9), false), Live::FellBehind);
+        assert_eq!(subscriptions.take_gaps(), Some(vec![head(9, true)]));
+        assert_eq!(subscriptions.handle_rows(&stretch(8, 11), true), Live::DeliverAfter(Seq::new(9)));
+        assert_eq!(live_at(4, Mode::Passive).handle_rows(&stretch(2, 6), true), Live::Moved);
+    }
+
+    #[test]
     fn what_comes_while_rows_are_read_is_read_as_well() {
         let mut subscriptions = Subscriptions::default();
         subscriptions.begin(TEA, Mode::Active);

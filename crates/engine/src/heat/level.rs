@@ -103,7 +103,7 @@ impl Thermometer {
 pub struct Heat {
     /// The level.
     pub level: Level,
-    /// Since when.
+    /// The time at which it got that level.
     pub since: Millis,
     /// Costs of the last second.
     pub rate: f64,
