@@ -16,7 +16,10 @@ use crate::config::BusConfig;
 
 /// How long a call may take: the wait for the connection, the server's work, and the answer. A server that is failed over answers
 /// after seconds; nothing in this crate waits for that.
-pub(super) const CALL: Duration = Duration::from_secs(1);
+pub(super) const CALL: Duration =
+    Duration::from_secs(if cfg!(feature = "conformance") { PATIENT } else { 1 });
+/// The same in the suites, on machines that may stop for more than a second.
+const PATIENT: u64 = 10;
 /// The pause between two probes of a server that is gone.
 const PROBE: Duration = Duration::from_millis(200);
 /// Commands of one pipeline. A longer one would hold up the calls behind it.
