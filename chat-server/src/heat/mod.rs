@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use madang_engine::heat::{
-    Bars, Capacity, CapacityConfig, Channels, Costs, Heat, Level, LevelChange, Sketch, Work,
-};
+use madang_engine::heat::{Capacity, CapacityConfig, Channels, Costs, Level, LevelChange, Sketch, Work};
 use madang_engine::log::Row;
 use madang_ids::{ChannelId, LogId};
 use madang_proto::Content;
@@ -129,16 +127,6 @@ impl Heats {
         }
     }
 
-    /// The channels that are watched, the hottest first, and the bars.
-    #[must_use]
-    pub fn watched(&self) -> (Vec<(ChannelId, Heat)>, Bars) {
-        let state = self.state.lock();
-        let mut watched: Vec<(ChannelId, Heat)> =
-            state.channels.iter().map(|(channel, heat)| (channel, *heat)).collect();
-        watched.sort_by(|one, other| other.1.rate.total_cmp(&one.1.rate));
-        (watched, state.capacity.bars())
-    }
-
     /// How often it was decided.
     #[must_use]
     pub fn decided(&self) -> u64 {
@@ -156,15 +144,15 @@ impl Heats {
                 () = drain.draining() => return,
             }
             next = clock.elapsed() + SECOND;
-            let changes = self.decide(lag.take(), &clock);
-            for LevelChange { channel, from, to } in changes {
+            let changes = self.decide(lag.take());
+            for LevelChange { channel, from, to, rate, cause } in changes {
                 self.metrics.heat_changes.inc();
-                tracing::info!(channel.id = %channel, from = from.as_str(), to = to.as_str(), "a channel has another level of heat");
+                tracing::info!(channel.id = %channel, from = from.as_str(), to = to.as_str(), cause = cause.as_str(), rate, "a channel has another level of heat");
             }
         }
     }
 
-    fn decide(&self, lag: Duration, clock: &Clock) -> Vec<LevelChange> {
+    fn decide(&self, lag: Duration) -> Vec<LevelChange> {
         let mut state = self.state.lock();
         let bars = state.capacity.bars();
         let (counted, total) = {
@@ -177,14 +165,14 @@ impl Heats {
         state.capacity.observe(total, lag.as_secs_f64() * 1_000.0);
         let reports: BTreeMap<ChannelId, Work> =
             counted.into_iter().map(|counted| (counted.key, counted.work)).collect();
-        let changes = state.channels.observe(&reports, &bars, &self.config.costs, clock.now_ms());
+        let changes = state.channels.observe(&reports, &bars, &self.config.costs);
         if !changes.is_empty() {
-            let hot = state.channels.iter().filter(|(_, heat)| heat.level > Level::Normal);
-            self.levels.store(Arc::new(hot.map(|(channel, heat)| (channel, heat.level)).collect()));
-        }
-        for level in Level::ALL.into_iter().skip(1) {
-            let count = state.channels.iter().filter(|(_, heat)| heat.level == level).count();
-            self.metrics.hot_channels(level.as_str()).set(i64::try_from(count).unwrap_or(i64::MAX));
+            let hot: HashMap<ChannelId, Level> = state.channels.hot().collect();
+            for level in [Level::Warm, Level::Hot, Level::Blazing] {
+                let count = hot.values().filter(|found| **found == level).count();
+                self.metrics.hot_channels(level.as_str()).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+            self.levels.store(Arc::new(hot));
         }
         self.decided.fetch_add(1, Ordering::AcqRel);
         changes

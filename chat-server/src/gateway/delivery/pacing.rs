@@ -22,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(3_600);
 #[derive(Default)]
 pub(in crate::gateway) struct Pacer {
     held: Mutex<HashMap<ChannelId, Held>>,
+    /// Locked while rows are taken and delivered: rows that come meanwhile must not overtake them.
+    order: Mutex<()>,
     /// Something is held that was not before.
     woken: Notify,
 }
@@ -80,6 +82,7 @@ impl Gateway {
     /// Delivers rows of an open channel, or holds them if the channel is hot.
     pub(in crate::gateway) fn pace_open(&self, open: &OpenRows) {
         let window = self.operations.heats.window(open.channel);
+        let _order = self.pacer.order.lock();
         if let Some(open) = self.pacer.hold(open, window, self.operations.clock.elapsed()) {
             self.deliver_open(&open);
         }
@@ -87,7 +90,16 @@ impl Gateway {
 
     /// Delivers everything that is held.
     pub(in crate::gateway) fn deliver_held(&self) {
+        let _order = self.pacer.order.lock();
         self.pacer.take_all().iter().for_each(|open| self.deliver_open(open));
+    }
+
+    /// Delivers what is due, and says when the next is.
+    fn deliver_due(&self, now: Duration) -> Option<Duration> {
+        let _order = self.pacer.order.lock();
+        let (due, next) = self.pacer.take_due(now);
+        due.iter().for_each(|open| self.deliver_open(open));
+        next
     }
 }
 
@@ -95,8 +107,7 @@ impl Gateway {
 pub async fn run(gateway: Arc<Gateway>) {
     let clock = gateway.operations.clock.clone();
     loop {
-        let (due, next) = gateway.pacer.take_due(clock.elapsed());
-        due.iter().for_each(|open| gateway.deliver_open(open));
+        let next = gateway.deliver_due(clock.elapsed());
         let until = next.unwrap_or_else(|| clock.elapsed() + IDLE);
         tokio::select! {
             () = gateway.pacer.woken.notified() => {}

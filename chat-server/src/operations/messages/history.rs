@@ -143,6 +143,7 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
+        self.heats.read(reader.channel);
         let mut rows = self.logs.rows_back(LogId::Channel(reader.channel), range, max_bytes).await?;
         // The nearest row first, so that the farthest ones are left out.
         self.carry_for(reader, &mut rows, max_bytes).await?;
@@ -157,6 +158,7 @@ impl Operations {
         range: RangeInclusive<Seq>,
         max_bytes: usize,
     ) -> Result<Vec<Row>> {
+        self.heats.read(reader.channel);
         let mut rows = self.logs.rows(LogId::Channel(reader.channel), range, max_bytes).await?;
         self.carry_for(reader, &mut rows, max_bytes).await?;
         Ok(rows)

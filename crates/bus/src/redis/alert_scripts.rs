@@ -2,7 +2,7 @@
 //!
 //! | key | content | bound | life |
 //! |---|---|---|---|
-//! | `{u5}:alerts` | a hash with up to three fields for each channel `c` in which something is outstanding: `pc` = the messages about which nothing was decided, `hc` = what workers have written, `rc` = how far the user has read since | the channels with alerts of the last days; 32 messages each | [`super::scripts::HEADS_LIFE`] after the last change |
+//! | `{u5}:alerts` | a hash with up to three fields for each channel `c` in which something is outstanding: `pc` = the messages about which nothing was decided, `hc` = what workers have written, `rc` = how far the user has read since | the channels with alerts of the last days; 4 KiB of messages each | [`super::scripts::HEADS_LIFE`] after the last change |
 //! | `{u5}:heads`, field `a` | how often a subscription was written; negative: a worker has found none since. Without it nothing is known | one number | that of the heads |
 //! | `alerts:epoch` | the epoch of the server, and when a worker has seen it first | one text | – |
 //! | `{alerts3}:due` | a sorted set: `user:channel`, by the time at which a worker has to look at the record | one entry for each record | – |
@@ -58,9 +58,8 @@ end
 ";
 
 /// What [`super::scripts::MOVED`] notes of rows that it brings, and what of rows that it brought earlier still waits. A record in which
-/// something waited has its place in the queue already. Each event has
-/// five arguments, from the ninth on: `m`, channel, first and last message, the row of the first one; or `r`, channel, `seq`, time of
-/// reading, time of the withdrawal.
+/// something waited has its place in the queue already. Each event has five arguments, from the ninth on: `m`, channel, first and last
+/// message, the row of the first one; or `r`, channel, `seq`, time of reading, time of the withdrawal.
 pub(super) const ALERTS_OF_ROWS: &str = "
 local function note_rows(key, epoch, now, from, position, is_online)
   local dues = {}
@@ -105,8 +104,7 @@ end
 /// Takes in what happened in one channel.
 ///
 /// Keys: alerts. Arguments: the channel; then for each event `m`, the mark, the time at which it is decided, and nothing; or `r`, `seq`,
-/// time of reading, time of the withdrawal. Returns the earliest time at which a worker has to look, if there
-/// is any.
+/// time of reading, time of the withdrawal. Returns the earliest time at which a worker has to look, if there is any.
 pub(super) static FOLD: LazyLock<Script> = LazyLock::new(|| {
     script(&[
         EPOCH,

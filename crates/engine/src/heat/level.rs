@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use madang_ids::{ChannelId, Millis};
+use madang_ids::ChannelId;
 use serde::{Deserialize, Serialize};
 
 use super::{Bars, Cause, Costs, Work};
@@ -99,25 +99,15 @@ impl Thermometer {
 }
 
 /// A channel that is or was hot.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heat {
-    /// The level.
-    pub level: Level,
-    /// The time at which it got that level.
-    pub since: Millis,
-    /// Costs of the last second.
-    pub rate: f64,
-    /// What costs most.
-    pub cause: Cause,
-    /// The work of the last second, of all nodes.
-    pub work: Work,
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Heat {
     thermometer: Thermometer,
     /// Seconds without a level and without a report.
     idle: u32,
 }
 
 /// A channel whose level has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LevelChange {
     /// The channel.
     pub channel: ChannelId,
@@ -125,9 +115,13 @@ pub struct LevelChange {
     pub from: Level,
     /// See `from`.
     pub to: Level,
+    /// The cost of the last second.
+    pub rate: f64,
+    /// What costs most of it.
+    pub cause: Cause,
 }
 
-/// Channels that are watched for this many seconds after they have cooled down, so that nothing jumps away from a board.
+/// A quiet channel is forgotten after this many seconds.
 const WATCHED: u32 = 60;
 
 /// The channels that are watched by one home. Bounded by what the sketches of the nodes report.
@@ -143,52 +137,29 @@ impl Channels {
         reports: &BTreeMap<ChannelId, Work>,
         bars: &Bars,
         costs: &Costs,
-        now: Millis,
     ) -> Vec<LevelChange> {
         for channel in reports.keys() {
-            self.watched.entry(*channel).or_insert_with(|| Heat::new(now));
+            self.watched.entry(*channel).or_default();
         }
         let mut changes = Vec::new();
         for (channel, heat) in &mut self.watched {
             let work = reports.get(channel).copied().unwrap_or_default();
-            (heat.rate, heat.work) = (work.cost(costs), work);
-            if work != Work::default() {
-                heat.cause = work.cause(costs);
+            let rate = work.cost(costs);
+            if let Some(from) = heat.thermometer.observe(rate, bars) {
+                let (to, cause) = (heat.thermometer.level(), work.cause(costs));
+                changes.push(LevelChange { channel: *channel, from, to, rate, cause });
             }
-            if let Some(from) = heat.thermometer.observe(heat.rate, bars) {
-                (heat.level, heat.since) = (heat.thermometer.level(), now);
-                changes.push(LevelChange { channel: *channel, from, to: heat.level });
-            }
-            let is_watched = heat.level > Level::Normal || heat.rate > 0.0;
-            heat.idle = if is_watched { 0 } else { heat.idle + 1 };
+            let is_quiet = heat.thermometer.level() == Level::Normal && work == Work::default();
+            heat.idle = if is_quiet { heat.idle + 1 } else { 0 };
         }
         self.watched.retain(|_, heat| heat.idle <= WATCHED);
         changes
     }
 
-    /// The level of a channel.
-    #[must_use]
-    pub fn level(&self, channel: ChannelId) -> Level {
-        self.watched.get(&channel).map_or(Level::Normal, |heat| heat.level)
-    }
-
-    /// All that are watched.
-    pub fn iter(&self) -> impl Iterator<Item = (ChannelId, &Heat)> {
-        self.watched.iter().map(|(channel, heat)| (*channel, heat))
-    }
-}
-
-impl Heat {
-    const fn new(now: Millis) -> Self {
-        Self {
-            level: Level::Normal,
-            since: now,
-            rate: 0.0,
-            cause: Cause::Entries,
-            work: Work { entries: 0, deliveries: 0, bytes: 0, joins: 0, reads: 0, shared_reads: 0 },
-            thermometer: Thermometer::at(Level::Normal),
-            idle: 0,
-        }
+    /// The channels that are hotter than normal.
+    pub fn hot(&self) -> impl Iterator<Item = (ChannelId, Level)> {
+        let levels = self.watched.iter().map(|(channel, heat)| (*channel, heat.thermometer.level()));
+        levels.filter(|(_, level)| *level > Level::Normal)
     }
 }
 
@@ -250,18 +221,17 @@ mod tests {
         let (costs, channel) = (Costs::default(), ChannelId::from_raw(7));
         let busy = BTreeMap::from([(channel, Work { entries: 500, ..Work::default() })]);
         let mut changes = Vec::new();
-        for second in 0..3 {
-            changes.extend(channels.observe(&busy, &BARS, &costs, Millis::new(second * 1_000)));
+        for _ in 0..3 {
+            changes.extend(channels.observe(&busy, &BARS, &costs));
         }
-        assert_eq!(changes, [LevelChange { channel, from: Level::Normal, to: Level::Hot }]);
-        assert_eq!(channels.level(channel), Level::Hot);
-        let (_, heat) = channels.iter().next().unwrap();
-        assert_eq!((heat.since, heat.rate, heat.cause), (Millis::new(1_000), 500.0, Cause::Entries));
-        for second in 3..200 {
-            changes.extend(channels.observe(&BTreeMap::new(), &BARS, &costs, Millis::new(second * 1_000)));
+        let (from, to, rate, cause) = (Level::Normal, Level::Hot, 500.0, Cause::Entries);
+        assert_eq!(changes, [LevelChange { channel, from, to, rate, cause }]);
+        assert_eq!(channels.hot().collect::<Vec<_>>(), [(channel, Level::Hot)]);
+        for _ in 3..200 {
+            changes.extend(channels.observe(&BTreeMap::new(), &BARS, &costs));
         }
         assert_eq!(changes.last().map(|change| change.to), Some(Level::Normal));
-        assert_eq!(channels.iter().count(), 0);
+        assert!(channels.watched.is_empty());
     }
 
     #[test]

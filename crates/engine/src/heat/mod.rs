@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! each node:  work ─ Sketch (one second) ─ reports of the channels that cost most
-//! the home:   reports of all nodes ─ Heat (sum, bars, hysteresis) ─ level of the channel
+//! the home:   reports of all nodes ─ Channels (sum, bars, hysteresis) ─ level of the channel
 //! each node:  level ─ pacing: longer batches, fewer heads, joins that wait
 //! ```
 //!
@@ -13,7 +13,7 @@ mod level;
 mod sketch;
 
 pub use capacity::{Bars, Capacity, CapacityConfig};
-pub use level::{Channels, Heat, Level, LevelChange, Thermometer};
+pub use level::{Channels, Level, LevelChange, Thermometer};
 pub use sketch::{Counted, Sketch};
 
 use serde::{Deserialize, Serialize};
@@ -30,15 +30,13 @@ pub struct Costs {
     pub delivery: f64,
     /// A read of history from the store.
     pub read: f64,
-    /// A read of history that another one had made already.
-    pub shared_read: f64,
     /// A user who joins or leaves.
     pub join: f64,
 }
 
 impl Default for Costs {
     fn default() -> Self {
-        Self { entry: 1.0, kib: 0.05, delivery: 0.02, read: 4.0, shared_read: 1.0, join: 8.0 }
+        Self { entry: 1.0, kib: 0.05, delivery: 0.02, read: 4.0, join: 8.0 }
     }
 }
 
@@ -55,8 +53,6 @@ pub struct Work {
     pub joins: u64,
     /// Reads of history from the store.
     pub reads: u64,
-    /// Reads of history that were answered by another one.
-    pub shared_reads: u64,
 }
 
 /// Bytes of a KiB.
@@ -68,7 +64,7 @@ impl Work {
     #[expect(clippy::cast_precision_loss, reason = "counts of one second are far below 2^52")]
     pub fn parts(&self, costs: &Costs) -> [f64; 4] {
         let delivery = self.deliveries as f64 * costs.delivery + self.bytes as f64 / KIB * costs.kib;
-        let history = self.reads as f64 * costs.read + self.shared_reads as f64 * costs.shared_read;
+        let history = self.reads as f64 * costs.read;
         [self.entries as f64 * costs.entry, delivery, self.joins as f64 * costs.join, history]
     }
 
@@ -96,14 +92,12 @@ impl Work {
             bytes: self.bytes.saturating_add(other.bytes),
             joins: self.joins.saturating_add(other.joins),
             reads: self.reads.saturating_add(other.reads),
-            shared_reads: self.shared_reads.saturating_add(other.shared_reads),
         }
     }
 }
 
 /// What makes a channel hot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// Many messages.
     Entries,
@@ -113,6 +107,19 @@ pub enum Cause {
     Joins,
     /// Many reads of history.
     History,
+}
+
+impl Cause {
+    /// The word in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Entries => "entries",
+            Self::Delivery => "delivery",
+            Self::Joins => "joins",
+            Self::History => "history",
+        }
+    }
 }
 
 #[cfg(test)]
